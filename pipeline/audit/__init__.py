@@ -1,0 +1,1 @@
+"""The leakage audit. It trusts nothing the pipeline computed: every number is derived again from bytes."""
