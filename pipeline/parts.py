@@ -1,0 +1,167 @@
+"""Part records: what each job knows of the shard file it has just finished.
+
+A record is a Parquet file in `work/`, written after its shard file is in place. Resuming and the commit read nothing
+else, so the driver never holds the rows of more than one shard.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.plan import ShardTask
+from pipeline.schema import samples_schema
+from pipeline.shards import FileRecord, InputPlacement, atomic_file
+from pipeline.sources.base import Fault
+from pipeline.windows import Window
+
+WORK_FOLDER = "work"
+
+
+@dataclass(frozen=True)
+class InputsRow:
+    """What the inputs job knows of a sample. state is float32 [S] or None."""
+
+    key: str
+    episode: str
+    window: Window
+    now_s: float
+    state: NDArray[np.float32] | None
+    placement: InputPlacement
+
+    def columns(self) -> dict[str, Any]:
+        p = self.placement
+        return {
+            "key": self.key,
+            "episode": self.episode,
+            "num_frames": self.window.num_frames,
+            "interval": self.window.interval,
+            "now": self.window.now,
+            "state_frame": -1 if self.state is None else self.window.now,
+            "now_s": self.now_s,
+            "image_offset": p.image_offset,
+            "image_size": p.image_size,
+            "json_offset": p.json_offset,
+            "json_size": p.json_size,
+            "inputs_sha256": p.sha256,
+            "state": [] if self.state is None else self.state.tolist(),
+        }
+
+
+@dataclass(frozen=True)
+class TargetsRow:
+    """What the targets job knows of a sample. actions holds the valid actions of the chunk, flat."""
+
+    key: str
+    window: Window
+    supports: tuple[tuple[int, ...], ...]
+    support_end_s: tuple[float, ...]
+    sha256: str = ""
+    actions: tuple[float, ...] = ()
+
+    def finished(self, sha256: str, actions: NDArray[np.float32] | None, row: int) -> TargetsRow:
+        """The row after encoding: with its digest and its valid actions (of float32 [W, T, A])."""
+        valid = () if actions is None else tuple(actions[row, : self.window.action_count].reshape(-1).tolist())
+        return replace(self, sha256=sha256, actions=valid)
+
+    def columns(self) -> dict[str, Any]:
+        has_actions = self.window.action_count > 0
+        return {
+            "key": self.key,
+            "supports": self.supports,
+            "support_end_s": self.support_end_s,
+            "action_start": self.window.now if has_actions else -1,
+            "action_count": self.window.action_count,
+            "targets_sha256": self.sha256,
+            "actions": self.actions,
+        }
+
+
+INPUT_COLUMNS = (
+    "episode",
+    "num_frames",
+    "interval",
+    "now",
+    "state_frame",
+    "now_s",
+    "image_offset",
+    "image_size",
+    "json_offset",
+    "json_size",
+    "inputs_sha256",
+)
+TARGET_COLUMNS = ("supports", "support_end_s", "action_start", "action_count", "targets_sha256")
+"""Columns of samples.parquet, besides the key, by the job that knows them."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The record of one finished shard file.
+
+    kind            "inputs" or "targets"
+    faults          episodes this job had to leave out
+    excluded        episodes it was told to leave out, because the other job had to
+    decode_seconds  processor time: reading and resizing frames (inputs: all of the job)
+    encode_seconds  time of the encoder
+    """
+
+    task: str
+    kind: str
+    fingerprint: str
+    record: FileRecord
+    faults: tuple[Fault, ...]
+    excluded: tuple[str, ...]
+    decode_seconds: float
+    encode_seconds: float
+
+    def missing(self) -> frozenset[str]:
+        """Episodes of the task that are not in the file."""
+        return frozenset(fault.episode for fault in self.faults) | frozenset(self.excluded)
+
+
+def write_part(out: Path, part: Part, rows: Sequence[InputsRow] | Sequence[TargetsRow]) -> None:
+    """Write a part record: a Parquet file with the rows, and the Part in its metadata."""
+    schema = _part_schema(part.kind).with_metadata({"part": json.dumps(asdict(part))})
+    table = pa.Table.from_pylist([row.columns() for row in rows], schema=schema)
+    with atomic_file(part_path(out, part.task, part.kind)) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_part(out: Path, task: ShardTask, kind: str, fingerprint: str) -> Part | None:
+    """The part record of a finished file; None if the file is still to be made.
+
+    A record whose file is gone or has another size does not count as finished.
+    """
+    path = part_path(out, task.name, kind)
+    if not path.exists():
+        return None
+    content = json.loads(pq.read_schema(path).metadata[b"part"])
+    record = FileRecord(**content.pop("record"))
+    faults = tuple(Fault(**fault) for fault in content.pop("faults"))
+    part = Part(record=record, faults=faults, excluded=tuple(content.pop("excluded")), **content)
+    file = out / part.record.file
+    if part.fingerprint != fingerprint or not file.exists() or file.stat().st_size != part.record.bytes:
+        return None
+    return part
+
+
+def part_path(out: Path, task: str, kind: str) -> Path:
+    """Where the record of a task's "inputs" or "targets" file stands."""
+    return out / WORK_FOLDER / f"{task}-{kind}.parquet"
+
+
+def _part_schema(kind: str) -> pa.Schema:
+    known = {field.name: field for field in samples_schema(0, 0)}
+    columns = ["key", *(INPUT_COLUMNS if kind == "inputs" else TARGET_COLUMNS)]
+    lists = {"supports": pa.list_(pa.list_(pa.int32())), "support_end_s": pa.list_(pa.float64())}
+    lists |= {"image_offset": pa.list_(pa.int64()), "image_size": pa.list_(pa.int32())}
+    fields = [pa.field(name, lists.get(name, known[name].type)) for name in columns]
+    return pa.schema([*fields, pa.field("state" if kind == "inputs" else "actions", pa.list_(pa.float32()))])

@@ -1,0 +1,337 @@
+"""Source index -> frozen shard tasks, a fingerprint over everything that changes bytes, and what the build will cost.
+
+The plan is made from metadata alone. What only opening a file can tell (the length of a webm) is estimated from a
+sample of files, for the cost and for packing shards; the tasks find out the truth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.clips import FrameSettings
+from pipeline.errors import BuildError, EpisodeError, RunError
+from pipeline.inputs import InputSettings
+from pipeline.schema import SCHEMA_VERSION, Sizes
+from pipeline.shards import write_atomic
+from pipeline.sources.base import EpisodeRef, Fault, Source, SourceIndex
+from pipeline.windows import WindowPolicy, count_windows
+
+SAMPLED_EPISODES = 24
+"""How many files of unknown length the plan opens to estimate the mean length."""
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """How episodes are packed into shards. Episodes are never split.
+
+    samples        a shard is closed once it is expected to hold this many samples
+    chunk_samples  targets are computed in chunks of whole episodes of about this many samples; bounds memory
+    """
+
+    samples: int = 256
+    chunk_samples: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "chunk_samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to make: its episodes, in order, in chunks that are encoded together."""
+
+    split: str
+    index: int
+    chunks: tuple[tuple[EpisodeRef, ...], ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.split}-{self.index:06d}"
+
+    @property
+    def episodes(self) -> tuple[EpisodeRef, ...]:
+        return tuple(ref for chunk in self.chunks for ref in chunk)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How samples are made: what every task of a build shares. Small and picklable."""
+
+    fingerprint: str
+    name: str
+    views: tuple[str, ...]
+    sizes: Sizes
+    policy: WindowPolicy
+    inputs: InputSettings
+    frames: FrameSettings
+    mode: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the build is expected to hold. `exact` is False when lengths were estimated from a sample of files.
+
+    flops counts the encoder's multiply-adds twice; bytes are those of shards on disk.
+    """
+
+    episodes: int
+    windows: int
+    shards: int
+    input_bytes: int
+    target_bytes: int
+    flops: float
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A frozen plan. `settings` is everything besides the tasks that changes bytes."""
+
+    settings: Mapping[str, Any]
+    fingerprint: str
+    sizes: Sizes
+    views: tuple[str, ...]
+    fps: float | None
+    tasks: tuple[ShardTask, ...]
+    faults: tuple[Fault, ...]
+    estimate: Estimate
+
+    @property
+    def name(self) -> str:
+        return str(self.settings["source"]["name"])
+
+    def recipe(self) -> Recipe:
+        """What a worker needs besides its task."""
+        encoder = self.settings["encoder"]
+        return Recipe(
+            self.fingerprint,
+            self.name,
+            self.views,
+            self.sizes,
+            WindowPolicy(**self.settings["window"]),
+            InputSettings(**self.settings["inputs"]),
+            FrameSettings(encoder["crop_size"], encoder["resize"]),
+            encoder["mode"],
+        )
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes that are to be used and episodes already left out: the base of the allowed share of bad ones."""
+        return sum(len(task.episodes) for task in self.tasks) + len(self.faults)
+
+
+def make_plan(
+    source: Source,
+    index: SourceIndex,
+    policy: WindowPolicy,
+    sizes: Sizes,
+    shards: ShardSettings,
+    settings: Mapping[str, Any],
+    flops_per_view: float,
+    splits: Sequence[str] = ("train", "val"),
+) -> Plan:
+    """Pack the episodes of `splits` into shard tasks. Test episodes are never planned (rule L6).
+
+    Args:
+        settings: everything that changes bytes, by section; becomes part of the fingerprint.
+        flops_per_view: encoder FLOPs for one view of one window.
+
+    Raises:
+        RunError: no episode gives a window.
+    """
+    if "test" in splits:
+        raise RunError("the test split is never built for training; choose from train, val")
+    refs = [ref for ref in index.refs if ref.split in splits]
+    typical = _typical_length(source, refs)
+    windows = {ref.id: count_windows(ref.num_frames or typical, policy, sizes.action > 0) for ref in refs}
+    tasks = tuple(task for split in splits for task in _pack(split, refs, windows, shards))
+    total = sum(windows.values())
+    if total == 0:
+        raise RunError(
+            f"{index.name}: none of {len(refs)} episodes of the splits {', '.join(splits)} is long enough for a window "
+            f"of {policy.steps} steps at interval {policy.interval}; lower window.steps or window.interval"
+        )
+    estimate = Estimate(
+        episodes=len(refs),
+        windows=total,
+        shards=len(tasks),
+        input_bytes=total * (sizes.views * _typical_jpeg_bytes(sizes.image_size) + 2048),
+        target_bytes=total * target_bytes(sizes),
+        flops=total * sizes.views * flops_per_view,
+        exact=all(ref.num_frames is not None for ref in refs),
+    )
+    faults = tuple(fault for fault in index.faults if fault.split in splits)
+    fingerprint = make_fingerprint(settings, tasks_bytes(tasks))
+    return Plan(settings, fingerprint, sizes, index.views, index.fps, tasks, faults, estimate)
+
+
+def target_bytes(sizes: Sizes) -> int:
+    """Bytes of one sample's latents (float16) and actions (float32) on disk."""
+    latents = (sizes.steps + 1) * sizes.views * sizes.tokens * sizes.width * 2
+    return latents + sizes.chunk * sizes.action * 4
+
+
+def make_fingerprint(settings: Mapping[str, Any], tasks: bytes) -> str:
+    """SHA-256 over settings and tasks, as `manifests/README.md` defines it."""
+    content = {"settings": settings, "tasks": hashlib.sha256(tasks).hexdigest()}
+    return hashlib.sha256(json.dumps(content, **_CANONICAL).encode()).hexdigest()
+
+
+def tasks_bytes(tasks: Iterable[ShardTask]) -> bytes:
+    """The content of tasks.jsonl: one line a shard."""
+    lines = []
+    for task in tasks:
+        chunks = [len(chunk) for chunk in task.chunks]
+        episodes = [asdict(ref) for ref in task.episodes]
+        content = {"split": task.split, "index": task.index, "chunks": chunks, "episodes": episodes}
+        lines.append(json.dumps(content, **_CANONICAL) + "\n")
+    return "".join(lines).encode()
+
+
+def write_plan(plan: Plan, out: Path) -> None:
+    """Write plan.json and tasks.jsonl, or check that those already there say the same.
+
+    Raises:
+        BuildError: the folder holds another plan; the message shows the first differences.
+    """
+    path = out / "plan.json"
+    if path.exists():
+        stored = read_plan(out)
+        if stored.fingerprint != plan.fingerprint:
+            differences = "\n".join(f"  {line}" for line in _differences(stored, plan)[:12])
+            raise BuildError(
+                f"{out} holds the plan of another build; stored -> asked for:\n{differences}\n"
+                "choose another out=, or delete the folder to start over"
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()):
+        raise BuildError(f"{out} is not empty and holds no plan; choose an empty folder for out=")
+    write_atomic(out / "tasks.jsonl", tasks_bytes(plan.tasks))
+    content = {
+        "fingerprint": plan.fingerprint,
+        "settings": plan.settings,
+        "sizes": asdict(plan.sizes),
+        "views": plan.views,
+        "fps": plan.fps,
+        "estimate": asdict(plan.estimate),
+        "faults": [asdict(fault) for fault in plan.faults],
+    }
+    write_atomic(path, (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def read_plan(out: Path) -> Plan:
+    """Read a plan written by `write_plan`.
+
+    Raises:
+        BuildError: there is none, or its fingerprint does not fit its content.
+    """
+    try:
+        content = json.loads((out / "plan.json").read_bytes())
+        raw = (out / "tasks.jsonl").read_bytes()
+        tasks = tuple(_read_task(json.loads(line)) for line in raw.splitlines())
+        plan = Plan(
+            content["settings"],
+            content["fingerprint"],
+            Sizes(**content["sizes"]),
+            tuple(content["views"]),
+            content["fps"],
+            tasks,
+            tuple(Fault(**fault) for fault in content["faults"]),
+            Estimate(**content["estimate"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BuildError(f"{out} holds no readable plan ({error}); run vlajepa plan first") from error
+    if make_fingerprint(plan.settings, raw) != plan.fingerprint:
+        raise BuildError(
+            f"{out}/plan.json or tasks.jsonl was edited: the fingerprint does not fit; plan into a new folder"
+        )
+    return plan
+
+
+_CANONICAL: Mapping[str, Any] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
+
+
+def _read_task(content: Mapping[str, Any]) -> ShardTask:
+    refs = iter(
+        EpisodeRef(e["id"], e["split"], tuple((path, size) for path, size in e["files"]), e["num_frames"], e["data"])
+        for e in content["episodes"]
+    )
+    chunks = tuple(tuple(next(refs) for _ in range(count)) for count in content["chunks"])
+    return ShardTask(content["split"], content["index"], chunks)
+
+
+def _typical_length(source: Source, refs: Sequence[EpisodeRef]) -> int:
+    """Mean length of a spread-out sample of the episodes whose length the metadata does not tell; 0 if none can."""
+    unknown = [ref for ref in refs if ref.num_frames is None]
+    step = max(1, len(unknown) // SAMPLED_EPISODES)
+    lengths = []
+    for ref in unknown[::step][:SAMPLED_EPISODES]:
+        try:
+            with source.open(ref) as episode:
+                lengths.append(episode.num_frames)
+        except EpisodeError:
+            continue  # the task that owns the episode records it
+    return round(sum(lengths) / len(lengths)) if lengths else 0
+
+
+def _pack(
+    split: str, refs: Sequence[EpisodeRef], windows: Mapping[str, int], settings: ShardSettings
+) -> Iterable[ShardTask]:
+    chunks: list[tuple[EpisodeRef, ...]] = []
+    chunk: list[EpisodeRef] = []
+    index = in_chunk = in_shard = 0
+    for ref in refs:
+        if ref.split != split:
+            continue
+        chunk.append(ref)
+        in_chunk += windows[ref.id]
+        in_shard += windows[ref.id]
+        if in_chunk >= settings.chunk_samples or in_shard >= settings.samples:
+            chunks.append(tuple(chunk))
+            chunk, in_chunk = [], 0
+        if in_shard >= settings.samples:
+            yield ShardTask(split, index, tuple(chunks))
+            chunks, in_shard, index = [], 0, index + 1
+    if chunk:
+        chunks.append(tuple(chunk))
+    if chunks:
+        yield ShardTask(split, index, tuple(chunks))
+
+
+def _typical_jpeg_bytes(size: int) -> int:
+    """About 0.6 bytes a pixel at quality 95 without chroma subsampling, measured on the real clips of the tests."""
+    return round(0.6 * size * size)
+
+
+def _differences(stored: Plan, asked: Plan) -> list[str]:
+    before, after = dict(_flatten("", stored.settings)), dict(_flatten("", asked.settings))
+    lines = [
+        f"{key}: {before.get(key, '(absent)')!r} -> {after.get(key, '(absent)')!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, "(absent)") != after.get(key, "(absent)")
+    ]
+    old, new = ({ref.id: ref for task in plan.tasks for ref in task.episodes} for plan in (stored, asked))
+    changed = sorted(i for i in old.keys() | new.keys() if old.get(i) != new.get(i))
+    if changed:
+        lines.append(f"{len(changed)} episodes were added, removed or changed, first: {changed[0]}")
+    return lines or ["the tasks are packed differently"]
+
+
+def _flatten(prefix: str, value: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flatten(f"{prefix}.{key}" if prefix else str(key), inner)
+    else:
+        yield prefix, list(value) if isinstance(value, tuple) else value
+
+
+def plan_settings(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings section of a plan: the given sections and the schema version, as plain JSON values."""
+    return json.loads(json.dumps({"schema_version": SCHEMA_VERSION, **sections}))

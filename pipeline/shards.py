@@ -1,0 +1,308 @@
+"""Shard files, written and read: the inputs tar and the targets Arrow file.
+
+Letters for shapes: V views, K steps, N tokens, D width, T actions in a chunk, A action width, R rows.
+
+A file is written under a temporary name, synced, renamed, and its folder synced: a reader sees it whole or not at all.
+Both writers hash what they write, so the manifest never needs a second pass over terabytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import tarfile
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.errors import BuildError
+from pipeline.schema import Sizes, member_names, targets_schema
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A finished file: path relative to the build, size in bytes, SHA-256 in hex."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success sync it and rename it into place, on failure remove it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex}"
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes) -> FileRecord:
+    """Write a small file atomically. The record's `file` is the bare name."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
+    return FileRecord(path.name, len(data), hashlib.sha256(data).hexdigest())
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Delete what writers killed in mid-write left behind."""
+    for path in folder.rglob(f"{TEMPORARY_PREFIX}*"):
+        path.unlink(missing_ok=True)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file in hex, read in blocks."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class InputSample:
+    """Members of one sample as bytes: a JPEG for each view in order, and the JSON."""
+
+    key: str
+    images: tuple[bytes, ...]
+    json: bytes
+
+
+@dataclass(frozen=True)
+class InputPlacement:
+    """Where a sample's members stand in the tar: offset of the first payload byte and size, and their joint SHA-256."""
+
+    image_offset: tuple[int, ...]
+    image_size: tuple[int, ...]
+    json_offset: int
+    json_size: int
+    sha256: str
+
+
+class InputsWriter:
+    """Writes an inputs shard. Use as a context manager; the file appears under its name when the block ends well."""
+
+    def __init__(self, path: Path, views: Sequence[str]) -> None:
+        self._stack = contextlib.ExitStack()
+        self._path = path
+        self._views = tuple(views)
+        self._digest = hashlib.sha256()
+        self._offset = 0
+
+    def __enter__(self) -> Self:
+        temporary = self._stack.enter_context(atomic_file(self._path))
+        self._file = self._stack.enter_context(open(temporary, "wb"))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            end = 2 * tarfile.BLOCKSIZE
+            self._write(bytes(end + -(self._offset + end) % tarfile.RECORDSIZE))
+        self._stack.__exit__(kind, error, trace)
+
+    def add(self, sample: InputSample) -> InputPlacement:
+        """Append the members of one sample."""
+        payloads = (*sample.images, sample.json)
+        names = member_names(sample.key, self._views)
+        offsets = [self._add_member(name, data) for name, data in zip(names, payloads, strict=True)]
+        sizes = [len(data) for data in payloads]
+        digest = hashlib.sha256(b"".join(payloads)).hexdigest()
+        return InputPlacement(tuple(offsets[:-1]), tuple(sizes[:-1]), offsets[-1], sizes[-1], digest)
+
+    def record(self, file: str) -> FileRecord:
+        """Size and hash of the finished file."""
+        return FileRecord(file, self._offset, self._digest.hexdigest())
+
+    def _add_member(self, name: str, data: bytes) -> int:
+        header = tarfile.TarInfo(name)
+        header.size = len(data)
+        header.mode = 0o444
+        self._write(header.tobuf(tarfile.USTAR_FORMAT))
+        offset = self._offset
+        self._write(data + bytes(-len(data) % tarfile.BLOCKSIZE))
+        return offset
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._digest.update(data)
+        self._offset += len(data)
+
+
+@dataclass(frozen=True)
+class TargetRows:
+    """R rows of supervision.
+
+    context      float16 [R, V, N, D]      latents      float16 [R, K, V, N, D]    latent_mask  bool [R, K]
+    actions      float32 [R, T, A] or None                                         action_mask  bool [R, T] or None
+    """
+
+    keys: tuple[str, ...]
+    context: NDArray[np.float16]
+    latents: NDArray[np.float16]
+    latent_mask: NDArray[np.bool_]
+    actions: NDArray[np.float32] | None
+    action_mask: NDArray[np.bool_] | None
+
+    def digest(self, row: int) -> str:
+        """SHA-256 of one row as `manifests/README.md` defines it, in hex."""
+        parts = [self.context[row], self.latents[row], self.latent_mask[row]]
+        if self.actions is not None and self.action_mask is not None:
+            parts += [self.actions[row], self.action_mask[row]]
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(np.ascontiguousarray(part).data)
+        return digest.hexdigest()
+
+
+class TargetsWriter:
+    """Writes a targets shard. Use as a context manager; the file appears under its name when the block ends well."""
+
+    def __init__(self, path: Path, sizes: Sizes, metadata: dict[str, str]) -> None:
+        self._stack = contextlib.ExitStack()
+        self._path = path
+        self._schema = targets_schema(sizes, metadata)
+
+    def __enter__(self) -> Self:
+        temporary = self._stack.enter_context(atomic_file(self._path))
+        self._sink = self._stack.enter_context(_HashingFile(temporary))
+        self._writer = self._stack.enter_context(pa.ipc.new_file(self._sink, self._schema))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def add(self, rows: TargetRows) -> list[str]:
+        """Append rows as one record batch and return their digests."""
+        columns: list[pa.Array] = [
+            pa.array(rows.keys, pa.string()),
+            _tensor_column(self._schema.field("context").type, rows.context),
+            _tensor_column(self._schema.field("latents").type, rows.latents),
+            _mask_column(rows.latent_mask),
+        ]
+        if rows.actions is not None and rows.action_mask is not None:
+            columns.append(_tensor_column(self._schema.field("actions").type, rows.actions))
+            columns.append(_mask_column(rows.action_mask))
+        self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+        return [rows.digest(i) for i in range(len(rows.keys))]
+
+    def record(self, file: str) -> FileRecord:
+        """Size and hash of the finished file."""
+        return FileRecord(file, self._sink.size, self._sink.digest.hexdigest())
+
+
+class TargetsReader:
+    """Random access to the rows of a targets shard: the file is memory-mapped and parsed once.
+
+    Attributes:
+        keys: every key, in row order.
+        latent_mask: bool [R, K].
+        actions, action_mask: float32 [R, T, A] and bool [R, T], or None for human video.
+
+    Raises:
+        BuildError: the file is missing, truncated, or does not have the columns of `targets_schema`.
+    """
+
+    def __init__(self, path: Path, sizes: Sizes) -> None:
+        self.path = path
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            self._open(table, sizes)
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            raise BuildError(f"{path} is no targets shard of this build: {error}; run vlajepa audit") from error
+
+    def context(self, row: int) -> NDArray[np.float16]:
+        """z_0 float16 [V, N, D], a view into the mapped file."""
+        batch, inner = self._locate(row)
+        return self._context[batch][inner]
+
+    def latents(self, row: int) -> NDArray[np.float16]:
+        """z_1..z_K float16 [K, V, N, D], a view into the mapped file."""
+        batch, inner = self._locate(row)
+        return self._latents[batch][inner]
+
+    def _open(self, table: pa.Table, sizes: Sizes) -> None:
+        expected = targets_schema(sizes, {})
+        if not table.schema.equals(expected):
+            raise ValueError(f"columns {table.schema.names} with other types than {expected.names} of the build")
+        self.keys: list[str] = table.column("key").to_pylist()
+        self._context = _tensor_chunks(table.column("context"), (sizes.views, sizes.tokens, sizes.width))
+        self._latents = _tensor_chunks(table.column("latents"), (sizes.steps, sizes.views, sizes.tokens, sizes.width))
+        self._starts = np.cumsum([0, *(len(chunk) for chunk in self._context)])
+        self.latent_mask = _masks(table.column("latent_mask"), sizes.steps)
+        self.actions: NDArray[np.float32] | None = None
+        self.action_mask: NDArray[np.bool_] | None = None
+        if sizes.action:
+            self.actions = np.concatenate(_tensor_chunks(table.column("actions"), (sizes.chunk, sizes.action)))
+            self.action_mask = _masks(table.column("action_mask"), sizes.chunk)
+
+    def _locate(self, row: int) -> tuple[int, int]:
+        batch = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return batch, row - int(self._starts[batch])
+
+
+class _HashingFile(io.RawIOBase):
+    """A file open for writing that hashes all that passes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._file = open(path, "wb")  # noqa: SIM115  closed in close()
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        view = memoryview(data)  # type: ignore[arg-type]
+        self._file.write(view)
+        self.digest.update(view)
+        self.size += view.nbytes
+        return view.nbytes
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _tensor_column(kind: pa.DataType, values: NDArray[np.generic]) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    storage = pa.FixedSizeListArray.from_arrays(flat, kind.storage_type.list_size)
+    return pa.ExtensionArray.from_storage(kind, storage)
+
+
+def _mask_column(values: NDArray[np.bool_]) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+
+
+def _tensor_chunks(column: pa.ChunkedArray, shape: tuple[int, ...]) -> list[NDArray]:
+    return [chunk.storage.flatten().to_numpy(zero_copy_only=True).reshape(-1, *shape) for chunk in column.chunks]
+
+
+def _masks(column: pa.ChunkedArray, width: int) -> NDArray[np.bool_]:
+    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return np.concatenate(flat).reshape(-1, width) if flat else np.zeros((0, width), bool)
