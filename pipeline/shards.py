@@ -14,6 +14,7 @@ import io
 import os
 import tarfile
 import uuid
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,7 +209,11 @@ class TargetsWriter:
 
 
 class TargetsReader:
-    """Random access to the rows of a targets shard: the file is memory-mapped and parsed once.
+    """Random access to the rows of a targets shard.
+
+    The file is mapped once to learn where its buffers lie; latents are then read by offset straight into the memory
+    of the caller. A fresh mapping costs a page fault every few KiB, which held copies out of it to a tenth of this speed
+    on the first pass over a shard, and with more shards than can stay open every pass is a first one.
 
     Attributes:
         keys: every key, in row order.
@@ -221,40 +226,45 @@ class TargetsReader:
 
     def __init__(self, path: Path, sizes: Sizes) -> None:
         self.path = path
+        step = sizes.views * sizes.tokens * sizes.width * 2
+        self._row_bytes = {"context": step, "latents": sizes.steps * step}
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            self._open(table, sizes)
+            with pa.memory_map(str(path)) as mapped:
+                self._open(pa.ipc.open_file(mapped).read_all(), mapped, sizes)
+            self._descriptor = os.open(path, os.O_RDONLY)
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise BuildError(f"{path} is no targets shard of this build: {error}; run vlajepa audit") from error
+        weakref.finalize(self, os.close, self._descriptor)
 
-    def context(self, row: int) -> NDArray[np.float16]:
-        """z_0 float16 [V, N, D], a view into the mapped file."""
-        batch, inner = self._locate(row)
-        return self._context[batch][inner]
+    def read_into(self, row: int, context: NDArray[np.float16], latents: NDArray[np.float16]) -> None:
+        """Read z_0 of a row into `context` [V, N, D] and z_1..z_K into `latents` [K, V, N, D], both contiguous."""
+        batch = int(np.searchsorted(self._starts, row, side="right")) - 1
+        inner = row - int(self._starts[batch])
+        for name, out in (("context", context), ("latents", latents)):
+            offset = self._offsets[name][batch] + inner * self._row_bytes[name]
+            if os.preadv(self._descriptor, [out.data], offset) != self._row_bytes[name]:
+                raise BuildError(f"{self.path} ends inside row {row}; run vlajepa audit")
 
-    def latents(self, row: int) -> NDArray[np.float16]:
-        """z_1..z_K float16 [K, V, N, D], a view into the mapped file."""
-        batch, inner = self._locate(row)
-        return self._latents[batch][inner]
-
-    def _open(self, table: pa.Table, sizes: Sizes) -> None:
+    def _open(self, table: pa.Table, mapped: pa.MemoryMappedFile, sizes: Sizes) -> None:
         expected = targets_schema(sizes, {})
         if not table.schema.equals(expected):
             raise ValueError(f"columns {table.schema.names} with other types than {expected.names} of the build")
+        mapped.seek(0)
+        base = mapped.read_buffer().address
         self.keys: list[str] = table.column("key").to_pylist()
-        self._context = _tensor_chunks(table.column("context"), (sizes.views, sizes.tokens, sizes.width))
-        self._latents = _tensor_chunks(table.column("latents"), (sizes.steps, sizes.views, sizes.tokens, sizes.width))
-        self._starts = np.cumsum([0, *(len(chunk) for chunk in self._context)])
+        self._offsets = {
+            name: [chunk.storage.flatten().buffers()[1].address - base for chunk in table.column(name).chunks]
+            for name in self._row_bytes
+        }
+        lengths = [len(chunk) for chunk in table.column("key").chunks]
+        self._starts = np.cumsum([0, *lengths])
         self.latent_mask = _masks(table.column("latent_mask"), sizes.steps)
         self.actions: NDArray[np.float32] | None = None
         self.action_mask: NDArray[np.bool_] | None = None
         if sizes.action:
-            self.actions = np.concatenate(_tensor_chunks(table.column("actions"), (sizes.chunk, sizes.action)))
+            flat = [chunk.storage.flatten().to_numpy() for chunk in table.column("actions").chunks]
+            self.actions = np.concatenate(flat).reshape(-1, sizes.chunk, sizes.action)
             self.action_mask = _masks(table.column("action_mask"), sizes.chunk)
-
-    def _locate(self, row: int) -> tuple[int, int]:
-        batch = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return batch, row - int(self._starts[batch])
 
 
 class _HashingFile(io.RawIOBase):
@@ -299,10 +309,7 @@ def _mask_column(values: NDArray[np.bool_]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
 
-def _tensor_chunks(column: pa.ChunkedArray, shape: tuple[int, ...]) -> list[NDArray]:
-    return [chunk.storage.flatten().to_numpy(zero_copy_only=True).reshape(-1, *shape) for chunk in column.chunks]
-
-
 def _masks(column: pa.ChunkedArray, width: int) -> NDArray[np.bool_]:
-    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    return np.concatenate(flat).reshape(-1, width) if flat else np.zeros((0, width), bool)
+    return np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]).reshape(
+        -1, width
+    )

@@ -1,0 +1,222 @@
+"""A build and sample indices -> a batch of both halves, joined by key. Random access; nothing is read ahead.
+
+Letters as in `schema.py`. Safe to use from several threads: shard files are opened once and read by offset.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import mmap
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import DTypeLike, NDArray
+from PIL import Image
+
+from pipeline.errors import BuildError
+from pipeline.manifest import Build
+from pipeline.schema import Batch, Observation, Targets
+from pipeline.shards import TargetsReader
+
+_COLUMNS = ["key", "split", "shard", "row", "image_offset", "image_size", "json_offset", "json_size"]
+
+Allocate = Callable[[int], NDArray[np.uint8]]
+"""Makes a buffer of so many bytes; the trainer passes one that gives pinned memory."""
+
+
+class SampleReader:
+    """Reads samples of one split of a finished build.
+
+    Args:
+        open_shards: how many shards are kept open; the least recently used one is closed first.
+        allocate: makes the memory of a batch's latents. Buffers are reused once nothing refers to the batch any more.
+
+    Raises:
+        BuildError: the build has no samples in this split, or a file is not what the manifest says.
+    """
+
+    def __init__(self, build: Build, split: str, open_shards: int = 320, allocate: Allocate | None = None) -> None:
+        self.build = build
+        self.split = split
+        shards = [shard for shard in build.manifest["shards"] if shard["split"] == split]
+        if not shards:
+            raise BuildError(
+                f"{build.path} has no samples in split {split!r}; splits: {list(build.manifest['counts'])}"
+            )
+        self.shard_sizes = tuple(int(shard["samples"]) for shard in shards)
+        self._shards = shards
+        self._samples = _SampleTable(build, split)
+        self._position = {shard["index"]: i for i, shard in enumerate(shards)}
+        self._open = _ShardCache(build, open_shards)
+        self._pool = BufferPool(allocate or _allocate_pages)
+
+    def __len__(self) -> int:
+        return len(self._samples.key)
+
+    def read(self, indices: NDArray[np.int64]) -> Batch[NDArray[Any]]:
+        """Read samples by their index in the split.
+
+        Raises:
+            BuildError: a member is not where the manifest says, or keys of inputs and targets differ (rule L7).
+        """
+        sizes, count = self.build.sizes, len(indices)
+        step = (sizes.views, sizes.tokens, sizes.width)
+        images = np.empty((count, sizes.views, sizes.image_size, sizes.image_size, 3), np.uint8)
+        context = self._pool.array((count, *step), np.float16)
+        latents = self._pool.array((count, sizes.steps, *step), np.float16)
+        latent_mask = np.empty((count, sizes.steps), bool)
+        actions = np.empty((count, sizes.chunk, sizes.action), np.float32) if sizes.action else None
+        action_mask = np.empty((count, sizes.chunk), bool) if sizes.action else None
+        contents = []
+        for i, index in enumerate(indices):
+            shard = self._open.shard(self._shards[self._position[int(self._samples.shard[index])]])
+            row = int(self._samples.row[index])
+            contents.append(self._read_inputs(shard, int(index), images[i]))
+            self._check_key(shard, row, contents[-1], int(index))
+            shard.targets.read_into(row, context[i], latents[i])
+            latent_mask[i] = shard.targets.latent_mask[row]
+            if actions is not None and action_mask is not None:
+                assert shard.targets.actions is not None
+                assert shard.targets.action_mask is not None
+                actions[i], action_mask[i] = shard.targets.actions[row], shard.targets.action_mask[row]
+        keys = tuple(content["key"] for content in contents)
+        state = np.array([content["state"] for content in contents], np.float32) if sizes.state else None
+        observation: Observation[NDArray[Any]] = Observation(
+            images, tuple(content["instruction"] for content in contents), state
+        )
+        return Batch(keys, observation, Targets(context, latents, latent_mask, actions, action_mask))
+
+    def _read_inputs(self, shard: _OpenShard, index: int, images: NDArray[np.uint8]) -> Mapping[str, Any]:
+        samples = self._samples
+        try:
+            for view in range(len(images)):
+                data = shard.read(int(samples.image_offset[index, view]), int(samples.image_size[index, view]))
+                images[view] = np.asarray(Image.open(io.BytesIO(data)))
+            return json.loads(shard.read(int(samples.json_offset[index]), int(samples.json_size[index])))
+        except (OSError, ValueError) as error:
+            raise BuildError(
+                f"{shard.path}: sample {samples.key[index].as_py()} cannot be read ({error}); expected SHA-256 of the "
+                f"file: {shard.sha256}; run vlajepa audit"
+            ) from error
+
+    def _check_key(self, shard: _OpenShard, row: int, content: Mapping[str, Any], index: int) -> None:
+        listed = self._samples.key[index].as_py()
+        stored = shard.targets.keys[row] if row < len(shard.targets.keys) else "(none)"
+        if not listed == content.get("key") == stored:
+            raise BuildError(
+                f"{self.build.path}: row {row} is {listed} in the manifest, {content.get('key')} in {shard.path.name} "
+                f"and {stored} in {shard.targets.path.name}; the shards do not belong together, run vlajepa audit"
+            )
+
+
+class BufferPool:
+    """Memory for large arrays, reused once nothing refers to the array handed out.
+
+    Fresh memory of this size costs a page fault every 4 KiB, about as much as the copy itself. Every array, view or
+    tensor made from the array keeps it alive, so a buffer is never reused under a reader.
+    """
+
+    def __init__(self, allocate: Allocate) -> None:
+        self._allocate = allocate
+        self._free: dict[int, list[NDArray[np.uint8]]] = {}
+        self._lock = threading.Lock()
+
+    def array(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """An uninitialised array."""
+        kind = np.dtype(dtype)
+        size = int(np.prod(shape)) * kind.itemsize
+        with self._lock:
+            free = self._free.setdefault(size, [])
+            buffer = free.pop() if free else None
+        if buffer is None:
+            buffer = self._allocate(size)
+        out = np.frombuffer(buffer.data, kind).reshape(shape)  # through a memoryview: its base is not `buffer` itself
+        owner = out.base
+        assert isinstance(owner, np.ndarray)
+        weakref.finalize(owner, self._release, size, buffer)
+        return out
+
+    def _release(self, size: int, buffer: NDArray[np.uint8]) -> None:
+        with self._lock:
+            self._free[size].append(buffer)
+
+
+class _SampleTable:
+    """The columns of samples.parquet that reading needs, for one split, in manifest order."""
+
+    def __init__(self, build: Build, split: str) -> None:
+        table = pq.read_table(build.path / "samples.parquet", columns=_COLUMNS, filters=[("split", "=", split)])
+        table = table.combine_chunks()
+        self.key = table.column("key")
+        self.shard = table.column("shard").to_numpy()
+        self.row = table.column("row").to_numpy()
+        views = build.sizes.views
+        self.image_offset = _flat(table.column("image_offset")).reshape(-1, views)
+        self.image_size = _flat(table.column("image_size")).reshape(-1, views)
+        self.json_offset = table.column("json_offset").to_numpy()
+        self.json_size = table.column("json_size").to_numpy()
+
+
+class _OpenShard:
+    """The two files of a shard, open."""
+
+    def __init__(self, build: Build, shard: Mapping[str, Any]) -> None:
+        self.path = build.path / shard["inputs"]["file"]
+        self.sha256 = shard["inputs"]["sha256"]
+        for kind in ("inputs", "targets"):
+            _check_size(build, shard[kind])
+        self._descriptor = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+        self.targets = TargetsReader(build.path / shard["targets"]["file"], build.sizes)
+
+    def read(self, offset: int, size: int) -> bytes:
+        data = os.pread(self._descriptor, size, offset)
+        if len(data) != size:
+            raise OSError(f"the file ends inside the {size} bytes at {offset}")
+        return data
+
+
+class _ShardCache:
+    def __init__(self, build: Build, limit: int) -> None:
+        self._build = build
+        self._limit = limit
+        self._open: OrderedDict[str, _OpenShard] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def shard(self, entry: Mapping[str, Any]) -> _OpenShard:
+        name = entry["inputs"]["file"]
+        with self._lock:
+            if name not in self._open:
+                self._open[name] = _OpenShard(self._build, entry)
+                if len(self._open) > self._limit:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(name)
+            return self._open[name]
+
+
+def _check_size(build: Build, entry: Mapping[str, Any]) -> None:
+    path = build.path / entry["file"]
+    try:
+        found = path.stat().st_size
+    except OSError as error:
+        raise BuildError(f"{path} of the build is missing ({error.strerror}); copy the build again") from error
+    if found != entry["bytes"]:
+        raise BuildError(f"{path} has {found} bytes, the manifest lists {entry['bytes']}; copy the build again")
+
+
+def _flat(column: Any) -> NDArray[Any]:
+    return column.combine_chunks().flatten().to_numpy()
+
+
+def _allocate_pages(size: int) -> NDArray[np.uint8]:
+    memory = mmap.mmap(-1, max(1, size))
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8)[:size]
