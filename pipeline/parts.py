@@ -108,6 +108,7 @@ class Part:
 
     kind            "inputs" or "targets"
     faults          episodes this job had to leave out
+    rows            samples in the file
     excluded        episodes it was told to leave out, because the other job had to
     decode_seconds  processor time: reading and resizing frames (inputs: all of the job)
     encode_seconds  time of the encoder
@@ -119,6 +120,7 @@ class Part:
     record: FileRecord
     faults: tuple[Fault, ...]
     excluded: tuple[str, ...]
+    rows: int
     decode_seconds: float
     encode_seconds: float
 

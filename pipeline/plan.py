@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.clips import FrameSettings
 from pipeline.errors import BuildError, EpisodeError, RunError
 from pipeline.inputs import InputSettings
-from pipeline.schema import SCHEMA_VERSION, Sizes
+from pipeline.schema import Sizes
 from pipeline.shards import write_atomic
 from pipeline.sources.base import EpisodeRef, Fault, Source, SourceIndex
 from pipeline.windows import WindowPolicy, count_windows
@@ -139,7 +139,8 @@ def make_plan(
     """Pack the episodes of `splits` into shard tasks. Test episodes are never planned (rule L6).
 
     Args:
-        settings: everything that changes bytes, by section; becomes part of the fingerprint.
+        settings: everything asked for that changes bytes, by section. With the source's description, its views and
+            the sizes, it becomes the plan's settings and part of the fingerprint.
         flops_per_view: encoder FLOPs for one view of one window.
 
     Raises:
@@ -167,8 +168,10 @@ def make_plan(
         exact=all(ref.num_frames is not None for ref in refs),
     )
     faults = tuple(fault for fault in index.faults if fault.split in splits)
-    fingerprint = make_fingerprint(settings, tasks_bytes(tasks))
-    return Plan(settings, fingerprint, sizes, index.views, index.fps, tasks, faults, estimate)
+    content = {**settings, "description": dict(index.description), "views": list(index.views), "sizes": asdict(sizes)}
+    frozen = json.loads(json.dumps(content))
+    fingerprint = make_fingerprint(frozen, tasks_bytes(tasks))
+    return Plan(frozen, fingerprint, sizes, index.views, index.fps, tasks, faults, estimate)
 
 
 def target_bytes(sizes: Sizes) -> int:
@@ -194,24 +197,30 @@ def tasks_bytes(tasks: Iterable[ShardTask]) -> bytes:
     return "".join(lines).encode()
 
 
+def check_same_plan(
+    stored: Plan, settings: Mapping[str, Any], out: Path, tasks: Sequence[ShardTask] | None = None
+) -> None:
+    """Raise BuildError, showing the first differences, when `out` was planned with other settings (or tasks)."""
+    differences = _differences(stored.settings, settings)
+    if tasks is not None and tasks_bytes(tasks) != tasks_bytes(stored.tasks):
+        differences += _task_differences(stored.tasks, tasks)
+    if differences:
+        shown = "\n".join(f"  {line}" for line in differences[:12])
+        raise BuildError(
+            f"{out} holds the plan of another build; stored -> asked for:\n{shown}\n"
+            "choose another out=, or delete the folder to start over"
+        )
+
+
 def write_plan(plan: Plan, out: Path) -> None:
-    """Write plan.json and tasks.jsonl, or check that those already there say the same.
+    """Write plan.json and tasks.jsonl into a new or empty folder.
 
     Raises:
-        BuildError: the folder holds another plan; the message shows the first differences.
+        BuildError: the folder holds something else.
     """
     path = out / "plan.json"
-    if path.exists():
-        stored = read_plan(out)
-        if stored.fingerprint != plan.fingerprint:
-            differences = "\n".join(f"  {line}" for line in _differences(stored, plan)[:12])
-            raise BuildError(
-                f"{out} holds the plan of another build; stored -> asked for:\n{differences}\n"
-                "choose another out=, or delete the folder to start over"
-            )
-        return
     out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()):
+    if any(p.name != "logs" for p in out.iterdir()):
         raise BuildError(f"{out} is not empty and holds no plan; choose an empty folder for out=")
     write_atomic(out / "tasks.jsonl", tasks_bytes(plan.tasks))
     content = {
@@ -310,18 +319,23 @@ def _typical_jpeg_bytes(size: int) -> int:
     return round(0.6 * size * size)
 
 
-def _differences(stored: Plan, asked: Plan) -> list[str]:
-    before, after = dict(_flatten("", stored.settings)), dict(_flatten("", asked.settings))
-    lines = [
+def _differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """Settings that differ, among the sections that were asked for."""
+    before = dict(_flatten("", {section: stored.get(section) for section in asked}))
+    after = dict(_flatten("", asked))
+    return [
         f"{key}: {before.get(key, '(absent)')!r} -> {after.get(key, '(absent)')!r}"
         for key in sorted(before.keys() | after.keys())
         if before.get(key, "(absent)") != after.get(key, "(absent)")
     ]
-    old, new = ({ref.id: ref for task in plan.tasks for ref in task.episodes} for plan in (stored, asked))
+
+
+def _task_differences(stored: Sequence[ShardTask], asked: Sequence[ShardTask]) -> list[str]:
+    old, new = ({ref.id: ref for task in tasks for ref in task.episodes} for tasks in (stored, asked))
     changed = sorted(i for i in old.keys() | new.keys() if old.get(i) != new.get(i))
-    if changed:
-        lines.append(f"{len(changed)} episodes were added, removed or changed, first: {changed[0]}")
-    return lines or ["the tasks are packed differently"]
+    if not changed:
+        return ["the episodes are packed differently"]
+    return [f"{len(changed)} episodes were added, removed or changed, first: {changed[0]}"]
 
 
 def _flatten(prefix: str, value: Any) -> Iterable[tuple[str, Any]]:
@@ -330,8 +344,3 @@ def _flatten(prefix: str, value: Any) -> Iterable[tuple[str, Any]]:
             yield from _flatten(f"{prefix}.{key}" if prefix else str(key), inner)
     else:
         yield prefix, list(value) if isinstance(value, tuple) else value
-
-
-def plan_settings(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings section of a plan: the given sections and the schema version, as plain JSON values."""
-    return json.loads(json.dumps({"schema_version": SCHEMA_VERSION, **sections}))

@@ -212,8 +212,8 @@ class TargetsReader:
     """Random access to the rows of a targets shard.
 
     The file is mapped once to learn where its buffers lie; latents are then read by offset straight into the memory
-    of the caller. A fresh mapping costs a page fault every few KiB, which held copies out of it to a tenth of this speed
-    on the first pass over a shard, and with more shards than can stay open every pass is a first one.
+    of the caller. A fresh mapping costs a page fault every few KiB, which held copies out of it to a tenth of this
+    speed on the first pass over a shard, and with more shards than can stay open every pass is a first one.
 
     Attributes:
         keys: every key, in row order.

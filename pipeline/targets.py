@@ -93,8 +93,12 @@ class Encoder:
         self._mean = torch.tensor(IMAGENET_MEAN, device=self.device).view(3, 1, 1)
         self._std = torch.tensor(IMAGENET_STD, device=self.device).view(3, 1, 1)
 
-    def identity(self) -> dict[str, Any]:
-        """Everything about the encoder that changes a target's bytes, for the fingerprint."""
+    def identity(self, device_type: str | None = None) -> dict[str, Any]:
+        """Everything about the encoder that changes a target's bytes, for the fingerprint.
+
+        Args:
+            device_type: "cpu" or "cuda" when another kind of device than this one will do the work.
+        """
         config = self.model.config
         settings = asdict(self.settings)
         if self.settings.kind == "pretrained":
@@ -103,7 +107,7 @@ class Encoder:
             "class": type(self.model).__name__,
             "config_sha256": hashlib.sha256(_encoder_config(config)).hexdigest(),
             "weights_sha256": _hash_weights(self.model),
-            "device": self.device.type,
+            "device": device_type or self.device.type,
             "mean": list(IMAGENET_MEAN),
             "std": list(IMAGENET_STD),
             "crop_size": config.crop_size,

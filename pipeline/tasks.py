@@ -74,7 +74,7 @@ def write_inputs_shard(source: Source, task: ShardTask, recipe: Recipe, excluded
                     rows.append(InputsRow(sample.key, ref.id, window, float(now_s), state, placement))
     part = Part(
         task.name, "inputs", recipe.fingerprint, writer.record(file), tuple(faults), tuple(sorted(excluded)),
-        time.process_time() - started, 0.0,
+        len(rows), time.process_time() - started, 0.0,
     )  # fmt: skip
     write_part(out, part, rows)
     return part
@@ -136,7 +136,7 @@ def write_targets_shard(
             rows += [row.finished(digest, chunk.actions, i) for i, (row, digest) in finished]
     part = Part(
         task.name, "targets", recipe.fingerprint, writer.record(file), tuple(faults), tuple(sorted(excluded)),
-        decoding, encoding,
+        len(rows), decoding, encoding,
     )  # fmt: skip
     write_part(out, part, rows)
     return part

@@ -1,0 +1,118 @@
+"""`vlajepa COMMAND`: picks the command; each one is a Hydra application of its own.
+
+Exit codes: 0 success, 1 a leak was found (audit), 2 the run could not be done, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.errors import RunError
+
+COMMANDS = {
+    "plan": "list a dataset's shards, samples, bytes and encoder FLOPs before anything runs",
+    "preprocess": "make the shards on a Ray cluster; run again to continue after an interruption",
+    "audit": "prove from a build's bytes that nothing of the future reached an input",
+    "train": "train on audited builds",
+    "sample-data": "write a small tabletop world as an SSv2 folder and a LeRobot folder",
+    "demo": "sample data to trained checkpoint, with a summary at the end",
+}
+CONFIGS = str(Path(__file__).parent / "conf")
+
+POSITIONAL = {"audit": "build"}
+"""Setting that a first argument without `=` stands for."""
+
+USAGE = """usage: vlajepa COMMAND [setting=value …]
+
+{commands}
+
+vlajepa COMMAND --help shows its settings, --cfg job prints the configuration it would run with.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        width = max(map(len, COMMANDS))
+        lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
+        sys.stdout.write(USAGE.format(commands="\n".join(lines)))
+        raise SystemExit(0 if words else 2)
+    command, *overrides = words
+    if command not in COMMANDS:
+        sys.stderr.write(f"vlajepa: no command {command!r}; there are {', '.join(COMMANDS)}\n")
+        raise SystemExit(2)
+    if command in POSITIONAL and overrides and "=" not in overrides[0] and not overrides[0].startswith("-"):
+        overrides[0] = f"{POSITIONAL[command]}={overrides[0]}"
+    name = command.replace("-", "_")
+    _check_overrides(name, [word for word in overrides if not word.startswith("-")])
+    module = importlib.import_module(f"jobs.{name}")
+    sys.argv = [f"vlajepa {command}", *overrides]
+    hydra.main(version_base="1.3", config_path=CONFIGS, config_name=name)(_guarded(module.run))()
+
+
+def _guarded(run: Callable[[DictConfig], int | None]) -> Callable[[DictConfig], None]:
+    """Turn the errors meant for people into one message and an exit code."""
+
+    @functools.wraps(run)
+    def guarded(config: DictConfig) -> None:
+        try:
+            code = run(config)
+        except RunError as error:
+            sys.stderr.write(f"vlajepa: {error}\n")
+            raise SystemExit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            sys.stderr.write("vlajepa: interrupted; the same command continues from here\n")
+            raise SystemExit(130) from error
+        if code:
+            raise SystemExit(code)
+
+    return guarded
+
+
+def _check_overrides(name: str, overrides: Sequence[str]) -> None:
+    """Compose the configuration once ahead of Hydra, to name a wrong override with what is allowed in its place."""
+    with initialize_config_dir(CONFIGS, version_base="1.3"):
+        error = _composition_error(name, overrides)
+        if error is None:
+            return
+        for i, override in enumerate(overrides):
+            one = _composition_error(name, overrides[: i + 1])
+            if one is not None:
+                sys.stderr.write(f"vlajepa: {_explain(name, overrides[:i], override, one)}\n")
+                break
+        else:
+            sys.stderr.write(f"vlajepa: {error}\n")
+    raise SystemExit(2)
+
+
+def _composition_error(name: str, overrides: Sequence[str]) -> HydraException | None:
+    try:
+        compose(name, list(overrides))
+    except HydraException as error:
+        return error
+    return None
+
+
+def _explain(name: str, good: Sequence[str], override: str, error: Exception) -> str:
+    key = override.split("=")[0].lstrip("+~")
+    root = compose(name, list(good))
+    parent, _, _leaf = key.rpartition(".")
+    node: Any = OmegaConf.select(root, parent) if parent else root
+    allowed = f"; allowed here: {', '.join(map(str, node))}" if isinstance(node, DictConfig) else ""
+    cause = str(error.__cause__ or error).strip().splitlines()[0]
+    return f"{override!r} cannot be applied: {cause}{allowed} (jobs/conf/{name}.yaml and its groups)"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""Hydra configurations -> validated dataclasses. Nothing behind this file sees a configuration object."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+
+from model.settings import ModelSettings
+from pipeline.errors import SettingsError
+from pipeline.inputs import InputSettings
+from pipeline.plan import ShardSettings
+from pipeline.targets import EncoderSettings
+from pipeline.windows import WindowPolicy
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """Where Ray runs and what each kind of task takes.
+
+    address          null: a Ray of its own on this machine; "auto" or "HOST:PORT": a running cluster
+    num_cpus         processors of the Ray of its own; null: all
+    object_store_mb  its shared memory
+    encoders         encoder actors; encoder_gpus and encoder_cpus: what one of them reserves
+    task_cpus        processors that a decoding or an inputs task reserves
+    chunks_ahead     chunks decoded ahead for one shard; bounds memory
+    """
+
+    address: str | None = None
+    num_cpus: int | None = None
+    object_store_mb: int = 1024
+    encoders: int = 1
+    encoder_gpus: float = 0.0
+    encoder_cpus: float = 1.0
+    task_cpus: float = 1.0
+    chunks_ahead: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("encoders", "chunks_ahead"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.num_cpus is not None and self.num_cpus < 1:
+            raise ValueError(f"num_cpus must be null or at least 1, got {self.num_cpus}")
+        if self.object_store_mb < 100:
+            raise ValueError(f"object_store_mb must be at least 100, got {self.object_store_mb}")
+
+    @property
+    def encoder_device(self) -> str:
+        """Kind of device the encoders run on."""
+        return "cuda" if self.encoder_gpus > 0 else "cpu"
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """`vlajepa plan` and `vlajepa preprocess`.
+
+    source         type, name, root and the type's own settings: see pipeline/sources
+    limit          use only the first so many episodes of each split; null: all
+    max_bad_share  stop when more than this share of the episodes had to be left out
+    """
+
+    out: Path
+    source: dict[str, Any]
+    window: WindowPolicy
+    inputs: InputSettings
+    encoder: EncoderSettings
+    shards: ShardSettings
+    cluster: ClusterSettings
+    splits: tuple[str, ...] = ("train", "val")
+    limit: int | None = None
+    max_bad_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        unknown = [split for split in self.splits if split not in ("train", "val")]
+        if unknown or not self.splits:
+            raise ValueError(f"splits must be a list of train and val (test is never built), got {list(self.splits)}")
+        if not 0 <= self.max_bad_share <= 1:
+            raise ValueError(f"max_bad_share must be 0..1, got {self.max_bad_share}")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be null or at least 1, got {self.limit}")
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """`vlajepa audit`."""
+
+    build: Path
+    level: str = "shards"
+
+    def __post_init__(self) -> None:
+        if self.level not in ("manifest", "shards"):
+            raise ValueError(f"level must be one of manifest, shards, got {self.level!r}")
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """The training loop. Reference: 50K steps, 5K of warm-up, 32 samples a GPU, learning rates as below.
+
+    batch_size       samples of each build in a global batch
+    lr_*             peak learning rates of backbone, action head and the rest; cosine to lr_final after warm-up
+    eval_every       steps between held-out losses; 0: only at the end
+    eval_samples     samples of each build's validation split used for them
+    save_every       steps between checkpoints; the last step is always saved
+    keep             how many checkpoints are kept
+    stop_after       end the run after this step without shortening the schedule; null: run to `steps`
+    """
+
+    steps: int = 50_000
+    warmup_steps: int = 5_000
+    batch_size: int = 32
+    lr_backbone: float = 1e-5
+    lr_action_head: float = 1e-4
+    lr_rest: float = 3e-5
+    lr_final: float = 1e-6
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 1e-8
+    clip_norm: float = 1.0
+    seed: int = 0
+    device: str = "auto"
+    bf16: bool = True
+    threads: int = 2
+    ahead: int = 4
+    streams: int = 64
+    block_shards: int = 4
+    eval_every: int = 500
+    eval_samples: int = 256
+    save_every: int = 1000
+    keep: int = 2
+    log_every: int = 10
+    stop_after: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "ahead", "streams", "block_shards", "eval_samples", "save_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("warmup_steps", "eval_every", "threads", "weight_decay", "lr_final"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("lr_backbone", "lr_action_head", "lr_rest", "clip_norm", "log_every"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps must be at most steps={self.steps}, got {self.warmup_steps}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device must be one of auto, cpu, cuda, got {self.device!r}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """`vlajepa train`.
+
+    builds       finished, audited builds; all with targets of the same encoder and window
+    resume       "auto": from the last checkpoint in `out` if there is one; "never": refuse if there is one
+    allow_leaky  accept builds stamped leaky (mode `clip`); for comparison only
+    """
+
+    out: Path
+    builds: tuple[Path, ...]
+    model: ModelSettings
+    trainer: TrainerSettings
+    resume: str = "auto"
+    allow_leaky: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.builds:
+            raise ValueError("builds must be a list of at least one build folder, got none")
+        if self.resume not in ("auto", "never"):
+            raise ValueError(f"resume must be one of auto, never, got {self.resume!r}")
+
+
+@dataclass(frozen=True)
+class SampleDataConfig:
+    """`vlajepa sample-data`: a small tabletop world as an SSv2 folder and a LeRobot v2.1 folder."""
+
+    out: Path
+    clips: int = 120
+    episodes: int = 24
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("clips", "episodes"):
+            if getattr(self, name) < 4:
+                raise ValueError(f"{name} must be at least 4, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """`vlajepa demo`: sample data -> plan -> preprocess -> audit -> train -> report."""
+
+    out: Path
+    data: SampleDataConfig = field(default_factory=lambda: SampleDataConfig(Path("data")))
+
+
+def parse(cls: type[T], config: DictConfig) -> T:
+    """Fill a dataclass from a configuration.
+
+    Raises:
+        SettingsError: a key is unknown or missing, or a value is wrong; the message names each one, what is allowed,
+            and the file that holds the default.
+    """
+    files = config_files()
+    try:
+        content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or str(error)
+        raise SettingsError(f"{key} is not set; give {key}=… on the command line ({_file(files, key)})") from error
+    assert isinstance(content, dict)
+    unknown = list(_unknown_keys(cls, content, ""))
+    if unknown:
+        key, allowed = unknown[0]
+        raise SettingsError(f"{key} is no setting; allowed here: {', '.join(allowed)} ({_file(files, key)})")
+    try:
+        return TypeAdapter(cls).validate_python(content)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(line, files) for line in error.errors())) from error
+
+
+def config_files() -> dict[str, str]:
+    """File of each config group in use, and of the command itself under ""."""
+    if not HydraConfig.initialized():
+        return {}
+    hydra = HydraConfig.get()
+    files = {group: f"jobs/conf/{group}/{choice}.yaml" for group, choice in hydra.runtime.choices.items()}
+    return files | {"": f"jobs/conf/{hydra.job.config_name}.yaml"}
+
+
+def _file(files: Mapping[str, str], key: str) -> str:
+    return f"default in {files.get(key.split('.')[0]) or files.get('', 'jobs/conf')}"
+
+
+def _explain(line: Any, files: Mapping[str, str]) -> str:
+    key = ".".join(str(part) for part in line["loc"])
+    value = "" if isinstance(line["input"], dict) else f"={line['input']!r}"
+    message = line["msg"].removeprefix("Value error, ")
+    return f"{key}{value}: {message} ({_file(files, key)})"
+
+
+def _unknown_keys(cls: type[Any], content: Mapping[Any, Any], prefix: str) -> list[tuple[str, list[str]]]:
+    hints = get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]
+    found = [(f"{prefix}{key}", names) for key in content if key not in names]
+    for name in names:
+        kind, value = hints[name], content.get(name)
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, Mapping):
+            found += _unknown_keys(kind, value, f"{prefix}{name}.")
+    return found

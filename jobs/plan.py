@@ -1,0 +1,167 @@
+"""`vlajepa plan`: what a build will hold and cost, and the frozen tasks that make it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from jobs.config import BuildConfig, parse
+from pipeline.errors import SettingsError
+from pipeline.plan import Plan, check_same_plan, make_plan, read_plan, write_plan
+from pipeline.schema import SCHEMA_VERSION, Sizes
+from pipeline.sources.base import Source, SourceIndex
+from pipeline.sources.registry import make_source
+from pipeline.targets import Encoder, encoder_flops
+
+BYTE_LIBRARIES = ("av", "decord", "numpy", "pillow", "pyarrow", "torch", "transformers")
+"""Libraries whose version may change a byte of a shard; part of the fingerprint."""
+
+A100_FLOPS = 312e12
+"""Dense bfloat16 peak of an NVIDIA A100 (its data sheet)."""
+
+A100_UTILISATION = 0.4
+"""Share of the peak assumed for the printed estimate."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What `preprocess` needs besides the cluster."""
+
+    source: Source
+    plan: Plan
+    found: bool
+
+
+def run(config: DictConfig) -> None:
+    settings = parse(BuildConfig, config)
+    started = time.monotonic()
+    source = build_source(settings)
+    asked = asked_settings(settings)
+    plan = new_plan(settings, source, asked)
+    if (settings.out / "plan.json").exists():
+        check_same_plan(read_plan(settings.out), asked, settings.out, plan.tasks)
+    else:
+        write_plan(plan, settings.out)
+    print(describe(plan, settings.out))
+    print(f"planned in {time.monotonic() - started:.1f} s; next: vlajepa preprocess with the same settings")
+
+
+def prepare(settings: BuildConfig) -> Preparation:
+    """The stored plan of `settings.out` if there is one and it was made with the same settings, else a new one.
+
+    Raises:
+        BuildError: the folder holds another plan.
+    """
+    source = build_source(settings)
+    asked = asked_settings(settings)
+    if (settings.out / "plan.json").exists():
+        plan = read_plan(settings.out)
+        check_same_plan(plan, asked, settings.out)
+        return Preparation(source, plan, found=True)
+    plan = new_plan(settings, source, asked)
+    write_plan(plan, settings.out)
+    return Preparation(source, plan, found=False)
+
+
+def build_source(settings: BuildConfig) -> Source:
+    """The source of the configuration; its root made absolute, for workers elsewhere."""
+    values = dict(settings.source)
+    kind = values.pop("type", None)
+    if kind is None or "root" not in values:
+        raise SettingsError("source.type and source.root must be set; choose source=ssv2 or source=lerobot")
+    return make_source(kind, **values | {"root": str(Path(values["root"]).expanduser().resolve())})
+
+
+def asked_settings(settings: BuildConfig) -> dict[str, Any]:
+    """Every setting that changes bytes, by section, as plain JSON values."""
+    encoder = Encoder(settings.encoder, "cpu")
+    source = {key: value for key, value in settings.source.items() if key != "root"}
+    sections = {
+        "schema_version": SCHEMA_VERSION,
+        "source": source,
+        "window": asdict(settings.window),
+        "inputs": asdict(settings.inputs),
+        "encoder": encoder.identity(settings.cluster.encoder_device),
+        "shards": asdict(settings.shards),
+        "splits": settings.splits,
+        "limit": settings.limit,
+        "versions": {name: version(name) for name in BYTE_LIBRARIES},
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(sections))
+    return plain
+
+
+def new_plan(settings: BuildConfig, source: Source, asked: Mapping[str, Any]) -> Plan:
+    """Read the source's metadata and pack its episodes into shard tasks."""
+    index = _limited(source.index(), settings.limit)
+    encoder = asked["encoder"]
+    has_actions = index.action_dim > 0
+    sizes = Sizes(
+        views=len(index.views),
+        image_size=settings.inputs.image_size,
+        steps=settings.window.steps,
+        tokens=encoder["tokens"],
+        width=encoder["width"],
+        state=index.state_dim,
+        chunk=settings.window.chunk if has_actions else 0,
+        action=index.action_dim,
+    )
+    flops = encoder_flops(encoder, settings.window.steps)
+    return make_plan(source, index, settings.window, sizes, settings.shards, asked, flops, settings.splits)
+
+
+def describe(plan: Plan, out: Path) -> str:
+    """The cost of a build as a small table."""
+    cost, sizes = plan.estimate, plan.sizes
+    about = "" if cost.exact else "about "
+    hours = cost.flops / (A100_FLOPS * A100_UTILISATION) / 3600
+    rows = [
+        ("fingerprint", plan.fingerprint[:16]),
+        ("episodes", f"{cost.episodes:,} ({len(plan.faults):,} more left out, see ledger)"),
+        ("views", ", ".join(plan.views)),
+        ("samples", f"{about}{cost.windows:,}"),
+        ("shards", f"{cost.shards:,}"),
+        ("inputs on disk", f"about {_size(cost.input_bytes)}"),
+        ("targets on disk", f"{about}{_size(cost.target_bytes)}"),
+        (
+            "target shape",
+            f"{sizes.steps}+1 steps x {sizes.views} views x {sizes.tokens} tokens x {sizes.width} float16",
+        ),
+        (
+            "encoder",
+            f"{about}{cost.flops:.3g} FLOPs, {hours:.3g} A100 hours at {A100_UTILISATION:.0%} of bfloat16 peak",
+        ),
+    ]
+    note = (
+        ""
+        if cost.exact
+        else "\nlengths of some episodes are known only once their files are opened: estimated from a sample"
+    )
+    return f"{plan.name} -> {out}\n" + "\n".join(f"  {name:16} {text}" for name, text in rows) + note
+
+
+def _limited(index: SourceIndex, limit: int | None) -> SourceIndex:
+    if limit is None:
+        return index
+    taken: dict[str, int] = {}
+    refs = []
+    for ref in index.refs:
+        taken[ref.split] = taken.get(ref.split, 0) + 1
+        if taken[ref.split] <= limit:
+            refs.append(ref)
+    return replace(index, refs=tuple(refs))
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

@@ -1,0 +1,212 @@
+"""Shard tasks on a Ray cluster: inputs tasks, decoding tasks, and encoder actors.
+
+The driver hands out whole shards and compares records. An encoder actor asks for the decoding of its own chunks, a few
+ahead, and works on two shards at once with one model, so that decoding of the next shard overlaps encoding of this one
+and memory stays bounded by `2 x encoders x chunks_ahead` chunks.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from jobs.config import ClusterSettings
+from pipeline.clips import ClipBlock
+from pipeline.errors import RunError
+from pipeline.parts import Part, read_part
+from pipeline.plan import Recipe, ShardTask
+from pipeline.sources.base import Source
+from pipeline.targets import Encoder, EncoderSettings
+from pipeline.tasks import Chunk, decode_chunk, write_inputs_shard, write_targets_shard
+
+SHARDS_PER_ACTOR = 2
+"""Shards an encoder actor works on at the same time: one encodes while the other decodes."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all tasks of a run share. Sent to the workers once."""
+
+    source: Source
+    recipe: Recipe
+    out: Path
+    encoder: EncoderSettings
+    identity: dict[str, Any]
+    cluster: ClusterSettings
+
+
+def start(cluster: ClusterSettings) -> float:
+    """Connect to the cluster, or start a Ray of its own on this machine. Returns the seconds it took."""
+    started = time.monotonic()
+    # Workers count their own threads; Ray's accelerator variables stay as they are on machines without one.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level="warning")
+        else:
+            ray.init(
+                num_cpus=cluster.num_cpus,
+                object_store_memory=cluster.object_store_mb * 2**20,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="warning",
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise RunError(
+            f"cluster.address={cluster.address!r}: no Ray cluster could be reached or started: {error}"
+        ) from error
+    return time.monotonic() - started
+
+
+def stop() -> None:
+    """Leave the cluster; a Ray of its own ends."""
+    ray.shutdown()
+
+
+def run_shards(tasks: Collection[ShardTask], work: Work) -> Iterator[Part]:
+    """Finish every task, yielding each part record as its file appears.
+
+    A shard is finished when both of its files lack the same episodes; until then the file that holds an episode the
+    other could not read is made again without it.
+
+    Raises:
+        RunError: a task failed for another reason than a bad episode; the message carries the worker's error.
+    """
+    pool = _Pool(work)
+    waiting = deque(_Shard(task) for task in tasks)
+    running: dict[ray.ObjectRef, _Shard] = {}
+    limit = pool.shards_at_once
+    while waiting or running:
+        while waiting and len(set(map(id, running.values()))) < limit:
+            shard = waiting.popleft()
+            for kind in ("inputs", "targets"):
+                part = read_part(work.out, shard.task, kind, work.recipe.fingerprint)
+                if part is None:
+                    running[pool.submit(kind, shard)] = shard
+                else:
+                    shard.parts[kind] = part
+            _reconcile(pool, shard, running)
+        ready, _ = ray.wait(list(running), timeout=1.0) if running else ([], [])
+        for reference in ready:
+            shard = running.pop(reference)
+            part = _result(reference, shard)
+            shard.parts[part.kind] = part
+            yield part
+            _reconcile(pool, shard, running)
+
+
+@dataclass
+class _Shard:
+    task: ShardTask
+    parts: dict[str, Part] = field(default_factory=dict)
+
+
+class _Pool:
+    """The encoder actors and how busy they are."""
+
+    def __init__(self, work: Work) -> None:
+        cluster = work.cluster
+        self._work = ray.put(work)
+        actor = ray.remote(
+            num_gpus=cluster.encoder_gpus,
+            num_cpus=cluster.encoder_cpus,
+            max_restarts=3,
+            max_task_retries=3,
+            max_concurrency=SHARDS_PER_ACTOR,
+        )(_EncoderActor)
+        self._actors = [actor.remote(self._work) for _ in range(cluster.encoders)]
+        self._next = 0
+        self._inputs = _inputs_task.options(num_cpus=cluster.task_cpus)
+        self.shards_at_once = SHARDS_PER_ACTOR * cluster.encoders + 1
+        ray.get([actor.ready.remote() for actor in self._actors])
+
+    def submit(self, kind: str, shard: _Shard, excluded: frozenset[str] = frozenset()) -> ray.ObjectRef:
+        if kind == "inputs":
+            return self._inputs.remote(self._work, shard.task, excluded)
+        self._next = (self._next + 1) % len(self._actors)
+        return self._actors[self._next].encode_shard.remote(shard.task, excluded)
+
+
+def _reconcile(pool: _Pool, shard: _Shard, running: dict[ray.ObjectRef, _Shard]) -> None:
+    """Once both files of a shard are there, make those again that hold an episode the other lacks."""
+    if len(shard.parts) < 2:
+        return
+    missing = {kind: part.missing() for kind, part in shard.parts.items()}
+    everything = missing["inputs"] | missing["targets"]
+    for kind in ("inputs", "targets"):
+        if missing[kind] != everything:
+            own = frozenset(fault.episode for fault in shard.parts[kind].faults)
+            del shard.parts[kind]
+            running[pool.submit(kind, shard, everything - own)] = shard
+
+
+def _result(reference: ray.ObjectRef, shard: _Shard) -> Part:
+    try:
+        part: Part = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause if isinstance(error.cause, RunError) else error
+        raise RunError(f"shard {shard.task.name}: {cause}") from error
+    except ray.exceptions.RayError as error:
+        raise RunError(
+            f"shard {shard.task.name}: {type(error).__name__}: {error}; run the same command again"
+        ) from error
+    return part
+
+
+@ray.remote(max_retries=3)
+def _inputs_task(work: Work, task: ShardTask, excluded: frozenset[str]) -> Part:
+    return write_inputs_shard(work.source, task, work.recipe, excluded, work.out)
+
+
+@ray.remote(max_retries=3)
+def _decode_task(work: Work, task: ShardTask, chunk: int, excluded: frozenset[str]) -> Chunk:
+    return decode_chunk(work.source, task.chunks[chunk], work.recipe, excluded)
+
+
+class _EncoderActor:
+    """One encoder. Two shards at once share it: the lock gives it to one batch of chunks at a time."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._handle = ray.put(work)
+        self._encoder = Encoder(work.encoder, work.cluster.encoder_device)
+        self._lock = threading.Lock()
+        identity = self._encoder.identity()
+        if identity != work.identity:
+            different = sorted(k for k in identity if identity[k] != work.identity.get(k))
+            raise RunError(
+                f"the encoder on this worker is not the one of the plan; it differs in {', '.join(different)}"
+            )
+
+    def ready(self) -> None:
+        """Returns once the encoder is loaded."""
+
+    def encode_shard(self, task: ShardTask, excluded: frozenset[str]) -> Part:
+        chunks = self._decoded(task, excluded)
+        work = self._work
+        return write_targets_shard(chunks, self._encode, task, work.recipe, excluded, work.out)
+
+    def _encode(self, block: ClipBlock) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+        with self._lock:
+            return self._encoder.encode(block)
+
+    def _decoded(self, task: ShardTask, excluded: frozenset[str]) -> Iterator[Chunk]:
+        decode = _decode_task.options(num_cpus=self._work.cluster.task_cpus)
+        ahead: deque[ray.ObjectRef] = deque()
+        for i in range(len(task.chunks)):
+            ahead.append(decode.remote(self._handle, task, i, excluded))
+            if len(ahead) > self._work.cluster.chunks_ahead:
+                yield ray.get(ahead.popleft())
+        while ahead:
+            yield ray.get(ahead.popleft())
