@@ -87,11 +87,16 @@ class SampleReader:
                 assert shard.targets.action_mask is not None
                 actions[i], action_mask[i] = shard.targets.actions[row], shard.targets.action_mask[row]
         keys = tuple(content["key"] for content in contents)
-        state = np.array([content["state"] for content in contents], np.float32) if sizes.state else None
+        state = self._state(contents) if sizes.action else None
         observation: Observation[NDArray[Any]] = Observation(
             images, tuple(content["instruction"] for content in contents), state
         )
         return Batch(keys, observation, Targets(context, latents, latent_mask, actions, action_mask))
+
+    def _state(self, contents: list[Mapping[str, Any]]) -> NDArray[np.float32]:
+        """float32 [B, S]; a robot without a recorded state has S = 0."""
+        rows = [content["state"] or [] for content in contents]
+        return np.array(rows, np.float32).reshape(len(rows), self.build.sizes.state)
 
     def _read_inputs(self, shard: _OpenShard, index: int, images: NDArray[np.uint8]) -> Mapping[str, Any]:
         samples = self._samples

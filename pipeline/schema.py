@@ -33,7 +33,7 @@ class Observation(Generic[ArrayT]):
 
     images       uint8   [B, V, H, W, 3]  RGB, 0..255
     instruction  B strings
-    state        float32 [B, S]           in the source's units, at `now`; None for human video
+    state        float32 [B, S]           in the source's units, at `now`; None for a build without actions
     """
 
     images: ArrayT

@@ -1,0 +1,42 @@
+"""`vlajepa audit BUILD`: the verdict on a build. Exit code 0 clean, 1 leak found, 2 could not be audited."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from jobs.config import AuditConfig, parse
+from pipeline.audit.run import audit_build
+from pipeline.audit.verdict import Verdict, write_verdict
+
+SHOWN = 20
+"""Findings printed; verdict.json holds more."""
+
+
+def run(config: DictConfig) -> int:
+    settings = parse(AuditConfig, config)
+    with tqdm(unit="B", unit_scale=True, unit_divisor=1024, desc=f"audit {settings.build}") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        verdict = audit_build(settings.build, settings.level, progress)
+    path = write_verdict(settings.build, verdict)
+    print(describe(verdict))
+    print(f"verdict: {path}")
+    return verdict.exit_code
+
+
+def describe(verdict: Verdict) -> str:
+    """Rule by rule, then the findings."""
+    lines = [f"{'rule':5} {'checks':>10} {'failed':>10}"]
+    lines += [f"{rule:5} {count.checked:10,} {count.failed:10,}" for rule, count in verdict.rules.items()]
+    for finding in verdict.findings[:SHOWN]:
+        where = " ".join(part for part in (finding.file, finding.sample) if part)
+        lines.append(f"{finding.rule}: {where}: {finding.detail}")
+    hidden = sum(count.failed for count in verdict.rules.values()) - len(verdict.findings[:SHOWN])
+    if hidden > 0:
+        lines.append(f"… and {hidden:,} more; verdict.json lists up to 100 a rule")
+    lines.append(f"{verdict.status.upper()}: {verdict.samples:,} samples, level {verdict.level}")
+    return "\n".join(lines)
