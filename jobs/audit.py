@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 from jobs.config import AuditConfig, parse
+from jobs.progress import progress_bar
 from pipeline.audit.run import audit_build
 from pipeline.audit.verdict import Verdict, write_verdict
 
@@ -15,7 +15,7 @@ SHOWN = 20
 
 def run(config: DictConfig) -> int:
     settings = parse(AuditConfig, config)
-    with tqdm(unit="B", unit_scale=True, unit_divisor=1024, desc=f"audit {settings.build}") as bar:
+    with progress_bar(unit="B", unit_scale=True, unit_divisor=1024, desc=f"audit {settings.build}") as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if command in POSITIONAL and overrides and "=" not in overrides[0] and not overrides[0].startswith("-"):
         overrides[0] = f"{POSITIONAL[command]}={overrides[0]}"
     name = command.replace("-", "_")
-    _check_overrides(name, [word for word in overrides if not word.startswith("-")])
+    _check_overrides(name, [word for word in overrides if "=" in word and not word.startswith("-")])
     module = importlib.import_module(f"jobs.{name}")
     sys.argv = [f"vlajepa {command}", *overrides]
     hydra.main(version_base="1.3", config_path=CONFIGS, config_name=name)(_guarded(module.run))()

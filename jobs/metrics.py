@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
+from jobs.progress import progress_bar
 from pipeline.shards import write_atomic
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class MetricsLog:
         write_atomic(self._path, "".join(line + "\n" for line in kept).encode())
         self._file = open(self._path, "a")
         self._writer = SummaryWriter(str(self._folder), purge_step=self._first + 1 if self._first else None)
-        self._bar = tqdm(total=self._steps, initial=self._first, unit="step", desc="train", smoothing=0.05)
+        self._bar = progress_bar(total=self._steps, initial=self._first, unit="step", desc="train", smoothing=0.05)
         return self
 
     def __exit__(

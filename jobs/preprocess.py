@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 from jobs import ray_map
 from jobs.config import BuildConfig, parse
 from jobs.plan import describe, prepare
+from jobs.progress import progress_bar
 from pipeline.errors import TooManyBadEpisodesError
 from pipeline.manifest import Build, commit, ledger_bytes, load_build
 from pipeline.parts import Part, read_part
@@ -39,7 +39,6 @@ def preprocess(settings: BuildConfig) -> Build:
     Raises:
         TooManyBadEpisodesError: more than `max_bad_share` of the episodes had to be left out.
     """
-    begun = time.monotonic()
     preparation = prepare(settings)
     plan, out = preparation.plan, settings.out
     print(describe(plan, out))
@@ -50,60 +49,72 @@ def preprocess(settings: BuildConfig) -> Build:
         print("continuing the plan found there")
         remove_temporary_files(out)
     watch = BadEpisodes(plan, settings.max_bad_share, out)
-    parts, startup, working = _run_tasks(settings, preparation.plan, preparation.source, watch)
+    timing = _run_tasks(settings, plan, preparation.source, watch)
     started = time.monotonic()
     commit(plan, out)
     build = load_build(out)
-    times = {
-        "plan_s": working.started - begun - startup,
-        "ray_startup_s": startup,
-        "shards_s": working.seconds,
-        "commit_s": time.monotonic() - started,
-        "decode_cpu_s": sum(part.decode_seconds for part in parts),
-        "encode_cpu_s": sum(part.encode_seconds for part in parts),
-        "parts_made": len(parts),
-        "cluster": asdict(settings.cluster),
-    }
-    write_atomic(
-        out / "logs" / f"preprocess-{time.strftime('%Y%m%d-%H%M%S')}.json", json.dumps(times, indent=2).encode()
-    )
-    print(summary(build, watch, working.seconds))
+    record = asdict(timing) | {"commit_s": time.monotonic() - started, "cluster": asdict(settings.cluster)}
+    name = f"preprocess-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    write_atomic(out / "logs" / name, (json.dumps(record, indent=2) + "\n").encode())
+    print(summary(build, watch, timing))
     return build
 
 
-class _Watch:
-    """Seconds between its making and `stop`."""
+@dataclass(frozen=True)
+class Timing:
+    """Where the time of one run went.
 
-    def __init__(self) -> None:
-        self.started = time.monotonic()
-        self.seconds = 0.0
+    ray_startup_s  until Ray answers and the encoders are loaded
+    shards_s       wall time of the tasks
+    decode_cpu_s   processor time of decoding, resizing and JPEG, over all workers
+    encode_cpu_s   the same of the encoder
+    samples        made by this run
+    """
 
-    def stop(self) -> None:
-        self.seconds = time.monotonic() - self.started
+    ray_startup_s: float
+    shards_s: float
+    decode_cpu_s: float
+    encode_cpu_s: float
+    samples: int
 
 
-def _run_tasks(
-    settings: BuildConfig, plan: Plan, source: Source, watch: BadEpisodes
-) -> tuple[list[Part], float, _Watch]:
-    recipe = plan.recipe()
-    work = ray_map.Work(
-        source, recipe, settings.out.resolve(), settings.encoder, dict(plan.settings["encoder"]), settings.cluster
-    )
-    startup = ray_map.start(settings.cluster)
+def _run_tasks(settings: BuildConfig, plan: Plan, source: Source, watch: BadEpisodes) -> Timing:
+    recipe, out = plan.recipe(), settings.out.resolve()
+    finished = find_parts(plan, out)
+    for part in finished.values():
+        watch.add(part.faults)
+    work = ray_map.Work(source, recipe, out, settings.encoder, dict(plan.settings["encoder"]), settings.cluster)
+    done = sum(part.rows for part in finished.values() if part.kind == "targets")
     parts: list[Part] = []
-    working = _Watch()
-    try:
-        with tqdm(total=plan.estimate.windows, unit="window", smoothing=0.1, desc=plan.name) as bar:
-            for part in ray_map.run_shards(plan.tasks, work):
+    begun = time.monotonic()
+    with ray_map.connected(work) as pool:
+        connected = time.monotonic()
+        with progress_bar(total=max(done, plan.estimate.windows), initial=done, unit="window", desc=plan.name) as bar:
+            for part in ray_map.run_shards(plan.tasks, finished, pool):
                 parts.append(part)
                 watch.add(part.faults)
+                bar.set_postfix(files=f"{len(finished) + len(parts)}/{2 * len(plan.tasks)}", skipped=watch.left_out)
                 if part.kind == "targets":
                     bar.update(part.rows)
-                bar.set_postfix(files=f"{len(parts)}/{2 * len(plan.tasks)}", skipped=watch.left_out)
-    finally:
-        working.stop()
-        ray_map.stop()
-    return parts, startup, working
+        ended = time.monotonic()
+    return Timing(
+        connected - begun,
+        ended - connected,
+        sum(part.decode_seconds for part in parts),
+        sum(part.encode_seconds for part in parts),
+        sum(part.rows for part in parts if part.kind == "targets"),
+    )
+
+
+def find_parts(plan: Plan, out: Path) -> dict[tuple[str, str], Part]:
+    """Records of the files that earlier runs finished, by task name and kind."""
+    found = {}
+    for task in plan.tasks:
+        for kind in ("inputs", "targets"):
+            part = read_part(out, task, kind, plan.fingerprint)
+            if part is not None:
+                found[task.name, kind] = part
+    return found
 
 
 class BadEpisodes:
@@ -115,10 +126,6 @@ class BadEpisodes:
         self._allowed = allowed
         self._out = out
         self.add(plan.faults)
-        for task in plan.tasks:
-            for kind in ("inputs", "targets"):
-                part = read_part(out, task, kind, plan.fingerprint)
-                self.add(part.faults if part else ())
 
     @property
     def left_out(self) -> int:
@@ -142,13 +149,14 @@ class BadEpisodes:
             )
 
 
-def summary(build: Build, watch: BadEpisodes, seconds: float) -> str:
+def summary(build: Build, watch: BadEpisodes, timing: Timing) -> str:
     """What was made, in a few lines."""
-    counts = build.manifest["counts"]
-    lines = [
-        f"  {split:6} {c['samples']:,} samples, {c['episodes']:,} episodes, {c['shards']:,} shards"
-        for split, c in counts.items()
-    ]
-    samples = sum(c["samples"] for c in counts.values())
-    lines.append(f"  left out {watch.left_out:,} episodes (ledger.jsonl); {samples / max(seconds, 1e-9):.1f} samples/s")
-    return f"build finished: {build.path}\n" + "\n".join(lines) + f"\nnext: vlajepa audit {build.path}"
+    lines = [f"build finished: {build.path}"]
+    for split, counts in build.manifest["counts"].items():
+        lines.append(
+            f"  {split:6} {counts['samples']:,} samples, {counts['episodes']:,} episodes, {counts['shards']:,} shards"
+        )
+    rate = timing.samples / max(timing.shards_s, 1e-9)
+    lines.append(f"  left out {watch.left_out:,} episodes (ledger.jsonl)")
+    lines.append(f"  {rate:.1f} samples/s; Ray and encoders took {timing.ray_startup_s:.1f} s to start")
+    return "\n".join([*lines, f"next: vlajepa audit {build.path}"])

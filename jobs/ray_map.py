@@ -7,11 +7,11 @@ and memory stays bounded by `2 x encoders x chunks_ahead` chunks.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-import time
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from jobs.config import ClusterSettings
 from pipeline.clips import ClipBlock
 from pipeline.errors import RunError
-from pipeline.parts import Part, read_part
+from pipeline.parts import Part
 from pipeline.plan import Recipe, ShardTask
 from pipeline.sources.base import Source
 from pipeline.targets import Encoder, EncoderSettings
@@ -45,9 +45,21 @@ class Work:
     cluster: ClusterSettings
 
 
-def start(cluster: ClusterSettings) -> float:
-    """Connect to the cluster, or start a Ray of its own on this machine. Returns the seconds it took."""
-    started = time.monotonic()
+@contextlib.contextmanager
+def connected(work: Work) -> Iterator[Pool]:
+    """Connect to the cluster, or start a Ray of its own on this machine; the encoders are loaded when this returns.
+
+    Raises:
+        RunError: no cluster could be reached or started, or an encoder is not the one of the plan.
+    """
+    _start(work.cluster)
+    try:
+        yield Pool(work)
+    finally:
+        ray.shutdown()
+
+
+def _start(cluster: ClusterSettings) -> None:
     # Workers count their own threads; Ray's accelerator variables stay as they are on machines without one.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = cluster.address or os.environ.get("RAY_ADDRESS")
@@ -66,16 +78,13 @@ def start(cluster: ClusterSettings) -> float:
         raise RunError(
             f"cluster.address={cluster.address!r}: no Ray cluster could be reached or started: {error}"
         ) from error
-    return time.monotonic() - started
 
 
-def stop() -> None:
-    """Leave the cluster; a Ray of its own ends."""
-    ray.shutdown()
-
-
-def run_shards(tasks: Collection[ShardTask], work: Work) -> Iterator[Part]:
+def run_shards(tasks: Collection[ShardTask], finished: Mapping[tuple[str, str], Part], pool: Pool) -> Iterator[Part]:
     """Finish every task, yielding each part record as its file appears.
+
+    Args:
+        finished: records of files that are there already, by task name and kind.
 
     A shard is finished when both of its files lack the same episodes; until then the file that holds an episode the
     other could not read is made again without it.
@@ -83,7 +92,6 @@ def run_shards(tasks: Collection[ShardTask], work: Work) -> Iterator[Part]:
     Raises:
         RunError: a task failed for another reason than a bad episode; the message carries the worker's error.
     """
-    pool = _Pool(work)
     waiting = deque(_Shard(task) for task in tasks)
     running: dict[ray.ObjectRef, _Shard] = {}
     limit = pool.shards_at_once
@@ -91,7 +99,7 @@ def run_shards(tasks: Collection[ShardTask], work: Work) -> Iterator[Part]:
         while waiting and len(set(map(id, running.values()))) < limit:
             shard = waiting.popleft()
             for kind in ("inputs", "targets"):
-                part = read_part(work.out, shard.task, kind, work.recipe.fingerprint)
+                part = finished.get((shard.task.name, kind))
                 if part is None:
                     running[pool.submit(kind, shard)] = shard
                 else:
@@ -112,7 +120,7 @@ class _Shard:
     parts: dict[str, Part] = field(default_factory=dict)
 
 
-class _Pool:
+class Pool:
     """The encoder actors and how busy they are."""
 
     def __init__(self, work: Work) -> None:
@@ -125,11 +133,15 @@ class _Pool:
             max_task_retries=3,
             max_concurrency=SHARDS_PER_ACTOR,
         )(_EncoderActor)
-        self._actors = [actor.remote(self._work) for _ in range(cluster.encoders)]
+        self._actors = [actor.remote(work) for _ in range(cluster.encoders)]
         self._next = 0
         self._inputs = _inputs_task.options(num_cpus=cluster.task_cpus)
         self.shards_at_once = SHARDS_PER_ACTOR * cluster.encoders + 1
-        ray.get([actor.ready.remote() for actor in self._actors])
+        try:
+            ray.get([actor.ready.remote() for actor in self._actors])
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None)
+            raise RunError(f"an encoder did not start: {cause or error}") from error
 
     def submit(self, kind: str, shard: _Shard, excluded: frozenset[str] = frozenset()) -> ray.ObjectRef:
         if kind == "inputs":
@@ -138,7 +150,7 @@ class _Pool:
         return self._actors[self._next].encode_shard.remote(shard.task, excluded)
 
 
-def _reconcile(pool: _Pool, shard: _Shard, running: dict[ray.ObjectRef, _Shard]) -> None:
+def _reconcile(pool: Pool, shard: _Shard, running: dict[ray.ObjectRef, _Shard]) -> None:
     """Once both files of a shard are there, make those again that hold an episode the other lacks."""
     if len(shard.parts) < 2:
         return

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 from jobs.config import SampleDataConfig, parse
+from jobs.progress import progress_bar
 from pipeline.errors import RunError
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
@@ -29,8 +29,8 @@ def write_sample_data(settings: SampleDataConfig) -> tuple[Path, Path]:
     for root in (ssv2, lerobot):
         if root.exists():
             raise RunError(f"{root} exists; choose another out= or delete it")
-    with tqdm(total=settings.clips, unit="clip", desc="human clips") as bar:
+    with progress_bar(total=settings.clips, unit="clip", desc="human clips") as bar:
         write_ssv2(ssv2, settings.clips, settings.seed, progress=lambda done, _total: bar.update(done - bar.n))
-    with tqdm(total=settings.episodes, unit="episode", desc="robot episodes") as bar:
+    with progress_bar(total=settings.episodes, unit="episode", desc="robot episodes") as bar:
         write_lerobot(lerobot, settings.episodes, settings.seed, progress=lambda done, _total: bar.update(done - bar.n))
     return ssv2, lerobot

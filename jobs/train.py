@@ -139,8 +139,8 @@ def describe(trainer: Trainer, builds: Sequence[Build]) -> str:
         order = stream.order
         unused = order.samples % order.batch_size
         lines.append(
-            f"{build.name}: {order.samples:,} samples, {order.steps_per_epoch:,} steps an epoch; the {unused} that do not "
-            "fill a batch change each epoch"
+            f"{build.name}: {order.samples:,} samples, {order.steps_per_epoch:,} steps an epoch; "
+            f"the {unused} that do not fill a batch change each epoch"
         )
     lines.append(f"from step {trainer.step} of {trainer.settings.steps}")
     return "\n".join(lines)
