@@ -1,0 +1,220 @@
+"""The latent world model: z_0..z_{S-1} and latent actions in, z_1..z_S out, causal over steps.
+
+A V-JEPA2-AC style transformer. Each step is a group of A action tokens followed by N = grid x grid patch tokens; a
+token sees all tokens of its own step and of earlier steps (rule L4). Positions are rotary over frame, row and column.
+
+Shapes: B batch, S steps, N patch tokens a step, A action tokens a step, M = S x (A + N) tokens in the sequence,
+V views, D latent width, E width of latent actions, P predictor width, H heads, C = P / H channels a head.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from model.attention import attention
+from model.settings import PredictorSettings
+
+ROTARY_BASE = 10000.0
+"""Base of the rotary frequencies, base ** (-i / (channels / 2)) for pair i (V-JEPA2)."""
+
+
+def block_causal_bias(steps: int, tokens_per_step: int) -> Tensor:
+    """Additive mask float32 [M, M]: 0 where the key's step is not later than the query's, else -inf."""
+    step = torch.arange(steps).repeat_interleave(tokens_per_step)
+    allowed = step[:, None] >= step[None, :]
+    return torch.zeros(allowed.shape).masked_fill(~allowed, -math.inf)
+
+
+def rotary_angles(steps: int, grid: int, action_tokens: int, head_width: int) -> Tensor:
+    """Angles float32 [M, C] by which each token's channels are turned.
+
+    Channels fall into three even parts of 2 * ((C // 3) // 2) for frame, row, column; the rest is not turned. Within a
+    part the frequencies stand twice, one after the other, rather than interleaved (as V-JEPA2 was trained). Action
+    tokens carry the frame alone.
+    """
+    part = 2 * ((head_width // 3) // 2)
+    patch = torch.arange(grid * grid)
+    position = torch.zeros(steps, action_tokens + grid * grid, 3)
+    position[:, :, 0] = torch.arange(steps)[:, None]
+    position[:, action_tokens:, 1] = patch // grid
+    position[:, action_tokens:, 2] = patch % grid
+    frequency = ROTARY_BASE ** (-torch.arange(part // 2) / (part / 2))
+    turned = (position[..., None] * frequency).repeat(1, 1, 1, 2).flatten(2)
+    return nn.functional.pad(turned, (0, head_width - 3 * part)).flatten(0, 1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn channel pairs (2i, 2i+1) of x [..., C] by the angles whose cosines and sines are [..., C]."""
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return x * cos + torch.stack((-odd, even), dim=-1).flatten(-2) * sin
+
+
+class PredictorAttention(nn.Module):
+    """Self-attention with rotary positions."""
+
+    def __init__(self, dim: int, heads: int, backend: str) -> None:
+        super().__init__()
+        self.heads = heads
+        self.backend = backend
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, bias: Tensor) -> Tensor:
+        """x [B, M, P] -> [B, M, P]; cos, sin [M, C]; bias [M, M]."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        out = attention(rotate(q, cos, sin), rotate(k, cos, sin), v, bias[None, None], self.backend)
+        return self.proj(out.transpose(1, 2).flatten(2))
+
+
+class PredictorMLP(nn.Module):
+    """Two layers with an exact GELU."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., P] -> [..., P]."""
+        return self.fc2(nn.functional.gelu(self.fc1(x)))
+
+
+class PredictorBlock(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, settings: PredictorSettings, backend: str) -> None:
+        super().__init__()
+        dim = settings.dim
+        self.norm1 = nn.LayerNorm(dim, eps=settings.layer_norm_eps)
+        self.attn = PredictorAttention(dim, settings.heads, backend)
+        self.norm2 = nn.LayerNorm(dim, eps=settings.layer_norm_eps)
+        self.mlp = PredictorMLP(dim, int(dim * settings.mlp_ratio))
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, bias: Tensor) -> Tensor:
+        """x [B, M, P] -> [B, M, P]."""
+        x = x + self.attn(self.norm1(x), cos, sin, bias)
+        return x + self.mlp(self.norm2(x))
+
+
+class LatentPredictor(nn.Module):
+    """Predicts the next step's latents from those so far and their latent actions.
+
+    Args:
+        settings: depth, heads, width, views.
+        steps: S.
+        tokens: N patch tokens a step, a square number.
+        latent_width: D.
+        action_width: E.
+        action_tokens: A action tokens a step.
+        backend: see `model.attention`.
+
+    Raises:
+        ValueError: `tokens` is no square number, or init is "copy" and the width cannot hold the latents.
+    """
+
+    bias: Tensor
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(
+        self,
+        settings: PredictorSettings,
+        steps: int,
+        tokens: int,
+        latent_width: int,
+        action_width: int,
+        action_tokens: int,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        grid = math.isqrt(tokens)
+        if grid * grid != tokens:
+            raise ValueError(f"tokens a step must form a square grid, got {tokens}")
+        self.steps, self.tokens, self.action_tokens = steps, tokens, action_tokens
+        width = settings.views * latent_width
+        self.predictor_embed = nn.Linear(width, settings.dim)
+        self.action_encoder = nn.Linear(action_width, settings.dim)
+        self.predictor_blocks = nn.ModuleList(PredictorBlock(settings, backend) for _ in range(settings.depth))
+        self.predictor_norm = nn.LayerNorm(settings.dim, eps=settings.layer_norm_eps)
+        self.predictor_proj = nn.Linear(settings.dim, width)
+        angles = rotary_angles(steps, grid, action_tokens, settings.dim // settings.heads)
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+        self.register_buffer("bias", block_causal_bias(steps, action_tokens + tokens), persistent=False)
+        self.apply(_initialise)
+        if settings.init == "copy":
+            self._start_as_a_copy()
+        else:
+            self._scale_residual_branches()
+
+    def forward(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """Predictions of z_1..z_S.
+
+        Args:
+            latents: [B, S*N, V*D], z_0..z_{S-1}.
+            actions: [B, S*A, E]; group k tells what happens between z_k and z_{k+1}.
+
+        Returns:
+            [B, S*N, V*D]; rows of step k depend on latents and actions of steps <= k alone.
+
+        Raises:
+            ValueError: a shape does not fit the sizes given at construction.
+        """
+        self._check(latents, actions)
+        x = self.predictor_embed(latents).unflatten(1, (self.steps, self.tokens))
+        a = self.action_encoder(actions).unflatten(1, (self.steps, self.action_tokens))
+        x = torch.cat([a, x], dim=2).flatten(1, 2)
+        for block in self.predictor_blocks:
+            x = block(x, self.cos, self.sin, self.bias)
+        x = x.unflatten(1, (self.steps, -1))[:, :, self.action_tokens :].flatten(1, 2)
+        return self.predictor_proj(self.predictor_norm(x))
+
+    def _check(self, latents: Tensor, actions: Tensor) -> None:
+        expected = (
+            (latents.shape[0], self.steps * self.tokens, self.predictor_embed.in_features),
+            (latents.shape[0], self.steps * self.action_tokens, self.action_encoder.in_features),
+        )
+        if (tuple(latents.shape), tuple(actions.shape)) != expected:
+            raise ValueError(
+                f"the predictor takes latents {expected[0]} and actions {expected[1]}, got {tuple(latents.shape)} "
+                f"and {tuple(actions.shape)}"
+            )
+
+    def _start_as_a_copy(self) -> None:
+        """Predict what was put in: silent residual branches, identities at both ends.
+
+        Exact for latents whose channels have mean 0 and variance 1 in each view, as the encoder's final norm leaves
+        them before its learned scale; otherwise the normalised latent comes out.
+        """
+        dim, width = self.predictor_embed.weight.shape
+        if dim < width:
+            raise ValueError(
+                f"PredictorSettings.dim must be at least views x latent width = {width} with init=copy, got {dim}"
+            )
+        with torch.no_grad():
+            nn.init.eye_(self.predictor_embed.weight)
+            # The channels beyond `width` are zero, which the norm answers by enlarging the others.
+            nn.init.eye_(self.predictor_proj.weight).mul_(math.sqrt(width / dim))
+            for block in self._blocks():
+                nn.init.zeros_(block.attn.proj.weight)
+                nn.init.zeros_(block.mlp.fc2.weight)
+
+    def _blocks(self) -> list[PredictorBlock]:
+        return [block for block in self.predictor_blocks if isinstance(block, PredictorBlock)]
+
+    def _scale_residual_branches(self) -> None:
+        """Divide the last layer of each residual branch of block i (from 1) by sqrt(2 i), as V-JEPA2 does."""
+        with torch.no_grad():
+            for i, block in enumerate(self._blocks(), start=1):
+                block.attn.proj.weight.div_(math.sqrt(2 * i))
+                block.mlp.fc2.weight.div_(math.sqrt(2 * i))
+
+
+def _initialise(module: nn.Module) -> None:
+    """Truncated normal of standard deviation 0.02, zero biases (V-JEPA2)."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)

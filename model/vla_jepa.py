@@ -1,0 +1,245 @@
+"""VLA-JEPA: a student that sees the present, a world model that its latent actions must steer, an action head.
+
+Targets reach losses, and the predictor's teacher-forced context shifted by one step (rules L4, L5); `act` and the
+student take an `Observation` alone (rule L3).
+
+Shapes: B batch, V views, K future steps, N tokens a step, D latent width, S state width, T actions in a chunk,
+A action width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.action_head import ActionHead
+from model.backbone import Student
+from model.losses import (
+    Losses,
+    WorldModelErrors,
+    derangement,
+    masked_mean,
+    masked_step_mean,
+    merge_views,
+    step_errors,
+)
+from model.normalize import BuildStats, ChannelRange, MinMaxScaler
+from model.predictor import LatentPredictor
+from model.settings import ModelSettings
+from pipeline.errors import RunError, SettingsError
+from pipeline.schema import Observation, Sizes, Targets
+
+
+@dataclass(frozen=True)
+class TeacherForced:
+    """What the predictor is fed and what it must tell, float32 [B, K*N, V*D]; mask bool [B, K]. Without gradient."""
+
+    inputs: Tensor
+    targets: Tensor
+    mask: Tensor
+
+
+class VLAJEPA(nn.Module):
+    """The whole model. Make it with `build_model`.
+
+    Attributes:
+        student: images and instruction -> latent actions and embodied tokens.
+        predictor: latents and latent actions -> next latents.
+        action_head: embodied tokens and state -> actions; None for a video-only run.
+    """
+
+    def __init__(self, settings: ModelSettings, sizes: Sizes, stats: BuildStats | None) -> None:
+        super().__init__()
+        self.settings, self.sizes = settings, sizes
+        self.student = Student(settings.backbone, settings.prompt, sizes.steps)
+        self.predictor = LatentPredictor(
+            settings.predictor,
+            steps=sizes.steps,
+            tokens=sizes.tokens,
+            latent_width=sizes.width,
+            action_width=self.student.width,
+            action_tokens=settings.prompt.action_tokens_per_step,
+            backend=settings.attention,
+        )
+        self.action_head: ActionHead | None = None
+        self.action_scaler: MinMaxScaler | None = None
+        self.state_scaler: MinMaxScaler | None = None
+        if sizes.action:
+            self.action_head = ActionHead(
+                settings.action_head, self.student.width, sizes.action, sizes.state, sizes.chunk, settings.attention
+            )
+            action = _range(None if stats is None else stats.action, "action", sizes.action)
+            self.action_scaler = MinMaxScaler(action, settings.range_floor)
+        if sizes.action and sizes.state:
+            state = _range(None if stats is None else stats.state, "state", sizes.state)
+            self.state_scaler = MinMaxScaler(state, settings.range_floor)
+
+    def losses(
+        self,
+        observation: Observation[Tensor],
+        targets: Targets[Tensor],
+        generator: torch.Generator | None = None,
+    ) -> Losses:
+        """Losses of a robot batch (with actions) or a human-video batch (without).
+
+        Args:
+            observation: the student's input.
+            targets: latents with as many views as the predictor takes, see `model.batch`.
+            generator: of the action loss's noise, on the batch's device; None: PyTorch's default.
+
+        Raises:
+            ValueError: only one of state and actions is there, or a shape does not fit the model.
+        """
+        if (targets.actions is None) != (observation.state is None):
+            raise ValueError("a robot batch has state (maybe of width 0) and actions, a video batch neither; got one")
+        output = self.student(observation)
+        forced = self._teacher_forced(targets)
+        predicted = self.predictor(forced.inputs, output.latent_actions)
+        world_model = masked_mean(step_errors(predicted, forced.targets, self.sizes.steps), forced.mask)
+        weights = self.settings.loss
+        if targets.actions is None:
+            return Losses(weights.world_model_on_video * world_model, world_model, None)
+        action = self._action_loss(output.embodied, observation.state, targets, generator)
+        return Losses(action + weights.world_model_on_robot * world_model, world_model, action)
+
+    @torch.no_grad()
+    def act(
+        self,
+        observation: Observation[Tensor],
+        generator: torch.Generator | None = None,
+        start: Tensor | None = None,
+    ) -> Tensor:
+        """Actions float32 [B, T, A] in the source's units.
+
+        Args:
+            observation: with a state (of width 0 if the robot has none).
+            generator: of the noise the flow starts from, on the observation's device; None: PyTorch's default.
+            start: the noise itself, float32 [B, T, A]; then no generator is used.
+
+        Raises:
+            RunError: the model has no action head, or is in training mode (dropout would disturb the actions).
+            ValueError: the observation has no state.
+        """
+        head, scaler = self._action_parts()
+        if self.training:
+            raise RunError("act() needs eval mode: call model.eval() first")
+        if observation.state is None:
+            raise ValueError("act() needs an observation with state (of width 0 if the robot has none), got None")
+        output = self.student(observation)
+        assert output.embodied is not None  # an observation with a state gets the robot prompt
+        if start is None:
+            shape = (len(observation.images), head.chunk, head.action_width)
+            start = torch.randn(shape, generator=generator, device=output.embodied.device)
+        return scaler.inverse(head.sample(output.embodied, self._state(observation.state), start))
+
+    @torch.no_grad()
+    def world_model_errors(
+        self, observation: Observation[Tensor], targets: Targets[Tensor], shuffle_generator: torch.Generator
+    ) -> WorldModelErrors:
+        """How far predictions are off, step by step, beside two baselines.
+
+        Args:
+            observation: at least two samples, on the model's device.
+            targets: as in `losses`.
+            shuffle_generator: decides which sample gets whose latent actions.
+
+        Raises:
+            ValueError: fewer than two samples.
+        """
+        actions = self.student(observation).latent_actions
+        forced = self._teacher_forced(targets)
+        other = derangement(len(actions), shuffle_generator).to(actions.device)
+        guesses = (
+            self.predictor(forced.inputs, actions),
+            forced.inputs,
+            self.predictor(forced.inputs, actions[other]),
+        )
+        model, copied, shuffled = (
+            masked_step_mean(step_errors(guess, forced.targets, self.sizes.steps), forced.mask) for guess in guesses
+        )
+        return WorldModelErrors(model, copied, shuffled, forced.mask.sum(dim=0))
+
+    def param_groups(self, lr_backbone: float, lr_action_head: float, lr_rest: float) -> list[dict[str, Any]]:
+        """Groups for an optimiser: `name`, `params`, `lr`; every trainable parameter stands in exactly one."""
+        owners = {"student": "backbone", "action_head": "action_head", "predictor": "rest"}
+        rates = {"backbone": lr_backbone, "action_head": lr_action_head, "rest": lr_rest}
+        groups: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                groups[owners[name.split(".", 1)[0]]].append(parameter)
+        return [{"name": name, "params": groups[name], "lr": rates[name]} for name in rates if groups[name]]
+
+    def _teacher_forced(self, targets: Targets[Tensor]) -> TeacherForced:
+        """z_0..z_{K-1} as inputs, z_1..z_K as targets."""
+        s, views = self.sizes, self.settings.predictor.views
+        expected = (len(targets.context), s.steps, views, s.tokens, s.width)
+        found = tuple(targets.latents.shape)
+        if found != expected or targets.context.shape != (expected[0], *expected[2:]):
+            raise ValueError(
+                f"latents must be {expected} and the context {(expected[0], *expected[2:])}, got {found} and "
+                f"{tuple(targets.context.shape)}; model.batch.to_device fills up missing views"
+            )
+        # To float32 first: autocast refuses to join float16 tensors on the CPU.
+        context, latents = targets.context.detach().float(), targets.latents.detach().float()
+        inputs = torch.cat([context[:, None], latents[:, :-1]], dim=1)
+        return TeacherForced(merge_views(inputs), merge_views(latents), targets.latent_mask)
+
+    def _action_loss(
+        self,
+        embodied: Tensor | None,
+        state: Tensor | None,
+        targets: Targets[Tensor],
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        head, scaler = self._action_parts()
+        assert embodied is not None  # checked in losses: actions come with a state, and so with the robot prompt
+        assert state is not None
+        assert targets.actions is not None
+        actions, mask = scaler(targets.actions.detach()), targets.action_mask
+        if mask is not None:
+            # Padding is zero in source units, which may lie far outside the range; 0 is its middle.
+            actions = actions.masked_fill(~mask[..., None], 0.0)
+        return head.training_loss(embodied, self._state(state), actions, mask, generator)
+
+    def _state(self, state: Tensor) -> Tensor | None:
+        return None if self.state_scaler is None else self.state_scaler(state)
+
+    def _action_parts(self) -> tuple[ActionHead, MinMaxScaler]:
+        if self.action_head is None or self.action_scaler is None:
+            raise RunError("this model was built for human video alone (sizes.action=0) and has no action head")
+        return self.action_head, self.action_scaler
+
+
+def build_model(settings: ModelSettings, sizes: Sizes, stats: BuildStats | None) -> VLAJEPA:
+    """A model on the CPU; the same settings, sizes and statistics give the same weights.
+
+    Args:
+        settings: everything about the model.
+        sizes: of the robot build, or of the video build in a video-only run (state and action 0).
+        stats: of the robot build; None in a video-only run.
+
+    Raises:
+        SettingsError: sizes, statistics and settings do not fit together.
+    """
+    if sizes.views > settings.predictor.views:
+        raise SettingsError(
+            f"the build has {sizes.views} views, PredictorSettings.views is {settings.predictor.views}; set it to "
+            f"{sizes.views}"
+        )
+    # The caller's random state stays as it was.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        try:
+            return VLAJEPA(settings, sizes, stats)
+        except ValueError as error:
+            raise SettingsError(f"the model does not fit the build: {error}") from error
+
+
+def _range(channels: ChannelRange | None, name: str, width: int) -> ChannelRange:
+    found = None if channels is None else len(channels.low)
+    if channels is None or found != width:
+        raise SettingsError(f"stats.json must have {width} {name} channels, as the build's sizes say; got {found}")
+    return channels

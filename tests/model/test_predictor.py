@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.predictor import LatentPredictor, block_causal_bias, rotary_angles
+from model.settings import PredictorSettings
+
+STEPS, TOKENS, ACTION_TOKENS = 3, 4, 2
+
+
+@pytest.fixture(scope="module")
+def predictor() -> LatentPredictor:
+    torch.manual_seed(0)
+    settings = PredictorSettings(depth=2, heads=2, dim=24, views=2)
+    return LatentPredictor(settings, STEPS, TOKENS, 5, 6, ACTION_TOKENS, "sdpa").eval()
+
+
+def _inputs(count: int = 2) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(count, STEPS * TOKENS, 10, generator=generator)
+    return latents, torch.randn(count, STEPS * ACTION_TOKENS, 6, generator=generator)
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+@pytest.mark.parametrize("what", ["latents", "actions"])
+@torch.no_grad()
+def test_a_change_at_a_step_moves_that_step_and_later_ones_alone(
+    predictor: LatentPredictor, step: int, what: str
+) -> None:
+    latents, actions = _inputs()
+    before = predictor(latents, actions).unflatten(1, (STEPS, TOKENS))
+    changed, tokens = (latents, TOKENS) if what == "latents" else (actions, ACTION_TOKENS)
+    changed[:, step * tokens : (step + 1) * tokens] = 7.0
+    after = predictor(latents, actions).unflatten(1, (STEPS, TOKENS))
+    assert torch.equal(after[:, :step], before[:, :step])
+    moved = (after != before).flatten(2).any(dim=2)
+    assert moved[:, step:].all()
+
+
+@torch.no_grad()
+def test_every_token_of_a_step_sees_the_whole_step(predictor: LatentPredictor) -> None:
+    latents, actions = _inputs()
+    before = predictor(latents, actions)
+    latents[:, TOKENS - 1] += 1.0  # the last patch of step 0
+    assert (predictor(latents, actions)[:, :TOKENS] != before[:, :TOKENS]).any(dim=2).all()
+
+
+@torch.no_grad()
+def test_samples_do_not_mix(predictor: LatentPredictor) -> None:
+    latents, actions = _inputs()
+    before = predictor(latents, actions)
+    latents[1], actions[1] = 3.0, -3.0
+    after = predictor(latents, actions)
+    assert torch.equal(after[0], before[0])
+    assert not torch.equal(after[1], before[1])
+
+
+def test_the_bias_allows_own_and_earlier_steps() -> None:
+    allowed = block_causal_bias(2, 2) == 0
+    assert allowed.int().tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
+
+
+def test_angles_spell_frame_row_and_column() -> None:
+    # 14 channels: three parts of 4 (two frequencies, tiled) and 2 channels that are not turned.
+    angles = rotary_angles(steps=3, grid=3, action_tokens=1, head_width=14).unflatten(0, (3, 10))
+    assert angles[:, :, 12:].eq(0).all()
+    assert angles[2, 0].tolist() == pytest.approx([2, 0.02, 2, 0.02] + [0] * 10)
+    assert angles[1, 1 + 5].tolist() == pytest.approx([1, 0.01] * 2 + [1, 0.01] * 2 + [2, 0.02] * 2 + [0] * 2)
+
+
+def test_a_wrong_shape_is_refused(predictor: LatentPredictor) -> None:
+    latents, actions = _inputs()
+    with pytest.raises(ValueError, match=r"takes latents \(2, 12, 10\) and actions \(2, 6, 6\), got \(2, 8, 10\)"):
+        predictor(latents[:, :8], actions)
+
+
+def test_tokens_that_form_no_square_are_refused() -> None:
+    with pytest.raises(ValueError, match="square grid, got 5"):
+        LatentPredictor(PredictorSettings(depth=1, heads=1, dim=6), 1, 5, 4, 4, 1)
+
+
+@pytest.mark.parametrize("dim", [20, 28])
+@torch.no_grad()
+def test_with_init_copy_the_prediction_starts_as_the_input(dim: int) -> None:
+    settings = PredictorSettings(depth=2, heads=2, dim=dim, views=2, init="copy", layer_norm_eps=1e-9)
+    copier = LatentPredictor(settings, STEPS, TOKENS, 10, 6, ACTION_TOKENS, "sdpa")
+    latents = torch.randn(2, STEPS * TOKENS, 2, 10)
+    # As the encoder's final norm leaves each view: mean 0, variance 1.
+    latents = torch.nn.functional.layer_norm(latents, (10,)).flatten(2)
+    predicted = copier(latents, torch.randn(2, STEPS * ACTION_TOKENS, 6))
+    torch.testing.assert_close(predicted, latents, rtol=0, atol=1e-4)
+
+
+def test_with_init_copy_gradients_flow() -> None:
+    settings = PredictorSettings(depth=2, heads=2, dim=20, views=2, init="copy")
+    copier = LatentPredictor(settings, STEPS, TOKENS, 10, 6, ACTION_TOKENS, "sdpa")
+    copier(torch.randn(2, STEPS * TOKENS, 20), torch.randn(2, STEPS * ACTION_TOKENS, 6)).square().sum().backward()
+    for block in copier._blocks():
+        for branch in (block.attn.proj, block.mlp.fc2):
+            assert branch.weight.grad is not None
+            assert branch.weight.grad.abs().sum() > 0
+
+
+def test_with_init_copy_a_narrow_predictor_is_refused() -> None:
+    settings = PredictorSettings(depth=1, heads=2, dim=18, views=2, init="copy")
+    with pytest.raises(ValueError, match="at least views x latent width = 20 with init=copy, got 18"):
+        LatentPredictor(settings, STEPS, TOKENS, 10, 6, ACTION_TOKENS, "sdpa")

@@ -1,0 +1,321 @@
+"""The whole model: what may depend on what (rules L3, L4, L5), its losses, and that a seed decides everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.batch import fill_views
+from model.losses import merge_views
+from model.normalize import BuildStats, ChannelRange
+from model.settings import LossSettings
+from model.vla_jepa import VLAJEPA, build_model
+from pipeline.errors import RunError, SettingsError
+from pipeline.schema import Targets
+from tests.model.helpers import (
+    SIZES,
+    STATS,
+    VIDEO_SIZES,
+    robot_observation,
+    robot_targets,
+    rows,
+    small_model,
+    small_settings,
+    video_observation,
+    video_targets,
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> VLAJEPA:
+    return small_model()
+
+
+def _seeded(seed: int = 5) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _predictions(model: VLAJEPA, targets: Targets[Tensor]) -> Tensor:
+    """What the predictor says about z_1..z_K, [B, K, N, V*D]."""
+    forced = model._teacher_forced(targets)
+    predicted = model.predictor(forced.inputs, model.student(robot_observation()).latent_actions)
+    return predicted.unflatten(1, (SIZES.steps, SIZES.tokens))
+
+
+@torch.no_grad()
+def test_replacing_every_target_leaves_student_and_policy_bit_identical(model: VLAJEPA) -> None:
+    """L3. A hook watches what the student gives during `losses`, so a leak around its arguments would show."""
+    seen: list[Tensor] = []
+    handle = model.student.register_forward_hook(lambda _module, _args, out: seen.append(out.latent_actions))
+    acted, totals = [], []
+    for seed in (0, 1):
+        losses = model.losses(robot_observation(), robot_targets(seed=seed), _seeded())
+        totals.append(losses.total)
+        acted.append(model.act(robot_observation(), _seeded()))
+    handle.remove()
+    assert all(torch.equal(each, seen[0]) for each in seen)
+    assert torch.equal(acted[0], acted[1])
+    assert totals[0] != totals[1]  # the targets were different, and the losses saw it
+
+
+@torch.no_grad()
+def test_the_policy_depends_on_images_state_and_instruction(model: VLAJEPA) -> None:
+    """Positive control of the test above: act() is not simply constant."""
+    observation = robot_observation()
+    before = model.act(observation, _seeded())
+    assert observation.state is not None
+    for changed in (
+        replace(observation, images=255 - observation.images),
+        replace(observation, state=observation.state + 1),
+        replace(observation, instruction=observation.instruction[::-1]),
+    ):
+        assert not torch.equal(model.act(changed, _seeded()), before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("step", range(SIZES.steps + 1))
+def test_a_latent_moves_no_prediction_of_its_own_or_an_earlier_step(model: VLAJEPA, step: int) -> None:
+    """L4. z_step may reach the predictions of z_{step+1}.. alone. z_K reaches none."""
+    targets = robot_targets()
+    before = _predictions(model, targets)
+    context, latents = targets.context.clone(), targets.latents.clone()
+    if step == 0:
+        context += 1
+    else:
+        latents[:, step - 1] += 1
+    after = _predictions(model, replace(targets, context=context, latents=latents))
+    assert torch.equal(after[:, :step], before[:, :step])  # entry k is the prediction of z_{k+1}
+    assert (after != before).flatten(2).any(dim=2)[:, step:].all()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: (robot_observation(), robot_targets()), lambda: (video_observation(), video_targets())]
+)
+def test_targets_get_no_gradient(model: VLAJEPA, make: Callable[[], tuple]) -> None:
+    """L5, with the inputs of the loss made to ask for one."""
+    observation, targets = make()
+    tensors = [t.float().requires_grad_() for t in (targets.context, targets.latents)]
+    asked = replace(targets, context=tensors[0], latents=tensors[1])
+    if targets.actions is not None:
+        tensors.append(targets.actions.requires_grad_())
+        asked = replace(asked, actions=tensors[-1])
+    model.losses(observation, asked, _seeded()).total.backward()
+    assert [tensor.grad for tensor in tensors] == [None] * len(tensors)
+    assert model.predictor.predictor_embed.weight.grad is not None
+    model.zero_grad()
+
+
+def test_the_world_model_loss_reaches_the_student_through_latent_actions(model: VLAJEPA) -> None:
+    model.losses(video_observation(), video_targets()).total.backward()
+    grads = {name: p.grad for name, p in model.named_parameters()}
+    model.zero_grad()
+    embedding = grads["student.model.language_model.layers.0.self_attn.q_proj.weight"]
+    assert embedding is not None
+    assert embedding.abs().sum() > 0
+    assert all(grad is None for name, grad in grads.items() if name.startswith("action_head."))
+
+
+@torch.no_grad()
+def test_samples_do_not_mix(model: VLAJEPA) -> None:
+    """The loss of a sample alone is what it adds to the batch's mean."""
+    observation, targets = video_observation(3), video_targets(3)
+    together = model.losses(observation, targets).world_model
+    alone = []
+    for i in range(3):
+        one = Targets(targets.context[[i]], targets.latents[[i]], targets.latent_mask[[i]], None, None)
+        alone.append(model.losses(rows(observation, [i]), one).world_model)
+    torch.testing.assert_close(together, torch.stack(alone).mean(), rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_views_of_two_samples_stay_in_their_sample(model: VLAJEPA) -> None:
+    """Latents are 10 x sample + view: the predictor's rows hold the views of their own sample, in order."""
+    targets = robot_targets(2)
+    spelled = 10 * torch.arange(2)[:, None] + torch.arange(2)
+    latents = spelled[:, None, :, None, None].expand(targets.latents.shape).half()
+    forced = model._teacher_forced(replace(targets, latents=latents, context=latents[:, 0]))
+    views = forced.inputs.unflatten(2, (SIZES.views, SIZES.width))
+    for sample in range(2):
+        for view in range(2):
+            assert (views[sample, :, view] == 10 * sample + view).all()
+
+
+@torch.no_grad()
+def test_inputs_are_the_targets_one_step_earlier(model: VLAJEPA) -> None:
+    targets = robot_targets()
+    forced = model._teacher_forced(targets)
+    assert torch.equal(forced.inputs[:, : SIZES.tokens], merge_views(targets.context[:, None]))
+    assert torch.equal(forced.inputs[:, SIZES.tokens :], forced.targets[:, : -SIZES.tokens])
+    assert torch.equal(forced.targets, merge_views(targets.latents))
+
+
+@torch.no_grad()
+def test_masked_steps_and_actions_do_not_count(model: VLAJEPA) -> None:
+    observation, targets = robot_observation(), robot_targets()
+    mask = targets.latent_mask.clone()
+    mask[:, 2] = False
+    latents = targets.latents.clone()
+    latents[:, 2] = 100.0
+    hidden = replace(targets, latents=latents, latent_mask=mask)
+    before = model.losses(observation, replace(targets, latent_mask=mask), _seeded())
+    after = model.losses(observation, hidden, _seeded())
+    assert torch.equal(after.world_model, before.world_model)
+    shown = model.losses(observation, replace(hidden, latent_mask=targets.latent_mask), _seeded())
+    assert shown.world_model > 10 * before.world_model  # positive control
+    assert targets.actions is not None
+    assert targets.action_mask is not None
+    action_mask = targets.action_mask.clone()
+    action_mask[:, 3:] = False
+    actions = targets.actions.clone()
+    actions[:, 3:] = 1e4
+    padded = replace(targets, action_mask=action_mask)
+    first = model.losses(observation, padded, _seeded()).action
+    second = model.losses(observation, replace(padded, actions=actions), _seeded()).action
+    assert first is not None
+    assert second is not None
+    assert torch.equal(first, second)
+
+
+@torch.no_grad()
+def test_totals_are_the_weighted_sums() -> None:
+    settings = replace(small_settings(), loss=LossSettings(world_model_on_robot=0.25, world_model_on_video=3.0))
+    model = build_model(settings, SIZES, STATS).eval()
+    robot = model.losses(robot_observation(), robot_targets(), _seeded())
+    assert robot.action is not None
+    torch.testing.assert_close(robot.total, robot.action + 0.25 * robot.world_model)
+    video = model.losses(video_observation(), video_targets())
+    assert video.action is None
+    torch.testing.assert_close(video.total, 3 * video.world_model)
+
+
+@torch.no_grad()
+def test_errors_stand_beside_their_baselines(model: VLAJEPA) -> None:
+    observation, targets = robot_observation(), robot_targets()
+    mask = targets.latent_mask.clone()
+    mask[0, 1:] = False
+    targets = replace(targets, latent_mask=mask)
+    errors = model.world_model_errors(observation, targets, _seeded())
+    assert errors.count.tolist() == [4, 3, 3]
+    z = torch.cat([targets.context[:, None], targets.latents], dim=1).float()
+    change = (z[:, 1:] - z[:, :-1]).abs().mean(dim=(2, 3, 4))
+    expected = torch.stack([change[:, 0].mean(), change[1:, 1].mean(), change[1:, 2].mean()])
+    torch.testing.assert_close(errors.nothing_changes, expected)
+    weighted = (errors.model * errors.count).sum() / errors.count.sum()
+    torch.testing.assert_close(weighted, model.losses(observation, targets, _seeded()).world_model)
+    assert not torch.equal(errors.shuffled, errors.model)
+
+
+@torch.no_grad()
+def test_a_model_that_ignores_latent_actions_is_seen_by_the_shuffle() -> None:
+    model = small_model()
+    model.predictor.action_encoder.weight.zero_()
+    errors = model.world_model_errors(robot_observation(), robot_targets(), _seeded())
+    assert torch.equal(errors.shuffled, errors.model)
+
+
+@torch.no_grad()
+def test_mixed_view_counts_train_in_one_model(model: VLAJEPA) -> None:
+    robot = model.losses(robot_observation(), robot_targets(), _seeded())
+    one_view = video_targets()
+    filled = replace(
+        one_view,
+        context=fill_views(one_view.context[:, :1], 1, SIZES.views),
+        latents=fill_views(one_view.latents[:, :, :1], 2, SIZES.views),
+    )
+    video = model.losses(video_observation(), filled)
+    assert robot.total.isfinite()
+    assert video.total.isfinite()
+    with pytest.raises(ValueError, match=r"model\.batch\.to_device fills up missing views"):
+        model.losses(
+            video_observation(), replace(one_view, context=one_view.context[:, :1], latents=one_view.latents[:, :, :1])
+        )
+
+
+@torch.no_grad()
+def test_actions_come_in_source_units(model: VLAJEPA) -> None:
+    start = torch.zeros(4, SIZES.chunk, SIZES.action)
+    actions = model.act(robot_observation(), start=start)
+    assert actions.shape == start.shape
+    wider = BuildStats(STATS.state, ChannelRange((0.0,) * 7, (40.0,) * 7))
+    same_weights = build_model(small_settings(), SIZES, wider).eval()
+    torch.testing.assert_close(same_weights.act(robot_observation(), start=start), 10 * actions, rtol=1e-4, atol=1e-4)
+
+
+def test_a_seed_decides_every_weight_and_leaves_the_callers_random_state_alone() -> None:
+    torch.manual_seed(123)
+    expected = torch.rand(3)
+    torch.manual_seed(123)
+    first = small_model(seed=4).state_dict()
+    assert torch.equal(torch.rand(3), expected)
+    again, other = small_model(seed=4).state_dict(), small_model(seed=5).state_dict()
+    assert all(torch.equal(again[name], value) for name, value in first.items())
+    assert not torch.equal(other["predictor.predictor_embed.weight"], first["predictor.predictor_embed.weight"])
+    assert not torch.equal(
+        other["student.model.language_model.embed_tokens.weight"],
+        first["student.model.language_model.embed_tokens.weight"],
+    )
+
+
+def test_every_trainable_weight_stands_in_one_group(model: VLAJEPA) -> None:
+    groups = model.param_groups(lr_backbone=1.0, lr_action_head=2.0, lr_rest=3.0)
+    assert [(g["name"], g["lr"]) for g in groups] == [("backbone", 1.0), ("action_head", 2.0), ("rest", 3.0)]
+    placed = [id(p) for g in groups for p in g["params"]]
+    assert sorted(placed) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    assert {id(p) for p in model.predictor.parameters()} == {id(p) for p in groups[2]["params"]}
+
+
+@pytest.mark.parametrize("make", [robot_targets, video_targets])
+def test_bfloat16_autocast_is_safe(model: VLAJEPA, make: Callable[[], Targets[Tensor]]) -> None:
+    targets = make()
+    observation = video_observation() if targets.actions is None else robot_observation()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = model.losses(observation, targets, _seeded())
+    exact = model.losses(observation, targets, _seeded())
+    losses.total.backward()
+    model.zero_grad()
+    assert losses.total.dtype == torch.float32
+    torch.testing.assert_close(losses.total, exact.total, rtol=0.02, atol=0.02)
+
+
+def test_a_video_only_model_has_no_action_head() -> None:
+    model = build_model(small_settings(), VIDEO_SIZES, None).eval()
+    assert model.losses(video_observation(), video_targets()).action is None
+    assert [g["name"] for g in model.param_groups(1.0, 1.0, 1.0)] == ["backbone", "rest"]
+    with pytest.raises(RunError, match="human video alone"):
+        model.act(robot_observation())
+
+
+def test_a_robot_without_state_gets_the_robot_prompt() -> None:
+    model = build_model(small_settings(), replace(SIZES, state=0), BuildStats(None, STATS.action)).eval()
+    observation = replace(robot_observation(), state=torch.zeros(4, 0))
+    assert model.losses(observation, robot_targets(), _seeded()).action is not None
+    assert model.act(observation, _seeded()).shape == (4, SIZES.chunk, SIZES.action)
+
+
+def test_misuse_is_refused(model: VLAJEPA) -> None:
+    with pytest.raises(ValueError, match="a robot batch has state"):
+        model.losses(video_observation(), robot_targets())
+    with pytest.raises(ValueError, match="needs an observation with state"):
+        model.act(video_observation())
+    training = small_model().train()
+    with pytest.raises(RunError, match=r"call model\.eval\(\) first"):
+        training.act(robot_observation())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "stats", "message"),
+    [
+        (replace(SIZES, views=3), STATS, r"3 views, PredictorSettings.views is 2; set it to 3"),
+        (SIZES, None, "7 action channels, .* got None"),
+        (SIZES, BuildStats(ChannelRange((0.0,), (1.0,)), STATS.action), "6 state channels, .* got 1"),
+        (replace(SIZES, tokens=5), STATS, "square grid, got 5"),
+        (replace(SIZES, steps=6), STATS, "at least the 6 future steps"),
+    ],
+)
+def test_a_model_that_does_not_fit_the_build_is_refused(sizes: object, stats: object, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        build_model(small_settings(), sizes, stats)  # type: ignore[arg-type]
