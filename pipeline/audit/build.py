@@ -1,0 +1,223 @@
+"""A build as its `build.json` describes it. Reading it is the only step that may refuse: what cannot be read cannot
+be audited (BuildError); whatever else is wrong is a finding."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pipeline.audit.strict_json import member, parse_object
+from pipeline.audit.tasks import TaskTable, read_tasks
+from pipeline.errors import BuildError
+from pipeline.schema import SCHEMA_VERSION, SPLITS, Sizes, inputs_file, targets_file
+
+META_FILES = ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json", "tasks.jsonl")
+
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file as build.json lists it; `path` is relative to the build."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """A shard as build.json lists it."""
+
+    split: str
+    index: int
+    samples: int
+    inputs: FileEntry
+    targets: FileEntry
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """The part of `settings.window` that frame arithmetic needs: K, s, T and what happens at an episode's end."""
+
+    steps: int
+    interval: int
+    chunk: int
+    end: str
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """One entry of `counts`."""
+
+    samples: int
+    episodes: int
+    shards: int
+
+
+@dataclass(frozen=True)
+class Build:
+    """What build.json and tasks.jsonl claim. Nothing here has been verified yet.
+
+    sha256 is that of build.json. settings is kept as read: its bytes are part of the fingerprint.
+    """
+
+    root: Path
+    sha256: str
+    fingerprint: str
+    name: str
+    leaky: bool
+    settings: dict[str, Any]
+    sizes: Sizes
+    window: WindowSettings
+    views: tuple[str, ...]
+    counts: dict[str, SplitCounts]
+    shards: tuple[ShardEntry, ...]
+    files: tuple[FileEntry, ...]
+    tasks: TaskTable
+
+    def listed(self) -> Iterator[FileEntry]:
+        """Every file that build.json vouches for."""
+        yield from self.files
+        for shard in self.shards:
+            yield shard.inputs
+            yield shard.targets
+
+
+def open_build(root: Path) -> Build:
+    """Read build.json and tasks.jsonl.
+
+    Raises:
+        BuildError: one of them is missing, malformed, or of an unknown schema version.
+    """
+    where = str(root / "build.json")
+    raw = read_regular(root / "build.json")
+    document = parse_object(raw, where)
+    version = document.get("schema_version")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise BuildError(f"{where}: schema_version is {version!r}, this audit knows {SCHEMA_VERSION}; use its version")
+    settings = member(document, "settings", dict, where)
+    return Build(
+        root=root,
+        sha256=hashlib.sha256(raw).hexdigest(),
+        fingerprint=member(document, "fingerprint", str, where),
+        name=member(document, "name", str, where),
+        leaky=member(document, "leaky", bool, where),
+        settings=settings,
+        sizes=_sizes(member(document, "sizes", dict, where), f"{where}: sizes"),
+        window=_window(member(settings, "window", dict, f"{where}: settings"), f"{where}: settings.window"),
+        views=_views(member(document, "views", list, where), where),
+        counts=_counts(member(document, "counts", dict, where), f"{where}: counts"),
+        shards=tuple(_shard(s, where) for s in member(document, "shards", list, where)),
+        files=_files(member(document, "files", dict, where), f"{where}: files"),
+        tasks=read_tasks(read_regular(root / "tasks.jsonl"), str(root / "tasks.jsonl")),
+    )
+
+
+def read_regular(path: Path) -> bytes:
+    """All bytes of a regular file. Raises BuildError when it is missing or something else (link, pipe, folder)."""
+    if not is_regular(path):
+        raise BuildError(f"{path} is missing or not a regular file; an unfinished build cannot be audited")
+    return path.read_bytes()
+
+
+def is_regular(path: Path) -> bool:
+    """True for a regular file; links are not followed."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in chunks."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sizes(value: dict[str, Any], where: str) -> Sizes:
+    sizes = Sizes(**{field.name: member(value, field.name, int, where) for field in fields(Sizes)})
+    for name in ("views", "image_size", "steps", "tokens", "width"):
+        if getattr(sizes, name) < 1:
+            raise BuildError(f"{where}: {name} must be at least 1, found {getattr(sizes, name)}")
+    for name in ("state", "chunk", "action"):
+        if getattr(sizes, name) < 0:
+            raise BuildError(f"{where}: {name} must be at least 0, found {getattr(sizes, name)}")
+    return sizes
+
+
+def _window(value: dict[str, Any], where: str) -> WindowSettings:
+    window = WindowSettings(
+        steps=member(value, "steps", int, where),
+        interval=member(value, "interval", int, where),
+        chunk=member(value, "chunk", int, where),
+        end=member(value, "end", str, where),
+    )
+    if min(window.steps, window.interval, window.chunk) < 1:
+        raise BuildError(f"{where}: steps, interval and chunk must be at least 1, found {window}")
+    if window.end not in ("drop", "pad"):
+        raise BuildError(f"{where}: end must be one of drop, pad, found {window.end!r}")
+    return window
+
+
+def _views(value: list[Any], where: str) -> tuple[str, ...]:
+    for name in value:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise BuildError(f"{where}: view names consist of letters, digits, _ and -; found {name!r}")
+    return tuple(value)
+
+
+def _counts(value: dict[str, Any], where: str) -> dict[str, SplitCounts]:
+    result = {}
+    for split in value:
+        entry = member(value, split, dict, where)
+        inside = f"{where}.{split}"
+        result[split] = SplitCounts(
+            member(entry, "samples", int, inside), member(entry, "episodes", int, inside),
+            member(entry, "shards", int, inside),
+        )  # fmt: skip
+    return result
+
+
+def _shard(value: Any, where: str) -> ShardEntry:
+    if not isinstance(value, dict):
+        raise BuildError(f"{where}: an entry of shards must be an object, found {type(value).__name__}")
+    split = member(value, "split", str, f"{where}: shards")
+    index = member(value, "index", int, f"{where}: shards")
+    inside = f"{where}: shard {split}/{index}"
+    if split not in SPLITS or index < 0:
+        raise BuildError(f"{inside}: split must be one of {', '.join(SPLITS)} and the index at least 0")
+    return ShardEntry(
+        split=split,
+        index=index,
+        samples=member(value, "samples", int, inside),
+        inputs=_shard_file(member(value, "inputs", dict, inside), inputs_file(split, index), inside),
+        targets=_shard_file(member(value, "targets", dict, inside), targets_file(split, index), inside),
+    )
+
+
+def _shard_file(value: dict[str, Any], expected: str, where: str) -> FileEntry:
+    path = member(value, "file", str, where)
+    if path != expected:  # also keeps the audit from following a path out of the build
+        raise BuildError(f"{where}: expected the file {expected}, found {path!r}")
+    return FileEntry(path, member(value, "bytes", int, where), member(value, "sha256", str, where))
+
+
+def _files(value: dict[str, Any], where: str) -> tuple[FileEntry, ...]:
+    if sorted(value) != sorted(META_FILES):
+        raise BuildError(f"{where} must list exactly {', '.join(META_FILES)}; found {', '.join(sorted(value))}")
+    entries = []
+    for path in META_FILES:
+        entry = member(value, path, dict, where)
+        inside = f"{where}.{path}"
+        entries.append(FileEntry(path, member(entry, "bytes", int, inside), member(entry, "sha256", str, inside)))
+    return tuple(entries)

@@ -1,0 +1,127 @@
+"""A JPEG taken apart marker by marker: baseline JFIF and nothing that could carry more than the picture (rule L10).
+
+Markers and segment layouts: ITU-T T.81, annex B; the APP0 segment: JFIF 1.02.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pipeline.audit.finding import Problem
+
+_NAMES = {0xFE: "a comment", 0xE1: "EXIF or XMP (APP1)", 0xE2: "an ICC profile (APP2)", 0xC2: "a progressive frame"}
+_MARKER = re.compile(rb"\xff[^\x00]")
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """What was found: `layout` is every header byte that must not differ between the images of a build."""
+
+    problems: tuple[Problem, ...]
+    layout: bytes
+
+
+class _StructureError(Exception):
+    """Structure that cannot be walked further."""
+
+
+def parse_jpeg(data: bytes, size: int) -> Jpeg:
+    """Walk a JPEG that must be `size` x `size`. Never raises, whatever the bytes."""
+    try:
+        return Jpeg((), _walk(data, size))
+    except _StructureError as error:
+        return Jpeg((Problem("L10", f"the JPEG {error}"),), b"")
+
+
+def _walk(data: bytes, size: int) -> bytes:
+    if data[:2] != b"\xff\xd8":
+        raise _StructureError(f"does not start with SOI but with {data[:2]!r}")
+    layout: list[bytes] = []
+    seen: list[int] = []
+    at = 2
+    while not seen or seen[-1] != 0xDA:
+        if len(data) < at + 4 or data[at] != 0xFF:
+            raise _StructureError(f"has no segment at byte {at}")
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        body = data[at + 4 : at + 2 + length]
+        if length < 2 or len(body) != length - 2:
+            raise _StructureError(f"has a truncated segment at byte {at}")
+        _check_segment(marker, body, size, seen)
+        if marker != 0xC4:  # Huffman tables may be fitted to each picture
+            layout.append(data[at : at + 2 + length])
+        seen.append(marker)
+        at += 2 + length
+    missing = {0xE0, 0xDB, 0xC0, 0xC4} - set(seen)
+    if missing:
+        raise _StructureError(f"lacks the segments {', '.join(f'{m:#04x}' for m in sorted(missing))}")
+    _check_scan(data, at, restarts=0xDD in seen)
+    return b"".join(layout)
+
+
+def _check_segment(marker: int, body: bytes, size: int, seen: list[int]) -> None:
+    if (marker == 0xE0) != (not seen):
+        raise _StructureError("must have one JFIF segment (APP0), as its first")
+    if marker == 0xE0:
+        if len(body) != 14 or body[:5] != b"JFIF\0" or body[12:] != b"\0\0":
+            raise _StructureError("has an APP0 segment that is not plain JFIF without a thumbnail")
+    elif marker == 0xDB:
+        _check_quantisation(body)
+    elif marker == 0xC4:
+        _check_huffman(body)
+    elif marker == 0xC0:
+        _check_frame(body, size, seen)
+    elif marker == 0xDA:
+        if len(body) != 10 or body[0] != 3 or body[1:7:2] != b"\x01\x02\x03" or body[7:] != b"\x00\x3f\x00":
+            raise _StructureError("has a scan that is not one baseline scan of all three components")
+    elif marker == 0xDD:
+        if len(body) != 2:
+            raise _StructureError("has a malformed restart interval")
+    else:
+        raise _StructureError(f"holds {_NAMES.get(marker, f'a segment of type {marker:#04x}')}, which is not allowed")
+
+
+def _check_quantisation(body: bytes) -> None:
+    """8-bit tables of 64 entries, nothing besides."""
+    if not body or len(body) % 65 or any(body[i] > 3 for i in range(0, len(body), 65)):
+        raise _StructureError("has malformed quantisation tables")
+
+
+def _check_huffman(body: bytes) -> None:
+    """Tables whose code counts account for every byte of the segment."""
+    at = 0
+    while at < len(body):
+        end = at + 17 + sum(body[at + 1 : at + 17])
+        if body[at] not in (0x00, 0x01, 0x10, 0x11) or end > len(body):
+            raise _StructureError("has malformed Huffman tables")
+        at = end
+    if at == 0:
+        raise _StructureError("has an empty Huffman segment")
+
+
+def _check_frame(body: bytes, size: int, seen: list[int]) -> None:
+    if 0xC0 in seen:
+        raise _StructureError("has two frames")
+    if len(body) != 15 or body[0] != 8 or body[5] != 3 or body[6::3] != b"\x01\x02\x03":
+        raise _StructureError("is not 8-bit with three components (YCbCr)")
+    height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+    if (height, width) != (size, size):
+        raise _StructureError(f"is {width} x {height}, the build's image_size is {size}")
+
+
+def _check_scan(data: bytes, at: int, restarts: bool) -> None:
+    """Entropy-coded data holds no marker besides restarts in turn; EOI is the file's last two bytes."""
+    turn = 0
+    for match in _MARKER.finditer(data, at):
+        marker = data[match.start() + 1]
+        if restarts and marker == 0xD0 + turn:
+            turn = (turn + 1) % 8
+            continue
+        if marker != 0xD9:
+            raise _StructureError(f"holds {_NAMES.get(marker, f'marker {marker:#04x}')} inside its scan")
+        if match.end() != len(data):
+            raise _StructureError(f"has {len(data) - match.end()} bytes after its end (EOI)")
+        if match.start() == at:
+            raise _StructureError("has an empty scan")
+        return
+    raise _StructureError("is truncated: no EOI")

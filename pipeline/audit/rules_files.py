@@ -1,0 +1,44 @@
+"""Files: nothing in the build that build.json does not list (L10), and every listed shard has its hash (L7)."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from pipeline.audit.build import Build
+from pipeline.audit.finding import Report
+from pipeline.audit.rules_chain import check_file
+from pipeline.audit.shard import Shard, ShardRule
+
+FREE_FOLDERS = ("audit", "logs")
+"""Not part of a build's identity: their contents are not looked at, nothing else reads them."""
+
+
+def check_inventory(build: Build, report: Report) -> None:
+    """Every file and folder on disk must be listed; links and special files are never allowed."""
+    listed = {entry.path for entry in build.listed()} | {"build.json"}
+    folders = {os.path.dirname(path) for path in listed} | set(FREE_FOLDERS)
+    pending = [""]
+    while pending:
+        for entry in sorted(os.scandir(build.root / pending.pop()), key=lambda e: e.name):
+            path = os.path.relpath(entry.path, build.root)
+            kind = entry.stat(follow_symlinks=False).st_mode
+            if stat.S_ISDIR(kind) and path in folders:
+                pending += [] if path in FREE_FOLDERS else [path]
+                continue
+            report.check("L10")
+            if stat.S_ISLNK(kind):
+                report.found("L10", path, f"is a symbolic link to {os.readlink(entry.path)}")
+            elif not stat.S_ISREG(kind):
+                what = "folder" if stat.S_ISDIR(kind) else "special file"
+                report.found("L10", path, f"is a {what} that does not belong to a build")
+            elif path not in listed:
+                report.found("L10", path, "is not listed in build.json")
+
+
+class Hashes(ShardRule):
+    """Size and SHA-256 of both files of a shard."""
+
+    def check(self, shard: Shard, report: Report) -> None:
+        for entry in (shard.entry.inputs, shard.entry.targets):
+            check_file(self.build, entry, report)

@@ -1,0 +1,121 @@
+"""Runs the rules over a build. To add a rule, write its file and enter it in one of the two lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.audit.build import Build, open_build
+from pipeline.audit.finding import LEVELS, RULES, Report
+from pipeline.audit.rules_chain import check as check_chain
+from pipeline.audit.rules_files import Hashes, check_inventory
+from pipeline.audit.rules_members import Members
+from pipeline.audit.rules_order import check as check_order
+from pipeline.audit.rules_splits import check as check_splits
+from pipeline.audit.rules_statistics import Statistics, check_claims
+from pipeline.audit.rules_supports import check as check_supports
+from pipeline.audit.rules_targets import TargetValues
+from pipeline.audit.samples import ShardRows, open_samples
+from pipeline.audit.shard import Shard, ShardRule
+from pipeline.audit.verdict import RuleCount, Verdict
+from pipeline.errors import BuildError, RunError
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes audited, bytes in all) after every step."""
+
+
+@dataclass(frozen=True)
+class BuildRule:
+    """A check of the build as a whole. `file` is named when the check itself breaks down."""
+
+    level: str
+    file: str
+    check: Callable[[Build, Report], None]
+
+
+BUILD_RULES = (
+    BuildRule("manifest", "build.json", check_chain),
+    BuildRule("manifest", "samples.parquet", check_supports),
+    BuildRule("manifest", "tasks.jsonl", check_splits),
+    BuildRule("manifest", "samples.parquet", check_order),
+    BuildRule("manifest", "stats.json", check_claims),
+    BuildRule("shards", "the folder", check_inventory),
+)
+
+SHARD_RULES: tuple[type[ShardRule], ...] = (Hashes, Members, TargetValues, Statistics)
+"""All of level "shards"; each sees one shard at a time."""
+
+
+def audit_build(path: Path | str, level: str = "shards", progress: Progress | None = None) -> Verdict:
+    """Audit a build.
+
+    Args:
+        path: the build's folder.
+        level: "manifest" reads the small files alone; "shards" every byte.
+        progress: see `Progress`.
+
+    Returns:
+        The verdict; `write_verdict` stores it.
+
+    Raises:
+        BuildError: the build cannot be audited (no build.json, unreadable manifest, unknown schema), or a rule broke
+            down on it. Never a clean verdict.
+    """
+    if level not in LEVELS:
+        raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
+    build = open_build(Path(path))
+    with open_samples(build) as file:
+        samples = file.metadata.num_rows
+    report = Report()
+    meter = _Meter(progress, build, level)
+    for rule in BUILD_RULES:
+        if LEVELS.index(rule.level) <= LEVELS.index(level):
+            with _named(rule.check, rule.file):
+                rule.check(build, report)
+    meter.advance(sum(entry.bytes for entry in build.files))
+    if level == "shards":
+        _audit_shards(build, report, meter)
+    rules = {rule: RuleCount(report.checked[rule], report.failed[rule]) for rule in RULES}
+    return Verdict(build.fingerprint, build.sha256, level, rules, tuple(report.findings), samples)
+
+
+def _audit_shards(build: Build, report: Report, meter: _Meter) -> None:
+    rows = ShardRows(build)
+    rules = [kind(build) for kind in SHARD_RULES]
+    for entry in build.shards:
+        shard = Shard(build, entry, rows.take(entry.split, entry.index, entry.samples))
+        for rule in rules:
+            with _named(type(rule), f"{entry.inputs.path} and {entry.targets.path}"):
+                rule.check(shard, report)
+        meter.advance(entry.inputs.bytes + entry.targets.bytes)
+    for rule in rules:
+        with _named(type(rule), "the build as a whole"):
+            rule.finish(report)
+
+
+class _Meter:
+    def __init__(self, progress: Progress | None, build: Build, level: str) -> None:
+        self._progress = progress
+        self._done = 0
+        self._total = sum(entry.bytes for entry in (build.listed() if level == "shards" else build.files))
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+@contextmanager
+def _named(rule: Callable[..., object] | type, file: str) -> Iterator[None]:
+    """A rule that breaks down must never pass for a clean one."""
+    try:
+        yield
+    except RunError:
+        raise
+    except Exception as error:
+        name = f"{rule.__module__}.{getattr(rule, '__qualname__', rule)}"
+        raise BuildError(
+            f"the audit rule {name} broke down on {file}: {error!r}. Nothing is said about the build"
+        ) from error

@@ -1,0 +1,192 @@
+"""One shard as the rules see it: manifest rows, tar and Arrow file, each parsed once and read through memory maps."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.audit.arrow_file import check_layout
+from pipeline.audit.build import Build, ShardEntry, is_regular
+from pipeline.audit.document import Expected, check_document
+from pipeline.audit.finding import Problem, Report
+from pipeline.audit.samples import has_nulls
+from pipeline.audit.tar import Member, Tar, parse_tar
+from pipeline.schema import SCHEMA_VERSION, json_member, targets_schema
+
+
+class ShardRule:
+    """A rule that sees every shard once, in the order of build.json, and speaks at the end if it has to."""
+
+    def __init__(self, build: Build) -> None:
+        self.build = build
+
+    def check(self, shard: Shard, report: Report) -> None:
+        """Check one shard. Any bytes may be in it: they lead to findings, never to exceptions."""
+        raise NotImplementedError
+
+    def finish(self, report: Report) -> None:
+        """Report what only the whole build can show. By default nothing."""
+
+
+@dataclass(frozen=True)
+class TargetRows:
+    """A record batch as arrays; B rows, the first of which is row `start` of the shard. See schema.Targets."""
+
+    start: int
+    keys: list[str]
+    context: NDArray[np.float16]
+    latents: NDArray[np.float16]
+    latent_mask: NDArray[np.bool_]
+    actions: NDArray[np.float32] | None
+    action_mask: NDArray[np.bool_] | None
+
+
+class Shard:
+    """Inputs, targets and manifest rows of one shard. `rows` may be fewer or more than the files hold."""
+
+    def __init__(self, build: Build, entry: ShardEntry, rows: pa.Table) -> None:
+        self.build = build
+        self.entry = entry
+        self.rows = rows.combine_chunks()
+        self.keys: list[str] = rows.column("key").to_pylist()
+
+    @cached_property
+    def inputs(self) -> memoryview | None:
+        """Bytes of the tar; None when there is no such regular file."""
+        path = self.build.root / self.entry.inputs.path
+        if not is_regular(path):
+            return None
+        with open(path, "rb") as file:
+            if path.stat().st_size == 0:  # cannot be mapped
+                return memoryview(b"")
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    @cached_property
+    def tar(self) -> Tar:
+        """The tar taken apart; empty when the file is missing."""
+        return Tar((), (), False) if self.inputs is None else parse_tar(self.inputs)
+
+    @cached_property
+    def members(self) -> dict[str, Member]:
+        """Members by name; of two with one name the first."""
+        return {member.name: member for member in reversed(self.tar.members)}
+
+    def payload(self, member: Member) -> bytes:
+        """The bytes of a member."""
+        assert self.inputs is not None, "members come from these bytes"
+        return bytes(self.inputs[member.offset : member.offset + member.size])
+
+    @cached_property
+    def documents(self) -> list[tuple[dict[str, Any] | None, tuple[Problem, ...]]]:
+        """KEY.json of every manifest row with its problems; None where missing or malformed."""
+        episodes = self.rows.column("episode").to_pylist()
+        nows = self.rows.column("now").to_pylist()
+        tasks = self.build.tasks
+        at = pc.index_in(self.rows.column("episode"), value_set=tasks.ids).to_pylist()
+        result: list[tuple[dict[str, Any] | None, tuple[Problem, ...]]] = []
+        for key, episode, now, position in zip(self.keys, episodes, nows, at, strict=True):
+            member = self.members.get(json_member(key))
+            if member is None:
+                result.append((None, ()))
+                continue
+            own = None if position is None else tasks.instruction[position].as_py()
+            expected = Expected(key, episode, now, self.build.name, self.build.views, own, self.build.sizes.state)
+            result.append(check_document(self.payload(member), expected))
+        return result
+
+    @cached_property
+    def opened(self) -> tuple[pa.ipc.RecordBatchFileReader | None, tuple[Problem, ...]]:
+        """A reader of the Arrow file when its schema is the right one, and what is wrong with it."""
+        path = self.build.root / self.entry.targets.path
+        if not is_regular(path):
+            return None, ()  # reported with the hashes
+        metadata = {
+            "fingerprint": self.build.fingerprint,
+            "schema_version": str(SCHEMA_VERSION),
+            "shard": self.entry.targets.path,
+        }
+        expected = targets_schema(self.build.sizes, metadata)
+        try:
+            data = pa.memory_map(str(path)).read_buffer()
+            reader = pa.ipc.open_file(data)
+            problems = _schema_problems(reader.schema, expected) + check_layout(data, reader)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            return None, (Problem("L7", f"is no readable Arrow file: {error}"),)
+        return (reader if reader.schema.equals(expected) else None), problems
+
+    def targets(self) -> Iterator[TargetRows]:
+        """Record batches of the Arrow file in order; none when it cannot be read.
+
+        Raises:
+            pa.ArrowException, OSError, ValueError: a batch is corrupt or holds nulls.
+        """
+        reader = self.opened[0]
+        if reader is None:
+            return
+        start = 0
+        for i in range(reader.num_record_batches):
+            batch = reader.get_batch(i)
+            batch.validate(full=True)
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                if has_nulls(column):
+                    raise ValueError(f"column {name} of record batch {i} holds a null")
+            yield _target_rows(batch, start)
+            start += batch.num_rows
+
+
+def _target_rows(batch: pa.RecordBatch, start: int) -> TargetRows:
+    has_actions = "actions" in batch.schema.names
+    return TargetRows(
+        start=start,
+        keys=batch.column("key").to_pylist(),
+        context=_tensor(batch.column("context")),
+        latents=_tensor(batch.column("latents")),
+        latent_mask=_mask(batch.column("latent_mask")),
+        actions=_tensor(batch.column("actions")) if has_actions else None,
+        action_mask=_mask(batch.column("action_mask")) if has_actions else None,
+    )
+
+
+def _tensor(column: pa.ExtensionArray) -> NDArray[Any]:
+    values = column.storage.flatten().to_numpy(zero_copy_only=True)
+    return values.reshape(len(column), *column.type.shape)
+
+
+def _mask(column: pa.FixedSizeListArray) -> NDArray[np.bool_]:
+    return column.flatten().to_numpy(zero_copy_only=False).astype(bool).reshape(len(column), column.type.list_size)
+
+
+def _schema_problems(found: pa.Schema, expected: pa.Schema) -> tuple[Problem, ...]:
+    problems = []
+    extra = [name for name in found.names if name not in expected.names or found.names.count(name) > 1]
+    if extra:
+        problems.append(Problem("L10", f"has columns that the format does not know: {', '.join(extra)}"))
+    for field in expected:
+        here = [f for f in found if f.name == field.name]
+        if len(here) != 1 or not here[0].equals(field):
+            has = ", ".join(str(f.type) for f in here) or "nothing"
+            problems.append(Problem("L7", f"column {field.name} must be {field.type} without nulls, found {has}"))
+    if not problems and not found.equals(expected):
+        problems.append(Problem("L7", f"columns stand in the order {', '.join(found.names)}"))
+    if any(field.metadata for field in found):
+        problems.append(Problem("L10", "a column carries metadata"))
+    return (*problems, *_metadata_problems(found.metadata or {}, expected.metadata))
+
+
+def _metadata_problems(found: dict[bytes, bytes], expected: dict[bytes, bytes]) -> list[Problem]:
+    problems = []
+    for name in sorted(found.keys() | expected.keys()):
+        if name not in expected:
+            problems.append(Problem("L10", f"the schema carries unknown metadata {name!r:.40}"))
+        elif found.get(name) != expected[name]:
+            has, wants = found.get(name, b"")[:80].decode(errors="replace"), expected[name].decode()
+            problems.append(Problem("L7", f"schema metadata {name.decode()} is {has!r}, must be {wants!r}"))
+    return problems

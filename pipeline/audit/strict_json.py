@@ -1,0 +1,60 @@
+"""JSON read with suspicion: no duplicate keys, no NaN, errors that name the file."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn, TypeVar
+
+from pipeline.errors import BuildError
+
+T = TypeVar("T")
+
+
+def parse(data: bytes) -> Any:
+    """Parse UTF-8 JSON.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, a key twice in one object, NaN or Infinity, or nested beyond reason.
+    """
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def parse_object(data: bytes, where: str) -> dict[str, Any]:
+    """Parse a file that must hold one object. Raises BuildError naming `where`."""
+    try:
+        value = parse(data)
+    except ValueError as error:
+        raise BuildError(f"{where} cannot be audited: {error}. Restore it, or make the build again") from error
+    if not isinstance(value, dict):
+        raise BuildError(f"{where} cannot be audited: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def member(mapping: dict[str, Any], key: str, kind: type[T], where: str) -> T:
+    """The value of a key, of exactly this type (a bool is no int). Raises BuildError naming `where` and the key."""
+    if key not in mapping:
+        raise BuildError(f"{where} has no {key!r}. It was not written by this version; make the build again")
+    value = mapping[key]
+    if type(value) is not kind:
+        raise BuildError(f"{where}: {key!r} must be {kind.__name__}, found {type(value).__name__}")
+    return value
+
+
+def canonical(value: Any) -> str:
+    """The one spelling of a value: sorted keys, no spaces, not ASCII-escaped."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(n for n in names if names.count(n) > 1)!r} stands twice in one object")
+    return result
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")

@@ -1,0 +1,76 @@
+"""tasks.jsonl as columns: which episode belongs to which shard, and what the source said about it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.audit.strict_json import member, parse_object
+from pipeline.errors import BuildError
+
+
+@dataclass(frozen=True)
+class TaskTable:
+    """One row an episode, in the order of the file; E episodes.
+
+    sha256       of the file
+    tasks        (split, index) of every line
+    ids          string [E]
+    task         int64 [E], position of the episode's line in `tasks`
+    ref_split    string [E], the split the episode itself is marked with
+    num_frames   int64 [E], -1 where only opening the file can tell
+    instruction  string [E], null where the source gives it by frame
+    """
+
+    sha256: str
+    tasks: tuple[tuple[str, int], ...]
+    ids: pa.Array
+    task: NDArray[np.int64]
+    ref_split: pa.Array
+    num_frames: NDArray[np.int64]
+    instruction: pa.Array
+
+
+def read_tasks(data: bytes, where: str) -> TaskTable:
+    """Parse tasks.jsonl. Raises BuildError naming `where` and the line when it is malformed."""
+    tasks: list[tuple[str, int]] = []
+    ids: list[str] = []
+    task: list[int] = []
+    splits: list[str] = []
+    num_frames: list[int] = []
+    instruction: list[str | None] = []
+    for number, line in enumerate(data.splitlines(), start=1):
+        place = f"{where}:{number}"
+        value = parse_object(line, place)
+        for ref in member(value, "episodes", list, place):
+            if not isinstance(ref, dict):
+                raise BuildError(f"{place}: an episode must be an object, found {type(ref).__name__}")
+            ids.append(member(ref, "id", str, place))
+            splits.append(member(ref, "split", str, place))
+            task.append(len(tasks))
+            num_frames.append(_num_frames(ref, place))
+            instruction.append(_instruction(ref, place))
+        tasks.append((member(value, "split", str, place), member(value, "index", int, place)))
+    return TaskTable(
+        sha256=hashlib.sha256(data).hexdigest(),
+        tasks=tuple(tasks),
+        ids=pa.array(ids, pa.string()),
+        task=np.array(task, np.int64),
+        ref_split=pa.array(splits, pa.string()),
+        num_frames=np.array(num_frames, np.int64),
+        instruction=pa.array(instruction, pa.string()),
+    )
+
+
+def _num_frames(ref: dict[str, Any], place: str) -> int:
+    return -1 if ref.get("num_frames") is None else member(ref, "num_frames", int, place)
+
+
+def _instruction(ref: dict[str, Any], place: str) -> str | None:
+    data = member(ref, "data", dict, place)
+    return None if data.get("instruction") is None else member(data, "instruction", str, place)

@@ -1,0 +1,116 @@
+"""The verdict: the audit's result as a file, and the gate that training passes through."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.audit.build import is_regular
+from pipeline.audit.finding import LEVELS, RULES, Finding
+from pipeline.audit.strict_json import parse
+from pipeline.errors import AuditRefusedError
+from pipeline.schema import SCHEMA_VERSION
+
+VERDICT = "audit/verdict.json"
+
+
+@dataclass(frozen=True)
+class RuleCount:
+    """How many checks a rule made, and how many failed (also those whose findings were not kept)."""
+
+    checked: int
+    failed: int
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), "numpy": np.__version__, "pyarrow": pa.__version__}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an audit found. build_sha256 is that of build.json: it ties the verdict to these very bytes."""
+
+    fingerprint: str
+    build_sha256: str
+    level: str
+    rules: dict[str, RuleCount]
+    findings: tuple[Finding, ...]
+    samples: int
+    schema_version: int = SCHEMA_VERSION
+    versions: dict[str, str] = field(default_factory=_versions)
+
+    @property
+    def status(self) -> str:
+        """ "clean" or "leak"."""
+        return "leak" if any(count.failed for count in self.rules.values()) else "clean"
+
+    @property
+    def exit_code(self) -> int:
+        """0 for a clean build, 1 for any finding. (2, "cannot be audited", is BuildError.)"""
+        return 0 if self.status == "clean" else 1
+
+
+def write_verdict(build: Path, verdict: Verdict) -> Path:
+    """Write audit/verdict.json whole or not at all; the same verdict gives the same bytes. Returns its path."""
+    path = build / VERDICT
+    path.parent.mkdir(exist_ok=True)
+    document = {**asdict(verdict), "status": verdict.status}
+    text = json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "wb") as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    return path
+
+
+def require_clean_verdict(build: Path, level: str = "shards") -> None:
+    """The gate of training.
+
+    Args:
+        build: the build's folder.
+        level: the least depth of audit that is accepted. A verdict of level "manifest" never looked into a shard.
+
+    Raises:
+        AuditRefusedError: there is no verdict; it is not clean; or it is of other bytes, another schema or too shallow.
+    """
+    path = build / VERDICT
+    fix = f"Run `vlajepa audit` on {build} (level {level})"
+    if not is_regular(path):
+        raise AuditRefusedError(f"{build} has not been audited: there is no {VERDICT}. {fix}")
+    try:
+        verdict = parse(path.read_bytes())
+        reason = _refusal(build, verdict, level)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AuditRefusedError(f"{path} is not a verdict of this version: {error!r}. {fix}") from error
+    if reason:
+        raise AuditRefusedError(f"{path}: {reason}. {fix}")
+
+
+def _refusal(build: Path, verdict: dict[str, Any], level: str) -> str:
+    """Why a verdict does not open the gate; "" when it does."""
+    if verdict["schema_version"] != SCHEMA_VERSION:
+        return f"schema_version is {verdict['schema_version']}, this version needs {SCHEMA_VERSION}"
+    if not is_regular(build / "build.json"):
+        return "the build has no build.json"
+    raw = (build / "build.json").read_bytes()
+    found = hashlib.sha256(raw).hexdigest()
+    if verdict["build_sha256"] != found:
+        return f"it is about a build.json with SHA-256 {verdict['build_sha256']}, this one has {found}"
+    if verdict["fingerprint"] != parse(raw)["fingerprint"]:
+        return f"it is about the fingerprint {verdict['fingerprint']}, not this build's"
+    failed = {rule: count["failed"] for rule, count in verdict["rules"].items() if count["failed"]}
+    if verdict["status"] != "clean" or failed or verdict["findings"] or set(verdict["rules"]) != set(RULES):
+        return f"status is {verdict['status']!r}, failed checks by rule: {failed}"
+    if LEVELS.index(verdict["level"]) < LEVELS.index(level):
+        return f"it looked only as deep as level {verdict['level']!r}, {level!r} is needed"
+    return ""

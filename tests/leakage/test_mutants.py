@@ -1,0 +1,36 @@
+"""Every leaky variant is found, by its own rule, at its own level, and not before."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.audit.run import audit_build
+from pipeline.audit.verdict import Verdict
+from tests.audit.tiny_build import write_build
+from tests.leakage.mutant import Mutant
+from tests.leakage.mutants import MUTANTS
+
+
+@pytest.fixture(scope="module")
+def clean_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_build(tmp_path_factory.mktemp("clean") / "build")
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.name}-{m.rule}")
+def test_mutant_is_found_at_its_level(clean_build: Path, tmp_path: Path, mutant: Mutant) -> None:
+    build = Path(shutil.copytree(clean_build, tmp_path / "build"))
+    mutant.apply(build)
+    shallow, deep = audit_build(build, "manifest"), audit_build(build, "shards")
+    assert deep.exit_code == 1
+    assert said(deep, mutant), deep.findings
+    if mutant.level == "manifest":
+        assert said(shallow, mutant), shallow.findings
+    else:
+        assert shallow.findings == (), "a manifest audit already sees this: lower the mutant's level"
+
+
+def said(verdict: Verdict, mutant: Mutant) -> bool:
+    return any(f.rule == mutant.rule and mutant.says in f"{f.file} {f.detail}" for f in verdict.findings)
