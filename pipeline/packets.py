@@ -1,0 +1,121 @@
+"""What a video file tells without decoding a pixel: how many frames there are, their times, where a seek may land."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Packets:
+    """The frames of a file. Index i is the i-th frame in order of presentation; times are in units of `time_base`.
+
+    pts       presentation time of each frame
+    keys      indices of the keyframes, rising;  key_dts  the time by which a demuxer finds each of them
+    fps       average frames a second
+    plain     VP9, every packet shows exactly one frame, and packets stand in order of presentation
+    """
+
+    pts: tuple[int, ...]
+    keys: tuple[int, ...]
+    key_dts: tuple[int, ...]
+    time_base: float
+    fps: float
+    plain: bool
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """Presentation times in seconds after the first frame, float64 [num_frames]."""
+        return (np.asarray(self.pts, np.int64) - self.pts[0]).astype(np.float64) * self.time_base
+
+
+@dataclass(frozen=True)
+class _Packet:
+    pts: int | None
+    dts: int | None
+    is_key: bool
+    is_shown: bool
+    is_plain: bool
+
+
+def open_container(path: str) -> av.container.InputContainer:
+    """Open a file whose best video stream has a known codec.
+
+    Metadata that is not UTF-8 is nothing to fail on; one thread, as many workers share a machine.
+
+    Raises:
+        av.FFmpegError, ValueError: no such file, no video stream, or an unknown codec.
+    """
+    container = av.open(path, metadata_errors="replace")
+    stream = container.streams.best("video")
+    if stream is None or stream.codec_context is None:
+        container.close()
+        raise ValueError("holds no video stream" if stream is None else "holds a video stream of an unknown codec")
+    stream.codec_context.thread_count = 1
+    return container
+
+
+def read_packets(path: str) -> Packets:
+    """Demultiplex a whole file: the frame count is true whatever the header says.
+
+    Raises:
+        av.FFmpegError, ValueError: unreadable, no frames, or frames that share a time or have none.
+    """
+    with open_container(path) as container:
+        stream = container.streams.best("video")
+        is_vp9 = stream.codec.canonical_name == "vp9"
+        packets = [
+            _Packet(p.pts, p.dts, p.is_keyframe, not p.is_discard, is_vp9 and vp9_frames_shown(bytes(p)) == 1)
+            for p in container.demux(stream)
+            if p.size
+        ]
+        return _arrange(packets, float(stream.time_base or 0), float(stream.average_rate or 0))
+
+
+def _arrange(packets: list[_Packet], time_base: float, rate: float) -> Packets:
+    shown = [packet for packet in packets if packet.is_shown]
+    times = [packet.pts for packet in shown if packet.pts is not None]
+    if not shown or len(set(times)) < len(shown) or not time_base:
+        raise ValueError(f"{len(shown)} video packets with {len(set(times))} different timestamps; each needs its own")
+    pts = sorted(times)
+    place = {value: index for index, value in enumerate(pts)}
+    keys = sorted((place[p.pts], p.pts if p.dts is None else p.dts) for p in shown if p.is_key and p.pts is not None)
+    span = (pts[-1] - pts[0]) * time_base
+    return Packets(
+        pts=tuple(pts),
+        keys=tuple(key for key, _ in keys),
+        key_dts=tuple(dts for _, dts in keys),
+        time_base=time_base,
+        fps=rate or ((len(pts) - 1) / span if span else 0.0),
+        plain=times == pts and packets[0].is_key and all(packet.is_plain and packet.is_shown for packet in packets),
+    )
+
+
+def vp9_frames_shown(packet: bytes) -> int:
+    """How many pictures a VP9 packet shows; hidden reference frames share a packet with a shown one.
+
+    Reads the superframe index and the first byte of each frame's header: VP9 bitstream specification 0.6, annex B and
+    section 6.2.
+    """
+    marker = packet[-1]
+    count = (marker & 7) + 1
+    width = ((marker >> 3) & 3) + 1
+    index = packet[-(2 + count * width) :]
+    if marker >> 5 != 0b110 or len(index) < 2 + count * width or index[0] != marker:
+        return int(_vp9_is_shown(packet[0]))
+    shown, start = 0, 0
+    for frame in range(count):
+        if start >= len(packet) - len(index):
+            break
+        shown += _vp9_is_shown(packet[start])
+        start += int.from_bytes(index[1 + frame * width : 1 + (frame + 1) * width], "little")
+    return shown
+
+
+def _vp9_is_shown(header: int) -> bool:
+    """First header byte: marker 2 bits, profile 2, reserved 1 (profile 3 alone), show existing, type, show frame."""
+    shift = 0 if (header >> 4) & 3 == 3 else 1
+    return bool((header >> shift) & 0b101)

@@ -1,0 +1,128 @@
+"""The human half of the sample world: a hand, written as a Something-Something-v2 folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import SettingsError
+from pipeline.sample_world.camera import front_camera
+from pipeline.sample_world.folder import new_folder, require_size
+from pipeline.sample_world.render import make_look, render
+from pipeline.sample_world.script import Rollout, Task, draw_task, make_world, play
+from pipeline.sample_world.video import CODECS, write_video
+from pipeline.sample_world.world import World
+from pipeline.sources.ssv2 import LABEL_FILES, LABEL_FOLDER, VIDEO_FOLDER
+
+FPS = 12
+FRAMES = (30, 60)
+FIRST_ID = 100001
+PAN_SPEED = 0.006
+"""Largest sideways motion of the camera, metres a frame."""
+TEMPLATES = {
+    "push left": "Pushing [something] from right to left",
+    "push right": "Pushing [something] from left to right",
+    "lift": "Lifting [something] up completely without letting it drop down",
+    "approach": "Moving [something] closer to [something]",
+}
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """The words of a clip, as the dataset's label files hold them."""
+
+    template: str
+    placeholders: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        text = self.template
+        for name in self.placeholders:
+            text = text.replace("[something]", name, 1)
+        return text[0].lower() + text[1:]
+
+
+def write_ssv2(
+    root: str | Path,
+    clips: int,
+    seed: int,
+    size: int = 128,
+    val_share: float = 0.15,
+    test_share: float = 0.1,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write `clips` clips of size x size pixels at 12 fps, and their labels; test clips get none.
+
+    Args:
+        root: a new or empty folder.
+        clips: at least 3, so that every split has one.
+        seed: equal seeds give equal bytes on the same machine.
+        progress: called with (clips written, clips) after each.
+
+    Raises:
+        SettingsError: a value out of range.  RunError: the folder is not empty.
+    """
+    require_size(size)
+    if clips < 3 or val_share + test_share >= 1:
+        raise SettingsError(
+            f"clips must be at least 3 and the shares below 1 in sum, got {clips}, {val_share}, {test_share}"
+        )
+    base = new_folder(root)
+    splits = _splits(np.random.default_rng([seed, 0]), clips, val_share, test_share)
+    (base / VIDEO_FOLDER).mkdir()
+    entries: dict[str, list[dict[str, object]]] = {split: [] for split in LABEL_FILES}
+    for index, split in enumerate(splits):
+        number = str(FIRST_ID + index)
+        rng = np.random.default_rng([seed, 1, index])
+        clip = _write_clip(base / VIDEO_FOLDER / f"{number}.webm", rng, size)
+        labels = {"label": clip.label, "template": clip.template, "placeholders": list(clip.placeholders)}
+        entries[split].append({"id": number} if split == "test" else {"id": number, **labels})
+        if progress is not None:
+            progress(index + 1, clips)
+    _write_labels(base / LABEL_FOLDER, entries)
+
+
+def _write_labels(folder: Path, entries: Mapping[str, list[dict[str, object]]]) -> None:
+    folder.mkdir()
+    for split, file in LABEL_FILES.items():
+        _write_json(folder / file, entries[split])
+    classes = sorted(template.replace("[something]", "something") for template in TEMPLATES.values())
+    _write_json(folder / "labels.json", {name: str(place) for place, name in enumerate(classes)})
+
+
+def _write_clip(path: Path, rng: np.random.Generator, size: int) -> _Clip:
+    world = make_world(rng)
+    rollout = play(rng, world, draw_task(rng, world), FRAMES)
+    write_video(path, _frames(rng, rollout, size), FPS, CODECS["vp9"])
+    return _words(rollout.task, world)
+
+
+def _frames(rng: np.random.Generator, rollout: Rollout, size: int) -> Iterator[NDArray[np.uint8]]:
+    """The camera drifts sideways at a steady speed, through the middle of the scene."""
+    look = make_look(rng, "hand")
+    speed = float(rng.uniform(-PAN_SPEED, PAN_SPEED))
+    middle = len(rollout.worlds) / 2
+    for index, world in enumerate(rollout.worlds):
+        yield render(world, look, front_camera(pan=speed * (index - middle)), size, rng)
+
+
+def _words(task: Task, world: World) -> _Clip:
+    names: tuple[str, ...] = (world.things[task.thing].name,)
+    if task.kind == "approach":
+        names += (world.things[task.other].name,)
+    return _Clip(TEMPLATES[f"{task.kind} {task.direction}".strip()], names)
+
+
+def _splits(rng: np.random.Generator, clips: int, val_share: float, test_share: float) -> list[str]:
+    val, test = (max(1, round(clips * share)) for share in (val_share, test_share))
+    names = ["val"] * val + ["test"] * test + ["train"] * (clips - val - test)
+    return [names[i] for i in rng.permutation(clips)]
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,76 @@
+"""Frames to video files whose bytes depend on the frames alone: one encoder thread, no dates, no random ids."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Codec:
+    """An encoder of ffmpeg with its options; `name` is what LeRobot's info.json calls it."""
+
+    name: str
+    encoder: str
+    options: tuple[tuple[str, str], ...]
+
+
+CODECS = {
+    "vp9": Codec(
+        "vp9",
+        "libvpx-vp9",
+        (("deadline", "realtime"), ("cpu-used", "8"), ("crf", "24"), ("b", "0"), ("g", "60"), ("row-mt", "0")),
+    ),
+    # Keyframe distance 2 and quality 30 are what LeRobot writes; the preset is a faster one.
+    "av1": Codec("av1", "libsvtav1", (("preset", "12"), ("g", "2"), ("crf", "30"), ("svtav1-params", "lp=1"))),
+    "h264": Codec("h264", "libx264", (("preset", "veryfast"), ("g", "2"), ("crf", "23"))),
+}
+
+
+def find_codec(name: str) -> Codec:
+    """Raise SettingsError for a codec that cannot be written."""
+    if name not in CODECS:
+        raise SettingsError(f"codec must be one of {', '.join(CODECS)}, got {name!r}")
+    return CODECS[name]
+
+
+def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int, codec: Codec) -> None:
+    """Encode frames uint8 RGB [H, W, 3] with even H and W; the container follows from the file's suffix."""
+    with _quiet_encoder(), av.open(str(path), "w", container_options={"fflags": "+bitexact"}) as container:
+        stream = None
+        for index, pixels in enumerate(frames):
+            if stream is None:
+                stream = container.add_stream(codec.encoder, rate=fps, options=dict(codec.options))
+                stream.height, stream.width = pixels.shape[:2]
+                stream.pix_fmt = "yuv420p"
+                stream.codec_context.thread_count = 1
+                stream.codec_context.time_base = Fraction(1, fps)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts = index
+            frame.time_base = Fraction(1, fps)
+            container.mux(stream.encode(frame))
+        if stream is None:
+            raise ValueError(f"{path}: a video needs at least one frame")
+        container.mux(stream.encode())
+
+
+@contextmanager
+def _quiet_encoder() -> Iterator[None]:
+    """SVT-AV1 reports every file on stderr; it reads its level (1: errors) from the environment."""
+    before = os.environ.get("SVT_LOG")
+    os.environ["SVT_LOG"] = before or "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["SVT_LOG"]

@@ -1,0 +1,77 @@
+"""Reading of metadata files, shared by the sources. What cannot be read stops the run with the file and the fix."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.errors import RunError, SettingsError
+from pipeline.sources.base import Fault, clean_name
+
+
+def require_clean_name(name: str) -> None:
+    """Raise SettingsError unless a source's name can be part of keys and file names."""
+    if not name or clean_name(name) != name:
+        fix = clean_name(name) or "a name"
+        raise SettingsError(f"name must consist of letters, digits, _ and -, got {name!r}; use {fix!r} instead")
+
+
+def read_json(path: str, fix: str) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        RunError: the file is missing or no JSON; `fix` is the end of the message.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except OSError as error:
+        raise RunError(f"{path}: {error.strerror}. {fix}") from error
+    except ValueError as error:
+        raise RunError(f"{path} is not valid JSON ({error}). {fix}") from error
+
+
+def read_json_lines(path: str, fix: str) -> list[Any]:
+    """Parse a file with one JSON value a line; blank lines are skipped, a line that is no JSON becomes None.
+
+    Raises:
+        RunError: the file is missing or not text; `fix` is the end of the message.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [_parse(line) for line in file if line.strip()]
+    except OSError as error:
+        raise RunError(f"{path}: {error.strerror}. {fix}") from error
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path} is not UTF-8 ({error}). {fix}") from error
+
+
+def _parse(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def folder_sizes(folder: str) -> dict[str, int]:
+    """Size in bytes of every file of a folder, by name; empty when there is no such folder.
+
+    One listing of the folder: a plan over 220,000 clips must not look each path up by itself.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+
+
+def has_text(value: object) -> bool:
+    """Whether a value can serve as an instruction (rule L9)."""
+    return isinstance(value, str) and bool(value.strip())
+
+
+def sort_faults(faults: Iterable[Fault]) -> tuple[Fault, ...]:
+    """In the order of the ledger."""
+    return tuple(sorted(faults, key=lambda fault: (fault.split, fault.episode, fault.detail)))

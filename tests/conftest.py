@@ -1,0 +1,60 @@
+"""Fixtures shared by all tests: where the real data and the reference tensors lie."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from pipeline.sample_world.lerobot import write_lerobot
+from pipeline.sample_world.ssv2 import write_ssv2
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real clips and robot episodes: `data` of the folder `shared` beside the checkout, or VLAJEPA_TEST_DATA."""
+    return _folder("VLAJEPA_TEST_DATA", REPOSITORY.parent / "shared" / "data")
+
+
+@pytest.fixture(scope="session")
+def reference_dir() -> Path:
+    """Tensors of the reference modules: `reference` of the folder `shared`, or VLAJEPA_REFERENCE."""
+    return _folder("VLAJEPA_REFERENCE", REPOSITORY.parent / "shared" / "reference")
+
+
+@dataclass(frozen=True)
+class SampleData:
+    """The sample world on disk: `ssv2` a Something-Something-v2 root, `lerobot` a LeRobot v2.1 root."""
+
+    ssv2: Path
+    lerobot: Path
+
+
+@pytest.fixture(scope="session")
+def sample_data(tmp_path_factory: pytest.TempPathFactory) -> SampleData:
+    """8 human clips (6 train, 1 val, 1 test) and 4 robot episodes of 60-80 frames, 64 x 64 pixels; read only."""
+    root = tmp_path_factory.mktemp("sample-world")
+    data = SampleData(root / "ssv2", root / "lerobot")
+    write_ssv2(data.ssv2, clips=8, seed=0, size=64)
+    write_lerobot(data.lerobot, episodes=4, seed=0, size=64)
+    return data
+
+
+def _folder(variable: str, default: Path) -> Path:
+    """The folder a variable names, else the default; a missing one skips the test, and fails it with CI=true."""
+    folder = Path(os.environ.get(variable) or default)
+    if not folder.is_dir():
+        _unavailable(f"{folder} is missing; set {variable} to the folder that holds this data")
+    return folder
+
+
+def _unavailable(reason: str) -> NoReturn:
+    """A test that silently skips in CI checks nothing, so there it fails."""
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
