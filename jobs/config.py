@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -195,10 +195,17 @@ class SampleDataConfig:
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """`vlajepa demo`: sample data -> plan -> preprocess -> audit -> train -> report."""
+    """`vlajepa demo`.
+
+    clips, episodes  size of the sample data
+    steps            training steps
+    """
 
     out: Path
-    data: SampleDataConfig = field(default_factory=lambda: SampleDataConfig(Path("data")))
+    clips: int = 160
+    episodes: int = 32
+    steps: int = 300
+    seed: int = 0
 
 
 def parse(cls: type[T], config: DictConfig) -> T:

@@ -49,19 +49,24 @@ class Work:
 def connected(work: Work) -> Iterator[Pool]:
     """Connect to the cluster, or start a Ray of its own on this machine; the encoders are loaded when this returns.
 
+    A Ray that this process has already joined is used as it is, and left running.
+
     Raises:
         RunError: no cluster could be reached or started, or an encoder is not the one of the plan.
     """
-    _start(work.cluster)
+    joined = ray.is_initialized()
+    if not joined:
+        _start(work.cluster)
     try:
-        yield Pool(work)
+        with contextlib.closing(Pool(work)) as pool:
+            yield pool
     finally:
-        ray.shutdown()
+        if not joined:
+            ray.shutdown()
 
 
 def _start(cluster: ClusterSettings) -> None:
-    # Workers count their own threads; Ray's accelerator variables stay as they are on machines without one.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # tasks without a GPU leave CUDA's variables alone
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
@@ -108,6 +113,7 @@ def run_shards(tasks: Collection[ShardTask], finished: Mapping[tuple[str, str], 
         ready, _ = ray.wait(list(running), timeout=1.0) if running else ([], [])
         for reference in ready:
             shard = running.pop(reference)
+            pool.finished(reference)
             part = _result(reference, shard)
             shard.parts[part.kind] = part
             yield part
@@ -134,7 +140,8 @@ class Pool:
             max_concurrency=SHARDS_PER_ACTOR,
         )(_EncoderActor)
         self._actors = [actor.remote(work) for _ in range(cluster.encoders)]
-        self._next = 0
+        self._busy = dict.fromkeys(range(cluster.encoders), 0)
+        self._owner: dict[ray.ObjectRef, int] = {}
         self._inputs = _inputs_task.options(num_cpus=cluster.task_cpus)
         self.shards_at_once = SHARDS_PER_ACTOR * cluster.encoders + 1
         try:
@@ -144,10 +151,24 @@ class Pool:
             raise RunError(f"an encoder did not start: {cause or error}") from error
 
     def submit(self, kind: str, shard: _Shard, excluded: frozenset[str] = frozenset()) -> ray.ObjectRef:
+        """Start one file of a shard; targets go to the encoder with the least work."""
         if kind == "inputs":
             return self._inputs.remote(self._work, shard.task, excluded)
-        self._next = (self._next + 1) % len(self._actors)
-        return self._actors[self._next].encode_shard.remote(shard.task, excluded)
+        chosen = min(self._busy, key=lambda actor: self._busy[actor])
+        reference = self._actors[chosen].encode_shard.remote(shard.task, excluded)
+        self._owner[reference] = chosen
+        self._busy[chosen] += 1
+        return reference
+
+    def finished(self, reference: ray.ObjectRef) -> None:
+        """Note that what `submit` returned has ended."""
+        if reference in self._owner:
+            self._busy[self._owner.pop(reference)] -= 1
+
+    def close(self) -> None:
+        """End the encoders."""
+        for actor in self._actors:
+            ray.kill(actor)
 
 
 def _reconcile(pool: Pool, shard: _Shard, running: dict[ray.ObjectRef, _Shard]) -> None:

@@ -101,8 +101,9 @@ class Encoder:
         """
         config = self.model.config
         settings = asdict(self.settings)
+        del settings["name_or_path"]  # the weights' hash says it better
         if self.settings.kind == "pretrained":
-            del settings["seed"], settings["name_or_path"]  # the weights' hash says it better
+            del settings["seed"]
         return settings | {
             "class": type(self.model).__name__,
             "config_sha256": hashlib.sha256(_encoder_config(config)).hexdigest(),

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import ray
 
+from pipeline.manifest import Build
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
+from pipeline.windows import WindowPolicy
+from tests.jobs.runs import audited, build_config, robot_source, ssv2_source
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -43,6 +48,27 @@ def sample_data(tmp_path_factory: pytest.TempPathFactory) -> SampleData:
     write_ssv2(data.ssv2, clips=8, seed=0, size=64)
     write_lerobot(data.lerobot, episodes=4, seed=0, size=64)
     return data
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One Ray for all tests of a session; commands that run in this process use it."""
+    ray.init(num_cpus=4, object_store_memory=256 * 2**20, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def video_build(sample_data: SampleData, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """An audited build of the human clips: 1 view, 64 px, K = 3; read only."""
+    return audited(build_config(tmp_path_factory.mktemp("builds") / "ssv2", ssv2_source(sample_data.ssv2)))
+
+
+@pytest.fixture(scope="session")
+def robot_build(sample_data: SampleData, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """An audited build of the robot episodes: 2 views, state 8, actions 7; read only."""
+    out = tmp_path_factory.mktemp("builds") / "robot"
+    return audited(build_config(out, robot_source(sample_data.lerobot), window=WindowPolicy(interval=2, every=6)))
 
 
 def _folder(variable: str, default: Path) -> Path:

@@ -1,0 +1,35 @@
+# Everything runs in a virtual environment of its own; nothing else on the machine is touched.
+PYTHON ?= python3.11
+VENV ?= .venv
+DEMO_OUT ?= demo-out
+BIN := $(VENV)/bin
+
+.PHONY: install demo test slow bench clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# Sample data -> plan -> preprocess -> audit -> train -> report
+demo: install
+	rm -rf $(DEMO_OUT)
+	$(BIN)/vlajepa demo out=$(DEMO_OUT)
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+slow: install
+	$(BIN)/python -m pytest -m slow
+
+bench: install
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) $(DEMO_OUT) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

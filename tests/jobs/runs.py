@@ -1,0 +1,78 @@
+"""Runs of the commands in this process, on the sample world at its smallest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jobs.config import BuildConfig, ClusterSettings, TrainConfig, TrainerSettings
+from jobs.preprocess import preprocess
+from model.settings import tiny_settings
+from pipeline.audit.run import audit_build
+from pipeline.audit.verdict import write_verdict
+from pipeline.inputs import InputSettings
+from pipeline.manifest import Build
+from pipeline.plan import ShardSettings
+from pipeline.targets import EncoderSettings
+from pipeline.windows import WindowPolicy
+
+CLUSTER = ClusterSettings(num_cpus=2, encoders=1, encoder_cpus=0.0, object_store_mb=256)
+TRAINER = TrainerSettings(
+    steps=6,
+    warmup_steps=2,
+    batch_size=4,
+    lr_rest=1e-3,
+    lr_backbone=1e-3,
+    eval_every=0,
+    eval_samples=8,
+    save_every=3,
+    log_every=1,
+)
+
+
+def build_config(out: Path, source: dict[str, Any], **changes: Any) -> BuildConfig:
+    """A build with the tiny encoder, 64 px inputs and shards of about twelve samples."""
+    base = BuildConfig(
+        out=out,
+        source=source,
+        window=WindowPolicy(interval=2, every=0, per_episode=4),
+        inputs=InputSettings(image_size=64),
+        encoder=EncoderSettings(kind="tiny", resize="squash"),
+        shards=ShardSettings(samples=12, chunk_samples=6),
+        cluster=CLUSTER,
+    )
+    return replace(base, **changes)
+
+
+def ssv2_source(root: Path) -> dict[str, Any]:
+    return {"type": "ssv2", "name": "ssv2", "root": str(root)}
+
+
+def robot_source(root: Path, **settings: Any) -> dict[str, Any]:
+    return {"type": "lerobot", "name": "robot", "root": str(root), "val_share": 0.3, **settings}
+
+
+def audited(config: BuildConfig) -> Build:
+    """Preprocess and audit; the verdict must be clean."""
+    build = preprocess(config)
+    verdict = audit_build(build.path)
+    assert verdict.status == "clean", verdict.findings
+    write_verdict(build.path, verdict)
+    return build
+
+
+def train_config(out: Path, builds: Sequence[Build], **trainer: Any) -> TrainConfig:
+    settings = replace(TRAINER, **trainer)
+    return TrainConfig(out, tuple(build.path for build in builds), tiny_settings(), settings)
+
+
+def build_hashes(path: Path) -> dict[str, str]:
+    """SHA-256 of every file of a build but logs and verdicts, which carry times."""
+    return {
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.relative_to(path).parts[0] not in ("logs", "audit")
+    }

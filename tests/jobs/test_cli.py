@@ -1,0 +1,117 @@
+"""Every command as a Hydra application: help, configuration, exit codes, errors that name key, limit and file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import COMMANDS, main
+from tests.conftest import SampleData
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command in this process."""
+    try:
+        main(words)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    assert all(command in out for command in COMMANDS)
+    assert run(capsys)[0] == 2
+    code, _, err = run(capsys, "prepare")
+    assert code == 2
+    assert "no command 'prepare'; there are plan, preprocess" in err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_prints_help_and_configuration(command: str) -> None:
+    script = [sys.executable, "-m", "jobs.cli", command]
+    shown = subprocess.run([*script, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "hydra" in shown.lower()
+    values = ["out=/o", "builds=[/b]"] if command == "train" else []
+    config = subprocess.run([*script, *values, "--cfg", "job"], capture_output=True, text=True, check=True).stdout
+    assert "build:" in config if command == "audit" else "out:" in config
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (
+            ["plan", "window.intervall=2"],
+            ["window.intervall=2", "allowed here: steps, interval", "plan.yaml"],
+        ),
+        (["plan", "source=sssv2"], ["source=sssv2", "lerobot", "ssv2"]),
+        (["plan", "source.root=/x"], ["out is not set", "give out=", "plan.yaml"]),
+        (["plan", "out=/x", "source.root=/x", "window.interval=0"], ["interval must be at least 1, got 0", "window"]),
+        (["plan", "out=/x", "source.root=/x", "window.interval=two"], ["window.interval='two'", "window/video.yaml"]),
+        (
+            ["plan", "out=/x", "source.root=/x", "encoder.mode=full"],
+            ["one of prefix, clip, got 'full'", "vitl.yaml"],
+        ),
+        (["plan", "out=/x", "source.root=/x", "splits=[train,test]"], ["test is never built"]),
+        (["plan", "out=/x", "source.root=/x", "source.type=mp4", "encoder=tiny"], ["one of ssv2, lerobot, got 'mp4'"]),
+        (["plan", "out=/x", "source.root=/nowhere", "encoder=tiny"], ["/nowhere"]),
+        (
+            ["preprocess", "out=/x", "source.root=/x", "+source.fps=3", "encoder=tiny"],
+            ["no setting fps"],
+        ),
+        (["audit", "/nowhere"], ["/nowhere"]),
+        (["audit", "/nowhere", "level=deep"], ["level must be one of manifest, shards", "got 'deep'"]),
+        (["train", "out=/x", "builds=[]"], ["builds must be a list of at least one"]),
+        (["train", "out=/x", "builds=[/nowhere]", "trainer.steps=-1"], ["steps must be at least 1, got -1"]),
+        (["train", "out=/x", "builds=[/nowhere]", "model=tiny"], ["/nowhere", "build.json"]),
+        (["train", "out=/x", "builds=[/b]", "model.predictor.heads=7"], ["heads=7", "model/qwen3vl_2b.yaml"]),
+    ],
+)
+def test_mistakes_are_explained(words: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    for part in parts:
+        assert part in err, err
+    assert "Traceback" not in err
+
+
+def test_plan_prints_the_cost_and_writes_the_tasks(
+    sample_data: SampleData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["plan", f"source.root={sample_data.ssv2}", "encoder=tiny", "window.interval=2", f"out={tmp_path}/build"]
+    code, out, _ = run(capsys, *words)
+    assert code == 0
+    for part in (
+        "episodes         7",
+        "samples          about 7",
+        "shards           2",
+        "FLOPs",
+        "estimated from",
+    ):
+        assert part in out
+    assert {path.name for path in (tmp_path / "build").iterdir()} == {"plan.json", "tasks.jsonl"}
+    assert run(capsys, *words)[0] == 0  # the same plan again is fine
+    code, _, err = run(capsys, *words, "window.interval=1")
+    assert code == 2
+    assert "window.interval: 2 -> 1" in err
+
+
+def test_commands_write_nothing_into_the_current_folder(
+    sample_data: SampleData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "plan", f"source.root={sample_data.ssv2}", "encoder=tiny", "out=build")[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["build"]
+
+
+def test_sample_data_refuses_to_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "ssv2").mkdir()
+    code, _, err = run(capsys, "sample-data", f"out={tmp_path}", "clips=4", "episodes=4")
+    assert code == 2
+    assert "exists" in err

@@ -1,0 +1,168 @@
+"""Training on real builds: the gate, the loss curve after a restart, held-out numbers, and refusals."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import load
+
+from jobs.train import train
+from jobs.training import first_difference, learning_rate
+from model.checkpoint import list_checkpoints
+from pipeline.errors import AuditRefusedError, BuildError, RunError, SettingsError
+from pipeline.manifest import Build
+from tests.conftest import SampleData
+from tests.jobs.runs import build_config, preprocess, ssv2_source, train_config
+
+
+def losses_of(out: Path) -> list[tuple[int, float]]:
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"]) for row in rows if "loss" in row]
+
+
+def weights_of(out: Path) -> bytes:
+    return (list_checkpoints(out / "checkpoints")[-1] / "model.safetensors").read_bytes()
+
+
+def test_a_resumed_run_continues_bit_for_bit(robot_build: Build, video_build: Build, tmp_path: Path) -> None:
+    builds = [robot_build, video_build]
+    train(train_config(tmp_path / "whole", builds))
+    train(train_config(tmp_path / "parts", builds, stop_after=3))
+    assert [step for step, _ in losses_of(tmp_path / "parts")] == [1, 2, 3]
+    train(train_config(tmp_path / "parts", builds))
+    assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
+    assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
+
+
+def test_rows_after_the_checkpoint_are_written_once(video_build: Build, tmp_path: Path) -> None:
+    """A run killed between checkpoints leaves rows that the resumed run computes again."""
+    train(train_config(tmp_path / "run", [video_build], stop_after=3))
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 4, "loss": 99.0}\n{"step": 5, "lo')
+    train(train_config(tmp_path / "run", [video_build]))
+    rows = losses_of(tmp_path / "run")
+    assert [step for step, _ in rows] == [1, 2, 3, 4, 5, 6]
+    assert 99.0 not in dict(rows).values()
+
+
+def test_training_moves_every_part_of_the_model(robot_build: Build, tmp_path: Path) -> None:
+    train(train_config(tmp_path / "run", [robot_build], steps=4, save_every=1, keep=4, lr_action_head=1e-3))
+    paths = list_checkpoints(tmp_path / "run" / "checkpoints")[::3]
+    first, last = (load((path / "model.safetensors").read_bytes()) for path in paths)
+    for part in ("student.", "predictor.predictor_blocks.", "action_head.model."):
+        names = [name for name in first if name.startswith(part) and first[name].is_floating_point()]
+        assert names
+        assert any(not torch.equal(first[name], last[name]) for name in names), part
+
+
+def test_held_out_numbers_compare_with_nothing_changes(robot_build: Build, tmp_path: Path) -> None:
+    results = train(train_config(tmp_path / "run", [robot_build]))
+    result = results["robot"]
+    assert json.loads((tmp_path / "run" / "held_out.json").read_text())["robot"]["model"] == result.model
+    assert result.nothing_changes == pytest.approx(persistence(robot_build), rel=1e-3)
+    assert result.action is not None
+    assert np.isfinite([result.model, result.shuffled, result.action]).all()
+    assert len(result.per_step) == 3
+
+
+def persistence(build: Build) -> float:
+    """Mean |z_k - z_{k-1}| over the first eight validation samples, from the Arrow files alone."""
+    shards = [s for s in build.manifest["shards"] if s["split"] == "val"]
+    tables = [pa.ipc.open_file(str(build.path / s["targets"]["file"])).read_all() for s in shards]
+    latents, context = (
+        np.concatenate([chunk.to_numpy_ndarray() for t in tables for chunk in t.column(name).chunks]).astype(np.float32)
+        for name in ("latents", "context")
+    )
+    chosen = np.arange(8) * len(context) // 8
+    steps = np.concatenate([context[:, None], latents], axis=1)[chosen]
+    return float(np.abs(np.diff(steps, axis=1)).mean())
+
+
+def copy_of(build: Build, path: Path) -> Path:
+    shutil.copytree(build.path, path)
+    return path
+
+
+def with_builds(config: Any, *paths: Path) -> Any:
+    return replace(config, builds=tuple(paths))
+
+
+def test_a_build_without_a_clean_verdict_is_refused(video_build: Build, tmp_path: Path) -> None:
+    path = copy_of(video_build, tmp_path / "build")
+    shutil.rmtree(path / "audit")
+    config = with_builds(train_config(tmp_path / "run", [video_build]), path)
+    with pytest.raises(AuditRefusedError, match="vlajepa audit"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_build_changed_after_its_audit_is_refused(video_build: Build, tmp_path: Path) -> None:
+    path = copy_of(video_build, tmp_path / "build")
+    manifest = json.loads((path / "build.json").read_text())
+    manifest["counts"]["train"]["samples"] += 1
+    (path / "build.json").write_text(json.dumps(manifest))
+    with pytest.raises(AuditRefusedError, match=r"build\.json"):
+        train(with_builds(train_config(tmp_path / "run", [video_build]), path))
+
+
+def test_a_leaky_build_has_to_be_asked_for(sample_data: SampleData, ray_session: None, tmp_path: Path) -> None:
+    base = build_config(tmp_path / "clip", ssv2_source(sample_data.ssv2))
+    build = preprocess(replace(base, encoder=replace(base.encoder, mode="clip")))
+    assert build.manifest["leaky"]
+    config = train_config(tmp_path / "run", [build], steps=2, warmup_steps=0)
+    with pytest.raises(AuditRefusedError, match="stamped leaky"):
+        train(config)
+    train(replace(config, allow_leaky=True))
+    state = json.loads((list_checkpoints(tmp_path / "run" / "checkpoints")[-1] / "state.json").read_text())
+    assert state["verdicts"] == {"ssv2": "leaky"}
+
+
+def test_another_run_in_the_same_folder_is_refused(video_build: Build, robot_build: Build, tmp_path: Path) -> None:
+    config = train_config(tmp_path / "run", [video_build], stop_after=3)
+    train(config)
+    with pytest.raises(BuildError, match=r"trainer\.seed was 0, now 1"):
+        train(replace(config, trainer=replace(config.trainer, seed=1)))
+    with pytest.raises(BuildError, match="belongs to another run"):
+        train(with_builds(config, robot_build.path))
+    with pytest.raises(SettingsError, match="resume=never"):
+        train(replace(config, resume="never"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(video_build: Build, tmp_path: Path) -> None:
+    config = train_config(tmp_path / "run", [video_build], lr_rest=1e30, lr_backbone=1e30, warmup_steps=0)
+    with pytest.raises(RunError, match=r"the loss is (nan|inf) at step \d+; samples of the batch: ssv2-"):
+        train(config)
+
+
+def test_a_split_smaller_than_a_batch_is_refused(video_build: Build, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="fewer than one global batch of 4096"):
+        train(train_config(tmp_path / "run", [video_build], batch_size=4096))
+
+
+def test_checkpoints_are_kept_by_number(video_build: Build, tmp_path: Path) -> None:
+    train(train_config(tmp_path / "run", [video_build], save_every=1, keep=2))
+    assert [p.name for p in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000005", "step-00000006"]
+
+
+def test_learning_rate_warms_up_and_decays() -> None:
+    rates = [learning_rate(step, 100, 10, 1.0, 0.1) for step in range(101)]
+    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.55)
+    assert rates[100] == pytest.approx(0.1)
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+
+
+def test_the_first_difference_is_named() -> None:
+    assert first_difference({"a": {"b": [1, 2]}}, {"a": {"b": [1, 2]}}) == ""
+    assert first_difference({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}) == "a.b[1] was 2, now 3"
+    assert first_difference({"a": 1}, {"b": 1}) == "a was 1, now None"
