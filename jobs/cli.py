@@ -5,7 +5,6 @@ Exit codes: 0 success, 1 a leak was found (audit), 2 the run could not be done, 
 
 from __future__ import annotations
 
-import functools
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -56,18 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         overrides[0] = f"{POSITIONAL[command]}={overrides[0]}"
     name = command.replace("-", "_")
     _check_overrides(name, [word for word in overrides if "=" in word and not word.startswith("-")])
-    module = importlib.import_module(f"jobs.{name}")
     sys.argv = [f"vlajepa {command}", *overrides]
-    hydra.main(version_base="1.3", config_path=CONFIGS, config_name=name)(_guarded(module.run))()
+    hydra.main(version_base="1.3", config_path=CONFIGS, config_name=name)(_command(name))()
 
 
-def _guarded(run: Callable[[DictConfig], int | None]) -> Callable[[DictConfig], None]:
-    """Turn the errors meant for people into one message and an exit code."""
+def _command(name: str) -> Callable[[DictConfig], None]:
+    """A command whose errors meant for people become one message and an exit code.
 
-    @functools.wraps(run)
-    def guarded(config: DictConfig) -> None:
+    The command's module is imported when it runs: --help and --cfg answer at once.
+    """
+
+    def command(config: DictConfig) -> None:
         try:
-            code = run(config)
+            code = importlib.import_module(f"jobs.{name}").run(config)
         except RunError as error:
             sys.stderr.write(f"vlajepa: {error}\n")
             raise SystemExit(error.exit_code) from error
@@ -77,7 +77,7 @@ def _guarded(run: Callable[[DictConfig], int | None]) -> Callable[[DictConfig], 
         if code:
             raise SystemExit(code)
 
-    return guarded
+    return command
 
 
 def _check_overrides(name: str, overrides: Sequence[str]) -> None:
@@ -109,7 +109,11 @@ def _explain(name: str, good: Sequence[str], override: str, error: Exception) ->
     root = compose(name, list(good))
     parent, _, _leaf = key.rpartition(".")
     node: Any = OmegaConf.select(root, parent) if parent else root
-    allowed = f"; allowed here: {', '.join(map(str, node))}" if isinstance(node, DictConfig) else ""
+    group = Path(CONFIGS) / key
+    if group.is_dir():
+        allowed = f"; there are {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}"
+    else:
+        allowed = f"; allowed here: {', '.join(map(str, node))}" if isinstance(node, DictConfig) else ""
     cause = str(error.__cause__ or error).strip().splitlines()[0]
     return f"{override!r} cannot be applied: {cause}{allowed} (jobs/conf/{name}.yaml and its groups)"
 

@@ -14,10 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from model.settings import ModelSettings
+from pipeline.encoding import EncoderSettings
 from pipeline.errors import SettingsError
 from pipeline.inputs import InputSettings
 from pipeline.plan import ShardSettings
-from pipeline.targets import EncoderSettings
 from pipeline.windows import WindowPolicy
 
 T = TypeVar("T")

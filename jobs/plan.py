@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from typing import Any
 from omegaconf import DictConfig
 
 from jobs.config import BuildConfig, parse
+from pipeline.encoding import encoder_flops
 from pipeline.errors import SettingsError
 from pipeline.plan import Plan, check_same_plan, make_plan, read_plan, write_plan
 from pipeline.schema import SCHEMA_VERSION, Sizes
 from pipeline.sources.base import Source, SourceIndex
 from pipeline.sources.registry import make_source
-from pipeline.targets import Encoder, encoder_flops
+from pipeline.targets import Encoder
 
 BYTE_LIBRARIES = ("av", "decord", "numpy", "pillow", "pyarrow", "torch", "transformers")
 """Libraries whose version may change a byte of a shard; part of the fingerprint."""
@@ -43,7 +44,7 @@ def run(config: DictConfig) -> None:
     settings = parse(BuildConfig, config)
     started = time.monotonic()
     source = build_source(settings)
-    asked = asked_settings(settings)
+    asked = asked_settings(settings, source)
     plan = new_plan(settings, source, asked)
     if (settings.out / "plan.json").exists():
         check_same_plan(read_plan(settings.out), asked, settings.out, plan.tasks)
@@ -60,7 +61,7 @@ def prepare(settings: BuildConfig) -> Preparation:
         BuildError: the folder holds another plan.
     """
     source = build_source(settings)
-    asked = asked_settings(settings)
+    asked = asked_settings(settings, source)
     if (settings.out / "plan.json").exists():
         plan = read_plan(settings.out)
         check_same_plan(plan, asked, settings.out)
@@ -79,13 +80,12 @@ def build_source(settings: BuildConfig) -> Source:
     return make_source(kind, **values | {"root": str(Path(values["root"]).expanduser().resolve())})
 
 
-def asked_settings(settings: BuildConfig) -> dict[str, Any]:
+def asked_settings(settings: BuildConfig, source: Source) -> dict[str, Any]:
     """Every setting that changes bytes, by section, as plain JSON values."""
     encoder = Encoder(settings.encoder, "cpu")
-    source = {key: value for key, value in settings.source.items() if key != "root"}
     sections = {
         "schema_version": SCHEMA_VERSION,
-        "source": source,
+        "source": {"type": settings.source["type"], **_without_root(source)},
         "window": asdict(settings.window),
         "inputs": asdict(settings.inputs),
         "encoder": encoder.identity(settings.cluster.encoder_device),
@@ -145,6 +145,13 @@ def describe(plan: Plan, out: Path) -> str:
         else "\nlengths of some episodes are known only once their files are opened: estimated from a sample"
     )
     return f"{plan.name} -> {out}\n" + "\n".join(f"  {name:16} {text}" for name, text in rows) + note
+
+
+def _without_root(source: Source) -> dict[str, Any]:
+    """All settings of a source, defaults included; where the data lies changes no byte."""
+    assert is_dataclass(source)
+    assert not isinstance(source, type)
+    return {key: value for key, value in asdict(source).items() if key != "root"}
 
 
 def _limited(index: SourceIndex, limit: int | None) -> SourceIndex:

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from jobs.config import ClusterSettings
 from pipeline.clips import ClipBlock
+from pipeline.encoding import EncoderSettings
 from pipeline.errors import RunError
 from pipeline.parts import Part
 from pipeline.plan import Recipe, ShardTask
 from pipeline.sources.base import Source
-from pipeline.targets import Encoder, EncoderSettings
+from pipeline.targets import Encoder
 from pipeline.tasks import Chunk, decode_chunk, write_inputs_shard, write_targets_shard
 
 SHARDS_PER_ACTOR = 2

@@ -221,7 +221,8 @@ def _flat(column: Any) -> NDArray[Any]:
 
 
 def _allocate_pages(size: int) -> NDArray[np.uint8]:
-    memory = mmap.mmap(-1, max(1, size))
+    # Private: Linux ignores the advice on Python's default, a shared mapping.
+    memory = mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.uint8)[:size]

@@ -13,10 +13,10 @@ from jobs.preprocess import preprocess
 from model.settings import tiny_settings
 from pipeline.audit.run import audit_build
 from pipeline.audit.verdict import write_verdict
+from pipeline.encoding import EncoderSettings
 from pipeline.inputs import InputSettings
 from pipeline.manifest import Build
 from pipeline.plan import ShardSettings
-from pipeline.targets import EncoderSettings
 from pipeline.windows import WindowPolicy
 
 CLUSTER = ClusterSettings(num_cpus=2, encoders=1, encoder_cpus=0.0, object_store_mb=256)

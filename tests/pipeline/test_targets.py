@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.clips import ClipBlock, merge_blocks
+from pipeline.encoding import EncoderSettings, encoder_flops
 from pipeline.errors import SettingsError
-from pipeline.targets import Encoder, EncoderSettings, encoder_flops
+from pipeline.targets import Encoder
 
 TINY = EncoderSettings(kind="tiny", resize="squash")
 STEPS, FRAMES = 2, 6
