@@ -1,0 +1,44 @@
+"""What a fresh machine relies on: the Dockerfile, the Makefile and the README speak of the same files and commands."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def dockerfile_copies() -> set[str]:
+    lines = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    return {word.removeprefix("./") for line in lines for word in line.split()}
+
+
+def test_the_image_holds_everything_the_commands_need() -> None:
+    copies = dockerfile_copies()
+    assert all((ROOT / name).exists() for name in copies)
+    wanted = {"pipeline", "model", "jobs", "manifests", "tests", "pyproject.toml", "constraints.txt", "Makefile"}
+    assert wanted <= copies
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+    named = set(re.findall(r"^make (\w+)|`make (\w+)`", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert {a or b for a, b in named} <= targets
+
+
+@pytest.mark.parametrize("group", ["dependencies", "dev", "rlds"])
+def test_constraints_pin_every_dependency(group: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] if group == "dependencies" else project["optional-dependencies"][group]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
+    names = {re.split(r"[\[<>=]", item)[0].lower() for item in wanted}
+    assert names <= pinned
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("make test")
