@@ -27,7 +27,6 @@ from pipeline.errors import RunError
 from pipeline.parts import Part
 from pipeline.plan import Recipe, ShardTask
 from pipeline.sources.base import Source
-from pipeline.targets import Encoder
 from pipeline.tasks import Chunk, decode_chunk, write_inputs_shard, write_targets_shard
 
 SHARDS_PER_ACTOR = 2
@@ -145,8 +144,10 @@ class Pool:
         self._owner: dict[ray.ObjectRef, int] = {}
         self._inputs = _inputs_task.options(num_cpus=cluster.task_cpus)
         self.shards_at_once = SHARDS_PER_ACTOR * cluster.encoders + 1
+        workers = _start_workers(cluster)  # their imports overlap the loading of the encoders
         try:
             ray.get([actor.ready.remote() for actor in self._actors])
+            ray.get(workers)
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None)
             raise RunError(f"an encoder did not start: {cause or error}") from error
@@ -170,6 +171,14 @@ class Pool:
         """End the encoders."""
         for actor in self._actors:
             ray.kill(actor)
+
+
+def _start_workers(cluster: ClusterSettings) -> list[ray.ObjectRef]:
+    """One empty task for each task that can run at the same time: Ray starts a worker for it."""
+    fitting = int(ray.cluster_resources().get("CPU", 1) / max(cluster.task_cpus, 0.1))
+    at_once = SHARDS_PER_ACTOR * cluster.encoders * (cluster.chunks_ahead + 2)
+    warm = _no_task.options(num_cpus=cluster.task_cpus)
+    return [warm.remote() for _ in range(min(fitting, at_once))]
 
 
 def _reconcile(pool: Pool, shard: _Shard, running: dict[ray.ObjectRef, _Shard]) -> None:
@@ -199,6 +208,11 @@ def _result(reference: ray.ObjectRef, shard: _Shard) -> Part:
 
 
 @ray.remote(max_retries=3)
+def _no_task() -> None:
+    """Makes a worker load this file."""
+
+
+@ray.remote(max_retries=3)
 def _inputs_task(work: Work, task: ShardTask, excluded: frozenset[str]) -> Part:
     return write_inputs_shard(work.source, task, work.recipe, excluded, work.out)
 
@@ -214,6 +228,9 @@ class _EncoderActor:
     def __init__(self, work: Work) -> None:
         self._work = work
         self._handle = ray.put(work)
+        # Not at the top: workers of decoding and inputs tasks load this file too; torch costs each 5 s and 300 MB.
+        from pipeline.targets import Encoder
+
         self._encoder = Encoder(work.encoder, work.cluster.encoder_device)
         self._lock = threading.Lock()
         identity = self._encoder.identity()

@@ -1,0 +1,117 @@
+"""Timed runs and how they are shown: medians and spread over repeats, ratios within one run, targets beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+PACKAGES = ("numpy", "pyarrow", "pillow", "torch", "ray", "webdataset")
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values of one quantity over the repeats, in the order measured."""
+
+    name: str
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    def over(self, other: Series, name: str) -> Series:
+        """This divided by `other`, repeat by repeat: what disturbs the machine for a while disturbs both."""
+        return Series(name, tuple(a / b for a, b in zip(self.values, other.values, strict=True)))
+
+    def row(self, unit: str) -> str:
+        low, high = min(self.values), max(self.values)
+        return f"  {self.name:58} {self.median:9.3f}  {low:9.3f} .. {high:9.3f}  {unit}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A ratio and the bound it has to keep: at least `bound`, or at most with `at_most`."""
+
+    ratio: Series
+    bound: float
+    at_most: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.ratio.median <= self.bound if self.at_most else self.ratio.median >= self.bound
+
+    def row(self) -> str:
+        sign = "<=" if self.at_most else ">="
+        return self.ratio.row(f"target {sign} {self.bound:g}: {'met' if self.met else 'NOT MET'}")
+
+
+def interleaved(runs: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, Series]:
+    """Call every contender once a repeat, in turn; the values each returned."""
+    values: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            values[name].append(run())
+    return {name: Series(name, tuple(found)) for name, found in values.items()}
+
+
+def print_machine() -> None:
+    """Processors, memory, load and versions: without them no figure below means anything."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"{_processor()}, {cores()} cores, {pages / 2**30:.0f} GiB; load over 1, 5, 15 min: {load}")
+    print(f"other programs take {busy_share():.0%} of the processors just now")
+    print(f"{platform.platform()}, Python {platform.python_version()}")
+    print(", ".join(f"{name} {version(name)}" for name in PACKAGES))
+
+
+def busy_share(seconds: float = 2.0) -> float:
+    """Share of all processors that was busy while this process slept."""
+    before = _processor_ticks()
+    time.sleep(seconds)
+    after = _processor_ticks()
+    return (after[0] - before[0]) / max(1, after[1] - before[1])
+
+
+def print_table(
+    title: str, unit: str, series: Sequence[Series], ratios: Sequence[Series | Target] = (), notes: Sequence[str] = ()
+) -> None:
+    """One table: quantities in `unit`, then ratios; a target stands beside those that have one."""
+    print(f"\n{title}")
+    for note in notes:
+        print(f"  {note}")
+    print(f"  {'':58} {'median':>9}  {'lowest':>9}    {'highest':>9}")
+    for one in series:
+        print(one.row(unit))
+    for ratio in ratios:
+        print(ratio.row() if isinstance(ratio, Target) else ratio.row("no target"))
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Drop what a command prints, so that the tables stay together."""
+    with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+        yield
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _processor_ticks() -> tuple[int, int]:
+    """Busy and all clock ticks since the machine started (first line of /proc/stat: user nice system idle iowait …)."""
+    with open("/proc/stat") as file:
+        ticks = [int(word) for word in file.readline().split()[1:9]]
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+
+def _processor() -> str:
+    with open("/proc/cpuinfo") as file:
+        names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    return names[0] if names else platform.machine()
