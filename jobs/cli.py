@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,9 @@ def _command(name: str) -> Callable[[DictConfig], None]:
         except RunError as error:
             sys.stderr.write(f"vlajepa: {error}\n")
             raise SystemExit(error.exit_code) from error
+        except Exception as error:  # a crash must never pass for exit code 1, "a leak was found"
+            traceback.print_exc()
+            raise SystemExit(2) from error
         except KeyboardInterrupt as error:
             sys.stderr.write("vlajepa: interrupted; the same command continues from here\n")
             raise SystemExit(130) from error

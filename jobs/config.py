@@ -80,9 +80,10 @@ class BuildConfig:
     max_bad_share: float = 0.05
 
     def __post_init__(self) -> None:
-        unknown = [split for split in self.splits if split not in ("train", "val")]
-        if unknown or not self.splits:
-            raise ValueError(f"splits must be a list of train and val (test is never built), got {list(self.splits)}")
+        if list(self.splits) not in (["train"], ["val"], ["train", "val"]):
+            raise ValueError(
+                f"splits must be one of [train], [val], [train,val] (test is never built), got {list(self.splits)}"
+            )
         if not 0 <= self.max_bad_share <= 1:
             raise ValueError(f"max_bad_share must be 0..1, got {self.max_bad_share}")
         if self.limit is not None and self.limit < 1:
@@ -140,7 +141,7 @@ class TrainerSettings:
     stop_after: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "ahead", "streams", "block_shards", "eval_samples", "save_every", "keep"):
+        for name in ("steps", "batch_size", "ahead", "streams", "block_shards", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("warmup_steps", "eval_every", "threads", "weight_decay", "lr_final"):
@@ -149,6 +150,13 @@ class TrainerSettings:
         for name in ("lr_backbone", "lr_action_head", "lr_rest", "clip_norm", "log_every"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.eval_samples < 2:
+            raise ValueError(f"eval_samples must be at least 2 (latent actions are exchanged), got {self.eval_samples}")
+        if self.stop_after is not None and self.stop_after < 1:
+            raise ValueError(f"stop_after must be null or at least 1, got {self.stop_after}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps must be at most steps={self.steps}, got {self.warmup_steps}")
         if self.device not in ("auto", "cpu", "cuda"):
@@ -159,7 +167,7 @@ class TrainerSettings:
 class TrainConfig:
     """`vlajepa train`.
 
-    builds       finished, audited builds; all with targets of the same encoder and window
+    builds       finished, audited builds; all with targets of the same encoder and number of steps
     resume       "auto": from the last checkpoint in `out` if there is one; "never": refuse if there is one
     allow_leaky  accept builds stamped leaky (mode `clip`); for comparison only
     """

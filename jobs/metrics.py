@@ -37,6 +37,7 @@ class MetricsLog:
 
     def __enter__(self) -> Self:
         kept = [line for line in _lines(self._path) if json.loads(line)["step"] <= self._first]
+        self._evaluated = {row["step"] for row in map(json.loads, kept) if "held_out" in row}
         write_atomic(self._path, "".join(line + "\n" for line in kept).encode())
         self._file = open(self._path, "a")
         self._writer = SummaryWriter(str(self._folder), purge_step=self._first + 1 if self._first else None)
@@ -65,7 +66,9 @@ class MetricsLog:
             self._writer.add_scalar(f"train/{name}", value, step)
 
     def held_out(self, step: int, results: Mapping[str, HeldOut]) -> None:
-        """Record held-out numbers by build."""
+        """Record held-out numbers by build, once a step."""
+        if step in self._evaluated:
+            return
         content: dict[str, Any] = {name: asdict(result) for name, result in results.items()}
         self._write({"step": step, "held_out": content})
         for name, result in results.items():
@@ -75,7 +78,7 @@ class MetricsLog:
                     self._writer.add_scalar(f"held_out/{name}/{field}", value, step)
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(row) + "\n")
+        self._file.write(json.dumps(row, allow_nan=False) + "\n")
         self._file.flush()
 
 

@@ -16,7 +16,7 @@ from jobs.config import BuildConfig, parse
 from pipeline.encoding import encoder_flops
 from pipeline.errors import SettingsError
 from pipeline.plan import Plan, check_same_plan, make_plan, read_plan, write_plan
-from pipeline.schema import SCHEMA_VERSION, Sizes
+from pipeline.schema import SCHEMA_VERSION, SPLITS, Sizes
 from pipeline.sources.base import Source, SourceIndex
 from pipeline.sources.registry import make_source
 from pipeline.targets import Encoder
@@ -155,15 +155,14 @@ def _without_root(source: Source) -> dict[str, Any]:
 
 
 def _limited(index: SourceIndex, limit: int | None) -> SourceIndex:
+    """The first `limit` episodes of each split, and the faults found among them."""
     if limit is None:
         return index
-    taken: dict[str, int] = {}
-    refs = []
-    for ref in index.refs:
-        taken[ref.split] = taken.get(ref.split, 0) + 1
-        if taken[ref.split] <= limit:
-            refs.append(ref)
-    return replace(index, refs=tuple(refs))
+    refs = [ref for split in SPLITS for ref in [r for r in index.refs if r.split == split][:limit]]
+    cut = {ref.split: ref.id for ref in index.refs} != {ref.split: ref.id for ref in refs}
+    last = {ref.split: ref.id for ref in refs}
+    faults = [f for f in index.faults if not cut or f.episode <= last.get(f.split, "")]
+    return replace(index, refs=tuple(refs), faults=tuple(faults))
 
 
 def _size(count: float) -> str:

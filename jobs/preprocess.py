@@ -15,7 +15,7 @@ from jobs.config import BuildConfig, parse
 from jobs.plan import describe, prepare
 from jobs.progress import progress_bar
 from pipeline.errors import TooManyBadEpisodesError
-from pipeline.manifest import Build, commit, ledger_bytes, load_build
+from pipeline.manifest import Build, clean_up, commit, ledger_bytes, load_build
 from pipeline.parts import Part, read_part
 from pipeline.plan import Plan
 from pipeline.shards import remove_temporary_files, write_atomic
@@ -43,6 +43,7 @@ def preprocess(settings: BuildConfig) -> Build:
     plan, out = preparation.plan, settings.out
     print(describe(plan, out))
     if (out / "build.json").exists():
+        clean_up(out)  # the run that finished it may have been killed here
         print(f"{out} is finished already")
         return load_build(out)
     if preparation.found:
@@ -67,7 +68,7 @@ class Timing:
     ray_startup_s  until Ray answers and the encoders are loaded
     shards_s       wall time of the tasks
     decode_cpu_s   processor time of decoding, resizing and JPEG, over all workers
-    encode_cpu_s   the same of the encoder
+    encode_cpu_s   of the threads that drive the encoder; all of it on the CPU with cpu_threads=1
     samples        made by this run
     """
 

@@ -2,7 +2,7 @@
 
 The driver hands out whole shards and compares records. An encoder actor asks for the decoding of its own chunks, a few
 ahead, and works on two shards at once with one model, so that decoding of the next shard overlaps encoding of this one
-and memory stays bounded by `2 x encoders x chunks_ahead` chunks.
+and memory stays bounded by `2 x encoders x (chunks_ahead + 2)` chunks; a chunk holds whole episodes.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def connected(work: Work) -> Iterator[Pool]:
     if not joined:
         _start(work.cluster)
     try:
+        _check_resources(work.cluster)
         with contextlib.closing(Pool(work)) as pool:
             yield pool
     finally:
@@ -83,6 +84,22 @@ def _start(cluster: ClusterSettings) -> None:
         raise RunError(
             f"cluster.address={cluster.address!r}: no Ray cluster could be reached or started: {error}"
         ) from error
+
+
+def _check_resources(cluster: ClusterSettings) -> None:
+    """Ray would wait without end for what no node has."""
+    there = ray.cluster_resources()
+    wanted = {
+        "CPU": cluster.encoders * cluster.encoder_cpus + cluster.task_cpus,
+        "GPU": cluster.encoders * cluster.encoder_gpus,
+    }
+    for kind, amount in wanted.items():
+        if amount > there.get(kind, 0):
+            raise RunError(
+                f"the cluster has {there.get(kind, 0):g} {kind}, the settings ask for {amount:g} (cluster.encoders="
+                f"{cluster.encoders}, encoder_cpus={cluster.encoder_cpus:g}, encoder_gpus={cluster.encoder_gpus:g}; "
+                f"and one task of task_cpus={cluster.task_cpus:g}); lower them, or start more nodes"
+            )
 
 
 def run_shards(tasks: Collection[ShardTask], finished: Mapping[tuple[str, str], Part], pool: Pool) -> Iterator[Part]:
@@ -185,11 +202,10 @@ def _reconcile(pool: Pool, shard: _Shard, running: dict[ray.ObjectRef, _Shard]) 
     """Once both files of a shard are there, make those again that hold an episode the other lacks."""
     if len(shard.parts) < 2:
         return
-    missing = {kind: part.missing() for kind, part in shard.parts.items()}
-    everything = missing["inputs"] | missing["targets"]
-    for kind in ("inputs", "targets"):
-        if missing[kind] != everything:
-            own = frozenset(fault.episode for fault in shard.parts[kind].faults)
+    faulty = {kind: frozenset(f.episode for f in part.faults) for kind, part in shard.parts.items()}
+    everything = faulty["inputs"] | faulty["targets"]
+    for kind, own in faulty.items():
+        if shard.parts[kind].missing() != everything:
             del shard.parts[kind]
             running[pool.submit(kind, shard, everything - own)] = shard
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from jobs.config import TrainConfig, parse
 from jobs.metrics import MetricsLog
 from jobs.training import HeldOut, Trainer, first_difference
-from model.normalize import BuildStats
+from model.normalize import BuildStats, merge_stats
 from model.vla_jepa import build_model
 from pipeline.audit.verdict import require_clean_verdict
 from pipeline.errors import AuditRefusedError, SettingsError
@@ -86,7 +86,7 @@ def open_audited(path: Path, allow_leaky: bool) -> Build:
 
 
 def common_sizes(builds: Sequence[Build]) -> tuple[Sizes, BuildStats | None]:
-    """Sizes and statistics of the model: those of the robot build, or of the first build if none has actions.
+    """Sizes and statistics of the model: those of the robot builds together, or sizes alone if none has actions.
 
     Raises:
         SettingsError: builds differ in encoder, steps or latent sizes, or two robot builds differ in state or action.
@@ -108,7 +108,9 @@ def common_sizes(builds: Sequence[Build]) -> tuple[Sizes, BuildStats | None]:
         for key in ("state", "chunk", "action"):
             _require_equal(f"sizes.{key}", robots[0], other, getattr(robots[0].sizes, key), getattr(other.sizes, key))
     views = max(build.sizes.views for build in builds)
-    return replace(robots[0].sizes, views=views), BuildStats.read(robots[0].path / "stats.json")
+    return replace(robots[0].sizes, views=views), merge_stats(
+        [BuildStats.read(robot.path / "stats.json") for robot in robots]
+    )
 
 
 def run_state(config: TrainConfig, builds: Sequence[Build]) -> dict[str, Any]:

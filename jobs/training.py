@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from model.vla_jepa import VLAJEPA
 from pipeline.errors import BuildError, RunError
 from pipeline.manifest import Build
 from pipeline.order import Order
-from pipeline.reader import SampleReader
+from pipeline.reader import Allocate, SampleReader
 from pipeline.schema import Batch
 from pipeline.stream import Stream, ordered_batches
 
@@ -37,13 +38,13 @@ class HeldOut:
     """Held-out numbers of one build: mean L1 of the world model over future steps, and the action loss.
 
     nothing_changes  the last true latent repeated;  shuffled  with the latent actions of another sample
-    per_step         the model's error at each future step
+    per_step         the model's error at each future step; None where no sample has that step
     """
 
     model: float
     nothing_changes: float
     shuffled: float
-    per_step: tuple[float, ...]
+    per_step: tuple[float | None, ...]
     action: float | None
     samples: int
 
@@ -69,8 +70,9 @@ class Trainer:
         self.step = 0
         self._state = state
         allocate = _allocate_pinned if self.device.type == "cuda" else None
-        self.streams = [self._stream(SampleReader(build, "train", allocate=allocate)) for build in builds]
-        self._held_out = [SampleReader(build, "val") for build in builds if "val" in build.manifest["counts"]]
+        self.streams = [self._stream(build, allocate) for build in builds]
+        _allow_open_files(2 * sum(stream.order.open_shards for stream in self.streams))
+        self._held_out = [SampleReader(build, "val", open_shards=2) for build in builds if _has_pair(build)]
         groups = model.param_groups(settings.lr_backbone, settings.lr_action_head, settings.lr_rest)
         self.optimizer = torch.optim.AdamW(
             groups, betas=(settings.beta1, settings.beta2), weight_decay=settings.weight_decay
@@ -123,10 +125,10 @@ class Trainer:
             samples = sum(len(batch.keys) for batch in current)
             numbers |= {"samples_per_s": samples / seconds, "data_wait_share": waited / seconds}
             log.step(self.step, numbers)
-            if self.step % settings.save_every == 0 or self.step == stop:
-                self.save()
             if settings.eval_every and self.step % settings.eval_every == 0 and self.step < stop:
                 log.held_out(self.step, self.evaluate())
+            if self.step % settings.save_every == 0 or self.step == stop:
+                self.save()
 
     def evaluate(self) -> dict[str, HeldOut]:
         """Held-out numbers of every build that has a validation split, by build name."""
@@ -141,9 +143,11 @@ class Trainer:
         """Write a checkpoint of the current step."""
         return save_checkpoint(self.checkpoints, self.step, self.model, self.optimizer, self._state, self.settings.keep)
 
-    def _stream(self, reader: SampleReader) -> Stream:
+    def _stream(self, build: Build, allocate: Allocate | None) -> Stream:
         s = self.settings
-        order = Order(reader.shard_sizes, reader.build.fingerprint, s.seed, s.batch_size, s.streams, s.block_shards)
+        sizes = [shard["samples"] for shard in build.manifest["shards"] if shard["split"] == "train"]
+        order = Order(sizes, build.fingerprint, s.seed, s.batch_size, s.streams, s.block_shards)
+        reader = SampleReader(build, "train", order.open_shards, allocate)
         return Stream(reader, order, threads=s.threads, ahead=s.ahead)
 
     def _step(self, batches: Sequence[Batch[NDArray[Any]]]) -> dict[str, float]:
@@ -158,12 +162,16 @@ class Trainer:
             losses.total.backward()  # one build at a time: gradients add up, activations do not
             total += losses.total.item()
             numbers |= _named(build.name, losses)
-        if not math.isfinite(total):
-            keys = ", ".join(key for batch in batches for key in batch.keys)
-            raise RunError(f"the loss is {total} at step {self.step}; samples of the batch: {keys}")
+        self._require_finite("loss", total, batches)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self._require_finite("gradient norm", norm.item(), batches)
         self.optimizer.step()
         return {"loss": total, **numbers, "grad_norm": norm.item(), **rates}
+
+    def _require_finite(self, name: str, value: float, batches: Sequence[Batch[NDArray[Any]]]) -> None:
+        if not math.isfinite(value):
+            keys = ", ".join(key for batch in batches for key in batch.keys)
+            raise RunError(f"the {name} is {value} at step {self.step}; samples of the batch: {keys}")
 
     def _set_learning_rates(self) -> dict[str, float]:
         s, rates = self.settings, {}
@@ -177,7 +185,7 @@ class Trainer:
         shuffle = torch.Generator().manual_seed(step_seed(self.settings.seed, 0))
         noise = torch.Generator(self.device).manual_seed(step_seed(self.settings.seed, 0))
         sums: dict[str, torch.Tensor] = {}
-        action, samples = 0.0, 0
+        action, actions, samples = 0.0, 0, 0
         for batch in _evaluation_batches(reader, self.settings.batch_size, self.settings.eval_samples):
             observation, targets = self._to_device(batch)
             with self._autocast():
@@ -187,13 +195,17 @@ class Trainer:
                 weighted = torch.nan_to_num(getattr(errors, name)) * errors.count
                 sums[name] = sums.get(name, torch.zeros_like(weighted)) + weighted
             sums["count"] = sums.get("count", torch.zeros_like(errors.count)) + errors.count
-            action += 0.0 if losses.action is None else losses.action.item() * len(batch.keys)
+            if losses.action is not None and targets.action_mask is not None:
+                valid = targets.action_mask.sum().item()
+                action, actions = action + losses.action.item() * valid, actions + valid
             samples += len(batch.keys)
         per_step = {name: (sums[name] / sums["count"]).tolist() for name in ("model", "nothing_changes", "shuffled")}
         means = {name: float(np.nanmean(values)) for name, values in per_step.items()}
-        has_action = reader.build.has_actions
         return HeldOut(
-            **means, per_step=tuple(per_step["model"]), action=action / samples if has_action else None, samples=samples
+            **means,
+            per_step=tuple(None if math.isnan(value) else value for value in per_step["model"]),
+            action=action / actions if actions else None,
+            samples=samples,
         )
 
     def _to_device(self, batch: Batch[NDArray[Any]]) -> tuple[Any, Any]:
@@ -206,10 +218,10 @@ class Trainer:
 
 
 def learning_rate(step: int, steps: int, warmup: int, peak: float, final: float) -> float:
-    """Linear warm-up from 0 to `peak` over `warmup` steps, then a cosine to `final` at the last step."""
+    """Linear warm-up from peak / warmup to `peak` over `warmup` steps, then a cosine to `final` at step steps-1."""
     if step < warmup:
         return peak * (step + 1) / warmup
-    progress = (step - warmup) / max(1, steps - warmup)
+    progress = (step - warmup) / max(1, steps - 1 - warmup)
     return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
@@ -253,6 +265,28 @@ def _evaluation_batches(reader: SampleReader, size: int, limit: int) -> Iterator
     for batch in ordered_batches(reader, max(2, size), limit):
         if len(batch.keys) > 1:
             yield batch
+
+
+def _has_pair(build: Build) -> bool:
+    """Whether held-out numbers can be had: exchanging latent actions takes two samples."""
+    return build.manifest["counts"].get("val", {"samples": 0})["samples"] > 1
+
+
+def _allow_open_files(needed: int) -> None:
+    """Raise this process's limit of open files to what the shards take.
+
+    Raises:
+        RunError: the system allows fewer.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = needed + 256  # what PyTorch, TensorBoard and the rest keep open
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            raise RunError(
+                f"training keeps {needed} shard files open, the system allows {hard} (ulimit -Hn); raise that limit, "
+                "or lower trainer.streams or trainer.block_shards"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _named(build: str, losses: Losses) -> dict[str, float]:

@@ -26,7 +26,7 @@ def to_device(batch: NumpyBatch, device: torch.device, views: int) -> TorchBatch
     the reference does. The student sees the real images alone: a second copy would tell it nothing.
 
     Args:
-        batch: from the stream.
+        batch: from the stream. Keep it until the device has used the result: its buffers are reused after that.
         device: where to.
         views: V of the predictor.
 
@@ -67,7 +67,7 @@ def fill_views(latents: Tensor, axis: int, views: int) -> Tensor:
 
 
 def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:
-    # A memory-mapped array is read-only, which torch cannot express: such an array is copied here.
+    # Arrays that torch cannot express (read-only or strided) are copied here.
     tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
     if device.type == "cuda":
         # Only pinned memory is copied without blocking.

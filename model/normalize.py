@@ -6,7 +6,7 @@ Statistics come from a build's `stats.json`, which holds the train split alone (
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -64,6 +64,20 @@ class BuildStats:
             return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, json.JSONDecodeError) as error:
             raise BuildError(f"{path}: cannot be read ({error})") from error
+
+
+def merge_stats(parts: Sequence[BuildStats]) -> BuildStats:
+    """Ranges that cover every build of a run; a kind that one build lacks is None."""
+    return BuildStats(_cover([part.state for part in parts]), _cover([part.action for part in parts]))
+
+
+def _cover(ranges: Sequence[ChannelRange | None]) -> ChannelRange | None:
+    found = [one for one in ranges if one is not None]
+    if len(found) < len(ranges):
+        return None
+    low = tuple(min(values) for values in zip(*(one.low for one in found), strict=True))
+    high = tuple(max(values) for values in zip(*(one.high for one in found), strict=True))
+    return ChannelRange(low, high)
 
 
 def _channel_range(statistics: Mapping[str, Any] | None) -> ChannelRange | None:

@@ -72,7 +72,8 @@ def cut_clips(
 def sampled_frames(window: Window, mode: str) -> list[int]:
     """Raw frame indices in the order the encoder sees them, two a step, -1 where the episode has ended.
 
-    "clip" reproduces the reference (for comparison only): the first tubelet starts at `now`.
+    "clip" reproduces the reference (for comparison only): the first tubelet starts at `now`, so a step ends one
+    interval later than in "prefix", and the last step of an episode's last window is masked.
     """
     if mode == "prefix":
         return [frame for support in window.supports() for frame in (support or (-1, -1))]

@@ -34,11 +34,12 @@ def commit(plan: Plan, out: Path) -> Path:
         The path of build.json.
 
     Raises:
-        BuildError: a part is missing, or inputs and targets of a shard do not hold the same keys.
+        BuildError: a part is missing, inputs and targets of a shard do not hold the same keys, or there is no sample.
     """
     shards: list[dict[str, Any]] = []
     faults = list(plan.faults)
     statistics = _Statistics()
+    clear_empty: set[Path] = set()
     schema = samples_schema(plan.sizes.views, plan.sizes.steps)
     with atomic_file(out / "samples.parquet") as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for task in plan.tasks:
@@ -51,12 +52,24 @@ def commit(plan: Plan, out: Path) -> Path:
             else:
                 for part in parts.values():
                     (out / part.record.file).unlink(missing_ok=True)
+                    clear_empty.add((out / part.record.file).parent)
+    if not shards:
+        raise BuildError(f"{out}: no episode gave a sample; plan shorter windows (window.steps, window.interval) anew")
+    for folder in clear_empty:
+        if not any(folder.iterdir()):
+            folder.rmdir()
     write_atomic(out / "ledger.jsonl", ledger_bytes(faults))
     write_atomic(out / "stats.json", _json_bytes(statistics.summary()))
     _write_build(plan, out, shards)
-    shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
-    remove_temporary_files(out)
+    clean_up(out)
     return out / "build.json"
+
+
+def clean_up(out: Path) -> None:
+    """Remove what a finished build no longer needs: part records, and files that killed writers left behind."""
+    if (out / WORK_FOLDER).exists():
+        shutil.rmtree(out / WORK_FOLDER)
+    remove_temporary_files(out)
 
 
 def ledger_bytes(faults: Sequence[Fault]) -> bytes:
@@ -92,10 +105,6 @@ class Build:
     def has_actions(self) -> bool:
         return self.sizes.action > 0
 
-    def stats(self) -> dict[str, Any]:
-        """State and action statistics of the train split."""
-        return json.loads((self.path / "stats.json").read_bytes())
-
 
 def load_build(path: Path) -> Build:
     """Read build.json.
@@ -119,7 +128,7 @@ def load_build(path: Path) -> Build:
 
 
 class _Statistics:
-    """Collects the state and the valid actions of train samples, then summarises each channel."""
+    """Collects the state and the valid actions of train samples as float32, then summarises them channel by channel."""
 
     def __init__(self) -> None:
         self._values: dict[str, list[NDArray[np.float32]]] = {"state": [], "action": []}
@@ -134,15 +143,21 @@ class _Statistics:
         self._samples += samples
 
     def summary(self) -> dict[str, Any]:
-        kinds = {kind: _summarise(np.concatenate(parts)) if parts else None for kind, parts in self._values.items()}
+        kinds = {kind: _summarise(parts) if parts else None for kind, parts in self._values.items()}
         return {"split": "train", "samples": self._samples, **kinds}
 
 
-def _summarise(values: NDArray[np.float32]) -> dict[str, Any]:
+def _summarise(parts: Sequence[NDArray[np.float32]]) -> dict[str, Any]:
+    channels = [_channel(np.concatenate([part[:, i] for part in parts])) for i in range(parts[0].shape[1])]
+    count = sum(len(part) for part in parts)
+    return {"count": count} | {name: [channel[name] for channel in channels] for name in channels[0]}
+
+
+def _channel(values: NDArray[np.float32]) -> dict[str, float]:
     wide = values.astype(np.float64)
-    low, high = np.quantile(wide, [0.01, 0.99], axis=0)
-    rows = {"min": wide.min(0), "max": wide.max(0), "mean": wide.mean(0), "std": wide.std(0), "q01": low, "q99": high}
-    return {"count": len(wide)} | {name: row.tolist() for name, row in rows.items()}
+    low, high = np.quantile(wide, [0.01, 0.99])
+    numbers = {"min": wide.min(), "max": wide.max(), "mean": wide.mean(), "std": wide.std(), "q01": low, "q99": high}
+    return {name: float(number) for name, number in numbers.items()}
 
 
 def _join(out: Path, task: ShardTask, plan: Plan, statistics: _Statistics) -> pa.Table:

@@ -65,6 +65,11 @@ class Order:
         """E, whole global batches in an epoch."""
         return self.samples // self.batch_size
 
+    @property
+    def open_shards(self) -> int:
+        """Shards that one pass over the positions keeps coming back to."""
+        return min(len(self._sizes), self.streams * (self._block_shards + 1))
+
     def check_ranks(self, world: int) -> None:
         """Raise SettingsError unless `world` ranks can own whole streams and equal parts of a batch."""
         if self.streams % world or self.batch_size % world:

@@ -1,7 +1,7 @@
 """Part records: what each job knows of the shard file it has just finished.
 
 A record is a Parquet file in `work/`, written after its shard file is in place. Resuming and the commit read nothing
-else, so the driver never holds the rows of more than one shard.
+else, shard by shard.
 """
 
 from __future__ import annotations

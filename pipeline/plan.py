@@ -17,7 +17,7 @@ from pipeline.clips import FrameSettings
 from pipeline.errors import BuildError, EpisodeError, RunError
 from pipeline.inputs import InputSettings
 from pipeline.schema import Sizes
-from pipeline.shards import write_atomic
+from pipeline.shards import remove_temporary_files, write_atomic
 from pipeline.sources.base import EpisodeRef, Fault, Source, SourceIndex
 from pipeline.windows import WindowPolicy, count_windows
 
@@ -30,7 +30,8 @@ class ShardSettings:
     """How episodes are packed into shards. Episodes are never split.
 
     samples        a shard is closed once it is expected to hold this many samples
-    chunk_samples  targets are computed in chunks of whole episodes of about this many samples; bounds memory
+    chunk_samples  targets are decoded in chunks of whole episodes of about this many samples, and encoded and written
+                   at most so many at a time
     """
 
     samples: int = 256
@@ -61,7 +62,10 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How samples are made: what every task of a build shares. Small and picklable."""
+    """How samples are made: what every task of a build shares. Small and picklable.
+
+    encode_samples  latents of at most so many samples are held and written at once
+    """
 
     fingerprint: str
     name: str
@@ -71,6 +75,7 @@ class Recipe:
     inputs: InputSettings
     frames: FrameSettings
     mode: str
+    encode_samples: int
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,7 @@ class Plan:
             InputSettings(**self.settings["inputs"]),
             FrameSettings(encoder["crop_size"], encoder["resize"]),
             encoder["mode"],
+            self.settings["shards"]["chunk_samples"],
         )
 
     @property
@@ -149,8 +155,12 @@ def make_plan(
     if "test" in splits:
         raise RunError("the test split is never built for training; choose from train, val")
     refs = [ref for ref in index.refs if ref.split in splits]
-    typical = _typical_length(source, refs)
-    windows = {ref.id: count_windows(ref.num_frames or typical, policy, sizes.action > 0) for ref in refs}
+    has_actions = sizes.action > 0
+    typical = _typical_windows(source, refs, policy, has_actions)
+    windows = {
+        ref.id: typical if ref.num_frames is None else count_windows(ref.num_frames, policy, has_actions)
+        for ref in refs
+    }
     tasks = tuple(task for split in splits for task in _pack(split, refs, windows, shards))
     total = sum(windows.values())
     if total == 0:
@@ -220,7 +230,8 @@ def write_plan(plan: Plan, out: Path) -> None:
     """
     path = out / "plan.json"
     out.mkdir(parents=True, exist_ok=True)
-    if any(p.name != "logs" for p in out.iterdir()):
+    remove_temporary_files(out)
+    if any(p.name not in ("logs", "tasks.jsonl") for p in out.iterdir()):  # tasks.jsonl: killed right here
         raise BuildError(f"{out} is not empty and holds no plan; choose an empty folder for out=")
     write_atomic(out / "tasks.jsonl", tasks_bytes(plan.tasks))
     content = {
@@ -276,18 +287,18 @@ def _read_task(content: Mapping[str, Any]) -> ShardTask:
     return ShardTask(content["split"], content["index"], chunks)
 
 
-def _typical_length(source: Source, refs: Sequence[EpisodeRef]) -> int:
-    """Mean length of a spread-out sample of the episodes whose length the metadata does not tell; 0 if none can."""
+def _typical_windows(source: Source, refs: Sequence[EpisodeRef], policy: WindowPolicy, has_actions: bool) -> int:
+    """Mean windows of a spread-out sample of the episodes whose length the metadata does not tell; at least 1."""
     unknown = [ref for ref in refs if ref.num_frames is None]
     step = max(1, len(unknown) // SAMPLED_EPISODES)
-    lengths = []
+    counts = []
     for ref in unknown[::step][:SAMPLED_EPISODES]:
         try:
             with source.open(ref) as episode:
-                lengths.append(episode.num_frames)
+                counts.append(count_windows(episode.num_frames, policy, has_actions))
         except EpisodeError:
             continue  # the task that owns the episode records it
-    return round(sum(lengths) / len(lengths)) if lengths else 0
+    return max(1, round(sum(counts) / len(counts))) if counts else 1
 
 
 def _pack(

@@ -35,7 +35,8 @@ class SampleReader:
     """Reads samples of one split of a finished build.
 
     Args:
-        open_shards: how many shards are kept open; the least recently used one is closed first.
+        open_shards: how many shards are kept open, two file descriptors each; the least recently used one is closed
+            first. A stream wants `Order.open_shards`.
         allocate: makes the memory of a batch's latents. Buffers are reused once nothing refers to the batch any more.
 
     Raises:
@@ -125,22 +126,21 @@ class BufferPool:
     """Memory for large arrays, reused once nothing refers to the array handed out.
 
     Fresh memory of this size costs a page fault every 4 KiB, about as much as the copy itself. Every array, view or
-    tensor made from the array keeps it alive, so a buffer is never reused under a reader.
+    tensor made from the array keeps it alive, so a buffer is never reused under a reader. A copy to a device that has
+    not ended yet does not: hold the batch until the device has it.
     """
 
     def __init__(self, allocate: Allocate) -> None:
         self._allocate = allocate
-        self._free: dict[int, list[NDArray[np.uint8]]] = {}
-        self._lock = threading.Lock()
+        self._free: dict[int, list[NDArray[np.uint8]]] = {}  # no lock: a finaliser may run inside any operation
 
     def array(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """An uninitialised array."""
         kind = np.dtype(dtype)
         size = int(np.prod(shape)) * kind.itemsize
-        with self._lock:
-            free = self._free.setdefault(size, [])
-            buffer = free.pop() if free else None
-        if buffer is None:
+        try:
+            buffer = self._free.setdefault(size, []).pop()
+        except IndexError:
             buffer = self._allocate(size)
         out = np.frombuffer(buffer.data, kind).reshape(shape)  # through a memoryview: its base is not `buffer` itself
         owner = out.base
@@ -149,8 +149,7 @@ class BufferPool:
         return out
 
     def _release(self, size: int, buffer: NDArray[np.uint8]) -> None:
-        with self._lock:
-            self._free[size].append(buffer)
+        self._free[size].append(buffer)
 
 
 class _SampleTable:

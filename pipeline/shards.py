@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import io
 import os
+import sys
 import tarfile
 import uuid
 import weakref
@@ -111,9 +112,13 @@ class InputsWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            end = 2 * tarfile.BLOCKSIZE
-            self._write(bytes(end + -(self._offset + end) % tarfile.RECORDSIZE))
+        try:
+            if kind is None:
+                end = 2 * tarfile.BLOCKSIZE
+                self._write(bytes(end + -(self._offset + end) % tarfile.RECORDSIZE))
+        except BaseException:
+            self._stack.__exit__(*sys.exc_info())
+            raise
         self._stack.__exit__(kind, error, trace)
 
     def add(self, sample: InputSample) -> InputPlacement:

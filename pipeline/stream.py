@@ -27,7 +27,7 @@ class Stream:
     Args:
         rank, world: this rank and how many there are.
         threads: how many batches are read at the same time; 0 reads in the caller's thread.
-        ahead: how many batches are kept ready or under way.
+        ahead: how many batches are kept ready or under way while the caller works on one.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Stream:
             try:
                 for step in steps:
                     waiting.append(pool.submit(self.batch, step))
-                    if len(waiting) >= self._ahead:
+                    if len(waiting) > self._ahead:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()

@@ -7,7 +7,8 @@ Mode "prefix" (rule L2): z_k is the last tubelet of an encoding of the tubelets 
 it. Mode "clip" encodes everything in one bidirectional pass, as the reference does; it exists for comparison and its
 builds are stamped leaky.
 
-Bytes are a function of the plan: batches have a fixed composition and, on the CPU, a fixed number of threads.
+Bytes are a function of the plan: batches have a fixed composition and, on the CPU, a fixed number of threads. On CUDA
+that holds among GPUs of one model; a cluster that mixes models mixes their rounding.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ class Encoder:
         pixels = torch.from_numpy(frames).to(self.device).permute(0, 1, 4, 2, 3)
         pixels = (pixels.float() / 255 - self._mean) / self._std
         dtype = getattr(torch, self.settings.dtype)
-        with torch.autocast(self.device.type, dtype, enabled=dtype is not torch.float32):
+        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        with exact, torch.autocast(self.device.type, dtype, enabled=dtype is not torch.float32):
             latents = self.model.get_vision_features(pixels)
         return latents.float().cpu().numpy().astype(np.float16)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,18 @@ class Chunk:
     action_mask: NDArray[np.bool_] | None
     faults: tuple[Fault, ...]
     cpu_seconds: float
+
+    def slices(self, size: int) -> Iterator[Chunk]:
+        """Parts of at most `size` windows that share the frames."""
+        for start in range(0, len(self.rows), size):
+            some = slice(start, start + size)
+            yield replace(
+                self,
+                rows=self.rows[some],
+                block=self.block and ClipBlock(self.block.frames, self.block.index[some]),
+                actions=None if self.actions is None else self.actions[some],
+                action_mask=None if self.action_mask is None else self.action_mask[some],
+            )
 
 
 def write_inputs_shard(source: Source, task: ShardTask, recipe: Recipe, excluded: Collection[str], out: Path) -> Part:
@@ -125,15 +137,17 @@ def write_targets_shard(
             decoding += chunk.cpu_seconds
             if chunk.block is None:
                 continue
-            started = time.thread_time()
-            latents, valid = encode(chunk.block)
-            encoding += time.thread_time() - started
-            keys = tuple(row.key for row in chunk.rows)
-            digests = writer.add(
-                TargetRows(keys, latents[:, 0], latents[:, 1:], valid[:, 1:], chunk.actions, chunk.action_mask)
-            )
-            finished = enumerate(zip(chunk.rows, digests, strict=True))
-            rows += [row.finished(digest, chunk.actions, i) for i, (row, digest) in finished]
+            for piece in chunk.slices(recipe.encode_samples):
+                assert piece.block is not None
+                started = time.thread_time()
+                latents, valid = encode(piece.block)
+                encoding += time.thread_time() - started
+                keys = tuple(row.key for row in piece.rows)
+                digests = writer.add(
+                    TargetRows(keys, latents[:, 0], latents[:, 1:], valid[:, 1:], piece.actions, piece.action_mask)
+                )
+                finished = enumerate(zip(piece.rows, digests, strict=True))
+                rows += [row.finished(digest, piece.actions, i) for i, (row, digest) in finished]
     part = Part(
         task.name, "targets", recipe.fingerprint, writer.record(file), tuple(faults), tuple(sorted(excluded)),
         len(rows), decoding, encoding,

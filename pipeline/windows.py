@@ -64,10 +64,6 @@ class Window:
         """Tubelets of steps 0..K."""
         return tuple(self.support(k) for k in range(self.steps + 1))
 
-    def valid_steps(self) -> int:
-        """How many of the K future steps lie inside the episode. They are always the first ones."""
-        return min(self.steps, (self.num_frames - 1 - self.now) // (2 * self.interval))
-
     def key(self, episode_id: str) -> str:
         """Name of the sample; sorts by time inside an episode and holds no dot."""
         return f"{episode_id}-{self.now:06d}"

@@ -123,7 +123,7 @@ class LeRobotSource:
         number = _episode_number(row)
         if number is None:
             detail = f"line {place + 1} of {EPISODES_FILE} is no JSON object with an episode_index"
-            return Fault(f"{self.name}-unknown", "train", "index", "bad-entry", detail)
+            return Fault(f"{self.name}-unknown-{place:06d}", "train", "index", "bad-entry", detail)
         episode = f"{self.name}-{number:06d}"
         split = (listing.splits or {}).get(number) or hashed_split(episode, self.val_share)
         if listing.uses[number] > 1:

@@ -105,7 +105,13 @@ class SSv2Source:
     def _judge(self, entry: _Entry, uses: Mapping[str, int], sizes: Mapping[str, int]) -> EpisodeRef | Fault:
         """The clip of an entry, or why it is left out."""
         if entry.clip is None:
-            return Fault(f"{self.name}-unknown", entry.split, "index", "bad-entry", f"{entry.where} has no usable id")
+            return Fault(
+                f"{self.name}-unknown-{clean_name(entry.where)}",
+                entry.split,
+                "index",
+                "bad-entry",
+                f"{entry.where} has no usable id",
+            )
         episode = f"{self.name}-{entry.clip}"
         path = f"{VIDEO_FOLDER}/{entry.clip}.webm"
         size = sizes.get(f"{entry.clip}.webm")

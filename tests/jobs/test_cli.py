@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import COMMANDS, main
+from pipeline.manifest import Build
 from tests.conftest import SampleData
 
 
@@ -65,6 +66,8 @@ def test_help_shows_groups_and_settings() -> None:
             ["one of prefix, clip, got 'full'", "vitl.yaml"],
         ),
         (["plan", "out=/x", "source.root=/x", "splits=[train,test]"], ["test is never built"]),
+        (["plan", "out=/x", "source.root=/x", "splits=[train,train]"], ["one of [train], [val], [train,val]"]),
+        (["train", "out=/x", "builds=[/b]", "trainer.eval_samples=1"], ["eval_samples must be at least 2", "got 1"]),
         (["plan", "out=/x", "source.root=/x", "source.type=mp4", "encoder=tiny"], ["one of ssv2, lerobot, got 'mp4'"]),
         (["plan", "out=/x", "source.root=/nowhere", "encoder=tiny"], ["/nowhere"]),
         (
@@ -106,6 +109,18 @@ def test_plan_prints_the_cost_and_writes_the_tasks(
     code, _, err = run(capsys, *words, "window.interval=1")
     assert code == 2
     assert "window.interval: 2 -> 1" in err
+
+
+def test_a_crash_is_not_taken_for_a_leak(
+    video_build: Build, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def crash(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("jobs.audit.audit_build", crash)
+    code, _, err = run(capsys, "audit", str(video_build.path))
+    assert code == 2
+    assert "MemoryError" in err
 
 
 def test_commands_write_nothing_into_the_current_folder(

@@ -27,7 +27,7 @@ from tests.conftest import SampleData
 from tests.jobs.runs import CLUSTER, build_config, build_hashes, robot_source, ssv2_source
 
 
-@pytest.mark.parametrize("encoders", [1, 4])
+@pytest.mark.parametrize("encoders", [2, 4])
 def test_the_number_of_workers_does_not_change_a_byte(
     encoders: int, sample_data: SampleData, robot_build: Build, tmp_path: Path
 ) -> None:
@@ -51,6 +51,27 @@ def test_a_finished_build_is_left_alone(video_build: Build, sample_data: SampleD
     before = {path: path.stat().st_mtime_ns for path in video_build.path.rglob("*")}
     preprocess(build_config(video_build.path, ssv2_source(sample_data.ssv2)))
     assert {path: path.stat().st_mtime_ns for path in video_build.path.rglob("*")} == before
+
+
+def test_a_run_killed_while_it_tidied_up_is_tidied_by_the_next(
+    video_build: Build, sample_data: SampleData, tmp_path: Path
+) -> None:
+    out = tmp_path / "build"
+    shutil.copytree(video_build.path, out)
+    (out / "work").mkdir()
+    (out / "work" / "train-000000-inputs.parquet").write_bytes(b"left over")
+    (out / "train" / ".tmp-inputs-000009.tar-0").write_bytes(b"left over")
+    assert audit_build(out).status == "leak"
+    preprocess(build_config(out, ssv2_source(sample_data.ssv2)))
+    assert audit_build(out).status == "clean"
+
+
+def test_a_plan_killed_between_its_files_can_be_made_again(sample_data: SampleData, tmp_path: Path) -> None:
+    config = build_config(tmp_path / "out", ssv2_source(sample_data.ssv2))
+    first = prepare(config).plan
+    (config.out / "plan.json").unlink()
+    (config.out / ".tmp-plan.json-0").write_bytes(b"{")
+    assert prepare(config).plan == first
 
 
 def test_another_plan_in_the_same_folder_is_refused(video_build: Build, sample_data: SampleData) -> None:
@@ -82,6 +103,33 @@ def test_bad_episodes_go_to_the_ledger_and_the_build_goes_on(
     }
     assert build.manifest["counts"]["train"]["episodes"] == len(clips) - 2
     assert audit_build(build.path).status == "clean"
+
+
+def test_a_split_without_a_single_sample_leaves_no_folder(
+    sample_data: SampleData, ray_session: None, tmp_path: Path
+) -> None:
+    root = tmp_path / "ssv2"
+    shutil.copytree(sample_data.ssv2, root)
+    for entry in json.loads((root / "labels" / "validation.json").read_text()):
+        (root / "20bn-something-something-v2" / f"{entry['id']}.webm").write_bytes(b"no video at all")
+    build = preprocess(build_config(tmp_path / "out", ssv2_source(root), max_bad_share=0.5))
+    assert set(build.manifest["counts"]) == {"train"}
+    assert not (build.path / "val").exists()
+    assert audit_build(build.path).status == "clean"
+
+
+def test_a_limit_counts_the_faults_among_the_first_episodes_alone(
+    sample_data: SampleData, ray_session: None, tmp_path: Path
+) -> None:
+    root = tmp_path / "ssv2"
+    shutil.copytree(sample_data.ssv2, root)
+    for clip in sorted(_train_ids(root))[2:]:
+        (root / "20bn-something-something-v2" / f"{clip}.webm").unlink()
+    config = build_config(tmp_path / "out", ssv2_source(root), limit=1, splits=("train",))
+    build = preprocess(config)
+    assert build.manifest["counts"]["train"]["episodes"] == 1
+    with pytest.raises(TooManyBadEpisodesError, match="4 of"):
+        preprocess(replace(config, out=tmp_path / "all", limit=None))
 
 
 def test_too_many_bad_episodes_stop_the_build_with_a_list(

@@ -18,6 +18,7 @@ from safetensors.torch import load
 from jobs.train import train
 from jobs.training import first_difference, learning_rate
 from model.checkpoint import list_checkpoints
+from model.normalize import BuildStats, ChannelRange, merge_stats
 from pipeline.errors import AuditRefusedError, BuildError, RunError, SettingsError
 from pipeline.manifest import Build
 from tests.conftest import SampleData
@@ -143,6 +144,34 @@ def test_a_loss_that_is_not_finite_stops_the_run(video_build: Build, tmp_path: P
         train(config)
 
 
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
+    video_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflow(*_: object, **__: object) -> torch.Tensor:
+        return torch.tensor(float("inf"))
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", overflow)
+    with pytest.raises(RunError, match="the gradient norm is inf at step 0"):
+        train(train_config(tmp_path / "run", [video_build], save_every=1))
+    assert not list_checkpoints(tmp_path / "run" / "checkpoints")
+
+
+def test_two_robots_share_ranges_that_cover_both() -> None:
+    small = BuildStats(ChannelRange((0.0, -1.0), (1.0, 1.0)), ChannelRange((0.0,), (1.0,)))
+    large = BuildStats(ChannelRange((-2.0, 0.0), (0.5, 3.0)), ChannelRange((-5.0,), (0.5,)))
+    assert merge_stats([small, large]) == BuildStats(
+        ChannelRange((-2.0, -1.0), (1.0, 3.0)), ChannelRange((-5.0,), (1.0,))
+    )
+
+
+def test_a_finished_run_adds_no_row_when_it_is_called_again(video_build: Build, tmp_path: Path) -> None:
+    config = train_config(tmp_path / "run", [video_build])
+    train(config)
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    train(config)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
 def test_a_split_smaller_than_a_batch_is_refused(video_build: Build, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="fewer than one global batch of 4096"):
         train(train_config(tmp_path / "run", [video_build], batch_size=4096))
@@ -154,7 +183,7 @@ def test_checkpoints_are_kept_by_number(video_build: Build, tmp_path: Path) -> N
 
 
 def test_learning_rate_warms_up_and_decays() -> None:
-    rates = [learning_rate(step, 100, 10, 1.0, 0.1) for step in range(101)]
+    rates = [learning_rate(step, 101, 10, 1.0, 0.1) for step in range(101)]
     assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
     assert rates[10] == 1.0
     assert rates[55] == pytest.approx(0.55)

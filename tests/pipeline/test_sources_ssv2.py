@@ -106,9 +106,9 @@ def test_faults_leave_the_rest_alone(tmp_path: Path) -> None:
         ("ssv2-5", "train", "no-instruction"),
         ("ssv2-6", "train", "missing-file"),
         ("ssv2-8", "train", "no-instruction"),
-        ("ssv2-unknown", "train", "bad-entry"),
-        ("ssv2-unknown", "train", "bad-entry"),
-        ("ssv2-unknown", "train", "bad-entry"),
+        ("ssv2-unknown-entry_7_of_train_json", "train", "bad-entry"),
+        ("ssv2-unknown-entry_8_of_train_json", "train", "bad-entry"),
+        ("ssv2-unknown-entry_9_of_train_json", "train", "bad-entry"),
     ]
     assert all(fault.stage == "index" and fault.detail for fault in index.faults)
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 import tarfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,9 @@ def test_ranks_share_the_global_batch(robot_build: Build) -> None:
 def test_a_consumer_that_stops_early_leaves_no_threads(robot_build: Build) -> None:
     batches = make_stream(robot_build, threads=2).batches()
     next(batches)
+    assert any(thread.name.startswith("stream") for thread in threading.enumerate())
     batches.close()  # type: ignore[attr-defined]
+    assert not any(thread.name.startswith("stream") for thread in threading.enumerate())
 
 
 def copy_of(build: Build, path: Path) -> Path:
