@@ -8,6 +8,7 @@ from jobs.config import AuditConfig, parse
 from jobs.progress import progress_bar
 from pipeline.audit.run import audit_build
 from pipeline.audit.verdict import Verdict, write_verdict
+from pipeline.errors import RunError
 
 SHOWN = 20
 """Findings printed; verdict.json holds more."""
@@ -15,6 +16,8 @@ SHOWN = 20
 
 def run(config: DictConfig) -> int:
     settings = parse(AuditConfig, config)
+    if not settings.build.is_dir():
+        raise RunError(f"{settings.build}: no such folder; give the folder that holds the build's build.json")
     with progress_bar(unit="B", unit_scale=True, unit_divisor=1024, desc=f"audit {settings.build}") as bar:
 
         def progress(done: int, total: int) -> None:

@@ -55,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if command in POSITIONAL and overrides and "=" not in overrides[0] and not overrides[0].startswith("-"):
         overrides[0] = f"{POSITIONAL[command]}={overrides[0]}"
     name = command.replace("-", "_")
+    for before, word in zip([command, *overrides], overrides, strict=False):
+        if "=" not in word and not word.startswith(("-", "~")) and not before.startswith("-"):
+            sys.stderr.write(f"vlajepa: {word!r} is no setting; write key=value (see vlajepa {command} --help)\n")
+            raise SystemExit(2)
     _check_overrides(name, [word for word in overrides if "=" in word and not word.startswith("-")])
     sys.argv = [f"vlajepa {command}", *overrides]
     hydra.main(version_base="1.3", config_path=CONFIGS, config_name=name)(_command(name))()
@@ -72,6 +76,9 @@ def _command(name: str) -> Callable[[DictConfig], None]:
         except RunError as error:
             sys.stderr.write(f"vlajepa: {error}\n")
             raise SystemExit(error.exit_code) from error
+        except OSError as error:
+            sys.stderr.write(f"vlajepa: {error}\n")
+            raise SystemExit(2) from error
         except Exception as error:  # a crash must never pass for exit code 1, "a leak was found"
             traceback.print_exc()
             raise SystemExit(2) from error
@@ -114,7 +121,7 @@ def _explain(name: str, good: Sequence[str], override: str, error: Exception) ->
     parent, _, _leaf = key.rpartition(".")
     node: Any = OmegaConf.select(root, parent) if parent else root
     group = Path(CONFIGS) / key
-    if group.is_dir():
+    if group.is_dir() and key in root:
         allowed = f"; there are {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}"
     else:
         allowed = f"; allowed here: {', '.join(map(str, node))}" if isinstance(node, DictConfig) else ""

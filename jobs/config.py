@@ -108,6 +108,7 @@ class TrainerSettings:
 
     batch_size       samples of each build in a global batch
     lr_*             peak learning rates of backbone, action head and the rest; cosine to lr_final after warm-up
+    verify           compare the SHA-256 of every sample read with the audited manifest
     eval_every       steps between held-out losses; 0: only at the end
     eval_samples     samples of each build's validation split used for them
     save_every       steps between checkpoints; the last step is always saved
@@ -133,6 +134,7 @@ class TrainerSettings:
     ahead: int = 4
     streams: int = 64
     block_shards: int = 4
+    verify: bool = True
     eval_every: int = 500
     eval_samples: int = 256
     save_every: int = 1000
@@ -246,7 +248,8 @@ def config_files() -> dict[str, str]:
         return {}
     hydra = HydraConfig.get()
     files = {group: f"jobs/conf/{group}/{choice}.yaml" for group, choice in hydra.runtime.choices.items()}
-    return files | {"": f"jobs/conf/{hydra.job.config_name}.yaml"}
+    name = "build" if hydra.job.config_name in ("plan", "preprocess") else hydra.job.config_name
+    return files | {"": f"jobs/conf/{name}.yaml"}
 
 
 def _file(files: Mapping[str, str], key: str) -> str:
@@ -257,7 +260,10 @@ def _explain(line: Any, files: Mapping[str, str]) -> str:
     key = ".".join(str(part) for part in line["loc"])
     value = "" if isinstance(line["input"], dict) else f"={line['input']!r}"
     message = line["msg"].removeprefix("Value error, ")
-    return f"{key}{value}: {message} ({_file(files, key)})"
+    if line["type"] == "tuple_type":
+        message = f"must be a list, as in '{key}=[a,b]'"
+    where = f"{key}{value}: " if key else ""
+    return f"{where}{message} ({_file(files, key)})"
 
 
 def _unknown_keys(cls: type[Any], content: Mapping[Any, Any], prefix: str) -> list[tuple[str, list[str]]]:

@@ -144,7 +144,22 @@ def describe(plan: Plan, out: Path) -> str:
         if cost.exact
         else "\nlengths of some episodes are known only once their files are opened: estimated from a sample"
     )
-    return f"{plan.name} -> {out}\n" + "\n".join(f"  {name:16} {text}" for name, text in rows) + note
+    table = "\n".join(f"  {name:16} {text}" for name, text in rows)
+    return f"{plan.name} -> {out}\n{table}{note}" + "".join(f"\nWARNING: {text}" for text in _warnings(plan))
+
+
+def _warnings(plan: Plan) -> list[str]:
+    """What will surprise later."""
+    found = []
+    planned = {task.split for task in plan.tasks}
+    for split in plan.settings["splits"]:
+        if split not in planned:
+            found.append(f"no episode is in split {split}; a source without official splits has source.val_share")
+    if plan.faults:
+        share = len(plan.faults) / plan.num_episodes
+        listed = "; ".join(f"{fault.episode}: {fault.reason}" for fault in plan.faults[:3])
+        found.append(f"{share:.1%} of the episodes are left out already ({listed}); see plan.json and max_bad_share")
+    return found
 
 
 def _without_root(source: Source) -> dict[str, Any]:

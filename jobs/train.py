@@ -32,6 +32,7 @@ RUNTIME_ONLY = (
     "save_every",
     "keep",
     "stop_after",
+    "verify",
 )
 """Trainer settings that a resumed run may change: they do not change the order of samples or the schedule."""
 
@@ -47,6 +48,8 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         AuditRefusedError: a build has no clean verdict, or is stamped leaky.
         SettingsError: the builds do not fit each other.
     """
+    if (config.out / "plan.json").exists():
+        raise SettingsError(f"{config.out} is a build; choose another folder for out=, the run would spoil it")
     builds = [open_audited(path, config.allow_leaky) for path in config.builds]
     sizes, stats = common_sizes(builds)
     model = build_model(config.model, sizes, stats)

@@ -72,7 +72,7 @@ class Trainer:
         allocate = _allocate_pinned if self.device.type == "cuda" else None
         self.streams = [self._stream(build, allocate) for build in builds]
         _allow_open_files(2 * sum(stream.order.open_shards for stream in self.streams))
-        self._held_out = [SampleReader(build, "val", open_shards=2) for build in builds if _has_pair(build)]
+        self._held_out = [SampleReader(build, "val", 2, verify=settings.verify) for build in builds if _has_pair(build)]
         groups = model.param_groups(settings.lr_backbone, settings.lr_action_head, settings.lr_rest)
         self.optimizer = torch.optim.AdamW(
             groups, betas=(settings.beta1, settings.beta2), weight_decay=settings.weight_decay
@@ -147,7 +147,7 @@ class Trainer:
         s = self.settings
         sizes = [shard["samples"] for shard in build.manifest["shards"] if shard["split"] == "train"]
         order = Order(sizes, build.fingerprint, s.seed, s.batch_size, s.streams, s.block_shards)
-        reader = SampleReader(build, "train", order.open_shards, allocate)
+        reader = SampleReader(build, "train", order.open_shards, allocate, s.verify)
         return Stream(reader, order, threads=s.threads, ahead=s.ahead)
 
     def _step(self, batches: Sequence[Batch[NDArray[Any]]]) -> dict[str, float]:

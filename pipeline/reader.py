@@ -5,6 +5,7 @@ Letters as in `schema.py`. Safe to use from several threads: shard files are ope
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import mmap
@@ -23,9 +24,12 @@ from PIL import Image
 from pipeline.errors import BuildError
 from pipeline.manifest import Build
 from pipeline.schema import Batch, Observation, Targets
-from pipeline.shards import TargetsReader
+from pipeline.shards import TargetRows, TargetsReader, hash_file
 
-_COLUMNS = ["key", "split", "shard", "row", "image_offset", "image_size", "json_offset", "json_size"]
+_COLUMNS = [
+    "key", "split", "shard", "row", "image_offset", "image_size", "json_offset", "json_size",
+    "inputs_sha256", "targets_sha256",
+]  # fmt: skip
 
 Allocate = Callable[[int], NDArray[np.uint8]]
 """Makes a buffer of so many bytes; the trainer passes one that gives pinned memory."""
@@ -37,13 +41,17 @@ class SampleReader:
     Args:
         open_shards: how many shards are kept open, two file descriptors each; the least recently used one is closed
             first. A stream wants `Order.open_shards`.
+        verify: hash every sample read and compare with the manifest, so that what is trained on is what was audited.
+            Costs one SHA-256 over the sample, in the threads that read ahead.
         allocate: makes the memory of a batch's latents. Buffers are reused once nothing refers to the batch any more.
 
     Raises:
         BuildError: the build has no samples in this split, or a file is not what the manifest says.
     """
 
-    def __init__(self, build: Build, split: str, open_shards: int = 320, allocate: Allocate | None = None) -> None:
+    def __init__(
+        self, build: Build, split: str, open_shards: int = 320, allocate: Allocate | None = None, verify: bool = True
+    ) -> None:
         self.build = build
         self.split = split
         shards = [shard for shard in build.manifest["shards"] if shard["split"] == split]
@@ -55,6 +63,7 @@ class SampleReader:
         self._shards = shards
         self._samples = _SampleTable(build, split)
         self._position = {shard["index"]: i for i, shard in enumerate(shards)}
+        self._verify = verify
         self._open = _ShardCache(build, open_shards)
         self._pool = BufferPool(allocate or _allocate_pages)
 
@@ -92,6 +101,10 @@ class SampleReader:
         observation: Observation[NDArray[Any]] = Observation(
             images, tuple(content["instruction"] for content in contents), state
         )
+        if self._verify:
+            rows = TargetRows(keys, context, latents, latent_mask, actions, action_mask)
+            for i, index in enumerate(indices):
+                self._check_digest("targets", rows.digest(i), self._samples.targets_sha256[index], int(index))
         return Batch(keys, observation, Targets(context, latents, latent_mask, actions, action_mask))
 
     def _state(self, contents: list[Mapping[str, Any]]) -> NDArray[np.float32]:
@@ -100,17 +113,35 @@ class SampleReader:
         return np.array(rows, np.float32).reshape(len(rows), self.build.sizes.state)
 
     def _read_inputs(self, shard: _OpenShard, index: int, images: NDArray[np.uint8]) -> Mapping[str, Any]:
-        samples = self._samples
+        samples, digest = self._samples, hashlib.sha256()
         try:
-            for view in range(len(images)):
-                data = shard.read(int(samples.image_offset[index, view]), int(samples.image_size[index, view]))
+            members = [
+                shard.read(int(offset), int(size))
+                for offset, size in zip(samples.image_offset[index], samples.image_size[index], strict=True)
+            ]
+            members.append(shard.read(int(samples.json_offset[index]), int(samples.json_size[index])))
+            if self._verify:
+                for member in members:
+                    digest.update(member)
+                self._check_digest("inputs", digest.hexdigest(), samples.inputs_sha256[index], index)
+            for view, data in enumerate(members[:-1]):
                 images[view] = np.asarray(Image.open(io.BytesIO(data)))
-            return json.loads(shard.read(int(samples.json_offset[index]), int(samples.json_size[index])))
+            content: dict[str, Any] = json.loads(members[-1])
+            return content
         except (OSError, ValueError) as error:
             raise BuildError(
                 f"{shard.path}: sample {samples.key[index].as_py()} cannot be read ({error}); expected SHA-256 of the "
                 f"file: {shard.sha256}; run vlajepa audit"
             ) from error
+
+    def _check_digest(self, kind: str, found: str, listed: Any, index: int) -> None:
+        if found != listed.as_py():
+            shard = self._shards[self._position[int(self._samples.shard[index])]][kind]
+            key = self._samples.key[index].as_py()
+            raise BuildError(
+                f"{self.build.path / shard['file']}: the {kind} of sample {key} have SHA-256 {found}, the audited "
+                f"manifest lists {listed}; the file was changed or is damaged: copy the build again, run vlajepa audit"
+            )
 
     def _check_key(self, shard: _OpenShard, row: int, content: Mapping[str, Any], index: int) -> None:
         listed = self._samples.key[index].as_py()
@@ -156,7 +187,11 @@ class _SampleTable:
     """The columns of samples.parquet that reading needs, for one split, in manifest order."""
 
     def __init__(self, build: Build, split: str) -> None:
-        table = pq.read_table(build.path / "samples.parquet", columns=_COLUMNS, filters=[("split", "=", split)])
+        path = build.path / "samples.parquet"
+        listed = build.manifest["files"]["samples.parquet"]["sha256"]
+        if hash_file(path) != listed:
+            raise BuildError(f"{path} is not the one build.json lists (SHA-256 {listed}); copy the build again")
+        table = pq.read_table(path, columns=_COLUMNS, filters=[("split", "=", split)])
         table = table.combine_chunks()
         self.key = table.column("key")
         self.shard = table.column("shard").to_numpy()
@@ -166,6 +201,8 @@ class _SampleTable:
         self.image_size = _flat(table.column("image_size")).reshape(-1, views)
         self.json_offset = table.column("json_offset").to_numpy()
         self.json_size = table.column("json_size").to_numpy()
+        self.inputs_sha256 = table.column("inputs_sha256")
+        self.targets_sha256 = table.column("targets_sha256")
 
 
 class _OpenShard:

@@ -36,7 +36,7 @@ def _versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an audit found. build_sha256 is that of build.json: it ties the verdict to these very bytes."""
+    """What an audit found. build_sha256 is that of build.json, which lists the SHA-256 of every other file."""
 
     fingerprint: str
     build_sha256: str
@@ -59,8 +59,14 @@ class Verdict:
 
 
 def write_verdict(build: Path, verdict: Verdict) -> Path:
-    """Write audit/verdict.json whole or not at all; the same verdict gives the same bytes. Returns its path."""
+    """Write the verdict whole or not at all; the same verdict gives the same bytes. Returns its path.
+
+    Level "shards" writes audit/verdict.json, which opens the gate of training. A manifest-level verdict stands beside
+    it in audit/verdict-manifest.json and never replaces a deeper one.
+    """
     path = build / VERDICT
+    if verdict.level != LEVELS[-1]:
+        path = path.with_name(f"verdict-{verdict.level}.json")
     path.parent.mkdir(exist_ok=True)
     document = {**asdict(verdict), "status": verdict.status}
     text = json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False) + "\n"

@@ -71,8 +71,16 @@ def test_build_edited_after_the_audit_is_refused(audited: Path) -> None:
         require_clean_verdict(audited)
 
 
+def test_shallow_verdict_never_replaces_a_deep_one(audited: Path) -> None:
+    before = (audited / VERDICT).read_bytes()
+    path = write_verdict(audited, audit_build(audited, "manifest"))
+    assert path.name == "verdict-manifest.json"
+    assert (audited / VERDICT).read_bytes() == before
+    require_clean_verdict(audited)
+
+
 def test_shallow_verdict_is_refused_unless_asked_for(audited: Path) -> None:
-    write_verdict(audited, audit_build(audited, "manifest"))
+    write_verdict(audited, audit_build(audited, "manifest")).replace(audited / VERDICT)
     with pytest.raises(AuditRefusedError, match="only as deep as level 'manifest', 'shards' is needed"):
         require_clean_verdict(audited)
     require_clean_verdict(audited, level="manifest")

@@ -80,20 +80,21 @@ def _whole_samples(build: Build, tars: list[str], repeats: int) -> None:
     source = RandomSamples()
     jpegs = [image for i in range(SAMPLES) for image in source.inputs(i).images]
     buffer = _buffer(_huge_pages(BATCH_BYTES))
-    reader = SampleReader(build, "train")
+    reader, verifying = SampleReader(build, "train", verify=False), SampleReader(build, "train", verify=True)
     rates = _rates(
         {
             "plain sequential read of all bytes": lambda: _plain_read(files, buffer),
             "the same, and Pillow decoding the JPEGs": lambda: _plain_read_and_decode(files, jpegs, buffer),
             "ours, 0 threads, later passes": lambda: _consume(_stream(reader, 0)),
-            "ours, 0 threads, first pass": lambda: _consume(_stream(SampleReader(build, "train"), 0)),
+            "ours, 0 threads, first pass": lambda: _consume(_stream(SampleReader(build, "train", verify=False), 0)),
             "ours, 2 threads, later passes": lambda: _consume(_stream(reader, 2)),
+            "ours, 2 threads, every sample hashed": lambda: _consume(_stream(verifying, 2)),
             "WebDataset, in this process": lambda: _consume(webdataset_peer.batches(tars, BATCH, 0, False)),
             "WebDataset, 2 worker processes": lambda: _consume(webdataset_peer.batches(tars, BATCH, 2, False)),
         },
         repeats,
     )
-    plain, limit, ours, first, threads, peer, peer_workers = rates
+    plain, limit, ours, first, threads, hashed, peer, peer_workers = rates
     print_table(
         f"Streaming, whole samples: {SIZES.views} JPEG of {SIZES.image_size} px, JSON, masks and actions as well",
         "GiB/s",
@@ -104,6 +105,7 @@ def _whole_samples(build: Build, tars: list[str], repeats: int) -> None:
             threads.over(plain, "2 threads with / plain read without JPEG decoding"),
             Target(ours.over(peer, "0 threads / WebDataset in this process"), WEBDATASET_FACTOR),
             Target(threads.over(peer_workers, "2 threads / WebDataset with 2 workers"), WEBDATASET_FACTOR),
+            hashed.over(threads, "2 threads, every sample hashed (the trainer's default) / not hashed"),
         ],
         ["GiB/s count the latents alone; WebDataset decodes the same JPEGs with the same Pillow"],
     )

@@ -115,6 +115,38 @@ def test_a_build_changed_after_its_audit_is_refused(video_build: Build, tmp_path
         train(with_builds(train_config(tmp_path / "run", [video_build]), path))
 
 
+@pytest.mark.parametrize("kind", ["inputs", "targets"])
+def test_a_shard_changed_after_its_audit_stops_the_run(video_build: Build, tmp_path: Path, kind: str) -> None:
+    """One byte of a payload, the size as before: only the sample's hash can tell."""
+    path = copy_of(video_build, tmp_path / "build")
+    for shard in video_build.manifest["shards"]:
+        file = path / shard[kind]["file"]
+        data = bytearray(file.read_bytes())
+        data[len(data) // 3] ^= 1
+        file.write_bytes(data)
+    config = with_builds(train_config(tmp_path / "run", [video_build]), path)
+    with pytest.raises(BuildError, match=r"the file was changed or is damaged|cannot be read|no targets shard"):
+        train(config)
+
+
+def test_instructions_changed_after_the_audit_stop_the_run(video_build: Build, tmp_path: Path) -> None:
+    path = copy_of(video_build, tmp_path / "build")
+    for shard in video_build.manifest["shards"]:
+        file = path / shard["inputs"]["file"]
+        data = file.read_bytes()
+        assert b"ing" in data
+        file.write_bytes(data.replace(b"ing ", b"ung "))
+    config = with_builds(train_config(tmp_path / "run", [video_build]), path)
+    with pytest.raises(BuildError, match=r"the inputs of sample .* have SHA-256"):
+        train(config)
+
+
+def test_a_run_never_goes_into_a_build(video_build: Build, tmp_path: Path) -> None:
+    path = copy_of(video_build, tmp_path / "build")
+    with pytest.raises(SettingsError, match="is a build"):
+        train(replace(train_config(path, [video_build]), out=path))
+
+
 def test_a_leaky_build_has_to_be_asked_for(sample_data: SampleData, ray_session: None, tmp_path: Path) -> None:
     base = build_config(tmp_path / "clip", ssv2_source(sample_data.ssv2))
     build = preprocess(replace(base, encoder=replace(base.encoder, mode="clip")))
