@@ -19,7 +19,7 @@ from PIL import Image
 from pipeline.inputs import InputSettings, encode_jpeg
 from pipeline.manifest import Build, load_build
 from pipeline.schema import SCHEMA_VERSION, Sizes, inputs_file, samples_schema, targets_file
-from pipeline.shards import InputPlacement, InputSample, InputsWriter, TargetRows, TargetsWriter
+from pipeline.shards import InputPlacement, InputSample, InputsWriter, TargetRows, TargetsWriter, hash_file
 
 SIZES = Sizes(views=2, image_size=224, steps=3, tokens=256, width=1024, state=8, chunk=7, action=7)
 """A robot sample of the reference: 4 MiB of float16 latents."""
@@ -100,6 +100,7 @@ def write_full_size_build(out: Path, shards: int, shard_samples: int) -> Build:
         "views": VIEWS,
         "counts": {"train": {"samples": samples, "episodes": samples, "shards": shards}},
         "shards": entries,
+        "files": {"samples.parquet": {"sha256": hash_file(out / "samples.parquet")}},
     }
     (out / "build.json").write_text(json.dumps(manifest))
     return load_build(out)
