@@ -217,6 +217,10 @@ class DemoConfig:
     steps: int = 300
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.steps < 50:
+            raise ValueError(f"steps must be at least 50 (the warm-up of trainer=demo), got {self.steps}")
+
 
 def parse(cls: type[T], config: DictConfig) -> T:
     """Fill a dataclass from a configuration.

@@ -1,0 +1,26 @@
+"""The demonstration from end to end, at a small size, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_demonstration_reports_what_it_wrote(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    sizes = ["clips=24", "episodes=12", "steps=50"]
+    command = [sys.executable, "-m", "jobs.cli", "demo", f"out={out}", *sizes]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    report = (out / "report.md").read_text()
+    assert report in shown
+    for name, numbers in json.loads((out / "run" / "held_out.json").read_text()).items():
+        assert json.loads((out / "builds" / name / "audit" / "verdict.json").read_text())["status"] == "clean"
+        assert f"| {name} | {numbers['model']:.4f} | {numbers['nothing_changes']:.4f} |" in report
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "is not empty" in again.stderr
