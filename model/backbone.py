@@ -15,14 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLModel
-from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig, Qwen3VLVisionConfig
 
-from model.images import MERGE, PATCH, TEMPORAL, image_patches, image_token_count
+from model.images import image_patches, image_token_count
+from model.loading import load_backbone
 from model.prompt import PromptBuilder
 from model.settings import BackboneSettings, PromptSettings
-from model.tokenizer import add_action_tokens, byte_tokenizer
-from pipeline.errors import SettingsError
 from pipeline.schema import Observation
 
 
@@ -53,7 +50,7 @@ class Student(nn.Module):
     def __init__(self, settings: BackboneSettings, prompt: PromptSettings, steps: int) -> None:
         super().__init__()
         self.image_size = settings.image_size
-        tokenizer, self.model = _load_tiny(settings, prompt) if settings.kind == "tiny" else _load(settings, prompt)
+        tokenizer, self.model = load_backbone(settings, prompt)
         # Nothing reads the final norm; frozen, it cannot stall a data-parallel reduction waiting for its gradient.
         self.model.language_model.norm.requires_grad_(False)
         if settings.gradient_checkpointing:
@@ -120,72 +117,3 @@ def _at(hidden: Tensor, positions: Tensor) -> Tensor:
     """Rows of hidden [B, L, E] at positions [B, M] -> float32 [B, M, E]."""
     index = positions.to(hidden.device, non_blocking=True)[..., None].expand(-1, -1, hidden.shape[-1])
     return hidden.gather(1, index).float()
-
-
-def _load(settings: BackboneSettings, prompt: PromptSettings) -> tuple[PreTrainedTokenizerBase, Qwen3VLModel]:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(settings.name_or_path)
-        model = Qwen3VLModel.from_pretrained(
-            settings.name_or_path, dtype=getattr(torch, settings.dtype), attn_implementation="sdpa"
-        )
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"BackboneSettings.name_or_path={settings.name_or_path!r} gives no Qwen3-VL ({error}); give the name of a "
-            "model on the hub or a folder with its weights and tokenizer"
-        ) from error
-    vision = model.config.vision_config
-    if (vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size) != (PATCH, MERGE, TEMPORAL):
-        raise SettingsError(f"{settings.name_or_path}: image patches must be {PATCH} px, {MERGE} x {MERGE} merged")
-    add_action_tokens(tokenizer, prompt.action_token_groups)
-    # Qwen's table has spare rows (151936 for 151669 tokens), which the added tokens use: it never shrinks.
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    return tokenizer, model
-
-
-def _load_tiny(settings: BackboneSettings, prompt: PromptSettings) -> tuple[PreTrainedTokenizerBase, Qwen3VLModel]:
-    tokenizer = byte_tokenizer()
-    add_action_tokens(tokenizer, prompt.action_token_groups)
-    config = tiny_config(settings, tokenizer)
-    return tokenizer, Qwen3VLModel(config).to(getattr(torch, settings.dtype))
-
-
-def tiny_config(settings: BackboneSettings, tokenizer: PreTrainedTokenizerBase) -> Qwen3VLConfig:
-    """Qwen3-VL's shape in small: interleaved 3-axis rotary positions, one deepstack level, shared key-value heads."""
-    tiny = settings.tiny
-    half = tiny.width // tiny.heads // 2
-    text = Qwen3VLTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=tiny.width,
-        intermediate_size=2 * tiny.width,
-        num_hidden_layers=tiny.layers,
-        num_attention_heads=tiny.heads,
-        num_key_value_heads=tiny.heads // 2,
-        head_dim=tiny.width // tiny.heads,
-        max_position_embeddings=4096,
-        rope_parameters={
-            "rope_type": "default",
-            "rope_theta": 10000.0,
-            "mrope_interleaved": True,
-            "mrope_section": [half - 2 * (half // 3), half // 3, half // 3],
-        },
-    )
-    vision = Qwen3VLVisionConfig(
-        depth=tiny.vision_layers,
-        hidden_size=tiny.vision_width,
-        intermediate_size=2 * tiny.vision_width,
-        num_heads=tiny.vision_heads,
-        out_hidden_size=tiny.width,
-        num_position_embeddings=(settings.image_size // PATCH) ** 2,
-        deepstack_visual_indexes=[0],
-    )
-    # One attention kernel for all sizes, whatever the installed packages make the default.
-    config = Qwen3VLConfig(
-        text_config=text.to_dict(),
-        vision_config=vision.to_dict(),
-        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
-        vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
-        vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
-        attn_implementation="sdpa",
-    )
-    return config

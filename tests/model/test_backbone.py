@@ -117,7 +117,7 @@ def test_missing_weights_are_refused_with_the_fix(tmp_path: Path) -> None:
 
 def test_a_saved_folder_is_loaded_with_the_same_weights_and_grows_for_the_added_tokens(tmp_path: Path) -> None:
     """The path real weights take: tokenizer and model from a folder, then the special tokens."""
-    from model.backbone import tiny_config
+    from model.loading import tiny_config
     from model.tokenizer import byte_tokenizer
 
     settings = small_settings()
