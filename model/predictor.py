@@ -14,18 +14,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from model.attention import attention
+from model.attention import StepCausal, attention
 from model.settings import PredictorSettings
 
 ROTARY_BASE = 10000.0
 """Base of the rotary frequencies, base ** (-i / (channels / 2)) for pair i (V-JEPA2)."""
-
-
-def block_causal_bias(steps: int, tokens_per_step: int) -> Tensor:
-    """Additive mask float32 [M, M]: 0 where the key's step is not later than the query's, else -inf."""
-    step = torch.arange(steps).repeat_interleave(tokens_per_step)
-    allowed = step[:, None] >= step[None, :]
-    return torch.zeros(allowed.shape).masked_fill(~allowed, -math.inf)
 
 
 def rotary_angles(steps: int, grid: int, action_tokens: int, head_width: int) -> Tensor:
@@ -62,10 +55,10 @@ class PredictorAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, bias: Tensor) -> Tensor:
-        """x [B, M, P] -> [B, M, P]; cos, sin [M, C]; bias [M, M]."""
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: StepCausal) -> Tensor:
+        """x [B, M, P] -> [B, M, P]; cos, sin [M, C]."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        out = attention(rotate(q, cos, sin), rotate(k, cos, sin), v, bias[None, None], self.backend)
+        out = attention(rotate(q, cos, sin), rotate(k, cos, sin), v, mask, self.backend)
         return self.proj(out.transpose(1, 2).flatten(2))
 
 
@@ -93,9 +86,9 @@ class PredictorBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=settings.layer_norm_eps)
         self.mlp = PredictorMLP(dim, int(dim * settings.mlp_ratio))
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: StepCausal) -> Tensor:
         """x [B, M, P] -> [B, M, P]."""
-        x = x + self.attn(self.norm1(x), cos, sin, bias)
+        x = x + self.attn(self.norm1(x), cos, sin, mask)
         return x + self.mlp(self.norm2(x))
 
 
@@ -115,7 +108,6 @@ class LatentPredictor(nn.Module):
         ValueError: `tokens` is no square number, or init is "copy" and the width cannot hold the latents.
     """
 
-    bias: Tensor
     cos: Tensor
     sin: Tensor
 
@@ -143,7 +135,6 @@ class LatentPredictor(nn.Module):
         angles = rotary_angles(steps, grid, action_tokens, settings.dim // settings.heads)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
-        self.register_buffer("bias", block_causal_bias(steps, action_tokens + tokens), persistent=False)
         self.apply(_initialise)
         if settings.init == "copy":
             self._start_as_a_copy()
@@ -151,7 +142,7 @@ class LatentPredictor(nn.Module):
             self._scale_residual_branches()
 
     def forward(self, latents: Tensor, actions: Tensor) -> Tensor:
-        """Predictions of z_1..z_S.
+        """Predictions of z_1..z_S, or of the first steps alone if only their inputs are given.
 
         Args:
             latents: [B, S*N, V*D], z_0..z_{S-1}.
@@ -163,25 +154,30 @@ class LatentPredictor(nn.Module):
         Raises:
             ValueError: a shape does not fit the sizes given at construction.
         """
-        self._check(latents, actions)
-        x = self.predictor_embed(latents).unflatten(1, (self.steps, self.tokens))
-        a = self.action_encoder(actions).unflatten(1, (self.steps, self.action_tokens))
+        steps = self._check(latents, actions)
+        x = self.predictor_embed(latents).unflatten(1, (steps, self.tokens))
+        a = self.action_encoder(actions).unflatten(1, (steps, self.action_tokens))
         x = torch.cat([a, x], dim=2).flatten(1, 2)
+        mask = StepCausal(steps, self.action_tokens + self.tokens)
+        cos, sin = self.cos[: x.shape[1]], self.sin[: x.shape[1]]
         for block in self.predictor_blocks:
-            x = block(x, self.cos, self.sin, self.bias)
-        x = x.unflatten(1, (self.steps, -1))[:, :, self.action_tokens :].flatten(1, 2)
+            x = block(x, cos, sin, mask)
+        x = x.unflatten(1, (steps, -1))[:, :, self.action_tokens :].flatten(1, 2)
         return self.predictor_proj(self.predictor_norm(x))
 
-    def _check(self, latents: Tensor, actions: Tensor) -> None:
+    def _check(self, latents: Tensor, actions: Tensor) -> int:
+        """How many steps there are, 1 to S."""
+        steps = min(max(latents.shape[1] // self.tokens, 1), self.steps)
         expected = (
-            (latents.shape[0], self.steps * self.tokens, self.predictor_embed.in_features),
-            (latents.shape[0], self.steps * self.action_tokens, self.action_encoder.in_features),
+            (latents.shape[0], steps * self.tokens, self.predictor_embed.in_features),
+            (latents.shape[0], steps * self.action_tokens, self.action_encoder.in_features),
         )
         if (tuple(latents.shape), tuple(actions.shape)) != expected:
             raise ValueError(
-                f"the predictor takes latents {expected[0]} and actions {expected[1]}, got {tuple(latents.shape)} "
-                f"and {tuple(actions.shape)}"
+                f"the predictor takes latents {expected[0]} and actions {expected[1]} at up to {self.steps} steps, got "
+                f"{tuple(latents.shape)} and {tuple(actions.shape)}"
             )
+        return steps
 
     def _start_as_a_copy(self) -> None:
         """Predict what was put in: silent residual branches, identities at both ends.

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.predictor import LatentPredictor, block_causal_bias, rotary_angles
+from model.predictor import LatentPredictor, rotary_angles
 from model.settings import PredictorSettings
 
 STEPS, TOKENS, ACTION_TOKENS = 3, 4, 2
@@ -57,11 +57,6 @@ def test_samples_do_not_mix(predictor: LatentPredictor) -> None:
     assert not torch.equal(after[1], before[1])
 
 
-def test_the_bias_allows_own_and_earlier_steps() -> None:
-    allowed = block_causal_bias(2, 2) == 0
-    assert allowed.int().tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
-
-
 def test_angles_spell_frame_row_and_column() -> None:
     # 14 channels: three parts of 4 (two frequencies, tiled) and 2 channels that are not turned.
     angles = rotary_angles(steps=3, grid=3, action_tokens=1, head_width=14).unflatten(0, (3, 10))
@@ -72,8 +67,10 @@ def test_angles_spell_frame_row_and_column() -> None:
 
 def test_a_wrong_shape_is_refused(predictor: LatentPredictor) -> None:
     latents, actions = _inputs()
-    with pytest.raises(ValueError, match=r"takes latents \(2, 12, 10\) and actions \(2, 6, 6\), got \(2, 8, 10\)"):
+    with pytest.raises(ValueError, match=r"\(2, 8, 10\) and actions \(2, 4, 6\) at up to 3 steps, got \(2, 8, 10\)"):
         predictor(latents[:, :8], actions)
+    with pytest.raises(ValueError, match=r"takes latents \(2, 12, 10\).*, got \(2, 13, 10\)"):
+        predictor(torch.cat([latents, latents[:, :1]], dim=1), actions)
 
 
 def test_tokens_that_form_no_square_are_refused() -> None:
