@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from model.attention import Packed
 from model.images import image_patches, image_token_count
 from model.loading import load_backbone
 from model.prompt import PromptBuilder
+from model.sequences import Sequences, lay_out
 from model.settings import BackboneSettings, PromptSettings
+from model.transformers_attention import use_attention
 from pipeline.schema import Observation
 
 
@@ -42,15 +44,18 @@ class Student(nn.Module):
         settings: which model.
         prompt: how many of which special tokens.
         steps: K.
+        backend: of attention, see `model.attention`.
 
     Raises:
         SettingsError: the weights cannot be found or are no Qwen3-VL.
     """
 
-    def __init__(self, settings: BackboneSettings, prompt: PromptSettings, steps: int) -> None:
+    def __init__(self, settings: BackboneSettings, prompt: PromptSettings, steps: int, backend: str = "auto") -> None:
         super().__init__()
-        self.image_size = settings.image_size
+        self.image_size, self.packed = settings.image_size, settings.packed
         tokenizer, self.model = load_backbone(settings, prompt)
+        if settings.packed:
+            use_attention(self.model, backend)
         # Nothing reads the final norm; frozen, it cannot stall a data-parallel reduction waiting for its gradient.
         self.model.language_model.norm.requires_grad_(False)
         if settings.gradient_checkpointing:
@@ -74,28 +79,40 @@ class Student(nn.Module):
                 f"images must be [B, V, H, W, 3] for {len(observation.instruction)} instructions, "
                 f"got {tuple(images.shape)}"
             )
-        batch = self.prompts.batch(observation.instruction, images.shape[1], observation.state is not None)
+        prompts = self.prompts.batch(observation.instruction, images.shape[1], observation.state is not None)
         pixels, grid = image_patches(images.flatten(0, 1), self.image_size)
         # On the CPU, since it walks over the prompts token by token.
-        positions, _ = self.model.get_rope_index(batch.input_ids, batch.image_mask, grid, None, batch.attention_mask)
-        hidden = self._last_layer(
-            input_ids=batch.input_ids.to(images.device, non_blocking=True),
-            attention_mask=batch.attention_mask.to(images.device, non_blocking=True),
-            position_ids=positions.to(images.device, non_blocking=True),
-            pixel_values=pixels,
-            image_grid_thw=grid.to(images.device, non_blocking=True),
+        positions, _ = self.model.get_rope_index(
+            prompts.input_ids, prompts.image_mask, grid, None, prompts.attention_mask
         )
-        embodied = batch.embodied_positions
+        sequences = lay_out(prompts, positions, self.packed).to(images.device)
+        hidden = self._last_layer(sequences, pixels, grid.to(images.device, non_blocking=True)).flatten(0, 1)
+        embodied = sequences.embodied_index
         return StudentOutput(
-            latent_actions=_at(hidden, batch.action_positions),
-            embodied=None if embodied is None else _at(hidden, embodied),
+            latent_actions=hidden[sequences.action_index].float(),
+            embodied=None if embodied is None else hidden[embodied].float(),
         )
 
-    def _last_layer(self, **inputs: Tensor) -> Tensor:
-        """Output of the last decoder layer, before the final norm: [B, L, E]."""
+    def _last_layer(self, sequences: Sequences, pixels: Tensor, grid: Tensor) -> Tensor:
+        """Output of the last decoder layer, before the final norm: [rows, tokens a row, E]."""
+        per_image = len(pixels) // len(grid)
+        images = self._masked(Packed((per_image,) * len(grid)))
+        # Apart from the text's call, whose keywords it would be given as well.
+        features = self.model.get_image_features(pixels, grid, return_dict=True, max_seqlen=per_image, **images)
         with _input_of(self.model.language_model.norm) as seen:
-            self.model(**inputs, use_cache=False)
+            self.model(
+                input_ids=sequences.input_ids,
+                attention_mask=sequences.attention_mask,
+                position_ids=sequences.position_ids,
+                mm_encoder_outputs={"image": features},
+                use_cache=False,
+                **self._masked(sequences.packed),
+            )
         return seen[-1]
+
+    def _masked(self, packed: Packed | None) -> dict[str, Packed | None]:
+        """The keyword that reaches `model.transformers_attention`; PyTorch's own attention knows none."""
+        return {"packed": packed} if self.packed else {}
 
 
 @contextmanager
@@ -111,9 +128,3 @@ def _input_of(module: nn.Module) -> Iterator[list[Tensor]]:
         yield seen
     finally:
         handle.remove()
-
-
-def _at(hidden: Tensor, positions: Tensor) -> Tensor:
-    """Rows of hidden [B, L, E] at positions [B, M] -> float32 [B, M, E]."""
-    index = positions.to(hidden.device, non_blocking=True)[..., None].expand(-1, -1, hidden.shape[-1])
-    return hidden.gather(1, index).float()

@@ -58,6 +58,8 @@ class BackboneSettings:
     name_or_path  model hub name or local folder; unused for "tiny"
     image_size    pixels a side of the image the student sees; a multiple of 32 (224 -> 49 tokens a view)
     dtype         of the weights
+    packed        sequences of different length stand one after the other; False: padded to the longest, by PyTorch's
+                  attention whatever `ModelSettings.attention` says
     gradient_checkpointing  recompute activations in the backward pass
     """
 
@@ -65,6 +67,7 @@ class BackboneSettings:
     name_or_path: str = "Qwen/Qwen3-VL-2B-Instruct"
     image_size: int = 224
     dtype: str = "float32"
+    packed: bool = True
     gradient_checkpointing: bool = False
     tiny: TinyBackboneSettings = field(default_factory=TinyBackboneSettings)
 
@@ -186,7 +189,7 @@ class LossSettings:
 class ModelSettings:
     """The whole model.
 
-    attention    backend of predictor and action head: "auto", "sdpa" or "xformers"
+    attention    backend of student, predictor and action head: "auto", "sdpa" or "xformers"
     range_floor  smallest range of a state or action channel used for scaling, in the source's units
     seed         of every randomly initialised weight
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 
 from model.attention import Packed, attention
 from model.settings import ATTENTION_BACKENDS
@@ -13,6 +13,21 @@ from model.settings import ATTENTION_BACKENDS
 _NAME = "vla_jepa_flash_"
 """Transformers calls a vision tower's attention once for all images, rather than once an image, if the name says
 "flash"."""
+
+
+def use_attention(model: PreTrainedModel, backend: str) -> None:
+    """Let a model of transformers, with its text and vision parts, compute attention here.
+
+    It must then be called with packed sequences: `packed=Packed(...)` as a keyword, no padding.
+
+    Raises:
+        ValueError: there is no such backend.
+    """
+    name = register_attention(backend)
+    # Through the configurations: `set_attn_implementation` takes a name with "flash" for a kernel to download.
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            module.config._attn_implementation = name
 
 
 def register_attention(backend: str) -> str:

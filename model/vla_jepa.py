@@ -54,7 +54,7 @@ class VLAJEPA(nn.Module):
     def __init__(self, settings: ModelSettings, sizes: Sizes, stats: BuildStats | None) -> None:
         super().__init__()
         self.settings, self.sizes = settings, sizes
-        self.student = Student(settings.backbone, settings.prompt, sizes.steps)
+        self.student = Student(settings.backbone, settings.prompt, sizes.steps, settings.attention)
         self.predictor = LatentPredictor(
             settings.predictor,
             steps=sizes.steps,

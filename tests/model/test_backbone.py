@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.attention import Packed, attention
 from model.backbone import Student
 from model.settings import BackboneSettings
 from pipeline.errors import SettingsError
@@ -40,8 +41,11 @@ def test_the_readout_stands_before_the_final_norm(student: Student) -> None:
     handle = last.register_forward_hook(lambda _module, _args, out: outputs.append(out))
     before = student(observation).latent_actions
     handle.remove()
-    positions = student.prompts.batch(observation.instruction, 2, True).action_positions
-    expected = outputs[0].gather(1, positions[..., None].expand(-1, -1, student.width))
+    prompts = student.prompts.batch(observation.instruction, 2, True)
+    lengths = prompts.attention_mask.sum(dim=1).tolist()
+    # Packed: the prompts stand one after the other, without the padding on their left.
+    ends = [sum(lengths[: i + 1]) - prompts.input_ids.shape[1] for i in range(len(lengths))]
+    expected = torch.stack([outputs[0][0, end + row] for end, row in zip(ends, prompts.action_positions, strict=True)])
     assert torch.equal(before, expected)
     norm = student.model.language_model.norm
     assert not torch.allclose(norm(expected), expected)
@@ -86,6 +90,96 @@ def test_instruction_and_each_view_matter(student: Student) -> None:
         images[:, view] = 255 - images[:, view]
         assert not torch.equal(student(replace(observation, images=images)).latent_actions, before)
     assert not torch.equal(student(replace(observation, instruction=("close it",))).latent_actions, before)
+
+
+def pair(kind: str, **changes: object) -> tuple[Student, Student]:
+    """The same weights packed and padded."""
+    settings = small_settings()
+    students = []
+    for packed in (True, False):
+        torch.manual_seed(0)
+        backbone = replace(settings.backbone, packed=packed, **changes)
+        students.append(Student(backbone, settings.prompt, STEPS, kind).eval())
+    return students[0], students[1]
+
+
+@pytest.mark.parametrize("robot", [True, False])
+def test_packed_and_padded_give_the_same_outputs_and_gradients(robot: bool) -> None:
+    observation = robot_observation() if robot else video_observation()
+    packed, padded = pair("sdpa")
+    results = []
+    for student in (packed, padded):
+        output = student(observation)
+        outputs = [x for x in (output.latent_actions, output.embodied) if x is not None]
+        torch.stack([x.square().sum() for x in outputs]).sum().backward()
+        results.append((outputs, {name: p.grad for name, p in student.named_parameters() if p.grad is not None}))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-4, atol=1e-5)
+    assert results[0][1].keys() == results[1][1].keys()
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_packing_computes_the_tokens_of_the_prompts_alone() -> None:
+    observation = robot_observation()
+    packed, padded = pair("sdpa")
+    sizes = []
+    for student in (packed, padded):
+        seen: list[torch.Tensor] = []
+        handle = student.model.language_model.layers[0].register_forward_hook(
+            lambda _m, _a, out, seen=seen: seen.append(out)
+        )
+        student(observation)
+        handle.remove()
+        sizes.append(seen[0].shape[:2])
+    lengths = packed.prompts.batch(observation.instruction, 2, True).attention_mask.sum(dim=1)
+    assert sizes == [(1, int(lengths.sum())), (4, int(lengths.max()))]
+
+
+@torch.no_grad()
+def test_text_and_vision_run_on_the_chosen_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both reach the one attention function: text causal within prompts, vision within images, one call a layer."""
+    import model.transformers_attention as registered
+
+    masks: list[Packed | None] = []
+
+    def remember(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: Packed, *rest: object) -> torch.Tensor:
+        masks.append(mask)
+        return attention(q, k, v, mask, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(registered, "attention", remember)
+    student = pair("sdpa")[0]
+    before = student(robot_observation()).latent_actions
+    vision, text = masks[:2], masks[2:]
+    assert vision == [Packed((16,) * 8)] * 2  # 4 samples x 2 views of 4 x 4 patches
+    lengths = student.prompts.batch(robot_observation().instruction, 2, True).attention_mask.sum(dim=1)
+    assert text == [Packed(tuple(lengths.tolist()), causal=True)] * 2
+    # Without our keyword, transformers' own words for the same thing give the same numbers.
+    monkeypatch.setattr(registered, "attention", attention)
+    pixels = torch.randn(32, 1536)
+    grid = torch.tensor([[1, 4, 4]] * 2)
+    ours = student.model.get_image_features(pixels, grid, packed=Packed((16, 16)), return_dict=True).pooler_output
+    theirs = student.model.get_image_features(pixels, grid, return_dict=True).pooler_output
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert torch.isfinite(before).all()
+
+
+def test_gradient_checkpointing_changes_no_gradient() -> None:
+    plain, saving = pair("sdpa")[0], pair("sdpa", gradient_checkpointing=True)[0]
+    saving.train()
+    plain.train()
+    gradients = []
+    for student in (plain, saving):
+        student(robot_observation()).latent_actions.square().sum().backward()
+        gradients.append({name: p.grad for name, p in student.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(*gradients)
+
+
+def test_a_padded_batch_is_refused_by_the_packed_attention(student: Student) -> None:
+    ids = torch.ones(2, 4, dtype=torch.long)
+    with pytest.raises(ValueError, match="takes packed sequences, a batch of 1; got 2"):
+        student.model(input_ids=ids)
+    with pytest.raises(ValueError, match="packed sequences without dropout; a padded batch needs sdpa"):
+        student.model(input_ids=ids[:1], attention_mask=torch.ones(1, 1, 4, 4))
 
 
 def test_an_observation_has_no_field_for_a_target() -> None:
