@@ -88,6 +88,8 @@ class BuildConfig:
             raise ValueError(f"max_bad_share must be 0..1, got {self.max_bad_share}")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit must be null or at least 1, got {self.limit}")
+        if self.encoder.attention == "xformers" and self.cluster.encoder_device != "cuda":
+            raise ValueError("encoder.attention=xformers needs encoders on GPUs: set cluster=gpu, or attention sdpa")
 
 
 @dataclass(frozen=True)

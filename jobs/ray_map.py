@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,9 +246,13 @@ class _EncoderActor:
         self._work = work
         self._handle = ray.put(work)
         # Not at the top: workers of decoding and inputs tasks load this file too; torch costs each 5 s and 300 MB.
+        from model.transformers_attention import use_attention
         from pipeline.targets import Encoder
 
-        self._encoder = Encoder(work.encoder, work.cluster.encoder_device)
+        attend = None
+        if work.encoder.attention != "sdpa":
+            attend = partial(use_attention, backend=work.encoder.attention)
+        self._encoder = Encoder(work.encoder, work.cluster.encoder_device, attend)
         self._lock = threading.Lock()
         identity = self._encoder.identity()
         if identity != work.identity:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from jobs.config import TrainConfig, parse
 from jobs.metrics import MetricsLog
 from jobs.training import HeldOut, Trainer, first_difference
+from model.attention import resolve_backend
 from model.normalize import BuildStats, merge_stats
 from model.vla_jepa import build_model
 from pipeline.audit.verdict import require_clean_verdict
@@ -139,7 +140,8 @@ def describe(trainer: Trainer, builds: Sequence[Build]) -> str:
         "action head": trainer.model.action_head,
     }
     sizes = ", ".join(f"{name} {_count(part) / 1e6:.2f} M" for name, part in parts.items() if part is not None)
-    lines = [f"model on {trainer.device}: {sizes} parameters"]
+    backend = resolve_backend(trainer.model.settings.attention, trainer.device)
+    lines = [f"model on {trainer.device}, attention by {backend}: {sizes} parameters"]
     for build, stream in zip(builds, trainer.streams, strict=True):
         order = stream.order
         unused = order.samples % order.batch_size

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from jobs.config import TrainerSettings
 from jobs.metrics import MetricsLog
+from model.attention import resolve_backend
 from model.batch import TorchBatch, to_device
 from model.checkpoint import list_checkpoints, load_optimizer, load_weights, read_state, save_checkpoint
 from model.losses import Losses
@@ -64,6 +65,7 @@ class Trainer:
     ) -> None:
         self.settings = settings
         self.device = pick_device(settings.device)
+        resolve_backend(model.settings.attention, self.device)  # refused here rather than in the first step
         self.model = model.to(self.device)
         self.builds = builds
         self.out = out

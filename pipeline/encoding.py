@@ -16,6 +16,7 @@ class EncoderSettings:
     mode          "prefix" (rule L2) or "clip" (as the reference; leaky)
     resize        see FrameSettings
     dtype         autocast type: float32, bfloat16 or float16
+    attention     "sdpa" (PyTorch) or "xformers" (CUDA); never chosen by what is installed, since bytes depend on it
     batch         clips encoded together; part of the fingerprint, because bytes may depend on it
     cpu_threads   threads of one encoder process on the CPU; part of the fingerprint for the same reason
     """
@@ -26,6 +27,7 @@ class EncoderSettings:
     mode: str = "prefix"
     resize: str = "crop"
     dtype: str = "float32"
+    attention: str = "sdpa"
     batch: int = 16
     cpu_threads: int = 1
 
@@ -34,6 +36,7 @@ class EncoderSettings:
         _check_choice("mode", self.mode, ("prefix", "clip"))
         _check_choice("resize", self.resize, ("crop", "squash"))
         _check_choice("dtype", self.dtype, ("float32", "bfloat16", "float16"))
+        _check_choice("attention", self.attention, ("sdpa", "xformers"))
         for name in ("batch", "cpu_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

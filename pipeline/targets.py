@@ -16,14 +16,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import VJEPA2Config, VJEPA2Model
+from transformers import PreTrainedModel, VJEPA2Config, VJEPA2Model
 
 from pipeline.clips import ClipBlock, FrameSettings
 from pipeline.encoding import EncoderSettings
@@ -48,14 +48,24 @@ TINY_CONFIG: Mapping[str, int] = {
 class Encoder:
     """The frozen encoder on one device.
 
+    Args:
+        settings: which encoder, and how it is run.
+        device: a PyTorch device.
+        attend: sets the model to the attention of the settings, if that is not PyTorch's (who only asks for the
+            encoder's identity needs none).
+
     Raises:
         SettingsError: the weights cannot be loaded.
     """
 
-    def __init__(self, settings: EncoderSettings, device: str) -> None:
+    def __init__(
+        self, settings: EncoderSettings, device: str, attend: Callable[[PreTrainedModel], None] | None = None
+    ) -> None:
         self.settings = settings
         self.device = torch.device(device)
         self.model = _load(settings).eval().requires_grad_(False).to(self.device)
+        if attend is not None:
+            attend(self.model)
         config = self.model.config
         self.tokens = (config.crop_size // config.patch_size) ** 2
         self.width = config.hidden_size
@@ -142,9 +152,9 @@ def _load(settings: EncoderSettings) -> VJEPA2Model:
     if settings.kind == "tiny":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            return VJEPA2Model(VJEPA2Config(**TINY_CONFIG))
+            return VJEPA2Model(VJEPA2Config(**TINY_CONFIG, attn_implementation="sdpa"))
     try:
-        return VJEPA2Model.from_pretrained(settings.name_or_path, dtype=torch.float32)
+        return VJEPA2Model.from_pretrained(settings.name_or_path, dtype=torch.float32, attn_implementation="sdpa")
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"encoder.name_or_path={settings.name_or_path!r} cannot be loaded: {error}; give the name of a V-JEPA2 "

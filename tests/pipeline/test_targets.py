@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,9 +91,36 @@ def test_merged_blocks_keep_their_windows(encoder: Encoder) -> None:
 
 def test_identity_names_what_changes_bytes(encoder: Encoder, tmp_path: Path) -> None:
     base = encoder.identity()
-    for change in ({"seed": 1}, {"mode": "clip"}, {"resize": "crop"}, {"batch": 3}, {"dtype": "bfloat16"}):
+    for change in (
+        {"seed": 1},
+        {"mode": "clip"},
+        {"resize": "crop"},
+        {"batch": 3},
+        {"dtype": "bfloat16"},
+        {"attention": "xformers"},
+    ):
         assert Encoder(replace(TINY, **change), "cpu").identity() != base, change  # type: ignore[arg-type]
     assert Encoder(TINY, "cpu").identity() == base
+
+
+def test_another_attention_gives_the_same_latents(encoder: Encoder) -> None:
+    """V-JEPA2 on the project's attention function, as `encoder.attention=xformers` sets it on a GPU."""
+    from model.attention import attention
+    from model.transformers_attention import use_attention
+
+    used: list[int] = []
+
+    def count(*arguments: Any, **keywords: Any) -> Any:
+        used.append(1)
+        return attention(*arguments, **keywords)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("model.transformers_attention.attention", count)
+        other = Encoder(TINY, "cpu", partial(use_attention, backend="sdpa"))
+        block = make_block(3)
+        latents, _ = other.encode(block)
+    assert len(used) == 2 * (STEPS + 1)  # two layers, one encoding a step
+    np.testing.assert_allclose(latents, encoder.encode(block)[0], atol=2e-3)
 
 
 def test_pretrained_weights_load_from_a_folder(encoder: Encoder, tmp_path: Path) -> None:
