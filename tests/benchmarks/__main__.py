@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [streaming] [preprocessing] [training]`: all of them, or those named.
+"""`python -m tests.benchmarks [streaming] [preprocessing] [training] [packing]`: all of them, or those named.
 
 Each ratio compares two things measured in the same run. On a machine that is busy with other work the times are worth
 nothing and the ratios little: the share of the processors that others take is shown first.
@@ -12,13 +12,14 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.benchmarks import preprocessing, streaming, training_wait
+from tests.benchmarks import packing, preprocessing, streaming, training_wait
 from tests.benchmarks.report import print_machine
 
 BENCHMARKS: Mapping[str, Callable[[Path, int], None]] = {
     "streaming": streaming.run,
     "preprocessing": preprocessing.run,
     "training": training_wait.run,
+    "packing": packing.run,
 }
 
 
