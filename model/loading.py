@@ -1,4 +1,4 @@
-"""Qwen3-VL weights and the tokenizer that goes with them: from a hub name, a local folder, or tiny and random."""
+"""Qwen3-VL and the tokenizer that goes with it: from a hub name, a local folder, or of random weights."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from model.tokenizer import add_action_tokens, byte_tokenizer
 from pipeline.errors import SettingsError
 
 
-def load_backbone(
-    settings: BackboneSettings, prompt: PromptSettings
-) -> tuple[PreTrainedTokenizerBase, Qwen3VLModel]:
+def load_backbone(settings: BackboneSettings, prompt: PromptSettings) -> tuple[PreTrainedTokenizerBase, Qwen3VLModel]:
     """Tokenizer with the action tokens, and the model without its head over the vocabulary.
 
     Raises:
         SettingsError: the weights cannot be found or are no Qwen3-VL.
     """
-    return _load_tiny(settings, prompt) if settings.kind == "tiny" else _load(settings, prompt)
+    if settings.kind == "pretrained":
+        return _load(settings, prompt)
+    tokenizer = byte_tokenizer()
+    add_action_tokens(tokenizer, prompt.action_token_groups)
+    config = tiny_config(settings, tokenizer) if settings.kind == "tiny" else qwen3vl_2b_config(tokenizer)
+    return tokenizer, _random(config, getattr(torch, settings.dtype))
 
 
 def _load(settings: BackboneSettings, prompt: PromptSettings) -> tuple[PreTrainedTokenizerBase, Qwen3VLModel]:
@@ -44,11 +47,47 @@ def _load(settings: BackboneSettings, prompt: PromptSettings) -> tuple[PreTraine
     return tokenizer, model
 
 
-def _load_tiny(settings: BackboneSettings, prompt: PromptSettings) -> tuple[PreTrainedTokenizerBase, Qwen3VLModel]:
-    tokenizer = byte_tokenizer()
-    add_action_tokens(tokenizer, prompt.action_token_groups)
-    config = tiny_config(settings, tokenizer)
-    return tokenizer, Qwen3VLModel(config).to(getattr(torch, settings.dtype))
+def _random(config: Qwen3VLConfig, dtype: torch.dtype) -> Qwen3VLModel:
+    """Random weights, allocated once and in `dtype`; without any memory inside `torch.device("meta")`."""
+    inside_meta = torch.get_default_device().type == "meta"
+    with torch.device("meta"):
+        model = Qwen3VLModel(config).to(dtype)
+    if inside_meta:
+        return model
+    model.to_empty(device="cpu")
+    # `to_empty` leaves the parameters' and the rotary buffers' memory as it was found.
+    model.init_weights()
+    return model
+
+
+def qwen3vl_2b_config(tokenizer: PreTrainedTokenizerBase) -> Qwen3VLConfig:
+    """The architecture of Qwen3-VL-2B-Instruct (its published config.json), with the special tokens of a tokenizer."""
+    text = Qwen3VLTextConfig(
+        vocab_size=151936,
+        hidden_size=2048,
+        intermediate_size=6144,
+        num_hidden_layers=28,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=128,
+        max_position_embeddings=262144,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 5_000_000.0,
+            "mrope_interleaved": True,
+            "mrope_section": [24, 20, 20],
+        },
+    )
+    vision = Qwen3VLVisionConfig(
+        depth=24,
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_heads=16,
+        out_hidden_size=2048,
+        num_position_embeddings=2304,
+        deepstack_visual_indexes=[5, 11, 17],
+    )
+    return _config(text, vision, tokenizer)
 
 
 def tiny_config(settings: BackboneSettings, tokenizer: PreTrainedTokenizerBase) -> Qwen3VLConfig:
@@ -80,8 +119,12 @@ def tiny_config(settings: BackboneSettings, tokenizer: PreTrainedTokenizerBase) 
         num_position_embeddings=(settings.image_size // PATCH) ** 2,
         deepstack_visual_indexes=[0],
     )
+    return _config(text, vision, tokenizer)
+
+
+def _config(text: Qwen3VLTextConfig, vision: Qwen3VLVisionConfig, tokenizer: PreTrainedTokenizerBase) -> Qwen3VLConfig:
     # One attention kernel for all sizes, whatever the installed packages make the default.
-    config = Qwen3VLConfig(
+    return Qwen3VLConfig(
         text_config=text.to_dict(),
         vision_config=vision.to_dict(),
         image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
@@ -89,4 +132,3 @@ def tiny_config(settings: BackboneSettings, tokenizer: PreTrainedTokenizerBase) 
         vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
         attn_implementation="sdpa",
     )
-    return config

@@ -54,8 +54,10 @@ class TinyBackboneSettings:
 class BackboneSettings:
     """The student.
 
-    kind          "pretrained": Qwen3-VL weights from `name_or_path`; "tiny": random weights by `tiny` and the seed
-    name_or_path  model hub name or local folder; unused for "tiny"
+    kind          "pretrained": Qwen3-VL weights from `name_or_path`; "random": the architecture of Qwen3-VL-2B with
+                  random weights and a byte tokenizer, for measurements without a network; "tiny": random weights by
+                  `tiny`; both by the model's seed
+    name_or_path  model hub name or local folder; used for "pretrained" alone
     image_size    pixels a side of the image the student sees; a multiple of 32 (224 -> 49 tokens a view)
     dtype         of the weights
     packed        sequences of different length stand one after the other; False: padded to the longest, by PyTorch's
@@ -72,7 +74,7 @@ class BackboneSettings:
     tiny: TinyBackboneSettings = field(default_factory=TinyBackboneSettings)
 
     def __post_init__(self) -> None:
-        require_one_of(self, "kind", ("pretrained", "tiny"))
+        require_one_of(self, "kind", ("pretrained", "random", "tiny"))
         require_one_of(self, "dtype", DTYPES)
         if self.kind == "pretrained" and not self.name_or_path:
             raise ValueError("BackboneSettings.name_or_path must name a model or a folder, got an empty string")

@@ -238,6 +238,23 @@ def build_model(settings: ModelSettings, sizes: Sizes, stats: BuildStats | None)
             raise SettingsError(f"the model does not fit the build: {error}") from error
 
 
+def meta_model(settings: ModelSettings, sizes: Sizes) -> VLAJEPA:
+    """A model without memory, on the meta device: names, shapes and counts at any size, at once.
+
+    Raises:
+        SettingsError: sizes and settings do not fit, or the backbone is to be loaded ("pretrained").
+    """
+    if settings.backbone.kind == "pretrained":
+        raise SettingsError("backbone.kind=pretrained reads weights; kind=random has the same shapes without them")
+    stats = BuildStats(_unit_range(sizes.state), _unit_range(sizes.action))
+    with torch.device("meta"):
+        return build_model(settings, sizes, stats)
+
+
+def _unit_range(width: int) -> ChannelRange | None:
+    return ChannelRange((-1.0,) * width, (1.0,) * width) if width else None
+
+
 def _range(channels: ChannelRange | None, name: str, width: int) -> ChannelRange:
     found = None if channels is None else len(channels.low)
     if channels is None or found != width:
