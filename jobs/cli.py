@@ -24,10 +24,15 @@ COMMANDS = {
     "preprocess": "make the shards on a Ray cluster; run again to continue after an interruption",
     "audit": "prove from a build's bytes that nothing of the future reached an input",
     "train": "train on audited builds",
+    "import": "make a checkpoint of a released one: the reference's .pt or a LeRobot vla_jepa folder",
+    "export": "write a checkpoint as a LeRobot vla_jepa folder or the reference's .pt",
     "sample-data": "write a small tabletop world as an SSv2 folder and a LeRobot folder",
     "demo": "sample data to trained checkpoint, with a summary at the end",
 }
 CONFIGS = str(Path(__file__).parent / "conf")
+
+MODULES = {"import": "import_checkpoint", "export": "export_checkpoint"}
+"""Module and configuration of a command, where it cannot be named like the command (`import` is a word of Python)."""
 
 POSITIONAL = {"audit": "build"}
 """Setting that a first argument without `=` stands for."""
@@ -54,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(2)
     if command in POSITIONAL and overrides and "=" not in overrides[0] and not overrides[0].startswith("-"):
         overrides[0] = f"{POSITIONAL[command]}={overrides[0]}"
-    name = command.replace("-", "_")
+    name = MODULES.get(command, command.replace("-", "_"))
     for before, word in zip([command, *overrides], overrides, strict=False):
         if "=" not in word and not word.startswith(("-", "~")) and not before.startswith("-"):
             sys.stderr.write(f"vlajepa: {word!r} is no setting; write key=value (see vlajepa {command} --help)\n")

@@ -18,6 +18,7 @@ from pipeline.encoding import EncoderSettings
 from pipeline.errors import SettingsError
 from pipeline.inputs import InputSettings
 from pipeline.plan import ShardSettings
+from pipeline.schema import Sizes
 from pipeline.windows import WindowPolicy
 
 T = TypeVar("T")
@@ -174,12 +175,17 @@ class TrainConfig:
     builds       finished, audited builds; all with targets of the same encoder and number of steps
     resume       "auto": from the last checkpoint in `out` if there is one; "never": refuse if there is one
     allow_leaky  accept builds stamped leaky (mode `clip`); for comparison only
+    init_from    weights a new run starts from: a checkpoint folder, a LeRobot vla_jepa folder or the reference's `.pt`;
+                 actions and state are scaled by the builds' ranges all the same. A resumed run ignores it
+    reinitialise  parts that start afresh, for another robot: of action_encoder, action_decoder, state_encoder
     """
 
     out: Path
     builds: tuple[Path, ...]
     model: ModelSettings
     trainer: TrainerSettings
+    init_from: Path | None = None
+    reinitialise: tuple[str, ...] = ()
     resume: str = "auto"
     allow_leaky: bool = False
 
@@ -188,6 +194,45 @@ class TrainConfig:
             raise ValueError("builds must be a list of at least one build folder, got none")
         if self.resume not in ("auto", "never"):
             raise ValueError(f"resume must be one of auto, never, got {self.resume!r}")
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """`vlajepa import`: a released checkpoint as one of this system.
+
+    source        the reference's `.pt` file or a LeRobot vla_jepa folder
+    out           checkpoint folder to write
+    sizes         what the checkpoint was trained for
+    reinitialise  parts that get fresh weights instead: of action_encoder, action_decoder, state_encoder
+    """
+
+    source: Path
+    out: Path
+    model: ModelSettings
+    sizes: Sizes
+    reinitialise: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """`vlajepa export`: a checkpoint for another system.
+
+    checkpoint  a step-… folder of a run
+    out         folder (lerobot) or file (starvla) to write
+    format      "lerobot" or "starvla"
+    cameras     names of the views in order, for lerobot
+    encoder     the target encoder LeRobot loads beside the policy
+    """
+
+    checkpoint: Path
+    out: Path
+    format: str = "lerobot"
+    cameras: tuple[str, ...] = ()
+    encoder: str = "facebook/vjepa2-vitl-fpc64-256"
+
+    def __post_init__(self) -> None:
+        if self.format not in ("lerobot", "starvla"):
+            raise ValueError(f"format must be one of lerobot, starvla, got {self.format!r}")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from jobs.config import TrainConfig, parse
 from jobs.metrics import MetricsLog
 from jobs.training import HeldOut, Trainer, first_difference
 from model.attention import resolve_backend
+from model.exchange.initial import load_initial
 from model.normalize import BuildStats, merge_stats
 from model.vla_jepa import build_model
 from pipeline.audit.verdict import require_clean_verdict
@@ -54,10 +55,11 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
     builds = [open_audited(path, config.allow_leaky) for path in config.builds]
     sizes, stats = common_sizes(builds)
     model = build_model(config.model, sizes, stats)
-    trainer = Trainer(model, builds, config.trainer, config.out, run_state(config, builds))
+    state = run_state(config, builds, sizes)
+    trainer = Trainer(model, builds, config.trainer, config.out, state)
     _enter(config, trainer)
     config.out.mkdir(parents=True, exist_ok=True)
-    write_atomic(config.out / "run.json", (json.dumps(run_state(config, builds), indent=2) + "\n").encode())
+    write_atomic(config.out / "run.json", (json.dumps(state, indent=2) + "\n").encode())
     print(describe(trainer, builds))
     settings = config.trainer
     stop = min(settings.steps, settings.stop_after or settings.steps)
@@ -117,12 +119,15 @@ def common_sizes(builds: Sequence[Build]) -> tuple[Sizes, BuildStats | None]:
     )
 
 
-def run_state(config: TrainConfig, builds: Sequence[Build]) -> dict[str, Any]:
+def run_state(config: TrainConfig, builds: Sequence[Build], sizes: Sizes) -> dict[str, Any]:
     """What the run decided and a resumed run must decide again, as plain JSON values."""
     trainer = {key: value for key, value in asdict(config.trainer).items() if key not in RUNTIME_ONLY}
     verdicts = {build.name: _verdict(build) for build in builds}
     content = {
         "model": asdict(config.model),
+        "model_sizes": asdict(sizes),
+        "init_from": None if config.init_from is None else str(config.init_from),
+        "reinitialise": list(config.reinitialise),
         "trainer": trainer,
         "builds": {build.name: build.fingerprint for build in builds},
         "verdicts": verdicts,
@@ -171,6 +176,8 @@ def _enter(config: TrainConfig, trainer: Trainer) -> None:
         raise SettingsError(f"{config.out} holds checkpoints and resume=never; choose another out= or resume=auto")
     if resumed:
         print(f"resumed at step {trainer.step}")
+    elif config.init_from is not None:
+        print(load_initial(trainer.model, config.init_from, config.reinitialise))
 
 
 def _encoder(build: Build) -> dict[str, Any]:

@@ -56,6 +56,27 @@ def save_checkpoint(
     return final
 
 
+def save_weights(folder: Path, model: nn.Module, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint without an optimiser, to start a run from; whole or not at all.
+
+    Raises:
+        FileExistsError: the folder exists.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists; choose another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+    temporary.mkdir()
+    try:
+        save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
+        (temporary / "state.json").write_text(json.dumps({**state, "step": 0}, indent=2) + "\n")
+        for path in (*temporary.iterdir(), temporary):
+            _sync(path)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """Finished checkpoints by rising step."""
     return sorted(path for path in folder.glob(f"{PREFIX}*") if (path / "state.json").is_file())
@@ -74,15 +95,19 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-def load_weights(checkpoint: Path, model: nn.Module) -> None:
+def load_weights(checkpoint: Path, model: nn.Module, keep: tuple[str, ...] = ()) -> None:
     """Load model.safetensors in place.
+
+    Args:
+        keep: prefixes of tensors that stay as they are in the model, whatever the file has.
 
     Raises:
         BuildError: names or shapes differ; every tensor concerned is listed.
     """
     path = checkpoint / "model.safetensors"
     tensors = load_file(path)
-    own = model.state_dict()
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(keep)}
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(keep)}
     problems = [f"missing {name}" for name in sorted(own.keys() - tensors.keys())]
     problems += [f"unknown {name}" for name in sorted(tensors.keys() - own.keys())]
     problems += [
@@ -92,7 +117,7 @@ def load_weights(checkpoint: Path, model: nn.Module) -> None:
     ]
     if problems:
         raise BuildError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
-    model.load_state_dict(tensors)
+    model.load_state_dict(tensors, strict=False)  # what it may not find was kept on purpose: all else is checked above
 
 
 def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -246,9 +246,13 @@ def meta_model(settings: ModelSettings, sizes: Sizes) -> VLAJEPA:
     """
     if settings.backbone.kind == "pretrained":
         raise SettingsError("backbone.kind=pretrained reads weights; kind=random has the same shapes without them")
-    stats = BuildStats(_unit_range(sizes.state), _unit_range(sizes.action))
     with torch.device("meta"):
-        return build_model(settings, sizes, stats)
+        return build_model(settings, sizes, unit_stats(sizes))
+
+
+def unit_stats(sizes: Sizes) -> BuildStats:
+    """Ranges of -1 to 1, for a model whose own are loaded afterwards."""
+    return BuildStats(_unit_range(sizes.state), _unit_range(sizes.action))
 
 
 def _unit_range(width: int) -> ChannelRange | None:

@@ -19,7 +19,7 @@ from model.settings import (
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
-        (BackboneSettings, {"kind": "small"}, "kind must be one of pretrained, tiny, got 'small'"),
+        (BackboneSettings, {"kind": "small"}, "kind must be one of pretrained, random, tiny, got 'small'"),
         (BackboneSettings, {"image_size": 225}, "image_size must be a multiple of 32 .* got 225"),
         (BackboneSettings, {"dtype": "int8"}, "dtype must be one of .* got 'int8'"),
         (BackboneSettings, {"name_or_path": ""}, "name_or_path must name"),

@@ -1,0 +1,44 @@
+"""The weights a new run starts from: an own checkpoint, a reference `.pt`, or a LeRobot policy folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from model.checkpoint import load_weights
+from model.exchange.lerobot import is_lerobot, load_lerobot
+from model.exchange.names import SCALERS
+from model.exchange.starvla import load_starvla
+from model.exchange.weights import check_parts
+from model.vla_jepa import VLAJEPA
+from pipeline.errors import SettingsError
+
+
+def load_initial(model: VLAJEPA, source: Path, reinitialise: Sequence[str] = (), scalers: bool = False) -> str:
+    """Load weights in place; the kind of source is told by what it holds.
+
+    Args:
+        source: a folder with state.json (a checkpoint of this system), a folder with LeRobot's config.json, or a file
+            with the reference's tensors.
+        reinitialise: parts of the action head that keep their fresh weights; see `model.exchange.names`.
+        scalers: take the ranges of actions and state from the source too (a `.pt` has none).
+
+    Returns:
+        What was loaded and what was not, for people.
+
+    Raises:
+        SettingsError: the source is none of these.
+        BuildError, SettingsError: it does not fit the model; every tensor concerned is listed.
+    """
+    check_parts(reinitialise)
+    if (source / "state.json").is_file():
+        fresh = tuple(f"action_head.{part}." for part in reinitialise)
+        load_weights(source, model, fresh + (() if scalers else SCALERS))
+        return f"loaded {source}" + (f"; fresh weights for {', '.join(reinitialise)}" if fresh else "")
+    if is_lerobot(source):
+        return load_lerobot(model, source, reinitialise, scalers).text()
+    if source.is_file():
+        return load_starvla(model, source, reinitialise).text()
+    raise SettingsError(
+        f"{source} is no checkpoint: give a step-… folder of a run, a LeRobot vla_jepa folder, or the reference's .pt"
+    )

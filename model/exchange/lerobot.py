@@ -1,0 +1,268 @@
+"""LeRobot's `vla_jepa` policy folder: config.json, model.safetensors, the two processors and their statistics.
+
+Names and keys were read from LeRobot (src/lerobot/policies/vla_jepa and src/lerobot/processor, August 2026). Its model
+loads the target encoder by name, so a folder without the encoder's weights is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model.exchange.names import Account
+from model.exchange.weights import foreign_weights, load_foreign
+from model.normalize import MinMaxScaler
+from model.vla_jepa import VLAJEPA
+from pipeline.errors import SettingsError
+
+STATE, ACTION = "observation.state", "action"
+PORT_LAYER_NORM_EPS = 1e-6
+NORMALIZER = "policy_preprocessor_step_4_normalizer_processor.safetensors"
+UNNORMALIZER = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
+
+
+def is_lerobot(folder: Path) -> bool:
+    """Whether a folder holds a `vla_jepa` policy."""
+    try:
+        return bool(json.loads((folder / "config.json").read_bytes()).get("type") == "vla_jepa")
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def load_lerobot(model: VLAJEPA, folder: Path, reinitialise: Sequence[str] = (), scalers: bool = False) -> Account:
+    """Load a policy folder in place.
+
+    Args:
+        reinitialise: see `model.exchange.weights.load_foreign`.
+        scalers: take the ranges of actions and state from the folder too, rather than keep those of the model's data.
+
+    Raises:
+        SettingsError: a file is missing or damaged, or does not fit.
+    """
+    _check_config(model, folder)
+    account = load_foreign(model, _tensors(folder / "model.safetensors"), "lerobot", str(folder), reinitialise)
+    if scalers:
+        _load_scaler(model.action_scaler, folder, ACTION, "policy_postprocessor.json", "unnormalizer_processor")
+        _load_scaler(model.state_scaler, folder, STATE, "policy_preprocessor.json", "normalizer_processor")
+    return account
+
+
+def save_lerobot(model: VLAJEPA, folder: Path, cameras: Sequence[str], encoder: str) -> list[str]:
+    """Write a policy folder, whole or not at all.
+
+    Args:
+        cameras: names of the views in order, as in `observation.images.NAME`.
+        encoder: the target encoder's hub name or folder, from which LeRobot loads it.
+
+    Returns:
+        What differs there, for people.
+
+    Raises:
+        SettingsError: LeRobot cannot express the model, or the folder exists.
+    """
+    _check_expressible(model, cameras)
+    if folder.exists():
+        raise SettingsError(f"{folder} exists; choose another out=")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    temporary.mkdir()
+    try:
+        save_file(foreign_weights(model, "lerobot"), temporary / "model.safetensors", metadata={"format": "pt"})
+        _write_json(temporary / "config.json", policy_config(model, cameras, encoder))
+        for name, content in _processors(model, cameras).items():
+            _write_json(temporary / f"{name}.json", content)
+        statistics = _statistics(model)
+        for name in (NORMALIZER, UNNORMALIZER):
+            save_file(statistics, temporary / name)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    notes = [f"the target encoder's weights are not in the folder; LeRobot loads them from {encoder}"]
+    if model.settings.predictor.layer_norm_eps != PORT_LAYER_NORM_EPS:
+        notes.append(
+            f"LeRobot's predictor has LayerNorm epsilon 1e-06, this one {model.settings.predictor.layer_norm_eps:g}: "
+            "its world-model loss differs slightly there, actions do not"
+        )
+    return notes
+
+
+def policy_config(model: VLAJEPA, cameras: Sequence[str], encoder: str) -> dict[str, Any]:
+    """The content of config.json."""
+    s, sizes = model.settings, model.sizes
+    head, predictor = s.action_head, s.predictor
+    return {
+        "type": "vla_jepa",
+        "n_obs_steps": 1,
+        "input_features": _input_features(model, cameras),
+        "output_features": {ACTION: {"type": "ACTION", "shape": [sizes.action]}},
+        "normalization_mapping": _norm_map(),
+        "chunk_size": sizes.chunk,
+        "n_action_steps": sizes.chunk,
+        "qwen_model_name": s.backbone.name_or_path or "Qwen/Qwen3-VL-2B-Instruct",
+        "jepa_encoder_name": encoder,
+        "action_dim": sizes.action,
+        "state_dim": sizes.state,
+        "num_action_tokens_per_timestep": s.prompt.action_tokens_per_step,
+        "num_embodied_action_tokens_per_instruction": s.prompt.embodied_tokens,
+        "num_inference_timesteps": head.inference_steps,
+        "action_hidden_size": head.hidden_size,
+        "action_model_type": "DiT-B",
+        "action_num_layers": head.layers,
+        "action_num_heads": head.heads,
+        "action_attention_head_dim": head.head_width,
+        "action_dropout": head.dropout,
+        "action_num_timestep_buckets": head.time_buckets,
+        "action_noise_beta_alpha": head.beta_a,
+        "action_noise_beta_beta": head.beta_b,
+        "action_noise_s": head.time_max,
+        "action_max_seq_len": head.max_positions,
+        "num_video_frames": 2 * (sizes.steps + 1),
+        "predictor_depth": predictor.depth,
+        "predictor_num_heads": predictor.heads,
+        "predictor_mlp_ratio": predictor.mlp_ratio,
+        "world_model_num_views": predictor.views,
+        "world_model_loss_weight": s.loss.world_model_on_robot,
+        "causal_world_model_context": True,
+        "repeated_diffusion_steps": head.repeats,
+        "resize_images_to": [s.backbone.image_size] * 2,
+        "clip_normalized_actions": False,
+        "torch_dtype": s.backbone.dtype,
+    }
+
+
+NUMBERS_BESIDE_SHAPES = {
+    "num_action_tokens_per_timestep": "prompt.action_tokens_per_step",
+    "num_embodied_action_tokens_per_instruction": "prompt.embodied_tokens",
+    "predictor_num_heads": "predictor.heads",
+    "action_num_heads": "action_head.heads",
+    "action_attention_head_dim": "action_head.head_width",
+    "action_num_timestep_buckets": "action_head.time_buckets",
+    "world_model_num_views": "predictor.views",
+}
+"""Keys of config.json that change what is computed, though tensors fit, and our setting of the same meaning."""
+
+
+def _check_config(model: VLAJEPA, folder: Path) -> None:
+    """Raise SettingsError where config.json names a number that this model was not built with; null is its default."""
+    try:
+        theirs = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{folder}/config.json cannot be read: {error}") from error
+    ours = policy_config(model, (), "")
+    problems = [
+        f"{key} is {theirs[key]!r}, model.{setting} is {ours[key]!r}"
+        for key, setting in NUMBERS_BESIDE_SHAPES.items()
+        if theirs.get(key) is not None and theirs[key] != ours[key]
+    ]
+    if problems:
+        raise SettingsError(f"{folder}/config.json and the model differ:\n  " + "\n  ".join(problems))
+
+
+def _check_expressible(model: VLAJEPA, cameras: Sequence[str]) -> None:
+    s, sizes = model.settings, model.sizes
+    problems = []
+    if model.action_head is None:
+        raise SettingsError("LeRobot's policy needs an action head; this model was trained on human video alone")
+    if len(cameras) != sizes.views:
+        problems.append(f"cameras must name the {sizes.views} views, got {len(cameras)}")
+    if s.prompt.action_token_groups != 4 * sizes.chunk:
+        problems.append(
+            f"it adds 4 x chunk = {4 * sizes.chunk} action tokens; prompt.action_token_groups is "
+            f"{s.prompt.action_token_groups}, which gives later tokens other ids"
+        )
+    if s.action_head.future_tokens != s.prompt.embodied_tokens:
+        problems.append(
+            f"it has one number for action_head.future_tokens={s.action_head.future_tokens} and "
+            f"prompt.embodied_tokens={s.prompt.embodied_tokens}"
+        )
+    if s.predictor.dim != sizes.width:
+        problems.append(f"its predictor is as wide as the encoder ({sizes.width}), predictor.dim={s.predictor.dim}")
+    if problems:
+        raise SettingsError("LeRobot's vla_jepa cannot hold this model:\n  " + "\n  ".join(problems))
+
+
+def _input_features(model: VLAJEPA, cameras: Sequence[str]) -> dict[str, Any]:
+    side = model.settings.backbone.image_size
+    features = {f"observation.images.{camera}": {"type": "VISUAL", "shape": [3, side, side]} for camera in cameras}
+    if model.sizes.state:
+        features[STATE] = {"type": "STATE", "shape": [model.sizes.state]}
+    return features
+
+
+def _norm_map() -> dict[str, str]:
+    return {"VISUAL": "IDENTITY", "STATE": "MIN_MAX", "ACTION": "MIN_MAX"}
+
+
+def _processors(model: VLAJEPA, cameras: Sequence[str]) -> dict[str, dict[str, Any]]:
+    features = {**_input_features(model, cameras), ACTION: {"type": "ACTION", "shape": [model.sizes.action]}}
+    normalize = {"eps": 1e-8, "features": features, "norm_map": _norm_map()}
+    side = model.settings.backbone.image_size
+    before: list[dict[str, Any]] = [
+        {"registry_name": "rename_observations_processor", "config": {"rename_map": {}}},
+        {"registry_name": "to_batch_processor", "config": {}},
+        {"registry_name": "device_processor", "config": {"device": "cpu", "float_dtype": None}},
+        {
+            "registry_name": "vla_jepa_image_prep",
+            "config": {"resize_to": [side, side], "expand_channels": True},
+        },
+        {"registry_name": "normalizer_processor", "config": normalize, "state_file": NORMALIZER},
+    ]
+    after = [
+        {"registry_name": "unnormalizer_processor", "config": normalize, "state_file": UNNORMALIZER},
+        {"registry_name": "device_processor", "config": {"device": "cpu", "float_dtype": None}},
+    ]
+    return {
+        "policy_preprocessor": {"name": "policy_preprocessor", "steps": before},
+        "policy_postprocessor": {"name": "policy_postprocessor", "steps": after},
+    }
+
+
+def _statistics(model: VLAJEPA) -> dict[str, Tensor]:
+    """Minimum and maximum, float64: from them the scalers' float32 numbers come back to the bit."""
+    result: dict[str, Tensor] = {}
+    for key, scaler in ((STATE, model.state_scaler), (ACTION, model.action_scaler)):
+        if scaler is not None:
+            center, half = scaler.center.double().cpu(), scaler.half_range.double().cpu()
+            result |= {f"{key}.min": center - half, f"{key}.max": center + half}
+    return result
+
+
+def _load_scaler(scaler: MinMaxScaler | None, folder: Path, key: str, processor: str, step: str) -> None:
+    if scaler is None:
+        return
+    try:
+        steps = json.loads((folder / processor).read_bytes())["steps"]
+        entry = next(entry for entry in steps if entry.get("registry_name") == step)
+        mode = entry["config"]["norm_map"]["ACTION" if key == ACTION else "STATE"]
+        statistics = _tensors(folder / entry["state_file"])
+        names = {"MIN_MAX": ("min", "max"), "MEAN_STD": ("mean", "std")}[mode]
+        first, second = (statistics[f"{key}.{name}"].double() for name in names)
+    except (OSError, ValueError, KeyError, StopIteration) as error:
+        raise SettingsError(f"{folder}/{processor} gives no range or mean of {key}: {error!r}") from error
+    if first.shape != scaler.center.shape:
+        raise SettingsError(f"{folder}: {key} has {len(first)} channels, the model {len(scaler.center)}")
+    center, half = ((first + second) / 2, (second - first) / 2) if mode == "MIN_MAX" else (first, second)
+    with torch.no_grad():
+        scaler.center.copy_(center)
+        # LeRobot divides by 1e-8 where a channel is constant.
+        scaler.half_range.copy_(torch.where(half == 0, 1e-8, half))
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors has an error class of its own that it does not export for typing
+        raise SettingsError(f"{path} cannot be read: {error}") from error
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")

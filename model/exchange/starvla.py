@@ -1,0 +1,46 @@
+"""The reference's `.pt` checkpoint: one flat mapping of tensor names to tensors."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from model.exchange.names import Account
+from model.exchange.weights import foreign_weights, load_foreign
+from model.vla_jepa import VLAJEPA
+from pipeline.errors import SettingsError
+
+
+def load_starvla(model: VLAJEPA, path: Path, reinitialise: Sequence[str] = ()) -> Account:
+    """Load in place. Tensors are mapped from the file, not read twice; nothing in it is executed.
+
+    Raises:
+        SettingsError: the file cannot be read, or does not fit; see `model.exchange.weights.load_foreign`.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch.load raises half a dozen kinds for a damaged file
+        raise SettingsError(f"{path} is no PyTorch checkpoint of tensors alone: {error}") from error
+    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+        raise SettingsError(f"{path} must hold a flat mapping of names to tensors")
+    return load_foreign(model, content, "starvla", str(path), reinitialise)
+
+
+def save_starvla(model: VLAJEPA, path: Path) -> None:
+    """Write a `.pt` with the reference's names, whole or not at all.
+
+    It lacks what this model has no weights for: the target encoder and the predictor's two unused layers. The ranges
+    of actions and state are not part of the format.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    try:
+        torch.save(foreign_weights(model, "starvla"), temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
