@@ -200,13 +200,13 @@ class TrainConfig:
 class ImportConfig:
     """`vlajepa import`: a released checkpoint as one of this system.
 
-    source        the reference's `.pt` file or a LeRobot vla_jepa folder
+    checkpoint    the reference's `.pt` file or a LeRobot vla_jepa folder
     out           checkpoint folder to write
     sizes         what the checkpoint was trained for
     reinitialise  parts that get fresh weights instead: of action_encoder, action_decoder, state_encoder
     """
 
-    source: Path
+    checkpoint: Path
     out: Path
     model: ModelSettings
     sizes: Sizes

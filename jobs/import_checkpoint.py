@@ -19,14 +19,14 @@ def run(config: DictConfig) -> None:
     if settings.out.exists():
         raise SettingsError(f"{settings.out} exists; choose another out=")
     model = build_model(settings.model, settings.sizes, unit_stats(settings.sizes))
-    report = load_initial(model, settings.source, settings.reinitialise, scalers=True)
+    report = load_initial(model, settings.checkpoint, settings.reinitialise, scalers=True)
     state = {
         "model": asdict(settings.model),
         "model_sizes": asdict(settings.sizes),
-        "imported_from": str(settings.source),
+        "imported_from": str(settings.checkpoint),
     }
     save_weights(settings.out, model, json.loads(json.dumps(state)))
     print(report)
-    if settings.source.is_file() and settings.sizes.action:
+    if settings.checkpoint.is_file() and settings.sizes.action:
         print("ranges of actions and state: the file has none, so -1..1 stands for them until a run sets its builds'")
     print(f"checkpoint: {settings.out}")

@@ -40,7 +40,10 @@ def save_starvla(model: VLAJEPA, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
-        torch.save(foreign_weights(model, "starvla"), temporary)
+        with open(temporary, "wb") as file:
+            torch.save(foreign_weights(model, "starvla"), file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
