@@ -26,7 +26,7 @@ from model.batch import TorchBatch, to_device
 from model.checkpoint import list_checkpoints, load_optimizer, load_weights, read_state, save_checkpoint
 from model.losses import Losses
 from model.vla_jepa import VLAJEPA
-from pipeline.errors import BuildError, RunError
+from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.manifest import Build
 from pipeline.order import Order
 from pipeline.reader import Allocate, SampleReader
@@ -57,7 +57,7 @@ class Trainer:
         state: what the run decided, stored with every checkpoint; a resumed run must have decided the same.
 
     Raises:
-        SettingsError: a build's train split is smaller than a batch.
+        SettingsError: a build's train split is smaller than a batch, or everything is frozen.
     """
 
     def __init__(
@@ -76,6 +76,8 @@ class Trainer:
         _allow_open_files(2 * sum(stream.order.open_shards for stream in self.streams))
         self._held_out = [SampleReader(build, "val", 2, verify=settings.verify) for build in builds if _has_pair(build)]
         groups = model.param_groups(settings.lr_backbone, settings.lr_action_head, settings.lr_rest)
+        if not groups:
+            raise SettingsError(f"model.freeze={list(model.settings.freeze)} leaves nothing to train")
         self.optimizer = torch.optim.AdamW(
             groups, betas=(settings.beta1, settings.beta2), weight_decay=settings.weight_decay
         )
@@ -161,6 +163,8 @@ class Trainer:
         for build, batch in zip(self.builds, batches, strict=True):
             with self._autocast():
                 losses = self.model.losses(*self._to_device(batch))
+            if not losses.total.requires_grad:
+                raise SettingsError(f"{build.name} trains nothing: model.freeze holds all that its losses reach")
             losses.total.backward()  # one build at a time: gradients add up, activations do not
             total += losses.total.item()
             numbers |= _named(build.name, losses)
@@ -293,6 +297,8 @@ def _allow_open_files(needed: int) -> None:
 
 def _named(build: str, losses: Losses) -> dict[str, float]:
     numbers = {f"{build}/world_model": losses.world_model.item()}
+    if losses.rollout is not None:
+        numbers[f"{build}/rollout"] = losses.rollout.item()
     if losses.action is not None:
         numbers[f"{build}/action"] = losses.action.item()
     return numbers

@@ -59,7 +59,7 @@ class Student(nn.Module):
         # Nothing reads the final norm; frozen, it cannot stall a data-parallel reduction waiting for its gradient.
         self.model.language_model.norm.requires_grad_(False)
         if settings.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.prompts = PromptBuilder(tokenizer, prompt, steps, image_token_count(settings.image_size))
 
     @property

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.attention import attention
+from model.recompute import recomputed
 from model.settings import ActionHeadSettings
 
 TIME_CHANNELS = 256
@@ -143,6 +144,7 @@ class DiffusionTransformer(nn.Module):
     def __init__(self, settings: ActionHeadSettings, context_width: int, backend: str) -> None:
         super().__init__()
         width = settings.heads * settings.head_width
+        self.recompute = settings.gradient_checkpointing
         self.timestep_encoder = TimestepEncoder(width)
         self.transformer_blocks = nn.ModuleList(
             HeadBlock(settings, width if i % 2 else context_width, backend) for i in range(settings.layers)
@@ -154,7 +156,7 @@ class DiffusionTransformer(nn.Module):
         """x [B, M, W], context [B, L, E], bucket int64 [B] -> [B, M, hidden_size]."""
         condition = self.timestep_encoder(bucket)
         for i, block in enumerate(self.transformer_blocks):
-            x = block(x, None if i % 2 else context, condition)
+            x = recomputed(block, self.recompute, x, None if i % 2 else context, condition)
         shift, scale = self.proj_out_1(functional.silu(condition))[:, None].chunk(2, dim=-1)
         x = functional.layer_norm(x, x.shape[-1:], eps=OUTPUT_NORM_EPS) * (1 + scale) + shift
         return self.proj_out_2(x)

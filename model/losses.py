@@ -13,10 +13,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Losses:
-    """float32 scalars. `action` is None for human video; `total` is the weighted sum."""
+    """float32 scalars; `total` is the weighted sum.
+
+    world_model  by teacher forcing
+    rollout      on the predictor's own predictions; None if it has no weight
+    action       None for human video
+    """
 
     total: Tensor
     world_model: Tensor
+    rollout: Tensor | None
     action: Tensor | None
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from model.attention import StepCausal, attention
+from model.recompute import recomputed
 from model.settings import PredictorSettings
 
 ROTARY_BASE = 10000.0
@@ -22,11 +23,11 @@ ROTARY_BASE = 10000.0
 
 
 def rotary_angles(steps: int, grid: int, action_tokens: int, head_width: int) -> Tensor:
-    """Angles float32 [M, C] by which each token's channels are turned.
+    """Angles float32 [M, R] by which the first R channels of each token are turned.
 
-    Channels fall into three even parts of 2 * ((C // 3) // 2) for frame, row, column; the rest is not turned. Within a
-    part the frequencies stand twice, one after the other, rather than interleaved (as V-JEPA2 was trained). Action
-    tokens carry the frame alone.
+    Channels fall into three even parts of 2 * ((C // 3) // 2) for frame, row, column, R together; the rest is not
+    turned. Within a part the frequencies stand twice, one after the other, rather than interleaved (as V-JEPA2 was
+    trained). Action tokens carry the frame alone.
     """
     part = 2 * ((head_width // 3) // 2)
     patch = torch.arange(grid * grid)
@@ -35,14 +36,15 @@ def rotary_angles(steps: int, grid: int, action_tokens: int, head_width: int) ->
     position[:, action_tokens:, 1] = patch // grid
     position[:, action_tokens:, 2] = patch % grid
     frequency = ROTARY_BASE ** (-torch.arange(part // 2) / (part / 2))
-    turned = (position[..., None] * frequency).repeat(1, 1, 1, 2).flatten(2)
-    return nn.functional.pad(turned, (0, head_width - 3 * part)).flatten(0, 1)
+    return (position[..., None] * frequency).repeat(1, 1, 1, 2).flatten(2).flatten(0, 1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn channel pairs (2i, 2i+1) of x [..., C] by the angles whose cosines and sines are [..., C]."""
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return x * cos + torch.stack((-odd, even), dim=-1).flatten(-2) * sin
+    """Turn channel pairs (2i, 2i+1) of x [..., C] by the angles whose cosines and sines are [..., R], R <= C."""
+    turned, rest = x.split((cos.shape[-1], x.shape[-1] - cos.shape[-1]), dim=-1)
+    even, odd = turned.unflatten(-1, (-1, 2)).unbind(-1)
+    turned = turned * cos + torch.stack((-odd, even), dim=-1).flatten(-2) * sin
+    return torch.cat((turned, rest.to(turned.dtype)), dim=-1)
 
 
 class PredictorAttention(nn.Module):
@@ -56,7 +58,7 @@ class PredictorAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: StepCausal) -> Tensor:
-        """x [B, M, P] -> [B, M, P]; cos, sin [M, C]."""
+        """x [B, M, P] -> [B, M, P]; cos, sin [M, R]."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         out = attention(rotate(q, cos, sin), rotate(k, cos, sin), v, mask, self.backend)
         return self.proj(out.transpose(1, 2).flatten(2))
@@ -126,6 +128,7 @@ class LatentPredictor(nn.Module):
         if grid * grid != tokens:
             raise ValueError(f"tokens a step must form a square grid, got {tokens}")
         self.steps, self.tokens, self.action_tokens = steps, tokens, action_tokens
+        self.recompute = settings.gradient_checkpointing
         width = settings.views * latent_width
         self.predictor_embed = nn.Linear(width, settings.dim)
         self.action_encoder = nn.Linear(action_width, settings.dim)
@@ -161,9 +164,28 @@ class LatentPredictor(nn.Module):
         mask = StepCausal(steps, self.action_tokens + self.tokens)
         cos, sin = self.cos[: x.shape[1]], self.sin[: x.shape[1]]
         for block in self.predictor_blocks:
-            x = block(x, cos, sin, mask)
+            x = recomputed(block, self.recompute, x, cos, sin, mask)
         x = x.unflatten(1, (steps, -1))[:, :, self.action_tokens :].flatten(1, 2)
         return self.predictor_proj(self.predictor_norm(x))
+
+    def rollout(self, context: Tensor, actions: Tensor, steps: int) -> Tensor:
+        """Predictions of z_1..z_steps from z_0 alone, each made on the ones before (V-JEPA 2-AC, arXiv 2506.09985).
+
+        Gradients flow back through the predictions that were fed in.
+
+        Args:
+            context: [B, N, V*D], z_0.
+            actions: [B, S*A, E]; those of later steps are not read.
+            steps: 1 to S.
+
+        Returns:
+            [B, steps*N, V*D].
+        """
+        latents = context
+        for step in range(1, steps + 1):
+            predicted = self(latents, actions[:, : step * self.action_tokens])[:, -self.tokens :]
+            latents = torch.cat([latents, predicted.to(latents.dtype)], dim=1)
+        return latents[:, self.tokens :]
 
     def _check(self, latents: Tensor, actions: Tensor) -> int:
         """How many steps there are, 1 to S."""

@@ -107,6 +107,7 @@ class PromptSettings:
 class PredictorSettings:
     """The latent world model (reference: V-JEPA2-AC style; layer_norm_eps 1e-6 in LeRobot's port).
 
+    gradient_checkpointing  recompute each block's activations in the backward pass
     views  V: latents of this many views stand side by side in one token; a missing view is duplicated
     init   "reference": truncated normal; "copy": the same architecture starts at "nothing changes", which a run of
            minutes could not learn (needs dim >= V x latent width)
@@ -117,6 +118,7 @@ class PredictorSettings:
     dim: int = 1024
     mlp_ratio: float = 4.0
     layer_norm_eps: float = 1e-5
+    gradient_checkpointing: bool = False
     views: int = 2
     init: str = "reference"
 
@@ -146,6 +148,7 @@ class ActionHeadSettings:
     inference_steps    Euler steps from noise to actions
     repeats            noise draws a sample for the loss
     beta_a, beta_b, time_max  t = (time_max - Beta(a, b)) / time_max
+    gradient_checkpointing    recompute each block's activations in the backward pass
     """
 
     layers: int = 16
@@ -161,6 +164,7 @@ class ActionHeadSettings:
     beta_a: float = 1.5
     beta_b: float = 1.0
     time_max: float = 0.999
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "layers", "heads", "head_width", "hidden_size", "future_tokens", "max_positions")
@@ -178,13 +182,24 @@ class ActionHeadSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Weight of the world-model loss beside the action loss on robot data, and alone on human video."""
+    """Weights of the losses. The action loss weighs 1.
+
+    world_model_on_robot  of the world-model loss beside the action loss on robot data
+    world_model_on_video  of the world-model loss on human video
+    rollout               within the world-model loss: of the predictor's error on its own predictions, beside that of
+                          teacher forcing (V-JEPA 2-AC, arXiv 2506.09985, weighs both 1); 0: teacher forcing alone, as
+                          the reference trains
+    rollout_steps         how many steps are predicted from z_0 (V-JEPA 2-AC: 2)
+    """
 
     world_model_on_robot: float = 0.1
     world_model_on_video: float = 1.0
+    rollout: float = 0.0
+    rollout_steps: int = 2
 
     def __post_init__(self) -> None:
-        require_at_least(self, 0, "world_model_on_robot", "world_model_on_video")
+        require_at_least(self, 0, "world_model_on_robot", "world_model_on_video", "rollout")
+        require_at_least(self, 2, "rollout_steps")  # the first step is the same in both
 
 
 @dataclass(frozen=True)
@@ -192,6 +207,7 @@ class ModelSettings:
     """The whole model.
 
     attention    backend of student, predictor and action head: "auto", "sdpa" or "xformers"
+    freeze       modules that are not trained, by name, as in `student.model.visual`
     range_floor  smallest range of a state or action channel used for scaling, in the source's units
     seed         of every randomly initialised weight
     """
@@ -202,6 +218,7 @@ class ModelSettings:
     action_head: ActionHeadSettings = field(default_factory=ActionHeadSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     attention: str = "auto"
+    freeze: tuple[str, ...] = ()
     range_floor: float = 1e-3
     seed: int = 0
 

@@ -9,6 +9,7 @@ A action width.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,9 @@ class VLAJEPA(nn.Module):
 
     def __init__(self, settings: ModelSettings, sizes: Sizes, stats: BuildStats | None) -> None:
         super().__init__()
+        if settings.loss.rollout and settings.loss.rollout_steps > sizes.steps:
+            asked = settings.loss.rollout_steps
+            raise ValueError(f"LossSettings.rollout_steps={asked} must be at most the build's {sizes.steps} steps")
         self.settings, self.sizes = settings, sizes
         self.student = Student(settings.backbone, settings.prompt, sizes.steps, settings.attention)
         self.predictor = LatentPredictor(
@@ -76,6 +80,7 @@ class VLAJEPA(nn.Module):
         if sizes.action and sizes.state:
             state = _range(None if stats is None else stats.state, "state", sizes.state)
             self.state_scaler = MinMaxScaler(state, settings.range_floor)
+        self._freeze(settings.freeze)
 
     def losses(
         self,
@@ -100,10 +105,12 @@ class VLAJEPA(nn.Module):
         predicted = self.predictor(forced.inputs, output.latent_actions)
         world_model = masked_mean(step_errors(predicted, forced.targets, self.sizes.steps), forced.mask)
         weights = self.settings.loss
+        rollout = self._rollout_loss(forced, output.latent_actions) if weights.rollout else None
+        latent = world_model if rollout is None else world_model + weights.rollout * rollout
         if targets.actions is None:
-            return Losses(weights.world_model_on_video * world_model, world_model, None)
+            return Losses(weights.world_model_on_video * latent, world_model, rollout, None)
         action = self._action_loss(output.embodied, observation.state, targets, generator)
-        return Losses(action + weights.world_model_on_robot * world_model, world_model, action)
+        return Losses(action + weights.world_model_on_robot * latent, world_model, rollout, action)
 
     @torch.no_grad()
     def act(
@@ -172,6 +179,14 @@ class VLAJEPA(nn.Module):
                 groups[owners[name.split(".", 1)[0]]].append(parameter)
         return [{"name": name, "params": groups[name], "lr": rates[name]} for name in rates if groups[name]]
 
+    def _freeze(self, names: tuple[str, ...]) -> None:
+        modules = dict(self.named_modules())
+        for name in names:
+            if not name or name not in modules:
+                near = difflib.get_close_matches(name, modules, n=5, cutoff=0.3)
+                raise ValueError(f"ModelSettings.freeze: there is no module {name!r}; close are {', '.join(near)}")
+            modules[name].requires_grad_(False)
+
     def _teacher_forced(self, targets: Targets[Tensor]) -> TeacherForced:
         """z_0..z_{K-1} as inputs, z_1..z_K as targets."""
         s, views = self.sizes, self.settings.predictor.views
@@ -186,6 +201,13 @@ class VLAJEPA(nn.Module):
         context, latents = targets.context.detach().float(), targets.latents.detach().float()
         inputs = torch.cat([context[:, None], latents[:, :-1]], dim=1)
         return TeacherForced(merge_views(inputs), merge_views(latents), targets.latent_mask)
+
+    def _rollout_loss(self, forced: TeacherForced, latent_actions: Tensor) -> Tensor:
+        """Mean L1 of the first steps, predicted from z_0 alone."""
+        steps, tokens = self.settings.loss.rollout_steps, self.sizes.tokens
+        predicted = self.predictor.rollout(forced.inputs[:, :tokens], latent_actions, steps)
+        errors = step_errors(predicted, forced.targets[:, : steps * tokens], steps)
+        return masked_mean(errors, forced.mask[:, :steps])
 
     def _action_loss(
         self,

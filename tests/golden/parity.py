@@ -3,7 +3,7 @@
     python -m tests.golden.parity FILE…
 
 A file holds `weight/…`, `input/…`, `output/…` tensors and the metadata `config` (sizes). Prints the largest absolute
-difference of each output; exits 0 only if all are below 1e-5.
+difference of each output; exits 0 only if all are below 1e-5, 1 if some are not, 2 if a file cannot be read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from model.action_head import ActionHead
@@ -134,7 +134,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     all_equal = True
     for path in parser.parse_args(arguments).files:
-        for name, difference in differences(path).items():
+        try:
+            found = differences(path)
+        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+            sys.stderr.write(f"{path} cannot be read as a golden file: {error}\n")
+            return 2
+        for name, difference in found.items():
             equal = difference < LIMIT  # False for NaN too
             all_equal = all_equal and equal
             print(f"{path.name}  {name}  {difference:.3g}  {'ok' if equal else 'DIFFERS'}")

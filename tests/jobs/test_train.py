@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, load_file
 
 from jobs.train import train
 from jobs.training import first_difference, learning_rate
 from model.checkpoint import list_checkpoints
 from model.normalize import BuildStats, ChannelRange, merge_stats
+from model.settings import LossSettings
 from pipeline.errors import AuditRefusedError, BuildError, RunError, SettingsError
 from pipeline.manifest import Build
 from tests.conftest import SampleData
@@ -73,6 +74,38 @@ def test_held_out_numbers_compare_with_nothing_changes(robot_build: Build, tmp_p
     assert result.action is not None
     assert np.isfinite([result.model, result.shuffled, result.action]).all()
     assert len(result.per_step) == 3
+
+
+def test_rollout_and_freezing_are_settings_of_a_run(robot_build: Build, video_build: Build, tmp_path: Path) -> None:
+    config = train_config(tmp_path / "run", [robot_build, video_build], steps=2, save_every=1, warmup_steps=1)
+    model = replace(config.model, loss=LossSettings(rollout=0.5), freeze=("student.model.visual",))
+    train(replace(config, model=model, trainer=replace(config.trainer, stop_after=1, log_every=1)))
+    train(replace(config, model=model))  # an optimiser without moments for what is frozen resumes
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    for row in (row for row in rows if "loss" in row):
+        parts = row["robot/action"] + 0.1 * (row["robot/world_model"] + 0.5 * row["robot/rollout"])
+        assert row["loss"] == pytest.approx(parts + row["ssv2/world_model"] + 0.5 * row["ssv2/rollout"], rel=1e-5)
+    first, last = (load_file(path / "model.safetensors") for path in list_checkpoints(tmp_path / "run" / "checkpoints"))
+    for name, tensor in first.items():
+        if name.startswith("student.model.visual."):
+            assert torch.equal(tensor, last[name]), name
+    name = "student.model.language_model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(first[name], last[name])
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        (("student", "predictor"), "trains nothing: model.freeze holds all"),
+        (("student", "predictor", "action_head"), "leaves nothing to train"),
+    ],
+)
+def test_a_run_that_would_train_nothing_is_refused(
+    robot_build: Build, video_build: Build, tmp_path: Path, freeze: tuple[str, ...], message: str
+) -> None:
+    config = train_config(tmp_path / "run", [robot_build, video_build])
+    with pytest.raises(SettingsError, match=message):
+        train(replace(config, model=replace(config.model, freeze=freeze)))
 
 
 def persistence(build: Build) -> float:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -58,11 +60,95 @@ def test_samples_do_not_mix(predictor: LatentPredictor) -> None:
 
 
 def test_angles_spell_frame_row_and_column() -> None:
-    # 14 channels: three parts of 4 (two frequencies, tiled) and 2 channels that are not turned.
+    # 14 channels: three parts of 4 (two frequencies, tiled); 2 channels are not turned.
     angles = rotary_angles(steps=3, grid=3, action_tokens=1, head_width=14).unflatten(0, (3, 10))
-    assert angles[:, :, 12:].eq(0).all()
-    assert angles[2, 0].tolist() == pytest.approx([2, 0.02, 2, 0.02] + [0] * 10)
-    assert angles[1, 1 + 5].tolist() == pytest.approx([1, 0.01] * 2 + [1, 0.01] * 2 + [2, 0.02] * 2 + [0] * 2)
+    assert angles[2, 0].tolist() == pytest.approx([2, 0.02, 2, 0.02] + [0] * 8)
+    assert angles[1, 1 + 5].tolist() == pytest.approx([1, 0.01] * 2 + [1, 0.01] * 2 + [2, 0.02] * 2)
+
+
+def literal_prediction(predictor: LatentPredictor, settings: PredictorSettings, latents: Tensor, a: Tensor) -> Tensor:
+    """The predictor once more for one sample, token by token and channel by channel, in float64."""
+    p = {name: tensor.double() for name, tensor in predictor.state_dict().items()}
+    grid, width = math.isqrt(predictor.tokens), settings.dim // settings.heads
+    latents, a = latents.double(), a.double()
+
+    def linear(name: str, x: Tensor) -> Tensor:
+        return x @ p[f"{name}.weight"].T + p[f"{name}.bias"]
+
+    def norm(name: str, x: Tensor) -> Tensor:
+        centred = x - x.mean()
+        return (
+            centred / (centred.square().mean() + settings.layer_norm_eps).sqrt() * p[f"{name}.weight"]
+            + p[f"{name}.bias"]
+        )
+
+    def turned(x: Tensor, where: tuple[int, int, int]) -> Tensor:
+        """The three parts are as wide as an even number allows; what is left over stays."""
+        part, out = (width // 3) // 2 * 2, x.clone()
+        for axis in range(3):
+            for c in range(part):
+                angle = where[axis] * 10000.0 ** (-(c % (part // 2)) / (part / 2))
+                here = axis * part + c
+                partner = -x[here + 1] if c % 2 == 0 else x[here - 1]
+                out[here] = x[here] * math.cos(angle) + partner * math.sin(angle)
+        return out
+
+    tokens, places = [], []
+    for step in range(predictor.steps):
+        for i in range(predictor.action_tokens):
+            tokens.append(linear("action_encoder", a[step * predictor.action_tokens + i]))
+            places.append((step, 0, 0))
+        for i in range(predictor.tokens):
+            tokens.append(linear("predictor_embed", latents[step * predictor.tokens + i]))
+            places.append((step, i // grid, i % grid))
+    for block in range(settings.depth):
+        name = f"predictor_blocks.{block}"
+        qkv = [linear(f"{name}.attn.qkv", norm(f"{name}.norm1", x)) for x in tokens]
+        split = [x.reshape(3, settings.heads, width) for x in qkv]
+        q, k = (
+            [[turned(x[i, h], w) for h in range(settings.heads)] for x, w in zip(split, places, strict=True)]
+            for i in (0, 1)
+        )
+        for i, place in enumerate(places):
+            seen = [j for j, other in enumerate(places) if other[0] <= place[0]]
+            heads = []
+            for h in range(settings.heads):
+                scores = torch.stack([q[i][h] @ k[j][h] for j in seen]) / math.sqrt(width)
+                heads.append(scores.softmax(0) @ torch.stack([split[j][2, h] for j in seen]))
+            tokens[i] = tokens[i] + linear(f"{name}.attn.proj", torch.cat(heads))
+        for i, x in enumerate(tokens):
+            hidden = linear(f"{name}.mlp.fc1", norm(f"{name}.norm2", x))
+            tokens[i] = x + linear(f"{name}.mlp.fc2", torch.nn.functional.gelu(hidden))
+    size = predictor.action_tokens + predictor.tokens
+    patches = [x for i, x in enumerate(tokens) if i % size >= predictor.action_tokens]
+    return torch.stack([linear("predictor_proj", norm("predictor_norm", x)) for x in patches])
+
+
+@pytest.mark.parametrize(
+    ("heads", "head_width", "views", "grid", "steps", "action_tokens", "eps"),
+    [
+        (1, 6, 1, 1, 1, 1, 1e-5),
+        (2, 8, 2, 2, 3, 2, 1e-5),  # 8: not divisible by 3
+        (3, 9, 1, 2, 2, 1, 1e-6),  # 9: not by 6
+        (2, 16, 3, 1, 4, 3, 1e-6),
+        (1, 13, 2, 3, 2, 1, 0.1),  # an epsilon that shows
+    ],
+)
+@torch.no_grad()
+def test_any_sizes_compute_what_the_definition_says(
+    heads: int, head_width: int, views: int, grid: int, steps: int, action_tokens: int, eps: float
+) -> None:
+    torch.manual_seed(0)
+    settings = PredictorSettings(depth=2, heads=heads, dim=heads * head_width, views=views, layer_norm_eps=eps)
+    predictor = LatentPredictor(settings, steps, grid * grid, 5, 6, action_tokens, "sdpa").eval()
+    for parameter in predictor.parameters():  # larger than at the start, so that every part shows
+        parameter.copy_(0.3 * torch.randn_like(parameter))
+    latents = torch.randn(2, steps * grid * grid, views * 5)
+    actions = torch.randn(2, steps * action_tokens, 6)
+    predicted = predictor(latents, actions)
+    for i in range(2):
+        expected = literal_prediction(predictor, settings, latents[i], actions[i]).float()
+        torch.testing.assert_close(predicted[i], expected, rtol=0, atol=2e-5)
 
 
 def test_a_wrong_shape_is_refused(predictor: LatentPredictor) -> None:

@@ -1,4 +1,4 @@
-"""The whole model: what may depend on what (rules L3, L4, L5), its losses, and that a seed decides everything."""
+"""The whole model: its losses, what trains, and that a seed decides everything. What may see what: test_leakage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from tests.model.helpers import (
     VIDEO_SIZES,
     robot_observation,
     robot_targets,
-    rows,
     small_model,
     small_settings,
     video_observation,
@@ -39,76 +38,6 @@ def _seeded(seed: int = 5) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _predictions(model: VLAJEPA, targets: Targets[Tensor]) -> Tensor:
-    """What the predictor says about z_1..z_K, [B, K, N, V*D]."""
-    forced = model._teacher_forced(targets)
-    predicted = model.predictor(forced.inputs, model.student(robot_observation()).latent_actions)
-    return predicted.unflatten(1, (SIZES.steps, SIZES.tokens))
-
-
-@torch.no_grad()
-def test_replacing_every_target_leaves_student_and_policy_bit_identical(model: VLAJEPA) -> None:
-    """L3. A hook watches what the student gives during `losses`, so a leak around its arguments would show."""
-    seen: list[Tensor] = []
-    handle = model.student.register_forward_hook(lambda _module, _args, out: seen.append(out.latent_actions))
-    acted, totals = [], []
-    for seed in (0, 1):
-        losses = model.losses(robot_observation(), robot_targets(seed=seed), _seeded())
-        totals.append(losses.total)
-        acted.append(model.act(robot_observation(), _seeded()))
-    handle.remove()
-    assert all(torch.equal(each, seen[0]) for each in seen)
-    assert torch.equal(acted[0], acted[1])
-    assert totals[0] != totals[1]  # the targets were different, and the losses saw it
-
-
-@torch.no_grad()
-def test_the_policy_depends_on_images_state_and_instruction(model: VLAJEPA) -> None:
-    """Positive control of the test above: act() is not simply constant."""
-    observation = robot_observation()
-    before = model.act(observation, _seeded())
-    assert observation.state is not None
-    for changed in (
-        replace(observation, images=255 - observation.images),
-        replace(observation, state=observation.state + 1),
-        replace(observation, instruction=observation.instruction[::-1]),
-    ):
-        assert not torch.equal(model.act(changed, _seeded()), before)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("step", range(SIZES.steps + 1))
-def test_a_latent_moves_no_prediction_of_its_own_or_an_earlier_step(model: VLAJEPA, step: int) -> None:
-    """L4. z_step may reach the predictions of z_{step+1}.. alone. z_K reaches none."""
-    targets = robot_targets()
-    before = _predictions(model, targets)
-    context, latents = targets.context.clone(), targets.latents.clone()
-    if step == 0:
-        context += 1
-    else:
-        latents[:, step - 1] += 1
-    after = _predictions(model, replace(targets, context=context, latents=latents))
-    assert torch.equal(after[:, :step], before[:, :step])  # entry k is the prediction of z_{k+1}
-    assert (after != before).flatten(2).any(dim=2)[:, step:].all()
-
-
-@pytest.mark.parametrize(
-    "make", [lambda: (robot_observation(), robot_targets()), lambda: (video_observation(), video_targets())]
-)
-def test_targets_get_no_gradient(model: VLAJEPA, make: Callable[[], tuple]) -> None:
-    """L5, with the inputs of the loss made to ask for one."""
-    observation, targets = make()
-    tensors = [t.float().requires_grad_() for t in (targets.context, targets.latents)]
-    asked = replace(targets, context=tensors[0], latents=tensors[1])
-    if targets.actions is not None:
-        tensors.append(targets.actions.requires_grad_())
-        asked = replace(asked, actions=tensors[-1])
-    model.losses(observation, asked, _seeded()).total.backward()
-    assert [tensor.grad for tensor in tensors] == [None] * len(tensors)
-    assert model.predictor.predictor_embed.weight.grad is not None
-    model.zero_grad()
-
-
 def test_the_world_model_loss_reaches_the_student_through_latent_actions(model: VLAJEPA) -> None:
     model.losses(video_observation(), video_targets()).total.backward()
     grads = {name: p.grad for name, p in model.named_parameters()}
@@ -117,31 +46,6 @@ def test_the_world_model_loss_reaches_the_student_through_latent_actions(model: 
     assert embedding is not None
     assert embedding.abs().sum() > 0
     assert all(grad is None for name, grad in grads.items() if name.startswith("action_head."))
-
-
-@torch.no_grad()
-def test_samples_do_not_mix(model: VLAJEPA) -> None:
-    """The loss of a sample alone is what it adds to the batch's mean."""
-    observation, targets = video_observation(3), video_targets(3)
-    together = model.losses(observation, targets).world_model
-    alone = []
-    for i in range(3):
-        one = Targets(targets.context[[i]], targets.latents[[i]], targets.latent_mask[[i]], None, None)
-        alone.append(model.losses(rows(observation, [i]), one).world_model)
-    torch.testing.assert_close(together, torch.stack(alone).mean(), rtol=1e-5, atol=1e-6)
-
-
-@torch.no_grad()
-def test_views_of_two_samples_stay_in_their_sample(model: VLAJEPA) -> None:
-    """Latents are 10 x sample + view: the predictor's rows hold the views of their own sample, in order."""
-    targets = robot_targets(2)
-    spelled = 10 * torch.arange(2)[:, None] + torch.arange(2)
-    latents = spelled[:, None, :, None, None].expand(targets.latents.shape).half()
-    forced = model._teacher_forced(replace(targets, latents=latents, context=latents[:, 0]))
-    views = forced.inputs.unflatten(2, (SIZES.views, SIZES.width))
-    for sample in range(2):
-        for view in range(2):
-            assert (views[sample, :, view] == 10 * sample + view).all()
 
 
 @torch.no_grad()
@@ -190,6 +94,95 @@ def test_totals_are_the_weighted_sums() -> None:
     video = model.losses(video_observation(), video_targets())
     assert video.action is None
     torch.testing.assert_close(video.total, 3 * video.world_model)
+
+
+@torch.no_grad()
+def test_a_rollout_is_made_of_the_predictors_own_predictions() -> None:
+    """Its first step is teacher forcing's; its second is what the predictor says of z_0 and the prediction of z_1."""
+    settings = replace(small_settings(), loss=LossSettings(rollout=0.5, rollout_steps=2))
+    model = build_model(settings, SIZES, STATS).eval()
+    observation, targets = video_observation(), video_targets()
+    losses = model.losses(observation, targets)
+    assert losses.rollout is not None
+    torch.testing.assert_close(losses.total, losses.world_model + 0.5 * losses.rollout)
+    forced, actions = model._teacher_forced(targets), model.student(observation).latent_actions
+    first = model.predictor(forced.inputs, actions)[:, : SIZES.tokens]
+    fed = torch.cat([forced.inputs[:, : SIZES.tokens], first, forced.inputs[:, 2 * SIZES.tokens :]], dim=1)
+    second = model.predictor(fed, actions)[:, SIZES.tokens : 2 * SIZES.tokens]
+    expected = (torch.cat([first, second], dim=1) - forced.targets[:, : 2 * SIZES.tokens]).abs().mean()
+    torch.testing.assert_close(losses.rollout, expected)
+    # Later latents are never fed: only the error sees them.
+    rolled = model.predictor.rollout(forced.inputs[:, : SIZES.tokens], actions, 2)
+    torch.testing.assert_close(rolled, torch.cat([first, second], dim=1))
+    assert not torch.equal(second, model.predictor(forced.inputs, actions)[:, SIZES.tokens : 2 * SIZES.tokens])
+    mask = targets.latent_mask.clone()
+    mask[:, 1] = False
+    hidden = model.losses(observation, replace(targets, latent_mask=mask)).rollout
+    assert hidden is not None
+    torch.testing.assert_close(hidden, (first - forced.targets[:, : SIZES.tokens]).abs().mean())
+
+
+def test_rollout_gradients_pass_through_the_predictions_fed_in() -> None:
+    model = small_model()
+    forced = model._teacher_forced(video_targets())
+    actions = model.student(video_observation()).latent_actions.detach().requires_grad_()
+    model.predictor.rollout(forced.inputs[:, : SIZES.tokens], actions, 3)[:, -SIZES.tokens :].sum().backward()
+    assert actions.grad is not None
+    per_step = actions.grad.unflatten(1, (SIZES.steps, -1)).abs().sum(dim=(0, 2, 3))
+    assert (per_step > 0).all()
+
+
+def test_frozen_modules_get_no_gradient_and_the_rest_learns() -> None:
+    settings = replace(small_settings(), freeze=("student.model.visual", "student.model.language_model.embed_tokens"))
+    model = build_model(settings, SIZES, STATS)
+    model.losses(robot_observation(), robot_targets(), _seeded()).total.backward()
+    frozen = {name for name, p in model.named_parameters() if name.startswith(settings.freeze)}
+    for name, parameter in model.named_parameters():
+        if name in frozen:
+            assert parameter.grad is None, name
+    assert frozen
+    assert model.student.model.language_model.layers[0].mlp.up_proj.weight.grad is not None
+    placed = {id(p) for group in model.param_groups(1.0, 1.0, 1.0) for p in group["params"]}
+    assert placed.isdisjoint({id(p) for name, p in model.named_parameters() if name in frozen})
+
+
+def test_a_rollout_longer_than_the_build_is_refused() -> None:
+    settings = replace(small_settings(), loss=LossSettings(rollout=1.0, rollout_steps=4))
+    with pytest.raises(SettingsError, match=r"rollout_steps=4 must be at most the build's 3 steps"):
+        build_model(settings, SIZES, STATS)
+
+
+def test_an_unknown_module_cannot_be_frozen() -> None:
+    with pytest.raises(SettingsError, match=r"no module 'student\.model\.vision'; close are .*student\.model\.visual"):
+        build_model(replace(small_settings(), freeze=("student.model.vision",)), SIZES, STATS)
+
+
+@pytest.mark.parametrize("part", ["predictor", "action_head", "backbone"])
+def test_gradient_checkpointing_changes_no_gradient(part: str) -> None:
+    """With dropout in the head, whose random numbers must be the same in the second pass."""
+    plain = small_settings()
+    plain = replace(plain, action_head=replace(plain.action_head, dropout=0.3))
+    saving = replace(plain, **{part: replace(getattr(plain, part), gradient_checkpointing=True)})
+    grads, kept = [], []
+    for settings in (plain, saving):
+        model = build_model(settings, SIZES, STATS).train()
+        torch.manual_seed(3)
+        count = 0
+
+        def pack(tensor: Tensor) -> Tensor:
+            nonlocal count
+            count += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            losses = model.losses(robot_observation(), robot_targets(), _seeded())
+        kept.append(count)
+        losses.total.backward()
+        grads.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert grads[0].keys() == grads[1].keys()
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grads[1][name], grad, msg=name)
+    assert kept[1] < kept[0]
 
 
 @torch.no_grad()
