@@ -24,6 +24,7 @@ COMMANDS = {
     "preprocess": "make the shards on a Ray cluster; run again to continue after an interruption",
     "audit": "prove from a build's bytes that nothing of the future reached an input",
     "train": "train on audited builds",
+    "estimate": "memory and FLOPs of a training step at any batch size, before anything runs",
     "import": "make a checkpoint of a released one: the reference's .pt or a LeRobot vla_jepa folder",
     "export": "write a checkpoint as a LeRobot vla_jepa folder or the reference's .pt",
     "sample-data": "write a small tabletop world as an SSv2 folder and a LeRobot folder",

@@ -197,6 +197,42 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class EstimateConfig:
+    """`vlajepa estimate`.
+
+    builds       builds of the run; none: `sizes` and `kinds` say what they would be
+    sizes        of the robot builds
+    kinds        "robot" or "video" for each build
+    batch_size   samples of each build on one device
+    bf16         under autocast, as on CUDA
+    instruction  of every sample
+    steps        of the run
+    flops        dense bfloat16 peak of the device, FLOP/s (A100: 312e12, its data sheet)
+    utilisation  share of it that is assumed
+    """
+
+    model: ModelSettings
+    sizes: Sizes
+    builds: tuple[Path, ...] = ()
+    kinds: tuple[str, ...] = ("robot", "video")
+    batch_size: int = 32
+    bf16: bool = True
+    instruction: str = "pick up the bottle and put it on the plate"
+    steps: int = 50_000
+    flops: float = 312e12
+    utilisation: float = 0.4
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.kinds or not set(self.kinds) <= {"robot", "video"}:
+            raise ValueError(f"kinds must be a list of robot and video, got {list(self.kinds)}")
+        if not (self.flops > 0 and 0 < self.utilisation <= 1):
+            raise ValueError(f"flops must be above 0 and utilisation in (0, 1], got {self.flops}, {self.utilisation}")
+
+
+@dataclass(frozen=True)
 class ImportConfig:
     """`vlajepa import`: a released checkpoint as one of this system.
 

@@ -15,6 +15,8 @@ from pipeline.errors import SettingsError
 def load_backbone(settings: BackboneSettings, prompt: PromptSettings) -> tuple[PreTrainedTokenizerBase, Qwen3VLModel]:
     """Tokenizer with the action tokens, and the model without its head over the vocabulary.
 
+    Inside `torch.device("meta")` no weights are read or made: the configuration and the tokenizer suffice.
+
     Raises:
         SettingsError: the weights cannot be found or are no Qwen3-VL.
     """
@@ -27,11 +29,14 @@ def load_backbone(settings: BackboneSettings, prompt: PromptSettings) -> tuple[P
 
 
 def _load(settings: BackboneSettings, prompt: PromptSettings) -> tuple[PreTrainedTokenizerBase, Qwen3VLModel]:
+    dtype = getattr(torch, settings.dtype)
     try:
         tokenizer = AutoTokenizer.from_pretrained(settings.name_or_path)
-        model = Qwen3VLModel.from_pretrained(
-            settings.name_or_path, dtype=getattr(torch, settings.dtype), attn_implementation="sdpa"
-        )
+        if _inside_meta():
+            config = Qwen3VLConfig.from_pretrained(settings.name_or_path, attn_implementation="sdpa")
+            model = _random(config, dtype)
+        else:
+            model = Qwen3VLModel.from_pretrained(settings.name_or_path, dtype=dtype, attn_implementation="sdpa")
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"BackboneSettings.name_or_path={settings.name_or_path!r} gives no Qwen3-VL ({error}); give the name of a "
@@ -49,7 +54,7 @@ def _load(settings: BackboneSettings, prompt: PromptSettings) -> tuple[PreTraine
 
 def _random(config: Qwen3VLConfig, dtype: torch.dtype) -> Qwen3VLModel:
     """Random weights, allocated once and in `dtype`; without any memory inside `torch.device("meta")`."""
-    inside_meta = torch.get_default_device().type == "meta"
+    inside_meta = _inside_meta()
     with torch.device("meta"):
         model = Qwen3VLModel(config).to(dtype)
     if inside_meta:
@@ -58,6 +63,10 @@ def _random(config: Qwen3VLConfig, dtype: torch.dtype) -> Qwen3VLModel:
     # `to_empty` leaves the parameters' and the rotary buffers' memory as it was found.
     model.init_weights()
     return model
+
+
+def _inside_meta() -> bool:
+    return torch.get_default_device().type == "meta"
 
 
 def qwen3vl_2b_config(tokenizer: PreTrainedTokenizerBase) -> Qwen3VLConfig:

@@ -263,11 +263,11 @@ def build_model(settings: ModelSettings, sizes: Sizes, stats: BuildStats | None)
 def meta_model(settings: ModelSettings, sizes: Sizes) -> VLAJEPA:
     """A model without memory, on the meta device: names, shapes and counts at any size, at once.
 
+    A backbone of kind "pretrained" needs its configuration and tokenizer, not its weights.
+
     Raises:
-        SettingsError: sizes and settings do not fit, or the backbone is to be loaded ("pretrained").
+        SettingsError: sizes and settings do not fit, or the backbone's configuration cannot be found.
     """
-    if settings.backbone.kind == "pretrained":
-        raise SettingsError("backbone.kind=pretrained reads weights; kind=random has the same shapes without them")
     with torch.device("meta"):
         return build_model(settings, sizes, unit_stats(sizes))
 

@@ -55,9 +55,10 @@ def test_every_full_size_shape_is_the_references(full_size: VLAJEPA, reference_d
     assert reference - count(full_size.predictor) == UNUSED_PREDICTOR_WEIGHTS
 
 
-def test_weights_to_be_read_have_no_meta_model() -> None:
-    with pytest.raises(SettingsError, match="kind=random has the same shapes"):
-        meta_model(ModelSettings(), FULL_SIZES)
+def test_a_configuration_that_is_missing_is_refused(tmp_path: Path) -> None:
+    backbone = BackboneSettings(name_or_path=str(tmp_path / "nothing-here"))
+    with pytest.raises(SettingsError, match=r"nothing-here.* gives no Qwen3-VL"):
+        meta_model(ModelSettings(backbone=backbone), FULL_SIZES)
 
 
 def test_a_materialised_model_is_initialised_and_its_rotary_buffers_are_right() -> None:

@@ -1,0 +1,255 @@
+"""What a training step costs, without running it: the model and its step on tensors that have no memory.
+
+The step is the real one, `VLAJEPA.losses` and its backward pass, on PyTorch's fake tensors; operations are counted by
+PyTorch's FLOP counter, and memory by following every allocation to its end.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from model.settings import ModelSettings
+from model.vla_jepa import VLAJEPA, meta_model
+from pipeline.schema import Observation, Sizes, Targets
+
+KINDS = ("robot", "video")
+PARTS = ("student", "predictor", "action_head")
+MOMENTS = 2
+"""AdamW keeps two numbers a trained weight, in the weight's dtype."""
+
+_INDEXING = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten.index_put_.default)
+
+
+@dataclass(frozen=True)
+class StepEstimate:
+    """Costs of one optimiser step on one device. FLOPs are 2 a multiply-add, matrix products and attention alone.
+
+    parameters     by part of the model
+    trainable      parameters that are trained
+    prompt_tokens  by kind of batch, tokens of one prompt with its images
+    forward        FLOPs by part
+    backward       FLOPs, with what gradient checkpointing computes again
+    weights, moments  bytes held all the time
+    gradients      bytes at the end of the backward pass
+    passes         bytes of activations and gradients at the highest point of forward and backward pass
+    optimiser      bytes of gradients and of what AdamW's multi-tensor form holds for a moment beside them
+    """
+
+    parameters: Mapping[str, int]
+    trainable: int
+    prompt_tokens: Mapping[str, int]
+    forward: Mapping[str, int]
+    backward: int
+    weights: int
+    moments: int
+    gradients: int
+    passes: int
+    optimiser: int
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of the step."""
+        return sum(self.forward.values()) + self.backward
+
+    @property
+    def peak(self) -> int:
+        """Highest number of bytes in use. An allocator's fragmentation and a library's work space come on top."""
+        return self.weights + self.moments + max(self.passes, self.optimiser)
+
+
+def estimate_step(
+    settings: ModelSettings,
+    sizes: Sizes,
+    batch_size: int,
+    kinds: Sequence[str] = ("robot",),
+    bf16: bool = True,
+    instruction: str = "pick up the bottle and put it on the plate",
+) -> StepEstimate:
+    """Estimate a step of the trainer.
+
+    Args:
+        settings: of the model; a backbone of kind "pretrained" needs its configuration and tokenizer, not its weights.
+        sizes: of the builds.
+        batch_size: samples of each build.
+        kinds: one of "robot" and "video" for every build; their gradients add up, their activations do not.
+        bf16: under autocast, as on CUDA.
+        instruction: of every sample.
+
+    Raises:
+        SettingsError: sizes and settings do not fit.
+        ValueError: a kind has another name.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(f"kinds must be of {', '.join(KINDS)}, got {kind!r}")
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    # No kernel runs; PyTorch's fused attention keeps what xFormers' keeps.
+    model = _without_memory(meta_model(replace(settings, attention="sdpa"), sizes), fake).train()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    gradients = sum(map(_bytes, trained))
+    with fake:
+        batches = {kind: _batch(sizes, settings.predictor.views, batch_size, kind, instruction) for kind in kinds}
+    with LiveMemory(model.parameters()) as memory, _MasksAsRows():
+        for kind in kinds:
+            _total_loss(model, *batches[kind], bf16).backward()
+    forward, backward = dict.fromkeys(PARTS, 0), 0
+    # Again, since the counter keeps tensors alive that gradient checkpointing would free.
+    with FlopCounterMode(display=False) as flops, _MasksAsRows():
+        for kind in kinds:
+            before, called = flops.get_total_flops(), {"student": 0, "predictor": 0}
+            with _calls_counted(model, flops, called):
+                loss = _total_loss(model, *batches[kind], bf16)
+            after = flops.get_total_flops()
+            loss.backward()
+            backward += flops.get_total_flops() - after
+            called["action_head"] = after - before - sum(called.values())
+            forward = {part: forward[part] + called[part] for part in PARTS}
+    return StepEstimate(
+        parameters={part: _count(getattr(model, part)) for part in PARTS},
+        trainable=sum(p.numel() for p in trained),
+        prompt_tokens={kind: _prompt_tokens(model, observation) for kind, (observation, _) in batches.items()},
+        forward=forward,
+        backward=backward,
+        weights=sum(map(_bytes, model.parameters())),
+        moments=MOMENTS * gradients,
+        gradients=gradients,
+        passes=memory.peak,
+        optimiser=2 * gradients,
+    )
+
+
+class LiveMemory(TorchDispatchMode):
+    """Counts the bytes of tensors that are made while it is on, until they are freed.
+
+    Args:
+        known: tensors made before, whose memory is not counted.
+
+    Attributes:
+        peak: highest number of bytes at a time.
+    """
+
+    def __init__(self, known: Any = ()) -> None:
+        super().__init__()
+        self.current = self.peak = 0
+        self._alive = {tensor.untyped_storage()._cdata for tensor in known}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                self._follow(leaf.untyped_storage())
+        return out
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._alive:
+            return
+        self._alive.add(key)
+        self.current += size
+        self.peak = max(self.peak, self.current)
+        weakref.finalize(storage, self._freed, key, size)
+
+    def _freed(self, key: int, size: int) -> None:
+        self._alive.discard(key)
+        self.current -= size
+
+
+class _MasksAsRows(TorchDispatchMode):
+    """Indexing by a mask becomes indexing by row numbers: how many rows it selects could not be known later on, when it
+    meets a tensor without memory."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _INDEXING:
+            indices: list[Tensor | None] = []
+            for index in args[1]:
+                mask = index is not None and index.dtype == torch.bool
+                indices += index.nonzero().unbind(1) if mask else [index]
+            args = (args[0], indices, *args[2:])
+        return func(*args, **(kwargs or {}))
+
+
+def _total_loss(model: VLAJEPA, observation: Observation[Tensor], targets: Targets[Tensor], bf16: bool) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        return model.losses(observation, targets).total
+
+
+def _without_memory(model: VLAJEPA, fake: FakeTensorMode) -> VLAJEPA:
+    """A model on the meta device, with its parameters as fake CPU tensors and its buffers as zeros."""
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            with fake:
+                empty = torch.empty(parameter.shape, dtype=parameter.dtype)
+            setattr(module, name, nn.Parameter(empty, parameter.requires_grad))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.zeros(buffer.shape, dtype=buffer.dtype))
+    return model
+
+
+@contextmanager
+def _calls_counted(model: VLAJEPA, flops: FlopCounterMode, called: dict[str, int]) -> Iterator[None]:
+    """Adds the FLOPs of each call of the parts named in `called` while the context is open."""
+    started: dict[str, int] = {}
+    handles = []
+    for name in called:
+        module: nn.Module = getattr(model, name)
+
+        def begin(*_: Any, name: str = name) -> None:
+            started[name] = flops.get_total_flops()
+
+        def end(*_: Any, name: str = name) -> None:
+            called[name] += flops.get_total_flops() - started[name]
+
+        handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _batch(
+    sizes: Sizes, views: int, count: int, kind: str, instruction: str
+) -> tuple[Observation[Tensor], Targets[Tensor]]:
+    """A batch of zeros, as the loader gives it."""
+    robot = kind == "robot"
+    seen = sizes.views if robot else 1
+    latent = (views, sizes.tokens, sizes.width)
+    observation = Observation(
+        images=torch.zeros(count, seen, sizes.image_size, sizes.image_size, 3, dtype=torch.uint8),
+        instruction=(instruction,) * count,
+        state=torch.zeros(count, sizes.state) if robot else None,
+    )
+    targets = Targets(
+        context=torch.zeros(count, *latent, dtype=torch.float16),
+        latents=torch.zeros(count, sizes.steps, *latent, dtype=torch.float16),
+        latent_mask=torch.ones(count, sizes.steps, dtype=torch.bool),
+        actions=torch.zeros(count, sizes.chunk, sizes.action) if robot else None,
+        action_mask=torch.ones(count, sizes.chunk, dtype=torch.bool) if robot else None,
+    )
+    return observation, targets
+
+
+def _prompt_tokens(model: VLAJEPA, observation: Observation[Tensor]) -> int:
+    prompts = model.student.prompts.batch(
+        observation.instruction[:1], observation.images.shape[1], observation.state is not None
+    )
+    return int(prompts.attention_mask.sum())
+
+
+def _count(module: nn.Module | None) -> int:
+    return 0 if module is None else sum(parameter.numel() for parameter in module.parameters())
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
