@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [streaming] [preprocessing] [training] [packing]`: all of them, or those named.
+"""`python -m tests.benchmarks [NAME …]`: all of them, or those named.
 
 Each ratio compares two things measured in the same run. On a machine that is busy with other work the times are worth
 nothing and the ratios little: the share of the processors that others take is shown first.
@@ -12,7 +12,14 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.benchmarks import packing, preprocessing, streaming, training_wait
+from tests.benchmarks import (
+    image_preprocessing,
+    packing,
+    preprocessing,
+    streaming,
+    targets_online,
+    training_wait,
+)
 from tests.benchmarks.report import print_machine
 
 BENCHMARKS: Mapping[str, Callable[[Path, int], None]] = {
@@ -20,6 +27,8 @@ BENCHMARKS: Mapping[str, Callable[[Path, int], None]] = {
     "preprocessing": preprocessing.run,
     "training": training_wait.run,
     "packing": packing.run,
+    "images": image_preprocessing.run,
+    "targets": targets_online.run,
 }
 
 
