@@ -1,7 +1,9 @@
 """LeRobot's `vla_jepa` policy folder: config.json, model.safetensors, the two processors and their statistics.
 
-Names and keys were read from LeRobot (src/lerobot/policies/vla_jepa and src/lerobot/processor, August 2026). Its model
+Names and keys were read from LeRobot (src/lerobot/policies/vla_jepa and src/lerobot/processor, release 0.6.1 and the
+0.6.2 to come), which refuses a configuration with keys it does not know: the folder has only those of both. Its model
 loads the target encoder by name, so a folder without the encoder's weights is complete.
+`python -m tests.golden.lerobot_policy` compares with LeRobot itself.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from pipeline.errors import SettingsError
 
 STATE, ACTION = "observation.state", "action"
 PORT_LAYER_NORM_EPS = 1e-6
-NORMALIZER = "policy_preprocessor_step_4_normalizer_processor.safetensors"
+PORT_VIEWS = 2
+PORT_POSITIONS = 1024
+NORMALIZER = "policy_preprocessor_step_3_normalizer_processor.safetensors"
 UNNORMALIZER = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
 
 
@@ -86,7 +90,12 @@ def save_lerobot(model: VLAJEPA, folder: Path, cameras: Sequence[str], encoder: 
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    notes = [f"the target encoder's weights are not in the folder; LeRobot loads them from {encoder}"]
+    notes = [
+        f"the target encoder's weights are not in the folder; LeRobot loads them from {encoder}",
+        "to train on in LeRobot, set causal_world_model_context=true (0.6.2), or the context there sees the future",
+    ]
+    if model.settings.predictor.views != PORT_VIEWS:
+        notes.append(f"{model.settings.predictor.views} views need LeRobot 0.6.2 or later")
     if model.settings.predictor.layer_norm_eps != PORT_LAYER_NORM_EPS:
         notes.append(
             f"LeRobot's predictor has LayerNorm epsilon 1e-06, this one {model.settings.predictor.layer_norm_eps:g}: "
@@ -129,13 +138,15 @@ def policy_config(model: VLAJEPA, cameras: Sequence[str], encoder: str) -> dict[
         "predictor_depth": predictor.depth,
         "predictor_num_heads": predictor.heads,
         "predictor_mlp_ratio": predictor.mlp_ratio,
-        "world_model_num_views": predictor.views,
         "world_model_loss_weight": s.loss.world_model_on_robot,
-        "causal_world_model_context": True,
         "repeated_diffusion_steps": head.repeats,
         "resize_images_to": [s.backbone.image_size] * 2,
         "clip_normalized_actions": False,
+        "pre_snap_gripper_action": False,
+        "binarize_gripper_action": False,
         "torch_dtype": s.backbone.dtype,
+        # LeRobot 0.6.1 refuses a key it does not know, and has no other number of views than this.
+        **({} if predictor.views == PORT_VIEWS else {"world_model_num_views": predictor.views}),
     }
 
 
@@ -146,7 +157,6 @@ NUMBERS_BESIDE_SHAPES = {
     "action_num_heads": "action_head.heads",
     "action_attention_head_dim": "action_head.head_width",
     "action_num_timestep_buckets": "action_head.time_buckets",
-    "world_model_num_views": "predictor.views",
 }
 """Keys of config.json that change what is computed, though tensors fit, and our setting of the same meaning."""
 
@@ -184,6 +194,8 @@ def _check_expressible(model: VLAJEPA, cameras: Sequence[str]) -> None:
             f"it has one number for action_head.future_tokens={s.action_head.future_tokens} and "
             f"prompt.embodied_tokens={s.prompt.embodied_tokens}"
         )
+    if s.action_head.max_positions != PORT_POSITIONS:
+        problems.append(f"its action head has {PORT_POSITIONS} positions, max_positions={s.action_head.max_positions}")
     if s.predictor.dim != sizes.width:
         problems.append(f"its predictor is as wide as the encoder ({sizes.width}), predictor.dim={s.predictor.dim}")
     if problems:
@@ -205,15 +217,10 @@ def _norm_map() -> dict[str, str]:
 def _processors(model: VLAJEPA, cameras: Sequence[str]) -> dict[str, dict[str, Any]]:
     features = {**_input_features(model, cameras), ACTION: {"type": "ACTION", "shape": [model.sizes.action]}}
     normalize = {"eps": 1e-8, "features": features, "norm_map": _norm_map()}
-    side = model.settings.backbone.image_size
     before: list[dict[str, Any]] = [
         {"registry_name": "rename_observations_processor", "config": {"rename_map": {}}},
         {"registry_name": "to_batch_processor", "config": {}},
         {"registry_name": "device_processor", "config": {"device": "cpu", "float_dtype": None}},
-        {
-            "registry_name": "vla_jepa_image_prep",
-            "config": {"resize_to": [side, side], "expand_channels": True},
-        },
         {"registry_name": "normalizer_processor", "config": normalize, "state_file": NORMALIZER},
     ]
     after = [

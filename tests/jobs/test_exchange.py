@@ -27,6 +27,7 @@ def checkpoint(robot_build: Build, tmp_path_factory: pytest.TempPathFactory) -> 
         config.model,
         prompt=replace(config.model.prompt, action_token_groups=4 * robot_build.sizes.chunk, embodied_tokens=4),
         predictor=replace(config.model.predictor, dim=robot_build.sizes.width, init="reference"),
+        action_head=replace(config.model.action_head, max_positions=1024),
     )
     train(replace(config, model=model))
     return list_checkpoints(config.out / "checkpoints")[-1]
@@ -42,6 +43,7 @@ def settings_words(checkpoint: Path) -> list[str]:
         f"model.prompt.embodied_tokens={prompt['embodied_tokens']}",
         f"model.predictor.dim={state['model']['predictor']['dim']}",
         "model.predictor.init=reference",
+        "model.action_head.max_positions=1024",
         *(f"sizes.{name}={value}" for name, value in sizes.items()),
     ]
 
