@@ -53,6 +53,12 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
     if (config.out / "plan.json").exists():
         raise SettingsError(f"{config.out} is a build; choose another folder for out=, the run would spoil it")
     builds = [open_audited(path, config.allow_leaky) for path in config.builds]
+    for build in builds:
+        if not build.manifest["counts"].get("train", {"samples": 0})["samples"]:
+            raise SettingsError(
+                f"{build.path} has no train samples, only {', '.join(build.manifest['counts'])}; build it with a lower "
+                "source.val_share or more episodes"
+            )
     sizes, stats = common_sizes(builds)
     model = build_model(config.model, sizes, stats)
     state = run_state(config, builds, sizes)

@@ -23,7 +23,7 @@ from model.settings import LossSettings
 from pipeline.errors import AuditRefusedError, BuildError, RunError, SettingsError
 from pipeline.manifest import Build
 from tests.conftest import SampleData
-from tests.jobs.runs import build_config, preprocess, ssv2_source, train_config
+from tests.jobs.runs import audited, build_config, preprocess, robot_source, ssv2_source, train_config
 
 
 def losses_of(out: Path) -> list[tuple[int, float]]:
@@ -240,6 +240,13 @@ def test_a_finished_run_adds_no_row_when_it_is_called_again(video_build: Build, 
 def test_a_split_smaller_than_a_batch_is_refused(video_build: Build, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="fewer than one global batch of 4096"):
         train(train_config(tmp_path / "run", [video_build], batch_size=4096))
+
+
+def test_a_build_without_train_samples_is_refused(sample_data: SampleData, ray_session: None, tmp_path: Path) -> None:
+    build = audited(build_config(tmp_path / "val", robot_source(sample_data.lerobot, val_share=0.999)))
+    assert set(build.manifest["counts"]) == {"val"}
+    with pytest.raises(SettingsError, match=r"val has no train samples, only val; .*lower source\.val_share"):
+        train(train_config(tmp_path / "run", [build]))
 
 
 def test_checkpoints_are_kept_by_number(video_build: Build, tmp_path: Path) -> None:
