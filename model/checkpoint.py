@@ -14,7 +14,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +63,29 @@ def save_weights(folder: Path, model: nn.Module, state: Mapping[str, Any]) -> No
     Raises:
         FileExistsError: the folder exists.
     """
+    with new_folder(folder) as temporary:
+        save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
+        (temporary / "state.json").write_text(json.dumps({**state, "step": 0}, indent=2) + "\n")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which stands as `folder` at the end, synced to disk; nothing stands after an error.
+
+    Raises:
+        FileExistsError: the folder exists.
+    """
     if folder.exists():
         raise FileExistsError(f"{folder} exists; choose another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
     temporary.mkdir()
     try:
-        save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
-        (temporary / "state.json").write_text(json.dumps({**state, "step": 0}, indent=2) + "\n")
+        yield temporary
         for path in (*temporary.iterdir(), temporary):
             _sync(path)
         os.replace(temporary, folder)
+        _sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

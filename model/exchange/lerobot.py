@@ -9,9 +9,6 @@ loads the target encoder by name, so a folder without the encoder's weights is c
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model.checkpoint import new_folder
 from model.exchange.names import Account
 from model.exchange.weights import foreign_weights, load_foreign
 from model.normalize import MinMaxScaler
@@ -71,15 +69,11 @@ def save_lerobot(model: VLAJEPA, folder: Path, cameras: Sequence[str], encoder: 
         What differs there, for people.
 
     Raises:
-        SettingsError: LeRobot cannot express the model, or the folder exists.
+        SettingsError: LeRobot cannot express the model.
+        FileExistsError: the folder exists.
     """
     _check_expressible(model, cameras)
-    if folder.exists():
-        raise SettingsError(f"{folder} exists; choose another out=")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
-    temporary.mkdir()
-    try:
+    with new_folder(folder) as temporary:
         save_file(foreign_weights(model, "lerobot"), temporary / "model.safetensors", metadata={"format": "pt"})
         _write_json(temporary / "config.json", policy_config(model, cameras, encoder))
         for name, content in _processors(model, cameras).items():
@@ -87,9 +81,6 @@ def save_lerobot(model: VLAJEPA, folder: Path, cameras: Sequence[str], encoder: 
         statistics = _statistics(model)
         for name in (NORMALIZER, UNNORMALIZER):
             save_file(statistics, temporary / name)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     notes = [
         f"the target encoder's weights are not in the folder; LeRobot loads them from {encoder}",
         "to train on in LeRobot, set causal_world_model_context=true (0.6.2), or the context there sees the future",

@@ -218,7 +218,7 @@ def test_what_lerobot_cannot_hold_is_refused(tmp_path: Path) -> None:
         assert part in str(error.value)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "policy").mkdir()
-    with pytest.raises(SettingsError, match="exists"):
+    with pytest.raises(FileExistsError, match="exists; choose another"):
         save_lerobot(lerobot_model(), tmp_path / "policy", CAMERAS, "e")
 
 
