@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.losses import merge_views
 from model.settings import LossSettings
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.schema import Targets
@@ -131,12 +132,13 @@ def test_views_of_two_samples_stay_in_their_sample(model: VLAJEPA) -> None:
             assert (views[sample, :, view] == 10 * sample + view).all()
 
 
-def test_the_references_chunk_would_mix_those_samples() -> None:
-    """Positive control: the reference cuts [B * V, ...] (all views of sample 0, then of sample 1) into V chunks and
-    joins them, so that what it takes for the views of one sample are a view of each of two."""
-    spelled = (10 * torch.arange(2)[:, None] + torch.arange(2)).flatten()  # sample 0: 0, 1; sample 1: 10, 11
-    joined = torch.stack(spelled.chunk(2), dim=1)
-    assert joined.tolist() == [[0, 10], [1, 11]]
+def test_views_merge_by_sample_where_the_references_chunk_mixes_samples() -> None:
+    """The reference cuts [B * V, ...] (all views of sample 0, then of sample 1) into V chunks and joins them, so that
+    what it takes for the views of one sample are a view of each of two."""
+    spelled = 10 * torch.arange(2)[:, None] + torch.arange(2)  # sample 0: 0, 1; sample 1: 10, 11
+    reference = torch.stack(spelled.flatten().chunk(2), dim=1)
+    assert reference.tolist() == [[0, 10], [1, 11]]
+    assert merge_views(spelled[:, None, :, None, None]).flatten(1).tolist() == [[0, 1], [10, 11]]
 
 
 @torch.no_grad()
