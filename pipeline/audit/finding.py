@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-RULES = ("L1", "L2", "L6", "L7", "L8", "L9", "L10")
-"""Rules that are properties of a build. L3, L4 and L5 are properties of the model and its losses."""
+RULES = ("L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10")
+"""L3, L4 and L5 are properties of the model and its losses: only level "perturb" checks them."""
 
-LEVELS = ("manifest", "shards")
+LEVELS = ("manifest", "shards", "source", "perturb")
 """From the cheapest to the deepest; each level includes those before it."""
 
 MAX_FINDINGS = 100

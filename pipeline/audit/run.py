@@ -75,7 +75,7 @@ def audit_build(path: Path | str, level: str = "shards", progress: Progress | No
             with _named(rule.check, rule.file):
                 rule.check(build, report)
     meter.advance(sum(entry.bytes for entry in build.files))
-    if level == "shards":
+    if level != "manifest":
         _audit_shards(build, report, meter)
     rules = {rule: RuleCount(report.checked[rule], report.failed[rule]) for rule in RULES}
     return Verdict(build.fingerprint, build.sha256, level, rules, tuple(report.findings), samples)
@@ -99,7 +99,7 @@ class _Meter:
     def __init__(self, progress: Progress | None, build: Build, level: str) -> None:
         self._progress = progress
         self._done = 0
-        self._total = sum(entry.bytes for entry in (build.listed() if level == "shards" else build.files))
+        self._total = sum(entry.bytes for entry in (build.files if level == "manifest" else build.listed()))
 
     def advance(self, count: int) -> None:
         self._done += count

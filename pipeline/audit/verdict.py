@@ -36,7 +36,14 @@ def _versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an audit found. build_sha256 is that of build.json, which lists the SHA-256 of every other file."""
+    """What an audit found. The same build, level and seed give the same verdict: it holds no times and no paths.
+
+    build_sha256  of build.json, which lists the SHA-256 of every other file
+    samples       in the build
+    seed          of the random choice of what was looked at; None below level "source", which looks at everything
+    coverage      what levels "source" and "perturb" looked at: counts of episodes and samples by name
+    tolerance     what a comparison of numbers allowed, by name
+    """
 
     fingerprint: str
     build_sha256: str
@@ -44,6 +51,9 @@ class Verdict:
     rules: dict[str, RuleCount]
     findings: tuple[Finding, ...]
     samples: int
+    seed: int | None = None
+    coverage: dict[str, int] = field(default_factory=dict)
+    tolerance: dict[str, float] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     versions: dict[str, str] = field(default_factory=_versions)
 
@@ -61,12 +71,12 @@ class Verdict:
 def write_verdict(build: Path, verdict: Verdict) -> Path:
     """Write the verdict whole or not at all; the same verdict gives the same bytes. Returns its path.
 
-    Level "shards" writes audit/verdict.json, which opens the gate of training. A manifest-level verdict stands beside
-    it in audit/verdict-manifest.json and never replaces a deeper one.
+    Levels from "shards" on write audit/verdict.json, which opens the gate of training. A manifest-level verdict stands
+    beside it in audit/verdict-manifest.json and never replaces a deeper one.
     """
     path = build / VERDICT
-    if verdict.level != LEVELS[-1]:
-        path = path.with_name(f"verdict-{verdict.level}.json")
+    if verdict.level == "manifest":
+        path = path.with_name("verdict-manifest.json")
     path.parent.mkdir(exist_ok=True)
     document = {**asdict(verdict), "status": verdict.status}
     text = json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
