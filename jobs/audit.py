@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
+
 from omegaconf import DictConfig
 
 from jobs.config import AuditConfig, parse
 from jobs.progress import progress_bar
-from pipeline.audit.run import audit_build
+from pipeline.audit.evidence import Evidence
+from pipeline.audit.run import Progress, audit_build
 from pipeline.audit.verdict import Verdict, write_verdict
 from pipeline.errors import RunError
 
@@ -24,11 +27,23 @@ def run(config: DictConfig) -> int:
             bar.total = total
             bar.update(done - bar.n)
 
-        verdict = audit_build(settings.build, settings.level, progress)
+        verdict, evidence = audit(settings, progress)
     path = write_verdict(settings.build, verdict)
     print(describe(verdict))
     print(f"verdict: {path}")
     return verdict.exit_code
+
+
+def audit(settings: AuditConfig, progress: Progress | None = None) -> tuple[Verdict, Evidence]:
+    """Audit as deep as asked, with a seed drawn here if none was given."""
+    evidence = Evidence()
+    if settings.level in ("manifest", "shards"):
+        return audit_build(settings.build, settings.level, progress, evidence=evidence), evidence
+    from jobs.audit_options import deep_options  # loads torch, which the other levels do without
+
+    seed = secrets.randbelow(2**31) if settings.seed is None else settings.seed
+    source, perturb = deep_options(settings, seed)
+    return audit_build(settings.build, settings.level, progress, source, perturb, evidence), evidence
 
 
 def describe(verdict: Verdict) -> str:
@@ -41,5 +56,8 @@ def describe(verdict: Verdict) -> str:
     hidden = sum(count.failed for count in verdict.rules.values()) - len(verdict.findings[:SHOWN])
     if hidden > 0:
         lines.append(f"… and {hidden:,} more; verdict.json lists up to 100 a rule")
+    if verdict.coverage:
+        looked = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in verdict.coverage.items())
+        lines.append(f"looked at: {looked} (seed={verdict.seed})")
     lines.append(f"{verdict.status.upper()}: {verdict.samples:,} samples, level {verdict.level}")
     return "\n".join(lines)

@@ -35,6 +35,12 @@ CONFIGS = str(Path(__file__).parent / "conf")
 MODULES = {"import": "import_checkpoint", "export": "export_checkpoint"}
 """Module and configuration of a command, where it cannot be named like the command (`import` is a word of Python)."""
 
+HYDRA_FLAGS = (
+    "cfg", "config-dir", "config-name", "config-path", "experimental-rerun", "help", "hydra-help", "info", "multirun",
+    "package", "resolve", "run", "shell-completion", "version",
+)  # fmt: skip
+"""Flags that Hydra answers itself; any other `--name value` stands for the setting `name=value`."""
+
 POSITIONAL = {"audit": "build"}
 """Setting that a first argument without `=` stands for."""
 
@@ -55,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.write(USAGE.format(commands="\n".join(lines)))
         raise SystemExit(0 if words else 2)
     command, *overrides = words
+    overrides = _flags_to_settings(overrides)
     if command not in COMMANDS:
         sys.stderr.write(f"vlajepa: no command {command!r}; there are {', '.join(COMMANDS)}\n")
         raise SystemExit(2)
@@ -95,6 +102,19 @@ def _command(name: str) -> Callable[[DictConfig], None]:
             raise SystemExit(code)
 
     return command
+
+
+def _flags_to_settings(words: Sequence[str]) -> list[str]:
+    """`--level source` and `--level=source` mean `level=source`."""
+    result: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or name in HYDRA_FLAGS or not name:
+            result.append(word)
+        else:
+            result.append(f"{name.replace('-', '_')}={value if equals else next(rest, '')}")
+    return result
 
 
 def _check_overrides(name: str, overrides: Sequence[str]) -> None:

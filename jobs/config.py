@@ -95,14 +95,37 @@ class BuildConfig:
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """`vlajepa audit`."""
+    """`vlajepa audit`. Everything below `level` serves levels "source" and "perturb".
+
+    root        folder of the raw data
+    encoder     name or folder of the encoder the build was made with (its weights are compared with build.json)
+    device      where it runs: "auto", "cpu" or "cuda"
+    seed        of the random share; null draws one, which the verdict names
+    share       part of the samples encoded again and perturbed;  least  at least so many
+    workers     threads that decode
+    checkpoint  a step-… folder whose model is perturbed; null: the tiny model
+    """
 
     build: Path
     level: str = "shards"
+    root: Path | None = None
+    encoder: str = "facebook/vjepa2-vitl-fpc64-256"
+    device: str = "auto"
+    seed: int | None = None
+    share: float = 0.02
+    least: int = 16
+    workers: int = 2
+    checkpoint: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.level not in ("manifest", "shards"):
-            raise ValueError(f"level must be one of manifest, shards, got {self.level!r}")
+        if self.level not in ("manifest", "shards", "source", "perturb"):
+            raise ValueError(f"level must be one of manifest, shards, source, perturb, got {self.level!r}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device must be one of auto, cpu, cuda, got {self.device!r}")
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share must be 0..1, got {self.share}")
+        if self.least < 1 or self.workers < 1:
+            raise ValueError(f"least and workers must be at least 1, got {self.least} and {self.workers}")
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.audit.build import Build, open_build
+from pipeline.audit.evidence import Evidence
 from pipeline.audit.finding import LEVELS, RULES, Report
 from pipeline.audit.rules_chain import check as check_chain
 from pipeline.audit.rules_files import Hashes, check_inventory
 from pipeline.audit.rules_members import Members
 from pipeline.audit.rules_order import check as check_order
+from pipeline.audit.rules_perturb import PerturbOptions
+from pipeline.audit.rules_perturb import check as check_perturb
+from pipeline.audit.rules_source import SourceOptions, SourceRule
 from pipeline.audit.rules_splits import check as check_splits
 from pipeline.audit.rules_statistics import Statistics, check_claims
 from pipeline.audit.rules_supports import check as check_supports
@@ -48,13 +52,24 @@ SHARD_RULES: tuple[type[ShardRule], ...] = (Hashes, Members, TargetValues, Stati
 """All of level "shards"; each sees one shard at a time."""
 
 
-def audit_build(path: Path | str, level: str = "shards", progress: Progress | None = None) -> Verdict:
+def audit_build(
+    path: Path | str,
+    level: str = "shards",
+    progress: Progress | None = None,
+    source: SourceOptions | None = None,
+    perturb: PerturbOptions | None = None,
+    evidence: Evidence | None = None,
+) -> Verdict:
     """Audit a build.
 
     Args:
         path: the build's folder.
-        level: "manifest" reads the small files alone; "shards" every byte.
+        level: "manifest" reads the small files alone; "shards" every byte; "source" the raw data as well; "perturb"
+            runs the code that makes shards and the training code once more.
         progress: see `Progress`.
+        source: needed from level "source" on.
+        perturb: needed by level "perturb".
+        evidence: takes up pictures on the way.
 
     Returns:
         The verdict; `write_verdict` stores it.
@@ -65,20 +80,36 @@ def audit_build(path: Path | str, level: str = "shards", progress: Progress | No
     """
     if level not in LEVELS:
         raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
+    depth = LEVELS.index(level)
+    if (depth >= LEVELS.index("source") and source is None) or (level == "perturb" and perturb is None):
+        raise ValueError(f"level {level} needs the raw data: give source= (and perturb=)")
     build = open_build(Path(path))
     with open_samples(build) as file:
         samples = file.metadata.num_rows
     report = Report()
     meter = _Meter(progress, build, level)
     for rule in BUILD_RULES:
-        if LEVELS.index(rule.level) <= LEVELS.index(level):
+        if LEVELS.index(rule.level) <= depth:
             with _named(rule.check, rule.file):
                 rule.check(build, report)
     meter.advance(sum(entry.bytes for entry in build.files))
     if level != "manifest":
         _audit_shards(build, report, meter)
+    coverage: dict[str, int] = {}
+    tolerance: dict[str, float] = {}
+    if source is not None and depth >= LEVELS.index("source"):
+        with _named(SourceRule, "the raw data"):
+            deep = SourceRule(build, samples, source, report, evidence or Evidence())
+            deep.run(meter.advance)
+            coverage, tolerance = deep.coverage, deep.tolerance
+    if perturb is not None and level == "perturb":
+        with _named(check_perturb, "the raw data"):
+            coverage |= check_perturb(build, samples, perturb, report)
     rules = {rule: RuleCount(report.checked[rule], report.failed[rule]) for rule in RULES}
-    return Verdict(build.fingerprint, build.sha256, level, rules, tuple(report.findings), samples)
+    seed = source.seed if source is not None and coverage else None
+    return Verdict(
+        build.fingerprint, build.sha256, level, rules, tuple(report.findings), samples, seed, coverage, tolerance
+    )
 
 
 def _audit_shards(build: Build, report: Report, meter: _Meter) -> None:
@@ -99,7 +130,9 @@ class _Meter:
     def __init__(self, progress: Progress | None, build: Build, level: str) -> None:
         self._progress = progress
         self._done = 0
-        self._total = sum(entry.bytes for entry in (build.files if level == "manifest" else build.listed()))
+        passes = {"manifest": 0, "shards": 1}.get(level, 2)  # over the shards
+        shards = sum(entry.inputs.bytes + entry.targets.bytes for entry in build.shards)
+        self._total = sum(entry.bytes for entry in build.files) + passes * shards
 
     def advance(self, count: int) -> None:
         self._done += count

@@ -10,8 +10,8 @@ import pytest
 from pipeline.audit.run import audit_build
 from pipeline.audit.verdict import Verdict
 from tests.audit.tiny_build import write_build
-from tests.leakage.mutant import Mutant
 from tests.leakage.mutants import MUTANTS
+from tests.leakage.mutants.mutant import Mutant
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tests.audit.tiny_build import (
     read_tar,
     rehash,
 )
-from tests.leakage.mutant import Mutant
+from tests.leakage.mutants.mutant import Mutant
 from tests.leakage.tools import (
     TAR,
     Members,

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.audit.tiny_build import (
     Row,
 )
-from tests.leakage.mutant import Mutant, set_column
+from tests.leakage.mutants.mutant import Mutant, set_column
 from tests.leakage.tools import (
     edit_json,
     edit_rows,

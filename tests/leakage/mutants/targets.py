@@ -17,7 +17,7 @@ from tests.audit.tiny_build import (
     write_build,
     write_targets,
 )
-from tests.leakage.mutant import Mutant
+from tests.leakage.mutants.mutant import Mutant
 from tests.leakage.tools import (
     ARROW,
     edit_bytes,

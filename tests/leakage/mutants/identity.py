@@ -14,7 +14,7 @@ from tests.audit.tiny_build import (
     rehash,
     statistics,
 )
-from tests.leakage.mutant import Mutant, set_column
+from tests.leakage.mutants.mutant import Mutant, set_column
 from tests.leakage.tools import (
     ARROW,
     edit_json,

@@ -6,11 +6,11 @@ Unless a mutant is about hashes, the attacker repairs every hash, digest and off
 
 from __future__ import annotations
 
-from tests.leakage import identity_mutants, inputs_mutants, manifest_mutants, targets_mutants
+from tests.leakage.mutants import identity, inputs, manifest, targets
 
 MUTANTS = (
-    *manifest_mutants.MUTANTS,
-    *identity_mutants.MUTANTS,
-    *inputs_mutants.MUTANTS,
-    *targets_mutants.MUTANTS,
+    *manifest.MUTANTS,
+    *identity.MUTANTS,
+    *inputs.MUTANTS,
+    *targets.MUTANTS,
 )

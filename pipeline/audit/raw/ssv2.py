@@ -1,0 +1,56 @@
+"""Something-Something-v2: label files say split and sentence, ID.webm holds the clip. Episode ids are NAME-ID."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.audit.raw.base import RawEpisode, RawError, text_of
+
+_FILES = {"train": "train.json", "val": "validation.json", "test": "test.json"}
+
+
+class RawSSv2:
+    """All label files, read once."""
+
+    def __init__(self, settings: Mapping[str, Any], root: Path) -> None:
+        self._root = root
+        self._prefix = text_of(settings, "name") + "-"
+        self._labels: dict[str, tuple[str, str | None]] = {}
+        self._twice: set[str] = set()
+        for split, file in _FILES.items():
+            path = root / "labels" / file
+            if split == "test" and not path.exists():
+                continue
+            for row in _rows(path):
+                clip = str(row.get("id"))
+                if clip in self._labels:
+                    self._twice.add(clip)
+                label = row.get("label")
+                self._labels[clip] = (split, label.strip() if isinstance(label, str) else None)
+
+    def split_of(self, episode: str) -> str | None:
+        """See `RawSource`."""
+        entry = self._labels.get(episode.removeprefix(self._prefix))
+        return entry[0] if entry and episode.startswith(self._prefix) else None
+
+    def open(self, episode: str) -> RawEpisode:
+        """See `RawSource`."""
+        clip = episode.removeprefix(self._prefix)
+        if self.split_of(episode) is None:
+            raise RawError(f"no label file lists {clip!r}")
+        if clip in self._twice:
+            raise RawError(f"{clip} stands more than once in the label files")
+        split, label = self._labels[clip]
+        video = self._root / "20bn-something-something-v2" / f"{clip}.webm"
+        return RawEpisode(episode, split, {"video": video}, (label,) if label else ())
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RawError(f"{path}: {error}") from error
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []

@@ -1,0 +1,100 @@
+"""Frames cut for the encoder and latents compared, both written anew from the specification.
+
+V views, U frames, C side of the encoder's input, N tokens a step, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.audit.build import Build
+from pipeline.errors import BuildError
+
+FLOAT32_TOLERANCE = 2e-3
+"""Largest difference of a value over (RMS of the latents + its size): float16 rounding is 5e-4 of the size, and float32
+sums in another batch differ by 1e-5."""
+
+REDUCED_TOLERANCE = 0.03
+"""Mean difference over mean size, for encoders run in bfloat16 or float16, whose sums depend on batch and device."""
+
+
+class Reencoder(Protocol):
+    """The frozen encoder, handed to the audit by its caller."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """`weights_sha256` and `config_sha256`, as in settings.encoder of build.json."""
+        ...
+
+    def last_tubelet(self, frames: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Latents of the last tubelet of one clip: uint8 [U, C, C, 3], U even -> float16 [N, D]."""
+        ...
+
+
+@dataclass(frozen=True)
+class EncoderClaim:
+    """What build.json says about the encoder, as far as frames and tolerance depend on it."""
+
+    crop_size: int
+    resize: str
+    dtype: str
+    weights_sha256: str
+
+    @property
+    def tolerance(self) -> tuple[str, float]:
+        """Name and value of what a comparison of latents allows."""
+        if self.dtype == "float32":
+            return "latents_largest_relative", FLOAT32_TOLERANCE
+        return "latents_mean_relative", REDUCED_TOLERANCE
+
+
+def read_claim(build: Build) -> EncoderClaim:
+    """Raises BuildError when settings.encoder does not say what is needed."""
+    encoder = build.settings.get("encoder")
+    values = encoder if isinstance(encoder, dict) else {}
+    claim = EncoderClaim(*(values.get(name) for name in ("crop_size", "resize", "dtype", "weights_sha256")))  # type: ignore[arg-type]
+    if type(claim.crop_size) is not int or not 16 <= claim.crop_size <= 4096 or claim.resize not in ("crop", "squash"):
+        raise BuildError(
+            f"{build.root}/build.json: settings.encoder names no crop_size and resize that level source knows"
+        )
+    if not isinstance(claim.dtype, str) or not isinstance(claim.weights_sha256, str):
+        raise BuildError(f"{build.root}/build.json: settings.encoder names no dtype and weights_sha256")
+    return claim
+
+
+def require_same_encoder(claim: EncoderClaim, encoder: Reencoder) -> None:
+    """Raise BuildError unless the encoder at hand has the weights that build.json names."""
+    found = encoder.identity["weights_sha256"]
+    if found != claim.weights_sha256:
+        raise BuildError(
+            f"the encoder at hand has weights {found}, build.json names {claim.weights_sha256}; "
+            "give the encoder that the build was made with (encoder=NAME_OR_PATH)"
+        )
+
+
+def encoder_frame(frame: NDArray[np.uint8], claim: EncoderClaim) -> NDArray[np.uint8]:
+    """RGB uint8 [H, W, 3] -> uint8 [C, C, 3]: squashed, or the centre of the frame with its shorter side at 8/7 C."""
+    image, side = Image.fromarray(np.ascontiguousarray(frame)), claim.crop_size
+    if claim.resize == "squash":
+        return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+    short = side * 8 // 7
+    ratio = short / min(image.size)
+    width, height = (max(short, round(edge * ratio)) for edge in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - side) // 2, (height - side) // 2
+    return np.asarray(image.crop((left, top, left + side, top + side)))
+
+
+def latents_differ(stored: NDArray[np.float16], found: NDArray[np.float16], claim: EncoderClaim) -> float:
+    """How far two tensors are apart in the measure of `claim.tolerance`; compare with its value."""
+    a, b = stored.astype(np.float64), found.astype(np.float64)
+    gap = np.abs(a - b)
+    if claim.dtype == "float32":
+        return float((gap / (np.sqrt((b**2).mean()) + np.abs(b) + 1e-12)).max())
+    return float(gap.mean() / (np.abs(b).mean() + 1e-12))
