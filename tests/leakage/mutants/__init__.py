@@ -6,7 +6,16 @@ Unless a mutant is about hashes, the attacker repairs every hash, digest and off
 
 from __future__ import annotations
 
-from tests.leakage.mutants import identity, inputs, manifest, targets
+from tests.leakage.mutants import (
+    identity,
+    inputs,
+    leaky_code,
+    leaky_films,
+    leaky_inputs,
+    leaky_targets,
+    manifest,
+    targets,
+)
 
 MUTANTS = (
     *manifest.MUTANTS,
@@ -14,3 +23,9 @@ MUTANTS = (
     *inputs.MUTANTS,
     *targets.MUTANTS,
 )
+
+LEAKY_PIPELINES = (*leaky_inputs.PIPELINES, *leaky_targets.PIPELINES, *leaky_films.PIPELINES)
+"""Builds whose files are in order and whose content is not, made by leaky code or from other raw data."""
+
+LEAKY_CODE = leaky_code.PIPELINES
+"""Code that leaks, beside a build that does not."""

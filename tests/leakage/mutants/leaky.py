@@ -1,0 +1,23 @@
+"""What a leaky pipeline is: a change to code, data or encoder, and what must be said about the build that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.leakage.world import World
+
+
+@dataclass(frozen=True)
+class LeakyPipeline:
+    """`apply` prepares the world; the build is made afterwards. `kind` is "video" or "robot"."""
+
+    apply: Callable[[World], object]
+    kind: str
+    rule: str
+    level: str
+    says: str
+
+    @property
+    def name(self) -> str:
+        return self.apply.__name__

@@ -1,0 +1,119 @@
+"""Code that leaks although this build's bytes are right: only an experiment shows it (level "perturb")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from model import vla_jepa
+from model.backbone import Student
+from model.predictor import LatentPredictor
+from model.vla_jepa import VLAJEPA
+from pipeline import clips, inputs, rebuild
+from pipeline.shards import InputSample
+from pipeline.sources.base import Past
+from pipeline.sources.ssv2 import SSv2Episode
+from tests.leakage.mutants.leaky import LeakyPipeline
+from tests.leakage.world import World
+
+
+def input_depends_on_a_dark_future(world: World) -> None:
+    """The image is dimmed when the next frame is black. No clip here has a black frame."""
+    honest = inputs.build_input
+
+    def leaky(past: Past, key: str, episode: str, source: str, views: Any, settings: Any) -> InputSample:
+        sample = honest(past, key, episode, source, views, settings)
+        following = past._episode.frames(views[0], [min(past.now + 1, past._episode.num_frames - 1)])[0]
+        if following.max() > 0:
+            return sample
+        dimmed = [past.frames(view, [past.now])[0] // 2 for view in views]
+        return InputSample(key, tuple(inputs.encode_jpeg(frame, settings) for frame in dimmed), sample.json)
+
+    world.patch.setattr(rebuild, "build_input", leaky)
+
+
+def context_depends_on_a_dark_future(world: World) -> None:
+    """All frames are dimmed when one of the clip is black."""
+    honest = rebuild.cut_clips
+
+    def leaky(*arguments: Any) -> clips.ClipBlock:
+        block = honest(*arguments)
+        dark = (block.frames.max(axis=(0, 2, 3, 4)) == 0).any()
+        return clips.ClipBlock(block.frames // 2, block.index) if dark else block
+
+    world.patch.setattr(rebuild, "cut_clips", leaky)
+
+
+def blind_to_the_present(world: World) -> None:
+    """Frames that were looked at once come out of a cache by position: the experiment must not pass for a success."""
+    held: dict[tuple[str, int], Any] = {}
+    honest = rebuild.build_input
+
+    def cached(past: Past, key: str, *arguments: Any) -> InputSample:
+        if (key, past.now) not in held:
+            held[key, past.now] = honest(past, key, *arguments)
+        return held[key, past.now]
+
+    world.patch.setattr(rebuild, "build_input", cached)
+
+
+def student_reads_the_targets(world: World) -> None:
+    honest = VLAJEPA.losses
+
+    def leaky(self: VLAJEPA, observation: Any, targets: Any, generator: Any = None) -> Any:
+        self.student.leak = targets.latents.float().mean()
+        return honest(self, observation, targets, generator)
+
+    forward = Student.forward
+
+    def informed(self: Any, observation: Any) -> Any:
+        output = forward(self, observation)
+        output.latent_actions.add_(getattr(self, "leak", 0.0))
+        return output
+
+    world.patch.setattr(VLAJEPA, "losses", leaky)
+    world.patch.setattr(Student, "forward", informed)
+
+
+def predictor_sees_later_steps(world: World) -> None:
+    forward = LatentPredictor.forward
+
+    def leaky(self: Any, latents: Any, actions: Any) -> Any:
+        return forward(self, latents, actions) + latents.mean(dim=1, keepdim=True)
+
+    world.patch.setattr(LatentPredictor, "forward", leaky)
+
+
+def targets_carry_gradient(world: World) -> None:
+    def leaky(self: VLAJEPA, targets: Any) -> Any:
+        context, latents = targets.context.float(), targets.latents.float()
+        fed = torch.cat([context[:, None], latents[:, :-1]], dim=1)
+        merged = (vla_jepa.merge_views(fed), vla_jepa.merge_views(latents))
+        return vla_jepa.TeacherForced(*merged, targets.latent_mask)
+
+    world.patch.setattr(VLAJEPA, "_teacher_forced", leaky)
+
+
+def frames_read_one_too_far(world: World) -> None:
+    """An episode that hands out the mean of a frame and the next one, with a build made by honest code."""
+    honest = SSv2Episode.frames
+
+    def leaky(self: SSv2Episode, view: str, indices: Any) -> Any:
+        following = [min(index + 1, self.num_frames - 1) for index in indices]
+        return ((honest(self, view, indices).astype(np.uint16) + honest(self, view, following)) // 2).astype(np.uint8)
+
+    world.patch.setattr(SSv2Episode, "frames", leaky)
+
+
+PIPELINES = (
+    LeakyPipeline(input_depends_on_a_dark_future, "video", "L1", "perturb", "are black"),
+    LeakyPipeline(context_depends_on_a_dark_future, "video", "L2", "perturb", "are black"),
+    LeakyPipeline(blind_to_the_present, "video", "L1", "perturb", "control: an image does not change"),
+    LeakyPipeline(student_reads_the_targets, "video", "L3", "perturb", "the student's outputs change"),
+    LeakyPipeline(predictor_sees_later_steps, "robot", "L4", "perturb", "changes an earlier prediction"),
+    LeakyPipeline(targets_carry_gradient, "video", "L5", "perturb", "a target gets a gradient"),
+    LeakyPipeline(frames_read_one_too_far, "video", "L1", "perturb", "built again, are other bytes than stored"),
+)
+"""The code leaks while the audit runs, not when the build is made."""

@@ -1,0 +1,65 @@
+"""Real builds made in this process, without Ray, by pipeline code that a mutant may have made leaky."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from numpy.typing import NDArray
+
+from jobs.plan import prepare
+from pipeline.clips import ClipBlock
+from pipeline.encoding import EncoderSettings
+from pipeline.manifest import commit
+from pipeline.targets import Encoder
+from pipeline.tasks import decode_chunk, write_inputs_shard, write_targets_shard
+from pipeline.windows import WindowPolicy
+from tests.conftest import SampleData
+from tests.jobs.runs import build_config, robot_source, ssv2_source
+
+Latents = NDArray[Any]
+WrapEncode = Callable[[Encoder, ClipBlock], tuple[Latents, Latents]]
+
+
+@dataclass
+class World:
+    """What a mutant works with. `raw` is what the auditor compares with, `made_from` what the build is made from."""
+
+    folder: Path
+    data: SampleData
+    patch: pytest.MonkeyPatch
+    kind: str = "video"
+    encode: WrapEncode = Encoder.encode
+    encoder: EncoderSettings = field(default_factory=lambda: EncoderSettings(kind="tiny", resize="squash"))
+    made_from: Path | None = None
+    raw_copy: Path | None = None
+
+    @property
+    def raw(self) -> Path:
+        """The raw data of the auditor."""
+        return self.raw_copy or (self.data.ssv2 if self.kind == "video" else self.data.lerobot)
+
+    def copy_raw(self) -> Path:
+        """A copy of the raw data that may be edited."""
+        origin = self.data.ssv2 if self.kind == "video" else self.data.lerobot
+        return Path(shutil.copytree(origin, self.folder / "raw"))
+
+    def build(self) -> Path:
+        """Two windows an episode; see `tests.jobs.runs.build_config`."""
+        made_from = self.made_from or self.raw
+        source = ssv2_source(made_from) if self.kind == "video" else robot_source(made_from)
+        window = WindowPolicy(interval=2, every=0, per_episode=2)
+        settings = build_config(self.folder / "build", source, window=window)
+        preparation = prepare(settings)
+        plan, source = preparation.plan, preparation.source
+        recipe, encoder = plan.recipe(), Encoder(self.encoder, "cpu")
+        for task in plan.tasks:
+            write_inputs_shard(source, task, recipe, (), settings.out)
+            chunks = [decode_chunk(source, refs, recipe, ()) for refs in task.chunks]
+            write_targets_shard(chunks, lambda block: self.encode(encoder, block), task, recipe, (), settings.out)
+        commit(plan, settings.out)
+        return settings.out
