@@ -38,8 +38,8 @@ def test_clean_verdict_opens_the_gate(audited: Path) -> None:
 def test_verdict_has_the_keys_of_the_format_and_stable_bytes(audited: Path) -> None:
     first = (audited / VERDICT).read_bytes()
     assert set(json.loads(first)) == {
-        "fingerprint", "build_sha256", "status", "level", "rules", "findings", "samples", "seed", "coverage", "tolerance",
-        "schema_version", "versions",
+        "fingerprint", "build_sha256", "status", "level", "rules", "findings", "samples", "seed", "coverage",
+        "tolerance", "schema_version", "versions",
     }  # fmt: skip
     write_verdict(audited, audit_build(audited))  # the audit/ folder is no finding
     assert (audited / VERDICT).read_bytes() == first

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jobs.audit import audit
+from jobs.config import AuditConfig
 from jobs.train import train
 from model.checkpoint import list_checkpoints, load_weights
 from model.normalize import BuildStats
@@ -39,6 +41,18 @@ def test_the_build_holds_the_official_splits(clips: Build, shared_data: Path) ->
     keys = [key for split in ("train", "val") for key in SampleReader(clips, split).read(np.arange(4)).keys]
     tests = {entry["id"] for entry in json.loads((shared_data / "ssv2" / "labels" / "test.json").read_text())}
     assert not any(test in key for key in keys for test in tests)
+
+
+@pytest.mark.parametrize("name", ["clips", "robot"])
+def test_real_builds_have_no_finding_at_the_deepest_level(
+    name: str, shared_data: Path, request: pytest.FixtureRequest
+) -> None:
+    root = shared_data / {"clips": "ssv2", "robot": "lerobot_v21/unitree_g1_inspire_bottle"}[name]
+    build: Build = request.getfixturevalue(name)
+    verdict, _ = audit(AuditConfig(build.path, "perturb", root=root, seed=3))
+    assert verdict.findings == ()
+    assert all(count.checked for count in verdict.rules.values())
+    assert verdict.coverage["samples_compared"] == verdict.samples
 
 
 def test_instructions_are_the_entries_own(clips: Build, shared_data: Path) -> None:

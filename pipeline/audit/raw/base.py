@@ -50,7 +50,7 @@ class RawEpisode:
             raise RawError(f"{self.id} has no view {view}; the raw data has {', '.join(self.videos)}")
         try:
             yield from read_video(self.videos[view])
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise RawError(f"{self.videos[view]}: {error}") from error
 
 

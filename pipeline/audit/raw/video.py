@@ -14,7 +14,7 @@ def read_video(path: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Seconds after the first frame and RGB uint8 [H, W, 3] of every frame, in order of presentation.
 
     Raises:
-        OSError, ValueError: the file is missing, has no video, or a frame does not decode.
+        ValueError: the file is missing, has no video, or a frame does not decode.
     """
     try:
         with av.open(str(path)) as container:

@@ -1,0 +1,140 @@
+"""Near-duplicates: copies are found however they were changed, different films never are; on real data throughout."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.audit.duplicates import Films, Match, align
+from pipeline.audit.raw.video import read_video
+from pipeline.audit.thumbnails import SIDE, descriptors, perceptual_hashes, thumbnail
+from pipeline.sample_world.video import Codec, write_video
+from tests.audit.tfrecord import read_bytes_features
+
+Film = list[NDArray[np.uint8]]
+
+CHANGES: dict[str, tuple[Callable[[Film], Film], str]] = {
+    "re-encoded": (lambda film: film, "copy"),
+    "half size": (lambda film: [_resized(frame, 0.5) for frame in film], "copy"),
+    "brightened": (lambda film: [np.clip(frame * 1.15 + 12.0, 0, 255).astype(np.uint8) for frame in film], "copy"),
+    "darkened": (lambda film: [(frame * 0.7).astype(np.uint8) for frame in film], "copy"),
+    "cut": (lambda film: film[len(film) // 3 : -len(film) // 5], "copy"),
+    "every second frame": (lambda film: film[::2], "copy"),
+    "time-reversed": (lambda film: film[::-1], "time-reversed"),
+    "mirrored": (lambda film: [frame[:, ::-1] for frame in film], "mirrored"),
+}
+
+
+def _resized(frame: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    height, width = frame.shape[:2]
+    return np.asarray(Image.fromarray(frame).resize((int(width * scale), int(height * scale))))
+
+
+def _reencoded(film: Film, path: Path) -> Film:
+    """H.264 at CRF 33, even sides."""
+    height, width = (side // 2 * 2 for side in film[0].shape[:2])
+    even = [np.ascontiguousarray(frame[:height, :width]) for frame in film]
+    write_video(path, even, 12, Codec("h264", "libx264", (("preset", "veryfast"), ("crf", "33"))))
+    return [frame for _, frame in read_video(path)]
+
+
+def _thumbnails(film: Film) -> NDArray[np.uint8]:
+    return np.stack([thumbnail(np.ascontiguousarray(frame)) for frame in film])
+
+
+def _matches(val: NDArray[np.uint8], train: list[NDArray[np.uint8]]) -> list[Match]:
+    films = Films()
+    films.add("held-out", "val", "view", val)
+    for number, other in enumerate(train):
+        films.add(f"train-{number}", "train", "view", other)
+    return list(films.matches())
+
+
+@pytest.fixture(scope="module")
+def clips(shared_data: Path) -> list[Film]:
+    """Twenty real clips; several are neighbouring cuts of one shot."""
+    paths = sorted((shared_data / "ssv2/20bn-something-something-v2").glob("*.webm"))
+    return [[frame for _, frame in read_video(path)] for path in paths]
+
+
+def test_no_real_clip_is_a_duplicate_of_another(clips: list[Film]) -> None:
+    films = [_thumbnails(film) for film in clips]
+    for number, film in enumerate(films):
+        assert _matches(film, films[:number] + films[number + 1 :]) == []
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_copy_of_a_real_clip_is_found(clips: list[Film], tmp_path: Path, name: str) -> None:
+    change, relation = CHANGES[name]
+    train = [_thumbnails(film) for film in clips]
+    for number in (0, 5, 10, 15):
+        copy = _thumbnails(_reencoded(change(clips[number]), tmp_path / f"{number}.mp4"))
+        (match,) = _matches(copy, train)
+        assert (match.other, match.relation) == (f"train-{number}", relation)
+
+
+def test_episodes_before_the_same_camera_are_no_duplicates(shared_data: Path) -> None:
+    """Three teleoperated episodes of one task: same room, same robot, same bottle."""
+    paths = sorted((shared_data / "lerobot_v21").glob("*/videos/*/*/*.mp4"))
+    films = [_thumbnails([frame for _, frame in read_video(path)]) for path in paths]
+    assert len(films) == 3
+    for number, film in enumerate(films):
+        assert _matches(film, films[:number] + films[number + 1 :]) == []
+        assert len(_matches(film[20:], films)) == 1
+
+
+def test_the_bridge_sample_repeats_its_training_episodes_in_validation(shared_data: Path) -> None:
+    """Its 25 validation episodes are the 25 training episodes in another order. Camera 3 is black."""
+    films = Films()
+    for split in ("train", "val"):
+        (path,) = (shared_data / "rlds/bridge_dataset/1.0.0").glob(f"*-{split}.tfrecord*")
+        for number, record in enumerate(read_bytes_features(path)):
+            for camera in range(4):
+                frames = [
+                    np.asarray(Image.open(io.BytesIO(jpeg))) for jpeg in record[f"steps/observation/image_{camera}"]
+                ]
+                films.add(f"{split}-{number}", split, f"image_{camera}", _thumbnails(frames))
+    matches = list(films.matches())
+    assert {match.view for match in matches} == {"image_0", "image_1", "image_2"}
+    assert len({match.episode for match in matches}) == 25
+    assert all(match.relation == "copy" and match.share == 1 for match in matches)
+
+
+def test_frames_of_a_match_are_numbered_by_the_source(clips: list[Film]) -> None:
+    film = _thumbnails(clips[0])
+    (match,) = _matches(film[4:], [film])
+    assert match.pairs == tuple((i, i + 4) for i in range(len(film) - 4))
+
+
+def test_blank_films_match_nothing() -> None:
+    black = np.zeros((8, SIDE, SIDE), np.uint8)
+    assert not descriptors(black).any()
+    assert _matches(black, [black.copy()]) == []
+
+
+def test_films_without_motion_match_by_their_picture(clips: list[Film]) -> None:
+    still = [_thumbnails(clips[number][:1] * 8) for number in (0, 5)]
+    assert [match.other for match in _matches(still[0], still)] == ["train-0"]
+
+
+def test_a_short_piece_of_a_long_film_is_found_on_either_side(clips: list[Film]) -> None:
+    long, piece = descriptors(_thumbnails(clips[1])), descriptors(_thumbnails(clips[1][8:18]))
+    for found in (align(long, piece), align(piece, long)):
+        assert found is not None
+        assert found.share == 1
+    assert align(long, piece).pairs[0] == (8, 0)  # type: ignore[union-attr]
+
+
+def test_hash_of_a_frame_ignores_brightness_and_size(clips: list[Film]) -> None:
+    frame = clips[0][0]
+    changed = np.clip(_resized(frame, 0.5) * 0.8 + 10, 0, 255).astype(np.uint8)
+    a, b = (np.unpackbits(perceptual_hashes(thumbnail(f)[None]).view(np.uint8)) for f in (frame, changed))
+    assert (a != b).sum() <= 4
+    other = np.unpackbits(perceptual_hashes(thumbnail(clips[5][0])[None]).view(np.uint8))
+    assert (a != other).sum() > 12
