@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from jobs.config import AuditConfig, parse
 from jobs.progress import progress_bar
+from pipeline.audit.attestation import sign_verdict
 from pipeline.audit.evidence import Evidence
 from pipeline.audit.run import Progress, audit_build
 from pipeline.audit.verdict import Verdict, write_verdict
@@ -31,6 +32,8 @@ def run(config: DictConfig) -> int:
     path = write_verdict(settings.build, verdict)
     print(describe(verdict))
     print(f"verdict: {path}")
+    if settings.sign_key is not None:
+        print(f"signed: {sign_verdict(settings.build, settings.sign_key)}")
     return verdict.exit_code
 
 

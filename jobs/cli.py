@@ -1,6 +1,7 @@
 """`vlajepa COMMAND`: picks the command; each one is a Hydra application of its own.
 
-Exit codes: 0 success, 1 a leak was found (audit), 2 the run could not be done, 130 interrupted.
+Exit codes: 0 success, 1 a leak was found (audit) or a build is not the audited one (verify), 2 the run could not be done,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ COMMANDS = {
     "plan": "list a dataset's shards, samples, bytes and encoder FLOPs before anything runs",
     "preprocess": "make the shards on a Ray cluster; run again to continue after an interruption",
     "audit": "prove from a build's bytes that nothing of the future reached an input",
+    "verify": "check that a build is the one whose verdict was clean, and who signed it",
     "train": "train on audited builds",
     "estimate": "memory and FLOPs of a training step at any batch size, before anything runs",
     "import": "make a checkpoint of a released one: the reference's .pt or a LeRobot vla_jepa folder",
@@ -41,7 +43,7 @@ HYDRA_FLAGS = (
 )  # fmt: skip
 """Flags that Hydra answers itself; any other `--name value` stands for the setting `name=value`."""
 
-POSITIONAL = {"audit": "build"}
+POSITIONAL = {"audit": "build", "verify": "build"}
 """Setting that a first argument without `=` stands for."""
 
 USAGE = """usage: vlajepa COMMAND [setting=value …]

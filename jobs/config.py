@@ -104,6 +104,7 @@ class AuditConfig:
     share       part of the samples encoded again and perturbed;  least  at least so many
     workers     threads that decode
     checkpoint  a step-… folder whose model is perturbed; null: the tiny model
+    sign_key    PEM file of an ed25519 private key that signs the verdict
     """
 
     build: Path
@@ -116,6 +117,7 @@ class AuditConfig:
     least: int = 16
     workers: int = 2
     checkpoint: Path | None = None
+    sign_key: Path | None = None
 
     def __post_init__(self) -> None:
         if self.level not in ("manifest", "shards", "source", "perturb"):
@@ -126,6 +128,28 @@ class AuditConfig:
             raise ValueError(f"share must be 0..1, got {self.share}")
         if self.least < 1 or self.workers < 1:
             raise ValueError(f"least and workers must be at least 1, got {self.least} and {self.workers}")
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """`vlajepa verify`.
+
+    public_key  PEM file of an ed25519 public key; null: no signature is checked
+    level       the least depth of audit that is accepted
+    hash_files  hash every file that build.json lists;  workers  threads that do
+    """
+
+    build: Path
+    public_key: Path | None = None
+    level: str = "shards"
+    hash_files: bool = True
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        if self.level not in ("shards", "source", "perturb"):
+            raise ValueError(f"level must be one of shards, source, perturb, got {self.level!r}")
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers}")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from pipeline.errors import AuditRefusedError
 from pipeline.schema import SCHEMA_VERSION
 
 VERDICT = "audit/verdict.json"
+SIGNED_VERDICT = "audit/verdict.dsse.json"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def write_verdict(build: Path, verdict: Verdict) -> Path:
     """Write the verdict whole or not at all; the same verdict gives the same bytes. Returns its path.
 
     Levels from "shards" on write audit/verdict.json, which opens the gate of training. A manifest-level verdict stands
-    beside it in audit/verdict-manifest.json and never replaces a deeper one.
+    beside it in audit/verdict-manifest.json. A clean verdict does not replace a deeper clean one of the same
+    build.json. The signature of a verdict that is replaced goes with it.
     """
     path = build / VERDICT
     if verdict.level == "manifest":
@@ -80,13 +82,29 @@ def write_verdict(build: Path, verdict: Verdict) -> Path:
     path.parent.mkdir(exist_ok=True)
     document = {**asdict(verdict), "status": verdict.status}
     text = json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+    if verdict.status == "clean" and verdict.level != "manifest" and _holds_deeper(build, path, verdict.level):
+        return path
+    data = text.encode("utf-8", "backslashreplace")
+    if verdict.level != "manifest" and is_regular(path) and path.read_bytes() != data:
+        (build / SIGNED_VERDICT).unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(temporary, "wb") as file:
-        file.write(text.encode("utf-8", "backslashreplace"))
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
     return path
+
+
+def _holds_deeper(build: Path, path: Path, level: str) -> bool:
+    """Whether a clean verdict of this build.json that looked deeper than `level` is there already."""
+    deeper = LEVELS.index(level) + 1
+    if deeper == len(LEVELS) or not is_regular(path):
+        return False
+    try:
+        return _refusal(build, parse(path.read_bytes()), LEVELS[deeper]) == ""
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def require_clean_verdict(build: Path, level: str = "shards") -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from pipeline.audit.run import audit_build
-from pipeline.audit.verdict import VERDICT, require_clean_verdict, write_verdict
+from pipeline.audit.verdict import SIGNED_VERDICT, VERDICT, require_clean_verdict, write_verdict
 from pipeline.errors import AuditRefusedError
 from tests.audit.tiny_build import ROBOT, pretty, write_build
-from tests.leakage.tools import edit_json
+from tests.leakage.tools import edit_image, edit_json
 
 
 @pytest.fixture
@@ -114,3 +114,40 @@ def test_garbage_for_a_verdict_is_refused(audited: Path, garbage: bytes) -> None
     (audited / VERDICT).write_bytes(garbage)
     with pytest.raises(AuditRefusedError, match="not a verdict of this version"):
         require_clean_verdict(audited)
+
+
+def _deepened(build: Path, level: str) -> bytes:
+    """A clean verdict as if of a deeper level, written."""
+    write_verdict(build, replace(audit_build(build), level=level, seed=1))
+    return (build / VERDICT).read_bytes()
+
+
+def test_a_shallower_clean_verdict_does_not_replace_a_deeper_one(audited: Path) -> None:
+    deep = _deepened(audited, "perturb")
+    write_verdict(audited, audit_build(audited))
+    assert (audited / VERDICT).read_bytes() == deep
+    require_clean_verdict(audited, "perturb")
+    assert _deepened(audited, "perturb") == deep
+
+
+def test_a_leak_replaces_a_deeper_clean_verdict(audited: Path) -> None:
+    _deepened(audited, "source")
+    edit_image(audited, lambda data: data + b"future", repair=False)
+    write_verdict(audited, audit_build(audited))
+    with pytest.raises(AuditRefusedError, match="failed checks"):
+        require_clean_verdict(audited)
+
+
+def test_a_deeper_verdict_of_another_build_is_replaced(audited: Path) -> None:
+    _deepened(audited, "source")
+    edit_json(audited, "build.json", lambda d: d.update(fps=11.0))
+    write_verdict(audited, audit_build(audited))
+    require_clean_verdict(audited)
+
+
+def test_a_replaced_verdict_loses_its_signature(audited: Path) -> None:
+    (audited / SIGNED_VERDICT).write_text("{}")
+    write_verdict(audited, audit_build(audited))  # the same bytes
+    assert (audited / SIGNED_VERDICT).exists()
+    _deepened(audited, "source")
+    assert not (audited / SIGNED_VERDICT).exists()

@@ -40,7 +40,7 @@ def test_every_command_is_a_hydra_application(command: str) -> None:
     values = ["out=/o", "builds=[/b]"] if command == "train" else []
     script = [sys.executable, "-m", "jobs.cli", command, *values]
     config = subprocess.run([*script, "--cfg", "job"], capture_output=True, text=True, check=True).stdout
-    assert ("build: ???" if command == "audit" else "out: ") in config
+    assert ("build: ???" if command in ("audit", "verify") else "out: ") in config
 
 
 def test_help_shows_groups_and_settings() -> None:
@@ -118,7 +118,7 @@ def test_plan_prints_the_cost_and_writes_the_tasks(
 def test_a_crash_is_not_taken_for_a_leak(
     video_build: Build, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def crash(*_: object) -> None:
+    def crash(*_: object, **__: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr("jobs.audit.audit_build", crash)
@@ -140,3 +140,19 @@ def test_sample_data_refuses_to_overwrite(tmp_path: Path, capsys: pytest.Capture
     code, _, err = run(capsys, "sample-data", f"out={tmp_path}", "clips=4", "episodes=4")
     assert code == 2
     assert "exists" in err
+
+
+def test_flags_stand_for_settings(video_build: Build, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--level", "manifest"], ["--level=manifest"], ["level=manifest"]):
+        code, out, _ = run(capsys, "audit", str(video_build.path), *words)
+        assert code == 0
+        assert "level manifest" in out
+    code, _, err = run(capsys, "audit", str(video_build.path), "--depth", "manifest")
+    assert code == 2
+    assert "depth=manifest" in err
+
+
+def test_deep_levels_need_the_raw_data(video_build: Build, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "audit", str(video_build.path), "--level", "source")
+    assert code == 2
+    assert "give root=FOLDER of the data" in err

@@ -1,0 +1,79 @@
+"""`vlajepa verify BUILD`: is this build the one that was found clean? Exit code 0 yes, 1 no, 2 could not be checked."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from omegaconf import DictConfig
+
+from jobs.config import VerifyConfig, parse
+from jobs.progress import progress_bar
+from pipeline.audit.attestation import require_signature
+from pipeline.audit.build import Build, FileEntry, file_sha256, is_regular, open_build
+from pipeline.audit.verdict import require_clean_verdict
+from pipeline.errors import AuditRefusedError, RunError
+
+SHOWN = 20
+"""Changed files named in the message."""
+
+
+def run(config: DictConfig) -> int:
+    settings = parse(VerifyConfig, config)
+    if not settings.build.is_dir():
+        raise RunError(f"{settings.build}: no such folder; give the folder that holds the build's build.json")
+    build = open_build(settings.build)
+    try:
+        for line in verify(build, settings):
+            print(line)
+    except AuditRefusedError as error:
+        sys.stderr.write(f"vlajepa: NOT VERIFIED: {error}\n")
+        return 1
+    print(f"VERIFIED: {settings.build}")
+    return 0
+
+
+def verify(build: Build, settings: VerifyConfig) -> list[str]:
+    """What was checked, in words.
+
+    Raises:
+        AuditRefusedError: the verdict, the signature or a file is not as it must be.
+        RunError: the public key cannot be used.
+    """
+    lines = []
+    if settings.public_key is not None:
+        lines.append(f"signature: by key {require_signature(build.root, settings.public_key)}")
+    else:
+        lines.append("signature: not checked; give public_key=FILE to know who vouches for the verdict")
+    require_clean_verdict(build.root, settings.level)
+    lines.append(f"verdict: clean, level {settings.level} or deeper, of this build.json")
+    if settings.hash_files:
+        lines.append(_verify_files(build, settings.workers))
+    return lines
+
+
+def _verify_files(build: Build, workers: int) -> str:
+    """Hash every file again: bytes may have changed since they were audited."""
+    entries = list(build.listed())
+    changed: list[str] = []
+    total = sum(entry.bytes for entry in entries)
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        progress_bar(total=total, unit="B", unit_scale=True, unit_divisor=1024, desc=f"verify {build.root}") as bar,
+    ):
+        for entry, problem in zip(entries, pool.map(lambda entry: _problem(build, entry), entries), strict=True):
+            bar.update(entry.bytes)
+            changed += [problem] if problem else []
+    if changed:
+        more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        raise AuditRefusedError(f"{len(changed)} files changed since the audit: {'; '.join(changed[:SHOWN])}{more}")
+    return f"files: {len(entries):,} with {total:,} bytes have the SHA-256 that build.json lists"
+
+
+def _problem(build: Build, entry: FileEntry) -> str:
+    path = build.root / entry.path
+    if not is_regular(path):
+        return f"{entry.path} is missing or no regular file"
+    if path.stat().st_size != entry.bytes:
+        return f"{entry.path} has {path.stat().st_size} bytes, {entry.bytes} are listed"
+    return "" if file_sha256(path) == entry.sha256 else f"{entry.path} has another SHA-256"
