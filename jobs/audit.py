@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 
 from omegaconf import DictConfig
 
 from jobs.config import AuditConfig, parse
 from jobs.progress import progress_bar
 from pipeline.audit.attestation import sign_verdict
-from pipeline.audit.evidence import Evidence
+from pipeline.audit.build import open_build
+from pipeline.audit.evidence import Evidence, Sheet
+from pipeline.audit.pictures import choose_samples, stored_sheets
+from pipeline.audit.raw.registry import open_raw
+from pipeline.audit.raw_pictures import with_raw_frames
+from pipeline.audit.report import write_report
 from pipeline.audit.run import Progress, audit_build
 from pipeline.audit.verdict import Verdict, write_verdict
 from pipeline.errors import RunError
+
+PICTURED = 20
+"""Samples with findings whose pictures the report shows."""
+
+RANDOM_SHEETS = 6
+"""Other samples shown."""
 
 SHOWN = 20
 """Findings printed; verdict.json holds more."""
@@ -32,6 +44,7 @@ def run(config: DictConfig) -> int:
     path = write_verdict(settings.build, verdict)
     print(describe(verdict))
     print(f"verdict: {path}")
+    print(f"report: {write_report(open_build(settings.build), verdict, evidence)}")
     if settings.sign_key is not None:
         print(f"signed: {sign_verdict(settings.build, settings.sign_key)}")
     return verdict.exit_code
@@ -41,12 +54,25 @@ def audit(settings: AuditConfig, progress: Progress | None = None) -> tuple[Verd
     """Audit as deep as asked, with a seed drawn here if none was given."""
     evidence = Evidence()
     if settings.level in ("manifest", "shards"):
-        return audit_build(settings.build, settings.level, progress, evidence=evidence), evidence
+        verdict = audit_build(settings.build, settings.level, progress, evidence=evidence)
+        evidence.sheets += sheets(settings.build, verdict)
+        return verdict, evidence
     from jobs.audit_options import deep_options  # loads torch, which the other levels do without
 
     seed = secrets.randbelow(2**31) if settings.seed is None else settings.seed
     source, perturb = deep_options(settings, seed)
-    return audit_build(settings.build, settings.level, progress, source, perturb, evidence), evidence
+    verdict = audit_build(settings.build, settings.level, progress, source, perturb, evidence)
+    build = open_build(settings.build)
+    raw = open_raw(build.settings.get("source"), source.root)
+    evidence.sheets += with_raw_frames(sheets(settings.build, verdict), build, raw)
+    return verdict, evidence
+
+
+def sheets(path: Path, verdict: Verdict) -> list[Sheet]:
+    """Pictures of samples that findings name, and of a few others."""
+    build = open_build(path)
+    named = list(dict.fromkeys(finding.sample for finding in verdict.findings if finding.sample))[:PICTURED]
+    return stored_sheets(build, list(dict.fromkeys([*named, *choose_samples(build, RANDOM_SHEETS, verdict.seed or 0)])))
 
 
 def describe(verdict: Verdict) -> str:

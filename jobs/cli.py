@@ -1,7 +1,7 @@
 """`vlajepa COMMAND`: picks the command; each one is a Hydra application of its own.
 
-Exit codes: 0 success, 1 a leak was found (audit) or a build is not the audited one (verify), 2 the run could not be done,
-130 interrupted.
+Exit codes: 0 success, 1 a leak was found (audit) or a build is not the audited one (verify), 2 the run could not be
+done, 130 interrupted.
 """
 
 from __future__ import annotations

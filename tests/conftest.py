@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,14 @@ def shared_data() -> Path:
 def reference_dir() -> Path:
     """Tensors of the reference modules: `reference` of the folder `shared`, or VLAJEPA_REFERENCE."""
     return _folder("VLAJEPA_REFERENCE", REPOSITORY.parent / "shared" / "reference")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """A Chromium or Chrome on this machine (Debian: apt-get install chromium)."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    return found or _unavailable(f"none of {', '.join(names)} is installed; on Debian: apt-get install chromium")
 
 
 @dataclass(frozen=True)
