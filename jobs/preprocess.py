@@ -15,7 +15,7 @@ from jobs.config import BuildConfig, parse
 from jobs.plan import describe, prepare
 from jobs.progress import progress_bar
 from pipeline.errors import TooManyBadEpisodesError
-from pipeline.manifest import Build, clean_up, commit, ledger_bytes, load_build
+from pipeline.manifest import Build, clean_up, commit, describe_build, ledger_bytes, load_build
 from pipeline.parts import Part, read_part
 from pipeline.plan import Plan
 from pipeline.shards import remove_temporary_files, write_atomic
@@ -43,7 +43,8 @@ def preprocess(settings: BuildConfig) -> Build:
     plan, out = preparation.plan, settings.out
     print(describe(plan, out))
     if (out / "build.json").exists():
-        clean_up(out)  # the run that finished it may have been killed here
+        describe_build(out)  # the run that finished it may have been killed before these two
+        clean_up(out)
         print(f"{out} is finished already")
         return load_build(out)
     if preparation.found:

@@ -2,7 +2,7 @@
 
 The commit reads the part records shard by shard, checks that inputs and targets hold the same keys in the same order
 (rule L7), writes samples.parquet, stats.json, ledger.jsonl and, last of all, build.json. A folder without build.json is
-an unfinished build.
+an unfinished build. croissant.json describes a finished one and is made from build.json alone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.croissant import CROISSANT, croissant_bytes
 from pipeline.errors import BuildError
 from pipeline.parts import INPUT_COLUMNS, TARGET_COLUMNS, WORK_FOLDER, Part, part_path, read_part
 from pipeline.plan import Plan, ShardTask
@@ -70,6 +71,12 @@ def clean_up(out: Path) -> None:
     if (out / WORK_FOLDER).exists():
         shutil.rmtree(out / WORK_FOLDER)
     remove_temporary_files(out)
+
+
+def describe_build(out: Path) -> None:
+    """Write croissant.json, a function of build.json, unless it is there already."""
+    if not (out / CROISSANT).exists():
+        write_atomic(out / CROISSANT, croissant_bytes((out / "build.json").read_bytes()))
 
 
 def ledger_bytes(faults: Sequence[Fault]) -> bytes:
@@ -207,6 +214,7 @@ def _write_build(plan: Plan, out: Path, shards: Sequence[Mapping[str, Any]]) -> 
         "files": files,
     }
     write_atomic(out / "build.json", _json_bytes(content))
+    describe_build(out)
 
 
 def _counts(out: Path, shards: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:

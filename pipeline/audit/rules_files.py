@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import stat
 
-from pipeline.audit.build import Build
+from pipeline.audit.build import Build, read_regular
 from pipeline.audit.finding import Report
 from pipeline.audit.rules_chain import check_file
 from pipeline.audit.shard import Shard, ShardRule
+from pipeline.croissant import CROISSANT, croissant_bytes
 
 FREE_FOLDERS = ("audit", "logs")
 """Not part of a build's identity: their contents are not looked at, nothing else reads them."""
@@ -32,8 +33,21 @@ def check_inventory(build: Build, report: Report) -> None:
             elif not stat.S_ISREG(kind):
                 what = "folder" if stat.S_ISDIR(kind) else "special file"
                 report.found("L10", path, f"is a {what} that does not belong to a build")
+            elif path == CROISSANT:
+                _check_description(build, report)
             elif path not in listed:
                 report.found("L10", path, "is not listed in build.json")
+
+
+def _check_description(build: Build, report: Report) -> None:
+    """croissant.json is not listed in build.json, from which it is made; made again it must be the same."""
+    try:
+        expected = croissant_bytes(read_regular(build.root / "build.json"))
+    except (KeyError, TypeError, ValueError) as error:
+        report.found("L10", CROISSANT, f"cannot be made again from build.json: {error!r}")
+        return
+    if read_regular(build.root / CROISSANT) != expected:
+        report.found("L10", CROISSANT, "is not what build.json gives; delete it and run vlajepa preprocess again")
 
 
 class Hashes(ShardRule):
