@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 from pipeline.audit.build import Build, FileEntry, file_sha256, is_regular, read_regular
 from pipeline.audit.finding import Report
@@ -24,7 +26,7 @@ def check(build: Build, report: Report) -> None:
     _check_mode(build, report)
 
 
-def check_file(build: Build, entry: FileEntry, report: Report) -> bool:
+def check_file(build: Build, entry: FileEntry, report: Report, sha256: Callable[[Path], str] = file_sha256) -> bool:
     """Size and SHA-256 of a listed file. False when the file cannot even be read."""
     report.check("L7")
     path = build.root / entry.path
@@ -34,7 +36,7 @@ def check_file(build: Build, entry: FileEntry, report: Report) -> bool:
     size = path.stat().st_size
     if size != entry.bytes:
         report.found("L7", entry.path, f"has {size} bytes, build.json lists {entry.bytes}")
-    found = file_sha256(path)
+    found = sha256(path)
     if found != entry.sha256:
         report.found("L7", entry.path, f"has SHA-256 {found}, build.json lists {entry.sha256}")
     return True

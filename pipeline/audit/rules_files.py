@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
-from pipeline.audit.build import Build, read_regular
+from pipeline.audit.build import Build, file_sha256, is_regular, read_regular
 from pipeline.audit.finding import Report
 from pipeline.audit.rules_chain import check_file
 from pipeline.audit.shard import Shard, ShardRule
@@ -51,8 +53,29 @@ def _check_description(build: Build, report: Report) -> None:
 
 
 class Hashes(ShardRule):
-    """Size and SHA-256 of both files of a shard."""
+    """Size and SHA-256 of both files of a shard. Threads hash ahead while other rules look at a shard's content."""
+
+    def __init__(self, build: Build) -> None:
+        super().__init__(build)
+        self._pool = ThreadPoolExecutor(2)
+        self._ahead = iter(entry for shard in build.shards for entry in (shard.inputs, shard.targets))
+        self._running: dict[Path, Future[str]] = {}
 
     def check(self, shard: Shard, report: Report) -> None:
         for entry in (shard.entry.inputs, shard.entry.targets):
-            check_file(self.build, entry, report)
+            self._start(4)
+            check_file(self.build, entry, report, self._hash)
+
+    def finish(self, report: Report) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self, count: int) -> None:
+        """Keep `count` files hashing or hashed ahead of their use; one that is no regular file is reported later."""
+        while len(self._running) < count and (entry := next(self._ahead, None)) is not None:
+            path = self.build.root / entry.path
+            if is_regular(path):
+                self._running[path] = self._pool.submit(file_sha256, path)
+
+    def _hash(self, path: Path) -> str:
+        future = self._running.pop(path, None)
+        return file_sha256(path) if future is None else future.result()

@@ -93,8 +93,16 @@ def _check_values(rows: TargetRows, file: str, keys: pa.Array, report: Report) -
 
 
 def _check_finite(name: str, values: NDArray, file: str, keys: pa.Array, report: Report) -> None:
-    bad = np.array([not np.isfinite(row).all() for row in values], bool)
+    bad = np.array([not _all_finite(row) for row in values], bool)
     report.rows("L7", file, bad, keys, lambda i: f"{name} holds NaN or infinity")
+
+
+def _all_finite(values: NDArray) -> bool:
+    """NumPy converts float16 value by value; its bits tell as well: all ones in the exponent is NaN or infinity."""
+    if values.dtype != np.float16:
+        return bool(np.isfinite(values).all())
+    bits = np.ascontiguousarray(values).view(np.uint16)
+    return bits.size == 0 or bool((bits & 0x7FFF).max() < 0x7C00)
 
 
 def _invented(values: NDArray, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.benchmarks import (
+    audit,
     image_preprocessing,
     packing,
     preprocessing,
@@ -29,6 +30,7 @@ BENCHMARKS: Mapping[str, Callable[[Path, int], None]] = {
     "packing": packing.run,
     "images": image_preprocessing.run,
     "targets": targets_online.run,
+    "audit": audit.run,
 }
 
 

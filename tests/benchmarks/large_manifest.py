@@ -1,0 +1,140 @@
+"""The manifest of a clean build of many samples, column by column, without its shards (level "manifest" opens none)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.schema import samples_schema
+
+WINDOWS, SHARD_EPISODES, STEPS, INTERVAL, CHUNK, VIEWS = 40, 250, 3, 2, 7, 2
+FRAMES = WINDOWS + 2 * STEPS * INTERVAL
+
+
+def write_manifest(folder: Path, samples: int) -> Path:
+    """Write build.json and what it lists beside the shards; `samples` is rounded up to whole shards."""
+    folder.mkdir(parents=True)
+    shards = -(-samples // (WINDOWS * SHARD_EPISODES))
+    ids = [f"robot-{number:06d}" for number in range(shards * SHARD_EPISODES)]
+    tasks = b"".join(_task(index, ids) for index in range(shards))
+    (folder / "tasks.jsonl").write_bytes(tasks)
+    settings = _settings()
+    fingerprint = hashlib.sha256(
+        _compact({"settings": settings, "tasks": hashlib.sha256(tasks).hexdigest()})
+    ).hexdigest()
+    _write_samples(folder / "samples.parquet", shards, ids)
+    (folder / "plan.json").write_bytes(_compact({"settings": settings, "fingerprint": fingerprint}))
+    (folder / "ledger.jsonl").write_bytes(b"")
+    (folder / "stats.json").write_bytes(_compact(_stats(shards * SHARD_EPISODES * WINDOWS)))
+    (folder / "build.json").write_bytes(_compact(_build(folder, shards, settings, fingerprint)))
+    return folder
+
+
+def _write_samples(path: Path, shards: int, ids: list[str]) -> None:
+    schema = samples_schema(VIEWS, STEPS)
+    rng = np.random.default_rng(0)
+    with pq.ParquetWriter(path, schema) as writer:
+        for index in range(shards):
+            own = ids[index * SHARD_EPISODES : (index + 1) * SHARD_EPISODES]
+            writer.write_table(_rows(index, own, rng).cast(schema))
+
+
+def _rows(shard: int, ids: list[str], rng: np.random.Generator) -> pa.Table:
+    count = len(ids) * WINDOWS
+    now = np.tile(np.arange(WINDOWS, dtype=np.int32), len(ids))
+    episode = pa.array(ids).take(pa.array(np.repeat(np.arange(len(ids)), WINDOWS)))
+    key = pc.binary_join_element_wise(episode, pc.utf8_lpad(pc.cast(pa.array(now), pa.string()), 6, "0"), "-")
+    last = now[:, None] + 2 * INTERVAL * np.arange(STEPS + 1, dtype=np.int32)
+    support = np.stack([np.maximum(0, last - INTERVAL), last], axis=2).astype(np.int32)
+    offsets = pa.array(np.arange(0, support.size + 1, 2, dtype=np.int32))
+    inner = pa.ListArray.from_arrays(offsets, pa.array(support.reshape(-1)))
+    sizes = np.full((count, VIEWS), 30_000, np.int64)
+    constant = {"num_frames": FRAMES, "interval": INTERVAL, "action_count": CHUNK, "shard": shard, "json_size": 300}
+    columns: dict[str, Any] = {name: pa.repeat(pa.scalar(value, pa.int32()), count) for name, value in constant.items()}
+    columns |= {
+        "key": key,
+        "split": pa.repeat("train", count),
+        "row": pa.array(np.arange(count, dtype=np.int32)),
+        "source": pa.repeat("robot", count),
+        "episode": episode,
+        "now": pa.array(now),
+        "state_frame": pa.array(now),
+        "action_start": pa.array(now),
+        "supports": pa.FixedSizeListArray.from_arrays(inner, STEPS + 1),
+        "now_s": pa.array(now / 30),
+        "support_end_s": pa.FixedSizeListArray.from_arrays(pa.array((last / 30).reshape(-1)), STEPS + 1),
+        "image_offset": pa.FixedSizeListArray.from_arrays(pa.array(np.cumsum(sizes).reshape(-1)), VIEWS),
+        "image_size": pa.FixedSizeListArray.from_arrays(pa.array(sizes.astype(np.int32).reshape(-1)), VIEWS),
+        "json_offset": pa.array(np.cumsum(sizes[:, 0])),
+        "inputs_sha256": _digests(count, rng),
+        "targets_sha256": _digests(count, rng),
+    }
+    return pa.table({name: columns[name] for name in samples_schema(VIEWS, STEPS).names})
+
+
+def _digests(count: int, rng: np.random.Generator) -> pa.Array:
+    """Random SHA-256 in hexadecimal: what Parquet cannot compress."""
+    letters: NDArray[np.uint8] = np.frombuffer(b"0123456789abcdef", np.uint8)
+    text = letters[rng.integers(0, 16, count * 64)].tobytes()
+    offsets = np.arange(0, count * 64 + 1, 64, dtype=np.int32)
+    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(text))
+
+
+def _task(index: int, ids: list[str]) -> bytes:
+    own = ids[index * SHARD_EPISODES : (index + 1) * SHARD_EPISODES]
+    episodes = [
+        {"id": name, "split": "train", "files": [[f"data/{name}.parquet", 1000], [f"videos/{name}.mp4", 100_000]],
+         "num_frames": FRAMES, "data": {"table": f"data/{name}.parquet", "tasks": ["put it down"]}}
+        for name in own
+    ]  # fmt: skip
+    return _compact({"split": "train", "index": index, "chunks": [len(own)], "episodes": episodes}) + b"\n"
+
+
+def _settings() -> dict[str, Any]:
+    window = {"steps": STEPS, "interval": INTERVAL, "chunk": CHUNK, "every": 1, "per_episode": 0, "end": "drop"}
+    return {"source": {"name": "robot"}, "window": window, "encoder": {"mode": "prefix"}, "versions": {}}
+
+
+def _stats(samples: int) -> dict[str, Any]:
+    def group(width: int, count: int) -> dict[str, Any]:
+        return {"count": count, **{name: [0.0] * width for name in ("min", "max", "mean", "std", "q01", "q99")}}
+
+    return {"split": "train", "samples": samples, "state": group(8, samples), "action": group(7, samples * CHUNK)}
+
+
+def _build(folder: Path, shards: int, settings: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+    per_shard = SHARD_EPISODES * WINDOWS
+    names = ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json", "tasks.jsonl")
+    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)} for name in names}
+    entry = {"bytes": 1, "sha256": "0" * 64}
+    return {
+        "schema_version": 1, "fingerprint": fingerprint, "name": "robot", "leaky": False, "settings": settings,
+        "sizes": {"views": VIEWS, "image_size": 224, "steps": STEPS, "tokens": 256, "width": 1024, "state": 8,
+                  "chunk": CHUNK, "action": 7},
+        "views": ["front", "wrist"], "fps": 30.0,
+        "counts": {"train": {"samples": shards * per_shard, "episodes": shards * SHARD_EPISODES, "shards": shards}},
+        "shards": [
+            {"split": "train", "index": index, "samples": per_shard,
+             "inputs": {"file": f"train/inputs-{index:06d}.tar", **entry},
+             "targets": {"file": f"train/targets-{index:06d}.arrow", **entry}}
+            for index in range(shards)
+        ],
+        "files": files,
+    }  # fmt: skip
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _compact(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
