@@ -352,6 +352,30 @@ class DemoConfig:
             raise ValueError(f"steps must be at least 50 (the warm-up of trainer=demo), got {self.steps}")
 
 
+@dataclass(frozen=True)
+class DemoLeakConfig:
+    """`vlajepa demo-leak`.
+
+    episodes  robot episodes of the sample data
+    steps     training steps on each of the two builds
+    samples   episodes in which the future is replaced
+    """
+
+    out: Path
+    episodes: int = 32
+    steps: int = 300
+    samples: int = 24
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 50:
+            raise ValueError(f"steps must be at least 50 (the warm-up of trainer=demo), got {self.steps}")
+        if self.episodes < 8 or self.samples < 1:
+            raise ValueError(
+                f"episodes must be at least 8 and samples at least 1, got {self.episodes} and {self.samples}"
+            )
+
+
 def parse(cls: type[T], config: DictConfig) -> T:
     """Fill a dataclass from a configuration.
 
