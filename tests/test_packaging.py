@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.leakage.__main__ import GALLERY, summary
+from tests.leakage.mutants import LEAKY_CODE, LEAKY_PIPELINES, MUTANTS
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -42,3 +45,10 @@ def test_constraints_pin_every_dependency(group: str) -> None:
 
 def test_ci_runs_the_readmes_test_command() -> None:
     assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("make test")
+
+
+def test_the_readme_counts_the_gallery_of_leaks() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert summary() in readme
+    for count in (len(GALLERY), len(MUTANTS), len(LEAKY_PIPELINES), len(LEAKY_CODE)):
+        assert str(count) in readme[readme.index("### A gallery of leaks") :]
