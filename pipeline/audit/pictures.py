@@ -6,6 +6,9 @@ import random
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pipeline.audit.build import Build, is_regular
 from pipeline.audit.evidence import Sheet
 from pipeline.audit.samples import batches, open_samples
@@ -43,9 +46,9 @@ def _rows(build: Build, keys: Collection[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     try:
         for batch in batches(build, ("key", "split", "shard", "now", "image_offset", "image_size")):
-            for i, key in enumerate(batch.column("key").to_pylist()):
-                if key in keys and key not in found:
-                    found[key] = batch.slice(i, 1).to_pylist()[0]
+            here = pc.is_in(batch.column("key"), value_set=pa.array(sorted(keys), pa.string()))
+            for row in batch.filter(here).to_pylist():
+                found.setdefault(row["key"], row)
     except BuildError:
         return found
     return found

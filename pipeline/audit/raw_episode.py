@@ -24,7 +24,12 @@ CLOCK_TOLERANCE_S = 2e-3
 """Decoders report times as float32 or in container units of a millisecond."""
 
 IMAGE_TOLERANCE = 1.0
-"""Mean difference in grey levels from the JPEG made anew, where other library versions make other bytes."""
+"""Mean difference in grey levels from the JPEG made anew, where other library versions make other bytes. The frames
+beside must then be further away than the frame itself."""
+
+
+_CLEARLY = 0.95
+"""A neighbour is closer when its difference is this much smaller."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,9 @@ def _check_view(episode: RawEpisode, view: str, facts: Facts, result: EpisodeRes
     needed = {frame for sample in samples for support in sample.frames for frame in support}
     small: list[NDArray[np.uint8]] = []
     seconds: list[float] = []
+    neighbours = _Neighbours(view, facts, result)
     for index, (second, frame) in enumerate(episode.frames(view)):
+        neighbours.show(index, frame)
         seconds.append(second)
         small.append(thumbnail(frame))
         if index in needed:
@@ -166,12 +173,50 @@ def _check_view(episode: RawEpisode, view: str, facts: Facts, result: EpisodeRes
         for sample in at_now.get(index, ()):
             result.checked["L1"] += 1
             reason = image_differs(sample.images.get(view), frame, facts)
-            if reason:
+            if not reason:
+                neighbours.watch(sample)
+            else:
                 rule, closest = _whose_image(episode, view, sample.images.get(view), facts)
                 detail = f"{view}: the stored image is not frame {index} of the raw video ({reason}); {closest}"
                 result.problems.append((rule, sample.key, detail))
     result.thumbnails[view] = np.stack(small) if small else np.zeros((0, SIDE, SIDE), np.uint8)
     _check_times(view, np.array(seconds), facts, result)
+
+
+class _Neighbours:
+    """Where bytes need not be equal: an image may not be closer to the frame before or after than to its own."""
+
+    def __init__(self, view: str, facts: Facts, result: EpisodeResult) -> None:
+        self._view, self._facts, self._result = view, facts, result
+        self._frames: list[NDArray[np.uint8]] = []
+        self._watched: list[SampleWork] = []
+
+    def show(self, index: int, frame: NDArray[np.uint8]) -> None:
+        """The next frame of the film."""
+        if self._facts.exact:
+            return
+        self._frames = [*self._frames[-2:], frame]
+        for sample in self._watched:
+            self._compare(sample, index - 1)
+        self._watched = []
+
+    def watch(self, sample: SampleWork) -> None:
+        """An image that was accepted as the frame shown last; judged when the next one is shown."""
+        if not self._facts.exact:
+            self._watched.append(sample)
+
+    def _compare(self, sample: SampleWork, now: int) -> None:
+        stored = sample.images[self._view] or b""
+        gaps = [_gap(stored, _pixels(_jpeg(frame, self._facts))) for frame in self._frames]
+        own = len(gaps) - 2  # the last is the frame after it
+        closest = int(np.argmin(gaps))
+        if gaps[closest] < _CLEARLY * gaps[own]:  # frames of a still scene are alike but for noise
+            where = now + closest - own
+            detail = (
+                f"{self._view}: the stored image is closer to frame {where} than to frame {now} of the raw video "
+                f"({gaps[closest]:.2f} and {gaps[own]:.2f} grey levels)"
+            )
+            self._result.problems.append(("L1", sample.key, detail))
 
 
 def image_differs(stored: bytes | None, frame: NDArray[np.uint8], facts: Facts) -> str:
@@ -187,12 +232,16 @@ def image_differs(stored: bytes | None, frame: NDArray[np.uint8], facts: Facts) 
     return "" if gap <= IMAGE_TOLERANCE else f"mean difference {gap:.2f} grey levels, {IMAGE_TOLERANCE} allowed"
 
 
-def _jpeg(frame: NDArray[np.uint8], facts: Facts) -> bytes:
+def _resized(frame: NDArray[np.uint8], facts: Facts) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(frame))
-    if image.size != (facts.image_size, facts.image_size):
-        image = image.resize((facts.image_size, facts.image_size), Image.Resampling.BICUBIC)
+    if image.size == (facts.image_size, facts.image_size):
+        return image
+    return image.resize((facts.image_size, facts.image_size), Image.Resampling.BICUBIC)
+
+
+def _jpeg(frame: NDArray[np.uint8], facts: Facts) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=facts.jpeg_quality, subsampling=0)
+    _resized(frame, facts).save(buffer, "JPEG", quality=facts.jpeg_quality, subsampling=0)
     return buffer.getvalue()
 
 

@@ -6,13 +6,22 @@ the build is made by honest code, and level "source" must find nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from jobs.audit import audit
 from jobs.config import AuditConfig
+from pipeline.audit.raw.registry import open_raw
+from pipeline.audit.raw.video import read_video
+from pipeline.audit.raw_episode import EpisodeWork, Facts, SampleWork, check_episode
+from pipeline.audit.reencode import EncoderClaim
 from pipeline.audit.verdict import Verdict
+from pipeline.inputs import InputSettings, encode_jpeg
+from pipeline.sources.ssv2 import SSv2Source
 from tests.conftest import SampleData
 from tests.leakage.mutants import LEAKY_CODE, LEAKY_PIPELINES
 from tests.leakage.mutants.leaky import LeakyPipeline
@@ -71,3 +80,36 @@ def test_honest_builds_have_no_finding_at_the_deepest_level(
     assert verdict.findings == ()
     assert all(count.checked for count in verdict.rules.values())
     assert verdict.coverage["samples_encoded"] == verdict.coverage["samples_perturbed"] == verdict.samples
+
+
+@pytest.mark.parametrize("offset", [1, -1, 2])
+def test_other_library_versions_do_not_hide_a_neighbouring_frame(
+    sample_data: SampleData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: int
+) -> None:
+    """Images are then compared within a tolerance. In a film this slow the next frame lies within it."""
+    films: dict[Path, list[NDArray[np.uint8]]] = {}
+
+    def slow(path: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        frames = films.setdefault(path, [frame for _, frame in read_video(path)])
+        for index in range(len(frames)):
+            blend = 0.94 * frames[0] + 0.06 * frames[index]
+            yield index / 12, blend.round().astype(np.uint8)
+
+    monkeypatch.setattr("pipeline.audit.raw.base.read_video", slow)
+    raw = open_raw({"type": "ssv2", "name": "ssv2"}, sample_data.ssv2)
+    ref = next(ref for ref in SSv2Source(str(sample_data.ssv2)).index().refs if ref.split == "train")
+    shown = [frame for _, frame in raw.open(ref.id).frames("video")]
+    claim = EncoderClaim(64, "squash", "float32", "")
+    facts = Facts(("video",), 64, 95, exact=False, encoder=claim)
+    now = len(shown) // 2
+    for at in (now, now + offset):
+        picture = shown[at].copy()
+        picture[::8, ::8] ^= 1  # other bytes, nearly the same picture
+        image = encode_jpeg(picture, InputSettings(64, 95))
+        sample = SampleWork(
+            "k", now, len(shown), now / 12, (now,), (now / 12,), {"video": image}, None, None, 0
+        )  # fmt: skip
+        result = check_episode(EpisodeWork(ref.id, "train", "f", (sample,)), facts, raw)
+        assert [rule for rule, _, _ in result.problems] == ([] if at == now else ["L1"]), result.problems
+        if at != now:
+            assert "is closer to frame" in result.problems[0][2]
