@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from jobs.config import AuditConfig, parse
 from jobs.progress import progress_bar
-from pipeline.audit.attestation import sign_verdict
+from pipeline.audit.attestation import read_private_key, sign_verdict
 from pipeline.audit.build import open_build
 from pipeline.audit.evidence import Evidence, Sheet
 from pipeline.audit.pictures import choose_samples, stored_sheets
@@ -34,6 +34,8 @@ def run(config: DictConfig) -> int:
     settings = parse(AuditConfig, config)
     if not settings.build.is_dir():
         raise RunError(f"{settings.build}: no such folder; give the folder that holds the build's build.json")
+    if settings.sign_key is not None:
+        read_private_key(settings.sign_key)  # a wrong path is worth knowing before the audit, not after
     with progress_bar(unit="B", unit_scale=True, unit_divisor=1024, desc=f"audit {settings.build}") as bar:
 
         def progress(done: int, total: int) -> None:
@@ -46,7 +48,7 @@ def run(config: DictConfig) -> int:
     print(f"verdict: {path}")
     print(f"report: {write_report(open_build(settings.build), verdict, evidence)}")
     if settings.sign_key is not None:
-        print(f"signed: {sign_verdict(settings.build, settings.sign_key)}")
+        print(f"signed: {sign_verdict(settings.build, settings.sign_key, verdict)}")
     return verdict.exit_code
 
 

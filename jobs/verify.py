@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -12,7 +13,7 @@ from jobs.progress import progress_bar
 from pipeline.audit.attestation import require_signature
 from pipeline.audit.build import Build, FileEntry, file_sha256, is_regular, open_build
 from pipeline.audit.verdict import require_clean_verdict
-from pipeline.errors import AuditRefusedError, RunError
+from pipeline.errors import AuditRefusedError, BuildError, RunError
 
 SHOWN = 20
 """Changed files named in the message."""
@@ -20,11 +21,10 @@ SHOWN = 20
 
 def run(config: DictConfig) -> int:
     settings = parse(VerifyConfig, config)
-    if not settings.build.is_dir():
-        raise RunError(f"{settings.build}: no such folder; give the folder that holds the build's build.json")
-    build = open_build(settings.build)
+    if not is_regular(settings.build / "build.json"):
+        raise RunError(f"{settings.build}: no build.json here; give the folder of a finished build")
     try:
-        for line in verify(build, settings):
+        for line in verify(settings):
             print(line)
     except AuditRefusedError as error:
         sys.stderr.write(f"vlajepa: NOT VERIFIED: {error}\n")
@@ -33,23 +33,33 @@ def run(config: DictConfig) -> int:
     return 0
 
 
-def verify(build: Build, settings: VerifyConfig) -> list[str]:
+def verify(settings: VerifyConfig) -> list[str]:
     """What was checked, in words.
 
     Raises:
         AuditRefusedError: the verdict, the signature or a file is not as it must be.
         RunError: the public key cannot be used.
     """
-    lines = []
+    root, lines = settings.build, []
     if settings.public_key is not None:
-        lines.append(f"signature: by key {require_signature(build.root, settings.public_key)}")
+        lines.append(f"signature: by key {require_signature(root, settings.public_key)}")
     else:
         lines.append("signature: not checked; give public_key=FILE to know who vouches for the verdict")
-    require_clean_verdict(build.root, settings.level)
+    require_clean_verdict(root, settings.level)
     lines.append(f"verdict: clean, level {settings.level} or deeper, of this build.json")
     if settings.hash_files:
-        lines.append(_verify_files(build, settings.workers))
+        lines.append(_verify_files(_listed_by_the_audited(root), settings.workers))
+    else:
+        lines.append("files: not hashed (hash_files=false); their bytes may have changed since the audit")
     return lines
+
+
+def _listed_by_the_audited(root: Path) -> Build:
+    """The build, whose build.json is that of the verdict: what cannot be read now could be read then."""
+    try:
+        return open_build(root)
+    except BuildError as error:
+        raise AuditRefusedError(f"a file changed since the audit: {error}") from error
 
 
 def _verify_files(build: Build, workers: int) -> str:

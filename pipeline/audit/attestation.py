@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,26 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from pipeline.audit.build import read_regular
-from pipeline.audit.strict_json import parse
-from pipeline.audit.verdict import SIGNED_VERDICT, VERDICT
+from pipeline.audit.build import is_regular, read_regular
+from pipeline.audit.strict_json import canonical, parse
+from pipeline.audit.verdict import SIGNED_VERDICT, VERDICT, Verdict, replace_whole, verdict_bytes
 from pipeline.errors import AuditRefusedError, RunError
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:vlajepa:leakage-audit:v1"
+
+_STANDARD = str.maketrans("-_", "+/")
+
+
+@dataclass(frozen=True)
+class _Envelope:
+    """A DSSE envelope as read; keyid is a hint that nothing vouches for, "" where there is none."""
+
+    payload_type: str
+    payload: bytes
+    signed: bytes
+    signatures: tuple[tuple[str, bytes], ...]
 
 
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
@@ -38,21 +50,29 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def sign_verdict(build: Path, key: Path) -> Path:
-    """Sign audit/verdict.json as it is, clean or not.
+def sign_verdict(build: Path, key: Path, made: Verdict | None = None) -> Path:
+    """Sign audit/verdict.json, clean or not.
 
     Args:
         build: the build's folder.
         key: PEM file of an unencrypted ed25519 private key.
+        made: what the file must hold, so that a deeper verdict which was kept, by whomever, is not vouched for;
+            None: the file as it is.
 
     Returns:
         The path of audit/verdict.dsse.json; the same verdict and key give the same bytes.
 
     Raises:
-        RunError: the key cannot be used, or there is no verdict.
+        RunError: the key cannot be used, there is no verdict, or it is another than `made`.
     """
-    private = _private_key(key)
-    payload = json.dumps(_statement(build), sort_keys=True, separators=(",", ":")).encode()
+    private = read_private_key(key)
+    verdict = _read_verdict(build)
+    if made is not None and verdict != verdict_bytes(made):
+        raise RunError(
+            f"nothing signed: {build / VERDICT} is not the verdict of this audit but one that was kept because it looked"
+            " deeper; audit at its level, or delete it first"
+        )
+    payload = json.dumps(_statement(build, verdict), sort_keys=True, separators=(",", ":")).encode()
     signature = private.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))
     envelope = {
         "payload": base64.b64encode(payload).decode(),
@@ -60,9 +80,7 @@ def sign_verdict(build: Path, key: Path) -> Path:
         "signatures": [{"keyid": key_id(private.public_key()), "sig": base64.b64encode(signature).decode()}],
     }
     path = build / SIGNED_VERDICT
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(envelope, sort_keys=True, indent=1) + "\n")
-    os.replace(temporary, path)
+    replace_whole(path, (json.dumps(envelope, sort_keys=True, indent=1) + "\n").encode())
     return path
 
 
@@ -78,23 +96,15 @@ def require_signature(build: Path, public_key: Path) -> str:
     """
     public = _public_key(public_key)
     path = build / SIGNED_VERDICT
-    try:
-        envelope = parse(read_regular(path))
-        payload = base64.b64decode(envelope["payload"], validate=True)
-        kind, signatures = envelope["payloadType"], envelope["signatures"]
-        signed = {entry["keyid"]: base64.b64decode(entry["sig"], validate=True) for entry in signatures}
-    except (RunError, ValueError, KeyError, TypeError) as error:
-        raise AuditRefusedError(f"{path} is no signed verdict: {error}. Sign it: vlajepa audit … sign_key=") from error
+    envelope = _read_envelope(path)
     own = key_id(public)
-    if own not in signed:
-        raise AuditRefusedError(f"{path} is signed by {', '.join(signed) or 'nobody'}, not by {own} ({public_key})")
-    try:
-        public.verify(signed[own], pre_authentication_encoding(str(kind), payload))
-    except InvalidSignature as error:
-        raise AuditRefusedError(
-            f"{path}: the signature of {own} is wrong: payload or signature were changed"
-        ) from error
-    _require_statement(build, path, str(kind), payload)
+    if not any(_holds(public, signature, envelope.signed) for _, signature in envelope.signatures):
+        named = [name for name, _ in envelope.signatures]
+        if own in named:
+            raise AuditRefusedError(f"{path}: the signature of {own} is wrong: payload or signature were changed")
+        found = ", ".join(map(repr, named)) or "nobody"
+        raise AuditRefusedError(f"{path} is signed by {found}, not by {own} ({public_key})")
+    _require_statement(build, path, envelope)
     return own
 
 
@@ -103,39 +113,74 @@ def key_id(public: Ed25519PublicKey) -> str:
     return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
-def _statement(build: Path) -> dict[str, Any]:
-    digest = hashlib.sha256(read_regular(build / "build.json")).hexdigest()
+def _read_verdict(build: Path) -> bytes:
+    path = build / VERDICT
+    if not is_regular(path):
+        raise AuditRefusedError(f"{build} has not been audited: there is no {VERDICT}; run vlajepa audit")
+    return path.read_bytes()
+
+
+def _read_envelope(path: Path) -> _Envelope:
+    if not is_regular(path):
+        raise AuditRefusedError(f"{path} is missing: the verdict is not signed; run vlajepa audit with sign_key=KEY.pem")
     try:
-        verdict = parse(read_regular(build / VERDICT))
+        content = parse(path.read_bytes())
+        kind, payload = content["payloadType"], _decode(content["payload"])
+        signatures = tuple((entry.get("keyid", ""), _decode(entry["sig"])) for entry in content["signatures"])
+        if not all(isinstance(text, str) for text in (kind, *(name for name, _ in signatures))):
+            raise TypeError("payloadType and keyid must be strings")
+        return _Envelope(kind, payload, pre_authentication_encoding(kind, payload), signatures)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AuditRefusedError(f"{path} is no DSSE envelope ({error!r}); sign the verdict again") from error
+
+
+def _decode(text: str) -> bytes:
+    """Base64 of either alphabet, as DSSE asks of readers."""
+    return base64.b64decode(text.translate(_STANDARD), validate=True)
+
+
+def _holds(public: Ed25519PublicKey, signature: bytes, signed: bytes) -> bool:
+    try:
+        public.verify(signature, signed)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _statement(build: Path, verdict: bytes) -> dict[str, Any]:
+    try:
+        predicate = parse(verdict)
     except ValueError as error:
-        raise RunError(f"{build / VERDICT} is no JSON: {error}; run vlajepa audit") from error
+        raise AuditRefusedError(f"{build / VERDICT} is no JSON: {error}; run vlajepa audit") from error
+    digest = hashlib.sha256(read_regular(build / "build.json")).hexdigest()
     return {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": "build.json", "digest": {"sha256": digest}}],
         "predicateType": PREDICATE_TYPE,
-        "predicate": verdict,
+        "predicate": predicate,
     }
 
 
-def _require_statement(build: Path, path: Path, kind: str, payload: bytes) -> None:
+def _require_statement(build: Path, path: Path, envelope: _Envelope) -> None:
     try:
-        found = parse(payload)
+        found = parse(envelope.payload)
     except ValueError as error:
         raise AuditRefusedError(f"{path}: the payload is no JSON: {error}") from error
-    expected = _statement(build)
-    if kind != PAYLOAD_TYPE or not isinstance(found, dict):
-        raise AuditRefusedError(f"{path} holds {kind!r}, not an in-toto statement")
+    expected = _statement(build, _read_verdict(build))
+    if envelope.payload_type != PAYLOAD_TYPE or not isinstance(found, dict):
+        raise AuditRefusedError(f"{path} holds {envelope.payload_type!r}, not an in-toto statement")
     for name, what in (
         ("_type", "another kind of statement"),
         ("predicateType", "another kind of predicate"),
         ("subject", "about another build.json"),
         ("predicate", "about another verdict than audit/verdict.json"),
     ):
-        if found.get(name) != expected[name]:
+        if canonical(found.get(name)) != canonical(expected[name]):  # to Python 1 == True == 1.0
             raise AuditRefusedError(f"{path} is {what}")
 
 
-def _private_key(path: Path) -> Ed25519PrivateKey:
+def read_private_key(path: Path) -> Ed25519PrivateKey:
+    """An unencrypted ed25519 key from a PEM file (PKCS #8). Raises RunError for anything else."""
     fix = "make one with: openssl genpkey -algorithm ed25519 -out key.pem"
     try:
         key = load_pem_private_key(path.read_bytes(), None)

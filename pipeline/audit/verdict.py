@@ -80,20 +80,30 @@ def write_verdict(build: Path, verdict: Verdict) -> Path:
     if verdict.level == "manifest":
         path = path.with_name("verdict-manifest.json")
     path.parent.mkdir(exist_ok=True)
-    document = {**asdict(verdict), "status": verdict.status}
-    text = json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
     if verdict.status == "clean" and verdict.level != "manifest" and _holds_deeper(build, path, verdict.level):
         return path
-    data = text.encode("utf-8", "backslashreplace")
-    if verdict.level != "manifest" and is_regular(path) and path.read_bytes() != data:
+    data = verdict_bytes(verdict)
+    if verdict.level != "manifest" and not (is_regular(path) and path.read_bytes() == data):
         (build / SIGNED_VERDICT).unlink(missing_ok=True)
+    replace_whole(path, data)
+    return path
+
+
+def verdict_bytes(verdict: Verdict) -> bytes:
+    """The verdict's file."""
+    document = {**asdict(verdict), "status": verdict.status}
+    text = json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace")
+
+
+def replace_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(temporary, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
-    return path
 
 
 def _holds_deeper(build: Path, path: Path, level: str) -> bool:
