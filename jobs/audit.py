@@ -17,7 +17,7 @@ from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.raw_pictures import with_raw_frames
 from pipeline.audit.report import write_report
 from pipeline.audit.run import Progress, audit_build
-from pipeline.audit.verdict import Verdict, write_verdict
+from pipeline.audit.verdict import Verdict, verdict_level, write_verdict
 from pipeline.errors import RunError
 
 PICTURED = 20
@@ -45,7 +45,8 @@ def run(config: DictConfig) -> int:
         verdict, evidence = audit(settings, progress)
     path = write_verdict(settings.build, verdict)
     print(describe(verdict))
-    print(f"verdict: {path}")
+    kept = verdict_level(path)
+    print(f"verdict: {path}" + (f" (of level {kept}, deeper than this one, and kept)" if kept != verdict.level else ""))
     print(f"report: {write_report(open_build(settings.build), verdict, evidence)}")
     if settings.sign_key is not None:
         print(f"signed: {sign_verdict(settings.build, settings.sign_key, verdict)}")

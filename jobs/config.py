@@ -125,7 +125,7 @@ class AuditConfig:
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device must be one of auto, cpu, cuda, got {self.device!r}")
         if self.sign_key is not None and self.level == "manifest":
-            raise ValueError("sign_key needs level shards, source or perturb (audit/verdict.json), got level 'manifest'")
+            raise ValueError("sign_key needs level shards, source or perturb (it signs verdict.json), got 'manifest'")
         if not 0 <= self.share <= 1:
             raise ValueError(f"share must be 0..1, got {self.share}")
         if self.least < 1 or self.workers < 1:

@@ -69,8 +69,8 @@ def sign_verdict(build: Path, key: Path, made: Verdict | None = None) -> Path:
     verdict = _read_verdict(build)
     if made is not None and verdict != verdict_bytes(made):
         raise RunError(
-            f"nothing signed: {build / VERDICT} is not the verdict of this audit but one that was kept because it looked"
-            " deeper; audit at its level, or delete it first"
+            f"nothing signed: {build / VERDICT} is not the verdict of this audit but one that was kept because it"
+            " looked deeper; audit at its level, or delete it first"
         )
     payload = json.dumps(_statement(build, verdict), sort_keys=True, separators=(",", ":")).encode()
     signature = private.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))
@@ -122,9 +122,9 @@ def _read_verdict(build: Path) -> bytes:
 
 def _read_envelope(path: Path) -> _Envelope:
     if not is_regular(path):
-        raise AuditRefusedError(f"{path} is missing: the verdict is not signed; run vlajepa audit with sign_key=KEY.pem")
+        raise AuditRefusedError(f"{path} is missing: nobody signed the verdict; run vlajepa audit … sign_key=KEY.pem")
     try:
-        content = parse(path.read_bytes())
+        content = _parse(path.read_bytes())
         kind, payload = content["payloadType"], _decode(content["payload"])
         signatures = tuple((entry.get("keyid", ""), _decode(entry["sig"])) for entry in content["signatures"])
         if not all(isinstance(text, str) for text in (kind, *(name for name, _ in signatures))):
@@ -132,6 +132,13 @@ def _read_envelope(path: Path) -> _Envelope:
         return _Envelope(kind, payload, pre_authentication_encoding(kind, payload), signatures)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AuditRefusedError(f"{path} is no DSSE envelope ({error!r}); sign the verdict again") from error
+
+
+def _parse(data: bytes) -> Any:
+    """JSON that can be written again: 1e999 would be read as infinity."""
+    value = parse(data)
+    canonical(value)
+    return value
 
 
 def _decode(text: str) -> bytes:
@@ -149,7 +156,7 @@ def _holds(public: Ed25519PublicKey, signature: bytes, signed: bytes) -> bool:
 
 def _statement(build: Path, verdict: bytes) -> dict[str, Any]:
     try:
-        predicate = parse(verdict)
+        predicate = _parse(verdict)
     except ValueError as error:
         raise AuditRefusedError(f"{build / VERDICT} is no JSON: {error}; run vlajepa audit") from error
     digest = hashlib.sha256(read_regular(build / "build.json")).hexdigest()
@@ -163,7 +170,7 @@ def _statement(build: Path, verdict: bytes) -> dict[str, Any]:
 
 def _require_statement(build: Path, path: Path, envelope: _Envelope) -> None:
     try:
-        found = parse(envelope.payload)
+        found = _parse(envelope.payload)
     except ValueError as error:
         raise AuditRefusedError(f"{path}: the payload is no JSON: {error}") from error
     expected = _statement(build, _read_verdict(build))

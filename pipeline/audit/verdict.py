@@ -106,6 +106,11 @@ def replace_whole(path: Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
+def verdict_level(path: Path) -> str:
+    """The level of a verdict that `write_verdict` left at a path."""
+    return str(parse(path.read_bytes())["level"])
+
+
 def _holds_deeper(build: Path, path: Path, level: str) -> bool:
     """Whether a clean verdict of this build.json that looked deeper than `level` is there already."""
     deeper = LEVELS.index(level) + 1

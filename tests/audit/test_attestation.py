@@ -22,17 +22,15 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from jobs.cli import main
 from pipeline.audit.attestation import pre_authentication_encoding, require_signature, sign_verdict
 from pipeline.audit.run import audit_build
 from pipeline.audit.verdict import SIGNED_VERDICT, VERDICT, write_verdict
 from pipeline.errors import AuditRefusedError, RunError
-from tests.audit.tiny_build import ROBOT, write_build
-from tests.leakage.mutants.inputs import exif
-from tests.leakage.tools import ARROW, edit_bytes
+from tests.audit.tiny_build import write_build
 
 
-def _write_keys(folder: Path, name: str, seed: int) -> tuple[Path, Path]:
+def write_keys(folder: Path, name: str, seed: int) -> tuple[Path, Path]:
+    """PEM files of a private and its public key."""
     key = Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
     private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
     private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -42,7 +40,7 @@ def _write_keys(folder: Path, name: str, seed: int) -> tuple[Path, Path]:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> tuple[Path, Path]:
-    return _write_keys(tmp_path, "key", 1)
+    return write_keys(tmp_path, "key", 1)
 
 
 @pytest.fixture
@@ -51,14 +49,6 @@ def signed(tmp_path: Path, keys: tuple[Path, Path]) -> Path:
     write_verdict(build, audit_build(build))
     sign_verdict(build, keys[0])
     return build
-
-
-def _verify(*words: object) -> int:
-    try:
-        main(["verify", *map(str, words)])
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    return 0
 
 
 def test_pre_authentication_encoding_is_that_of_the_specification() -> None:
@@ -106,8 +96,15 @@ def _edit_payload(envelope: dict[str, Any]) -> None:
         (SIGNED_VERDICT, _edit_payload, "the signature of .* is wrong"),
         (SIGNED_VERDICT, lambda e: e.update(payloadType="text/plain"), "the signature of .* is wrong"),
         (SIGNED_VERDICT, lambda e: e["signatures"].clear(), "is signed by nobody"),
-        (SIGNED_VERDICT, lambda e: e.pop("payload"), "is no signed verdict"),
+        (SIGNED_VERDICT, lambda e: e.pop("payload"), "is no DSSE envelope"),
+        (SIGNED_VERDICT, lambda e: e.update(payload="§"), "is no DSSE envelope"),
+        (SIGNED_VERDICT, lambda e: e.update(payloadType=5), "is no DSSE envelope"),
+        (SIGNED_VERDICT, lambda e: e.update(payloadType="\ud800"), "is no DSSE envelope"),
+        (SIGNED_VERDICT, lambda e: e.update(signatures=["x"]), "is no DSSE envelope"),
+        (SIGNED_VERDICT, lambda e: e["signatures"][0].update(keyid=5), "is no DSSE envelope"),
+        (SIGNED_VERDICT, lambda e: e["signatures"][0].update(sig="AAAA"), "the signature of .* is wrong"),
         (VERDICT, lambda v: v.update(samples=1), "about another verdict"),
+        (VERDICT, lambda v: v.update(schema_version=True), "about another verdict"),
         ("build.json", lambda b: b.update(fps=1), "about another build.json"),
     ],
 )
@@ -119,15 +116,78 @@ def test_what_was_changed_is_noticed(
         require_signature(signed, keys[1])
 
 
-def test_another_builds_verdict_and_envelope_are_refused(signed: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
-    other = write_build(tmp_path / "other", replace(ROBOT, seed=1))
-    shutil.copytree(signed / "audit", other / "audit")
-    assert _verify(other, f"public_key={keys[1]}") == 1
-    assert _verify(other) == 1
+@pytest.mark.parametrize("garbage", [b"", b"null", b"[]", b"\xff", b'{"payload": 1e999}', b"{" * 100_000])
+def test_garbage_for_an_envelope_is_refused(signed: Path, keys: tuple[Path, Path], garbage: bytes) -> None:
+    (signed / SIGNED_VERDICT).write_bytes(garbage)
+    with pytest.raises(AuditRefusedError, match="is no DSSE envelope"):
+        require_signature(signed, keys[1])
+
+
+@pytest.mark.parametrize("garbage", [None, b"", b'{"samples": 1e999}'])
+def test_without_a_readable_verdict_nothing_is_signed_or_verified(
+    signed: Path, keys: tuple[Path, Path], garbage: bytes | None
+) -> None:
+    (signed / VERDICT).unlink()
+    if garbage is not None:
+        (signed / VERDICT).write_bytes(garbage)
+    with pytest.raises(AuditRefusedError, match="run vlajepa audit"):
+        sign_verdict(signed, keys[0])
+    with pytest.raises(AuditRefusedError, match="run vlajepa audit"):
+        require_signature(signed, keys[1])
+
+
+def test_an_unsigned_verdict_has_no_signature(signed: Path, keys: tuple[Path, Path]) -> None:
+    (signed / SIGNED_VERDICT).unlink()
+    with pytest.raises(AuditRefusedError, match="nobody signed the verdict"):
+        require_signature(signed, keys[1])
+
+
+def _url_safe(text: str) -> str:
+    return text.translate(str.maketrans("+/", "-_"))
+
+
+def test_what_dsse_leaves_to_the_writer_is_accepted(signed: Path, keys: tuple[Path, Path]) -> None:
+    """Signatures by others beside ours, no keyid, the base64 alphabet of URLs."""
+    envelope = json.loads((signed / SIGNED_VERDICT).read_bytes())
+    own = {"sig": _url_safe(envelope["signatures"][0]["sig"])}
+    envelope |= {"signatures": [{"keyid": "x", "sig": "AAAA"}, own], "payload": _url_safe(envelope["payload"])}
+    (signed / SIGNED_VERDICT).write_text(json.dumps(envelope))
+    require_signature(signed, keys[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"_type": "https://in-toto.io/Statement/v0.1"}, "another kind of statement"),
+        ({"predicateType": "https://slsa.dev/provenance/v1"}, "another kind of predicate"),
+        ({"subject": []}, "about another build.json"),
+    ],
+)
+def test_statements_of_other_kinds_are_refused_though_well_signed(
+    signed: Path, keys: tuple[Path, Path], change: dict[str, Any], says: str
+) -> None:
+    envelope = json.loads((signed / SIGNED_VERDICT).read_bytes())
+    payload = json.dumps({**json.loads(base64.b64decode(envelope["payload"])), **change}).encode()
+    key = Ed25519PrivateKey.from_private_bytes(b"\1" * 32)
+    signature = key.sign(pre_authentication_encoding(envelope["payloadType"], payload))
+    envelope["payload"] = base64.b64encode(payload).decode()
+    envelope["signatures"][0]["sig"] = base64.b64encode(signature).decode()
+    (signed / SIGNED_VERDICT).write_text(json.dumps(envelope))
+    with pytest.raises(AuditRefusedError, match=says):
+        require_signature(signed, keys[1])
+
+
+def test_a_verdict_that_was_kept_is_not_signed_by_who_did_not_make_it(signed: Path, keys: tuple[Path, Path]) -> None:
+    verdict = audit_build(signed)
+    write_verdict(signed, replace(verdict, level="perturb", seed=1))
+    write_verdict(signed, verdict)
+    with pytest.raises(RunError, match="nothing signed"):
+        sign_verdict(signed, keys[0], verdict)
+    assert not (signed / SIGNED_VERDICT).exists()
 
 
 def test_a_signature_by_another_key_is_named(signed: Path, tmp_path: Path) -> None:
-    private, public = _write_keys(tmp_path, "other", 2)
+    private, public = write_keys(tmp_path, "other", 2)
     with pytest.raises(AuditRefusedError, match=r"is signed by .*, not by"):
         require_signature(signed, public)
     sign_verdict(signed, private)
@@ -145,35 +205,13 @@ def test_keys_of_other_kinds_are_refused(signed: Path, tmp_path: Path) -> None:
     ):
         if data is not None:
             (tmp_path / name).write_bytes(data)
-        with pytest.raises(RunError, match=says):
+        with pytest.raises(RunError, match=says) as caught:
             sign_verdict(signed, tmp_path / name)
-    with pytest.raises(RunError, match="no PEM public key"):
-        require_signature(signed, tmp_path / "text")
-
-
-def test_command_verifies_a_build(signed: Path, keys: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert _verify(signed, f"public_key={keys[1]}") == 0
-    assert "VERIFIED" in capsys.readouterr().out
-    assert _verify(signed) == 0
-    assert "signature: not checked" in capsys.readouterr().out
-    assert _verify(signed, "--level", "source") == 1  # it was audited at level shards
-    assert _verify(signed, "public_key=/nowhere.pem") == 2
-    assert _verify(signed / "train") == 2
-
-
-def test_command_notices_a_bit_that_flipped_after_the_audit(
-    signed: Path, keys: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    edit_bytes(signed, ARROW, lambda data: data.__setitem__(-1, data[-1] ^ 1), repair=False)
-    assert _verify(signed, f"public_key={keys[1]}") == 1
-    assert f"{ARROW} has another SHA-256" in capsys.readouterr().err
-    assert _verify(signed, "hash_files=false") == 0
-
-
-def test_a_leak_is_never_verified(tmp_path: Path, keys: tuple[Path, Path]) -> None:
-    build = write_build(tmp_path / "build")
-    exif(build)
-    write_verdict(build, audit_build(build))
-    sign_verdict(build, keys[0])
-    require_signature(build, keys[1])  # a signed LEAK is a statement too
-    assert _verify(build, f"public_key={keys[1]}") == 1
+        assert "\n" not in str(caught.value)
+    curve_public = curve.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "curve").write_bytes(curve_public)
+    for name, says in (("missing.pub", "No such file"), ("text", "no PEM public key"), ("curve", "another kind")):
+        with pytest.raises(RunError, match=says) as caught:
+            require_signature(signed, tmp_path / name)
+        assert not isinstance(caught.value, AuditRefusedError)  # it could not be checked, which is not "not verified"
+        assert "\n" not in str(caught.value)

@@ -151,3 +151,17 @@ def test_a_replaced_verdict_loses_its_signature(audited: Path) -> None:
     assert (audited / SIGNED_VERDICT).exists()
     _deepened(audited, "source")
     assert not (audited / SIGNED_VERDICT).exists()
+
+
+def test_a_signature_without_its_verdict_goes_with_the_next_one(audited: Path) -> None:
+    (audited / SIGNED_VERDICT).write_text("{}")
+    (audited / VERDICT).unlink()
+    write_verdict(audited, audit_build(audited))
+    assert not (audited / SIGNED_VERDICT).exists()
+
+
+def test_a_kept_verdict_keeps_its_signature(audited: Path) -> None:
+    _deepened(audited, "source")
+    (audited / SIGNED_VERDICT).write_text("{}")
+    assert write_verdict(audited, audit_build(audited)) == audited / VERDICT
+    assert (audited / SIGNED_VERDICT).exists()

@@ -55,6 +55,17 @@ def val_episode_trained_on(build: Path) -> None:
     edit_rows(build, edit)
 
 
+def train_rows_in_a_val_shard(build: Path) -> None:
+    """The samples of the val shard claim to be of a train split's episode."""
+
+    def edit(rows: list[Row]) -> None:
+        for row in rows:
+            if row["episode"] == "ep_c":
+                row.update(episode="ep_a", key=row["key"].replace("ep_c", "ep_a"), num_frames=13)
+
+    edit_rows(build, edit)
+
+
 def unplanned_episode(build: Path) -> None:
     edit_tasks(build, lambda tasks: tasks[1]["episodes"][0].update(id="ep_z"))
 
@@ -155,6 +166,7 @@ MUTANTS = (
     Mutant(test_episode_in_tasks, "L6", "manifest", "ep_x is marked test"),
     Mutant(test_task, "L6", "manifest", "task test/0"),
     Mutant(val_episode_trained_on, "L6", "manifest", "ep_c was planned for val/0"),
+    Mutant(train_rows_in_a_val_shard, "L6", "manifest", "ep_a was planned for train/0"),
     Mutant(unplanned_episode, "L6", "manifest", "ep_b is in no task"),
     Mutant(ledgered_episode_with_samples, "L9", "manifest", "ep_b was left out (no-instruction)"),
     Mutant(silently_dropped_episode, "L7", "manifest", "ep_x was planned, but has neither"),
