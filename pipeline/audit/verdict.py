@@ -158,7 +158,9 @@ def _refusal(build: Path, verdict: dict[str, Any], level: str) -> str:
     if verdict["fingerprint"] != parse(raw)["fingerprint"]:
         return f"it is about the fingerprint {verdict['fingerprint']}, not this build's"
     failed = {rule: count["failed"] for rule, count in verdict["rules"].items() if count["failed"]}
-    if verdict["status"] != "clean" or failed or verdict["findings"] or set(verdict["rules"]) != set(RULES):
+    if set(verdict["rules"]) != set(RULES):
+        return f"it is by another version: its rules are {', '.join(verdict['rules'])}"
+    if verdict["status"] != "clean" or failed or verdict["findings"]:
         return f"status is {verdict['status']!r}, failed checks by rule: {failed}"
     if LEVELS.index(verdict["level"]) < LEVELS.index(level):
         return f"it looked only as deep as level {verdict['level']!r}, {level!r} is needed"
