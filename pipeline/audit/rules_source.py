@@ -57,14 +57,14 @@ class SourceOptions:
     workers: int = 2
 
 
-def chosen_rows(count: int, options_seed: int, share: float, least: int) -> list[int]:
+def chosen_rows(count: int, seed: int, share: float, least: int) -> list[int]:
     """Rows of the manifest that are looked at more closely, sorted; a function of its arguments alone."""
     wanted = min(count, max(least, math.ceil(share * count)))
-    return sorted(random.Random(options_seed).sample(range(count), wanted))
+    return sorted(random.Random(seed).sample(range(count), wanted))
 
 
 class SourceRule:
-    """Runs over all shards; `finish` compares the films of all episodes."""
+    """Compares every shard with the raw data, then the films of all episodes with each other."""
 
     def __init__(self, build: Build, samples: int, options: SourceOptions, report: Report, evidence: Evidence) -> None:
         self._build, self._options, self._report, self._evidence = build, options, report, evidence
