@@ -20,6 +20,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -90,6 +91,7 @@ class Video:
         self._reader = _open_reader(self.path, packets)
         self._cache: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
         self._seconds = packets.seconds
+        self.codec = packets.codec
         try:
             height, width = self._decode([0])[0].shape[:2]
         except EpisodeError:
@@ -188,9 +190,16 @@ def _undecodable(path: str, detail: object) -> EpisodeError:
 
 def _packets_of(path: str) -> Packets:
     try:
-        return read_packets(path)
+        stat = os.stat(path)
+        return _read_packets(path, stat.st_mtime_ns, stat.st_size)
     except AV_ERRORS as error:
         raise _undecodable(path, error) from error
+
+
+@lru_cache(maxsize=4)
+def _read_packets(path: str, modified: int, size: int) -> Packets:
+    """Kept per version of the file: many episodes may share one, and reading its packets reads all of it."""
+    return read_packets(path)
 
 
 def _open_reader(path: str, packets: Packets) -> _Reader:

@@ -16,6 +16,7 @@ class Packets:
     pts       presentation time of each frame
     keys      indices of the keyframes, rising;  key_dts  the time by which a demuxer finds each of them
     fps       average frames a second
+    codec     name of the video codec
     plain     VP9, every packet shows exactly one frame, and packets stand in order of presentation
     """
 
@@ -24,6 +25,7 @@ class Packets:
     key_dts: tuple[int, ...]
     time_base: float
     fps: float
+    codec: str
     plain: bool
 
     @property
@@ -66,16 +68,17 @@ def read_packets(path: str) -> Packets:
     """
     with open_container(path) as container:
         stream = container.streams.best("video")
-        is_vp9 = stream.codec.canonical_name == "vp9"
+        codec = stream.codec.canonical_name
+        is_vp9 = codec == "vp9"
         packets = [
             _Packet(p.pts, p.dts, p.is_keyframe, not p.is_discard, is_vp9 and vp9_frames_shown(bytes(p)) == 1)
             for p in container.demux(stream)
             if p.size
         ]
-        return _arrange(packets, float(stream.time_base or 0), float(stream.average_rate or 0))
+        return _arrange(packets, float(stream.time_base or 0), float(stream.average_rate or 0), codec)
 
 
-def _arrange(packets: list[_Packet], time_base: float, rate: float) -> Packets:
+def _arrange(packets: list[_Packet], time_base: float, rate: float, codec: str) -> Packets:
     shown = [packet for packet in packets if packet.is_shown]
     times = [packet.pts for packet in shown if packet.pts is not None]
     if not shown or len(set(times)) < len(shown) or not time_base:
@@ -90,6 +93,7 @@ def _arrange(packets: list[_Packet], time_base: float, rate: float) -> Packets:
         key_dts=tuple(dts for _, dts in keys),
         time_base=time_base,
         fps=rate or ((len(pts) - 1) / span if span else 0.0),
+        codec=codec,
         plain=times == pts and packets[0].is_key and all(packet.is_plain and packet.is_shown for packet in packets),
     )
 

@@ -20,8 +20,8 @@ from pipeline.sample_world.render import Look, make_look, render
 from pipeline.sample_world.script import Rollout, Task, draw_task, make_world, play
 from pipeline.sample_world.video import Codec, find_codec, write_video
 from pipeline.sample_world.world import ACTION_DIM, ACTION_NAMES, MAX_STEP, MAX_TURN, STATE_DIM, STATE_NAMES, World
-from pipeline.sources.lerobot import DATA_PATH, EPISODES_FILE, IMAGE_PREFIX, INFO_FILE, VIDEO_PATH
-from pipeline.sources.lerobot_episode import TASKS_FILE
+from pipeline.sources.lerobot_info import IMAGE_PREFIX, INFO_FILE
+from pipeline.sources.lerobot_layout import DATA_PATH, EPISODES_FILE, TASKS_FILE, VIDEO_PATH
 
 FPS = 12
 FRAMES = (60, 80)

@@ -173,6 +173,17 @@ def clean_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_")
 
 
+def short_name(text: str) -> str:
+    """A clean name of at most 40 characters for a file: the name itself, or its beginning and a hash of all of it.
+
+    Keys become names of tar members, which hold 100 characters.
+    """
+    clean = clean_name(text)
+    if clean == text and len(text) <= 40:
+        return text
+    return f"{clean[:31].strip('_-')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
 def hashed_split(episode_id: str, val_share: float) -> str:
     """Split of an episode in a source without official splits.
 

@@ -1,8 +1,5 @@
-"""LeRobot v2.0 and v2.1: one parquet file an episode, one mp4 an episode and camera.
-
-    ROOT/meta/{info.json, tasks.jsonl, episodes.jsonl}
-    ROOT/data/chunk-000/episode_000000.parquet
-    ROOT/videos/chunk-000/observation.images.CAMERA/episode_000000.mp4
+"""LeRobot v2.0, v2.1 and v3.0: a table of numbers and videos (or pictures in the table), in the folders that
+`lerobot_layout.py` shows.
 
 The index trusts the files on disk over what info.json declares: declared cameras without files, counts, splits and path
 templates are wrong in published sets. What an episode holds is read, and compared, when it is opened: see
@@ -14,100 +11,114 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RunError, SettingsError
 from pipeline.sources.base import EpisodeRef, Fault, SourceIndex, check_files, clean_name, hashed_split
-from pipeline.sources.lerobot_episode import TASKS_FILE, LeRobotEpisode
-from pipeline.sources.metadata import folder_sizes, read_json, read_json_lines, require_clean_name, sort_faults
-
-INFO_FILE = "meta/info.json"
-EPISODES_FILE = "meta/episodes.jsonl"
-IMAGE_PREFIX = "observation.images."
-DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
-VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
-SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "test": "test"}
-ROOT_FIX = "Set `root` to a LeRobot v2.0 or v2.1 dataset folder."
+from pipeline.sources.lerobot_episode import open_lerobot_episode
+from pipeline.sources.lerobot_info import IMAGE_PREFIX, Files, Info, official_splits
+from pipeline.sources.lerobot_layout import Row, list_episodes, tasks_file
+from pipeline.sources.metadata import require_clean_name, require_share, sort_faults
+from pipeline.sources.recorded import RecordedEpisode
+from pipeline.sources.vectors import Part, parse_parts, vector_width
 
 
 @dataclass(frozen=True)
 class LeRobotSource:
-    """Reader of a LeRobot v2.x folder.
+    """Reader of a LeRobot folder.
 
-    root        folder that holds meta/, data/ and videos/
-    name        first part of every episode id
-    cameras     view names or feature keys, in the order wanted; None: every declared colour camera, as declared
-    state_key   parquet column of the robot state; None: no state is read
-    action_key  parquet column of the actions; None: no actions are read
-    val_share   share of the episodes that `hashed_split` sends to "val" when the set has no usable splits of its own
+    root              folder that holds meta/, data/ and videos/
+    name              first part of every episode id
+    cameras           view names or feature keys, in the order wanted; None: every declared colour camera that has files
+    state, action     columns that make these vectors: see `vectors.Part`; empty: none is read
+    not_instructions  task texts that say nothing ("valid"): a frame with one has no instruction (rule L9)
+    val_share         share of the episodes that `hashed_split` sends to "val" when the set has no usable splits
     """
 
     root: str
     name: str
     cameras: tuple[str, ...] | None = None
-    state_key: str | None = "observation.state"
-    action_key: str | None = "action"
+    state: tuple[Part, ...] = ("observation.state",)  # type: ignore[assignment]
+    action: tuple[Part, ...] = ("action",)  # type: ignore[assignment]
+    not_instructions: tuple[str, ...] = ()
     val_share: float = 0.05
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", os.fspath(self.root))
         require_clean_name(self.name)
+        require_share(self.val_share)
         if isinstance(self.cameras, str) or (self.cameras is not None and not self.cameras):
             raise SettingsError(f"cameras must be a list of at least one name, or null for all, got {self.cameras!r}")
-        if self.cameras is not None:
-            object.__setattr__(self, "cameras", tuple(self.cameras))
-        if not 0 <= self.val_share < 1:
-            raise SettingsError(f"val_share must be at least 0 and below 1, got {self.val_share}")
+        for name in ("cameras", "not_instructions"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("state", "action"):
+            object.__setattr__(self, name, parse_parts(getattr(self, name), name))
 
     def index(self) -> SourceIndex:
-        """List all episodes from the metadata and the sizes of their files; no parquet and no video is opened.
+        """List all episodes from the metadata and the sizes of their files; no data table and no video is opened.
 
         An episode that cannot be used is a Fault with reason "bad-entry", "duplicate-id" or "missing-file".
 
         Raises:
-            RunError: not a v2.x dataset, or metadata that cannot be read.
+            RunError: not a dataset of these versions, or metadata that cannot be read.
             SettingsError: a camera or column that the dataset does not declare.
         """
-        info = _Info.read(self.root)
+        info = Info.read(self.root)
+        files = Files(self.root, info)
         cameras = self._cameras(info)
-        rows = read_json_lines(os.path.join(self.root, EPISODES_FILE), ROOT_FIX)
-        state_dim, action_dim = info.width(self.state_key, "state_key"), info.width(self.action_key, "action_key")
+        rows = list_episodes(files, _of_kind("video", cameras, info))
+        absent = self._absent(cameras, rows, files, info)
+        cameras = {view: key for view, key in cameras.items() if view not in absent}
+        widths = {"state": vector_width(self.state, info.widths, "state"),
+                  "action": vector_width(self.action, info.widths, "action")}  # fmt: skip
         listing = _Listing(
-            uses=Counter(number for number in map(_episode_number, rows) if number is not None),
-            splits=_official_splits(info.splits, len(rows)),
-            files=_Files(self.root, info),
+            uses=Counter(row.number for row in rows if row.number is not None),
+            splits=official_splits(info.splits, len(rows)),
+            files=files,
             cameras=cameras,
-            columns={
-                "state_key": self.state_key,
-                "action_key": self.action_key,
-                "state_dim": state_dim,
-                "action_dim": action_dim,
-            },
+            columns=self._columns(cameras, info),
         )
         found = [self._judge(place, row, listing) for place, row in enumerate(rows)]
         refs = sorted((ref for ref in found if isinstance(ref, EpisodeRef)), key=lambda ref: (ref.split, ref.id))
         return SourceIndex(
             name=self.name,
             views=tuple(cameras),
-            state_dim=state_dim or 0,
-            action_dim=action_dim or 0,
+            state_dim=widths["state"],
+            action_dim=widths["action"],
             fps=info.fps,
             refs=tuple(refs),
             faults=sort_faults(fault for fault in found if isinstance(fault, Fault)),
-            description=self._describe(info, refs, listing),
+            description=self._describe(info, refs, listing, absent),
         )
 
-    def open(self, ref: EpisodeRef) -> LeRobotEpisode:
+    def open(self, ref: EpisodeRef) -> RecordedEpisode:
         """Open one episode: read its table and compare its length with every camera's.
 
         Raises:
-            EpisodeError: see `LeRobotEpisode`, and "missing-file" or "changed-file".
+            EpisodeError: see `open_lerobot_episode`, and "missing-file" or "changed-file".
         """
         check_files(self.root, ref)
-        return LeRobotEpisode(self.root, ref)
+        return open_lerobot_episode(self.root, ref, self.state, self.action, self.not_instructions)
 
-    def _describe(self, info: _Info, refs: Sequence[EpisodeRef], listing: _Listing) -> dict[str, Any]:
+    def _columns(self, cameras: Mapping[str, str], info: Info) -> dict[str, Any]:
+        """What every episode's reader needs of info.json."""
+        fields = dict.fromkeys(name for part in (*self.state, *self.action) for name in (part.field, part.base) if name)
+        columns: dict[str, Any] = {
+            "version": info.version,
+            "views": list(cameras),
+            "tasks_file": tasks_file(info.version),
+            "widths": {name: info.widths[name] for name in fields},
+        }
+        images = _of_kind("image", cameras, info)
+        if images:
+            if info.fps is None:
+                raise RunError(f"{info.path} declares no fps, which pictures in tables need; set fps there")
+            columns |= {"images": images, "fps": info.fps}
+        return columns
+
+    def _describe(self, info: Info, refs: Sequence[EpisodeRef], listing: _Listing, absent: Sequence[str]) -> dict[str, Any]:
         return {
             "type": "lerobot",
             "version": info.version,
@@ -115,30 +126,34 @@ class LeRobotSource:
             "episodes": dict(sorted(Counter(ref.split for ref in refs).items())),
             "declared_episodes": info.total_episodes,
             "declared_splits": dict(info.splits),
+            "cameras_without_files": list(absent),
             "splits_from": "info.json" if listing.splits else f"hash of the id, val_share {self.val_share}",
         }
 
-    def _judge(self, place: int, row: Any, listing: _Listing) -> EpisodeRef | Fault:
-        """The episode of a line of episodes.jsonl, or why it is left out."""
-        number = _episode_number(row)
-        if number is None:
-            detail = f"line {place + 1} of {EPISODES_FILE} is no JSON object with an episode_index"
+    def _judge(self, place: int, row: Row, listing: _Listing) -> EpisodeRef | Fault:
+        """The episode of an entry, or why it is left out."""
+        if row.number is None:
+            detail = f"{row.where} is no entry with an episode_index"
             return Fault(f"{self.name}-unknown-{place:06d}", "train", "index", "bad-entry", detail)
-        episode = f"{self.name}-{number:06d}"
-        split = (listing.splits or {}).get(number) or hashed_split(episode, self.val_share)
-        if listing.uses[number] > 1:
-            detail = f"episode_index {number} stands {listing.uses[number]} times in {EPISODES_FILE}"
+        episode = f"{self.name}-{row.number:06d}"
+        split = (listing.splits or {}).get(row.number) or hashed_split(episode, self.val_share)
+        if listing.uses[row.number] > 1:
+            detail = f"episode_index {row.number} stands {listing.uses[row.number]} times in the metadata"
             return Fault(episode, split, "index", "duplicate-id", detail)
-        table, videos = listing.files.of_episode(number, listing.cameras)
-        sizes = {path: listing.files.size(path) for path in (table, *videos.values(), TASKS_FILE)}
+        if row.problem:
+            return Fault(episode, split, "index", "bad-entry", f"{row.where}: {row.problem}")
+        videos = {view: video for view, video in row.videos.items() if view in listing.cameras}
+        paths = (row.table, *(video.path for video in videos.values()), listing.columns["tasks_file"])
+        sizes = {path: listing.files.size(path) for path in paths}
         missing = [os.path.join(self.root, path) for path, size in sizes.items() if size is None]
         if missing:
             return Fault(episode, split, "index", "missing-file", f"not found: {', '.join(missing)}")
         files = tuple((path, size) for path, size in sizes.items() if size is not None)
-        own = {"episode_index": number, "table": table, "videos": videos, "tasks": _tasks_of(row)}
-        return EpisodeRef(episode, split, files, _length_of(row), {**listing.columns, **own})
+        stretches = {view: [v.path] if v.from_s is None else [v.path, v.from_s, v.start, v.total] for view, v in videos.items()}
+        own = {"episode_index": row.number, "table": row.table, "videos": stretches, "tasks": list(row.tasks)}
+        return EpisodeRef(episode, split, files, row.length, {**listing.columns, **own})
 
-    def _cameras(self, info: _Info) -> dict[str, str]:
+    def _cameras(self, info: Info) -> dict[str, str]:
         """View name -> feature key, in order."""
         declared = {clean_name(key.removeprefix(IMAGE_PREFIX)): key for key in info.cameras}
         if len(declared) < len(info.cameras):
@@ -152,103 +167,22 @@ class LeRobotSource:
             views = [by_key.get(camera, camera) for camera in self.cameras]
             wanted = {view: declared[view] for view in views}
         if not wanted:
-            raise RunError(f"{info.path} declares no camera (a feature of dtype video)")
-        images = [key for key in wanted.values() if info.cameras[key] == "image"]
-        if images:
-            raise RunError(
-                f"{info.path}: {', '.join(images)} are stored as images inside parquet, which is not supported yet; "
-                "choose cameras of dtype video with `cameras`, or convert the set to videos with lerobot"
-            )
+            raise RunError(f"{info.path} declares no camera (a feature of dtype video or image)")
         return wanted
 
-
-@dataclass(frozen=True)
-class _Info:
-    """What info.json declares. `cameras`: feature key -> "video" or "image", in declared order, depth maps left out."""
-
-    path: str
-    version: str
-    robot: str | None
-    fps: float | None
-    chunks_size: int
-    data_path: str
-    video_path: str
-    total_episodes: int | None
-    features: Mapping[str, Any]
-    splits: Mapping[str, str]
-    cameras: Mapping[str, str]
-
-    @classmethod
-    def read(cls, root: str) -> _Info:
-        path = os.path.join(root, INFO_FILE)
-        raw = read_json(path, ROOT_FIX)
-        if not isinstance(raw, dict) or not isinstance(raw.get("features"), dict):
-            raise RunError(f"{path} declares no features. {ROOT_FIX}")
-        version = str(raw.get("codebase_version", "missing"))
-        if version.startswith("v3"):
+    def _absent(self, cameras: Mapping[str, str], rows: Sequence[Row], files: Files, info: Info) -> list[str]:
+        """Declared cameras of which no episode has a file. Those that were asked for by name must have some."""
+        videos = _of_kind("video", cameras, info)
+        absent = [
+            view for view in videos
+            if rows and not any(view in row.videos and files.size(row.videos[view].path) is not None for row in rows)
+        ]  # fmt: skip
+        if absent and (self.cameras is not None or len(absent) == len(cameras)):
             raise RunError(
-                f"{path}: LeRobot {version} is not yet readable; v2.0 and v2.1 are. Use the set's v2.1 branch."
+                f"{info.path} declares the cameras {', '.join(absent)}, but there is no video of them below {self.root}; "
+                "choose others with cameras, or restore the files"
             )
-        if version not in ("v2.0", "v2.1"):
-            raise RunError(f"{path}: codebase_version is {version}, expected v2.0 or v2.1. {ROOT_FIX}")
-        features = raw["features"]
-        splits = raw.get("splits")
-        return cls(
-            path=path,
-            version=version,
-            robot=raw.get("robot_type"),
-            fps=float(raw["fps"]) if raw.get("fps") else None,
-            chunks_size=int(raw.get("chunks_size") or 1000),
-            data_path=str(raw.get("data_path") or DATA_PATH),
-            video_path=str(raw.get("video_path") or VIDEO_PATH),
-            total_episodes=raw.get("total_episodes"),
-            features=features,
-            splits=splits if isinstance(splits, dict) else {},
-            cameras={key: value["dtype"] for key, value in features.items() if _is_camera(value)},
-        )
-
-    def width(self, key: str | None, setting: str) -> int | None:
-        """Channels of a state or action column; None when the setting is null."""
-        if key is None:
-            return None
-        shape = self.features.get(key, {}).get("shape")
-        if not isinstance(shape, list) or len(shape) != 1:
-            vectors = [name for name, value in self.features.items() if str(value.get("dtype")).startswith("float")]
-            raise SettingsError(
-                f"{setting}={key!r} is no vector in {self.path}; allowed are {', '.join(vectors)} or null"
-            )
-        return int(shape[0])
-
-
-@dataclass
-class _Files:
-    """Where the files of an episode lie, from one listing of each folder."""
-
-    root: str
-    info: _Info
-    _folders: dict[str, dict[str, int]] = field(default_factory=dict)
-
-    def size(self, path: str) -> int | None:
-        folder, _, name = path.rpartition("/")
-        if folder not in self._folders:
-            self._folders[folder] = folder_sizes(os.path.join(self.root, folder))
-        return self._folders[folder].get(name)
-
-    def of_episode(self, number: int, cameras: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-        """Path of the table, and of each view's video; the files need not exist."""
-        table = self._find(self.info.data_path, DATA_PATH, number, "")
-        videos = {view: self._find(self.info.video_path, VIDEO_PATH, number, key) for view, key in cameras.items()}
-        return table, videos
-
-    def _find(self, declared: str, standard: str, number: int, key: str) -> str:
-        """Path by the declared template, else by LeRobot's standard one if a file lies there."""
-        values = {"episode_chunk": number // self.info.chunks_size, "episode_index": number, "video_key": key}
-        try:
-            path = declared.format(**values)
-        except (KeyError, IndexError, ValueError) as error:
-            raise RunError(f"{self.info.path}: cannot fill in the path template {declared!r}: {error!r}") from error
-        fallback = standard.format(**values)
-        return fallback if self.size(path) is None and self.size(fallback) is not None else path
+        return absent
 
 
 @dataclass(frozen=True)
@@ -257,49 +191,10 @@ class _Listing:
 
     uses: Mapping[int, int]
     splits: Mapping[int, str] | None
-    files: _Files
+    files: Files
     cameras: Mapping[str, str]
     columns: Mapping[str, Any]
 
 
-def _is_camera(feature: Any) -> bool:
-    if not isinstance(feature, dict) or feature.get("dtype") not in ("video", "image"):
-        return False
-    facts = feature.get("info") or feature.get("video_info") or {}
-    return not facts.get("video.is_depth_map", False)
-
-
-def _episode_number(row: object) -> int | None:
-    number = row.get("episode_index") if isinstance(row, dict) else None
-    return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None
-
-
-def _length_of(row: Mapping[str, Any]) -> int | None:
-    length = row.get("length")
-    return length if isinstance(length, int) else None
-
-
-def _tasks_of(row: Mapping[str, Any]) -> list[str]:
-    tasks = row.get("tasks")
-    return [task for task in tasks if isinstance(task, str)] if isinstance(tasks, list) else []
-
-
-def _official_splits(declared: Mapping[str, str], episodes: int) -> dict[int, str] | None:
-    """Episode number -> split from ranges such as {"train": "0:80", "val": "80:100"}.
-
-    Used only when they hold out something and are consistent: known names, no overlap, every episode in one range, none
-    past the end. Published sets declare "0:100" for five episodes.
-    """
-    found: dict[int, str] = {}
-    for name, text in declared.items():
-        split = SPLIT_NAMES.get(name)
-        first, _, last = str(text).partition(":")
-        if split is None or not (first.isdecimal() and last.isdecimal()) or int(last) > episodes:
-            return None
-        numbers = range(int(first), int(last))
-        if any(number in found for number in numbers):
-            return None
-        found.update(dict.fromkeys(numbers, split))
-    if len(found) != episodes or set(found.values()) <= {"train"}:
-        return None
-    return found
+def _of_kind(kind: str, cameras: Mapping[str, str], info: Info) -> dict[str, str]:
+    return {view: key for view, key in cameras.items() if info.cameras[key] == kind}

@@ -1,13 +1,12 @@
-"""One open LeRobot v2.x episode: its table in memory, its videos open, their lengths compared."""
+"""Opens one LeRobot episode: its rows of a table in memory, its films open, their lengths compared."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,161 +18,164 @@ from pipeline.decode import Video
 from pipeline.errors import EpisodeError
 from pipeline.sources.base import EpisodeRef
 from pipeline.sources.metadata import has_text, read_json_lines
+from pipeline.sources.pictures import Film, Pictures, Stretch, decode_picture
+from pipeline.sources.recorded import RecordedEpisode
+from pipeline.sources.vectors import Part, lost_frames, make_vectors
 
-TASKS_FILE = "meta/tasks.jsonl"
+BOOKKEEPING = ("episode_index", "frame_index", "task_index")
 
 
-class LeRobotEpisode:
-    """Frames, state, actions and instruction of one episode.
+def open_lerobot_episode(
+    root: str, ref: EpisodeRef, state: Sequence[Part], action: Sequence[Part], not_instructions: Sequence[str]
+) -> RecordedEpisode:
+    """Open an episode that `LeRobotSource` listed.
 
-    Raises (when opened):
+    Raises:
         EpisodeError: "length-mismatch" (table, metadata and cameras do not agree), "not-finite", "undecodable",
             "bad-table" (a column is missing, ragged or of another width than declared, or the rows belong to another
-            episode or stand in another order).
+            episode or stand in another order), "bad-clock" (its place in a shared video is unclear).
     """
+    table = _Table(root, ref)
+    read = table.field
+    states = make_vectors(state, read, table.file)
+    actions = make_vectors(action, read, table.file)
+    texts = _Texts(root, ref, table, not_instructions)
+    lengths = {"table": table.rows}
+    if ref.num_frames is not None:
+        lengths["metadata"] = ref.num_frames
+    with ExitStack() as opened:
+        films: dict[str, Film] = {}
+        for view, place in ref.data["videos"].items():
+            video = opened.enter_context(Video(os.path.join(root, place[0])))
+            films[view] = video if len(place) == 1 else _stretch(video, place, table.rows)
+        for view, key in ref.data.get("images", {}).items():
+            films[view] = Pictures(table.pictures(key), table.rows, ref.data["fps"], "jpeg or png")
+        opened.pop_all()  # from here on RecordedEpisode closes them
+    in_order = {view: films[view] for view in ref.data["views"]}
+    return RecordedEpisode(ref, table.file, in_order, texts, states, actions, lengths, lost_frames(action))
+
+
+def _stretch(video: Video, place: Sequence[Any], rows: int) -> Stretch:
+    """An episode's frames of a video that it shares with others.
+
+    The first is the frame nearest to `from_timestamp`. Where the video holds exactly the frames of the listed episodes,
+    these count as well; when time and count disagree nobody can tell which frames are meant.
+    """
+    path, from_s, counted, total = place
+    seconds = video.timestamps(range(video.num_frames))
+    start = int(np.abs(seconds - from_s).argmin())
+    gap = float(abs(seconds[start] - from_s))
+    if gap > 0.5 / max(video.fps, 1e-6):
+        raise EpisodeError("bad-clock", f"{path}: no frame is shown at from_timestamp={from_s} s, the nearest is {gap:.3g} s away")
+    if video.num_frames == total and start != counted:
+        raise EpisodeError(
+            "bad-clock", f"{path}: by from_timestamp={from_s} s the episode begins at frame {start}, by the lengths of "
+            f"the episodes before it at frame {counted}"
+        )  # fmt: skip
+    return Stretch(video, start, rows, path)
+
+
+class _Table:
+    """The rows of one episode."""
 
     def __init__(self, root: str, ref: EpisodeRef) -> None:
-        self._ref = ref
-        data = ref.data
-        self._file = os.path.join(root, data["table"])
-        table = _read_table(self._file)
-        self._check_rows(table)
-        self._state = self._matrix(table, data["state_key"], data["state_dim"])
-        self._actions = self._matrix(table, data["action_key"], data["action_dim"])
-        self._tasks = self._task_column(table)
-        self._texts = _task_texts(os.path.join(root, TASKS_FILE))
-        self._num_frames: int = table.num_rows
-        with ExitStack() as opened:
-            self._videos = {
-                view: opened.enter_context(Video(os.path.join(root, path))) for view, path in data["videos"].items()
-            }
-            self._check_lengths()
-            self._stack = opened.pop_all()
+        self.file = os.path.join(root, ref.data["table"])
+        self._widths: Mapping[str, int] = ref.data["widths"]
+        self._number: int = ref.data["episode_index"]
+        shared = ref.data["version"] == "v3.0"
+        columns = [*BOOKKEEPING, *self._widths, *ref.data.get("images", {}).values()]
+        self._table = _read_table(self.file, columns, self._number if shared else None)
+        self.rows: int = self._table.num_rows
+        self._check_rows()
 
-    @property
-    def id(self) -> str:
-        return self._ref.id
-
-    @property
-    def num_frames(self) -> int:
-        return self._num_frames
-
-    def frames(self, view: str, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """RGB frames uint8 [len(indices), H, W, 3]. Raises EpisodeError like `Video.frames`."""
-        if view not in self._videos:
-            raise ValueError(f"episode {self.id} has the views {', '.join(self._videos)}; {view!r} was asked for")
-        return self._videos[view].frames(indices)
-
-    def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
-        """Presentation times of the first view, seconds after its first frame, float64 [len(indices)].
-
-        By the video and not by the table: tables exist whose clock starts a frame or two late.
-        """
-        return next(iter(self._videos.values())).timestamps(indices)
-
-    def instruction(self, index: int) -> str:
-        """Text of the task that the frame's `task_index` names; without that column, the episode's only task.
-
-        Raises:
-            EpisodeError: "no-instruction" when the text is missing or empty; "out-of-range".
-        """
-        self._check_range(index, index + 1)
-        if self._tasks is None:
-            tasks = self._ref.data["tasks"]
-            if len(tasks) != 1 or not has_text(tasks[0]):
-                raise EpisodeError("no-instruction", f"{self._file} has no task_index and the episode lists {tasks}")
-            return str(tasks[0]).strip()
-        number = int(self._tasks[index])
-        text = self._texts.get(number)
-        if text is None or not has_text(text):
+    def field(self, name: str) -> NDArray[Any]:
+        """A column of vectors (fixed-size or plain lists, or scalars), [rows, width]."""
+        values = _flatten(self._column(name), self._widths[name])
+        if values is None:
             raise EpisodeError(
-                "no-instruction", f"{self._file} frame {index}: task {number} of {TASKS_FILE} is {text!r}"
+                "bad-table", f"{self.file}: column {name} is no {self.rows} x {self._widths[name]} numbers"
             )
-        return text.strip()
+        return values.reshape(self.rows, self._widths[name])
 
-    def state(self, index: int) -> NDArray[np.float32] | None:
-        """State at a frame, float32 [S]."""
-        self._check_range(index, index + 1)
-        return None if self._state is None else self._state[index].copy()
-
-    def actions(self, start: int, stop: int) -> NDArray[np.float32] | None:
-        """Actions of frames start..stop-1, float32 [stop-start, A]."""
-        self._check_range(start, stop)
-        return None if self._actions is None else self._actions[start:stop].copy()
-
-    def close(self) -> None:
-        self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _check_range(self, start: int, stop: int) -> None:
-        if not 0 <= start < stop <= self._num_frames:
-            raise EpisodeError(
-                "out-of-range", f"{self._file} has frames 0..{self._num_frames - 1}; {start}..{stop - 1} were asked for"
-            )
-
-    def _check_lengths(self) -> None:
-        lengths = {"table": self._num_frames} | {view: video.num_frames for view, video in self._videos.items()}
-        if self._ref.num_frames is not None:
-            lengths["episodes.jsonl"] = self._ref.num_frames
-        if len(set(lengths.values())) > 1:
-            numbers = ", ".join(f"{what} {length}" for what, length in lengths.items())
-            raise EpisodeError("length-mismatch", f"{self._file}: frames by {numbers}")
-
-    def _check_rows(self, table: pa.Table) -> None:
-        """Where the bookkeeping columns exist, the rows must be this episode's, in order."""
-        expected = {
-            "episode_index": np.full(table.num_rows, self._ref.data["episode_index"]),
-            "frame_index": np.arange(table.num_rows),
-        }
-        for name, values in expected.items():
-            if name in table.column_names and not np.array_equal(self._integers(table, name), values):
-                raise EpisodeError("bad-table", f"{self._file}: {name} is not {values[:3].tolist()}… as it should be")
-
-    def _integers(self, table: pa.Table, name: str) -> NDArray[np.int64]:
-        column = table[name]
+    def integers(self, name: str) -> NDArray[np.int64] | None:
+        """A column of whole numbers; None when there is none of this name."""
+        if name not in self._table.column_names:
+            return None
+        column = self._table[name]
         if not pa.types.is_integer(column.type) or column.null_count:
             found = f"{column.type} with {column.null_count} nulls"
-            raise EpisodeError("bad-table", f"{self._file}: column {name} is {found}, expected integers")
+            raise EpisodeError("bad-table", f"{self.file}: column {name} is {found}, expected integers")
         return column.to_numpy().astype(np.int64)
 
-    def _task_column(self, table: pa.Table) -> NDArray[np.int64] | None:
-        return self._integers(table, "task_index") if "task_index" in table.column_names else None
+    def pictures(self, key: str) -> Callable[[int], NDArray[np.uint8]]:
+        """Decoder of the encoded pictures of a column, which stay encoded until asked for."""
+        column = self._column(key)
+        if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
+            raise EpisodeError("bad-table", f"{self.file}: column {key} is {column.type}, expected pictures (bytes, path)")
+        encoded = pc.struct_field(column, "bytes")
 
-    def _matrix(self, table: pa.Table, key: str | None, width: int | None) -> NDArray[np.float32] | None:
-        """A column of vectors (fixed-size or plain lists, or scalars) as float32 [rows, width], all finite."""
-        if key is None or width is None:
-            return None
-        if key not in table.column_names:
-            raise EpisodeError("bad-table", f"{self._file} has no column {key}; it has {', '.join(table.column_names)}")
-        values = _flatten(table[key], width)
-        if values is None:
-            raise EpisodeError("bad-table", f"{self._file}: column {key} is no {table.num_rows} x {width} numbers")
-        # A float64 too large for float32 becomes infinite here and is reported below.
-        with np.errstate(over="ignore"):
-            matrix = values.reshape(table.num_rows, width).astype(np.float32)
-        finite = np.isfinite(matrix)
-        if not finite.all():
-            row, channel = (int(i) for i in np.argwhere(~finite)[0])
-            raise EpisodeError(
-                "not-finite", f"{self._file}: {key} at frame {row}, channel {channel} is {matrix[row, channel]}"
-            )
-        return matrix
+        def picture(index: int) -> NDArray[np.uint8]:
+            content = encoded[index].as_py()
+            where = f"{self.file}: {key} at frame {index}"
+            if not content:
+                raise EpisodeError("undecodable", f"{where} holds no bytes; embed the pictures in the table with lerobot")
+            return decode_picture(content, where)
+
+        return picture
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        if name not in self._table.column_names:
+            raise EpisodeError("bad-table", f"{self.file} has no column {name}; it has {', '.join(self._table.column_names)}")
+        return self._table[name]
+
+    def _check_rows(self) -> None:
+        """Where the bookkeeping columns exist, the rows must be this episode's, in order."""
+        expected = {"episode_index": np.full(self.rows, self._number), "frame_index": np.arange(self.rows)}
+        for name, values in expected.items():
+            found = self.integers(name)
+            if found is not None and not np.array_equal(found, values):
+                raise EpisodeError("bad-table", f"{self.file}: {name} is not {values[:3].tolist()}… as it should be")
 
 
-def _read_table(path: str) -> pa.Table:
+class _Texts:
+    """Frame -> text of the task that `task_index` names; without that column, the episode's only task."""
+
+    def __init__(self, root: str, ref: EpisodeRef, table: _Table, not_instructions: Sequence[str]) -> None:
+        self._file, self._ref, self._fillers = table.file, ref, frozenset(not_instructions)
+        self._numbers = table.integers("task_index")
+        self._tasks_file = ref.data["tasks_file"]
+        self._texts = {} if self._numbers is None else _task_texts(os.path.join(root, self._tasks_file))
+
+    def __call__(self, index: int) -> str:
+        """Raises EpisodeError("no-instruction") when the text is missing, empty or a filler."""
+        if self._numbers is None:
+            tasks = self._ref.data["tasks"]
+            if len(tasks) != 1:
+                raise EpisodeError("no-instruction", f"{self._file} has no task_index and the episode lists {tasks}")
+            return self._require(tasks[0], f"{self._file}: the episode's task")
+        number = int(self._numbers[index])
+        where = f"{self._file} frame {index}: task {number} of {self._tasks_file}"
+        return self._require(self._texts.get(number), where)
+
+    def _require(self, text: object, where: str) -> str:
+        if not isinstance(text, str) or not has_text(text) or text.strip() in self._fillers:
+            raise EpisodeError("no-instruction", f"{where} is {text!r}")
+        return text.strip()
+
+
+def _read_table(path: str, columns: Sequence[str], episode: int | None) -> pa.Table:
+    """The columns that exist; of a shared table, the rows of one episode."""
     try:
-        table = pq.ParquetFile(path).read()
-    except (pa.ArrowException, OSError) as error:
+        with pq.ParquetFile(path) as file:
+            names = [name for name in dict.fromkeys(columns) if name in file.schema_arrow.names]
+        if episode is not None and "episode_index" not in names:
+            raise EpisodeError("bad-table", f"{path} has no column episode_index, which tells whose the rows are")
+        filters = None if episode is None else [("episode_index", "==", episode)]
+        table = pq.read_table(path, columns=names, filters=filters, partitioning=None)
+    except (pa.ArrowException, OSError, MemoryError) as error:
         raise EpisodeError("undecodable", f"{path}: {' '.join(str(error).split())[:300]}") from error
     if not table.num_rows:
-        raise EpisodeError("bad-table", f"{path} has no rows")
+        raise EpisodeError("bad-table", f"{path} has no rows" + ("" if episode is None else f" of episode {episode}"))
     return table
 
 
@@ -207,7 +209,7 @@ def _task_texts(path: str) -> Mapping[int, str]:
 @functools.lru_cache(maxsize=4)
 def _read_tasks(path: str, modified: int, size: int) -> Mapping[int, str]:
     """Task texts by number; kept per version of the file, as one file serves every episode of a dataset."""
-    rows = read_json_lines(path, "Restore the file from the dataset.")
+    rows = _task_rows(path) if path.endswith(".parquet") else read_json_lines(path, "Restore the file from the dataset.")
     texts: dict[int, str] = {}
     for row in rows:
         if isinstance(row, dict) and isinstance(row.get("task_index"), int) and isinstance(row.get("task"), str):
@@ -215,3 +217,19 @@ def _read_tasks(path: str, modified: int, size: int) -> Mapping[int, str]:
             same = texts.get(row["task_index"], row["task"]) == row["task"]
             texts[row["task_index"]] = row["task"] if same else ""
     return texts
+
+
+def _task_rows(path: str) -> list[dict[str, Any]]:
+    """Rows of a v3.0 task table. The text stands in the column `task`, or in the index that pandas wrote."""
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise EpisodeError("undecodable", f"{path}: {' '.join(str(error).split())[:300]}") from error
+    text = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    name = "task" if "task" in text else text[0] if len(text) == 1 else None
+    if name is None or "task_index" not in table.column_names:
+        raise EpisodeError("bad-table", f"{path} has the columns {', '.join(table.column_names)}, expected task_index and task")
+    return [
+        {"task_index": number, "task": task}
+        for number, task in zip(table["task_index"].to_pylist(), table[name].to_pylist(), strict=True)
+    ]

@@ -11,6 +11,10 @@ from pipeline.errors import RunError, SettingsError
 from pipeline.sources.base import Fault, clean_name
 
 
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""What datasets call their splits -> what they are called here."""
+
+
 def require_clean_name(name: str) -> None:
     """Raise SettingsError unless a source's name can be part of keys and file names."""
     if not name or clean_name(name) != name:
@@ -18,14 +22,20 @@ def require_clean_name(name: str) -> None:
         raise SettingsError(f"name must consist of letters, digits, _ and -, got {name!r}; use {fix!r} instead")
 
 
+def require_share(val_share: float) -> None:
+    """Raise SettingsError unless it can be the share of the episodes that are held out."""
+    if not 0 <= val_share < 1:
+        raise SettingsError(f"val_share must be at least 0 and below 1, got {val_share}")
+
+
 def read_json(path: str, fix: str) -> Any:
-    """Parse a JSON file.
+    """Parse a JSON file. Bytes that are no UTF-8 become lone surrogates, which `has_text` refuses entry by entry.
 
     Raises:
         RunError: the file is missing or no JSON; `fix` is the end of the message.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return json.load(file)
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}. {fix}") from error
@@ -36,16 +46,16 @@ def read_json(path: str, fix: str) -> Any:
 def read_json_lines(path: str, fix: str) -> list[Any]:
     """Parse a file with one JSON value a line; blank lines are skipped, a line that is no JSON becomes None.
 
+    Bytes that are no UTF-8: see `read_json`.
+
     Raises:
-        RunError: the file is missing or not text; `fix` is the end of the message.
+        RunError: the file is missing; `fix` is the end of the message.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return [_parse(line) for line in file if line.strip()]
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}. {fix}") from error
-    except UnicodeDecodeError as error:
-        raise RunError(f"{path} is not UTF-8 ({error}). {fix}") from error
 
 
 def _parse(line: str) -> Any:
@@ -67,9 +77,24 @@ def folder_sizes(folder: str) -> dict[str, int]:
         return {}
 
 
+class FileSizes:
+    """Sizes of the files below a root, from one listing of each folder."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._folders: dict[str, dict[str, int]] = {}
+
+    def size(self, path: str) -> int | None:
+        """Size in bytes of ROOT/path; None when there is no such file."""
+        folder, _, name = path.rpartition("/")
+        if folder not in self._folders:
+            self._folders[folder] = folder_sizes(os.path.join(self.root, folder))
+        return self._folders[folder].get(name)
+
+
 def has_text(value: object) -> bool:
-    """Whether a value can serve as an instruction (rule L9)."""
-    return isinstance(value, str) and bool(value.strip())
+    """Whether a value can serve as an instruction (rule L9): text, not blank, and all of it valid Unicode."""
+    return isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def sort_faults(faults: Iterable[Fault]) -> tuple[Fault, ...]:

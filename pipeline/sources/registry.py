@@ -9,9 +9,18 @@ from typing import Any
 from pipeline.errors import SettingsError
 from pipeline.sources.base import Source
 from pipeline.sources.lerobot import LeRobotSource
+from pipeline.sources.libero import LiberoSource
+from pipeline.sources.rlds import RldsSource
 from pipeline.sources.ssv2 import SSv2Source
+from pipeline.sources.videos import VideoFolderSource
 
-SOURCES: Mapping[str, type[Any]] = {"ssv2": SSv2Source, "lerobot": LeRobotSource}
+SOURCES: Mapping[str, type[Any]] = {
+    "ssv2": SSv2Source,
+    "lerobot": LeRobotSource,
+    "rlds": RldsSource,
+    "libero": LiberoSource,
+    "videos": VideoFolderSource,
+}
 
 
 def make_source(type: str, **settings: Any) -> Source:

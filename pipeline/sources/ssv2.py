@@ -2,33 +2,34 @@
 
     ROOT/20bn-something-something-v2/ID.webm
     ROOT/labels/{train,validation,test,labels}.json
+    ROOT/labels/test-answers.csv
 
 The layout is that of the dataset's download (Goyal et al. 2017, arXiv 1706.04261; version 2 has 220,847 clips: 168,913
 train, 24,777 validation, 27,157 test). Test clips stand in the index, without any label, so that a plan can prove that
-none of them is used (rule L6).
+none of them is used (rule L6). Of test-answers.csv the ids are read, never the answers: a clip with an answer is a test
+clip, whatever the other files say.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from pipeline.decode import Video
 from pipeline.errors import EpisodeError, RunError
 from pipeline.sources.base import EpisodeRef, Fault, SourceIndex, check_files, clean_name
 from pipeline.sources.metadata import folder_sizes, has_text, read_json, require_clean_name, sort_faults
+from pipeline.sources.recorded import RecordedEpisode
 
 VIDEO_FOLDER = "20bn-something-something-v2"
 LABEL_FOLDER = "labels"
 VIEW = "video"
 LABEL_FILES = {"train": "train.json", "val": "validation.json", "test": "test.json"}
+ANSWERS_FILE = "test-answers.csv"
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ class SSv2Source:
     def index(self) -> SourceIndex:
         """List all clips from the label files and one scan of the video folder.
 
-        A clip that cannot be used is a Fault with reason "bad-entry", "duplicate-id", "missing-file" or
-        "no-instruction"; `num_frames` stays None, as only opening a clip tells it.
+        A clip that cannot be used is a Fault with reason "bad-entry", "duplicate-id", "missing-file",
+        "no-instruction", or "test-clip" (it has an answer in test-answers.csv but stands in train or validation);
+        `num_frames` stays None, as only opening a clip tells it.
 
         Raises:
             RunError: train.json, validation.json or the video folder is missing or unreadable.
@@ -61,7 +63,8 @@ class SSv2Source:
             folder = os.path.join(self.root, VIDEO_FOLDER)
             raise RunError(f"{folder} holds no files. Set `root` to the folder that holds {VIDEO_FOLDER}/ and labels/.")
         uses = Counter(entry.clip for entry in entries if entry.clip is not None)
-        found = [self._judge(entry, uses, sizes) for entry in entries]
+        answered = self._answered()
+        found = [self._judge(entry, uses, sizes, answered) for entry in entries]
         refs = sorted((ref for ref in found if isinstance(ref, EpisodeRef)), key=lambda ref: (ref.split, ref.id))
         listed = {f"{clip}.webm" for clip in uses}
         return SourceIndex(
@@ -77,18 +80,38 @@ class SSv2Source:
                 "version": "2",
                 "episodes": dict(sorted(Counter(ref.split for ref in refs).items())),
                 "templates": len({ref.data["template"] for ref in refs if "template" in ref.data}),
+                "test_answers": len(answered),
+                "labels_unlike_template": sum(entry.is_unlike_template for entry in entries),
                 "unlisted_files": len(sizes.keys() - listed),
             },
         )
 
-    def open(self, ref: EpisodeRef) -> SSv2Episode:
+    def open(self, ref: EpisodeRef) -> RecordedEpisode:
         """Open one clip.
 
         Raises:
-            EpisodeError: "missing-file", "changed-file" or "undecodable".
+            EpisodeError: "missing-file", "changed-file", "undecodable" or "blank-camera".
         """
         check_files(self.root, ref)
-        return SSv2Episode(ref, Video(os.path.join(self.root, ref.files[0][0])))
+        path = os.path.join(self.root, ref.files[0][0])
+
+        def text(index: int) -> str:
+            label = ref.data.get("instruction")
+            if not isinstance(label, str):
+                raise EpisodeError("no-instruction", f"{ref.id} of split {ref.split} has no label")
+            return label
+
+        return RecordedEpisode(ref, path, {VIEW: Video(path)}, text)
+
+    def _answered(self) -> frozenset[str]:
+        """Ids in test-answers.csv, one `id;answer` a line; none when the file is not there."""
+        path = os.path.join(self.root, LABEL_FOLDER, ANSWERS_FILE)
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                ids = [line.partition(";")[0].strip() for line in file]
+        except FileNotFoundError:
+            return frozenset()
+        return frozenset(clip for clip in ids if clip.isdecimal())
 
     def _entries(self) -> Iterator[_Entry]:
         for split, file in LABEL_FILES.items():
@@ -102,7 +125,9 @@ class SSv2Source:
             for place, row in enumerate(rows):
                 yield _Entry.parse(split, f"entry {place} of {file}", row)
 
-    def _judge(self, entry: _Entry, uses: Mapping[str, int], sizes: Mapping[str, int]) -> EpisodeRef | Fault:
+    def _judge(
+        self, entry: _Entry, uses: Mapping[str, int], sizes: Mapping[str, int], answered: Collection[str]
+    ) -> EpisodeRef | Fault:
         """The clip of an entry, or why it is left out."""
         if entry.clip is None:
             return Fault(
@@ -119,6 +144,9 @@ class SSv2Source:
         if uses[entry.clip] > 1:
             detail = f"{entry.where}: id {entry.clip} is listed {uses[entry.clip]} times over all splits"
             return Fault(episode, entry.split, "index", "duplicate-id", detail)
+        if entry.split != "test" and entry.clip in answered:
+            detail = f"{entry.where}: {ANSWERS_FILE} has an answer for id {entry.clip}, so it is a test clip"
+            return Fault(episode, entry.split, "index", "test-clip", detail)
         if size is None:
             detail = f"{entry.where}: {os.path.join(self.root, path)} does not exist"
             return Fault(episode, entry.split, "index", "missing-file", detail)
@@ -126,19 +154,34 @@ class SSv2Source:
             if not has_text(entry.label):
                 detail = f"{entry.where}: id {entry.clip} has no text under 'label'"
                 return Fault(episode, entry.split, "index", "no-instruction", detail)
-            data = {"instruction": entry.label, "template": entry.template}
+            data = {"instruction": entry.label, "template": entry.template, "placeholders": list(entry.placeholders)}
         return EpisodeRef(episode, entry.split, ((path, size),), None, data)
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One row of a label file; `clip` is None when the row names no usable id."""
+    """One row of a label file; `clip` is None when the row names no usable id.
+
+    placeholders  what stands for each [something] of the template, in order
+    """
 
     split: str
     where: str
     clip: str | None
     label: object
     template: str
+    placeholders: tuple[str, ...] = ()
+
+    @property
+    def is_unlike_template(self) -> bool:
+        """Whether the label is not what the template says with its placeholders filled in, capitals aside."""
+        if not self.template or not isinstance(self.label, str):
+            return False
+        parts = re.split(r"\[[^\]]*\]", self.template)
+        if len(parts) != len(self.placeholders) + 1:
+            return True
+        filled = parts[0] + "".join(p + rest for p, rest in zip(self.placeholders, parts[1:], strict=True))
+        return filled.casefold().split() != self.label.casefold().split()
 
     @classmethod
     def parse(cls, split: str, where: str, row: object) -> _Entry:
@@ -150,68 +193,13 @@ class _Entry:
         if not isinstance(clip, str) or not clip or clean_name(clip) != clip:
             clip = None
         label = row.get("label")
-        template = row.get("template")
+        template, placeholders = row.get("template"), row.get("placeholders")
         return cls(
             split,
             where,
             clip,
             label.strip() if isinstance(label, str) else label,
             template if isinstance(template, str) else "",
+            tuple(map(str, placeholders)) if isinstance(placeholders, list) else (),
         )
 
-
-class SSv2Episode:
-    """One open clip: a single view, no state, no actions."""
-
-    def __init__(self, ref: EpisodeRef, video: Video) -> None:
-        self._ref = ref
-        self._video = video
-
-    @property
-    def id(self) -> str:
-        return self._ref.id
-
-    @property
-    def num_frames(self) -> int:
-        return self._video.num_frames
-
-    def frames(self, view: str, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """RGB frames uint8 [len(indices), H, W, 3]. Raises EpisodeError like `Video.frames`."""
-        if view != VIEW:
-            raise ValueError(f"episode {self.id} has the view {VIEW!r}, {view!r} was asked for")
-        return self._video.frames(indices)
-
-    def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
-        """Presentation times, seconds, float64 [len(indices)]."""
-        return self._video.timestamps(indices)
-
-    def instruction(self, index: int) -> str:
-        """The clip's own label, the same at every frame.
-
-        Raises:
-            EpisodeError: "no-instruction" for a test clip, which has no label; "out-of-range".
-        """
-        self._video.timestamps([index])
-        text = self._ref.data.get("instruction")
-        if not isinstance(text, str):
-            raise EpisodeError("no-instruction", f"{self.id} of split {self._ref.split} has no label")
-        return text
-
-    def state(self, index: int) -> NDArray[np.float32] | None:
-        """None: human video has no robot state."""
-        return None
-
-    def actions(self, start: int, stop: int) -> NDArray[np.float32] | None:
-        """None: human video has no actions."""
-        return None
-
-    def close(self) -> None:
-        self._video.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -137,10 +137,20 @@ def test_real_episodes(shared_data: Path) -> None:
             assert episode.timestamps([30]).tolist() == pytest.approx([1.0])
 
 
-def test_v3_is_refused(shared_data: Path) -> None:
-    source = LeRobotSource(str(shared_data / "lerobot_v30/unitree_g1_inspire_bottle"), "g1")
-    with pytest.raises(RunError, match=r"v3\.0 is not yet readable"):
-        source.index()
+def test_real_v3_episodes_equal_those_of_v21(shared_data: Path) -> None:
+    old = LeRobotSource(str(shared_data / "lerobot_v21/unitree_g1_inspire_bottle"), "g1")
+    new = LeRobotSource(str(shared_data / "lerobot_v30/unitree_g1_inspire_bottle"), "g1")
+    index = new.index()
+    assert (index.description["version"], [ref.num_frames for ref in index.refs]) == ("v3.0", [221, 277])
+    for before, after in zip(old.index().refs, index.refs, strict=False):
+        with old.open(before) as a, new.open(after) as b:
+            assert a.num_frames == b.num_frames
+            for frame in (0, 1, 100, b.num_frames - 1):
+                np.testing.assert_array_equal(a.frames("cam_high", [frame]), b.frames("cam_high", [frame]))
+                np.testing.assert_array_equal(a.state(frame), b.state(frame))
+                assert a.instruction(frame) == b.instruction(frame)
+            np.testing.assert_array_equal(a.actions(0, a.num_frames), b.actions(0, b.num_frames))
+            np.testing.assert_allclose(a.timestamps([7, 200]), b.timestamps([7, 200]), atol=1e-6)
 
 
 def test_rows_and_frames_belong_together(dataset: Dataset) -> None:
@@ -278,9 +288,9 @@ def test_lengths_that_differ_are_all_named(dataset: Dataset, where: str) -> None
     error = open_error(dataset)
     assert error.reason == "length-mismatch"
     found = {
-        "table": "table 4, front 6, wrist_left 6, episodes.jsonl 6",
-        "camera": "table 6, front 6, wrist_left 4, episodes.jsonl 6",
-        "metadata": "table 6, front 6, wrist_left 6, episodes.jsonl 4",
+        "table": "table 4, metadata 6, front 6, wrist_left 6",
+        "camera": "table 6, metadata 6, front 6, wrist_left 4",
+        "metadata": "table 6, metadata 4, front 6, wrist_left 6",
     }
     assert found[where] in error.detail
 
@@ -357,14 +367,14 @@ def test_declared_splits_are_used_only_when_consistent(dataset: Dataset, case: s
 
 
 def test_state_and_actions_can_be_left_out(dataset: Dataset) -> None:
-    source = dataset.source(state_key=None, action_key=None)
+    source = dataset.source(state=(), action=())
     index = source.index()
     assert (index.state_dim, index.action_dim) == (0, 0)
     with source.open(index.refs[0]) as episode:
         assert episode.state(0) is None
         assert episode.actions(0, 2) is None
     with pytest.raises(SettingsError, match=r"allowed are observation\.state, action"):
-        dataset.source(action_key="actions").index()
+        dataset.source(action=("actions",)).index()
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 2), (0, 7), (3, 3)])

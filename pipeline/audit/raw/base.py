@@ -1,16 +1,22 @@
-"""What the audit needs of raw data: the split, the text, the numbers and the videos of an episode named by its id."""
+"""What the audit needs of raw data: the split, the text, the numbers and the films of an episode named by its id.
+
+R frames of an episode, S and A channels of state and action.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.raw.video import read_video
+Film = Callable[[], Iterator[tuple[float, NDArray[np.uint8]]]]
+"""Shows every frame in order: seconds after the first one, RGB uint8 [H, W, 3]. Raises ValueError on what cannot be
+read."""
 
 
 class RawError(Exception):
@@ -21,37 +27,39 @@ class RawError(Exception):
 class RawEpisode:
     """One episode of the raw data.
 
-    split         "train", "val" or "test", by the raw data's own rule
-    videos        view -> file
-    instructions  the text at every frame, or one text for all of them; () when there is none
-    state         float32 [R, S], actions float32 [R, A], one row a frame; None for human video
+    split          "train", "val" or "test", by the raw data's own rule
+    films          view -> film
+    instructions   the text at every frame, or one text for all of them; () when there is none, "" at a frame without
+    state          float32 [R, S], actions float32 [R, A], one row a frame; None for human video
+    exact_vectors  the numbers stand in the raw data as they are: nothing was computed that may round otherwise
     """
 
     id: str
     split: str
-    videos: Mapping[str, Path]
+    films: Mapping[str, Film]
     instructions: tuple[str, ...]
     state: NDArray[np.float32] | None = None
     actions: NDArray[np.float32] | None = None
+    exact_vectors: bool = True
 
     def instruction(self, frame: int) -> str | None:
         """The text at a frame; None when there is none."""
         if len(self.instructions) == 1:
-            return self.instructions[0]
-        return self.instructions[frame] if 0 <= frame < len(self.instructions) else None
+            return self.instructions[0] or None
+        return (self.instructions[frame] or None) if 0 <= frame < len(self.instructions) else None
 
     def frames(self, view: str) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """Every frame from the first to the last: seconds after the first one, RGB uint8 [H, W, 3].
 
         Raises:
-            RawError: the view has no file, or a frame does not decode.
+            RawError: the view has no film, or a frame does not decode.
         """
-        if view not in self.videos:
-            raise RawError(f"{self.id} has no view {view}; the raw data has {', '.join(self.videos)}")
+        if view not in self.films:
+            raise RawError(f"{self.id} has no view {view}; the raw data has {', '.join(self.films)}")
         try:
-            yield from read_video(self.videos[view])
+            yield from self.films[view]()
         except ValueError as error:
-            raise RawError(f"{self.videos[view]}: {error}") from error
+            raise RawError(f"{self.id}, {view}: {error}") from error
 
 
 class RawSource(Protocol):
@@ -66,9 +74,33 @@ class RawSource(Protocol):
         ...
 
 
-def text_of(settings: Mapping[str, Any], key: str) -> str:
-    """A setting of the source that must be text. Raises RawError otherwise."""
-    value = settings.get(key)
+def without_last(film: Film, count: int) -> Film:
+    """A film without its last `count` frames."""
+
+    def shown() -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        held: deque[tuple[float, NDArray[np.uint8]]] = deque()
+        for frame in film():
+            held.append(frame)
+            if len(held) > count:
+                yield held.popleft()
+
+    return shown if count else film
+
+
+def usable_text(value: object) -> str:
+    """The text of an instruction without blanks around it; "" for what is no text, blank, or no valid Unicode."""
     if not isinstance(value, str):
-        raise RawError(f"settings.source.{key} must be text, found {value!r:.80}")
-    return value
+        return ""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return ""
+    return value.strip()
+
+
+def read_bytes(path: Path) -> bytes:
+    """Raises RawError when the file is not there or cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RawError(f"{path}: {error.strerror}") from error

@@ -14,7 +14,7 @@ from model.vla_jepa import VLAJEPA
 from pipeline import clips, inputs, rebuild
 from pipeline.shards import InputSample
 from pipeline.sources.base import Past
-from pipeline.sources.ssv2 import SSv2Episode
+from pipeline.sources.recorded import RecordedEpisode
 from tests.leakage.mutants.leaky import LeakyPipeline
 from tests.leakage.world import World
 
@@ -98,13 +98,13 @@ def targets_carry_gradient(world: World) -> None:
 
 def frames_read_one_too_far(world: World) -> None:
     """An episode that hands out the mean of a frame and the next one, with a build made by honest code."""
-    honest = SSv2Episode.frames
+    honest = RecordedEpisode.frames
 
-    def leaky(self: SSv2Episode, view: str, indices: Any) -> Any:
+    def leaky(self: RecordedEpisode, view: str, indices: Any) -> Any:
         following = [min(index + 1, self.num_frames - 1) for index in indices]
         return ((honest(self, view, indices).astype(np.uint16) + honest(self, view, following)) // 2).astype(np.uint8)
 
-    world.patch.setattr(SSv2Episode, "frames", leaky)
+    world.patch.setattr(RecordedEpisode, "frames", leaky)
 
 
 PIPELINES = (

@@ -15,7 +15,7 @@ from pipeline import inputs, tasks
 from pipeline.shards import InputSample
 from pipeline.sources import lerobot
 from pipeline.sources.base import Past
-from pipeline.sources.lerobot_episode import LeRobotEpisode
+from pipeline.sources.recorded import RecordedEpisode
 from tests.leakage.mutants.leaky import LeakyPipeline
 from tests.leakage.world import World
 
@@ -95,9 +95,9 @@ def cropped_instead_of_squashed(world: World) -> None:
     _repaint(world, lambda past, view, frame: np.ascontiguousarray(frame[4:-4, 4:-4]))
 
 
-def _state(world: World, frame: Callable[[LeRobotEpisode, int], int]) -> None:
-    honest = LeRobotEpisode.state
-    world.patch.setattr(LeRobotEpisode, "state", lambda self, index: honest(self, frame(self, index)))
+def _state(world: World, frame: Callable[[RecordedEpisode, int], int]) -> None:
+    honest = RecordedEpisode.state
+    world.patch.setattr(RecordedEpisode, "state", lambda self, index: honest(self, frame(self, index)))
 
 
 def state_of_the_last_frame_with_a_clean_manifest(world: World) -> None:
@@ -109,25 +109,25 @@ def state_of_the_next_frame(world: World) -> None:
 
 
 def actions_in_the_state(world: World) -> None:
-    honest = LeRobotEpisode.state
+    honest = RecordedEpisode.state
 
-    def leaky(self: LeRobotEpisode, index: int) -> NDArray[np.float32]:
+    def leaky(self: RecordedEpisode, index: int) -> NDArray[np.float32]:
         state, actions = honest(self, index), self.actions(index, index + 1)
         assert state is not None
         assert actions is not None
         state[: actions.shape[1]] = actions[0]
         return state
 
-    world.patch.setattr(LeRobotEpisode, "state", leaky)
+    world.patch.setattr(RecordedEpisode, "state", leaky)
 
 
 def actions_one_frame_late(world: World) -> None:
-    honest = LeRobotEpisode.actions
+    honest = RecordedEpisode.actions
 
-    def leaky(self: LeRobotEpisode, start: int, stop: int) -> NDArray[np.float32] | None:
+    def leaky(self: RecordedEpisode, start: int, stop: int) -> NDArray[np.float32] | None:
         return honest(self, start + 1, stop + 1)
 
-    world.patch.setattr(LeRobotEpisode, "actions", leaky)
+    world.patch.setattr(RecordedEpisode, "actions", leaky)
 
 
 def _relabel(world: World, change: Callable[[str], str]) -> None:

@@ -1,0 +1,171 @@
+"""State and action put together from fields of the raw data, as `state` and `action` of settings.source say.
+
+N rows of a field, R frames of the episode, W channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.audit.raw import rotations
+from pipeline.audit.raw.base import RawError
+
+FieldReader = Callable[[str], NDArray[np.float64]]
+"""Name of a field -> its values [N, W]. Raises RawError when they cannot be read."""
+
+_CHANNELS: Mapping[str, int | None] = {
+    "none": None, "euler_xyz": 3, "quaternion_xyzw": 4, "gripper": 1, "relative_gripper": 1, "pose_difference": 6,
+    "pose_reached": 6,
+}  # fmt: skip
+"""Conversion -> channels it takes; None: any number."""
+
+_COMMAND = 0.1
+"""A relative gripper value within it is no command."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Channels of one field, scaled and converted."""
+
+    field: str
+    take: tuple[int, int] | None = None
+    scale: float = 1.0
+    convert: str = "none"
+    base: str | None = None
+    open: float | None = None
+    closed: float | None = None
+
+    @property
+    def exact(self) -> bool:
+        return self.convert == "none" and self.scale == 1
+
+    def values(self, read: FieldReader) -> NDArray[np.float64]:
+        """float64 [N, W], or [N - 1, W] where a value is known only with the row after it."""
+        taken = self._taken(read)
+        match self.convert:
+            case "euler_xyz":
+                return rotations.to_vector(rotations.from_euler(taken))
+            case "quaternion_xyzw":
+                return rotations.to_vector(rotations.from_xyzw(taken))
+            case "gripper":
+                closed, opened = float(self.closed or 0), float(self.open or 0)
+                return (taken - closed) / (opened - closed)
+            case "relative_gripper":
+                return np.array(gripper_states(taken[:, 0].tolist()))[:, None]
+            case "pose_difference":
+                base = read(str(self.base))
+                if base.shape != taken.shape:
+                    raise RawError(f"field {self.base} is {base.shape}, {self.field} {taken.shape}")
+                return _from_pose_to_pose(base, taken)
+            case "pose_reached":
+                return _from_pose_to_pose(taken[:-1], taken[1:])
+        return taken
+
+    def _taken(self, read: FieldReader) -> NDArray[np.float64]:
+        values = np.asarray(read(self.field), np.float64)
+        first, last = self.take or (0, values.shape[1])
+        wanted = _CHANNELS[self.convert]
+        if last > values.shape[1] or wanted not in (None, last - first):
+            raise RawError(f"field {self.field} has {values.shape[1]} channels: no {self.convert} of {first}..{last - 1}")
+        return values[:, first:last] * self.scale
+
+
+class RawVectors:
+    """How one vector of an episode, state or action, is made.
+
+    exact  its numbers stand in the raw data as they are
+    lost   frames at the end of an episode that have none
+    """
+
+    def __init__(self, settings: Mapping[str, Any], key: str) -> None:
+        value = settings.get(key)
+        if not isinstance(value, list | tuple):
+            raise RawError(f"settings.source.{key} must be a list of objects, found {value!r:.80}")
+        self._parts = tuple(_parse(part, key) for part in value)
+        self.exact = all(part.exact for part in self._parts)
+        self.lost = int(any(part.convert == "pose_reached" for part in self._parts))
+
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """Every field it is made from."""
+        return frozenset(name for part in self._parts for name in (part.field, part.base) if name is not None)
+
+    def make(self, read: FieldReader, frames: int) -> NDArray[np.float32] | None:
+        """float32 [R, W] for the first R = `frames` frames; None when nothing was asked for.
+
+        Raises:
+            RawError: a field cannot be read, is too short or too narrow, or holds what is no finite number.
+        """
+        if not self._parts:
+            return None
+        columns = []
+        for part in self._parts:
+            try:
+                with np.errstate(all="ignore"):  # what is not finite is refused below
+                    values = part.values(read)
+            except ValueError as error:
+                raise RawError(f"field {part.field}: {error}") from error
+            if len(values) < frames:
+                raise RawError(f"field {part.field} has values for {len(values)} frames, the episode has {frames}")
+            columns.append(values[:frames])
+        with np.errstate(over="ignore", invalid="ignore"):
+            vectors: NDArray[np.float32] = np.concatenate(columns, axis=1).astype(np.float32)
+        if not np.isfinite(vectors).all():
+            row = int(np.argwhere(~np.isfinite(vectors))[0, 0])
+            raise RawError(f"fields {', '.join(sorted(self.fields))} are not finite at frame {row}")
+        return vectors
+
+
+def gripper_states(commands: list[float]) -> list[float]:
+    """Relative commands -> 1 open, 0 closed: above 0.1 it closes, below -0.1 it opens, else it stays as it is.
+
+    Before the first command it is in the other state than the one commanded; without any it is open.
+    """
+    given = [0.0 if value > 0 else 1.0 for value in commands if abs(value) > _COMMAND]
+    now = 1 - given[0] if given else 1.0
+    states = []
+    for value in commands:
+        if abs(value) > _COMMAND:
+            now = 0.0 if value > 0 else 1.0
+        states.append(now)
+    return states
+
+
+def _from_pose_to_pose(base: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Poses [N, 6]: x, y, z and angles about the fixed axes -> target - base, rotation vector of R(target) R(base)^T."""
+    turned = rotations.product(
+        rotations.from_euler(target[:, 3:]), rotations.inverse(rotations.from_euler(base[:, 3:]))
+    )
+    return np.concatenate([target[:, :3] - base[:, :3], rotations.to_vector(turned)], axis=1)
+
+
+def _parse(value: object, key: str) -> _Part:
+    """Raises RawError unless the object says in full how its channels are made: nothing is guessed."""
+    if not isinstance(value, Mapping) or not value.keys() <= {f.name for f in fields(_Part)}:
+        raise RawError(f"settings.source.{key}: no part of a vector: {value!r:.200}")
+    part = _Part(**{**{"field": None}, **value})
+    take = part.take
+    numbers = [part.scale, *(end for end in (part.open, part.closed) if end is not None)]
+    ends = part.convert != "gripper" or (None not in (part.open, part.closed) and part.open != part.closed)
+    usable = (
+        isinstance(part.field, str)
+        and part.convert in _CHANNELS
+        and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+        and (isinstance(part.base, str) if part.convert == "pose_difference" else part.base is None)
+        and ends
+    )
+    if take is not None:
+        usable = usable and isinstance(take, list | tuple) and [type(end) for end in take] == [int, int]
+        usable = usable and 0 <= take[0] < take[1]
+    if not usable:
+        raise RawError(f"settings.source.{key}: no part of a vector: {value!r:.200}")
+    return part

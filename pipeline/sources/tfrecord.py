@@ -1,0 +1,69 @@
+"""Records of a TFRecord file by number, without reading those before.
+
+A record is its length (8 bytes, little-endian), the masked CRC-32C of these (4), the payload, and its masked CRC-32C
+(4): tensorflow.org/tutorials/load_data/tfrecord. A damaged record is an error, never another record.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+
+import google_crc32c
+
+from pipeline.errors import EpisodeError
+
+_HEADER = struct.Struct("<QI")
+_FOOTER = struct.Struct("<I")
+
+
+def read_record(path: str, number: int) -> bytes:
+    """The payload of one record.
+
+    Raises:
+        EpisodeError: "missing-file", "undecodable" (a checksum is wrong, the file ends too early) or "out-of-range".
+    """
+    try:
+        stat = os.stat(path)
+        starts = _starts(path, stat.st_mtime_ns, stat.st_size)
+        if not 0 <= number < len(starts):
+            raise EpisodeError("out-of-range", f"{path} has records 0..{len(starts) - 1}; {number} was asked for")
+        with open(path, "rb") as file:
+            file.seek(starts[number])
+            length = _length(file.read(_HEADER.size), path, number)
+            payload = file.read(length)
+            footer = file.read(_FOOTER.size)
+    except OSError as error:
+        raise EpisodeError("missing-file", f"{path}: {error.strerror}") from error
+    if len(payload) < length or len(footer) < _FOOTER.size or _FOOTER.unpack(footer)[0] != _masked_crc(payload):
+        raise EpisodeError("undecodable", f"{path}: record {number} is damaged (its checksum differs)")
+    return payload
+
+
+@functools.lru_cache(maxsize=8)
+def _starts(path: str, modified: int, size: int) -> tuple[int, ...]:
+    """Where each record begins; reads 12 bytes a record. Kept per version of the file."""
+    starts, at = [], 0
+    with open(path, "rb", buffering=0) as file:
+        while at < size:
+            file.seek(at)
+            length = _length(file.read(_HEADER.size), path, len(starts))
+            starts.append(at)
+            at += _HEADER.size + length + _FOOTER.size
+    if at > size:
+        starts.pop()  # the file ends inside it
+    return tuple(starts)
+
+
+def _length(header: bytes, path: str, number: int) -> int:
+    if len(header) == _HEADER.size:
+        length, crc = _HEADER.unpack(header)
+        if crc == _masked_crc(header[:8]):
+            return int(length)
+    raise EpisodeError("undecodable", f"{path}: the header of record {number} is damaged (its checksum differs)")
+
+
+def _masked_crc(content: bytes) -> int:
+    crc = int(google_crc32c.value(content))
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

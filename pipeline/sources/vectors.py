@@ -1,0 +1,229 @@
+"""State and action vectors put together from the fields of a dataset, as its manifest says.
+
+Actions of different robots meet in one convention of seven numbers for each frame:
+
+    0-2  change of the end effector's position in the base frame, metres
+    3-5  change of its orientation in the base frame, rotation vector (axis times angle), radians
+    6    gripper, 1 open, 0 closed
+
+A vector is a list of parts, each from one field. Fields are columns of a LeRobot table, paths inside an RLDS step or
+datasets of an HDF5 demonstration. N frames, W channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from pipeline.errors import EpisodeError, SettingsError
+
+FieldReader = Callable[[str], NDArray[Any]]
+"""Field name -> its values in every frame, [N, W]. Raises EpisodeError when they cannot be read."""
+
+WIDTHS: Mapping[str, tuple[int | None, int | None]] = {
+    "none": (None, None),
+    "euler_xyz": (3, 3),
+    "quaternion_xyzw": (4, 3),
+    "gripper": (1, 1),
+    "relative_gripper": (1, 1),
+    "pose_difference": (6, 6),
+    "pose_reached": (6, 6),
+}
+"""Conversion -> channels it takes and channels it gives; None: any, and as many."""
+
+LOOKS_AHEAD = ("relative_gripper", "pose_reached")
+"""Conversions whose value at a frame depends on later frames."""
+
+RELATIVE_THRESHOLD = 0.1
+"""A relative gripper action below it changes nothing (octo, `rel2abs_gripper_actions`)."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some channels of a state or action vector.
+
+    field    where they come from
+    take     (first, one past the last) channel of the field; None: all
+    scale    factor, applied before the conversion
+    convert  "none"; "euler_xyz" (angles about the fixed axes x, y, z) or "quaternion_xyzw": to a rotation vector;
+             "gripper": linear, so that the value `open` becomes 1 and `closed` 0;
+             "relative_gripper": above 0 closes, below 0 opens, else as before (see `absolute_gripper`);
+             "pose_difference": from the pose in the field `base` to that in `field`, both x, y, z and Euler angles as
+             above; "pose_reached": from the pose in `field` to the one in the next frame. Such an action is known only
+             from what happened later: it is a target, and the last frame has none
+    """
+
+    field: str
+    take: tuple[int, int] | None = None
+    scale: float = 1.0
+    convert: str = "none"
+    base: str | None = None
+    open: float | None = None
+    closed: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.convert not in WIDTHS:
+            raise SettingsError(f"{self.field}: convert must be one of {', '.join(WIDTHS)}, got {self.convert!r}")
+        if self.take is not None:
+            object.__setattr__(self, "take", tuple(self.take))
+            first, last = self.take if len(self.take) == 2 else (0, 0)
+            if not 0 <= first < last:
+                raise SettingsError(f"{self.field}: take must be [first, one past the last], got {list(self.take)}")
+        if (self.base is not None) != (self.convert == "pose_difference"):
+            raise SettingsError(f"{self.field}: base belongs to convert=pose_difference, which needs it")
+        ends = (self.open, self.closed)
+        if self.convert == "gripper" and (None in ends or self.open == self.closed):
+            raise SettingsError(f"{self.field}: convert=gripper needs two different values open and closed, got {ends}")
+        if self.convert != "gripper" and ends != (None, None):
+            raise SettingsError(f"{self.field}: open and closed belong to convert=gripper")
+
+    def width(self, available: int) -> int:
+        """Channels this part gives, from a field of so many.
+
+        Raises:
+            SettingsError: the field is too narrow, or not what the conversion takes.
+        """
+        first, last = self.take or (0, available)
+        if last > available:
+            raise SettingsError(f"{self.field} has {available} channels, take={[first, last]} was asked for")
+        taken, given = WIDTHS[self.convert]
+        if taken is not None and last - first != taken:
+            raise SettingsError(
+                f"{self.field}: convert={self.convert} takes {taken} channels, got {last - first}; choose them with take"
+            )
+        return given or last - first
+
+
+def parse_parts(values: Sequence[Any], setting: str) -> tuple[Part, ...]:
+    """Parts of the setting "state" or "action": a field's name, or an object with the fields of `Part`.
+
+    Raises:
+        SettingsError: an unknown key or a wrong value, or a state that would look ahead (rule L8).
+    """
+    names = [f.name for f in fields(Part)]
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise SettingsError(f"{setting} must be a list of fields, got {values!r}")
+    parts = []
+    for value in values:
+        if isinstance(value, Part):
+            parts.append(value)
+            continue
+        content = {"field": value} if isinstance(value, str) else value
+        if not isinstance(content, Mapping) or "field" not in content or not content.keys() <= set(names):
+            raise SettingsError(f"{setting}: an entry is a name, or an object of {', '.join(names)}; got {value!r}")
+        parts.append(Part(**content))
+    ahead = [part.convert for part in parts if part.convert in LOOKS_AHEAD]
+    if setting == "state" and ahead:
+        raise SettingsError(f"state: convert={ahead[0]} looks at later frames; only an action may be made so (rule L8)")
+    return tuple(parts)
+
+
+def vector_width(parts: Sequence[Part], widths: Mapping[str, int], setting: str) -> int:
+    """Channels of a vector, given the channels of every field there is.
+
+    Raises:
+        SettingsError: a field is not there, or does not suit its part.
+    """
+    for part in parts:
+        for name in filter(None, (part.field, part.base)):
+            if name not in widths:
+                raise SettingsError(f"{setting}={name!r} is no vector of this dataset; allowed are {', '.join(widths)}")
+    return sum(part.width(widths[part.field]) for part in parts)
+
+
+def lost_frames(parts: Sequence[Part]) -> int:
+    """Frames at the end of an episode that have no action: 1 when it is taken from the next frame's pose."""
+    return int(any(part.convert == "pose_reached" for part in parts))
+
+
+def make_vectors(parts: Sequence[Part], read: FieldReader, what: str) -> NDArray[np.float32] | None:
+    """The vectors of an episode, float32 [N, W]; None without parts. `lost_frames` says how many rows are missing.
+
+    Raises:
+        EpisodeError: "not-finite", or what `read` raises.
+    """
+    if not parts:
+        return None
+    rows = [_finite(_convert(part, read), part.field, what) for part in parts]
+    shortest = min(map(len, rows))
+    return np.concatenate([part[:shortest] for part in rows], axis=1)
+
+
+def _convert(part: Part, read: FieldReader) -> NDArray[np.float64]:
+    values = _taken(part, read)
+    match part.convert:
+        case "none":
+            return values
+        case "euler_xyz":
+            return Rotation.from_euler("xyz", values).as_rotvec()
+        case "quaternion_xyzw":
+            return _from_quaternion(values, part.field)
+        case "gripper":
+            assert part.open is not None
+            assert part.closed is not None
+            return (values - part.closed) / (part.open - part.closed)
+        case "relative_gripper":
+            return absolute_gripper(values[:, 0])[:, None]
+        case "pose_difference":
+            assert part.base is not None
+            return pose_difference(values, np.asarray(read(part.base), np.float64))
+        case _:
+            return pose_difference(values[1:], values[:-1])
+
+
+def _taken(part: Part, read: FieldReader) -> NDArray[np.float64]:
+    values = np.asarray(read(part.field), np.float64)
+    first, last = part.take or (0, values.shape[1])
+    values = values[:, first:last] * part.scale
+    # scipy refuses what is not finite; one message for all conversions.
+    _finite(values, part.field, "field")
+    return values
+
+
+def _from_quaternion(values: NDArray[np.float64], field: str) -> NDArray[np.float64]:
+    length = np.linalg.norm(values, axis=1)
+    if (np.abs(length - 1) > 0.05).any():
+        frame = int(np.abs(length - 1).argmax())
+        raise EpisodeError("bad-rotation", f"{field} at frame {frame} has length {length[frame]:.3g}, a rotation has 1")
+    return Rotation.from_quat(values).as_rotvec()
+
+
+def pose_difference(target: NDArray[np.float64], base: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From one pose to another, float64 [N, 6] each: x, y, z and Euler angles about the fixed axes x, y, z.
+
+    Returns:
+        float64 [N, 6]: target - base, and the rotation vector of R(target) R(base)^-1, both in the base frame of the
+        robot (as `pose_diff` of DROID's own transformations does).
+    """
+    turned = Rotation.from_euler("xyz", target[:, 3:]) * Rotation.from_euler("xyz", base[:, 3:]).inv()
+    return np.concatenate([target[:, :3] - base[:, :3], turned.as_rotvec()], axis=1)
+
+
+def absolute_gripper(closing: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Relative commands (above 0 closes, below 0 opens) -> 1 open, 0 closed, float64 [N].
+
+    Before the first command the gripper is in the other state than the one commanded; without any command it is open
+    (octo, `rel2abs_gripper_actions`). That looks ahead, so it serves targets only.
+    """
+    commands = np.where(closing > RELATIVE_THRESHOLD, 0.0, np.where(closing < -RELATIVE_THRESHOLD, 1.0, np.nan))
+    given = np.flatnonzero(~np.isnan(commands))
+    if len(given) == 0:
+        return np.ones(len(closing))
+    last = np.maximum.accumulate(np.where(np.isnan(commands), -1, np.arange(len(closing))))
+    return np.where(last < 0, 1 - commands[given[0]], commands[last])
+
+
+def _finite(values: NDArray[np.float64], field: str, what: str) -> NDArray[np.float32]:
+    # A float64 too large for float32 becomes infinite here and is reported.
+    with np.errstate(over="ignore", invalid="ignore"):
+        matrix = values.astype(np.float32)
+    finite = np.isfinite(matrix)
+    if not finite.all():
+        row, channel = (int(i) for i in np.argwhere(~finite)[0])
+        raise EpisodeError("not-finite", f"{what} {field} at frame {row}, channel {channel} is {values[row, channel]}")
+    return matrix

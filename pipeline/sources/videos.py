@@ -1,0 +1,168 @@
+"""A plain folder of videos with a list of texts, for human video that has no reader of its own.
+
+    ROOT/texts.csv      video,text,split        ROOT/texts.json     [{"video": …, "text": …, "split": …}, …]
+    ROOT/any/path.mp4   …
+
+The list says which videos there are; its columns may have other names, and the split may be left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.decode import Video
+from pipeline.errors import RunError
+from pipeline.sources.base import EpisodeRef, Fault, SourceIndex, check_files, hashed_split, short_name
+from pipeline.sources.metadata import (
+    SPLIT_NAMES,
+    FileSizes,
+    has_text,
+    read_json,
+    require_clean_name,
+    require_share,
+    sort_faults,
+)
+from pipeline.sources.recorded import RecordedEpisode
+
+VIEW = "video"
+
+
+@dataclass(frozen=True)
+class VideoFolderSource:
+    """Reader of a folder of videos.
+
+    root          folder that the list and the paths in it start from
+    texts         the list: a .csv file with a header, or a .json file with a list of objects
+    name          first part of every episode id
+    video_column  column (key) with the path of the video;  text_column  with its text
+    split_column  with train, val, validation or test; None: `hashed_split` sends the share `val_share` to "val"
+    """
+
+    root: str
+    name: str
+    texts: str = "texts.csv"
+    video_column: str = "video"
+    text_column: str = "text"
+    split_column: str | None = None
+    val_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", os.fspath(self.root))
+        require_clean_name(self.name)
+        require_share(self.val_share)
+
+    def index(self) -> SourceIndex:
+        """List the videos by the list of texts.
+
+        A video that cannot be used is a Fault with reason "bad-entry" (no path, or an unknown split), "duplicate-id"
+        (listed twice, or a name that differs in no letter or digit), "missing-file" or "no-instruction".
+
+        Raises:
+            RunError: the list is missing or holds no such column.
+        """
+        rows = self._rows()
+        files = FileSizes(self.root)
+        entries = [_Entry.parse(self, place, row) for place, row in enumerate(rows)]
+        uses = Counter(entry.episode for entry in entries)
+        found = [self._judge(entry, uses, files) for entry in entries]
+        refs = sorted((ref for ref in found if isinstance(ref, EpisodeRef)), key=lambda ref: (ref.split, ref.id))
+        return SourceIndex(
+            name=self.name,
+            views=(VIEW,),
+            state_dim=0,
+            action_dim=0,
+            fps=None,
+            refs=tuple(refs),
+            faults=sort_faults(fault for fault in found if isinstance(fault, Fault)),
+            description={
+                "type": "videos",
+                "episodes": dict(sorted(Counter(ref.split for ref in refs).items())),
+                "splits_from": self.split_column or f"hash of the id, val_share {self.val_share}",
+            },
+        )
+
+    def open(self, ref: EpisodeRef) -> RecordedEpisode:
+        """Open one video.
+
+        Raises:
+            EpisodeError: "missing-file", "changed-file", "undecodable" or "blank-camera".
+        """
+        check_files(self.root, ref)
+        path = os.path.join(self.root, ref.files[0][0])
+        return RecordedEpisode(ref, path, {VIEW: Video(path)}, lambda index: str(ref.data["instruction"]))
+
+    def _rows(self) -> list[Mapping[str, Any]]:
+        path = os.path.join(self.root, self.texts)
+        fix = "Set `texts` to a .csv or .json list of videos below `root`."
+        if self.texts.endswith(".json"):
+            rows = read_json(path, fix)
+            if not isinstance(rows, list):
+                raise RunError(f"{path} holds a {type(rows).__name__}, expected a list of objects. {fix}")
+            return [row if isinstance(row, dict) else {} for row in rows]
+        try:
+            with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+                reader = csv.DictReader(file)
+                columns, rows = list(reader.fieldnames or ()), list(reader)
+        except (OSError, csv.Error) as error:
+            raise RunError(f"{path}: {error}. {fix}") from error
+        wanted = [name for name in (self.video_column, self.text_column, self.split_column) if name is not None]
+        missing = [name for name in wanted if name not in columns]
+        if missing:
+            raise RunError(
+                f"{path} has no column {', '.join(missing)}; it has {', '.join(columns)}. Set video_column, text_column "
+                "and split_column, or add a header line"
+            )
+        return rows
+
+    def _judge(self, entry: _Entry, uses: Mapping[str, int], files: FileSizes) -> EpisodeRef | Fault:
+        def fault(reason: str, detail: str) -> Fault:
+            return Fault(entry.episode, entry.split or "train", "index", reason, f"{entry.where}: {detail}")
+
+        if not entry.video:
+            return fault("bad-entry", f"no path of a video below root under {self.video_column!r}")
+        if not entry.split:
+            return fault("bad-entry", f"the split must be one of {', '.join(SPLIT_NAMES)}")
+        if uses[entry.episode] > 1:
+            return fault("duplicate-id", f"{uses[entry.episode]} entries make the id {entry.episode}")
+        size = files.size(entry.video)
+        if size is None:
+            return fault("missing-file", f"{os.path.join(self.root, entry.video)} does not exist")
+        if entry.split == "test":
+            return EpisodeRef(entry.episode, "test", ((entry.video, size),), None, {})
+        if not has_text(entry.text):
+            return fault("no-instruction", f"{entry.video} has no text under {self.text_column!r}")
+        return EpisodeRef(
+            entry.episode, entry.split, ((entry.video, size),), None, {"instruction": str(entry.text).strip()}
+        )
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One row of the list. `video` is "" when there is no usable path, `split` "" when it is unknown."""
+
+    where: str
+    episode: str
+    video: str
+    text: object
+    split: str
+
+    @classmethod
+    def parse(cls, source: VideoFolderSource, place: int, row: Mapping[str, Any]) -> _Entry:
+        where = f"entry {place + 1} of {source.texts}"
+        path = row.get(source.video_column)
+        video = os.path.normpath(path) if isinstance(path, str) and path.strip() and has_text(path) else ""
+        if os.path.isabs(video) or video.startswith(".."):
+            video = ""
+        short = short_name(os.path.splitext(video)[0]) if video else f"unknown-{place:06d}"
+        episode = f"{source.name}-{short}"
+        if source.split_column is None:
+            split = hashed_split(episode, source.val_share)
+        else:
+            split = SPLIT_NAMES.get(str(row.get(source.split_column)).strip(), "")
+        return cls(where, episode, video, row.get(source.text_column), split)
+
