@@ -15,12 +15,15 @@ from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.errors import RunError
 
 COMMANDS = {
+    "sources": "list the datasets there are manifests for, or all that is known about one",
+    "inspect": "what a dataset folder really holds, beside its manifest, with a contact sheet",
     "plan": "list a dataset's shards, samples, bytes and encoder FLOPs before anything runs",
     "preprocess": "make the shards on a Ray cluster; run again to continue after an interruption",
     "audit": "prove from a build's bytes that nothing of the future reached an input",
@@ -35,8 +38,11 @@ COMMANDS = {
 }
 CONFIGS = str(Path(__file__).parent / "conf")
 
-MODULES = {"import": "import_checkpoint", "export": "export_checkpoint"}
+MODULES = {"import": "import_checkpoint", "export": "export_checkpoint", "inspect": "inspect_dataset"}
 """Module and configuration of a command, where it cannot be named like the command (`import` is a word of Python)."""
+
+READS_DATASETS = ("inspect", "plan", "preprocess")
+"""Commands with `source=`, for which the manifests have to be choices."""
 
 HYDRA_FLAGS = (
     "cfg", "config-dir", "config-name", "config-path", "experimental-rerun", "help", "hydra-help", "info", "multirun",
@@ -44,7 +50,7 @@ HYDRA_FLAGS = (
 )  # fmt: skip
 """Flags that Hydra answers itself; any other `--name value` stands for the setting `name=value`."""
 
-POSITIONAL = {"audit": "build", "verify": "build"}
+POSITIONAL = {"audit": "build", "verify": "build", "sources": "name"}
 """Setting that a first argument without `=` stands for."""
 
 USAGE = """usage: vlajepa COMMAND [setting=value …]
@@ -75,9 +81,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "=" not in word and not word.startswith(("-", "~")) and not before.startswith("-"):
             sys.stderr.write(f"vlajepa: {word!r} is no setting; write key=value (see vlajepa {command} --help)\n")
             raise SystemExit(2)
+    if command in READS_DATASETS:
+        _offer_manifests()
     _check_overrides(name, [word for word in overrides if "=" in word and not word.startswith("-")])
     sys.argv = [f"vlajepa {command}", *overrides]
     hydra.main(version_base="1.3", config_path=CONFIGS, config_name=name)(_command(name))()
+
+
+def _offer_manifests() -> None:
+    """Make the manifests choices of `source=`."""
+    from jobs.manifests import load_manifests, register_manifests  # loads the readers, which other commands do without
+
+    try:
+        register_manifests(load_manifests())
+    except RunError as error:
+        sys.stderr.write(f"vlajepa: {error}\n")
+        raise SystemExit(error.exit_code) from error
 
 
 def _command(name: str) -> Callable[[DictConfig], None]:
@@ -151,7 +170,9 @@ def _explain(name: str, good: Sequence[str], override: str, error: Exception) ->
     node: Any = OmegaConf.select(root, parent) if parent else root
     group = Path(CONFIGS) / key
     if group.is_dir() and key in root:
-        allowed = f"; there are {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}"
+        stored = ConfigStore.instance().list(key) if key == "source" else []
+        choices = {path.stem for path in group.glob("*.yaml")} | {Path(file).stem for file in stored}
+        allowed = f"; there are {', '.join(sorted(choices))}"
     else:
         allowed = f"; allowed here: {', '.join(map(str, node))}" if isinstance(node, DictConfig) else ""
     cause = str(error.__cause__ or error).strip().splitlines()[0]

@@ -94,6 +94,32 @@ class BuildConfig:
 
 
 @dataclass(frozen=True)
+class SourcesConfig:
+    """`vlajepa sources`. name: of one manifest; null: list them all."""
+
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """`vlajepa inspect`. `window` and `max_bad_share` come with a source and are of no use here.
+
+    episodes  opened, spread over the dataset; null: all
+    out       folder for contact-sheet.png and inspection.json; null: inspect-NAME
+    """
+
+    source: dict[str, Any]
+    window: WindowPolicy
+    episodes: int | None = 24
+    out: Path | None = None
+    max_bad_share: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.episodes is not None and self.episodes < 1:
+            raise ValueError(f"episodes must be null or at least 1, got {self.episodes}")
+
+
+@dataclass(frozen=True)
 class AuditConfig:
     """`vlajepa audit`. Everything below `level` serves levels "source" and "perturb".
 

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from jobs.config import BuildConfig, parse
+from jobs.manifests import load_manifests
 from pipeline.encoding import encoder_flops
 from pipeline.errors import SettingsError
 from pipeline.plan import Plan, check_same_plan, make_plan, read_plan, write_plan
@@ -43,7 +44,7 @@ class Preparation:
 def run(config: DictConfig) -> None:
     settings = parse(BuildConfig, config)
     started = time.monotonic()
-    source = build_source(settings)
+    source = source_of(settings.source)
     asked = asked_settings(settings, source)
     plan = new_plan(settings, source, asked)
     if (settings.out / "plan.json").exists():
@@ -60,7 +61,7 @@ def prepare(settings: BuildConfig) -> Preparation:
     Raises:
         BuildError: the folder holds another plan.
     """
-    source = build_source(settings)
+    source = source_of(settings.source)
     asked = asked_settings(settings, source)
     if (settings.out / "plan.json").exists():
         plan = read_plan(settings.out)
@@ -71,12 +72,13 @@ def prepare(settings: BuildConfig) -> Preparation:
     return Preparation(source, plan, found=False)
 
 
-def build_source(settings: BuildConfig) -> Source:
-    """The source of the configuration; its root made absolute, for workers elsewhere."""
-    values = dict(settings.source)
+def source_of(configured: Mapping[str, Any]) -> Source:
+    """The source of a configuration; its root made absolute, for workers elsewhere."""
+    values = dict(configured)
     kind = values.pop("type", None)
+    values.pop("manifest", None)
     if kind is None or "root" not in values:
-        raise SettingsError("source.type and source.root must be set; choose source=ssv2 or source=lerobot")
+        raise SettingsError("source.type and source.root must be set; choose a source= (vlajepa sources lists them)")
     return make_source(kind, **values | {"root": str(Path(values["root"]).expanduser().resolve())})
 
 
@@ -86,6 +88,7 @@ def asked_settings(settings: BuildConfig, source: Source) -> dict[str, Any]:
     sections = {
         "schema_version": SCHEMA_VERSION,
         "source": {"type": settings.source["type"], **_without_root(source)},
+        "dataset": _dataset_facts(settings),
         "window": asdict(settings.window),
         "inputs": asdict(settings.inputs),
         "encoder": encoder.identity(settings.cluster.encoder_device),
@@ -167,6 +170,17 @@ def _without_root(source: Source) -> dict[str, Any]:
     assert is_dataclass(source)
     assert not isinstance(source, type)
     return {key: value for key, value in asdict(source).items() if key != "root"}
+
+
+def _dataset_facts(settings: BuildConfig) -> dict[str, str] | None:
+    """What the manifest says about the dataset; None for data without one."""
+    name = settings.source.get("manifest")
+    if name is None:
+        return None
+    manifests = load_manifests()
+    if name not in manifests:
+        raise SettingsError(f"source.manifest must be one of {', '.join(manifests)}, got {name!r}")
+    return manifests[name].facts()
 
 
 def _limited(index: SourceIndex, limit: int | None) -> SourceIndex:

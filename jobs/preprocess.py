@@ -21,8 +21,8 @@ from pipeline.plan import Plan
 from pipeline.shards import remove_temporary_files, write_atomic
 from pipeline.sources.base import Fault, Source
 
-TOO_SHORT = "too-short"
-"""Reason of episodes that are sound but give no window; they do not count as bad."""
+NOT_BAD = ("too-short", "not-wanted")
+"""Reasons of episodes that are sound but give no window, or were not asked for; they do not count as bad."""
 
 LISTED = 20
 """Bad episodes shown in the message that stops a run; all of them go to logs/bad_episodes.jsonl."""
@@ -138,7 +138,7 @@ class BadEpisodes:
         """Record faults; raises TooManyBadEpisodesError when the share is exceeded."""
         for fault in faults:
             self._faults.setdefault(fault.episode, fault)
-        bad = [fault for fault in self._faults.values() if fault.reason != TOO_SHORT]
+        bad = [fault for fault in self._faults.values() if fault.reason not in NOT_BAD]
         total = self._plan.num_episodes
         if len(bad) > self._allowed * total:
             path = self._out / "logs" / "bad_episodes.jsonl"

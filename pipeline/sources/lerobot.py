@@ -118,7 +118,9 @@ class LeRobotSource:
             columns |= {"images": images, "fps": info.fps}
         return columns
 
-    def _describe(self, info: Info, refs: Sequence[EpisodeRef], listing: _Listing, absent: Sequence[str]) -> dict[str, Any]:
+    def _describe(
+        self, info: Info, refs: Sequence[EpisodeRef], listing: _Listing, absent: Sequence[str]
+    ) -> dict[str, Any]:
         return {
             "type": "lerobot",
             "version": info.version,
@@ -149,7 +151,9 @@ class LeRobotSource:
         if missing:
             return Fault(episode, split, "index", "missing-file", f"not found: {', '.join(missing)}")
         files = tuple((path, size) for path, size in sizes.items() if size is not None)
-        stretches = {view: [v.path] if v.from_s is None else [v.path, v.from_s, v.start, v.total] for view, v in videos.items()}
+        stretches = {
+            view: [v.path] if v.from_s is None else [v.path, v.from_s, v.start, v.total] for view, v in videos.items()
+        }
         own = {"episode_index": row.number, "table": row.table, "videos": stretches, "tasks": list(row.tasks)}
         return EpisodeRef(episode, split, files, row.length, {**listing.columns, **own})
 
@@ -179,8 +183,8 @@ class LeRobotSource:
         ]  # fmt: skip
         if absent and (self.cameras is not None or len(absent) == len(cameras)):
             raise RunError(
-                f"{info.path} declares the cameras {', '.join(absent)}, but there is no video of them below {self.root}; "
-                "choose others with cameras, or restore the files"
+                f"{info.path} declares the cameras {', '.join(absent)}, but there is no video of them below "
+                f"{self.root}; choose others with cameras, or restore the files"
             )
         return absent
 

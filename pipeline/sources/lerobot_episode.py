@@ -66,7 +66,9 @@ def _stretch(video: Video, place: Sequence[Any], rows: int) -> Stretch:
     start = int(np.abs(seconds - from_s).argmin())
     gap = float(abs(seconds[start] - from_s))
     if gap > 0.5 / max(video.fps, 1e-6):
-        raise EpisodeError("bad-clock", f"{path}: no frame is shown at from_timestamp={from_s} s, the nearest is {gap:.3g} s away")
+        raise EpisodeError(
+            "bad-clock", f"{path}: no frame is shown at from_timestamp={from_s} s, the nearest is {gap:.3g} s away"
+        )
     if video.num_frames == total and start != counted:
         raise EpisodeError(
             "bad-clock", f"{path}: by from_timestamp={from_s} s the episode begins at frame {start}, by the lengths of "
@@ -111,21 +113,27 @@ class _Table:
         """Decoder of the encoded pictures of a column, which stay encoded until asked for."""
         column = self._column(key)
         if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
-            raise EpisodeError("bad-table", f"{self.file}: column {key} is {column.type}, expected pictures (bytes, path)")
+            raise EpisodeError(
+                "bad-table", f"{self.file}: column {key} is {column.type}, expected pictures (bytes, path)"
+            )
         encoded = pc.struct_field(column, "bytes")
 
         def picture(index: int) -> NDArray[np.uint8]:
             content = encoded[index].as_py()
             where = f"{self.file}: {key} at frame {index}"
             if not content:
-                raise EpisodeError("undecodable", f"{where} holds no bytes; embed the pictures in the table with lerobot")
+                raise EpisodeError(
+                    "undecodable", f"{where} holds no bytes; embed the pictures in the table with lerobot"
+                )
             return decode_picture(content, where)
 
         return picture
 
     def _column(self, name: str) -> pa.ChunkedArray:
         if name not in self._table.column_names:
-            raise EpisodeError("bad-table", f"{self.file} has no column {name}; it has {', '.join(self._table.column_names)}")
+            raise EpisodeError(
+                "bad-table", f"{self.file} has no column {name}; it has {', '.join(self._table.column_names)}"
+            )
         return self._table[name]
 
     def _check_rows(self) -> None:
@@ -209,7 +217,9 @@ def _task_texts(path: str) -> Mapping[int, str]:
 @functools.lru_cache(maxsize=4)
 def _read_tasks(path: str, modified: int, size: int) -> Mapping[int, str]:
     """Task texts by number; kept per version of the file, as one file serves every episode of a dataset."""
-    rows = _task_rows(path) if path.endswith(".parquet") else read_json_lines(path, "Restore the file from the dataset.")
+    rows = (
+        _task_rows(path) if path.endswith(".parquet") else read_json_lines(path, "Restore the file from the dataset.")
+    )
     texts: dict[int, str] = {}
     for row in rows:
         if isinstance(row, dict) and isinstance(row.get("task_index"), int) and isinstance(row.get("task"), str):
@@ -228,7 +238,9 @@ def _task_rows(path: str) -> list[dict[str, Any]]:
     text = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     name = "task" if "task" in text else text[0] if len(text) == 1 else None
     if name is None or "task_index" not in table.column_names:
-        raise EpisodeError("bad-table", f"{path} has the columns {', '.join(table.column_names)}, expected task_index and task")
+        raise EpisodeError(
+            "bad-table", f"{path} has the columns {', '.join(table.column_names)}, expected task_index and task"
+        )
     return [
         {"task_index": number, "task": task}
         for number, task in zip(table["task_index"].to_pylist(), table[name].to_pylist(), strict=True)

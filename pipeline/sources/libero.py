@@ -110,8 +110,8 @@ class LiberoSource:
         """Open one demonstration. The file stays open until the episode is closed.
 
         Raises:
-            EpisodeError: "missing-file", "changed-file", "undecodable", "bad-table" (a dataset is missing or has another
-                length), "not-finite", "blank-camera" or "too-short".
+            EpisodeError: "missing-file", "changed-file", "undecodable", "bad-table" (a dataset holds something else),
+                "length-mismatch", "not-finite", "blank-camera" or "too-short".
         """
         check_files(self.root, ref)
         path = os.path.join(self.root, ref.files[0][0])
@@ -125,7 +125,9 @@ class LiberoSource:
             actions = make_vectors(self.action, _fields(demo, where, self.action_lag), where)
             films = {}
             for camera, dataset in pictures.items():
-                film = Pictures(_picture(dataset, ref.data["upside_down"], f"{where}, obs/{camera}"), len(dataset), self.fps, "raw")
+                film = Pictures(
+                    _picture(dataset, ref.data["upside_down"], f"{where}, obs/{camera}"), len(dataset), self.fps, "raw"
+                )
                 films[clean_name(camera)] = film
             lengths = {} if state is None else {"state": len(state)}
             if actions is not None:
@@ -154,8 +156,8 @@ class LiberoSource:
                         detail = f"{path}: {demo} is no demonstration with actions"
                         yield Fault(f"{task}-{clean_name(demo)}", split, "index", "bad-entry", detail)
                         continue
-                    yield EpisodeRef(episode, split, ((relative, size),), max(0, len(actions) - self._lost),
-                                     {"demo": demo, "instruction": instruction, "upside_down": upside_down})  # fmt: skip
+                    own = {"demo": demo, "instruction": instruction, "upside_down": upside_down}
+                    yield EpisodeRef(episode, split, ((relative, size),), max(0, len(actions) - self._lost), own)
         except EpisodeError as error:
             yield Fault(task, "train", "index", error.reason, error.detail)
 
@@ -189,7 +191,9 @@ def _fields(demo: h5py.Group, where: str, skip: int) -> Callable[[str], NDArray[
         with _reading(f"{where}, {name}"):
             values = np.asarray(demo[name])
         if values.ndim not in (1, 2) or values.dtype.kind not in "fiu":
-            raise EpisodeError("bad-table", f"{where}, {name}: {values.dtype} of shape {values.shape}, expected rows of numbers")
+            raise EpisodeError(
+                "bad-table", f"{where}, {name}: {values.dtype} of shape {values.shape}, expected rows of numbers"
+            )
         return values.reshape(len(values), -1)[skip:]
 
     return read

@@ -10,7 +10,6 @@ from typing import Any
 from pipeline.errors import RunError, SettingsError
 from pipeline.sources.base import Fault, clean_name
 
-
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """What datasets call their splits -> what they are called here."""
 
@@ -94,7 +93,9 @@ class FileSizes:
 
 def has_text(value: object) -> bool:
     """Whether a value can serve as an instruction (rule L9): text, not blank, and all of it valid Unicode."""
-    return isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    return (
+        isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    )
 
 
 def sort_faults(faults: Iterable[Fault]) -> tuple[Fault, ...]:

@@ -41,7 +41,8 @@ def make_source(type: str, **settings: Any) -> Source:
     unknown = sorted(settings.keys() - set(allowed))
     if unknown:
         raise SettingsError(f"source {type} has no setting {', '.join(unknown)}; allowed are {', '.join(allowed)}")
-    missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in settings]
+    required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [name for name in required if name not in settings]
     if missing:
         raise SettingsError(f"source {type} needs {', '.join(missing)}; allowed are {', '.join(allowed)}")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}

@@ -6,6 +6,7 @@ tensorflow-datasets parses the record (without loading TensorFlow). Pictures sta
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ def load_info(folder: str) -> Any:
         raise RunError(
             f"RLDS data needs tensorflow-datasets ({error}); install the extra: pip install '.[rlds]'"
         ) from error
+    logging.getLogger("absl").setLevel(logging.WARNING)  # it reports every file it loads
     try:
         info = tfds.builder_from_directory(folder).info
         file_format = getattr(info.file_format, "value", info.file_format)
@@ -72,7 +74,7 @@ def list_fields(features: Any) -> Fields:
             texts.append(path)
         elif len(feature.shape) <= 1 and np.issubdtype(feature.np_dtype, np.number):
             widths[path] = int(feature.shape[0]) if feature.shape and feature.shape[0] else 1
-    metadata = features["episode_metadata"] if "episode_metadata" in features else {}
+    metadata = features.get("episode_metadata", {})
     texts += [METADATA + name for name in metadata if type(metadata[name]).__name__ == "Text"]
     return Fields(widths, tuple(pictures), tuple(texts))
 

@@ -202,4 +202,3 @@ class _Entry:
             template if isinstance(template, str) else "",
             tuple(map(str, placeholders)) if isinstance(placeholders, list) else (),
         )
-

@@ -44,7 +44,8 @@ def read_record(path: str, number: int) -> bytes:
 @functools.lru_cache(maxsize=8)
 def _starts(path: str, modified: int, size: int) -> tuple[int, ...]:
     """Where each record begins; reads 12 bytes a record. Kept per version of the file."""
-    starts, at = [], 0
+    starts: list[int] = []
+    at = 0
     with open(path, "rb", buffering=0) as file:
         while at < size:
             file.seek(at)

@@ -94,7 +94,7 @@ class Part:
         taken, given = WIDTHS[self.convert]
         if taken is not None and last - first != taken:
             raise SettingsError(
-                f"{self.field}: convert={self.convert} takes {taken} channels, got {last - first}; choose them with take"
+                f"{self.field}: convert={self.convert} takes {taken} channels, got {last - first}; set take"
             )
         return given or last - first
 

@@ -114,8 +114,8 @@ class VideoFolderSource:
         missing = [name for name in wanted if name not in columns]
         if missing:
             raise RunError(
-                f"{path} has no column {', '.join(missing)}; it has {', '.join(columns)}. Set video_column, text_column "
-                "and split_column, or add a header line"
+                f"{path} has no column {', '.join(missing)}; it has {', '.join(columns)}. Set video_column, "
+                "text_column and split_column, or add a header line"
             )
         return rows
 
@@ -165,4 +165,3 @@ class _Entry:
         else:
             split = SPLIT_NAMES.get(str(row.get(source.split_column)).strip(), "")
         return cls(where, episode, video, row.get(source.text_column), split)
-

@@ -8,10 +8,19 @@ from typing import Any
 
 from pipeline.audit.raw.base import RawError, RawSource
 from pipeline.audit.raw.lerobot import RawLeRobot
+from pipeline.audit.raw.libero import RawLibero
+from pipeline.audit.raw.rlds import RawRlds
 from pipeline.audit.raw.ssv2 import RawSSv2
+from pipeline.audit.raw.videos import RawVideos
 from pipeline.errors import BuildError
 
-RAW_SOURCES: Mapping[str, Callable[[Mapping[str, Any], Path], RawSource]] = {"ssv2": RawSSv2, "lerobot": RawLeRobot}
+RAW_SOURCES: Mapping[str, Callable[[Mapping[str, Any], Path], RawSource]] = {
+    "ssv2": RawSSv2,
+    "lerobot": RawLeRobot,
+    "rlds": RawRlds,
+    "libero": RawLibero,
+    "videos": RawVideos,
+}
 
 
 def open_raw(settings: object, root: Path) -> RawSource:

@@ -72,7 +72,8 @@ class _Part:
         first, last = self.take or (0, values.shape[1])
         wanted = _CHANNELS[self.convert]
         if last > values.shape[1] or wanted not in (None, last - first):
-            raise RawError(f"field {self.field} has {values.shape[1]} channels: no {self.convert} of {first}..{last - 1}")
+            found = f"field {self.field} has {values.shape[1]} channels"
+            raise RawError(f"{found}: {self.convert} cannot be made of {first}..{last - 1}")
         return values[:, first:last] * self.scale
 
 
@@ -141,7 +142,7 @@ def gripper_states(commands: list[float]) -> list[float]:
 
 
 def _from_pose_to_pose(base: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Poses [N, 6]: x, y, z and angles about the fixed axes -> target - base, rotation vector of R(target) R(base)^T."""
+    """Poses [N, 6], x, y, z and angles about fixed axes -> target - base, rotation vector of R(target) R(base)^T."""
     turned = rotations.product(
         rotations.from_euler(target[:, 3:]), rotations.inverse(rotations.from_euler(base[:, 3:]))
     )
@@ -152,12 +153,13 @@ def _parse(value: object, key: str) -> _Part:
     """Raises RawError unless the object says in full how its channels are made: nothing is guessed."""
     if not isinstance(value, Mapping) or not value.keys() <= {f.name for f in fields(_Part)}:
         raise RawError(f"settings.source.{key}: no part of a vector: {value!r:.200}")
-    part = _Part(**{**{"field": None}, **value})
+    part = _Part(**{"field": None, **value})
     take = part.take
     numbers = [part.scale, *(end for end in (part.open, part.closed) if end is not None)]
     ends = part.convert != "gripper" or (None not in (part.open, part.closed) and part.open != part.closed)
     usable = (
         isinstance(part.field, str)
+        and isinstance(part.convert, str)
         and part.convert in _CHANNELS
         and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
         and (isinstance(part.base, str) if part.convert == "pose_difference" else part.base is None)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import av
 import numpy as np
 from numpy.typing import NDArray
+
+
+_Decoded = Generator[tuple[float, av.VideoFrame], None, None]
 
 
 def read_video(path: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
@@ -43,7 +46,7 @@ def read_stretch(
         raise ValueError(f"{path}: fewer than {count} frames from {begin_s} s on")
 
 
-def _from(path: Path, begin_s: float) -> Iterator[tuple[float, av.VideoFrame]]:
+def _from(path: Path, begin_s: float) -> _Decoded:
     """Frames from the one nearest to a time, which only the frame after it can tell."""
     with closing(_decoded(path)) as decoded:
         before: tuple[float, av.VideoFrame] | None = None
@@ -60,7 +63,7 @@ def _from(path: Path, begin_s: float) -> Iterator[tuple[float, av.VideoFrame]]:
             yield before
 
 
-def _decoded(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
+def _decoded(path: Path) -> _Decoded:
     """Seconds after the first frame, and the frame as the decoder holds it."""
     try:
         with av.open(str(path)) as container:

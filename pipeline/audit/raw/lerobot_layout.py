@@ -1,0 +1,171 @@
+"""Where the parts of a LeRobot episode lie, by the metadata of v2.0 and v2.1 (a file an episode) or v3.0 (shared ones).
+
+R rows of an episode's table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.audit.raw.base import Film, RawError, read_bytes, usable_text
+from pipeline.audit.raw.settings import rate_of
+from pipeline.audit.raw.video import read_stretch, read_video
+
+_TABLE = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+_SHARED_TABLE = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+_SHARED_VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The metadata of a LeRobot folder.
+
+    shared    many episodes lie in one file (v3.0)
+    rows      episode number -> its entry;  repeated  numbers with several entries;  entries  all there are
+    texts     task number -> text, "" where two texts have one number
+    """
+
+    root: Path
+    info: Mapping[str, Any]
+    shared: bool
+    rows: Mapping[int, Mapping[str, Any]]
+    repeated: frozenset[int]
+    entries: int
+    texts: Mapping[int, str]
+
+    @classmethod
+    def read(cls, root: Path) -> Layout:
+        """Raises RawError when the metadata cannot be read or is of another version."""
+        info = _object(root / "meta/info.json")
+        version = info.get("codebase_version")
+        if version not in ("v2.0", "v2.1", "v3.0"):
+            raise RawError(f"{root}/meta/info.json: codebase_version is {version!r}, known are v2.0, v2.1 and v3.0")
+        shared = version == "v3.0"
+        entries = list(_episode_tables(root) if shared else _lines(root / "meta/episodes.jsonl"))
+        tasks = _task_table(root / "meta/tasks.parquet") if shared else _lines(root / "meta/tasks.jsonl")
+        numbers = Counter(row["episode_index"] for row in entries if type(row.get("episode_index")) is int)
+        rows = {row["episode_index"]: row for row in entries if row.get("episode_index") in numbers}
+        repeated = frozenset(number for number, count in numbers.items() if count > 1)
+        return cls(root, info, shared, rows, repeated, len(entries), _texts(tasks))
+
+    @property
+    def cameras(self) -> dict[str, str]:
+        """Feature -> "video", or "image" where its pictures stand in the table."""
+        features = self.info.get("features")
+        declared = features.items() if isinstance(features, dict) else ()
+        kinds = {key: value.get("dtype") for key, value in declared if isinstance(value, dict)}
+        return {key: kind for key, kind in kinds.items() if kind in ("video", "image")}
+
+    def table(self, number: int) -> Path:
+        """File of an episode's table. Raises RawError when the metadata does not tell."""
+        return self._path("data_path", _SHARED_TABLE if self.shared else _TABLE, number, "data", "")
+
+    def film(self, number: int, camera: str) -> Film:
+        """Film of a camera that is a video; where it lies is found out when it is shown."""
+
+        def shown() -> Iterator[tuple[float, NDArray[np.uint8]]]:
+            place = f"videos/{camera}"
+            path = self._path("video_path", _SHARED_VIDEO if self.shared else _VIDEO, number, place, camera)
+            if not self.shared:
+                yield from read_video(path)
+                return
+            begin, length = self.rows[number].get(f"{place}/from_timestamp"), self.length(number)
+            if not isinstance(begin, float) or length is None:
+                raise ValueError(f"meta/episodes: episode {number} has no stretch of {camera}")
+            yield from read_stretch(path, begin, length, 0.5 / rate_of(self.info))
+
+        return shown
+
+    def length(self, number: int) -> int | None:
+        """Frames of an episode by the metadata; None when it does not tell."""
+        length = self.rows[number].get("length")
+        return length if type(length) is int and length > 0 else None
+
+    def _path(self, setting: str, standard: str, number: int, place: str, camera: str) -> Path:
+        """By the declared template; by the standard one where the declared names no file."""
+        if self.shared:
+            values = {name: self.rows[number].get(f"{place}/{name}") for name in ("chunk_index", "file_index")}
+        else:
+            chunk = self.info.get("chunks_size") or 1000
+            values = {"episode_chunk": number // int(chunk), "episode_index": number}
+        try:
+            declared = self.root / str(self.info.get(setting) or standard).format(**values, video_key=camera)
+            fallback = self.root / standard.format(**values, video_key=camera)
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+            raise RawError(f"{setting} of meta/info.json cannot be filled in with {values}: {error!r}") from error
+        return fallback if not declared.exists() and fallback.exists() else declared
+
+
+def read_table(path: Path, columns: frozenset[str] | None = None, episode: int | None = None) -> pa.Table:
+    """A parquet file, or some of its columns; of a shared one the rows of an episode. Raises RawError."""
+    try:
+        names = [name for name in pq.ParquetFile(path).schema_arrow.names if columns is None or name in columns]
+        if episode is not None and "episode_index" not in names:
+            raise RawError(f"{path} has no column episode_index")
+        mine = None if episode is None else [("episode_index", "==", episode)]
+        return pq.read_table(path, columns=names, filters=mine, partitioning=None)
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise RawError(f"{path}: {' '.join(str(error).split())[:200]}") from error
+
+
+def _episode_tables(root: Path) -> Iterator[dict[str, Any]]:
+    paths = sorted(root.glob("meta/episodes/chunk-*/file-*.parquet"))
+    if not paths:
+        raise RawError(f"{root}/meta/episodes holds no table")
+    for path in paths:
+        try:
+            names = frozenset(name for name in pq.ParquetFile(path).schema_arrow.names if not name.startswith("stats/"))
+        except (pa.ArrowException, OSError) as error:
+            raise RawError(f"{path}: {' '.join(str(error).split())[:200]}") from error
+        yield from read_table(path, names).to_pylist()
+
+
+def _task_table(path: Path) -> Iterator[dict[str, Any]]:
+    """The text stands under `task`, or in the only column of text: the index that pandas wrote."""
+    table = read_table(path)
+    names = [field.name for field in table.schema if field.type in (pa.string(), pa.large_string())]
+    name = "task" if "task" in names else names[0] if len(names) == 1 else None
+    if name is None:
+        raise RawError(f"{path} has {len(names)} columns of text, none is named task")
+    yield from ({"task_index": row.get("task_index"), "task": row[name]} for row in table.to_pylist())
+
+
+def _texts(tasks: Iterator[dict[str, Any]]) -> dict[int, str]:
+    texts: dict[int, str] = {}
+    for row in tasks:
+        number, text = row.get("task_index"), usable_text(row.get("task"))
+        if type(number) is int:
+            texts[number] = text if texts.get(number, text) == text else ""
+    return texts
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise RawError(f"{path}: {error}") from error
+    if not isinstance(value, dict):
+        raise RawError(f"{path} holds no object")
+    return value
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Every line of a file of JSON lines; {} for one that is no object."""
+    for line in read_bytes(path).splitlines():
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            yield row if isinstance(row, dict) else {}
