@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from pipeline.plan import Plan, ShardTask
 from pipeline.schema import SCHEMA_VERSION, Sizes, samples_schema
 from pipeline.shards import atomic_file, hash_file, remove_temporary_files, write_atomic
 from pipeline.sources.base import Fault
+from pipeline.statistics import summarise
 
 
 def commit(plan: Plan, out: Path) -> Path:
@@ -39,14 +40,15 @@ def commit(plan: Plan, out: Path) -> Path:
     """
     shards: list[dict[str, Any]] = []
     faults = list(plan.faults)
-    statistics = _Statistics()
+    train_samples = 0
     clear_empty: set[Path] = set()
     schema = samples_schema(plan.sizes.views, plan.sizes.steps)
     with atomic_file(out / "samples.parquet") as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for task in plan.tasks:
             parts = {kind: _require_part(out, task, kind, plan.fingerprint) for kind in ("inputs", "targets")}
             faults += [fault for part in parts.values() for fault in part.faults]
-            samples = _join(out, task, plan, statistics)
+            samples = _join(out, task, plan)
+            train_samples += samples.num_rows if task.split == "train" else 0
             if samples.num_rows:
                 writer.write_table(samples.select(schema.names).cast(schema))
                 shards.append(_shard_entry(task, samples.num_rows, parts))
@@ -60,7 +62,7 @@ def commit(plan: Plan, out: Path) -> Path:
         if not any(folder.iterdir()):
             folder.rmdir()
     write_atomic(out / "ledger.jsonl", ledger_bytes(faults))
-    write_atomic(out / "stats.json", _json_bytes(statistics.summary()))
+    write_atomic(out / "stats.json", _json_bytes(_statistics(out, plan, train_samples)))
     _write_build(plan, out, shards)
     clean_up(out)
     return out / "build.json"
@@ -134,40 +136,25 @@ def load_build(path: Path) -> Build:
     return build
 
 
-class _Statistics:
-    """Collects the state and the valid actions of train samples as float32, then summarises them channel by channel."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, list[NDArray[np.float32]]] = {"state": [], "action": []}
-        self._samples = 0
-
-    def add(self, kind: str, column: pa.ChunkedArray, width: int) -> None:
-        values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        if width and values.size:
-            self._values[kind].append(values.reshape(-1, width))
-
-    def count(self, samples: int) -> None:
-        self._samples += samples
-
-    def summary(self) -> dict[str, Any]:
-        kinds = {kind: _summarise(parts) if parts else None for kind, parts in self._values.items()}
-        return {"split": "train", "samples": self._samples, **kinds}
+def _statistics(out: Path, plan: Plan, samples: int) -> dict[str, Any]:
+    """State and valid actions of all train samples, from the part records, shard by shard in the order of the plan."""
+    train = [task.name for task in plan.tasks if task.split == "train"]
+    return {
+        "split": "train",
+        "samples": samples,
+        "state": summarise(lambda: _values(out, train, "inputs", "state", plan.sizes.state)),
+        "action": summarise(lambda: _values(out, train, "targets", "actions", plan.sizes.action)),
+    }
 
 
-def _summarise(parts: Sequence[NDArray[np.float32]]) -> dict[str, Any]:
-    channels = [_channel(np.concatenate([part[:, i] for part in parts])) for i in range(parts[0].shape[1])]
-    count = sum(len(part) for part in parts)
-    return {"count": count} | {name: [channel[name] for channel in channels] for name in channels[0]}
+def _values(out: Path, tasks: Sequence[str], kind: str, column: str, width: int) -> Iterator[NDArray[np.float32]]:
+    """Rows float32 [N, width] of one column of the part records."""
+    for task in tasks if width else ():
+        values = pq.read_table(part_path(out, task, kind), columns=[column]).column(column)
+        yield values.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
 
 
-def _channel(values: NDArray[np.float32]) -> dict[str, float]:
-    wide = values.astype(np.float64)
-    low, high = np.quantile(wide, [0.01, 0.99])
-    numbers = {"min": wide.min(), "max": wide.max(), "mean": wide.mean(), "std": wide.std(), "q01": low, "q99": high}
-    return {name: float(number) for name, number in numbers.items()}
-
-
-def _join(out: Path, task: ShardTask, plan: Plan, statistics: _Statistics) -> pa.Table:
+def _join(out: Path, task: ShardTask, plan: Plan) -> pa.Table:
     inputs = pq.read_table(part_path(out, task.name, "inputs"))
     targets = pq.read_table(part_path(out, task.name, "targets"))
     if not inputs.column("key").equals(targets.column("key")):
@@ -175,10 +162,6 @@ def _join(out: Path, task: ShardTask, plan: Plan, statistics: _Statistics) -> pa
             f"shard {task.name} of {out}: inputs hold {inputs.num_rows} keys, targets {targets.num_rows}, and they "
             f"differ; delete {WORK_FOLDER}/{task.name}-*.parquet and run vlajepa preprocess again"
         )
-    if task.split == "train":
-        statistics.count(inputs.num_rows)
-        statistics.add("state", inputs.column("state"), plan.sizes.state)
-        statistics.add("action", targets.column("actions"), plan.sizes.action)
     rows = inputs.num_rows
     columns = {
         "key": inputs.column("key"),

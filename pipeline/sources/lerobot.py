@@ -155,6 +155,7 @@ class LeRobotSource:
             view: [v.path] if v.from_s is None else [v.path, v.from_s, v.start, v.total] for view, v in videos.items()
         }
         own = {"episode_index": row.number, "table": row.table, "videos": stretches, "tasks": list(row.tasks)}
+        own |= {} if row.rows is None else {"rows": list(row.rows)}
         return EpisodeRef(episode, split, files, row.length, {**listing.columns, **own})
 
     def _cameras(self, info: Info) -> dict[str, str]:

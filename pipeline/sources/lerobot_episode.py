@@ -85,8 +85,9 @@ class _Table:
         self._widths: Mapping[str, int] = ref.data["widths"]
         self._number: int = ref.data["episode_index"]
         shared = ref.data["version"] == "v3.0"
+        rows = ref.data.get("rows")
         columns = [*BOOKKEEPING, *self._widths, *ref.data.get("images", {}).values()]
-        self._table = _read_table(self.file, columns, self._number if shared else None)
+        self._table, self._by_index = _read_table(self.file, columns, self._number if shared else None, rows)
         self.rows: int = self._table.num_rows
         self._check_rows()
 
@@ -137,8 +138,14 @@ class _Table:
         return self._table[name]
 
     def _check_rows(self) -> None:
-        """Where the bookkeeping columns exist, the rows must be this episode's, in order."""
-        expected = {"episode_index": np.full(self.rows, self._number), "frame_index": np.arange(self.rows)}
+        """Where the bookkeeping columns exist, the rows must be this episode's, in order.
+
+        Shared tables exist whose `episode_index` is not unique; rows found by their place and numbered by `frame_index`
+        are the episode's all the same.
+        """
+        expected = {"frame_index": np.arange(self.rows)}
+        if not (self._by_index and "frame_index" in self._table.column_names):
+            expected["episode_index"] = np.full(self.rows, self._number)
         for name, values in expected.items():
             found = self.integers(name)
             if found is not None and not np.array_equal(found, values):
@@ -171,20 +178,32 @@ class _Texts:
         return text.strip()
 
 
-def _read_table(path: str, columns: Sequence[str], episode: int | None) -> pa.Table:
-    """The columns that exist; of a shared table, the rows of one episode."""
+def _read_table(
+    path: str, columns: Sequence[str], episode: int | None, rows: Sequence[int] | None
+) -> tuple[pa.Table, bool]:
+    """The columns that exist; of a shared table, the rows of one episode.
+
+    Returns:
+        The table, and whether its rows were found by their place in the dataset (`rows` of the column `index`).
+    """
     try:
         with pq.ParquetFile(path) as file:
-            names = [name for name in dict.fromkeys(columns) if name in file.schema_arrow.names]
-        if episode is not None and "episode_index" not in names:
-            raise EpisodeError("bad-table", f"{path} has no column episode_index, which tells whose the rows are")
-        filters = None if episode is None else [("episode_index", "==", episode)]
+            present = file.schema_arrow.names
+        by_index = episode is not None and rows is not None and "index" in present
+        filters = None
+        if by_index and rows is not None:
+            filters = [("index", ">=", rows[0]), ("index", "<", rows[1])]
+        elif episode is not None:
+            if "episode_index" not in present:
+                raise EpisodeError("bad-table", f"{path} has no column episode_index, which tells whose the rows are")
+            filters = [("episode_index", "==", episode)]
+        names = [name for name in dict.fromkeys(columns) if name in present]
         table = pq.read_table(path, columns=names, filters=filters, partitioning=None)
     except (pa.ArrowException, OSError, MemoryError) as error:
         raise EpisodeError("undecodable", f"{path}: {' '.join(str(error).split())[:300]}") from error
     if not table.num_rows:
         raise EpisodeError("bad-table", f"{path} has no rows" + ("" if episode is None else f" of episode {episode}"))
-    return table
+    return table, by_index
 
 
 def _flatten(column: pa.ChunkedArray, width: int) -> NDArray[Any] | None:

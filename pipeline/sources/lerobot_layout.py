@@ -43,6 +43,9 @@ LISTED = ("episode_index", "length", "tasks", "data/chunk_index", "data/file_ind
 PLACED = ("chunk_index", "file_index", "from_timestamp")
 """Columns of the v3.0 episode tables: of an episode, and under videos/CAMERA/ of its stretch of a video."""
 
+ROWS = ("dataset_from_index", "dataset_to_index")
+"""Columns that say which values of the tables' column `index` are an episode's; not in every set."""
+
 OVERLAP = 0.5
 """Frames by which two stretches of one video may overlap through rounding."""
 
@@ -64,6 +67,7 @@ class Stretch:
 class Row:
     """An episode as the metadata lists it.
 
+    rows     (first, one past the last) value of the column `index` of a table shared with other episodes
     number   episode_index, None where the entry has none
     where    the entry, for messages
     problem  why its place is unusable; ""
@@ -74,6 +78,7 @@ class Row:
     length: int | None = None
     tasks: tuple[str, ...] = ()
     table: str = ""
+    rows: tuple[int, int] | None = None
     videos: Mapping[str, Stretch] = field(default_factory=dict)
     problem: str = ""
 
@@ -115,7 +120,7 @@ def _row_v2(files: Files, cameras: Mapping[str, str], place: int, row: Any) -> R
         length if type(length) is int else None,
         tuple(task for task in tasks if isinstance(task, str)) if isinstance(tasks, list) else (),
         files.find(files.info.data_path, DATA_PATH, values | {"video_key": ""}),
-        {view: Stretch(path) for view, path in paths.items()},
+        videos={view: Stretch(path) for view, path in paths.items()},
     )
 
 
@@ -136,7 +141,8 @@ def _read_v3(root: str, keys: Iterable[str]) -> Iterable[Mapping[str, Any]]:
             missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
                 raise RunError(f"{path} has no column {', '.join(missing)}. Restore the file from the dataset.")
-            rows = file.read(columns).to_pylist()
+            optional = [name for name in ROWS if name in file.schema_arrow.names]
+            rows = file.read([*columns, *optional]).to_pylist()
         except (pa.ArrowException, OSError) as error:
             detail = " ".join(str(error).split())[:300]
             raise RunError(f"{path}: {detail}. Restore the file from the dataset.") from error
@@ -200,12 +206,14 @@ def _row_v3(files: Files, entry: Mapping[str, Any], videos: Mapping[str, Stretch
         problems.append(f"its table is file {file} of chunk {chunk}")
         chunk = file = 0
     values = {"chunk_index": chunk, "file_index": file}
+    rows = tuple(entry.get(name) for name in ROWS)
     return Row(
         number,
         entry["where"],
         length if _is_count(length) else None,
         tuple(task for task in entry["tasks"] or () if isinstance(task, str)),
         files.find(files.info.data_path, DATA_PATH_V3, values),
+        (rows[0], rows[1]) if all(map(_is_count, rows)) else None,
         {view: video for view, video in videos.items() if isinstance(video, Stretch)},
         "; ".join(problems),
     )

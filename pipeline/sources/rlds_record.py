@@ -74,7 +74,7 @@ def list_fields(features: Any) -> Fields:
             texts.append(path)
         elif len(feature.shape) <= 1 and np.issubdtype(feature.np_dtype, np.number):
             widths[path] = int(feature.shape[0]) if feature.shape and feature.shape[0] else 1
-    metadata = features.get("episode_metadata", {})
+    metadata = dict(features.items()).get("episode_metadata", {})
     texts += [METADATA + name for name in metadata if type(metadata[name]).__name__ == "Text"]
     return Fields(widths, tuple(pictures), tuple(texts))
 

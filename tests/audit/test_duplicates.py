@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.audit.duplicates import Films, Match, align
+from pipeline.audit.raw.tfrecord import parse_example, read_records
 from pipeline.audit.raw.video import read_video
 from pipeline.audit.thumbnails import SIDE, descriptors, perceptual_hashes, thumbnail
 from pipeline.sample_world.video import Codec, write_video
-from tests.audit.tfrecord import read_bytes_features
 
 Film = list[NDArray[np.uint8]]
 
@@ -94,7 +94,7 @@ def test_the_bridge_sample_repeats_its_training_episodes_in_validation(shared_da
     films = Films()
     for split in ("train", "val"):
         (path,) = (shared_data / "rlds/bridge_dataset/1.0.0").glob(f"*-{split}.tfrecord*")
-        for number, record in enumerate(read_bytes_features(path)):
+        for number, record in enumerate(map(parse_example, read_records(path))):
             for camera in range(4):
                 frames = [
                     np.asarray(Image.open(io.BytesIO(jpeg))) for jpeg in record[f"steps/observation/image_{camera}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 HEIGHT, WIDTH = 64, 96
 ROWS, COLUMNS = 2, 4
@@ -43,9 +45,16 @@ def read(frame: NDArray[np.uint8]) -> int:
     return int(((blocks.ravel() > 127) << np.arange(ROWS * COLUMNS)).sum())
 
 
-def write_spelled(folder: Path, name: str, numbers: Sequence[int], fps: int = 12) -> Path:
-    """Encode frames that spell `numbers`, by the encoder of `ENCODERS[name]`; returns the file's path."""
-    return write_frames(folder / name, name, [spell(number) for number in numbers], fps)
+def png(number: int) -> bytes:
+    """A PNG file that spells a number."""
+    buffer = io.BytesIO()
+    Image.fromarray(spell(number)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_spelled(folder: Path, name: str, numbers: Sequence[int], fps: int = 12, black: bool = False) -> Path:
+    """Encode frames that spell `numbers` (or are black), by the encoder of `ENCODERS[name]`; returns the file's path."""
+    return write_frames(folder / name, name, [spell(0 if black else number) for number in numbers], fps)
 
 
 def write_frames(path: Path, name: str, frames: Sequence[NDArray[np.uint8]], fps: int = 12) -> Path:

@@ -17,7 +17,7 @@ import pytest
 from pipeline.errors import EpisodeError, RunError, SettingsError
 from pipeline.sources.base import SourceIndex, hashed_split
 from pipeline.sources.lerobot import LeRobotSource
-from tests.pipeline.spelled import read, write_spelled
+from tests.pipeline.spelled import png, read, write_spelled
 
 FRONT, WRIST = "observation.images.front", "observation.images.wrist.left"
 VECTOR = {"dtype": "float32", "shape": [2], "names": None}
@@ -81,10 +81,10 @@ class Dataset:
     def video(self, key: str, episode: int) -> Path:
         return self.root / f"videos/chunk-000/{key}/episode_{episode:06d}.mp4"
 
-    def write_video(self, key: str, episode: int, numbers: range) -> None:
+    def write_video(self, key: str, episode: int, numbers: range, black: bool = False) -> None:
         path = self.video(key, episode)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_spelled(path.parent, "h264.mp4", numbers).rename(path)
+        write_spelled(path.parent, "h264.mp4", numbers, black=black).rename(path)
 
     def source(self, **settings: Any) -> LeRobotSource:
         return LeRobotSource(str(self.root), "toy", **settings)
@@ -311,15 +311,59 @@ def test_choice_and_order_of_cameras(dataset: Dataset) -> None:
         dataset.source(cameras=("top",)).index()
 
 
-def test_depth_is_no_camera_and_images_in_tables_are_refused(dataset: Dataset) -> None:
-    features = dataset.info["features"]
-    features["observation.images.depth"] = {**CAMERA, "info": {"video.is_depth_map": True}}
+def test_depth_is_no_camera(dataset: Dataset) -> None:
+    dataset.info["features"]["observation.images.depth"] = {**CAMERA, "info": {"video.is_depth_map": True}}
     (dataset.root / "meta/info.json").write_text(json.dumps(dataset.info))
     assert dataset.source().index().views == ("front", "wrist_left")
-    features["observation.images.top"] = {**CAMERA, "dtype": "image"}
+
+
+def test_pictures_in_tables_stay_encoded_until_asked_for(dataset: Dataset) -> None:
+    for number, length in enumerate(dataset.lengths):
+        pictures = [{"bytes": png(frame + 200), "path": f"{frame}.png"} for frame in range(length)]
+        dataset.write_table(number, dataset.columns(number, length) | {"top": pa.array(pictures)})
+    dataset.info["features"]["top"] = {**CAMERA, "dtype": "image"}
     (dataset.root / "meta/info.json").write_text(json.dumps(dataset.info))
-    with pytest.raises(RunError, match=r"images\.top.*not supported yet"):
-        dataset.source().index()
+    source = dataset.source(cameras=("top", "front"))
+    index = source.index()
+    assert index.views == ("top", "front")
+    with source.open(ref_of(index, 0)) as episode:
+        assert [read(frame) for frame in episode.frames("top", [4, 0])] == [204, 200]
+        assert [read(frame) for frame in episode.frames("front", [4])] == [4]
+        assert episode.timestamps([3]).tolist() == [0.25]
+    pictures[2] = {"bytes": png(2)[:60], "path": "2.png"}
+    dataset.write_table(1, dataset.columns(1, 5) | {"top": pa.array(pictures)})
+    with (
+        source.open(ref_of(source.index(), 1)) as episode,
+        pytest.raises(EpisodeError, match="000001.parquet: top at frame 2"),
+    ):
+        episode.frames("top", [2])
+
+
+def test_a_declared_camera_without_any_file_is_left_out_and_said(dataset: Dataset) -> None:
+    dataset.info["features"]["observation.images.ghost"] = CAMERA
+    (dataset.root / "meta/info.json").write_text(json.dumps(dataset.info))
+    index = dataset.source().index()
+    assert index.views == ("front", "wrist_left")
+    assert index.description["cameras_without_files"] == ["ghost"]
+    with pytest.raises(RunError, match="declares the cameras ghost, but there is no video"):
+        dataset.source(cameras=("front", "ghost")).index()
+
+
+def test_a_black_camera_is_quarantined(dataset: Dataset) -> None:
+    dataset.write_video(WRIST, 0, range(6), black=True)
+    error = open_error(dataset)
+    assert error.reason == "blank-camera"
+    assert "wrist_left" in error.detail
+    source = dataset.source(cameras=("front",))
+    source.open(ref_of(source.index(), 0)).close()
+
+
+def test_fillers_are_no_instructions(dataset: Dataset) -> None:
+    source = dataset.source(not_instructions=("valid",))
+    with source.open(ref_of(source.index(), 0)) as episode:
+        assert episode.instruction(0) == "lift the cup"
+        with pytest.raises(EpisodeError, match="no-instruction"):
+            episode.instruction(3)
 
 
 def test_a_wrong_path_template_falls_back_to_the_standard_one(dataset: Dataset) -> None:
@@ -389,7 +433,7 @@ def test_ranges_outside_the_episode(dataset: Dataset, start: int, stop: int) -> 
 def test_other_versions_stop_the_run(dataset: Dataset, version: str) -> None:
     dataset.info["codebase_version"] = version
     (dataset.root / "meta/info.json").write_text(json.dumps(dataset.info))
-    with pytest.raises(RunError, match=r"expected v2\.0 or v2\.1"):
+    with pytest.raises(RunError, match=r"expected one of v2\.0, v2\.1, v3\.0"):
         dataset.source().index()
 
 

@@ -42,7 +42,7 @@ def test_real_folder(shared_data: Path) -> None:
     assert list(index.refs) == sorted(index.refs, key=lambda ref: (ref.split, ref.id))
     assert all(ref.num_frames is None for ref in index.refs)
     first = next(ref for ref in index.refs if ref.id == "ssv2-900001")
-    assert first.data == {"instruction": "covering ball with cup", "template": "Covering [something] with [something]"}
+    assert first.data == {"instruction": "covering ball with cup", "template": "Covering [something] with [something]", "placeholders": ["ball", "cup"]}
     with source.open(first) as episode:
         assert episode.num_frames == 19
         assert episode.frames("video", [18, 0]).shape == (2, 240, 427, 3)
@@ -153,7 +153,7 @@ def test_files_are_checked_again_when_opened(tmp_path: Path) -> None:
 
 def test_unknown_view_is_a_bug_of_the_caller(tmp_path: Path) -> None:
     source = make_root(tmp_path, [entry("1")], [], None, {"1": 2})
-    with source.open(source.index().refs[0]) as episode, pytest.raises(ValueError, match="'video'"):
+    with source.open(source.index().refs[0]) as episode, pytest.raises(ValueError, match="has the views video; 'wrist' was asked for"):
         episode.frames("wrist", [0])
 
 
@@ -167,3 +167,41 @@ def test_source_and_index_can_be_sent_to_workers(tmp_path: Path) -> None:
 def test_name_must_fit_into_keys(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="ss_v2"):
         SSv2Source(str(tmp_path), name="ss.v2")
+
+
+def test_answers_of_test_clips_are_never_read(tmp_path: Path) -> None:
+    """A clip with an answer is a test clip even if it stands in train.json as well."""
+    source = make_root(tmp_path, [entry("1"), entry("2")], [], [{"id": "3"}], {"1": 2, "2": 2, "3": 2})
+    answers = b"3;Pushing something\n2;Dropping \xff something\n"
+    (tmp_path / "labels/test-answers.csv").write_bytes(answers)
+    index = source.index()
+    assert {ref.id: ref.split for ref in index.refs} == {"ssv2-1": "train", "ssv2-3": "test"}
+    (fault,) = index.faults
+    assert (fault.episode, fault.reason) == ("ssv2-2", "test-clip")
+    assert index.description["test_answers"] == 2
+    assert "Dropping" not in repr(index)
+    test = next(ref for ref in index.refs if ref.split == "test")
+    with source.open(test) as episode, pytest.raises(EpisodeError, match="has no label"):
+        episode.instruction(0)
+
+
+def test_labels_that_are_not_their_template_filled_in_are_counted(tmp_path: Path) -> None:
+    rows = [
+        entry("1", "pushing cup"),
+        entry("2", "pushing a cup"),
+        entry("3", "pushing cup", placeholders=[]),
+        entry("4", "Moving A and B", template="Moving [something] and [something in it]", placeholders=["a", "b"]),
+    ]
+    source = make_root(tmp_path, rows, [], None, {"1": 2, "2": 2, "3": 2, "4": 2})
+    index = source.index()
+    assert index.description["labels_unlike_template"] == 2
+    assert next(ref for ref in index.refs if ref.id == "ssv2-4").data["placeholders"] == ["a", "b"]
+
+
+def test_a_label_that_is_no_unicode_is_quarantined_alone(tmp_path: Path) -> None:
+    source = make_root(tmp_path, [entry("1"), entry("2", "pushing XX")], [], None, {"1": 2, "2": 2})
+    path = tmp_path / "labels/train.json"
+    path.write_bytes(path.read_bytes().replace(b"XX", b"\xff\xfe"))
+    index = source.index()
+    assert [ref.id for ref in index.refs] == ["ssv2-1"]
+    assert [fault.reason for fault in index.faults] == ["no-instruction"]

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.audit.raw.base import Film, RawEpisode, RawError, usable_text, without_last
-from pipeline.audit.raw.lerobot_layout import Layout, read_table
+from pipeline.audit.raw.lerobot_layout import Layout
 from pipeline.audit.raw.pictures import decode_picture, picture_film
 from pipeline.audit.raw.settings import SPLITS, clean, hashed_split, number_in, rate_of, text_of, texts_of
 from pipeline.audit.raw.vectors import RawVectors
@@ -46,10 +46,10 @@ class RawLeRobot:
         number, split = self._number(episode), self.split_of(episode)
         if number is None or split is None or number in self._layout.repeated:
             raise RawError(f"the metadata lists no {episode!r}, or more than one")
-        path, cameras = self._layout.table(number), self._layout.cameras
+        path, cameras = self._layout.table_path(number), self._layout.cameras
         columns = _BOOKKEEPING | self._state.fields | self._action.fields
         images = {key for key, kind in cameras.items() if kind == "image"}
-        table = read_table(path, columns | images, number if self._layout.shared else None)
+        table = self._layout.table(number, columns | images)
         self._check_rows(table, number, path)
         lost = self._action.lost
         frames = table.num_rows - lost

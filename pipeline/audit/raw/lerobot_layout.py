@@ -67,9 +67,25 @@ class Layout:
         kinds = {key: value.get("dtype") for key, value in declared if isinstance(value, dict)}
         return {key: kind for key, kind in kinds.items() if kind in ("video", "image")}
 
-    def table(self, number: int) -> Path:
+    def table_path(self, number: int) -> Path:
         """File of an episode's table. Raises RawError when the metadata does not tell."""
         return self._path("data_path", _SHARED_TABLE if self.shared else _TABLE, number, "data", "")
+
+    def table(self, number: int, columns: frozenset[str]) -> pa.Table:
+        """An episode's rows, those of the columns that there are.
+
+        In a shared table they carry the episode's number. Where other rows carry it too, their place in the whole
+        dataset tells whose they are. Raises RawError when they cannot be read.
+        """
+        path, length = self.table_path(number), self.length(number)
+        if not self.shared:
+            return read_table(path, columns)
+        table = read_table(path, columns, ("episode_index", number, number + 1))
+        first, end = (self.rows[number].get(name) for name in ("dataset_from_index", "dataset_to_index"))
+        if table.num_rows == length or type(first) is not int or type(end) is not int:
+            return table
+        placed = read_table(path, columns - {"episode_index"}, ("index", first, end))
+        return placed if placed.num_rows == length and "frame_index" in placed.column_names else table
 
     def film(self, number: int, camera: str) -> Film:
         """Film of a camera that is a video; where it lies is found out when it is shown."""
@@ -107,14 +123,15 @@ class Layout:
         return fallback if not declared.exists() and fallback.exists() else declared
 
 
-def read_table(path: Path, columns: frozenset[str] | None = None, episode: int | None = None) -> pa.Table:
-    """A parquet file, or some of its columns; of a shared one the rows of an episode. Raises RawError."""
+def read_table(path: Path, columns: frozenset[str] | None = None, only: tuple[str, int, int] | None = None) -> pa.Table:
+    """A parquet file, or some of its columns; `only` the rows where a column is from .. to below. Raises RawError."""
     try:
-        names = [name for name in pq.ParquetFile(path).schema_arrow.names if columns is None or name in columns]
-        if episode is not None and "episode_index" not in names:
-            raise RawError(f"{path} has no column episode_index")
-        mine = None if episode is None else [("episode_index", "==", episode)]
-        return pq.read_table(path, columns=names, filters=mine, partitioning=None)
+        present = pq.ParquetFile(path).schema_arrow.names
+        if only is not None and only[0] not in present:
+            raise RawError(f"{path} has no column {only[0]}")
+        names = [name for name in present if columns is None or name in columns]
+        rows = None if only is None else [(only[0], ">=", only[1]), (only[0], "<", only[2])]
+        return pq.read_table(path, columns=names, filters=rows, partitioning=None)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise RawError(f"{path}: {' '.join(str(error).split())[:200]}") from error
 

@@ -10,7 +10,6 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-
 _Decoded = Generator[tuple[float, av.VideoFrame], None, None]
 
 
