@@ -206,14 +206,15 @@ def _row_v3(files: Files, entry: Mapping[str, Any], videos: Mapping[str, Stretch
         problems.append(f"its table is file {file} of chunk {chunk}")
         chunk = file = 0
     values = {"chunk_index": chunk, "file_index": file}
-    rows = tuple(entry.get(name) for name in ROWS)
+    first, end = (entry.get(name) for name in ROWS)
+    rows = (first, end) if isinstance(first, int) and isinstance(end, int) else None
     return Row(
         number,
         entry["where"],
         length if _is_count(length) else None,
         tuple(task for task in entry["tasks"] or () if isinstance(task, str)),
         files.find(files.info.data_path, DATA_PATH_V3, values),
-        (rows[0], rows[1]) if all(map(_is_count, rows)) else None,
+        rows,
         {view: video for view, video in videos.items() if isinstance(video, Stretch)},
         "; ".join(problems),
     )

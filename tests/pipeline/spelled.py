@@ -53,7 +53,7 @@ def png(number: int) -> bytes:
 
 
 def write_spelled(folder: Path, name: str, numbers: Sequence[int], fps: int = 12, black: bool = False) -> Path:
-    """Encode frames that spell `numbers` (or are black), by the encoder of `ENCODERS[name]`; returns the file's path."""
+    """Encode frames that spell `numbers` (or are black) by the encoder of `ENCODERS[name]`; returns the path."""
     return write_frames(folder / name, name, [spell(0 if black else number) for number in numbers], fps)
 
 

@@ -334,7 +334,7 @@ def test_pictures_in_tables_stay_encoded_until_asked_for(dataset: Dataset) -> No
     dataset.write_table(1, dataset.columns(1, 5) | {"top": pa.array(pictures)})
     with (
         source.open(ref_of(source.index(), 1)) as episode,
-        pytest.raises(EpisodeError, match="000001.parquet: top at frame 2"),
+        pytest.raises(EpisodeError, match=r"000001\.parquet: top at frame 2"),
     ):
         episode.frames("top", [2])
 

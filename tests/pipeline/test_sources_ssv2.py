@@ -42,7 +42,11 @@ def test_real_folder(shared_data: Path) -> None:
     assert list(index.refs) == sorted(index.refs, key=lambda ref: (ref.split, ref.id))
     assert all(ref.num_frames is None for ref in index.refs)
     first = next(ref for ref in index.refs if ref.id == "ssv2-900001")
-    assert first.data == {"instruction": "covering ball with cup", "template": "Covering [something] with [something]", "placeholders": ["ball", "cup"]}
+    assert first.data == {
+        "instruction": "covering ball with cup",
+        "template": "Covering [something] with [something]",
+        "placeholders": ["ball", "cup"],
+    }
     with source.open(first) as episode:
         assert episode.num_frames == 19
         assert episode.frames("video", [18, 0]).shape == (2, 240, 427, 3)
@@ -153,7 +157,10 @@ def test_files_are_checked_again_when_opened(tmp_path: Path) -> None:
 
 def test_unknown_view_is_a_bug_of_the_caller(tmp_path: Path) -> None:
     source = make_root(tmp_path, [entry("1")], [], None, {"1": 2})
-    with source.open(source.index().refs[0]) as episode, pytest.raises(ValueError, match="has the views video; 'wrist' was asked for"):
+    with (
+        source.open(source.index().refs[0]) as episode,
+        pytest.raises(ValueError, match="has the views video; 'wrist' was asked for"),
+    ):
         episode.frames("wrist", [0])
 
 
