@@ -194,6 +194,18 @@ def hashed_split(episode_id: str, val_share: float) -> str:
     return "val" if value < val_share else "train"
 
 
+def own_text(ref: EpisodeRef) -> str:
+    """The text that the index found for a whole episode.
+
+    Raises:
+        EpisodeError: "no-instruction" when there is none, as for a test clip.
+    """
+    text = ref.data.get("instruction")
+    if not isinstance(text, str):
+        raise EpisodeError("no-instruction", f"{ref.id} of split {ref.split} has no label")
+    return text
+
+
 def check_files(root: str, ref: EpisodeRef) -> None:
     """Raise EpisodeError when a file of the episode is gone or has another size than the plan recorded."""
     for path, size in ref.files:

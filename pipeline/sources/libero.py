@@ -17,7 +17,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError, RunError, SettingsError
-from pipeline.sources.base import EpisodeRef, Fault, SourceIndex, check_files, clean_name, hashed_split, short_name
+from pipeline.sources.base import (
+    EpisodeRef,
+    Fault,
+    SourceIndex,
+    check_files,
+    clean_name,
+    hashed_split,
+    own_text,
+    short_name,
+)
 from pipeline.sources.metadata import has_text, require_clean_name, require_share, sort_faults
 from pipeline.sources.pictures import Pictures
 from pipeline.sources.recorded import RecordedEpisode
@@ -78,7 +87,7 @@ class LiberoSource:
         """List the demonstrations of every file from its groups and attributes; no picture is read.
 
         A file that cannot be read is one Fault ("undecodable" or "no-instruction"), a demonstration without `actions`
-        is another ("bad-entry").
+        is another ("bad-entry"), as are two of one number ("duplicate-id").
 
         Raises:
             RunError: no .hdf5 file below root.
@@ -87,7 +96,7 @@ class LiberoSource:
         paths = sorted(glob.glob(os.path.join(glob.escape(self.root), "**", "*.hdf5"), recursive=True))
         if not paths:
             raise RunError(f"{self.root} holds no .hdf5 file. Set `root` to the folder of a LIBERO suite.")
-        found = [entry for path in paths for entry in self._list(path)]
+        found = _without_repeats(entry for path in paths for entry in self._list(path))
         refs = sorted((ref for ref in found if isinstance(ref, EpisodeRef)), key=lambda ref: (ref.split, ref.id))
         widths = self._widths(refs)
         return SourceIndex(
@@ -133,9 +142,8 @@ class LiberoSource:
             if actions is not None:
                 lengths["actions"] = len(actions) + self._lost
             resources = stack.pop_all()
-        text = str(ref.data["instruction"])
         return RecordedEpisode(
-            ref, where, films, lambda index: text, state, actions, lengths, self._lost, resources
+            ref, where, films, lambda index: own_text(ref), state, actions, lengths, self._lost, resources
         )  # fmt: skip
 
     def _list(self, path: str) -> Iterator[EpisodeRef | Fault]:
@@ -182,6 +190,18 @@ class LiberoSource:
             except EpisodeError:
                 continue
         raise RunError(f"{self.root}: no demonstration can be read")
+
+
+def _without_repeats(entries: Iterable[EpisodeRef | Fault]) -> list[EpisodeRef | Fault]:
+    """`demo_1` and `demo_01` make one id: both become faults."""
+    listed = list(entries)
+    uses = Counter(entry.id for entry in listed if isinstance(entry, EpisodeRef))
+    return [
+        Fault(entry.id, entry.split, "index", "duplicate-id", f"{uses[entry.id]} demonstrations make this id")
+        if isinstance(entry, EpisodeRef) and uses[entry.id] > 1
+        else entry
+        for entry in listed
+    ]
 
 
 def _fields(demo: h5py.Group, where: str, skip: int) -> Callable[[str], NDArray[Any]]:

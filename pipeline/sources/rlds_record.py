@@ -72,7 +72,7 @@ def list_fields(features: Any) -> Fields:
             pictures.append(path)
         elif kind == "Text":
             texts.append(path)
-        elif len(feature.shape) <= 1 and np.issubdtype(feature.np_dtype, np.number):
+        elif len(feature.shape) <= 1 and np.dtype(feature.np_dtype).kind in "fiub":
             widths[path] = int(feature.shape[0]) if feature.shape and feature.shape[0] else 1
     metadata = dict(features.items()).get("episode_metadata", {})
     texts += [METADATA + name for name in metadata if type(metadata[name]).__name__ == "Text"]

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.decode import Video
-from pipeline.errors import EpisodeError, RunError
-from pipeline.sources.base import EpisodeRef, Fault, SourceIndex, check_files, clean_name
+from pipeline.errors import RunError
+from pipeline.sources.base import EpisodeRef, Fault, SourceIndex, check_files, clean_name, own_text
 from pipeline.sources.metadata import folder_sizes, has_text, read_json, require_clean_name, sort_faults
 from pipeline.sources.recorded import RecordedEpisode
 
@@ -94,14 +94,7 @@ class SSv2Source:
         """
         check_files(self.root, ref)
         path = os.path.join(self.root, ref.files[0][0])
-
-        def text(index: int) -> str:
-            label = ref.data.get("instruction")
-            if not isinstance(label, str):
-                raise EpisodeError("no-instruction", f"{ref.id} of split {ref.split} has no label")
-            return label
-
-        return RecordedEpisode(ref, path, {VIEW: Video(path)}, text)
+        return RecordedEpisode(ref, path, {VIEW: Video(path)}, lambda index: own_text(ref))
 
     def _answered(self) -> frozenset[str]:
         """Ids in test-answers.csv, one `id;answer` a line; none when the file is not there."""
@@ -111,7 +104,7 @@ class SSv2Source:
                 ids = [line.partition(";")[0].strip() for line in file]
         except FileNotFoundError:
             return frozenset()
-        return frozenset(clip for clip in ids if clip.isdecimal())
+        return frozenset(filter(None, ids))
 
     def _entries(self) -> Iterator[_Entry]:
         for split, file in LABEL_FILES.items():

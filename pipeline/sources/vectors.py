@@ -79,6 +79,8 @@ class Part:
         ends = (self.open, self.closed)
         if self.convert == "gripper" and (None in ends or self.open == self.closed):
             raise SettingsError(f"{self.field}: convert=gripper needs two different values open and closed, got {ends}")
+        if self.convert.startswith("pose") and self.scale != 1:
+            raise SettingsError(f"{self.field}: convert={self.convert} takes metres and radians, scale must be 1")
         if self.convert != "gripper" and ends != (None, None):
             raise SettingsError(f"{self.field}: open and closed belong to convert=gripper")
 
@@ -133,6 +135,8 @@ def vector_width(parts: Sequence[Part], widths: Mapping[str, int], setting: str)
         for name in filter(None, (part.field, part.base)):
             if name not in widths:
                 raise SettingsError(f"{setting}={name!r} is no vector of this dataset; allowed are {', '.join(widths)}")
+        if part.base is not None and widths[part.base] != WIDTHS[part.convert][0]:
+            raise SettingsError(f"{setting}: base {part.base} must be a pose of 6 channels, got {widths[part.base]}")
     return sum(part.width(widths[part.field]) for part in parts)
 
 
@@ -171,8 +175,8 @@ def _convert(part: Part, read: FieldReader) -> NDArray[np.float64]:
             return absolute_gripper(values[:, 0])[:, None]
         case "pose_difference":
             assert part.base is not None
-            return pose_difference(values, np.asarray(read(part.base), np.float64))
-        case _:
+            return pose_difference(values, _taken(Part(part.base), read))
+        case _:  # pose_reached
             return pose_difference(values[1:], values[:-1])
 
 

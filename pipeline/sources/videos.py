@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.decode import Video
 from pipeline.errors import RunError
-from pipeline.sources.base import EpisodeRef, Fault, SourceIndex, check_files, hashed_split, short_name
+from pipeline.sources.base import EpisodeRef, Fault, SourceIndex, check_files, hashed_split, own_text, short_name
 from pipeline.sources.metadata import (
     SPLIT_NAMES,
     FileSizes,
@@ -94,7 +94,7 @@ class VideoFolderSource:
         """
         check_files(self.root, ref)
         path = os.path.join(self.root, ref.files[0][0])
-        return RecordedEpisode(ref, path, {VIEW: Video(path)}, lambda index: str(ref.data["instruction"]))
+        return RecordedEpisode(ref, path, {VIEW: Video(path)}, lambda index: own_text(ref))
 
     def _rows(self) -> list[Mapping[str, Any]]:
         path = os.path.join(self.root, self.texts)
@@ -156,7 +156,7 @@ class _Entry:
         where = f"entry {place + 1} of {source.texts}"
         path = row.get(source.video_column)
         video = os.path.normpath(path) if isinstance(path, str) and path.strip() and has_text(path) else ""
-        if os.path.isabs(video) or video.startswith(".."):
+        if os.path.isabs(video) or video.split(os.sep)[0] == "..":
             video = ""
         short = short_name(os.path.splitext(video)[0]) if video else f"unknown-{place:06d}"
         episode = f"{source.name}-{short}"

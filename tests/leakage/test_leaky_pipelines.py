@@ -95,7 +95,7 @@ def test_other_library_versions_do_not_hide_a_neighbouring_frame(
             blend = 0.94 * frames[0] + 0.06 * frames[index]
             yield index / 12, blend.round().astype(np.uint8)
 
-    monkeypatch.setattr("pipeline.audit.raw.base.read_video", slow)
+    monkeypatch.setattr("pipeline.audit.raw.ssv2.read_video", slow)
     raw = open_raw({"type": "ssv2", "name": "ssv2"}, sample_data.ssv2)
     ref = next(ref for ref in SSv2Source(str(sample_data.ssv2)).index().refs if ref.split == "train")
     shown = [frame for _, frame in raw.open(ref.id).frames("video")]

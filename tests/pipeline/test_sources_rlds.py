@@ -105,24 +105,16 @@ def test_droid(droid: Path) -> None:
     assert (index.state_dim, index.action_dim, index.fps) == (7, 7, 15.0)
     assert {ref.split for ref in index.refs} <= {"train", "val"}
     assert all(ref.split == hashed_split(ref.id, 0.05) for ref in index.refs)
-    with pytest.raises(EpisodeError, match="no-instruction"):
-        for ref in index.refs:
-            try:
-                with source.open(ref) as episode:
-                    episode.instruction(0)
-            except EpisodeError as error:
-                if error.reason != "not-wanted":
-                    raise
-                assert "failure" in error.detail
-    found = {}
+    found, reasons = {}, []
     for ref in index.refs:
         try:
             with source.open(ref) as episode:
                 text = episode.instruction(0)
                 states = np.stack([episode.state(i) for i in range(LENGTH)])  # type: ignore[misc]
                 found[text] = (states, episode.actions(0, LENGTH), episode.frames("wrist_image_left", [3])[0])
-        except EpisodeError:
-            continue
+        except EpisodeError as error:
+            reasons.append((error.reason, "failure" in error.detail))
+    assert sorted(reasons) == [("no-instruction", False), ("not-wanted", True)]
     assert sorted(found) == ["put the cup in the sink", "wipe the table"]
     for states, actions, frame in found.values():
         assert frame.shape == (180, 320, 3)
@@ -166,18 +158,18 @@ def test_libero(libero: Path) -> None:
         assert ours[:, 6].tolist() == [1] * 8 + [0] * 8
 
 
-def test_reading_needs_no_tensorflow(shared_data: Path) -> None:
+def test_reading_loads_no_tensorflow(shared_data: Path) -> None:
+    """Workers that also drive an encoder must not share its device with TensorFlow."""
     program = f"""
 import sys
-sys.modules["tensorflow"] = None
 from pipeline.sources.rlds import RldsSource
 source = RldsSource({str(shared_data / BRIDGE)!r}, "bridge", 5, ("image_0",))
 ref = source.index().refs[0]
 with source.open(ref) as episode:
-    print(episode.frames("image_0", [0]).shape, episode.instruction(0))
+    print(episode.frames("image_0", [0]).shape, "tensorflow" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("(1, 64, 64, 3)")
+    assert done.stdout.split("\n")[0] == "(1, 64, 64, 3) False"
 
 
 def test_splits_and_ids_go_over_all_files(tmp_path: Path) -> None:
@@ -191,8 +183,8 @@ def test_splits_and_ids_go_over_all_files(tmp_path: Path) -> None:
     def recorded(number: int) -> Recorded:
         image = np.full((8, 8, 3), 10 * number, np.uint8)
         image[:4] += 20
-        steps = [{"observation": {"image": image, "state": float(number)}, "action": float(i), "language_instruction": "go"}
-                 for i in range(4)]  # fmt: skip
+        observation = {"image": image, "state": float(number)}
+        steps = [{"observation": observation, "action": float(i), "language_instruction": "go"} for i in range(4)]
         return Recorded(with_flags(steps), {})
 
     splits = {"train": [recorded(i) for i in range(7)], "validation": [recorded(i) for i in range(7, 11)]}
@@ -237,9 +229,8 @@ def test_a_changed_byte_is_found_by_its_checksum(shared_data: Path, tmp_path: Pa
         try:
             source.open(ref).close()
         except EpisodeError as error:
-            assert str(path) in error.detail
-            reasons.append(error.reason)
-    assert reasons == ["undecodable"] * (25 if place in (3, 9) else 1)
+            reasons.append((error.reason, str(path) in error.detail))
+    assert reasons == [("undecodable", True)] * (25 if place in (3, 9) else 1)
 
 
 def test_a_truncated_file_loses_only_what_is_cut_off(shared_data: Path, tmp_path: Path) -> None:
@@ -292,7 +283,14 @@ def test_fields_that_are_not_there(shared_data: Path, changes: dict[str, Any], m
 
 @pytest.mark.parametrize(
     "changes",
-    [{"fps": 0}, {"skip_first": -1}, {"cameras": []}, {"instruction": "text"}, {"wanted": {"a": "("}}, {"val_share": 1}],
+    [
+        {"fps": 0},
+        {"skip_first": -1},
+        {"cameras": []},
+        {"instruction": "text"},
+        {"wanted": {"a": "("}},
+        {"val_share": 1},
+    ],
 )
 def test_settings_that_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="must be"):

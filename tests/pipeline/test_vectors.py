@@ -118,6 +118,9 @@ def test_scale_comes_before_the_conversion() -> None:
 def test_width_of_a_vector() -> None:
     parts = parse_parts(["a", {"field": "b", "take": [1, 5], "convert": "quaternion_xyzw"}], "state")
     assert vector_width(parts, {"a": 2, "b": 7}, "state") == 5
+    poses = parse_parts([{"field": "a", "base": "b", "convert": "pose_difference"}], "action")
+    with pytest.raises(SettingsError, match="base b must be a pose of 6 channels, got 7"):
+        vector_width(poses, {"a": 6, "b": 7}, "action")
     for widths, message in (({"a": 2}, "'b' is no vector"), ({"a": 2, "b": 4}, "has 4 channels")):
         with pytest.raises(SettingsError, match=message):
             vector_width(parts, widths, "state")
@@ -133,6 +136,7 @@ REFUSED: list[tuple[Any, str]] = [
     ([{"field": "a", "base": "b"}], "base belongs to"),
     ([{"field": "a", "convert": "gripper", "open": 1}], "two different values"),
     ([{"field": "a", "open": 1}], "open and closed belong"),
+    ([{"field": "a", "convert": "pose_reached", "scale": 2}], "scale must be 1"),
 ]
 
 
@@ -155,6 +159,12 @@ def test_numbers_that_are_none(bad: float) -> None:
         with pytest.raises(EpisodeError, match=r"a at frame 1, channel 2") as caught:
             made(part, a=[[0, 0, 0], [0, 0, bad]])
         assert caught.value.reason == "not-finite"
+
+
+def test_a_base_that_is_not_finite() -> None:
+    part = {"field": "target", "base": "now", "convert": "pose_difference"}
+    with pytest.raises(EpisodeError, match="not-finite"):
+        made(part, now=[[0, 0, 0, 0, 0, np.nan]], target=[[0.0] * 6])
 
 
 def test_a_quaternion_that_is_no_rotation() -> None:

@@ -28,9 +28,7 @@ def write_droid(root: Path, shared_data: Path) -> Path:
         more = {"cartesian_velocity": _vector(tfds, 6), "gripper_velocity": _vector(tfds, 1)}
         step = {
             "observation": tfds.features.FeaturesDict({**observation, **poses, **joints}),
-            "action_dict": tfds.features.FeaturesDict(
-                {**poses, **joints, **more, "joint_velocity": _vector(tfds, 7)}
-            ),
+            "action_dict": tfds.features.FeaturesDict({**poses, **joints, **more, "joint_velocity": _vector(tfds, 7)}),
             "action": _vector(tfds, 7),
             **{text: tfds.features.Text() for text in texts},
         }
@@ -68,7 +66,9 @@ def _droid_episode(shared_data: Path, number: int, texts: tuple[str, str, str], 
                 "joint_velocity": np.zeros(7),
             },
             "action": np.append(target[i], gripper[i]),
-            **dict(zip(("language_instruction", "language_instruction_2", "language_instruction_3"), texts, strict=True)),
+            **dict(
+                zip(("language_instruction", "language_instruction_2", "language_instruction_3"), texts, strict=True)
+            ),
         }
         for i in range(LENGTH)
     ]

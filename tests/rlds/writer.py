@@ -69,7 +69,7 @@ def write_rlds(
 
 def steps_feature(tfds: Any, step: Features) -> Any:
     """The `steps` of a record: what every RLDS step has, and `step`."""
-    flags = {name: np.bool_ for name in ("is_first", "is_last", "is_terminal")}
+    flags = dict.fromkeys(("is_first", "is_last", "is_terminal"), np.bool_)
     numbers = {"discount": np.float32, "reward": np.float32}
     return tfds.features.Dataset({**flags, **numbers, **step})
 
