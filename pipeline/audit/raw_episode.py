@@ -82,13 +82,14 @@ class Facts:
 @dataclass
 class EpisodeResult:
     """What came out. problems: (rule, sample, detail); thumbnails uint8 [F, S, S] by view; clips uint8 [C, C, 3] by
-    (view, frame)."""
+    (view, frame). computed: state or actions are computed from the raw data, so that they need not be equal."""
 
     work: EpisodeWork
     problems: list[tuple[str, str, str]] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
     thumbnails: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     clips: dict[tuple[str, int], NDArray[np.uint8]] = field(default_factory=dict)
+    computed: bool = False
 
 
 def check_episode(work: EpisodeWork, facts: Facts, raw: RawSource) -> EpisodeResult:
@@ -101,6 +102,7 @@ def check_episode(work: EpisodeWork, facts: Facts, raw: RawSource) -> EpisodeRes
         result.problems.append(("L6", "", f"episode {work.episode} stands in {work.split}; the raw data {says}"))
     try:
         episode = raw.open(work.episode)
+        result.computed = not (episode.exact_state and episode.exact_actions)
         _check_numbers(episode, result)
         for view in facts.views:
             _check_view(episode, view, facts, result)
@@ -132,7 +134,7 @@ def _check_state(episode: RawEpisode, sample: SampleWork, stored: list[float] | 
         values = np.array(stored, np.float64).astype(np.float32)
     if values.shape != episode.state.shape[1:] or not sample.now < len(episode.state):
         result.problems.append(("L8", sample.key, f"state of {values.shape}, the raw data has {episode.state.shape}"))
-    elif not _agree(values, episode.state[sample.now], episode):
+    elif not _agree(values, episode.state[sample.now], episode.exact_state):
         where = _closest(values, episode.state)
         result.problems.append(("L8", sample.key, f"the state is not that of frame {sample.now}; closest: {where}"))
 
@@ -145,14 +147,14 @@ def _check_actions(episode: RawEpisode, sample: SampleWork, result: EpisodeResul
         result.problems.append(("L8", sample.key, "actions: the raw data has none"))
         return
     wanted = episode.actions[sample.now : sample.now + sample.action_count]
-    if not _agree(sample.actions[: sample.action_count], wanted, episode):
+    if not _agree(sample.actions[: sample.action_count], wanted, episode.exact_actions):
         where = _closest(sample.actions[0], episode.actions) if sample.actions.shape[1:] == wanted.shape[1:] else "none"
         detail = f"the actions are not those from frame {sample.now} on; the first is closest to {where}"
         result.problems.append(("L8", sample.key, detail))
 
 
-def _agree(stored: NDArray[np.float32], wanted: NDArray[np.float32], episode: RawEpisode) -> bool:
-    if episode.exact_vectors or stored.shape != wanted.shape:
+def _agree(stored: NDArray[np.float32], wanted: NDArray[np.float32], exact: bool) -> bool:
+    if exact or stored.shape != wanted.shape:
         return np.array_equal(stored, wanted)
     gap = np.abs(stored.astype(np.float64) - wanted)
     return bool((gap <= VECTOR_TOLERANCE * (1 + np.abs(wanted))).all())

@@ -26,7 +26,15 @@ from pipeline.audit.evidence import Evidence
 from pipeline.audit.finding import Report
 from pipeline.audit.raw.base import RawSource
 from pipeline.audit.raw.registry import open_raw
-from pipeline.audit.raw_episode import IMAGE_TOLERANCE, EpisodeResult, EpisodeWork, Facts, SampleWork, check_episode
+from pipeline.audit.raw_episode import (
+    IMAGE_TOLERANCE,
+    VECTOR_TOLERANCE,
+    EpisodeResult,
+    EpisodeWork,
+    Facts,
+    SampleWork,
+    check_episode,
+)
 from pipeline.audit.raw_pictures import duplicate_pair
 from pipeline.audit.reencode import Reencoder, latents_differ, read_claim, require_same_encoder
 from pipeline.audit.rules_supports import expected_supports
@@ -79,6 +87,7 @@ class SourceRule:
         self._chosen = set(chosen_rows(samples, options.seed, options.share, options.least))
         self._rows = ShardRows(build)
         self._at = 0
+        self._computed = False
         self._films = Films()
         self._filmed: set[str] = set()
         self.coverage = {"episodes_decoded": 0, "samples_compared": 0, "samples_encoded": 0, "films_compared": 0}
@@ -93,7 +102,8 @@ class SourceRule:
         """What comparisons allowed."""
         name, value = self._facts.encoder.tolerance
         image = {} if self._facts.exact else {"image_mean_grey_levels": IMAGE_TOLERANCE}
-        return {name: value, **image}
+        vectors = {"state_and_actions": VECTOR_TOLERANCE} if self._computed else {}
+        return {name: value, **image, **vectors}
 
     def run(self, advance: Callable[[int], None]) -> None:
         """Compare every shard; `advance` is told the bytes of each."""
@@ -122,6 +132,7 @@ class SourceRule:
             self._report.check(rule, count)
         for rule, key, detail in result.problems:
             self._report.found(rule, work.file, detail, key)
+        self._computed |= result.computed
         self.coverage["episodes_decoded"] += 1
         self.coverage["samples_compared"] += len(work.samples)
         for view, thumbnails in result.thumbnails.items():

@@ -148,25 +148,33 @@ def lost_frames(parts: Sequence[Part]) -> int:
 def make_vectors(parts: Sequence[Part], read: FieldReader, what: str) -> NDArray[np.float32] | None:
     """The vectors of an episode, float32 [N, W]; None without parts. `lost_frames` says how many rows are missing.
 
+    Args:
+        what: the file, for messages.
+
     Raises:
-        EpisodeError: "not-finite", or what `read` raises.
+        EpisodeError: "not-finite", "bad-rotation", "length-mismatch" (fields of different lengths), or what `read`
+            raises.
     """
     if not parts:
         return None
-    rows = [_finite(_convert(part, read), part.field, what) for part in parts]
-    shortest = min(map(len, rows))
-    return np.concatenate([part[:shortest] for part in rows], axis=1)
+    rows = [_finite(_convert(part, read, what), part.field, what) for part in parts]
+    lengths = {part.field: len(made) + lost_frames([part]) for part, made in zip(parts, rows, strict=True)}
+    if len(set(lengths.values())) > 1:
+        numbers = ", ".join(f"{field} {length}" for field, length in lengths.items())
+        raise EpisodeError("length-mismatch", f"{what}: rows by {numbers}")
+    return np.concatenate([made[: len(made) - lost_frames(parts) + lost_frames([part])]
+                           for part, made in zip(parts, rows, strict=True)], axis=1)  # fmt: skip
 
 
-def _convert(part: Part, read: FieldReader) -> NDArray[np.float64]:
-    values = _taken(part, read)
+def _convert(part: Part, read: FieldReader, what: str) -> NDArray[np.float64]:
+    values = _taken(part, read, what)
     match part.convert:
         case "none":
             return values
         case "euler_xyz":
             return Rotation.from_euler("xyz", values).as_rotvec()
         case "quaternion_xyzw":
-            return _from_quaternion(values, part.field)
+            return _from_quaternion(values, f"{what} {part.field}")
         case "gripper":
             assert part.open is not None
             assert part.closed is not None
@@ -175,17 +183,22 @@ def _convert(part: Part, read: FieldReader) -> NDArray[np.float64]:
             return absolute_gripper(values[:, 0])[:, None]
         case "pose_difference":
             assert part.base is not None
-            return pose_difference(values, _taken(Part(part.base), read))
+            base = _taken(Part(part.base), read, what)
+            if len(base) != len(values):
+                raise EpisodeError(
+                    "length-mismatch", f"{what}: rows by {part.field} {len(values)}, {part.base} {len(base)}"
+                )
+            return pose_difference(values, base)
         case _:  # pose_reached
             return pose_difference(values[1:], values[:-1])
 
 
-def _taken(part: Part, read: FieldReader) -> NDArray[np.float64]:
+def _taken(part: Part, read: FieldReader, what: str) -> NDArray[np.float64]:
     values = np.asarray(read(part.field), np.float64)
     first, last = part.take or (0, values.shape[1])
     values = values[:, first:last] * part.scale
     # scipy refuses what is not finite; one message for all conversions.
-    _finite(values, part.field, "field")
+    _finite(values, part.field, what)
     return values
 
 

@@ -161,6 +161,13 @@ def test_numbers_that_are_none(bad: float) -> None:
         assert caught.value.reason == "not-finite"
 
 
+def test_fields_of_different_lengths() -> None:
+    fields = {"a": np.zeros((4, 2)), "b": np.zeros((3, 1)), "pose": np.zeros((4, 6))}
+    for parts in (["a", "b"], [{"field": "pose", "convert": "pose_reached"}, "b"]):
+        with pytest.raises(EpisodeError, match=r"length-mismatch: file: rows by \w+ 4, b 3"):
+            make_vectors(parse_parts(parts, "action"), lambda name: fields[name], "file")
+
+
 def test_a_base_that_is_not_finite() -> None:
     part = {"field": "target", "base": "now", "convert": "pose_difference"}
     with pytest.raises(EpisodeError, match="not-finite"):

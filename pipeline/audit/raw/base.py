@@ -31,7 +31,8 @@ class RawEpisode:
     films          view -> film
     instructions   the text at every frame, or one text for all of them; () when there is none, "" at a frame without
     state          float32 [R, S], actions float32 [R, A], one row a frame; None for human video
-    exact_vectors  the numbers stand in the raw data as they are: nothing was computed that may round otherwise
+    exact_state, exact_actions  the numbers stand in the raw data as they are: nothing was computed that may round
+        otherwise
     """
 
     id: str
@@ -40,7 +41,8 @@ class RawEpisode:
     instructions: tuple[str, ...]
     state: NDArray[np.float32] | None = None
     actions: NDArray[np.float32] | None = None
-    exact_vectors: bool = True
+    exact_state: bool = True
+    exact_actions: bool = True
 
     def instruction(self, frame: int) -> str | None:
         """The text at a frame; None when there is none."""

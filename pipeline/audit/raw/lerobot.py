@@ -62,7 +62,8 @@ class RawLeRobot:
 
         return RawEpisode(
             episode, split, films, texts, self._state.make(read, frames), self._action.make(read, frames),
-            self._state.exact and self._action.exact,
+            self._state.exact,
+            self._action.exact,
         )  # fmt: skip
 
     def _number(self, episode: str) -> int | None:

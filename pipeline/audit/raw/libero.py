@@ -77,8 +77,9 @@ class RawLibero:
             state = self._state.make(_reader(demo, rows, 0), frames)
             actions = self._action.make(_reader(demo, rows, lag), frames)
         films = {clean(camera): _film(place, camera, flipped, (rows, frames), self._fps) for camera in self._cameras}
-        exact = self._state.exact and self._action.exact
-        return RawEpisode(episode, split, films, (text,) if text else (), state, actions, exact)
+        texts = (text,) if text else ()
+        exact = (self._state.exact, self._action.exact)
+        return RawEpisode(episode, split, films, texts, state, actions, *exact)
 
 
 def _demonstrations(path: Path) -> Iterator[tuple[str, int]]:

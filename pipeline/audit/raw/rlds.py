@@ -98,7 +98,8 @@ class RawRlds:
 
         return RawEpisode(
             episode, split, films, tuple(texts), self._state.make(read, frames), self._action.make(read, frames),
-            self._state.exact and self._action.exact,
+            self._state.exact,
+            self._action.exact,
         )  # fmt: skip
 
     def _find(self, episode: str) -> tuple[_Split, int] | None:
