@@ -587,7 +587,7 @@ class _OneEpisode:
 @pytest.mark.parametrize(("exact", "shift", "found"), [(True, 1e-6, True), (False, 1e-6, False), (False, 1e-3, True)])
 def test_computed_vectors_may_differ_in_the_last_bits(exact: bool, shift: float, found: bool) -> None:
     rows = np.linspace(-2, 2, 12, dtype=np.float32).reshape(4, 3)
-    episode = RawEpisode("e", "train", {}, ("x",), rows, rows, exact)
+    episode = RawEpisode("e", "train", {}, ("x",), rows, rows, exact, exact)
     stored = rows + np.float32(shift)
     document = {"instruction": "x", "state": stored[1].tolist()}
     sample = SampleWork("k", 1, 4, 0.0, (), (), {}, document, stored[1:3], 2)

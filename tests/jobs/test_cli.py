@@ -31,7 +31,7 @@ def test_the_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys)[0] == 2
     code, _, err = run(capsys, "prepare")
     assert code == 2
-    assert "no command 'prepare'; there are plan, preprocess" in err
+    assert "no command 'prepare'; there are sources, inspect, plan, preprocess" in err
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -40,13 +40,14 @@ def test_every_command_is_a_hydra_application(command: str) -> None:
     values = ["out=/o", "builds=[/b]"] if command == "train" else []
     script = [sys.executable, "-m", "jobs.cli", command, *values]
     config = subprocess.run([*script, "--cfg", "job"], capture_output=True, text=True, check=True).stdout
-    assert ("build: ???" if command in ("audit", "verify") else "out: ") in config
+    first = {"audit": "build: ???", "verify": "build: ???", "sources": "name: null"}
+    assert first.get(command, "out: ") in config
 
 
 def test_help_shows_groups_and_settings() -> None:
     script = [sys.executable, "-m", "jobs.cli", "preprocess", "--help"]
     shown = subprocess.run(script, capture_output=True, text=True, check=True).stdout
-    for part in ("source: lerobot, ssv2", "encoder: tiny, vitl", "max_bad_share: 0.05"):
+    for part in ("source: bridge, bridge_lerobot, droid", "encoder: tiny, vitl", "max_bad_share: 0.05"):
         assert part in shown
 
 
@@ -57,7 +58,7 @@ def test_help_shows_groups_and_settings() -> None:
             ["plan", "window.intervall=2"],
             ["window.intervall=2", "allowed here: steps, interval", "plan.yaml"],
         ),
-        (["plan", "source=sssv2"], ["source=sssv2", "lerobot", "ssv2"]),
+        (["plan", "source=sssv2"], ["source=sssv2", "droid", "lerobot", "ssv2"]),
         (["plan", "source.root=/x"], ["out is not set", "give out=", "build.yaml"]),
         (["plan", "out=/x", "source.root=/x", "window.interval=0"], ["interval must be at least 1, got 0", "window"]),
         (["plan", "out=/x", "source.root=/x", "window.interval=two"], ["window.interval='two'", "window/video.yaml"]),
@@ -68,7 +69,10 @@ def test_help_shows_groups_and_settings() -> None:
         (["plan", "out=/x", "source.root=/x", "splits=[train,test]"], ["test is never built"]),
         (["plan", "out=/x", "source.root=/x", "splits=[train,train]"], ["one of [train], [val], [train,val]"]),
         (["train", "out=/x", "builds=[/b]", "trainer.eval_samples=1"], ["eval_samples must be at least 2", "got 1"]),
-        (["plan", "out=/x", "source.root=/x", "source.type=mp4", "encoder=tiny"], ["one of ssv2, lerobot, got 'mp4'"]),
+        (
+            ["plan", "out=/x", "source.root=/x", "source.type=mp4", "encoder=tiny"],
+            ["one of ssv2, lerobot, rlds, libero, videos, got 'mp4'"],
+        ),
         (["plan", "out=/x", "source.root=/nowhere", "encoder=tiny"], ["/nowhere"]),
         (
             ["preprocess", "out=/x", "source.root=/x", "+source.fps=3", "encoder=tiny"],
@@ -76,7 +80,7 @@ def test_help_shows_groups_and_settings() -> None:
         ),
         (["audit", "/nowhere"], ["/nowhere: no such folder"]),
         (["plan", "window"], ["'window' is no setting; write key=value"]),
-        (["plan", "trainer=demo"], ["trainer=demo", "allowed here: window, encoder"]),
+        (["plan", "trainer=demo"], ["trainer=demo", "allowed here: out, inputs"]),
         (["plan", "out=/proc/x", "source.root=/x", "limit=0"], ["vlajepa: limit must be null", "conf/build.yaml"]),
         (["train", "out=/x", "builds=/b"], ["builds='/b': must be a list, as in 'builds=[a,b]'"]),
         (["audit", "/nowhere", "level=deep"], ["level must be one of manifest, shards", "got 'deep'"]),
