@@ -71,8 +71,8 @@ class LeRobotSource:
         rows = list_episodes(files, _of_kind("video", cameras, info))
         absent = self._absent(cameras, rows, files, info)
         cameras = {view: key for view, key in cameras.items() if view not in absent}
-        widths = {"state": vector_width(self.state, info.widths, "state"),
-                  "action": vector_width(self.action, info.widths, "action")}  # fmt: skip
+        widths = {"state": vector_width(self.state, info.widths, "state", info.path),
+                  "action": vector_width(self.action, info.widths, "action", info.path)}  # fmt: skip
         listing = _Listing(
             uses=Counter(row.number for row in rows if row.number is not None),
             splits=official_splits(info.splits, len(rows)),

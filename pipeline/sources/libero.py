@@ -102,8 +102,8 @@ class LiberoSource:
         return SourceIndex(
             name=self.name,
             views=tuple(clean_name(camera) for camera in self.cameras),
-            state_dim=vector_width(self.state, widths, "state"),
-            action_dim=vector_width(self.action, widths, "action"),
+            state_dim=vector_width(self.state, widths, "state", self.root),
+            action_dim=vector_width(self.action, widths, "action", self.root),
             fps=self.fps,
             refs=tuple(refs),
             faults=sort_faults(fault for fault in found if isinstance(fault, Fault)),

@@ -27,14 +27,18 @@ def require_share(val_share: float) -> None:
         raise SettingsError(f"val_share must be at least 0 and below 1, got {val_share}")
 
 
-def read_json(path: str, fix: str) -> Any:
-    """Parse a JSON file. Bytes that are no UTF-8 become lone surrogates, which `has_text` refuses entry by entry.
+def read_json(path: str, fix: str, lenient: bool = False) -> Any:
+    """Parse a JSON file.
+
+    Args:
+        fix: the end of the message.
+        lenient: bytes that are no UTF-8 become lone surrogates, which `has_text` refuses entry by entry.
 
     Raises:
-        RunError: the file is missing or no JSON; `fix` is the end of the message.
+        RunError: the file is missing or no JSON.
     """
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape" if lenient else "strict") as file:
             return json.load(file)
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}. {fix}") from error
@@ -45,7 +49,7 @@ def read_json(path: str, fix: str) -> Any:
 def read_json_lines(path: str, fix: str) -> list[Any]:
     """Parse a file with one JSON value a line; blank lines are skipped, a line that is no JSON becomes None.
 
-    Bytes that are no UTF-8: see `read_json`.
+    So does a line with bytes that are no UTF-8.
 
     Raises:
         RunError: the file is missing; `fix` is the end of the message.
@@ -59,6 +63,7 @@ def read_json_lines(path: str, fix: str) -> list[Any]:
 
 def _parse(line: str) -> Any:
     try:
+        line.encode()  # fails on what was no UTF-8
         return json.loads(line)
     except ValueError:
         return None

@@ -27,7 +27,7 @@ from pipeline.sources.metadata import (
 )
 from pipeline.sources.pictures import Pictures
 from pipeline.sources.recorded import RecordedEpisode
-from pipeline.sources.rlds_record import Record, list_fields, load_info
+from pipeline.sources.rlds_record import Record, list_fields, load_info, record_files
 from pipeline.sources.vectors import Part, lost_frames, make_vectors, parse_parts, vector_width
 
 
@@ -99,8 +99,8 @@ class RldsSource:
         return SourceIndex(
             name=self.name,
             views=tuple(clean_name(camera) for camera in self.cameras),
-            state_dim=vector_width(self.state, fields.widths, "state"),
-            action_dim=vector_width(self.action, fields.widths, "action"),
+            state_dim=vector_width(self.state, fields.widths, "state", f"{folder}/features.json"),
+            action_dim=vector_width(self.action, fields.widths, "action", f"{folder}/features.json"),
             fps=self.fps,
             refs=tuple(refs),
             faults=sort_faults(fault for fault in found if isinstance(fault, Fault)),
@@ -138,10 +138,9 @@ class RldsSource:
     def _list(self, folder: str, info: Any, held_out: bool) -> Iterator[EpisodeRef | Fault]:
         sizes = FileSizes(folder)
         prefix = os.path.relpath(folder, self.root)
-        for name, split_info in info.splits.items():
+        for name, files in record_files(folder, info).items():
             number = 0
-            for full, count in zip(split_info.filepaths, split_info.shard_lengths, strict=True):
-                file = os.path.basename(os.fspath(full))
+            for file, count in files:
                 size = sizes.size(file)
                 for record in range(count):
                     episode = f"{self.name}-{clean_name(name)}-{number:06d}"

@@ -62,6 +62,25 @@ def load_info(folder: str) -> Any:
     return info
 
 
+def record_files(folder: str, info: Any) -> dict[str, list[tuple[str, int]]]:
+    """Split -> (name of the file, its records) in order.
+
+    Raises:
+        RunError: dataset_info.json does not tell.
+    """
+    try:
+        return {
+            name: [
+                (os.path.basename(os.fspath(path)), int(count))
+                for path, count in zip(split.filepaths, split.shard_lengths, strict=True)
+            ]
+            for name, split in info.splits.items()
+        }
+    except Exception as error:  # whatever a library raises on a damaged file
+        detail = " ".join(str(error).split())[:300]
+        raise RunError(f"{folder}/dataset_info.json does not tell the record files: {detail}") from error
+
+
 def list_fields(features: Any) -> Fields:
     """The fields a manifest may name."""
     widths: dict[str, int] = {}

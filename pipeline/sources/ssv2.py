@@ -100,7 +100,7 @@ class SSv2Source:
         """Ids in test-answers.csv, one `id;answer` a line; none when the file is not there."""
         path = os.path.join(self.root, LABEL_FOLDER, ANSWERS_FILE)
         try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
                 ids = [line.partition(";")[0].strip() for line in file]
         except FileNotFoundError:
             return frozenset()
@@ -112,7 +112,7 @@ class SSv2Source:
             if split == "test" and not os.path.exists(path):
                 continue
             fix = f"Set `root` to the folder that holds {VIDEO_FOLDER}/ and labels/{{train,validation}}.json."
-            rows = read_json(path, fix)
+            rows = read_json(path, fix, lenient=True)
             if not isinstance(rows, list):
                 raise RunError(f"{path} holds a {type(rows).__name__}, expected a list of clips. {fix}")
             for place, row in enumerate(rows):

@@ -125,8 +125,8 @@ def parse_parts(values: Sequence[Any], setting: str) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def vector_width(parts: Sequence[Part], widths: Mapping[str, int], setting: str) -> int:
-    """Channels of a vector, given the channels of every field there is.
+def vector_width(parts: Sequence[Part], widths: Mapping[str, int], setting: str, where: str) -> int:
+    """Channels of a vector, given the channels of every field there is, which `where` declares.
 
     Raises:
         SettingsError: a field is not there, or does not suit its part.
@@ -134,7 +134,7 @@ def vector_width(parts: Sequence[Part], widths: Mapping[str, int], setting: str)
     for part in parts:
         for name in filter(None, (part.field, part.base)):
             if name not in widths:
-                raise SettingsError(f"{setting}={name!r} is no vector of this dataset; allowed are {', '.join(widths)}")
+                raise SettingsError(f"{setting}={name!r} is no vector in {where}; allowed are {', '.join(widths)}")
         if part.base is not None and widths[part.base] != WIDTHS[part.convert][0]:
             raise SettingsError(f"{setting}: base {part.base} must be a pose of 6 channels, got {widths[part.base]}")
     return sum(part.width(widths[part.field]) for part in parts)

@@ -100,7 +100,7 @@ class VideoFolderSource:
         path = os.path.join(self.root, self.texts)
         fix = "Set `texts` to a .csv or .json list of videos below `root`."
         if self.texts.endswith(".json"):
-            rows = read_json(path, fix)
+            rows = read_json(path, fix, lenient=True)
             if not isinstance(rows, list):
                 raise RunError(f"{path} holds a {type(rows).__name__}, expected a list of objects. {fix}")
             return [row if isinstance(row, dict) else {} for row in rows]

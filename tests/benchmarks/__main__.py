@@ -17,6 +17,7 @@ from tests.benchmarks import (
     image_preprocessing,
     packing,
     preprocessing,
+    readers,
     streaming,
     targets_online,
     training_wait,
@@ -25,6 +26,7 @@ from tests.benchmarks.report import print_machine
 
 BENCHMARKS: Mapping[str, Callable[[Path, int], None]] = {
     "streaming": streaming.run,
+    "readers": readers.run,
     "preprocessing": preprocessing.run,
     "training": training_wait.run,
     "packing": packing.run,

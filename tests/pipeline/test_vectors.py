@@ -117,13 +117,13 @@ def test_scale_comes_before_the_conversion() -> None:
 
 def test_width_of_a_vector() -> None:
     parts = parse_parts(["a", {"field": "b", "take": [1, 5], "convert": "quaternion_xyzw"}], "state")
-    assert vector_width(parts, {"a": 2, "b": 7}, "state") == 5
+    assert vector_width(parts, {"a": 2, "b": 7}, "state", "file") == 5
     poses = parse_parts([{"field": "a", "base": "b", "convert": "pose_difference"}], "action")
     with pytest.raises(SettingsError, match="base b must be a pose of 6 channels, got 7"):
-        vector_width(poses, {"a": 6, "b": 7}, "action")
+        vector_width(poses, {"a": 6, "b": 7}, "action", "file")
     for widths, message in (({"a": 2}, "'b' is no vector"), ({"a": 2, "b": 4}, "has 4 channels")):
         with pytest.raises(SettingsError, match=message):
-            vector_width(parts, widths, "state")
+            vector_width(parts, widths, "state", "file")
 
 
 REFUSED: list[tuple[Any, str]] = [

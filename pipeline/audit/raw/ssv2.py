@@ -57,7 +57,7 @@ class RawSSv2:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     try:
-        rows = json.loads(read_bytes(path))
+        rows = json.loads(read_bytes(path).decode("utf-8", "surrogateescape"))
     except ValueError as error:
         raise RawError(f"{path}: {error}") from error
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []

@@ -63,7 +63,7 @@ def _rows(path: Path) -> list[Mapping[str, Any]]:
     content = read_bytes(path)
     try:
         if path.suffix == ".json":
-            rows = json.loads(content)
+            rows = json.loads(content.decode("utf-8", "surrogateescape"))
             if not isinstance(rows, list):
                 raise RawError(f"{path} holds no list")
             return [row for row in rows if isinstance(row, dict)]
