@@ -103,22 +103,38 @@ def croissant_bytes(build_json: bytes) -> bytes:
         "version": f"{build['schema_version']}.0.0",
         "identifier": build["fingerprint"],
         "isLiveDataset": False,
+        **_facts(build),
         "distribution": list(_distribution(build, build_json)),
         "recordSet": [_splits(), _samples(build)],
     }
     return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def _facts(build: Mapping[str, Any]) -> dict[str, str]:
+    """Licence, source and citation, where the build was made by a manifest."""
+    facts = build["settings"].get("dataset")
+    if not facts:
+        return {}
+    known = {"license": facts["licence"], "url": facts["publisher"], "citeAs": facts["citation"]}
+    return {name: text for name, text in known.items() if text}
+
+
 def _description(build: Mapping[str, Any]) -> str:
     sizes, window, encoder = build["sizes"], build["settings"]["window"], build["settings"]["encoder"]
     counts = ", ".join(f"{split} {count['samples']}" for split, count in sorted(build["counts"].items()))
+    dataset = build["settings"].get("dataset")
+    licence = (
+        f"Made from {dataset['title']}, version {dataset['version']}."
+        if dataset
+        else "The licence is that of the source data; build.json does not hold it."
+    )
     kind = "stamped leaky, for comparison only" if build["leaky"] else "each latent from the frames up to its own end"
     return (
         f"Training samples of {build['name']} for a vision-language-action model: the student's inputs (current frame "
         f"of {sizes['views']} views at {sizes['image_size']} px, instruction, state) in WebDataset tars, the "
         f"supervision (V-JEPA2 latents of {window['steps']} future steps at interval {window['interval']}, "
         f"{sizes['tokens']} tokens x {sizes['width']}, and chunks of actions) in Arrow files. Samples: {counts}. "
-        f"Encoder mode {encoder['mode']}: {kind}. The licence is that of the source data; build.json does not hold it."
+        f"Encoder mode {encoder['mode']}: {kind}. {licence}"
     )
 
 

@@ -12,6 +12,7 @@ import mlcroissant
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.manifests import load_manifests
 from pipeline.audit.run import audit_build
 from pipeline.croissant import CROISSANT, croissant_bytes
 from pipeline.manifest import Build, describe_build
@@ -51,6 +52,20 @@ def test_every_file_is_listed_with_its_hash(robot_build: Build) -> None:
     assert set(listed) == on_disk
     for shard in robot_build.manifest["shards"]:
         assert listed[shard["inputs"]["file"]] == shard["inputs"]["sha256"]
+
+
+def test_what_a_manifest_knows_is_in_it(robot_build: Build, tmp_path: Path) -> None:
+    build = json.loads((robot_build.path / "build.json").read_bytes())
+    build["settings"]["dataset"] = load_manifests()["bridge"].facts()
+    document = json.loads(croissant_bytes(json.dumps(build).encode()))
+    assert document["license"] == "CC BY 4.0"
+    assert document["url"] == "https://rail-berkeley.github.io/bridgedata"
+    assert "Walke et al." in document["citeAs"]
+    assert "Made from BridgeData V2" in document["description"]
+    (tmp_path / CROISSANT).write_text(json.dumps(document))
+    issues = mlcroissant.Dataset(jsonld=tmp_path / CROISSANT).metadata.issues
+    assert issues.errors == set()
+    assert len(issues.warnings) == 1  # no date
 
 
 def test_it_is_a_function_of_build_json_and_made_once(tmp_path: Path) -> None:
