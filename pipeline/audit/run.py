@@ -21,6 +21,7 @@ from pipeline.audit.rules_splits import check as check_splits
 from pipeline.audit.rules_statistics import Statistics, check_claims
 from pipeline.audit.rules_supports import check as check_supports
 from pipeline.audit.rules_targets import TargetValues
+from pipeline.audit.rules_vectors import check as check_vectors
 from pipeline.audit.samples import ShardRows, open_samples
 from pipeline.audit.shard import Shard, ShardRule
 from pipeline.audit.verdict import RuleCount, Verdict
@@ -41,6 +42,7 @@ class BuildRule:
 
 BUILD_RULES = (
     BuildRule("manifest", "build.json", check_chain),
+    BuildRule("manifest", "build.json", check_vectors),
     BuildRule("manifest", "samples.parquet", check_supports),
     BuildRule("manifest", "tasks.jsonl", check_splits),
     BuildRule("manifest", "samples.parquet", check_order),

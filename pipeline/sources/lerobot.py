@@ -21,7 +21,7 @@ from pipeline.sources.lerobot_info import IMAGE_PREFIX, Files, Info, official_sp
 from pipeline.sources.lerobot_layout import Row, list_episodes, tasks_file
 from pipeline.sources.metadata import require_clean_name, require_share, sort_faults
 from pipeline.sources.recorded import RecordedEpisode
-from pipeline.sources.vectors import Part, parse_parts, vector_width
+from pipeline.sources.vectors import Part, parse_vectors, vector_width
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class LeRobotSource:
         for name in ("cameras", "not_instructions"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("state", "action"):
-            object.__setattr__(self, name, parse_parts(getattr(self, name), name))
+        for name, parts in parse_vectors(self.state, self.action).items():
+            object.__setattr__(self, name, parts)
 
     def index(self) -> SourceIndex:
         """List all episodes from the metadata and the sizes of their files; no data table and no video is opened.

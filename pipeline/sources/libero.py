@@ -40,7 +40,7 @@ from pipeline.sources.base import (
 from pipeline.sources.metadata import has_text, require_clean_name, require_share, sort_faults
 from pipeline.sources.pictures import Pictures
 from pipeline.sources.recorded import RecordedEpisode
-from pipeline.sources.vectors import Part, lost_frames, make_vectors, parse_parts, vector_width
+from pipeline.sources.vectors import Part, lost_frames, make_vectors, parse_vectors, vector_width
 
 HDF5_ERRORS = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
 """What h5py raises on damaged files."""
@@ -80,8 +80,8 @@ class LiberoSource:
         if isinstance(self.cameras, str) or not self.cameras:
             raise SettingsError(f"cameras must be a list of at least one dataset, got {self.cameras!r}")
         object.__setattr__(self, "cameras", tuple(self.cameras))
-        for name in ("state", "action"):
-            object.__setattr__(self, name, parse_parts(getattr(self, name), name))
+        for name, parts in parse_vectors(self.state, self.action).items():
+            object.__setattr__(self, name, parts)
 
     def index(self) -> SourceIndex:
         """List the demonstrations of every file from its groups and attributes; no picture is read.

@@ -28,7 +28,7 @@ from pipeline.sources.metadata import (
 from pipeline.sources.pictures import Pictures
 from pipeline.sources.recorded import RecordedEpisode
 from pipeline.sources.rlds_record import Record, list_fields, load_info, record_files
-from pipeline.sources.vectors import Part, lost_frames, make_vectors, parse_parts, vector_width
+from pipeline.sources.vectors import Part, lost_frames, make_vectors, parse_vectors, vector_width
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class RldsSource:
             if isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise SettingsError(f"{name} must be a list of at least one field, got {getattr(self, name)!r}")
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("state", "action"):
-            object.__setattr__(self, name, parse_parts(getattr(self, name), name))
+        for name, parts in parse_vectors(self.state, self.action).items():
+            object.__setattr__(self, name, parts)
 
     def index(self) -> SourceIndex:
         """List all episodes from dataset_info.json and the sizes of the files; lengths stay None.

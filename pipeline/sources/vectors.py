@@ -125,6 +125,20 @@ def parse_parts(values: Sequence[Any], setting: str) -> tuple[Part, ...]:
     return tuple(parts)
 
 
+def parse_vectors(state: Sequence[Any], action: Sequence[Any]) -> dict[str, tuple[Part, ...]]:
+    """Parts of both vectors of a source, by name.
+
+    Raises:
+        SettingsError: as `parse_parts`, or the state takes an action's field: the student would be handed its target.
+    """
+    parts = {"state": parse_parts(state, "state"), "action": parse_parts(action, "action")}
+    commanded = {part.field for part in parts["action"] if part.convert != "pose_reached"}
+    shared = [part.field for part in parts["state"] if part.field in commanded]
+    if shared:
+        raise SettingsError(f"state: {', '.join(shared)} is an action, a target; it must not be an input too (rule L3)")
+    return parts
+
+
 def vector_width(parts: Sequence[Part], widths: Mapping[str, int], setting: str, where: str) -> int:
     """Channels of a vector, given the channels of every field there is, which `where` declares.
 

@@ -433,7 +433,7 @@ def test_pictures_in_a_table_and_vectors_made_from_columns_read_alike(tmp_path: 
     root = _write_picture_robot(tmp_path / "robot")
     source = LeRobotSource(
         str(root), "robot", not_instructions=("valid",),
-        state=(Part("pose"), Part("grip", scale=2.0)),
+        state=(Part("pose", scale=2.0),),
         action=(
             Part("target", convert="pose_difference", base="pose"), Part("pose", convert="pose_reached"),
             Part("grip", convert="relative_gripper"),

@@ -60,7 +60,7 @@ def test_clean_page_says_so_rule_by_rule(tmp_path: Path) -> None:
     for rule, (name, text) in RULE_TEXTS.items():
         assert f"{rule} {name}" in page
         assert text.replace("'", "&#39;") in page
-    assert page.count("not checked at this level") == 3  # L3, L4, L5
+    assert page.count("not checked at this level") == 2  # L4, L5
     assert "broken</span>" not in page
     assert page.count("<img") == page.count('alt="') == 12  # six random samples, two views
 

@@ -74,13 +74,20 @@ class TinyWorld:
     def settings(self) -> dict[str, Any]:
         window = {"steps": self.steps, "interval": self.interval, "chunk": self.chunk, "end": self.end}
         return {
-            "source": {"name": self.name, "path": "données"},
+            "source": {"name": self.name, "path": "données", **self.vectors()},
             "window": {**window, "every": 1, "per_episode": 0},
             "inputs": {"image_size": self.image_size},
             "encoder": {"mode": "prefix", "seed": self.seed},
             "shards": {},
             "versions": {},
         }
+
+    def vectors(self) -> dict[str, Any]:
+        """What state and action are made from."""
+        if not self.state:
+            return {}
+        state, action = {"field": "pose", "convert": "none"}, {"field": "pose", "convert": "pose_reached"}
+        return {"state": [state], "action": [action, {"field": "command", "convert": "none"}]}
 
     def fitting(self, num_frames: int) -> int:
         """Frames 0..result-1 may be `now`."""

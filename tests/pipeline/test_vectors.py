@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from pipeline.errors import EpisodeError, SettingsError
-from pipeline.sources.vectors import absolute_gripper, lost_frames, make_vectors, parse_parts, vector_width
+from pipeline.sources.vectors import (
+    absolute_gripper,
+    lost_frames,
+    make_vectors,
+    parse_parts,
+    parse_vectors,
+    vector_width,
+)
 
 QUARTER = np.pi / 2
 ANGLES = st.tuples(st.floats(-3.1, 3.1), st.floats(-1.5, 1.5), st.floats(-3.1, 3.1))
@@ -151,6 +158,13 @@ def test_a_state_may_not_look_ahead(convert: str) -> None:
     parse_parts([{"field": "a", "convert": convert}], "action")
     with pytest.raises(SettingsError, match=r"looks at later frames.*rule L8"):
         parse_parts([{"field": "a", "convert": convert}], "state")
+
+
+def test_a_state_may_not_be_an_action() -> None:
+    reached = {"field": "pose", "convert": "pose_reached"}
+    assert set(parse_vectors(["pose"], [reached, "grip"])) == {"state", "action"}  # the pose now, not the one reached
+    with pytest.raises(SettingsError, match=r"state: grip is an action, a target.*rule L3"):
+        parse_vectors(["pose", "grip"], [reached, "grip"])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e39])

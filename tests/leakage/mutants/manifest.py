@@ -11,6 +11,7 @@ from tests.leakage.mutants.mutant import Mutant, set_column
 from tests.leakage.tools import (
     edit_json,
     edit_rows,
+    refingerprint,
 )
 
 
@@ -108,6 +109,25 @@ def other_source(build: Path) -> None:
     edit_rows(build, set_column("source", "libero_test"))
 
 
+def _state_from(build: Path, **part: str) -> None:
+    """Another recipe for the state, with every fingerprint repaired."""
+    edit_json(build, "build.json", lambda d: d["settings"]["source"].update(state=[part]), repair=False)
+    refingerprint(build)
+
+
+def state_from_the_next_pose(build: Path) -> None:
+    _state_from(build, field="pose", convert="pose_reached")
+
+
+def state_from_a_gripper_made_absolute(build: Path) -> None:
+    """Before the first command it knows what the first command will be."""
+    _state_from(build, field="grip", convert="relative_gripper")
+
+
+def state_from_the_action(build: Path) -> None:
+    _state_from(build, field="command", convert="none")
+
+
 def wrong_counts(build: Path) -> None:
     edit_json(build, "build.json", lambda d: d["counts"]["train"].update(samples=15))
 
@@ -131,6 +151,9 @@ MUTANTS = (
     Mutant(times_do_not_rise, "L8", "manifest", "must rise"),
     Mutant(time_invented_for_a_masked_step, "L8", "manifest", "NaN where it is masked"),
     Mutant(longer_episode_than_planned, "L8", "manifest", "num_frames is 14, the source said 13"),
+    Mutant(state_from_the_next_pose, "L8", "manifest", "pose with convert='pose_reached' may depend on later frames"),
+    Mutant(state_from_a_gripper_made_absolute, "L8", "manifest", "may depend on later frames"),
+    Mutant(state_from_the_action, "L3", "manifest", "command is an action, which is a target"),
     Mutant(duplicate_key, "L7", "manifest", "2 samples of episode ep_a at now=4"),
     Mutant(swapped_keys, "L7", "manifest", "the key must be ep_a-000004"),
     Mutant(missing_manifest_row, "L7", "manifest", "shard train/0 lists 9 samples; the manifest has 8"),

@@ -1,0 +1,46 @@
+"""Rules L3 and L8 on what the state is made from: nothing that happens later, and no action.
+
+A second reading of the raw data that follows the same settings would make the same state, so the settings themselves
+have to be judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.audit.build import Build
+from pipeline.audit.finding import Report
+
+BUILD = "build.json"
+
+_OF_ONE_FRAME = ("none", "euler_xyz", "quaternion_xyzw", "gripper", "pose_difference")
+"""Conversions whose value at a frame is a function of the fields at that frame alone."""
+
+
+def check(build: Build, report: Report) -> None:
+    """Compare settings.source.state with what a state may be."""
+    source = build.settings.get("source")
+    if not build.sizes.state or not isinstance(source, dict):
+        return
+    state, action = _parts(source, "state", report), _parts(source, "action", report)
+    report.check("L8", len(state))
+    report.check("L3", len(state))
+    commanded = {part.get("field") for part in action if part.get("convert", "none") != "pose_reached"}
+    for part in state:
+        convert = part.get("convert", "none")
+        if convert not in _OF_ONE_FRAME:
+            detail = f"settings.source.state: {part.get('field')} with convert={convert!r} may depend on later frames"
+            report.found("L8", BUILD, detail)
+        for name in (part.get("field"), part.get("base")):
+            if name is not None and name in commanded:
+                report.found("L3", BUILD, f"settings.source.state: {name} is an action, which is a target")
+
+
+def _parts(source: Mapping[str, Any], key: str, report: Report) -> list[Mapping[str, Any]]:
+    """The objects of a list of parts; anything else is a finding."""
+    value = source.get(key)
+    if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
+        report.found("L8", BUILD, f"settings.source.{key} must be a list of objects, found {value!r:.80}")
+        return []
+    return value
