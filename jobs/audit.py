@@ -7,8 +7,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from jobs.config import AuditConfig, parse
+from jobs.config import parse
 from jobs.progress import progress_bar
+from jobs.settings import AuditConfig
 from pipeline.audit.attestation import read_private_key, sign_verdict
 from pipeline.audit.build import open_build
 from pipeline.audit.evidence import Evidence, Sheet

@@ -14,7 +14,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from jobs.config import DemoConfig, parse
+from jobs.config import parse
+from jobs.settings import DemoConfig
 from pipeline.errors import RunError
 from pipeline.manifest import load_build
 from pipeline.shards import write_atomic

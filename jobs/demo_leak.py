@@ -14,9 +14,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from omegaconf import DictConfig
 
-from jobs.config import DemoLeakConfig, parse
+from jobs.config import parse
 from jobs.demo import Step, run_step
 from jobs.leak_experiment import KINDS, common, context_shifts, explained, read_latents
+from jobs.settings import DemoLeakConfig
 from pipeline.errors import RunError
 from pipeline.manifest import load_build
 from pipeline.shards import write_atomic

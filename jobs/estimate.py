@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-from jobs.config import EstimateConfig, parse
+from jobs.config import parse
+from jobs.settings import EstimateConfig
 from jobs.train import common_sizes
 from model.estimate import StepEstimate, estimate_step
 from pipeline.encoding import encoder_flops

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from jobs.config import ExportConfig, parse
+from jobs.config import parse
 from jobs.load_model import load_model
+from jobs.settings import ExportConfig
 from model.exchange.lerobot import save_lerobot
 from model.exchange.starvla import save_starvla
 from pipeline.errors import SettingsError

@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 from omegaconf import DictConfig
 
-from jobs.config import ImportConfig, parse
+from jobs.config import parse
+from jobs.settings import ImportConfig
 from model.checkpoint import save_weights
 from model.exchange.initial import load_initial
 from model.vla_jepa import build_model, unit_stats

@@ -14,10 +14,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from jobs.config import InspectConfig, parse
+from jobs.config import parse
 from jobs.manifests import DatasetManifest, load_manifests
 from jobs.plan import source_of
 from jobs.progress import progress_bar
+from jobs.settings import InspectConfig
 from pipeline.contact_sheet import draw_contact_sheet
 from pipeline.inspection import Inspection, Range, ViewFacts, inspect_source, spread
 from pipeline.shards import write_atomic

@@ -12,8 +12,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from jobs.config import BuildConfig, parse
+from jobs.config import parse
 from jobs.manifests import load_manifests
+from jobs.settings import BuildConfig
 from pipeline.encoding import encoder_flops
 from pipeline.errors import SettingsError
 from pipeline.plan import Plan, check_same_plan, make_plan, read_plan, write_plan

@@ -11,9 +11,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from jobs import ray_map
-from jobs.config import BuildConfig, parse
+from jobs.config import parse
 from jobs.plan import describe, prepare
 from jobs.progress import progress_bar
+from jobs.settings import BuildConfig
 from pipeline.errors import TooManyBadEpisodesError
 from pipeline.manifest import Build, clean_up, commit, describe_build, ledger_bytes, load_build
 from pipeline.parts import Part, read_part

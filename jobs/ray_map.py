@@ -21,7 +21,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from jobs.config import ClusterSettings
+from jobs.settings import ClusterSettings
 from pipeline.clips import ClipBlock
 from pipeline.encoding import EncoderSettings
 from pipeline.errors import RunError

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from jobs.config import SampleDataConfig, parse
+from jobs.config import parse
 from jobs.progress import progress_bar
+from jobs.settings import SampleDataConfig
 from pipeline.errors import RunError
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from jobs.config import SourcesConfig, parse
+from jobs.config import parse
 from jobs.manifests import OWN_FOLDER, Channels, DatasetManifest, load_manifests
+from jobs.settings import SourcesConfig
 from pipeline.errors import SettingsError
 
 

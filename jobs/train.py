@@ -10,8 +10,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from jobs.config import TrainConfig, parse
+from jobs.config import parse
 from jobs.metrics import MetricsLog
+from jobs.settings import TrainConfig
 from jobs.training import HeldOut, Trainer, first_difference
 from model.attention import resolve_backend
 from model.exchange.initial import load_initial

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from jobs.config import VerifyConfig, parse
+from jobs.config import parse
 from jobs.progress import progress_bar
+from jobs.settings import VerifyConfig
 from pipeline.audit.attestation import require_signature
 from pipeline.audit.build import Build, FileEntry, file_sha256, is_regular, open_build
 from pipeline.audit.verdict import require_clean_verdict

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from transformers import VJEPA2Config, VJEPA2Model
 
-from jobs.config import BuildConfig, ClusterSettings
 from jobs.preprocess import preprocess
+from jobs.settings import BuildConfig, ClusterSettings
 from pipeline.inputs import InputSettings
 from pipeline.plan import ShardSettings
 from pipeline.sample_world.ssv2 import write_ssv2

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jobs.config import BuildConfig, ClusterSettings, TrainConfig, TrainerSettings
 from jobs.preprocess import preprocess
+from jobs.settings import BuildConfig, ClusterSettings, TrainConfig, TrainerSettings
 from model.settings import tiny_settings
 from pipeline.audit.run import audit_build
 from pipeline.audit.verdict import write_verdict

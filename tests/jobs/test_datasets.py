@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from jobs.audit import audit
-from jobs.config import AuditConfig
 from jobs.manifests import load_manifests
 from jobs.preprocess import preprocess
+from jobs.settings import AuditConfig
 from model.normalize import BuildStats
 from pipeline.audit.verdict import Verdict
 from pipeline.manifest import Build

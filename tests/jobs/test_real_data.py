@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jobs.audit import audit
-from jobs.config import AuditConfig
+from jobs.settings import AuditConfig
 from jobs.train import train
 from model.checkpoint import list_checkpoints, load_weights
 from model.normalize import BuildStats

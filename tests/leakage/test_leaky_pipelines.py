@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from jobs.audit import audit
-from jobs.config import AuditConfig
+from jobs.settings import AuditConfig
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.raw.video import read_video
 from pipeline.audit.raw_episode import EpisodeWork, Facts, SampleWork, check_episode

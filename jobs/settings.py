@@ -1,0 +1,394 @@
+"""What every command can be told: dataclasses that check their values where they enter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.settings import ModelSettings
+from pipeline.encoding import EncoderSettings
+from pipeline.inputs import InputSettings
+from pipeline.plan import ShardSettings
+from pipeline.schema import Sizes
+from pipeline.windows import WindowPolicy
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """Where Ray runs and what each kind of task takes.
+
+    address          null: a Ray of its own on this machine; "auto" or "HOST:PORT": a running cluster
+    num_cpus         processors of the Ray of its own; null: all
+    object_store_mb  its shared memory
+    encoders         encoder actors; encoder_gpus and encoder_cpus: what one of them reserves
+    task_cpus        processors that a decoding or an inputs task reserves
+    chunks_ahead     chunks decoded ahead for one shard; bounds memory
+    """
+
+    address: str | None = None
+    num_cpus: int | None = None
+    object_store_mb: int = 1024
+    encoders: int = 1
+    encoder_gpus: float = 0.0
+    encoder_cpus: float = 1.0
+    task_cpus: float = 1.0
+    chunks_ahead: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("encoders", "chunks_ahead"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.num_cpus is not None and self.num_cpus < 1:
+            raise ValueError(f"num_cpus must be null or at least 1, got {self.num_cpus}")
+        if self.object_store_mb < 100:
+            raise ValueError(f"object_store_mb must be at least 100, got {self.object_store_mb}")
+
+    @property
+    def encoder_device(self) -> str:
+        """Kind of device the encoders run on."""
+        return "cuda" if self.encoder_gpus > 0 else "cpu"
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """`vlajepa plan` and `vlajepa preprocess`.
+
+    source         type, name, root and the type's own settings: see pipeline/sources
+    limit          use only the first so many episodes of each split; null: all
+    max_bad_share  stop when more than this share of the episodes had to be left out
+    """
+
+    out: Path
+    source: dict[str, Any]
+    window: WindowPolicy
+    inputs: InputSettings
+    encoder: EncoderSettings
+    shards: ShardSettings
+    cluster: ClusterSettings
+    splits: tuple[str, ...] = ("train", "val")
+    limit: int | None = None
+    max_bad_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        if list(self.splits) not in (["train"], ["val"], ["train", "val"]):
+            raise ValueError(
+                f"splits must be one of [train], [val], [train,val] (test is never built), got {list(self.splits)}"
+            )
+        if not 0 <= self.max_bad_share <= 1:
+            raise ValueError(f"max_bad_share must be 0..1, got {self.max_bad_share}")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be null or at least 1, got {self.limit}")
+        if self.encoder.attention == "xformers" and self.cluster.encoder_device != "cuda":
+            raise ValueError("encoder.attention=xformers needs encoders on GPUs: set cluster=gpu, or attention sdpa")
+
+
+@dataclass(frozen=True)
+class SourcesConfig:
+    """`vlajepa sources`. name: of one manifest; null: list them all."""
+
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """`vlajepa inspect`. `window` and `max_bad_share` come with a source and are of no use here.
+
+    episodes  opened, spread over the dataset; null: all
+    out       folder for contact-sheet.png and inspection.json; null: inspect-NAME
+    """
+
+    source: dict[str, Any]
+    window: WindowPolicy
+    episodes: int | None = 24
+    out: Path | None = None
+    max_bad_share: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.episodes is not None and self.episodes < 1:
+            raise ValueError(f"episodes must be null or at least 1, got {self.episodes}")
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """`vlajepa audit`. Everything below `level` serves levels "source" and "perturb".
+
+    root        folder of the raw data
+    encoder     name or folder of the encoder the build was made with (its weights are compared with build.json)
+    device      where it runs: "auto", "cpu" or "cuda"
+    seed        of the random share; null draws one, which the verdict names
+    share       part of the samples encoded again and perturbed;  least  at least so many
+    workers     threads that decode
+    checkpoint  a step-… folder whose model is perturbed; null: the tiny model
+    sign_key    PEM file of an ed25519 private key that signs the verdict
+    """
+
+    build: Path
+    level: str = "shards"
+    root: Path | None = None
+    encoder: str = "facebook/vjepa2-vitl-fpc64-256"
+    device: str = "auto"
+    seed: int | None = None
+    share: float = 0.02
+    least: int = 16
+    workers: int = 2
+    checkpoint: Path | None = None
+    sign_key: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.level not in ("manifest", "shards", "source", "perturb"):
+            raise ValueError(f"level must be one of manifest, shards, source, perturb, got {self.level!r}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device must be one of auto, cpu, cuda, got {self.device!r}")
+        if self.sign_key is not None and self.level == "manifest":
+            raise ValueError("sign_key needs level shards, source or perturb (it signs verdict.json), got 'manifest'")
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share must be 0..1, got {self.share}")
+        if self.least < 1 or self.workers < 1:
+            raise ValueError(f"least and workers must be at least 1, got {self.least} and {self.workers}")
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """`vlajepa verify`.
+
+    public_key  PEM file of an ed25519 public key; null: no signature is checked
+    level       the least depth of audit that is accepted
+    hash_files  hash every file that build.json lists;  workers  threads that do
+    """
+
+    build: Path
+    public_key: Path | None = None
+    level: str = "shards"
+    hash_files: bool = True
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        if self.level not in ("shards", "source", "perturb"):
+            raise ValueError(f"level must be one of shards, source, perturb, got {self.level!r}")
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers}")
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """The training loop. Reference: 50K steps, 5K of warm-up, 32 samples a GPU, learning rates as below.
+
+    batch_size       samples of each build in a global batch
+    lr_*             peak learning rates of backbone, action head and the rest; cosine to lr_final after warm-up
+    verify           compare the SHA-256 of every sample read with the audited manifest
+    eval_every       steps between held-out losses; 0: only at the end
+    eval_samples     samples of each build's validation split used for them
+    save_every       steps between checkpoints; the last step is always saved
+    keep             how many checkpoints are kept
+    stop_after       end the run after this step without shortening the schedule; null: run to `steps`
+    """
+
+    steps: int = 50_000
+    warmup_steps: int = 5_000
+    batch_size: int = 32
+    lr_backbone: float = 1e-5
+    lr_action_head: float = 1e-4
+    lr_rest: float = 3e-5
+    lr_final: float = 1e-6
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 1e-8
+    clip_norm: float = 1.0
+    seed: int = 0
+    device: str = "auto"
+    bf16: bool = True
+    threads: int = 2
+    ahead: int = 4
+    streams: int = 64
+    block_shards: int = 4
+    verify: bool = True
+    eval_every: int = 500
+    eval_samples: int = 256
+    save_every: int = 1000
+    keep: int = 2
+    log_every: int = 10
+    stop_after: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "ahead", "streams", "block_shards", "save_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("warmup_steps", "eval_every", "threads", "weight_decay", "lr_final"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("lr_backbone", "lr_action_head", "lr_rest", "clip_norm", "log_every"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.eval_samples < 2:
+            raise ValueError(f"eval_samples must be at least 2 (latent actions are exchanged), got {self.eval_samples}")
+        if self.stop_after is not None and self.stop_after < 1:
+            raise ValueError(f"stop_after must be null or at least 1, got {self.stop_after}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps must be at most steps={self.steps}, got {self.warmup_steps}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device must be one of auto, cpu, cuda, got {self.device!r}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """`vlajepa train`.
+
+    builds       finished, audited builds; all with targets of the same encoder and number of steps
+    resume       "auto": from the last checkpoint in `out` if there is one; "never": refuse if there is one
+    allow_leaky  accept builds stamped leaky (mode `clip`); for comparison only
+    init_from    weights a new run starts from: a checkpoint folder, a LeRobot vla_jepa folder or the reference's `.pt`;
+                 actions and state are scaled by the builds' ranges all the same. A resumed run ignores it
+    reinitialise  parts that start afresh, for another robot: of action_encoder, action_decoder, state_encoder
+    """
+
+    out: Path
+    builds: tuple[Path, ...]
+    model: ModelSettings
+    trainer: TrainerSettings
+    init_from: Path | None = None
+    reinitialise: tuple[str, ...] = ()
+    resume: str = "auto"
+    allow_leaky: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.builds:
+            raise ValueError("builds must be a list of at least one build folder, got none")
+        if self.resume not in ("auto", "never"):
+            raise ValueError(f"resume must be one of auto, never, got {self.resume!r}")
+
+
+@dataclass(frozen=True)
+class EstimateConfig:
+    """`vlajepa estimate`.
+
+    builds       builds of the run; none: `sizes` and `kinds` say what they would be
+    sizes        of the robot builds
+    kinds        "robot" or "video" for each build
+    batch_size   samples of each build on one device
+    bf16         under autocast, as on CUDA
+    instruction  of every sample
+    steps        of the run
+    flops        dense bfloat16 peak of the device, FLOP/s (A100: 312e12, its data sheet)
+    utilisation  share of it that is assumed
+    """
+
+    model: ModelSettings
+    sizes: Sizes
+    builds: tuple[Path, ...] = ()
+    kinds: tuple[str, ...] = ("robot", "video")
+    batch_size: int = 32
+    bf16: bool = True
+    instruction: str = "pick up the bottle and put it on the plate"
+    steps: int = 50_000
+    flops: float = 312e12
+    utilisation: float = 0.4
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.kinds or not set(self.kinds) <= {"robot", "video"}:
+            raise ValueError(f"kinds must be a list of robot and video, got {list(self.kinds)}")
+        if not (self.flops > 0 and 0 < self.utilisation <= 1):
+            raise ValueError(f"flops must be above 0 and utilisation in (0, 1], got {self.flops}, {self.utilisation}")
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """`vlajepa import`: a released checkpoint as one of this system.
+
+    checkpoint    the reference's `.pt` file or a LeRobot vla_jepa folder
+    out           checkpoint folder to write
+    sizes         what the checkpoint was trained for
+    reinitialise  parts that get fresh weights instead: of action_encoder, action_decoder, state_encoder
+    """
+
+    checkpoint: Path
+    out: Path
+    model: ModelSettings
+    sizes: Sizes
+    reinitialise: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """`vlajepa export`: a checkpoint for another system.
+
+    checkpoint  a step-… folder of a run
+    out         folder (lerobot) or file (starvla) to write
+    format      "lerobot" or "starvla"
+    cameras     names of the views in order, for lerobot
+    encoder     the target encoder LeRobot loads beside the policy
+    """
+
+    checkpoint: Path
+    out: Path
+    format: str = "lerobot"
+    cameras: tuple[str, ...] = ()
+    encoder: str = "facebook/vjepa2-vitl-fpc64-256"
+
+    def __post_init__(self) -> None:
+        if self.format not in ("lerobot", "starvla"):
+            raise ValueError(f"format must be one of lerobot, starvla, got {self.format!r}")
+
+
+@dataclass(frozen=True)
+class SampleDataConfig:
+    """`vlajepa sample-data`: a small tabletop world as an SSv2 folder and a LeRobot v2.1 folder."""
+
+    out: Path
+    clips: int = 120
+    episodes: int = 24
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("clips", "episodes"):
+            if getattr(self, name) < 4:
+                raise ValueError(f"{name} must be at least 4, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """`vlajepa demo`.
+
+    clips, episodes  size of the sample data
+    steps            training steps
+    """
+
+    out: Path
+    clips: int = 160
+    episodes: int = 32
+    steps: int = 300
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 50:
+            raise ValueError(f"steps must be at least 50 (the warm-up of trainer=demo), got {self.steps}")
+
+
+@dataclass(frozen=True)
+class DemoLeakConfig:
+    """`vlajepa demo-leak`.
+
+    episodes  robot episodes of the sample data
+    steps     training steps on each of the two builds
+    samples   episodes in which the future is replaced
+    """
+
+    out: Path
+    episodes: int = 32
+    steps: int = 300
+    samples: int = 24
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 50:
+            raise ValueError(f"steps must be at least 50 (the warm-up of trainer=demo), got {self.steps}")
+        if self.episodes < 8 or self.samples < 1:
+            raise ValueError(
+                f"episodes must be at least 8 and samples at least 1, got {self.episodes} and {self.samples}"
+            )
