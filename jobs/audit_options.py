@@ -33,7 +33,7 @@ def deep_options(settings: AuditConfig, seed: int) -> tuple[SourceOptions, Pertu
             f"{settings.root}"
         )
     plan = read_plan(settings.build)
-    encoder = load_encoder(dict(plan.settings["encoder"]), settings.encoder, settings.device)
+    encoder = load_encoder(dict(plan.settings["encoder"]), settings.encoder_path, settings.device)
     source = SourceOptions(
         settings.root, ClipEncoder(encoder), seed, settings.share, settings.least, settings.workers
     )  # fmt: skip

@@ -82,18 +82,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stderr.write(f"vlajepa: {word!r} is no setting; write key=value (see vlajepa {command} --help)\n")
             raise SystemExit(2)
     if command in READS_DATASETS:
-        _offer_manifests()
+        _offer_manifests(next((word.partition("=")[2] for word in overrides if word.startswith("source=")), None))
     _check_overrides(name, [word for word in overrides if "=" in word and not word.startswith("-")])
     sys.argv = [f"vlajepa {command}", *overrides]
     hydra.main(version_base="1.3", config_path=CONFIGS, config_name=name)(_command(name))()
 
 
-def _offer_manifests() -> None:
-    """Make the manifests choices of `source=`."""
-    from jobs.manifests import load_manifests, register_manifests  # loads the readers, which other commands do without
+def _offer_manifests(wanted: str | None) -> None:
+    """Make the manifests choices of `source=`. A wrong one of the user's stops only who wants it."""
+    from jobs.manifests import find_manifests, register_manifests  # loads the readers, which other commands do without
 
     try:
-        register_manifests(load_manifests())
+        manifests, wrong = find_manifests()
+        if wanted in wrong:
+            raise wrong[wanted]
+        for error in wrong.values():
+            sys.stderr.write(f"vlajepa: left out: {error}\n")
+        register_manifests(manifests)
     except RunError as error:
         sys.stderr.write(f"vlajepa: {error}\n")
         raise SystemExit(error.exit_code) from error

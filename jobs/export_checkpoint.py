@@ -21,6 +21,6 @@ def run(config: DictConfig) -> None:
         save_starvla(model, settings.out)
         notes = ["the format has no ranges of actions and state; they stay in the checkpoint"]
     else:
-        notes = save_lerobot(model, settings.out, settings.cameras, settings.encoder)
+        notes = save_lerobot(model, settings.out, settings.cameras, settings.encoder_path)
     print("\n".join(f"note: {note}" for note in notes))
     print(f"wrote {settings.out}")

@@ -105,7 +105,7 @@ def describe(found: Inspection, manifest: DatasetManifest | None) -> str:
 
 
 def write_report(found: Inspection, comparisons: list[Comparison], out: Path) -> Path:
-    """inspection.json and contact-sheet.png in `out`."""
+    """inspection.json in `out`, and contact-sheet.png unless no episode could be opened."""
     out.mkdir(parents=True, exist_ok=True)
     index = found.index
     content: dict[str, Any] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ class DatasetManifest:
 
     def node(self) -> dict[str, Any]:
         """The configuration that `source=NAME` stands for."""
-        own = {key: value for key, value in self.reader.items() if key != "type"}
+        own = defaults_of(self.reader["type"]) | {key: value for key, value in self.reader.items() if key != "type"}
         content: dict[str, Any] = {
             "defaults": [{"override /window": self.kind}, "_self_"],
             "source": {"type": self.reader["type"], "name": self.name, "root": "???", "manifest": self.name, **own},
@@ -122,23 +122,47 @@ class DatasetManifest:
         return [name for channels in getattr(self, kind) for name in channels.names]
 
 
+def defaults_of(kind: str) -> dict[str, Any]:
+    """Every setting of a source type that has a default, so that each can be given on the command line."""
+    values = {}
+    for setting in fields(SOURCES[kind]):
+        if setting.name not in ("root", "name"):
+            if setting.default is not MISSING:
+                values[setting.name] = setting.default
+            elif setting.default_factory is not MISSING:
+                values[setting.name] = setting.default_factory()
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
 def load_manifests() -> dict[str, DatasetManifest]:
-    """All manifests by name: those of this package, then those of the user's folder.
+    """All sound manifests by name: those of this package, then those of the user's folder.
 
     Raises:
-        SettingsError: a file is wrong; the message names it and what is wrong with it.
+        SettingsError: the user's folder does not exist.
     """
+    return find_manifests()[0]
+
+
+def find_manifests() -> tuple[dict[str, DatasetManifest], dict[str, SettingsError]]:
+    """All manifests by name, and what is wrong with those of the user's that are not sound, by the file's name.
+
+    Raises:
+        SettingsError: the user's folder does not exist, or a manifest of this package is wrong.
+    """
+    found = {manifest.name: manifest for manifest in map(read_manifest, sorted(FOLDER.glob("*.yaml")))}
+    wrong: dict[str, SettingsError] = {}
     own = os.environ.get(OWN_FOLDER)
-    found: dict[str, DatasetManifest] = {}
-    for folder in (FOLDER, *([Path(own)] if own else [])):
-        if not folder.is_dir():
-            raise SettingsError(f"{folder} is no folder of manifests; set {OWN_FOLDER} to one, or unset it")
-        for path in sorted(folder.glob("*.yaml")):
+    if own and not Path(own).is_dir():
+        raise SettingsError(f"{own} is no folder of manifests; set {OWN_FOLDER} to one, or unset it")
+    for path in sorted(Path(own).glob("*.yaml")) if own else ():
+        try:
             manifest = read_manifest(path)
             if manifest.name in found:
                 raise SettingsError(f"{path}: the name {manifest.name} is taken; choose another")
             found[manifest.name] = manifest
-    return found
+        except SettingsError as error:
+            wrong[path.stem] = error
+    return found, wrong
 
 
 def read_manifest(path: Path) -> DatasetManifest:
@@ -151,7 +175,9 @@ def read_manifest(path: Path) -> DatasetManifest:
         raw = path.read_bytes()
         content = OmegaConf.to_container(OmegaConf.create(raw.decode()), resolve=True)
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        raise SettingsError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from error
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else " ".join(str(error).split())[:300]
+        raise SettingsError(f"{path} cannot be read as YAML: {where}") from error
     names = {item.name for item in fields(DatasetManifest)} - {"sha256"}
     if not isinstance(content, dict) or content.keys() - names:
         unknown = sorted(map(str, content.keys() - names)) if isinstance(content, dict) else ["(no mapping)"]

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
-
-from torch.utils.tensorboard import SummaryWriter
 
 from jobs.progress import progress_bar
 from pipeline.shards import write_atomic
 
 if TYPE_CHECKING:
     from jobs.training import HeldOut
+
+
+def open_tensorboard(folder: Path, purge_step: int | None) -> Any:
+    """A `SummaryWriter`, without TensorFlow.
+
+    TensorBoard loads TensorFlow wherever it is installed, and TensorFlow takes hold of every GPU; the module `notf` is
+    TensorBoard's own way to be told not to.
+    """
+    sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=purge_step)
 
 
 class MetricsLog:
@@ -40,7 +51,7 @@ class MetricsLog:
         self._evaluated = {row["step"] for row in map(json.loads, kept) if "held_out" in row}
         write_atomic(self._path, "".join(line + "\n" for line in kept).encode())
         self._file = open(self._path, "a")
-        self._writer = SummaryWriter(str(self._folder), purge_step=self._first + 1 if self._first else None)
+        self._writer = open_tensorboard(self._folder, self._first + 1 if self._first else None)
         self._bar = progress_bar(total=self._steps, initial=self._first, unit="step", desc="train", smoothing=0.05)
         return self
 

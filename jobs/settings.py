@@ -114,7 +114,7 @@ class AuditConfig:
     """`vlajepa audit`. Everything below `level` serves levels "source" and "perturb".
 
     root        folder of the raw data
-    encoder     name or folder of the encoder the build was made with (its weights are compared with build.json)
+    encoder_path  name or folder of the encoder the build was made with (its weights are compared with build.json)
     device      where it runs: "auto", "cpu" or "cuda"
     seed        of the random share; null draws one, which the verdict names
     share       part of the samples encoded again and perturbed;  least  at least so many
@@ -126,7 +126,7 @@ class AuditConfig:
     build: Path
     level: str = "shards"
     root: Path | None = None
-    encoder: str = "facebook/vjepa2-vitl-fpc64-256"
+    encoder_path: str = "facebook/vjepa2-vitl-fpc64-256"
     device: str = "auto"
     seed: int | None = None
     share: float = 0.02
@@ -322,14 +322,14 @@ class ExportConfig:
     out         folder (lerobot) or file (starvla) to write
     format      "lerobot" or "starvla"
     cameras     names of the views in order, for lerobot
-    encoder     the target encoder LeRobot loads beside the policy
+    encoder_path  the target encoder LeRobot loads beside the policy
     """
 
     checkpoint: Path
     out: Path
     format: str = "lerobot"
     cameras: tuple[str, ...] = ()
-    encoder: str = "facebook/vjepa2-vitl-fpc64-256"
+    encoder_path: str = "facebook/vjepa2-vitl-fpc64-256"
 
     def __post_init__(self) -> None:
         if self.format not in ("lerobot", "starvla"):

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from omegaconf import DictConfig
 
 from jobs.config import parse
-from jobs.manifests import OWN_FOLDER, Channels, DatasetManifest, load_manifests
+from jobs.manifests import OWN_FOLDER, Channels, DatasetManifest, find_manifests
 from jobs.settings import SourcesConfig
 from pipeline.errors import SettingsError
 
 
 def run(config: DictConfig) -> None:
     settings = parse(SourcesConfig, config)
-    manifests = load_manifests()
+    manifests, wrong = find_manifests()
     if settings.name is None:
         print(list_manifests(manifests.values()))
+        print("".join(f"\nleft out: {error}" for error in wrong.values()))
         return
+    if settings.name in wrong:
+        raise wrong[settings.name]
     if settings.name not in manifests:
-        raise SettingsError(f"no manifest is called {settings.name!r}; there are {', '.join(manifests)}")
+        raise SettingsError(
+            f"no manifest is called {settings.name!r}; there are {', '.join(manifests)} (and source=lerobot, rlds and "
+            "videos for data of your own)"
+        )
     print(describe(manifests[settings.name]))
 
 
-def list_manifests(manifests: object) -> str:
+def list_manifests(manifests: Iterable[DatasetManifest]) -> str:
     """One line a dataset."""
     rows = [("source", "reader", "kind", "version", "episodes", "licence", "what")]
-    rows += [
-        (m.name, m.reader["type"], m.kind, m.version, _count(m), m.licence[:24], m.title)
-        for m in manifests  # type: ignore[attr-defined]
-    ]
+    rows += [(m.name, m.reader["type"], m.kind, m.version, _count(m), m.licence[:24], m.title) for m in manifests]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + f"  {row[-1]}" for row in rows

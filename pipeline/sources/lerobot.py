@@ -168,7 +168,9 @@ class LeRobotSource:
             by_key = {key: view for view, key in declared.items()}
             unknown = [camera for camera in self.cameras if camera not in declared and camera not in by_key]
             if unknown:
-                raise SettingsError(f"cameras {unknown} are not in {info.path}; allowed are {', '.join(declared)}")
+                raise SettingsError(
+                    f"source.cameras: {', '.join(unknown)} not in {info.path}; allowed are {', '.join(declared)}"
+                )
             views = [by_key.get(camera, camera) for camera in self.cameras]
             wanted = {view: declared[view] for view in views}
         if not wanted:

@@ -147,5 +147,6 @@ def require_visible(film: Film, where: str) -> None:
     last = film.num_frames - 1
     if all(np.ptp(film.frames([index])) < BLANK for index in (0, last // 2, last)):
         raise EpisodeError(
-            "blank-camera", f"{where}: first, middle and last frame show nothing; leave this camera out with cameras"
+            "blank-camera",
+            f"{where}: first, middle and last frame show nothing; leave this camera out with source.cameras",
         )

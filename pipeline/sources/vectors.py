@@ -78,7 +78,7 @@ class Part:
             raise SettingsError(f"{self.field}: base belongs to convert=pose_difference, which needs it")
         ends = (self.open, self.closed)
         if self.convert == "gripper" and (None in ends or self.open == self.closed):
-            raise SettingsError(f"{self.field}: convert=gripper needs two different values open and closed, got {ends}")
+            raise SettingsError(f"{self.field}: convert=gripper needs two different values under open and closed")
         if self.convert.startswith("pose") and self.scale != 1:
             raise SettingsError(f"{self.field}: convert={self.convert} takes metres and radians, scale must be 1")
         if self.convert != "gripper" and ends != (None, None):
@@ -92,7 +92,7 @@ class Part:
         """
         first, last = self.take or (0, available)
         if last > available:
-            raise SettingsError(f"{self.field} has {available} channels, take={[first, last]} was asked for")
+            raise SettingsError(f"{self.field} has {available} channels, take={[first, last]} needs more; lower it")
         taken, given = WIDTHS[self.convert]
         if taken is not None and last - first != taken:
             raise SettingsError(
@@ -148,10 +148,15 @@ def vector_width(parts: Sequence[Part], widths: Mapping[str, int], setting: str,
     for part in parts:
         for name in filter(None, (part.field, part.base)):
             if name not in widths:
-                raise SettingsError(f"{setting}={name!r} is no vector in {where}; allowed are {', '.join(widths)}")
+                raise SettingsError(
+                    f"source.{setting}: {name!r} is no vector in {where}; allowed are {', '.join(widths)}"
+                )
         if part.base is not None and widths[part.base] != WIDTHS[part.convert][0]:
             raise SettingsError(f"{setting}: base {part.base} must be a pose of 6 channels, got {widths[part.base]}")
-    return sum(part.width(widths[part.field]) for part in parts)
+    try:
+        return sum(part.width(widths[part.field]) for part in parts)
+    except SettingsError as error:
+        raise SettingsError(f"source.{setting}, by {where}: {error}") from error
 
 
 def lost_frames(parts: Sequence[Part]) -> int:

@@ -98,7 +98,7 @@ class VideoFolderSource:
 
     def _rows(self) -> list[Mapping[str, Any]]:
         path = os.path.join(self.root, self.texts)
-        fix = "Set `texts` to a .csv or .json list of videos below `root`."
+        fix = "Set source.texts to a .csv or .json list of videos below source.root."
         if self.texts.endswith(".json"):
             rows = read_json(path, fix, lenient=True)
             if not isinstance(rows, list):
@@ -109,13 +109,13 @@ class VideoFolderSource:
                 reader = csv.DictReader(file)
                 columns, rows = list(reader.fieldnames or ()), list(reader)
         except (OSError, csv.Error) as error:
-            raise RunError(f"{path}: {error}. {fix}") from error
+            raise RunError(f"{path}: {getattr(error, 'strerror', None) or error}. {fix}") from error
         wanted = [name for name in (self.video_column, self.text_column, self.split_column) if name is not None]
         missing = [name for name in wanted if name not in columns]
         if missing:
             raise RunError(
-                f"{path} has no column {', '.join(missing)}; it has {', '.join(columns)}. Set video_column, "
-                "text_column and split_column, or add a header line"
+                f"{path} has no column {', '.join(missing)}; it has {', '.join(columns)}. Set source.video_column, "
+                "source.text_column and source.split_column, or add a header line"
             )
         return rows
 

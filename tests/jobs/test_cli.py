@@ -79,6 +79,7 @@ def test_help_shows_groups_and_settings() -> None:
             ["no setting fps"],
         ),
         (["audit", "/nowhere"], ["/nowhere: no such folder"]),
+        (["audit", "/nowhere", "encoder_path=/a/folder"], ["/nowhere: no such folder"]),
         (["plan", "window"], ["'window' is no setting; write key=value"]),
         (["plan", "trainer=demo"], ["trainer=demo", "allowed here: out, inputs"]),
         (["plan", "out=/proc/x", "source.root=/x", "limit=0"], ["vlajepa: limit must be null", "conf/build.yaml"]),

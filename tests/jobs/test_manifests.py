@@ -121,11 +121,17 @@ def test_a_manifest_of_ones_own_is_a_source(shared_data: Path, tmp_path: Path) -
     plan = json.loads((tmp_path / "build/plan.json").read_text())
     assert plan["settings"]["dataset"]["name"] == "mine"
     assert plan["settings"]["dataset"]["sha256"] == read_manifest(tmp_path / "manifests/mine.yaml").sha256
-    taken = tmp_path / "manifests/ssv2.yaml"
-    taken.write_text(yaml.safe_dump(own(name="ssv2")))
-    refused = vlajepa("plan", *settings, f"out={tmp_path}/other")
-    assert refused.returncode == 2
-    assert "the name ssv2 is taken" in refused.stderr
+    (tmp_path / "manifests/ssv2.yaml").write_text(yaml.safe_dump(own(name="ssv2")))
+    (tmp_path / "manifests/broken.yaml").write_text("kind: [robot\nname: broken\n")
+    # One that is wrong stops only who wants it.
+    again = vlajepa("plan", *settings, "source.val_share=0.5", "encoder=tiny", f"out={tmp_path}/other")
+    assert again.returncode == 0, again.stderr
+    for name, message in (("ssv2", "the name ssv2 is taken"), ("broken", "broken.yaml cannot be read as YAML: line 2")):
+        refused = vlajepa("plan", f"source={name}", f"source.root={root}", f"out={tmp_path}/none")
+        assert refused.returncode == 2
+        assert message in refused.stderr
+        assert message in again.stderr
+    assert "the name ssv2 is taken" in vlajepa("sources").stdout
 
 
 def test_the_configuration_of_a_manifest() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -267,3 +268,20 @@ def test_the_first_difference_is_named() -> None:
     assert first_difference({"a": {"b": [1, 2]}}, {"a": {"b": [1, 2]}}) == ""
     assert first_difference({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}) == "a.b[1] was 2, now 3"
     assert first_difference({"a": 1}, {"b": 1}) == "a was 1, now None"
+
+
+def test_neither_training_nor_the_audit_loads_tensorflow(tmp_path: Path) -> None:
+    """It is installed beside them where RLDS is written, and would take hold of the GPUs."""
+    program = f"""
+import sys
+from pathlib import Path
+import jobs.train, jobs.audit_options, jobs.ray_map
+from jobs.metrics import open_tensorboard
+writer = open_tensorboard(Path({str(tmp_path)!r}), None)
+writer.add_scalar("a", 1.0, 1)
+writer.close()
+print("tensorflow" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    assert list(tmp_path.glob("events.*"))

@@ -171,7 +171,7 @@ def test_demonstrations_that_cannot_be_used(tmp_path: Path, name: str, values: A
 
 
 def test_what_is_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="state='obs/pose' is no vector"):
+    with pytest.raises(SettingsError, match="state: 'obs/pose' is no vector"):
         source(root, state=("obs/pose",)).index()
     with pytest.raises(RunError, match=r"holds no \.hdf5 file"):
         source(root / "none").index()

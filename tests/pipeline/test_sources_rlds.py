@@ -273,7 +273,7 @@ def test_folders_that_are_none(shared_data: Path, tmp_path: Path) -> None:
         ({"cameras": ["image_9"]}, "cameras: image_9 is not in .*allowed are image_0, image_1, image_2, image_3"),
         ({"instruction": ["text"]}, "allowed are episode_metadata/file_path, language_instruction"),
         ({"wanted": {"path": "x"}}, "wanted: path is not in"),
-        ({"state": ["observation/pose"]}, "state='observation/pose' is no vector"),
+        ({"state": ["observation/pose"]}, "state: 'observation/pose' is no vector"),
     ],
 )
 def test_fields_that_are_not_there(shared_data: Path, changes: dict[str, Any], message: str) -> None:

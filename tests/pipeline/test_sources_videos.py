@@ -90,7 +90,7 @@ def test_an_unknown_split(root: Path) -> None:
 
 
 def test_lists_that_are_none(root: Path) -> None:
-    with pytest.raises(RunError, match=r"texts\.csv.*Set `texts`"):
+    with pytest.raises(RunError, match=r"texts\.csv.*Set source"):
         source(root).index()
     (root / "texts.csv").write_text("path,text\na.webm,cut\n")
     with pytest.raises(RunError, match="has no column video; it has path, text"):

@@ -141,7 +141,7 @@ REFUSED: list[tuple[Any, str]] = [
     ([{"field": "a", "take": [3, 3]}], "take must be"),
     ([{"field": "a", "convert": "pose_difference"}], "base belongs to"),
     ([{"field": "a", "base": "b"}], "base belongs to"),
-    ([{"field": "a", "convert": "gripper", "open": 1}], "two different values"),
+    ([{"field": "a", "convert": "gripper", "open": 1}], "two different values under"),
     ([{"field": "a", "open": 1}], "open and closed belong"),
     ([{"field": "a", "convert": "pose_reached", "scale": 2}], "scale must be 1"),
 ]
