@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import absl.logging
 import pytest
 import ray
 
@@ -17,6 +19,10 @@ from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
 from pipeline.windows import WindowPolicy
 from tests.jobs.runs import audited, build_config, robot_source, ssv2_source
+
+# mlcroissant and tensorflow-datasets log through absl, whose handler closes its first stream when Hydra sets up
+# logging: were that pytest's own capture, pytest would end there. The process's stderr it leaves open.
+absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -148,5 +148,5 @@ def require_visible(film: Film, where: str) -> None:
     if all(np.ptp(film.frames([index])) < BLANK for index in (0, last // 2, last)):
         raise EpisodeError(
             "blank-camera",
-            f"{where}: first, middle and last frame show nothing; leave this camera out with source.cameras",
+            f"{where}: first, middle and last frame show nothing; choose other source.cameras",
         )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-import absl.logging
 import mlcroissant
 import pyarrow.parquet as pq
 import pytest
@@ -17,10 +15,6 @@ from pipeline.audit.run import audit_build
 from pipeline.croissant import CROISSANT, croissant_bytes
 from pipeline.manifest import Build, describe_build
 from tests.audit.tiny_build import VIDEO, write_build
-
-# mlcroissant logs through absl, whose handler closes the stream it was made with when Hydra sets up logging: were that
-# pytest's own capture, pytest would end there. The process's stderr it leaves open.
-absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 UNKNOWN = ("citeAs", "datePublished", "license")
 """Recommended properties that a build does not know; nothing is invented for them."""
