@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -140,3 +141,10 @@ def test_the_configuration_of_a_manifest() -> None:
     assert node["max_bad_share"] == 0.3
     assert {"override /window": "robot"} in node["defaults"]
     assert isinstance(MANIFESTS["droid"], DatasetManifest)
+
+
+def test_the_example_of_the_readme_is_sound(tmp_path: Path) -> None:
+    found = re.search(r"```yaml\n(.*?)```", (FOLDER / "README.md").read_text(), re.DOTALL)
+    assert found is not None
+    (tmp_path / "bottle.yaml").write_text(found[1])
+    assert read_manifest(tmp_path / "bottle.yaml").reader["val_share"] == 0.2
