@@ -1,8 +1,10 @@
 """One damaged copy of one real file: what comes of reading its dataset. Runs in a process of its own.
 
 The outcome is "error" (a clear one, that names the file), or "equal" (what was read is what the audit's own reader
-reads in the damaged file, from its beginning and without a seek), or "audit" (behind damage to another episode in the
-same video, which that reader cannot pass and the pipeline's leaps over). Anything else is a finding.
+reads in the damaged file, from its beginning and without a seek), or "audit" (nobody can tell, and level source refuses
+the episode: behind damage to another episode in the same video, which that reader cannot pass and the pipeline's leaps
+over; or inside a damaged picture that two decoders patch up differently, the right one all the same). Anything else is
+a finding.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from pipeline.sources.registry import make_source
 
 MEMORY_BYTES = 8 * 2**30
 FRAMES = (0, 5, 15)
+PATCHED = 8.0
+"""Mean difference in grey levels of one damaged picture as two decoders show it."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +111,14 @@ def _compare(episode: Episode, index: SourceIndex, raw: RawEpisode) -> str:
     if episode.instruction(0) != raw.instruction(0):
         return f"text: {episode.instruction(0)!r} and {raw.instruction(0)!r}"
     for view in index.views:
-        ours = dict(zip(wanted, episode.frames(view, wanted), strict=True))
-        for number, (_, theirs) in enumerate(raw.frames(view)):
-            if number in ours and not np.array_equal(ours[number], theirs):
-                gap = np.abs(ours[number].astype(int) - theirs).mean()
-                return f"frame {number} of {view} differs by {gap:.3f}"
-            if number >= wanted[-1]:
-                break
+        ours = episode.frames(view, wanted)
+        theirs = [frame for _, (_, frame) in zip(range(wanted[-1] + 2), raw.frames(view), strict=False)]
+        for number, frame in zip(wanted, ours, strict=True):
+            if not np.array_equal(frame, theirs[number]):
+                gaps = [float(np.abs(frame.astype(int) - other).mean()) for other in theirs]
+                if int(np.argmin(gaps)) == number and gaps[number] < PATCHED:
+                    return "audit"
+                return f"frame {number} of {view} differs by {gaps[number]:.3f}, closest is {int(np.argmin(gaps))}"
     state, actions = episode.state(last), episode.actions(0, last + 1)
     if state is not None and raw.state is not None and not np.allclose(state, raw.state[last], atol=1e-5):
         return "state differs"
