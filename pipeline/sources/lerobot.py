@@ -19,7 +19,7 @@ from pipeline.sources.base import EpisodeRef, Fault, SourceIndex, check_files, c
 from pipeline.sources.lerobot_episode import open_lerobot_episode
 from pipeline.sources.lerobot_info import IMAGE_PREFIX, Files, Info, official_splits
 from pipeline.sources.lerobot_layout import Row, list_episodes, tasks_file
-from pipeline.sources.metadata import require_clean_name, require_share, sort_faults
+from pipeline.sources.metadata import require_clean_name, require_share, sort_found
 from pipeline.sources.recorded import RecordedEpisode
 from pipeline.sources.vectors import Part, parse_vectors, vector_width
 
@@ -81,15 +81,15 @@ class LeRobotSource:
             columns=self._columns(cameras, info),
         )
         found = [self._judge(place, row, listing) for place, row in enumerate(rows)]
-        refs = sorted((ref for ref in found if isinstance(ref, EpisodeRef)), key=lambda ref: (ref.split, ref.id))
+        refs, faults = sort_found(found)
         return SourceIndex(
             name=self.name,
             views=tuple(cameras),
             state_dim=widths["state"],
             action_dim=widths["action"],
             fps=info.fps,
-            refs=tuple(refs),
-            faults=sort_faults(fault for fault in found if isinstance(fault, Fault)),
+            refs=refs,
+            faults=faults,
             description=self._describe(info, refs, listing, absent),
         )
 

@@ -17,7 +17,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +37,7 @@ from pipeline.sources.base import (
     own_text,
     short_name,
 )
-from pipeline.sources.metadata import has_text, require_clean_name, require_share, sort_faults
+from pipeline.sources.metadata import has_text, require_clean_name, require_share, sort_found
 from pipeline.sources.pictures import Pictures
 from pipeline.sources.recorded import RecordedEpisode
 from pipeline.sources.vectors import Part, lost_frames, make_vectors, parse_vectors, vector_width
@@ -97,7 +97,7 @@ class LiberoSource:
         if not paths:
             raise RunError(f"{self.root} holds no .hdf5 file. Set `root` to the folder of a LIBERO suite.")
         found = _without_repeats(entry for path in paths for entry in self._list(path))
-        refs = sorted((ref for ref in found if isinstance(ref, EpisodeRef)), key=lambda ref: (ref.split, ref.id))
+        refs, faults = sort_found(found)
         widths = self._widths(refs)
         return SourceIndex(
             name=self.name,
@@ -105,8 +105,8 @@ class LiberoSource:
             state_dim=vector_width(self.state, widths, "state", self.root),
             action_dim=vector_width(self.action, widths, "action", self.root),
             fps=self.fps,
-            refs=tuple(refs),
-            faults=sort_faults(fault for fault in found if isinstance(fault, Fault)),
+            refs=refs,
+            faults=faults,
             description={
                 "type": "libero",
                 "tasks": len(paths),
@@ -173,7 +173,7 @@ class LiberoSource:
     def _lost(self) -> int:
         return (self.action_lag if self.action else 0) + lost_frames(self.action)
 
-    def _widths(self, refs: list[EpisodeRef]) -> dict[str, int]:
+    def _widths(self, refs: Sequence[EpisodeRef]) -> dict[str, int]:
         """Channels of every numeric dataset of the first demonstration that can be read."""
         for ref in refs:
             widths: dict[str, int] = {}

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipeline.errors import RunError, SettingsError
-from pipeline.sources.base import Fault, clean_name
+from pipeline.sources.base import EpisodeRef, Fault, clean_name
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """What datasets call their splits -> what they are called here."""
@@ -103,6 +103,9 @@ def has_text(value: object) -> bool:
     )
 
 
-def sort_faults(faults: Iterable[Fault]) -> tuple[Fault, ...]:
-    """In the order of the ledger."""
-    return tuple(sorted(faults, key=lambda fault: (fault.split, fault.episode, fault.detail)))
+def sort_found(found: Iterable[EpisodeRef | Fault]) -> tuple[tuple[EpisodeRef, ...], tuple[Fault, ...]]:
+    """The episodes in the order of an index, and what is left out in the order of the ledger."""
+    listed = list(found)
+    refs = sorted((ref for ref in listed if isinstance(ref, EpisodeRef)), key=lambda ref: (ref.split, ref.id))
+    faults = (fault for fault in listed if isinstance(fault, Fault))
+    return tuple(refs), tuple(sorted(faults, key=lambda fault: (fault.split, fault.episode, fault.detail)))

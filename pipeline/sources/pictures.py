@@ -61,7 +61,7 @@ class Pictures:
 
     def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """See `Film`. All frames of a film have one size."""
-        check_indices(indices, self._num_frames, "pictures")
+        check_indices(indices, self._num_frames, "the film")
         found = {index: self._picture(index) for index in dict.fromkeys(indices)}
         if len({frame.shape for frame in found.values()}) > 1:
             sizes = ", ".join(f"{index}: {frame.shape[:2]}" for index, frame in found.items())
@@ -70,7 +70,7 @@ class Pictures:
 
     def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
         """See `Film`."""
-        check_indices(indices, self._num_frames, "pictures")
+        check_indices(indices, self._num_frames, "the film")
         return np.asarray(indices, np.float64) / self._fps
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ def check_indices(indices: Sequence[int], num_frames: int, what: str) -> None:
     """Raise EpisodeError("out-of-range") unless all of 0..num_frames-1."""
     bad = [index for index in indices if not 0 <= index < num_frames]
     if bad:
-        raise EpisodeError("out-of-range", f"{what} have frames 0..{num_frames - 1}; {bad} were asked for")
+        raise EpisodeError("out-of-range", f"{what} has frames 0..{num_frames - 1}; {bad} were asked for")
 
 
 def decode_picture(encoded: bytes, where: str) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError
 from pipeline.sources.base import EpisodeRef
-from pipeline.sources.pictures import Film, require_visible
+from pipeline.sources.pictures import Film, check_indices, require_visible
 
 
 class RecordedEpisode:
@@ -124,8 +124,4 @@ class RecordedEpisode:
         return next(iter(lengths.values()))
 
     def _check(self, indices: Sequence[int]) -> None:
-        bad = [index for index in indices if not 0 <= index < self._num_frames]
-        if bad:
-            raise EpisodeError(
-                "out-of-range", f"{self._where} has frames 0..{self._num_frames - 1}; {bad} were asked for"
-            )
+        check_indices(indices, self._num_frames, self._where)

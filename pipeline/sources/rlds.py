@@ -23,7 +23,7 @@ from pipeline.sources.metadata import (
     FileSizes,
     require_clean_name,
     require_share,
-    sort_faults,
+    sort_found,
 )
 from pipeline.sources.pictures import Pictures
 from pipeline.sources.recorded import RecordedEpisode
@@ -95,15 +95,15 @@ class RldsSource:
             raise RunError(f"{folder} has the splits {', '.join(unknown)}; known are {', '.join(SPLIT_NAMES)}")
         held_out = len({SPLIT_NAMES[name] for name in info.splits}) > 1
         found = list(self._list(folder, info, held_out))
-        refs = sorted((ref for ref in found if isinstance(ref, EpisodeRef)), key=lambda ref: (ref.split, ref.id))
+        refs, faults = sort_found(found)
         return SourceIndex(
             name=self.name,
             views=tuple(clean_name(camera) for camera in self.cameras),
             state_dim=vector_width(self.state, fields.widths, "state", f"{folder}/features.json"),
             action_dim=vector_width(self.action, fields.widths, "action", f"{folder}/features.json"),
             fps=self.fps,
-            refs=tuple(refs),
-            faults=sort_faults(fault for fault in found if isinstance(fault, Fault)),
+            refs=refs,
+            faults=faults,
             description={
                 "type": "rlds",
                 "dataset": info.name,

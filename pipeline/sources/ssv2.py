@@ -22,7 +22,7 @@ from typing import Any
 from pipeline.decode import Video
 from pipeline.errors import RunError
 from pipeline.sources.base import EpisodeRef, Fault, SourceIndex, check_files, clean_name, own_text
-from pipeline.sources.metadata import folder_sizes, has_text, read_json, require_clean_name, sort_faults
+from pipeline.sources.metadata import folder_sizes, has_text, read_json, require_clean_name, sort_found
 from pipeline.sources.recorded import RecordedEpisode
 
 VIDEO_FOLDER = "20bn-something-something-v2"
@@ -65,7 +65,7 @@ class SSv2Source:
         uses = Counter(entry.clip for entry in entries if entry.clip is not None)
         answered = self._answered()
         found = [self._judge(entry, uses, sizes, answered) for entry in entries]
-        refs = sorted((ref for ref in found if isinstance(ref, EpisodeRef)), key=lambda ref: (ref.split, ref.id))
+        refs, faults = sort_found(found)
         listed = {f"{clip}.webm" for clip in uses}
         return SourceIndex(
             name=self.name,
@@ -73,8 +73,8 @@ class SSv2Source:
             state_dim=0,
             action_dim=0,
             fps=None,
-            refs=tuple(refs),
-            faults=sort_faults(fault for fault in found if isinstance(fault, Fault)),
+            refs=refs,
+            faults=faults,
             description={
                 "type": "ssv2",
                 "version": "2",

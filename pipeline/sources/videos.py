@@ -25,7 +25,7 @@ from pipeline.sources.metadata import (
     read_json,
     require_clean_name,
     require_share,
-    sort_faults,
+    sort_found,
 )
 from pipeline.sources.recorded import RecordedEpisode
 
@@ -70,15 +70,15 @@ class VideoFolderSource:
         entries = [_Entry.parse(self, place, row) for place, row in enumerate(rows)]
         uses = Counter(entry.episode for entry in entries)
         found = [self._judge(entry, uses, files) for entry in entries]
-        refs = sorted((ref for ref in found if isinstance(ref, EpisodeRef)), key=lambda ref: (ref.split, ref.id))
+        refs, faults = sort_found(found)
         return SourceIndex(
             name=self.name,
             views=(VIEW,),
             state_dim=0,
             action_dim=0,
             fps=None,
-            refs=tuple(refs),
-            faults=sort_faults(fault for fault in found if isinstance(fault, Fault)),
+            refs=refs,
+            faults=faults,
             description={
                 "type": "videos",
                 "episodes": dict(sorted(Counter(ref.split for ref in refs).items())),
