@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from jobs.config import parse
 from jobs.metrics import MetricsLog
-from jobs.settings import TrainConfig
+from jobs.train_settings import TrainConfig
 from jobs.training import HeldOut, Trainer, first_difference
 from model.attention import resolve_backend
 from model.exchange.initial import load_initial

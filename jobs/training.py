@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from jobs.metrics import MetricsLog
-from jobs.settings import TrainerSettings
+from jobs.train_settings import TrainerSettings
 from model.attention import resolve_backend
 from model.batch import TorchBatch, to_device
 from model.checkpoint import list_checkpoints, load_optimizer, load_weights, read_state, save_checkpoint

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.preprocess import preprocess
-from jobs.settings import BuildConfig, ClusterSettings, TrainConfig, TrainerSettings
+from jobs.settings import BuildConfig, ClusterSettings
+from jobs.train_settings import TrainConfig, TrainerSettings
 from model.settings import tiny_settings
 from pipeline.audit.run import audit_build
 from pipeline.audit.verdict import write_verdict

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from pydantic import TypeAdapter
 
 from jobs.cli import CONFIGS
-from jobs.settings import TrainerSettings
+from jobs.train_settings import TrainerSettings
 from model.settings import ModelSettings, tiny_settings
 
 
