@@ -8,7 +8,7 @@ from typing import Any
 from jobs.audit_encoder import ClipEncoder
 from jobs.audit_model import ModelTrial
 from jobs.settings import AuditConfig
-from jobs.training import pick_device
+from jobs.training.ranks import pick_device
 from model.transformers_attention import use_attention
 from pipeline.audit.rules_perturb import PerturbOptions
 from pipeline.audit.rules_source import SourceOptions

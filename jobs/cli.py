@@ -29,6 +29,7 @@ COMMANDS = {
     "audit": "prove from a build's bytes that nothing of the future reached an input",
     "verify": "check that a build is the one whose verdict was clean, and who signed it",
     "train": "train on audited builds",
+    "report": "a training run as one page: curves, held-out numbers, predicted latents",
     "estimate": "memory and FLOPs of a training step at any batch size, before anything runs",
     "import": "make a checkpoint of a released one: the reference's .pt or a LeRobot vla_jepa folder",
     "export": "write a checkpoint as a LeRobot vla_jepa folder or the reference's .pt",
@@ -50,7 +51,7 @@ HYDRA_FLAGS = (
 )  # fmt: skip
 """Flags that Hydra answers itself; any other `--name value` stands for the setting `name=value`."""
 
-POSITIONAL = {"audit": "build", "verify": "build", "sources": "name"}
+POSITIONAL = {"audit": "build", "verify": "build", "sources": "name", "report": "run"}
 """Setting that a first argument without `=` stands for."""
 
 USAGE = """usage: vlajepa COMMAND [setting=value …]
@@ -174,7 +175,7 @@ def _explain(name: str, good: Sequence[str], override: str, error: Exception) ->
     parent, _, _leaf = key.rpartition(".")
     node: Any = OmegaConf.select(root, parent) if parent else root
     group = Path(CONFIGS) / key
-    if group.is_dir() and key in root:
+    if group.is_dir() and (key in root or key == "experiment"):
         stored = ConfigStore.instance().list(key) if key == "source" else []
         choices = {path.stem for path in group.glob("*.yaml")} | {Path(file).stem for file in stored}
         allowed = f"; there are {', '.join(sorted(choices))}"

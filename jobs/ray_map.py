@@ -8,7 +8,6 @@ and memory stays bounded by `2 x encoders x (chunks_ahead + 2)` chunks; a chunk 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
@@ -21,6 +20,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from jobs.ray_start import ray_joined
 from jobs.settings import ClusterSettings
 from pipeline.clips import ClipBlock
 from pipeline.encoding import EncoderSettings
@@ -50,41 +50,14 @@ class Work:
 def connected(work: Work) -> Iterator[Pool]:
     """Connect to the cluster, or start a Ray of its own on this machine; the encoders are loaded when this returns.
 
-    A Ray that this process has already joined is used as it is, and left running.
-
     Raises:
         RunError: no cluster could be reached or started, or an encoder is not the one of the plan.
     """
-    joined = ray.is_initialized()
-    if not joined:
-        _start(work.cluster)
-    try:
-        _check_resources(work.cluster)
+    cluster = work.cluster
+    with ray_joined(cluster.address, cluster.num_cpus, cluster.object_store_mb):
+        _check_resources(cluster)
         with contextlib.closing(Pool(work)) as pool:
             yield pool
-    finally:
-        if not joined:
-            ray.shutdown()
-
-
-def _start(cluster: ClusterSettings) -> None:
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # tasks without a GPU leave CUDA's variables alone
-    address = cluster.address or os.environ.get("RAY_ADDRESS")
-    try:
-        if address:
-            ray.init(address=address, log_to_driver=False, logging_level="warning")
-        else:
-            ray.init(
-                num_cpus=cluster.num_cpus,
-                object_store_memory=cluster.object_store_mb * 2**20,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="warning",
-            )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise RunError(
-            f"cluster.address={cluster.address!r}: no Ray cluster could be reached or started: {error}"
-        ) from error
 
 
 def _check_resources(cluster: ClusterSettings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +12,50 @@ from omegaconf import DictConfig
 
 from jobs.config import parse
 from jobs.metrics import MetricsLog
-from jobs.train_settings import TrainConfig
-from jobs.training import HeldOut, Trainer, first_difference
+from jobs.train_settings import TrainConfig, TrainerSettings
+from jobs.training.data import cache_folder, describe_groups
+from jobs.training.differences import first_difference
+from jobs.training.held_out import HeldOut
+from jobs.training.loop import Trainer
+from jobs.training.ranks import Ranks, joined
+from jobs.training.throughput import measure_throughput
 from model.attention import resolve_backend
 from model.exchange.initial import load_initial
 from model.normalize import BuildStats, merge_stats
-from model.vla_jepa import build_model
+from model.vla_jepa import VLAJEPA, build_model
 from pipeline.audit.verdict import require_clean_verdict
 from pipeline.errors import AuditRefusedError, SettingsError
 from pipeline.manifest import Build, load_build
+from pipeline.remote import is_remote, mirror_build
 from pipeline.schema import Sizes
 from pipeline.shards import write_atomic
 
-RUNTIME_ONLY = (
-    "device",
-    "bf16",
-    "threads",
-    "ahead",
-    "log_every",
-    "eval_every",
-    "eval_samples",
-    "save_every",
-    "keep",
-    "stop_after",
-    "verify",
-)
-"""Trainer settings that a resumed run may change: they do not change the order of samples or the schedule."""
+DECIDES = (
+    "steps", "warmup_steps", "batch_size", "mixture_unit", "accumulate", "co_training", "lr_backbone", "lr_action_head",
+    "lr_rest", "lr_final", "beta1", "beta2", "weight_decay", "clip_norm", "seed", "streams", "block_shards",
+    "on_corrupt",
+)  # fmt: skip
+"""Trainer settings that decide what a run learns: a resumed run must have the same. The others may change."""
 
 
 def run(config: DictConfig) -> None:
-    train(parse(TrainConfig, config))
+    settings = parse(TrainConfig, config)
+    if settings.stages:
+        from jobs.stages import train_stages
+
+        train_stages(settings)
+    elif settings.trainer.num_workers is not None:
+        from jobs.ray_train import train_on_ray
+
+        train_on_ray(settings)
+    else:
+        train(settings)
 
 
 def train(config: TrainConfig) -> dict[str, HeldOut]:
     """Train, evaluate on the validation splits, and write the results. Returns the held-out numbers by build.
+
+    Runs on one rank of however many this process belongs to.
 
     Raises:
         AuditRefusedError: a build has no clean verdict, or is stamped leaky.
@@ -53,44 +63,95 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
     """
     if (config.out / "plan.json").exists():
         raise SettingsError(f"{config.out} is a build; choose another folder for out=, the run would spoil it")
-    builds = [open_audited(path, config.allow_leaky) for path in config.builds]
+    with joined(config.trainer.device) as ranks:
+        return _train(config, ranks)
+
+
+def _train(config: TrainConfig, ranks: Ranks) -> dict[str, HeldOut]:
+    builds = open_builds(config)
+    sizes, stats = common_sizes(builds)
+    model = build_model(config.model, sizes, stats)
+    state = run_state(config, builds, sizes)
+    loaded = _initial_weights(config, model)
+    trainer = Trainer(model, builds, config.weights, config.trainer, config.out, state, ranks)
+    resumed = config.resume == "auto" and trainer.resume()
+    if ranks.main:
+        config.out.mkdir(parents=True, exist_ok=True)
+        paths = {build.name: str(path) for build, path in zip(builds, config.builds, strict=True)}
+        write_atomic(config.out / "run.json", _json_bytes({**state, "build_paths": paths}))
+        start = f"resumed at step {trainer.step}" if resumed else loaded
+        tell(config.out, "\n".join(filter(None, (start, describe(trainer)))))
+    s = config.trainer
+    stop = min(s.steps, s.stop_after or s.steps)
+    throughput = measure_throughput(trainer.groups, config.model, sizes, s, ranks)
+    with MetricsLog(config.out, trainer.step, stop, s.log_every, ranks.main, s.wandb, state) as log:
+        trainer.train(log, throughput)
+        if trainer.stopped_by:
+            return _stopped(config, trainer)
+        results = trainer.evaluate()
+        log.held_out(trainer.step, results)
+    if ranks.main:
+        _write_results(config, trainer, results)
+    return results
+
+
+def _stopped(config: TrainConfig, trainer: Trainer) -> dict[str, HeldOut]:
+    if trainer.ranks.main:
+        tell(
+            config.out,
+            f"stopped by {trainer.stopped_by} at step {trainer.step} of {config.trainer.steps}; saved to "
+            f"{trainer.checkpoints}; the same command continues from here",
+        )
+        ended = {"reason": trainer.stopped_by, "step": trainer.step}
+        write_atomic(config.out / "ended.json", _json_bytes(ended))
+    return {}
+
+
+def _write_results(config: TrainConfig, trainer: Trainer, results: Mapping[str, HeldOut]) -> None:
+    content = {name: asdict(result) for name, result in results.items()}
+    write_atomic(config.out / "held_out.json", _json_bytes(content))
+    reason = "finished" if trainer.step == config.trainer.steps else "stop_after"
+    write_atomic(config.out / "ended.json", _json_bytes({"reason": reason, "step": trainer.step}))
+    where = f"checkpoint: {trainer.checkpoints}; curves: vlajepa report {config.out}"
+    tell(config.out, f"{describe_results(results)}\n{where}")
+
+
+def tell(out: Path, text: str) -> None:
+    """Print, and append to log.txt, where those who started this process can read it."""
+    print(text, flush=True)
+    with open(out / "log.txt", "a") as file:
+        file.write(text + "\n")
+
+
+def open_builds(config: TrainConfig) -> list[Build]:
+    """The audited builds of a run, each with train samples.
+
+    Raises:
+        AuditRefusedError: a build has no clean verdict, or is stamped leaky.
+        SettingsError: a build has no train samples.
+    """
+    builds = [open_audited(str(path), config.allow_leaky, config.trainer) for path in config.builds]
     for build in builds:
         if not build.manifest["counts"].get("train", {"samples": 0})["samples"]:
             raise SettingsError(
                 f"{build.path} has no train samples, only {', '.join(build.manifest['counts'])}; build it with a lower "
                 "source.val_share or more episodes"
             )
-    sizes, stats = common_sizes(builds)
-    model = build_model(config.model, sizes, stats)
-    state = run_state(config, builds, sizes)
-    trainer = Trainer(model, builds, config.trainer, config.out, state)
-    _enter(config, trainer)
-    config.out.mkdir(parents=True, exist_ok=True)
-    write_atomic(config.out / "run.json", (json.dumps(state, indent=2) + "\n").encode())
-    print(describe(trainer, builds))
-    settings = config.trainer
-    stop = min(settings.steps, settings.stop_after or settings.steps)
-    with MetricsLog(config.out, trainer.step, stop, settings.log_every) as log:
-        trainer.train(log)
-        results = trainer.evaluate()
-        log.held_out(trainer.step, results)
-    content = {name: asdict(result) for name, result in results.items()}
-    write_atomic(config.out / "held_out.json", (json.dumps(content, indent=2) + "\n").encode())
-    print(describe_results(results))
-    print(f"checkpoint: {trainer.checkpoints}; curves: tensorboard --logdir {config.out / 'tensorboard'}")
-    return results
+    return builds
 
 
-def open_audited(path: Path, allow_leaky: bool) -> Build:
-    """Open a build that has a clean verdict.
+def open_audited(address: str, allow_leaky: bool, settings: TrainerSettings) -> Build:
+    """Open a build that has a clean verdict; of one that lies elsewhere the small files are copied here.
 
     A build stamped leaky never has one; with `allow_leaky` it is opened for comparison.
     """
-    build = load_build(path)
+    remote = address if is_remote(address) else None
+    path = Path(address) if remote is None else mirror_build(address, cache_folder(settings) / "builds")
+    build = replace(load_build(path), remote=remote)
     if build.manifest["leaky"]:
         if not allow_leaky:
             raise AuditRefusedError(
-                f"{path} is stamped leaky (encoder mode clip): its targets' context has seen the future. Train on a "
+                f"{address} is stamped leaky (encoder mode clip): its targets' context has seen the future. Train on a "
                 "build of mode prefix, or say allow_leaky=true for a comparison"
             )
         return build
@@ -128,39 +189,38 @@ def common_sizes(builds: Sequence[Build]) -> tuple[Sizes, BuildStats | None]:
 
 def run_state(config: TrainConfig, builds: Sequence[Build], sizes: Sizes) -> dict[str, Any]:
     """What the run decided and a resumed run must decide again, as plain JSON values."""
-    trainer = {key: value for key, value in asdict(config.trainer).items() if key not in RUNTIME_ONLY}
-    verdicts = {build.name: _verdict(build) for build in builds}
+    unknown = set(DECIDES) - {field.name for field in fields(TrainerSettings)}
+    assert not unknown, unknown
     content = {
         "model": asdict(config.model),
         "model_sizes": asdict(sizes),
         "init_from": None if config.init_from is None else str(config.init_from),
         "reinitialise": list(config.reinitialise),
-        "trainer": trainer,
+        "trainer": {name: getattr(config.trainer, name) for name in DECIDES},
+        "weights": list(config.weights),
         "builds": {build.name: build.fingerprint for build in builds},
-        "verdicts": verdicts,
+        "build_order": [build.name for build in builds],
+        "verdicts": {build.name: _verdict(build) for build in builds},
         "sizes": {build.name: asdict(build.sizes) for build in builds},
     }
     plain: dict[str, Any] = json.loads(json.dumps(content))
     return plain
 
 
-def describe(trainer: Trainer, builds: Sequence[Build]) -> str:
-    """Model, builds and position in a few lines."""
+def describe(trainer: Trainer) -> str:
+    """Model, builds, ranks and position in a few lines."""
     parts = {
         "backbone": trainer.model.student,
         "predictor": trainer.model.predictor,
         "action head": trainer.model.action_head,
     }
     sizes = ", ".join(f"{name} {_count(part) / 1e6:.2f} M" for name, part in parts.items() if part is not None)
-    backend = resolve_backend(trainer.model.settings.attention, trainer.device)
-    lines = [f"model on {trainer.device}, attention by {backend}: {sizes} parameters"]
-    for build, stream in zip(builds, trainer.streams, strict=True):
-        order = stream.order
-        unused = order.samples % order.batch_size
-        lines.append(
-            f"{build.name}: {order.samples:,} samples, {order.steps_per_epoch:,} steps an epoch; "
-            f"the {unused} that do not fill a batch change each epoch"
-        )
+    ranks = trainer.ranks
+    backend = resolve_backend(trainer.model.settings.attention, ranks.device)
+    where = (
+        f"{ranks.device.type}, {ranks.world} ranks ({trainer.settings.strategy})" if ranks.world > 1 else ranks.device
+    )
+    lines = [f"model on {where}, attention by {backend}: {sizes} parameters", *describe_groups(trainer.groups)]
     lines.append(f"from step {trainer.step} of {trainer.settings.steps}")
     return "\n".join(lines)
 
@@ -177,14 +237,18 @@ def describe_results(results: Mapping[str, HeldOut]) -> str:
     return "\n".join(lines)
 
 
-def _enter(config: TrainConfig, trainer: Trainer) -> None:
-    resumed = trainer.resume() if config.resume == "auto" else False
-    if config.resume == "never" and any(trainer.checkpoints.glob("*")):
+def _initial_weights(config: TrainConfig, model: VLAJEPA) -> str:
+    """Weights of `init_from`, unless the run goes on from a checkpoint of its own. What was loaded, for people."""
+    found = any((config.out / "checkpoints").glob("step-*"))
+    if config.resume == "never" and found:
         raise SettingsError(f"{config.out} holds checkpoints and resume=never; choose another out= or resume=auto")
-    if resumed:
-        print(f"resumed at step {trainer.step}")
-    elif config.init_from is not None:
-        print(load_initial(trainer.model, config.init_from, config.reinitialise))
+    if found or config.init_from is None:
+        return ""
+    return load_initial(model, config.init_from, config.reinitialise)
+
+
+def _json_bytes(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def _encoder(build: Build) -> dict[str, Any]:

@@ -2,29 +2,67 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.settings import ModelSettings
+
+_AT_LEAST_ONE = (
+    "steps", "batch_size", "mixture_unit", "accumulate", "ahead", "streams", "block_shards", "save_every", "keep",
+    "stop_after", "num_workers",
+)  # fmt: skip
+_AT_LEAST_ZERO = (
+    "warmup_steps", "eval_every", "threads", "weight_decay", "lr_final", "keep_every", "prefetch", "max_failures",
+    "cpus_per_worker",
+)  # fmt: skip
+_CHOICES = {
+    "device": ("auto", "cpu", "cuda"),
+    "co_training": ("joint", "alternate"),
+    "strategy": ("ddp", "fsdp"),
+    "on_corrupt": ("stop", "skip"),
+}
 
 
 @dataclass(frozen=True)
 class TrainerSettings:
     """The training loop. Reference: 50K steps, 5K of warm-up, 32 samples a GPU, learning rates as below.
 
-    batch_size       samples of each build in a global batch
+    batch_size       samples of each kind (robot, human video) in a global batch, over all ranks; the builds of a kind
+                     share them by `weights`, in multiples of mixture_unit, which the number of ranks must divide
+    accumulate       each rank's part of a batch passes through the model in so many pieces
+    co_training      with both kinds: "joint", one optimiser step on the sum of their losses; "alternate", the
+                     reference's way, two optimiser steps an iteration (robot, then video), each of which moves the
+                     schedule on: it ends after half of `steps` iterations, and learning rates stay at lr_final
     lr_*             peak learning rates of backbone, action head and the rest; cosine to lr_final after warm-up
+    strategy         of several ranks: "ddp", or "fsdp" (FSDP2: parameters, gradients and moments in parts)
+    compile          torch.compile of every block of the model
     verify           compare the SHA-256 of every sample read with the audited manifest
+    on_corrupt       "stop", or "skip": a sample that is not what the audited manifest lists counts for nothing, and
+                     stands in skipped.jsonl; more of them than max_skipped_share of the samples seen stop the run
+    streams, block_shards  see pipeline/order.py;  threads, ahead  see pipeline/stream.py
+    cache_folder     of remote shards; null: vlajepa in $XDG_CACHE_HOME or ~/.cache;  cache_gb  its size in 1e9 bytes
+    prefetch         steps ahead for which remote shards are fetched
     eval_every       steps between held-out losses; 0: only at the end
-    eval_samples     samples of each build's validation split used for them
+    eval_samples     samples of each build's validation split used for them;  eval_batch  at a time
     save_every       steps between checkpoints; the last step is always saved
-    keep             how many checkpoints are kept
+    keep, keep_every  the newest `keep` checkpoints stay, and those of every keep_every-th step for good (0: none)
+    async_save       write checkpoints while training goes on, from a copy in the host's memory
+    divergence       stop when the loss is this many times its running mean (null: only when it is not finite)
+    count_flops      estimate FLOPs of a step at the start, for TFLOP/s and MFU
+    device_flops     dense bfloat16 peak of a device, FLOP/s; null: by its name, if it is a known one
+    wandb            project of Weights & Biases; null: none
     stop_after       end the run after this step without shortening the schedule; null: run to `steps`
+    num_workers      null: this process, or those of torchrun; else Ray Train starts so many
+    use_gpu, cpus_per_worker  what each of them reserves;  max_failures  restarts after a worker died
     """
 
     steps: int = 50_000
     warmup_steps: int = 5_000
     batch_size: int = 32
+    mixture_unit: int = 8
+    accumulate: int = 1
+    co_training: str = "joint"
     lr_backbone: float = 1e-5
     lr_action_head: float = 1e-4
     lr_rest: float = 3e-5
@@ -36,64 +74,117 @@ class TrainerSettings:
     seed: int = 0
     device: str = "auto"
     bf16: bool = True
+    strategy: str = "ddp"
+    compile: bool = False
     threads: int = 2
     ahead: int = 4
     streams: int = 64
     block_shards: int = 4
     verify: bool = True
+    on_corrupt: str = "stop"
+    max_skipped_share: float = 0.01
+    cache_folder: Path | None = None
+    cache_gb: float = 200.0
+    prefetch: int = 64
     eval_every: int = 500
     eval_samples: int = 256
+    eval_batch: int = 16
     save_every: int = 1000
     keep: int = 2
+    keep_every: int = 0
+    async_save: bool = True
+    divergence: float | None = 10.0
     log_every: int = 10
+    count_flops: bool = True
+    device_flops: float | None = None
+    wandb: str | None = None
     stop_after: int | None = None
+    num_workers: int | None = None
+    use_gpu: bool = False
+    cpus_per_worker: float = 1.0
+    max_failures: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "ahead", "streams", "block_shards", "save_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("warmup_steps", "eval_every", "threads", "weight_decay", "lr_final"):
+        for name in _AT_LEAST_ONE:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                null = "null or " if name in ("stop_after", "num_workers") else ""
+                raise ValueError(f"{name} must be {null}at least 1, got {value}")
+        for name in _AT_LEAST_ZERO:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("lr_backbone", "lr_action_head", "lr_rest", "clip_norm", "log_every"):
+        for name in ("lr_backbone", "lr_action_head", "lr_rest", "clip_norm", "log_every", "cache_gb"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.eval_samples < 2:
-            raise ValueError(f"eval_samples must be at least 2 (latent actions are exchanged), got {self.eval_samples}")
-        if self.stop_after is not None and self.stop_after < 1:
-            raise ValueError(f"stop_after must be null or at least 1, got {self.stop_after}")
+        for name in ("eval_samples", "eval_batch"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"{name} must be at least 2 (latent actions are exchanged), got {getattr(self, name)}")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
+        if not 0 <= self.max_skipped_share <= 1:
+            raise ValueError(f"max_skipped_share must be 0..1, got {self.max_skipped_share}")
+        if self.divergence is not None and not self.divergence > 1:
+            raise ValueError(f"divergence must be null or above 1, got {self.divergence}")
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps must be at most steps={self.steps}, got {self.warmup_steps}")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"device must be one of auto, cpu, cuda, got {self.device!r}")
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class TrainCluster:
+    """The Ray cluster of `trainer.num_workers`: null: a Ray of its own on this machine; "auto" or "HOST:PORT"."""
+
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of several in a row: an experiment, names of builds (see jobs/stages.py), settings of its own."""
+
+    experiment: str
+    builds: tuple[str, ...]
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """`vlajepa train`.
 
-    builds       finished, audited builds; all with targets of the same encoder and number of steps
+    builds       finished, audited builds, folders or addresses (s3://, gs://, https://, …); all with targets of the
+                 same encoder and number of steps
+    weights      one number a build: how the builds of a kind (robot, human video) share a batch; none: by their samples
     resume       "auto": from the last checkpoint in `out` if there is one; "never": refuse if there is one
+    stages       train these in a row instead, each from the weights of the one before, in folders of `out`, on builds
+                 of sample data;  stage_settings  of every stage, as on the command line
     allow_leaky  accept builds stamped leaky (mode `clip`); for comparison only
-    init_from    weights a new run starts from: a checkpoint folder, a LeRobot vla_jepa folder or the reference's `.pt`;
-                 actions and state are scaled by the builds' ranges all the same. A resumed run ignores it
+    init_from    weights a new run starts from: a run's folder (its newest checkpoint), a checkpoint folder, a LeRobot
+                 vla_jepa folder or the reference's `.pt`; actions and state are scaled by the builds' ranges all the
+                 same. A resumed run ignores it
     reinitialise  parts that start afresh, for another robot: of action_encoder, action_decoder, state_encoder
     """
 
     out: Path
-    builds: tuple[Path, ...]
+    builds: tuple[str, ...]
     model: ModelSettings
     trainer: TrainerSettings
+    weights: tuple[float, ...] = ()
+    cluster: TrainCluster = TrainCluster()
+    stages: tuple[Stage, ...] = ()
+    stage_settings: tuple[str, ...] = ()
     init_from: Path | None = None
     reinitialise: tuple[str, ...] = ()
     resume: str = "auto"
     allow_leaky: bool = False
 
     def __post_init__(self) -> None:
-        if not self.builds:
+        if not self.builds and not self.stages:
             raise ValueError("builds must be a list of at least one build folder, got none")
+        if self.weights and len(self.weights) != len(self.builds):
+            raise ValueError(f"weights must be one number a build ({len(self.builds)}), got {len(self.weights)}")
+        if not all(math.isfinite(weight) and weight > 0 for weight in self.weights):
+            raise ValueError(f"weights must be above 0, got {list(self.weights)}")
         if self.resume not in ("auto", "never"):
             raise ValueError(f"resume must be one of auto, never, got {self.resume!r}")

@@ -5,7 +5,8 @@
       optimizer.safetensors  state tensors as PARAMETER_NAME/STATE_NAME
       state.json             the step and what the run decided (settings, builds, verdicts)
 
-Random numbers need no state: the trainer seeds every step from (seed, step).
+A model in parts (FSDP2) is written in parts, see `model.sharded_checkpoint`; either kind is loaded into either kind of
+model. Random numbers need no state: the trainer seeds every step from (seed, step).
 """
 
 from __future__ import annotations
@@ -20,41 +21,77 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
+from model.sharded_checkpoint import SHARDED, fill_sharded, sharded_shapes
 from pipeline.errors import BuildError
 
 PREFIX = "step-"
 _TEMPORARY = ".tmp-"
+KINDS = ("model", "optimizer")
 
 
-def save_checkpoint(
-    folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], keep: int
+def copy_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a checkpoint, "model" and "optimizer", as copies on the CPU."""
+    return {kind: _on_cpu(tensors) for kind, tensors in checkpoint_tensors(model, optimizer).items()}
+
+
+def checkpoint_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a checkpoint themselves."""
+    moments = {
+        f"{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
+    return {"model": model.state_dict(), "optimizer": moments}
+
+
+def write_checkpoint(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
 ) -> Path:
-    """Write `folder/step-NNNNNNNN` atomically, then delete all but the newest `keep` checkpoints.
-
-    Returns:
-        The checkpoint's path.
-    """
+    """Write what `copy_tensors` gave as `folder/step-NNNNNNNN`, whole or not at all. Returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(leftover)
+    remove_unfinished(folder)
     temporary = folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
     temporary.mkdir()
-    save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
-    save_file(_contiguous(_optimizer_tensors(model, optimizer)), temporary / "optimizer.safetensors")
+    for kind, content in tensors.items():
+        save_file(dict(content), temporary / f"{kind}.safetensors")
+    return finish_checkpoint(temporary, folder, step, state)
+
+
+def finish_checkpoint(temporary: Path, folder: Path, step: int, state: Mapping[str, Any]) -> Path:
+    """Add state.json to a filled temporary folder, sync it, and give it its name."""
     (temporary / "state.json").write_text(json.dumps({**state, "step": step}, indent=2) + "\n")
-    for path in (*temporary.iterdir(), temporary):
+    for path in (*temporary.rglob("*"), temporary):
         _sync(path)
     final = folder / f"{PREFIX}{step:08d}"
     if final.exists():
         shutil.rmtree(final)
     os.replace(temporary, final)
     _sync(folder)
-    for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
     return final
+
+
+def temporary_checkpoint(folder: Path, step: int) -> Path:
+    """Name of the unfinished checkpoint that several processes fill."""
+    return folder / f"{_TEMPORARY}{step:08d}"
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed writers left behind."""
+    for leftover in folder.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(leftover)
+
+
+def prune_checkpoints(folder: Path, keep: int, keep_every: int = 0) -> None:
+    """Delete all but the newest `keep` checkpoints and those of every `keep_every`-th step (0: none)."""
+    for old in list_checkpoints(folder)[:-keep]:
+        if not keep_every or int(old.name.removeprefix(PREFIX)) % keep_every:
+            shutil.rmtree(old)
 
 
 def save_weights(folder: Path, model: nn.Module, state: Mapping[str, Any]) -> None:
@@ -64,7 +101,7 @@ def save_weights(folder: Path, model: nn.Module, state: Mapping[str, Any]) -> No
         FileExistsError: the folder exists.
     """
     with new_folder(folder) as temporary:
-        save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
+        save_file(_on_cpu(model.state_dict()), temporary / "model.safetensors")
         (temporary / "state.json").write_text(json.dumps({**state, "step": 0}, indent=2) + "\n")
 
 
@@ -109,7 +146,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def load_weights(checkpoint: Path, model: nn.Module, keep: tuple[str, ...] = ()) -> None:
-    """Load model.safetensors in place.
+    """Load a checkpoint's model in place.
 
     Args:
         keep: prefixes of tensors that stay as they are in the model, whatever the file has.
@@ -117,47 +154,61 @@ def load_weights(checkpoint: Path, model: nn.Module, keep: tuple[str, ...] = ())
     Raises:
         BuildError: names or shapes differ; every tensor concerned is listed.
     """
-    path = checkpoint / "model.safetensors"
-    tensors = load_file(path)
     own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(keep)}
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(keep)}
-    problems = [f"missing {name}" for name in sorted(own.keys() - tensors.keys())]
-    problems += [f"unknown {name}" for name in sorted(tensors.keys() - own.keys())]
+    stored = {name: shape for name, shape in _stored_shapes(checkpoint, "model").items() if not name.startswith(keep)}
+    problems = [f"missing {name}" for name in sorted(own.keys() - stored.keys())]
+    problems += [f"unknown {name}" for name in sorted(stored.keys() - own.keys())]
     problems += [
-        f"{name}: {tuple(tensors[name].shape)} in the file, {tuple(own[name].shape)} in the model"
-        for name in sorted(own.keys() & tensors.keys())
-        if tensors[name].shape != own[name].shape
+        f"{name}: {stored[name]} in the file, {tuple(own[name].shape)} in the model"
+        for name in sorted(own.keys() & stored.keys())
+        if stored[name] != tuple(own[name].shape)
     ]
     if problems:
-        raise BuildError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
-    model.load_state_dict(tensors, strict=False)  # what it may not find was kept on purpose: all else is checked above
+        raise BuildError(f"{checkpoint} does not fit the model:\n  " + "\n  ".join(problems))
+    _fill(checkpoint, "model", own)
 
 
 def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load optimizer.safetensors in place; moments move to the devices of their parameters."""
-    tensors = load_file(checkpoint / "optimizer.safetensors")
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    content: dict[int, dict[str, torch.Tensor]] = {}
-    for index, parameter in enumerate(parameters):
-        prefix = names[id(parameter)] + "/"
-        found = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        if found:
-            content[index] = found
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": content, "param_groups": groups})
+    """Load a checkpoint's optimiser in place; moments lie on the devices of their parameters, in parts if those do.
+
+    Raises:
+        BuildError: it has a state of a parameter that is not trained.
+    """
+    parameters = dict(model.named_parameters())
+    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    wanted: dict[str, Tensor] = {}
+    for name, shape in _stored_shapes(checkpoint, "optimizer").items():
+        owner, _, key = name.rpartition("/")
+        if owner not in parameters or id(parameters[owner]) not in trained:
+            raise BuildError(f"{checkpoint} has {name}, but this run does not train {owner}; start a new one")
+        parameter = parameters[owner]
+        moment = torch.zeros(()) if shape == () else torch.zeros_like(parameter, requires_grad=False)
+        optimizer.state[parameter][key] = wanted[name] = moment
+    _fill(checkpoint, "optimizer", wanted)
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    return {
-        f"{name}/{key}": value
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, torch.Tensor)
-    }
+def _stored_shapes(checkpoint: Path, kind: str) -> dict[str, tuple[int, ...]]:
+    if (checkpoint / SHARDED).is_dir():
+        return sharded_shapes(checkpoint, kind)
+    with safe_open(checkpoint / f"{kind}.safetensors", framework="pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
 
 
-def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+@torch.no_grad()
+def _fill(checkpoint: Path, kind: str, wanted: Mapping[str, Tensor]) -> None:
+    if (checkpoint / SHARDED).is_dir():
+        fill_sharded(checkpoint, kind, wanted)
+        return
+    with safe_open(checkpoint / f"{kind}.safetensors", framework="pt") as file:
+        for name, tensor in wanted.items():
+            found = file.get_tensor(name)
+            if isinstance(tensor, DTensor):
+                found = found.to(tensor.device)
+                found = distribute_tensor(found, tensor.device_mesh, tensor.placements, src_data_rank=None)
+            tensor.copy_(found)
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies on the CPU: safetensors refuses tensors that share memory."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 

@@ -15,15 +15,19 @@ from torch import Tensor
 class Losses:
     """float32 scalars; `total` is the weighted sum.
 
-    world_model  by teacher forcing
-    rollout      on the predictor's own predictions; None if it has no weight
-    action       None for human video
+    world_model      by teacher forcing
+    rollout          on the predictor's own predictions; None if it has no weight
+    action           None for human video
+    per_step         float32 [K], the world-model loss of each future step, without gradient; NaN where all are masked
+    nothing_changes  float32 [K], the same when the true latent of the step before is the prediction
     """
 
     total: Tensor
     world_model: Tensor
     rollout: Tensor | None
     action: Tensor | None
+    per_step: Tensor
+    nothing_changes: Tensor
 
 
 @dataclass(frozen=True)

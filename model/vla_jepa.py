@@ -82,6 +82,15 @@ class VLAJEPA(nn.Module):
             self.state_scaler = MinMaxScaler(state, settings.range_floor)
         self._freeze(settings.freeze)
 
+    def forward(
+        self,
+        observation: Observation[Tensor],
+        targets: Targets[Tensor],
+        generator: torch.Generator | None = None,
+    ) -> Losses:
+        """The same as `losses`: what data-parallel wrappers call."""
+        return self.losses(observation, targets, generator)
+
     def losses(
         self,
         observation: Observation[Tensor],
@@ -100,17 +109,21 @@ class VLAJEPA(nn.Module):
         """
         if (targets.actions is None) != (observation.state is None):
             raise ValueError("a robot batch has state (maybe of width 0) and actions, a video batch neither; got one")
-        output = self.student(observation)
         forced = self._teacher_forced(targets)
+        # Before there are activations to keep, which its temporary memory would come on top of.
+        copied = masked_step_mean(step_errors(forced.inputs, forced.targets, self.sizes.steps), forced.mask)
+        output = self.student(observation)
         predicted = self.predictor(forced.inputs, output.latent_actions)
-        world_model = masked_mean(step_errors(predicted, forced.targets, self.sizes.steps), forced.mask)
+        errors = step_errors(predicted, forced.targets, self.sizes.steps)
+        world_model, per_step = masked_mean(errors, forced.mask), masked_step_mean(errors.detach(), forced.mask)
         weights = self.settings.loss
         rollout = self._rollout_loss(forced, output.latent_actions) if weights.rollout else None
         latent = world_model if rollout is None else world_model + weights.rollout * rollout
         if targets.actions is None:
-            return Losses(weights.world_model_on_video * latent, world_model, rollout, None)
+            return Losses(weights.world_model_on_video * latent, world_model, rollout, None, per_step, copied)
         action = self._action_loss(output.embodied, observation.state, targets, generator)
-        return Losses(action + weights.world_model_on_robot * latent, world_model, rollout, action)
+        total = action + weights.world_model_on_robot * latent
+        return Losses(total, world_model, rollout, action, per_step, copied)
 
     @torch.no_grad()
     def act(
@@ -156,6 +169,19 @@ class VLAJEPA(nn.Module):
         Raises:
             ValueError: fewer than two samples.
         """
+        errors, mask = self.world_model_sample_errors(observation, targets, shuffle_generator), targets.latent_mask
+        model, copied, shuffled = (masked_step_mean(guess, mask) for guess in errors)
+        return WorldModelErrors(model, copied, shuffled, mask.sum(dim=0))
+
+    @torch.no_grad()
+    def world_model_sample_errors(
+        self, observation: Observation[Tensor], targets: Targets[Tensor], shuffle_generator: torch.Generator
+    ) -> Tensor:
+        """Mean L1 of each sample and future step, float32 [3, B, K], NaN where the step is masked.
+
+        By the prediction, by repeating the latent of the step before, and by the prediction with the latent actions of
+        another sample. Arguments and errors as in `world_model_errors`.
+        """
         actions = self.student(observation).latent_actions
         forced = self._teacher_forced(targets)
         other = derangement(len(actions), shuffle_generator).to(actions.device)
@@ -164,10 +190,8 @@ class VLAJEPA(nn.Module):
             forced.inputs,
             self.predictor(forced.inputs, actions[other]),
         )
-        model, copied, shuffled = (
-            masked_step_mean(step_errors(guess, forced.targets, self.sizes.steps), forced.mask) for guess in guesses
-        )
-        return WorldModelErrors(model, copied, shuffled, forced.mask.sum(dim=0))
+        errors = torch.stack([step_errors(guess, forced.targets, self.sizes.steps) for guess in guesses])
+        return errors.masked_fill(~forced.mask, torch.nan)
 
     def param_groups(self, lr_backbone: float, lr_action_head: float, lr_rest: float) -> list[dict[str, Any]]:
         """Groups for an optimiser: `name`, `params`, `lr`; every trainable parameter stands in exactly one."""

@@ -42,5 +42,9 @@ class BuildError(RunError):
     """A build folder is missing something, does not match its manifest, or belongs to another plan."""
 
 
+class CorruptError(BuildError):
+    """A file of a build is missing, damaged or changed: it does not hold what the audited manifest lists."""
+
+
 class AuditRefusedError(RunError):
     """Training was asked to use a build without a clean verdict."""

@@ -95,12 +95,16 @@ def ledger_bytes(faults: Sequence[Fault]) -> bytes:
 
 @dataclass(frozen=True)
 class Build:
-    """A finished build. `manifest` is the content of build.json."""
+    """A finished build. `manifest` is the content of build.json.
+
+    remote  where its shards lie, if `path` holds a copy of the small files alone
+    """
 
     path: Path
     manifest: Mapping[str, Any]
     sizes: Sizes
     views: tuple[str, ...]
+    remote: str | None = None
 
     @property
     def fingerprint(self) -> str:

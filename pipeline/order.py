@@ -1,12 +1,12 @@
-"""Position -> sample: a pure function of (build fingerprint, seed, epoch, position).
+"""Position -> sample: a pure function of (build fingerprint, seed, position).
 
-Shards are permuted, shuffled within blocks of shards, and the shuffled sequence is cut into C canonical streams;
-position p belongs to stream p mod C. Rank r of W takes the positions p with p mod W == r, so with W dividing C a rank
-owns whole streams, and any number of ranks sees the same global batches. The resume state is one integer, the step.
+Shards are permuted, shuffled within blocks of shards, and the shuffled sequence is cut into C canonical streams; in an
+epoch, position p belongs to stream p mod C. Epochs follow each other without a gap: running position P is position
+P mod S of epoch P // S, where S is the number of samples. So every epoch holds every sample once, whatever the batch
+size, and a batch may hold the end of one epoch and the beginning of the next.
 
-The global batch of step t holds positions (t mod E) G .. (t mod E) G + G - 1 of epoch t // E, where G is the global
-batch size and E = samples // G. The samples % G positions at the end of an epoch's order are not used in that epoch;
-which samples these are changes from epoch to epoch.
+Rank r of W takes the positions P with P mod W == r of a batch that starts at a multiple of W. With W dividing C it owns
+whole streams within an epoch, and any number of ranks sees the same global batches. The resume state is one integer.
 """
 
 from __future__ import annotations
@@ -28,24 +28,20 @@ class Order:
         shard_sizes: samples of each shard, in the order of the manifest.
         fingerprint: of the build.
         seed: of the run.
-        batch_size: G, the global batch size.
         streams: C, the number of canonical streams; the number of ranks must divide it.
         block_shards: shards that are shuffled together; about streams x block_shards shards are open at once.
 
+    Attributes:
+        samples: S, samples of the split.
+
     Raises:
-        SettingsError: the split is smaller than one global batch, or a number is not positive.
+        SettingsError: a number is not positive, or there is no sample.
     """
 
     def __init__(
-        self,
-        shard_sizes: Sequence[int],
-        fingerprint: str,
-        seed: int,
-        batch_size: int,
-        streams: int = 64,
-        block_shards: int = 4,
+        self, shard_sizes: Sequence[int], fingerprint: str, seed: int, streams: int = 64, block_shards: int = 4
     ) -> None:
-        for name, value in (("batch_size", batch_size), ("streams", streams), ("block_shards", block_shards)):
+        for name, value in (("streams", streams), ("block_shards", block_shards), ("samples", sum(shard_sizes))):
             if value < 1:
                 raise SettingsError(f"{name} must be at least 1, got {value}")
         self._sizes = np.asarray(shard_sizes, np.int64)
@@ -53,17 +49,9 @@ class Order:
         self._identity = f"{fingerprint}:{seed}"
         self._block_shards = block_shards
         self.samples = int(self._sizes.sum())
-        self.batch_size = batch_size
         self.streams = streams
-        if self.samples < batch_size:
-            raise SettingsError(f"the split has {self.samples} samples, fewer than one global batch of {batch_size}")
         self._epoch = lru_cache(maxsize=2)(self._make_epoch)
         self._block = lru_cache(maxsize=4 * streams)(self._make_block)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """E, whole global batches in an epoch."""
-        return self.samples // self.batch_size
 
     @property
     def open_shards(self) -> int:
@@ -71,20 +59,24 @@ class Order:
         return min(len(self._sizes), self.streams * (self._block_shards + 1))
 
     def check_ranks(self, world: int) -> None:
-        """Raise SettingsError unless `world` ranks can own whole streams and equal parts of a batch."""
-        if self.streams % world or self.batch_size % world:
+        """Raise SettingsError unless `world` ranks can own whole streams."""
+        if self.streams % world:
             raise SettingsError(
-                f"{world} ranks must divide both the {self.streams} streams and the global batch of {self.batch_size}"
+                f"the {self.streams} streams cannot be divided among {world} ranks; set trainer.streams to a multiple"
             )
 
-    def batch(self, step: int, rank: int = 0, world: int = 1) -> NDArray[np.int64]:
-        """Sample indices of one rank's part of the global batch of a step, int64 [G / world].
+    def take(self, first: int, count: int, rank: int = 0, world: int = 1) -> NDArray[np.int64]:
+        """Sample indices at running positions first..first+count-1, of them those of one rank: int64 [count / world].
 
         A sample index counts over the split in manifest order.
+
+        Args:
+            first, count: multiples of `world`.
         """
-        epoch, inner = divmod(step, self.steps_per_epoch)
-        first = inner * self.batch_size
-        return self.samples_at(epoch, np.arange(first + rank, first + self.batch_size, world))
+        positions = np.arange(first + rank, first + count, world)
+        epochs = positions // self.samples
+        found = [self.samples_at(int(e), positions[epochs == e] - int(e) * self.samples) for e in np.unique(epochs)]
+        return np.concatenate(found) if found else np.empty(0, np.int64)
 
     def samples_at(self, epoch: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Sample indices at positions 0..samples-1 of an epoch: a bijection."""

@@ -60,12 +60,24 @@ class Targets(Generic[ArrayT]):
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """A sample that could not be read: its key, and why, with the file and what it should hold."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Batch(Generic[ArrayT]):
-    """`keys[i]` names row i of both halves; it was compared on both sides before this object was made (rule L7)."""
+    """`keys[i]` names row i of both halves; it was compared on both sides before this object was made (rule L7).
+
+    skipped  samples whose rows are zeros with all masks False, because the run was told to go on without them
+    """
 
     keys: tuple[str, ...]
     observation: Observation[ArrayT]
     targets: Targets[ArrayT]
+    skipped: tuple[Skipped, ...] = ()
 
 
 @dataclass(frozen=True)

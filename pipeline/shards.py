@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.errors import BuildError
+from pipeline.errors import CorruptError
 from pipeline.schema import Sizes, member_names, targets_schema
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -226,7 +226,7 @@ class TargetsReader:
         actions, action_mask: float32 [R, T, A] and bool [R, T], or None for human video.
 
     Raises:
-        BuildError: the file is missing, truncated, or does not have the columns of `targets_schema`.
+        CorruptError: the file is missing, truncated, or does not have the columns of `targets_schema`.
     """
 
     def __init__(self, path: Path, sizes: Sizes) -> None:
@@ -238,7 +238,7 @@ class TargetsReader:
                 self._open(pa.ipc.open_file(mapped).read_all(), mapped, sizes)
             self._descriptor = os.open(path, os.O_RDONLY)
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            raise BuildError(f"{path} is no targets shard of this build: {error}; run vlajepa audit") from error
+            raise CorruptError(f"{path} is no targets shard of this build: {error}; run vlajepa audit") from error
         weakref.finalize(self, os.close, self._descriptor)
 
     def read_into(self, row: int, context: NDArray[np.float16], latents: NDArray[np.float16]) -> None:
@@ -248,7 +248,7 @@ class TargetsReader:
         for name, out in (("context", context), ("latents", latents)):
             offset = self._offsets[name][batch] + inner * self._row_bytes[name]
             if os.preadv(self._descriptor, [out.data], offset) != self._row_bytes[name]:
-                raise BuildError(f"{self.path} ends inside row {row}; run vlajepa audit")
+                raise CorruptError(f"{self.path} ends inside row {row}; run vlajepa audit")
 
     def _open(self, table: pa.Table, mapped: pa.MemoryMappedFile, sizes: Sizes) -> None:
         expected = targets_schema(sizes, {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.checkpoint import load_weights
+from model.checkpoint import list_checkpoints, load_weights
 from model.exchange.lerobot import is_lerobot, load_lerobot
 from model.exchange.names import SCALERS
 from model.exchange.starvla import load_starvla
@@ -18,8 +18,8 @@ def load_initial(model: VLAJEPA, source: Path, reinitialise: Sequence[str] = (),
     """Load weights in place; the kind of source is told by what it holds.
 
     Args:
-        source: a folder with state.json (a checkpoint of this system), a folder with LeRobot's config.json, or a file
-            with the reference's tensors.
+        source: a run's folder (its newest checkpoint), a folder with state.json (a checkpoint of this system), a folder
+            with LeRobot's config.json, or a file with the reference's tensors.
         reinitialise: parts of the action head that keep their fresh weights; see `model.exchange.names`.
         scalers: take the ranges of actions and state from the source too (a `.pt` has none).
 
@@ -31,6 +31,8 @@ def load_initial(model: VLAJEPA, source: Path, reinitialise: Sequence[str] = (),
         BuildError, SettingsError: it does not fit the model; every tensor concerned is listed.
     """
     check_parts(reinitialise)
+    found = list_checkpoints(source / "checkpoints")
+    source = found[-1] if found else source
     if (source / "state.json").is_file():
         fresh = tuple(f"action_head.{part}." for part in reinitialise)
         load_weights(source, model, fresh + (() if scalers else SCALERS))
@@ -40,5 +42,6 @@ def load_initial(model: VLAJEPA, source: Path, reinitialise: Sequence[str] = (),
     if source.is_file():
         return load_starvla(model, source, reinitialise).text()
     raise SettingsError(
-        f"{source} is no checkpoint: give a step-… folder of a run, a LeRobot vla_jepa folder, or the reference's .pt"
+        f"{source} is no checkpoint: give a run or a step-… folder of one, a LeRobot vla_jepa folder, or the "
+        "reference's .pt"
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from jobs.train_settings import TrainerSettings
 from jobs.train import train
+from jobs.train_settings import TrainerSettings
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
 from pipeline.windows import WindowPolicy

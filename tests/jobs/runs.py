@@ -31,6 +31,7 @@ TRAINER = TrainerSettings(
     eval_samples=8,
     save_every=3,
     log_every=1,
+    count_flops=False,
 )
 
 

@@ -15,27 +15,53 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import webdataset as wds
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.errors import BuildError
+from pipeline.buffers import BufferPool, allocate_pages
+from pipeline.errors import BuildError, SettingsError
 from pipeline.manifest import Build, load_build
+from pipeline.mixture import Mixture
 from pipeline.order import Order
-from pipeline.reader import BufferPool, SampleReader
+from pipeline.reader import SampleReader
 from pipeline.schema import Batch
-from pipeline.stream import Stream, ordered_batches
+from pipeline.stream import Part, Stream, ordered_batches
+from pipeline.windows import WindowPolicy
+from tests.conftest import SampleData
+from tests.jobs.runs import build_config, preprocess, robot_source
 
 
-def make_stream(build: Build, batch: int = 4, rank: int = 0, world: int = 1, threads: int = 0) -> Stream:
-    reader = SampleReader(build, "train")
-    order = Order(reader.shard_sizes, build.fingerprint, 0, batch, streams=4, block_shards=2)
-    return Stream(reader, order, rank, world, threads)
+def make_stream(
+    *builds: Build, batch: int = 4, rank: int = 0, world: int = 1, threads: int = 0, readers: Any = None
+) -> Stream:
+    readers = readers or [SampleReader(build, "train") for build in builds]
+    orders = [Order(reader.shard_sizes, reader.build.fingerprint, 0, streams=8, block_shards=2) for reader in readers]
+    mixture = Mixture([order.samples for order in orders], batch, 8)
+    return Stream(readers, orders, mixture, rank, world, threads)
 
 
 def content(batch: Batch[NDArray[Any]]) -> bytes:
+    return b"".join(part for row in rows(batch) for part in row)
+
+
+def rows(batch: Batch[NDArray[Any]]) -> list[tuple[bytes, ...]]:
+    """Each sample with everything that belongs to it."""
     o, t = batch.observation, batch.targets
     arrays = [o.images, o.state, t.context, t.latents, t.latent_mask, t.actions, t.action_mask]
-    return b"".join(a.tobytes() for a in arrays if a is not None) + repr((batch.keys, o.instruction)).encode()
+    return [
+        (key.encode(), o.instruction[i].encode(), *(a[i].tobytes() for a in arrays if a is not None))
+        for i, key in enumerate(batch.keys)
+    ]
+
+
+def global_rows(parts_by_rank: list[list[Part]]) -> list[list[tuple[bytes, ...]]]:
+    """The parts of all ranks put together again: sample p of a build came from rank p mod W."""
+    builds = [part.build for part in parts_by_rank[0]]
+    assert all([part.build for part in parts] == builds for parts in parts_by_rank)
+    by_build = [[rows(parts[i].batch) for parts in parts_by_rank] for i in range(len(builds))]
+    return [[row for one in zip(*ranks, strict=True) for row in one] for ranks in by_build]
 
 
 def test_a_batch_equals_what_plain_libraries_read(robot_build: Build) -> None:
@@ -60,7 +86,8 @@ def test_a_batch_equals_what_plain_libraries_read(robot_build: Build) -> None:
 
 
 def test_human_video_has_neither_state_nor_actions(video_build: Build) -> None:
-    batch = make_stream(video_build).batch(0)
+    (part,) = make_stream(video_build).parts(0)
+    batch = part.batch
     assert batch.observation.state is None
     assert batch.targets.actions is None
     assert batch.targets.action_mask is None
@@ -68,22 +95,111 @@ def test_human_video_has_neither_state_nor_actions(video_build: Build) -> None:
     assert batch.targets.latents.shape == (4, 3, 1, 16, 96)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_threads_do_not_change_batches(robot_build: Build, threads: int) -> None:
-    plain = [content(b) for b in make_stream(robot_build).batches(0, 7)]
-    assert [content(b) for b in make_stream(robot_build, threads=threads).batches(0, 7)] == plain
+@pytest.fixture(scope="session")
+def second_robot(sample_data: SampleData, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """The robot episodes under another name with other windows: 2 views, fewer samples than `robot_build`."""
+    source = robot_source(sample_data.lerobot, val_share=0.0)
+    source["name"] = "second"
+    return preprocess(build_config(tmp_path_factory.mktemp("builds") / "second", source, window=WindowPolicy(every=9)))
 
 
-def test_a_restart_at_every_step_gives_the_same_tail(robot_build: Build) -> None:
-    whole = [content(b) for b in make_stream(robot_build, threads=2).batches(0, 8)]
+@pytest.mark.parametrize("world", [1, 2, 4, 8])
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_any_ranks_and_threads_give_the_same_global_batches(
+    robot_build: Build, second_robot: Build, threads: int, world: int
+) -> None:
+    """Two builds that share batches, byte for byte, over more than an epoch of the smaller one."""
+    readers = [SampleReader(build, "train") for build in (robot_build, second_robot)]
+    steps = 1 + min(len(reader) for reader in readers) // 4
+    whole = make_stream(readers=readers, batch=8)
+    streams = [make_stream(readers=readers, batch=8, rank=r, world=world, threads=threads) for r in range(world)]
+    batches = [list(stream.batches(0, steps)) for stream in streams]
+    for step in range(steps):
+        assert global_rows([rank[step] for rank in batches]) == global_rows([whole.parts(step)])
+        seen = [row[0] for build in global_rows([rank[step] for rank in batches]) for row in build]
+        assert len(set(seen)) == len(seen) == 8  # no two ranks share a sample
+
+
+def test_an_epoch_holds_every_sample_once(robot_build: Build) -> None:
+    stream = make_stream(robot_build, batch=4)
+    samples = stream.orders[0].samples
+    keys = [key for parts in stream.batches(0, samples) for part in parts for key in part.batch.keys]
+    assert len(keys) == 4 * samples
+    for epoch in range(4):
+        assert len(set(keys[epoch * samples : (epoch + 1) * samples])) == samples
+
+
+def test_a_restart_at_every_step_gives_the_same_tail(robot_build: Build, second_robot: Build) -> None:
+    readers = [SampleReader(build, "train") for build in (robot_build, second_robot)]
+    whole = [global_rows([parts]) for parts in make_stream(readers=readers, batch=8).batches(0, 8)]
     for start in range(8):
-        assert [content(b) for b in make_stream(robot_build, threads=2).batches(start, 8)] == whole[start:]
+        stream = make_stream(readers=readers, batch=8, threads=2)
+        assert [global_rows([parts]) for parts in stream.batches(start, 8)] == whole[start:]
 
 
-def test_ranks_share_the_global_batch(robot_build: Build) -> None:
-    whole = make_stream(robot_build).batch(3).keys
-    parts = [make_stream(robot_build, rank=rank, world=2).batch(3).keys for rank in range(2)]
-    assert (parts[0][0], parts[1][0], parts[0][1], parts[1][1]) == whole
+def test_a_restart_on_other_ranks_gives_the_same_tail(robot_build: Build) -> None:
+    readers = [SampleReader(robot_build, "train")]
+    whole = [global_rows([parts]) for parts in make_stream(readers=readers, batch=8).batches(0, 6)]
+    for start, world in ((1, 2), (3, 8), (5, 4)):
+        streams = [make_stream(readers=readers, batch=8, rank=rank, world=world) for rank in range(world)]
+        tails = zip(*(stream.batches(start, 6) for stream in streams), strict=True)
+        assert [global_rows(list(parts)) for parts in tails] == whole[start:]
+
+
+class Shelf:
+    """Stands for a reader where only integers matter."""
+
+    remote = False
+    split = "train"
+
+    def __init__(self, build: Build) -> None:
+        self.build = build
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=9), min_size=1, max_size=3),
+    st.lists(st.integers(1, 9), min_size=3, max_size=3),
+    st.sampled_from([1, 2, 4, 8]),
+    st.integers(0, 50),
+)
+def test_ranks_never_share_a_sample_of_a_step(
+    robot_build: Build, builds: list[list[int]], weights: list[int], world: int, step: int
+) -> None:
+    """The whole of what a step draws, as integers: for any builds and weights, ranks cut it without rest or overlap."""
+    orders = [Order(sizes, str(i), 0, streams=8) for i, sizes in enumerate(builds)]
+    mixture = Mixture(weights[: len(builds)], 8, 8)
+    if any(order.samples < mixture.largest(i) for i, order in enumerate(orders)):
+        return
+    shelves: Any = [Shelf(robot_build)] * len(builds)
+    one = Stream(shelves, orders, mixture).indices(step)
+    assert sum(len(chosen) for _, chosen in one) == 8
+    ranks = [Stream(shelves, orders, mixture, rank, world).indices(step) for rank in range(world)]
+    for position, (build, chosen) in enumerate(one):
+        assert all(rank[position][0] == build for rank in ranks)
+        assert np.array_equal(np.stack([rank[position][1] for rank in ranks], axis=1).reshape(-1), chosen)
+
+
+def test_a_build_smaller_than_its_share_is_refused(video_build: Build) -> None:
+    with pytest.raises(SettingsError, match="ssv2: train has 24 samples, fewer than the 32 it gives"):
+        make_stream(video_build, batch=32)
+
+
+def test_memory_of_batches_is_used_again(robot_build: Build) -> None:
+    """What a step leaves behind is what the next one fills: the loader's memory does not grow with time."""
+    made: list[int] = []
+
+    def allocate(size: int) -> NDArray[np.uint8]:
+        made.append(size)
+        return allocate_pages(size)
+
+    reader = SampleReader(robot_build, "train", allocate=allocate)
+    batches = make_stream(readers=[reader], threads=2).batches(0, 60)
+    for _ in range(20):
+        next(batches)
+    after = len(made)
+    for _ in batches:
+        pass
+    assert len(made) <= after + 2  # one more batch under way than ever before
 
 
 def test_a_consumer_that_stops_early_leaves_no_threads(robot_build: Build) -> None:
@@ -92,6 +208,39 @@ def test_a_consumer_that_stops_early_leaves_no_threads(robot_build: Build) -> No
     assert any(thread.name.startswith("stream") for thread in threading.enumerate())
     batches.close()  # type: ignore[attr-defined]
     assert not any(thread.name.startswith("stream") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("kind", ["inputs", "targets"])
+def test_corrupt_samples_can_be_skipped(robot_build: Build, tmp_path: Path, kind: str) -> None:
+    """The bad sample's row is empty and masked on whatever rank has it; every other row is as it was."""
+    path = copy_of(robot_build, tmp_path / "build")
+    shard = next(s for s in robot_build.manifest["shards"] if s["split"] == "train")
+    file = path / shard[kind]["file"]
+    data = bytearray(file.read_bytes())
+    good = make_stream(robot_build, batch=8).parts(0)[0].batch
+    if kind == "targets":
+        place = data.index(good.targets.latents[3].tobytes()) + 5
+    else:
+        with tarfile.open(file) as tar:
+            place = tar.getmembers()[4].offset_data + 100
+    data[place] ^= 1
+    file.write_bytes(data)
+    found: list[str] = []
+    for world in (1, 4):
+        readers = [SampleReader(load_build(path), "train", skip_corrupt=True)]
+        steps = range(-(-len(readers[0]) // 8))
+        streams = [make_stream(readers=readers, batch=8, rank=rank, world=world) for rank in range(world)]
+        batches = [[stream.parts(step)[0].batch for step in steps] for stream in streams]
+        skipped = {s.key: s.reason for rank in batches for batch in rank for s in batch.skipped}
+        found.append(repr(sorted(skipped.items())))
+        assert len(skipped) == 1
+        assert file.name in next(iter(skipped.values()))
+        for rank in batches:
+            for batch in rank:
+                for i, key in enumerate(batch.keys):
+                    empty = not batch.targets.latent_mask[i].any() and not batch.observation.images[i].any()
+                    assert empty == (key in skipped)
+    assert found[0] == found[1]
 
 
 def copy_of(build: Build, path: Path) -> Path:

@@ -1,0 +1,41 @@
+"""Joining a Ray cluster, or starting a Ray of one's own on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import ray
+
+from pipeline.errors import RunError
+
+
+@contextlib.contextmanager
+def ray_joined(address: str | None, num_cpus: int | None = None, object_store_mb: int | None = None) -> Iterator[None]:
+    """Ray is there while the context is open. One that this process has joined before is used as it is, and stays.
+
+    Args:
+        address: "auto" or "HOST:PORT"; None: RAY_ADDRESS, else a Ray of its own.
+        num_cpus, object_store_mb: of a Ray of its own; None: all, Ray's default.
+
+    Raises:
+        RunError: no cluster could be reached or started.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # tasks without a GPU leave CUDA's variables alone
+    address = address or os.environ.get("RAY_ADDRESS")
+    own = {} if object_store_mb is None else {"object_store_memory": object_store_mb * 2**20}
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level="warning")
+        else:
+            ray.init(num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, logging_level="warning", **own)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise RunError(f"cluster.address={address!r}: no Ray cluster could be reached or started: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
