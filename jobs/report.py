@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def render(record: RunFolder, builds: Sequence[FoundBuild], pictures: Pictures) 
         skipped=record.skipped[-MOST_ROWS:],
         stopped_keys=_stopped_keys(record.stopped_batch)[:MOST_ROWS],
         versions=_versions(),
-        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
@@ -185,8 +185,8 @@ def _ending(record: RunFolder) -> tuple[str, str]:
 def _stopped_keys(stopped: Mapping[str, Any]) -> list[str]:
     """Keys of the samples of the batch that stopped the run."""
     ranks = stopped.get("keys_by_rank")
-    found = [keys for rank in ranks if isinstance(rank, Mapping) for keys in rank.values()] if ranks else []
-    return [str(key) for keys in found if isinstance(keys, list) for key in keys]
+    by_build = [rank for rank in ranks if isinstance(rank, Mapping)] if isinstance(ranks, list) else []
+    return [str(key) for rank in by_build for keys in rank.values() if isinstance(keys, list) for key in keys]
 
 
 def _inner(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:

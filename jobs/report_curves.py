@@ -63,7 +63,11 @@ def _steps(left: dict[str, Curve]) -> tuple[Chart, ...]:
     charts = []
     for build in _builds(left):
         numbers = sorted(
-            {int(name.rpartition("_")[2]) for name in left if re.fullmatch(re.escape(build) + r"/[a-z_]+_\d{1,4}", name)}
+            {
+                int(name.rpartition("_")[2])
+                for name in left
+                if re.fullmatch(re.escape(build) + r"/[a-z_]+_\d{1,4}", name)
+            }
         )
         series = []
         for i, k in enumerate(numbers):

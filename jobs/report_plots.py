@@ -200,8 +200,10 @@ def short_number(value: float) -> str:
     """Four digits, "12,345" from a thousand on, "1.5e-5" for small ones."""
     if abs(value) >= 1000 and abs(value) < 1e9:
         return f"{value:,.0f}"
-    mantissa, e, power = f"{value:.4g}".partition("e")
-    return f"{mantissa}e{int(power)}" if e else mantissa
+    if abs(value) >= 1e-3 or value == 0:
+        return f"{value:.4g}".replace("e+0", "e").replace("e+", "e")
+    mantissa, _, power = f"{value:.3e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(power)}"
 
 
 def _y_axis(chart: Chart) -> tuple[bool, Axis]:

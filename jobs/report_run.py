@@ -104,35 +104,48 @@ def read_run(path: Path) -> RunFolder:
 
 def read_metrics(path: Path) -> Metrics:
     """Curves of every numeric field. A torn last line, unreadable lines and numbers that are not finite are noted."""
-    metrics, bad, wild = Metrics(), 0, 0
-    train: dict[str, list[tuple[int, float]]] = {}
-    held_out: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    metrics, bad = Metrics(), 0
+    train, held_out = _Points(), dict[str, _Points]()
     for whole, row in _json_lines(path):
         step = None if row is None else row.pop("step", None)
         if row is None or not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 2**53:
-            bad += whole
+            bad += whole  # a line without an end is one that is being written, or was when the run was killed
             continue
-        metrics.rows += 1
-        metrics.first_step = min(step, metrics.first_step) if metrics.rows > 1 else step
+        metrics.first_step = min(step, metrics.first_step) if metrics.rows else step
         metrics.last_step = max(step, metrics.last_step)
-        targets = [(train, row)]
+        metrics.rows += 1
         if isinstance(row.get("held_out"), Mapping):
             found = {str(name): n for name, n in row.pop("held_out").items() if isinstance(n, Mapping)}
             metrics.last_held_out = (step, found)
-            targets += [(held_out.setdefault(name, {}), numbers) for name, numbers in found.items()]
-        for curves, numbers in targets:
-            for name, value in _numbers(numbers):
-                if abs(value) < LARGEST:
-                    curves.setdefault(name, []).append((step, value))
-                else:
-                    wild += 1
-    metrics.train = {name: _curve(points) for name, points in train.items()}
-    metrics.held_out = {name: {f: _curve(p) for f, p in fields.items()} for name, fields in held_out.items()}
+            for name, numbers in found.items():
+                held_out.setdefault(name, _Points()).add(step, numbers)
+        train.add(step, row)
+    metrics.train = train.curves()
+    metrics.held_out = {name: points.curves() for name, points in held_out.items()}
+    wild = sum(points.wild for points in (train, *held_out.values()))
     if bad:
         metrics.notes.append(f"metrics.jsonl: {bad:,} lines are no rows of numbers and were left out")
     if wild:
         metrics.notes.append(f"metrics.jsonl: {wild:,} numbers are not finite and were left out")
     return metrics
+
+
+class _Points:
+    """Curves while they are read. `wild` counts numbers that are not finite."""
+
+    def __init__(self) -> None:
+        self.wild = 0
+        self._points: dict[str, list[tuple[int, float]]] = {}
+
+    def add(self, step: int, numbers: Mapping[str, Any]) -> None:
+        for name, value in _numbers(numbers):
+            if abs(value) < LARGEST:
+                self._points.setdefault(name, []).append((step, value))
+            else:
+                self.wild += 1
+
+    def curves(self) -> dict[str, Curve]:
+        return {name: _curve(points) for name, points in self._points.items()}
 
 
 def wall_time(metrics: Metrics) -> float | None:

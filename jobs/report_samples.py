@@ -107,9 +107,13 @@ def find_builds(run: RunFolder, given: Sequence[str]) -> list[FoundBuild]:
             opened[build.name], addresses[build.name] = build, address
         except (RunError, OSError) as error:
             unnamed.append(FoundBuild(address, address, None, str(error)))
-    found = [_find(str(name), str(mark), addresses.get(str(name)), opened.get(str(name))) for name, mark in wanted.items()]
+    found = [
+        _find(str(name), str(mark), addresses.get(str(name)), opened.get(str(name))) for name, mark in wanted.items()
+    ]
     strangers = [
-        FoundBuild(name, addresses[name], None, f"the run was not trained on a build of this name ({', '.join(wanted)})")
+        FoundBuild(
+            name, addresses[name], None, f"the run was not trained on a build of this name ({', '.join(wanted)})"
+        )
         for name in opened
         if name not in wanted
     ]
@@ -205,7 +209,12 @@ def _sample(part: Predictions, i: int, colours: Colours) -> SamplePictures:
     views = []
     for v, name in enumerate(part.build.views):
         rows = tuple(
-            (guess, tuple(_tile(latents[g, k, v], errors[g, k, v], colours) if there[k] else None for k in range(len(there))))
+            (
+                guess,
+                tuple(
+                    _tile(latents[g, k, v], errors[g, k, v], colours) if there[k] else None for k in range(len(there))
+                ),
+            )
             for g, guess in enumerate(GUESSES)
         )
         views.append(ViewPictures(name, input_picture(part.batch.observation.images[i, v]), rows))

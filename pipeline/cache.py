@@ -36,7 +36,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.errors import BuildError, SettingsError
-from pipeline.remote import RemoteFile, Retry, download, make_folder
+from pipeline.remote import RemoteFile, Retry, download, make_folder, writing
 
 _POLL_SECONDS = 0.02
 _log = logging.getLogger(__name__)
@@ -188,7 +188,7 @@ class FileCache:
                 part.unlink(missing_ok=True)  # of a process that died here
                 usage = self._make_room(source.bytes, ahead)
                 if usage.total + source.bytes <= self.limit:
-                    with open(part, "xb") as file:
+                    with open(part, "xb") as file, writing(file):
                         file.truncate(source.bytes)
                     return True
             if ahead:

@@ -142,7 +142,7 @@ def download(source: RemoteFile, sink: BinaryIO, storage_options: Mapping[str, A
     for _ in range(2):
         size, sha256 = _attempt(source.url, retry, lambda: _copy(source, sink, storage_options))
         if (size, sha256) == (source.bytes, source.sha256):
-            with _writing(sink):
+            with writing(sink):
                 os.fsync(sink.fileno())
             return
     raise CorruptError(
@@ -198,9 +198,9 @@ def _copy(source: RemoteFile, sink: BinaryIO, options: Mapping[str, Any]) -> tup
             size += len(chunk)
             if size > source.bytes:
                 break
-            with _writing(sink):
+            with writing(sink):
                 sink.write(chunk)
-    with _writing(sink):
+    with writing(sink):
         sink.flush()
     return size, digest.hexdigest()
 
@@ -268,8 +268,12 @@ def _raise_permanent(url: str, error: Exception) -> None:
 
 
 @contextlib.contextmanager
-def _writing(sink: BinaryIO) -> Iterator[None]:
-    """A failure of the local disk is no failure of the remote store: it is not tried again."""
+def writing(sink: BinaryIO) -> Iterator[None]:
+    """Around what is done to a local file: its failure is none of the remote store, and is not tried again.
+
+    Raises:
+        BuildError: the disk is full, or cannot be written for another reason.
+    """
     try:
         yield
     except OSError as error:

@@ -240,7 +240,7 @@ def test_an_own_checkpoint_starts_a_run_with_the_ranges_of_its_builds(tmp_path: 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     model = small_model()
-    with pytest.raises(SettingsError, match="is no checkpoint: give a step-"):
+    with pytest.raises(SettingsError, match="is no checkpoint: give a run or a step-"):
         load_initial(model, tmp_path)
     (tmp_path / "broken.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(SettingsError, match="is no PyTorch checkpoint of tensors alone"):

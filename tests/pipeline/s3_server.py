@@ -98,6 +98,7 @@ class FlakyServer:
     failures  how many requests for a file are still answered with 503
     cut       how many are still cut off in the middle
     damaged   how many still get a file with one bit flipped
+    denied    files answered with 403
     held      files of which half is sent and then nothing, until `release` is set
     """
 
@@ -106,6 +107,7 @@ class FlakyServer:
         self.failures: Counter[str] = Counter()
         self.cut: Counter[str] = Counter()
         self.damaged: Counter[str] = Counter()
+        self.denied: set[str] = set()
         self.held: set[str] = set()
         self.half_sent, self.release = threading.Event(), threading.Event()
         self.requests: Counter[str] = Counter()
@@ -144,7 +146,9 @@ def _handler(owner: FlakyServer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             name = self.path.removeprefix("/")
             owner.count(name)
-            if name not in owner.files:
+            if name in owner.denied:
+                self.send_error(403)
+            elif name not in owner.files:
                 self.send_error(404)
             elif owner.take(owner.failures, name):
                 self.send_error(503)

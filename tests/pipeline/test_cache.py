@@ -261,6 +261,44 @@ def test_threads_that_want_one_file_download_it_once(server: FlakyServer, tmp_pa
     assert server.requests["a"] == 1
 
 
+def test_a_file_deleted_between_being_found_and_locked(
+    server: FlakyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = server.add("a", spelled("a", 1000))
+    cache = FileCache(tmp_path, 10**6)
+    with cache.open(source) as file:
+        victims = [file.path]
+    lock = fcntl.flock
+
+    def after_an_evictor(descriptor: int, kind: int) -> None:
+        if kind == fcntl.LOCK_SH and victims:
+            victims.pop().unlink()
+        lock(descriptor, kind)
+
+    monkeypatch.setattr(fcntl, "flock", after_an_evictor)
+    with cache.open(source) as file:
+        content(file, source)
+    assert server.requests["a"] == 2
+
+
+def test_a_file_that_came_between_looking_and_locking(
+    server: FlakyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = server.add("a", spelled("a", 1000))
+    cache, look = FileCache(tmp_path, 10**6), FileCache._open_whole
+
+    def before_another_ends(self: FileCache, source: RemoteFile) -> CachedFile | None:
+        monkeypatch.undo()
+        found = look(self, source)
+        FileCache(tmp_path, 10**6).open(source).close()
+        return found
+
+    monkeypatch.setattr(FileCache, "_open_whole", before_another_ends)
+    with cache.open(source) as file:
+        content(file, source)
+    assert server.requests["a"] == 1
+
+
 def _process_main(folder: Path, limit: int, sources: list[RemoteFile], seed: int, rounds: int) -> None:
     cache = FileCache(folder, limit, patience=60)
     cache.prefetch(sources[seed : seed + 3])
