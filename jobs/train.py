@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,10 @@ DECIDES = (
     "on_corrupt",
 )  # fmt: skip
 """Trainer settings that decide what a run learns: a resumed run must have the same. The others may change."""
+
+
+PACKAGES = ("torch", "transformers", "numpy", "pyarrow", "pillow", "safetensors")
+"""Whose versions a run writes down."""
 
 
 def run(config: DictConfig) -> None:
@@ -77,8 +83,7 @@ def _train(config: TrainConfig, ranks: Ranks) -> dict[str, HeldOut]:
     resumed = config.resume == "auto" and trainer.resume()
     if ranks.main:
         config.out.mkdir(parents=True, exist_ok=True)
-        paths = {build.name: str(path) for build, path in zip(builds, config.builds, strict=True)}
-        write_atomic(config.out / "run.json", _json_bytes({**state, "build_paths": paths}))
+        write_atomic(config.out / "run.json", _json_bytes({**state, **_circumstances(config, builds, ranks)}))
         start = f"resumed at step {trainer.step}" if resumed else loaded
         tell(config.out, "\n".join(filter(None, (start, describe(trainer)))))
     s = config.trainer
@@ -205,6 +210,19 @@ def run_state(config: TrainConfig, builds: Sequence[Build], sizes: Sizes) -> dic
     }
     plain: dict[str, Any] = json.loads(json.dumps(content))
     return plain
+
+
+def _circumstances(config: TrainConfig, builds: Sequence[Build], ranks: Ranks) -> dict[str, Any]:
+    """What may change when a run is resumed: where its builds lie, on how many ranks it runs, versions, the rest."""
+    paths = {build.name: build.remote or str(build.path.resolve()) for build in builds}
+    other = {name: value for name, value in asdict(config.trainer).items() if name not in DECIDES}
+    return {
+        "build_paths": paths,
+        "ranks": ranks.world,
+        "device": ranks.device.type,
+        "trainer_runtime": json.loads(json.dumps(other, default=str)),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+    }
 
 
 def describe(trainer: Trainer) -> str:

@@ -15,9 +15,11 @@ from pathlib import Path
 from tests.benchmarks import (
     audit,
     image_preprocessing,
+    loaders,
     packing,
     preprocessing,
     readers,
+    storage_needs,
     streaming,
     targets_online,
     training_wait,
@@ -26,6 +28,7 @@ from tests.benchmarks.report import print_machine
 
 BENCHMARKS: Mapping[str, Callable[[Path, int], None]] = {
     "streaming": streaming.run,
+    "loaders": loaders.run,
     "readers": readers.run,
     "preprocessing": preprocessing.run,
     "training": training_wait.run,
@@ -33,6 +36,7 @@ BENCHMARKS: Mapping[str, Callable[[Path, int], None]] = {
     "images": image_preprocessing.run,
     "targets": targets_online.run,
     "audit": audit.run,
+    "storage": storage_needs.run,
 }
 
 

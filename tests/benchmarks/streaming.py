@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.buffers import BufferPool
 from pipeline.manifest import Build
+from pipeline.mixture import Mixture
 from pipeline.order import Order
-from pipeline.reader import BufferPool, SampleReader
+from pipeline.reader import SampleReader
 from pipeline.shards import TargetsReader
 from pipeline.stream import Stream
 from tests.benchmarks import webdataset_peer
@@ -128,11 +130,11 @@ def _rates(runs: dict[str, Callable[[], None]], repeats: int) -> list[Series]:
 
 
 def _order(build: Build) -> Order:
-    return Order([SHARD_SAMPLES] * SHARDS, build.fingerprint, 0, BATCH)
+    return Order([SHARD_SAMPLES] * SHARDS, build.fingerprint, 0)
 
 
 def _stream(reader: SampleReader, threads: int) -> Iterator[Any]:
-    return Stream(reader, _order(reader.build), threads=threads).batches(0, STEPS)
+    return Stream([reader], [_order(reader.build)], Mixture([1], BATCH), threads=threads).batches(0, STEPS)
 
 
 class _TargetsPass:
@@ -150,7 +152,7 @@ class _TargetsPass:
         for step in range(STEPS):
             context = self._pool.array((BATCH, *step_shape), np.float16)
             latents = self._pool.array((BATCH, SIZES.steps, *step_shape), np.float16)
-            for i, index in enumerate(self._order.batch(step)):
+            for i, index in enumerate(self._order.take(step * BATCH, BATCH)):
                 shard, row = divmod(int(index), SHARD_SAMPLES)
                 self._shards[shard].read_into(row, context[i], latents[i])
 

@@ -305,7 +305,7 @@ def test_an_endpoint_that_is_not_there_is_an_error(s3: str, tmp_path: Path, monk
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     forget_file_systems()
     with pytest.raises(BuildError, match=r"s3://builds/x/build\.json cannot be read.*AWS_ENDPOINT_URL"):
-        mirror_build("s3://builds/x", tmp_path, retry=Retry(attempts=1))
+        mirror_build("s3://builds/x", tmp_path, {"config_kwargs": {"retries": {"max_attempts": 0}}}, Retry(attempts=1))
     monkeypatch.undo()
     forget_file_systems()
 

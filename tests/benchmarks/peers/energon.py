@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,9 +84,9 @@ class Energon:
     notes = (
         "the tars of WebDataset after `energon prepare`; CrudeWebdataset, a cooker, the default task encoder's batches;",
         f"shards shuffled, samples in a buffer of {SHUFFLE_BUFFER} a worker; image_decode='rgb8', which is Pillow;",
-        "savable loader; resumes by save_state_rank / restore_state_rank. A state is a snapshot of a worker and a number",
-        "of samples read since; snapshots are 60 s apart by default; the state resumed from here was saved with one",
-        "snapshot a batch (checkpoint_every_sec=0), which favours it",
+        "savable loader; resumes by save_state_rank / restore_state_rank: a snapshot of each worker, and what it has read",
+        "since to be read again. Snapshots are 60 s apart by default; here one a batch, which favours resuming.",
+        "It repeats without end: its buffer mixes the end of an epoch with the beginning of the next",
     )
 
     def __init__(self) -> None:
@@ -124,7 +123,7 @@ class Energon:
             max_samples_per_sequence=None,
             task_encoder=_Encoder(),
         )
-        loader = self._loader = get_savable_loader(dataset)
+        loader = self._loader = get_savable_loader(dataset, checkpoint_every_sec=0, checkpoint_every_min_n_samples=1)
         if state is not None:
             loader.restore_state_rank(state)
         for found in loader:

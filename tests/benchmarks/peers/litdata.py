@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,6 @@ from tests.benchmarks.full_size_build import RandomSamples
 from tests.benchmarks.peers import Arguments, PeerBatch, decoded, stored
 from tests.benchmarks.peers.torchvision_operators import define_operators
 
-os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")  # it would ask PyPI, and be timed with that
 define_operators()
 
 import litdata  # noqa: E402
@@ -27,7 +25,8 @@ class LitData:
         "chunks of as many samples as our shards (270 MB; its FAQ wants 256 to 512 MB for samples of some MB), mapped",
         "into memory where they lie, as it does for a local folder; arrays as tensors, which it reads without a copy",
         "shuffle=True; Pillow in transform=, because the wheel of torchvision that decodes its Jpeg type needs CUDA;",
-        "StreamingDataLoader, default collation; resumes by state_dict / load_state_dict",
+        "StreamingDataLoader, default collation; workers start anew each epoch, because persistent ones do not hear of",
+        "the next epoch's order; resumes by state_dict / load_state_dict",
     )
 
     def __init__(self) -> None:

@@ -50,7 +50,9 @@ class WebDataset:
         self.close()
         to = self._arguments
         if taken % max(1, to.workers):
-            raise ValueError(f"resuming needs a multiple of {to.workers} batches, so that worker 0 is next, got {taken}")
+            raise ValueError(
+                f"resuming needs a multiple of {to.workers} batches, so that worker 0 is next, got {taken}"
+            )
         self._loader = webdataset.WebLoader(
             self._pipeline(taken // max(1, to.workers) * to.batch),
             batch_size=None,
