@@ -22,7 +22,7 @@ from tests.benchmarks import (
     storage_needs,
     streaming,
     targets_online,
-    training_wait,
+    training_overhead,
 )
 from tests.benchmarks.report import print_machine
 
@@ -31,7 +31,7 @@ BENCHMARKS: Mapping[str, Callable[[Path, int], None]] = {
     "loaders": loaders.run,
     "readers": readers.run,
     "preprocessing": preprocessing.run,
-    "training": training_wait.run,
+    "training": training_overhead.run,
     "packing": packing.run,
     "images": image_preprocessing.run,
     "targets": targets_online.run,
