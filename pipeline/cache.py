@@ -155,7 +155,12 @@ class FileCache:
 
     def _fetch(self, source: RemoteFile, ahead: bool = False) -> CachedFile | None:
         """Download the file. None: somebody else has done so; or, ahead, is doing so, or there is no room."""
-        with _held(self._downloads / f"{source.sha256}.lock", wait=not ahead, delete=True) as held:
+        with contextlib.ExitStack() as stack:
+            # Whoever counts tries every download's lock for a moment. One that waits does not mind; for one that does
+            # not, this must not look like a download in progress.
+            with self._locked() if ahead else contextlib.nullcontext():
+                lock = self._downloads / f"{source.sha256}.lock"
+                held = stack.enter_context(_held(lock, wait=not ahead, delete=True))
             if not held or self._path(source.sha256).exists():
                 return None
             part = self._downloads / f"{source.sha256}.part"

@@ -6,7 +6,6 @@ Letters as in `schema.py`. Safe to use from several threads: shard files are ope
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipeline.buffers import Allocate, BufferPool, allocate_pages
 from pipeline.cache import FileCache
 from pipeline.errors import BuildError, CorruptError
+from pipeline.jpeg import decode_jpeg
 from pipeline.manifest import Build
 from pipeline.open_shards import OpenShard, OpenShards, ShardFiles
 from pipeline.schema import Batch, Observation, Skipped, Targets
@@ -158,7 +157,7 @@ class SampleReader:
                     digest.update(member)
                 self._check_digest("inputs", digest.hexdigest(), samples.inputs_sha256[index], index)
             for view, data in enumerate(members[:-1]):
-                rows.images[i, view] = np.asarray(Image.open(io.BytesIO(data)))
+                decode_jpeg(data, rows.images[i, view])
             content: dict[str, Any] = json.loads(members[-1])
             if rows.state is not None:
                 rows.state[i] = content["state"] or []  # a robot without a recorded state has S = 0

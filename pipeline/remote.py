@@ -188,16 +188,17 @@ def _read(url: str, options: Mapping[str, Any]) -> bytes:
 
 
 def _copy(source: RemoteFile, sink: BinaryIO, options: Mapping[str, Any]) -> tuple[int, str]:
-    """Size and SHA-256 of what was written. Stops past the listed size: the cache has made room for no more."""
+    """Size and SHA-256 of what was written: up to the listed size, since the cache has made room for no more.
+
+    Whatever a file holds after that is not copied, and not asked for: a range past the end is an error to some stores.
+    """
     system, path = _file_system(source.url, options)
     digest, size = hashlib.sha256(), 0
     sink.seek(0)
     with system.open(path, "rb", **_open_options(source)) as file:
-        while chunk := file.read(_CHUNK):
+        while size < source.bytes and (chunk := file.read(min(_CHUNK, source.bytes - size))):
             digest.update(chunk)
             size += len(chunk)
-            if size > source.bytes:
-                break
             with writing(sink):
                 sink.write(chunk)
     with writing(sink):

@@ -83,8 +83,10 @@ class Ours:
     """Our stream, made as the trainer makes it."""
 
     def __init__(self, hashed: bool) -> None:
-        self.name = "ours, every sample hashed (the default)" if hashed else "ours, not hashed"
-        self.notes: tuple[str, ...] = ("shuffled in blocks of 4 shards; Pillow; resumes by the number of the step",)
+        self.name = "ours, every sample hashed (the default)" if hashed else "ours"
+        self.notes: tuple[str, ...] = (
+            "shuffled in blocks of 4 shards; decodes JPEG by simplejpeg; resumes by the number of the step",
+        )
         self._hashed = hashed
         self._taken = 0
 
@@ -267,9 +269,16 @@ def _print(found: Mapping[str, tuple[Series, Series, Series]], peers: Sequence[s
     for rows in found.values():
         print(rows[2].row("s"))
     print()
-    for name, ours in ((name, rows) for name, rows in found.items() if name not in peers):
+    for name in (name for name in found if name not in peers):
         for peer in peers:
-            least, theirs = AT_LEAST.get(peer, 1.0), found[peer]
-            for i, what in enumerate(("first epoch", "second epoch")):
-                print(Target(ours[i].over(theirs[i], f"{name.split('(')[0]}/ {peer}, {what}"), least).row())
-            print(Target(theirs[2].over(ours[2], f"{peer} / {name.split('(')[0]}: seconds to resume"), 1.0).row())
+            for target in _targets(name.split(" (")[0], peer, found[name], found[peer]):
+                print(target.row())
+
+
+def _targets(
+    name: str, peer: str, ours: tuple[Series, Series, Series], theirs: tuple[Series, Series, Series]
+) -> Iterator[Target]:
+    least = AT_LEAST.get(peer, 1.0)
+    for i, epoch in enumerate(("first epoch", "second epoch")):
+        yield Target(ours[i].over(theirs[i], f"{name} / {peer}, {epoch}"), least)
+    yield Target(theirs[2].over(ours[2], f"{peer} / {name}, resuming"), 1.0)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,7 +54,7 @@ _NAMES = ("instruction", "images", "state", "context", "latents", "latent_mask",
 @stateless
 def _cook(members: dict[str, Any]) -> _Cooked:
     arrays = {name.removesuffix(".npy"): value for name, value in members.items() if name.endswith(".npy")}
-    found = assembled(arrays, [members[f"{view}.jpg"] for view in VIEWS], members["json"])
+    found = assembled(arrays, np.stack([members[f"{view}.jpg"] for view in VIEWS]), members["json"])
     del found["key"]
     tensors = {name: value if isinstance(value, str) else torch.from_numpy(value) for name, value in found.items()}
     return _Cooked(**basic_sample_keys(members), **tensors)
@@ -82,9 +83,9 @@ class _Encoder(DefaultTaskEncoder[_Cooked, _Cooked, _Stacked, _Stacked]):
 class Energon:
     name = "Megatron-Energon"
     notes = (
-        "the tars of WebDataset after `energon prepare`; CrudeWebdataset, a cooker, the default task encoder's batches;",
+        "the tars of WebDataset after `energon prepare`; CrudeWebdataset, a cooker, a task encoder that stacks batches;",
         f"shards shuffled, samples in a buffer of {SHUFFLE_BUFFER} a worker; image_decode='rgb8', which is Pillow;",
-        "savable loader; resumes by save_state_rank / restore_state_rank: a snapshot of each worker, and what it has read",
+        "savable loader; resumes by save_state_rank / restore_state_rank: a snapshot of each worker, and what was read",
         "since to be read again. Snapshots are 60 s apart by default; here one a batch, which favours resuming.",
         "It repeats without end: its buffer mixes the end of an epoch with the beginning of the next",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ class LitData:
     notes = (
         "chunks of as many samples as our shards (270 MB; its FAQ wants 256 to 512 MB for samples of some MB), mapped",
         "into memory where they lie, as it does for a local folder; arrays as tensors, which it reads without a copy",
-        "shuffle=True; Pillow in transform=, because the wheel of torchvision that decodes its Jpeg type needs CUDA;",
+        "shuffle=True; our JPEG decoder in transform=, as the wheel of torchvision that decodes its Jpeg type needs CUDA;",
         "StreamingDataLoader, default collation; workers start anew each epoch, because persistent ones do not hear of",
         "the next epoch's order; resumes by state_dict / load_state_dict",
     )
@@ -34,6 +35,7 @@ class LitData:
 
     def write(self, folder: Path, shards: int, shard_samples: int) -> None:
         self._folder = folder
+        method = multiprocessing.get_start_method()
         litdata.optimize(
             fn=_tensors,
             inputs=list(range(shards * shard_samples)),
@@ -41,6 +43,7 @@ class LitData:
             chunk_size=shard_samples,
             num_workers=1,
         )
+        multiprocessing.set_start_method(method, force=True)  # it leaves "spawn" behind, slower for everyone's workers
 
     def batches(self, batch: int, workers: int, seed: int) -> Iterator[PeerBatch]:
         self._arguments = Arguments(batch, workers, seed)

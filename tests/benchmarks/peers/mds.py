@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Mds:
     name = "MosaicML Streaming"
     notes = (
         "MDS shards of the default 64 MiB in a local folder, not compressed; arrays as `ndarray` of fixed shape",
-        "shuffle=True with the default py1e over everything; Pillow in __getitem__; default collation",
+        "shuffle=True with the default py1e over everything; our JPEG decoder in __getitem__; default collation",
         "StreamingDataLoader with persistent workers; resumes by state_dict / load_state_dict",
     )
 
@@ -70,7 +71,11 @@ class Mds:
         to = self._arguments
         dataset = _Decoded(local=str(self._folder), shuffle=True, shuffle_seed=to.seed, batch_size=to.batch)
         loader = self._loader = StreamingDataLoader(
-            dataset, batch_size=to.batch, num_workers=to.workers, persistent_workers=to.workers > 0
+            dataset,
+            batch_size=to.batch,
+            num_workers=to.workers,
+            persistent_workers=to.workers > 0,
+            worker_init_fn=_without_warnings,
         )
         if state is not None:
             loader.load_state_dict(state)
@@ -81,3 +86,8 @@ class Mds:
 class _Decoded(StreamingDataset):
     def __getitem__(self, at: int) -> dict[str, Any]:
         return decoded(super().__getitem__(at))
+
+
+def _without_warnings(_: int) -> None:
+    """Its arrays are read-only, of which PyTorch warns in every worker."""
+    warnings.simplefilter("ignore")

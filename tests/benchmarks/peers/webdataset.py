@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import webdataset
 from torch.utils.data import default_collate
 
@@ -93,4 +94,4 @@ class _Skip:
 
 def _sample(members: dict[str, Any]) -> dict[str, Any]:
     arrays = {name.removesuffix(".npy"): value for name, value in members.items() if name.endswith(".npy")}
-    return assembled(arrays, [members[f"{view}.jpg"] for view in VIEWS], members["json"])
+    return assembled(arrays, np.stack([members[f"{view}.jpg"] for view in VIEWS]), members["json"])
