@@ -36,7 +36,7 @@ class TrainerSettings:
                      schedule on: it ends after half of `steps` iterations, and learning rates stay at lr_final
     lr_*             peak learning rates of backbone, action head and the rest; cosine to lr_final after warm-up
     strategy         of several ranks: "ddp", or "fsdp" (FSDP2: parameters, gradients and moments in parts)
-    compile          torch.compile of every block of the model
+    compile          torch.compile of vision, predictor and action head, block by block (prompts change their lengths)
     verify           compare the SHA-256 of every sample read with the audited manifest
     on_corrupt       "stop", or "skip": a sample that is not what the audited manifest lists counts for nothing, and
                      stands in skipped.jsonl; more of them than max_skipped_share of the samples seen stop the run

@@ -41,10 +41,23 @@ def sharding_units(model: VLAJEPA) -> Iterator[nn.Module]:
 
 
 def blocks(model: VLAJEPA) -> list[nn.Module]:
-    """The repeated blocks: vision, text, predictor, action head."""
-    backbone = model.student.model
-    found = [*backbone.visual.blocks, *backbone.language_model.layers, *model.predictor.predictor_blocks]
+    """The repeated blocks: vision, predictor, action head, text."""
+    return [*blocks_of_fixed_shape(model), *model.student.model.language_model.layers]
+
+
+def blocks_of_fixed_shape(model: VLAJEPA) -> list[nn.Module]:
+    """The blocks that see the same shapes in every batch: all but the text's, whose prompts differ in length."""
+    found = [*model.student.model.visual.blocks, *model.predictor.predictor_blocks]
     return found + ([] if model.action_head is None else list(model.action_head.model.transformer_blocks))
+
+
+def compile_blocks(model: VLAJEPA) -> None:
+    """torch.compile, in place, of every block of fixed shape; names of parameters stay.
+
+    The text's layers stay as they are: packed prompts have other lengths in every batch, and each would be compiled anew.
+    """
+    for block in blocks_of_fixed_shape(model):
+        block.compile()
 
 
 def is_sharded(model: nn.Module) -> bool:

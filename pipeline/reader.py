@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,7 +142,8 @@ class SampleReader:
             assert shard.targets.action_mask is not None
             rows.actions[i], rows.action_mask[i] = shard.targets.actions[row], shard.targets.action_mask[row]
         if self._verify:
-            self._check_digest("targets", rows.targets(content["key"], i), self._samples.targets_sha256[index], index)
+            listed = self._samples.targets_sha256[index]
+            self._check_digest(shard.targets.path, "targets", rows.targets(content["key"], i), listed, index)
         return content
 
     def _read_inputs(self, shard: OpenShard, index: int, rows: _Rows, i: int) -> Mapping[str, Any]:
@@ -155,7 +157,7 @@ class SampleReader:
             if self._verify:
                 for member in members:
                     digest.update(member)
-                self._check_digest("inputs", digest.hexdigest(), samples.inputs_sha256[index], index)
+                self._check_digest(shard.path, "inputs", digest.hexdigest(), samples.inputs_sha256[index], index)
             for view, data in enumerate(members[:-1]):
                 decode_jpeg(data, rows.images[i, view])
             content: dict[str, Any] = json.loads(members[-1])
@@ -168,13 +170,14 @@ class SampleReader:
                 f"file: {shard.sha256}; run vlajepa audit"
             ) from error
 
-    def _check_digest(self, kind: str, found: str, listed: Any, index: int) -> None:
+    def _check_digest(self, path: Path, kind: str, found: str, listed: Any, index: int) -> None:
         if found != listed.as_py():
             shard = self._shards[self._position[int(self._samples.shard[index])]][kind]
             key = self._samples.key[index].as_py()
+            fix = "delete this copy" if self.remote else "copy the build again, run vlajepa audit"
             raise CorruptError(
-                f"{self.build.path / shard['file']}: the {kind} of sample {key} have SHA-256 {found}, the audited "
-                f"manifest lists {listed}; the file was changed or is damaged: copy the build again, run vlajepa audit"
+                f"{path}: the {kind} of sample {key} have SHA-256 {found}, the audited manifest lists {listed}; the "
+                f"file was changed or is damaged ({shard['file']}, whose SHA-256 is {shard['sha256']}): {fix}"
             )
 
     def _check_key(self, shard: OpenShard, row: int, content: Mapping[str, Any], index: int) -> None:

@@ -31,7 +31,7 @@ from jobs.training.watch import SkippedSamples, StopSignal, Watch, batch_keys
 from model.attention import resolve_backend
 from model.batch import to_device
 from model.checkpoint import list_checkpoints, load_optimizer, load_weights, read_state
-from model.sharding import blocks
+from model.sharding import compile_blocks
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.manifest import Build
@@ -64,8 +64,7 @@ class Trainer:
         self.groups: list[Group] = make_groups(builds, weights, settings, ranks)
         self.model = model.to(ranks.device)
         if settings.compile:
-            for block in blocks(self.model):
-                block.compile()
+            compile_blocks(self.model)
         alternate = settings.co_training == "alternate" and len(self.groups) > 1
         self._turns = [[group] for group in reversed(self.groups)] if alternate else [self.groups]
         self._wrapped = distribute(self.model, ranks, settings.strategy, unused=alternate)

@@ -83,7 +83,7 @@ class _Encoder(DefaultTaskEncoder[_Cooked, _Cooked, _Stacked, _Stacked]):
 class Energon:
     name = "Megatron-Energon"
     notes = (
-        "the tars of WebDataset after `energon prepare`; CrudeWebdataset, a cooker, a task encoder that stacks batches;",
+        "the tars of WebDataset after `energon prepare`; CrudeWebdataset, a cooker, torch.stack as batch();",
         f"shards shuffled, samples in a buffer of {SHUFFLE_BUFFER} a worker; image_decode='rgb8', which is Pillow;",
         "savable loader; resumes by save_state_rank / restore_state_rank: a snapshot of each worker, and what was read",
         "since to be read again. Snapshots are 60 s apart by default; here one a batch, which favours resuming.",

@@ -25,7 +25,7 @@ class LitData:
     notes = (
         "chunks of as many samples as our shards (270 MB; its FAQ wants 256 to 512 MB for samples of some MB), mapped",
         "into memory where they lie, as it does for a local folder; arrays as tensors, which it reads without a copy",
-        "shuffle=True; our JPEG decoder in transform=, as the wheel of torchvision that decodes its Jpeg type needs CUDA;",
+        "shuffle=True; our JPEG decoder in transform=: its own Jpeg type needs torchvision's, whose wheel needs CUDA;",
         "StreamingDataLoader, default collation; workers start anew each epoch, because persistent ones do not hear of",
         "the next epoch's order; resumes by state_dict / load_state_dict",
     )
