@@ -54,7 +54,7 @@ def blocks_of_fixed_shape(model: VLAJEPA) -> list[nn.Module]:
 def compile_blocks(model: VLAJEPA) -> None:
     """torch.compile, in place, of every block of fixed shape; names of parameters stay.
 
-    The text's layers stay as they are: packed prompts have other lengths in every batch, and each would be compiled anew.
+    The text's layers stay as they are: packed prompts have other lengths in every batch, each to be compiled anew.
     """
     for block in blocks_of_fixed_shape(model):
         block.compile()

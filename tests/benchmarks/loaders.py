@@ -75,7 +75,7 @@ PACKAGES = (
         "Energon",
         "megatron-energon",
         "pip install --no-deps megatron-energon==7.4.1 multi-storage-client torchvision; pip install filetype mfusepy "
-        "rapidyaml xattr 'wcmatch<11' 'lark<2' 'prettytable<4' 'pyroute2<1' jmespath",
+        "rapidyaml xattr 'wcmatch<11' 'lark<2' 'prettytable<4' 'pyroute2<1' jmespath opentelemetry-api",
     ),
 )
 

@@ -95,39 +95,35 @@ def test_sigterm_saves_and_the_curve_goes_on_bit_for_bit(
         assert torch.equal(tensor, weights_of(tmp_path / "run")[name]), name
 
 
-def test_a_model_in_parts_trains_the_same_and_resumes_on_any_ranks(
+def test_a_whole_checkpoint_goes_on_in_parts(
     robot_build: Build, video_build: Build, two_ranks: Path, tmp_path: Path
 ) -> None:
-    """FSDP2 against DDP; its checkpoint, in two files, is then read by one process alone."""
-    builds = [robot_build, video_build]
-    out = tmp_path / "fsdp"
-    done = train_in_processes(out, builds, "trainer.strategy=fsdp", "trainer.stop_after=3", ranks=2)
-    assert done.returncode == 0, done.stderr
-    (checkpoint,) = list_checkpoints(out / "checkpoints")
-    assert len(list((checkpoint / "sharded").glob("*.distcp"))) == 2
-    assert read_state(checkpoint)["verdicts"]["robot"].startswith("clean at level")
-    done = train_in_processes(out, builds, "trainer.strategy=fsdp", ranks=2)
+    """FSDP2 from the middle of a run with DDP: the same curve and the same weights, but for rounding."""
+    out = tmp_path / "run"
+    shutil.copytree(two_ranks, out)
+    shutil.rmtree(list_checkpoints(out / "checkpoints")[-1])
+    done = train_in_processes(out, [robot_build, video_build], "trainer.strategy=fsdp", ranks=2)
     assert done.returncode == 0, done.stderr
     assert "resumed at step 3" in done.stdout
     assert dict(losses_of(out)) == pytest.approx(dict(losses_of(two_ranks)), rel=1e-5)
+    checkpoint = list_checkpoints(out / "checkpoints")[-1]
+    assert len(list((checkpoint / "sharded").glob("*.distcp"))) == 2
+    assert read_state(checkpoint)["verdicts"]["robot"].startswith("clean at level")
     for name, tensor in weights_of(two_ranks).items():
         assert torch.allclose(tensor, weights_of(out)[name], rtol=1e-3, atol=1e-4), name
 
 
-@pytest.mark.parametrize(("first", "second"), [("ddp", "fsdp"), ("fsdp", "ddp")])
-def test_whole_and_sharded_checkpoints_are_read_by_either(
-    video_build: Build, tmp_path: Path, first: str, second: str
-) -> None:
-    """Saved by two ranks in one way, resumed by two in the other: the loss curve of a run that never stopped."""
-    out = tmp_path / "run"
-    settings = ("trainer.lr_rest=0.001", "trainer.lr_final=1e-6")
-    for strategy, last in ((first, "3"), (second, "6")):
-        done = train_in_processes(
-            out, [video_build], *settings, f"trainer.strategy={strategy}", f"trainer.stop_after={last}", ranks=2
-        )
+def test_a_checkpoint_in_parts_goes_on_on_any_ranks(video_build: Build, tmp_path: Path) -> None:
+    """Two ranks, two again, then one alone: the curve of a run that never stopped."""
+    out, settings = tmp_path / "run", ("trainer.lr_rest=0.001", "trainer.lr_final=1e-6", "trainer.strategy=fsdp")
+    for last, ranks in ((3, 2), (5, 2), (6, 1)):
+        done = train_in_processes(out, [video_build], *settings, f"trainer.stop_after={last}", ranks=ranks)
         assert done.returncode == 0, done.stderr
-    train(train_config(tmp_path / "one", [video_build], batch_size=8))
-    assert dict(losses_of(out)) == pytest.approx(dict(losses_of(tmp_path / "one")), rel=1e-4)
+    config = train_config(tmp_path / "one", [video_build], batch_size=8, save_every=3)
+    train(config)
+    assert [f"resumed at step {step}" in (out / "log.txt").read_text() for step in (3, 5)] == [True, True]
+    assert dict(losses_of(out)) == pytest.approx(dict(losses_of(config.out)), rel=1e-4)
+    assert not (list_checkpoints(out / "checkpoints")[-1] / "sharded").exists()
 
 
 def test_an_error_on_one_rank_ends_all_with_its_message(video_build: Build, tmp_path: Path) -> None:

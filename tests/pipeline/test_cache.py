@@ -69,7 +69,11 @@ def held_bytes(folder: Path) -> int:
     """Bytes of all files of a cache at one moment, counted as the cache itself counts them: under its lock."""
     with open(folder / "lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        total = 0
+        for path in folder.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # empty lock files come and go without the cache's lock
+                total += path.stat().st_size if path.is_file() else 0
+        return total
 
 
 def cached(folder: Path) -> set[str]:
