@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pipeline.cache import FileCache
 
 from jobs.train_settings import TrainerSettings
 from jobs.training.ranks import Ranks
+from pipeline.cache import FileCache
 from pipeline.errors import RunError, SettingsError
 from pipeline.manifest import Build
 from pipeline.mixture import Mixture
@@ -44,12 +44,17 @@ class BuildPart:
 
 
 def make_groups(
-    builds: Sequence[Build], weights: Sequence[float], settings: TrainerSettings, ranks: Ranks
+    builds: Sequence[Build],
+    weights: Sequence[float],
+    settings: TrainerSettings,
+    ranks: Ranks,
+    cache: FileCache | None = None,
 ) -> list[Group]:
     """Video first: robot batches reach every part of the model, and DDP reduces in the last backward pass.
 
     Args:
         weights: one a build; none: in proportion to their samples.
+        cache: see `open_cache`.
 
     Raises:
         SettingsError: ranks or batch sizes do not fit the builds, or the cache is too small.
@@ -59,7 +64,6 @@ def make_groups(
     chosen = {kind: [i for i, build in enumerate(builds) if build.has_actions == (kind == "robot")] for kind in KINDS}
     orders = [_order(build, settings) for build in builds]
     _allow_open_files(2 * sum(order.open_shards for order in orders))
-    cache = open_cache(builds, settings)
     if cache is not None:
         _require_room(builds, orders, settings, ranks)
     groups = []

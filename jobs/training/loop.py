@@ -61,7 +61,8 @@ class Trainer:
     ) -> None:
         self.settings, self.out, self.ranks, self.builds = settings, out, ranks, builds
         resolve_backend(model.settings.attention, ranks.device)  # refused here rather than in the first step
-        self.groups: list[Group] = make_groups(builds, weights, settings, ranks)
+        cache = open_cache(builds, settings)
+        self.groups: list[Group] = make_groups(builds, weights, settings, ranks, cache)
         self.model = model.to(ranks.device)
         if settings.compile:
             compile_blocks(self.model)
@@ -69,7 +70,6 @@ class Trainer:
         self._turns = [[group] for group in reversed(self.groups)] if alternate else [self.groups]
         self._wrapped = distribute(self.model, ranks, settings.strategy, unused=alternate)
         self.optimiser = Optimiser(self.model, settings)
-        cache = open_cache(builds, settings)
         self._held_out = [held_out_reader(build, settings, cache) for build in builds if has_pair(build)]
         self._watch = Watch(settings.divergence)
         self._skipped = SkippedSamples(out, settings.max_skipped_share)
@@ -179,15 +179,16 @@ class Trainer:
 
     def _step(self, groups: list[list[BuildPart]]) -> dict[str, float]:
         torch.manual_seed(step_seed(self.settings.seed, self.step, self.ranks.rank))
-        means = Means(self.ranks.device)
         by_kind = {group.kind: parts for group, parts in zip(self.groups, groups, strict=True)}
         numbers: dict[str, float] = {}
         dump = partial(batch_keys, self.out, self.step, groups, self.ranks)
         for turn, chosen in enumerate(self._turns):
             parts = [by_kind[group.kind] for group in chosen]
+            means = Means(self.ranks.device)
             rates = self.optimiser.begin(self.step * len(self._turns) + turn)
             self._backward([p for group in parts for p in cut_into_passes(group, self.settings.accumulate)], means)
             found, norms = means.reduce(self.ranks), self.optimiser.norms()
+            found["loss"] += numbers.get("loss", 0.0)
             numbers |= found | norms | rates
             self._watch.require_finite(numbers, dump)
             self.optimiser.step(norms["grad_norm"])

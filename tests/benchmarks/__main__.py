@@ -9,35 +9,26 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
-from tests.benchmarks import (
-    audit,
-    image_preprocessing,
-    loaders,
-    packing,
-    preprocessing,
-    readers,
-    storage_needs,
-    streaming,
-    targets_online,
-    training_overhead,
-)
+from tests.benchmarks.peers.torchvision_operators import define_operators
 from tests.benchmarks.report import print_machine
 
-BENCHMARKS: Mapping[str, Callable[[Path, int], None]] = {
-    "streaming": streaming.run,
-    "loaders": loaders.run,
-    "readers": readers.run,
-    "preprocessing": preprocessing.run,
-    "training": training_overhead.run,
-    "packing": packing.run,
-    "images": image_preprocessing.run,
-    "targets": targets_online.run,
-    "audit": audit.run,
-    "storage": storage_needs.run,
+BENCHMARKS: Mapping[str, str] = {
+    "streaming": "streaming",
+    "loaders": "loaders",
+    "readers": "readers",
+    "preprocessing": "preprocessing",
+    "training": "training_overhead",
+    "packing": "packing",
+    "images": "image_preprocessing",
+    "targets": "targets_online",
+    "audit": "audit",
+    "storage": "storage_needs",
 }
+"""Module of each."""
 
 
 def main() -> None:
@@ -51,10 +42,11 @@ def main() -> None:
     if arguments.repeats < 1:
         parser.error(f"--repeats must be at least 1, got {arguments.repeats}")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    define_operators()  # transformers imports torchvision wherever the peers have brought it
     print_machine()
     for name in arguments.names or BENCHMARKS:
         with tempfile.TemporaryDirectory(prefix=f"vlajepa-{name}-") as folder:
-            BENCHMARKS[name](Path(folder), arguments.repeats)
+            import_module(f"tests.benchmarks.{BENCHMARKS[name]}").run(Path(folder), arguments.repeats)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,9 @@ def test_alternating_steps_run_the_schedule_twice_as_fast(
     rates = [row["lr_rest"] for row in rows_of(config.out)]
     assert rates == [learning_rate(2 * step + 1, 8, 2, 1e-3, 1e-5) for step in range(8)]
     assert rates[4:] == [1e-5] * 4  # over after half of the iterations
+    for row in rows_of(config.out):
+        parts = row["robot/action"] + 0.1 * row["robot/world_model"] + row["ssv2/world_model"]
+        assert row["loss"] == pytest.approx(parts, rel=1e-5)
     train(replace(config, out=tmp_path / "parts", trainer=replace(config.trainer, stop_after=3)))
     train(replace(config, out=tmp_path / "parts"))
     assert losses_of(tmp_path / "parts") == losses_of(config.out)

@@ -91,8 +91,9 @@ def test_sigterm_saves_and_the_curve_goes_on_bit_for_bit(
     done = train_in_processes(tmp_path / "run", builds, ranks=2)
     assert done.returncode == 0, done.stderr
     assert losses_of(tmp_path / "run") == losses_of(two_ranks)
-    for name, tensor in weights_of(two_ranks).items():
-        assert torch.equal(tensor, weights_of(tmp_path / "run")[name]), name
+    theirs, ours = weights_of(two_ranks), weights_of(tmp_path / "run")
+    for name, tensor in theirs.items():
+        assert torch.equal(tensor, ours[name]), name
 
 
 def test_a_whole_checkpoint_goes_on_in_parts(
@@ -109,8 +110,9 @@ def test_a_whole_checkpoint_goes_on_in_parts(
     checkpoint = list_checkpoints(out / "checkpoints")[-1]
     assert len(list((checkpoint / "sharded").glob("*.distcp"))) == 2
     assert read_state(checkpoint)["verdicts"]["robot"].startswith("clean at level")
-    for name, tensor in weights_of(two_ranks).items():
-        assert torch.allclose(tensor, weights_of(out)[name], rtol=1e-3, atol=1e-4), name
+    theirs, ours = weights_of(two_ranks), weights_of(out)
+    for name, tensor in theirs.items():
+        assert torch.allclose(tensor, ours[name], rtol=1e-3, atol=1e-4), name
 
 
 def test_a_checkpoint_in_parts_goes_on_on_any_ranks(video_build: Build, tmp_path: Path) -> None:
