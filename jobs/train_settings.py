@@ -163,6 +163,7 @@ class TrainConfig:
     init_from    weights a new run starts from: a run's folder (its newest checkpoint), a checkpoint folder, a LeRobot
                  vla_jepa folder or the reference's `.pt`; actions and state are scaled by the builds' ranges all the
                  same. A resumed run ignores it
+    fine_tuning  init_from has to be given
     reinitialise  parts that start afresh, for another robot: of action_encoder, action_decoder, state_encoder
     """
 
@@ -175,6 +176,7 @@ class TrainConfig:
     stages: tuple[Stage, ...] = ()
     stage_settings: tuple[str, ...] = ()
     init_from: Path | None = None
+    fine_tuning: bool = False
     reinitialise: tuple[str, ...] = ()
     resume: str = "auto"
     allow_leaky: bool = False
@@ -182,6 +184,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.builds and not self.stages:
             raise ValueError("builds must be a list of at least one build folder, got none")
+        if self.fine_tuning and self.init_from is None:
+            raise ValueError(
+                "init_from must name the weights that fine-tuning starts from (a run's folder, a checkpoint, …), got "
+                "null; fine_tuning=false starts from the backbone alone"
+            )
         if self.weights and len(self.weights) != len(self.builds):
             raise ValueError(f"weights must be one number a build ({len(self.builds)}), got {len(self.weights)}")
         if not all(math.isfinite(weight) and weight > 0 for weight in self.weights):
