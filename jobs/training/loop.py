@@ -91,7 +91,7 @@ class Trainer:
             self._skipped.restore(0, 0, self.ranks.main)
             return False
         stored = read_state(found[-1])
-        self.step, progress = stored.pop("step"), stored.pop("progress")
+        self.step, progress = stored.pop("step"), stored.pop("progress", {})
         difference = first_difference(stored, dict(self._state))
         if difference:
             raise BuildError(
