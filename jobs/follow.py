@@ -53,8 +53,8 @@ class Follower:
                 self._bar.write(text.decode().rstrip("\n"))
         row = _last_step(self._metrics)
         if row is not None:
-            self._bar.n = int(row["step"])
-            self._bar.set_postfix(loss=f"{row['loss']:.4f}", samples_s=f"{row['samples_per_s']:.1f}")
+            self._bar.set_postfix(loss=f"{row['loss']:.4f}", samples_s=f"{row['samples_per_s']:.1f}", refresh=False)
+            self._bar.update(int(row["step"]) - self._bar.n)  # shown as often as the bar's own interval has it
 
 
 def _last_step(path: Path) -> dict[str, float] | None:

@@ -43,7 +43,8 @@ def train_on_ray(config: TrainConfig) -> None:
     config, s = _placed(config), config.trainer
     last = min(s.steps, s.stop_after or s.steps)
     storage = config.out / "ray"
-    launch = Launch(config, storage / f"failed-{uuid.uuid4().hex}.json")
+    name = uuid.uuid4().hex
+    launch = Launch(config, storage / f"failed-{name}.json")
     storage.mkdir(parents=True, exist_ok=True)
     with ray_joined(config.cluster.address), Follower(config.out, last):
         _check_resources(config.trainer, workers)
@@ -57,7 +58,7 @@ def train_on_ray(config: TrainConfig) -> None:
                 | ({"GPU": 1.0} if config.trainer.use_gpu else {}),
             ),
             run_config=RunConfig(
-                name=launch.failure.stem,
+                name=f"launch-{name}",
                 storage_path=str(storage),
                 failure_config=FailureConfig(max_failures=config.trainer.max_failures),
             ),
