@@ -107,6 +107,9 @@ class OpenShards:
     def _add(self, name: str, entry: Mapping[str, Any]) -> OpenShard:
         if name in self._broken:
             raise CorruptError(self._broken[name])
+        with self._lock:  # before the new one: what is open cannot make room for it in a cache
+            while len(self._open) >= self._limit:
+                self._open.popitem(last=False)
         try:
             opened = OpenShard(self.files, entry)
         except CorruptError as error:
@@ -115,8 +118,6 @@ class OpenShards:
         with self._lock:
             self._asked.discard(name)
             self._open[name] = opened
-            if len(self._open) > self._limit:
-                self._open.popitem(last=False)
         return opened
 
 

@@ -23,6 +23,12 @@ from pipeline.reader import SampleReader
 from pipeline.stream import NumpyBatch, Stream
 
 
+KINDS = ("video", "robot")
+
+HELD_OUT_SHARDS = 2
+"""Shards of each validation split that are kept open: they are read from front to back."""
+
+
 @dataclass(frozen=True)
 class Group:
     """Builds of one kind and the stream of their batches.
@@ -83,9 +89,6 @@ def make_groups(
     return groups
 
 
-KINDS = ("video", "robot")
-
-
 def steps_of(groups: Sequence[Group], start: int, stop: int) -> Iterator[list[list[BuildPart]]]:
     """The parts of every group for steps start..stop-1."""
     for found in zip(*(group.stream.batches(start, stop) for group in groups), strict=True):
@@ -102,7 +105,7 @@ def train_reader(
     return SampleReader(
         build,
         "train",
-        order.open_shards,
+        _open_shards(order, ranks),
         pinned if ranks.device.type == "cuda" else None,
         settings.verify,
         settings.on_corrupt == "skip",
@@ -112,7 +115,7 @@ def train_reader(
 
 def held_out_reader(build: Build, settings: TrainerSettings, cache: FileCache | None) -> SampleReader:
     """Reader of a build's validation split; a corrupt sample stops the run."""
-    return SampleReader(build, "val", 2, verify=settings.verify, cache=cache)
+    return SampleReader(build, "val", HELD_OUT_SHARDS, verify=settings.verify, cache=cache)
 
 
 def open_cache(builds: Sequence[Build], settings: TrainerSettings) -> FileCache | None:
@@ -154,17 +157,23 @@ def _order(build: Build, settings: TrainerSettings) -> Order:
     return Order(sizes, build.fingerprint, settings.seed, settings.streams, settings.block_shards)
 
 
+def _open_shards(order: Order, ranks: Ranks) -> int:
+    """How many shards a rank keeps open: those of the streams it owns."""
+    return -(-order.open_shards // ranks.world)
+
+
 def _require_room(builds: Sequence[Build], orders: Sequence[Order], settings: TrainerSettings, ranks: Ranks) -> None:
     """A cache smaller than what one pass keeps coming back to would fetch every shard many times over."""
     needed = 0
     for build, order in zip(builds, orders, strict=True):
         if build.remote is not None:
-            sizes = [shard["inputs"]["bytes"] + shard["targets"]["bytes"] for shard in build.manifest["shards"]]
-            share = ranks.local_world / ranks.world
-            needed += int(share * order.open_shards * sum(sizes) / len(sizes))
+            for split, count in (("train", _open_shards(order, ranks)), ("val", HELD_OUT_SHARDS)):
+                shards = [shard for shard in build.manifest["shards"] if shard["split"] == split]
+                sizes = sorted((shard["inputs"]["bytes"] + shard["targets"]["bytes"] for shard in shards), reverse=True)
+                needed += sum(sizes[: ranks.local_world * count])
     if needed > settings.cache_gb * 1e9:
         raise SettingsError(
-            f"trainer.cache_gb={settings.cache_gb:g} is too small: about {needed / 1e9:.3g} GB of remote shards are in "
+            f"trainer.cache_gb={settings.cache_gb:g} is too small: up to {needed / 1e9:.3g} GB of remote shards are in "
             "use at a time on each node; raise it, or lower trainer.streams or trainer.block_shards"
         )
 

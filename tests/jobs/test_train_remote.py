@@ -65,7 +65,7 @@ def test_a_small_cache_holds_its_limit(video_build: Build, bucket: str, tmp_path
     assert losses_of(tmp_path / "remote") == losses_of(tmp_path / "local")
     assert cached_bytes(tmp_path / "cache") <= limit
     small = remote(replace(config, out=tmp_path / "small"), bucket, tmp_path / "cache", cache_gb=everything / 4e9)
-    with pytest.raises(SettingsError, match=r"is too small: about .* GB of remote shards are in use at a time"):
+    with pytest.raises(SettingsError, match=r"is too small: up to .* GB of remote shards are in use at a time"):
         train(small)
 
 

@@ -8,6 +8,7 @@ import json
 import shutil
 import tarfile
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from pipeline.buffers import BufferPool, allocate_pages
 from pipeline.errors import BuildError, SettingsError
 from pipeline.manifest import Build, load_build
 from pipeline.mixture import Mixture
+from pipeline.open_shards import OpenShard, OpenShards, ShardFiles
 from pipeline.order import Order
 from pipeline.reader import SampleReader
 from pipeline.schema import Batch
@@ -299,3 +301,24 @@ def test_buffers_are_reused_only_when_nobody_looks() -> None:
     third, fourth = pool.array((4, 2), np.float16), pool.array((4, 2), np.float16)
     assert made == [16, 16]
     assert third.ctypes.data != fourth.ctypes.data
+
+
+def test_a_full_set_of_open_shards_closes_one_before_it_opens_another(robot_build: Build, tmp_path: Path) -> None:
+    """Shards that lie in a cache are held while they are open: the cache has room for so many, and not for one more."""
+    held: list[int] = []
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    class Watched(OpenShard):
+        def __init__(self, *arguments: Any) -> None:
+            held.append(len(alive))
+            super().__init__(*arguments)
+            alive.add(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.open_shards.OpenShard", Watched)
+        shards = OpenShards(ShardFiles(robot_build, None), 2)
+        entries = robot_build.manifest["shards"]
+        for entry in [*entries, *entries]:
+            shards.shard(entry)
+    assert len(entries) == 3
+    assert max(held) == 1
