@@ -22,7 +22,6 @@ from pipeline.order import Order
 from pipeline.reader import SampleReader
 from pipeline.stream import NumpyBatch, Stream
 
-
 KINDS = ("video", "robot")
 
 HELD_OUT_SHARDS = 2
