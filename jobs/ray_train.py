@@ -40,13 +40,12 @@ def train_on_ray(config: TrainConfig) -> None:
     """
     workers = config.trainer.num_workers
     assert workers is not None
-    config, s = _placed(config), config.trainer
-    last = min(s.steps, s.stop_after or s.steps)
+    config = _placed(config)
     storage = config.out / "ray"
     name = uuid.uuid4().hex
     launch = Launch(config, storage / f"failed-{name}.json")
     storage.mkdir(parents=True, exist_ok=True)
-    with ray_joined(config.cluster.address), Follower(config.out, last):
+    with ray_joined(config.cluster.address), Follower(config.out, config.trainer.last_step):
         _check_resources(config.trainer, workers)
         trainer = TorchTrainer(
             _work,
@@ -54,8 +53,7 @@ def train_on_ray(config: TrainConfig) -> None:
             scaling_config=ScalingConfig(
                 num_workers=workers,
                 use_gpu=config.trainer.use_gpu,
-                resources_per_worker={"CPU": config.trainer.cpus_per_worker}
-                | ({"GPU": 1.0} if config.trainer.use_gpu else {}),
+                resources_per_worker=_resources(config.trainer),
             ),
             run_config=RunConfig(
                 name=f"launch-{name}",
@@ -113,8 +111,8 @@ def _resources(settings: TrainerSettings) -> dict[str, float]:
 def _check_resources(settings: TrainerSettings, workers: int) -> None:
     """Ray would wait without end for what no node has."""
     there = ray.cluster_resources()
-    wanted = {"CPU": workers * settings.cpus_per_worker, "GPU": float(workers if settings.use_gpu else 0)}
-    for kind, amount in wanted.items():
+    for kind, each in _resources(settings).items():
+        amount = workers * each
         if amount > there.get(kind, 0):
             raise RunError(
                 f"the cluster has {there.get(kind, 0):g} {kind}, {workers} workers need {amount:g}; lower "

@@ -44,15 +44,16 @@ def train_stages(config: TrainConfig) -> None:
 
 def make_sample_builds(out: Path, names: Iterable[str]) -> None:
     """Audited builds of sample data in `out`/builds, each of its own seed; those that are there already stay."""
-    missing = [name for name in dict.fromkeys(names) if not (out / "builds" / name / "audit" / "verdict.json").exists()]
+    seeds = {name: seed for seed, name in enumerate(dict.fromkeys(names))}
+    missing = [name for name in seeds if not (out / "builds" / name / "audit" / "verdict.json").exists()]
     if not missing:
         return
     with ray_joined(None):
-        for seed, name in enumerate(missing):
+        for name in missing:
             print(f"\n== sample data and build {name}", flush=True)
             root = out / "data" / name
             if not root.exists():
-                _write_data(root, name, seed)
+                _write_data(root, name, seeds[name])
             build = preprocess(_build_config(out / "builds" / name, root, name))
             verdict = audit_build(build.path)
             write_verdict(build.path, verdict)

@@ -87,9 +87,8 @@ def _train(config: TrainConfig, ranks: Ranks) -> dict[str, HeldOut]:
         start = f"resumed at step {trainer.step}" if resumed else loaded
         tell(config.out, "\n".join(filter(None, (start, describe(trainer)))))
     s = config.trainer
-    stop = min(s.steps, s.stop_after or s.steps)
     throughput = measure_throughput(trainer.groups, config.model, sizes, s, ranks)
-    with MetricsLog(config.out, trainer.step, stop, s.log_every, ranks.main, s.wandb, state) as log:
+    with MetricsLog(config.out, trainer.step, s.last_step, s.log_every, ranks.main, s.wandb, state) as log:
         trainer.train(log, throughput)
         if trainer.stopped_by:
             return _stopped(config, trainer)

@@ -104,6 +104,11 @@ class TrainerSettings:
     cpus_per_worker: float = 1.0
     max_failures: int = 3
 
+    @property
+    def last_step(self) -> int:
+        """The step this call ends at."""
+        return min(self.steps, self.stop_after or self.steps)
+
     def __post_init__(self) -> None:
         for name in _AT_LEAST_ONE:
             value = getattr(self, name)

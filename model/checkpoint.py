@@ -31,7 +31,6 @@ from pipeline.errors import BuildError
 
 PREFIX = "step-"
 _TEMPORARY = ".tmp-"
-KINDS = ("model", "optimizer")
 
 
 def copy_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:

@@ -112,7 +112,7 @@ class Trainer:
                 ranks.
         """
         settings = self.settings
-        stop = min(settings.steps, settings.stop_after or settings.steps)
+        stop = settings.last_step
         batches = steps_of(self.groups, self.step, stop)
         self.model.train()
         saver = Saver(self.checkpoints, self.ranks, settings.keep, settings.keep_every, settings.async_save)
