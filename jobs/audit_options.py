@@ -17,6 +17,7 @@ from pipeline.errors import SettingsError
 from pipeline.plan import read_plan
 from pipeline.rebuild import SampleRebuilder
 from pipeline.sources.registry import make_source
+from pipeline.store import open_store
 from pipeline.targets import Encoder
 
 
@@ -32,7 +33,7 @@ def deep_options(settings: AuditConfig, seed: int) -> tuple[SourceOptions, Pertu
             f"level={settings.level} compares the build with its raw data; give root=FOLDER of the data, got "
             f"{settings.root}"
         )
-    plan = read_plan(settings.build)
+    plan = read_plan(open_store(settings.build))
     encoder = load_encoder(dict(plan.settings["encoder"]), settings.encoder_path, settings.device)
     source = SourceOptions(
         settings.root, ClipEncoder(encoder), seed, settings.share, settings.least, settings.workers

@@ -19,6 +19,7 @@ from pipeline.plan import read_plan
 from pipeline.reader import SampleReader
 from pipeline.rebuild import SampleRebuilder
 from pipeline.sources.registry import make_source
+from pipeline.store import open_store
 
 KINDS = ("noise", "another episode", "black")
 PENALTIES = tuple(10.0**power for power in range(-2, 6))
@@ -35,7 +36,7 @@ def context_shifts(path: Path, root: Path, count: int, seed: int) -> dict[str, l
     Returns:
         For each of KINDS, a number for every sample.
     """
-    plan = read_plan(path)
+    plan = read_plan(open_store(path))
     settings = {**plan.settings["source"], "root": str(root.resolve())}
     encoder = load_encoder(dict(plan.settings["encoder"]), "", "cpu")
     rebuilder = SampleRebuilder(plan, make_source(settings.pop("type"), **settings), encoder.encode)

@@ -14,32 +14,31 @@ from omegaconf import DictConfig
 
 from jobs.config import parse
 from jobs.manifests import load_manifests
+from jobs.prediction import describe_prediction, stored_prediction, table
 from jobs.settings import BuildConfig
 from pipeline.encoding import encoder_flops
 from pipeline.errors import SettingsError
-from pipeline.plan import Plan, check_same_plan, make_plan, read_plan, write_plan
+from pipeline.plan import PLAN_FILE, Plan, check_same_plan, make_plan, read_plan, write_plan
+from pipeline.prediction import Prediction
 from pipeline.schema import SCHEMA_VERSION, SPLITS, Sizes
 from pipeline.sources.base import Source, SourceIndex
 from pipeline.sources.registry import make_source
+from pipeline.store import Store, open_store
 from pipeline.targets import Encoder
 
 BYTE_LIBRARIES = ("av", "decord", "numpy", "pillow", "pyarrow", "torch", "transformers")
 """Libraries whose version may change a byte of a shard; part of the fingerprint."""
 
-A100_FLOPS = 312e12
-"""Dense bfloat16 peak of an NVIDIA A100 (its data sheet)."""
-
-A100_UTILISATION = 0.4
-"""Share of the peak assumed for the printed estimate."""
-
 
 @dataclass(frozen=True)
 class Preparation:
-    """What `preprocess` needs besides the cluster."""
+    """What `preprocess` needs besides the cluster. found: the plan lay there already."""
 
     source: Source
     plan: Plan
+    store: Store
     found: bool
+    prediction: Prediction
 
 
 def run(config: DictConfig) -> None:
@@ -48,11 +47,13 @@ def run(config: DictConfig) -> None:
     source = source_of(settings.source)
     asked = asked_settings(settings, source)
     plan = new_plan(settings, source, asked)
-    if (settings.out / "plan.json").exists():
-        check_same_plan(read_plan(settings.out), asked, settings.out, plan.tasks)
+    store = open_store(settings.out)
+    if PLAN_FILE in store.sizes():
+        check_same_plan(read_plan(store), asked, store.where, plan.tasks)
     else:
-        write_plan(plan, settings.out)
-    print(describe(plan, settings.out))
+        write_plan(plan, store)
+    prediction = stored_prediction(plan, source, settings.hardware, store, again=True)
+    print(describe(plan, settings.out, prediction))
     print(f"planned in {time.monotonic() - started:.1f} s; next: vlajepa preprocess with the same settings")
 
 
@@ -64,13 +65,16 @@ def prepare(settings: BuildConfig) -> Preparation:
     """
     source = source_of(settings.source)
     asked = asked_settings(settings, source)
-    if (settings.out / "plan.json").exists():
-        plan = read_plan(settings.out)
-        check_same_plan(plan, asked, settings.out)
-        return Preparation(source, plan, found=True)
-    plan = new_plan(settings, source, asked)
-    write_plan(plan, settings.out)
-    return Preparation(source, plan, found=False)
+    store = open_store(settings.out)
+    found = PLAN_FILE in store.sizes()
+    if found:
+        plan = read_plan(store)
+        check_same_plan(plan, asked, store.where)
+    else:
+        plan = new_plan(settings, source, asked)
+        write_plan(plan, store)
+    prediction = stored_prediction(plan, source, settings.hardware, store, again=False)
+    return Preparation(source, plan, store, found, prediction)
 
 
 def source_of(configured: Mapping[str, Any]) -> Source:
@@ -121,11 +125,10 @@ def new_plan(settings: BuildConfig, source: Source, asked: Mapping[str, Any]) ->
     return make_plan(source, index, settings.window, sizes, settings.shards, asked, flops, settings.splits)
 
 
-def describe(plan: Plan, out: Path) -> str:
-    """The cost of a build as a small table."""
+def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) -> str:
+    """What a build will hold, and what it is predicted to take, as a small table."""
     cost, sizes = plan.estimate, plan.sizes
     about = "" if cost.exact else "about "
-    hours = cost.flops / (A100_FLOPS * A100_UTILISATION) / 3600
     rows = [
         ("fingerprint", plan.fingerprint[:16]),
         ("episodes", f"{cost.episodes:,} ({len(plan.faults):,} more left out, see ledger)"),
@@ -138,18 +141,15 @@ def describe(plan: Plan, out: Path) -> str:
             "target shape",
             f"{sizes.steps}+1 steps x {sizes.views} views x {sizes.tokens} tokens x {sizes.width} float16",
         ),
-        (
-            "encoder",
-            f"{about}{cost.flops:.3g} FLOPs, {hours:.3g} A100 hours at {A100_UTILISATION:.0%} of bfloat16 peak",
-        ),
+        ("encoder", f"{about}{cost.flops:.3g} FLOPs"),
+        *([] if prediction is None else describe_prediction(prediction)),
     ]
     note = (
         ""
         if cost.exact
         else "\nlengths of some episodes are known only once their files are opened: estimated from a sample"
     )
-    table = "\n".join(f"  {name:16} {text}" for name, text in rows)
-    return f"{plan.name} -> {out}\n{table}{note}" + "".join(f"\nWARNING: {text}" for text in _warnings(plan))
+    return f"{plan.name} -> {out}\n{table(rows)}{note}" + "".join(f"\nWARNING: {text}" for text in _warnings(plan))
 
 
 def _warnings(plan: Plan) -> list[str]:

@@ -12,18 +12,20 @@ from omegaconf import DictConfig
 
 from jobs import ray_map
 from jobs.config import parse
-from jobs.plan import describe, prepare
+from jobs.plan import Preparation, describe, prepare
 from jobs.progress import progress_bar
 from jobs.settings import BuildConfig
 from pipeline.errors import TooManyBadEpisodesError
-from pipeline.manifest import Build, clean_up, commit, describe_build, ledger_bytes, load_build
-from pipeline.parts import Part, read_part
+from pipeline.manifest import Build, clean_up, commit, describe_build, ledger_bytes, load_build, read_build
+from pipeline.parts import Part, find_parts
 from pipeline.plan import Plan
-from pipeline.shards import remove_temporary_files, write_atomic
-from pipeline.sources.base import Fault, Source
+from pipeline.sources.base import Fault
+from pipeline.store import LocalStore, Store
 
 NOT_BAD = ("too-short", "not-wanted")
 """Reasons of episodes that are sound but give no window, or were not asked for; they do not count as bad."""
+
+BAD_EPISODES = "logs/bad_episodes.jsonl"
 
 LISTED = 20
 """Bad episodes shown in the message that stops a run; all of them go to logs/bad_episodes.jsonl."""
@@ -41,24 +43,24 @@ def preprocess(settings: BuildConfig) -> Build:
         TooManyBadEpisodesError: more than `max_bad_share` of the episodes had to be left out.
     """
     preparation = prepare(settings)
-    plan, out = preparation.plan, settings.out
-    print(describe(plan, out))
-    if (out / "build.json").exists():
-        describe_build(out)  # the run that finished it may have been killed before these two
-        clean_up(out)
-        print(f"{out} is finished already")
-        return load_build(out)
+    plan, store = preparation.plan, preparation.store
+    print(describe(plan, store.where))
+    if "build.json" in store.sizes():
+        describe_build(store)  # the run that finished it may have been killed before these two
+        clean_up(store)
+        print(f"{store.where} is finished already")
+        return _finished_build(store)
     if preparation.found:
         print("continuing the plan found there")
-        remove_temporary_files(out)
-    watch = BadEpisodes(plan, settings.max_bad_share, out)
-    timing = _run_tasks(settings, plan, preparation.source, watch)
+        store.tidy()
+    watch = BadEpisodes(plan, settings.max_bad_share, store)
+    timing = _run_tasks(settings, preparation, watch)
     started = time.monotonic()
-    commit(plan, out)
-    build = load_build(out)
+    commit(plan, store)
+    build = _finished_build(store)
     record = asdict(timing) | {"commit_s": time.monotonic() - started, "cluster": asdict(settings.cluster)}
     name = f"preprocess-{time.strftime('%Y%m%d-%H%M%S')}.json"
-    write_atomic(out / "logs" / name, (json.dumps(record, indent=2) + "\n").encode())
+    store.write(f"logs/{name}", (json.dumps(record, indent=2) + "\n").encode())
     print(summary(build, watch, timing))
     return build
 
@@ -81,12 +83,21 @@ class Timing:
     samples: int
 
 
-def _run_tasks(settings: BuildConfig, plan: Plan, source: Source, watch: BadEpisodes) -> Timing:
-    recipe, out = plan.recipe(), settings.out.resolve()
-    finished = find_parts(plan, out)
+def _finished_build(store: Store) -> Build:
+    """The build that was just made. One elsewhere has no folder here: its `path` is that of nothing."""
+    if isinstance(store, LocalStore):
+        return load_build(store.root)
+    return read_build(store.read("build.json"), Path(), store.where)
+
+
+def _run_tasks(settings: BuildConfig, preparation: Preparation, watch: BadEpisodes) -> Timing:
+    plan, store = preparation.plan, preparation.store
+    finished = find_parts(store, plan.tasks, plan.fingerprint)
     for part in finished.values():
         watch.add(part.faults)
-    work = ray_map.Work(source, recipe, out, settings.encoder, dict(plan.settings["encoder"]), settings.cluster)
+    work = ray_map.Work(
+        preparation.source, plan.recipe(), store, settings.encoder, dict(plan.settings["encoder"]), settings.cluster
+    )
     done = sum(part.rows for part in finished.values() if part.kind == "targets")
     parts: list[Part] = []
     begun = time.monotonic()
@@ -109,25 +120,14 @@ def _run_tasks(settings: BuildConfig, plan: Plan, source: Source, watch: BadEpis
     )
 
 
-def find_parts(plan: Plan, out: Path) -> dict[tuple[str, str], Part]:
-    """Records of the files that earlier runs finished, by task name and kind."""
-    found = {}
-    for task in plan.tasks:
-        for kind in ("inputs", "targets"):
-            part = read_part(out, task, kind, plan.fingerprint)
-            if part is not None:
-                found[task.name, kind] = part
-    return found
-
-
 class BadEpisodes:
     """Counts episodes that had to be left out and stops the run at the allowed share."""
 
-    def __init__(self, plan: Plan, allowed: float, out: Path) -> None:
+    def __init__(self, plan: Plan, allowed: float, store: Store) -> None:
         self._faults: dict[str, Fault] = {}
         self._plan = plan
         self._allowed = allowed
-        self._out = out
+        self._store = store
         self.add(plan.faults)
 
     @property
@@ -142,19 +142,20 @@ class BadEpisodes:
         bad = [fault for fault in self._faults.values() if fault.reason not in NOT_BAD]
         total = self._plan.num_episodes
         if len(bad) > self._allowed * total:
-            path = self._out / "logs" / "bad_episodes.jsonl"
-            write_atomic(path, ledger_bytes(bad))
+            self._store.write(BAD_EPISODES, ledger_bytes(bad))
             shown = "\n".join(f"  {fault.episode}: {fault.reason}: {fault.detail}" for fault in bad[:LISTED])
             raise TooManyBadEpisodesError(
                 f"{len(bad)} of {total} episodes of {self._plan.name} are bad, more than "
                 f"max_bad_share={self._allowed:g} allows:\n{shown}\n"
-                f"all of them: {path}; mend the files, or raise max_bad_share to leave them out"
+                f"all of them: {self._store.where}/{BAD_EPISODES}; mend the files, or raise max_bad_share to leave "
+                "them out"
             )
 
 
 def summary(build: Build, watch: BadEpisodes, timing: Timing) -> str:
     """What was made, in a few lines."""
-    lines = [f"build finished: {build.path}"]
+    where = build.remote or build.path
+    lines = [f"build finished: {where}"]
     for split, counts in build.manifest["counts"].items():
         lines.append(
             f"  {split:6} {counts['samples']:,} samples, {counts['episodes']:,} episodes, {counts['shards']:,} shards"
@@ -162,4 +163,4 @@ def summary(build: Build, watch: BadEpisodes, timing: Timing) -> str:
     rate = timing.samples / max(timing.shards_s, 1e-9)
     lines.append(f"  left out {watch.left_out:,} episodes (ledger.jsonl)")
     lines.append(f"  {rate:.1f} samples/s; Ray and encoders took {timing.ray_startup_s:.1f} s to start")
-    return "\n".join([*lines, f"next: vlajepa audit {build.path}"])
+    return "\n".join([*lines, f"next: vlajepa audit {where}"])

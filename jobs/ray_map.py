@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from pipeline.errors import RunError
 from pipeline.parts import Part
 from pipeline.plan import Recipe, ShardTask
 from pipeline.sources.base import Source
+from pipeline.store import Store
 from pipeline.tasks import Chunk, decode_chunk, write_inputs_shard, write_targets_shard
 
 SHARDS_PER_ACTOR = 2
@@ -40,7 +40,7 @@ class Work:
 
     source: Source
     recipe: Recipe
-    out: Path
+    store: Store
     encoder: EncoderSettings
     identity: dict[str, Any]
     cluster: ClusterSettings
@@ -204,7 +204,7 @@ def _no_task() -> None:
 
 @ray.remote(max_retries=3)
 def _inputs_task(work: Work, task: ShardTask, excluded: frozenset[str]) -> Part:
-    return write_inputs_shard(work.source, task, work.recipe, excluded, work.out)
+    return write_inputs_shard(work.source, task, work.recipe, excluded, work.store)
 
 
 @ray.remote(max_retries=3)
@@ -240,7 +240,7 @@ class _EncoderActor:
     def encode_shard(self, task: ShardTask, excluded: frozenset[str]) -> Part:
         chunks = self._decoded(task, excluded)
         work = self._work
-        return write_targets_shard(chunks, self._encode, task, work.recipe, excluded, work.out)
+        return write_targets_shard(chunks, self._encode, task, work.recipe, excluded, work.store)
 
     def _encode(self, block: ClipBlock) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
         with self._lock:

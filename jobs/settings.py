@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from model.settings import ModelSettings
 from pipeline.encoding import EncoderSettings
 from pipeline.inputs import InputSettings
 from pipeline.plan import ShardSettings
+from pipeline.prediction import Hardware
 from pipeline.schema import Sizes
 from pipeline.windows import WindowPolicy
 
@@ -54,12 +55,14 @@ class ClusterSettings:
 class BuildConfig:
     """`vlajepa plan` and `vlajepa preprocess`.
 
+    out            folder of the build, or its URL (s3://, gs://)
     source         type, name, root and the type's own settings: see pipeline/sources
     limit          use only the first so many episodes of each split; null: all
     max_bad_share  stop when more than this share of the episodes had to be left out
+    hardware       the cluster that time and cost are predicted for; changes no byte
     """
 
-    out: Path
+    out: Path | str
     source: dict[str, Any]
     window: WindowPolicy
     inputs: InputSettings
@@ -69,6 +72,7 @@ class BuildConfig:
     splits: tuple[str, ...] = ("train", "val")
     limit: int | None = None
     max_bad_share: float = 0.05
+    hardware: Hardware = field(default_factory=Hardware)
 
     def __post_init__(self) -> None:
         if list(self.splits) not in (["train"], ["val"], ["train", "val"]):

@@ -8,7 +8,6 @@ an unfinished build. croissant.json describes a finished one and is made from bu
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,64 +20,72 @@ from numpy.typing import NDArray
 
 from pipeline.croissant import CROISSANT, croissant_bytes
 from pipeline.errors import BuildError
-from pipeline.parts import INPUT_COLUMNS, TARGET_COLUMNS, WORK_FOLDER, Part, part_path, read_part
+from pipeline.parts import INPUT_COLUMNS, KINDS, TARGET_COLUMNS, WORK_FOLDER, Part, find_parts, part_name
 from pipeline.plan import Plan, ShardTask
 from pipeline.schema import SCHEMA_VERSION, Sizes, samples_schema
-from pipeline.shards import atomic_file, hash_file, remove_temporary_files, write_atomic
+from pipeline.shards import hash_file
 from pipeline.sources.base import Fault
 from pipeline.statistics import summarise
+from pipeline.store import Store
+
+META_FILES = ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json", "tasks.jsonl")
+"""Files that build.json lists besides those of the shards."""
 
 
-def commit(plan: Plan, out: Path) -> Path:
+def commit(plan: Plan, store: Store) -> None:
     """Join the parts of every task, write the manifest, and remove the work folder.
-
-    Returns:
-        The path of build.json.
 
     Raises:
         BuildError: a part is missing, inputs and targets of a shard do not hold the same keys, or there is no sample.
     """
+    parts = find_parts(store, plan.tasks, plan.fingerprint)
+    for task in plan.tasks:
+        for kind in KINDS:
+            if (task.name, kind) not in parts:
+                raise BuildError(
+                    f"{store.where}: the {kind} file of shard {task.name} is not finished; run vlajepa preprocess again"
+                )
+    faults = [*plan.faults, *(fault for part in parts.values() for fault in part.faults)]
+    with store.folder(WORK_FOLDER) as work:
+        shards = _write_samples(plan, store, work, parts)
+        if not shards:
+            raise BuildError(
+                f"{store.where}: no episode gave a sample; plan shorter windows (window.steps, window.interval) anew"
+            )
+        store.write("ledger.jsonl", ledger_bytes(faults))
+        train_samples = sum(shard["samples"] for shard in shards if shard["split"] == "train")
+        store.write("stats.json", json_bytes(_statistics(work, plan, train_samples)))
+    _write_build(plan, store, shards)
+    clean_up(store)
+
+
+def _write_samples(plan: Plan, store: Store, work: Path, parts: Mapping[tuple[str, str], Part]) -> list[dict[str, Any]]:
+    """Write samples.parquet and remove files of shards without a sample. The entries of the shards in build.json."""
     shards: list[dict[str, Any]] = []
-    faults = list(plan.faults)
-    train_samples = 0
-    clear_empty: set[Path] = set()
     schema = samples_schema(plan.sizes.views, plan.sizes.steps)
-    with atomic_file(out / "samples.parquet") as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    with store.writing("samples.parquet") as path, pq.ParquetWriter(path, schema) as writer:
         for task in plan.tasks:
-            parts = {kind: _require_part(out, task, kind, plan.fingerprint) for kind in ("inputs", "targets")}
-            faults += [fault for part in parts.values() for fault in part.faults]
-            samples = _join(out, task, plan)
-            train_samples += samples.num_rows if task.split == "train" else 0
+            own = {kind: parts[task.name, kind] for kind in KINDS}
+            samples = _join(store, work, task, plan)
             if samples.num_rows:
                 writer.write_table(samples.select(schema.names).cast(schema))
-                shards.append(_shard_entry(task, samples.num_rows, parts))
+                shards.append(_shard_entry(task, samples.num_rows, own))
             else:
-                for part in parts.values():
-                    (out / part.record.file).unlink(missing_ok=True)
-                    clear_empty.add((out / part.record.file).parent)
-    if not shards:
-        raise BuildError(f"{out}: no episode gave a sample; plan shorter windows (window.steps, window.interval) anew")
-    for folder in clear_empty:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-    write_atomic(out / "ledger.jsonl", ledger_bytes(faults))
-    write_atomic(out / "stats.json", _json_bytes(_statistics(out, plan, train_samples)))
-    _write_build(plan, out, shards)
-    clean_up(out)
-    return out / "build.json"
+                for part in own.values():
+                    store.remove(part.record.file)
+    return shards
 
 
-def clean_up(out: Path) -> None:
+def clean_up(store: Store) -> None:
     """Remove what a finished build no longer needs: part records, and files that killed writers left behind."""
-    if (out / WORK_FOLDER).exists():
-        shutil.rmtree(out / WORK_FOLDER)
-    remove_temporary_files(out)
+    store.remove(WORK_FOLDER)
+    store.tidy()
 
 
-def describe_build(out: Path) -> None:
+def describe_build(store: Store) -> None:
     """Write croissant.json, a function of build.json, unless it is there already."""
-    if not (out / CROISSANT).exists():
-        write_atomic(out / CROISSANT, croissant_bytes((out / "build.json").read_bytes()))
+    if CROISSANT not in store.sizes():
+        store.write(CROISSANT, croissant_bytes(store.read("build.json")))
 
 
 def ledger_bytes(faults: Sequence[Fault]) -> bytes:
@@ -126,45 +133,55 @@ def load_build(path: Path) -> Build:
         BuildError: there is none (the build is unfinished), or it is of another schema version.
     """
     try:
-        manifest = json.loads((path / "build.json").read_bytes())
-        version = manifest["schema_version"]
-        build = Build(path, manifest, Sizes(**manifest["sizes"]), tuple(manifest["views"]))
+        raw = (path / "build.json").read_bytes()
     except FileNotFoundError as error:
         raise BuildError(
             f"{path} holds no build.json: no build, or an unfinished one; run vlajepa preprocess"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
         raise BuildError(f"{path}/build.json cannot be read: {error}") from error
+    return read_build(raw, path)
+
+
+def read_build(raw: bytes, path: Path, remote: str | None = None) -> Build:
+    """A build from the content of its build.json. Raises BuildError when it cannot be used."""
+    where = remote or path
+    try:
+        manifest = json.loads(raw)
+        version = manifest["schema_version"]
+        build = Build(path, manifest, Sizes(**manifest["sizes"]), tuple(manifest["views"]), remote)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BuildError(f"{where}/build.json cannot be read: {error}") from error
     if version != SCHEMA_VERSION:
-        raise BuildError(f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}; build it again")
+        raise BuildError(f"{where} has schema version {version}, this program reads {SCHEMA_VERSION}; build it again")
     return build
 
 
-def _statistics(out: Path, plan: Plan, samples: int) -> dict[str, Any]:
+def _statistics(work: Path, plan: Plan, samples: int) -> dict[str, Any]:
     """State and valid actions of all train samples, from the part records, shard by shard in the order of the plan."""
     train = [task.name for task in plan.tasks if task.split == "train"]
     return {
         "split": "train",
         "samples": samples,
-        "state": summarise(lambda: _values(out, train, "inputs", "state", plan.sizes.state)),
-        "action": summarise(lambda: _values(out, train, "targets", "actions", plan.sizes.action)),
+        "state": summarise(lambda: _values(work, train, "inputs", "state", plan.sizes.state)),
+        "action": summarise(lambda: _values(work, train, "targets", "actions", plan.sizes.action)),
     }
 
 
-def _values(out: Path, tasks: Sequence[str], kind: str, column: str, width: int) -> Iterator[NDArray[np.float32]]:
+def _values(work: Path, tasks: Sequence[str], kind: str, column: str, width: int) -> Iterator[NDArray[np.float32]]:
     """Rows float32 [N, width] of one column of the part records."""
     for task in tasks if width else ():
-        values = pq.read_table(part_path(out, task, kind), columns=[column]).column(column)
+        values = pq.read_table(work / part_name(task, kind), columns=[column]).column(column)
         yield values.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
 
 
-def _join(out: Path, task: ShardTask, plan: Plan) -> pa.Table:
-    inputs = pq.read_table(part_path(out, task.name, "inputs"))
-    targets = pq.read_table(part_path(out, task.name, "targets"))
+def _join(store: Store, work: Path, task: ShardTask, plan: Plan) -> pa.Table:
+    inputs = pq.read_table(work / part_name(task.name, "inputs"))
+    targets = pq.read_table(work / part_name(task.name, "targets"))
     if not inputs.column("key").equals(targets.column("key")):
         raise BuildError(
-            f"shard {task.name} of {out}: inputs hold {inputs.num_rows} keys, targets {targets.num_rows}, and they "
-            f"differ; delete {WORK_FOLDER}/{task.name}-*.parquet and run vlajepa preprocess again"
+            f"shard {task.name} of {store.where}: inputs hold {inputs.num_rows} keys, targets {targets.num_rows}, and "
+            f"they differ; delete {WORK_FOLDER}/{task.name}-*.parquet and run vlajepa preprocess again"
         )
     rows = inputs.num_rows
     columns = {
@@ -184,9 +201,7 @@ def _shard_entry(task: ShardTask, samples: int, parts: Mapping[str, Part]) -> di
     return {"split": task.split, "index": task.index, "samples": samples, **files}
 
 
-def _write_build(plan: Plan, out: Path, shards: Sequence[Mapping[str, Any]]) -> None:
-    names = ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json", "tasks.jsonl")
-    files = {n: {"bytes": (out / n).stat().st_size, "sha256": hash_file(out / n)} for n in names}
+def _write_build(plan: Plan, store: Store, shards: Sequence[Mapping[str, Any]]) -> None:
     content = {
         "schema_version": SCHEMA_VERSION,
         "fingerprint": plan.fingerprint,
@@ -196,16 +211,23 @@ def _write_build(plan: Plan, out: Path, shards: Sequence[Mapping[str, Any]]) -> 
         "sizes": asdict(plan.sizes),
         "views": plan.views,
         "fps": plan.fps,
-        "counts": _counts(out, shards),
+        "counts": _counts(store, shards),
         "shards": shards,
-        "files": files,
+        "files": {name: _listed(store, name) for name in META_FILES},
     }
-    write_atomic(out / "build.json", _json_bytes(content))
-    describe_build(out)
+    store.write("build.json", json_bytes(content))
+    describe_build(store)
 
 
-def _counts(out: Path, shards: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    table = pq.read_table(out / "samples.parquet", columns=["split", "episode"])
+def _listed(store: Store, name: str) -> dict[str, Any]:
+    """Size and SHA-256 of a file as it was stored."""
+    with store.reading(name) as path:
+        return {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+
+
+def _counts(store: Store, shards: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    with store.reading("samples.parquet") as path:
+        table = pq.read_table(path, columns=["split", "episode"])
     grouped = table.group_by("split").aggregate([("episode", "count"), ("episode", "count_distinct")])
     return {
         row["split"]: {
@@ -217,12 +239,6 @@ def _counts(out: Path, shards: Sequence[Mapping[str, Any]]) -> dict[str, dict[st
     }
 
 
-def _require_part(out: Path, task: ShardTask, kind: str, fingerprint: str) -> Part:
-    part = read_part(out, task, kind, fingerprint)
-    if part is None:
-        raise BuildError(f"{out}: the {kind} file of shard {task.name} is not finished; run vlajepa preprocess again")
-    return part
-
-
-def _json_bytes(content: Mapping[str, Any]) -> bytes:
+def json_bytes(content: Mapping[str, Any]) -> bytes:
+    """A document of a build: sorted keys, indented, one newline at the end."""
     return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

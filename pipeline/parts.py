@@ -7,7 +7,7 @@ else, shard by shard.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 
 from pipeline.plan import ShardTask
 from pipeline.schema import samples_schema
-from pipeline.shards import FileRecord, InputPlacement, atomic_file
+from pipeline.shards import FileRecord, InputPlacement
 from pipeline.sources.base import Fault
+from pipeline.store import Store
 from pipeline.windows import Window
 
 WORK_FOLDER = "work"
+KINDS = ("inputs", "targets")
 
 
 @dataclass(frozen=True)
@@ -129,35 +131,41 @@ class Part:
         return frozenset(fault.episode for fault in self.faults) | frozenset(self.excluded)
 
 
-def write_part(out: Path, part: Part, rows: Sequence[InputsRow] | Sequence[TargetsRow]) -> None:
+def write_part(store: Store, part: Part, rows: Sequence[InputsRow] | Sequence[TargetsRow]) -> None:
     """Write a part record: a Parquet file with the rows, and the Part in its metadata."""
     schema = _part_schema(part.kind).with_metadata({"part": json.dumps(asdict(part))})
     table = pa.Table.from_pylist([row.columns() for row in rows], schema=schema)
-    with atomic_file(part_path(out, part.task, part.kind)) as temporary:
-        pq.write_table(table, temporary)
+    with store.writing(f"{WORK_FOLDER}/{part_name(part.task, part.kind)}") as path:
+        pq.write_table(table, path)
 
 
-def read_part(out: Path, task: ShardTask, kind: str, fingerprint: str) -> Part | None:
-    """The part record of a finished file; None if the file is still to be made.
+def find_parts(store: Store, tasks: Iterable[ShardTask], fingerprint: str) -> dict[tuple[str, str], Part]:
+    """Records of the finished files by task name and kind.
 
     A record whose file is gone or has another size does not count as finished.
     """
-    path = part_path(out, task.name, kind)
-    if not path.exists():
-        return None
+    sizes, found = store.sizes(), {}
+    with store.folder(WORK_FOLDER) as work:
+        for task in tasks:
+            for kind in KINDS:
+                path = work / part_name(task.name, kind)
+                part = read_part(path) if f"{WORK_FOLDER}/{path.name}" in sizes else None
+                if part and part.fingerprint == fingerprint and sizes.get(part.record.file) == part.record.bytes:
+                    found[task.name, kind] = part
+    return found
+
+
+def read_part(path: Path) -> Part:
+    """The Part in the metadata of a part record."""
     content = json.loads(pq.read_schema(path).metadata[b"part"])
     record = FileRecord(**content.pop("record"))
     faults = tuple(Fault(**fault) for fault in content.pop("faults"))
-    part = Part(record=record, faults=faults, excluded=tuple(content.pop("excluded")), **content)
-    file = out / part.record.file
-    if part.fingerprint != fingerprint or not file.exists() or file.stat().st_size != part.record.bytes:
-        return None
-    return part
+    return Part(record=record, faults=faults, excluded=tuple(content.pop("excluded")), **content)
 
 
-def part_path(out: Path, task: str, kind: str) -> Path:
-    """Where the record of a task's "inputs" or "targets" file stands."""
-    return out / WORK_FOLDER / f"{task}-{kind}.parquet"
+def part_name(task: str, kind: str) -> str:
+    """Name, in the work folder, of the record of a task's "inputs" or "targets" file."""
+    return f"{task}-{kind}.parquet"
 
 
 def _part_schema(kind: str) -> pa.Schema:

@@ -17,9 +17,12 @@ from pipeline.clips import FrameSettings
 from pipeline.errors import BuildError, EpisodeError, RunError
 from pipeline.inputs import InputSettings
 from pipeline.schema import Sizes
-from pipeline.shards import remove_temporary_files, write_atomic
 from pipeline.sources.base import EpisodeRef, Fault, Source, SourceIndex
+from pipeline.store import Store
 from pipeline.windows import WindowPolicy, count_windows
+
+PLAN_FILE = "plan.json"
+TASKS_FILE = "tasks.jsonl"
 
 SAMPLED_EPISODES = 24
 """How many files of unknown length the plan opens to estimate the mean length."""
@@ -208,7 +211,7 @@ def tasks_bytes(tasks: Iterable[ShardTask]) -> bytes:
 
 
 def check_same_plan(
-    stored: Plan, settings: Mapping[str, Any], out: Path, tasks: Sequence[ShardTask] | None = None
+    stored: Plan, settings: Mapping[str, Any], out: Path | str, tasks: Sequence[ShardTask] | None = None
 ) -> None:
     """Raise BuildError, showing the first differences, when `out` was planned with other settings (or tasks)."""
     differences = _differences(stored.settings, settings)
@@ -222,18 +225,19 @@ def check_same_plan(
         )
 
 
-def write_plan(plan: Plan, out: Path) -> None:
+def write_plan(plan: Plan, store: Store) -> None:
     """Write plan.json and tasks.jsonl into a new or empty folder.
 
     Raises:
         BuildError: the folder holds something else.
     """
-    path = out / "plan.json"
-    out.mkdir(parents=True, exist_ok=True)
-    remove_temporary_files(out)
-    if any(p.name not in ("logs", "tasks.jsonl") for p in out.iterdir()):  # tasks.jsonl: killed right here
-        raise BuildError(f"{out} is not empty and holds no plan; choose an empty folder for out=")
-    write_atomic(out / "tasks.jsonl", tasks_bytes(plan.tasks))
+    store.tidy()
+    foreign = [n for n in store.sizes() if n.split("/")[0] not in ("logs", "lock", TASKS_FILE)]  # killed right here
+    if foreign:
+        raise BuildError(
+            f"{store.where} is not empty and holds no plan (but {foreign[0]}); choose an empty folder for out="
+        )
+    store.write(TASKS_FILE, tasks_bytes(plan.tasks))
     content = {
         "fingerprint": plan.fingerprint,
         "settings": plan.settings,
@@ -243,18 +247,18 @@ def write_plan(plan: Plan, out: Path) -> None:
         "estimate": asdict(plan.estimate),
         "faults": [asdict(fault) for fault in plan.faults],
     }
-    write_atomic(path, (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    store.write(PLAN_FILE, (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
 
-def read_plan(out: Path) -> Plan:
+def read_plan(store: Store) -> Plan:
     """Read a plan written by `write_plan`.
 
     Raises:
         BuildError: there is none, or its fingerprint does not fit its content.
     """
     try:
-        content = json.loads((out / "plan.json").read_bytes())
-        raw = (out / "tasks.jsonl").read_bytes()
+        content = json.loads(store.read(PLAN_FILE))
+        raw = store.read(TASKS_FILE)
         tasks = tuple(_read_task(json.loads(line)) for line in raw.splitlines())
         plan = Plan(
             content["settings"],
@@ -267,10 +271,10 @@ def read_plan(out: Path) -> Plan:
             Estimate(**content["estimate"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BuildError(f"{out} holds no readable plan ({error}); run vlajepa plan first") from error
+        raise BuildError(f"{store.where} holds no readable plan ({error}); run vlajepa plan first") from error
     if make_fingerprint(plan.settings, raw) != plan.fingerprint:
         raise BuildError(
-            f"{out}/plan.json or tasks.jsonl was edited: the fingerprint does not fit; plan into a new folder"
+            f"{store.where}/plan.json or tasks.jsonl was edited: the fingerprint does not fit; plan into a new folder"
         )
     return plan
 

@@ -140,7 +140,7 @@ def download(source: RemoteFile, sink: BinaryIO, storage_options: Mapping[str, A
         BuildError: it cannot be read, or `sink` cannot be written.
     """
     for _ in range(2):
-        size, sha256 = _attempt(source.url, retry, lambda: _copy(source, sink, storage_options))
+        size, sha256 = attempt(source.url, retry, lambda: _copy(source, sink, storage_options))
         if (size, sha256) == (source.bytes, source.sha256):
             with writing(sink):
                 os.fsync(sink.fileno())
@@ -163,7 +163,7 @@ class _Store:
         """Content of a small file; None if it is optional and does not exist."""
         url = f"{self.url}/{name}"
         try:
-            return _attempt(url, self.retry, lambda: _read(url, self.options))
+            return attempt(url, self.retry, lambda: _read(url, self.options))
         except CorruptError:
             if optional:
                 return None
@@ -182,7 +182,7 @@ class _DeniedError(BuildError):
 
 
 def _read(url: str, options: Mapping[str, Any]) -> bytes:
-    system, path = _file_system(url, options)
+    system, path = file_system(url, options)
     content: bytes = system.cat_file(path)
     return content
 
@@ -192,7 +192,7 @@ def _copy(source: RemoteFile, sink: BinaryIO, options: Mapping[str, Any]) -> tup
 
     Whatever a file holds after that is not copied, and not asked for: a range past the end is an error to some stores.
     """
-    system, path = _file_system(source.url, options)
+    system, path = file_system(source.url, options)
     digest, size = hashlib.sha256(), 0
     sink.seek(0)
     with system.open(path, "rb", **_open_options(source)) as file:
@@ -214,7 +214,8 @@ def _open_options(source: RemoteFile) -> dict[str, Any]:
     return {"cache_type": "none"} if protocol in _EXTRAS else {}
 
 
-def _file_system(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+def file_system(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """The fsspec file system of a URL and the path in it. Raises BuildError when a package is missing."""
     protocol = _protocol(url)
     try:
         if protocol in ("http", "https"):
@@ -239,11 +240,16 @@ def _protocol(url: str) -> str:
     return url.split("://", 1)[0].lower()
 
 
-def _attempt(url: str, retry: Retry, action: Callable[[], _T]) -> _T:
-    """The result of `action`, tried again while it fails in a way that may pass."""
-    for attempt in range(retry.attempts):
-        if attempt:
-            time.sleep(retry.delay * 2 ** (attempt - 1))
+def attempt(url: str, retry: Retry, action: Callable[[], _T]) -> _T:
+    """The result of `action`, tried again while it fails in a way that may pass.
+
+    Raises:
+        CorruptError: there is no such file.
+        BuildError: it was tried often enough, or is not allowed.
+    """
+    for tried in range(retry.attempts):
+        if tried:
+            time.sleep(retry.delay * 2 ** (tried - 1))
         try:
             return action()
         except RunError:
@@ -252,8 +258,8 @@ def _attempt(url: str, retry: Retry, action: Callable[[], _T]) -> _T:
             _raise_permanent(url, error)
             last = error
     raise BuildError(
-        f"{url} cannot be read, tried {retry.attempts} times: {type(last).__name__}: {last}; check the network, the "
-        "credentials, and the endpoint (AWS_ENDPOINT_URL for s3://)"
+        f"{url} cannot be read or written, tried {retry.attempts} times: {type(last).__name__}: {last}; check the "
+        "network, the credentials, and the endpoint (AWS_ENDPOINT_URL for s3://)"
     ) from last
 
 

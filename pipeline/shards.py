@@ -17,6 +17,7 @@ import tarfile
 import uuid
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -95,17 +96,22 @@ class InputPlacement:
 
 
 class InputsWriter:
-    """Writes an inputs shard. Use as a context manager; the file appears under its name when the block ends well."""
+    """Writes an inputs shard. Use as a context manager; the file appears under its name when the block ends well.
 
-    def __init__(self, path: Path, views: Sequence[str]) -> None:
+    Args:
+        place: gives a path to write at and puts the file in its place: `atomic_file`, or `Store.writing`.
+        views: camera names in order.
+    """
+
+    def __init__(self, place: AbstractContextManager[Path], views: Sequence[str]) -> None:
         self._stack = contextlib.ExitStack()
-        self._path = path
+        self._place = place
         self._views = tuple(views)
         self._digest = hashlib.sha256()
         self._offset = 0
 
     def __enter__(self) -> Self:
-        temporary = self._stack.enter_context(atomic_file(self._path))
+        temporary = self._stack.enter_context(self._place)
         self._file = self._stack.enter_context(open(temporary, "wb"))
         return self
 
@@ -176,15 +182,20 @@ class TargetRows:
 
 
 class TargetsWriter:
-    """Writes a targets shard. Use as a context manager; the file appears under its name when the block ends well."""
+    """Writes a targets shard. Use as a context manager; the file appears under its name when the block ends well.
 
-    def __init__(self, path: Path, sizes: Sizes, metadata: dict[str, str]) -> None:
+    Args:
+        place: as for `InputsWriter`.
+        metadata: see `schema.targets_schema`.
+    """
+
+    def __init__(self, place: AbstractContextManager[Path], sizes: Sizes, metadata: dict[str, str]) -> None:
         self._stack = contextlib.ExitStack()
-        self._path = path
+        self._place = place
         self._schema = targets_schema(sizes, metadata)
 
     def __enter__(self) -> Self:
-        temporary = self._stack.enter_context(atomic_file(self._path))
+        temporary = self._stack.enter_context(self._place)
         self._sink = self._stack.enter_context(_HashingFile(temporary))
         self._writer = self._stack.enter_context(pa.ipc.new_file(self._sink, self._schema))
         return self

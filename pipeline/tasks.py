@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from pipeline.plan import Recipe, ShardTask
 from pipeline.schema import SCHEMA_VERSION, inputs_file, targets_file
 from pipeline.shards import InputsWriter, TargetRows, TargetsWriter
 from pipeline.sources.base import Episode, EpisodeRef, Fault, Past, Source
+from pipeline.store import Store
 from pipeline.windows import Window, count_windows, enumerate_windows
 
 Encode = Callable[[ClipBlock], tuple[NDArray[np.float16], NDArray[np.bool_]]]
@@ -60,7 +60,9 @@ class Chunk:
             )
 
 
-def write_inputs_shard(source: Source, task: ShardTask, recipe: Recipe, excluded: Collection[str], out: Path) -> Part:
+def write_inputs_shard(
+    source: Source, task: ShardTask, recipe: Recipe, excluded: Collection[str], store: Store
+) -> Part:
     """Make the inputs tar of one shard. Each sample is built from its episode truncated at `now`.
 
     Args:
@@ -69,7 +71,7 @@ def write_inputs_shard(source: Source, task: ShardTask, recipe: Recipe, excluded
     started, file = time.process_time(), inputs_file(task.split, task.index)
     rows: list[InputsRow] = []
     faults: list[Fault] = []
-    with InputsWriter(out / file, recipe.views) as writer:
+    with InputsWriter(store.writing(file), recipe.views) as writer:
         for ref in task.episodes:
             if ref.id in excluded:
                 continue
@@ -88,7 +90,7 @@ def write_inputs_shard(source: Source, task: ShardTask, recipe: Recipe, excluded
         task.name, "inputs", recipe.fingerprint, writer.record(file), tuple(faults), tuple(sorted(excluded)),
         len(rows), time.process_time() - started, 0.0,
     )  # fmt: skip
-    write_part(out, part, rows)
+    write_part(store, part, rows)
     return part
 
 
@@ -123,7 +125,7 @@ def decode_chunk(source: Source, refs: Sequence[EpisodeRef], recipe: Recipe, exc
 
 
 def write_targets_shard(
-    chunks: Iterable[Chunk], encode: Encode, task: ShardTask, recipe: Recipe, excluded: Collection[str], out: Path
+    chunks: Iterable[Chunk], encode: Encode, task: ShardTask, recipe: Recipe, excluded: Collection[str], store: Store
 ) -> Part:
     """Make the targets file of one shard from its decoded chunks, in order."""
     file = targets_file(task.split, task.index)
@@ -131,7 +133,7 @@ def write_targets_shard(
     rows: list[TargetsRow] = []
     faults: list[Fault] = []
     decoding = encoding = 0.0
-    with TargetsWriter(out / file, recipe.sizes, metadata) as writer:
+    with TargetsWriter(store.writing(file), recipe.sizes, metadata) as writer:
         for chunk in chunks:
             faults += chunk.faults
             decoding += chunk.cpu_seconds
@@ -152,7 +154,7 @@ def write_targets_shard(
         task.name, "targets", recipe.fingerprint, writer.record(file), tuple(faults), tuple(sorted(excluded)),
         len(rows), decoding, encoding,
     )  # fmt: skip
-    write_part(out, part, rows)
+    write_part(store, part, rows)
     return part
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from pipeline.inputs import InputSettings, encode_jpeg
 from pipeline.manifest import Build, load_build
 from pipeline.schema import SCHEMA_VERSION, Sizes, inputs_file, samples_schema, targets_file
-from pipeline.shards import InputPlacement, InputSample, InputsWriter, TargetRows, TargetsWriter, hash_file
+from pipeline.shards import InputPlacement, InputSample, InputsWriter, TargetRows, TargetsWriter, atomic_file, hash_file
 
 SIZES = Sizes(views=2, image_size=224, steps=3, tokens=256, width=1024, state=8, chunk=7, action=7)
 """A robot sample of the reference: 4 MiB of float16 latents."""
@@ -110,7 +110,7 @@ def _write_inputs(
     out: Path, source: RandomSamples, shard: int, indices: range
 ) -> tuple[list[InputPlacement], dict[str, object]]:
     file = inputs_file("train", shard)
-    with InputsWriter(out / file, VIEWS) as writer:
+    with InputsWriter(atomic_file(out / file), VIEWS) as writer:
         placements = [writer.add(source.inputs(i)) for i in indices]
     return placements, asdict(writer.record(file))
 
@@ -119,7 +119,7 @@ def _write_targets(out: Path, source: RandomSamples, shard: int, indices: range)
     file = targets_file("train", shard)
     metadata = {"fingerprint": FINGERPRINT, "schema_version": str(SCHEMA_VERSION), "shard": file}
     digests: list[str] = []
-    with TargetsWriter(out / file, SIZES, metadata) as writer:
+    with TargetsWriter(atomic_file(out / file), SIZES, metadata) as writer:
         for chunk in _chunks(indices):
             digests += writer.add(source.rows(chunk))
     return digests, asdict(writer.record(file))

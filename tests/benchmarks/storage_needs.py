@@ -17,7 +17,7 @@ from model.estimate import estimate_step
 from model.settings import BackboneSettings, ModelSettings
 from pipeline.encoding import encoder_flops
 from pipeline.schema import SCHEMA_VERSION, inputs_file, targets_file
-from pipeline.shards import InputSample, InputsWriter, TargetRows, TargetsWriter
+from pipeline.shards import InputSample, InputsWriter, TargetRows, TargetsWriter, atomic_file
 from tests.benchmarks.full_size_build import CHUNK, FINGERPRINT, SIZES, VIEWS, RandomSamples, write_full_size_build
 
 SAMPLES = 64
@@ -102,7 +102,7 @@ def measure(folder: Path) -> Costs:
 def _write_video(out: Path) -> Path:
     """A shard of human video: one view, no state, no actions."""
     source, sizes = RandomSamples(), replace(SIZES, views=1, state=0, chunk=0, action=0)
-    with InputsWriter(out / inputs_file("train", 0), VIEWS[:1]) as inputs:
+    with InputsWriter(atomic_file(out / inputs_file("train", 0)), VIEWS[:1]) as inputs:
         for index in range(SAMPLES):
             robot = source.inputs(index)
             content = {**json.loads(robot.json), "state": None, "views": VIEWS[:1]}
@@ -110,7 +110,7 @@ def _write_video(out: Path) -> Path:
             inputs.add(InputSample(robot.key, robot.images[:1], text))
     file = targets_file("train", 0)
     metadata = {"fingerprint": FINGERPRINT, "schema_version": str(SCHEMA_VERSION), "shard": file}
-    with TargetsWriter(out / file, sizes, metadata) as targets:
+    with TargetsWriter(atomic_file(out / file), sizes, metadata) as targets:
         for start in range(0, SAMPLES, CHUNK):
             rows = source.rows(range(start, start + CHUNK))
             context, latents = rows.context[:, :1], rows.latents[:, :, :1]

@@ -55,11 +55,11 @@ class World:
         window = WindowPolicy(interval=2, every=0, per_episode=2)
         settings = build_config(self.folder / "build", source, window=window)
         preparation = prepare(settings)
-        plan, source = preparation.plan, preparation.source
+        plan, source, store = preparation.plan, preparation.source, preparation.store
         recipe, encoder = plan.recipe(), Encoder(self.encoder, "cpu")
         for task in plan.tasks:
-            write_inputs_shard(source, task, recipe, (), settings.out)
+            write_inputs_shard(source, task, recipe, (), store)
             chunks = [decode_chunk(source, refs, recipe, ()) for refs in task.chunks]
-            write_targets_shard(chunks, lambda block: self.encode(encoder, block), task, recipe, (), settings.out)
-        commit(plan, settings.out)
-        return settings.out
+            write_targets_shard(chunks, lambda block: self.encode(encoder, block), task, recipe, (), store)
+        commit(plan, store)
+        return Path(store.where)

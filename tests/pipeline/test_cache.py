@@ -394,7 +394,7 @@ def test_a_server_that_keeps_failing_is_an_error(server: FlakyServer, tmp_path: 
     source = server.add("a", spelled("a", 300_000))
     server.failures["a"] = 4
     cache = FileCache(tmp_path, 10**6, retry=QUICK)
-    with pytest.raises(BuildError, match=r"/a cannot be read, tried 4 times.*503") as error:
+    with pytest.raises(BuildError, match=r"/a cannot be read or written, tried 4 times.*503") as error:
         cache.open(source)
     assert not isinstance(error.value, CorruptError)
     assert leftovers(tmp_path) == []

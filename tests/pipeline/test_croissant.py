@@ -14,6 +14,7 @@ from jobs.manifests import load_manifests
 from pipeline.audit.run import audit_build
 from pipeline.croissant import CROISSANT, croissant_bytes
 from pipeline.manifest import Build, describe_build
+from pipeline.store import open_store
 from tests.audit.tiny_build import VIDEO, write_build
 
 UNKNOWN = ("citeAs", "datePublished", "license")
@@ -65,7 +66,7 @@ def test_what_a_manifest_knows_is_in_it(robot_build: Build, tmp_path: Path) -> N
 def test_it_is_a_function_of_build_json_and_made_once(tmp_path: Path) -> None:
     build = write_build(tmp_path / "build", VIDEO)
     raw = (build / "build.json").read_bytes()
-    describe_build(build)
+    describe_build(open_store(build))
     assert (build / CROISSANT).read_bytes() == croissant_bytes(raw) == croissant_bytes(raw)
     assert audit_build(build).findings == ()
 
@@ -81,7 +82,7 @@ def test_it_is_a_function_of_build_json_and_made_once(tmp_path: Path) -> None:
 )
 def test_an_edited_description_is_found(tmp_path: Path, edit: Any) -> None:
     build = write_build(tmp_path / "build")
-    describe_build(build)
+    describe_build(open_store(build))
     document = json.loads((build / CROISSANT).read_bytes())
     edit(document)
     (build / CROISSANT).write_text(json.dumps(document))
@@ -91,6 +92,6 @@ def test_an_edited_description_is_found(tmp_path: Path, edit: Any) -> None:
 
 def test_another_spelling_of_the_same_description_is_found(tmp_path: Path) -> None:
     build = write_build(tmp_path / "build")
-    describe_build(build)
+    describe_build(open_store(build))
     (build / CROISSANT).write_text(json.dumps(json.loads((build / CROISSANT).read_bytes())))
     assert [finding.rule for finding in audit_build(build).findings] == ["L10"]

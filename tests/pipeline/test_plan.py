@@ -13,6 +13,7 @@ from pipeline.errors import BuildError, RunError
 from pipeline.plan import Plan, ShardSettings, check_same_plan, make_plan, read_plan, target_bytes, write_plan
 from pipeline.schema import Sizes
 from pipeline.sources.base import Episode, EpisodeRef, SourceIndex
+from pipeline.store import open_store
 from pipeline.windows import WindowPolicy
 from tests.pipeline.fake_episode import FakeEpisode
 
@@ -76,17 +77,17 @@ def test_the_fingerprint_covers_settings_and_files() -> None:
 
 def test_a_plan_is_read_back_as_it_was(tmp_path: Path) -> None:
     plan = plan_of(FakeSource((10, 30, 8)))
-    write_plan(plan, tmp_path)
-    assert read_plan(tmp_path) == plan
-    assert read_plan(tmp_path).settings == plan.settings
+    write_plan(plan, open_store(tmp_path))
+    assert read_plan(open_store(tmp_path)) == plan
+    assert read_plan(open_store(tmp_path)).settings == plan.settings
 
 
 def test_an_edited_plan_is_noticed(tmp_path: Path) -> None:
-    write_plan(plan_of(FakeSource((10, 30, 8))), tmp_path)
+    write_plan(plan_of(FakeSource((10, 30, 8))), open_store(tmp_path))
     tasks = (tmp_path / "tasks.jsonl").read_text()
     (tmp_path / "tasks.jsonl").write_text(tasks.replace('"split":"train"', '"split":"val"'))
     with pytest.raises(BuildError, match="was edited"):
-        read_plan(tmp_path)
+        read_plan(open_store(tmp_path))
 
 
 def test_differences_are_shown() -> None:

@@ -209,7 +209,7 @@ def test_a_server_that_fails_leaves_no_mirror(server: FlakyServer, small_build: 
     url = serve(server, small_build)
     for name in ("ledger.jsonl", VERDICT, "build.json"):
         server.failures[f"b/{name}"] = 2
-        with pytest.raises(BuildError, match=f"b/{name} cannot be read, tried 2 times"):
+        with pytest.raises(BuildError, match=f"b/{name} cannot be read or written, tried 2 times"):
             mirror_build(url, tmp_path / "m", retry=QUICK)
     assert not any(p.is_dir() for p in (tmp_path / "m").glob("*"))
     mirror_build(url, tmp_path / "m", retry=QUICK)

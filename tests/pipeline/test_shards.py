@@ -48,7 +48,7 @@ def make_rows(first: int, count: int) -> TargetRows:
 
 def write_targets(path: Path, counts: list[int]) -> tuple[FileRecord, list[str]]:
     digests: list[str] = []
-    with TargetsWriter(path, SIZES, {"shard": "train/targets-000000.arrow"}) as writer:
+    with TargetsWriter(atomic_file(path), SIZES, {"shard": "train/targets-000000.arrow"}) as writer:
         for i, count in enumerate(counts):
             digests += writer.add(make_rows(sum(counts[:i]), count))
     return writer.record(path.name), digests
@@ -59,7 +59,7 @@ def write_inputs(path: Path) -> list[InputSample]:
         InputSample(f"episode-{i:06d}", (b"front" * (i + 1), b"wrist"), json.dumps({"row": i}).encode())
         for i in range(4)
     ]
-    with InputsWriter(path, VIEWS) as writer:
+    with InputsWriter(atomic_file(path), VIEWS) as writer:
         for sample in samples:
             place = writer.add(sample)
             spans = [*zip(place.image_offset, place.image_size, strict=True), (place.json_offset, place.json_size)]
@@ -143,7 +143,7 @@ def test_a_damaged_targets_file_is_named(tmp_path: Path, damage: str) -> None:
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     def fail() -> None:
-        with InputsWriter(tmp_path / "a.tar", VIEWS) as writer:
+        with InputsWriter(atomic_file(tmp_path / "a.tar"), VIEWS) as writer:
             writer.add(InputSample("k-000000", (b"a", b"b"), b"{}"))
             raise RuntimeError
 
