@@ -26,6 +26,10 @@ COMMANDS = {
     "inspect": "what a dataset folder really holds, beside its manifest, with a contact sheet",
     "plan": "list a dataset's shards, samples, bytes and encoder FLOPs before anything runs",
     "preprocess": "make the shards on a Ray cluster; run again to continue after an interruption",
+    "extend": "a new build: a finished one and the episodes that its dataset has gained since",
+    "merge": "a new build of several that were made in parts, with the same settings",
+    "drop": "a new build without some episodes of a finished one, as for a takedown request",
+    "status": "how far a preprocessing run is, while it runs or after it was killed",
     "audit": "prove from a build's bytes that nothing of the future reached an input",
     "verify": "check that a build is the one whose verdict was clean, and who signed it",
     "train": "train on audited builds",
@@ -42,7 +46,7 @@ CONFIGS = str(Path(__file__).parent / "conf")
 MODULES = {"import": "import_checkpoint", "export": "export_checkpoint", "inspect": "inspect_dataset"}
 """Module and configuration of a command, where it cannot be named like the command (`import` is a word of Python)."""
 
-READS_DATASETS = ("inspect", "plan", "preprocess")
+READS_DATASETS = ("inspect", "plan", "preprocess", "extend")
 """Commands with `source=`, for which the manifests have to be choices."""
 
 HYDRA_FLAGS = (
@@ -51,7 +55,7 @@ HYDRA_FLAGS = (
 )  # fmt: skip
 """Flags that Hydra answers itself; any other `--name value` stands for the setting `name=value`."""
 
-POSITIONAL = {"audit": "build", "verify": "build", "sources": "name", "report": "run"}
+POSITIONAL = {"audit": "build", "status": "build", "verify": "build", "sources": "name", "report": "run"}
 """Setting that a first argument without `=` stands for."""
 
 USAGE = """usage: vlajepa COMMAND [setting=value …]
@@ -75,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if command not in COMMANDS:
         sys.stderr.write(f"vlajepa: no command {command!r}; there are {', '.join(COMMANDS)}\n")
         raise SystemExit(2)
+    if command == "drop":
+        overrides = _joined(overrides, "episode", "episodes")
     if command in POSITIONAL and overrides and "=" not in overrides[0] and not overrides[0].startswith("-"):
         overrides[0] = f"{POSITIONAL[command]}={overrides[0]}"
     name = MODULES.get(command, command.replace("-", "_"))
@@ -143,6 +149,16 @@ def _flags_to_settings(words: Sequence[str]) -> list[str]:
         else:
             result.append(f"{name.replace('-', '_')}={value if equals else next(rest, '')}")
     return result
+
+
+def _joined(words: Sequence[str], one: str, many: str) -> list[str]:
+    """`one=A one=B` means `many=[A,B]`: of two values for a setting Hydra would take the last and forget the first."""
+    values = [word.partition("=")[2] for word in words if word.startswith(f"{one}=")]
+    if len(values) < 2:
+        return list(words)
+    rest = [word for word in words if not word.startswith((f"{one}=", f"{many}="))]
+    lists = [word.partition("=")[2].strip("[]") for word in words if word.startswith(f"{many}=")]
+    return [*rest, f"{many}=[{','.join([*values, *filter(None, lists)])}]"]
 
 
 def _check_overrides(name: str, overrides: Sequence[str]) -> None:

@@ -9,18 +9,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
+from tqdm import tqdm
 
-from jobs import ray_map
+from jobs import ray_map, ray_metrics
 from jobs.config import parse
+from jobs.driver_lock import DriverLock
 from jobs.plan import Preparation, describe, prepare
+from jobs.prediction import Measured, beside
 from jobs.progress import progress_bar
+from jobs.run_progress import Progress, ProgressLog
+from jobs.scheduler import run_shards
 from jobs.settings import BuildConfig
 from pipeline.errors import TooManyBadEpisodesError
 from pipeline.manifest import Build, clean_up, commit, describe_build, ledger_bytes, load_build, read_build
 from pipeline.parts import Part, find_parts
 from pipeline.plan import Plan
 from pipeline.sources.base import Fault
-from pipeline.store import LocalStore, Store
+from pipeline.store import LocalStore, Store, open_store
 
 NOT_BAD = ("too-short", "not-wanted")
 """Reasons of episodes that are sound but give no window, or were not asked for; they do not count as bad."""
@@ -41,38 +46,68 @@ def preprocess(settings: BuildConfig) -> Build:
 
     Raises:
         TooManyBadEpisodesError: more than `max_bad_share` of the episodes had to be left out.
+        RunError: another driver is at work on the folder; or a task failed for good.
     """
-    preparation = prepare(settings)
-    plan, store = preparation.plan, preparation.store
-    print(describe(plan, store.where))
+    store = open_store(settings.out)
     if "build.json" in store.sizes():
+        preparation = prepare(settings)
+        print(describe(preparation.plan, store.where))
         describe_build(store)  # the run that finished it may have been killed before these two
         clean_up(store)
         print(f"{store.where} is finished already")
         return _finished_build(store)
+    beats = _Beats()
+    with DriverLock(store, on_beat=beats) as lock:
+        return _make(settings, lock, beats)
+
+
+def _make(settings: BuildConfig, lock: DriverLock, beats: _Beats) -> Build:
+    preparation = prepare(settings)
+    plan, store = preparation.plan, preparation.store
+    print(describe(plan, store.where, preparation.prediction))
     if preparation.found:
         print("continuing the plan found there")
         store.tidy()
+    before = find_parts(store, plan.tasks, plan.fingerprint)
+    log = ProgressLog(store, len(plan.tasks), plan.estimate.windows, before)
+    beats.log = log
     watch = BadEpisodes(plan, settings.max_bad_share, store)
-    timing = _run_tasks(settings, preparation, watch)
+    timing = _run_tasks(settings, preparation, before, log, watch, lock)
+    beats.log = None
+    log.write()
     started = time.monotonic()
     commit(plan, store)
     build = _finished_build(store)
     record = asdict(timing) | {"commit_s": time.monotonic() - started, "cluster": asdict(settings.cluster)}
+    record |= {"progress": asdict(log.progress), "predicted": asdict(preparation.prediction)}
     name = f"preprocess-{time.strftime('%Y%m%d-%H%M%S')}.json"
     store.write(f"logs/{name}", (json.dumps(record, indent=2) + "\n").encode())
-    print(summary(build, watch, timing))
+    print(summary(build, watch, timing, log.progress))
+    print("\n".join(beside(preparation.prediction, timing.measured(log.progress))))
+    print(f"next: vlajepa audit {build.remote or build.path}")
     return build
+
+
+class _Beats:
+    """What the lock does with every sign of life: the progress is stored."""
+
+    def __init__(self) -> None:
+        self.log: ProgressLog | None = None
+
+    def __call__(self) -> None:
+        if self.log is not None:
+            self.log.write()
 
 
 @dataclass(frozen=True)
 class Timing:
     """Where the time of one run went.
 
-    ray_startup_s  until Ray answers and the encoders are loaded
+    ray_startup_s  until Ray answers and the first encoder is loaded
     shards_s       wall time of the tasks
     decode_cpu_s   processor time of decoding, resizing and JPEG, over all workers
     encode_cpu_s   of the threads that drive the encoder; all of it on the CPU with cpu_threads=1
+    encode_s       wall time that encoders were busy, over all of them
     samples        made by this run
     """
 
@@ -80,7 +115,14 @@ class Timing:
     shards_s: float
     decode_cpu_s: float
     encode_cpu_s: float
+    encode_s: float
     samples: int
+
+    def measured(self, progress: Progress) -> Measured:
+        """For the comparison with the prediction."""
+        return Measured(
+            self.ray_startup_s + self.shards_s, self.decode_cpu_s, self.encode_s, progress.bytes_now, self.samples
+        )
 
 
 def _finished_build(store: Store) -> Build:
@@ -90,34 +132,55 @@ def _finished_build(store: Store) -> Build:
     return read_build(store.read("build.json"), Path(), store.where)
 
 
-def _run_tasks(settings: BuildConfig, preparation: Preparation, watch: BadEpisodes) -> Timing:
-    plan, store = preparation.plan, preparation.store
-    finished = find_parts(store, plan.tasks, plan.fingerprint)
-    for part in finished.values():
+def _run_tasks(
+    settings: BuildConfig,
+    preparation: Preparation,
+    before: dict[tuple[str, str], Part],
+    log: ProgressLog,
+    watch: BadEpisodes,
+    lock: DriverLock,
+) -> Timing:
+    plan = preparation.plan
+    for part in before.values():
         watch.add(part.faults)
     work = ray_map.Work(
-        preparation.source, plan.recipe(), store, settings.encoder, dict(plan.settings["encoder"]), settings.cluster
-    )
-    done = sum(part.rows for part in finished.values() if part.kind == "targets")
-    parts: list[Part] = []
-    begun = time.monotonic()
-    with ray_map.connected(work) as pool:
+        preparation.source, plan.recipe(), preparation.store, settings.encoder, dict(plan.settings["encoder"]),
+        settings.cluster,
+    )  # fmt: skip
+    progress, begun = log.progress, time.monotonic()
+    decode_s = encode_cpu_s = encode_s = 0.0
+    with ray_map.connected(work) as pool, _bar(plan, progress) as bar:
+        metrics = ray_metrics.RunMetrics(plan.name)
         connected = time.monotonic()
-        with progress_bar(total=max(done, plan.estimate.windows), initial=done, unit="window", desc=plan.name) as bar:
-            for part in ray_map.run_shards(plan.tasks, finished, pool):
-                parts.append(part)
-                watch.add(part.faults)
-                bar.set_postfix(files=f"{len(finished) + len(parts)}/{2 * len(plan.tasks)}", skipped=watch.left_out)
-                if part.kind == "targets":
-                    bar.update(part.rows)
+        log.start()
+        for event in run_shards(plan.tasks, before, pool):
+            lock.check()
+            log.finished(event)
+            decode_s += event.part.decode_seconds
+            encode_cpu_s += event.part.encode_seconds
+            encode_s += event.encode_s
+            watch.add(event.part.faults)
+            log.note(skipped=watch.left_out, lost=pool.lost, store_peak_bytes=pool.peak_store_bytes)
+            metrics.update(progress)
+            _show(bar, progress)
         ended = time.monotonic()
-    return Timing(
-        connected - begun,
-        ended - connected,
-        sum(part.decode_seconds for part in parts),
-        sum(part.encode_seconds for part in parts),
-        sum(part.rows for part in parts if part.kind == "targets"),
+    return Timing(connected - begun, ended - connected, decode_s, encode_cpu_s, encode_s, progress.samples_now)
+
+
+def _bar(plan: Plan, progress: Progress) -> tqdm:
+    total = max(progress.samples_done, progress.samples_expected)
+    return progress_bar(total=total, initial=progress.samples_done, unit="window", desc=plan.name)
+
+
+def _show(bar: tqdm, progress: Progress) -> None:
+    bar.set_postfix(
+        shards=f"{progress.shards_done}/{progress.files_total // 2}",
+        skipped=progress.skipped,
+        GB=f"{progress.bytes_written / 1e9:.2f}",
+        nodes=len(progress.nodes),
+        refresh=False,
     )
+    bar.update(progress.samples_done - bar.n)
 
 
 class BadEpisodes:
@@ -152,10 +215,9 @@ class BadEpisodes:
             )
 
 
-def summary(build: Build, watch: BadEpisodes, timing: Timing) -> str:
+def summary(build: Build, watch: BadEpisodes, timing: Timing, progress: Progress) -> str:
     """What was made, in a few lines."""
-    where = build.remote or build.path
-    lines = [f"build finished: {where}"]
+    lines = [f"build finished: {build.remote or build.path}"]
     for split, counts in build.manifest["counts"].items():
         lines.append(
             f"  {split:6} {counts['samples']:,} samples, {counts['episodes']:,} episodes, {counts['shards']:,} shards"
@@ -163,4 +225,12 @@ def summary(build: Build, watch: BadEpisodes, timing: Timing) -> str:
     rate = timing.samples / max(timing.shards_s, 1e-9)
     lines.append(f"  left out {watch.left_out:,} episodes (ledger.jsonl)")
     lines.append(f"  {rate:.1f} samples/s; Ray and encoders took {timing.ray_startup_s:.1f} s to start")
-    return "\n".join([*lines, f"next: vlajepa audit {where}"])
+    lines.append(
+        f"  {progress.lost} tasks were lost and started again; object stores held at most "
+        f"{progress.store_peak_bytes / 2**20:.0f} MiB"
+    )
+    lines += [
+        f"  node {name}: {node.samples:,} samples, {node.bytes / 1e6:,.1f} MB, {node.samples_per_s:.1f} samples/s"
+        for name, node in sorted(progress.nodes.items())
+    ]
+    return "\n".join(lines)

@@ -1,16 +1,20 @@
-"""Shard tasks on a Ray cluster: inputs tasks, decoding tasks, and encoder actors.
+"""Shard tasks on a Ray cluster: inputs tasks, decoding tasks, and encoder actors, any of which may die.
 
-The driver hands out whole shards and compares records. An encoder actor asks for the decoding of its own chunks, a few
-ahead, and works on two shards at once with one model, so that decoding of the next shard overlaps encoding of this one
-and memory stays bounded by `2 x encoders x (chunks_ahead + 2)` chunks; a chunk holds whole episodes.
+An encoder actor asks for the decoding of its own chunks, a few ahead, and works on two shards at once with one model,
+so that decoding of the next shard overlaps encoding of this one. What is decoded and not yet encoded is bounded by
+count (`chunks_ahead`) and by bytes (`ahead_mb`). Inputs and decoding tasks ask for processors alone, so Ray places them
+on nodes without GPUs as long as these have room; `task_resources` and `encoder_resources` say it outright.
+
+An actor that dies with its node is replaced as soon as there is room for another; until then the others go on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,8 +22,11 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
+from ray.exceptions import RayError, RayTaskError
 
 from jobs.ray_start import ray_joined
+from jobs.ray_watch import EpisodeRegistry, RayWatch, start_registry
+from jobs.scheduler import Finished, Lost
 from jobs.settings import ClusterSettings
 from pipeline.clips import ClipBlock
 from pipeline.encoding import EncoderSettings
@@ -28,10 +35,17 @@ from pipeline.parts import Part
 from pipeline.plan import Recipe, ShardTask
 from pipeline.sources.base import Source
 from pipeline.store import Store
-from pipeline.tasks import Chunk, decode_chunk, write_inputs_shard, write_targets_shard
+from pipeline.tasks import Chunk, chunk_bytes, decode_chunk, write_inputs_shard, write_targets_shard
 
 SHARDS_PER_ACTOR = 2
 """Shards an encoder actor works on at the same time: one encodes while the other decodes."""
+
+CRASHES = 20
+"""How often Ray starts a task anew that lost its worker or node, before the driver hears of it. A task that holds
+episodes which kill their reader needs several starts an episode until it is known whom to leave out."""
+
+REPLACEMENTS = 100
+"""Encoders started in place of dead ones before the run gives up."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +61,8 @@ class Work:
 
 
 @contextlib.contextmanager
-def connected(work: Work) -> Iterator[Pool]:
-    """Connect to the cluster, or start a Ray of its own on this machine; the encoders are loaded when this returns.
+def connected(work: Work) -> Iterator[RayPool]:
+    """Connect to the cluster, or start a Ray of its own on this machine; an encoder is loaded when this returns.
 
     Raises:
         RunError: no cluster could be reached or started, or an encoder is not the one of the plan.
@@ -56,7 +70,7 @@ def connected(work: Work) -> Iterator[Pool]:
     cluster = work.cluster
     with ray_joined(cluster.address, cluster.num_cpus, cluster.object_store_mb):
         _check_resources(cluster)
-        with contextlib.closing(Pool(work)) as pool:
+        with contextlib.closing(RayPool(work)) as pool:
             yield pool
 
 
@@ -66,6 +80,8 @@ def _check_resources(cluster: ClusterSettings) -> None:
     wanted = {
         "CPU": cluster.encoders * cluster.encoder_cpus + cluster.task_cpus,
         "GPU": cluster.encoders * cluster.encoder_gpus,
+        **cluster.task_resources,
+        **{name: cluster.encoders * amount for name, amount in cluster.encoder_resources.items()},
     }
     for kind, amount in wanted.items():
         if amount > there.get(kind, 0):
@@ -76,125 +92,180 @@ def _check_resources(cluster: ClusterSettings) -> None:
             )
 
 
-def run_shards(tasks: Collection[ShardTask], finished: Mapping[tuple[str, str], Part], pool: Pool) -> Iterator[Part]:
-    """Finish every task, yielding each part record as its file appears.
-
-    Args:
-        finished: records of files that are there already, by task name and kind.
-
-    A shard is finished when both of its files lack the same episodes; until then the file that holds an episode the
-    other could not read is made again without it.
-
-    Raises:
-        RunError: a task failed for another reason than a bad episode; the message carries the worker's error.
-    """
-    waiting = deque(_Shard(task) for task in tasks)
-    running: dict[ray.ObjectRef, _Shard] = {}
-    limit = pool.shards_at_once
-    while waiting or running:
-        while waiting and len(set(map(id, running.values()))) < limit:
-            shard = waiting.popleft()
-            for kind in ("inputs", "targets"):
-                part = finished.get((shard.task.name, kind))
-                if part is None:
-                    running[pool.submit(kind, shard)] = shard
-                else:
-                    shard.parts[kind] = part
-            _reconcile(pool, shard, running)
-        ready, _ = ray.wait(list(running), timeout=1.0) if running else ([], [])
-        for reference in ready:
-            shard = running.pop(reference)
-            pool.finished(reference)
-            part = _result(reference, shard)
-            shard.parts[part.kind] = part
-            yield part
-            _reconcile(pool, shard, running)
-
-
 @dataclass
-class _Shard:
-    task: ShardTask
-    parts: dict[str, Part] = field(default_factory=dict)
+class _Encoder:
+    """An actor. ready: its loading, None once that is done; tickets: what it works on."""
+
+    actor: Any
+    ready: ray.ObjectRef | None
+    tickets: set[ray.ObjectRef] = field(default_factory=set)
 
 
-class Pool:
-    """The encoder actors and how busy they are."""
+class RayPool:
+    """The encoder actors and tasks of a run; a `scheduler.Pool`."""
 
     def __init__(self, work: Work) -> None:
         cluster = work.cluster
-        self._work = ray.put(work)
-        actor = ray.remote(
+        self._cluster, self._work, self._handle = cluster, work, ray.put(work)
+        self._registry = start_registry(cluster.episode_limit_s)
+        self._actor = ray.remote(
             num_gpus=cluster.encoder_gpus,
             num_cpus=cluster.encoder_cpus,
-            max_restarts=3,
-            max_task_retries=3,
+            resources=cluster.encoder_resources,
+            max_restarts=0,
             max_concurrency=SHARDS_PER_ACTOR,
+            scheduling_strategy="SPREAD",
         )(_EncoderActor)
-        self._actors = [actor.remote(work) for _ in range(cluster.encoders)]
-        self._busy = dict.fromkeys(range(cluster.encoders), 0)
-        self._owner: dict[ray.ObjectRef, int] = {}
-        self._inputs = _inputs_task.options(num_cpus=cluster.task_cpus)
-        self.shards_at_once = SHARDS_PER_ACTOR * cluster.encoders + 1
-        workers = _start_workers(cluster)  # their imports overlap the loading of the encoders
-        try:
-            ray.get([actor.ready.remote() for actor in self._actors])
-            ray.get(workers)
-        except ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None)
-            raise RunError(f"an encoder did not start: {cause or error}") from error
+        self._inputs = _inputs_task.options(num_cpus=cluster.task_cpus, resources=cluster.task_resources)
+        self._encoders: list[_Encoder] = []
+        self._running: dict[ray.ObjectRef, tuple[str, _Encoder | None]] = {}
+        self._replaced = 0
+        self.lost = 0
+        self._idle_since: float | None = None
+        self._looked = 0.0
+        self.peak_store_bytes = 0
+        for _ in range(cluster.encoders):
+            self._start_encoder()
+        warm = _start_workers(cluster)  # their imports overlap the loading of the encoders
+        while not any(encoder.ready is None for encoder in self._encoders):
+            self.wait()
+        with contextlib.suppress(RayError):  # of a node that died meanwhile
+            ray.get(warm)
 
-    def submit(self, kind: str, shard: _Shard, excluded: frozenset[str] = frozenset()) -> ray.ObjectRef:
-        """Start one file of a shard; targets go to the encoder with the least work."""
+    @property
+    def nodes(self) -> int:
+        """Living nodes of the cluster."""
+        return sum(node["Alive"] for node in ray.nodes())
+
+    def slots(self) -> int:
+        return sum(SHARDS_PER_ACTOR - len(e.tickets) for e in self._encoders if e.ready is None)
+
+    def limit(self) -> int:
+        return SHARDS_PER_ACTOR * sum(e.ready is None for e in self._encoders) + 1
+
+    def submit(self, kind: str, task: ShardTask, excluded: frozenset[str]) -> ray.ObjectRef:
+        """Start one file of a shard; targets go to the loaded encoder with the least work."""
         if kind == "inputs":
-            return self._inputs.remote(self._work, shard.task, excluded)
-        chosen = min(self._busy, key=lambda actor: self._busy[actor])
-        reference = self._actors[chosen].encode_shard.remote(shard.task, excluded)
-        self._owner[reference] = chosen
-        self._busy[chosen] += 1
-        return reference
+            ticket = self._inputs.remote(self._handle, self._registry, task, excluded)
+            self._running[ticket] = (task.name, None)
+            return ticket
+        chosen = min((e for e in self._encoders if e.ready is None), key=lambda e: len(e.tickets))
+        ticket = chosen.actor.encode_shard.remote(task, excluded)
+        chosen.tickets.add(ticket)
+        self._running[ticket] = (task.name, chosen)
+        return ticket
 
-    def finished(self, reference: ray.ObjectRef) -> None:
-        """Note that what `submit` returned has ended."""
-        if reference in self._owner:
-            self._busy[self._owner.pop(reference)] -= 1
+    def wait(self) -> Collection[Finished | Lost]:
+        loading = {e.ready: e for e in self._encoders if e.ready is not None}
+        events: list[Finished | Lost] = []
+        if not loading and not self._running:
+            time.sleep(0.1)
+            return events
+        ready, _ = ray.wait([*loading, *self._running], timeout=1.0, fetch_local=False)
+        for reference in ready:
+            if reference in loading:
+                self._loaded(loading[reference])
+            elif reference in self._running:  # an encoder that died has taken its others along
+                events += self._ended(reference)
+        self._note_memory()
+        self._check_life()
+        self.lost += sum(isinstance(event, Lost) for event in events)
+        return events
 
     def close(self) -> None:
         """End the encoders."""
-        for actor in self._actors:
-            ray.kill(actor)
+        for encoder in self._encoders:
+            ray.kill(encoder.actor)
+        ray.kill(self._registry)
+
+    def _start_encoder(self) -> None:
+        actor = self._actor.remote(self._handle, self._registry)
+        self._encoders.append(_Encoder(actor, actor.load.remote()))
+
+    def _loaded(self, encoder: _Encoder) -> None:
+        try:
+            ray.get(encoder.ready)
+        except RayTaskError as error:
+            raise RunError(f"an encoder did not start: {error.cause or error}") from error
+        except RayError as error:
+            self._replace(encoder, error)
+            return
+        encoder.ready = None
+
+    def _ended(self, ticket: ray.ObjectRef) -> list[Finished | Lost]:
+        name, owner = self._running.pop(ticket)
+        if owner is not None:
+            owner.tickets.discard(ticket)
+        try:
+            part, node, busy_s = ray.get(ticket)
+        except RayTaskError as error:
+            if isinstance(error.cause, RunError):
+                raise RunError(f"shard {name}: {error.cause}") from error
+            if not isinstance(error.cause, RayError):
+                raise RunError(f"shard {name}: {error}") from error
+            return [Lost(ticket, _short(error.cause))]  # the decoding it waited for was lost for good
+        except RayError as error:
+            lost: list[Finished | Lost] = [Lost(ticket, _short(error))]
+            if owner is not None:
+                lost += self._replace(owner, error)
+            return lost
+        return [Finished(ticket, part, node, busy_s)]
+
+    def _replace(self, dead: _Encoder, error: RayError) -> list[Finished | Lost]:
+        """Start another encoder in place of one that died; what it worked on besides is lost too."""
+        if dead not in self._encoders:
+            return []
+        self._encoders.remove(dead)
+        with contextlib.suppress(RayError):
+            ray.kill(dead.actor)  # one that is only out of reach must not go on beside its successor
+        self._replaced += 1
+        if self._replaced > REPLACEMENTS:
+            raise RunError(f"{REPLACEMENTS} encoders died, the last one because {_short(error)}; look at Ray's logs")
+        self._start_encoder()
+        for ticket in dead.tickets:
+            del self._running[ticket]
+        return [Lost(ticket, _short(error)) for ticket in dead.tickets]
+
+    def _check_life(self) -> None:
+        """Give up when for long there is no encoder and no room for one."""
+        if any(e.ready is None for e in self._encoders):
+            self._idle_since = None
+            return
+        now = time.monotonic()
+        self._idle_since = self._idle_since or now
+        if now - self._idle_since > self._cluster.patience_s:
+            raise RunError(
+                f"no encoder could be started for cluster.patience_s={self._cluster.patience_s:g} seconds; the cluster "
+                f"has {ray.cluster_resources()}; start nodes, then run the same command again"
+            )
+
+    def _note_memory(self) -> None:
+        """What the object stores of all nodes hold, looked at about twice a second."""
+        if time.monotonic() - self._looked > 0.5:
+            total, free = (
+                of().get("object_store_memory", 0.0) for of in (ray.cluster_resources, ray.available_resources)
+            )
+            self.peak_store_bytes = max(self.peak_store_bytes, int(total - free))
+            self._looked = time.monotonic()
+
+
+def _short(error: BaseException) -> str:
+    """The first line of Ray's message."""
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
 
 
 def _start_workers(cluster: ClusterSettings) -> list[ray.ObjectRef]:
     """One empty task for each task that can run at the same time: Ray starts a worker for it."""
     fitting = int(ray.cluster_resources().get("CPU", 1) / max(cluster.task_cpus, 0.1))
     at_once = SHARDS_PER_ACTOR * cluster.encoders * (cluster.chunks_ahead + 2)
-    warm = _no_task.options(num_cpus=cluster.task_cpus)
+    warm = _no_task.options(num_cpus=cluster.task_cpus, resources=cluster.task_resources)
     return [warm.remote() for _ in range(min(fitting, at_once))]
 
 
-def _reconcile(pool: Pool, shard: _Shard, running: dict[ray.ObjectRef, _Shard]) -> None:
-    """Once both files of a shard are there, make those again that hold an episode the other lacks."""
-    if len(shard.parts) < 2:
-        return
-    faulty = {kind: frozenset(f.episode for f in part.faults) for kind, part in shard.parts.items()}
-    everything = faulty["inputs"] | faulty["targets"]
-    for kind, own in faulty.items():
-        if shard.parts[kind].missing() != everything:
-            del shard.parts[kind]
-            running[pool.submit(kind, shard, everything - own)] = shard
-
-
-def _result(reference: ray.ObjectRef, shard: _Shard) -> Part:
-    try:
-        part: Part = ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause if isinstance(error.cause, RunError) else error
-        raise RunError(f"shard {shard.task.name}: {cause}") from error
-    except ray.exceptions.RayError as error:
-        raise RunError(
-            f"shard {shard.task.name}: {type(error).__name__}: {error}; run the same command again"
-        ) from error
-    return part
+def _node() -> str:
+    """Address of the node this runs on, with the start of its id: several may share a machine."""
+    context = ray.get_runtime_context()
+    return f"{ray.util.get_node_ip_address()}/{context.get_node_id()[:8]}"
 
 
 @ray.remote(max_retries=3)
@@ -202,31 +273,37 @@ def _no_task() -> None:
     """Makes a worker load this file."""
 
 
-@ray.remote(max_retries=3)
-def _inputs_task(work: Work, task: ShardTask, excluded: frozenset[str]) -> Part:
-    return write_inputs_shard(work.source, task, work.recipe, excluded, work.store)
+@ray.remote(max_retries=CRASHES)
+def _inputs_task(work: Work, registry: Any, task: ShardTask, excluded: frozenset[str]) -> tuple[Part, str, float]:
+    with RayWatch(registry, f"{task.name}-inputs", work.cluster.episode_limit_s) as watch:
+        return write_inputs_shard(work.source, task, work.recipe, excluded, work.store, watch), _node(), 0.0
 
 
-@ray.remote(max_retries=3)
-def _decode_task(work: Work, task: ShardTask, chunk: int, excluded: frozenset[str]) -> Chunk:
-    return decode_chunk(work.source, task.chunks[chunk], work.recipe, excluded)
+@ray.remote(max_retries=CRASHES)
+def _decode_task(work: Work, registry: Any, task: ShardTask, chunk: int, excluded: frozenset[str]) -> Chunk:
+    with RayWatch(registry, f"{task.name}-targets-{chunk}", work.cluster.episode_limit_s) as watch:
+        return decode_chunk(work.source, task.chunks[chunk], work.recipe, excluded, watch)
 
 
 class _EncoderActor:
     """One encoder. Two shards at once share it: the lock gives it to one batch of chunks at a time."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, work: Work, registry: EpisodeRegistry) -> None:
+        self._work, self._registry = work, registry
         self._handle = ray.put(work)
+        self._lock = threading.Lock()
+        self._ahead = _Budget(work.cluster.ahead_mb * 2**20)
+
+    def load(self) -> None:
+        """Load the encoder. Raises RunError when it is not the one of the plan."""
         # Not at the top: workers of decoding and inputs tasks load this file too; torch costs each 5 s and 300 MB.
         from model.transformers_attention import use_attention
         from pipeline.targets import Encoder
 
-        attend = None
+        work, attend = self._work, None
         if work.encoder.attention != "sdpa":
             attend = partial(use_attention, backend=work.encoder.attention)
         self._encoder = Encoder(work.encoder, work.cluster.encoder_device, attend)
-        self._lock = threading.Lock()
         identity = self._encoder.identity()
         if identity != work.identity:
             different = sorted(k for k in identity if identity[k] != work.identity.get(k))
@@ -234,24 +311,58 @@ class _EncoderActor:
                 f"the encoder on this worker is not the one of the plan; it differs in {', '.join(different)}"
             )
 
-    def ready(self) -> None:
-        """Returns once the encoder is loaded."""
+    def encode_shard(self, task: ShardTask, excluded: frozenset[str]) -> tuple[Part, str, float]:
+        work, busy = self._work, [0.0]
+        encode = partial(self._encode, busy)
+        part = write_targets_shard(self._decoded(task, excluded), encode, task, work.recipe, excluded, work.store)
+        return part, _node(), busy[0]
 
-    def encode_shard(self, task: ShardTask, excluded: frozenset[str]) -> Part:
-        chunks = self._decoded(task, excluded)
-        work = self._work
-        return write_targets_shard(chunks, self._encode, task, work.recipe, excluded, work.store)
-
-    def _encode(self, block: ClipBlock) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+    def _encode(self, busy: list[float], block: ClipBlock) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
         with self._lock:
-            return self._encoder.encode(block)
+            started = time.monotonic()
+            latents = self._encoder.encode(block)
+            busy[0] += time.monotonic() - started
+            return latents
 
     def _decoded(self, task: ShardTask, excluded: frozenset[str]) -> Iterator[Chunk]:
-        decode = _decode_task.options(num_cpus=self._work.cluster.task_cpus)
-        ahead: deque[ray.ObjectRef] = deque()
-        for i in range(len(task.chunks)):
-            ahead.append(decode.remote(self._handle, task, i, excluded))
-            if len(ahead) > self._work.cluster.chunks_ahead:
-                yield ray.get(ahead.popleft())
-        while ahead:
-            yield ray.get(ahead.popleft())
+        """The chunks of a shard in order, decoded ahead within the budget; what is not taken is given back."""
+        cluster = self._work.cluster
+        decode = _decode_task.options(num_cpus=cluster.task_cpus, resources=cluster.task_resources)
+        ahead: deque[tuple[ray.ObjectRef, int]] = deque()
+        wanted = deque(range(len(task.chunks)))
+        try:
+            while wanted or ahead:
+                while wanted and len(ahead) <= cluster.chunks_ahead:
+                    size = chunk_bytes(task.chunks[wanted[0]], self._work.recipe)
+                    if not self._ahead.take(size, must=not ahead):
+                        break
+                    ahead.append((decode.remote(self._handle, self._registry, task, wanted.popleft(), excluded), size))
+                reference, size = ahead.popleft()
+                try:
+                    yield ray.get(reference)
+                finally:
+                    self._ahead.give(size)
+                    del reference
+        finally:
+            for reference, size in ahead:
+                self._ahead.give(size)
+                ray.cancel(reference)
+
+
+class _Budget:
+    """Bytes that may be decoded ahead by all shards of an actor together."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._used, self._lock = limit, 0, threading.Lock()
+
+    def take(self, size: int, must: bool) -> bool:
+        """Take so many bytes if there is room, or in any case if `must`: a shard has to go on with one chunk."""
+        with self._lock:
+            if not must and self._used + size > self._limit:
+                return False
+            self._used += size
+            return True
+
+    def give(self, size: int) -> None:
+        with self._lock:
+            self._used -= size

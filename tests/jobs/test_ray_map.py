@@ -1,71 +1,31 @@
-"""How the driver brings the two files of a shard together, and what it asks of a cluster."""
+"""What is asked of a cluster, and what becomes of episodes whose reader hangs or kills its process."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import ctypes
+import json
+import os
+import signal
+import urllib.request
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import ray
 
-from jobs.ray_map import _check_resources, _reconcile, _Shard
+from jobs import plan
+from jobs.preprocess import preprocess
+from jobs.ray_map import _Budget, _check_resources
+from jobs.ray_watch import DEATHS, EpisodeRegistry
+from jobs.run_progress import read_progress
+from pipeline.audit.run import audit_build
 from pipeline.errors import RunError
-from pipeline.parts import Part
-from pipeline.plan import ShardTask
-from pipeline.shards import FileRecord
-from pipeline.sources.base import Fault
-from tests.jobs.runs import CLUSTER
-
-
-def part(kind: str, faults: str = "", excluded: str = "") -> Part:
-    """A record whose faulty and excluded episodes are the letters given."""
-    record = FileRecord("f", 0, "")
-    lost = tuple(Fault(episode, "train", kind, "undecodable", "") for episode in faults)
-    return Part("train-000000", kind, "print", record, lost, tuple(excluded), 0, 0.0, 0.0)
-
-
-class FakePool:
-    """Makes a file again at once: the episodes that `fails` names for its kind fail unless they are excluded."""
-
-    def __init__(self, **fails: str) -> None:
-        self.fails = fails
-        self.made: list[tuple[str, str]] = []
-
-    def submit(self, kind: str, shard: _Shard, excluded: frozenset[str] = frozenset()) -> object:
-        out = "".join(sorted(excluded))
-        self.made.append((kind, out))
-        shard.parts[kind] = part(kind, "".join(e for e in self.fails.get(kind, "") if e not in excluded), out)
-        return object()
-
-
-def settle(pool: FakePool, inputs: Part, targets: Part) -> _Shard:
-    shard = _Shard(ShardTask("train", 0, ()), {"inputs": inputs, "targets": targets})
-    for _ in range(5):
-        before = len(pool.made)
-        _reconcile(pool, shard, {})  # type: ignore[arg-type]
-        if len(pool.made) == before:
-            return shard
-    raise AssertionError(f"never settles: {pool.made}")
-
-
-def test_files_that_agree_are_kept() -> None:
-    pool = FakePool()
-    settle(pool, part("inputs", "a"), part("targets", "a"))
-    assert pool.made == []
-
-
-def test_the_file_that_still_holds_a_bad_episode_is_made_again() -> None:
-    pool = FakePool(targets="b")
-    shard = settle(pool, part("inputs"), part("targets", "b"))
-    assert pool.made == [("inputs", "b")]
-    assert shard.parts["inputs"].missing() == shard.parts["targets"].missing() == {"b"}
-
-
-def test_an_episode_that_failed_once_and_then_read_well_is_not_lost() -> None:
-    """Inputs fail "a" once (a fault that passes), targets always fail "b": only "b" may be missing at the end."""
-    pool = FakePool(targets="b")
-    shard = settle(pool, part("inputs", "a"), part("targets", "b"))
-    assert shard.parts["inputs"].missing() == shard.parts["targets"].missing() == {"b"}
-    assert {fault.episode for fault in shard.parts["targets"].faults} == {"b"}
+from pipeline.sources.base import EpisodeRef
+from pipeline.sources.recorded import RecordedEpisode
+from pipeline.sources.ssv2 import SSv2Source
+from pipeline.store import open_store
+from tests.conftest import SampleData
+from tests.jobs.runs import CLUSTER, build_config, ssv2_source
 
 
 def test_a_cluster_that_can_never_run_the_tasks_is_refused(ray_session: None) -> None:
@@ -75,3 +35,76 @@ def test_a_cluster_that_can_never_run_the_tasks_is_refused(ray_session: None) ->
         _check_resources(replace(CLUSTER, encoders=int(cpus), encoder_cpus=1.0))
     with pytest.raises(RunError, match=r"0 GPU, the settings ask for 1"):
         _check_resources(replace(CLUSTER, encoder_gpus=1.0))
+    with pytest.raises(RunError, match=r"0 decoder, the settings ask for 1"):
+        _check_resources(replace(CLUSTER, task_resources={"decoder": 1}))
+
+
+def test_what_is_decoded_ahead_is_bounded_and_one_chunk_always_goes() -> None:
+    budget = _Budget(100)
+    assert budget.take(60, must=False)
+    assert not budget.take(60, must=False)
+    assert budget.take(60, must=True)
+    budget.give(60)
+    budget.give(60)
+    assert budget.take(100, must=False)
+
+
+def test_an_episode_is_blamed_when_it_took_too_long_or_its_readers_died() -> None:
+    registry = EpisodeRegistry(limit_s=5.0)
+    for attempt in range(DEATHS):
+        assert registry.blamed("t") == {}
+        registry.started("t", str(attempt), "deadly")
+        registry.started("t", "ended", "other")
+        registry.finished("t", "ended")
+    registry.timed_out("slow")
+    reasons = {episode: reason for episode, (reason, _) in registry.blamed("t").items()}
+    assert reasons == {"deadly": "kills-reader", "slow": "timed-out"}
+    assert registry.blamed("another task") == registry.blamed("t")
+
+
+@dataclass(frozen=True)
+class TrapSource(SSv2Source):
+    """Something-Something-v2 with an episode that hangs its reader, and one that crashes it."""
+
+    hangs: str = ""
+    crashes: str = ""
+    driver: int = 0
+
+    def open(self, ref: EpisodeRef) -> RecordedEpisode:
+        if ref.id == self.hangs and os.getpid() != self.driver:
+            ctypes.CDLL(None).sleep(1000)
+        if ref.id == self.crashes and os.getpid() != self.driver:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().open(ref)
+
+
+def test_an_episode_that_hangs_or_crashes_its_reader_is_left_out(
+    sample_data: SampleData, ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [entry["id"] for entry in json.loads((sample_data.ssv2 / "labels" / "train.json").read_text())]
+    hangs, crashes = f"ssv2-{clips[1]}", f"ssv2-{clips[4]}"
+    traps = {"hangs": hangs, "crashes": crashes, "driver": os.getpid()}
+    monkeypatch.setattr(plan, "make_source", lambda kind, **v: TrapSource(**v, **traps))
+    cluster = replace(CLUSTER, episode_limit_s=2.0)
+    build = preprocess(
+        build_config(tmp_path / "out", ssv2_source(sample_data.ssv2), cluster=cluster, max_bad_share=0.5)
+    )
+    ledger = [json.loads(line) for line in (build.path / "ledger.jsonl").read_bytes().splitlines()]
+    assert {(row["episode"], row["reason"]) for row in ledger} == {(hangs, "timed-out"), (crashes, "kills-reader")}
+    assert build.manifest["counts"]["train"]["episodes"] == len(clips) - 2
+    assert audit_build(build.path).status == "clean"
+    progress = read_progress(open_store(build.path))
+    assert progress is not None
+    assert progress.skipped == 2
+    metrics = published_metrics()
+    assert "vlajepa_skipped{" in metrics
+    assert "vlajepa_node_samples_per_s{" in metrics
+
+
+def published_metrics() -> str:
+    """What Prometheus would read on the first node."""
+    (node,) = ray.nodes()
+    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        content: str = answer.read().decode()
+    return content

@@ -1,0 +1,115 @@
+"""Which episode every task is at, kept by an actor outside the tasks: who hangs or kills its process is found out.
+
+A worker that reads one episode for longer than the limit tells the registry and ends itself. One that hangs with the
+interpreter locked cannot tell: a timer that runs without Python (`faulthandler`) ends it a moment later, and writes
+where it hung to the worker's log. Ray starts the task anew elsewhere; it asks the registry first and leaves out the
+episode that took too long, or that was in work each time the task died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+DEATHS = 3
+"""Attempts that have to die over one episode before it is left out: a node may die over a sound one, once or twice."""
+
+GRACE_S = 2.0
+"""Seconds between the end that a process gives itself and the one that needs no interpreter."""
+
+_STANDARD_ERROR = 2
+
+
+def start_registry(limit_s: float) -> Any:
+    """The registry's actor, on the driver's node."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(EpisodeRegistry)
+    return actor.remote(limit_s)
+
+
+class EpisodeRegistry:
+    """What is being read. Attempts of a task are told apart by a name of their own."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._attempts: dict[str, dict[str, str]] = {}
+        self._guilty: dict[str, tuple[str, str]] = {}
+
+    def started(self, task: str, attempt: str, episode: str) -> None:
+        """An attempt at a task has come to an episode."""
+        self._attempts.setdefault(task, {})[attempt] = episode
+
+    def timed_out(self, episode: str) -> None:
+        """An episode has taken longer than the limit; the process that reads it ends itself."""
+        detail = f"not read within cluster.episode_limit_s={self._limit_s:g} seconds"
+        self._guilty.setdefault(episode, ("timed-out", detail))
+
+    def finished(self, task: str, attempt: str) -> None:
+        """An attempt ended, well or with an error: its process lives."""
+        attempts = self._attempts.get(task, {})
+        attempts.pop(attempt, None)
+        if not attempts:
+            self._attempts.pop(task, None)
+
+    def blamed(self, task: str) -> dict[str, tuple[str, str]]:
+        """Episodes that earlier attempts at this task, or at another one, did not survive: id -> (reason, detail)."""
+        deaths = Counter(self._attempts.get(task, {}).values())
+        for episode, count in deaths.items():
+            if count >= DEATHS:
+                detail = f"the worker process ended {count} times while it was read: it crashes or hangs its reader"
+                self._guilty.setdefault(episode, ("kills-reader", detail))
+        return self._guilty
+
+
+class RayWatch:
+    """An `EpisodeWatch` for the task of this process. Use as a context manager around one attempt."""
+
+    def __init__(self, registry: Any, task: str, limit_s: float) -> None:
+        self._registry, self._task, self._limit_s = registry, task, limit_s
+        self._attempt = uuid.uuid4().hex
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._registry.finished.remote(self._task, self._attempt)
+
+    def blamed(self) -> Mapping[str, tuple[str, str]]:
+        try:
+            found: Mapping[str, tuple[str, str]] = ray.get(self._registry.blamed.remote(self._task))
+        except RayError:  # the registry's node died; a new one knows of no earlier attempt
+            return {}
+        return found
+
+    @contextlib.contextmanager
+    def reading(self, episode: str) -> Iterator[None]:
+        with contextlib.suppress(RayError):
+            ray.get(self._registry.started.remote(self._task, self._attempt, episode))
+        timer = threading.Timer(self._limit_s, self._give_up, (episode,))
+        timer.daemon = True
+        timer.start()
+        faulthandler.dump_traceback_later(self._limit_s + GRACE_S, exit=True, file=_STANDARD_ERROR)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            faulthandler.cancel_dump_traceback_later()
+
+    def _give_up(self, episode: str) -> None:
+        with contextlib.suppress(RayError):
+            ray.get(self._registry.timed_out.remote(episode))
+        faulthandler.dump_traceback(file=_STANDARD_ERROR)
+        os._exit(1)

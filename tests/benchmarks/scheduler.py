@@ -1,0 +1,195 @@
+"""The scheduler at the size of Something-Something-v2 + DROID on 8, 64 and 512 GPUs: simulated, with recorded times.
+
+The driver's loop is the real one (`jobs.scheduler.run_shards`); machines are those of `simulated_cluster.py`. Processor
+seconds a window are measured in this run on real files where there are some; GPU seconds are FLOPs over 40 % of an
+A100's bfloat16 peak. The seconds that Ray itself takes from a driver for a task are measured on a Ray of this machine.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+from jobs.estimate import VITL_ENCODER
+from jobs.ray_start import ray_joined
+from jobs.scheduler import run_shards
+from pipeline.clips import FrameSettings
+from pipeline.encoding import encoder_flops
+from pipeline.inputs import InputSettings
+from pipeline.plan import Recipe, ShardTask, target_bytes
+from pipeline.prediction import Hardware, StageTimes, measure_stages
+from pipeline.sample_world.lerobot import write_lerobot
+from pipeline.sample_world.ssv2 import write_ssv2
+from pipeline.schema import Sizes
+from pipeline.sources.base import Source
+from pipeline.sources.registry import make_source
+from pipeline.windows import WindowPolicy, count_windows
+from tests.benchmarks.report import quietly
+from tests.benchmarks.simulated_cluster import SimulatedCluster, SimulatedPool, SimulatedShard, task_names
+
+RUNS = ((16, 256, (8, 64, 512)), (16, 64, (8, 64, 512)), (0, 256, (64, 512)))
+"""Windows of a DROID episode (0: every frame), samples a shard, GPUs."""
+
+CORES_PER_GPU = 12
+"""As in rented machines of 8 A100 and 96 processors."""
+
+STORAGE_B_S = 2.375e9
+"""Bytes a second that storage gives to 8 GPUs, read or written; it is taken to grow with the cluster."""
+
+NODE_HOURS = 200.0
+"""Mean hours between deaths of one node of 8 GPUs (assumed): at 512 GPUs a node dies every three hours."""
+
+CLIPS, EPISODES = 220_000, 76_000
+EPISODE_FRAMES = 250
+"""Mean length of a DROID episode that is assumed; lengths are drawn from an exponential distribution."""
+
+CLIP_BYTES, FRAME_BYTES = 88_000, 20_000
+"""Raw bytes of an SSv2 clip (19 GB over 220,000 of them) and of one frame of three DROID cameras (1.7 TB of RLDS)."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One build to be made: windows of each episode, and what one window takes."""
+
+    name: str
+    windows: tuple[int, ...]
+    views: int
+    raw_bytes: float
+    times: StageTimes
+
+    def shards(self, samples: int, chunk: int) -> list[SimulatedShard]:
+        """Packed as `pipeline.plan` does: whole episodes to a chunk, whole chunks to a shard."""
+        sizes = Sizes(self.views, 224, 3, 256, 1024, 8 * (self.views > 1), 7, 7 * (self.views > 1))
+        peak = Hardware()
+        made = SimulatedShard(
+            windows=(),
+            inputs_s=self.times.inputs_s,
+            decode_s=self.times.targets_s,
+            encode_s=self.views * encoder_flops(VITL_ENCODER | {"tokens": 256}, 3) / (peak.flops * peak.utilisation),
+            raw_bytes=self.raw_bytes,
+            input_bytes=self.views * 0.6 * 224**2,
+            target_bytes=float(target_bytes(sizes)),
+        )
+        return [SimulatedShard(**{**vars(made), "windows": chunks}) for chunks in _packed(self.windows, samples, chunk)]
+
+
+def run(folder: Path, repeats: int) -> None:
+    """Print one table a size of shards."""
+    video, robot = _measured(folder)
+    per_task = _ray_seconds_a_task()
+    print("\nThe scheduler at the size of SSv2 + DROID, simulated")
+    print(
+        f"  processor ms a window here: SSv2 {_ms(video)}, robot with two cameras {_ms(robot)}; "
+        f"Ray takes {per_task * 1e3:.2f} ms of the driver a task"
+    )
+    print(
+        f"  storage {STORAGE_B_S / 1e9:.2f} GB/s for 8 GPUs; each node dies every {NODE_HOURS:g} hours; "
+        f"{CORES_PER_GPU} cores a GPU"
+    )
+    head = ("GPUs", "shard", "windows", "hours", "GPUs busy", "once loaded, to 95 %", "lost", "TB", "GB/s", "driver")
+    print("  " + "".join(f"{name:>12}" if name != head[5] else f"{name:>22}" for name in head))
+    for per_episode, samples, sizes in RUNS:
+        datasets = _datasets(video, robot, per_episode)
+        shards = [shard for data in datasets for shard in data.shards(samples, min(samples, 64))]
+        for gpus in sizes:
+            print("  " + _row(gpus, samples, shards, per_task))
+
+
+def _row(gpus: int, samples: int, shards: list[SimulatedShard], per_task: float) -> str:
+    share = gpus / 8
+    cluster = SimulatedCluster(
+        gpus, gpus * CORES_PER_GPU, STORAGE_B_S * share, STORAGE_B_S * share, node_hours=NODE_HOURS
+    )
+    tasks, by_name = task_names(shards)
+    pool = SimulatedPool(cluster, by_name)
+    windows, done, at95 = sum(sum(shard.windows) for shard in shards), 0, 0.0
+    busy95 = 0.0
+    started = time.perf_counter()
+    for event in run_shards(tasks, {}, pool):
+        done += event.part.rows if event.part.kind == "targets" else 0
+        if not at95 and done >= 0.95 * windows:
+            at95, busy95 = pool.now, pool.gpu_s
+    loop_s = time.perf_counter() - started - pool.simulating_s
+    driver = (loop_s + 2 * len(tasks) * per_task) / pool.now
+    cells = [
+        f"{gpus:,}", f"{samples}", f"{windows:,}", f"{pool.now / 3600:.2f}", f"{pool.gpu_s / (gpus * pool.now):.1%}",
+        f"{busy95 / (gpus * at95 - pool.loading_s):.1%}", f"{pool.lost}", f"{pool.bytes / 1e12:.2f}",
+        f"{pool.bytes / pool.now / 1e9:.2f}", f"{driver:.2%}",
+    ]  # fmt: skip
+    return "".join(f"{cell:>22}" if i == 5 else f"{cell:>12}" for i, cell in enumerate(cells))
+
+
+def _datasets(video: StageTimes, robot: StageTimes, per_episode: int) -> list[Dataset]:
+    """SSv2 with a window a clip, DROID with so many an episode, or with every frame (0)."""
+    draw, policy = random.Random(0), WindowPolicy(every=int(per_episode == 0), per_episode=per_episode)
+    lengths = [max(20, round(draw.expovariate(1 / EPISODE_FRAMES))) for _ in range(EPISODES)]
+    windows = tuple(count for n in lengths if (count := count_windows(n, policy, True)))
+    per_window = sum(lengths) * FRAME_BYTES / sum(windows)
+    return [
+        Dataset("ssv2", (1,) * CLIPS, 1, CLIP_BYTES, video),
+        Dataset("droid", windows, 2, per_window, robot),
+    ]
+
+
+def _packed(windows: tuple[int, ...], samples: int, chunk: int) -> Iterator[tuple[int, ...]]:
+    chunks: list[int] = []
+    here = 0
+    for count in windows:
+        here += count
+        if here >= chunk or sum(chunks) + here >= samples:
+            chunks.append(here)
+            here = 0
+        if sum(chunks) >= samples:
+            yield tuple(chunks)
+            chunks = []
+    if chunks or here:
+        yield (*chunks, here) if here else tuple(chunks)
+
+
+def _measured(folder: Path) -> tuple[StageTimes, StageTimes]:
+    """Processor seconds a window of both jobs at full size, on clips of 240 px and robot episodes of two cameras."""
+    with quietly():
+        write_ssv2(folder / "ssv2", 8, seed=0, size=240)
+        write_lerobot(folder / "robot", 4, seed=0, size=224)
+    video = make_source("ssv2", name="ssv2", root=str(folder / "ssv2"))
+    robot = make_source("lerobot", name="robot", root=str(folder / "robot"))
+    return _stages(video, 1, WindowPolicy(every=0, per_episode=1)), _stages(
+        robot, 2, WindowPolicy(every=0, per_episode=16)
+    )
+
+
+def _stages(source: Source, views: int, policy: WindowPolicy) -> StageTimes:
+    index = source.index()
+    refs = [ref for ref in index.refs if ref.split == "train"]
+    sizes = Sizes(len(index.views), 224, policy.steps, 256, 1024, index.state_dim, policy.chunk, index.action_dim)
+    recipe = Recipe("", index.name, index.views, sizes, policy, InputSettings(), FrameSettings(256), "prefix", 64)
+    task = ShardTask("train", 0, tuple((ref,) for ref in refs))
+    found = measure_stages(source, (task,), recipe)
+    assert found is not None, "the sample world cannot be read"
+    return found
+
+
+def _ray_seconds_a_task(count: int = 500) -> float:
+    """Processor seconds that a driver spends on one task: handing it out, waiting, taking its result."""
+    with quietly(), ray_joined(None, num_cpus=2, object_store_mb=100):
+        task = ray.remote(num_cpus=1)(_nothing)
+        ray.get([task.remote() for _ in range(8)])
+        started = time.process_time()
+        waiting = [task.remote() for _ in range(count)]
+        while waiting:
+            ready, waiting = ray.wait(waiting, timeout=1.0)
+            ray.get(ready)
+        return (time.process_time() - started) / count
+
+
+def _nothing() -> tuple[int, str]:
+    return 0, "node"
+
+
+def _ms(times: StageTimes) -> str:
+    return f"{times.inputs_s * 1e3:.1f} + {times.targets_s * 1e3:.1f}"
