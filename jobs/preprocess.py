@@ -105,7 +105,7 @@ class Timing:
 
     ray_startup_s  until Ray answers and the first encoder is loaded
     shards_s       wall time of the tasks
-    decode_cpu_s   processor time of decoding, resizing and JPEG, over all workers
+    decode_cpu_s   processor time of decoding, resizing and JPEG, over all workers;  inputs_cpu_s  the inputs jobs' part
     encode_cpu_s   of the threads that drive the encoder; all of it on the CPU with cpu_threads=1
     encode_s       wall time that encoders were busy, over all of them
     samples        made by this run
@@ -117,6 +117,7 @@ class Timing:
     encode_cpu_s: float
     encode_s: float
     samples: int
+    inputs_cpu_s: float = 0.0
 
     def measured(self, progress: Progress) -> Measured:
         """For the comparison with the prediction."""
@@ -148,7 +149,7 @@ def _run_tasks(
         settings.cluster,
     )  # fmt: skip
     progress, begun = log.progress, time.monotonic()
-    decode_s = encode_cpu_s = encode_s = 0.0
+    decode_s = inputs_s = encode_cpu_s = encode_s = 0.0
     with ray_map.connected(work) as pool, _bar(plan, progress) as bar:
         metrics = ray_metrics.RunMetrics(plan.name)
         connected = time.monotonic()
@@ -157,6 +158,7 @@ def _run_tasks(
             lock.check()
             log.finished(event)
             decode_s += event.part.decode_seconds
+            inputs_s += event.part.decode_seconds if event.part.kind == "inputs" else 0.0
             encode_cpu_s += event.part.encode_seconds
             encode_s += event.encode_s
             watch.add(event.part.faults)
@@ -164,7 +166,8 @@ def _run_tasks(
             metrics.update(progress)
             _show(bar, progress)
         ended = time.monotonic()
-    return Timing(connected - begun, ended - connected, decode_s, encode_cpu_s, encode_s, progress.samples_now)
+    spent = (decode_s, encode_cpu_s, encode_s)
+    return Timing(connected - begun, ended - connected, *spent, progress.samples_now, inputs_s)
 
 
 def _bar(plan: Plan, progress: Progress) -> tqdm:
