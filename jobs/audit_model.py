@@ -6,6 +6,7 @@ step k may move predictions of later steps alone. Controls: other targets change
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from jobs.load_model import load_model
@@ -20,10 +22,12 @@ from model.batch import to_device
 from model.normalize import BuildStats
 from model.settings import tiny_settings
 from model.vla_jepa import VLAJEPA, build_model
+from pipeline.audit.build import open_build
+from pipeline.audit.elsewhere import Elsewhere
 from pipeline.audit.rules_perturb import Trial
-from pipeline.manifest import load_build
+from pipeline.manifest import Build, load_build
 from pipeline.reader import SampleReader
-from pipeline.schema import Observation, Targets
+from pipeline.schema import Batch, Observation, Targets
 
 BATCH = 4
 
@@ -34,19 +38,30 @@ class ModelTrial:
     Args:
         build: folder whose first samples are the batch.
         checkpoint: a step-… folder; None: the demonstration's tiny model with random weights.
+        elsewhere: fetches the build's shards, if they do not lie in the folder.
     """
 
-    def __init__(self, build: Path, checkpoint: Path | None, seed: int) -> None:
-        self._path, self._checkpoint, self._seed = build, checkpoint, seed
+    def __init__(self, build: Path, checkpoint: Path | None, seed: int, elsewhere: Elsewhere | None = None) -> None:
+        self._path, self._checkpoint, self._seed, self._elsewhere = build, checkpoint, seed, elsewhere
 
     def __call__(self) -> Sequence[Trial]:
         build = load_build(self._path)
-        reader = SampleReader(build, next(iter(build.manifest["counts"])))
         model = load_model(self._checkpoint) if self._checkpoint else _tiny_model(build)
-        views = model.settings.predictor.views
-        batch = to_device(reader.read(np.arange(min(BATCH, len(reader)))), torch.device("cpu"), views)
+        batch = to_device(self._first_samples(build), torch.device("cpu"), model.settings.predictor.views)
         return [*student_trials(model, batch.observation, batch.targets, self._seed),
                 *predictor_trials(model, batch.observation, batch.targets)]  # fmt: skip
+
+    def _first_samples(self, build: Build) -> Batch[NDArray[Any]]:
+        """A batch of the first split's first samples; while they are read, their shards are here."""
+        reader = SampleReader(build, next(iter(build.manifest["counts"])))
+        listed = open_build(self._path, self._elsewhere)
+        with contextlib.ExitStack() as stack:
+            missing = BATCH
+            for shard in listed.shards:
+                if shard.split == reader.split and missing > 0:
+                    stack.enter_context(listed.present(shard))
+                    missing -= shard.samples
+            return reader.read(np.arange(min(BATCH, len(reader))))
 
 
 def _tiny_model(build: Any) -> VLAJEPA:

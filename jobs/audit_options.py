@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from jobs.audit_encoder import ClipEncoder
@@ -10,6 +11,7 @@ from jobs.audit_model import ModelTrial
 from jobs.settings import AuditConfig
 from jobs.training.ranks import pick_device
 from model.transformers_attention import use_attention
+from pipeline.audit.elsewhere import Elsewhere
 from pipeline.audit.rules_perturb import PerturbOptions
 from pipeline.audit.rules_source import SourceOptions
 from pipeline.encoding import EncoderSettings
@@ -21,7 +23,9 @@ from pipeline.store import open_store
 from pipeline.targets import Encoder
 
 
-def deep_options(settings: AuditConfig, seed: int) -> tuple[SourceOptions, PerturbOptions]:
+def deep_options(
+    settings: AuditConfig, seed: int, elsewhere: Elsewhere | None = None
+) -> tuple[SourceOptions, PerturbOptions]:
     """Options of levels "source" and "perturb".
 
     Raises:
@@ -40,7 +44,7 @@ def deep_options(settings: AuditConfig, seed: int) -> tuple[SourceOptions, Pertu
     )  # fmt: skip
     raw = {**plan.settings["source"], "root": str(settings.root.resolve())}
     rebuilder = SampleRebuilder(plan, make_source(raw.pop("type"), **raw), encoder.encode)
-    student = ModelTrial(settings.build, settings.checkpoint, seed)
+    student = ModelTrial(Path(settings.build), settings.checkpoint, seed, elsewhere)
     return source, PerturbOptions(rebuilder, student, seed, settings.share, settings.least)
 
 

@@ -46,7 +46,7 @@ def config_files() -> dict[str, str]:
         return {}
     hydra = HydraConfig.get()
     files = {group: f"jobs/conf/{group}/{choice}.yaml" for group, choice in hydra.runtime.choices.items()}
-    name = "build" if hydra.job.config_name in ("plan", "preprocess") else hydra.job.config_name
+    name = "build" if hydra.job.config_name in ("plan", "preprocess", "extend") else hydra.job.config_name
     return files | {"": f"jobs/conf/{name}.yaml"}
 
 

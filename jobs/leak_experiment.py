@@ -16,6 +16,7 @@ from pipeline.audit.perturbed import PerturbedEpisode, Replacement, black, frame
 from pipeline.audit.rules_source import chosen_rows
 from pipeline.manifest import Build
 from pipeline.plan import read_plan
+from pipeline.quantise import float_targets
 from pipeline.reader import SampleReader
 from pipeline.rebuild import SampleRebuilder
 from pipeline.sources.registry import make_source
@@ -73,8 +74,9 @@ def read_latents(build: Build, split: str) -> Latents:
     parts = [reader.read(np.arange(i, min(i + 64, len(reader)))) for i in range(0, len(reader), 64)]
     whole = np.concatenate([part.targets.latent_mask.all(axis=1) for part in parts])
     keys = [key for part in parts for key in part.keys]
-    context = np.concatenate([part.targets.context for part in parts]).astype(np.float64)[whole]
-    future = np.concatenate([part.targets.latents for part in parts]).astype(np.float64)[whole]
+    targets = [float_targets(part.targets) for part in parts]
+    context = np.concatenate([part.context for part in targets]).astype(np.float64)[whole]
+    future = np.concatenate([part.latents for part in targets]).astype(np.float64)[whole]
     steps = future.shape[1]
     return Latents(
         tuple(key for key, ok in zip(keys, whole, strict=True) if ok),

@@ -15,13 +15,15 @@ from omegaconf import DictConfig
 from jobs.config import parse
 from jobs.manifests import load_manifests
 from jobs.prediction import describe_prediction, stored_prediction, table
+from jobs.progress import progress_bar
 from jobs.settings import BuildConfig
-from pipeline.encoding import encoder_flops
+from pipeline.encoding import encoder_flops, latent_settings
 from pipeline.errors import SettingsError
 from pipeline.plan import PLAN_FILE, Plan, check_same_plan, make_plan, read_plan, write_plan
 from pipeline.prediction import Prediction
 from pipeline.schema import SCHEMA_VERSION, SPLITS, Sizes
 from pipeline.sources.base import Source, SourceIndex
+from pipeline.sources.hashes import hash_files
 from pipeline.sources.registry import make_source
 from pipeline.store import Store, open_store
 from pipeline.targets import Encoder
@@ -97,18 +99,22 @@ def asked_settings(settings: BuildConfig, source: Source) -> dict[str, Any]:
         "window": asdict(settings.window),
         "inputs": asdict(settings.inputs),
         "encoder": encoder.identity(settings.cluster.encoder_device),
+        "latents": asdict(settings.latents),
         "shards": asdict(settings.shards),
         "splits": settings.splits,
         "limit": settings.limit,
+        "hash_raw": settings.hash_raw,
         "versions": {name: version(name) for name in BYTE_LIBRARIES},
     }
     plain: dict[str, Any] = json.loads(json.dumps(sections))
     return plain
 
 
-def new_plan(settings: BuildConfig, source: Source, asked: Mapping[str, Any]) -> Plan:
-    """Read the source's metadata and pack its episodes into shard tasks."""
-    index = _limited(source.index(), settings.limit)
+def new_plan(
+    settings: BuildConfig, source: Source, asked: Mapping[str, Any], index: SourceIndex | None = None
+) -> Plan:
+    """Read the source's metadata, unless some of it is given, and pack its episodes into shard tasks."""
+    index = read_index(settings, source) if index is None else index
     encoder = asked["encoder"]
     has_actions = index.action_dim > 0
     sizes = Sizes(
@@ -139,7 +145,8 @@ def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) 
         ("targets on disk", f"{about}{_size(cost.target_bytes)}"),
         (
             "target shape",
-            f"{sizes.steps}+1 steps x {sizes.views} views x {sizes.tokens} tokens x {sizes.width} float16",
+            f"{sizes.steps}+1 steps x {sizes.views} views x {sizes.tokens} tokens x {sizes.width} "
+            f"{latent_settings(plan.settings).dtype}",
         ),
         ("encoder", f"{about}{cost.flops:.3g} FLOPs"),
         *([] if prediction is None else describe_prediction(prediction)),
@@ -182,6 +189,16 @@ def _dataset_facts(settings: BuildConfig) -> dict[str, str] | None:
     if name not in manifests:
         raise SettingsError(f"source.manifest must be one of {', '.join(manifests)}, got {name!r}")
     return manifests[name].facts()
+
+
+def read_index(settings: BuildConfig, source: Source) -> SourceIndex:
+    """What the metadata tells, and the hashes of the files if they are asked for."""
+    index = _limited(source.index(), settings.limit)
+    if not settings.hash_raw:
+        return index
+    files = {path: size for ref in index.refs if ref.split in settings.splits for path, size in ref.files}
+    with progress_bar(total=sum(files.values()), unit="B", unit_scale=True, desc=f"hash {index.name}") as bar:
+        return hash_files(source.root, index, settings.splits, bar.update)
 
 
 def _limited(index: SourceIndex, limit: int | None) -> SourceIndex:

@@ -82,9 +82,9 @@ def describe_prediction(prediction: Prediction) -> list[tuple[str, str]]:
     rows = [
         ("hardware", _hardware(p)),
         ("read", f"{_time(p.read_s)}: raw files of {_size(p.raw_bytes)}, twice, at {hardware.read_mb_s:g} MB/s"),
-        ("decode", about + _decoding(p)),
-        ("encode", f"{about}{_time(p.encode_s)}: {p.flops:.3g} FLOPs in {p.dtype}"),
-        ("write", f"{about}{_time(p.write_s)}: {_size(p.bytes)} at {hardware.write_mb_s:g} MB/s"),
+        ("decode", _decoding(p, about)),
+        ("encode", f"{_time(p.encode_s, about)}: {p.flops:.3g} FLOPs in {p.dtype}"),
+        ("write", f"{_time(p.write_s, about)}: {_size(p.bytes)} at {hardware.write_mb_s:g} MB/s"),
         ("bottleneck", p.bottleneck),
         ("total", f"{about}{_hours(p.wall_s / 3600)}, {_time(hardware.startup_s)} of it to start; {_devices(p)}"),
     ]
@@ -126,13 +126,13 @@ def _hardware(p: Prediction) -> str:
     return f"{h.gpus} GPUs at {h.utilisation:.0%} of {peak / 1e12:g} TFLOP/s, {h.cores} cores"
 
 
-def _decoding(p: Prediction) -> str:
+def _decoding(p: Prediction, about: str) -> str:
     if p.times is None or p.decode_s is None:
         return "unknown, and not in the total: no episode could be measured"
     t = p.times
     return (
-        f"{_time(p.decode_s)}: inputs {t.inputs_s * 1e3:.3g}, targets {t.targets_s * 1e3:.3g} ms a window, measured on "
-        f"{t.windows:,} of {t.episodes} episodes here"
+        f"{_time(p.decode_s, about)}: inputs {t.inputs_s * 1e3:.3g}, targets {t.targets_s * 1e3:.3g} ms a window, "
+        f"measured here on {t.windows:,} of {t.episodes} episodes"
     )
 
 
@@ -141,8 +141,8 @@ def _devices(p: Prediction) -> str:
     return f"{_number(p.gpu_hours)} GPU hours, {cores}" if p.hardware.gpus else cores
 
 
-def _time(seconds: float) -> str:
-    return "under 0.01 s" if seconds < 0.01 else f"{_number(seconds)} s"
+def _time(seconds: float, about: str = "") -> str:
+    return "under 0.01 s" if seconds < 0.01 else f"{about}{_number(seconds)} s"
 
 
 def _hours(hours: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -15,6 +16,8 @@ from pipeline.audit.attestation import require_signature
 from pipeline.audit.build import Build, FileEntry, file_sha256, is_regular, open_build
 from pipeline.audit.verdict import require_clean_verdict
 from pipeline.errors import AuditRefusedError, BuildError, RunError
+from pipeline.remote import is_remote
+from pipeline.remote_audit import RemoteBuild, remote_build
 
 SHOWN = 20
 """Changed files named in the message."""
@@ -22,26 +25,38 @@ SHOWN = 20
 
 def run(config: DictConfig) -> int:
     settings = parse(VerifyConfig, config)
-    if not is_regular(settings.build / "build.json"):
-        raise RunError(f"{settings.build}: no build.json here; give the folder of a finished build")
+    if is_remote(str(settings.build)):
+        with remote_build(str(settings.build)) as place:
+            return _run(replace(settings, build=place.root), place)
+    root = Path(settings.build)
+    if not is_regular(root / "build.json"):
+        raise RunError(f"{root}: no build.json here; give the folder of a finished build")
+    return _run(replace(settings, build=root))
+
+
+def _run(settings: VerifyConfig, place: RemoteBuild | None = None) -> int:
+    where = str(settings.build) if place is None else place.url
     try:
-        for line in verify(settings):
+        for line in verify(settings, place):
             print(line)
     except AuditRefusedError as error:
-        sys.stderr.write(f"vlajepa: NOT VERIFIED: {error}\n")
+        sys.stderr.write(f"vlajepa: NOT VERIFIED: {str(error).replace(str(settings.build), where)}\n")
         return 1
-    print(f"VERIFIED: {settings.build}")
+    print(f"VERIFIED: {where}")
     return 0
 
 
-def verify(settings: VerifyConfig) -> list[str]:
+def verify(settings: VerifyConfig, place: RemoteBuild | None = None) -> list[str]:
     """What was checked, in words.
+
+    Args:
+        place: where the build lies, if its folder is that of the small files.
 
     Raises:
         AuditRefusedError: the verdict, the signature or a file is not as it must be.
         RunError: the public key cannot be used.
     """
-    root, lines = settings.build, []
+    root, lines = Path(settings.build), []
     if settings.public_key is not None:
         lines.append(f"signature: by key {require_signature(root, settings.public_key)}")
     else:
@@ -49,7 +64,7 @@ def verify(settings: VerifyConfig) -> list[str]:
     require_clean_verdict(root, settings.level)
     lines.append(f"verdict: clean, level {settings.level} or deeper, of this build.json")
     if settings.hash_files:
-        lines.append(_verify_files(_listed_by_the_audited(root), settings.workers))
+        lines.append(_verify_files(_listed_by_the_audited(root), settings.workers, place))
     else:
         lines.append("files: not hashed (hash_files=false); their bytes may have changed since the audit")
     return lines
@@ -63,18 +78,23 @@ def _listed_by_the_audited(root: Path) -> Build:
         raise AuditRefusedError(f"a file changed since the audit: {error}") from error
 
 
-def _verify_files(build: Build, workers: int) -> str:
+def _verify_files(build: Build, workers: int, place: RemoteBuild | None) -> str:
     """Hash every file again: bytes may have changed since they were audited."""
     entries = list(build.listed())
     changed: list[str] = []
     total = sum(entry.bytes for entry in entries)
+    name = f"verify {build.root if place is None else place.url}"
+
+    def problem(entry: FileEntry) -> str:
+        return _problem(build, entry) if place is None else _problem_there(place, entry)
+
     with (
         ThreadPoolExecutor(workers) as pool,
-        progress_bar(total=total, unit="B", unit_scale=True, unit_divisor=1024, desc=f"verify {build.root}") as bar,
+        progress_bar(total=total, unit="B", unit_scale=True, unit_divisor=1024, desc=name) as bar,
     ):
-        for entry, problem in zip(entries, pool.map(lambda entry: _problem(build, entry), entries), strict=True):
+        for entry, found in zip(entries, pool.map(problem, entries), strict=True):
             bar.update(entry.bytes)
-            changed += [problem] if problem else []
+            changed += [found] if found else []
     if changed:
         more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise AuditRefusedError(f"{len(changed)} files changed since the audit: {'; '.join(changed[:SHOWN])}{more}")
@@ -86,5 +106,20 @@ def _problem(build: Build, entry: FileEntry) -> str:
     if not is_regular(path):
         return f"{entry.path} is missing or no regular file"
     if path.stat().st_size != entry.bytes:
-        return f"{entry.path} has {path.stat().st_size} bytes, {entry.bytes} are listed"
+        return _size_problem(entry, path.stat().st_size)
     return "" if file_sha256(path) == entry.sha256 else f"{entry.path} has another SHA-256"
+
+
+def _problem_there(place: RemoteBuild, entry: FileEntry) -> str:
+    """The same of an object, read in one pass; twice if it is another, since the network may have damaged it."""
+    for _ in range(2):
+        found = place.digest(entry.path)
+        if found == (entry.bytes, entry.sha256):
+            return ""
+    if found is None:
+        return f"{entry.path} is missing"
+    return _size_problem(entry, found[0]) if found[0] != entry.bytes else f"{entry.path} has another SHA-256"
+
+
+def _size_problem(entry: FileEntry, size: int) -> str:
+    return f"{entry.path} has {size} bytes, {entry.bytes} are listed"

@@ -20,7 +20,7 @@ TorchBatch = Batch[Tensor]
 
 
 def to_device(batch: NumpyBatch, device: torch.device, views: int) -> TorchBatch:
-    """Copy a batch to a device; latents cross as float16 and stay it.
+    """Copy a batch to a device; latents cross as they are stored and are float16 there, whatever the build's are.
 
     Latents of a build with fewer views than the model's predictor takes are filled up by repeating the last view, as
     the reference does. The student sees the real images alone: a second copy would tell it nothing.
@@ -42,8 +42,8 @@ def to_device(batch: NumpyBatch, device: torch.device, views: int) -> TorchBatch
             state=_optional(observation.state, device),
         ),
         targets=Targets(
-            context=fill_views(_tensor(targets.context, device), 1, views),
-            latents=fill_views(_tensor(targets.latents, device), 2, views),
+            context=fill_views(_latents(targets.context, targets.context_scale, device), 1, views),
+            latents=fill_views(_latents(targets.latents, targets.latents_scale, device), 2, views),
             latent_mask=_tensor(targets.latent_mask, device),
             actions=_optional(targets.actions, device),
             action_mask=_optional(targets.action_mask, device),
@@ -64,6 +64,16 @@ def fill_views(latents: Tensor, axis: int, views: int) -> Tensor:
         return latents
     last = latents.narrow(axis, found - 1, 1)
     return torch.cat([latents, *[last] * (views - found)], dim=axis)
+
+
+def _latents(values: NDArray[Any], scale: NDArray[np.float32] | None, device: torch.device) -> Tensor:
+    """float16 [..., D] on the device, from float16, or from int8 and float32 [...]: half the bytes have crossed then.
+
+    To the bit what `pipeline.quantise.dequantise` gives: one float32 product, rounded to float16.
+    """
+    if scale is None:
+        return _tensor(values, device)
+    return (_tensor(values, device) * _tensor(scale, device)[..., None]).to(torch.float16)
 
 
 def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.schema import LATENT_DTYPES
+
 
 @dataclass(frozen=True)
 class EncoderSettings:
@@ -40,6 +42,28 @@ class EncoderSettings:
         for name in ("batch", "cpu_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class LatentSettings:
+    """How latents are stored.
+
+    dtype  "float16", or "int8" with a scale for each token (`pipeline.quantise`): half the bytes
+    """
+
+    dtype: str = "float16"
+
+    def __post_init__(self) -> None:
+        _check_choice("dtype", self.dtype, LATENT_DTYPES)
+
+
+def latent_settings(settings: Mapping[str, Any]) -> LatentSettings:
+    """Those of a plan or a build; one that says nothing is from a time when all latents were float16.
+
+    Args:
+        settings: `settings` of plan.json or build.json.
+    """
+    return LatentSettings(**settings.get("latents", {}))
 
 
 def encoder_flops(identity: Mapping[str, Any], steps: int) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,41 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.croissant import CROISSANT, croissant_bytes
+from pipeline.encoding import latent_settings
 from pipeline.errors import BuildError
 from pipeline.parts import INPUT_COLUMNS, KINDS, TARGET_COLUMNS, WORK_FOLDER, Part, find_parts, part_name
 from pipeline.plan import Plan, ShardTask
+from pipeline.quantise import add_errors, relative_errors
 from pipeline.schema import SCHEMA_VERSION, Sizes, samples_schema
 from pipeline.shards import hash_file
 from pipeline.sources.base import Fault
 from pipeline.statistics import summarise
-from pipeline.store import Store
+from pipeline.store import LOCK_FOLDER, Store
 
 META_FILES = ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json", "tasks.jsonl")
 """Files that build.json lists besides those of the shards."""
 
 
-def commit(plan: Plan, store: Store) -> None:
+@dataclass(frozen=True)
+class Heritage:
+    """What build.json says about a build that was made from others: see `pipeline.derive`.
+
+    ancestors  fingerprint -> {settings, tasks: SHA-256 of its tasks.jsonl}, of every build this one goes back to
+    origins    task name -> {fingerprint, index}: the build and the number under which a shard's files were written
+    """
+
+    ancestors: Mapping[str, Any] = field(default_factory=dict)
+    origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+NO_HERITAGE = Heritage()
+
+
+def commit(plan: Plan, store: Store, heritage: Heritage = NO_HERITAGE) -> None:
     """Join the parts of every task, write the manifest, and remove the work folder.
+
+    Args:
+        heritage: of a build that was made from others.
 
     Raises:
         BuildError: a part is missing, inputs and targets of a shard do not hold the same keys, or there is no sample.
@@ -48,6 +68,9 @@ def commit(plan: Plan, store: Store) -> None:
     faults = [*plan.faults, *(fault for part in parts.values() for fault in part.faults)]
     with store.folder(WORK_FOLDER) as work:
         shards = _write_samples(plan, store, work, parts)
+        for shard in shards:
+            if origin := heritage.origins.get(f"{shard['split']}-{shard['index']:06d}"):
+                shard["origin"] = origin
         if not shards:
             raise BuildError(
                 f"{store.where}: no episode gave a sample; plan shorter windows (window.steps, window.interval) anew"
@@ -55,7 +78,7 @@ def commit(plan: Plan, store: Store) -> None:
         store.write("ledger.jsonl", ledger_bytes(faults))
         train_samples = sum(shard["samples"] for shard in shards if shard["split"] == "train")
         store.write("stats.json", json_bytes(_statistics(work, plan, train_samples)))
-    _write_build(plan, store, shards)
+    _write_build(plan, store, shards, heritage)
     clean_up(store)
 
 
@@ -79,6 +102,7 @@ def _write_samples(plan: Plan, store: Store, work: Path, parts: Mapping[tuple[st
 def clean_up(store: Store) -> None:
     """Remove what a finished build no longer needs: part records, and files that killed writers left behind."""
     store.remove(WORK_FOLDER)
+    store.remove(LOCK_FOLDER)
     store.tidy()
 
 
@@ -90,7 +114,7 @@ def describe_build(store: Store) -> None:
 
 def ledger_bytes(faults: Sequence[Fault]) -> bytes:
     """The content of ledger.jsonl: one line an episode, what was found out first, in a stable order."""
-    order = {"index": 0, "inputs": 1, "targets": 2}
+    order = {"index": 0, "inputs": 1, "targets": 2, "drop": 3}
     first: dict[tuple[str, str], Fault] = {}
     for fault in sorted(faults, key=lambda f: (f.split, f.episode, order[f.stage])):
         first.setdefault((fault.split, fault.episode), fault)
@@ -124,6 +148,11 @@ class Build:
     @property
     def has_actions(self) -> bool:
         return self.sizes.action > 0
+
+    @property
+    def latents(self) -> str:
+        """Element type of the stored latents: "float16" or "int8"."""
+        return latent_settings(self.manifest["settings"]).dtype
 
 
 def load_build(path: Path) -> Build:
@@ -197,11 +226,21 @@ def _join(store: Store, work: Path, task: ShardTask, plan: Plan) -> pa.Table:
 
 
 def _shard_entry(task: ShardTask, samples: int, parts: Mapping[str, Part]) -> dict[str, Any]:
-    files = {kind: asdict(part.record) for kind, part in parts.items()}
+    files: dict[str, Any] = {kind: asdict(part.record) for kind, part in parts.items()}
+    if errors := parts["targets"].errors:
+        files["latents_error"] = errors
     return {"split": task.split, "index": task.index, "samples": samples, **files}
 
 
-def _write_build(plan: Plan, store: Store, shards: Sequence[Mapping[str, Any]]) -> None:
+def _latents(plan: Plan, shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How latents are stored, and the relative error of each step 0..K over all shards: null for float16 ones."""
+    dtype = latent_settings(plan.settings).dtype
+    if dtype == "float16":
+        return {"dtype": dtype, "relative_error": None}
+    return {"dtype": dtype, "relative_error": relative_errors(add_errors([s["latents_error"] for s in shards]))}
+
+
+def _write_build(plan: Plan, store: Store, shards: Sequence[Mapping[str, Any]], heritage: Heritage) -> None:
     content = {
         "schema_version": SCHEMA_VERSION,
         "fingerprint": plan.fingerprint,
@@ -209,12 +248,15 @@ def _write_build(plan: Plan, store: Store, shards: Sequence[Mapping[str, Any]]) 
         "leaky": plan.settings["encoder"]["mode"] == "clip",
         "settings": plan.settings,
         "sizes": asdict(plan.sizes),
+        "latents": _latents(plan, shards),
         "views": plan.views,
         "fps": plan.fps,
         "counts": _counts(store, shards),
         "shards": shards,
         "files": {name: _listed(store, name) for name in META_FILES},
     }
+    if heritage.ancestors:
+        content["ancestors"] = heritage.ancestors
     store.write("build.json", json_bytes(content))
     describe_build(store)
 

@@ -62,7 +62,7 @@ class OpenShard:
         targets, self._held_targets = files.open(shard["targets"])
         self._descriptor = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._descriptor)
-        self.targets = TargetsReader(targets, files.build.sizes)
+        self.targets = TargetsReader(targets, files.build.sizes, files.build.latents)
 
     def read(self, offset: int, size: int) -> bytes:
         data = os.pread(self._descriptor, size, offset)

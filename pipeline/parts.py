@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.plan import ShardTask
+from pipeline.quantise import ErrorSums
 from pipeline.schema import samples_schema
 from pipeline.shards import FileRecord, InputPlacement
 from pipeline.sources.base import Fault
@@ -114,6 +115,7 @@ class Part:
     excluded        episodes it was told to leave out, because the other job had to
     decode_seconds  processor time: reading and resizing frames (inputs: all of the job)
     encode_seconds  time of the encoder
+    errors          what int8 latents lost, for each step 0..K; empty for float16 ones and for inputs
     """
 
     task: str
@@ -125,6 +127,7 @@ class Part:
     rows: int
     decode_seconds: float
     encode_seconds: float
+    errors: ErrorSums = ()
 
     def missing(self) -> frozenset[str]:
         """Episodes of the task that are not in the file."""
@@ -133,8 +136,12 @@ class Part:
 
 def write_part(store: Store, part: Part, rows: Sequence[InputsRow] | Sequence[TargetsRow]) -> None:
     """Write a part record: a Parquet file with the rows, and the Part in its metadata."""
-    schema = _part_schema(part.kind).with_metadata({"part": json.dumps(asdict(part))})
-    table = pa.Table.from_pylist([row.columns() for row in rows], schema=schema)
+    write_part_table(store, part, pa.Table.from_pylist([row.columns() for row in rows], schema=part_schema(part.kind)))
+
+
+def write_part_table(store: Store, part: Part, rows: pa.Table) -> None:
+    """Write a part record from rows that have the columns of `part_schema`."""
+    table = rows.replace_schema_metadata({"part": json.dumps(asdict(part))})
     with store.writing(f"{WORK_FOLDER}/{part_name(part.task, part.kind)}") as path:
         pq.write_table(table, path)
 
@@ -160,7 +167,8 @@ def read_part(path: Path) -> Part:
     content = json.loads(pq.read_schema(path).metadata[b"part"])
     record = FileRecord(**content.pop("record"))
     faults = tuple(Fault(**fault) for fault in content.pop("faults"))
-    return Part(record=record, faults=faults, excluded=tuple(content.pop("excluded")), **content)
+    errors = tuple((error, square) for error, square in content.pop("errors", ()))
+    return Part(record=record, faults=faults, excluded=tuple(content.pop("excluded")), errors=errors, **content)
 
 
 def part_name(task: str, kind: str) -> str:
@@ -168,7 +176,8 @@ def part_name(task: str, kind: str) -> str:
     return f"{task}-{kind}.parquet"
 
 
-def _part_schema(kind: str) -> pa.Schema:
+def part_schema(kind: str) -> pa.Schema:
+    """Columns of a part record of "inputs" or "targets"."""
     known = {field.name: field for field in samples_schema(0, 0)}
     columns = ["key", *(INPUT_COLUMNS if kind == "inputs" else TARGET_COLUMNS)]
     lists = {"supports": pa.list_(pa.list_(pa.int32())), "support_end_s": pa.list_(pa.float64())}

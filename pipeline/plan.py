@@ -8,17 +8,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.clips import FrameSettings
+from pipeline.encoding import latent_settings
 from pipeline.errors import BuildError, EpisodeError, RunError
 from pipeline.inputs import InputSettings
-from pipeline.schema import Sizes
+from pipeline.limits import SAMPLE_LIMIT_S, within
+from pipeline.schema import Sizes, latent_columns
+from pipeline.shard_tasks import (
+    CANONICAL,
+    ShardTask,
+    no_cycles,
+    read_task,
+    task_content,
+    task_lines,
+)
 from pipeline.sources.base import EpisodeRef, Fault, Source, SourceIndex
 from pipeline.store import Store
+from pipeline.task_tree import TASKS_TREE, tasks_tree
 from pipeline.windows import WindowPolicy, count_windows
 
 PLAN_FILE = "plan.json"
@@ -47,27 +63,11 @@ class ShardSettings:
 
 
 @dataclass(frozen=True)
-class ShardTask:
-    """One shard to make: its episodes, in order, in chunks that are encoded together."""
-
-    split: str
-    index: int
-    chunks: tuple[tuple[EpisodeRef, ...], ...]
-
-    @property
-    def name(self) -> str:
-        return f"{self.split}-{self.index:06d}"
-
-    @property
-    def episodes(self) -> tuple[EpisodeRef, ...]:
-        return tuple(ref for chunk in self.chunks for ref in chunk)
-
-
-@dataclass(frozen=True)
 class Recipe:
     """How samples are made: what every task of a build shares. Small and picklable.
 
     encode_samples  latents of at most so many samples are held and written at once
+    latents         how they are stored: "float16" or "int8"
     """
 
     fingerprint: str
@@ -79,6 +79,7 @@ class Recipe:
     frames: FrameSettings
     mode: str
     encode_samples: int
+    latents: str = "float16"
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,13 @@ class Plan:
             FrameSettings(encoder["crop_size"], encoder["resize"]),
             encoder["mode"],
             self.settings["shards"]["chunk_samples"],
+            latent_settings(self.settings).dtype,
         )
 
-    @property
+    @cached_property
     def num_episodes(self) -> int:
         """Episodes that are to be used and episodes already left out: the base of the allowed share of bad ones."""
-        return sum(len(task.episodes) for task in self.tasks) + len(self.faults)
+        return sum(task.num_episodes for task in self.tasks) + len(self.faults)
 
 
 def make_plan(
@@ -160,12 +162,12 @@ def make_plan(
     refs = [ref for ref in index.refs if ref.split in splits]
     has_actions = sizes.action > 0
     typical = _typical_windows(source, refs, policy, has_actions)
-    windows = {
-        ref.id: typical if ref.num_frames is None else count_windows(ref.num_frames, policy, has_actions)
-        for ref in refs
-    }
-    tasks = tuple(task for split in splits for task in _pack(split, refs, windows, shards))
-    total = sum(windows.values())
+    windows = [
+        typical if ref.num_frames is None else count_windows(ref.num_frames, policy, has_actions) for ref in refs
+    ]
+    with no_cycles():
+        tasks = tuple(task for split in splits for task in _pack(split, refs, windows, shards))
+    total = sum(windows)
     if total == 0:
         raise RunError(
             f"{index.name}: none of {len(refs)} episodes of the splits {', '.join(splits)} is long enough for a window "
@@ -176,46 +178,49 @@ def make_plan(
         windows=total,
         shards=len(tasks),
         input_bytes=total * (sizes.views * _typical_jpeg_bytes(sizes.image_size) + 2048),
-        target_bytes=total * target_bytes(sizes),
+        target_bytes=total * target_bytes(sizes, latent_settings(settings).dtype),
         flops=total * sizes.views * flops_per_view,
         exact=all(ref.num_frames is not None for ref in refs),
     )
     faults = tuple(fault for fault in index.faults if fault.split in splits)
     content = {**settings, "description": dict(index.description), "views": list(index.views), "sizes": asdict(sizes)}
-    frozen = json.loads(json.dumps(content))
-    fingerprint = make_fingerprint(frozen, tasks_bytes(tasks))
+    with no_cycles():
+        frozen = json.loads(json.dumps(content)) | {TASKS_TREE: tasks_tree(map(task_content, tasks))}
+        fingerprint = make_fingerprint(frozen, task_lines(tasks))
     return Plan(frozen, fingerprint, sizes, index.views, index.fps, tasks, faults, estimate)
 
 
-def target_bytes(sizes: Sizes) -> int:
-    """Bytes of one sample's latents (float16) and actions (float32) on disk."""
-    latents = (sizes.steps + 1) * sizes.views * sizes.tokens * sizes.width * 2
+def target_bytes(sizes: Sizes, dtype: str = "float16") -> int:
+    """Bytes of one sample's latents (float16, or int8 with their scales) and actions (float32) on disk."""
+    columns = latent_columns(sizes, dtype).values()
+    latents = sum(np.dtype(kind).itemsize * math.prod(shape) for kind, shape in columns)
     return latents + sizes.chunk * sizes.action * 4
 
 
-def make_fingerprint(settings: Mapping[str, Any], tasks: bytes) -> str:
-    """SHA-256 over settings and tasks, as `manifests/README.md` defines it."""
-    content = {"settings": settings, "tasks": hashlib.sha256(tasks).hexdigest()}
-    return hashlib.sha256(json.dumps(content, **_CANONICAL).encode()).hexdigest()
+def make_fingerprint(settings: Mapping[str, Any], tasks: bytes | Iterable[bytes]) -> str:
+    """SHA-256 over settings and tasks, as `manifests/README.md` defines it.
+
+    Args:
+        tasks: the content of tasks.jsonl, at once or line by line.
+    """
+    digest = hashlib.sha256()
+    for part in [tasks] if isinstance(tasks, bytes) else tasks:
+        digest.update(part)
+    content = {"settings": settings, "tasks": digest.hexdigest()}
+    return hashlib.sha256(CANONICAL.encode(content).encode()).hexdigest()
 
 
 def tasks_bytes(tasks: Iterable[ShardTask]) -> bytes:
-    """The content of tasks.jsonl: one line a shard."""
-    lines = []
-    for task in tasks:
-        chunks = [len(chunk) for chunk in task.chunks]
-        episodes = [asdict(ref) for ref in task.episodes]
-        content = {"split": task.split, "index": task.index, "chunks": chunks, "episodes": episodes}
-        lines.append(json.dumps(content, **_CANONICAL) + "\n")
-    return "".join(lines).encode()
+    """The content of tasks.jsonl at once."""
+    return b"".join(task_lines(tasks))
 
 
 def check_same_plan(
     stored: Plan, settings: Mapping[str, Any], out: Path | str, tasks: Sequence[ShardTask] | None = None
 ) -> None:
     """Raise BuildError, showing the first differences, when `out` was planned with other settings (or tasks)."""
-    differences = _differences(stored.settings, settings)
-    if tasks is not None and tasks_bytes(tasks) != tasks_bytes(stored.tasks):
+    differences = setting_differences(stored.settings, settings)
+    if tasks is not None and any(a != b for a, b in zip_longest(task_lines(tasks), task_lines(stored.tasks))):
         differences += _task_differences(stored.tasks, tasks)
     if differences:
         shown = "\n".join(f"  {line}" for line in differences[:12])
@@ -237,7 +242,8 @@ def write_plan(plan: Plan, store: Store) -> None:
         raise BuildError(
             f"{store.where} is not empty and holds no plan (but {foreign[0]}); choose an empty folder for out="
         )
-    store.write(TASKS_FILE, tasks_bytes(plan.tasks))
+    with no_cycles(), store.writing(TASKS_FILE) as path, open(path, "wb") as file:
+        file.writelines(task_lines(plan.tasks))
     content = {
         "fingerprint": plan.fingerprint,
         "settings": plan.settings,
@@ -258,37 +264,33 @@ def read_plan(store: Store) -> Plan:
     """
     try:
         content = json.loads(store.read(PLAN_FILE))
-        raw = store.read(TASKS_FILE)
-        tasks = tuple(_read_task(json.loads(line)) for line in raw.splitlines())
+        tasks: list[ShardTask] = []
+        with no_cycles(), store.reading(TASKS_FILE) as path, open(path, "rb") as file:
+            fingerprint = make_fingerprint(content["settings"], _reading(file, tasks))
         plan = Plan(
             content["settings"],
             content["fingerprint"],
             Sizes(**content["sizes"]),
             tuple(content["views"]),
             content["fps"],
-            tasks,
+            tuple(tasks),
             tuple(Fault(**fault) for fault in content["faults"]),
             Estimate(**content["estimate"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BuildError(f"{store.where} holds no readable plan ({error}); run vlajepa plan first") from error
-    if make_fingerprint(plan.settings, raw) != plan.fingerprint:
+    if fingerprint != plan.fingerprint:
         raise BuildError(
             f"{store.where}/plan.json or tasks.jsonl was edited: the fingerprint does not fit; plan into a new folder"
         )
     return plan
 
 
-_CANONICAL: Mapping[str, Any] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
-
-
-def _read_task(content: Mapping[str, Any]) -> ShardTask:
-    refs = iter(
-        EpisodeRef(e["id"], e["split"], tuple((path, size) for path, size in e["files"]), e["num_frames"], e["data"])
-        for e in content["episodes"]
-    )
-    chunks = tuple(tuple(next(refs) for _ in range(count)) for count in content["chunks"])
-    return ShardTask(content["split"], content["index"], chunks)
+def _reading(lines: Iterable[bytes], tasks: list[ShardTask]) -> Iterator[bytes]:
+    """The lines of tasks.jsonl, for whoever hashes them; the task of each is appended to `tasks`."""
+    for line in lines:
+        tasks.append(read_task(line))
+        yield line
 
 
 def _typical_windows(source: Source, refs: Sequence[EpisodeRef], policy: WindowPolicy, has_actions: bool) -> int:
@@ -296,27 +298,31 @@ def _typical_windows(source: Source, refs: Sequence[EpisodeRef], policy: WindowP
     unknown = [ref for ref in refs if ref.num_frames is None]
     step = max(1, len(unknown) // SAMPLED_EPISODES)
     counts = []
+
+    def count(ref: EpisodeRef) -> int:
+        with source.open(ref) as episode:
+            return count_windows(episode.num_frames, policy, has_actions)
+
     for ref in unknown[::step][:SAMPLED_EPISODES]:
         try:
-            with source.open(ref) as episode:
-                counts.append(count_windows(episode.num_frames, policy, has_actions))
+            counts.append(within(SAMPLE_LIMIT_S, ref.id, partial(count, ref)))
         except EpisodeError:
             continue  # the task that owns the episode records it
     return max(1, round(sum(counts) / len(counts))) if counts else 1
 
 
 def _pack(
-    split: str, refs: Sequence[EpisodeRef], windows: Mapping[str, int], settings: ShardSettings
+    split: str, refs: Sequence[EpisodeRef], windows: Sequence[int], settings: ShardSettings
 ) -> Iterable[ShardTask]:
     chunks: list[tuple[EpisodeRef, ...]] = []
     chunk: list[EpisodeRef] = []
     index = in_chunk = in_shard = 0
-    for ref in refs:
+    for ref, count in zip(refs, windows, strict=True):
         if ref.split != split:
             continue
         chunk.append(ref)
-        in_chunk += windows[ref.id]
-        in_shard += windows[ref.id]
+        in_chunk += count
+        in_shard += count
         if in_chunk >= settings.chunk_samples or in_shard >= settings.samples:
             chunks.append(tuple(chunk))
             chunk, in_chunk = [], 0
@@ -334,9 +340,10 @@ def _typical_jpeg_bytes(size: int) -> int:
     return round(0.6 * size * size)
 
 
-def _differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Settings that differ, among the sections that were asked for."""
-    before = dict(_flatten("", {section: stored.get(section) for section in asked}))
+def setting_differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """Settings that differ, among the sections that were asked for. Older plans say nothing of what came later."""
+    known = {"latents": asdict(latent_settings({})), **stored}
+    before = dict(_flatten("", {section: known.get(section) for section in asked}))
     after = dict(_flatten("", asked))
     return [
         f"{key}: {before.get(key, '(absent)')!r} -> {after.get(key, '(absent)')!r}"

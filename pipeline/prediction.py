@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from pipeline.clips import cut_clips, recorded_supports
 from pipeline.errors import EpisodeError
 from pipeline.inputs import build_input
+from pipeline.limits import SAMPLE_LIMIT_S, within
 from pipeline.plan import Estimate, Recipe, ShardTask
 from pipeline.sources.base import Episode, EpisodeRef, Past, Source
 from pipeline.windows import Window, enumerate_windows
@@ -208,20 +210,20 @@ def measure_stages(source: Source, tasks: Sequence[ShardTask], recipe: Recipe, e
     Returns:
         None when not one episode could be read.
     """
-    refs = [ref for task in tasks for chunk in task.chunks for ref in chunk]
     measured: list[tuple[float, float, int]] = []
     warm = False
-    for ref in _spread(refs, episodes):
+    for ref in _spread(tasks, episodes):
         try:
             if not warm:  # loading of codecs and libraries is no cost of a window
-                _seconds(_inputs_job, source, ref, recipe, 1)
+                _, first = _seconds(_inputs_job, source, ref, recipe, 1)
                 _seconds(_targets_job, source, ref, recipe, 1)
-                warm = True
+                warm = first > 0
             inputs, count = _seconds(_inputs_job, source, ref, recipe, MEASURED_WINDOWS)
             targets, _ = _seconds(_targets_job, source, ref, recipe, MEASURED_WINDOWS)
         except EpisodeError:
             continue
-        measured.append((inputs, targets, count))
+        if count:
+            measured.append((inputs, targets, count))
         if len(measured) == episodes:
             break
     windows = sum(count for _, _, count in measured)
@@ -244,11 +246,21 @@ def _longest(seconds: dict[str, float], shared: bool) -> tuple[str, float]:
     )
 
 
-def _spread(refs: Sequence[EpisodeRef], episodes: int) -> list[EpisodeRef]:
+def _spread(tasks: Sequence[ShardTask], episodes: int) -> list[EpisodeRef]:
     """Episodes to try: the first `episodes` are spread over all, and so are those after them."""
-    count = min(len(refs), TRIES * episodes)
-    picked = [refs[(2 * i + 1) * len(refs) // (2 * count)] for i in range(count)]
-    return [ref for start in range(TRIES) for ref in picked[start::TRIES]]
+    total = sum(task.num_episodes for task in tasks)
+    count = min(total, TRIES * episodes)
+    wanted = [(2 * i + 1) * total // (2 * count) for i in range(count)]
+    picked: list[EpisodeRef] = []
+    start = 0
+    for task in tasks:
+        end = start + task.num_episodes
+        inside = [position - start for position in wanted if start <= position < end]
+        if inside:  # else the task is not even taken apart
+            own = task.episodes
+            picked += [own[position] for position in inside]
+        start = end
+    return [ref for first in range(TRIES) for ref in picked[first::TRIES]]
 
 
 _Job = Callable[[Source, EpisodeRef, Recipe, int], int]
@@ -257,7 +269,7 @@ _Job = Callable[[Source, EpisodeRef, Recipe, int], int]
 def _seconds(job: _Job, source: Source, ref: EpisodeRef, recipe: Recipe, limit: int) -> tuple[float, int]:
     """Processor seconds of a job on the first `limit` windows of an episode, all threads together; its windows."""
     started = time.process_time()
-    windows = job(source, ref, recipe, limit)
+    windows = within(SAMPLE_LIMIT_S, ref.id, partial(job, source, ref, recipe, limit))
     return time.process_time() - started, windows
 
 

@@ -22,7 +22,7 @@ from pipeline.errors import BuildError, CorruptError
 from pipeline.jpeg import decode_jpeg
 from pipeline.manifest import Build
 from pipeline.open_shards import OpenShard, OpenShards, ShardFiles
-from pipeline.schema import Batch, Observation, Skipped, Targets
+from pipeline.schema import Batch, Observation, Skipped, Targets, latent_columns
 from pipeline.shards import TargetRows, hash_file
 
 _COLUMNS = [
@@ -112,18 +112,21 @@ class SampleReader:
             keys.append(self._samples.key[index].as_py())
             instructions.append(content["instruction"])
         observation: Observation[NDArray[Any]] = Observation(rows.images, tuple(instructions), rows.state)
-        targets = Targets(rows.context, rows.latents, rows.latent_mask, rows.actions, rows.action_mask)
+        targets: Targets[NDArray[Any]] = Targets(
+            rows.context, rows.latents, rows.latent_mask, rows.actions, rows.action_mask, rows.context_scale,
+            rows.latents_scale,
+        )  # fmt: skip
         return Batch(tuple(keys), observation, targets, tuple(skipped))
 
     def _empty(self, count: int) -> _Rows:
         sizes = self.build.sizes
-        step = (sizes.views, sizes.tokens, sizes.width)
+        columns = latent_columns(sizes, self.build.latents)
+        latents = {name: self._pool.array((count, *shape), kind) for name, (kind, shape) in columns.items()}
         robot = bool(sizes.action)
         return _Rows(
             images=np.empty((count, sizes.views, sizes.image_size, sizes.image_size, 3), np.uint8),
             state=np.empty((count, sizes.state), np.float32) if robot else None,
-            context=self._pool.array((count, *step), np.float16),
-            latents=self._pool.array((count, sizes.steps, *step), np.float16),
+            **latents,
             latent_mask=np.empty((count, sizes.steps), bool),
             actions=np.empty((count, sizes.chunk, sizes.action), np.float32) if robot else None,
             action_mask=np.empty((count, sizes.chunk), bool) if robot else None,
@@ -135,7 +138,7 @@ class SampleReader:
         row = int(self._samples.row[index])
         content = self._read_inputs(shard, index, rows, i)
         self._check_key(shard, row, content, index)
-        shard.targets.read_into(row, rows.context[i], rows.latents[i])
+        shard.targets.read_into(row, **rows.latent_arrays(i))
         rows.latent_mask[i] = shard.targets.latent_mask[row]
         if rows.actions is not None and rows.action_mask is not None:
             assert shard.targets.actions is not None
@@ -196,11 +199,13 @@ class _Rows:
 
     images: NDArray[np.uint8]
     state: NDArray[np.float32] | None
-    context: NDArray[np.float16]
-    latents: NDArray[np.float16]
+    context: NDArray[Any]
+    latents: NDArray[Any]
     latent_mask: NDArray[np.bool_]
     actions: NDArray[np.float32] | None
     action_mask: NDArray[np.bool_] | None
+    context_scale: NDArray[np.float32] | None = None
+    latents_scale: NDArray[np.float32] | None = None
 
     def clear(self, i: int) -> None:
         """Make row i one that no loss sees."""
@@ -208,9 +213,20 @@ class _Rows:
             if array is not None:
                 array[i] = 0
 
+    def latent_arrays(self, i: int) -> dict[str, NDArray[Any]]:
+        """Row i of the arrays that hold latents, by column."""
+        arrays = {
+            "context": self.context, "latents": self.latents, "context_scale": self.context_scale,
+            "latents_scale": self.latents_scale,
+        }  # fmt: skip
+        return {name: array[i] for name, array in arrays.items() if array is not None}
+
     def targets(self, key: str, i: int) -> str:
         """Digest of the targets of row i."""
-        rows = TargetRows((key,), self.context, self.latents, self.latent_mask, self.actions, self.action_mask)
+        rows = TargetRows(
+            (key,), self.context, self.latents, self.latent_mask, self.actions, self.action_mask, self.context_scale,
+            self.latents_scale,
+        )  # fmt: skip
         return rows.digest(i)
 
 

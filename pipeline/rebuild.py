@@ -13,6 +13,7 @@ from pipeline.clips import cut_clips
 from pipeline.errors import EpisodeError
 from pipeline.inputs import build_input
 from pipeline.plan import Plan
+from pipeline.quantise import dequantise, quantise_windows
 from pipeline.sources.base import Episode, Past, Source
 from pipeline.tasks import Encode
 from pipeline.windows import Window
@@ -52,10 +53,14 @@ class SampleRebuilder:
         return (*sample.images, sample.json)
 
     def latents(self, episode: Episode, now: int) -> NDArray[np.float16]:
-        """Context and future, float16 [K+1, V, N, D], zeros where a step is masked."""
+        """Context and future as they are read from the build, float16 [K+1, V, N, D], zeros where a step is masked."""
         recipe = self._recipe
         block = cut_clips(episode, [self._window(episode, now)], recipe.views, recipe.frames, recipe.mode)
-        return self._encode(block)[0][0]
+        latents = self._encode(block)[0]
+        if recipe.latents == "float16":
+            return latents[0]
+        values, scale, _ = quantise_windows(latents)
+        return dequantise(values, scale)[0]
 
     def _window(self, episode: Episode, now: int) -> Window:
         policy, total = self._recipe.policy, episode.num_frames

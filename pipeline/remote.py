@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -35,6 +36,7 @@ _MIRRORED = ("samples.parquet", "stats.json", "ledger.jsonl")
 _CHUNK = 16 * 2**20
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _SILENT_SECONDS = 60
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -256,6 +258,7 @@ def attempt(url: str, retry: Retry, action: Callable[[], _T]) -> _T:
             raise
         except Exception as error:  # each store has errors of its own, and not all of them are an OSError
             _raise_permanent(url, error)
+            _log.debug("%s: try %d of %d: %s: %s", url, tried + 1, retry.attempts, type(error).__name__, error)
             last = error
     raise BuildError(
         f"{url} cannot be read or written, tried {retry.attempts} times: {type(last).__name__}: {last}; check the "
@@ -269,8 +272,8 @@ def _raise_permanent(url: str, error: Exception) -> None:
         raise CorruptError(f"{url} does not exist ({error}); upload the build again, build.json last") from error
     if isinstance(error, PermissionError) or status in (401, 403):
         raise _DeniedError(
-            f"{url}: permission denied ({error}); check the credentials, their right to read, and the endpoint. "
-            "Without the right to list a bucket, S3 answers the same for a file that does not exist"
+            f"{url}: permission denied ({error}); check the credentials, their right to read or write, and the "
+            "endpoint. Without the right to list a bucket, S3 answers the same for a file that does not exist"
         ) from error
 
 

@@ -23,6 +23,9 @@ SCHEMA_VERSION = 1
 
 SPLITS = ("train", "val", "test")
 
+LATENT_DTYPES = ("float16", "int8")
+"""How latents lie on disk; int8 with a float32 scale for each token."""
+
 ArrayT = TypeVar("ArrayT")
 """numpy.ndarray on the way from disk, torch.Tensor in the model."""
 
@@ -45,11 +48,13 @@ class Observation(Generic[ArrayT]):
 class Targets(Generic[ArrayT]):
     """Supervision computed ahead of training.
 
-    context      float16 [B, V, N, D]     z_0, the latent of the present
-    latents      float16 [B, K, V, N, D]  z_1..z_K
-    latent_mask  bool    [B, K]           False where the step would lie past the end of the episode
-    actions      float32 [B, T, A]        a_n..a_{n+T-1} in the source's units; None for human video
-    action_mask  bool    [B, T]           False where the action would lie past the end of the episode
+    context        float16 [B, V, N, D]     z_0, the latent of the present; int8 on the way from an int8 build
+    latents        float16 [B, K, V, N, D]  z_1..z_K; likewise
+    latent_mask    bool    [B, K]           False where the step would lie past the end of the episode
+    actions        float32 [B, T, A]        a_n..a_{n+T-1} in the source's units; None for human video
+    action_mask    bool    [B, T]           False where the action would lie past the end of the episode
+    context_scale  float32 [B, V, N]        what int8 values are multiplied by; None with float16 ones
+    latents_scale  float32 [B, K, V, N]     likewise. In the model both are None: `model.batch` has multiplied
     """
 
     context: ArrayT
@@ -57,6 +62,8 @@ class Targets(Generic[ArrayT]):
     latent_mask: ArrayT
     actions: ArrayT | None
     action_mask: ArrayT | None
+    context_scale: ArrayT | None = None
+    latents_scale: ArrayT | None = None
 
 
 @dataclass(frozen=True)
@@ -123,20 +130,36 @@ def targets_file(split: str, index: int) -> str:
     return f"{split}/targets-{index:06d}.arrow"
 
 
-def targets_schema(sizes: Sizes, metadata: dict[str, str]) -> pa.Schema:
+def latent_columns(sizes: Sizes, dtype: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Element type and shape of a row in the columns that hold latents, in their order, which is that of the digest.
+
+    Args:
+        dtype: one of LATENT_DTYPES.
+    """
+    token = (sizes.views, sizes.tokens)
+    shapes = {"context": token, "latents": (sizes.steps, *token)}
+    if dtype == "float16":
+        return {name: ("float16", (*shape, sizes.width)) for name, shape in shapes.items()}
+    return {
+        column: entry
+        for name, shape in shapes.items()
+        for column, entry in ((name, ("int8", (*shape, sizes.width))), (f"{name}_scale", ("float32", shape)))
+    }
+
+
+def targets_schema(sizes: Sizes, metadata: dict[str, str], dtype: str = "float16") -> pa.Schema:
     """Arrow schema of a targets shard. Human video (``sizes.action == 0``) has no action columns.
 
     Args:
         sizes: the build's sizes.
         metadata: stored in the schema: ``fingerprint``, ``schema_version``, ``shard``.
+        dtype: of the latents; "int8" has the columns ``context_scale`` and ``latents_scale`` as well.
     """
-    step = [sizes.views, sizes.tokens, sizes.width]
-    fields = [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("context", pa.fixed_shape_tensor(pa.float16(), step), nullable=False),
-        pa.field("latents", pa.fixed_shape_tensor(pa.float16(), [sizes.steps, *step]), nullable=False),
-        pa.field("latent_mask", pa.list_(pa.bool_(), sizes.steps), nullable=False),
-    ]
+    fields = [pa.field("key", pa.string(), nullable=False)]
+    for name, (kind, shape) in latent_columns(sizes, dtype).items():
+        tensor = pa.fixed_shape_tensor(pa.type_for_alias(kind), list(shape))
+        fields.append(pa.field(name, tensor, nullable=False))
+    fields.append(pa.field("latent_mask", pa.list_(pa.bool_(), sizes.steps), nullable=False))
     if sizes.action:
         actions = pa.fixed_shape_tensor(pa.float32(), [sizes.chunk, sizes.action])
         fields.append(pa.field("actions", actions, nullable=False))

@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import math
 import os
+import shutil
 import sys
 import tarfile
 import uuid
@@ -21,14 +23,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import CorruptError
-from pipeline.schema import Sizes, member_names, targets_schema
+from pipeline.schema import Sizes, latent_columns, member_names, targets_schema
 
 TEMPORARY_PREFIX = ".tmp-"
 
@@ -64,9 +66,12 @@ def write_atomic(path: Path, data: bytes) -> FileRecord:
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Delete what writers killed in mid-write left behind."""
-    for path in folder.rglob(f"{TEMPORARY_PREFIX}*"):
-        path.unlink(missing_ok=True)
+    """Delete what writers killed in mid-write left behind: files, and folders of locks."""
+    for path in sorted(folder.rglob(f"{TEMPORARY_PREFIX}*")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)  # its writer may live and be removing it too
+        else:
+            path.unlink(missing_ok=True)
 
 
 def hash_file(path: Path) -> str:
@@ -159,25 +164,31 @@ class InputsWriter:
 class TargetRows:
     """R rows of supervision.
 
-    context      float16 [R, V, N, D]      latents      float16 [R, K, V, N, D]    latent_mask  bool [R, K]
-    actions      float32 [R, T, A] or None                                         action_mask  bool [R, T] or None
+    context        float16 or int8 [R, V, N, D]     latents        float16 or int8 [R, K, V, N, D]
+    latent_mask    bool [R, K]
+    actions        float32 [R, T, A] or None        action_mask    bool [R, T] or None
+    context_scale  float32 [R, V, N] or None        latents_scale  float32 [R, K, V, N] or None
     """
 
     keys: tuple[str, ...]
-    context: NDArray[np.float16]
-    latents: NDArray[np.float16]
+    context: NDArray[np.float16] | NDArray[np.int8]
+    latents: NDArray[np.float16] | NDArray[np.int8]
     latent_mask: NDArray[np.bool_]
     actions: NDArray[np.float32] | None
     action_mask: NDArray[np.bool_] | None
+    context_scale: NDArray[np.float32] | None = None
+    latents_scale: NDArray[np.float32] | None = None
 
     def digest(self, row: int) -> str:
         """SHA-256 of one row as `manifests/README.md` defines it, in hex."""
-        parts = [self.context[row], self.latents[row], self.latent_mask[row]]
-        if self.actions is not None and self.action_mask is not None:
-            parts += [self.actions[row], self.action_mask[row]]
+        parts = (
+            self.context, self.context_scale, self.latents, self.latents_scale, self.latent_mask, self.actions,
+            self.action_mask,
+        )  # fmt: skip
         digest = hashlib.sha256()
         for part in parts:
-            digest.update(np.ascontiguousarray(part).data)
+            if part is not None:
+                digest.update(np.ascontiguousarray(part[row]).data)
         return digest.hexdigest()
 
 
@@ -186,13 +197,16 @@ class TargetsWriter:
 
     Args:
         place: as for `InputsWriter`.
-        metadata: see `schema.targets_schema`.
+        metadata, dtype: see `schema.targets_schema`.
     """
 
-    def __init__(self, place: AbstractContextManager[Path], sizes: Sizes, metadata: dict[str, str]) -> None:
+    def __init__(
+        self, place: AbstractContextManager[Path], sizes: Sizes, metadata: dict[str, str], dtype: str = "float16"
+    ) -> None:
         self._stack = contextlib.ExitStack()
         self._place = place
-        self._schema = targets_schema(sizes, metadata)
+        self._columns = tuple(latent_columns(sizes, dtype))
+        self._schema = targets_schema(sizes, metadata, dtype)
 
     def __enter__(self) -> Self:
         temporary = self._stack.enter_context(self._place)
@@ -209,8 +223,7 @@ class TargetsWriter:
         """Append rows as one record batch and return their digests."""
         columns: list[pa.Array] = [
             pa.array(rows.keys, pa.string()),
-            _tensor_column(self._schema.field("context").type, rows.context),
-            _tensor_column(self._schema.field("latents").type, rows.latents),
+            *(_tensor_column(self._schema.field(name).type, getattr(rows, name)) for name in self._columns),
             _mask_column(rows.latent_mask),
         ]
         if rows.actions is not None and rows.action_mask is not None:
@@ -240,29 +253,45 @@ class TargetsReader:
         CorruptError: the file is missing, truncated, or does not have the columns of `targets_schema`.
     """
 
-    def __init__(self, path: Path, sizes: Sizes) -> None:
+    def __init__(self, path: Path, sizes: Sizes, dtype: str = "float16") -> None:
         self.path = path
-        step = sizes.views * sizes.tokens * sizes.width * 2
-        self._row_bytes = {"context": step, "latents": sizes.steps * step}
+        columns = latent_columns(sizes, dtype).items()
+        self._row_bytes = {name: np.dtype(kind).itemsize * math.prod(shape) for name, (kind, shape) in columns}
         try:
             with pa.memory_map(str(path)) as mapped:
-                self._open(pa.ipc.open_file(mapped).read_all(), mapped, sizes)
+                self._open(pa.ipc.open_file(mapped).read_all(), mapped, sizes, dtype)
             self._descriptor = os.open(path, os.O_RDONLY)
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise CorruptError(f"{path} is no targets shard of this build: {error}; run vlajepa audit") from error
         weakref.finalize(self, os.close, self._descriptor)
 
-    def read_into(self, row: int, context: NDArray[np.float16], latents: NDArray[np.float16]) -> None:
-        """Read z_0 of a row into `context` [V, N, D] and z_1..z_K into `latents` [K, V, N, D], both contiguous."""
+    def read_into(
+        self,
+        row: int,
+        context: NDArray[Any],
+        latents: NDArray[Any],
+        context_scale: NDArray[np.float32] | None = None,
+        latents_scale: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Read z_0 of a row into `context` [V, N, D] and z_1..z_K into `latents` [K, V, N, D], both contiguous.
+
+        Args:
+            context_scale, latents_scale: take the scales [V, N] and [K, V, N] of an int8 build.
+        """
+        outs = {
+            "context": context, "latents": latents, "context_scale": context_scale, "latents_scale": latents_scale,
+        }  # fmt: skip
         batch = int(np.searchsorted(self._starts, row, side="right")) - 1
         inner = row - int(self._starts[batch])
-        for name, out in (("context", context), ("latents", latents)):
-            offset = self._offsets[name][batch] + inner * self._row_bytes[name]
-            if os.preadv(self._descriptor, [out.data], offset) != self._row_bytes[name]:
+        for name, size in self._row_bytes.items():
+            out = outs[name]
+            if out is None or out.nbytes != size:
+                raise ValueError(f"{name} must be an array of {size} bytes to read a row of {self.path}")
+            if os.preadv(self._descriptor, [out.data], self._offsets[name][batch] + inner * size) != size:
                 raise CorruptError(f"{self.path} ends inside row {row}; run vlajepa audit")
 
-    def _open(self, table: pa.Table, mapped: pa.MemoryMappedFile, sizes: Sizes) -> None:
-        expected = targets_schema(sizes, {})
+    def _open(self, table: pa.Table, mapped: pa.MemoryMappedFile, sizes: Sizes, dtype: str) -> None:
+        expected = targets_schema(sizes, {}, dtype)
         if not table.schema.equals(expected):
             raise ValueError(f"columns {table.schema.names} with other types than {expected.names} of the build")
         mapped.seek(0)

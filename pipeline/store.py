@@ -18,14 +18,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.disk import naming_full_disk
+from pipeline.errors import BuildError
 from pipeline.remote import is_remote
 from pipeline.shards import TEMPORARY_PREFIX, atomic_file, remove_temporary_files
+
+_SWEPT = 20
+"""How often a lock is tried again whose temporary folder another process tidied away."""
+
+LOCK_FOLDER = "lock"
+"""Where the driver that makes a build says so (`jobs/driver_lock.py`); no part of a finished build."""
 
 
 class Store(Protocol):
     """A build folder. Names are paths relative to it, with `/`. Small enough to send to every worker.
 
-    Every method raises BuildError when a store elsewhere cannot be reached, OSError when a local one cannot be used.
+    Every method raises BuildError when a store elsewhere cannot be reached or a disk is full, OSError when a local one
+    cannot be used.
     """
 
     @property
@@ -44,7 +53,8 @@ class Store(Protocol):
     def create(self, name: str, data: bytes) -> bool:
         """Write a small file unless there is one of this name: False then. Of several who try, one gets True.
 
-        The file needs a folder of its own, as in `lock/driver.json`.
+        The file needs a folder of its own, as in `lock/driver.json`, and every writer data of its own (a random id in
+        it): that is how one whose answer was lost on the way knows the file there as its own.
         """
         ...
 
@@ -61,7 +71,7 @@ class Store(Protocol):
         ...
 
     def sizes(self) -> dict[str, int]:
-        """Every file by name with its size in bytes, temporary ones left out."""
+        """Every file by name with its size in bytes, temporary ones left out; none if there is no such folder."""
         ...
 
     def remove(self, name: str) -> None:
@@ -76,9 +86,10 @@ class Store(Protocol):
 def open_store(out: Path | str) -> Store:
     """The store of a folder or a URL. Nothing is created yet."""
     if is_remote(str(out)):
-        from pipeline.remote_store import RemoteStore
+        from pipeline.remote_store import RemoteStore, place_options
 
-        return RemoteStore(str(out).rstrip("/"))
+        url = str(out).rstrip("/")
+        return RemoteStore(url, place_options(url))
     return LocalStore(Path(out).expanduser().resolve())
 
 
@@ -92,29 +103,32 @@ class LocalStore:
     def where(self) -> str:
         return str(self.root)
 
-    def writing(self, name: str) -> AbstractContextManager[Path]:
-        return atomic_file(self.root / name)
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        with self._naming_full_disk(), atomic_file(self.root / name) as temporary:
+            yield temporary
 
     def write(self, name: str, data: bytes) -> None:
-        with atomic_file(self.root / name) as temporary:
+        with self.writing(name) as temporary:
             temporary.write_bytes(data)
 
     def create(self, name: str, data: bytes) -> bool:
         """A folder with the file in it is made under another name, and renamed: that fails where one with a file is."""
         path = self.root / name
         path.parent.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent.with_name(f"{TEMPORARY_PREFIX}{path.parent.name}-{uuid.uuid4().hex}")
-        temporary.mkdir()
-        try:
-            (temporary / path.name).write_bytes(data)
-            os.rename(temporary, path.parent)
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                return False
-            raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        return True
+        for _ in range(_SWEPT):
+            try:
+                with self._naming_full_disk():
+                    _rename_into_place(path, data)
+                return True
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                    raise
+            # What renamed it may be this very process: NFS sends a rename again whose answer was lost, and then says
+            # that there is nothing to rename, or that something is there already.
+            with contextlib.suppress(FileNotFoundError):
+                return path.read_bytes() == data
+        raise BuildError(f"{path} cannot be made: another process keeps tidying up {self.root}; end it, and try again")
 
     def read(self, name: str) -> bytes:
         return (self.root / name).read_bytes()
@@ -132,18 +146,19 @@ class LocalStore:
 
     def sizes(self) -> dict[str, int]:
         found = {}
-        for folder, _, names in os.walk(self.root):
+        for folder, folders, names in os.walk(self.root):
+            folders[:] = [name for name in folders if not name.startswith(TEMPORARY_PREFIX)]
             for name in names:
                 if not name.startswith(TEMPORARY_PREFIX):
                     path = Path(folder) / name
-                    with contextlib.suppress(FileNotFoundError):  # a temporary lock, gone since
-                        found[path.relative_to(self.root).as_posix()] = path.stat().st_size
+                    with contextlib.suppress(FileNotFoundError):  # gone since
+                        found[path.relative_to(self.root).as_posix()] = path.lstat().st_size
         return found
 
     def remove(self, name: str) -> None:
         path = self.root / name
         if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_folder(path)
         else:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # is not empty, or gone
@@ -152,3 +167,26 @@ class LocalStore:
 
     def tidy(self) -> None:
         remove_temporary_files(self.root)
+
+    def _naming_full_disk(self) -> AbstractContextManager[None]:
+        return naming_full_disk(self.root, "free space there, then run the same command again: what is finished stays")
+
+
+def _rename_into_place(path: Path, data: bytes) -> None:
+    """Raises OSError ENOTEMPTY or EEXIST if the file's folder holds one already, ENOENT if another tidied up here."""
+    temporary = path.parent.with_name(f"{TEMPORARY_PREFIX}{path.parent.name}-{uuid.uuid4().hex}")
+    temporary.mkdir()
+    try:
+        (temporary / path.name).write_bytes(data)
+        os.rename(temporary, path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_folder(path: Path) -> None:
+    """Remove a folder, which others may be removing at the same time."""
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        if path.exists():
+            _remove_folder(path)

@@ -7,24 +7,26 @@ the other too: the driver compares the records and runs the other job again with
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.clips import ClipBlock, cut_clips, merge_blocks, recorded_supports
+from pipeline.episodes import UNWATCHED, EpisodeLog, EpisodeWatch, opened, storing
 from pipeline.errors import EpisodeError, RunError
 from pipeline.inputs import build_input
 from pipeline.parts import InputsRow, Part, TargetsRow, write_part
 from pipeline.plan import Recipe, ShardTask
+from pipeline.quantise import ErrorSums, add_errors, quantise_windows
 from pipeline.schema import SCHEMA_VERSION, inputs_file, targets_file
-from pipeline.shards import InputsWriter, TargetRows, TargetsWriter
+from pipeline.shards import InputSample, InputsWriter, TargetRows, TargetsWriter
 from pipeline.sources.base import Episode, EpisodeRef, Fault, Past, Source
 from pipeline.store import Store
-from pipeline.windows import Window, count_windows, enumerate_windows
+from pipeline.windows import Window, enumerate_windows
 
 Encode = Callable[[ClipBlock], tuple[NDArray[np.float16], NDArray[np.bool_]]]
 """`Encoder.encode`; a parameter, so that this file needs no torch."""
@@ -61,57 +63,73 @@ class Chunk:
 
 
 def write_inputs_shard(
-    source: Source, task: ShardTask, recipe: Recipe, excluded: Collection[str], store: Store
+    source: Source,
+    task: ShardTask,
+    recipe: Recipe,
+    excluded: Collection[str],
+    store: Store,
+    watch: EpisodeWatch = UNWATCHED,
 ) -> Part:
     """Make the inputs tar of one shard. Each sample is built from its episode truncated at `now`.
 
     Args:
         excluded: ids of episodes that failed in the targets job.
+        watch: told which episode is in work.
+
+    Raises:
+        RunError: the build folder cannot be written, or an episode met an error that is none of its own.
     """
     started, file = time.process_time(), inputs_file(task.split, task.index)
     rows: list[InputsRow] = []
-    faults: list[Fault] = []
-    with InputsWriter(store.writing(file), recipe.views) as writer:
+    log = EpisodeLog(recipe, "inputs", watch)
+    with storing(store), InputsWriter(store.writing(file), recipe.views) as writer:
         for ref in task.episodes:
-            if ref.id in excluded:
-                continue
-            with _recording(ref, recipe, "inputs", faults), source.open(ref) as episode:
-                windows = _windows(episode, recipe)
-                samples = [
-                    build_input(Past(episode, w.now), w.key(ref.id), ref.id, recipe.name, recipe.views, recipe.inputs)
-                    for w in windows
-                ]
-                times = episode.timestamps([w.now for w in windows])
-                states = [episode.state(w.now) for w in windows]
-                for window, sample, now_s, state in zip(windows, samples, times, states, strict=True):
-                    placement = writer.add(sample)
-                    rows.append(InputsRow(sample.key, ref.id, window, float(now_s), state, placement))
+            made = None if ref.id in excluded else log.attempt(ref, partial(_inputs_of, source, ref, recipe))
+            for window, sample, now_s, state in made or ():
+                rows.append(InputsRow(sample.key, ref.id, window, now_s, state, writer.add(sample)))
     part = Part(
-        task.name, "inputs", recipe.fingerprint, writer.record(file), tuple(faults), tuple(sorted(excluded)),
+        task.name, "inputs", recipe.fingerprint, writer.record(file), tuple(log.faults), tuple(sorted(excluded)),
         len(rows), time.process_time() - started, 0.0,
     )  # fmt: skip
     write_part(store, part, rows)
     return part
 
 
-def decode_chunk(source: Source, refs: Sequence[EpisodeRef], recipe: Recipe, excluded: Collection[str]) -> Chunk:
+_Inputs = tuple[Window, InputSample, float, NDArray[np.float32] | None]
+
+
+def _inputs_of(source: Source, ref: EpisodeRef, recipe: Recipe) -> list[_Inputs]:
+    """Window, members, time in seconds and state of every sample of an episode."""
+    with opened(source, ref) as episode:
+        windows = _windows(episode, recipe)
+        samples = [
+            build_input(Past(episode, w.now), w.key(ref.id), ref.id, recipe.name, recipe.views, recipe.inputs)
+            for w in windows
+        ]
+        times = episode.timestamps([w.now for w in windows])
+        states = [episode.state(w.now) for w in windows]
+        return list(zip(windows, samples, map(float, times), states, strict=True))
+
+
+def decode_chunk(
+    source: Source,
+    refs: Sequence[EpisodeRef],
+    recipe: Recipe,
+    excluded: Collection[str],
+    watch: EpisodeWatch = UNWATCHED,
+) -> Chunk:
     """Decode and resize every frame that the targets of these episodes are computed from."""
     started = time.process_time()
     rows: list[TargetsRow] = []
-    faults: list[Fault] = []
     blocks: list[ClipBlock] = []
     actions: list[NDArray[np.float32]] = []
+    log = EpisodeLog(recipe, "targets", watch)
     for ref in refs:
-        if ref.id in excluded:
-            continue
-        with _recording(ref, recipe, "targets", faults), source.open(ref) as episode:
-            windows = _windows(episode, recipe)
-            block = cut_clips(episode, windows, recipe.views, recipe.frames, recipe.mode)
-            chunk_actions = [_padded_actions(episode, window, recipe) for window in windows]
-            new_rows = [_targets_row(episode, ref, window, recipe) for window in windows]
-            blocks.append(block)
-            actions += chunk_actions
-            rows += new_rows
+        made = None if ref.id in excluded else log.attempt(ref, partial(_targets_of, source, ref, recipe))
+        if made is not None:
+            blocks.append(made[0])
+            actions += made[1]
+            rows += made[2]
     sizes = recipe.sizes
     mask = np.array([np.arange(sizes.chunk) < row.window.action_count for row in rows], bool)
     return Chunk(
@@ -119,9 +137,29 @@ def decode_chunk(source: Source, refs: Sequence[EpisodeRef], recipe: Recipe, exc
         merge_blocks(blocks) if blocks else None,
         np.stack(actions) if actions and sizes.action else None,
         mask if rows and sizes.action else None,
-        tuple(faults),
+        tuple(log.faults),
         time.process_time() - started,
     )
+
+
+def _targets_of(
+    source: Source, ref: EpisodeRef, recipe: Recipe
+) -> tuple[ClipBlock, list[NDArray[np.float32]], list[TargetsRow]]:
+    """Frames, padded actions and rows of every window of an episode."""
+    with opened(source, ref) as episode:
+        windows = _windows(episode, recipe)
+        block = cut_clips(episode, windows, recipe.views, recipe.frames, recipe.mode)
+        actions = [_padded_actions(episode, window, recipe) for window in windows]
+        return block, actions, [_targets_row(episode, ref, window, recipe) for window in windows]
+
+
+def chunk_bytes(refs: Sequence[EpisodeRef], recipe: Recipe) -> int:
+    """Upper bound of the bytes of a decoded chunk's frames; 0 for episodes whose length only opening them can tell,
+    unless the policy takes a fixed number of windows of each."""
+    frame = recipe.sizes.views * recipe.frames.crop_size**2 * 3
+    few = recipe.policy.per_episode * 2 * (recipe.sizes.steps + 1)
+    lengths = [min(ref.num_frames, few) if few and ref.num_frames else ref.num_frames or few for ref in refs]
+    return frame * sum(lengths)
 
 
 def write_targets_shard(
@@ -132,8 +170,9 @@ def write_targets_shard(
     metadata = {"fingerprint": recipe.fingerprint, "schema_version": str(SCHEMA_VERSION), "shard": file}
     rows: list[TargetsRow] = []
     faults: list[Fault] = []
+    errors: list[ErrorSums] = []
     decoding = encoding = 0.0
-    with TargetsWriter(store.writing(file), recipe.sizes, metadata) as writer:
+    with storing(store), TargetsWriter(store.writing(file), recipe.sizes, metadata, recipe.latents) as writer:
         for chunk in chunks:
             faults += chunk.faults
             decoding += chunk.cpu_seconds
@@ -144,30 +183,42 @@ def write_targets_shard(
                 started = time.thread_time()
                 latents, valid = encode(piece.block)
                 encoding += time.thread_time() - started
-                keys = tuple(row.key for row in piece.rows)
-                digests = writer.add(
-                    TargetRows(keys, latents[:, 0], latents[:, 1:], valid[:, 1:], piece.actions, piece.action_mask)
-                )
+                made, lost = target_rows(piece, latents, valid, recipe)
+                errors += lost
+                digests = writer.add(made)
                 finished = enumerate(zip(piece.rows, digests, strict=True))
                 rows += [row.finished(digest, piece.actions, i) for i, (row, digest) in finished]
     part = Part(
         task.name, "targets", recipe.fingerprint, writer.record(file), tuple(faults), tuple(sorted(excluded)),
-        len(rows), decoding, encoding,
+        len(rows), decoding, encoding, add_errors(errors),
     )  # fmt: skip
     write_part(store, part, rows)
     return part
 
 
-@contextlib.contextmanager
-def _recording(ref: EpisodeRef, recipe: Recipe, stage: str, faults: list[Fault]) -> Iterator[None]:
-    """Turn an EpisodeError into a fault; anything else stops the run and names the episode."""
+def target_rows(
+    piece: Chunk, latents: NDArray[np.float16], valid: NDArray[np.bool_], recipe: Recipe
+) -> tuple[TargetRows, list[ErrorSums]]:
+    """Rows as they are stored, and what int8 latents lost (nothing to say for float16 ones).
+
+    Args:
+        latents, valid: of the piece's windows, as `Encoder.encode` returns them.
+
+    Raises:
+        RunError: latents that int8 cannot express.
+    """
+    keys = tuple(row.key for row in piece.rows)
+    rows = TargetRows(keys, latents[:, 0], latents[:, 1:], valid[:, 1:], piece.actions, piece.action_mask)
+    if recipe.latents == "float16":
+        return rows, []
     try:
-        yield
-    except EpisodeError as error:
-        lost = None if ref.num_frames is None else count_windows(ref.num_frames, recipe.policy, recipe.sizes.action > 0)
-        faults.append(Fault(ref.id, ref.split, stage, error.reason, error.detail, lost))
-    except Exception as error:
-        raise RunError(f"{stage} job, episode {ref.id}: unexpected {type(error).__name__}: {error}") from error
+        values, scale, lost = quantise_windows(latents)
+    except ValueError as error:
+        raise RunError(f"targets job, samples {keys[0]} to {keys[-1]}: {error}") from error
+    stored = replace(
+        rows, context=values[:, 0], latents=values[:, 1:], context_scale=scale[:, 0], latents_scale=scale[:, 1:]
+    )
+    return stored, [lost]
 
 
 def _windows(episode: Episode, recipe: Recipe) -> list[Window]:

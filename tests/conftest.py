@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -14,11 +15,13 @@ import absl.logging
 import pytest
 import ray
 
+from pipeline.encoding import LatentSettings
 from pipeline.manifest import Build
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
 from pipeline.windows import WindowPolicy
 from tests.jobs.runs import audited, build_config, robot_source, ssv2_source
+from tests.pipeline.s3_server import IMPATIENT, S3_USER
 
 # mlcroissant and tensorflow-datasets log through absl, whose handler closes its first stream when Hydra sets up
 # logging: were that pytest's own capture, pytest would end there. The process's stderr it leaves open.
@@ -67,8 +70,15 @@ def sample_data(tmp_path_factory: pytest.TempPathFactory) -> SampleData:
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
-    """One Ray for all tests of a session; commands that run in this process use it."""
-    ray.init(num_cpus=4, object_store_memory=256 * 2**20, include_dashboard=False, log_to_driver=False)
+    """One Ray for all tests of a session; commands that run in this process use it.
+
+    Its workers know who they are to an S3, as those of a cluster do, and soon give up a request that nobody answers.
+    """
+    with pytest.MonkeyPatch.context() as env:
+        for name, value in S3_USER.items():
+            env.setenv(name, value)
+        env.setenv("FSSPEC_S3", json.dumps({"config_kwargs": IMPATIENT}))
+        ray.init(num_cpus=4, object_store_memory=256 * 2**20, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -84,6 +94,14 @@ def robot_build(sample_data: SampleData, ray_session: None, tmp_path_factory: py
     """An audited build of the robot episodes: 2 views, state 8, actions 7; read only."""
     out = tmp_path_factory.mktemp("builds") / "robot"
     return audited(build_config(out, robot_source(sample_data.lerobot), window=WindowPolicy(interval=2, every=6)))
+
+
+@pytest.fixture(scope="session")
+def int8_build(sample_data: SampleData, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """`robot_build` with its latents stored as int8."""
+    out = tmp_path_factory.mktemp("builds") / "int8"
+    window, latents = WindowPolicy(interval=2, every=6), LatentSettings("int8")
+    return audited(build_config(out, robot_source(sample_data.lerobot), window=window, latents=latents))
 
 
 def _folder(variable: str, default: Path) -> Path:

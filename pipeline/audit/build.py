@@ -3,19 +3,24 @@ be audited (BuildError); whatever else is wrong is a finding."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.audit.strict_json import member, parse_object
 from pipeline.audit.tasks import TaskTable, read_tasks
 from pipeline.errors import BuildError
-from pipeline.schema import SCHEMA_VERSION, SPLITS, Sizes, inputs_file, targets_file
+from pipeline.schema import LATENT_DTYPES, SCHEMA_VERSION, SPLITS, Sizes, inputs_file, targets_file
+
+if TYPE_CHECKING:
+    from pipeline.audit.elsewhere import Elsewhere
 
 META_FILES = ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json", "tasks.jsonl")
 
@@ -32,14 +37,31 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Under which build, and as which shard of the same split, the files of a shard were written."""
+
+    fingerprint: str
+    index: int
+
+
+@dataclass(frozen=True)
 class ShardEntry:
-    """A shard as build.json lists it."""
+    """A shard as build.json lists it. latents_error is as read; None where the entry says nothing of it. origin: None
+    where the files were written for this build."""
 
     split: str
     index: int
     samples: int
     inputs: FileEntry
     targets: FileEntry
+    latents_error: Any
+    origin: Origin | None = None
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """Every file of the shard."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return tuple(value for value in values if isinstance(value, FileEntry))
 
 
 @dataclass(frozen=True)
@@ -65,7 +87,10 @@ class SplitCounts:
 class Build:
     """What build.json and tasks.jsonl claim. Nothing here has been verified yet.
 
-    sha256 is that of build.json. settings is kept as read: its bytes are part of the fingerprint.
+    sha256 is that of build.json. settings is kept as read: its bytes are part of the fingerprint. latents is as read
+    too, None where build.json says nothing of it; latent_dtype is what the settings name. ancestors: the builds that it
+    was made from and theirs, by fingerprint, as read. elsewhere fetches the shards
+    when root holds the small files alone.
     """
 
     root: Path
@@ -81,17 +106,27 @@ class Build:
     shards: tuple[ShardEntry, ...]
     files: tuple[FileEntry, ...]
     tasks: TaskTable
+    latent_dtype: str
+    latents: Any
+    ancestors: dict[str, Any]
+    elsewhere: Elsewhere | None = None
 
     def listed(self) -> Iterator[FileEntry]:
         """Every file that build.json vouches for."""
         yield from self.files
         for shard in self.shards:
-            yield shard.inputs
-            yield shard.targets
+            yield from shard.files
+
+    def present(self, shard: ShardEntry) -> AbstractContextManager[None]:
+        """Around every look into a shard: its files lie in `root` then, if there are any."""
+        return contextlib.nullcontext() if self.elsewhere is None else self.elsewhere.present(shard)
 
 
-def open_build(root: Path) -> Build:
+def open_build(root: Path, elsewhere: Elsewhere | None = None) -> Build:
     """Read build.json and tasks.jsonl.
+
+    Args:
+        elsewhere: fetches the shards of a build that `root` holds the small files of.
 
     Raises:
         BuildError: one of them is missing, malformed, or of an unknown schema version.
@@ -117,6 +152,10 @@ def open_build(root: Path) -> Build:
         shards=tuple(_shard(s, where) for s in member(document, "shards", list, where)),
         files=_files(member(document, "files", dict, where), f"{where}: files"),
         tasks=read_tasks(read_regular(root / "tasks.jsonl"), str(root / "tasks.jsonl")),
+        latent_dtype=_latent_dtype(settings, where),
+        latents=document.get("latents"),
+        ancestors=member(document, "ancestors", dict, where) if "ancestors" in document else {},
+        elsewhere=elsewhere,
     )
 
 
@@ -153,6 +192,16 @@ def _sizes(value: dict[str, Any], where: str) -> Sizes:
         if getattr(sizes, name) < 0:
             raise BuildError(f"{where}: {name} must be at least 0, found {getattr(sizes, name)}")
     return sizes
+
+
+def _latent_dtype(settings: dict[str, Any], where: str) -> str:
+    """float16 for builds from before there was a choice."""
+    if "latents" not in settings:
+        return "float16"
+    dtype = member(member(settings, "latents", dict, f"{where}: settings"), "dtype", str, f"{where}: settings.latents")
+    if dtype not in LATENT_DTYPES:
+        raise BuildError(f"{where}: settings.latents.dtype must be one of {', '.join(LATENT_DTYPES)}, found {dtype!r}")
+    return dtype
 
 
 def _window(value: dict[str, Any], where: str) -> WindowSettings:
@@ -202,7 +251,15 @@ def _shard(value: Any, where: str) -> ShardEntry:
         samples=member(value, "samples", int, inside),
         inputs=_shard_file(member(value, "inputs", dict, inside), inputs_file(split, index), inside),
         targets=_shard_file(member(value, "targets", dict, inside), targets_file(split, index), inside),
+        latents_error=value.get("latents_error"),
+        origin=_origin(member(value, "origin", dict, inside), inside) if "origin" in value else None,
     )
+
+
+def _origin(value: dict[str, Any], where: str) -> Origin:
+    if set(value) != {"fingerprint", "index"}:
+        raise BuildError(f"{where}: origin must hold fingerprint and index, found {', '.join(sorted(value))}")
+    return Origin(member(value, "fingerprint", str, where), member(value, "index", int, where))
 
 
 def _shard_file(value: dict[str, Any], expected: str, where: str) -> FileEntry:

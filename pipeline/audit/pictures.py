@@ -55,13 +55,17 @@ def _rows(build: Build, keys: Collection[str]) -> dict[str, dict[str, Any]]:
 
 
 def _stored(build: Build, row: dict[str, Any], position: int) -> bytes:
-    path = build.root / inputs_file(str(row["split"]), row["shard"])
+    file = inputs_file(str(row["split"]), row["shard"])
     offset, size = row["image_offset"][position], row["image_size"][position]
-    listed = {entry.inputs.path for entry in build.shards}
-    if str(path.relative_to(build.root)) not in listed or not is_regular(path):
+    if file not in {entry.inputs.path for entry in build.shards}:
         return b""
     if offset < 0 or not 0 < size <= MAX_IMAGE_BYTES:
         return b""
-    with open(path, "rb") as file:
-        file.seek(offset)
-        return file.read(size)
+    if build.elsewhere is not None:
+        return build.elsewhere.part(file, offset, size)
+    path = build.root / file
+    if not is_regular(path):
+        return b""
+    with open(path, "rb") as opened:
+        opened.seek(offset)
+        return opened.read(size)

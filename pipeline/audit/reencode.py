@@ -91,10 +91,16 @@ def encoder_frame(frame: NDArray[np.uint8], claim: EncoderClaim) -> NDArray[np.u
     return np.asarray(image.crop((left, top, left + side, top + side)))
 
 
-def latents_differ(stored: NDArray[np.float16], found: NDArray[np.float16], claim: EncoderClaim) -> float:
-    """How far two tensors are apart in the measure of `claim.tolerance`; compare with its value."""
+def latents_differ(
+    stored: NDArray[np.floating[Any]], found: NDArray[np.float16], claim: EncoderClaim, slack: NDArray | float = 0.0
+) -> float:
+    """How far two tensors are apart in the measure of `claim.tolerance`; compare with its value.
+
+    Args:
+        slack: what each value may be off without being counted: half a scale where latents are stored as int8.
+    """
     a, b = stored.astype(np.float64), found.astype(np.float64)
-    gap = np.abs(a - b)
+    gap = np.maximum(np.abs(a - b) - slack, 0.0)
     if claim.dtype == "float32":
         return float((gap / (np.sqrt((b**2).mean()) + np.abs(b) + 1e-12)).max())
     return float(gap.mean() / (np.abs(b).mean() + 1e-12))

@@ -37,6 +37,7 @@ from pipeline.audit.raw_episode import (
 )
 from pipeline.audit.raw_pictures import duplicate_pair
 from pipeline.audit.reencode import Reencoder, latents_differ, read_claim, require_same_encoder
+from pipeline.audit.rules_latents import ERROR_TOLERANCE, ErrorClaim
 from pipeline.audit.rules_supports import expected_supports
 from pipeline.audit.samples import ShardRows
 from pipeline.audit.shard import Shard, TargetRows
@@ -88,6 +89,7 @@ class SourceRule:
         self._rows = ShardRows(build)
         self._at = 0
         self._computed = False
+        self._errors = ErrorClaim(build)
         self._films = Films()
         self._filmed: set[str] = set()
         self.coverage = {"episodes_decoded": 0, "samples_compared": 0, "samples_encoded": 0, "films_compared": 0}
@@ -103,15 +105,18 @@ class SourceRule:
         name, value = self._facts.encoder.tolerance
         image = {} if self._facts.exact else {"image_mean_grey_levels": IMAGE_TOLERANCE}
         vectors = {"state_and_actions": VECTOR_TOLERANCE} if self._computed else {}
-        return {name: value, **image, **vectors}
+        latents = {"latents_relative_error": ERROR_TOLERANCE} if self._errors.applies else {}
+        return {name: value, **image, **vectors, **latents}
 
     def run(self, advance: Callable[[int], None]) -> None:
         """Compare every shard; `advance` is told the bytes of each."""
         with ThreadPoolExecutor(self._options.workers) as pool:
             for entry in self._build.shards:
-                shard = Shard(self._build, entry, self._rows.take(entry.split, entry.index, entry.samples))
-                self._check_shard(shard, pool)
+                rows = self._rows.take(entry.split, entry.index, entry.samples)
+                with self._build.present(entry):
+                    self._check_shard(Shard(self._build, entry, rows), pool)
                 advance(entry.inputs.bytes + entry.targets.bytes)
+        self._errors.check(self._report)
         self._compare_films()
 
     def _check_shard(self, shard: Shard, pool: ThreadPoolExecutor) -> None:
@@ -144,9 +149,10 @@ class SourceRule:
                 self._encode_again(sample, result, targets, shard)
 
     def _encode_again(self, sample: SampleWork, result: EpisodeResult, targets: _TargetsOf, shard: Shard) -> None:
-        stored = targets.latents(sample.key)
-        if stored is None:
+        read = targets.latents(sample.key)
+        if read is None:
             return  # reported at level shards
+        stored, slack = read
         self.coverage["samples_encoded"] += 1
         for step, support in enumerate(sample.frames):
             if not support:
@@ -157,14 +163,15 @@ class SourceRule:
                 if any((view, frame) not in result.clips for frame in prefix):
                     continue  # the video is shorter than the manifest says: reported
                 found = self._options.encoder.last_tubelet(np.stack([result.clips[view, frame] for frame in prefix]))
-                self._compare(sample, step, view, stored[step, at], found, shard)
+                self._errors.add(step, found)
+                self._compare(sample, step, view, stored[step, at], found, slack[step, at], shard)
 
     def _compare(
-        self, sample: SampleWork, step: int, view: str, stored: NDArray[np.float16], found: NDArray[np.float16],
-        shard: Shard,
+        self, sample: SampleWork, step: int, view: str, stored: NDArray[np.float64], found: NDArray[np.float16],
+        slack: NDArray[np.float64], shard: Shard,
     ) -> None:  # fmt: skip
         name, allowed = self._facts.encoder.tolerance
-        gap = latents_differ(stored, found, self._facts.encoder) if stored.shape == found.shape else math.inf
+        gap = latents_differ(stored, found, self._facts.encoder, slack) if stored.shape == found.shape else math.inf
         if not gap <= allowed:
             what = "context" if step == 0 else f"latents of step {step}"
             last = sample.frames[step][-1]
@@ -222,12 +229,16 @@ class _TargetsOf:
         except (pa.ArrowException, OSError, ValueError):
             return
 
-    def latents(self, key: str) -> NDArray[np.float16] | None:
-        """Context and future, float16 [K+1, V, N, D]."""
+    def latents(self, key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Context and future [K+1, V, N, D], and what rounding may have moved each: half a scale [K+1, V, N, 1]."""
         if key not in self._places:
             return None
         rows, i = self._places[key]
-        return np.concatenate([rows.context[i][None], rows.latents[i]])
+        values = np.concatenate([rows.context[i][None], rows.latents[i]]).astype(np.float64)
+        if rows.context_scale is None or rows.latents_scale is None:
+            return values, np.zeros((*values.shape[:-1], 1))
+        scale = np.concatenate([rows.context_scale[i][None], rows.latents_scale[i]]).astype(np.float64)[..., None]
+        return values * scale, scale / 2
 
     def actions(self, key: str) -> NDArray[np.float32] | None:
         """float32 [T, A]."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.audit.finding import Report
+from pipeline.audit.rules_latents import check_tokens
 from pipeline.audit.samples import supports
 from pipeline.audit.shard import Shard, ShardRule, TargetRows
 from pipeline.schema import json_member
@@ -69,8 +70,12 @@ class TargetValues(ShardRule):
 def row_digest(rows: TargetRows, i: int) -> str:
     """SHA-256 of one row as manifests/README.md defines `targets_sha256`."""
     digest = hashlib.sha256()
-    digest.update(np.ascontiguousarray(rows.context[i], "<f2").data)
-    digest.update(np.ascontiguousarray(rows.latents[i], "<f2").data)
+    for values, scale in ((rows.context, rows.context_scale), (rows.latents, rows.latents_scale)):
+        if scale is None:
+            digest.update(np.ascontiguousarray(values[i], "<f2").data)
+        else:
+            digest.update(np.ascontiguousarray(values[i]).data)
+            digest.update(np.ascontiguousarray(scale[i], "<f4").data)
     digest.update(rows.latent_mask[i].astype(np.uint8).tobytes())
     if rows.actions is not None and rows.action_mask is not None:
         digest.update(np.ascontiguousarray(rows.actions[i], "<f4").data)
@@ -79,13 +84,24 @@ def row_digest(rows: TargetRows, i: int) -> str:
 
 
 def _check_values(rows: TargetRows, file: str, keys: pa.Array, report: Report) -> None:
-    _check_finite("context", rows.context, file, keys, report)
-    _check_finite("latents", rows.latents, file, keys, report)
+    for name, values, scale in (
+        ("context", rows.context, rows.context_scale),
+        ("latents", rows.latents, rows.latents_scale),
+    ):
+        if scale is None:
+            _check_finite(name, values, file, keys, report)
+        else:
+            check_tokens(name, values, scale, file, keys, report)
     if rows.actions is not None:
         _check_finite("actions", rows.actions, file, keys, report)
     report.rows(
         "L8", file, _invented(rows.latents, rows.latent_mask), keys, lambda i: "a masked step's latents are not zero"
     )  # fmt: skip
+    if rows.latents_scale is not None:
+        report.rows(
+            "L8", file, _invented(rows.latents_scale, rows.latent_mask), keys,
+            lambda i: "a masked step's scales are not zero",
+        )  # fmt: skip
     if rows.actions is not None and rows.action_mask is not None:
         report.rows(
             "L8", file, _invented(rows.actions, rows.action_mask), keys, lambda i: "a masked action is not zero"

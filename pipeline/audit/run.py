@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.audit.build import Build, open_build
+from pipeline.audit.elsewhere import Elsewhere
 from pipeline.audit.evidence import Evidence
 from pipeline.audit.finding import LEVELS, RULES, Report
+from pipeline.audit.rules_ancestry import check as check_ancestry
 from pipeline.audit.rules_chain import check as check_chain
 from pipeline.audit.rules_files import Hashes, check_inventory
+from pipeline.audit.rules_latents import check as check_latents
 from pipeline.audit.rules_members import Members
 from pipeline.audit.rules_order import check as check_order
 from pipeline.audit.rules_perturb import PerturbOptions
@@ -42,6 +45,8 @@ class BuildRule:
 
 BUILD_RULES = (
     BuildRule("manifest", "build.json", check_chain),
+    BuildRule("manifest", "build.json", check_ancestry),
+    BuildRule("manifest", "build.json", check_latents),
     BuildRule("manifest", "build.json", check_vectors),
     BuildRule("manifest", "samples.parquet", check_supports),
     BuildRule("manifest", "tasks.jsonl", check_splits),
@@ -61,6 +66,7 @@ def audit_build(
     source: SourceOptions | None = None,
     perturb: PerturbOptions | None = None,
     evidence: Evidence | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Verdict:
     """Audit a build.
 
@@ -72,6 +78,7 @@ def audit_build(
         source: needed from level "source" on.
         perturb: needed by level "perturb".
         evidence: takes up pictures on the way.
+        elsewhere: fetches the shards of a build that the folder holds the small files of.
 
     Returns:
         The verdict; `write_verdict` stores it.
@@ -85,7 +92,7 @@ def audit_build(
     depth = LEVELS.index(level)
     if (depth >= LEVELS.index("source") and source is None) or (level == "perturb" and perturb is None):
         raise ValueError(f"level {level} needs the raw data: give source= (and perturb=)")
-    build = open_build(Path(path))
+    build = open_build(Path(path), elsewhere)
     with open_samples(build) as file:
         samples = file.metadata.num_rows
     report = Report()
@@ -118,14 +125,19 @@ def _audit_shards(build: Build, report: Report, meter: _Meter) -> None:
     rows = ShardRows(build)
     rules = [kind(build) for kind in SHARD_RULES]
     for entry in build.shards:
-        shard = Shard(build, entry, rows.take(entry.split, entry.index, entry.samples))
-        for rule in rules:
-            with _named(type(rule), f"{entry.inputs.path} and {entry.targets.path}"):
-                rule.check(shard, report)
+        with build.present(entry):
+            _audit_shard(Shard(build, entry, rows.take(entry.split, entry.index, entry.samples)), rules, report)
         meter.advance(entry.inputs.bytes + entry.targets.bytes)
     for rule in rules:
         with _named(type(rule), "the build as a whole"):
             rule.finish(report)
+
+
+def _audit_shard(shard: Shard, rules: Sequence[ShardRule], report: Report) -> None:
+    """A function of its own: the shard and its memory maps go with it, before its files do."""
+    for rule in rules:
+        with _named(type(rule), f"{shard.entry.inputs.path} and {shard.entry.targets.path}"):
+            rule.check(shard, report)
 
 
 class _Meter:

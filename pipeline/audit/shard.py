@@ -14,12 +14,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.audit.arrow_file import check_layout
-from pipeline.audit.build import Build, ShardEntry, is_regular
+from pipeline.audit.build import Build, Origin, ShardEntry, is_regular
 from pipeline.audit.document import Expected, check_document
 from pipeline.audit.finding import Problem, Report
 from pipeline.audit.samples import has_nulls
 from pipeline.audit.tar import Member, Tar, parse_tar
-from pipeline.schema import SCHEMA_VERSION, json_member, targets_schema
+from pipeline.schema import SCHEMA_VERSION, json_member, targets_file, targets_schema
 
 
 class ShardRule:
@@ -42,11 +42,13 @@ class TargetRows:
 
     start: int
     keys: list[str]
-    context: NDArray[np.float16]
-    latents: NDArray[np.float16]
+    context: NDArray[Any]
+    latents: NDArray[Any]
     latent_mask: NDArray[np.bool_]
     actions: NDArray[np.float32] | None
     action_mask: NDArray[np.bool_] | None
+    context_scale: NDArray[np.float32] | None
+    latents_scale: NDArray[np.float32] | None
 
 
 class Shard:
@@ -108,12 +110,13 @@ class Shard:
         path = self.build.root / self.entry.targets.path
         if not is_regular(path):
             return None, ()  # reported with the hashes
+        written = self.entry.origin or Origin(self.build.fingerprint, self.entry.index)
         metadata = {
-            "fingerprint": self.build.fingerprint,
+            "fingerprint": written.fingerprint,
             "schema_version": str(SCHEMA_VERSION),
-            "shard": self.entry.targets.path,
+            "shard": targets_file(self.entry.split, written.index),
         }
-        expected = targets_schema(self.build.sizes, metadata)
+        expected = targets_schema(self.build.sizes, metadata, self.build.latent_dtype)
         try:
             data = pa.memory_map(str(path)).read_buffer()
             reader = pa.ipc.open_file(data)
@@ -144,6 +147,7 @@ class Shard:
 
 def _target_rows(batch: pa.RecordBatch, start: int) -> TargetRows:
     has_actions = "actions" in batch.schema.names
+    has_scales = "latents_scale" in batch.schema.names
     return TargetRows(
         start=start,
         keys=batch.column("key").to_pylist(),
@@ -152,6 +156,8 @@ def _target_rows(batch: pa.RecordBatch, start: int) -> TargetRows:
         latent_mask=_mask(batch.column("latent_mask")),
         actions=_tensor(batch.column("actions")) if has_actions else None,
         action_mask=_mask(batch.column("action_mask")) if has_actions else None,
+        context_scale=_tensor(batch.column("context_scale")) if has_scales else None,
+        latents_scale=_tensor(batch.column("latents_scale")) if has_scales else None,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.audit.strict_json import member, parse_object
+from pipeline.audit.strict_json import canonical, member, parse_object
 from pipeline.errors import BuildError
 
 
@@ -20,20 +20,26 @@ class TaskTable:
 
     sha256       of the file
     tasks        (split, index) of every line
+    heads        the object of every line without its episodes
     ids          string [E]
     task         int64 [E], position of the episode's line in `tasks`
     ref_split    string [E], the split the episode itself is marked with
     num_frames   int64 [E], -1 where only opening the file can tell
     instruction  string [E], null where the source gives it by frame
+    hashes       string [E], SHA-256 of the episode's object; of a dropped one the hash that is kept in its place
+    dropped      bool [E], nothing is left of the episode but id, split and that hash
     """
 
     sha256: str
     tasks: tuple[tuple[str, int], ...]
+    heads: tuple[dict[str, Any], ...]
     ids: pa.Array
     task: NDArray[np.int64]
     ref_split: pa.Array
     num_frames: NDArray[np.int64]
     instruction: pa.Array
+    hashes: pa.Array
+    dropped: NDArray[np.bool_]
 
 
 def read_tasks(data: bytes, where: str) -> TaskTable:
@@ -44,6 +50,9 @@ def read_tasks(data: bytes, where: str) -> TaskTable:
     splits: list[str] = []
     num_frames: list[int] = []
     instruction: list[str | None] = []
+    heads: list[dict[str, Any]] = []
+    hashes: list[str] = []
+    dropped: list[bool] = []
     for number, line in enumerate(data.splitlines(), start=1):
         place = f"{where}:{number}"
         value = parse_object(line, place)
@@ -55,16 +64,30 @@ def read_tasks(data: bytes, where: str) -> TaskTable:
             task.append(len(tasks))
             num_frames.append(_num_frames(ref, place))
             instruction.append(_instruction(ref, place))
+            dropped.append(_is_dropped(ref))
+            hashes.append(
+                ref["data"]["dropped"] if dropped[-1] else hashlib.sha256(canonical(ref).encode()).hexdigest()
+            )
+        heads.append({key: item for key, item in value.items() if key != "episodes"})
         tasks.append((member(value, "split", str, place), member(value, "index", int, place)))
     return TaskTable(
         sha256=hashlib.sha256(data).hexdigest(),
         tasks=tuple(tasks),
+        heads=tuple(heads),
         ids=pa.array(ids, pa.string()),
         task=np.array(task, np.int64),
         ref_split=pa.array(splits, pa.string()),
         num_frames=np.array(num_frames, np.int64),
         instruction=pa.array(instruction, pa.string()),
+        hashes=pa.array(hashes, pa.string()),
+        dropped=np.array(dropped, bool),
     )
+
+
+def _is_dropped(ref: dict[str, Any]) -> bool:
+    data = ref["data"]
+    kept = {key: value for key, value in ref.items() if key not in ("id", "split", "data")}
+    return set(data) == {"dropped"} and isinstance(data["dropped"], str) and kept == {"files": [], "num_frames": None}
 
 
 def _num_frames(ref: dict[str, Any], place: str) -> int:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from pipeline.errors import EpisodeError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EpisodeRef:
     """One episode as the plan sees it.
 
@@ -29,6 +30,7 @@ class EpisodeRef:
     files       (path relative to the source's root, size in bytes) of every file the episode is read from
     num_frames  length by the metadata; None where only opening the file can tell
     data        what the reader needs besides (JSON values), such as the instruction
+    sha256      of each of the files, if the plan was asked to hash them (`hash_raw`)
     """
 
     id: str
@@ -36,13 +38,15 @@ class EpisodeRef:
     files: tuple[tuple[str, int], ...]
     num_frames: int | None
     data: Mapping[str, Any] = field(default_factory=dict)
+    sha256: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Fault:
     """An episode left out, and why. One line of `ledger.jsonl`.
 
-    stage is "index", "inputs" or "targets": where it was found out. windows counts the samples lost, None if unknown.
+    stage is "index", "inputs" or "targets": where it was found out; "drop": taken out of a finished build. windows
+    counts the samples lost, None if unknown.
     """
 
     episode: str
@@ -117,6 +121,11 @@ class Episode(Protocol):
 
 class Source(Protocol):
     """A reader of one type of dataset. Cheap to construct and to pickle: it holds settings, never open files."""
+
+    @property
+    def root(self) -> str:
+        """Folder that the paths of an episode's files are relative to."""
+        ...
 
     def index(self) -> SourceIndex:
         """Read the metadata.
@@ -207,12 +216,39 @@ def own_text(ref: EpisodeRef) -> str:
 
 
 def check_files(root: str, ref: EpisodeRef) -> None:
-    """Raise EpisodeError when a file of the episode is gone or has another size than the plan recorded."""
-    for path, size in ref.files:
+    """Raise EpisodeError when a file of the episode is gone or is not the one the plan recorded: size, and hash if any.
+
+    A file that several episodes share is hashed once a process, as long as its size and times stay.
+    """
+    for i, (path, size) in enumerate(ref.files):
         full = os.path.join(root, path)
         try:
-            found = os.stat(full).st_size
+            found = os.stat(full)
+            digest = _sha256(full, _identity(found)) if ref.sha256 else ""
         except OSError as error:
             raise EpisodeError("missing-file", f"{full}: {error.strerror}") from error
-        if found != size:
-            raise EpisodeError("changed-file", f"{full} has {found} bytes, the plan recorded {size}")
+        if found.st_size != size:
+            raise EpisodeError("changed-file", f"{full} has {found.st_size} bytes, the plan recorded {size}")
+        if ref.sha256 and digest != ref.sha256[i]:
+            raise EpisodeError("changed-file", f"{full} has SHA-256 {digest}, the plan recorded {ref.sha256[i]}")
+
+
+def file_identities(root: str, ref: EpisodeRef) -> tuple[tuple[int, ...], ...]:
+    """What changes when one of the episode's files is written or replaced; empty for one that is gone."""
+    found = []
+    for path, _ in ref.files:
+        try:
+            found.append(_identity(os.stat(os.path.join(root, path))))
+        except OSError:
+            found.append(())
+    return tuple(found)
+
+
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: str, identity: tuple[int, ...]) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,11 +8,12 @@ import pytest
 
 from pipeline.audit.finding import RULES
 from pipeline.audit.run import audit_build
-from tests.audit.tiny_build import ROBOT, ROBOT_DROP, VIDEO, TinyWorld, write_build
+from tests.audit.tiny_build import INT8, ROBOT, ROBOT_DROP, VIDEO, TinyWorld, write_build
+from tests.leakage.tools import edit_json, refingerprint
 
 
 @pytest.mark.parametrize("level", ["manifest", "shards"])
-@pytest.mark.parametrize("world", [ROBOT, ROBOT_DROP, VIDEO], ids=["robot-pad", "robot-drop", "video"])
+@pytest.mark.parametrize("world", [ROBOT, ROBOT_DROP, VIDEO, INT8], ids=["robot-pad", "robot-drop", "video", "int8"])
 def test_clean_build_has_no_finding(tmp_path: Path, world: TinyWorld, level: str) -> None:
     verdict = audit_build(write_build(tmp_path / "build", world), level)
     assert verdict.findings == ()
@@ -26,6 +27,13 @@ def test_every_rule_was_really_checked(tmp_path: Path) -> None:
     assert {rule for rule, count in verdict.rules.items() if count.checked == 0} == of_the_model
     assert all(count.failed == 0 for count in verdict.rules.values())
     assert verdict.samples == 9 + 5 + 7  # frames that fit: num_frames - 2 * interval
+
+
+def test_a_build_from_before_latents_had_a_type_is_float16(tmp_path: Path) -> None:
+    build = write_build(tmp_path / "build")
+    edit_json(build, "build.json", lambda d: [d.pop("latents"), d["settings"].pop("latents")], repair=False)
+    refingerprint(build)
+    assert audit_build(build).findings == ()
 
 
 def test_progress_counts_every_listed_byte_once(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ class TinyWorld:
     width: int = 4
     seed: int = 0
     episodes: tuple[TinyEpisode, ...] = ROBOT_EPISODES
+    latents: str = "float16"
 
     def sizes(self) -> dict[str, int]:
         return {
@@ -78,7 +79,9 @@ class TinyWorld:
             "window": {**window, "every": 1, "per_episode": 0},
             "inputs": {"image_size": self.image_size},
             "encoder": {"mode": "prefix", "seed": self.seed},
+            "latents": {"dtype": self.latents},
             "shards": {},
+            "splits": ["train", "val"],
             "versions": {},
         }
 
@@ -99,6 +102,7 @@ class TinyWorld:
 
 ROBOT = TinyWorld()
 ROBOT_DROP = replace(ROBOT, end="drop")
+INT8 = replace(ROBOT, latents="int8")
 VIDEO = replace(ROBOT, views=("video",), state=0, action=0)
 
 
@@ -106,23 +110,34 @@ def write_build(folder: Path, world: TinyWorld = ROBOT) -> Path:
     """Write a clean build and return its folder."""
     random = np.random.default_rng(world.seed)
     tasks = _tasks(world)
-    fingerprint = fingerprint_of(world.settings(), tasks)
+    settings = {**world.settings(), "tasks_tree": tree_of(tasks)}
+    fingerprint = fingerprint_of(settings, tasks)
     folder.mkdir(parents=True)
     rows: list[Row] = []
     for split, index in sorted({(e.split, e.shard) for e in world.episodes}):
         rows += _write_shard(folder, world, fingerprint, split, index, random)
     write_manifest(folder, rows, world)
     (folder / "tasks.jsonl").write_bytes(tasks)
-    (folder / "plan.json").write_bytes(pretty({"settings": world.settings(), "fingerprint": fingerprint}))
+    (folder / "plan.json").write_bytes(pretty(_plan(world, settings, fingerprint)))
     (folder / "ledger.jsonl").write_bytes(b"".join(_ledger_line(e) for e in world.episodes if not e.usable))
     (folder / "stats.json").write_bytes(pretty(statistics(folder, rows, "train")))
-    (folder / "build.json").write_bytes(pretty(_build_json(world, rows, fingerprint)))
+    (folder / "build.json").write_bytes(pretty(_build_json(world, rows, settings, fingerprint)))
     rehash(folder)
     return folder
 
 
 def fingerprint_of(settings: Mapping[str, Any], tasks: bytes) -> str:
     return hashlib.sha256(compact({"settings": settings, "tasks": hashlib.sha256(tasks).hexdigest()})).hexdigest()
+
+
+def tree_of(tasks: bytes) -> str:
+    """`tasks_tree`: SHA-256 of the lines with each episode as its own SHA-256 (a dropped one as the hash it left)."""
+    digest = hashlib.sha256()
+    for line in tasks.splitlines():
+        task = json.loads(line)
+        leaves = [e["data"].get("dropped") or hashlib.sha256(compact(e)).hexdigest() for e in task["episodes"]]
+        digest.update(compact({**task, "episodes": leaves}) + b"\n")
+    return digest.hexdigest()
 
 
 def compact(value: Any) -> bytes:
@@ -199,7 +214,8 @@ def read_targets(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 def digest(columns: Mapping[str, Any], i: int) -> str:
     """`targets_sha256` of row i."""
-    names = [n for n in ("context", "latents", "latent_mask", "actions", "action_mask") if n in columns]
+    order = ("context", "context_scale", "latents", "latents_scale", "latent_mask", "actions", "action_mask")
+    names = [n for n in order if n in columns]
     return hashlib.sha256(b"".join(np.ascontiguousarray(columns[n][i]).tobytes() for n in names)).hexdigest()
 
 
@@ -260,7 +276,7 @@ def _tasks(world: TinyWorld) -> bytes:
             for e in world.episodes
             if (e.split, e.shard) == (split, index)
         ]  # fmt: skip
-        lines.append(compact({"split": split, "index": index, "episodes": refs}) + b"\n")
+        lines.append(compact({"split": split, "index": index, "chunks": [len(refs)], "episodes": refs}) + b"\n")
     return b"".join(lines)
 
 
@@ -320,10 +336,11 @@ def _targets(world: TinyWorld, rows: Sequence[Row], random: np.random.Generator)
     mask = np.array([[bool(support) for support in row["supports"][1:]] for row in rows])
     latents = random.standard_normal((len(rows), world.steps, *step)).astype(np.float16)
     latents[~mask] = 0
+    context = random.standard_normal((len(rows), *step)).astype(np.float16)
     columns: dict[str, Any] = {
         "key": [row["key"] for row in rows],
-        "context": random.standard_normal((len(rows), *step)).astype(np.float16),
-        "latents": latents,
+        **_stored("context", context, world.latents),
+        **_stored("latents", latents, world.latents),
         "latent_mask": mask,
     }
     if world.action:
@@ -333,6 +350,15 @@ def _targets(world: TinyWorld, rows: Sequence[Row], random: np.random.Generator)
         actions[~valid] = 0
         columns |= {"actions": actions, "action_mask": valid}
     return columns
+
+
+def _stored(name: str, latents: NDArray[np.float16], dtype: str) -> dict[str, Any]:
+    """The columns of some latents: themselves, or int8 and the scale of each token."""
+    if dtype == "float16":
+        return {name: latents}
+    scale = (np.abs(latents.astype(np.float64)).max(axis=-1) / 127).astype(np.float32)
+    divisor = np.where(scale == 0, 1, scale)[..., None].astype(np.float64)
+    return {name: np.round(latents / divisor).astype(np.int8), f"{name}_scale": scale}
 
 
 def _arrow(name: str, values: Any) -> pa.Array:
@@ -350,7 +376,15 @@ def _summary(values: NDArray[np.float32]) -> dict[str, Any]:
     return {"count": len(wide), **{name: row.tolist() for name, row in rows.items()}}
 
 
-def _build_json(world: TinyWorld, rows: Sequence[Row], fingerprint: str) -> dict[str, Any]:
+def _plan(world: TinyWorld, settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
+    counts = ("episodes", "windows", "shards", "input_bytes", "target_bytes")
+    return {
+        "settings": settings, "fingerprint": fingerprint, "sizes": world.sizes(), "views": list(world.views),
+        "fps": 10.0, "estimate": {**dict.fromkeys(counts, 0), "flops": 0.0, "exact": True}, "faults": [],
+    }  # fmt: skip
+
+
+def _build_json(world: TinyWorld, rows: Sequence[Row], settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     places = sorted({(row["split"], row["shard"]) for row in rows})
     shards = [
         {
@@ -358,6 +392,7 @@ def _build_json(world: TinyWorld, rows: Sequence[Row], fingerprint: str) -> dict
             "samples": sum((row["split"], row["shard"]) == (split, index) for row in rows),
             "inputs": {"file": f"{split}/inputs-{index:06d}.tar"},
             "targets": {"file": f"{split}/targets-{index:06d}.arrow"},
+            **({"latents_error": [[0.004**2, 1.0]] * 3} if world.latents == "int8" else {}),
         }
         for split, index in places
     ]  # fmt: skip
@@ -372,7 +407,8 @@ def _build_json(world: TinyWorld, rows: Sequence[Row], fingerprint: str) -> dict
     files = ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json", "tasks.jsonl")
     return {
         "schema_version": 1, "fingerprint": fingerprint, "name": world.name, "leaky": False,
-        "settings": world.settings(), "sizes": world.sizes(), "views": list(world.views), "fps": 10.0,
+        "settings": settings, "sizes": world.sizes(), "views": list(world.views), "fps": 10.0,
+        "latents": {"dtype": world.latents, "relative_error": [0.004] * 3 if world.latents == "int8" else None},
         "counts": counts, "shards": shards, "files": dict.fromkeys(files),
     }  # fmt: skip
 

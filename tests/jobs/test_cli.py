@@ -40,7 +40,7 @@ def test_every_command_is_a_hydra_application(command: str) -> None:
     values = ["out=/o", "builds=[/b]"] if command == "train" else []
     script = [sys.executable, "-m", "jobs.cli", command, *values]
     config = subprocess.run([*script, "--cfg", "job"], capture_output=True, text=True, check=True).stdout
-    first = {"audit": "build: ???", "verify": "build: ???", "sources": "name: null"}
+    first = {"audit": "build: ???", "verify": "build: ???", "status": "build: ???", "sources": "name: null"}
     assert first.get(command, "out: ") in config
 
 
@@ -113,7 +113,7 @@ def test_plan_prints_the_cost_and_writes_the_tasks(
         "estimated from",
     ):
         assert part in out
-    assert {path.name for path in (tmp_path / "build").iterdir()} == {"plan.json", "tasks.jsonl"}
+    assert {path.name for path in (tmp_path / "build").iterdir()} == {"plan.json", "tasks.jsonl", "logs"}
     assert run(capsys, *words)[0] == 0  # the same plan again is fine
     code, _, err = run(capsys, *words, "window.interval=1")
     assert code == 2

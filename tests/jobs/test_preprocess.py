@@ -20,6 +20,7 @@ import pytest
 from jobs.plan import prepare
 from jobs.preprocess import preprocess
 from pipeline.audit.run import audit_build
+from pipeline.encoding import LatentSettings
 from pipeline.errors import BuildError, TooManyBadEpisodesError
 from pipeline.manifest import Build, load_build
 from pipeline.windows import WindowPolicy
@@ -27,16 +28,20 @@ from tests.conftest import SampleData
 from tests.jobs.runs import CLUSTER, build_config, build_hashes, robot_source, ssv2_source
 
 
-@pytest.mark.parametrize("encoders", [2, 4])
+@pytest.mark.parametrize(("encoders", "latents"), [(2, "float16"), (4, "int8")])
 def test_the_number_of_workers_does_not_change_a_byte(
-    encoders: int, sample_data: SampleData, robot_build: Build, tmp_path: Path
+    encoders: int, latents: str, sample_data: SampleData, robot_build: Build, int8_build: Build, tmp_path: Path
 ) -> None:
     cluster = replace(CLUSTER, encoders=encoders, chunks_ahead=encoders, task_cpus=0.5)
     config = build_config(
-        tmp_path / "robot", robot_source(sample_data.lerobot), window=WindowPolicy(interval=2, every=6), cluster=cluster
+        tmp_path / "robot",
+        robot_source(sample_data.lerobot),
+        window=WindowPolicy(interval=2, every=6),
+        cluster=cluster,
+        latents=LatentSettings(latents),
     )
     preprocess(config)
-    assert build_hashes(config.out) == build_hashes(robot_build.path)
+    assert build_hashes(config.out) == build_hashes({"float16": robot_build, "int8": int8_build}[latents].path)
 
 
 def test_the_root_of_the_data_does_not_change_a_byte(

@@ -40,7 +40,8 @@ def _said(verdict: Verdict, mutant: LeakyPipeline) -> bool:
 def honest_build(sample_data: SampleData, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     with pytest.MonkeyPatch.context() as patch:
         return {
-            kind: World(tmp_path_factory.mktemp(kind), sample_data, patch, kind).build() for kind in ("video", "robot")
+            kind: World(tmp_path_factory.mktemp(kind), sample_data, patch, kind).build()
+            for kind in ("video", "robot", "int8")
         }
 
 
@@ -71,7 +72,7 @@ def test_leaky_code_is_found_by_experiment(
     assert _said(verdict, mutant), verdict.findings
 
 
-@pytest.mark.parametrize("kind", ["video", "robot"])
+@pytest.mark.parametrize("kind", ["video", "robot", "int8"])
 def test_honest_builds_have_no_finding_at_the_deepest_level(
     sample_data: SampleData, honest_build: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:

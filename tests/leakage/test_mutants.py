@@ -9,19 +9,20 @@ import pytest
 
 from pipeline.audit.run import audit_build
 from pipeline.audit.verdict import Verdict
-from tests.audit.tiny_build import write_build
+from tests.audit.tiny_build import TinyWorld, write_build
 from tests.leakage.mutants import MUTANTS
 from tests.leakage.mutants.mutant import Mutant
 
 
 @pytest.fixture(scope="module")
-def clean_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_build(tmp_path_factory.mktemp("clean") / "build")
+def clean_builds(tmp_path_factory: pytest.TempPathFactory) -> dict[TinyWorld, Path]:
+    worlds = {mutant.world for mutant in MUTANTS}
+    return {world: write_build(tmp_path_factory.mktemp("clean") / "build", world) for world in worlds}
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.name}-{m.rule}")
-def test_mutant_is_found_at_its_level(clean_build: Path, tmp_path: Path, mutant: Mutant) -> None:
-    build = Path(shutil.copytree(clean_build, tmp_path / "build"))
+def test_mutant_is_found_at_its_level(clean_builds: dict[TinyWorld, Path], tmp_path: Path, mutant: Mutant) -> None:
+    build = Path(shutil.copytree(clean_builds[mutant.world], tmp_path / "build"))
     mutant.apply(build)
     shallow, deep = audit_build(build, "manifest"), audit_build(build, "shards")
     assert deep.exit_code == 1

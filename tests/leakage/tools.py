@@ -20,6 +20,7 @@ from tests.audit.tiny_build import (
     read_tar,
     read_targets,
     rehash,
+    tree_of,
     write_manifest,
     write_tar,
     write_targets,
@@ -65,10 +66,11 @@ def edit_tasks(build: Path, edit: Callable[[list[Any]], object], repair: bool = 
 
 def refingerprint(build: Path) -> None:
     """A new fingerprint from settings and tasks, entered wherever one stands, and new hashes."""
-    document = json.loads((build / "build.json").read_bytes())
-    fingerprint = fingerprint_of(document["settings"], (build / "tasks.jsonl").read_bytes())
-    edit_json(build, "build.json", lambda d: d.update(fingerprint=fingerprint), repair=False)
-    plan = {"fingerprint": fingerprint, "settings": document["settings"]}
+    tasks = (build / "tasks.jsonl").read_bytes()
+    settings = {**json.loads((build / "build.json").read_bytes())["settings"], "tasks_tree": tree_of(tasks)}
+    fingerprint = fingerprint_of(settings, tasks)
+    plan = {"fingerprint": fingerprint, "settings": settings}
+    edit_json(build, "build.json", lambda d: d.update(plan), repair=False)
     edit_json(build, "plan.json", lambda d: d.update(plan), repair=False)
     for path in sorted(build.glob("*/*.arrow")):
         columns, metadata = read_targets(path)

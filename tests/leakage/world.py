@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jobs.plan import prepare
 from pipeline.clips import ClipBlock
-from pipeline.encoding import EncoderSettings
+from pipeline.encoding import EncoderSettings, LatentSettings
 from pipeline.manifest import commit
 from pipeline.targets import Encoder
 from pipeline.tasks import decode_chunk, write_inputs_shard, write_targets_shard
@@ -32,7 +32,7 @@ class World:
     folder: Path
     data: SampleData
     patch: pytest.MonkeyPatch
-    kind: str = "video"
+    kind: str = "video"  # "robot"; "int8": human video, its latents stored as int8
     encode: WrapEncode = Encoder.encode
     encoder: EncoderSettings = field(default_factory=lambda: EncoderSettings(kind="tiny", resize="squash"))
     made_from: Path | None = None
@@ -41,19 +41,20 @@ class World:
     @property
     def raw(self) -> Path:
         """The raw data of the auditor."""
-        return self.raw_copy or (self.data.ssv2 if self.kind == "video" else self.data.lerobot)
+        return self.raw_copy or (self.data.lerobot if self.kind == "robot" else self.data.ssv2)
 
     def copy_raw(self) -> Path:
         """A copy of the raw data that may be edited."""
-        origin = self.data.ssv2 if self.kind == "video" else self.data.lerobot
+        origin = self.data.lerobot if self.kind == "robot" else self.data.ssv2
         return Path(shutil.copytree(origin, self.folder / "raw"))
 
     def build(self) -> Path:
         """Two windows an episode; see `tests.jobs.runs.build_config`."""
         made_from = self.made_from or self.raw
-        source = ssv2_source(made_from) if self.kind == "video" else robot_source(made_from)
+        source = robot_source(made_from) if self.kind == "robot" else ssv2_source(made_from)
         window = WindowPolicy(interval=2, every=0, per_episode=2)
-        settings = build_config(self.folder / "build", source, window=window)
+        latents = LatentSettings("int8" if self.kind == "int8" else "float16")
+        settings = build_config(self.folder / "build", source, window=window, latents=latents)
         preparation = prepare(settings)
         plan, source, store = preparation.plan, preparation.source, preparation.store
         recipe, encoder = plan.recipe(), Encoder(self.encoder, "cpu")

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from model.batch import NumpyBatch, fill_views, to_device
 from pipeline.errors import SettingsError
+from pipeline.quantise import dequantise, quantise
 from pipeline.schema import Batch, Observation, Targets
 
 B, V, K, N, D, S, T, A = 3, 2, 4, 5, 6, 7, 8, 9
@@ -43,6 +46,24 @@ def test_values_and_dtypes_survive() -> None:
     assert out.targets.actions is not None
     assert batch.targets.actions is not None
     assert np.array_equal(out.targets.actions.numpy(), batch.targets.actions)
+
+
+def test_int8_latents_are_multiplied_on_the_device_to_the_bit_of_numpy() -> None:
+    exact = np.random.default_rng(0).standard_normal((B, K + 1, V, N, D)).astype(np.float16)
+    values, scale = quantise(exact)
+    batch = _batch(V, robot=True)
+    targets = replace(
+        batch.targets, context=values[:, 0], latents=values[:, 1:], context_scale=scale[:, 0],
+        latents_scale=scale[:, 1:],
+    )  # fmt: skip
+    out = to_device(replace(batch, targets=targets), CPU, views=V + 1).targets
+    assert out.context.dtype == out.latents.dtype == torch.float16
+    assert out.context_scale is None
+    assert out.latents_scale is None
+    wanted = dequantise(values, scale)
+    assert np.array_equal(out.context[:, :V].numpy(), wanted[:, 0])
+    assert np.array_equal(out.latents[:, :, :V].numpy(), wanted[:, 1:])
+    assert np.array_equal(out.latents[:, :, V].numpy(), wanted[:, 1:, -1])
 
 
 def test_a_video_batch_has_one_image_and_as_many_latent_views_as_the_model() -> None:

@@ -22,6 +22,11 @@ import pytest
 from pipeline.remote import RemoteFile
 
 BUCKET = "builds"
+S3_USER = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing"}
+"""Variables of whoever asks; moto lets everybody in, but S3's tools ask nothing without them."""
+
+IMPATIENT = {"read_timeout": 0.5, "connect_timeout": 5, "retries": {"total_max_attempts": 1}}
+"""Settings of botocore for a server that is made to fail: every request is tried once; the store tries again."""
 
 
 @contextlib.contextmanager
@@ -30,8 +35,8 @@ def s3_server() -> Iterator[str]:
     port = free_port()
     with _process(["-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port), pytest.MonkeyPatch.context() as env:
         env.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        env.setenv("AWS_ACCESS_KEY_ID", "nobody")
-        env.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+        for name, value in S3_USER.items():
+            env.setenv(name, value)
         env.setenv("AWS_DEFAULT_REGION", "us-east-1")
         forget_file_systems()
         fsspec.filesystem("s3").mkdir(BUCKET)

@@ -60,6 +60,19 @@ def test_the_cost_is_that_of_the_windows() -> None:
     assert plan.estimate.flops == 36 * 2 * 1e9
 
 
+def test_int8_latents_cost_one_byte_a_channel_and_four_a_token() -> None:
+    plan = plan_of(FakeSource((10, 30)), settings={**SETTINGS, "latents": {"dtype": "int8"}})
+    assert plan.estimate.target_bytes == 36 * (4 * 2 * 256 * (1024 + 4) + 7 * 7 * 4) == 36 * target_bytes(SIZES, "int8")
+    assert plan.fingerprint != plan_of(FakeSource((10, 30))).fingerprint
+
+
+def test_a_plan_from_before_latents_had_a_type_goes_on_as_float16() -> None:
+    stored = plan_of(FakeSource((10, 30)))
+    check_same_plan(stored, {**SETTINGS, "latents": {"dtype": "float16"}}, Path("out"))
+    with pytest.raises(BuildError, match=r"latents\.dtype: 'float16' -> 'int8'"):
+        check_same_plan(stored, {**SETTINGS, "latents": {"dtype": "int8"}}, Path("out"))
+
+
 def test_unknown_lengths_are_estimated_and_said_to_be() -> None:
     plan = plan_of(FakeSource((-10, -14)))
     assert plan.estimate.windows == 2 * 10

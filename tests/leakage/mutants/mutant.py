@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.audit.tiny_build import Row
+from tests.audit.tiny_build import ROBOT, Row, TinyWorld
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One way to break a build. `level` is the lowest that must notice; `says` stands in the finding."""
+    """One way to break a build of `world`. `level` is the lowest that must notice; `says` stands in the finding."""
 
     apply: Callable[[Path], object]
     rule: str
     level: str
     says: str
+    world: TinyWorld = ROBOT
 
     @property
     def name(self) -> str:

@@ -1,0 +1,149 @@
+"""Latents stored as int8 with a scale for each token: what the format leaves no room for, and the claim of their error.
+
+The scale of a token is max|z| / 127 over its D channels, so its largest int8 value is 127 or -127; a token of zeros has
+scale 0. Any other scale could carry data beside the latents (rule L10), as could -128, which is never used.
+
+V views, K steps, N tokens, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.audit.build import Build
+from pipeline.audit.finding import Report
+
+BUILD = "build.json"
+
+LEVELS = 127
+
+SPELLING = 1e-5
+"""Relative errors are written with 6 digits."""
+
+ERROR_TOLERANCE = 0.25
+"""A claimed relative error may differ by this share of itself from what the audit finds on its random share."""
+
+
+def check(build: Build, report: Report) -> None:
+    """`latents` of build.json: the type that the settings name, and errors that the format can have and that follow
+    from the sums of the shards."""
+    report.check("L7")
+    claim, dtype = build.latents, build.latent_dtype
+    if claim is None and dtype == "float16":
+        return  # made before there was a choice
+    if not isinstance(claim, dict) or set(claim) != {"dtype", "relative_error"} or claim["dtype"] != dtype:
+        report.found("L7", BUILD, f"latents must hold dtype {dtype!r}, as the settings do, and relative_error")
+        return
+    errors = claim["relative_error"]
+    if dtype == "float16":
+        if errors is not None or any(shard.latents_error is not None for shard in build.shards):
+            report.found("L7", BUILD, "float16 latents have no error: latents.relative_error must be null, no shard "
+                         "may have a latents_error")  # fmt: skip
+    elif _possible(errors, build):
+        _check_sums(build, errors, report)
+    else:
+        most = _largest_error(build.sizes.width)
+        report.found(
+            "L7", BUILD, f"latents.relative_error must be {build.sizes.steps + 1} numbers from 0 to {most:.3g}, which "
+            f"no rounding to a scale exceeds; found {errors!r:.80}",
+        )  # fmt: skip
+
+
+def _check_sums(build: Build, errors: list[float], report: Report) -> None:
+    """The relative errors must be the roots of what the shards' sums give."""
+    shape = (len(build.shards), build.sizes.steps + 1, 2)
+    try:
+        sums = np.array([shard.latents_error for shard in build.shards], np.float64)
+    except (TypeError, ValueError, OverflowError):
+        sums = np.empty(0)
+    if sums.shape != shape or not (np.isfinite(sums) & (sums >= 0)).all():
+        report.found("L7", BUILD, f"latents_error of a shard must be {shape[1]} pairs of numbers from 0 on")
+        return
+    squared, squares = sums.sum(axis=0).T
+    wanted = np.sqrt(np.divide(squared, squares, out=np.zeros_like(squared), where=squares > 0))
+    if not np.allclose(errors, wanted, rtol=SPELLING, atol=0.0):
+        report.found(
+            "L7", BUILD, f"latents.relative_error is {errors}, the shards' latents_error give {wanted.tolist()}"
+        )  # fmt: skip
+
+
+def check_tokens(
+    name: str, values: NDArray[Any], scale: NDArray[np.float32], file: str, keys: pa.Array, report: Report
+) -> None:
+    """int8 [B, ..., D] and its scales float32 [B, ...]: nothing in them but what quantising gives."""
+    lowest, highest = values.min(axis=-1).astype(np.int16), values.max(axis=-1).astype(np.int16)
+    largest = np.maximum(highest, -lowest)
+    report.rows(
+        "L7", file, _any(~np.isfinite(scale) | np.signbit(scale)), keys,
+        lambda i: f"a scale of the {name} is negative, NaN or infinite",
+    )  # fmt: skip
+    report.rows(
+        "L10", file, _any(lowest < -LEVELS), keys, lambda i: f"the {name} hold -128, which no latent is stored as"
+    )  # fmt: skip
+    wanted = np.where(scale > 0, LEVELS, 0)
+    report.rows(
+        "L10", file, _any((largest != wanted) & (lowest >= -LEVELS)), keys,
+        lambda i: f"a scale of the {name} is not that of its token: the token's largest value must be {LEVELS}, or 0 "
+        "with scale 0",
+    )  # fmt: skip
+
+
+class ErrorClaim:
+    """The relative error that build.json claims for each step, beside what quantising the audit's own latents gives."""
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+        self._sums = np.zeros((build.sizes.steps + 1, 2))
+        self.applies = build.latent_dtype == "int8"
+
+    def add(self, step: int, latents: NDArray[np.float16]) -> None:
+        """Take up latents that the audit has encoded itself, float16 [N, D]."""
+        if self.applies:
+            self._sums[step] += _squares(latents.astype(np.float64))
+
+    def check(self, report: Report) -> None:
+        """Compare each step of which the share held a latent. A claim of another shape is reported by `check`."""
+        claim = self._build.latents
+        errors: Any = claim.get("relative_error") if isinstance(claim, dict) else None
+        if not self.applies or not _possible(errors, self._build):
+            return
+        for step, (error, square) in enumerate(self._sums):
+            if square == 0:
+                continue
+            report.check("L7")
+            found = math.sqrt(error / square)
+            if abs(found - errors[step]) > ERROR_TOLERANCE * max(found, errors[step]):
+                report.found(
+                    "L7", BUILD, f"latents.relative_error claims {errors[step]:.3g} for step {step}; quantising the "
+                    f"latents of the random share gives {found:.3g}, {ERROR_TOLERANCE:.0%} of difference are allowed",
+                )  # fmt: skip
+
+
+def _squares(latents: NDArray[np.float64]) -> tuple[float, float]:
+    """Squared error of quantising [N, D] by the format's rule, and the squares of the latents."""
+    step = np.abs(latents).max(axis=1, keepdims=True) / LEVELS
+    gap = latents - step * np.round(latents / np.where(step > 0, step, 1.0))
+    return float(np.square(gap).sum()), float(np.square(latents).sum())
+
+
+def _possible(errors: Any, build: Build) -> bool:
+    if not isinstance(errors, list) or len(errors) != build.sizes.steps + 1:
+        return False
+    most = _largest_error(build.sizes.width)
+    return all(isinstance(e, int | float) and not isinstance(e, bool) and 0 <= e <= most for e in errors)
+
+
+def _largest_error(width: int) -> float:
+    """Every channel of a token off by half a scale, max|z| / 254, while the token holds at least max|z|^2; and the
+    rounding to float16, 2^-11."""
+    return math.sqrt(width) / (2 * LEVELS) + 2**-11
+
+
+def _any(bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """bool [B, ...] -> [B]."""
+    return np.any(bad.reshape(len(bad), -1), axis=1)

@@ -1,0 +1,207 @@
+"""Latents stored as int8 beside float16 ones of the same raw data: what training loses, disk and reading gain."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import VJEPA2Config, VJEPA2Model
+
+from jobs.preprocess import preprocess
+from jobs.settings import BuildConfig, ClusterSettings
+from model.batch import to_device
+from model.settings import ModelSettings, tiny_settings
+from model.vla_jepa import build_model
+from pipeline.encoding import EncoderSettings, LatentSettings
+from pipeline.inputs import InputSettings
+from pipeline.manifest import Build, load_build
+from pipeline.plan import ShardSettings
+from pipeline.quantise import dequantise, quantise
+from pipeline.reader import SampleReader
+from pipeline.sample_world.ssv2 import write_ssv2
+from pipeline.schema import LATENT_DTYPES
+from pipeline.shards import TargetRows, TargetsReader, TargetsWriter, atomic_file
+from pipeline.windows import WindowPolicy
+from tests.benchmarks.full_size_build import CHUNK, SIZES, RandomSamples
+from tests.benchmarks.preprocessing import ENCODER
+from tests.benchmarks.report import cores, interleaved, print_table, quietly
+
+CLIPS = 60
+WINDOWS_PER_CLIP = 4
+STEPS = 40
+BATCH = 8
+FULL_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A build of each type from the same raw data by the same encoder, in the order of LATENT_DTYPES."""
+
+    name: str
+    builds: tuple[Build, ...]
+    model: ModelSettings
+
+
+def run(folder: Path, repeats: int) -> None:
+    """One table for each of two encoders, and one of reading rows of the reference's size."""
+    root, weights = folder / "ssv2", folder / "encoder"
+    write_ssv2(root, CLIPS, seed=0)
+    with quietly(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        VJEPA2Model(VJEPA2Config(**ENCODER)).save_pretrained(weights)
+    tiny = tiny_settings(views=1)
+    wide = replace(tiny, predictor=replace(tiny.predictor, init="reference"))
+    for name, encoder, model in (
+        ("the tiny encoder, width 96", EncoderSettings(kind="tiny", resize="squash"), tiny),
+        ("V-JEPA2 of 6 layers, width 384, random weights",
+         EncoderSettings(name_or_path=str(weights), resize="squash"), wide),
+    ):  # fmt: skip
+        builds = tuple(_build(root, folder / f"{encoder.kind}-{dtype}", encoder, dtype) for dtype in LATENT_DTYPES)
+        _print(Pair(name, builds, model), repeats)
+    _print_full_size(folder, repeats)
+
+
+def _build(root: Path, out: Path, encoder: EncoderSettings, dtype: str) -> Build:
+    config = BuildConfig(
+        out=out,
+        source={"type": "ssv2", "name": "ssv2", "root": str(root)},
+        window=WindowPolicy(interval=2, every=0, per_episode=WINDOWS_PER_CLIP),
+        inputs=InputSettings(image_size=64),
+        encoder=encoder,
+        shards=ShardSettings(samples=32, chunk_samples=16),
+        cluster=ClusterSettings(num_cpus=cores(), encoders=1, encoder_cpus=0.0),
+        latents=LatentSettings(dtype),
+    )
+    with quietly():
+        preprocess(config)
+    return load_build(out)
+
+
+def _print(pair: Pair, repeats: int) -> None:
+    exact, stored = pair.builds
+    losses = [_losses(build, pair.model) for build in pair.builds]
+    gap = np.abs(losses[1] - losses[0]) / losses[0]
+    rates = interleaved(
+        {f"samples/s read, {dtype}": _reading(build) for dtype, build in zip(LATENT_DTYPES, pair.builds, strict=True)},
+        repeats,
+    )
+    size = [_bytes_per_sample(build) for build in pair.builds]
+    errors = ", ".join(f"{error:.4%}" for error in stored.manifest["latents"]["relative_error"])
+    notes = [
+        f"{exact.manifest['counts']['train']['samples']} train samples; {STEPS} steps of model=tiny, {BATCH} samples",
+        f"relative error of steps 0..{exact.sizes.steps}: {errors}",
+        f"the same over the train split with float32 scales {_error(exact, np.float32):.6%}, with float16 ones "
+        f"{_error(exact, np.float16):.6%}",
+        f"bytes of targets a sample: {size[0]:,.0f} float16, {size[1]:,.0f} int8 ({size[1] / size[0]:.3f})",
+        f"loss, float16: {losses[0][0]:.6f} at step 1, {losses[0][-1]:.6f} at step {STEPS}",
+        f"relative difference of the loss with int8: {gap[0]:.2e} at step 1, {gap[-1]:.2e} at step {STEPS}, largest "
+        f"{gap.max():.2e} at step {gap.argmax() + 1}, mean {gap.mean():.2e}",
+    ]
+    series = list(rates.values())
+    print_table(f"int8 latents: {pair.name}", "", series, [series[1].over(series[0], "int8 / float16")], notes)
+
+
+def _losses(build: Build, settings: ModelSettings) -> NDArray[np.float64]:
+    """Of each step, on the same samples in the same order: a build's own order hangs on its fingerprint."""
+    torch.manual_seed(0)
+    model = build_model(settings, build.sizes, None).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    reader, order = SampleReader(build, "train"), np.random.default_rng(0)
+    losses = []
+    for _ in range(STEPS):
+        chosen = order.choice(len(reader), BATCH, replace=False)
+        batch = to_device(reader.read(chosen), torch.device("cpu"), settings.predictor.views)
+        loss = model.losses(batch.observation, batch.targets).total
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return np.array(losses)
+
+
+def _reading(build: Build) -> Callable[[], float]:
+    """Samples a second, images included, in one thread; files lie in the page cache."""
+    reader = SampleReader(build, "train")
+    batches = [np.arange(i, min(i + 16, len(reader))) for i in range(0, len(reader), 16)]
+    return lambda: len(reader) / _seconds(lambda: [reader.read(chosen) for chosen in batches])
+
+
+def _error(build: Build, kind: Any) -> float:
+    """Relative error of the train split's float16 latents, with scales rounded to a type before they are used."""
+    reader = SampleReader(build, "train")
+    targets = reader.read(np.arange(len(reader))).targets
+    exact = np.concatenate([targets.context[:, None], targets.latents], axis=1).astype(np.float32)
+    scale = quantise(exact)[1].astype(kind).astype(np.float32)[..., None]
+    divided = np.divide(exact, scale, out=np.zeros_like(exact), where=scale > 0)
+    gap = exact - np.rint(divided).clip(-127, 127) * scale
+    return float(np.linalg.norm(gap.astype(np.float64)) / np.linalg.norm(exact.astype(np.float64)))
+
+
+def _bytes_per_sample(build: Build) -> float:
+    shards = build.manifest["shards"]
+    return sum(shard["targets"]["bytes"] for shard in shards) / sum(shard["samples"] for shard in shards)
+
+
+def _print_full_size(folder: Path, repeats: int) -> None:
+    paths = [folder / f"full-{dtype}.arrow" for dtype in LATENT_DTYPES]
+    _write_full_size(paths)
+    rates = interleaved(
+        {f"samples/s read at random, {dtype}": _rows(path, dtype)
+         for dtype, path in zip(LATENT_DTYPES, paths, strict=True)}, repeats
+    )  # fmt: skip
+    series = list(rates.values())
+    sizes = [path.stat().st_size / FULL_ROWS for path in paths]
+    notes = [
+        f"{SIZES.views} views x {SIZES.steps + 1} steps x {SIZES.tokens} tokens x {SIZES.width}; one thread",
+        f"bytes a sample: {sizes[0]:,.0f} float16, {sizes[1]:,.0f} int8 ({sizes[1] / sizes[0]:.4f})",
+    ]
+    print_table(
+        "int8 latents: rows of the reference's size", "", series, [series[1].over(series[0], "int8 / float16")], notes
+    )
+
+
+def _write_full_size(paths: Sequence[Path]) -> None:
+    samples = RandomSamples()
+    with (
+        TargetsWriter(atomic_file(paths[0]), SIZES, {}) as exact,
+        TargetsWriter(atomic_file(paths[1]), SIZES, {}, "int8") as stored,
+    ):
+        for start in range(0, FULL_ROWS, CHUNK):
+            rows = samples.rows(range(start, start + CHUNK))
+            exact.add(rows)
+            stored.add(_as_int8(rows))
+
+
+def _as_int8(rows: TargetRows) -> TargetRows:
+    (context, context_scale), (latents, latents_scale) = quantise(rows.context), quantise(rows.latents)
+    gap = np.abs(dequantise(context, context_scale) - rows.context.astype(np.float32)).max()
+    if gap > 0.05:
+        raise RuntimeError(f"int8 latents are off by {gap}, about 0.02 was expected")
+    return replace(
+        rows, context=context, context_scale=context_scale, latents=latents, latents_scale=latents_scale
+    )  # fmt: skip
+
+
+def _rows(path: Path, dtype: str) -> Callable[[], float]:
+    reader = TargetsReader(path, SIZES, dtype)
+    kind = np.float16 if dtype == "float16" else np.int8
+    token = (SIZES.views, SIZES.tokens)
+    arrays: dict[str, Any] = {
+        "context": np.zeros((*token, SIZES.width), kind), "latents": np.zeros((SIZES.steps, *token, SIZES.width), kind)
+    }  # fmt: skip
+    if dtype == "int8":
+        arrays |= {"context_scale": np.zeros(token, np.float32), "latents_scale": np.zeros((SIZES.steps, *token), "f4")}
+    order = np.random.default_rng(0).permutation(FULL_ROWS)
+    return lambda: FULL_ROWS / _seconds(lambda: [reader.read_into(int(row), **arrays) for row in order])
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
