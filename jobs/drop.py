@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from jobs.build_settings import DropConfig
 from jobs.config import parse
 from jobs.derived import finish, new_folder, start, summary
 from jobs.driver_lock import DriverLock
-from jobs.settings import DropConfig
 from pipeline.derive import check_episode_list, drop_plan, open_finished
 from pipeline.manifest import Build, load_build
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from jobs.build_settings import BuildConfig, ExtendConfig
 from jobs.config import parse
 from jobs.derived import finish, new_folder, start, summary
 from jobs.driver_lock import DriverLock
 from jobs.plan import asked_settings, new_plan, read_index, source_of
-from jobs.settings import BuildConfig, ExtendConfig
 from pipeline.derive import FinishedBuild, Parent, join_plan, open_finished
 from pipeline.derive_growth import Growth, compare
 from pipeline.errors import BuildError

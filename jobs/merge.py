@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from jobs.build_settings import MergeConfig
 from jobs.config import parse
 from jobs.derived import finish, new_folder, start, summary
 from jobs.driver_lock import DriverLock
-from jobs.settings import MergeConfig
 from pipeline.derive import join_plan, open_finished
 from pipeline.manifest import Build, load_build
 

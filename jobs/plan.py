@@ -12,11 +12,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from jobs.build_settings import BuildConfig
 from jobs.config import parse
 from jobs.manifests import load_manifests
 from jobs.prediction import describe_prediction, stored_prediction, table
 from jobs.progress import progress_bar
-from jobs.settings import BuildConfig
 from pipeline.encoding import encoder_flops, latent_settings
 from pipeline.errors import SettingsError
 from pipeline.plan import PLAN_FILE, Plan, check_same_plan, make_plan, read_plan, write_plan
@@ -110,9 +110,7 @@ def asked_settings(settings: BuildConfig, source: Source) -> dict[str, Any]:
     return plain
 
 
-def new_plan(
-    settings: BuildConfig, source: Source, asked: Mapping[str, Any], index: SourceIndex | None = None
-) -> Plan:
+def new_plan(settings: BuildConfig, source: Source, asked: Mapping[str, Any], index: SourceIndex | None = None) -> Plan:
     """Read the source's metadata, unless some of it is given, and pack its episodes into shard tasks."""
     index = read_index(settings, source) if index is None else index
     encoder = asked["encoder"]

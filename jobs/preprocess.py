@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from jobs import ray_map, ray_metrics
+from jobs.build_settings import BuildConfig
 from jobs.config import parse
 from jobs.driver_lock import DriverLock
 from jobs.plan import Preparation, describe, prepare
@@ -19,7 +20,6 @@ from jobs.prediction import Measured, beside
 from jobs.progress import progress_bar
 from jobs.run_progress import Progress, ProgressLog
 from jobs.scheduler import run_shards
-from jobs.settings import BuildConfig
 from pipeline.errors import TooManyBadEpisodesError
 from pipeline.manifest import Build, clean_up, commit, describe_build, ledger_bytes, load_build, read_build
 from pipeline.parts import Part, find_parts

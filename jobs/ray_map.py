@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -24,10 +25,10 @@ import ray
 from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
 
+from jobs.build_settings import ClusterSettings
 from jobs.ray_start import ray_joined
 from jobs.ray_watch import EpisodeRegistry, RayWatch, start_registry
 from jobs.scheduler import Finished, Lost
-from jobs.settings import ClusterSettings
 from pipeline.clips import ClipBlock
 from pipeline.encoding import EncoderSettings
 from pipeline.errors import RunError
@@ -96,6 +97,7 @@ def _check_resources(cluster: ClusterSettings) -> None:
 class _Encoder:
     """An actor. ready: its loading, None once that is done; tickets: what it works on."""
 
+    name: str
     actor: Any
     ready: ray.ObjectRef | None
     tickets: set[ray.ObjectRef] = field(default_factory=set)
@@ -179,8 +181,9 @@ class RayPool:
         ray.kill(self._registry)
 
     def _start_encoder(self) -> None:
-        actor = self._actor.remote(self._handle, self._registry)
-        self._encoders.append(_Encoder(actor, actor.load.remote()))
+        name = uuid.uuid4().hex
+        actor = self._actor.remote(self._handle, self._registry, name)
+        self._encoders.append(_Encoder(name, actor, actor.load.remote()))
 
     def _loaded(self, encoder: _Encoder) -> None:
         try:
@@ -218,6 +221,7 @@ class RayPool:
         self._encoders.remove(dead)
         with contextlib.suppress(RayError):
             ray.kill(dead.actor)  # one that is only out of reach must not go on beside its successor
+        self._registry.owner_died.remote(dead.name)
         self._replaced += 1
         if self._replaced > REPLACEMENTS:
             raise RunError(f"{REPLACEMENTS} encoders died, the last one because {_short(error)}; look at Ray's logs")
@@ -280,16 +284,18 @@ def _inputs_task(work: Work, registry: Any, task: ShardTask, excluded: frozenset
 
 
 @ray.remote(max_retries=CRASHES)
-def _decode_task(work: Work, registry: Any, task: ShardTask, chunk: int, excluded: frozenset[str]) -> Chunk:
-    with RayWatch(registry, f"{task.name}-targets-{chunk}", work.cluster.episode_limit_s) as watch:
+def _decode_task(
+    work: Work, registry: Any, task: ShardTask, chunk: int, excluded: frozenset[str], encoder: str
+) -> Chunk:
+    with RayWatch(registry, f"{task.name}-targets-{chunk}", work.cluster.episode_limit_s, encoder) as watch:
         return decode_chunk(work.source, task.chunks[chunk], work.recipe, excluded, watch)
 
 
 class _EncoderActor:
     """One encoder. Two shards at once share it: the lock gives it to one batch of chunks at a time."""
 
-    def __init__(self, work: Work, registry: EpisodeRegistry) -> None:
-        self._work, self._registry = work, registry
+    def __init__(self, work: Work, registry: EpisodeRegistry, name: str) -> None:
+        self._work, self._registry, self._name = work, registry, name
         self._handle = ray.put(work)
         self._lock = threading.Lock()
         self._ahead = _Budget(work.cluster.ahead_mb * 2**20)
@@ -336,7 +342,9 @@ class _EncoderActor:
                     size = chunk_bytes(task.chunks[wanted[0]], self._work.recipe)
                     if not self._ahead.take(size, must=not ahead):
                         break
-                    ahead.append((decode.remote(self._handle, self._registry, task, wanted.popleft(), excluded), size))
+                    chunk = wanted.popleft()
+                    asked = decode.remote(self._handle, self._registry, task, chunk, excluded, self._name)
+                    ahead.append((asked, size))
                 reference, size = ahead.popleft()
                 try:
                     yield ray.get(reference)

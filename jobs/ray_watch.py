@@ -14,7 +14,8 @@ import os
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,7 +24,11 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 DEATHS = 3
-"""Attempts that have to die over one episode before it is left out: a node may die over a sound one, once or twice."""
+"""Attempts that have to die over one episode, on nodes that live on, before it is left out: a process may be killed
+over a sound one, once or twice."""
+
+DEATHS_WITH_NODES = 9
+"""The same when those attempts count as well whose whole node died: it may be the episode that takes nodes down."""
 
 GRACE_S = 2.0
 """Seconds between the end that a process gives itself and the one that needs no interpreter."""
@@ -38,17 +43,39 @@ def start_registry(limit_s: float) -> Any:
     return actor.remote(limit_s)
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """An attempt at a task that has not ended well: the episode it is at, or died over."""
+
+    episode: str
+    owner: str
+    node: str
+
+
+def _living_nodes() -> frozenset[str]:
+    return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
+
+
 class EpisodeRegistry:
     """What is being read. Attempts of a task are told apart by a name of their own."""
 
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._attempts: dict[str, dict[str, str]] = {}
+    def __init__(self, limit_s: float, living_nodes: Callable[[], frozenset[str]] = _living_nodes) -> None:
+        self._limit_s, self._living_nodes = limit_s, living_nodes
+        self._attempts: dict[str, dict[str, _Attempt]] = {}
+        self._dead_owners: set[str] = set()
         self._guilty: dict[str, tuple[str, str]] = {}
 
-    def started(self, task: str, attempt: str, episode: str) -> None:
-        """An attempt at a task has come to an episode."""
-        self._attempts.setdefault(task, {})[attempt] = episode
+    def started(self, task: str, attempt: str, episode: str, owner: str = "", node: str = "") -> None:
+        """An attempt at a task has come to an episode. owner: the encoder that asked for it; node: where it runs."""
+        if owner not in self._dead_owners:
+            self._attempts.setdefault(task, {})[attempt] = _Attempt(episode, owner, node)
+
+    def owner_died(self, owner: str) -> None:
+        """An encoder died, and Ray ends what it had asked for: no episode is to blame for that."""
+        self._dead_owners.add(owner)
+        for attempts in self._attempts.values():
+            for name in [name for name, attempt in attempts.items() if attempt.owner == owner]:
+                del attempts[name]
 
     def timed_out(self, episode: str) -> None:
         """An episode has taken longer than the limit; the process that reads it ends itself."""
@@ -64,19 +91,27 @@ class EpisodeRegistry:
 
     def blamed(self, task: str) -> dict[str, tuple[str, str]]:
         """Episodes that earlier attempts at this task, or at another one, did not survive: id -> (reason, detail)."""
-        deaths = Counter(self._attempts.get(task, {}).values())
+        attempts = self._attempts.get(task, {}).values()
+        nodes = self._living_nodes() if len(attempts) >= DEATHS else frozenset()
+        deaths = Counter(attempt.episode for attempt in attempts)
+        alone = Counter(attempt.episode for attempt in attempts if attempt.node in nodes)
         for episode, count in deaths.items():
-            if count >= DEATHS:
+            if alone[episode] >= DEATHS or count >= DEATHS_WITH_NODES:
                 detail = f"the worker process ended {count} times while it was read: it crashes or hangs its reader"
                 self._guilty.setdefault(episode, ("kills-reader", detail))
         return self._guilty
 
 
 class RayWatch:
-    """An `EpisodeWatch` for the task of this process. Use as a context manager around one attempt."""
+    """An `EpisodeWatch` for the task of this process. Use as a context manager around one attempt.
 
-    def __init__(self, registry: Any, task: str, limit_s: float) -> None:
-        self._registry, self._task, self._limit_s = registry, task, limit_s
+    Args:
+        owner: name of the encoder that asked for the task; empty: the driver did.
+    """
+
+    def __init__(self, registry: Any, task: str, limit_s: float, owner: str = "") -> None:
+        self._registry, self._task, self._limit_s, self._owner = registry, task, limit_s, owner
+        self._node = ray.get_runtime_context().get_node_id()
         self._attempt = uuid.uuid4().hex
 
     def __enter__(self) -> Self:
@@ -97,7 +132,7 @@ class RayWatch:
     @contextlib.contextmanager
     def reading(self, episode: str) -> Iterator[None]:
         with contextlib.suppress(RayError):
-            ray.get(self._registry.started.remote(self._task, self._attempt, episode))
+            ray.get(self._registry.started.remote(self._task, self._attempt, episode, self._owner, self._node))
         timer = threading.Timer(self._limit_s, self._give_up, (episode,))
         timer.daemon = True
         timer.start()

@@ -8,9 +8,9 @@ from pathlib import Path
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 
+from jobs.build_settings import BuildConfig, ClusterSettings
 from jobs.preprocess import preprocess
 from jobs.ray_start import ray_joined
-from jobs.settings import BuildConfig, ClusterSettings
 from jobs.train_settings import Stage, TrainConfig
 from pipeline.audit.run import audit_build
 from pipeline.audit.verdict import write_verdict

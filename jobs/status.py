@@ -13,10 +13,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from jobs.build_settings import StatusConfig
 from jobs.config import parse
 from jobs.driver_lock import BEAT_S, read_owner
 from jobs.run_progress import Progress, read_progress
-from jobs.settings import StatusConfig
 from pipeline.errors import BuildError
 from pipeline.parts import WORK_FOLDER
 from pipeline.plan import PLAN_FILE, TASKS_FILE

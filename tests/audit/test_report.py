@@ -21,6 +21,7 @@ from pipeline.audit.report import RULE_TEXTS, render, write_report
 from pipeline.audit.run import audit_build
 from tests.audit.tiny_build import ROBOT, compact, rehash, write_build
 from tests.leakage.mutants import MUTANTS
+from tests.leakage.mutants.mutant import Mutant
 from tests.leakage.tools import edit_json, edit_rows, read_rows
 
 HOSTILE = "<script>alert(1)</script>\"'&\x07" + "long" * 1000
@@ -102,10 +103,11 @@ def test_strips_and_duplicates_show_frame_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.name}-{m.rule}")
-def test_a_page_is_made_of_every_broken_build(tmp_path: Path, mutant: object) -> None:
-    build = write_build(tmp_path / "build")
-    mutant.apply(build)  # type: ignore[attr-defined]
-    path = write_report(open_build(build), audit_build(build), Evidence(sheets(build, audit_build(build))))
+def test_a_page_is_made_of_every_broken_build(tmp_path: Path, mutant: Mutant) -> None:
+    build = write_build(tmp_path / "build", mutant.world)
+    mutant.apply(build)
+    verdict = audit_build(build)
+    path = write_report(open_build(build), verdict, Evidence(sheets(build, verdict)))
     assert "LEAK" in path.read_text("utf-8")
 
 

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jobs.build_settings import BuildConfig, ClusterSettings
 from jobs.preprocess import preprocess
-from jobs.settings import BuildConfig, ClusterSettings
 from pipeline.encoding import EncoderSettings
 from pipeline.inputs import InputSettings
 from pipeline.plan import ShardSettings

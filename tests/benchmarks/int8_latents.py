@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import VJEPA2Config, VJEPA2Model
 
+from jobs.build_settings import BuildConfig, ClusterSettings
 from jobs.preprocess import preprocess
-from jobs.settings import BuildConfig, ClusterSettings
 from model.batch import to_device
 from model.settings import ModelSettings, tiny_settings
 from model.vla_jepa import build_model

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from transformers import VJEPA2Config, VJEPA2Model
 
+from jobs.build_settings import BuildConfig, ClusterSettings
 from jobs.preprocess import preprocess
-from jobs.settings import BuildConfig, ClusterSettings
 from pipeline.encoding import EncoderSettings
 from pipeline.inputs import InputSettings
 from pipeline.plan import ShardSettings

@@ -47,7 +47,12 @@ FAULTS = (
     Fault("node-added", "A node lost, another added", 5, kills.add_node),
     Fault("io-passes", "Reads that fail with EIO once or twice", 3, files.errors_that_pass),
     Fault("io-stays", "Files that always fail with EIO (ledger: undecodable)", 3, files.errors_that_stay),
-    Fault("hangs", "A reader that hangs (ledger: timed-out)", 3, files.hanging_reader),
+    Fault(
+        "hangs",
+        "A reader that hangs (ledger: timed-out; with the interpreter locked: kills-reader)",
+        3,
+        files.hanging_reader,
+    ),
     Fault("crashes", "A reader that crashes (ledger: kills-reader)", 3, files.crashing_reader),
     Fault("vanished", "Sources gone after the plan (ledger: missing-file)", 3, files.vanished),
     Fault("truncated", "Sources cut short after the plan (ledger: changed-file)", 3, files.truncated),

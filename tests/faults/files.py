@@ -35,10 +35,12 @@ def errors_that_stay(lab: Lab, rng: random.Random) -> Outcome:
 
 
 def hanging_reader(lab: Lab, rng: random.Random, how: str | None = None) -> Outcome:
-    """A clip whose open never returns, with Python's interpreter locked ("lock") or not ("hang")."""
+    """A clip whose open never returns. "hang": its process can still say so; "lock": Python's interpreter is locked,
+    so that its processes are only seen to end, each after the limit."""
     clip, how = rng.choice(_clips(lab.root)), how or rng.choice(("hang", "lock"))
     with lab.rules({clip: how}):
-        outcome = _ledgered(lab, {clip: "timed-out"}, f"cluster.episode_limit_s={LIMIT_S}")
+        reason = {"hang": "timed-out", "lock": "kills-reader"}[how]
+        outcome = _ledgered(lab, {clip: reason}, f"cluster.episode_limit_s={LIMIT_S}")
     outcome.notes.append(how)
     return outcome
 

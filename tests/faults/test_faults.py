@@ -39,7 +39,7 @@ def test_a_lost_node_and_a_second_driver_change_nothing(lab: Lab) -> None:
 
 
 def test_a_reader_that_hangs_costs_its_episode_alone(lab: Lab) -> None:
-    outcome = files.hanging_reader(lab, random.Random(0), how="lock")
+    outcome = files.hanging_reader(lab, random.Random(0), how="hang")
     assert outcome.good, outcome
     assert outcome.restarts == 0
 

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.build_settings import BuildConfig
 from jobs.plan import asked_settings, new_plan, prepare, read_index, source_of
-from jobs.settings import BuildConfig
 from pipeline.manifest import commit
 from pipeline.plan import write_plan
 from pipeline.store import LocalStore

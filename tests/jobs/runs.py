@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from jobs.build_settings import BuildConfig, ClusterSettings
 from jobs.preprocess import preprocess
-from jobs.settings import BuildConfig, ClusterSettings
 from jobs.train_settings import TrainConfig, TrainerSettings
 from model.settings import tiny_settings
 from pipeline.audit.run import audit_build

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 
 from jobs.audit import audit
+from jobs.build_settings import DropConfig
 from jobs.cli import main
 from jobs.drop import drop
-from jobs.settings import AuditConfig, DropConfig
+from jobs.settings import AuditConfig
 from pipeline.audit.run import audit_build
 from pipeline.errors import BuildError, CorruptError, SettingsError
 from pipeline.manifest import load_build

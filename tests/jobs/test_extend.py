@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from jobs.audit import audit
+from jobs.build_settings import BuildConfig, DropConfig, ExtendConfig
 from jobs.drop import drop
 from jobs.extend import extend, preprocess_new
-from jobs.settings import AuditConfig, BuildConfig, DropConfig, ExtendConfig
+from jobs.settings import AuditConfig
 from pipeline.errors import BuildError
 from pipeline.windows import WindowPolicy
 from tests.conftest import SampleData

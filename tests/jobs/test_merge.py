@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from jobs.audit import audit
+from jobs.build_settings import DropConfig, MergeConfig
 from jobs.drop import drop
 from jobs.merge import merge
-from jobs.settings import AuditConfig, DropConfig, MergeConfig
+from jobs.settings import AuditConfig
 from pipeline.audit.run import audit_build
 from pipeline.errors import BuildError
 from pipeline.manifest import load_build

@@ -16,7 +16,7 @@ import ray
 from jobs import plan
 from jobs.preprocess import preprocess
 from jobs.ray_map import _Budget, _check_resources
-from jobs.ray_watch import DEATHS, EpisodeRegistry
+from jobs.ray_watch import DEATHS, DEATHS_WITH_NODES, EpisodeRegistry
 from jobs.run_progress import read_progress
 from pipeline.audit.run import audit_build
 from pipeline.errors import RunError
@@ -50,16 +50,29 @@ def test_what_is_decoded_ahead_is_bounded_and_one_chunk_always_goes() -> None:
 
 
 def test_an_episode_is_blamed_when_it_took_too_long_or_its_readers_died() -> None:
-    registry = EpisodeRegistry(limit_s=5.0)
+    registry = EpisodeRegistry(5.0, lambda: frozenset({"node"}))
     for attempt in range(DEATHS):
         assert registry.blamed("t") == {}
-        registry.started("t", str(attempt), "deadly")
+        registry.started("t", str(attempt), "deadly", "encoder", "node")
         registry.started("t", "ended", "other")
         registry.finished("t", "ended")
     registry.timed_out("slow")
     reasons = {episode: reason for episode, (reason, _) in registry.blamed("t").items()}
     assert reasons == {"deadly": "kills-reader", "slow": "timed-out"}
     assert registry.blamed("another task") == registry.blamed("t")
+
+
+def test_an_episode_is_not_blamed_for_encoders_and_nodes_that_died() -> None:
+    living = {"node"}
+    registry = EpisodeRegistry(5.0, lambda: frozenset(living))
+    for attempt in range(DEATHS_WITH_NODES - 1):
+        registry.started("t", f"with its encoder {attempt}", "sound", f"encoder {attempt}", "node")
+        registry.owner_died(f"encoder {attempt}")
+        registry.started("t", f"after its encoder {attempt}", "sound", f"encoder {attempt}", "node")
+        registry.started("t", f"with its node {attempt}", "sound", "living encoder", f"dead node {attempt}")
+    assert registry.blamed("t") == {}
+    registry.started("t", "one more", "sound", "living encoder", "another dead node")
+    assert set(registry.blamed("t")) == {"sound"}
 
 
 @dataclass(frozen=True)

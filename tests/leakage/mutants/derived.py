@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from jobs.build_settings import DropConfig, MergeConfig
 from jobs.drop import drop
 from jobs.merge import merge
-from jobs.settings import DropConfig, MergeConfig
 from tests.audit.tiny_build import (
     ROBOT,
     ROBOT_EPISODES,
