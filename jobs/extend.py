@@ -74,7 +74,7 @@ def extend(settings: ExtendConfig, make: MakeBuild = preprocess_new) -> Build | 
         print(f"the new episodes are made in {work.where} first")
         values = {field.name: getattr(settings, field.name) for field in fields(BuildConfig)}
         make(BuildConfig(**values | {"out": work.root}))
-        for name in [name for name in work.sizes() if name.startswith("logs/")]:
+        for name in [name for name in work.sizes() if name.startswith("logs/preprocess-")]:
             store.write(name, work.read(name))
         build, made = finish(plan, store, [old, open_finished(work.root)], settings.link)
     print(summary(build, made))

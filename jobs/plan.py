@@ -19,9 +19,9 @@ from jobs.prediction import describe_prediction, stored_prediction, table
 from jobs.progress import progress_bar
 from pipeline.encoding import encoder_flops, latent_settings
 from pipeline.errors import SettingsError
-from pipeline.plan import PLAN_FILE, Plan, check_same_plan, make_plan, read_plan, write_plan
+from pipeline.plan import PLAN_FILE, Plan, check_same_plan, make_plan, read_plan, targets_bytes, write_plan
 from pipeline.prediction import Prediction
-from pipeline.schema import SCHEMA_VERSION, SPLITS, Sizes
+from pipeline.schema import LATENT_DTYPES, SCHEMA_VERSION, SPLITS, Sizes
 from pipeline.sources.base import Source, SourceIndex
 from pipeline.sources.hashes import hash_files
 from pipeline.sources.registry import make_source
@@ -141,6 +141,7 @@ def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) 
         ("shards", f"{cost.shards:,}"),
         ("inputs on disk", f"about {_size(cost.input_bytes)}"),
         ("targets on disk", f"{about}{_size(cost.target_bytes)}"),
+        ("targets a sample", about + _per_sample(plan)),
         (
             "target shape",
             f"{sizes.steps}+1 steps x {sizes.views} views x {sizes.tokens} tokens x {sizes.width} "
@@ -155,6 +156,18 @@ def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) 
         else "\nlengths of some episodes are known only once their files are opened: estimated from a sample"
     )
     return f"{plan.name} -> {out}\n{table(rows)}{note}" + "".join(f"\nWARNING: {text}" for text in _warnings(plan))
+
+
+def _per_sample(plan: Plan) -> str:
+    """Bytes of a sample's targets for every way to store them; the settings choose one."""
+    cost = plan.estimate
+    shown = []
+    for mode, tubelets in (("prefix or clip", None), ("tubelet", cost.tubelets)):
+        sizes = [targets_bytes(plan.sizes, dtype, cost.windows, tubelets) / cost.windows for dtype in LATENT_DTYPES]
+        if tubelets != 0:  # older plans did not count them
+            each = ", ".join(f"{_size(size)} {dtype}" for size, dtype in zip(sizes, LATENT_DTYPES, strict=True))
+            shown.append(f"{mode} {each}")
+    return "; ".join(shown)
 
 
 def _warnings(plan: Plan) -> list[str]:

@@ -93,11 +93,11 @@ class ProgressLog:
             progress.running_s = time.monotonic() - self._start
             samples = part.rows if part.kind == "targets" else 0
             progress.samples_now += samples
-            progress.bytes_now += part.record.bytes
+            progress.bytes_now += part.bytes
             node = progress.nodes.setdefault(event.node, NodeWork(first_s=progress.running_s))
             node.files += 1
             node.samples += samples
-            node.bytes += part.record.bytes
+            node.bytes += part.bytes
             node.last_s = progress.running_s
 
     def note(self, **counts: int) -> None:
@@ -118,10 +118,10 @@ class ProgressLog:
         progress, name = self.progress, (part.task, part.kind)
         rows = part.rows if part.kind == "targets" else 0
         old_rows, old_bytes = self._files.get(name, (0, 0))  # made again without some episodes
-        self._files[name] = (rows, part.record.bytes)
+        self._files[name] = (rows, part.bytes)
         progress.files_done = len(self._files)
         progress.shards_done = len(self._files) - len({task for task, _ in self._files})
-        progress.bytes_written += part.record.bytes - old_bytes
+        progress.bytes_written += part.bytes - old_bytes
         progress.samples_done += rows - old_rows
 
 

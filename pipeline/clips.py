@@ -56,7 +56,7 @@ def cut_clips(
     """Decode each frame that any of the windows needs, once.
 
     Args:
-        mode: "prefix" samples the tubelets of `Window.supports`; "clip" samples as the reference does.
+        mode: "prefix" and "tubelet" sample the tubelets of `Window.supports`; "clip" samples as the reference does.
 
     Raises:
         EpisodeError: a frame cannot be decoded.
@@ -75,7 +75,7 @@ def sampled_frames(window: Window, mode: str) -> list[int]:
     "clip" reproduces the reference (for comparison only): the first tubelet starts at `now`, so a step ends one
     interval later than in "prefix", and the last step of an episode's last window is masked.
     """
-    if mode == "prefix":
+    if mode != "clip":
         return [frame for support in window.supports() for frame in (support or (-1, -1))]
     frames = [window.now + i * window.interval for i in range(2 * (window.steps + 1))]
     return [frame if frame < window.num_frames else -1 for frame in frames]
@@ -83,7 +83,7 @@ def sampled_frames(window: Window, mode: str) -> list[int]:
 
 def recorded_supports(window: Window, mode: str) -> tuple[tuple[int, ...], ...]:
     """The raw frames each latent of steps 0..K is computed from; in mode "clip" that is every frame of the pass."""
-    if mode == "prefix":
+    if mode != "clip":
         return window.supports()
     frames = sampled_frames(window, mode)
     everything = tuple(frame for first, last in zip(frames[::2], frames[1::2], strict=True) if last >= 0

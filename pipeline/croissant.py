@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipeline.schema import SHARD_FILES
+
 CROISSANT = "croissant.json"
 
 _CONTEXT: Mapping[str, Any] = {
@@ -145,7 +147,7 @@ def _distribution(build: Mapping[str, Any], build_json: bytes) -> Iterator[dict[
         yield _file(name, record["bytes"], record["sha256"], "")
     for shard in build["shards"]:
         place = f"{shard['samples']} samples of split {shard['split']}"
-        for kind in ("inputs", "targets"):
+        for kind in (kind for kind in SHARD_FILES if kind in shard):
             record = shard[kind]
             yield _file(record["file"], record["bytes"], record["sha256"], f"{kind.capitalize()} of {place}.")
 

@@ -167,7 +167,7 @@ def _check_droppable(finished: FinishedBuild, episodes: Collection[str]) -> None
     if problems:
         more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         listed = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
-        raise BuildError(f"{finished.path}: nothing was dropped, for of {len(episodes)} episodes{listed}{more}")
+        raise BuildError(f"{finished.path}: nothing was dropped:{listed}{more}")
     if known - set(left_out) == set(episodes):
         raise BuildError(
             f"{finished.path}: these {len(episodes)} episodes are all that it holds; delete the folder instead"

@@ -7,11 +7,9 @@ Letters: R rows, S state width, T actions in a chunk, A action width.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,19 +21,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.derive import FinishedBuild
+from pipeline.derive_files import empty_file, kept_batches, kept_rows, place_files, read_span, rewrite_files
 from pipeline.errors import BuildError, CorruptError
 from pipeline.manifest import Heritage
 from pipeline.parts import INPUT_COLUMNS, KINDS, TARGET_COLUMNS, Part, part_schema, write_part_table
 from pipeline.plan import Plan
 from pipeline.quantise import ErrorSums
-from pipeline.schema import inputs_file, targets_file
+from pipeline.schema import SHARD_FILES, inputs_file, latents_file, targets_file
 from pipeline.shard_tasks import ShardTask
-from pipeline.shards import FileRecord, InputPlacement, InputSample, InputsWriter, hash_file
+from pipeline.shards import FileRecord
 from pipeline.sources.base import Fault
 from pipeline.store import Store
 
-_NAMES = {"inputs": inputs_file, "targets": targets_file}
-_BLOCK = 1 << 22
+_NAMES = {"inputs": inputs_file, "targets": targets_file, "latents": latents_file}
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,12 @@ class Piece:
     @property
     def bytes(self) -> int:
         """Of the old files."""
-        return 0 if self.entry is None else sum(self.entry[kind]["bytes"] for kind in KINDS)
+        return 0 if self.entry is None else sum(self.entry[kind]["bytes"] for kind in self.kinds)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Of the files that the old shard consists of: inputs, targets and, in encoder mode `tubelet`, latents."""
+        return tuple(kind for kind in SHARD_FILES if self.entry is not None and kind in self.entry)
 
     def origin(self) -> dict[str, Any] | None:
         """Where its files were written, when they are those of the old shard."""
@@ -151,17 +154,18 @@ def make_shard(piece: Piece, plan: Plan, store: Store, rows: pa.Table, link: boo
     """
     if rows.num_rows != (piece.entry["samples"] if piece.entry else 0):
         raise BuildError(f"{piece.finished.path}: samples.parquet and build.json disagree on shard {piece.task.name}")
-    keep = np.array([e not in piece.dropped for e in rows.column("episode").to_pylist()], bool)
-    kept = rows.filter(pa.array(keep, pa.bool_()))
-    placed = kept
-    linked: bool | None = None
-    if kept.num_rows == 0:
-        records = {kind: _empty(store, _NAMES[kind](piece.task.split, piece.task.index)) for kind in KINDS}
+    keep = kept_rows(rows, piece.dropped)
+    kept = placed = rows.filter(pa.array(keep, pa.bool_()))
+    names = {kind: _NAMES[kind](piece.task.split, piece.task.index) for kind in piece.kinds}
+    folder, linked = piece.finished.path, None
+    if piece.entry is None or kept.num_rows == 0:
+        records = {kind: empty_file(store, _NAMES[kind](piece.task.split, piece.task.index)) for kind in KINDS}
     elif piece.dropped:
+        identity = (plan.fingerprint, plan.views)
+        records, placed = rewrite_files(folder, piece.entry, names, store, identity, rows, piece.dropped)
         linked = False
-        records, placed = _rewritten(piece, plan, store, kept, keep)
     else:
-        records, linked = _placed(piece, store, link)
+        records, linked = place_files(folder, piece.entry, names, store, link)
     train = piece.task.split == "train"  # statistics are those of the train split: nobody reads the others
     states = _states(piece, kept, plan.sizes.state if train else 0)
     actions = _actions(piece, keep, kept, plan.sizes.action if train else 0)
@@ -185,7 +189,7 @@ def _record(
         if kind == "inputs":
             part = replace(part, faults=piece.faults(old))
         else:
-            part = replace(part, errors=_errors(piece, new.num_rows))
+            part = replace(part, errors=_errors(piece, new.num_rows), latents=records.get("latents"))
         write_part_table(store, part, table)
 
 
@@ -201,128 +205,12 @@ def _errors(piece: Piece, rows: int) -> ErrorSums:
 
 def _check_files(piece: Piece) -> None:
     entry = piece.entry or {}
-    found = sorted(kind for kind, value in entry.items() if isinstance(value, Mapping) and "file" in value)
-    if entry and found != sorted(KINDS):
+    strange = [k for k, value in entry.items() if isinstance(value, Mapping) and "file" in value and k not in _NAMES]
+    if strange:
         raise BuildError(
-            f"{piece.finished.path}: shard {piece.task.name} consists of {', '.join(found)}; only builds whose shards "
-            f"consist of {', '.join(KINDS)} can be changed: make the build again instead"
+            f"{piece.finished.path}: shard {piece.task.name} has files that this version does not know: "
+            f"{', '.join(strange)}; use the version that made it"
         )
-
-
-def _empty(store: Store, name: str) -> FileRecord:
-    """A stand-in for the file of a shard without samples; the commit removes it."""
-    store.write(name, b"")
-    return FileRecord(name, 0, hashlib.sha256(b"").hexdigest())
-
-
-def _placed(piece: Piece, store: Store, link: bool) -> tuple[dict[str, FileRecord], bool]:
-    assert piece.entry is not None
-    records, linked = {}, True
-    for kind in KINDS:
-        listed, name = piece.entry[kind], _NAMES[kind](piece.task.split, piece.task.index)
-        source = piece.finished.path / listed["file"]
-        with store.writing(name) as path:
-            if not (link and _linked(source, path, listed)):
-                linked = False
-                _check_digest(source, listed, _copied(source, path))
-        records[kind] = FileRecord(name, listed["bytes"], listed["sha256"])
-    return records, linked
-
-
-def _linked(source: Path, path: Path, listed: Mapping[str, Any]) -> bool:
-    """A hard link, where the file system allows it. The content is not read: auditing the new build does."""
-    try:
-        size = source.stat().st_size
-    except OSError as error:
-        raise CorruptError(f"{source} cannot be read: {error}") from error
-    if size != listed["bytes"]:
-        raise CorruptError(f"{source} has {size} bytes, its build.json lists {listed['bytes']}; run vlajepa audit")
-    try:
-        os.link(source, path, follow_symlinks=False)
-    except OSError:
-        return False
-    return True
-
-
-def _copied(source: Path, path: Path) -> str:
-    """Copy a file; SHA-256 of what was read."""
-    digest = hashlib.sha256()
-    with open(source, "rb") as reading, open(path, "wb") as writing:
-        while block := reading.read(_BLOCK):
-            digest.update(block)
-            writing.write(block)
-    return digest.hexdigest()
-
-
-def _check_digest(source: Path, listed: Mapping[str, Any], found: str) -> None:
-    if found != listed["sha256"]:
-        raise CorruptError(
-            f"{source} has SHA-256 {found}, its build.json lists {listed['sha256']}; it is damaged: run vlajepa audit"
-        )
-
-
-def _rewritten(
-    piece: Piece, plan: Plan, store: Store, kept: pa.Table, keep: NDArray[np.bool_]
-) -> tuple[dict[str, FileRecord], pa.Table]:
-    """Write both files with the kept rows alone. Returns their records, and the rows with their new places."""
-    assert piece.entry is not None
-    for kind in KINDS:
-        source = piece.finished.path / piece.entry[kind]["file"]
-        _check_digest(source, piece.entry[kind], hash_file(source))
-    split, index = piece.task.split, piece.task.index
-    inputs, placements = _write_inputs(piece, plan, store, kept, inputs_file(split, index))
-    targets = _write_arrow(piece, plan, store, keep, targets_file(split, index))
-    for name in ("image_offset", "image_size", "json_offset", "json_size"):
-        place = kept.schema.get_field_index(name)
-        values = pa.array([getattr(placement, name) for placement in placements], kept.schema.field(name).type)
-        kept = kept.set_column(place, kept.schema.field(name), values)
-    return {"inputs": inputs, "targets": targets}, kept
-
-
-def _write_inputs(
-    piece: Piece, plan: Plan, store: Store, kept: pa.Table, name: str
-) -> tuple[FileRecord, list[InputPlacement]]:
-    assert piece.entry is not None
-    source = piece.finished.path / piece.entry["inputs"]["file"]
-    placements = []
-    with InputsWriter(store.writing(name), plan.views) as writer, open(source, "rb") as file:
-        for row in kept.to_pylist():
-            images = (_read(file, *place) for place in zip(row["image_offset"], row["image_size"], strict=True))
-            document = InputSample(row["key"], tuple(images), _read(file, row["json_offset"], row["json_size"]))
-            placement = writer.add(document)
-            if placement.sha256 != row["inputs_sha256"]:
-                raise CorruptError(f"{source}: the members of {row['key']} are not those of samples.parquet")
-            placements.append(placement)
-    return writer.record(name), placements
-
-
-def _write_arrow(piece: Piece, plan: Plan, store: Store, keep: NDArray[np.bool_], name: str) -> FileRecord:
-    """The kept rows of an Arrow file with all their columns, whatever these are, batch by batch."""
-    assert piece.entry is not None
-    source = piece.finished.path / piece.entry["targets"]["file"]
-    with store.writing(name) as path:
-        with pa.memory_map(str(source)) as mapped:
-            reader = pa.ipc.open_file(mapped)
-            own = {b"fingerprint": plan.fingerprint.encode(), b"shard": name.encode()}
-            schema = reader.schema.with_metadata({**reader.schema.metadata, **own})
-            with pa.ipc.new_file(str(path), schema) as writer:
-                for batch, rows in _kept_batches(reader, keep):
-                    columns = [column.take(rows) for column in batch.columns]
-                    writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
-        return FileRecord(name, path.stat().st_size, hash_file(path))
-
-
-def _kept_batches(
-    reader: pa.ipc.RecordBatchFileReader, keep: NDArray[np.bool_]
-) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
-    """Batches with a kept row, and the places of these rows in them."""
-    at = 0
-    for number in range(reader.num_record_batches):
-        batch = reader.get_batch(number)
-        rows = np.flatnonzero(keep[at : at + batch.num_rows])
-        at += batch.num_rows
-        if len(rows):
-            yield batch, pa.array(rows)
 
 
 def _states(piece: Piece, kept: pa.Table, width: int) -> pa.Array:
@@ -333,7 +221,7 @@ def _states(piece: Piece, kept: pa.Table, width: int) -> pa.Array:
     places = zip(kept.column("json_offset").to_pylist(), kept.column("json_size").to_pylist(), strict=True)
     try:
         with open(source, "rb") as file:
-            values = np.array([json.loads(_read(file, *place))["state"] for place in places], np.float64)
+            values = np.array([json.loads(read_span(file, *place))["state"] for place in places], np.float64)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptError(f"{source}: the states cannot be read ({error}); run vlajepa audit") from error
     if values.shape != (kept.num_rows, width):
@@ -350,7 +238,7 @@ def _actions(piece: Piece, keep: NDArray[np.bool_], kept: pa.Table, width: int) 
     parts, masks = [], []
     try:
         with pa.memory_map(str(source)) as mapped:
-            for batch, rows in _kept_batches(pa.ipc.open_file(mapped), keep):
+            for batch, rows in kept_batches(pa.ipc.open_file(mapped), keep):
                 columns = [batch.column(name).take(rows) for name in ("actions", "action_mask")]
                 parts.append(columns[0].storage.flatten().to_numpy().reshape(len(rows), -1, width))
                 masks.append(columns[1].flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1))
@@ -361,10 +249,3 @@ def _actions(piece: Piece, keep: NDArray[np.bool_], kept: pa.Table, width: int) 
         raise CorruptError(f"{source} holds {len(mask)} of the {kept.num_rows} rows of samples.parquet")
     ends = np.cumsum([0, *(mask.sum(axis=1) * width)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(parts)[mask].reshape(-1)))
-
-
-def _read(file: Any, offset: int, size: int) -> bytes:
-    data: bytes = os.pread(file.fileno(), size, offset)
-    if len(data) != size:
-        raise CorruptError(f"{file.name} ends before byte {offset + size}; run vlajepa audit")
-    return data

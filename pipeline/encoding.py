@@ -15,7 +15,8 @@ class EncoderSettings:
 
     kind          "tiny": built from `seed`; "pretrained": loaded from `name_or_path`
     name_or_path  a model name or a local folder for `from_pretrained`
-    mode          "prefix" (rule L2) or "clip" (as the reference; leaky)
+    mode          "prefix" (rule L2), "tubelet" (each step encoded alone, stored once for all windows that share it), or
+                  "clip" (as the reference; leaky)
     resize        see FrameSettings
     dtype         autocast type: float32, bfloat16 or float16
     attention     "sdpa" (PyTorch) or "xformers" (CUDA); never chosen by what is installed, since bytes depend on it
@@ -35,7 +36,7 @@ class EncoderSettings:
 
     def __post_init__(self) -> None:
         _check_choice("kind", self.kind, ("tiny", "pretrained"))
-        _check_choice("mode", self.mode, ("prefix", "clip"))
+        _check_choice("mode", self.mode, ("prefix", "tubelet", "clip"))
         _check_choice("resize", self.resize, ("crop", "squash"))
         _check_choice("dtype", self.dtype, ("float32", "bfloat16", "float16"))
         _check_choice("attention", self.attention, ("sdpa", "xformers"))
@@ -67,13 +68,14 @@ def latent_settings(settings: Mapping[str, Any]) -> LatentSettings:
 
 
 def encoder_flops(identity: Mapping[str, Any], steps: int) -> float:
-    """Multiply-add FLOPs (2 a MAC) to encode one view of one window of K = `steps` future steps.
+    """Multiply-add FLOPs (2 a MAC) to encode one view of one window of K = `steps` future steps, or of one tubelet in
+    mode "tubelet".
 
     A transformer layer of width D on L tokens costs 2 L (4 + 2 mlp_ratio) D^2 for its matrices and 4 L^2 D for
     attention; the patch embedding 2 L D (3 * 2 * 16 * 16).
     """
     width, layers = identity["width"], identity["layers"]
-    passes = [steps + 1] if identity["mode"] == "clip" else range(1, steps + 2)
+    passes = {"tubelet": [1], "clip": [steps + 1]}.get(identity["mode"], range(1, steps + 2))
     lengths = [tubelets * identity["tokens"] for tubelets in passes]
     matrices = sum(lengths) * (2 * (4 + 2 * identity["mlp_ratio"]) * width**2 * layers + 2 * width * 1536)
     return matrices + sum(length**2 for length in lengths) * 4 * width * layers

@@ -94,8 +94,8 @@ def _write_samples(plan: Plan, store: Store, work: Path, parts: Mapping[tuple[st
                 writer.write_table(samples.select(schema.names).cast(schema))
                 shards.append(_shard_entry(task, samples.num_rows, own))
             else:
-                for part in own.values():
-                    store.remove(part.record.file)
+                for record in (record for part in own.values() for record in part.records):
+                    store.remove(record.file)
     return shards
 
 
@@ -148,6 +148,11 @@ class Build:
     @property
     def has_actions(self) -> bool:
         return self.sizes.action > 0
+
+    @property
+    def shares_latents(self) -> bool:
+        """Whether latents lie in files of their own, each tubelet's once (encoder mode "tubelet")."""
+        return bool(self.manifest["settings"]["encoder"]["mode"] == "tubelet")
 
     @property
     def latents(self) -> str:
@@ -227,6 +232,8 @@ def _join(store: Store, work: Path, task: ShardTask, plan: Plan) -> pa.Table:
 
 def _shard_entry(task: ShardTask, samples: int, parts: Mapping[str, Part]) -> dict[str, Any]:
     files: dict[str, Any] = {kind: asdict(part.record) for kind, part in parts.items()}
+    if latents := parts["targets"].latents:
+        files["latents"] = asdict(latents)
     if errors := parts["targets"].errors:
         files["latents_error"] = errors
     return {"split": task.split, "index": task.index, "samples": samples, **files}

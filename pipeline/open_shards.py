@@ -14,7 +14,9 @@ from pipeline.cache import CachedFile, FileCache
 from pipeline.errors import BuildError, CorruptError
 from pipeline.manifest import Build
 from pipeline.remote import shard_file
+from pipeline.schema import SHARD_FILES
 from pipeline.shards import TargetsReader
+from pipeline.tubelets import TubeletTargetsReader
 
 
 class ShardFiles:
@@ -48,13 +50,13 @@ class ShardFiles:
         return found.path, found
 
     def prefetch(self, shard: Mapping[str, Any]) -> None:
-        """Ask for both files of a shard."""
+        """Ask for the files of a shard."""
         if self.build.remote is not None and self._cache is not None:
-            self._cache.prefetch([shard_file(self.build.remote, shard[kind]) for kind in ("inputs", "targets")])
+            self._cache.prefetch([shard_file(self.build.remote, shard[kind]) for kind in SHARD_FILES if kind in shard])
 
 
 class OpenShard:
-    """The two files of a shard, open."""
+    """The files of a shard, open."""
 
     def __init__(self, files: ShardFiles, shard: Mapping[str, Any]) -> None:
         self.sha256 = shard["inputs"]["sha256"]
@@ -62,7 +64,13 @@ class OpenShard:
         targets, self._held_targets = files.open(shard["targets"])
         self._descriptor = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._descriptor)
-        self.targets = TargetsReader(targets, files.build.sizes, files.build.latents)
+        build = files.build
+        self.targets: TargetsReader | TubeletTargetsReader
+        if build.shares_latents:
+            latents, self._held_latents = files.open(shard["latents"])
+            self.targets = TubeletTargetsReader(targets, latents, build.sizes, build.latents)
+        else:
+            self.targets = TargetsReader(targets, build.sizes, build.latents)
 
     def read(self, offset: int, size: int) -> bytes:
         data = os.pread(self._descriptor, size, offset)

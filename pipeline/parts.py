@@ -7,7 +7,7 @@ else, shard by shard.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,11 @@ class TargetsRow:
     sha256: str = ""
     actions: tuple[float, ...] = ()
 
+    @property
+    def episode(self) -> str:
+        """Id of its episode, as the key has it."""
+        return self.key.rsplit("-", 1)[0]
+
     def finished(self, sha256: str, actions: NDArray[np.float32] | None, row: int) -> TargetsRow:
         """The row after encoding: with its digest and its valid actions (of float32 [W, T, A])."""
         valid = () if actions is None else tuple(actions[row, : self.window.action_count].reshape(-1).tolist())
@@ -115,6 +120,7 @@ class Part:
     excluded        episodes it was told to leave out, because the other job had to
     decode_seconds  processor time: reading and resizing frames (inputs: all of the job)
     encode_seconds  time of the encoder
+    latents         the file of shared latents beside a targets file (encoder mode "tubelet")
     errors          what int8 latents lost, for each step 0..K; empty for float16 ones and for inputs
     """
 
@@ -128,6 +134,17 @@ class Part:
     decode_seconds: float
     encode_seconds: float
     errors: ErrorSums = ()
+    latents: FileRecord | None = None
+
+    @property
+    def records(self) -> tuple[FileRecord, ...]:
+        """Every file that the job wrote."""
+        return (self.record,) if self.latents is None else (self.record, self.latents)
+
+    @property
+    def bytes(self) -> int:
+        """Of every file that the job wrote."""
+        return sum(record.bytes for record in self.records)
 
     def missing(self) -> frozenset[str]:
         """Episodes of the task that are not in the file."""
@@ -149,7 +166,7 @@ def write_part_table(store: Store, part: Part, rows: pa.Table) -> None:
 def find_parts(store: Store, tasks: Iterable[ShardTask], fingerprint: str) -> dict[tuple[str, str], Part]:
     """Records of the finished files by task name and kind.
 
-    A record whose file is gone or has another size does not count as finished.
+    A record one of whose files is gone or has another size does not count as finished.
     """
     sizes, found = store.sizes(), {}
     with store.folder(WORK_FOLDER) as work:
@@ -157,7 +174,7 @@ def find_parts(store: Store, tasks: Iterable[ShardTask], fingerprint: str) -> di
             for kind in KINDS:
                 path = work / part_name(task.name, kind)
                 part = read_part(path) if f"{WORK_FOLDER}/{path.name}" in sizes else None
-                if part and part.fingerprint == fingerprint and sizes.get(part.record.file) == part.record.bytes:
+                if part and part.fingerprint == fingerprint and _whole(part, sizes):
                     found[task.name, kind] = part
     return found
 
@@ -168,7 +185,14 @@ def read_part(path: Path) -> Part:
     record = FileRecord(**content.pop("record"))
     faults = tuple(Fault(**fault) for fault in content.pop("faults"))
     errors = tuple((error, square) for error, square in content.pop("errors", ()))
-    return Part(record=record, faults=faults, excluded=tuple(content.pop("excluded")), errors=errors, **content)
+    shared = content.pop("latents", None)
+    latents = None if shared is None else FileRecord(**shared)
+    excluded = tuple(content.pop("excluded"))
+    return Part(record=record, faults=faults, excluded=excluded, errors=errors, latents=latents, **content)
+
+
+def _whole(part: Part, sizes: Mapping[str, int]) -> bool:
+    return all(sizes.get(record.file) == record.bytes for record in part.records)
 
 
 def part_name(task: str, kind: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -23,7 +24,7 @@ from pipeline.encoding import latent_settings
 from pipeline.errors import BuildError, EpisodeError, RunError
 from pipeline.inputs import InputSettings
 from pipeline.limits import SAMPLE_LIMIT_S, within
-from pipeline.schema import Sizes, latent_columns
+from pipeline.schema import Sizes, latent_columns, tubelet_columns
 from pipeline.shard_tasks import (
     CANONICAL,
     ShardTask,
@@ -35,7 +36,7 @@ from pipeline.shard_tasks import (
 from pipeline.sources.base import EpisodeRef, Fault, Source, SourceIndex
 from pipeline.store import Store
 from pipeline.task_tree import TASKS_TREE, tasks_tree
-from pipeline.windows import WindowPolicy, count_windows
+from pipeline.windows import WindowPolicy, count_tubelets, count_windows
 
 PLAN_FILE = "plan.json"
 TASKS_FILE = "tasks.jsonl"
@@ -86,7 +87,8 @@ class Recipe:
 class Estimate:
     """What the build is expected to hold. `exact` is False when lengths were estimated from a sample of files.
 
-    flops counts the encoder's multiply-adds twice; bytes are those of shards on disk.
+    flops counts the encoder's multiply-adds twice; bytes are those of shards on disk; tubelets are the distinct ones of
+    each episode together (0 in plans from before they were counted).
     """
 
     episodes: int
@@ -96,6 +98,7 @@ class Estimate:
     target_bytes: int
     flops: float
     exact: bool
+    tubelets: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def make_plan(
     Args:
         settings: everything asked for that changes bytes, by section. With the source's description, its views and
             the sizes, it becomes the plan's settings and part of the fingerprint.
-        flops_per_view: encoder FLOPs for one view of one window.
+        flops_per_view: encoder FLOPs for one view of one window; of one tubelet in encoder mode "tubelet".
 
     Raises:
         RunError: no episode gives a window.
@@ -161,13 +164,18 @@ def make_plan(
         raise RunError("the test split is never built for training; choose from train, val")
     refs = [ref for ref in index.refs if ref.split in splits]
     has_actions = sizes.action > 0
-    typical = _typical_windows(source, refs, policy, has_actions)
+    typical, typical_tubelets = _typical_counts(source, refs, policy, has_actions)
     windows = [
         typical if ref.num_frames is None else count_windows(ref.num_frames, policy, has_actions) for ref in refs
     ]
     with no_cycles():
         tasks = tuple(task for split in splits for task in _pack(split, refs, windows, shards))
     total = sum(windows)
+    tubelets = sum(
+        episodes * (typical_tubelets if frames is None else count_tubelets(frames, policy, has_actions))
+        for frames, episodes in Counter(ref.num_frames for ref in refs).items()
+    )
+    shared = settings.get("encoder", {}).get("mode") == "tubelet"
     if total == 0:
         raise RunError(
             f"{index.name}: none of {len(refs)} episodes of the splits {', '.join(splits)} is long enough for a window "
@@ -178,9 +186,10 @@ def make_plan(
         windows=total,
         shards=len(tasks),
         input_bytes=total * (sizes.views * _typical_jpeg_bytes(sizes.image_size) + 2048),
-        target_bytes=total * target_bytes(sizes, latent_settings(settings).dtype),
-        flops=total * sizes.views * flops_per_view,
+        target_bytes=targets_bytes(sizes, latent_settings(settings).dtype, total, tubelets if shared else None),
+        flops=(tubelets if shared else total) * sizes.views * flops_per_view,
         exact=all(ref.num_frames is not None for ref in refs),
+        tubelets=tubelets,
     )
     faults = tuple(fault for fault in index.faults if fault.split in splits)
     content = {**settings, "description": dict(index.description), "views": list(index.views), "sizes": asdict(sizes)}
@@ -195,6 +204,19 @@ def target_bytes(sizes: Sizes, dtype: str = "float16") -> int:
     columns = latent_columns(sizes, dtype).values()
     latents = sum(np.dtype(kind).itemsize * math.prod(shape) for kind, shape in columns)
     return latents + sizes.chunk * sizes.action * 4
+
+
+def targets_bytes(sizes: Sizes, dtype: str, windows: int, tubelets: int | None = None) -> int:
+    """Bytes of the targets of `windows` samples on disk.
+
+    Args:
+        tubelets: distinct ones whose latents the samples share; None: each holds its own (all modes but "tubelet").
+    """
+    if tubelets is None:
+        return windows * target_bytes(sizes, dtype)
+    columns = tubelet_columns(sizes, dtype).values()
+    latent = sum(np.dtype(kind).itemsize * math.prod(shape) for kind, shape in columns)
+    return tubelets * latent + windows * (4 * (sizes.steps + 1) + sizes.chunk * sizes.action * 4)
 
 
 def make_fingerprint(settings: Mapping[str, Any], tasks: bytes | Iterable[bytes]) -> str:
@@ -293,22 +315,27 @@ def _reading(lines: Iterable[bytes], tasks: list[ShardTask]) -> Iterator[bytes]:
         yield line
 
 
-def _typical_windows(source: Source, refs: Sequence[EpisodeRef], policy: WindowPolicy, has_actions: bool) -> int:
-    """Mean windows of a spread-out sample of the episodes whose length the metadata does not tell; at least 1."""
+def _typical_counts(
+    source: Source, refs: Sequence[EpisodeRef], policy: WindowPolicy, has_actions: bool
+) -> tuple[int, int]:
+    """Mean windows and tubelets of a spread-out sample of the episodes whose length the metadata does not tell; at
+    least 1."""
     unknown = [ref for ref in refs if ref.num_frames is None]
     step = max(1, len(unknown) // SAMPLED_EPISODES)
     counts = []
 
-    def count(ref: EpisodeRef) -> int:
+    def count(ref: EpisodeRef) -> tuple[int, int]:
         with source.open(ref) as episode:
-            return count_windows(episode.num_frames, policy, has_actions)
+            frames = episode.num_frames
+            return count_windows(frames, policy, has_actions), count_tubelets(frames, policy, has_actions)
 
     for ref in unknown[::step][:SAMPLED_EPISODES]:
         try:
             counts.append(within(SAMPLE_LIMIT_S, ref.id, partial(count, ref)))
         except EpisodeError:
             continue  # the task that owns the episode records it
-    return max(1, round(sum(counts) / len(counts))) if counts else 1
+    windows, tubelets = (max(1, round(sum(part) / len(part))) for part in zip(*counts or [(1, 1)], strict=True))
+    return windows, tubelets
 
 
 def _pack(

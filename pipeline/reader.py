@@ -35,8 +35,8 @@ class SampleReader:
     """Reads samples of one split of a finished build.
 
     Args:
-        open_shards: how many shards are kept open, two file descriptors each; the least recently used one is closed
-            first. A stream wants `Order.open_shards`.
+        open_shards: how many shards are kept open, two or three file descriptors each; the least recently used
+            one is closed first. A stream wants `Order.open_shards`.
         verify: hash every sample read and compare with the manifest, so that what is trained on is what was audited.
             Costs one SHA-256 over the sample, in the threads that read ahead.
         allocate: makes the memory of a batch's latents. Buffers are reused once nothing refers to the batch any more.

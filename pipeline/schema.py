@@ -23,6 +23,9 @@ SCHEMA_VERSION = 1
 
 SPLITS = ("train", "val", "test")
 
+SHARD_FILES = ("inputs", "targets", "latents")
+"""Files of a shard, by their key in build.json; the last is there in encoder mode `tubelet` alone."""
+
 LATENT_DTYPES = ("float16", "int8")
 """How latents lie on disk; int8 with a float32 scale for each token."""
 
@@ -125,6 +128,11 @@ def inputs_file(split: str, index: int) -> str:
     return f"{split}/inputs-{index:06d}.tar"
 
 
+def latents_file(split: str, index: int) -> str:
+    """Path of a latents shard inside a build of encoder mode `tubelet`."""
+    return f"{split}/latents-{index:06d}.arrow"
+
+
 def targets_file(split: str, index: int) -> str:
     """Path of a targets shard inside a build."""
     return f"{split}/targets-{index:06d}.arrow"
@@ -147,24 +155,47 @@ def latent_columns(sizes: Sizes, dtype: str) -> dict[str, tuple[str, tuple[int, 
     }
 
 
-def targets_schema(sizes: Sizes, metadata: dict[str, str], dtype: str = "float16") -> pa.Schema:
+def tubelet_columns(sizes: Sizes, dtype: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """As `latent_columns`, for the rows of a latents shard (encoder mode `tubelet`)."""
+    token = (sizes.views, sizes.tokens)
+    columns: dict[str, tuple[str, tuple[int, ...]]] = {"latent": (dtype, (*token, sizes.width))}
+    return columns if dtype == "float16" else {**columns, "scale": ("float32", token)}
+
+
+def latents_schema(sizes: Sizes, metadata: dict[str, str], dtype: str = "float16") -> pa.Schema:
+    """Arrow schema of a latents shard: episode, last frame and latent of each distinct tubelet."""
+    fields = [pa.field("episode", pa.string(), nullable=False), pa.field("frame", pa.int32(), nullable=False)]
+    return pa.schema([*fields, *_tensor_fields(tubelet_columns(sizes, dtype))], metadata=metadata)
+
+
+def targets_schema(sizes: Sizes, metadata: dict[str, str], dtype: str = "float16", tubelets: bool = False) -> pa.Schema:
     """Arrow schema of a targets shard. Human video (``sizes.action == 0``) has no action columns.
 
     Args:
         sizes: the build's sizes.
         metadata: stored in the schema: ``fingerprint``, ``schema_version``, ``shard``.
         dtype: of the latents; "int8" has the columns ``context_scale`` and ``latents_scale`` as well.
+        tubelets: latents lie in a file of their own, and the columns ``context_row`` and ``latent_rows`` say where.
     """
     fields = [pa.field("key", pa.string(), nullable=False)]
-    for name, (kind, shape) in latent_columns(sizes, dtype).items():
-        tensor = pa.fixed_shape_tensor(pa.type_for_alias(kind), list(shape))
-        fields.append(pa.field(name, tensor, nullable=False))
+    if tubelets:
+        fields.append(pa.field("context_row", pa.int32(), nullable=False))
+        fields.append(pa.field("latent_rows", pa.list_(pa.int32(), sizes.steps), nullable=False))
+    else:
+        fields += _tensor_fields(latent_columns(sizes, dtype))
     fields.append(pa.field("latent_mask", pa.list_(pa.bool_(), sizes.steps), nullable=False))
     if sizes.action:
         actions = pa.fixed_shape_tensor(pa.float32(), [sizes.chunk, sizes.action])
         fields.append(pa.field("actions", actions, nullable=False))
         fields.append(pa.field("action_mask", pa.list_(pa.bool_(), sizes.chunk), nullable=False))
     return pa.schema(fields, metadata=metadata)
+
+
+def _tensor_fields(columns: dict[str, tuple[str, tuple[int, ...]]]) -> list[pa.Field]:
+    return [
+        pa.field(name, pa.fixed_shape_tensor(pa.type_for_alias(kind), list(shape)), nullable=False)
+        for name, (kind, shape) in columns.items()
+    ]
 
 
 def samples_schema(views: int, steps: int) -> pa.Schema:

@@ -11,13 +11,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import math
 import os
 import shutil
 import sys
 import tarfile
 import uuid
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -29,8 +27,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.errors import CorruptError
 from pipeline.schema import Sizes, latent_columns, member_names, targets_schema
+from pipeline.tensor_columns import TensorColumns, small_columns
 
 TEMPORARY_PREFIX = ".tmp-"
 
@@ -197,20 +195,25 @@ class TargetsWriter:
 
     Args:
         place: as for `InputsWriter`.
-        metadata, dtype: see `schema.targets_schema`.
+        metadata, dtype, tubelets: see `schema.targets_schema`.
     """
 
     def __init__(
-        self, place: AbstractContextManager[Path], sizes: Sizes, metadata: dict[str, str], dtype: str = "float16"
+        self,
+        place: AbstractContextManager[Path],
+        sizes: Sizes,
+        metadata: dict[str, str],
+        dtype: str = "float16",
+        tubelets: bool = False,
     ) -> None:
         self._stack = contextlib.ExitStack()
         self._place = place
         self._columns = tuple(latent_columns(sizes, dtype))
-        self._schema = targets_schema(sizes, metadata, dtype)
+        self._schema = targets_schema(sizes, metadata, dtype, tubelets)
 
     def __enter__(self) -> Self:
         temporary = self._stack.enter_context(self._place)
-        self._sink = self._stack.enter_context(_HashingFile(temporary))
+        self._sink = self._stack.enter_context(HashingFile(temporary))
         self._writer = self._stack.enter_context(pa.ipc.new_file(self._sink, self._schema))
         return self
 
@@ -219,15 +222,20 @@ class TargetsWriter:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def add(self, rows: TargetRows) -> list[str]:
-        """Append rows as one record batch and return their digests."""
-        columns: list[pa.Array] = [
-            pa.array(rows.keys, pa.string()),
-            *(_tensor_column(self._schema.field(name).type, getattr(rows, name)) for name in self._columns),
-            _mask_column(rows.latent_mask),
-        ]
+    def add(self, rows: TargetRows, places: NDArray[np.int32] | None = None) -> list[str]:
+        """Append rows as one record batch and return their digests.
+
+        Args:
+            places: int32 [R, K+1], rows of the latents shard, -1 where masked; for a writer of `tubelets`.
+        """
+        if places is None:
+            latents = [tensor_column(self._schema.field(n).type, getattr(rows, n)) for n in self._columns]
+        else:
+            steps = pa.FixedSizeListArray.from_arrays(pa.array(places[:, 1:].reshape(-1)), places.shape[1] - 1)
+            latents = [pa.array(places[:, 0]), steps]
+        columns: list[pa.Array] = [pa.array(rows.keys, pa.string()), *latents, _mask_column(rows.latent_mask)]
         if rows.actions is not None and rows.action_mask is not None:
-            columns.append(_tensor_column(self._schema.field("actions").type, rows.actions))
+            columns.append(tensor_column(self._schema.field("actions").type, rows.actions))
             columns.append(_mask_column(rows.action_mask))
         self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
         return [rows.digest(i) for i in range(len(rows.keys))]
@@ -255,15 +263,10 @@ class TargetsReader:
 
     def __init__(self, path: Path, sizes: Sizes, dtype: str = "float16") -> None:
         self.path = path
-        columns = latent_columns(sizes, dtype).items()
-        self._row_bytes = {name: np.dtype(kind).itemsize * math.prod(shape) for name, (kind, shape) in columns}
-        try:
-            with pa.memory_map(str(path)) as mapped:
-                self._open(pa.ipc.open_file(mapped).read_all(), mapped, sizes, dtype)
-            self._descriptor = os.open(path, os.O_RDONLY)
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            raise CorruptError(f"{path} is no targets shard of this build: {error}; run vlajepa audit") from error
-        weakref.finalize(self, os.close, self._descriptor)
+        self._columns = TensorColumns(path, targets_schema(sizes, {}, dtype), latent_columns(sizes, dtype), "targets")
+        table = self._columns.table
+        self.keys: list[str] = table.column("key").to_pylist()
+        self.latent_mask, self.actions, self.action_mask = small_columns(table, sizes)
 
     def read_into(
         self,
@@ -281,38 +284,10 @@ class TargetsReader:
         outs = {
             "context": context, "latents": latents, "context_scale": context_scale, "latents_scale": latents_scale,
         }  # fmt: skip
-        batch = int(np.searchsorted(self._starts, row, side="right")) - 1
-        inner = row - int(self._starts[batch])
-        for name, size in self._row_bytes.items():
-            out = outs[name]
-            if out is None or out.nbytes != size:
-                raise ValueError(f"{name} must be an array of {size} bytes to read a row of {self.path}")
-            if os.preadv(self._descriptor, [out.data], self._offsets[name][batch] + inner * size) != size:
-                raise CorruptError(f"{self.path} ends inside row {row}; run vlajepa audit")
-
-    def _open(self, table: pa.Table, mapped: pa.MemoryMappedFile, sizes: Sizes, dtype: str) -> None:
-        expected = targets_schema(sizes, {}, dtype)
-        if not table.schema.equals(expected):
-            raise ValueError(f"columns {table.schema.names} with other types than {expected.names} of the build")
-        mapped.seek(0)
-        base = mapped.read_buffer().address
-        self.keys: list[str] = table.column("key").to_pylist()
-        self._offsets = {
-            name: [chunk.storage.flatten().buffers()[1].address - base for chunk in table.column(name).chunks]
-            for name in self._row_bytes
-        }
-        lengths = [len(chunk) for chunk in table.column("key").chunks]
-        self._starts = np.cumsum([0, *lengths])
-        self.latent_mask = _masks(table.column("latent_mask"), sizes.steps)
-        self.actions: NDArray[np.float32] | None = None
-        self.action_mask: NDArray[np.bool_] | None = None
-        if sizes.action:
-            flat = [chunk.storage.flatten().to_numpy() for chunk in table.column("actions").chunks]
-            self.actions = np.concatenate(flat).reshape(-1, sizes.chunk, sizes.action)
-            self.action_mask = _masks(table.column("action_mask"), sizes.chunk)
+        self._columns.read(row, outs)
 
 
-class _HashingFile(io.RawIOBase):
+class HashingFile(io.RawIOBase):
     """A file open for writing that hashes all that passes."""
 
     def __init__(self, path: Path) -> None:
@@ -344,7 +319,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _tensor_column(kind: pa.DataType, values: NDArray[np.generic]) -> pa.Array:
+def tensor_column(kind: pa.DataType, values: NDArray[np.generic]) -> pa.Array:
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     storage = pa.FixedSizeListArray.from_arrays(flat, kind.storage_type.list_size)
     return pa.ExtensionArray.from_storage(kind, storage)
@@ -352,9 +327,3 @@ def _tensor_column(kind: pa.DataType, values: NDArray[np.generic]) -> pa.Array:
 
 def _mask_column(values: NDArray[np.bool_]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-
-
-def _masks(column: pa.ChunkedArray, width: int) -> NDArray[np.bool_]:
-    return np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]).reshape(
-        -1, width
-    )

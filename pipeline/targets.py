@@ -4,8 +4,8 @@ Letters: V views, U distinct frames, W windows, F sampled frames a window, K ste
 C input side.
 
 Mode "prefix" (rule L2): z_k is the last tubelet of an encoding of the tubelets 0..k alone, so a later frame cannot move
-it. Mode "clip" encodes everything in one bidirectional pass, as the reference does; it exists for comparison and its
-builds are stamped leaky.
+it. Mode "tubelet" encodes each tubelet alone: z_k then depends on its two frames. Mode "clip" encodes everything in one
+bidirectional pass, as the reference does; it exists for comparison and its builds are stamped leaky.
 
 Bytes are a function of the plan: batches have a fixed composition and, on the CPU, a fixed number of threads. On CUDA
 that holds among GPUs of one model; a cluster that mixes models mixes their rounding.
@@ -119,7 +119,8 @@ class Encoder:
     def _encode_prefixes(self, block: ClipBlock, valid: NDArray[np.bool_], out: NDArray[np.float16]) -> None:
         for step in range(valid.shape[1]):
             for rows, views in self._batches(np.flatnonzero(valid[:, step]), len(block.frames)):
-                frames = block.frames[views[:, None], block.index[rows, : 2 * (step + 1)]]
+                first = 2 * step if self.settings.mode == "tubelet" else 0
+                frames = block.frames[views[:, None], block.index[rows, first : 2 * (step + 1)]]
                 out[rows, step, views] = self._forward(frames)[:, -self.tokens :].reshape(-1, self.tokens, self.width)
 
     def _encode_clips(self, block: ClipBlock, valid: NDArray[np.bool_], out: NDArray[np.float16]) -> None:

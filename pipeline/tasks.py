@@ -7,10 +7,12 @@ the other too: the driver compares the records and runs the other job again with
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ from pipeline.schema import SCHEMA_VERSION, inputs_file, targets_file
 from pipeline.shards import InputSample, InputsWriter, TargetRows, TargetsWriter
 from pipeline.sources.base import Episode, EpisodeRef, Fault, Past, Source
 from pipeline.store import Store
+from pipeline.tubelet_pool import TubeletPool
 from pipeline.windows import Window, enumerate_windows
 
 Encode = Callable[[ClipBlock], tuple[NDArray[np.float16], NDArray[np.bool_]]]
@@ -165,60 +168,70 @@ def chunk_bytes(refs: Sequence[EpisodeRef], recipe: Recipe) -> int:
 def write_targets_shard(
     chunks: Iterable[Chunk], encode: Encode, task: ShardTask, recipe: Recipe, excluded: Collection[str], store: Store
 ) -> Part:
-    """Make the targets file of one shard from its decoded chunks, in order."""
+    """Make the targets file of one shard from its decoded chunks, in order; in mode "tubelet" that of latents too."""
     file = targets_file(task.split, task.index)
     metadata = {"fingerprint": recipe.fingerprint, "schema_version": str(SCHEMA_VERSION), "shard": file}
     rows: list[TargetsRow] = []
     faults: list[Fault] = []
     errors: list[ErrorSums] = []
     decoding = encoding = 0.0
-    with storing(store), TargetsWriter(store.writing(file), recipe.sizes, metadata, recipe.latents) as writer:
+    pool = TubeletPool(task, recipe, store) if recipe.mode == "tubelet" else None
+    writer = TargetsWriter(store.writing(file), recipe.sizes, metadata, recipe.latents, pool is not None)
+    with storing(store), pool or contextlib.nullcontext(), writer:
         for chunk in chunks:
             faults += chunk.faults
             decoding += chunk.cpu_seconds
             if chunk.block is None:
                 continue
             for piece in chunk.slices(recipe.encode_samples):
-                assert piece.block is not None
                 started = time.thread_time()
-                latents, valid = encode(piece.block)
+                made, lost, places = encode_piece(piece, encode, recipe, pool)
                 encoding += time.thread_time() - started
-                made, lost = target_rows(piece, latents, valid, recipe)
                 errors += lost
-                digests = writer.add(made)
+                digests = writer.add(made, places)
                 finished = enumerate(zip(piece.rows, digests, strict=True))
                 rows += [row.finished(digest, piece.actions, i) for i, (row, digest) in finished]
     part = Part(
         task.name, "targets", recipe.fingerprint, writer.record(file), tuple(faults), tuple(sorted(excluded)),
-        len(rows), decoding, encoding, add_errors(errors),
+        len(rows), decoding, encoding, add_errors(errors), None if pool is None else pool.record(),
     )  # fmt: skip
     write_part(store, part, rows)
     return part
 
 
-def target_rows(
-    piece: Chunk, latents: NDArray[np.float16], valid: NDArray[np.bool_], recipe: Recipe
-) -> tuple[TargetRows, list[ErrorSums]]:
-    """Rows as they are stored, and what int8 latents lost (nothing to say for float16 ones).
-
-    Args:
-        latents, valid: of the piece's windows, as `Encoder.encode` returns them.
+def encode_piece(
+    piece: Chunk, encode: Encode, recipe: Recipe, pool: TubeletPool | None
+) -> tuple[TargetRows, list[ErrorSums], NDArray[np.int32] | None]:
+    """Rows as they are stored, what int8 latents lost (nothing to say for float16 ones), and with a `pool` where in the
+    latents shard theirs lie, int32 [W, K+1].
 
     Raises:
         RunError: latents that int8 cannot express.
     """
+    assert piece.block is not None
     keys = tuple(row.key for row in piece.rows)
-    rows = TargetRows(keys, latents[:, 0], latents[:, 1:], valid[:, 1:], piece.actions, piece.action_mask)
-    if recipe.latents == "float16":
-        return rows, []
     try:
+        if pool is not None:
+            found = pool.add(piece.rows, piece.block, encode)
+            rows = _target_rows(piece, found.values, found.scale, found.valid)
+            return rows, [found.errors] if found.errors else [], found.places
+        latents, valid = encode(piece.block)
+        if recipe.latents == "float16":
+            return _target_rows(piece, latents, None, valid), [], None
         values, scale, lost = quantise_windows(latents)
+        return _target_rows(piece, values, scale, valid), [lost], None
     except ValueError as error:
         raise RunError(f"targets job, samples {keys[0]} to {keys[-1]}: {error}") from error
-    stored = replace(
-        rows, context=values[:, 0], latents=values[:, 1:], context_scale=scale[:, 0], latents_scale=scale[:, 1:]
-    )
-    return stored, [lost]
+
+
+def _target_rows(
+    piece: Chunk, values: NDArray[Any], scale: NDArray[np.float32] | None, valid: NDArray[np.bool_]
+) -> TargetRows:
+    """From latents [W, K+1, V, N, D], their scales [W, K+1, V, N] and their mask [W, K+1]."""
+    return TargetRows(
+        tuple(row.key for row in piece.rows), values[:, 0], values[:, 1:], valid[:, 1:], piece.actions,
+        piece.action_mask, None if scale is None else scale[:, 0], None if scale is None else scale[:, 1:],
+    )  # fmt: skip
 
 
 def _windows(episode: Episode, recipe: Recipe) -> list[Window]:

@@ -77,6 +77,13 @@ def count_windows(num_frames: int, policy: WindowPolicy, has_actions: bool) -> i
     return -(-fitting // policy.every)
 
 
+def count_tubelets(num_frames: int, policy: WindowPolicy, has_actions: bool) -> int:
+    """How many distinct tubelets the windows of an episode are made of; one is known by its last frame."""
+    nows = list(_nows(_fitting(num_frames, policy, has_actions), policy))
+    ends = {now + 2 * step * policy.interval for now in nows for step in range(policy.steps + 1)}
+    return sum(end < num_frames for end in ends)
+
+
 def enumerate_windows(num_frames: int, policy: WindowPolicy, has_actions: bool) -> Iterator[Window]:
     """Windows of an episode by rising `now`."""
     fitting = _fitting(num_frames, policy, has_actions)

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,7 +15,7 @@ import absl.logging
 import pytest
 import ray
 
-from pipeline.encoding import LatentSettings
+from pipeline.encoding import EncoderSettings, LatentSettings
 from pipeline.manifest import Build
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
@@ -102,6 +102,15 @@ def int8_build(sample_data: SampleData, ray_session: None, tmp_path_factory: pyt
     out = tmp_path_factory.mktemp("builds") / "int8"
     window, latents = WindowPolicy(interval=2, every=6), LatentSettings("int8")
     return audited(build_config(out, robot_source(sample_data.lerobot), window=window, latents=latents))
+
+
+@pytest.fixture(scope="session")
+def tubelet_build(sample_data: SampleData, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """The samples of `robot_build` in encoder mode `tubelet`, stored as int8: windows share every other tubelet."""
+    out = tmp_path_factory.mktemp("builds") / "tubelet"
+    window, encoder = WindowPolicy(interval=2, every=6), EncoderSettings(kind="tiny", resize="squash", mode="tubelet")
+    config = build_config(out, robot_source(sample_data.lerobot), window=window, encoder=encoder)
+    return audited(replace(config, latents=LatentSettings("int8")))
 
 
 def _folder(variable: str, default: Path) -> Path:

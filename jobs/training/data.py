@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from pipeline.manifest import Build
 from pipeline.mixture import Mixture
 from pipeline.order import Order
 from pipeline.reader import SampleReader
+from pipeline.schema import SHARD_FILES
 from pipeline.stream import NumpyBatch, Stream
 
 KINDS = ("video", "robot")
@@ -68,7 +70,8 @@ def make_groups(
     weights = weights or [build.manifest["counts"]["train"]["samples"] for build in builds]
     chosen = {kind: [i for i, build in enumerate(builds) if build.has_actions == (kind == "robot")] for kind in KINDS}
     orders = [_order(build, settings) for build in builds]
-    _allow_open_files(2 * sum(order.open_shards for order in orders))
+    files = [3 if build.shares_latents else 2 for build in builds]
+    _allow_open_files(sum(count * order.open_shards for count, order in zip(files, orders, strict=True)))
     if cache is not None:
         _require_room(builds, orders, settings, ranks)
     groups = []
@@ -168,13 +171,17 @@ def _require_room(builds: Sequence[Build], orders: Sequence[Order], settings: Tr
         if build.remote is not None:
             for split, count in (("train", _open_shards(order, ranks)), ("val", HELD_OUT_SHARDS)):
                 shards = [shard for shard in build.manifest["shards"] if shard["split"] == split]
-                sizes = sorted((shard["inputs"]["bytes"] + shard["targets"]["bytes"] for shard in shards), reverse=True)
+                sizes = sorted((_shard_bytes(shard) for shard in shards), reverse=True)
                 needed += sum(sizes[: ranks.local_world * count])
     if needed > settings.cache_gb * 1e9:
         raise SettingsError(
             f"trainer.cache_gb={settings.cache_gb:g} is too small: up to {needed / 1e9:.3g} GB of remote shards are in "
             "use at a time on each node; raise it, or lower trainer.streams or trainer.block_shards"
         )
+
+
+def _shard_bytes(shard: Mapping[str, Any]) -> int:
+    return sum(int(shard[kind]["bytes"]) for kind in SHARD_FILES if kind in shard)
 
 
 def _allow_open_files(needed: int) -> None:

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 from pipeline.audit.strict_json import member, parse_object
 from pipeline.audit.tasks import TaskTable, read_tasks
 from pipeline.errors import BuildError
-from pipeline.schema import LATENT_DTYPES, SCHEMA_VERSION, SPLITS, Sizes, inputs_file, targets_file
+from pipeline.schema import LATENT_DTYPES, SCHEMA_VERSION, SPLITS, Sizes, inputs_file, latents_file, targets_file
 
 if TYPE_CHECKING:
     from pipeline.audit.elsewhere import Elsewhere
 
 META_FILES = ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json", "tasks.jsonl")
+
+TUBELET = "tubelet"
+"""The encoder mode whose latents lie in files of their own."""
 
 _CHUNK = 1 << 22
 
@@ -47,7 +50,7 @@ class Origin:
 @dataclass(frozen=True)
 class ShardEntry:
     """A shard as build.json lists it. latents_error is as read; None where the entry says nothing of it. origin: None
-    where the files were written for this build."""
+    where the files were written for this build. latents: there in encoder mode `tubelet` alone."""
 
     split: str
     index: int
@@ -56,6 +59,7 @@ class ShardEntry:
     targets: FileEntry
     latents_error: Any
     origin: Origin | None = None
+    latents: FileEntry | None = None
 
     @property
     def files(self) -> tuple[FileEntry, ...]:
@@ -111,6 +115,16 @@ class Build:
     ancestors: dict[str, Any]
     elsewhere: Elsewhere | None = None
 
+    @property
+    def mode(self) -> Any:
+        """Encoder mode, as read."""
+        return _mode(self.settings)
+
+    @property
+    def shares_latents(self) -> bool:
+        """Whether each tubelet's latent is stored once, for all windows that it belongs to."""
+        return bool(self.mode == TUBELET)
+
     def listed(self) -> Iterator[FileEntry]:
         """Every file that build.json vouches for."""
         yield from self.files
@@ -149,7 +163,7 @@ def open_build(root: Path, elsewhere: Elsewhere | None = None) -> Build:
         window=_window(member(settings, "window", dict, f"{where}: settings"), f"{where}: settings.window"),
         views=_views(member(document, "views", list, where), where),
         counts=_counts(member(document, "counts", dict, where), f"{where}: counts"),
-        shards=tuple(_shard(s, where) for s in member(document, "shards", list, where)),
+        shards=tuple(_shard(s, where, _mode(settings) == TUBELET) for s in member(document, "shards", list, where)),
         files=_files(member(document, "files", dict, where), f"{where}: files"),
         tasks=read_tasks(read_regular(root / "tasks.jsonl"), str(root / "tasks.jsonl")),
         latent_dtype=_latent_dtype(settings, where),
@@ -237,7 +251,12 @@ def _counts(value: dict[str, Any], where: str) -> dict[str, SplitCounts]:
     return result
 
 
-def _shard(value: Any, where: str) -> ShardEntry:
+def _mode(settings: dict[str, Any]) -> Any:
+    encoder = settings.get("encoder")
+    return encoder.get("mode") if isinstance(encoder, dict) else None
+
+
+def _shard(value: Any, where: str, shares_latents: bool) -> ShardEntry:
     if not isinstance(value, dict):
         raise BuildError(f"{where}: an entry of shards must be an object, found {type(value).__name__}")
     split = member(value, "split", str, f"{where}: shards")
@@ -253,6 +272,9 @@ def _shard(value: Any, where: str) -> ShardEntry:
         targets=_shard_file(member(value, "targets", dict, inside), targets_file(split, index), inside),
         latents_error=value.get("latents_error"),
         origin=_origin(member(value, "origin", dict, inside), inside) if "origin" in value else None,
+        latents=_shard_file(member(value, "latents", dict, inside), latents_file(split, index), inside)
+        if shares_latents
+        else None,
     )
 
 

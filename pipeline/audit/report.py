@@ -167,7 +167,7 @@ def _splits(build: Build) -> list[tuple[str, int, int, int, int]]:
     """(split, samples, episodes, shards, bytes)."""
     size: Counter[str] = Counter()
     for shard in build.shards:
-        size[shard.split] += shard.inputs.bytes + shard.targets.bytes
+        size[shard.split] += sum(file.bytes for file in shard.files)
     return [(name, c.samples, c.episodes, c.shards, size[name]) for name, c in sorted(build.counts.items())]
 
 

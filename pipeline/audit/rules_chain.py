@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.audit.build import Build, FileEntry, file_sha256, is_regular, read_regular
+from pipeline.audit.build import TUBELET, Build, FileEntry, file_sha256, is_regular, read_regular
 from pipeline.audit.finding import Report
 from pipeline.audit.strict_json import canonical, parse
 
@@ -70,10 +70,8 @@ def _check_mode(build: Build, report: Report) -> None:
     report.check("L2")
     if build.leaky:
         report.found("L2", BUILD, "the build is stamped leaky: for comparison only")
-    encoder = build.settings.get("encoder")
-    mode = encoder.get("mode") if isinstance(encoder, dict) else None
-    if mode != "prefix":
-        report.found("L2", BUILD, f"settings.encoder.mode must be 'prefix', found {mode!r}")
+    if build.mode not in ("prefix", TUBELET):
+        report.found("L2", BUILD, f"settings.encoder.mode must be 'prefix' or 'tubelet', found {build.mode!r}")
     _check_sizes(build, report)
 
 

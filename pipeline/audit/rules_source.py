@@ -115,7 +115,7 @@ class SourceRule:
                 rows = self._rows.take(entry.split, entry.index, entry.samples)
                 with self._build.present(entry):
                     self._check_shard(Shard(self._build, entry, rows), pool)
-                advance(entry.inputs.bytes + entry.targets.bytes)
+                advance(sum(file.bytes for file in entry.files))
         self._errors.check(self._report)
         self._compare_films()
 
@@ -157,7 +157,8 @@ class SourceRule:
         for step, support in enumerate(sample.frames):
             if not support:
                 continue
-            prefix = [frame for part in sample.frames[: step + 1] for frame in part]
+            parts = [support] if self._build.shares_latents else sample.frames[: step + 1]
+            prefix = [frame for part in parts for frame in part]
             for at, view in enumerate(self._build.views):
                 self._report.check("L2")
                 if any((view, frame) not in result.clips for frame in prefix):

@@ -24,6 +24,7 @@ from pipeline.audit.rules_splits import check as check_splits
 from pipeline.audit.rules_statistics import Statistics, check_claims
 from pipeline.audit.rules_supports import check as check_supports
 from pipeline.audit.rules_targets import TargetValues
+from pipeline.audit.rules_tubelets import TubeletReferences
 from pipeline.audit.rules_vectors import check as check_vectors
 from pipeline.audit.samples import ShardRows, open_samples
 from pipeline.audit.shard import Shard, ShardRule
@@ -55,7 +56,7 @@ BUILD_RULES = (
     BuildRule("shards", "the folder", check_inventory),
 )
 
-SHARD_RULES: tuple[type[ShardRule], ...] = (Hashes, Members, TargetValues, Statistics)
+SHARD_RULES: tuple[type[ShardRule], ...] = (Hashes, Members, TargetValues, TubeletReferences, Statistics)
 """All of level "shards"; each sees one shard at a time."""
 
 
@@ -127,7 +128,7 @@ def _audit_shards(build: Build, report: Report, meter: _Meter) -> None:
     for entry in build.shards:
         with build.present(entry):
             _audit_shard(Shard(build, entry, rows.take(entry.split, entry.index, entry.samples)), rules, report)
-        meter.advance(entry.inputs.bytes + entry.targets.bytes)
+        meter.advance(sum(file.bytes for file in entry.files))
     for rule in rules:
         with _named(type(rule), "the build as a whole"):
             rule.finish(report)
@@ -145,7 +146,7 @@ class _Meter:
         self._progress = progress
         self._done = 0
         passes = {"manifest": 0, "shards": 1}.get(level, 2)  # over the shards
-        shards = sum(entry.inputs.bytes + entry.targets.bytes for entry in build.shards)
+        shards = sum(file.bytes for entry in build.shards for file in entry.files)
         self._total = sum(entry.bytes for entry in build.files) + passes * shards
 
     def advance(self, count: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,8 @@ from pipeline.audit.document import Expected, check_document
 from pipeline.audit.finding import Problem, Report
 from pipeline.audit.samples import has_nulls
 from pipeline.audit.tar import Member, Tar, parse_tar
-from pipeline.schema import SCHEMA_VERSION, json_member, targets_file, targets_schema
+from pipeline.audit.tubelets import Tubelets, tensor
+from pipeline.schema import SCHEMA_VERSION, json_member, latents_file, latents_schema, targets_file, targets_schema
 
 
 class ShardRule:
@@ -38,7 +39,10 @@ class ShardRule:
 
 @dataclass(frozen=True)
 class TargetRows:
-    """A record batch as arrays; B rows, the first of which is row `start` of the shard. See schema.Targets."""
+    """A record batch as arrays; B rows, the first of which is row `start` of the shard. See schema.Targets.
+
+    places  int64 [B, K+1], rows of the latents file that these latents were gathered from; None in other modes
+    """
 
     start: int
     keys: list[str]
@@ -49,6 +53,7 @@ class TargetRows:
     action_mask: NDArray[np.bool_] | None
     context_scale: NDArray[np.float32] | None
     latents_scale: NDArray[np.float32] | None
+    places: NDArray[np.int64] | None = None
 
 
 class Shard:
@@ -107,16 +112,35 @@ class Shard:
     @cached_property
     def opened(self) -> tuple[pa.ipc.RecordBatchFileReader | None, tuple[Problem, ...]]:
         """A reader of the Arrow file when its schema is the right one, and what is wrong with it."""
-        path = self.build.root / self.entry.targets.path
+        build = self.build
+        expected = targets_schema(
+            build.sizes, self._metadata(targets_file), build.latent_dtype, tubelets=build.shares_latents
+        )
+        return self._arrow(self.entry.targets.path, expected)
+
+    @cached_property
+    def opened_latents(self) -> tuple[pa.ipc.RecordBatchFileReader | None, tuple[Problem, ...]]:
+        """The same of the latents file; nothing in modes that have none."""
+        if self.entry.latents is None:
+            return None, ()
+        expected = latents_schema(self.build.sizes, self._metadata(latents_file), self.build.latent_dtype)
+        return self._arrow(self.entry.latents.path, expected)
+
+    @cached_property
+    def tubelets(self) -> Tubelets | None:
+        """The rows of the latents file; None when there is none, or one with other columns."""
+        reader = self.opened_latents[0]
+        return None if reader is None else Tubelets(reader)
+
+    def _metadata(self, name: Callable[[str, int], str]) -> dict[str, str]:
+        written = self.entry.origin or Origin(self.build.fingerprint, self.entry.index)
+        shard = name(self.entry.split, written.index)
+        return {"fingerprint": written.fingerprint, "schema_version": str(SCHEMA_VERSION), "shard": shard}
+
+    def _arrow(self, file: str, expected: pa.Schema) -> tuple[pa.ipc.RecordBatchFileReader | None, tuple[Problem, ...]]:
+        path = self.build.root / file
         if not is_regular(path):
             return None, ()  # reported with the hashes
-        written = self.entry.origin or Origin(self.build.fingerprint, self.entry.index)
-        metadata = {
-            "fingerprint": written.fingerprint,
-            "schema_version": str(SCHEMA_VERSION),
-            "shard": targets_file(self.entry.split, written.index),
-        }
-        expected = targets_schema(self.build.sizes, metadata, self.build.latent_dtype)
         try:
             data = pa.memory_map(str(path)).read_buffer()
             reader = pa.ipc.open_file(data)
@@ -126,13 +150,14 @@ class Shard:
         return (reader if reader.schema.equals(expected) else None), problems
 
     def targets(self) -> Iterator[TargetRows]:
-        """Record batches of the Arrow file in order; none when it cannot be read.
+        """Record batches of the Arrow file in order, shared latents gathered; none when it cannot be read.
 
         Raises:
             pa.ArrowException, OSError, ValueError: a batch is corrupt or holds nulls.
         """
         reader = self.opened[0]
-        if reader is None:
+        tubelets = self.tubelets
+        if reader is None or (self.build.shares_latents and tubelets is None):
             return
         start = 0
         for i in range(reader.num_record_batches):
@@ -141,29 +166,36 @@ class Shard:
             for name, column in zip(batch.schema.names, batch.columns, strict=True):
                 if has_nulls(column):
                     raise ValueError(f"column {name} of record batch {i} holds a null")
-            yield _target_rows(batch, start)
+            yield _target_rows(batch, start, tubelets)
             start += batch.num_rows
 
 
-def _target_rows(batch: pa.RecordBatch, start: int) -> TargetRows:
+def _target_rows(batch: pa.RecordBatch, start: int, tubelets: Tubelets | None) -> TargetRows:
     has_actions = "actions" in batch.schema.names
-    has_scales = "latents_scale" in batch.schema.names
     return TargetRows(
         start=start,
         keys=batch.column("key").to_pylist(),
-        context=_tensor(batch.column("context")),
-        latents=_tensor(batch.column("latents")),
         latent_mask=_mask(batch.column("latent_mask")),
-        actions=_tensor(batch.column("actions")) if has_actions else None,
+        actions=tensor(batch.column("actions")) if has_actions else None,
         action_mask=_mask(batch.column("action_mask")) if has_actions else None,
-        context_scale=_tensor(batch.column("context_scale")) if has_scales else None,
-        latents_scale=_tensor(batch.column("latents_scale")) if has_scales else None,
+        **_latents(batch, tubelets),
     )
 
 
-def _tensor(column: pa.ExtensionArray) -> NDArray[Any]:
-    values = column.storage.flatten().to_numpy(zero_copy_only=True)
-    return values.reshape(len(column), *column.type.shape)
+def _latents(batch: pa.RecordBatch, tubelets: Tubelets | None) -> dict[str, Any]:
+    if tubelets is None:
+        names = ("context", "latents", "context_scale", "latents_scale")
+        return {name: tensor(batch.column(name)) if name in batch.schema.names else None for name in names}
+    steps = batch.column("latent_rows")
+    later = steps.flatten().to_numpy().reshape(len(steps), steps.type.list_size)
+    places = np.concatenate([batch.column("context_row").to_numpy()[:, None], later], axis=1).astype(np.int64)
+    values, scale = tubelets.gather("latent", places), tubelets.gather("scale", places)
+    assert values is not None
+    return {
+        "context": values[:, 0], "latents": values[:, 1:], "places": places,
+        "context_scale": None if scale is None else scale[:, 0],
+        "latents_scale": None if scale is None else scale[:, 1:],
+    }  # fmt: skip
 
 
 def _mask(column: pa.FixedSizeListArray) -> NDArray[np.bool_]:

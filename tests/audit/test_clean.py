@@ -8,12 +8,16 @@ import pytest
 
 from pipeline.audit.finding import RULES
 from pipeline.audit.run import audit_build
-from tests.audit.tiny_build import INT8, ROBOT, ROBOT_DROP, VIDEO, TinyWorld, write_build
+from tests.audit.tiny_build import INT8, ROBOT, ROBOT_DROP, TUBELET, TUBELET_INT8, VIDEO, TinyWorld, write_build
 from tests.leakage.tools import edit_json, refingerprint
 
 
 @pytest.mark.parametrize("level", ["manifest", "shards"])
-@pytest.mark.parametrize("world", [ROBOT, ROBOT_DROP, VIDEO, INT8], ids=["robot-pad", "robot-drop", "video", "int8"])
+@pytest.mark.parametrize(
+    "world",
+    [ROBOT, ROBOT_DROP, VIDEO, INT8, TUBELET, TUBELET_INT8],
+    ids=["robot-pad", "robot-drop", "video", "int8", "tubelet", "tubelet-int8"],
+)
 def test_clean_build_has_no_finding(tmp_path: Path, world: TinyWorld, level: str) -> None:
     verdict = audit_build(write_build(tmp_path / "build", world), level)
     assert verdict.findings == ()

@@ -16,7 +16,8 @@ from pipeline.audit.build import Build
 from pipeline.audit.finding import MAX_FINDINGS, Report
 from pipeline.audit.run import audit_build
 from pipeline.errors import BuildError
-from tests.audit.tiny_build import read_targets, rehash, write_build
+from tests.audit.tiny_build import rehash, write_build
+from tests.audit.tiny_targets import read_targets
 from tests.leakage.tools import ARROW, TAR, edit_json, edit_rows
 
 

@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.audit.tiny_targets import digest, gathered, read_targets, share, stored, write_targets
+
 Row = dict[str, Any]
 
 
@@ -65,6 +67,7 @@ class TinyWorld:
     seed: int = 0
     episodes: tuple[TinyEpisode, ...] = ROBOT_EPISODES
     latents: str = "float16"
+    mode: str = "prefix"
 
     def sizes(self) -> dict[str, int]:
         return {
@@ -78,7 +81,7 @@ class TinyWorld:
             "source": {"name": self.name, "path": "données", **self.vectors()},
             "window": {**window, "every": 1, "per_episode": 0},
             "inputs": {"image_size": self.image_size},
-            "encoder": {"mode": "prefix", "seed": self.seed},
+            "encoder": {"mode": self.mode, "seed": self.seed},
             "latents": {"dtype": self.latents},
             "shards": {},
             "splits": ["train", "val"],
@@ -103,6 +106,8 @@ class TinyWorld:
 ROBOT = TinyWorld()
 ROBOT_DROP = replace(ROBOT, end="drop")
 INT8 = replace(ROBOT, latents="int8")
+TUBELET = replace(ROBOT, mode="tubelet")
+TUBELET_INT8 = replace(INT8, mode="tubelet")
 VIDEO = replace(ROBOT, views=("video",), state=0, action=0)
 
 
@@ -154,7 +159,7 @@ def rehash(folder: Path) -> None:
     for path in build["files"]:
         build["files"][path] = _record(folder / path)
     for shard in build["shards"]:
-        for kind in ("inputs", "targets"):
+        for kind in (kind for kind in ("inputs", "targets", "latents") if kind in shard):
             shard[kind] = {"file": shard[kind]["file"], **_record(folder / shard[kind]["file"])}
     (folder / "build.json").write_bytes(pretty(build))
 
@@ -184,39 +189,6 @@ def place(rows: Sequence[Row], path: Path, views: Sequence[str]) -> None:
         row["image_offset"], row["image_size"] = [o for o, _, _ in own[:-1]], [s for _, s, _ in own[:-1]]
         row["json_offset"], row["json_size"] = own[-1][:2]
         row["inputs_sha256"] = hashlib.sha256(b"".join(data for _, _, data in own)).hexdigest()
-
-
-def write_targets(path: Path, columns: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-    """A targets shard; three rows a record batch, so that readers meet seams."""
-    path.parent.mkdir(exist_ok=True)
-    seams = range(0, len(columns["key"]), 3)
-    parts = [{name: _arrow(name, values[at : at + 3]) for name, values in columns.items()} for at in seams]
-    fields = [pa.field(name, array.type, nullable=False) for name, array in parts[0].items()]
-    schema = pa.schema(fields, metadata=dict(metadata))
-    with pa.ipc.new_file(str(path), schema) as writer:
-        for arrays in parts:
-            writer.write_batch(pa.RecordBatch.from_arrays(list(arrays.values()), schema=schema))
-
-
-def read_targets(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Columns (numpy, copied; keys as a list) and schema metadata."""
-    with pa.ipc.open_file(str(path)) as reader:
-        table = reader.read_all()
-    columns: dict[str, Any] = {}
-    for name in table.column_names:
-        column = table.column(name).combine_chunks()
-        if isinstance(column, pa.ExtensionArray):
-            columns[name] = column.to_numpy_ndarray().copy()
-        else:
-            columns[name] = column.to_pylist() if name == "key" else np.array(column.to_pylist(), bool)
-    return columns, {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
-
-
-def digest(columns: Mapping[str, Any], i: int) -> str:
-    """`targets_sha256` of row i."""
-    order = ("context", "context_scale", "latents", "latents_scale", "latent_mask", "actions", "action_mask")
-    names = [n for n in order if n in columns]
-    return hashlib.sha256(b"".join(np.ascontiguousarray(columns[n][i]).tobytes() for n in names)).hexdigest()
 
 
 def write_manifest(folder: Path, rows: Sequence[Row], world: TinyWorld) -> None:
@@ -299,7 +271,15 @@ def _write_shard(
     write_tar(folder / tar, members)
     place(rows, folder / tar, world.views)
     columns = _targets(world, rows, random)
-    write_targets(folder / arrow, columns, {"fingerprint": fingerprint, "schema_version": "1", "shard": arrow})
+    metadata = {"fingerprint": fingerprint, "schema_version": "1", "shard": arrow}
+    if world.mode == "tubelet":
+        latents = f"{split}/latents-{index:06d}.arrow"
+        shared, columns = share(columns, rows)
+        write_targets(folder / latents, shared, {**metadata, "shard": latents})
+        write_targets(folder / arrow, columns, metadata)
+        columns = gathered(columns, shared)
+    else:
+        write_targets(folder / arrow, columns, metadata)
     for number, row in enumerate(rows):
         row["targets_sha256"] = digest(columns, number)
     return rows
@@ -339,8 +319,8 @@ def _targets(world: TinyWorld, rows: Sequence[Row], random: np.random.Generator)
     context = random.standard_normal((len(rows), *step)).astype(np.float16)
     columns: dict[str, Any] = {
         "key": [row["key"] for row in rows],
-        **_stored("context", context, world.latents),
-        **_stored("latents", latents, world.latents),
+        **stored("context", context, world.latents),
+        **stored("latents", latents, world.latents),
         "latent_mask": mask,
     }
     if world.action:
@@ -350,23 +330,6 @@ def _targets(world: TinyWorld, rows: Sequence[Row], random: np.random.Generator)
         actions[~valid] = 0
         columns |= {"actions": actions, "action_mask": valid}
     return columns
-
-
-def _stored(name: str, latents: NDArray[np.float16], dtype: str) -> dict[str, Any]:
-    """The columns of some latents: themselves, or int8 and the scale of each token."""
-    if dtype == "float16":
-        return {name: latents}
-    scale = (np.abs(latents.astype(np.float64)).max(axis=-1) / 127).astype(np.float32)
-    divisor = np.where(scale == 0, 1, scale)[..., None].astype(np.float64)
-    return {name: np.round(latents / divisor).astype(np.int8), f"{name}_scale": scale}
-
-
-def _arrow(name: str, values: Any) -> pa.Array:
-    if name == "key":
-        return pa.array(values, pa.string())
-    if values.dtype == bool:
-        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-    return pa.FixedShapeTensorArray.from_numpy_ndarray(values)
 
 
 def _summary(values: NDArray[np.float32]) -> dict[str, Any]:
@@ -392,6 +355,7 @@ def _build_json(world: TinyWorld, rows: Sequence[Row], settings: Mapping[str, An
             "samples": sum((row["split"], row["shard"]) == (split, index) for row in rows),
             "inputs": {"file": f"{split}/inputs-{index:06d}.tar"},
             "targets": {"file": f"{split}/targets-{index:06d}.arrow"},
+            **({"latents": {"file": f"{split}/latents-{index:06d}.arrow"}} if world.mode == "tubelet" else {}),
             **({"latents_error": [[0.004**2, 1.0]] * 3} if world.latents == "int8" else {}),
         }
         for split, index in places

@@ -22,6 +22,8 @@ def main() -> int:
     parser.add_argument("--times", type=int, help="trials of each fault instead of its own number")
     parser.add_argument("--only", default="", help="names of faults, or their beginnings, separated by commas")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+    parser.add_argument("--clips", type=int, default=60, help="of the sample world: four samples each")
+    parser.add_argument("--workers", type=int, default=3, help="worker nodes of the cluster")
     parser.add_argument("--minutes", type=float, default=60, help="no trial starts later")
     parser.add_argument("--out", type=Path, help="one JSON line a trial is appended here")
     options = parser.parse_args()
@@ -29,9 +31,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no node outlives this process
     results: dict[str, list[Outcome]] = {fault.name: [] for fault in chosen}
     until = time.monotonic() + 60 * options.minutes
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder, Lab(Path(folder)) as lab:
-        most = max(options.times or fault.times for fault in chosen)
-        for number in range(most):  # round by round: a run that is stopped has tried all of them
+    with (
+        tempfile.TemporaryDirectory(prefix="faults-") as folder,
+        Lab(Path(folder), options.clips, options.workers) as lab,
+    ):
+        # Round by round: a run that is stopped has tried all of them.
+        for number in range(max(options.times or fault.times for fault in chosen)):
             for fault in chosen:
                 if number < (options.times or fault.times) and time.monotonic() < until:
                     outcome = _try(lab, fault, options.seed + number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import time
 
 from tests.faults.driver import Driver, Moment, parts_of
 from tests.faults.judge import Outcome
@@ -16,8 +17,9 @@ def second_driver(lab: Lab, rng: random.Random) -> Outcome:
     """A second driver is started while the first one works: it must be refused, the first must not notice."""
 
     def inject(lab: Lab, driver: Driver, rng: random.Random) -> str | None:
-        if not Moment.draw(rng, range(lab.files // 4)).wait(driver):
-            return None
+        while driver.running and not (driver.run.out / "lock").exists():
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 2))
         second = lab.start(driver.run)
         return refused(second) if second.wait() or driver.running else None
 

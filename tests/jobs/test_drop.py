@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -17,7 +18,18 @@ from jobs.settings import AuditConfig
 from pipeline.audit.run import audit_build
 from pipeline.errors import BuildError, CorruptError, SettingsError
 from pipeline.manifest import load_build
-from tests.audit.tiny_build import INT8, ROBOT, ROBOT_EPISODES, VIDEO, TinyEpisode, TinyWorld, read_targets, write_build
+from tests.audit.tiny_build import (
+    INT8,
+    ROBOT,
+    ROBOT_EPISODES,
+    TUBELET,
+    TUBELET_INT8,
+    VIDEO,
+    TinyEpisode,
+    TinyWorld,
+    write_build,
+)
+from tests.audit.tiny_targets import read_targets
 from tests.conftest import SampleData
 from tests.jobs.parts_of_builds import digests, killed_at, make_here, make_part, numbers, robot_config, samples
 from tests.jobs.runs import build_hashes
@@ -98,6 +110,23 @@ def test_int8_latents_keep_their_scales_and_the_share_of_their_error(tmp_path: P
     assert digests(out.path) == {k: v for k, v in digests(old).items() if not k.startswith("ep_a")}
     assert out.manifest["shards"][0]["latents_error"][0] == pytest.approx([0.004**2 * 8 / 17, 8 / 17], rel=1e-8)
     assert clean(out.path)
+
+
+@pytest.mark.parametrize("world", [TUBELET, TUBELET_INT8], ids=["float16", "int8"])
+def test_shared_latents_go_with_their_episode(tmp_path: Path, world: TinyWorld) -> None:
+    """Encoder mode tubelet: targets hold row numbers, which follow the rows that are left."""
+    old = write_build(tmp_path / "old", replace(world, episodes=EPISODES))
+    out = drop(DropConfig(old, tmp_path / "out", episodes=("ep_a", "ep_c"))).path
+    assert digests(out) == {k: v for k, v in digests(old).items() if not k.startswith(("ep_a", "ep_c"))}
+    episodes = {episode for path in out.glob("*/latents-*.arrow") for episode in column(path, "episode")}
+    assert episodes == {"ep_b", "ep_d", "ep_e"}
+    assert build_hashes(out)["train/latents-000001.arrow"] == build_hashes(old)["train/latents-000001.arrow"]
+    assert clean(out)
+
+
+def column(path: Path, name: str) -> list[Any]:
+    with pa.ipc.open_file(str(path)) as reader:
+        return reader.read_all().column(name).to_pylist()
 
 
 def test_a_dropped_episode_can_be_followed_by_another(tiny: Path, tmp_path: Path) -> None:
@@ -187,7 +216,7 @@ def test_a_damaged_shard_is_not_passed_on(tmp_path: Path, episode: str) -> None:
     [
         ("pipeline.derive_shards.write_part_table", 1),
         ("pipeline.derive_shards.write_part_table", 2),
-        ("pipeline.derive_shards.InputsWriter.add", 5),
+        ("pipeline.derive_files.InputsWriter.add", 5),
         ("pipeline.manifest.summarise", 1),
         ("pipeline.manifest.describe_build", 1),
     ],

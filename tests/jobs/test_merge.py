@@ -16,7 +16,7 @@ from jobs.settings import AuditConfig
 from pipeline.audit.run import audit_build
 from pipeline.errors import BuildError
 from pipeline.manifest import load_build
-from tests.audit.tiny_build import INT8, ROBOT, TinyEpisode, TinyWorld, write_build
+from tests.audit.tiny_build import INT8, ROBOT, TUBELET, TinyEpisode, TinyWorld, write_build
 from tests.conftest import SampleData
 from tests.jobs.parts_of_builds import digests, killed_at, make_here, make_part, numbers, robot_config
 from tests.jobs.runs import build_hashes
@@ -71,6 +71,14 @@ def test_a_part_of_a_part_a_drop_and_a_merge_again(parts: tuple[Path, Path], tmp
     assert len(out.manifest["ancestors"]) == 6
     assert b"ep_a.mp4" not in b"".join(path.read_bytes() for path in out.path.rglob("*") if path.is_file())
     assert audit_build(out.path).findings == ()
+
+
+def test_shared_latents_are_linked_with_the_files_that_refer_to_them(tmp_path: Path) -> None:
+    some = [write_build(tmp_path / "a", TUBELET), write_build(tmp_path / "b", replace(TUBELET, episodes=OTHERS))]
+    out = merge(MergeConfig(tuple(some), tmp_path / "out")).path
+    assert digests(out) == digests(some[0]) | digests(some[1])
+    assert (out / "train/latents-000002.arrow").samefile(some[1] / "train/latents-000000.arrow")
+    assert audit_build(out).findings == ()
 
 
 def test_int8_errors_are_those_of_all_shards(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import pytest
 from jobs.plan import prepare
 from jobs.preprocess import preprocess
 from pipeline.audit.run import audit_build
-from pipeline.encoding import LatentSettings
+from pipeline.encoding import EncoderSettings, LatentSettings
 from pipeline.errors import BuildError, TooManyBadEpisodesError
 from pipeline.manifest import Build, load_build
 from pipeline.windows import WindowPolicy
@@ -28,9 +28,22 @@ from tests.conftest import SampleData
 from tests.jobs.runs import CLUSTER, build_config, build_hashes, robot_source, ssv2_source
 
 
-@pytest.mark.parametrize(("encoders", "latents"), [(2, "float16"), (4, "int8")])
+@pytest.mark.parametrize(
+    ("encoders", "build", "latents", "mode"),
+    [
+        (2, "robot_build", "float16", "prefix"),
+        (4, "int8_build", "int8", "prefix"),
+        pytest.param(3, "tubelet_build", "int8", "tubelet", marks=pytest.mark.slow),
+    ],
+)
 def test_the_number_of_workers_does_not_change_a_byte(
-    encoders: int, latents: str, sample_data: SampleData, robot_build: Build, int8_build: Build, tmp_path: Path
+    encoders: int,
+    build: str,
+    latents: str,
+    mode: str,
+    sample_data: SampleData,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
     cluster = replace(CLUSTER, encoders=encoders, chunks_ahead=encoders, task_cpus=0.5)
     config = build_config(
@@ -39,9 +52,10 @@ def test_the_number_of_workers_does_not_change_a_byte(
         window=WindowPolicy(interval=2, every=6),
         cluster=cluster,
         latents=LatentSettings(latents),
+        encoder=EncoderSettings(kind="tiny", resize="squash", mode=mode),
     )
     preprocess(config)
-    assert build_hashes(config.out) == build_hashes({"float16": robot_build, "int8": int8_build}[latents].path)
+    assert build_hashes(config.out) == build_hashes(request.getfixturevalue(build).path)
 
 
 def test_the_root_of_the_data_does_not_change_a_byte(

@@ -41,7 +41,7 @@ def honest_build(sample_data: SampleData, tmp_path_factory: pytest.TempPathFacto
     with pytest.MonkeyPatch.context() as patch:
         return {
             kind: World(tmp_path_factory.mktemp(kind), sample_data, patch, kind).build()
-            for kind in ("video", "robot", "int8")
+            for kind in ("video", "robot", "int8", "tubelet")
         }
 
 
@@ -72,7 +72,7 @@ def test_leaky_code_is_found_by_experiment(
     assert _said(verdict, mutant), verdict.findings
 
 
-@pytest.mark.parametrize("kind", ["video", "robot", "int8"])
+@pytest.mark.parametrize("kind", ["video", "robot", "int8", "tubelet"])
 def test_honest_builds_have_no_finding_at_the_deepest_level(
     sample_data: SampleData, honest_build: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:

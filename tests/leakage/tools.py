@@ -13,21 +13,20 @@ from tests.audit.tiny_build import (
     ROBOT,
     Row,
     compact,
-    digest,
     fingerprint_of,
     place,
     pretty,
     read_tar,
-    read_targets,
     rehash,
     tree_of,
     write_manifest,
     write_tar,
-    write_targets,
 )
+from tests.audit.tiny_targets import digest, gathered, read_targets, write_targets
 
 TAR = "train/inputs-000000.tar"
 ARROW = "train/targets-000000.arrow"
+LATENTS = "train/latents-000000.arrow"
 
 Members = list[tuple[str, bytes]]
 
@@ -125,9 +124,19 @@ def edit_targets(build: Path, edit: Callable[[dict[str, Any]], object], repair: 
         refit_targets(build)
 
 
+def edit_latents(build: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Change columns of the first latents shard; digests and hashes fit afterwards."""
+    columns, metadata = read_targets(build / LATENTS)
+    edit(columns)
+    write_targets(build / LATENTS, columns, metadata)
+    refit_targets(build)
+
+
 def refit_targets(build: Path) -> None:
-    """Digests of the first targets shard from the file as it is, and new hashes."""
+    """Digests of the first targets shard from the files as they are, and new hashes."""
     columns, _ = read_targets(build / ARROW)
+    if (build / LATENTS).exists():
+        columns = gathered(columns, read_targets(build / LATENTS)[0])
 
     def fit(rows: list[Row]) -> None:
         own = [row for row in rows if (row["split"], row["shard"]) == ("train", 0)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class World:
     folder: Path
     data: SampleData
     patch: pytest.MonkeyPatch
-    kind: str = "video"  # "robot"; "int8": human video, its latents stored as int8
+    kind: str = "video"  # "robot"; human video "int8": latents stored as int8, "tubelet": in that encoder mode
     encode: WrapEncode = Encoder.encode
     encoder: EncoderSettings = field(default_factory=lambda: EncoderSettings(kind="tiny", resize="squash"))
     made_from: Path | None = None
@@ -54,7 +54,11 @@ class World:
         source = robot_source(made_from) if self.kind == "robot" else ssv2_source(made_from)
         window = WindowPolicy(interval=2, every=0, per_episode=2)
         latents = LatentSettings("int8" if self.kind == "int8" else "float16")
-        settings = build_config(self.folder / "build", source, window=window, latents=latents)
+        if self.kind == "tubelet":
+            window = WindowPolicy(interval=2, every=12)  # a window's last step ends where the next begins
+            self.encoder = replace(self.encoder, mode="tubelet")
+        base = replace(EncoderSettings(kind="tiny", resize="squash"), mode=self.encoder.mode)
+        settings = build_config(self.folder / "build", source, window=window, latents=latents, encoder=base)
         preparation = prepare(settings)
         plan, source, store = preparation.plan, preparation.source, preparation.store
         recipe, encoder = plan.recipe(), Encoder(self.encoder, "cpu")

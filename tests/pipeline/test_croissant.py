@@ -49,6 +49,13 @@ def test_every_file_is_listed_with_its_hash(robot_build: Build) -> None:
         assert listed[shard["inputs"]["file"]] == shard["inputs"]["sha256"]
 
 
+def test_a_latents_file_is_described(tubelet_build: Build) -> None:
+    content = json.loads((tubelet_build.path / "croissant.json").read_bytes())
+    listed = {entry["@id"]: entry["sha256"] for entry in content["distribution"]}
+    for shard in tubelet_build.manifest["shards"]:
+        assert listed[shard["latents"]["file"]] == shard["latents"]["sha256"]
+
+
 def test_what_a_manifest_knows_is_in_it(robot_build: Build, tmp_path: Path) -> None:
     build = json.loads((robot_build.path / "build.json").read_bytes())
     build["settings"]["dataset"] = load_manifests()["bridge"].facts()

@@ -66,6 +66,15 @@ def test_int8_latents_cost_one_byte_a_channel_and_four_a_token() -> None:
     assert plan.fingerprint != plan_of(FakeSource((10, 30))).fingerprint
 
 
+def test_shared_tubelets_are_counted_once_an_episode() -> None:
+    """Steps 1 at interval 1: windows 0..n-3 end at frames 0..n-1, every one of which is a tubelet."""
+    plan = plan_of(FakeSource((10, 30, -10)), settings={**SETTINGS, "encoder": {"mode": "tubelet"}})
+    assert plan.estimate.tubelets == 10 + 30 + 10
+    windows = 8 + 28 + 8
+    assert plan.estimate.target_bytes == 50 * 2 * 256 * 1024 * 2 + windows * (4 * 4 + 7 * 7 * 4)
+    assert plan.estimate.flops == 50 * 2 * 1e9
+
+
 def test_a_plan_from_before_latents_had_a_type_goes_on_as_float16() -> None:
     stored = plan_of(FakeSource((10, 30)))
     check_same_plan(stored, {**SETTINGS, "latents": {"dtype": "float16"}}, Path("out"))

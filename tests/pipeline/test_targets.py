@@ -49,6 +49,11 @@ def test_a_frame_moves_its_own_step_and_later_ones_alone(encoder: Encoder, frame
     assert moved(encoder, frame) == [k >= frame // 2 for k in range(STEPS + 1)]
 
 
+@pytest.mark.parametrize("frame", range(FRAMES))
+def test_in_mode_tubelet_a_frame_moves_its_own_step_alone(frame: int) -> None:
+    assert moved(Encoder(replace(TINY, mode="tubelet"), "cpu"), frame) == [k == frame // 2 for k in range(STEPS + 1)]
+
+
 def test_mode_clip_lets_the_future_move_the_context() -> None:
     assert moved(Encoder(replace(TINY, mode="clip"), "cpu"), FRAMES - 1) == [True, True, True]
 
@@ -146,3 +151,4 @@ def test_flops_count_the_prefixes() -> None:
     per_token = 24 * 8**2 + 2 * 8 * 1536
     assert prefix == 20 * per_token + 4 * 8 * (4 + 16 + 36 + 64)
     assert clip == 8 * per_token + 4 * 8 * 64
+    assert encoder_flops({**identity, "mode": "tubelet"}, 3) == 2 * per_token + 4 * 8 * 4  # one tubelet

@@ -18,6 +18,7 @@ from tests.leakage.mutants import (
     leaky_targets,
     manifest,
     targets,
+    tubelets,
 )
 
 MUTANTS = (
@@ -26,6 +27,7 @@ MUTANTS = (
     *inputs.MUTANTS,
     *targets.MUTANTS,
     *int8.MUTANTS,
+    *tubelets.MUTANTS,
     *derived.MUTANTS,
 )
 

@@ -26,13 +26,12 @@ from tests.audit.tiny_build import (
     compact,
     fingerprint_of,
     pretty,
-    read_targets,
     rehash,
     tree_of,
     write_build,
     write_manifest,
-    write_targets,
 )
+from tests.audit.tiny_targets import read_targets, write_targets
 from tests.leakage.mutants.mutant import Mutant
 from tests.leakage.tools import ARROW, TAR, edit_json, read_rows, refit_inputs
 

@@ -10,8 +10,8 @@ from tests.leakage.world import World
 
 @dataclass(frozen=True)
 class LeakyPipeline:
-    """`apply` prepares the world; the build is made afterwards. `kind` is "video", "robot", or "int8": human video
-    whose latents are stored as int8."""
+    """`apply` prepares the world; the build is made afterwards. `kind` is "video", "robot", "int8" or
+    "tubelet": see `World`."""
 
     apply: Callable[[World], object]
     kind: str

@@ -110,6 +110,7 @@ def frames_read_one_too_far(world: World) -> None:
 PIPELINES = (
     LeakyPipeline(input_depends_on_a_dark_future, "video", "L1", "perturb", "are black"),
     LeakyPipeline(context_depends_on_a_dark_future, "video", "L2", "perturb", "are black"),
+    LeakyPipeline(context_depends_on_a_dark_future, "tubelet", "L2", "perturb", "are black"),
     LeakyPipeline(blind_to_the_present, "video", "L1", "perturb", "control: an image does not change"),
     LeakyPipeline(student_reads_the_targets, "video", "L3", "perturb", "the student's outputs change"),
     LeakyPipeline(predictor_sees_later_steps, "robot", "L4", "perturb", "changes an earlier prediction"),

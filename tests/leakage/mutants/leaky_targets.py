@@ -96,6 +96,20 @@ def targets_mixed_into_the_context(world: World) -> None:
     _latents(world, change)
 
 
+def tubelets_in_a_prefix(world: World) -> None:
+    """Each tubelet is encoded behind the one encoded before it, which may be a later one."""
+
+    def encode(encoder: Encoder, block: ClipBlock) -> tuple[Latents, Latents]:
+        latents, valid = encoder.encode(block)
+        for row in range(1, len(latents)):
+            for view, frames in enumerate(block.frames):
+                both = np.concatenate([block.index[row - 1], block.index[row]])
+                latents[row, 0, view] = encoder._forward(frames[both][None])[0][encoder.tokens :]
+        return latents, valid
+
+    world.encode = encode
+
+
 def steps_in_another_order(world: World) -> None:
     _latents(world, lambda latents: latents[:, [0, 2, 1, 3]])
 
@@ -154,6 +168,8 @@ PIPELINES = (
     LeakyPipeline(views_of_latents_swapped, "robot", "L2", "source", "the context is not"),
     LeakyPipeline(views_mixed_between_samples, "robot", "L2", "source", "the context is not"),
     LeakyPipeline(stale_encoder, "video", "L2", "source", "the context is not"),
+    LeakyPipeline(context_one_frame_late, "tubelet", "L2", "source", "the context is not what the encoder makes"),
+    LeakyPipeline(tubelets_in_a_prefix, "tubelet", "L2", "source", "the latents of step 1 is not"),
     LeakyPipeline(bgr_for_the_encoder, "video", "L2", "source", "the context is not"),
     LeakyPipeline(other_crop_than_said, "video", "L2", "source", "the context is not"),
 )

@@ -10,13 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tests.audit.tiny_build import (
-    ROBOT,
-    read_targets,
-    rehash,
-    write_build,
-    write_targets,
-)
+from tests.audit.tiny_build import ROBOT, rehash, write_build
+from tests.audit.tiny_targets import read_targets, write_targets
 from tests.leakage.mutants.mutant import Mutant
 from tests.leakage.tools import (
     ARROW,

@@ -1,0 +1,63 @@
+"""The latents file of a shard of encoder mode `tubelet`: rows of distinct tubelets, which the windows refer to.
+
+B windows, K future steps, V views, N tokens, D width, U rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.audit.samples import has_nulls
+
+
+class Tubelets:
+    """The rows of a latents file, read through a memory map.
+
+    episodes  id of each row    frames  int64 [U], last frame of each
+
+    Raises:
+        pa.ArrowException, OSError, ValueError: a batch is corrupt or holds nulls.
+    """
+
+    def __init__(self, reader: pa.ipc.RecordBatchFileReader) -> None:
+        batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        for i, batch in enumerate(batches):
+            batch.validate(full=True)
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                if has_nulls(column):
+                    raise ValueError(f"column {name} of record batch {i} holds a null")
+        self.episodes: list[str] = [e for batch in batches for e in batch.column("episode").to_pylist()]
+        frames = [batch.column("frame").to_numpy().astype(np.int64) for batch in batches]
+        self.frames = np.concatenate([np.zeros(0, np.int64), *frames])
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+        self._columns = {
+            name: [tensor(batch.column(name)) for batch in batches]
+            for name in ("latent", "scale")
+            if name in reader.schema.names
+        }
+        self._row = {name: reader.schema.field(name).type for name in self._columns}
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    def gather(self, name: str, places: NDArray[np.int64]) -> NDArray[Any] | None:
+        """Rows of "latent" or "scale" at [...], zeros where there is no such row; None without that column."""
+        if name not in self._columns:
+            return None
+        kind = self._row[name]
+        out = np.zeros((*places.shape, *kind.shape), kind.value_type.to_pandas_dtype())
+        for at in np.argwhere((places >= 0) & (places < len(self))):
+            place = int(places[tuple(at)])
+            batch = int(np.searchsorted(self._starts, place, side="right")) - 1
+            out[tuple(at)] = self._columns[name][batch][place - self._starts[batch]]
+        return out
+
+
+def tensor(column: pa.ExtensionArray) -> NDArray[Any]:
+    """A fixed-shape tensor column as an array, without a copy."""
+    values = column.storage.flatten().to_numpy(zero_copy_only=True)
+    return values.reshape(len(column), *column.type.shape)

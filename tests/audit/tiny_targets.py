@@ -1,0 +1,103 @@
+"""Targets and latents shards of tiny builds: a second reading of the format, beside `tiny_build`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+def write_targets(path: Path, columns: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    """A targets or latents shard; three rows a record batch, so that readers meet seams."""
+    path.parent.mkdir(exist_ok=True)
+    seams = range(0, len(next(iter(columns.values()))), 3)
+    parts = [{name: _arrow(name, values[at : at + 3]) for name, values in columns.items()} for at in seams]
+    fields = [pa.field(name, array.type, nullable=False) for name, array in parts[0].items()]
+    schema = pa.schema(fields, metadata=dict(metadata))
+    with pa.ipc.new_file(str(path), schema) as writer:
+        for arrays in parts:
+            writer.write_batch(pa.RecordBatch.from_arrays(list(arrays.values()), schema=schema))
+
+
+def read_targets(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Columns (numpy, copied; keys as a list) and schema metadata."""
+    with pa.ipc.open_file(str(path)) as reader:
+        table = reader.read_all()
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        column = table.column(name).combine_chunks()
+        if isinstance(column, pa.ExtensionArray):
+            columns[name] = column.to_numpy_ndarray().copy()
+        elif name in ("key", "episode"):
+            columns[name] = column.to_pylist()
+        else:
+            kind = bool if name.endswith("_mask") else np.int32
+            columns[name] = np.array(column.to_pylist(), kind)
+    return columns, {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
+
+
+def digest(columns: Mapping[str, Any], i: int) -> str:
+    """`targets_sha256` of row i."""
+    order = ("context", "context_scale", "latents", "latents_scale", "latent_mask", "actions", "action_mask")
+    names = [n for n in order if n in columns]
+    return hashlib.sha256(b"".join(np.ascontiguousarray(columns[n][i]).tobytes() for n in names)).hexdigest()
+
+
+def share(columns: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Latents that windows share: the columns of the latents file, and those of the targets file that refer to them."""
+    names: dict[tuple[str, int], tuple[str, tuple[int, ...]]] = {}
+    for i, row in enumerate(rows):
+        for k, support in enumerate(row["supports"]):
+            if support:
+                names.setdefault(
+                    (row["episode"], support[-1]), ("context", (i,)) if k == 0 else ("latents", (i, k - 1))
+                )
+    place = {name: number for number, name in enumerate(names)}
+    shared: dict[str, Any] = {
+        "episode": [episode for episode, _ in names], "frame": np.array([frame for _, frame in names], np.int32),
+        "latent": np.stack([columns[column][at] for column, at in names.values()]),
+    }  # fmt: skip
+    if "latents_scale" in columns:
+        shared["scale"] = np.stack([columns[f"{column}_scale"][at] for column, at in names.values()])
+    places = [[place[row["episode"], s[-1]] if s else -1 for s in row["supports"]] for row in rows]
+    rest = {
+        n: v for n, v in columns.items() if n not in ("key", "context", "context_scale", "latents", "latents_scale")
+    }
+    numbers = np.array(places, np.int32)
+    return shared, {"key": columns["key"], "context_row": numbers[:, 0], "latent_rows": numbers[:, 1:], **rest}
+
+
+def gathered(columns: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of the targets file with latents in the place of row numbers."""
+    places = np.concatenate([columns["context_row"][:, None], columns["latent_rows"]], axis=1)
+    result = dict(columns)
+    for name, ends in (("latent", ""), ("scale", "_scale")):
+        if name in shared:
+            values = shared[name][places]
+            values[places < 0] = 0
+            result[f"context{ends}"], result[f"latents{ends}"] = values[:, 0], values[:, 1:]
+    return result
+
+
+def stored(name: str, latents: NDArray[np.float16], dtype: str) -> dict[str, Any]:
+    """The columns of some latents: themselves, or int8 and the scale of each token."""
+    if dtype == "float16":
+        return {name: latents}
+    scale = (np.abs(latents.astype(np.float64)).max(axis=-1) / 127).astype(np.float32)
+    divisor = np.where(scale == 0, 1, scale)[..., None].astype(np.float64)
+    return {name: np.round(latents / divisor).astype(np.int8), f"{name}_scale": scale}
+
+
+def _arrow(name: str, values: Any) -> pa.Array:
+    if name in ("key", "episode"):
+        return pa.array(values, pa.string())
+    if values.ndim == 1:
+        return pa.array(values)
+    if values.dtype == bool or name == "latent_rows":
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(values)
