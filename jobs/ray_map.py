@@ -11,6 +11,7 @@ An actor that dies with its node is replaced as soon as there is room for anothe
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 import time
 import uuid
@@ -71,8 +72,21 @@ def connected(work: Work) -> Iterator[RayPool]:
     cluster = work.cluster
     with ray_joined(cluster.address, cluster.num_cpus, cluster.object_store_mb):
         _check_resources(cluster)
-        with contextlib.closing(RayPool(work)) as pool:
+        with _ended_like_interrupted(), contextlib.closing(RayPool(work)) as pool:
             yield pool
+
+
+@contextlib.contextmanager
+def _ended_like_interrupted() -> Iterator[None]:
+    """SIGTERM, with which clusters' schedulers end a job, does what Ctrl-C does; Ray's own answer tells nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_resources(cluster: ClusterSettings) -> None:

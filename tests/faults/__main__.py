@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="one JSON line a trial is appended here")
     options = parser.parse_args()
     chosen = [fault for name in options.only.split(",") for fault in FAULTS if fault.name.startswith(name)]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # drivers inherit that a shell's `&` lets it be ignored
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no node outlives this process
     results: dict[str, list[Outcome]] = {fault.name: [] for fault in chosen}
     until = time.monotonic() + 60 * options.minutes

@@ -44,7 +44,7 @@ def standing_driver(lab: Lab, rng: random.Random) -> Outcome:
     """A stopped driver (SIGSTOP) still owns the folder; once it is killed, the next run takes its place at once."""
 
     def inject(lab: Lab, driver: Driver, rng: random.Random) -> str | None:
-        if not Moment.draw(rng, range(lab.files - 4)).wait(driver):
+        if not Moment.draw(rng, range(1, lab.files - 4)).wait(driver):
             return None
         driver.send(signal.SIGSTOP)
         second = lab.start(driver.run)
@@ -60,7 +60,7 @@ def standing_driver(lab: Lab, rng: random.Random) -> Outcome:
 
 def terminated(lab: Lab, rng: random.Random) -> Outcome:
     """SIGTERM to the driver: it ends by itself, and gives the folder back."""
-    return _asked_to_end(lab, rng, signal.SIGTERM, None)
+    return _asked_to_end(lab, rng, signal.SIGTERM, 130)
 
 
 def interrupted(lab: Lab, rng: random.Random) -> Outcome:
@@ -70,7 +70,7 @@ def interrupted(lab: Lab, rng: random.Random) -> Outcome:
 
 def _asked_to_end(lab: Lab, rng: random.Random, number: signal.Signals, expected: int | None) -> Outcome:
     def inject(lab: Lab, driver: Driver, rng: random.Random) -> str | None:
-        if not Moment.draw(rng, range(lab.files - 4)).wait(driver):
+        if not Moment.draw(rng, range(1, lab.files - 4)).wait(driver):
             return None
         driver.send(number)
         code = driver.wait(90)
