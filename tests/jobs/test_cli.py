@@ -64,7 +64,7 @@ def test_help_shows_groups_and_settings() -> None:
         (["plan", "out=/x", "source.root=/x", "window.interval=two"], ["window.interval='two'", "window/video.yaml"]),
         (
             ["plan", "out=/x", "source.root=/x", "encoder.mode=full"],
-            ["one of prefix, clip, tubelet, got 'full'", "vitl.yaml"],
+            ["one of prefix, tubelet, clip, got 'full'", "vitl.yaml"],
         ),
         (["plan", "out=/x", "source.root=/x", "splits=[train,test]"], ["test is never built"]),
         (["plan", "out=/x", "source.root=/x", "splits=[train,train]"], ["one of [train], [val], [train,val]"]),

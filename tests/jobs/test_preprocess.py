@@ -17,8 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.audit import audit
 from jobs.plan import prepare
 from jobs.preprocess import preprocess
+from jobs.settings import AuditConfig
 from pipeline.audit.run import audit_build
 from pipeline.encoding import EncoderSettings, LatentSettings
 from pipeline.errors import BuildError, TooManyBadEpisodesError
@@ -151,6 +153,29 @@ def test_a_limit_counts_the_faults_among_the_first_episodes_alone(
         preprocess(replace(config, out=tmp_path / "all", limit=None))
 
 
+def test_a_raw_file_of_the_same_size_that_changed_is_told_by_its_hash(
+    sample_data: SampleData, ray_session: None, tmp_path: Path
+) -> None:
+    root = tmp_path / "ssv2"
+    shutil.copytree(sample_data.ssv2, root)
+    clips = _train_ids(root)
+    config = build_config(tmp_path / "out", ssv2_source(root), hash_raw=True, max_bad_share=0.5)
+    prepare(config)
+    _change_one_byte(root, clips[0])
+    build = preprocess(config)
+    ledger = [json.loads(line) for line in (build.path / "ledger.jsonl").read_bytes().splitlines()]
+    assert [(row["episode"], row["reason"]) for row in ledger] == [(f"ssv2-{clips[0]}", "changed-file")]
+    settings = AuditConfig(build.path, "source", root=root, seed=0)
+    verdict, _ = audit(settings)
+    assert (verdict.status, verdict.coverage["raw_files_hashed"]) == ("clean", 6)
+    _change_one_byte(root, clips[1])
+    verdict, _ = audit(settings)
+    assert any("it was planned with" in finding.detail for finding in verdict.findings)
+    shutil.move(root / "20bn-something-something-v2" / f"{clips[2]}.webm", tmp_path)
+    verdict, _ = audit(settings)
+    assert any("was planned and cannot be read" in finding.detail for finding in verdict.findings)
+
+
 def test_too_many_bad_episodes_stop_the_build_with_a_list(
     sample_data: SampleData, ray_session: None, tmp_path: Path
 ) -> None:
@@ -217,6 +242,13 @@ def test_a_killed_run_continues_to_the_same_bytes(
     config = build_config(out, robot_source(sample_data.lerobot), window=WindowPolicy(interval=2, every=6))
     preprocess(config)
     assert build_hashes(out) == build_hashes(robot_build.path)
+
+
+def _change_one_byte(root: Path, clip: str) -> None:
+    """The last byte of a clip: sizes stay, and no picture changes."""
+    path = root / "20bn-something-something-v2" / f"{clip}.webm"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
 
 
 def _train_ids(root: Path) -> list[str]:
