@@ -50,6 +50,12 @@ def chromium() -> str:
     return found or _unavailable(f"none of {', '.join(names)} is installed; on Debian: apt-get install chromium")
 
 
+@pytest.fixture(scope="session")
+def gcc() -> str:
+    """A C compiler on this machine (Debian: apt-get install gcc libc6-dev)."""
+    return shutil.which("gcc") or _unavailable("gcc is not installed; on Debian: apt-get install gcc libc6-dev")
+
+
 @dataclass(frozen=True)
 class SampleData:
     """The sample world on disk: `ssv2` a Something-Something-v2 root, `lerobot` a LeRobot v2.1 root."""

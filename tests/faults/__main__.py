@@ -75,8 +75,8 @@ def table(chosen: list[Fault], results: dict[str, list[Outcome]]) -> str:
         if not outcomes:
             continue
         n, judged = len(outcomes), [o.identical for o in outcomes if o.identical is not None]
-        identical = f"{sum(judged)} of {len(judged)}" if judged else fault.instead
         clean = [o.clean for o in outcomes if o.clean is not None]
+        identical = f"{sum(judged)} of {len(judged)}" if judged else fault.instead if clean else "-"
         restarts = sorted(o.restarts for o in outcomes)
         again = f"{restarts[0]}" if restarts[0] == restarts[-1] else f"{restarts[0]} to {restarts[-1]}"
         wrong = "; ".join(sorted({p[:80] for o in outcomes for p in o.problems})) or "nothing"

@@ -17,8 +17,7 @@ def second_driver(lab: Lab, rng: random.Random) -> Outcome:
     """A second driver is started while the first one works: it must be refused, the first must not notice."""
 
     def inject(lab: Lab, driver: Driver, rng: random.Random) -> str | None:
-        while driver.running and not (driver.run.out / "lock").exists():
-            time.sleep(0.01)
+        wait_for_lock(driver)
         time.sleep(rng.uniform(0, 2))
         second = lab.start(driver.run)
         return refused(second) if second.wait() or driver.running else None
@@ -81,6 +80,12 @@ def _asked_to_end(lab: Lab, rng: random.Random, number: signal.Signals, expected
         return f"{number.name} after {parts_of(driver.run.out)} files"
 
     return lab.disturbed(rng, inject)
+
+
+def wait_for_lock(driver: Driver) -> None:
+    """Return once the driver holds the folder, or has ended."""
+    while driver.running and not (driver.run.out / "lock").exists():
+        time.sleep(0.01)
 
 
 def refused(driver: Driver) -> str:

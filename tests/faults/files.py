@@ -17,7 +17,7 @@ from tests.faults.judge import Outcome, judge
 from tests.faults.lab import Lab, finish
 from tests.faults.watcher import Watcher
 
-LIMIT_S = 15
+LIMIT_S = 10
 """cluster.episode_limit_s of the trials: far above what a clip takes, on a busy machine too."""
 
 
