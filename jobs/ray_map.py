@@ -143,15 +143,9 @@ class RayPool:
         for _ in range(cluster.encoders):
             self._start_encoder()
         warm = _start_workers(cluster)  # their imports overlap the loading of the encoders
-        while not any(encoder.ready is None for encoder in self._encoders):
-            self.wait()
+        self._wait_for_encoders()
         with contextlib.suppress(RayError):  # of a node that died meanwhile
             ray.get(warm)
-
-    @property
-    def nodes(self) -> int:
-        """Living nodes of the cluster."""
-        return sum(node["Alive"] for node in ray.nodes())
 
     def slots(self) -> int:
         return sum(SHARDS_PER_ACTOR - len(e.tickets) for e in self._encoders if e.ready is None)
@@ -193,6 +187,15 @@ class RayPool:
         for encoder in self._encoders:
             ray.kill(encoder.actor)
         ray.kill(self._registry)
+
+    def _wait_for_encoders(self) -> None:
+        """Until one is loaded, and for the rest at most as long again: what is late joins while the others work."""
+        started = time.monotonic()
+        while not any(encoder.ready is None for encoder in self._encoders):
+            self.wait()
+        until = 2 * time.monotonic() - started
+        while time.monotonic() < until and any(encoder.ready is not None for encoder in self._encoders):
+            self.wait()
 
     def _start_encoder(self) -> None:
         name = uuid.uuid4().hex

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import ray
 
 from pipeline.errors import RunError
+
+OWN_RAY: Mapping[str, Any] = {"idle_worker_killing_time_threshold_ms": 60_000}
+"""Ray ends a worker that has been idle for a second where it counts more workers than processors, as actors without a
+processor of their own make it do; starting another one costs a second or two."""
 
 
 @contextlib.contextmanager
@@ -32,7 +37,10 @@ def ray_joined(address: str | None, num_cpus: int | None = None, object_store_mb
         if address:
             ray.init(address=address, log_to_driver=False, logging_level="warning")
         else:
-            ray.init(num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, logging_level="warning", **own)
+            ray.init(
+                num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, logging_level="warning",
+                _system_config=dict(OWN_RAY), **own,
+            )  # fmt: skip
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise RunError(f"cluster.address={address!r}: no Ray cluster could be reached or started: {error}") from error
     try:

@@ -88,9 +88,13 @@ class RayCluster:
         for _ in range(self.workers):
             self.add_node()
 
-    def add_node(self) -> str:
-        """Start one more worker node; its name. Nodes that start at the same time would choose the same sockets."""
-        name = self._launch_worker()
+    def add_node(self, resources: str = "{}") -> str:
+        """Start one more worker node; its name. Nodes that start at the same time would choose the same sockets.
+
+        Args:
+            resources: of its own besides processors, as JSON.
+        """
+        name = self._launch_worker(resources)
         self._wait_for(name)
         return name
 
@@ -125,11 +129,11 @@ class RayCluster:
         session = self._nodes[node].pid
         return [pid for pid, found in _sessions() if found == session and _title(pid).startswith(title)]
 
-    def _launch_worker(self) -> str:
+    def _launch_worker(self, resources: str) -> str:
         self._count += 1
         name = f"node-{self._count}"
         ports = ["--dashboard-agent-listen-port", str(_free_port()), "--min-worker-port=0", "--max-worker-port=0"]
-        self._launch(name, ["--address", self.address, f"--num-cpus={self.cpus}", *ports])
+        self._launch(name, ["--address", self.address, f"--num-cpus={self.cpus}", "--resources", resources, *ports])
         return name
 
     def _launch(self, name: str, words: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""A few of the faults of `python -m tests.faults`, cheaply: that command tries all of them, many times."""
+"""A few of the faults of `python -m tests.faults`: that command tries all of them, many times."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from jobs.run_progress import read_progress
+from pipeline.store import open_store
 from tests.faults import drivers, files, kills
 from tests.faults.driver import Driver, Moment
 from tests.faults.lab import Lab
+from tests.jobs.runs import build_hashes
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +46,33 @@ def test_a_reader_that_hangs_costs_its_episode_alone(lab: Lab) -> None:
     assert outcome.restarts == 0
 
 
-@pytest.mark.slow
 def test_a_killed_driver_continues(lab: Lab) -> None:
     outcome = kills.kill_driver(lab, random.Random(0))
     assert outcome.good, outcome
 
 
-@pytest.mark.slow
 def test_a_full_disk_stops_the_run_until_there_is_space(lab: Lab) -> None:
     outcome = files.disk_full(lab, random.Random(0))
     assert outcome.good, outcome
 
 
-@pytest.mark.slow
 def test_a_storm_of_kills_changes_nothing(lab: Lab) -> None:
     outcome = kills.storm(lab, random.Random(0))
     assert outcome.good, outcome
+
+
+def test_tasks_and_encoders_go_where_their_resources_are(lab: Lab) -> None:
+    """No inputs file is made where encoders are, no targets file where tasks are."""
+    for resources in ('{"decoder": 4}', '{"encoder": 2}'):
+        lab.cluster.add_node(resources)
+    where = ("cluster.task_resources={decoder: 1}", "cluster.encoder_resources={encoder: 1}")
+    driver = lab.start(lab.run(lab.new_out(), *where))
+    assert driver.wait() == 0, driver.output
+    assert build_hashes(driver.run.out) == lab.hashes
+    progress = read_progress(open_store(driver.run.out))
+    assert progress is not None
+    work = sorted(progress.nodes.values(), key=lambda node: node.samples)
+    assert [(node.files, node.samples) for node in work] == [
+        (lab.files // 2, 0),
+        (lab.files // 2, progress.samples_now),
+    ]

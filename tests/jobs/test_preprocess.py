@@ -34,7 +34,7 @@ from tests.jobs.runs import CLUSTER, build_config, build_hashes, robot_source, s
     ("encoders", "build", "latents", "mode"),
     [
         (2, "robot_build", "float16", "prefix"),
-        (4, "int8_build", "int8", "prefix"),
+        pytest.param(4, "int8_build", "int8", "prefix", marks=pytest.mark.slow),
         pytest.param(3, "tubelet_build", "int8", "tubelet", marks=pytest.mark.slow),
     ],
 )
@@ -214,7 +214,7 @@ def test_an_episode_that_fails_in_one_job_is_dropped_from_both(
     assert audit_build(build.path).status == "clean"
 
 
-@pytest.mark.parametrize("files", [1, 3])
+@pytest.mark.parametrize("files", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_killed_run_continues_to_the_same_bytes(
     files: int, sample_data: SampleData, robot_build: Build, tmp_path: Path
 ) -> None:

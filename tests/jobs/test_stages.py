@@ -55,6 +55,7 @@ def test_a_wrong_experiment_is_answered_with_those_there_are() -> None:
     assert "there are finetune_libero, finetune_real, finetune_simpler, pretrain, smoke" in done.stderr
 
 
+@pytest.mark.slow
 def test_stages_follow_each_other(ray_session: None, tmp_path: Path) -> None:
     """Two of them, on builds made of sample data; a second call has nothing left to do."""
     base = composed("experiment=smoke", f"out={tmp_path}")

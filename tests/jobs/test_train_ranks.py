@@ -166,6 +166,7 @@ def test_ray_restarts_a_killed_worker_and_the_curve_goes_on_bit_for_bit(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_ray_does_not_restart_what_would_fail_again(video_build: Build, ray_session: None, tmp_path: Path) -> None:
     config = train_config(
         tmp_path / "run", [video_build], lr_rest=1e30, lr_backbone=1e30, warmup_steps=0, num_workers=2
