@@ -37,8 +37,8 @@ class ClusterSettings:
     encoder_gpus: float = 0.0
     encoder_cpus: float = 1.0
     task_cpus: float = 1.0
-    task_resources: dict[str, float] = field(default_factory=dict)
-    encoder_resources: dict[str, float] = field(default_factory=dict)
+    task_resources: dict[str, float] | None = None
+    encoder_resources: dict[str, float] | None = None
     chunks_ahead: int = 2
     ahead_mb: int = 512
     episode_limit_s: float = 900.0

@@ -95,8 +95,8 @@ def _check_resources(cluster: ClusterSettings) -> None:
     wanted = {
         "CPU": cluster.encoders * cluster.encoder_cpus + cluster.task_cpus,
         "GPU": cluster.encoders * cluster.encoder_gpus,
-        **cluster.task_resources,
-        **{name: cluster.encoders * amount for name, amount in cluster.encoder_resources.items()},
+        **(cluster.task_resources or {}),
+        **{name: cluster.encoders * amount for name, amount in (cluster.encoder_resources or {}).items()},
     }
     for kind, amount in wanted.items():
         if amount > there.get(kind, 0):
