@@ -107,7 +107,7 @@ def test_an_episode_that_hangs_or_crashes_its_reader_is_left_out(
     clips = [entry["id"] for entry in json.loads((sample_data.ssv2 / "labels" / "train.json").read_text())]
     traps: dict[str, Any] = {trap: f"ssv2-{clips[1]}", "driver": os.getpid()}
     monkeypatch.setattr(plan, "make_source", lambda kind, **v: TrapSource(**v, **traps))
-    cluster = replace(CLUSTER, episode_limit_s=2.0)
+    cluster = replace(CLUSTER, episode_limit_s=6.0)
     build = preprocess(
         build_config(tmp_path / "out", ssv2_source(sample_data.ssv2), cluster=cluster, max_bad_share=0.5)
     )

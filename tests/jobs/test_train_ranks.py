@@ -115,6 +115,7 @@ def test_a_whole_checkpoint_goes_on_in_parts(
         assert torch.allclose(tensor, ours[name], rtol=1e-3, atol=1e-4), name
 
 
+@pytest.mark.slow
 def test_a_checkpoint_in_parts_goes_on_on_any_ranks(video_build: Build, tmp_path: Path) -> None:
     """Two ranks, two again, then one alone: the curve of a run that never stopped."""
     out, settings = tmp_path / "run", ("trainer.lr_rest=0.001", "trainer.lr_final=1e-6", "trainer.strategy=fsdp")
