@@ -38,6 +38,7 @@ from pipeline.audit.raw_episode import (
 from pipeline.audit.raw_pictures import duplicate_pair
 from pipeline.audit.reencode import Reencoder, latents_differ, read_claim, require_same_encoder
 from pipeline.audit.rules_latents import ERROR_TOLERANCE, ErrorClaim
+from pipeline.audit.rules_raw_files import check as check_raw_files
 from pipeline.audit.rules_supports import expected_supports
 from pipeline.audit.samples import ShardRows
 from pipeline.audit.shard import Shard, TargetRows
@@ -118,6 +119,7 @@ class SourceRule:
                 advance(sum(file.bytes for file in entry.files))
         self._errors.check(self._report)
         self._compare_films()
+        self.coverage |= check_raw_files(self._build, self._options.root, self._report)
 
     def _check_shard(self, shard: Shard, pool: ThreadPoolExecutor) -> None:
         targets = _TargetsOf(shard)

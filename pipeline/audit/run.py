@@ -19,7 +19,6 @@ from pipeline.audit.rules_members import Members
 from pipeline.audit.rules_order import check as check_order
 from pipeline.audit.rules_perturb import PerturbOptions
 from pipeline.audit.rules_perturb import check as check_perturb
-from pipeline.audit.rules_raw_files import check as check_raw_files
 from pipeline.audit.rules_source import SourceOptions, SourceRule
 from pipeline.audit.rules_splits import check as check_splits
 from pipeline.audit.rules_statistics import Statistics, check_claims
@@ -113,7 +112,6 @@ def audit_build(
             deep = SourceRule(build, samples, source, report, evidence or Evidence())
             deep.run(meter.advance)
             coverage, tolerance = deep.coverage, deep.tolerance
-            coverage |= check_raw_files(build, source.root, report)
     if perturb is not None and level == "perturb":
         with _named(check_perturb, "the raw data"):
             coverage |= check_perturb(build, samples, perturb, report)
