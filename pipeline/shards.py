@@ -190,8 +190,37 @@ class TargetRows:
         return digest.hexdigest()
 
 
-class TargetsWriter:
-    """Writes a targets shard. Use as a context manager; the file appears under its name when the block ends well.
+class ArrowWriter:
+    """Writes an Arrow IPC file batch by batch and hashes it. Use as a context manager; the file appears under its name
+    when the block ends well.
+
+    Args:
+        place: as for `InputsWriter`.
+    """
+
+    def __init__(self, place: AbstractContextManager[Path], schema: pa.Schema) -> None:
+        self._stack = contextlib.ExitStack()
+        self._place = place
+        self._schema = schema
+
+    def __enter__(self) -> Self:
+        temporary = self._stack.enter_context(self._place)
+        self._sink = self._stack.enter_context(HashingFile(temporary))
+        self._writer = self._stack.enter_context(pa.ipc.new_file(self._sink, self._schema))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def record(self, file: str) -> FileRecord:
+        """Size and hash of the finished file."""
+        return FileRecord(file, self._sink.size, self._sink.digest.hexdigest())
+
+
+class TargetsWriter(ArrowWriter):
+    """Writes a targets shard.
 
     Args:
         place: as for `InputsWriter`.
@@ -206,21 +235,8 @@ class TargetsWriter:
         dtype: str = "float16",
         tubelets: bool = False,
     ) -> None:
-        self._stack = contextlib.ExitStack()
-        self._place = place
+        super().__init__(place, targets_schema(sizes, metadata, dtype, tubelets))
         self._columns = tuple(latent_columns(sizes, dtype))
-        self._schema = targets_schema(sizes, metadata, dtype, tubelets)
-
-    def __enter__(self) -> Self:
-        temporary = self._stack.enter_context(self._place)
-        self._sink = self._stack.enter_context(HashingFile(temporary))
-        self._writer = self._stack.enter_context(pa.ipc.new_file(self._sink, self._schema))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
 
     def add(self, rows: TargetRows, places: NDArray[np.int32] | None = None) -> list[str]:
         """Append rows as one record batch and return their digests.
@@ -239,10 +255,6 @@ class TargetsWriter:
             columns.append(_mask_column(rows.action_mask))
         self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
         return [rows.digest(i) for i in range(len(rows.keys))]
-
-    def record(self, file: str) -> FileRecord:
-        """Size and hash of the finished file."""
-        return FileRecord(file, self._sink.size, self._sink.digest.hexdigest())
 
 
 class TargetsReader:

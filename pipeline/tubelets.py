@@ -6,12 +6,10 @@ same frame e of an episode refer to the same row. Letters as in `shards.py`; U t
 
 from __future__ import annotations
 
-import contextlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import CorruptError
 from pipeline.schema import Sizes, latents_schema, targets_schema, tubelet_columns
-from pipeline.shards import FileRecord, HashingFile, tensor_column
+from pipeline.shards import ArrowWriter, tensor_column
 from pipeline.tensor_columns import TensorColumns, small_columns
 
 
@@ -37,8 +35,8 @@ class TubeletRows:
     scale: NDArray[np.float32] | None = None
 
 
-class LatentsWriter:
-    """Writes a latents shard. Use as a context manager, as `TargetsWriter`.
+class LatentsWriter(ArrowWriter):
+    """Writes a latents shard.
 
     Args:
         place: as for `InputsWriter`.
@@ -48,21 +46,8 @@ class LatentsWriter:
     def __init__(
         self, place: AbstractContextManager[Path], sizes: Sizes, metadata: dict[str, str], dtype: str = "float16"
     ) -> None:
-        self._stack = contextlib.ExitStack()
-        self._place = place
-        self._schema = latents_schema(sizes, metadata, dtype)
+        super().__init__(place, latents_schema(sizes, metadata, dtype))
         self.rows = 0
-
-    def __enter__(self) -> Self:
-        temporary = self._stack.enter_context(self._place)
-        self._sink = self._stack.enter_context(HashingFile(temporary))
-        self._writer = self._stack.enter_context(pa.ipc.new_file(self._sink, self._schema))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
 
     def add(self, rows: TubeletRows) -> None:
         """Append rows as one record batch."""
@@ -72,10 +57,6 @@ class LatentsWriter:
             columns.append(tensor_column(self._schema.field("scale").type, rows.scale))
         self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
         self.rows += len(rows.frames)
-
-    def record(self, file: str) -> FileRecord:
-        """Size and hash of the finished file."""
-        return FileRecord(file, self._sink.size, self._sink.digest.hexdigest())
 
 
 class TubeletTargetsReader:
