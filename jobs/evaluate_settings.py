@@ -1,0 +1,74 @@
+"""What `vlajepa evaluate` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """`vlajepa evaluate`.
+
+    policy      a run's folder (its newest checkpoint), a checkpoint's, ws://HOST:PORT of a `vlajepa serve`, or
+                "script": the scripted expert, which sees the simulator's state
+    simulator   python of the environment that LIBERO is installed in
+    suite       libero_spatial, libero_object, libero_goal, libero_10, libero_90, or a changed one (libero_goal_swap, …)
+    out         folder for episodes.jsonl, results.json, results.md and videos/
+    tasks       indices; null: all
+    episodes    of each task, with start states first_start, first_start+1, …
+    environments  simulators at a time, and rows of the policy's batch
+    execute     actions of a chunk carried out before the policy is asked again; null: all
+    hold        simulator steps an action is kept for; null: 20 over the build's frames a second
+    max_steps   of an episode; null: the benchmark's limit
+    pixels      of the pictures drawn; the policy's are resized from them as in preprocessing
+    shadows     draw shadows and reflections; as where the demonstrations were made
+    turned      the build's pictures are turned by 180 degrees (OpenVLA's copies of LIBERO)
+    blank       pictures are replaced by grey: a control
+    swap        tell each task the instruction of the next one of `tasks`: a control
+    cameras     view of the policy -> camera; empty: agentview, then robot0_eye_in_hand
+    perturb     an axis of LIBERO-Plus: camera, robot, language, light, background, noise, layout;  level  1..5
+    videos      episodes of each task that are filmed
+    """
+
+    policy: str
+    simulator: Path
+    suite: str
+    out: Path
+    tasks: tuple[int, ...] | None = None
+    episodes: int = 50
+    first_start: int = 0
+    environments: int = 2
+    execute: int | None = None
+    hold: int | None = None
+    max_steps: int | None = None
+    pixels: int = 256
+    shadows: bool = True
+    turned: bool = False
+    blank: bool = False
+    swap: bool = False
+    cameras: dict[str, str] = field(default_factory=dict)
+    perturb: str | None = None
+    level: int = 3
+    videos: int = 1
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "environments", "execute", "hold", "max_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        for name in ("first_start", "videos", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 32 <= self.pixels <= 1024:
+            raise ValueError(f"pixels must be 32..1024, got {self.pixels}")
+        if not 1 <= self.level <= 5:
+            raise ValueError(f"level must be 1..5, got {self.level}")
+        if self.tasks is not None and (not self.tasks or len(set(self.tasks)) < len(self.tasks)):
+            raise ValueError(f"tasks must be null or different indices, got {list(self.tasks)}")
+        if self.swap and self.tasks is not None and len(self.tasks) < 2:
+            raise ValueError(f"swap needs at least two tasks, got {list(self.tasks)}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device must be one of auto, cpu, cuda, got {self.device!r}")

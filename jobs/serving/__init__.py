@@ -1,0 +1,1 @@
+"""A policy over WebSocket and msgpack: the server, its wire format, and a client that is itself a policy."""

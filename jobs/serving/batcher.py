@@ -1,0 +1,141 @@
+"""Queries of many clients -> few calls of a policy.
+
+A thread of its own calls the policy. A query that finds it idle goes at once; those that arrive while it is busy go
+together with the next call, first come first served. So a batch grows with the load, and nobody waits for company.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.closed_loop.interface import Policy, RobotObservation
+from pipeline.errors import RunError
+
+
+@dataclass(frozen=True)
+class Query:
+    """An observation that the interface allows, and the seed of its noise."""
+
+    observation: RobotObservation
+    seed: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the policy said to a query.
+
+    actions   float32 [T, A] in the build's units
+    wait_ms   from the query's arrival to the call of the policy;  infer_ms  in the call
+    batch     queries in the call
+    """
+
+    actions: NDArray[np.float32]
+    wait_ms: float
+    infer_ms: float
+    batch: int
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    query: Query
+    answer: Future[Answer]
+    arrived: float
+
+
+class Batcher:
+    """Calls a policy for queries from any thread.
+
+    Args:
+        policy: only ever called from one thread.
+        max_batch: most observations in a call.
+    """
+
+    def __init__(self, policy: Policy, max_batch: int) -> None:
+        self._policy, self._max_batch = policy, max_batch
+        self._waiting: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        # A daemon: a policy that never returns must not keep the process from ending
+        self._thread = threading.Thread(target=self._work, name="policy", daemon=True)
+        self._thread.start()
+
+    def submit(self, queries: Sequence[Query]) -> list[Future[Answer]]:
+        """Line up queries; as many of them as fit go in one call.
+
+        A future that is cancelled before its call is left out of it. A call that fails with several queries is repeated
+        for each alone, so that an error reaches only whom it concerns: the future then has the policy's own exception,
+        or a RunError for actions of a wrong shape.
+
+        Raises:
+            RunError: the batcher is closed.
+        """
+        now = time.monotonic()
+        waiting = [_Waiting(query, Future(), now) for query in queries]
+        with self._changed:
+            if self._closed:
+                raise RunError("the policy server is stopping")
+            self._waiting.extend(waiting)
+            self._changed.notify()
+        return [entry.answer for entry in waiting]
+
+    @property
+    def waiting(self) -> int:
+        """Queries that no call has taken yet."""
+        return len(self._waiting)
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Refuse new queries, answer those that wait, and end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout_s)
+
+    def _work(self) -> None:
+        while batch := self._next():
+            self._call(batch)
+
+    def _next(self) -> list[_Waiting]:
+        """The next call's queries; none at the end."""
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if not self._waiting:
+                    return []
+                batch: list[_Waiting] = []
+                while self._waiting and len(batch) < self._max_batch:
+                    entry = self._waiting.popleft()
+                    if entry.answer.set_running_or_notify_cancel():
+                        batch.append(entry)
+                if batch:
+                    return batch
+
+    def _call(self, batch: Sequence[_Waiting]) -> None:
+        started = time.monotonic()
+        try:
+            actions = self._act([entry.query for entry in batch])
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0].answer.set_exception(error)
+                return
+            for entry in batch:
+                self._call([entry])
+            return
+        took = 1e3 * (time.monotonic() - started)
+        for entry, chunk in zip(batch, actions, strict=True):
+            entry.answer.set_result(Answer(chunk, 1e3 * (started - entry.arrived), took, len(batch)))
+
+    def _act(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        interface = self._policy.interface
+        actions = self._policy.act([query.observation for query in queries], [query.seed for query in queries])
+        wanted = (len(queries), interface.chunk, interface.action)
+        if actions.shape != wanted:
+            raise RunError(f"the policy gave actions {list(actions.shape)} instead of {list(wanted)}")
+        return np.asarray(actions, np.float32)

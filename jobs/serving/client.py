@@ -1,0 +1,254 @@
+"""A served policy as a policy: `vlajepa serve` on another machine, or in another process."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.frames import CloseCode
+from websockets.sync.client import ClientConnection, connect
+
+from jobs.closed_loop.interface import RobotInterface, RobotObservation, check_observation
+from jobs.serving.keys import GROUP, SEED
+from jobs.serving.wire import WIRE_VERSION, WireError, pack, unpack
+from pipeline.errors import RunError, SettingsError
+
+_OPEN_S = 10.0
+_CLOSING_S = 5.0
+_SILENT_S = 60.0
+_BETWEEN_TRIES_S = 0.5
+_MOST_TRIES = 3
+"""Times that a query is sent when the connection is lost before its answer."""
+_ROOM = 4096
+"""Bytes of a message beside its pictures and texts, at most."""
+
+
+class PolicyClient:
+    """A policy that is served by `vlajepa serve`. Not for use from several threads.
+
+    Args:
+        host: name or address of the server; or its URL, as in ws://robot:8000.
+        port: of the server, where the URL does not name it.
+        api_key: what the server was started with.
+        wait_s: how long a server that cannot be reached is tried again, at the start and after a lost connection.
+        answer_s: how long an answer may take.
+
+    Raises:
+        SettingsError: the address is none, or the server wants another key.
+        RunError: no server in time, or it is no `vlajepa serve` of this version.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int | None = None,
+        api_key: str | None = None,
+        wait_s: float = 60.0,
+        answer_s: float = 600.0,
+    ) -> None:
+        self.address = _address(host, port)
+        self._headers = {"Authorization": f"Api-Key {api_key}"} if api_key else None
+        self._wait_s, self._answer_s = wait_s, answer_s
+        self._closing = contextlib.ExitStack()
+        self.metadata: dict[str, Any] = {}
+        self._connection: ClientConnection | None = None
+        self._connected()
+        self.interface: RobotInterface = self._interface()
+
+    def act(self, observations: Sequence[RobotObservation], seeds: Sequence[int]) -> NDArray[np.float32]:
+        """See `Policy.act`. A lost connection is made again and the question asked again: its answer is the same.
+
+        Raises:
+            ValueError: an observation is not what the interface says.
+            RunError: the server refused, failed, went away for longer than wait_s, or now serves another policy.
+        """
+        for observation in observations:
+            check_observation(observation, self.interface)
+        found = [np.empty((0, self.interface.chunk, self.interface.action), np.float32)]
+        queries = [self._encoded(o, seed) for o, seed in zip(observations, seeds, strict=True)]
+        found += [self._ask(group) for group in self._groups(queries)]
+        return np.concatenate(found)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection = None
+        self._closing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _encoded(self, observation: RobotObservation, seed: int) -> dict[str, Any]:
+        pictures = {f"images/{view}": observation.images[view] for view in self.interface.views}
+        state = np.asarray(observation.state, np.float32)
+        return {**pictures, "observation/state": state, "prompt": observation.instruction, SEED: int(seed)}
+
+    def _groups(self, queries: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+        """Consecutive queries that the server takes in one message."""
+        limits, group, size = self.metadata["limits"], list[dict[str, Any]](), 0
+        for query in queries:
+            bytes_ = sum(value.nbytes for value in query.values() if isinstance(value, np.ndarray))
+            bytes_ += len(query["prompt"].encode()) + _ROOM
+            if group and (len(group) == limits["max_batch"] or size + bytes_ > limits["message_bytes"]):
+                yield group
+                group, size = [], 0
+            group.append(query)
+            size += bytes_
+        if group:
+            yield group
+
+    def _ask(self, group: list[dict[str, Any]]) -> NDArray[np.float32]:
+        """Actions float32 [B, T, A] for one message."""
+        message = pack({GROUP: group})
+        wanted = (len(group), self.interface.chunk, self.interface.action)
+        answer = self._exchange(message)
+        try:
+            reply = unpack(answer)
+        except WireError as error:
+            raise RunError(f"{self.address}: the server's reply cannot be read: {error}") from error
+        actions = reply.get("actions")
+        if not isinstance(actions, np.ndarray) or actions.dtype != np.float32 or actions.shape != wanted:
+            raise RunError(f"{self.address}: the server's reply has no float32 actions {list(wanted)}")
+        return actions
+
+    def _exchange(self, message: bytes) -> bytes:
+        """Send a message and wait for its answer, again after a lost connection."""
+        for tried in range(1, _MOST_TRIES + 1):
+            try:
+                connection = self._connected()
+                connection.send(message)
+                reply = connection.recv(self._answer_s)
+            except TimeoutError as error:
+                self.close()
+                raise RunError(f"{self.address}: no answer within {self._answer_s:g} s") from error
+            except ConnectionClosed as error:
+                self.close()
+                if _too_big(error):
+                    raise RunError(f"{self.address} refused a message of {len(message):,} bytes: {error}") from error
+                if tried == _MOST_TRIES:
+                    text = f"{self.address}: the connection was lost {tried} times before an answer came: {error}"
+                    raise RunError(text) from error
+                continue
+            if isinstance(reply, str):
+                raise self._refusal(connection, reply)
+            return reply
+        raise AssertionError("unreachable")
+
+    def _refusal(self, connection: ClientConnection, text: str) -> Exception:
+        """The error for a text: the server closes the connection after it, with a code that says whose fault it was."""
+        with contextlib.suppress(ConnectionClosed, TimeoutError):
+            connection.recv(_OPEN_S)
+        wrong = connection.close_code == CloseCode.INVALID_DATA
+        self.close()
+        return (ValueError if wrong else RunError)(f"{self.address}: {text}")
+
+    def _connected(self) -> ClientConnection:
+        """The connection, made again where there is none."""
+        if self._connection is None:
+            self._connection, metadata = self._connect()
+            before, self.metadata = self.metadata, metadata
+            if before and _identity(before) != _identity(metadata):
+                self.close()
+                raise RunError(
+                    f"{self.address} now serves another policy: {_identity(metadata)} instead of {_identity(before)}"
+                )
+        return self._connection
+
+    def _connect(self) -> tuple[ClientConnection, dict[str, Any]]:
+        """A connection and the server's metadata; tried for wait_s."""
+        deadline = time.monotonic() + self._wait_s
+        while True:
+            try:
+                return self._try_to_connect()
+            except InvalidStatus as error:
+                text = (error.response.body or b"").decode(errors="replace").strip()
+                if error.response.status_code != 503:  # full, or stopping: there may soon be room
+                    kind = SettingsError if error.response.status_code == 401 else RunError
+                    raise kind(f"{self.address} refused the connection: {error}: {text}") from error
+                problem = f"{error}: {text}"
+            except (OSError, InvalidHandshake, ConnectionClosed) as error:  # TimeoutError is an OSError
+                problem = f"{type(error).__name__}: {error}"
+            if time.monotonic() + _BETWEEN_TRIES_S > deadline:
+                raise RunError(
+                    f"{self.address}: no policy server within {self._wait_s:g} s ({problem}); "
+                    "is `vlajepa serve` running there, with a host= that can be reached?"
+                )
+            time.sleep(_BETWEEN_TRIES_S)
+
+    def _try_to_connect(self) -> tuple[ClientConnection, dict[str, Any]]:
+        opening = connect(
+            self.address,
+            compression=None,
+            additional_headers=self._headers,
+            open_timeout=_OPEN_S,
+            ping_timeout=_SILENT_S,
+            close_timeout=_CLOSING_S,
+            proxy=None,
+            max_size=None,
+        )
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(opening)
+            hello = connection.recv(_OPEN_S)
+            metadata = _metadata(self.address, hello)
+            self._closing.close()
+            self._closing = stack.pop_all()
+        return connection, metadata
+
+    def _interface(self) -> RobotInterface:
+        given = self.metadata["interface"]
+        names = {entry.name for entry in fields(RobotInterface)}
+        return RobotInterface(**{name: given[name] for name in names} | {"views": tuple(given["views"])})
+
+
+def _address(host: str, port: int | None) -> str:
+    """The URL of a server.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    address = host if "://" in host else f"ws://{f'[{host}]' if ':' in host else host}"
+    address = address if port is None else f"{address.rstrip('/')}:{port}"
+    try:
+        parsed = urlsplit(address)
+        valid = parsed.scheme in ("ws", "wss") and parsed.hostname and parsed.port != 0
+    except ValueError:  # a port that is no number
+        valid = False
+    if not valid:
+        raise SettingsError(f"{address} is no address; give ws://host:port")
+    return address
+
+
+def _metadata(address: str, hello: str | bytes) -> dict[str, Any]:
+    """What a server says of itself, checked.
+
+    Raises:
+        RunError: it is no policy server of this version.
+    """
+    try:
+        content = unpack(hello if isinstance(hello, bytes) else hello.encode())
+    except WireError as error:
+        raise RunError(f"{address} is no policy server: its first message is {hello[:80]!r}") from error
+    if content.get("server") != "vlajepa" or content.get("wire") != WIRE_VERSION:
+        raise RunError(
+            f"{address} is no `vlajepa serve` of wire version {WIRE_VERSION} (its metadata has server="
+            f"{content.get('server')!r}, wire={content.get('wire')!r}); its views cannot be known"
+        )
+    return content
+
+
+def _identity(metadata: dict[str, Any]) -> dict[str, Any]:
+    """What must stay the same when a connection is made again."""
+    return {name: value for name, value in metadata.items() if name not in ("keys", "limits")}
+
+
+def _too_big(error: ConnectionClosed) -> bool:
+    return error.rcvd is not None and error.rcvd.code == CloseCode.MESSAGE_TOO_BIG

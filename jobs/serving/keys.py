@@ -1,0 +1,193 @@
+"""Which keys of a message hold what, and how a message becomes an observation.
+
+A message is flat (`"observation/image": …`) or nested (`"observation": {"image": …}`): both are read alike, with `/`
+between the levels. Of the keys that can hold one thing, the first that is there counts; all others are ignored.
+
+    picture of view V   images/V, observation/V; besides, as in openpi's LIBERO example,
+                        observation/image for the first view and observation/wrist_image for the second,
+                        unless another view has that name
+    state               observation/state, state
+    instruction         prompt
+    noise               seed (an integer; none: by the number of the query)
+
+`keys=` puts a key of one's own before those of a view, and before those of "state" or "prompt". A state in several
+parts is `a+b`: both are needed and are joined in that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.closed_loop.interface import RobotInterface, RobotObservation, check_observation
+from pipeline.errors import SettingsError
+
+SEED = "seed"
+GROUP = "observations"
+"""Key of a list of observations that want their actions together; the extension of this server."""
+LARGEST_SEED = 2**63 - 1
+_DEEPEST = 4
+_MOST_NAMED = 12
+
+
+@dataclass(frozen=True)
+class MessageKeys:
+    """Keys in the order in which they are looked for.
+
+    pictures  by view, in the student's order;  state, prompt  a state's key may be parts joined by "+"
+    """
+
+    pictures: Mapping[str, tuple[str, ...]]
+    state: tuple[str, ...]
+    prompt: tuple[str, ...]
+
+    @classmethod
+    def of(cls, interface: RobotInterface, own: Mapping[str, str]) -> MessageKeys:
+        """The keys of a policy; `own`: see the top of this file.
+
+        Raises:
+            SettingsError: a name is neither a view nor "state" or "prompt", or a key already holds something else.
+        """
+        names = (*interface.views, "state", "prompt")
+        for name, key in own.items():
+            if name not in names:
+                raise SettingsError(f"keys.{name}: this policy has no such input; there are {', '.join(names)}")
+            if not all(part.strip("/ ") for part in (key.split("+") if name == "state" else [key])):
+                raise SettingsError(f"keys.{name}={key!r}: give a key of the message, as in observation/{name}")
+        labels = {view: f"picture {view!r}" for view in interface.views} | {
+            "state": "the state",
+            "prompt": "the prompt",
+        }
+        holds = {"observation/state": labels["state"], "state": labels["state"], "prompt": labels["prompt"]}
+        for view in interface.views:
+            for key in (f"images/{view}", f"observation/{view}"):
+                holds.setdefault(key, f"picture {view!r}")
+        for name, key in own.items():
+            if holds.setdefault(key, labels[name]) != labels[name]:
+                raise SettingsError(f"keys.{name}={key}: this key holds {holds[key]}; choose another")
+        for alias, view in zip(("observation/image", "observation/wrist_image"), interface.views, strict=False):
+            holds.setdefault(alias, f"picture {view!r}")
+
+        def keys_of(label: str, name: str) -> tuple[str, ...]:
+            found = [key for key, held in holds.items() if held == label]
+            return tuple(sorted(found, key=lambda key: key != own.get(name)))  # stable: one's own first
+
+        return cls(
+            {view: keys_of(f"picture {view!r}", view) for view in interface.views},
+            keys_of(labels["state"], "state"),
+            keys_of(labels["prompt"], "prompt"),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """For the server's metadata: lists of the keys that are read, in the order in which they are looked for."""
+        return {
+            "images": {view: list(keys) for view, keys in self.pictures.items()},
+            "state": list(self.state),
+            "prompt": list(self.prompt),
+            "seed": SEED,
+            "group": GROUP,
+        }
+
+
+def read_observation(message: Mapping[str, Any], keys: MessageKeys, interface: RobotInterface) -> RobotObservation:
+    """The observation that a message holds, checked.
+
+    Raises:
+        ValueError: something is missing or is not what the policy wants; the message names the keys allowed.
+    """
+    values = flatten(message)
+    pictures = {view: _picture(values, view, names) for view, names in keys.pictures.items()}
+    instruction = _instruction(values, keys.prompt)
+    state = _state(values, keys.state) if interface.state else np.zeros(0, np.float32)
+    observation = RobotObservation(pictures, instruction, state)
+    check_observation(observation, interface)
+    return observation
+
+
+def read_seed(message: Mapping[str, Any]) -> int | None:
+    """The seed that a message gives, 0 .. 2**63 - 1; None if it gives none.
+
+    Raises:
+        ValueError: it is no such number.
+    """
+    seed = message.get(SEED)
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(f"{SEED} must be an integer from 0 to 2**63 - 1, got {str(seed)[:40]!r}")
+    return int(seed)
+
+
+def flatten(message: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[str, Any]:
+    """Values of nested maps by their keys, joined by `/`; of the same key twice, the less nested value stays."""
+    inner: dict[str, Any] = {}
+    found: dict[str, Any] = {}
+    for key, value in message.items():
+        if not isinstance(key, str):
+            continue
+        if isinstance(value, dict) and depth < _DEEPEST:
+            inner |= flatten(value, f"{prefix}{key}/", depth + 1)
+        else:
+            found[f"{prefix}{key}"] = value
+    return inner | found
+
+
+def _picture(values: Mapping[str, Any], view: str, names: tuple[str, ...]) -> NDArray[np.uint8]:
+    name = next((name for name in names if name in values), None)
+    if name is None:
+        raise ValueError(f"the picture {view!r} is missing; send it as {' or '.join(names)}; {_there(values)}")
+    image = values[name]
+    wanted = f"picture {view!r} ({name}) must be a uint8 array [H, W, 3], got"
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"{wanted} a {type(image).__name__}")
+    if image.dtype != np.uint8:
+        raise ValueError(f"{wanted} {image.dtype} {list(image.shape)}")
+    if image.ndim != 3 or image.shape[2] != 3:
+        planes = image.ndim == 3 and image.shape[0] == 3
+        hint = "; it looks like [3, H, W]: send np.transpose(image, (1, 2, 0))" if planes else ""
+        raise ValueError(f"{wanted} {list(image.shape)}{hint}")
+    if not image.size:
+        raise ValueError(f"picture {view!r} ({name}) has no pixels: {list(image.shape)}")
+    return image
+
+
+def _instruction(values: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    name = next((name for name in names if name in values), None)
+    if name is None:
+        raise ValueError(f"the instruction is missing; send it as {' or '.join(names)}; {_there(values)}")
+    text = values[name]
+    if isinstance(text, np.ndarray) and text.dtype.kind == "U" and text.size == 1:
+        text = text.item()
+    if not isinstance(text, str):
+        raise ValueError(f"the instruction ({name}) must be text, got a {type(text).__name__}")
+    return str(text)
+
+
+def _state(values: Mapping[str, Any], names: tuple[str, ...]) -> NDArray[np.float32]:
+    name = next((name for name in names if all(part in values for part in name.split("+"))), None)
+    if name is None:
+        raise ValueError(f"the state is missing; send it as {' or '.join(names)}; {_there(values)}")
+    parts = [_numbers(values[part], part) for part in name.split("+")]
+    with np.errstate(over="ignore"):  # becomes infinite, which is then refused
+        return np.concatenate(parts).astype(np.float32)
+
+
+def _numbers(value: Any, name: str) -> NDArray[Any]:
+    try:
+        found = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"the state ({name}) must be a list of numbers: {error}") from error
+    if found.dtype.kind not in "biuf" or found.ndim > 1:
+        raise ValueError(f"the state ({name}) must be a list of numbers, got {found.dtype} {list(found.shape)}")
+    return np.atleast_1d(found)
+
+
+def _there(values: Mapping[str, Any]) -> str:
+    """The keys that a message has, cut to a readable length."""
+    names = [name[:60] for name in sorted(values)]
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"the message has {', '.join(names[:_MOST_NAMED]) or 'no keys'}{more}"

@@ -1,0 +1,55 @@
+"""How fast a server answers, said now and then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+class Meter:
+    """Counts answers since the last line. Not for use from several threads.
+
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.total = 0
+        self.errors = 0
+        self._begin()
+
+    def answered(self, latency_s: float, batches: Sequence[int]) -> None:
+        """A message was answered.
+
+        Args:
+            latency_s: from its arrival until the reply was handed to the network.
+            batches: for each of its queries, how many were in the policy's call.
+        """
+        self._latencies.append(latency_s)
+        self._queries += len(batches)
+        self.total += len(batches)
+        self._calls += sum(1 / batch for batch in batches)
+
+    def line(self, clients: int) -> str | None:
+        """What there was since the last line, for people; None if nothing was."""
+        if not self._latencies:
+            self._begin()
+            return None
+        seconds = max(self._clock() - self._since, 1e-9)
+        middle, high = (1e3 * float(value) for value in np.percentile(self._latencies, (50, 99)))
+        text = (
+            f"{self._queries / seconds:.1f} queries/s, batch {self._queries / self._calls:.1f}, "
+            f"latency p50 {middle:.1f} ms, p99 {high:.1f} ms, {clients} clients, {self.total:,} queries, "
+            f"{self.errors:,} errors"
+        )
+        self._begin()
+        return text
+
+    def _begin(self) -> None:
+        self._since = self._clock()
+        self._latencies: list[float] = []
+        self._queries = 0
+        self._calls = 0.0

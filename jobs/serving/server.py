@@ -1,0 +1,300 @@
+"""A policy for evaluators and robots elsewhere, in the protocol of openpi's policy server.
+
+A client connects by WebSocket and is told the metadata. Each of its messages is one observation (see `keys.py`), packed
+as in `wire.py`; the reply is packed, too:
+
+    actions        float32 [T, A] in the build's units
+    server_timing  infer_ms, wait_ms (for the policy), batch (observations in its call), prev_total_ms (last reply's)
+
+A message whose "observations" is a list of such observations is answered with actions float32 [B, T, A]; openpi has no
+such messages. What cannot be answered gets a text that says why, and the connection is closed: with code 1007 if the
+message was wrong, with 1011 if the policy failed. `GET /healthz` gives 200, or 503 while the policy fails every time.
+There is no encryption, and without api_key no authentication.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import http
+import itertools
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+from websockets.http11 import Request, Response
+
+from jobs.closed_loop.interface import Policy
+from jobs.serve_settings import ServerSettings
+from jobs.serving.batcher import Answer, Batcher, Query
+from jobs.serving.keys import GROUP, MessageKeys, read_observation, read_seed
+from jobs.serving.meter import Meter
+from jobs.serving.wire import WIRE_VERSION, WireError, pack, unpack
+
+UNHEALTHY_AFTER = 5
+"""Failed calls of the policy in a row."""
+
+_LONGEST_ERROR = 2000
+_CLOSING_S = 5.0
+_QUEUED_FRAMES = 2
+"""Frames of a client that are read ahead of their turn; each may be as long as the longest message."""
+
+
+def noise_seed(seed: int, number: int) -> int:
+    """Seed of a connection's n-th observation that brings none, 0 .. 2**63 - 1; the same on every connection."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@dataclass
+class _Client:
+    """A client and where it stands.
+
+    busy     a query of it is under way
+    numbers  of its observations
+    last_ms  its last reply took, from the message's arrival
+    """
+
+    connection: ServerConnection
+    name: str
+    busy: bool = False
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+    last_ms: float | None = None
+
+
+class PolicyServer:
+    """Serves a policy until it is told to stop.
+
+    Args:
+        policy: called from one thread, for several clients at a time.
+        identity: what the metadata says about the policy beside its interface, such as checkpoint and step.
+        log: is given lines for people.
+
+    Raises:
+        SettingsError: `keys` does not fit the policy.
+    """
+
+    def __init__(
+        self, policy: Policy, settings: ServerSettings, identity: Mapping[str, Any], log: Callable[[str], None] = print
+    ) -> None:
+        self._policy, self._settings, self._log = policy, settings, log
+        self._keys = MessageKeys.of(policy.interface, settings.keys or {})
+        self.metadata = self._describe(identity)
+        self._hello = pack(self.metadata)
+        self._meter = Meter()
+        self._clients: dict[asyncio.Task[None], _Client] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._batcher: Batcher
+        self._stopping = asyncio.Event()
+        self._failures = 0
+
+    async def run(self, started: Callable[[int], None] | None = None) -> None:
+        """Serve until `stop`, then answer the queries under way and close the connections.
+
+        Args:
+            started: is told the port as soon as clients may connect.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._batcher = Batcher(self._policy, self._settings.max_batch)
+        try:
+            await self._listen(started)
+        finally:
+            self._batcher.close(0.0)
+
+    async def _listen(self, started: Callable[[int], None] | None) -> None:
+        settings = self._settings
+        async with serve(
+            self._handle,
+            settings.host,
+            settings.port,
+            origins=[None],  # web pages in a browser on this machine name one
+            compression=None,  # pictures would cost more time than they save
+            max_size=settings.message_mb * 2**20,
+            max_queue=_QUEUED_FRAMES,
+            ping_interval=settings.ping_s,
+            ping_timeout=settings.silent_s,
+            close_timeout=_CLOSING_S,
+            process_request=self._admit,
+        ) as server:
+            if started is not None:
+                started(next(iter(server.sockets)).getsockname()[1])
+            report = asyncio.create_task(self._report())
+            await self._stopping.wait()
+            report.cancel()
+            server.close(close_connections=False)
+            await self._drain()
+
+    @property
+    def waiting(self) -> int:
+        """Queries that wait for the policy while it is busy."""
+        return self._batcher.waiting
+
+    def stop(self) -> None:
+        """Make `run` end. May be called from any thread."""
+        if self._loop is None:
+            self._stopping.set()
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+
+    def _describe(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        interface = asdict(self._policy.interface)
+        return {
+            "server": "vlajepa",
+            "wire": WIRE_VERSION,
+            **identity,
+            "interface": {**interface, "views": list(self._policy.interface.views)},
+            "keys": self._keys.describe(),
+            "limits": {"max_batch": self._settings.max_batch, "message_bytes": self._settings.message_mb * 2**20},
+        }
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Before a connection becomes a WebSocket: health, key and room."""
+        if request.path == "/healthz":
+            if self._failures >= UNHEALTHY_AFTER:
+                text = f"the policy failed {self._failures} times in a row\n"
+                return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, text)
+            return connection.respond(http.HTTPStatus.OK, "OK\n")
+        key = self._settings.api_key
+        given = ",".join(request.headers.get_all("Authorization"))
+        if key is not None and not hmac.compare_digest(
+            given.encode(errors="surrogateescape"), f"Api-Key {key}".encode()
+        ):
+            return connection.respond(http.HTTPStatus.UNAUTHORIZED, "send the header Authorization: Api-Key …\n")
+        if len(self._clients) >= self._settings.connections:
+            text = f"{len(self._clients)} clients are connected, which is the limit (connections=)\n"
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, text)
+        return None
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        """One client, from its connection to its end."""
+        task = asyncio.current_task()
+        assert task is not None
+        address = connection.remote_address
+        client = _Client(connection, f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address))
+        self._clients[task] = client
+        self._log(f"{client.name} connected, {len(self._clients)} clients")
+        try:
+            await connection.send(self._hello)
+            while not self._stopping.is_set():
+                message = await connection.recv()
+                client.busy = True
+                if not await self._reply(client, message):
+                    return
+                client.busy = False
+            await connection.close(CloseCode.GOING_AWAY, "the server stops")
+        except ConnectionClosed:
+            pass  # the client has gone, politely or not
+        finally:
+            del self._clients[task]
+            code = connection.close_code
+            self._log(f"{client.name} gone (code {code}), {len(self._clients)} clients")
+
+    async def _reply(self, client: _Client, message: str | bytes) -> bool:
+        """Answer a message. Returns whether the connection goes on."""
+        arrived = time.monotonic()
+        try:
+            grouped, queries = self._read(client, message)
+        except ValueError as error:
+            await self._refuse(client, CloseCode.INVALID_DATA, str(error))
+            return False
+        try:
+            answers = await self._computed(client, queries)
+        except Exception as error:  # whatever the policy raises: it must not end the server
+            self._failures += 1
+            self._log("".join(traceback.format_exception(error)))
+            await self._refuse(client, CloseCode.INTERNAL_ERROR, f"the policy failed: {type(error).__name__}: {error}")
+            return False
+        if answers is None:
+            return False
+        self._failures = 0
+        await client.connection.send(pack(_reply_of(answers, grouped, client.last_ms)))
+        seconds = time.monotonic() - arrived
+        client.last_ms = 1e3 * seconds
+        self._meter.answered(seconds, [answer.batch for answer in answers])
+        return True
+
+    def _read(self, client: _Client, message: str | bytes) -> tuple[bool, list[Query]]:
+        """Whether a message is a group, and its queries, checked."""
+        if isinstance(message, str):
+            raise WireError("a message must be binary msgpack, got a text frame")
+        content = unpack(message)
+        group = content.get(GROUP)
+        if not isinstance(group, list):
+            return False, [self._query(client, content)]
+        if not 1 <= len(group) <= self._settings.max_batch:
+            raise WireError(
+                f"{GROUP} may hold 1 to {self._settings.max_batch} observations (max_batch), got {len(group)}"
+            )
+        queries = []
+        for index, entry in enumerate(group):
+            try:
+                if not isinstance(entry, dict):
+                    raise WireError(f"an observation is a map, got a {type(entry).__name__}")
+                queries.append(self._query(client, entry))
+            except ValueError as error:
+                raise WireError(f"{GROUP}[{index}]: {error}") from error
+        return True, queries
+
+    def _query(self, client: _Client, content: Mapping[str, Any]) -> Query:
+        number = next(client.numbers)
+        seed = read_seed(content)
+        observation = read_observation(content, self._keys, self._policy.interface)
+        return Query(observation, noise_seed(self._settings.seed, number) if seed is None else seed)
+
+    async def _computed(self, client: _Client, queries: Sequence[Query]) -> list[Answer] | None:
+        """The policy's answers; None if the client has gone meanwhile, whose waiting queries are then dropped."""
+        answers = asyncio.gather(*map(asyncio.wrap_future, self._batcher.submit(queries)))
+        gone = asyncio.ensure_future(client.connection.wait_closed())
+        try:
+            await asyncio.wait((answers, gone), return_when=asyncio.FIRST_COMPLETED)
+            return list(answers.result()) if answers.done() else None
+        finally:
+            gone.cancel()
+            answers.cancel()
+
+    async def _refuse(self, client: _Client, code: CloseCode, text: str) -> None:
+        """Tell a client what is wrong and let it go."""
+        self._meter.errors += 1
+        self._log(f"{client.name} refused: {text[:_LONGEST_ERROR]}")
+        await client.connection.send(text[:_LONGEST_ERROR].encode(errors="replace"), text=True)
+        await client.connection.close(code, "the text before says why")
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.report_s)
+            line = self._meter.line(len(self._clients))
+            if line is not None:
+                self._log(line)
+
+    async def _drain(self) -> None:
+        """Let go of idle clients at once, of the others when they have their answer or grace_s is over."""
+        tasks = dict(self._clients)
+        idle = [client.connection for client in tasks.values() if not client.busy]
+        for closing in asyncio.as_completed([c.close(CloseCode.GOING_AWAY, "the server stops") for c in idle]):
+            await closing
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._settings.grace_s)
+        for task in self._clients:
+            task.cancel()
+        if self._clients:
+            self._log(f"{len(self._clients)} queries were not answered within grace_s={self._settings.grace_s:g}")
+
+
+def _reply_of(answers: Sequence[Answer], grouped: bool, last_ms: float | None) -> dict[str, Any]:
+    timing: dict[str, float] = {
+        "infer_ms": max(answer.infer_ms for answer in answers),
+        "wait_ms": max(answer.wait_ms for answer in answers),
+        "batch": max(answer.batch for answer in answers),
+    }
+    if last_ms is not None:
+        timing["prev_total_ms"] = last_ms
+    actions = np.stack([answer.actions for answer in answers])
+    return {"actions": actions if grouped else actions[0], "server_timing": timing}

@@ -1,0 +1,136 @@
+"""One scripted demonstration, disturbed on the way so that it shows how to come back.
+
+Disturbances move the hand and the things; the labels stay what the script wants in the state that came of it (the idea
+of DART, arXiv 1703.09327). What was carried out is recorded beside the label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .expert import Expert
+from .libero import LiberoEnvironment
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """How an episode is made harder. All zero: the script alone.
+
+    noise   largest standard deviation of noise on the three motions, drawn for each episode from 0 to this
+    memory  correlation of the noise from one recorded step to the next
+    burst   chance that a recorded step begins a push, a random motion that lasts `burst_steps`
+    away    recorded steps at the start, at most, in which the hand goes somewhere at random, unrecorded
+    moved   the thing is moved sideways by up to this, metres
+    """
+
+    noise: float = 0.3
+    memory: float = 0.8
+    burst: float = 0.02
+    burst_steps: int = 4
+    away: int = 5
+    moved: float = 0.03
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What was recorded. N observations, each taken before its action.
+
+    frames    uint8 RGB [N, H, W, 3] by camera
+    state     float32 [N, 8]
+    actions   float32 [N, 7], what the script wanted, in the controller's units of -1..1
+    executed  float32 [N, 7], what was carried out
+    success   the goal was reached
+    """
+
+    frames: dict[str, np.ndarray]
+    state: np.ndarray
+    actions: np.ndarray
+    executed: np.ndarray
+    success: bool
+
+
+def demonstrate(
+    environment: LiberoEnvironment,
+    start: int | None,
+    seed: int,
+    disturbance: Disturbance,
+    hold: int = 1,
+    limit: int = 280,
+    after: int = 4,
+) -> Demonstration:
+    """Play one episode.
+
+    Args:
+        start: index of one of the task's start states; None: things are placed at random.
+        seed: of the places and the disturbances.
+        hold: simulator steps that each action is kept for; one observation is recorded for each of them together.
+        limit: simulator steps after which the episode ends unsuccessfully.
+        after: observations recorded once the goal is reached, so that letting go has actions too.
+
+    Raises:
+        ValueError: the task's goal is none that the script can reach.
+    """
+    rng = np.random.default_rng(seed)
+    environment.seed = seed
+    environment.reset(None if start is None else environment.task.starts[start])
+    expert = Expert(environment)
+    _move_thing(environment, expert, rng, disturbance.moved)
+    pushes = _Pushes(rng, disturbance)
+    for _ in range(int(rng.integers(disturbance.away + 1))):
+        _hold(environment, np.array([*rng.uniform(-1, 1, 3), 0.0, 0.0, 0.0, -1.0]), hold)
+    environment.steps, left, success = 0, after, environment.succeeded()
+    rows: list[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]] = []
+    while environment.steps < limit and left > 0:
+        wanted = expert.action()
+        done = pushes.disturbed(wanted) if not success else wanted
+        rows.append((environment.pictures(), environment.state(), wanted, done))
+        success = _hold(environment, done, hold) or success
+        left -= success
+    cameras = environment.view.cameras
+    return Demonstration(
+        frames={name: np.stack([row[0][name] for row in rows]) for name in cameras},
+        state=np.stack([row[1] for row in rows]),
+        actions=np.stack([row[2] for row in rows]).astype(np.float32),
+        executed=np.stack([row[3] for row in rows]).astype(np.float32),
+        success=success,
+    )
+
+
+class _Pushes:
+    """Correlated noise, and now and then a push."""
+
+    def __init__(self, rng: np.random.Generator, disturbance: Disturbance) -> None:
+        self._rng, self._settings = rng, disturbance
+        self._sigma = rng.uniform(0.0, disturbance.noise) if disturbance.noise else 0.0
+        self._noise = np.zeros(3)
+        self._push, self._left = np.zeros(3), 0
+
+    def disturbed(self, wanted: np.ndarray) -> np.ndarray:
+        settings, rng = self._settings, self._rng
+        fresh = rng.normal(0.0, 1.0, 3) * self._sigma * np.sqrt(1 - settings.memory**2)
+        self._noise = settings.memory * self._noise + fresh
+        if self._left == 0 and rng.random() < settings.burst:
+            self._push, self._left = rng.uniform(-0.7, 0.7, 3), settings.burst_steps
+        push = self._push if self._left else np.zeros(3)
+        self._left = max(0, self._left - 1)
+        return np.array([*np.clip(wanted[:3] + self._noise + push, -1.0, 1.0), *wanted[3:]])
+
+
+def _hold(environment: LiberoEnvironment, action: np.ndarray, steps: int) -> bool:
+    """Carry an action out for some steps; whether the goal was reached at the last of them."""
+    reached = False
+    for _ in range(steps):
+        reached = environment.step(action.tolist())
+    return reached
+
+
+def _move_thing(environment: LiberoEnvironment, expert: Expert, rng: np.random.Generator, most: float) -> None:
+    env = environment.wrapped.env
+    shift = rng.uniform(-most, most, 2)
+    joint = env.get_object(expert.thing).joints[-1]
+    place = np.array(env.sim.data.get_joint_qpos(joint))
+    place[:2] += shift
+    env.sim.data.set_joint_qpos(joint, place)
+    env.sim.forward()

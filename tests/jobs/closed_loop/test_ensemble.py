@@ -1,0 +1,167 @@
+"""Which action comes out of overlapping chunks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.closed_loop.ensemble import MODES, Ensembler
+
+
+def chunk_of(step: int, length: int) -> np.ndarray:
+    """Actions that name the step they are meant for, and the step they were predicted at: [T, 2]."""
+    return np.array([[step + offset, step] for offset in range(length)], np.float32)
+
+
+def walk(ensembler: Ensembler, steps: int, length: int) -> tuple[np.ndarray, list[int]]:
+    """The actions of an episode, and the steps at which a chunk was wanted."""
+    actions, asked = [], []
+    for step in range(steps):
+        if ensembler.wants_chunk():
+            asked.append(step)
+            ensembler.add(chunk_of(step, length))
+        actions.append(ensembler.next())
+    return np.stack(actions), asked
+
+
+sizes = st.tuples(st.integers(1, 6), st.integers(0, 5), st.integers(0, 4), st.integers(1, 25))
+
+
+@settings(max_examples=60, deadline=None)
+@given(mode=st.sampled_from(MODES), size=sizes)
+def test_every_action_was_meant_for_its_step(mode: str, size: tuple[int, int, int, int]) -> None:
+    execute, more, unused, steps = size
+    actions, asked = walk(Ensembler(mode, execute, execute + more), steps, execute + more + unused)
+    np.testing.assert_allclose(actions[:, 0], np.arange(steps), atol=1e-4)
+    assert asked == list(range(0, steps, execute))
+    assert actions.dtype == np.float32
+
+
+@settings(max_examples=60, deadline=None)
+@given(mode=st.sampled_from(MODES[1:]), size=sizes)
+def test_no_prediction_older_than_the_horizon_counts(mode: str, size: tuple[int, int, int, int]) -> None:
+    execute, more, unused, steps = size
+    actions, _ = walk(Ensembler(mode, execute, execute + more), steps, execute + more + unused)
+    ages = np.arange(steps) - actions[:, 1]
+    assert (ages >= -1e-4).all()
+    assert (ages <= execute + more - 1 + 1e-4).all()
+
+
+def test_without_averaging_the_newest_chunk_acts_alone() -> None:
+    actions, _ = walk(Ensembler("none", 3, 7), 9, 7)
+    np.testing.assert_array_equal(actions[:, 1], [0, 0, 0, 3, 3, 3, 6, 6, 6])
+
+
+def test_temporal_weights_are_acts() -> None:
+    decay = 0.5
+    actions, _ = walk(Ensembler("temporal", 1, 3, decay=decay), 6, 3)
+    weights = np.exp(-decay * np.arange(3))
+    expected = weights @ [3, 4, 5] / weights.sum()
+    np.testing.assert_allclose(actions[5, 1], expected, rtol=1e-6)
+
+
+def test_adaptive_weights_go_by_agreement_with_the_newest() -> None:
+    ensembler = Ensembler("adaptive", 1, 2, alpha=2.0)
+    ensembler.add(np.array([[1, 0], [0, 3]], np.float32))
+    ensembler.next()
+    ensembler.add(np.array([[2, 0], [2, 0]], np.float32))
+    across, same = np.exp(0.0), np.exp(2.0)
+    np.testing.assert_allclose(
+        ensembler.next(), (across * np.array([0, 3]) + same * np.array([2, 0])) / (across + same), rtol=1e-5
+    )
+
+
+predictions = st.lists(st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3), min_size=2, max_size=6)
+
+
+@settings(max_examples=80, deadline=None)
+@given(rows=predictions, mode=st.sampled_from(MODES[1:]))
+def test_a_mean_lies_between_what_was_predicted(rows: list[list[float]], mode: str) -> None:
+    """Each chunk predicts one thing for all its steps, so the last action averages all of them."""
+    ensembler = Ensembler(mode, 1, len(rows))
+    for row in rows:
+        ensembler.add(np.tile(np.array(row, np.float32), (len(rows), 1)))
+        action = ensembler.next()
+    values = np.array(rows, np.float32)
+    assert (action >= values.min(axis=0) - 1e-5).all()
+    assert (action <= values.max(axis=0) + 1e-5).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=predictions)
+def test_without_decay_and_with_alpha_0_both_are_the_plain_mean(rows: list[list[float]]) -> None:
+    found = []
+    for ensembler in (Ensembler("temporal", 1, len(rows), decay=0), Ensembler("adaptive", 1, len(rows), alpha=0)):
+        for row in rows:
+            ensembler.add(np.tile(np.array(row, np.float32), (len(rows), 1)))
+            action = ensembler.next()
+        found.append(action)
+    np.testing.assert_allclose(found[0], np.mean(np.array(rows, np.float32), axis=0), atol=1e-5)
+    np.testing.assert_allclose(found[1], found[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_episode_remembers_nothing_of_the_one_before(mode: str) -> None:
+    used, fresh = Ensembler(mode, 2, 4), Ensembler(mode, 2, 4)
+    walk(used, 5, 4)
+    used.reset()
+    np.testing.assert_array_equal(walk(used, 7, 4)[0], walk(fresh, 7, 4)[0])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_second_chunk_for_a_step_replaces_the_first(mode: str) -> None:
+    ensembler = Ensembler(mode, 1, 2)
+    ensembler.add(np.full((2, 3), 9, np.float32))
+    ensembler.add(np.full((2, 3), 1, np.float32))
+    np.testing.assert_array_equal(ensembler.next(), [1, 1, 1])
+
+
+def test_a_caller_may_change_what_it_gave_and_got() -> None:
+    ensembler, chunk = Ensembler("none", 2, 2), np.ones((2, 2), np.float32)
+    ensembler.add(chunk)
+    chunk[:] = 5
+    ensembler.next()[:] = 7
+    np.testing.assert_array_equal(ensembler.next(), [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "mean"}, r"mode must be one of none, temporal, adaptive, got 'mean'"),
+        ({"execute": 0}, r"execute must be between 1 and the horizon \(7\), got 0"),
+        ({"execute": 8}, r"got 8"),
+        ({"decay": -0.1}, r"decay must be finite"),
+        ({"alpha": float("nan")}, r"alpha must be finite"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Ensembler(**{"mode": "none", "execute": 1, "horizon": 7, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("chunk", "message"),
+    [
+        (np.zeros(7), r"must be \[T, A\].*got \[7\]"),
+        (np.zeros((1, 7)), r"T of at least 2, got \[1, 7\]"),
+        (np.zeros((4, 6)), r"actions had 7 numbers, got 6"),
+        (np.full((4, 7), np.nan), r"actions must be finite"),
+    ],
+)
+def test_a_chunk_that_cannot_be_executed_is_refused(chunk: np.ndarray, message: str) -> None:
+    ensembler = Ensembler("temporal", 2, 4)
+    ensembler.add(np.zeros((4, 7), np.float32))
+    with pytest.raises(ValueError, match=message):
+        ensembler.add(chunk)
+
+
+def test_an_action_without_a_chunk_is_refused() -> None:
+    ensembler = Ensembler("adaptive", 1, 4)
+    ensembler.add(np.zeros((4, 7), np.float32))
+    ensembler.next()
+    with pytest.raises(ValueError, match=r"call add first"):
+        ensembler.next()

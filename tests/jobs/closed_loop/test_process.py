@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.closed_loop.process import Simulator, SimulatorDied
+from pipeline.errors import RunError, SettingsError
+
+
+@pytest.fixture
+def simulator(tmp_path: Path) -> Iterator[Simulator]:
+    """The worker in this Python, which has no simulator."""
+    with Simulator(Path(sys.executable), tmp_path / "log.txt") as running:
+        yield running
+
+
+def test_the_worker_starts_without_the_rest_of_the_project(simulator: Simulator) -> None:
+    assert simulator.about["control_hz"] == 20
+    assert "numpy" in simulator.about["versions"]
+
+
+def test_an_error_in_the_simulator_is_answered_and_it_goes_on(simulator: Simulator) -> None:
+    with pytest.raises(RunError, match=r"refuses 'tasks': ModuleNotFoundError: No module named 'libero'"):
+        simulator.ask("tasks", suite="libero_goal")
+    assert simulator.ask("hello")["control_hz"] == 20
+
+
+def test_a_killed_simulator_is_known_as_such(simulator: Simulator) -> None:
+    os.kill(simulator.pid, signal.SIGKILL)
+    with pytest.raises(SimulatorDied, match=r"ended with code -9 during 'hello'"):
+        simulator.ask("hello")
+
+
+def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no such file; simulator= must be the python"):
+        Simulator(tmp_path / "python")
+
+
+def test_a_program_that_is_no_simulator_says_its_last_words(tmp_path: Path) -> None:
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\necho 'libEGL is missing' >&2\nexit 3\n")
+    script.chmod(0o755)
+    with pytest.raises(SimulatorDied, match=r"ended with code 3 during 'hello': libEGL is missing"):
+        Simulator(script)

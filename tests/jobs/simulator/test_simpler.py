@@ -1,0 +1,274 @@
+"""The SimplerEnv adapter against a recorded interface: SimplerEnv needs a GPU, so a stand-in answers as it does.
+
+Recorded from simpler-env/SimplerEnv@4ab7178 and simpler-env/ManiSkill2_real2sim@ef7a4d4:
+    reset(seed, options) -> observation, info; step -> observation, reward, done, truncated, info
+                                                      mani_skill2_real2sim/envs/sapien_env.py
+    observation["image"][camera]["rgb"] uint8 [H, W, 3]   utils/wrappers/observation.py
+    agent.robot.pose, tcp.pose with p and q (w first)     envs/custom_scenes/base_env.py
+    agent.get_gripper_closedness(): 0 open, 1 closed      agents/robots/googlerobot.py, widowx.py
+    sizes 640 x 512 and 640 x 480                         agents/configs/*/defaults.py
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from jobs.simulator import simpler
+
+MATCHING, VARIANTS, BRIDGE = simpler.SUITES
+SIZES = {"overhead_camera": (512, 640), "3rd_view_camera": (480, 640)}
+
+
+class FakeEnvironment:
+    """Answers as SimplerEnv's environments do; its pictures count its steps."""
+
+    def __init__(self, name: str, arguments: dict[str, Any]) -> None:
+        self.name, self.arguments = name, arguments
+        self.resets: list[dict[str, Any]] = []
+        self.actions: list[np.ndarray] = []
+        self.succeeds_at: set[int] = set()
+        self.closed = False
+        self.unwrapped = self
+        self.tcp = SimpleNamespace(pose=SimpleNamespace(p=np.zeros(3), q=np.array([1.0, 0, 0, 0])))
+        robot = SimpleNamespace(pose=SimpleNamespace(p=np.zeros(3), q=np.array([1.0, 0, 0, 0])))
+        self.agent = SimpleNamespace(robot=robot, get_gripper_closedness=lambda: 0.25)
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict]:
+        self.resets.append({"seed": seed, **(options or {})})
+        self.actions = []
+        return self._observation(), {}
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict]:
+        self.actions.append(action)
+        return self._observation(), 0.0, len(self.actions) in self.succeeds_at, False, {}
+
+    def get_language_instruction(self) -> str:
+        return "move apple near orange"
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _observation(self) -> dict[str, Any]:
+        camera = "3rd_view_camera" if self.arguments["robot"].startswith("widowx") else "overhead_camera"
+        return {"image": {camera: {"rgb": np.full((*SIZES[camera], 3), len(self.actions), np.uint8)}}}
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[FakeEnvironment]:
+    """Environments in the order they were made."""
+    found: list[FakeEnvironment] = []
+
+    def make(name: str, **arguments: Any) -> FakeEnvironment:
+        found.append(FakeEnvironment(name, arguments))
+        return found[-1]
+
+    assets = ModuleType("mani_skill2_real2sim")
+    assets.ASSET_DIR = "data"  # type: ignore[attr-defined]
+    gymnasium = ModuleType("gymnasium")
+    gymnasium.make = make  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "gymnasium", gymnasium)
+    monkeypatch.setitem(sys.modules, "mani_skill2_real2sim", assets)
+    monkeypatch.setitem(sys.modules, "mani_skill2_real2sim.envs", ModuleType("mani_skill2_real2sim.envs"))
+    return found
+
+
+def task(suite: str, name: str) -> simpler.Task:
+    return next(found for found in simpler.list_tasks(suite) if found.name.endswith(name))
+
+
+@pytest.mark.parametrize(
+    ("suite", "words", "episodes"),
+    [
+        (MATCHING, "coke_can", 300),
+        (MATCHING, "move_near", 240),
+        (MATCHING, "pen", 108),
+        (MATCHING, "_drawer", 324),
+        (MATCHING, "place_apple", 108),
+        (VARIANTS, "coke_can", 825),
+        (VARIANTS, "move_near", 600),
+        (VARIANTS, "_drawer", 567),
+        (VARIANTS, "place_apple", 189),
+        (BRIDGE, "widowx", 96),
+    ],
+)
+def test_the_starts_are_the_episodes_of_the_published_protocol(suite: str, words: str, episodes: int) -> None:
+    """3 poses x 25 places x 4 colours of the arm; 60 x 4; 216 drawers and 108 placings; 24 a task of the WidowX."""
+    assert sum(len(found.starts) for found in simpler.list_tasks(suite) if words in found.name) == episodes
+
+
+@pytest.mark.parametrize("suite", simpler.SUITES)
+def test_tasks_are_numbered_and_their_starts_all_differ(suite: str) -> None:
+    tasks = simpler.list_tasks(suite)
+    assert [found.index for found in tasks] == list(range(len(tasks)))
+    for found in tasks:
+        assert found.suite == suite
+        assert len({repr(found.start(number)) for number in found.starts}) == len(found.starts)
+
+
+def test_limits_are_those_of_the_scripts() -> None:
+    limits = {found.name: found.limit for suite in simpler.SUITES for found in simpler.list_tasks(suite)}
+    assert limits["google_robot_pick_standing_coke_can"] == limits["google_robot_move_near"] == 80
+    assert limits["google_robot_close_top_drawer"] == 113
+    assert limits["google_robot_place_apple_in_closed_top_drawer"] == 200
+    assert limits["widowx_stack_cube"] == 60
+    assert limits["widowx_put_eggplant_in_basket"] == 120
+
+
+def test_an_unknown_suite_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"no suite 'bridge'.*widowx_visual_matching"):
+        simpler.list_tasks("bridge")
+
+
+def test_a_start_beyond_the_last_is_refused(made: list[FakeEnvironment]) -> None:
+    environment = simpler.SimplerEnvironment(task(BRIDGE, "stack_cube"))
+    with pytest.raises(ValueError, match=r"starts 0 to 23, got 24"):
+        environment.reset(24)
+    assert not made
+
+
+def test_an_environment_is_made_as_the_scripts_make_it(made: list[FakeEnvironment]) -> None:
+    environment = simpler.SimplerEnvironment(task(MATCHING, "open_top_drawer"), seed=5)
+    environment.reset(2)
+    assert made[0].name == "OpenTopDrawerCustomInScene-v0"
+    asked = made[0].arguments
+    assert asked["rgb_overlay_path"] == "data/real_inpainting/open_drawer_a2.png"
+    assert asked["shader_dir"] == "rt"
+    assert (asked["control_freq"], asked["sim_freq"], asked["max_episode_steps"]) == (3, 513, 113)
+    assert asked["camera_cfgs"] == {"add_segmentation": True}
+    reset = made[0].resets[0]
+    assert reset["seed"] == 5
+    np.testing.assert_array_equal(reset["robot_init_options"]["init_xy"], [0.889, -0.203])
+    turned = Rotation.from_quat(np.roll(reset["robot_init_options"]["init_rot_quat"], -1))
+    expected = Rotation.from_euler("z", -0.06) * Rotation.from_euler("z", np.pi)
+    np.testing.assert_allclose((turned.inv() * expected).magnitude(), 0, atol=1e-9)
+
+
+def test_without_ray_tracing_any_device_will_do(made: list[FakeEnvironment]) -> None:
+    view = simpler.View(ray_tracing=False)
+    simpler.SimplerEnvironment(task(MATCHING, "open_top_drawer"), view).reset(0)
+    assert "shader_dir" not in made[0].arguments
+
+
+def test_a_variant_may_be_another_environment(made: list[FakeEnvironment]) -> None:
+    found = task(VARIANTS, "standing_coke_can")
+    simpler.SimplerEnvironment(found).reset(found.starts[-1])
+    assert made[0].name == "GraspSingleOpenedCokeCanAltGoogleCamera2InScene-v0"
+    assert made[0].arguments["upright"] is True
+    assert "rgb_overlay_path" not in made[0].arguments
+
+
+def test_a_scene_is_kept_until_a_start_needs_another(made: list[FakeEnvironment]) -> None:
+    environment = simpler.SimplerEnvironment(task(MATCHING, "move_near"))
+    for start in (0, 59, 60):
+        environment.reset(start)
+    assert [len(each.resets) for each in made] == [2, 1]
+    assert [each.closed for each in made] == [True, False]
+    assert [each["obj_init_options"]["episode_id"] for each in made[0].resets] == [0, 59]
+    assert environment.instruction == "move apple near orange"
+
+
+@pytest.mark.parametrize(
+    ("judged", "successes", "expected"),
+    [("last", {3}, False), ("last", {3, 60}, True), ("first", {3}, True)],
+)
+def test_the_protocol_decides_which_step_is_judged(
+    made: list[FakeEnvironment], judged: str, successes: set[int], expected: bool
+) -> None:
+    environment = simpler.SimplerEnvironment(task(BRIDGE, "stack_cube"), simpler.View(judged=judged))
+    environment.reset(0)
+    made[0].succeeds_at = successes
+    over = False
+    while not over and environment.steps < environment.limit:
+        over = environment.step(environment.command(np.zeros(7)))
+    assert over is expected
+    assert environment.succeeded() is expected
+    assert environment.steps == (3 if judged == "first" else 60)
+
+
+def test_pictures_are_the_cameras_own_or_squeezed(made: list[FakeEnvironment], monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = simpler.SimplerEnvironment(task(BRIDGE, "stack_cube"))
+    environment.reset(0)
+    environment.step(environment.command(np.zeros(7)))
+    picture = environment.pictures()["3rd_view_camera"]
+    assert (picture.shape, picture.dtype, picture.min(), picture.max()) == ((480, 640, 3), np.uint8, 1, 1)
+    cv2 = ModuleType("cv2")
+    cv2.INTER_AREA = 3  # type: ignore[attr-defined]
+    cv2.resize = lambda image, size, interpolation: image[: size[1], : size[0]]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cv2", cv2)
+    small = simpler.SimplerEnvironment(task(BRIDGE, "stack_cube"), simpler.View(pixels=64))
+    small.reset(0)
+    assert small.pictures()["3rd_view_camera"].shape == (64, 64, 3)
+
+
+def placed(made: list[FakeEnvironment], base: Rotation, tool: Rotation) -> np.ndarray:
+    """Put the newest environment's tool at [0.3, 0.1, 0.2] and turned by `tool`, both in the frame of the base."""
+    origin, place = np.array([0.5, 0.2, 0.9]), np.array([0.3, 0.1, 0.2])
+    made[-1].agent.robot.pose = SimpleNamespace(p=origin, q=np.roll(base.as_quat(), 1))
+    made[-1].tcp.pose = SimpleNamespace(p=origin + base.apply(place), q=np.roll((base * tool).as_quat(), 1))
+    return place
+
+
+def test_the_google_robots_state_is_that_of_fractal(made: list[FakeEnvironment]) -> None:
+    environment = simpler.SimplerEnvironment(task(MATCHING, "move_near"))
+    environment.reset(0)
+    tool = Rotation.from_euler("xyz", [0.3, -0.4, 0.5])
+    place = placed(made, Rotation.from_euler("z", 2.5), tool)
+    state = environment.state()
+    assert (state.dtype, state.shape) == (np.float32, (8,))
+    np.testing.assert_allclose(state[:3], place, atol=1e-6)
+    assert (Rotation.from_quat(state[3:7]).inv() * tool).magnitude() < 1e-6
+    assert state[7] == 0.25
+
+
+def test_the_widowxs_state_is_that_of_bridge(made: list[FakeEnvironment]) -> None:
+    environment = simpler.SimplerEnvironment(task(BRIDGE, "stack_cube"))
+    environment.reset(0)
+    angles = [0.1, -0.2, 0.3]
+    tool = Rotation.from_euler("xyz", angles) * Rotation.from_matrix(simpler.TOP_DOWN)
+    place = placed(made, Rotation.from_euler("z", np.pi), tool)
+    state = environment.state()
+    assert (state.dtype, state.shape) == (np.float32, (7,))
+    np.testing.assert_allclose(state, [*place, *angles, 0.75], atol=1e-6)
+
+
+def test_motion_is_passed_on_and_the_widowxs_gripper_is_absolute() -> None:
+    environment = simpler.SimplerEnvironment(task(BRIDGE, "stack_cube"))
+    motion = [0.01, -0.02, 0.03, 0.1, -0.2, 0.3]
+    np.testing.assert_array_equal(environment.command([*motion, 0.51]), [*motion, 1.0])
+    np.testing.assert_array_equal(environment.command([*motion, 0.49]), [*motion, -1.0])
+
+
+def run(wishes: list[float], sticky: int) -> list[float]:
+    gripper = simpler.Gripper(simpler.GOOGLE, sticky)
+    return [gripper.command(wish) for wish in wishes]
+
+
+def test_the_google_robots_gripper_repeats_a_change() -> None:
+    assert run([1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0], 3) == [0, 0, 1, 1, 1, 0, -1, -1, -1]
+
+
+def test_a_change_wished_for_meanwhile_is_not_forgotten() -> None:
+    assert run([1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], 3) == [0, 1, 1, 1, -1, -1, -1, 0]
+
+
+def test_the_first_wish_moves_nothing_and_a_reset_forgets_all(made: list[FakeEnvironment]) -> None:
+    environment = simpler.SimplerEnvironment(task(MATCHING, "move_near"))
+    environment.reset(0)
+    commands = [environment.command([0, 0, 0, 0, 0, 0, wish])[6] for wish in (1.0, 0.0)]
+    assert commands == [0.0, 1.0]
+    environment.reset(1)
+    assert environment.command([0, 0, 0, 0, 0, 0, 0.0])[6] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"judged": "best"}, r"last or first, got 'best'"), ({"sticky": 0}, r"at least 1 step")]
+)
+def test_a_view_that_cannot_be_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        simpler.View(**settings)

@@ -1,0 +1,120 @@
+"""`vlajepa evaluate` with a world of one point in the simulator's place."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jobs.evaluate
+from jobs.evaluate import evaluate
+from jobs.evaluate_settings import EvaluateConfig
+from pipeline.errors import BuildError, SettingsError
+from pipeline.manifest import Build
+from tests.jobs.closed_loop.checkpoints import untrained
+from tests.jobs.closed_loop.fake_simulator import FakeSimulator
+
+
+@pytest.fixture(autouse=True)
+def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs.evaluate, "Simulator", FakeSimulator)
+
+
+def config(out: Path, **changes: Any) -> EvaluateConfig:
+    base = EvaluateConfig("script", Path("python"), "libero_object", out, episodes=3, tasks=(0, 2), videos=0)
+    return replace(base, **changes)
+
+
+def test_results_say_what_was_played(tmp_path: Path) -> None:
+    report = evaluate(config(tmp_path, videos=1, max_steps=7))
+    results = json.loads((tmp_path / "results.json").read_bytes())
+    assert [(t["task"], t["successes"], t["episodes"]) for t in results["tasks"]] == [(0, 3, 3), (2, 3, 3)]
+    assert results["total"]["text"] == "6/6 = 100.0 % (61.0-100.0)"
+    text = (tmp_path / "results.md").read_text()
+    assert "| reach place 2 | 3/3 | 100.0 | 43.9-100.0 |" in text
+    assert "OpenVLA-OFT" in text
+    assert len(report.outcomes) == 6
+    names = sorted(path.name for path in (tmp_path / "videos").iterdir())
+    assert names == ["task-00-start-000-success.mp4", "task-02-start-000-success.mp4"]
+
+
+def test_what_was_played_is_not_played_again(tmp_path: Path) -> None:
+    evaluate(config(tmp_path / "once", episodes=5))
+    evaluate(config(tmp_path / "twice", episodes=2))
+    first = (tmp_path / "twice" / "episodes.jsonl").read_bytes()
+    evaluate(config(tmp_path / "twice", episodes=5))
+    assert (tmp_path / "twice" / "episodes.jsonl").read_bytes().startswith(first)
+    assert _episodes(tmp_path / "once") == _episodes(tmp_path / "twice")
+
+
+def _episodes(out: Path) -> list[dict[str, Any]]:
+    episodes = json.loads((out / "results.json").read_bytes())["episodes"]
+    return [{key: value for key, value in episode.items() if key != "seconds"} for episode in episodes]
+
+
+def test_other_settings_need_another_folder(tmp_path: Path) -> None:
+    evaluate(config(tmp_path))
+    with pytest.raises(BuildError, match=r"another evaluation: seed was 0, now 1; choose another out="):
+        evaluate(config(tmp_path, seed=1))
+
+
+def test_a_checkpoint_plays_deterministically(robot_build: Build, tmp_path: Path) -> None:
+    checkpoint = untrained(tmp_path / "step-00000000", robot_build)
+    asked = config(tmp_path / "a", policy=str(checkpoint), hold=2, max_steps=28, device="cpu", execute=4)
+    evaluate(asked)
+    evaluate(replace(asked, out=tmp_path / "b"))
+    assert _episodes(tmp_path / "a") == _episodes(tmp_path / "b")
+    written = json.loads((tmp_path / "a" / "evaluation.json").read_bytes())
+    assert written["cameras"] == {"front": "agentview", "wrist": "robot0_eye_in_hand"}
+    assert written["hold"] == 2
+
+
+def test_a_rate_that_does_not_divide_the_simulators_is_refused(robot_build: Build, tmp_path: Path) -> None:
+    checkpoint = untrained(tmp_path / "step-00000000", robot_build)
+    with pytest.raises(SettingsError, match=r"12 frames a second, which does not divide 20; give hold="):
+        evaluate(config(tmp_path / "out", policy=str(checkpoint), device="cpu"))
+
+
+def test_swapped_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    class Listener(jobs.evaluate.ScriptActor):
+        def act(self, moments: Any) -> Any:
+            told.extend(m.instruction for m in moments if m is not None)
+            return super().act(moments)
+
+    monkeypatch.setattr(jobs.evaluate, "ScriptActor", Listener)
+    evaluate(config(tmp_path, episodes=1, swap=True))
+    assert list(dict.fromkeys(told)) == ["reach place 2", "reach place 0"]
+    assert "Control: each task is told the next one's instruction." in (tmp_path / "results.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tasks": (0, 7)}, r"tasks 0\.\.2, got 7"),
+        ({"episodes": 51}, r"at most 50, the start states of task 0, got 51"),
+        ({"first_start": 48}, r"at most 50, the start states of task 0, got 51"),
+    ],
+)
+def test_what_the_suite_does_not_have_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        evaluate(config(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"episodes": 0}, r"episodes must be at least 1"),
+        ({"level": 6}, r"level must be 1\.\.5"),
+        ({"tasks": (1, 1)}, r"different indices"),
+        ({"tasks": (1,), "swap": True}, r"swap needs at least two tasks"),
+        ({"pixels": 8}, r"pixels must be 32"),
+    ],
+)
+def test_settings_are_checked(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(tmp_path, **changes)
