@@ -159,9 +159,10 @@ class Collection:
         found = self._tallies[task].too_many_failures(self._settings.max_failures)
         if found is not None:
             said = self._tallies[task].last_detail
+            last = f" (last: {said})" if said else ""
             raise RunError(
                 f"{self._settings.suite}, task {task} ({self._suite.tasks[task]['name']}): {found[0]} of "
-                f"{found[1]} tries failed, more than max_failures={self._settings.max_failures:g}{said and f' (last: {said})'}; see "
+                f"{found[1]} tries failed, more than max_failures={self._settings.max_failures:g}{last}; see "
                 f"{self._log.path}. Lower disturbance.*, raise limit= or max_failures=, or leave the task out"
             )
 

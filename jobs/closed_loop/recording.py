@@ -39,7 +39,7 @@ ACTION_UNITS = "-1 to 1 of the controller OSC_POSE: 0.05 m and 0.5 rad a control
 
 ROBOT = "panda"
 PNG_LEVEL = 1
-"""Of zlib. 6 takes several times as long for a tenth less."""
+"""Of zlib: the fastest."""
 
 WARNING = """These files are read like LIBERO's own but for one thing: each observation was recorded before the action
 of its row, in LIBERO's files after it. Read them with source.action_lag=0 (attribute `action_lag` of the group data).

@@ -16,7 +16,7 @@ parts is `a+b`: both are needed and are joined in that order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ SEED = "seed"
 GROUP = "observations"
 """Key of a list of observations that want their actions together; the extension of this server."""
 LARGEST_SEED = 2**63 - 1
+_OPENPI_PICTURES = ("observation/image", "observation/wrist_image")
+_STATE, _PROMPT = "the state", "the prompt"
 _DEEPEST = 4
 _MOST_NAMED = 12
 
@@ -52,34 +54,17 @@ class MessageKeys:
         Raises:
             SettingsError: a name is neither a view nor "state" or "prompt", or a key already holds something else.
         """
-        names = (*interface.views, "state", "prompt")
-        for name, key in own.items():
-            if name not in names:
-                raise SettingsError(f"keys.{name}: this policy has no such input; there are {', '.join(names)}")
-            if not all(part.strip("/ ") for part in (key.split("+") if name == "state" else [key])):
-                raise SettingsError(f"keys.{name}={key!r}: give a key of the message, as in observation/{name}")
-        labels = {view: f"picture {view!r}" for view in interface.views} | {
-            "state": "the state",
-            "prompt": "the prompt",
-        }
-        holds = {"observation/state": labels["state"], "state": labels["state"], "prompt": labels["prompt"]}
-        for view in interface.views:
-            for key in (f"images/{view}", f"observation/{view}"):
-                holds.setdefault(key, f"picture {view!r}")
-        for name, key in own.items():
-            if holds.setdefault(key, labels[name]) != labels[name]:
-                raise SettingsError(f"keys.{name}={key}: this key holds {holds[key]}; choose another")
-        for alias, view in zip(("observation/image", "observation/wrist_image"), interface.views, strict=False):
-            holds.setdefault(alias, f"picture {view!r}")
+        _check_own(interface.views, own)
+        holds = _holders(interface.views, own)
 
-        def keys_of(label: str, name: str) -> tuple[str, ...]:
-            found = [key for key, held in holds.items() if held == label]
+        def keys_of(holder: str, name: str) -> tuple[str, ...]:
+            found = [key for key, held in holds.items() if held == holder]
             return tuple(sorted(found, key=lambda key: key != own.get(name)))  # stable: one's own first
 
         return cls(
-            {view: keys_of(f"picture {view!r}", view) for view in interface.views},
-            keys_of(labels["state"], "state"),
-            keys_of(labels["prompt"], "prompt"),
+            {view: keys_of(_picture_of(view), view) for view in interface.views},
+            keys_of(_STATE, "state"),
+            keys_of(_PROMPT, "prompt"),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -134,6 +119,34 @@ def flatten(message: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dic
         else:
             found[f"{prefix}{key}"] = value
     return inner | found
+
+
+def _check_own(views: Sequence[str], own: Mapping[str, str]) -> None:
+    names = (*views, "state", "prompt")
+    for name, key in own.items():
+        if name not in names:
+            raise SettingsError(f"keys.{name}: this policy has no such input; there are {', '.join(names)}")
+        if not all(part.strip("/ ") for part in (key.split("+") if name == "state" else [key])):
+            raise SettingsError(f"keys.{name}={key!r}: give a key of the message, as in observation/{name}")
+
+
+def _holders(views: Sequence[str], own: Mapping[str, str]) -> dict[str, str]:
+    """What each key holds, in the order in which keys are looked for."""
+    holds = {"observation/state": _STATE, "state": _STATE, "prompt": _PROMPT}
+    for view in views:
+        for key in (f"images/{view}", f"observation/{view}"):
+            holds.setdefault(key, _picture_of(view))
+    for name, key in own.items():
+        wanted = {"state": _STATE, "prompt": _PROMPT}.get(name) or _picture_of(name)
+        if holds.setdefault(key, wanted) != wanted:
+            raise SettingsError(f"keys.{name}={key}: this key holds {holds[key]}; choose another")
+    for alias, view in zip(_OPENPI_PICTURES, views, strict=False):
+        holds.setdefault(alias, _picture_of(view))
+    return holds
+
+
+def _picture_of(view: str) -> str:
+    return f"picture {view!r}"
 
 
 def _picture(values: Mapping[str, Any], view: str, names: tuple[str, ...]) -> NDArray[np.uint8]:

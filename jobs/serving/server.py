@@ -263,8 +263,10 @@ class PolicyServer:
     async def _refuse(self, client: _Client, code: CloseCode, text: str) -> None:
         """Tell a client what is wrong and let it go."""
         self._meter.errors += 1
-        self._log(f"{client.name} refused: {text[:_LONGEST_ERROR]}")
-        await client.connection.send(text[:_LONGEST_ERROR].encode(errors="replace"), text=True)
+        text = text[:_LONGEST_ERROR]
+        printable = "".join(c if c.isprintable() else " " for c in text)  # names of keys are the client's own
+        self._log(f"{client.name} refused: {printable}")
+        await client.connection.send(text.encode(errors="replace"), text=True)
         await client.connection.close(code, "the text before says why")
 
     async def _report(self) -> None:

@@ -53,7 +53,7 @@ MOVE_LONG = (
 PUT = ("place {thing} {place}", "set {thing} {place}", "position {thing} {place}", "put down {thing} {place}")
 PUT_LONG = (
     "take {thing} and place {it} {place}",
-    "see to it that you put {thing} {place}",
+    "see to putting {thing} {place}",
     "pick {thing} up and leave {it} {place}",
     "find {thing} and place {it} {place}",
 )

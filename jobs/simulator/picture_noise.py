@@ -65,8 +65,8 @@ def spoiled(picture: np.ndarray, kind: str, strength: int, rng: np.random.Genera
     image = picture.astype(np.float32) / 255.0
     scale, index = len(picture) / SIZE, strength - 1
     if kind == "motion":
-        length, sigma = MOTION[index]
-        image = _motion(image, length * scale, sigma * scale, float(rng.uniform(-45, 45)))
+        length, spread = MOTION[index]
+        image = _motion(image, length * scale, spread * scale, float(rng.uniform(-45, 45)))
     elif kind == "blur":
         image = _blur(image, strength * scale)
     elif kind == "zoom":
@@ -78,7 +78,7 @@ def spoiled(picture: np.ndarray, kind: str, strength: int, rng: np.random.Genera
         image = cloud * brightest / (brightest + thick)
     else:
         sigma, reach, times = GLASS[index]
-        image = _glass(image, sigma * scale, max(1, round(reach * scale)), times, rng)
+        image = _glass(image, sigma, reach, times, rng)
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
@@ -99,12 +99,13 @@ def _motion(image: np.ndarray, length: float, sigma: float, degrees: float) -> n
     steps = np.arange(max(1, round(length)) + 1)
     weights = np.exp(-0.5 * (steps / sigma) ** 2)
     weights = (weights / weights.sum()).astype(np.float32)
-    rows, columns = np.indices(image.shape[:2])
+    height, width = image.shape[:2]
     result = np.zeros_like(image)
-    for step, weight in zip(steps, weights, strict=True):
+    for step, weight in zip(steps.tolist(), weights, strict=True):
         down, right = round(step * np.sin(np.radians(degrees))), round(step * np.cos(np.radians(degrees)))
-        moved = image[np.clip(rows + down, 0, len(rows) - 1), np.clip(columns + right, 0, rows.shape[1] - 1)]
-        result += weight * moved
+        rows = np.clip(np.arange(height) + down, 0, height - 1)
+        columns = np.clip(np.arange(width) + right, 0, width - 1)
+        result += weight * image[rows[:, None], columns[None]]
     return result
 
 
@@ -131,7 +132,8 @@ def _sampled(image: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
 
 def _cloud(height: int, width: int, weaker: float, rng: np.random.Generator) -> np.ndarray:
     """Noise of 0..1, float32 [height, width]: octaves of smooth noise, each finer one weaker."""
-    total, weight, cells = np.zeros((height, width), np.float32), 1.0, 2
+    total = np.zeros((height, width), np.float32)
+    weight, cells = 1.0, 2
     while cells <= max(height, width):
         grid = rng.uniform(-1, 1, (cells + 1, cells + 1)).astype(np.float32)
         fine = _sampled(grid, np.linspace(0, cells, height), 0)
@@ -142,9 +144,17 @@ def _cloud(height: int, width: int, weaker: float, rng: np.random.Generator) -> 
 
 
 def _glass(image: np.ndarray, sigma: float, reach: int, times: int, rng: np.random.Generator) -> np.ndarray:
-    image = _blur(image, sigma)
-    rows, columns = np.indices(image.shape[:2])
+    """At `SIZE`, because whole pixels are moved, of which a small picture has too few."""
+    fine = _blur(_resized(image, (SIZE, SIZE)), sigma)
+    rows, columns = np.indices((SIZE, SIZE))
     for _ in range(times):
-        down, right = rng.integers(-reach, reach + 1, (2, *rows.shape))
-        image = image[np.clip(rows + down, 0, len(rows) - 1), np.clip(columns + right, 0, rows.shape[1] - 1)]
-    return _blur(image, sigma)
+        down, right = rng.integers(-reach, reach + 1, (2, SIZE, SIZE))
+        fine = fine[np.clip(rows + down, 0, SIZE - 1), np.clip(columns + right, 0, SIZE - 1)]
+    return _resized(_blur(fine, sigma), image.shape[:2])
+
+
+def _resized(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    for axis, size in enumerate(shape):
+        old = image.shape[axis]
+        image = _sampled(image, np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1), axis)
+    return image

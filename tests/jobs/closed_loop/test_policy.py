@@ -88,7 +88,7 @@ def test_equal_seeds_give_equal_actions_whatever_stands_beside(policy: Checkpoin
         ({"instruction": " "}, r"the instruction is empty"),
         ({"state": np.zeros(7, np.float32)}, r"state must have 8 numbers, got shape \[7\]"),
         ({"state": np.full(8, np.nan, np.float32)}, r"state must be finite"),
-        ({"images": {"front": np.zeros((8, 8, 3), np.uint8)}}, r"picture 'wrist' is missing; the policy wants front, wrist"),
+        ({"images": {"front": np.zeros((8, 8, 3), np.uint8)}}, r"picture 'wrist' is missing; .* front, wrist"),
         ({"images": {"front": np.zeros((8, 8, 3)), "wrist": 0}}, r"picture 'front' must be uint8"),
     ],
 )  # fmt: skip

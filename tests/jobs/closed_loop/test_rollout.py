@@ -53,7 +53,7 @@ def results(found: dict[int, Outcome]) -> dict[int, tuple[bool, int, int]]:
 
 def test_the_script_succeeds_in_the_fewest_steps() -> None:
     found, _ = play(range(5), ScriptActor())
-    assert results(found) == {start: (True, 6, 6) for start in range(5)}
+    assert results(found) == dict.fromkeys(range(5), (True, 6, 6))
 
 
 def test_an_action_is_held() -> None:
@@ -107,7 +107,7 @@ def test_a_death_costs_one_episode_which_is_played_again() -> None:
     before = FakeSimulator.started
     found, _ = play(range(4), ScriptActor(), make=lambda: FakeSimulator(dies=dies))
     assert {start: o.crashes for start, o in found.items()} == {0: 0, 1: 2, 2: 0, 3: 0}
-    assert results(found) == {start: (True, 6, 6) for start in range(4)}
+    assert results(found) == dict.fromkeys(range(4), (True, 6, 6))
     assert FakeSimulator.started - before == 2 + 2
 
 

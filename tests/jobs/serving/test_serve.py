@@ -52,7 +52,7 @@ def test_a_served_checkpoint_acts_as_the_checkpoint(checkpoint: Path) -> None:
     policy = CheckpointPolicy(checkpoint, "cpu")
     assert warm_up(policy) > 0
     observations, seeds = [robot_observation(n) for n in range(3)], [4, 5, 6]
-    with running(policy) as server, PolicyClient(server.address) as client:  # type: ignore[arg-type]
+    with running(policy) as server, PolicyClient(server.address) as client:
         assert client.interface == ROBOT
         found = client.act(observations, seeds)
     assert found.shape == (3, SIZES.chunk, SIZES.action)

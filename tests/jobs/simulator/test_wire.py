@@ -5,19 +5,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from jobs.simulator.wire import receive, send
 
 NUMBERS = arrays.arrays(
-    st.sampled_from([np.uint8, np.float32, np.float64, np.int64, np.bool_]), arrays.array_shapes(min_dims=0, min_side=0)
+    st.sampled_from([np.uint8, np.float32, np.float64, np.int64, np.bool_]),
+    arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
 )
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text() | NUMBERS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=8,
+    max_leaves=4,
 )
 
 
@@ -31,7 +32,8 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-@given(st.dictionaries(st.text(max_size=4), VALUES, max_size=4))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.text(max_size=4), VALUES, max_size=3))
 def test_messages_come_back_as_they_were(message: dict[str, Any]) -> None:
     file = io.BytesIO()
     send(file, message)
