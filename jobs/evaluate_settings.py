@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -26,7 +26,7 @@ class EvaluateConfig:
     turned      the build's pictures are turned by 180 degrees (OpenVLA's copies of LIBERO)
     blank       pictures are replaced by grey: a control
     swap        tell each task the instruction of the next one of `tasks`: a control
-    cameras     view of the policy -> camera; empty: agentview, then robot0_eye_in_hand
+    cameras     view of the policy -> camera; null: agentview, then robot0_eye_in_hand
     perturb     an axis of LIBERO-Plus: camera, robot, language, light, background, noise, layout;  level  1..5
     videos      episodes of each task that are filmed
     """
@@ -47,7 +47,7 @@ class EvaluateConfig:
     turned: bool = False
     blank: bool = False
     swap: bool = False
-    cameras: dict[str, str] = field(default_factory=dict)
+    cameras: dict[str, str] | None = None
     perturb: str | None = None
     level: int = 3
     videos: int = 1

@@ -127,9 +127,9 @@ class Collection:
             recording, success = self._demonstrate(simulator, task, seed)
         except SimulatorDied as error:
             slot.close()
-            return Try(task, seed, "crash", seconds=time.monotonic() - begun, detail=str(error))
+            return Try(task, seed, "crash", seconds=round(time.monotonic() - begun, 3), detail=str(error))
         except _RefusedError as error:
-            return Try(task, seed, "refused", seconds=time.monotonic() - begun, detail=str(error))
+            return Try(task, seed, "refused", seconds=round(time.monotonic() - begun, 3), detail=str(error))
         if success:
             write_recording(episode_path(self._settings.out, recording.task, seed), recording)
         outcome = "success" if success else "failure"

@@ -68,7 +68,7 @@ def describe(report: EvaluationReport) -> str:
     crashes = sum(outcome.crashes for outcome in report.outcomes)
     lines = [title, "", *notes, table(("task", "successes", "percent", "95 % interval (Wilson)"), rows), ""]
     lines += [f"Simulator crashes: {crashes}; each cost an episode that was then begun again.", ""]
-    others = published("LIBERO-Plus" if settings["perturb"] else "LIBERO", settings["perturb"] or settings["suite"])
+    others = published("libero_plus" if settings["perturb"] else "libero", settings["perturb"] or settings["suite"])
     if others:
         lines += [
             "Published, 50 episodes a task unless the source says otherwise:",

@@ -119,7 +119,7 @@ def write_recording(path: Path, recording: Recording) -> None:
         arrays[f"png.{camera}"] = np.frombuffer(b"".join(encoded), np.uint8)
         arrays[f"ends.{camera}"] = np.cumsum([len(picture) for picture in encoded])
     with atomic_file(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # its own keyword is none of ours
 
 
 def read_recording(path: Path) -> Recording:

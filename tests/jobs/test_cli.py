@@ -40,7 +40,13 @@ def test_every_command_is_a_hydra_application(command: str) -> None:
     values = ["out=/o", "builds=[/b]"] if command == "train" else []
     script = [sys.executable, "-m", "jobs.cli", command, *values]
     config = subprocess.run([*script, "--cfg", "job"], capture_output=True, text=True, check=True).stdout
-    first = {"audit": "build: ???", "verify": "build: ???", "status": "build: ???", "sources": "name: null"}
+    first = {
+        "audit": "build: ???",
+        "verify": "build: ???",
+        "status": "build: ???",
+        "serve": "policy: ???",
+        "sources": "name: null",
+    }
     assert first.get(command, "out: ") in config
 
 
