@@ -19,6 +19,8 @@ from pipeline.sources.lerobot import LeRobotSource
 from tests.conftest import SampleData
 from tests.jobs.closed_loop.checkpoints import untrained
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def policy(robot_build: Build, tmp_path_factory: pytest.TempPathFactory) -> CheckpointPolicy:
@@ -97,7 +99,7 @@ def test_what_is_no_observation_is_refused(policy: CheckpointPolicy, changes: di
         check_observation(replace(moments(policy, 1)[0], **changes), policy.interface)
 
 
-def test_checkpoints_that_cannot_act_are_refused(robot_build: Build, video_build: Build, tmp_path: Path) -> None:
+def test_checkpoints_that_cannot_act_are_refused(robot_build: Build, tmp_path: Path) -> None:
     old = untrained(tmp_path / "old", robot_build, robot=None)
     with pytest.raises(BuildError, match=r"does not tell the robot's views"):
         CheckpointPolicy(old, "cpu")
