@@ -21,20 +21,21 @@ from jobs.closed_loop.outcomes import Outcome, OutcomeLog, rate_text, rates_by_t
 from jobs.closed_loop.process import Simulator
 from jobs.closed_loop.rollout import Slot, TaskRun, TaskRunner
 from jobs.config import parse
+from jobs.driver_lock import DriverLock
 from jobs.evaluate_settings import EvaluateConfig
 from jobs.progress import progress_bar
+from jobs.simulator.libero import CAMERAS
 from jobs.training.differences import first_difference
 from pipeline.errors import BuildError, SettingsError
 from pipeline.sample_world.video import find_codec, write_video
 from pipeline.shards import write_atomic
+from pipeline.store import open_store
 
 MAY_CHANGE = ("simulator", "out", "episodes", "tasks", "videos", "device")
 """Settings that do not decide how an episode goes: the same command with others adds episodes to those there are.
 
 `environments` is not among them: the rows of a batch decide the last bits of its sums.
 """
-
-CAMERAS = ("agentview", "robot0_eye_in_hand")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
         RunError: a simulator cannot be started, or died too often in one episode.
     """
     settings.out.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
+    with DriverLock(open_store(settings.out)), ExitStack() as stack:
         slots = [_slot(settings, i) for i in range(settings.environments)]
         for slot in slots:
             stack.callback(slot.close)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.closed_loop.json_lines import JsonLines
 from pipeline.errors import BuildError
 
 Z_95 = 1.959963984540054
@@ -69,41 +68,25 @@ def success_rate(successes: int, episodes: int) -> Rate:
 
 
 class OutcomeLog:
-    """`episodes.jsonl`: one line an episode, on disk before the next one begins."""
+    """`episodes.jsonl` of an evaluation."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._lines = JsonLines(path, Outcome, "outcome")
+        self.path, self.add = path, self._lines.add
 
     def read(self) -> dict[tuple[int, int], Outcome]:
-        """Finished episodes by task and start. A last line that a killed process left unfinished is cut off.
+        """Finished episodes by task and start.
 
         Raises:
-            BuildError: another line is no outcome, or an episode stands there twice.
+            BuildError: a line is no outcome, or an episode stands there twice.
         """
-        if not self.path.exists():
-            return {}
-        data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            os.truncate(self.path, len(whole))
         found: dict[tuple[int, int], Outcome] = {}
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                outcome = Outcome(**json.loads(line))
-            except (ValueError, TypeError) as error:
-                raise BuildError(f"{self.path}, line {number} is no outcome ({error}); delete the line") from error
+        for number, outcome in enumerate(self._lines.read(), 1):
             key = (outcome.task, outcome.start)
             if key in found:
                 raise BuildError(f"{self.path}, line {number}: task {key[0]}, start {key[1]} stands there twice")
             found[key] = outcome
         return found
-
-    def add(self, outcome: Outcome) -> None:
-        """Append one line and sync it."""
-        with open(self.path, "ab") as file:
-            file.write(json.dumps(asdict(outcome)).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def rates_by_task(outcomes: Iterable[Outcome]) -> dict[int, Rate]:

@@ -6,15 +6,13 @@ whatever comes of those under way, so that nothing is recorded in vain.
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.closed_loop.json_lines import JsonLines
 from jobs.collect_settings import LEAST_TRIES, MOST_CRASHES
-from pipeline.errors import BuildError
 
 OUTCOMES = ("success", "failure", "refused", "crash")
 
@@ -43,38 +41,11 @@ class Try:
             raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}, got {self.outcome!r}")
 
 
-class TryLog:
-    """`episodes.jsonl`: one line a try, on disk before the next one begins."""
+class TryLog(JsonLines[Try]):
+    """`episodes.jsonl` of a collection."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def read(self) -> list[Try]:
-        """All tries. A last line that a killed process left unfinished is cut off.
-
-        Raises:
-            BuildError: another line is no try.
-        """
-        if not self.path.exists():
-            return []
-        data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            os.truncate(self.path, len(whole))
-        found = []
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                found.append(Try(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise BuildError(f"{self.path}, line {number} is no try ({error}); delete the line") from error
-        return found
-
-    def add(self, one: Try) -> None:
-        """Append one line and sync it."""
-        with open(self.path, "ab") as file:
-            file.write(json.dumps(asdict(one)).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        super().__init__(path, Try, "try")
 
 
 class Tally:

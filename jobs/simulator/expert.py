@@ -3,7 +3,7 @@
 Its action depends on nothing but the simulator's present state. A script with phases and timers gives different labels
 for equal observations, and a policy that has no memory can learn neither.
 
-Everything is from above, with the hand's first orientation. Lengths in metres, the world's axes.
+Things are grasped in the middle, from above, with the hand's first orientation. Lengths in metres, the world's axes.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .libero import LiberoEnvironment
-
-STEP = 0.05
-"""Metres of one controller step at an action of 1 (robosuite `controllers/config/osc_pose.json`)."""
+from .libero import METRES, LiberoEnvironment
 
 OPEN, CLOSED = -1.0, 1.0
 
@@ -27,9 +24,9 @@ class Skill:
 
     gain        part of the remaining way that one step asks for
     fastest     largest action along an axis
-    hover       height over the grasp at which the hand travels
-    near        distance from the vertical over the grasp within which the hand goes all the way down
-    slope       how steeply the funnel over the grasp rises from there: metres of height a metre of distance
+    hover       height over the thing at which the hand travels
+    near        distance from the vertical over the thing within which the hand goes all the way down
+    slope       how steeply the funnel over the thing rises from there: metres of height a metre of distance
     carry       height over the goal at which things are carried;  release  at which they are let go
     """
 
@@ -49,7 +46,6 @@ class Scene:
     hand: np.ndarray
     thing: np.ndarray
     goal: np.ndarray
-    grasp: np.ndarray
     held: bool
 
 
@@ -77,7 +73,7 @@ class Expert:
         """The action for the present state, float64 [7] in -1..1."""
         scene = self.scene()
         target, gripper = self._wish(scene)
-        way = np.clip((target - scene.hand) * self.skill.gain / STEP, -self.skill.fastest, self.skill.fastest)
+        way = np.clip((target - scene.hand) * self.skill.gain / METRES, -self.skill.fastest, self.skill.fastest)
         return np.array([*way, 0.0, 0.0, 0.0, gripper])
 
     def scene(self) -> Scene:
@@ -87,16 +83,12 @@ class Expert:
         thing = np.array(data.body_xpos[env.obj_body_id[self.thing]])
         hand = np.array(data.site_xpos[env.robots[0].eef_site_id])
         held = bool(env._check_grasp(env.robots[0].gripper, env.get_object(self.thing)))
-        return Scene(hand, thing, self._goal(env), self._grasp(env, thing), held)
+        return Scene(hand, thing, self._goal(env), held)
 
     def _goal(self, env: Any) -> np.ndarray:
         if self.place in env.obj_body_id:
             return np.array(env.sim.data.body_xpos[env.obj_body_id[self.place]])
         return np.array(env.sim.data.get_site_xpos(self.place))
-
-    def _grasp(self, env: Any, thing: np.ndarray) -> np.ndarray:
-        """Where the fingers close: at the middle of the thing, or at the rim of something wide and hollow."""
-        return thing
 
     def _wish(self, scene: Scene) -> tuple[np.ndarray, float]:
         """Where the hand should be, and what the fingers should do."""
@@ -106,13 +98,13 @@ class Expert:
             return self._carry(scene, over_goal)
         if over_goal < 0.05:  # let go, or not to be touched again: up and away
             return np.array([hand[0], hand[1], scene.goal[2] + skill.carry]), OPEN
-        off = float(np.linalg.norm(hand[:2] - scene.grasp[:2]))
+        off = float(np.linalg.norm(hand[:2] - scene.thing[:2]))
         height = float(np.clip((off - skill.near) * skill.slope, 0.0, skill.hover))
-        wish = scene.grasp + np.array([0.0, 0.0, height])
-        too_low = max(0.0, height - 0.02 - (hand[2] - scene.grasp[2]))
+        wish = scene.thing + np.array([0.0, 0.0, height])
+        too_low = max(0.0, height - 0.02 - (hand[2] - scene.thing[2]))
         if too_low > 0:  # rise before going sideways, or the fingers would push the thing
-            wish[:2] = hand[:2] + (scene.grasp[:2] - hand[:2]) * np.clip(1 - too_low / 0.03, 0.0, 1.0)
-        arrived = off < skill.near and abs(hand[2] - scene.grasp[2]) < 0.01
+            wish[:2] = hand[:2] + (scene.thing[:2] - hand[:2]) * np.clip(1 - too_low / 0.03, 0.0, 1.0)
+        arrived = off < skill.near and abs(hand[2] - scene.thing[2]) < 0.01
         return wish, CLOSED if arrived else OPEN
 
     def _carry(self, scene: Scene, over_goal: float) -> tuple[np.ndarray, float]:

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jobs.simulator import simpler
+from jobs.simulator import simpler, simpler_tasks
 
-MATCHING, VARIANTS, BRIDGE = simpler.SUITES
+MATCHING, VARIANTS, BRIDGE = simpler_tasks.SUITES
 SIZES = {"overhead_camera": (512, 640), "3rd_view_camera": (480, 640)}
 
 
@@ -78,8 +78,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[FakeEnvironment]:
     return found
 
 
-def task(suite: str, name: str) -> simpler.Task:
-    return next(found for found in simpler.list_tasks(suite) if found.name.endswith(name))
+def task(suite: str, name: str) -> simpler_tasks.Task:
+    return next(found for found in simpler_tasks.list_tasks(suite) if found.name.endswith(name))
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def task(suite: str, name: str) -> simpler.Task:
 )
 def test_the_starts_are_the_episodes_of_the_published_protocol(suite: str, words: str, episodes: int) -> None:
     """3 poses x 25 places x 4 colours of the arm; 60 x 4; 216 drawers and 108 placings; 24 a task of the WidowX."""
-    assert sum(len(found.starts) for found in simpler.list_tasks(suite) if words in found.name) == episodes
+    assert sum(len(found.starts) for found in simpler_tasks.list_tasks(suite) if words in found.name) == episodes
 
 
-@pytest.mark.parametrize("suite", simpler.SUITES)
+@pytest.mark.parametrize("suite", simpler_tasks.SUITES)
 def test_tasks_are_numbered_and_their_starts_all_differ(suite: str) -> None:
-    tasks = simpler.list_tasks(suite)
+    tasks = simpler_tasks.list_tasks(suite)
     assert [found.index for found in tasks] == list(range(len(tasks)))
     for found in tasks:
         assert found.suite == suite
@@ -112,7 +112,7 @@ def test_tasks_are_numbered_and_their_starts_all_differ(suite: str) -> None:
 
 
 def test_limits_are_those_of_the_scripts() -> None:
-    limits = {found.name: found.limit for suite in simpler.SUITES for found in simpler.list_tasks(suite)}
+    limits = {found.name: found.limit for suite in simpler_tasks.SUITES for found in simpler_tasks.list_tasks(suite)}
     assert limits["google_robot_pick_standing_coke_can"] == limits["google_robot_move_near"] == 80
     assert limits["google_robot_close_top_drawer"] == 113
     assert limits["google_robot_place_apple_in_closed_top_drawer"] == 200
@@ -122,7 +122,7 @@ def test_limits_are_those_of_the_scripts() -> None:
 
 def test_an_unknown_suite_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"no suite 'bridge'.*widowx_visual_matching"):
-        simpler.list_tasks("bridge")
+        simpler_tasks.list_tasks("bridge")
 
 
 def test_a_start_beyond_the_last_is_refused(made: list[FakeEnvironment]) -> None:
