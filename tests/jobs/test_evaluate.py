@@ -61,7 +61,6 @@ def test_other_settings_need_another_folder(tmp_path: Path) -> None:
         evaluate(config(tmp_path, seed=1))
 
 
-@pytest.mark.slow
 def test_a_checkpoint_plays_deterministically(robot_build: Build, tmp_path: Path) -> None:
     checkpoint = untrained(tmp_path / "step-00000000", robot_build)
     asked = config(tmp_path / "a", policy=str(checkpoint), hold=2, max_steps=28, device="cpu", execute=4)
@@ -73,7 +72,6 @@ def test_a_checkpoint_plays_deterministically(robot_build: Build, tmp_path: Path
     assert written["hold"] == 2
 
 
-@pytest.mark.slow
 def test_a_rate_that_does_not_divide_the_simulators_is_refused(robot_build: Build, tmp_path: Path) -> None:
     checkpoint = untrained(tmp_path / "step-00000000", robot_build)
     with pytest.raises(SettingsError, match=r"12 frames a second, which does not divide 20; give hold="):

@@ -19,8 +19,6 @@ from pipeline.sources.lerobot import LeRobotSource
 from tests.conftest import SampleData
 from tests.jobs.closed_loop.checkpoints import untrained
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def policy(robot_build: Build, tmp_path_factory: pytest.TempPathFactory) -> CheckpointPolicy:

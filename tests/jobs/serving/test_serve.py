@@ -48,7 +48,6 @@ def robot_observation(number: int) -> RobotObservation:
     return replace(seen, state=np.full(SIZES.state, number, np.float32))
 
 
-@pytest.mark.slow
 def test_a_served_checkpoint_acts_as_the_checkpoint(checkpoint: Path) -> None:
     policy = CheckpointPolicy(checkpoint, "cpu")
     assert warm_up(policy) > 0
@@ -136,7 +135,6 @@ def test_it_says_where_it_serves_what_and_to_whom(host: str, api_key: str | None
     assert lines[-1].endswith(told)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_after_the_query_under_way(number: signal.Signals) -> None:
     policy, port = FakePolicy(), Future[int]()
