@@ -42,6 +42,7 @@ COMMANDS = {
     "export": "write a checkpoint as a LeRobot vla_jepa folder or the reference's .pt",
     "sample-data": "write a small tabletop world as an SSv2 folder and a LeRobot folder",
     "demo": "sample data to trained checkpoint, with a summary at the end",
+    "demo-libero": "demonstrations in LIBERO to a policy in its closed loop, with controls and a report",
     "demo-leak": "what the future leaves in the context: the reference's encoding beside ours, with plots",
 }
 CONFIGS = str(Path(__file__).parent / "conf")

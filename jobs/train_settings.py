@@ -14,7 +14,7 @@ _AT_LEAST_ONE = (
 )  # fmt: skip
 _AT_LEAST_ZERO = (
     "warmup_steps", "eval_every", "threads", "weight_decay", "lr_final", "keep_every", "prefetch", "max_failures",
-    "cpus_per_worker",
+    "cpus_per_worker", "shift",
 )  # fmt: skip
 _CHOICES = {
     "device": ("auto", "cpu", "cuda"),
@@ -43,6 +43,8 @@ class TrainerSettings:
     streams, block_shards  see pipeline/order.py;  threads, ahead  see pipeline/stream.py
     cache_folder     of remote shards; null: vlajepa in $XDG_CACHE_HOME or ~/.cache;  cache_gb  its size in 1e9 bytes
     prefetch         steps ahead for which remote shards are fetched
+    shift            augmentation: each picture of the student is moved by up to so many pixels, its edge repeated
+                     (DrQ, arXiv 2004.13649: 4 of 84); 0: none, as the reference trains
     eval_every       steps between held-out losses; 0: only at the end
     eval_samples     samples of each build's validation split used for them;  eval_batch  at a time
     save_every       steps between checkpoints; the last step is always saved
@@ -86,6 +88,7 @@ class TrainerSettings:
     cache_folder: Path | None = None
     cache_gb: float = 200.0
     prefetch: int = 64
+    shift: int = 0
     eval_every: int = 500
     eval_samples: int = 256
     eval_batch: int = 16

@@ -182,8 +182,9 @@ class ActionHeadSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Weights of the losses. The action loss weighs 1.
+    """Weights of the losses.
 
+    action                of the action loss on robot data; 0: robot data teaches as video does, its actions nothing
     world_model_on_robot  of the world-model loss beside the action loss on robot data
     world_model_on_video  of the world-model loss on human video
     rollout               within the world-model loss: of the predictor's error on its own predictions, beside that of
@@ -192,13 +193,14 @@ class LossSettings:
     rollout_steps         how many steps are predicted from z_0 (V-JEPA 2-AC: 2)
     """
 
+    action: float = 1.0
     world_model_on_robot: float = 0.1
     world_model_on_video: float = 1.0
     rollout: float = 0.0
     rollout_steps: int = 2
 
     def __post_init__(self) -> None:
-        require_at_least(self, 0, "world_model_on_robot", "world_model_on_video", "rollout")
+        require_at_least(self, 0, "action", "world_model_on_robot", "world_model_on_video", "rollout")
         require_at_least(self, 2, "rollout_steps")  # the first step is the same in both
 
 

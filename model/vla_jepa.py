@@ -122,7 +122,7 @@ class VLAJEPA(nn.Module):
         if targets.actions is None:
             return Losses(weights.world_model_on_video * latent, world_model, rollout, None, per_step, copied)
         action = self._action_loss(output.embodied, observation.state, targets, generator)
-        total = action + weights.world_model_on_robot * latent
+        total = weights.action * action + weights.world_model_on_robot * latent
         return Losses(total, world_model, rollout, action, per_step, copied)
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 
 from jobs.metrics import MetricsLog
 from jobs.train_settings import TrainerSettings
+from jobs.training.augment import shifted
 from jobs.training.data import BuildPart, Group, held_out_reader, make_groups, open_cache, steps_of
 from jobs.training.differences import first_difference
 from jobs.training.held_out import HeldOut, evaluate, has_pair
@@ -201,6 +203,8 @@ class Trainer:
         local = torch.zeros((), device=self.ranks.device, dtype=torch.float64)
         for i, current in enumerate(passes):
             observation, targets = self._to_device(current.batch)
+            if self.settings.shift:
+                observation = replace(observation, images=shifted(observation.images, self.settings.shift))
             with gradients_stay(self._wrapped, i < len(passes) - 1):
                 with self._autocast():
                     losses = self._wrapped(observation, targets)

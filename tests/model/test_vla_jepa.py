@@ -97,6 +97,15 @@ def test_totals_are_the_weighted_sums() -> None:
 
 
 @torch.no_grad()
+def test_robot_data_can_teach_as_video_does() -> None:
+    settings = replace(small_settings(), loss=LossSettings(action=0.0, world_model_on_robot=1.0))
+    losses = build_model(settings, SIZES, STATS).eval().losses(robot_observation(), robot_targets(), _seeded())
+    assert losses.action is not None
+    assert losses.action > 0
+    assert torch.equal(losses.total, losses.world_model)
+
+
+@torch.no_grad()
 def test_a_rollout_is_made_of_the_predictors_own_predictions() -> None:
     """Its first step is teacher forcing's; its second is what the predictor says of z_0 and the prediction of z_1."""
     settings = replace(small_settings(), loss=LossSettings(rollout=0.5, rollout_steps=2))
