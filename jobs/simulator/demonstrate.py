@@ -13,12 +13,16 @@ import numpy as np
 from .expert import Expert
 from .libero import LiberoEnvironment
 
+LEAST_NOISE = 0.2
+"""Share of the noise that the slowest motions get."""
+
 
 @dataclass(frozen=True)
 class Disturbance:
     """How an episode is made harder. All zero: the script alone.
 
-    noise   largest standard deviation of noise on the three motions, drawn for each episode from 0 to this
+    noise   largest standard deviation of noise on the three motions, drawn for each episode from 0 to this; of motions
+            slower than the fastest it is as much smaller, down to a fifth, or nothing could be grasped
     memory  correlation of the noise from one recorded step to the next
     burst   chance that a recorded step begins a push, a random motion that lasts `burst_steps`
     away    recorded steps at the start, at most, in which the hand goes somewhere at random, unrecorded
@@ -115,7 +119,8 @@ class _Pushes:
             self._push, self._left = rng.uniform(-0.7, 0.7, 3), settings.burst_steps
         push = self._push if self._left else np.zeros(3)
         self._left = max(0, self._left - 1)
-        return np.array([*np.clip(wanted[:3] + self._noise + push, -1.0, 1.0), *wanted[3:]])
+        noise = self._noise * np.clip(np.abs(wanted[:3]).max(), LEAST_NOISE, 1.0)
+        return np.array([*np.clip(wanted[:3] + noise + push, -1.0, 1.0), *wanted[3:]])
 
 
 def _hold(environment: LiberoEnvironment, action: np.ndarray, steps: int) -> bool:
