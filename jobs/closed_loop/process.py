@@ -28,6 +28,9 @@ simulator.worker.main()
 """
 """Loads `jobs/simulator` alone, as a package of its own: nothing else of this project is in reach."""
 
+DEFAULTS = {"MUJOCO_GL": "egl", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+"""Variables of a simulator's process. Its matrices are 6 x 6: simulators work side by side, not with threads."""
+
 
 class SimulatorDied(RunError):  # noqa: N818
     """The process ended in the middle of a request; the message has the end of its error output."""
@@ -39,7 +42,7 @@ class Simulator:
     Args:
         python: the interpreter of the environment that the simulator is installed in.
         log: file for its error output; None: a temporary one.
-        environment: variables on top of this process's; MUJOCO_GL is "egl" unless it is set.
+        environment: variables on top of this process's; those in DEFAULTS unless they are set.
 
     Raises:
         SettingsError: there is no such interpreter.
@@ -54,7 +57,7 @@ class Simulator:
             )
         self._log: IO[bytes] = tempfile.TemporaryFile() if log is None else open(log, "a+b")  # noqa: SIM115
         folder = os.path.dirname(os.path.abspath(jobs.simulator.__file__))
-        variables = {"MUJOCO_GL": "egl", "PYTHONUNBUFFERED": "1"} | dict(os.environ) | (environment or {})
+        variables = DEFAULTS | dict(os.environ) | (environment or {})
         variables.pop("PYTHONPATH", None)
         self._process = subprocess.Popen(
             [str(python), "-c", BOOT, folder],

@@ -63,22 +63,28 @@ def clips(shared_data: Path) -> list[Film]:
     return [[frame for _, frame in read_video(path)] for path in paths]
 
 
-def test_no_real_clip_is_a_duplicate_of_another(clips: list[Film]) -> None:
-    films = [_thumbnails(film) for film in clips]
+@pytest.fixture(scope="module")
+def films(clips: list[Film]) -> list[NDArray[np.uint8]]:
+    return [_thumbnails(film) for film in clips]
+
+
+def test_no_real_clip_is_a_duplicate_of_another(films: list[NDArray[np.uint8]]) -> None:
     for number, film in enumerate(films):
         assert _matches(film, films[:number] + films[number + 1 :]) == []
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_changed_copy_of_a_real_clip_is_found(clips: list[Film], tmp_path: Path, name: str) -> None:
+def test_a_changed_copy_of_a_real_clip_is_found(
+    clips: list[Film], films: list[NDArray[np.uint8]], tmp_path: Path, name: str
+) -> None:
     change, relation = CHANGES[name]
-    train = [_thumbnails(film) for film in clips]
     for number in (0, 5, 10, 15):
         copy = _thumbnails(_reencoded(change(clips[number]), tmp_path / f"{number}.mp4"))
-        (match,) = _matches(copy, train)
+        (match,) = _matches(copy, films)
         assert (match.other, match.relation) == (f"train-{number}", relation)
 
 
+@pytest.mark.slow
 def test_episodes_before_the_same_camera_are_no_duplicates(shared_data: Path) -> None:
     """Three teleoperated episodes of one task: same room, same robot, same bottle."""
     paths = sorted((shared_data / "lerobot_v21").glob("*/videos/*/*/*.mp4"))
