@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ def collect(settings: CollectConfig) -> dict[str, Any]:
     settings.out.mkdir(parents=True, exist_ok=True)
     with DriverLock(open_store(settings.out)), ExitStack() as stack:
         remove_temporary_files(settings.out / "episodes")
-        slots = [_slot(settings, i) for i in range(settings.processes)]
+        slots = [
+            Slot.logging_to(settings.out, i, partial(Simulator, settings.simulator)) for i in range(settings.processes)
+        ]
         for slot in slots:
             stack.callback(slot.close)
         suite = _look_up(settings, slots[0])
@@ -59,12 +62,6 @@ def collect(settings: CollectConfig) -> dict[str, Any]:
         tallies = _tallies(settings, suite, log)
         Collection(settings, suite, tallies, log).record(slots)
         return _write_datasets(settings, suite, tallies, log)
-
-
-def _slot(settings: CollectConfig, index: int) -> Slot:
-    log = settings.out / "logs" / f"simulator-{index}.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    return Slot(lambda: Simulator(settings.simulator, log))
 
 
 def _look_up(settings: CollectConfig, slot: Slot) -> Suite:
@@ -79,7 +76,10 @@ def _look_up(settings: CollectConfig, slot: Slot) -> Suite:
     else:
         simulator = slot.running()
         answer = simulator.ask("tasks", suite=settings.suite)
-        stored = {"settings": asked, "versions": simulator.about["versions"], **answer}
+        if answer["benchmark"] != "libero":
+            raise SettingsError(f"the script can do tasks of LIBERO alone; {settings.suite} is of another simulator")
+        known = {"limit": answer["tasks"][0]["limit"], "tasks": answer["tasks"]}
+        stored = {"settings": asked, "versions": simulator.about["versions"], **known}
     limit = settings.limit or stored["limit"]
     if limit is None:
         raise SettingsError(f"no step limit is known for {settings.suite}; give limit=")

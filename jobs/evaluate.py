@@ -1,4 +1,7 @@
-"""`vlajepa evaluate`: a policy in the closed loop, by LIBERO's protocol. The same command goes on after a stop."""
+"""`vlajepa evaluate`: a policy in the closed loop, by the protocol of LIBERO or SimplerEnv.
+
+The same command goes on after a stop.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,6 @@ from jobs.config import parse
 from jobs.driver_lock import DriverLock
 from jobs.evaluate_settings import EvaluateConfig
 from jobs.progress import progress_bar
-from jobs.simulator.libero import CAMERAS
 from jobs.training.differences import first_difference
 from pipeline.errors import BuildError, SettingsError
 from pipeline.sample_world.video import find_codec, write_video
@@ -40,11 +43,18 @@ MAY_CHANGE = ("simulator", "out", "episodes", "tasks", "videos", "device")
 
 @dataclass(frozen=True)
 class _Suite:
-    """What the simulator says about the tasks that are wanted: index -> {name, instruction, starts}."""
+    """What the simulator says.
 
-    tasks: Mapping[int, Mapping[str, Any]]
-    limit: int
+    benchmark   "libero" or "simpler_env";  control_hz, cameras, state  of its robot, see `Worker.tasks`
+    tasks       those that are wanted: index -> {name, instruction, starts, limit}
+    versions    of the simulator's packages
+    """
+
+    benchmark: str
     control_hz: int
+    cameras: tuple[str, ...]
+    state: int
+    tasks: Mapping[int, Mapping[str, Any]]
     versions: Mapping[str, str]
 
 
@@ -62,20 +72,22 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
     """
     settings.out.mkdir(parents=True, exist_ok=True)
     with DriverLock(open_store(settings.out)), ExitStack() as stack:
-        slots = [_slot(settings, i) for i in range(settings.environments)]
+        start = partial(Simulator, settings.simulator)
+        slots = [Slot.logging_to(settings.out, i, start) for i in range(settings.environments)]
         for slot in slots:
             stack.callback(slot.close)
-        actor, about = make_actor(settings, stack)
         suite = _look_up(settings, slots[0].running())
+        actor, about = _make_actor(settings, suite, stack)
         hold = _hold(settings, about, suite.control_hz)
         _claim(settings, about, hold, suite)
         log = OutcomeLog(settings.out / "episodes.jsonl")
         _play(settings, slots, actor, suite, hold, log)
-    outcomes = [o for o in log.read().values() if o.task in suite.tasks and o.start in _starts(settings)]
+    outcomes = [o for o in log.read().values() if o.start in _starts(settings, suite, o.task)]
     report = EvaluationReport(
         settings=json.loads(json.dumps(asdict(settings), default=str)),
         policy=about,
         versions=dict(suite.versions),
+        benchmark=suite.benchmark,
         tasks={index: str(task["instruction"]) for index, task in suite.tasks.items()},
         outcomes=tuple(sorted(outcomes, key=lambda o: (o.task, o.start))),
     )
@@ -83,7 +95,7 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
     return report
 
 
-def make_actor(settings: EvaluateConfig, stack: ExitStack) -> tuple[Actor, dict[str, Any]]:
+def _make_actor(settings: EvaluateConfig, suite: _Suite, stack: ExitStack) -> tuple[Actor, dict[str, Any]]:
     """Who acts, and what is written down about it. What has to be closed is given to the stack.
 
     Raises:
@@ -92,8 +104,11 @@ def make_actor(settings: EvaluateConfig, stack: ExitStack) -> tuple[Actor, dict[
     if settings.policy == "script":
         return ScriptActor(), {"policy": "script"}
     policy, about = _policy(settings, stack)
-    cameras = settings.cameras or dict(zip(policy.interface.views, CAMERAS, strict=False))
-    actor = PolicyActor(policy, cameras, settings.execute, settings.turned, settings.blank)
+    cameras = settings.cameras or dict(zip(policy.interface.views, suite.cameras, strict=False))
+    actor = PolicyActor(
+        policy, cameras, suite.state, settings.execute, settings.turned, settings.blank, settings.ensemble,
+        settings.horizon,
+    )  # fmt: skip
     return actor, {**about, "interface": json.loads(json.dumps(asdict(policy.interface))), "cameras": cameras}
 
 
@@ -109,12 +124,6 @@ def _policy(settings: EvaluateConfig, stack: ExitStack) -> tuple[Policy, dict[st
     return policy, {"policy": str(policy.checkpoint), "step": policy.step}
 
 
-def _slot(settings: EvaluateConfig, index: int) -> Slot:
-    log = settings.out / "logs" / f"simulator-{index}.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    return Slot(lambda: Simulator(settings.simulator, log))
-
-
 def _look_up(settings: EvaluateConfig, simulator: Simulator) -> _Suite:
     answer = simulator.ask("tasks", suite=settings.suite)
     listed = answer["tasks"]
@@ -122,17 +131,19 @@ def _look_up(settings: EvaluateConfig, simulator: Simulator) -> _Suite:
     for index in wanted:
         if not 0 <= index < len(listed):
             raise SettingsError(f"tasks: {settings.suite} has tasks 0..{len(listed) - 1}, got {index}")
-        last = settings.first_start + settings.episodes
+        last = settings.first_start + (settings.episodes or 1)
         if last > listed[index]["starts"]:
             raise SettingsError(
                 f"first_start + episodes must be at most {listed[index]['starts']}, the start states of task {index}, "
                 f"got {last}"
             )
-    limit = settings.max_steps or answer["limit"]
-    if limit is None:
-        raise SettingsError(f"no step limit is known for {settings.suite}; give max_steps=")
-    about = simulator.about
-    return _Suite({index: listed[index] for index in wanted}, limit, about["control_hz"], about["versions"])
+        if settings.max_steps is None and listed[index]["limit"] is None:
+            raise SettingsError(f"no step limit is known for {settings.suite}; give max_steps=")
+    if answer["benchmark"] != "libero" and (settings.policy == "script" or settings.perturb):
+        raise SettingsError(f"policy=script and perturb= are for LIBERO; {settings.suite} is of another simulator")
+    known = {name: answer[name] for name in ("benchmark", "control_hz", "state")}
+    tasks = {index: {**listed[index], "limit": settings.max_steps or listed[index]["limit"]} for index in wanted}
+    return _Suite(**known, cameras=tuple(answer["cameras"]), tasks=tasks, versions=simulator.about["versions"])
 
 
 def _hold(settings: EvaluateConfig, about: Mapping[str, Any], control_hz: int) -> int:
@@ -151,7 +162,7 @@ def _claim(settings: EvaluateConfig, about: Mapping[str, Any], hold: int, suite:
     """Write down what decides the episodes, or compare it with what is there."""
     free = {*MAY_CHANGE, "policy"} - ({"tasks"} if settings.swap else set())
     deciding = {name: value for name, value in asdict(settings).items() if name not in free}
-    content = {**deciding, **about, "hold": hold, "max_steps": suite.limit, "versions": dict(suite.versions)}
+    content = {**deciding, **about, "hold": hold, "versions": dict(suite.versions)}
     plain = json.loads(json.dumps(content, default=str))
     path = settings.out / "evaluation.json"
     if path.exists():
@@ -162,16 +173,20 @@ def _claim(settings: EvaluateConfig, about: Mapping[str, Any], hold: int, suite:
         write_atomic(path, (json.dumps(plain, indent=2) + "\n").encode())
 
 
-def _starts(settings: EvaluateConfig) -> range:
-    return range(settings.first_start, settings.first_start + settings.episodes)
+def _starts(settings: EvaluateConfig, suite: _Suite, task: int) -> range:
+    """None of a task that is not wanted."""
+    if task not in suite.tasks:
+        return range(0)
+    count = settings.episodes
+    return range(settings.first_start, suite.tasks[task]["starts"] if count is None else settings.first_start + count)
 
 
 def _play(
     settings: EvaluateConfig, slots: Sequence[Slot], actor: Actor, suite: _Suite, hold: int, log: OutcomeLog
 ) -> None:
     done = log.read()
-    missing = {task: [s for s in _starts(settings) if (task, s) not in done] for task in suite.tasks}
-    finished = [o for (task, start), o in done.items() if task in missing and start in _starts(settings)]
+    missing = {task: [s for s in _starts(settings, suite, task) if (task, s) not in done] for task in suite.tasks}
+    finished = [o for (task, start), o in done.items() if start in _starts(settings, suite, task)]
     total_count = sum(map(len, missing.values())) + len(finished)
     with progress_bar(total=total_count, initial=len(finished), unit="episode", desc=settings.suite) as bar:
 
@@ -198,8 +213,9 @@ def _task_run(settings: EvaluateConfig, suite: _Suite, task: int, hold: int) -> 
         "suite": settings.suite, "task": task, "pixels": settings.pixels, "shadows": settings.shadows, "hold": hold,
         "perturbation": perturbation,
     }  # fmt: skip
-    first = list(_starts(settings))[: settings.videos]
-    return TaskRun(settings.suite, task, told, suite.limit, opening, settings.seed, frozenset(first))
+    first = _starts(settings, suite, task)[: settings.videos]
+    limit = suite.tasks[task]["limit"]
+    return TaskRun(settings.suite, task, told, limit, opening, settings.seed, frozenset(first))
 
 
 def _write_film(out: Path, outcome: Outcome, film: Sequence[NDArray[np.uint8]], fps: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.closed_loop.ensemble import Ensembler
 from jobs.closed_loop.interface import Policy, RobotObservation
 from jobs.closed_loop.process import Simulator
 from pipeline.errors import SettingsError
@@ -19,19 +20,17 @@ from pipeline.errors import SettingsError
 WIDTH = 7
 """Of an action: metres, radians, gripper (see `pipeline.sources.vectors`)."""
 
-STATE = 8
-"""Of LIBERO's robot: position, rotation vector, two fingers."""
-
 
 @dataclass(frozen=True)
 class Moment:
     """What one environment shows, waiting for actions.
 
     pictures     uint8 RGB [H, W, 3] by the simulator's camera, upright
-    state        float32 [8]
+    state        float32 [S]
     instruction  what the policy is told
     seed         of the policy's noise
     simulator    whose moment it is
+    first        of its episode
     """
 
     pictures: Mapping[str, NDArray[np.uint8]]
@@ -39,6 +38,7 @@ class Moment:
     instruction: str
     seed: int
     simulator: Simulator
+    first: bool = False
 
 
 class Actor(Protocol):
@@ -50,7 +50,7 @@ class Actor(Protocol):
 
 
 class PolicyActor:
-    """A policy that sees a LIBERO robot.
+    """A policy that sees a robot.
 
     The batch has E rows whatever waits, each environment its own, so that an episode's actions do not depend on which
     others are under way.
@@ -58,29 +58,45 @@ class PolicyActor:
     Args:
         policy: whose actions are carried out.
         cameras: view of the policy -> camera of the simulator.
-        execute: actions of a chunk that are carried out before the policy is asked again.
+        state: numbers of the robot's state.
+        execute: actions of a chunk that are carried out before the policy is asked again; None: all, or 1 where chunks
+            are averaged.
         turned: pictures of the policy's build are turned by 180 degrees, as OpenVLA's copies of LIBERO are.
         blank: pictures are replaced by grey: what the state alone is worth to this policy.
+        ensemble: how chunks that overlap are averaged, one of `ensemble.MODES`.
+        horizon: actions of a chunk that averaging may use; None: all.
 
     Raises:
         SettingsError: the policy is none for this robot.
     """
 
     def __init__(
-        self, policy: Policy, cameras: Mapping[str, str], execute: int | None, turned: bool = False, blank: bool = False
+        self,
+        policy: Policy,
+        cameras: Mapping[str, str],
+        state: int,
+        execute: int | None = None,
+        turned: bool = False,
+        blank: bool = False,
+        ensemble: str = "none",
+        horizon: int | None = None,
     ) -> None:
         known = policy.interface
-        if known.action != WIDTH or known.state not in (0, STATE):
+        if known.action != WIDTH or known.state not in (0, state):
             raise SettingsError(
-                f"LIBERO's robot has {STATE} numbers of state and {WIDTH} of action; the policy of {known.source} has "
+                f"the robot has {state} numbers of state and {WIDTH} of action; the policy of {known.source} has "
                 f"{known.state} and {known.action}"
             )
         if set(cameras) != set(known.views):
             raise SettingsError(f"cameras must name the views {', '.join(known.views)}, got {', '.join(cameras)}")
-        if execute is not None and not 1 <= execute <= known.chunk:
-            raise SettingsError(f"execute must be 1..{known.chunk}, the policy's chunk, got {execute}")
+        self._execute = execute or (known.chunk if ensemble == "none" else 1)
+        self._horizon = horizon or known.chunk
+        for name, value, most in (("horizon", self._horizon, known.chunk), ("execute", self._execute, self._horizon)):
+            if not 1 <= value <= most:
+                raise SettingsError(f"{name} must be 1..{most} for the policy's chunk of {known.chunk}, got {value}")
         self._policy, self._cameras = policy, dict(cameras)
-        self._execute, self._turned, self._blank = execute or known.chunk, turned, blank
+        self._turned, self._blank, self._ensemble = turned, blank, ensemble
+        self._ensemblers: dict[int, Ensembler] = {}
 
     def act(self, moments: Sequence[Moment | None]) -> list[NDArray[np.float32] | None]:
         """See `Actor.act`."""
@@ -88,8 +104,16 @@ class PolicyActor:
         rows = [filler if moment is None else moment for moment in moments]
         chunks = self._policy.act([self._seen(row) for row in rows], [row.seed for row in rows])
         return [
-            None if moment is None else chunk[: self._execute] for moment, chunk in zip(moments, chunks, strict=True)
+            None if moment is None else self._actions(row, moment, chunk)
+            for row, (moment, chunk) in enumerate(zip(moments, chunks, strict=True))
         ]
+
+    def _actions(self, row: int, moment: Moment, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
+        if moment.first or row not in self._ensemblers:
+            self._ensemblers[row] = Ensembler(self._ensemble, self._execute, self._horizon)
+        ensembler = self._ensemblers[row]
+        ensembler.add(chunk)
+        return np.stack([ensembler.next() for _ in range(self._execute)])
 
     def _seen(self, moment: Moment) -> RobotObservation:
         images = {view: self._picture(moment.pictures[camera]) for view, camera in self._cameras.items()}

@@ -18,6 +18,7 @@ class EvaluationReport:
     """What was played and what came of it.
 
     settings  of the command;  policy  which, and its interface;  versions  of the simulator's packages
+    benchmark  "libero" or "simpler_env"
     tasks     index -> instruction
     outcomes  by task and start
     """
@@ -25,6 +26,7 @@ class EvaluationReport:
     settings: Mapping[str, Any]
     policy: Mapping[str, Any]
     versions: Mapping[str, str]
+    benchmark: str
     tasks: Mapping[int, str]
     outcomes: tuple[Outcome, ...]
 
@@ -50,6 +52,7 @@ def write_report(report: EvaluationReport, out: Path) -> str:
         "policy": report.policy,
         "settings": report.settings,
         "versions": report.versions,
+        "benchmark": report.benchmark,
         "episodes": [asdict(outcome) for outcome in report.outcomes],
     }
     write_atomic(out / "results.json", (json.dumps(content, indent=2) + "\n").encode())
@@ -68,7 +71,7 @@ def describe(report: EvaluationReport) -> str:
     crashes = sum(outcome.crashes for outcome in report.outcomes)
     lines = [title, "", *notes, table(("task", "successes", "percent", "95 % interval (Wilson)"), rows), ""]
     lines += [f"Simulator crashes: {crashes}; each cost an episode that was then begun again.", ""]
-    others = published("libero_plus" if settings["perturb"] else "libero", settings["perturb"] or settings["suite"])
+    others = published(*_published_as(report))
     if others:
         lines += [
             "Published, 50 episodes a task unless the source says otherwise:",
@@ -86,6 +89,13 @@ def _row(rate: Rate) -> tuple[str, str, str]:
 
 def _numbers(rate: Rate) -> dict[str, Any]:
     return {**asdict(rate), "share": rate.share if rate.episodes else None, "text": rate_text(rate)}
+
+
+def _published_as(report: EvaluationReport) -> tuple[str, str]:
+    """Benchmark and suite by the names of `published`."""
+    if report.settings["perturb"]:
+        return "libero_plus", report.settings["perturb"]
+    return report.benchmark, report.settings["suite"].removesuffix("_visual_matching")
 
 
 def _perturbation(settings: Mapping[str, Any]) -> str:

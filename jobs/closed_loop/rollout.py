@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,6 @@ class TaskRun:
 class _Episode:
     start: int
     begun: float
-    instruction: str = ""
     queries: int = 0
     film: list[NDArray[np.uint8]] = field(default_factory=list)
 
@@ -76,6 +76,13 @@ class Slot:
             simulator.ask("open", **opening)
             self._open = opening
         return simulator
+
+    @classmethod
+    def logging_to(cls, out: Path, index: int, start: Callable[[Path], Simulator]) -> Slot:
+        """The slot of a run's folder whose simulators write what they print to logs/simulator-`index`.txt."""
+        log = out / "logs" / f"simulator-{index}.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return cls(lambda: start(log))
 
     def close(self) -> None:
         """End the process."""
@@ -140,7 +147,6 @@ class TaskRunner:
         simulator = slot.simulator(self._run.opening)
         if chunk is None:
             answer = simulator.ask("reset", start=episode.start, limit=self._run.limit)
-            episode.instruction = self._run.instruction or answer["instruction"]
         else:
             filmed = episode.start in self._run.filmed
             answer = simulator.ask("act", actions=np.asarray(chunk, np.float32), film=filmed)
@@ -151,7 +157,8 @@ class TaskRunner:
         episode.queries += 1
         numbers = [self._run.seed, self._run.task, episode.start, episode.queries]
         seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
-        return Moment(answer["pictures"], answer["state"], episode.instruction, seed, simulator)
+        told = self._run.instruction or answer["instruction"]
+        return Moment(answer["pictures"], answer["state"], told, seed, simulator, first=episode.queries == 1)
 
     def _end(self, episode: _Episode, answer: Mapping[str, Any]) -> None:
         outcome = Outcome(

@@ -27,6 +27,9 @@ STILL = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 
+STATE = 8
+"""Numbers of the robot's state, see `LiberoEnvironment.state`."""
+
 METRES, RADIANS = 0.05, 0.5
 """Motion of one step at an action of 1 (robosuite `controllers/config/osc_pose.json`)."""
 
@@ -132,7 +135,21 @@ class LiberoEnvironment:
             hard_reset=False,
         )
         _leave_out_what_nobody_reads(self.wrapped.env)
-        self.steps = 0
+        self.steps, self.limit = 0, 0
+
+    @property
+    def instruction(self) -> str:
+        """What the robot is told."""
+        return self.task.instruction
+
+    def begin(self, start: int, limit: int) -> None:
+        """Begin an episode of at most `limit` steps from one of the benchmark's start states."""
+        self.limit = limit
+        self.reset(self.task.starts[start])
+
+    def command(self, action: Sequence[float]) -> np.ndarray:
+        """The function `command` of this module."""
+        return command(action)
 
     @property
     def sim(self) -> Any:

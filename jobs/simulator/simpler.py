@@ -112,6 +112,11 @@ class SimplerEnvironment:
         """What the robot is told now: of the start, and of the part of the task it has come to."""
         return self.task.instruction if self._wrapped is None else str(self._base.get_language_instruction())
 
+    def begin(self, start: int, limit: int) -> None:
+        """Begin an episode of `limit` steps instead of the task's; see `reset`."""
+        self.limit = limit
+        self.reset(start)
+
     def reset(self, start: int) -> None:
         """Begin an episode. Starts of another variant or photograph build the scene anew, which takes seconds.
 
@@ -246,6 +251,11 @@ def _fixed_angles(matrix: np.ndarray) -> np.ndarray:
     level = math.hypot(matrix[0, 0], matrix[1, 0])
     roll, yaw = math.atan2(matrix[2, 1], matrix[2, 2]), math.atan2(matrix[1, 0], matrix[0, 0])
     return np.array([roll, math.atan2(-matrix[2, 0], level), yaw])
+
+
+def state_width(robot: Robot) -> int:
+    """Numbers of `SimplerEnvironment.state`."""
+    return 8 if robot is GOOGLE else 7
 
 
 def versions() -> Mapping[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import libero
+from . import libero, simpler, simpler_tasks
 from .demonstrate import Disturbance, demonstrate
 from .wire import receive, send
 
@@ -25,62 +25,79 @@ class Worker:
     def __init__(self) -> None:
         self._tasks: dict[str, list[Any]] = {}
         self._environment: Any = None
-        self._hold, self._limit = 1, 0
+        self._hold = 1
 
     def hello(self) -> dict[str, Any]:
-        """Versions of the simulator's packages."""
-        return {"versions": dict(libero.versions()), "control_hz": libero.CONTROL_HZ}
+        """Versions of the simulators' packages."""
+        return {"versions": {**simpler.versions(), **libero.versions()}}
 
     def tasks(self, suite: str) -> dict[str, Any]:
-        """Names, instructions and numbers of start states of a suite's tasks, and its step limit or None."""
+        """A suite's benchmark, its robot, and its tasks.
+
+        control_hz  steps a second;  cameras  names, the first one is filmed;  state  numbers of the robot's state
+        tasks       name, instruction, number of start states and step limit (or None) of each
+        """
         listed = self._list(suite)
+        if suite in simpler_tasks.SUITES:
+            robot = listed[0].kind
+            rows = [{**_named(task), "limit": task.limit} for task in listed]
+            about = {"benchmark": "simpler_env", "control_hz": robot.control_hz, "cameras": [robot.camera]}
+            return {**about, "state": simpler.state_width(robot), "tasks": rows}
         try:
             limit: int | None = libero.step_limit(suite)
         except ValueError:
             limit = None
-        rows = [{"name": t.name, "instruction": t.instruction, "starts": len(t.starts)} for t in listed]
-        return {"tasks": rows, "limit": limit}
+        rows = [{**_named(task), "limit": limit} for task in listed]
+        about = {"benchmark": "libero", "control_hz": libero.CONTROL_HZ, "cameras": list(libero.CAMERAS)}
+        return {**about, "state": libero.STATE, "tasks": rows}
 
     def open(
         self, suite: str, task: int, pixels: int, shadows: bool, hold: int, perturbation: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Make a task's environment; actions are kept for `hold` steps each."""
+        """Make a task's environment; actions are kept for `hold` steps each.
+
+        SimplerEnv's pictures have the size of its cameras, whatever `pixels` says; its shadows are its ray tracing.
+        """
         if self._environment is not None:
             self._environment.close()
-        view = libero.View(pixels, shadows=shadows)
-        self._environment = libero.LiberoEnvironment(self._list(suite)[task], view)
+        chosen = self._list(suite)[task]
+        if suite in simpler_tasks.SUITES:
+            self._environment = simpler.SimplerEnvironment(chosen, simpler.View(ray_tracing=shadows))
+        else:
+            self._environment = libero.LiberoEnvironment(chosen, libero.View(pixels, shadows=shadows))
         self._hold = hold
         if perturbation is not None:
             from .perturb import perturbed
 
             self._environment = perturbed(self._environment, perturbation)
-        return {"instruction": self._environment.task.instruction}
+        return {"instruction": self._environment.instruction}
 
     def reset(self, start: int, limit: int) -> dict[str, Any]:
         """Begin an episode that ends after `limit` steps at the latest."""
-        self._environment.reset(self._environment.task.starts[start])
-        self._limit = limit
-        return {**self._observation(), "instruction": self._environment.task.instruction}
+        self._environment.begin(start, limit)
+        return self._observation()
 
     def act(self, actions: np.ndarray, film: bool) -> dict[str, Any]:
         """Carry out actions float32 [n, 7] (metres, radians, gripper 1 open) until success or the limit.
 
         `film` asks for a picture of the first camera after every action.
         """
+        environment = self._environment
         seen, success = [], False
         for action in actions:
-            raw = libero.command(action)
+            raw = environment.command(action)
             for _ in range(self._hold):
-                success = self._environment.step(raw)
-                if success or self._environment.steps >= self._limit:
+                success = environment.step(raw)
+                if success or environment.steps >= environment.limit:
                     break
             if film:
-                seen.append(self._environment.pictures()[self._environment.view.cameras[0]])
-            if success or self._environment.steps >= self._limit:
+                seen.append(environment.pictures()[environment.view.cameras[0]])
+            if success or environment.steps >= environment.limit:
                 break
-        over = success or self._environment.steps >= self._limit
+        over = success or environment.steps >= environment.limit
         rest = {} if over else self._observation()
-        return {**rest, "film": self._film(seen), "steps": self._environment.steps, "success": success, "over": over}
+        pictures = np.stack(seen) if seen else np.zeros((0, 1, 1, 3), np.uint8)
+        return {**rest, "film": pictures, "steps": environment.steps, "success": success, "over": over}
 
     def demonstrate(self, start: int | None, seed: int, limit: int, disturbance: dict[str, Any]) -> dict[str, Any]:
         """One scripted episode; arrays as in `demonstrate.Demonstration`."""
@@ -97,15 +114,20 @@ class Worker:
 
     def _list(self, suite: str) -> list[Any]:
         if suite not in self._tasks:
-            self._tasks[suite] = libero.list_tasks(suite)
+            self._tasks[suite] = (simpler_tasks if suite in simpler_tasks.SUITES else libero).list_tasks(suite)
         return self._tasks[suite]
 
     def _observation(self) -> dict[str, Any]:
-        return {"pictures": self._environment.pictures(), "state": self._environment.state()}
+        environment = self._environment
+        return {
+            "pictures": environment.pictures(),
+            "state": environment.state(),
+            "instruction": environment.instruction,
+        }
 
-    def _film(self, seen: list[np.ndarray]) -> np.ndarray:
-        size = self._environment.view.pixels
-        return np.stack(seen) if seen else np.zeros((0, size, size, 3), np.uint8)
+
+def _named(task: Any) -> dict[str, Any]:
+    return {"name": task.name, "instruction": task.instruction or task.name, "starts": len(task.starts)}
 
 
 def main() -> None:

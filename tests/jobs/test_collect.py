@@ -39,13 +39,13 @@ class FakeSimulator:
     crashes: ClassVar[Counter[int]] = Counter()
     refused: frozenset[int] = frozenset()
     power = 10**6
-    version = "1"
+    version, benchmark = "1", "libero"
     started = 0
     asked: ClassVar[list[dict[str, Any]]] = []
 
     def __init__(self, *_: Any) -> None:
         FakeSimulator.started += 1
-        self.about = {"versions": {"fake": self.version}, "control_hz": 20}
+        self.about = {"versions": {"fake": self.version}}
         self.opened: dict[str, Any] = {}
 
     def close(self) -> None:
@@ -53,8 +53,8 @@ class FakeSimulator:
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         if do == "tasks":
-            rows = [{"name": f"task_{i}", "instruction": f"do {i}", "starts": 50} for i in range(3)]
-            return {"tasks": rows, "limit": 40}
+            rows = [{"name": f"task_{i}", "instruction": f"do {i}", "starts": 50, "limit": 40} for i in range(3)]
+            return {"benchmark": self.benchmark, "tasks": rows}
         if do == "open":
             self.opened = arguments
             return {"instruction": f"do {arguments['task']}"}
@@ -110,6 +110,12 @@ def hashes(out: Path) -> dict[str, str]:
     """Of the datasets' files."""
     files = [path for folder in ("lerobot", "hdf5") for path in sorted((out / folder).rglob("*")) if path.is_file()]
     return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_suite_of_another_simulator_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeSimulator, "benchmark", "simpler_env")
+    with pytest.raises(SettingsError, match="the script can do tasks of LIBERO alone"):
+        collect(config(tmp_path))
 
 
 def test_demonstrations_become_both_datasets(fake: type[FakeSimulator], tmp_path: Path) -> None:

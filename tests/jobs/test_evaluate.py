@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import jobs.evaluate
+from jobs.closed_loop.actors import Moment
 from jobs.evaluate import evaluate
 from jobs.evaluate_settings import EvaluateConfig
 from pipeline.errors import BuildError, SettingsError
@@ -118,3 +122,40 @@ def test_what_the_suite_does_not_have_is_refused(tmp_path: Path, changes: dict[s
 def test_settings_are_checked(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config(tmp_path, **changes)
+
+
+class SimplerFake(FakeSimulator):
+    """The same world, said to be SimplerEnv's."""
+
+    def _tasks(self, suite: str) -> dict[str, Any]:
+        answer = super()._tasks(suite)
+        rows = [{**row, "starts": 3 + i, "limit": 20 + i} for i, row in enumerate(answer["tasks"])]
+        return {**answer, "benchmark": "simpler_env", "control_hz": 5, "tasks": rows}
+
+
+@pytest.mark.parametrize("changes", [{}, {"policy": "x", "perturb": "camera"}])
+def test_the_script_and_perturbations_are_for_libero(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(jobs.evaluate, "Simulator", SimplerFake)
+    with pytest.raises(SettingsError, match="for LIBERO; widowx_visual_matching is of another simulator"):
+        evaluate(config(tmp_path, suite="widowx_visual_matching", **changes))
+
+
+def test_another_benchmark_has_limits_starts_and_published_figures_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs.evaluate, "Simulator", SimplerFake)
+    monkeypatch.setattr(jobs.evaluate, "_make_actor", lambda *_: (_Still(), {"policy": "still"}))
+    report = evaluate(config(tmp_path, suite="widowx_visual_matching", episodes=None, tasks=None))
+    assert {(o.task, o.start, o.steps) for o in report.outcomes} == {
+        (task, start, 20 + task) for task in range(3) for start in range(3 + task)
+    }
+    text = (tmp_path / "results.md").read_text()
+    assert "| VLA-JEPA | 57.3 |" in text
+    assert "OpenVLA-OFT" not in text
+
+
+class _Still:
+    def act(self, moments: Sequence[Moment | None]) -> list[NDArray[np.float32] | None]:
+        return [None if moment is None else np.zeros((2, 7), np.float32) for moment in moments]

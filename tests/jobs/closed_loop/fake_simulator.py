@@ -12,7 +12,8 @@ import numpy as np
 
 from jobs.closed_loop.process import SimulatorDied
 
-ABOUT = {"versions": {"fake": "1"}, "control_hz": 20}
+ABOUT = {"versions": {"fake": "1"}}
+ROBOT = {"benchmark": "libero", "control_hz": 20, "cameras": ["agentview", "robot0_eye_in_hand"], "state": 8}
 SIZE = 32
 
 
@@ -38,8 +39,8 @@ class FakeSimulator:
         self.closed = True
 
     def _tasks(self, suite: str) -> dict[str, Any]:
-        rows = [{"name": f"t{i}", "instruction": f"reach place {i}", "starts": 50} for i in range(3)]
-        return {"tasks": rows, "limit": 40}
+        rows = [{"name": f"t{i}", "instruction": f"reach place {i}", "starts": 50, "limit": 40} for i in range(3)]
+        return {**ROBOT, "tasks": rows}
 
     def _open(self, **arguments: Any) -> dict[str, Any]:
         self.opened = arguments
@@ -47,7 +48,7 @@ class FakeSimulator:
 
     def _reset(self, start: int, limit: int) -> dict[str, Any]:
         self._x, self._start, self._steps, self._limit = 0.0, start, 0, limit
-        return {**self._seen(), "instruction": f"reach place {self.opened['task']}"}
+        return self._seen()
 
     def _act(self, actions: np.ndarray, film: bool) -> dict[str, Any]:
         if self._dies(self._start):
@@ -79,4 +80,8 @@ class FakeSimulator:
         picture = np.zeros((SIZE, SIZE, 3), np.uint8)
         picture[..., 0], picture[:, : SIZE // 2, 1] = self._start, 255
         state = np.array([self._x, *[0.0] * 7], np.float32)
-        return {"pictures": {"agentview": picture, "robot0_eye_in_hand": picture[::-1].copy()}, "state": state}
+        return {
+            "pictures": {"agentview": picture, "robot0_eye_in_hand": picture[::-1].copy()},
+            "state": state,
+            "instruction": f"reach place {self.opened['task']}",
+        }

@@ -20,14 +20,24 @@ def simulator(tmp_path: Path) -> Iterator[Simulator]:
 
 
 def test_the_worker_starts_without_the_rest_of_the_project(simulator: Simulator) -> None:
-    assert simulator.about["control_hz"] == 20
     assert "numpy" in simulator.about["versions"]
 
 
 def test_an_error_in_the_simulator_is_answered_and_it_goes_on(simulator: Simulator) -> None:
     with pytest.raises(RunError, match=r"refuses 'tasks': ModuleNotFoundError: No module named 'libero'"):
         simulator.ask("tasks", suite="libero_goal")
-    assert simulator.ask("hello")["control_hz"] == 20
+    assert simulator.ask("hello") == simulator.about
+
+
+def test_the_worker_knows_simplerenvs_tasks_without_its_packages(simulator: Simulator) -> None:
+    answer = simulator.ask("tasks", suite="widowx_visual_matching")
+    assert {name: answer[name] for name in ("benchmark", "control_hz", "cameras", "state")} == {
+        "benchmark": "simpler_env", "control_hz": 5, "cameras": ["3rd_view_camera"], "state": 7,
+    }  # fmt: skip
+    assert {row["limit"] for row in answer["tasks"]} == {60, 120}
+    simulator.ask("open", suite="widowx_visual_matching", task=0, pixels=256, shadows=True, hold=1)
+    with pytest.raises(RunError, match=r"refuses 'reset': ModuleNotFoundError: No module named 'gymnasium'"):
+        simulator.ask("reset", start=0, limit=60)
 
 
 def test_a_killed_simulator_is_known_as_such(simulator: Simulator) -> None:

@@ -20,6 +20,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from jobs.simulator import simpler, simpler_tasks
+from jobs.simulator.worker import Worker
 
 MATCHING, VARIANTS, BRIDGE = simpler_tasks.SUITES
 SIZES = {"overhead_camera": (512, 640), "3rd_view_camera": (480, 640)}
@@ -118,6 +119,25 @@ def test_limits_are_those_of_the_scripts() -> None:
     assert limits["google_robot_place_apple_in_closed_top_drawer"] == 200
     assert limits["widowx_stack_cube"] == 60
     assert limits["widowx_put_eggplant_in_basket"] == 120
+
+
+def test_the_worker_plays_an_episode(made: list[FakeEnvironment]) -> None:
+    """To its limit, as the last step decides; the instruction of the moment comes with every observation."""
+    worker = Worker()
+    number = next(i for i, row in enumerate(worker.tasks(BRIDGE)["tasks"]) if "stack_cube" in row["name"])
+    worker.open(BRIDGE, number, pixels=256, shadows=True, hold=1)
+    seen = worker.reset(start=3, limit=6)
+    assert seen["pictures"]["3rd_view_camera"].shape == (480, 640, 3)
+    assert (seen["state"].shape, seen["instruction"]) == ((7,), "move apple near orange")
+    made[0].succeeds_at = {2, 6}
+    opened = np.array([[0.01, 0, 0, 0, 0, 0, 1]] * 4, np.float32)
+    half = worker.act(opened, film=True)
+    assert (half["steps"], half["success"], half["over"], len(half["film"])) == (4, False, False, 4)
+    end = worker.act(opened, film=False)
+    assert (end["steps"], end["success"], end["over"]) == (6, True, True)
+    assert "pictures" not in end
+    assert len(made[0].actions) == 6
+    np.testing.assert_allclose(made[0].actions[0], [0.01, 0, 0, 0, 0, 0, 1], rtol=1e-6)
 
 
 def test_an_unknown_suite_is_answered_with_the_known_ones() -> None:
