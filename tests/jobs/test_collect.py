@@ -112,8 +112,10 @@ def hashes(out: Path) -> dict[str, str]:
     return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_a_suite_of_another_simulator_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeSimulator, "benchmark", "simpler_env")
+def test_a_suite_of_another_simulator_is_refused(
+    tmp_path: Path, fake: type[FakeSimulator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake, "benchmark", "simpler_env")
     with pytest.raises(SettingsError, match="the script can do tasks of LIBERO alone"):
         collect(config(tmp_path))
 

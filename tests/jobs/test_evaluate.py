@@ -147,7 +147,7 @@ def test_another_benchmark_has_limits_starts_and_published_figures_of_its_own(
 ) -> None:
     monkeypatch.setattr(jobs.evaluate, "Simulator", SimplerFake)
     monkeypatch.setattr(jobs.evaluate, "_make_actor", lambda *_: (_Still(), {"policy": "still"}))
-    report = evaluate(config(tmp_path, suite="widowx_visual_matching", episodes=None, tasks=None))
+    report = evaluate(config(tmp_path, policy="still", suite="widowx_visual_matching", episodes=None, tasks=None))
     assert {(o.task, o.start, o.steps) for o in report.outcomes} == {
         (task, start, 20 + task) for task in range(3) for start in range(3 + task)
     }
