@@ -90,6 +90,7 @@ def _flip(name: str) -> Callable[[dict[str, bytes]], None]:
     return edit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
@@ -135,6 +136,7 @@ def test_a_deep_audit_finds_the_same_there(level: str, video_build: Build, sampl
     assert shown_there == shown_here
 
 
+@pytest.mark.slow
 def test_what_keeps_an_audit_from_being_made_is_the_same_and_names_the_url(local: Path, url: str) -> None:
     upload(local, url)
     for name in ("samples.parquet", "tasks.jsonl"):
@@ -147,6 +149,7 @@ def test_what_keeps_an_audit_from_being_made_is_the_same_and_names_the_url(local
         assert str(there.value) == str(here.value).replace(str(local), url)
 
 
+@pytest.mark.slow
 def test_marks_of_folders_are_no_findings_unless_they_hold_something(
     local: Path, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +165,7 @@ def test_marks_of_folders_are_no_findings_unless_they_hold_something(
     assert "frame 12 follows: is a folder that does not belong to a build" in out
 
 
+@pytest.mark.slow
 def test_two_shards_lie_on_the_disk_at_a_time(tmp_path: Path, url: str) -> None:
     episodes = tuple(TinyEpisode(f"ep_{i}", "train", i, 11) for i in range(5))
     world = replace(ROBOT, episodes=(*episodes, TinyEpisode("ep_v", "val", 0, 11)))
@@ -180,6 +184,7 @@ def test_two_shards_lie_on_the_disk_at_a_time(tmp_path: Path, url: str) -> None:
     assert max(seen) <= 4  # two files each
 
 
+@pytest.mark.slow
 def test_training_accepts_what_was_audited_there(
     local: Path, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,6 +200,7 @@ def test_training_accepts_what_was_audited_there(
         open_audited(url, False, settings)
 
 
+@pytest.mark.slow
 def test_a_build_is_verified_where_it_lies(
     local: Path, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,6 +230,7 @@ def test_a_build_is_verified_where_it_lies(
     assert f"NOT VERIFIED: {url}/{VERDICT}: it is about a build.json with SHA-256" in err
 
 
+@pytest.mark.slow
 def test_a_signature_goes_with_its_verdict(
     local: Path, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,6 +242,7 @@ def test_a_signature_goes_with_its_verdict(
     assert SIGNED_VERDICT not in objects(url)
 
 
+@pytest.mark.slow
 def test_a_deeper_verdict_is_kept(local: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_verdict(local, replace(audit_build(local), level="perturb"))
     upload(local, url)
@@ -245,6 +253,7 @@ def test_a_deeper_verdict_is_kept(local: Path, url: str, capsys: pytest.CaptureF
     assert objects(url)[VERDICT] == before[VERDICT]
 
 
+@pytest.mark.slow
 def test_level_manifest_fetches_no_shard(local: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
     upload(local, url)
     remove(url, ARROW)
@@ -254,6 +263,7 @@ def test_level_manifest_fetches_no_shard(local: Path, url: str, capsys: pytest.C
     assert VERDICT not in found
 
 
+@pytest.mark.slow
 def test_what_cannot_be_audited_has_another_exit_code(
     local: Path, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,6 +305,7 @@ def test_a_flaky_store_changes_no_verdict(
     assert objects(url)[VERDICT] == (local / VERDICT).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_leaves_no_verdict(
     local: Path, url: str, flaky: FlakyProxy, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,7 @@ def test_a_remote_run_is_the_local_run(robot_build: Build, video_build: Build, b
     assert cached_bytes(tmp_path / "cache") > 0
 
 
+@pytest.mark.slow
 def test_a_small_cache_holds_its_limit(video_build: Build, bucket: str, tmp_path: Path) -> None:
     """One stream of one shard: two shards fit one after the other, not at the same time."""
     order = {"streams": 1, "block_shards": 1, "batch_size": 2, "steps": 24}
@@ -69,6 +70,7 @@ def test_a_small_cache_holds_its_limit(video_build: Build, bucket: str, tmp_path
         train(small)
 
 
+@pytest.mark.slow
 def test_a_changed_object_stops_the_run_or_is_skipped(video_build: Build, bucket: str, tmp_path: Path) -> None:
     shard = next(s for s in video_build.manifest["shards"] if s["split"] == "train")["targets"]
     url = f"{bucket}/ssv2/{shard['file']}"
@@ -87,6 +89,7 @@ def test_a_changed_object_stops_the_run_or_is_skipped(video_build: Build, bucket
         system.pipe_file(path, before)
 
 
+@pytest.mark.slow
 def test_a_remote_build_without_a_verdict_is_refused(video_build: Build, bucket: str, tmp_path: Path) -> None:
     system, path = fsspec.url_to_fs(f"{bucket}/ssv2/audit/verdict.json")
     before = system.cat_file(path)

@@ -53,8 +53,13 @@ def measured(settings: ModelSettings, kind: str, bf16: bool) -> tuple[int, int, 
     return counts[0], counts[1], counts[2]
 
 
-@pytest.mark.parametrize("saving", [False, True])
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize(
+    ("bf16", "saving"),
+    [
+        (False, False),
+        *(pytest.param(*rest, marks=pytest.mark.slow) for rest in [(True, False), (False, True), (True, True)]),
+    ],
+)
 @pytest.mark.parametrize("kind", ["robot", "video"])
 def test_the_estimate_is_what_the_step_takes(kind: str, bf16: bool, saving: bool) -> None:
     settings = checkpointed(small_settings()) if saving else small_settings()
@@ -76,6 +81,7 @@ def test_parts_and_bytes_are_those_of_the_model() -> None:
     assert all(flops > 0 for flops in estimate.forward.values())
 
 
+@pytest.mark.slow
 def test_flops_grow_with_the_batch_and_add_up_over_builds() -> None:
     one = estimate_step(small_settings(), SIZES, 2)
     assert estimate_step(small_settings(), SIZES, 6).flops == 3 * one.flops
@@ -84,6 +90,7 @@ def test_flops_grow_with_the_batch_and_add_up_over_builds() -> None:
     assert estimate_step(small_settings(), SIZES, 2, ("robot", "video")).flops == one.flops + video.flops
 
 
+@pytest.mark.slow
 def test_freezing_and_checkpointing_save_what_they_should() -> None:
     plain = estimate_step(small_settings(), SIZES, 16)
     frozen = estimate_step(replace(small_settings(), freeze=("student",)), SIZES, 16)
