@@ -95,6 +95,7 @@ def test_episodes_before_the_same_camera_are_no_duplicates(shared_data: Path) ->
         assert len(_matches(film[20:], films)) == 1
 
 
+@pytest.mark.slow
 def test_the_bridge_sample_repeats_its_training_episodes_in_validation(shared_data: Path) -> None:
     """Its 25 validation episodes are the 25 training episodes in another order. Camera 3 is black."""
     films = Films()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -102,7 +104,16 @@ def test_strips_and_duplicates_show_frame_numbers(tmp_path: Path) -> None:
     assert "time-reversed copy" in page
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.name}-{m.rule}")
+def _one_a_rule() -> Iterator[Any]:
+    """All mutants; those that are not the first of their rule are slow."""
+    seen: set[str] = set()
+    for mutant in MUTANTS:
+        marks = [pytest.mark.slow] if mutant.rule in seen else []
+        yield pytest.param(mutant, marks=marks, id=f"{mutant.name}-{mutant.rule}")
+        seen.add(mutant.rule)
+
+
+@pytest.mark.parametrize("mutant", _one_a_rule())
 def test_a_page_is_made_of_every_broken_build(tmp_path: Path, mutant: Mutant) -> None:
     build = write_build(tmp_path / "build", mutant.world)
     mutant.apply(build)
@@ -159,6 +170,7 @@ def test_random_samples_follow_from_the_seed(tmp_path: Path) -> None:
     assert len(choose_samples(build, 100, 0)) == 21
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("kind", ["clean", "leak"])
 def test_page_renders_in_a_browser(chromium: str, tmp_path: Path, kind: str, width: int) -> None:

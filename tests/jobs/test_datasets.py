@@ -54,6 +54,7 @@ def actions_of(build: Build) -> np.ndarray:
     return actions
 
 
+@pytest.mark.slow
 def test_lerobot_v3(shared_data: Path, ray_session: None, tmp_path: Path) -> None:
     root = shared_data / "lerobot_v30/unitree_g1_inspire_bottle"
     window = WindowPolicy(interval=3, every=40)
@@ -68,6 +69,7 @@ def test_lerobot_v3(shared_data: Path, ray_session: None, tmp_path: Path) -> Non
     assert [a.read_bytes() == b.read_bytes() for a, b in zip(*tars, strict=True)] == [True] * len(tars[0])
 
 
+@pytest.mark.slow
 def test_bridge_repeats_its_training_episodes_in_val(shared_data: Path, ray_session: None, tmp_path: Path) -> None:
     source = manifest_source("bridge", shared_data / "rlds/bridge_dataset")
     window = WindowPolicy(steps=1, chunk=2, every=2)
@@ -89,6 +91,7 @@ RLDS: dict[str, Callable[[Path, Path], Path]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RLDS)
 def test_rlds(name: str, shared_data: Path, ray_session: None, tmp_path: Path) -> None:
     root = RLDS[name](tmp_path / "raw", shared_data)

@@ -104,6 +104,7 @@ def test_a_shard_without_samples_and_a_split_without_shards_disappear(tiny: Path
     assert clean(out)
 
 
+@pytest.mark.slow
 def test_int8_latents_keep_their_scales_and_the_share_of_their_error(tmp_path: Path) -> None:
     old = write_build(tmp_path / "old", replace(INT8, episodes=EPISODES))
     out = drop(DropConfig(old, tmp_path / "out", episode="ep_a"))
@@ -112,6 +113,7 @@ def test_int8_latents_keep_their_scales_and_the_share_of_their_error(tmp_path: P
     assert clean(out.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [TUBELET, TUBELET_INT8], ids=["float16", "int8"])
 def test_shared_latents_go_with_their_episode(tmp_path: Path, world: TinyWorld) -> None:
     """Encoder mode tubelet: targets hold row numbers, which follow the rows that are left."""
@@ -198,6 +200,7 @@ def test_a_folder_with_other_things_or_another_drop_is_refused(tiny: Path, tmp_p
         drop(DropConfig(tiny, tmp_path / "out", episode="ep_b"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("episode", ["ep_a", "ep_b"])
 def test_a_damaged_shard_is_not_passed_on(tmp_path: Path, episode: str) -> None:
     """A rewritten shard is hashed before, a copied one on the way."""
@@ -211,6 +214,7 @@ def test_a_damaged_shard_is_not_passed_on(tmp_path: Path, episode: str) -> None:
     assert not (tmp_path / "out" / "build.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "call"),
     [
@@ -251,6 +255,7 @@ def test_record_batches_hold_kept_rows_alone(tiny: Path, tmp_path: Path) -> None
     assert sizes == [3, 3, 2]
 
 
+@pytest.mark.slow
 def test_a_real_build_without_an_episode_is_clean_at_every_level(sample_data: SampleData, tmp_path: Path) -> None:
     make_here(robot_config(tmp_path / "old", sample_data.lerobot))
     dropped = min(row["episode"] for row in samples(tmp_path / "old").values() if row["split"] == "train")

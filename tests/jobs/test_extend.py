@@ -119,6 +119,7 @@ def test_what_vanished_or_changed_is_reported_and_kept(
     assert "changed in the source" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "call"),
     [

@@ -73,6 +73,7 @@ def test_a_part_of_a_part_a_drop_and_a_merge_again(parts: tuple[Path, Path], tmp
     assert audit_build(out.path).findings == ()
 
 
+@pytest.mark.slow
 def test_shared_latents_are_linked_with_the_files_that_refer_to_them(tmp_path: Path) -> None:
     some = [write_build(tmp_path / "a", TUBELET), write_build(tmp_path / "b", replace(TUBELET, episodes=OTHERS))]
     out = merge(MergeConfig(tuple(some), tmp_path / "out")).path
@@ -81,6 +82,7 @@ def test_shared_latents_are_linked_with_the_files_that_refer_to_them(tmp_path: P
     assert audit_build(out).findings == ()
 
 
+@pytest.mark.slow
 def test_int8_errors_are_those_of_all_shards(tmp_path: Path) -> None:
     some = [write_build(tmp_path / "a", INT8), write_build(tmp_path / "b", replace(INT8, episodes=OTHERS))]
     out = merge(MergeConfig(tuple(some), tmp_path / "out"))
@@ -111,6 +113,7 @@ def test_a_build_is_not_merged_with_itself(parts: tuple[Path, Path], tmp_path: P
         merge(MergeConfig((parts[0], parts[0]), tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_a_killed_merge_continues_to_the_same_bytes(
     parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +126,7 @@ def test_a_killed_merge_continues_to_the_same_bytes(
     assert build_hashes(tmp_path / "out") == build_hashes(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_real_parts_give_the_samples_of_the_whole(sample_data: SampleData, tmp_path: Path) -> None:
     make_here(robot_config(tmp_path / "fresh", sample_data.lerobot))
     for name, odd in (("even", False), ("odd", True)):

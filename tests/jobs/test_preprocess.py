@@ -60,6 +60,7 @@ def test_the_number_of_workers_does_not_change_a_byte(
     assert build_hashes(config.out) == build_hashes(request.getfixturevalue(build).path)
 
 
+@pytest.mark.slow
 def test_the_root_of_the_data_does_not_change_a_byte(
     sample_data: SampleData, video_build: Build, ray_session: None, tmp_path: Path
 ) -> None:
@@ -153,6 +154,7 @@ def test_a_limit_counts_the_faults_among_the_first_episodes_alone(
         preprocess(replace(config, out=tmp_path / "all", limit=None))
 
 
+@pytest.mark.slow
 def test_a_raw_file_of_the_same_size_that_changed_is_told_by_its_hash(
     sample_data: SampleData, ray_session: None, tmp_path: Path
 ) -> None:

@@ -104,6 +104,7 @@ def object_hashes(place: Store) -> dict[str, str]:
     return {name: hashlib.sha256(place.read(name)).hexdigest() for name in names}
 
 
+@pytest.mark.slow
 def test_a_build_is_planned_made_and_audited_on_a_flaky_s3(
     sample_data: SampleData, video_build: Build, url: str, direct: Store, flaky: FlakyProxy,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],

@@ -360,6 +360,7 @@ def test_skipped_samples_and_the_batch_that_stopped_it_are_listed(tmp_path: Path
     assert "key-a, key-b" in text
 
 
+@pytest.mark.slow
 def test_fifty_thousand_rows_make_a_page_of_bounded_size(tmp_path: Path) -> None:
     fields = [f"robot/{kind}_{k}" for kind in ("step", "nothing_changes") for k in (1, 2, 3)]
     lines = [json.dumps({"step": i, "loss": 1 + i % 7, **dict.fromkeys(fields, i % 3)}) + "\n" for i in range(50_000)]
@@ -371,6 +372,7 @@ def test_fifty_thousand_rows_make_a_page_of_bounded_size(tmp_path: Path) -> None
     assert "624.7," in page[page.index("Total loss over steps") :]  # the peak at step 31,234 is drawn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("kind", ["real", "hostile"])
 def test_page_renders_in_a_browser(chromium: str, page: str, tmp_path: Path, kind: str, width: int) -> None:

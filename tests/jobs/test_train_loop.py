@@ -236,6 +236,7 @@ def test_wandb_is_told_what_tensorboard_is(video_build: Build, tmp_path: Path, m
         train(train_config(tmp_path / "other", [video_build], steps=2, warmup_steps=0, wandb="vla"))
 
 
+@pytest.mark.slow
 def test_compiled_blocks_take_the_same_steps(video_build: Build, tmp_path: Path) -> None:
     """torch.compile of every block, by its eager backend: names and numbers stay."""
     plain = train_config(tmp_path / "plain", [video_build], steps=2, warmup_steps=0)

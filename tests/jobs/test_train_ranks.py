@@ -62,6 +62,7 @@ def test_video_loss_does_not_depend_on_the_number_of_ranks(video_build: Build, t
     assert one == pytest.approx(pieces, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_held_out_numbers_do_not_depend_on_the_number_of_ranks(
     robot_build: Build, video_build: Build, two_ranks: Path, tmp_path: Path
 ) -> None:
@@ -77,6 +78,7 @@ def test_held_out_numbers_do_not_depend_on_the_number_of_ranks(
     assert one["robot"]["action"] == pytest.approx(two["robot"]["action"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_curve_goes_on_bit_for_bit(
     robot_build: Build, video_build: Build, two_ranks: Path, tmp_path: Path
 ) -> None:
@@ -96,6 +98,7 @@ def test_sigterm_saves_and_the_curve_goes_on_bit_for_bit(
         assert torch.equal(tensor, ours[name]), name
 
 
+@pytest.mark.slow
 def test_a_whole_checkpoint_goes_on_in_parts(
     robot_build: Build, video_build: Build, two_ranks: Path, tmp_path: Path
 ) -> None:
@@ -148,6 +151,7 @@ def kill_one_worker(out: Path, step: int) -> None:
     os.kill(ray_workers()[-1].pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_ray_restarts_a_killed_worker_and_the_curve_goes_on_bit_for_bit(
     robot_build: Build, video_build: Build, two_ranks: Path, ray_session: None, tmp_path: Path
 ) -> None:
@@ -178,6 +182,7 @@ def test_ray_does_not_restart_what_would_fail_again(video_build: Build, ray_sess
     assert [len(rank["ssv2"]) for rank in content["keys_by_rank"]] == [2, 2]
 
 
+@pytest.mark.slow
 def test_a_cluster_without_room_is_said_at_once(video_build: Build, ray_session: None, tmp_path: Path) -> None:
     config = train_config(tmp_path / "run", [video_build], num_workers=2, use_gpu=True)
     with pytest.raises(RunError, match="the cluster has 0 GPU, 2 workers need 2"):

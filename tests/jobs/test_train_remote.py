@@ -41,6 +41,7 @@ def cached_bytes(cache: Path) -> int:
     return sum(file.stat().st_size for file in (cache / "shards").rglob("*") if file.is_file())
 
 
+@pytest.mark.slow
 def test_a_remote_run_is_the_local_run(robot_build: Build, video_build: Build, bucket: str, tmp_path: Path) -> None:
     builds = [robot_build, video_build]
     config = train_config(tmp_path / "local", builds)

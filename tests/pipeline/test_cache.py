@@ -181,6 +181,7 @@ def test_opening_waits_for_room(origin: Callable[..., RemoteFile], tmp_path: Pat
     timer.join()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 60), min_size=4, max_size=7),
@@ -239,6 +240,7 @@ def _open_at_random(cache: FileCache, sources: list[RemoteFile], seed: int, roun
     return rounds
 
 
+@pytest.mark.slow
 def test_many_threads_share_a_tiny_cache(server: FlakyServer, tmp_path: Path) -> None:
     sources = [server.add(f"f{i}", spelled(f"f{i}", 20_000 + i)) for i in range(9)]
     limit = 100_000  # four files; eight threads want one each
@@ -310,6 +312,7 @@ def _process_main(folder: Path, limit: int, sources: list[RemoteFile], seed: int
         list(pool.map(lambda i: _open_at_random(cache, sources, 2 * seed + i, rounds), range(2)))
 
 
+@pytest.mark.slow
 def test_many_processes_share_a_tiny_cache_and_some_are_killed(server: FlakyServer, tmp_path: Path) -> None:
     """Four processes of two threads, three killed at a random moment; the others see whole files, within the limit."""
     sources = [server.add(f"f{i}", spelled(f"f{i}", 200_000 + i)) for i in range(9)]
@@ -504,6 +507,7 @@ def test_what_a_prefetch_may_drive_out(origin: Callable[..., RemoteFile], tmp_pa
         assert cached(cache.folder) == {held.sha256, late.sha256, early.sha256}
 
 
+@pytest.mark.slow
 def test_a_process_ends_while_it_fetches_ahead(server: FlakyServer, tmp_path: Path) -> None:
     source = server.add("a", spelled("a", 100_000))
     server.held.add("a")

@@ -196,6 +196,7 @@ def test_a_build_json_of_another_kind_is_refused(server: FlakyServer, tmp_path: 
         mirror_build(f"{server.url}/b", tmp_path / "m", retry=QUICK)
 
 
+@pytest.mark.slow
 def test_a_flaky_server_is_asked_again(server: FlakyServer, small_build: Path, tmp_path: Path) -> None:
     url = serve(server, small_build)
     server.failures.update({f"b/{name}": 1 for name in SMALL})
@@ -219,6 +220,7 @@ def _mirror(url: str, folder: Path) -> None:
     mirror_build(url, folder, retry=QUICK)
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_it_mirrors_leaves_nothing(
     server: FlakyServer, small_build: Path, tmp_path: Path
 ) -> None:
@@ -237,6 +239,7 @@ def test_a_process_killed_while_it_mirrors_leaves_nothing(
     assert set(contents(path)) >= SMALL
 
 
+@pytest.mark.slow
 def test_many_threads_mirror_a_build_once(server: FlakyServer, small_build: Path, tmp_path: Path) -> None:
     url = serve(server, small_build)
     with ThreadPoolExecutor(6) as pool:
@@ -318,6 +321,7 @@ def test_a_full_disk_is_not_blamed_on_the_store(server: FlakyServer) -> None:
     assert server.requests["a"] == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_falls_silent_is_given_up(
     server: FlakyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

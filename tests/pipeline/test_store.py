@@ -119,6 +119,7 @@ def _race(root: Path, barrier: object, results: object, seed: int) -> None:
         results.put([(i, data) for data, mine in zip(tried, won, strict=True) if mine])  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_of_many_threads_and_processes_one_makes_the_lock(tmp_path: Path) -> None:
     """Two processes of three threads each, forty times; the file is the winner's."""
     fork = multiprocessing.get_context("fork")
