@@ -16,6 +16,34 @@ OWN_RAY: Mapping[str, Any] = {"idle_worker_killing_time_threshold_ms": 60_000}
 processor of their own make it do; starting another one costs a second or two."""
 
 
+STARTS = 3
+"""Times that a Ray of one's own is started before it is given up."""
+
+
+def start_ray(**options: Any) -> None:
+    """Start a Ray of one's own on this machine. `options`: of `ray.init`.
+
+    Ray gives its own node up when it is not there within 30 s, as happens on a machine with too much to do; it is then
+    started again.
+
+    Raises:
+        RunError: it is not there after `STARTS` times.
+    """
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init(log_to_driver=False, logging_level="warning", _system_config=dict(OWN_RAY), **options)
+            return
+        except Exception as error:  # Ray has no narrower class for this
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            if attempt == STARTS:
+                raise RunError(
+                    f"Ray could not be started on this machine: {STARTS} times it was not there within 30 s; give the "
+                    "machine less to do, or join a cluster with cluster.address="
+                ) from error
+
+
 @contextlib.contextmanager
 def ray_joined(address: str | None, num_cpus: int | None = None, object_store_mb: int | None = None) -> Iterator[None]:
     """Ray is there while the context is open. One that this process has joined before is used as it is, and stays.
@@ -37,10 +65,7 @@ def ray_joined(address: str | None, num_cpus: int | None = None, object_store_mb
         if address:
             ray.init(address=address, log_to_driver=False, logging_level="warning")
         else:
-            ray.init(
-                num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, logging_level="warning",
-                _system_config=dict(OWN_RAY), **own,
-            )  # fmt: skip
+            start_ray(num_cpus=num_cpus, include_dashboard=False, **own)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise RunError(f"cluster.address={address!r}: no Ray cluster could be reached or started: {error}") from error
     try:

@@ -15,7 +15,7 @@ import absl.logging
 import pytest
 import ray
 
-from jobs.ray_start import OWN_RAY
+from jobs.ray_start import start_ray
 from pipeline.encoding import EncoderSettings, LatentSettings
 from pipeline.manifest import Build
 from pipeline.sample_world.lerobot import write_lerobot
@@ -85,13 +85,7 @@ def ray_session() -> Iterator[None]:
         for name, value in S3_USER.items():
             env.setenv(name, value)
         env.setenv("FSSPEC_S3", json.dumps({"config_kwargs": IMPATIENT}))
-        ray.init(
-            num_cpus=4,
-            object_store_memory=256 * 2**20,
-            include_dashboard=False,
-            log_to_driver=False,
-            _system_config=dict(OWN_RAY),
-        )
+        start_ray(num_cpus=4, object_store_memory=256 * 2**20, include_dashboard=False)
     yield
     ray.shutdown()
 

@@ -1,0 +1,52 @@
+"""Starting a Ray of one's own on a machine with too much to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import ray
+
+from jobs.ray_start import STARTS, start_ray
+from pipeline.errors import RunError
+
+
+class _Ray:
+    """Stands in for `ray.init` and `ray.shutdown`; fails so many times."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, failures: int, message: str) -> None:
+        self.starts, self.ends = 0, 0
+        self._failures, self._message = failures, message
+        monkeypatch.setattr(ray, "init", self._init)
+        monkeypatch.setattr(ray, "shutdown", self._shutdown)
+
+    def _init(self, **_: Any) -> None:
+        self.starts += 1
+        if self.starts <= self._failures:
+            raise Exception(self._message)
+
+    def _shutdown(self) -> None:
+        self.ends += 1
+
+
+LATE = "The current node timed out during startup. This could happen because"
+
+
+def test_a_ray_that_came_too_late_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = _Ray(monkeypatch, STARTS - 1, LATE)
+    start_ray(num_cpus=1)
+    assert (fake.starts, fake.ends) == (STARTS, STARTS - 1)
+
+
+def test_it_is_given_up_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = _Ray(monkeypatch, STARTS, LATE)
+    with pytest.raises(RunError, match="not there within 30 s; give the machine less to do"):
+        start_ray(num_cpus=1)
+    assert fake.starts == STARTS
+
+
+def test_other_errors_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = _Ray(monkeypatch, STARTS, "no space left")
+    with pytest.raises(Exception, match="no space left"):
+        start_ray(num_cpus=1)
+    assert fake.starts == 1
