@@ -91,20 +91,20 @@ def ray_session() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def video_build(sample_data: SampleData, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Build:
+def video_build(sample_data: SampleData, tmp_path_factory: pytest.TempPathFactory) -> Build:
     """An audited build of the human clips: 1 view, 64 px, K = 3; read only."""
     return audited(build_config(tmp_path_factory.mktemp("builds") / "ssv2", ssv2_source(sample_data.ssv2)))
 
 
 @pytest.fixture(scope="session")
-def robot_build(sample_data: SampleData, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Build:
+def robot_build(sample_data: SampleData, tmp_path_factory: pytest.TempPathFactory) -> Build:
     """An audited build of the robot episodes: 2 views, state 8, actions 7; read only."""
     out = tmp_path_factory.mktemp("builds") / "robot"
     return audited(build_config(out, robot_source(sample_data.lerobot), window=WindowPolicy(interval=2, every=6)))
 
 
 @pytest.fixture(scope="session")
-def int8_build(sample_data: SampleData, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Build:
+def int8_build(sample_data: SampleData, tmp_path_factory: pytest.TempPathFactory) -> Build:
     """`robot_build` with its latents stored as int8."""
     out = tmp_path_factory.mktemp("builds") / "int8"
     window, latents = WindowPolicy(interval=2, every=6), LatentSettings("int8")
@@ -112,7 +112,7 @@ def int8_build(sample_data: SampleData, ray_session: None, tmp_path_factory: pyt
 
 
 @pytest.fixture(scope="session")
-def tubelet_build(sample_data: SampleData, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Build:
+def tubelet_build(sample_data: SampleData, tmp_path_factory: pytest.TempPathFactory) -> Build:
     """The samples of `robot_build` in encoder mode `tubelet`, stored as int8: windows share every other tubelet."""
     out = tmp_path_factory.mktemp("builds") / "tubelet"
     window, encoder = WindowPolicy(interval=2, every=6), EncoderSettings(kind="tiny", resize="squash", mode="tubelet")

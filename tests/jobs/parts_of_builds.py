@@ -16,14 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.build_settings import BuildConfig
-from jobs.plan import asked_settings, new_plan, prepare, read_index, source_of
-from pipeline.manifest import commit
+from jobs.plan import asked_settings, new_plan, read_index, source_of
 from pipeline.plan import write_plan
 from pipeline.store import LocalStore
-from pipeline.targets import Encoder
-from pipeline.tasks import decode_chunk, write_inputs_shard, write_targets_shard
 from pipeline.windows import WindowPolicy
-from tests.jobs.runs import build_config, robot_source
+from tests.jobs.runs import build_config, make_here, robot_source
 
 WINDOW = WindowPolicy(interval=2, every=0, per_episode=3)
 
@@ -31,18 +28,6 @@ WINDOW = WindowPolicy(interval=2, every=0, per_episode=3)
 def robot_config(out: Path, root: Path) -> BuildConfig:
     """Three windows an episode of the robot source: shards hold several episodes, and encoding takes no time."""
     return build_config(out, robot_source(root), window=WINDOW)
-
-
-def make_here(settings: BuildConfig) -> None:
-    """What `preprocess` does, one shard after the other in this process."""
-    preparation = prepare(settings)
-    plan, source, store = preparation.plan, preparation.source, preparation.store
-    recipe, encoder = plan.recipe(), Encoder(settings.encoder, "cpu")
-    for task in plan.tasks:
-        write_inputs_shard(source, task, recipe, (), store)
-        chunks = [decode_chunk(source, refs, recipe, ()) for refs in task.chunks]
-        write_targets_shard(chunks, encoder.encode, task, recipe, (), store)
-    commit(plan, store)
 
 
 def make_part(settings: BuildConfig, wanted: Callable[[str], bool]) -> Path:

@@ -15,18 +15,17 @@ import pytest
 
 from jobs.demo_leak import describe, render
 from jobs.leak_experiment import KINDS, Latents, common, context_shifts, explained, read_latents
-from jobs.preprocess import preprocess
 from pipeline.manifest import Build
 from pipeline.windows import WindowPolicy
 from tests.conftest import SampleData
-from tests.jobs.runs import build_config, robot_source
+from tests.jobs.runs import build_config, make_here, robot_source
 
 
 @pytest.fixture(scope="module")
-def clip_build(sample_data: SampleData, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Build:
+def clip_build(sample_data: SampleData, tmp_path_factory: pytest.TempPathFactory) -> Build:
     config = build_config(tmp_path_factory.mktemp("clip") / "robot", robot_source(sample_data.lerobot))
     window = WindowPolicy(interval=2, every=6)
-    return preprocess(replace(config, window=window, encoder=replace(config.encoder, mode="clip")))
+    return make_here(replace(config, window=window, encoder=replace(config.encoder, mode="clip")))
 
 
 def test_the_context_moves_with_the_future_in_one_mode_alone(

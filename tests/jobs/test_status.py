@@ -12,6 +12,7 @@ import pytest
 
 from jobs.cli import main
 from jobs.driver_lock import DriverLock
+from jobs.preprocess import preprocess
 from jobs.run_progress import PROGRESS_FILE, NodeWork, Progress, ProgressLog, read_progress
 from jobs.scheduler import Finished
 from jobs.status import SILENT_S, describe, read_status
@@ -20,6 +21,8 @@ from pipeline.manifest import Build
 from pipeline.parts import Part
 from pipeline.shards import FileRecord
 from pipeline.store import open_store
+from tests.conftest import SampleData
+from tests.jobs.runs import build_config, ssv2_source
 
 
 def part(task: str, kind: str, rows: int = 10, excluded: tuple[str, ...] = ()) -> Part:
@@ -62,14 +65,15 @@ def test_a_folder_without_a_plan_is_refused(tmp_path: Path) -> None:
         read_status(open_store(tmp_path))
 
 
-def test_what_a_real_run_wrote_is_shown(video_build: Build) -> None:
-    status = read_status(open_store(video_build.path))
+def test_what_a_real_run_wrote_is_shown(sample_data: SampleData, ray_session: None, tmp_path: Path) -> None:
+    build = preprocess(build_config(tmp_path / "build", ssv2_source(sample_data.ssv2)))
+    status = read_status(open_store(build.path))
     progress = status.progress
     assert progress is not None
-    counts = video_build.manifest["counts"]
+    counts = build.manifest["counts"]
     assert progress.samples_done == sum(count["samples"] for count in counts.values())
-    assert progress.shards_done == len(video_build.manifest["shards"])
-    files = [shard[kind]["bytes"] for shard in video_build.manifest["shards"] for kind in ("inputs", "targets")]
+    assert progress.shards_done == len(build.manifest["shards"])
+    files = [shard[kind]["bytes"] for shard in build.manifest["shards"] for kind in ("inputs", "targets")]
     assert progress.bytes_written == progress.bytes_now == sum(files)
     assert sum(node.bytes for node in progress.nodes.values()) == sum(files)
     assert progress.store_peak_bytes > 0

@@ -26,7 +26,7 @@ from model.settings import LossSettings
 from pipeline.errors import AuditRefusedError, BuildError, RunError, SettingsError
 from pipeline.manifest import Build
 from tests.conftest import SampleData
-from tests.jobs.runs import audited, build_config, preprocess, robot_source, ssv2_source, train_config
+from tests.jobs.runs import audited, build_config, make_here, robot_source, ssv2_source, train_config
 
 
 def losses_of(out: Path) -> list[tuple[int, float]]:
@@ -183,9 +183,9 @@ def test_a_run_never_goes_into_a_build(video_build: Build, tmp_path: Path) -> No
         train(replace(train_config(path, [video_build]), out=path))
 
 
-def test_a_leaky_build_has_to_be_asked_for(sample_data: SampleData, ray_session: None, tmp_path: Path) -> None:
+def test_a_leaky_build_has_to_be_asked_for(sample_data: SampleData, tmp_path: Path) -> None:
     base = build_config(tmp_path / "clip", ssv2_source(sample_data.ssv2))
-    build = preprocess(replace(base, encoder=replace(base.encoder, mode="clip")))
+    build = make_here(replace(base, encoder=replace(base.encoder, mode="clip")))
     assert build.manifest["leaky"]
     config = train_config(tmp_path / "run", [build], steps=2, warmup_steps=0)
     with pytest.raises(AuditRefusedError, match="stamped leaky"):
@@ -245,7 +245,7 @@ def test_a_split_smaller_than_a_batch_is_refused(video_build: Build, tmp_path: P
         train(train_config(tmp_path / "run", [video_build], batch_size=4096))
 
 
-def test_a_build_without_train_samples_is_refused(sample_data: SampleData, ray_session: None, tmp_path: Path) -> None:
+def test_a_build_without_train_samples_is_refused(sample_data: SampleData, tmp_path: Path) -> None:
     build = audited(build_config(tmp_path / "val", robot_source(sample_data.lerobot, val_share=0.999)))
     assert set(build.manifest["counts"]) == {"val"}
     with pytest.raises(SettingsError, match=r"val has no train samples, only val; .*lower source\.val_share"):

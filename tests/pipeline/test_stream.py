@@ -32,7 +32,7 @@ from pipeline.schema import Batch
 from pipeline.stream import Part, Stream, ordered_batches
 from pipeline.windows import WindowPolicy
 from tests.conftest import SampleData
-from tests.jobs.runs import build_config, preprocess, robot_source
+from tests.jobs.runs import build_config, make_here, robot_source
 
 
 def make_stream(
@@ -98,11 +98,11 @@ def test_human_video_has_neither_state_nor_actions(video_build: Build) -> None:
 
 
 @pytest.fixture(scope="session")
-def second_robot(sample_data: SampleData, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Build:
+def second_robot(sample_data: SampleData, tmp_path_factory: pytest.TempPathFactory) -> Build:
     """The robot episodes under another name with other windows: 2 views, fewer samples than `robot_build`."""
     source = robot_source(sample_data.lerobot, val_share=0.0)
     source["name"] = "second"
-    return preprocess(build_config(tmp_path_factory.mktemp("builds") / "second", source, window=WindowPolicy(every=9)))
+    return make_here(build_config(tmp_path_factory.mktemp("builds") / "second", source, window=WindowPolicy(every=9)))
 
 
 @pytest.mark.parametrize("world", [1, 2, 4, 8])
