@@ -3,6 +3,10 @@ PYTHON ?= python3.11
 VENV ?= .venv
 DEMO_OUT ?= demo-out
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
+
+# Bytecode is written when a module is first imported: not for all of TensorFlow and Ray at once, nor by each process again
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test slow bench clean
 
@@ -10,7 +14,11 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,rlds]'
+	$(PIP) --editable '.[dev,rlds]'
+	touch $@
+
+$(VENV)/installed-slow: $(VENV)/installed
+	$(PIP) --editable '.[dev,rlds,slow]'
 	touch $@
 
 # Sample data -> plan -> preprocess -> audit -> train -> report
@@ -25,10 +33,10 @@ test: install
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
 
-slow: install
+slow: $(VENV)/installed-slow
 	$(BIN)/python -m pytest -m slow
 
-bench: install
+bench: $(VENV)/installed-slow
 	$(BIN)/python -m tests.benchmarks
 
 clean:

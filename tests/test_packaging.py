@@ -33,7 +33,7 @@ def test_every_make_target_of_the_readme_exists() -> None:
     assert {a or b for a, b in named} <= targets
 
 
-@pytest.mark.parametrize("group", ["dependencies", "dev", "rlds"])
+@pytest.mark.parametrize("group", ["dependencies", "dev", "rlds", "slow"])
 def test_constraints_pin_every_dependency(group: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] if group == "dependencies" else project["optional-dependencies"][group]

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from jobs.audit import sheets
 from pipeline.audit.build import open_build
@@ -175,6 +174,8 @@ def test_random_samples_follow_from_the_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["clean", "leak"])
 def test_page_renders_in_a_browser(chromium: str, tmp_path: Path, kind: str, width: int) -> None:
     """From file://: no console message, no error, no request, every picture decoded, nothing wider than the screen."""
+    from playwright.sync_api import sync_playwright
+
     build = write_build(tmp_path / "build", replace(ROBOT, image_size=16))
     if kind == "leak":
         next(m for m in MUTANTS if m.name == "exif").apply(build)

@@ -66,6 +66,7 @@ def remove(url: str, name: str) -> None:
     system.rm_file(f"{root}/{name}")
 
 
+@pytest.mark.slow
 def test_a_build_is_audited_where_it_lies(
     local: Path, url: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

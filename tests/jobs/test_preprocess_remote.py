@@ -127,12 +127,14 @@ def test_a_build_is_planned_made_and_audited_on_a_flaky_s3(
     assert LOCK_FILE not in direct.sizes()
 
 
+@pytest.mark.slow
 def test_a_place_with_other_things_is_refused(sample_data: SampleData, url: str, direct: Store) -> None:
     direct.write("thesis.txt", b"mine")
     with pytest.raises(BuildError, match=f"{url} is not empty and holds no plan"):
         preprocess(build_config(url, ssv2_source(sample_data.ssv2)))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_missing_bucket_is_one_error(sample_data: SampleData, s3: str, capsys: pytest.CaptureFixture[str]) -> None:
     settings = ("source=ssv2", f"source.root={sample_data.ssv2}", "encoder=tiny", "out=s3://no-such-bucket/build")
     code, _, err = run(capsys, "plan", *settings)
@@ -177,6 +179,7 @@ def test_a_killed_run_continues_to_the_same_bytes(
     assert 0 < before < flaky.injected
 
 
+@pytest.mark.slow
 def test_a_second_driver_is_refused(direct: Store) -> None:
     """One on another machine, told by its signs of life. See `test_driver_lock` for the rest."""
     lock = b'{"host": "elsewhere", "pid": 1, "started": 1, "processes": "p", "token": "t", "since": "now", "beats": %d}'

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from playwright.sync_api import sync_playwright
 from pydantic import TypeAdapter
 
 from jobs.cli import CONFIGS, main
@@ -377,6 +376,8 @@ def test_fifty_thousand_rows_make_a_page_of_bounded_size(tmp_path: Path) -> None
 @pytest.mark.parametrize("kind", ["real", "hostile"])
 def test_page_renders_in_a_browser(chromium: str, page: str, tmp_path: Path, kind: str, width: int) -> None:
     """From file://: no console message, no error, no request, every picture decoded, nothing wider than the screen."""
+    from playwright.sync_api import sync_playwright
+
     path = tmp_path / "report.html"
     path.write_text(page if kind == "real" else page_of(hostile_run(tmp_path / "run")))
     noise: list[str] = []

@@ -84,6 +84,7 @@ def test_a_shard_file_is_its_entry_at_the_url() -> None:
     assert shard_file("s3://b/x", entry) == shard_file("s3://b/x/", entry) == expected
 
 
+@pytest.mark.slow
 def test_a_build_on_s3_is_opened_audited_and_its_shards_are_the_audited_ones(
     s3: str, robot_build: Build, tmp_path: Path
 ) -> None:
@@ -180,6 +181,7 @@ def test_a_file_that_build_json_does_not_list_is_refused(
     assert not any(p.is_dir() for p in (tmp_path / "m").iterdir())
 
 
+@pytest.mark.slow
 def test_an_unfinished_build_is_told_so(server: FlakyServer, small_build: Path, tmp_path: Path, s3: str) -> None:
     url = serve(server, small_build)
     del server.files["b/build.json"]
@@ -304,6 +306,7 @@ def test_denied_is_not_missing(small_build: Path, tmp_path: Path, monkeypatch: p
             mirror_build("refusing://b", tmp_path / "m", retry=QUICK)
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_is_not_there_is_an_error(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     forget_file_systems()

@@ -25,6 +25,8 @@ from tests.pipeline.s3_server import IMPATIENT, s3_server
 PATIENT = Retry(attempts=25, delay=0.0)
 LOCK = "lock/driver.json"
 
+pytestmark = pytest.mark.slow  # an S3 server
+
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
@@ -58,7 +60,6 @@ def stored(place: RemoteStore) -> dict[str, bytes]:
     return {name: direct.read(name) for name in direct.sizes()}
 
 
-@pytest.mark.slow
 def test_what_a_flaky_store_holds_in_the_end_is_what_was_sent(place: RemoteStore, proxy: FlakyProxy) -> None:
     proxy.rates = even_rates(0.35)
     choice = random.Random(0)
@@ -81,7 +82,6 @@ def test_what_a_flaky_store_holds_in_the_end_is_what_was_sent(place: RemoteStore
     assert proxy.injected >= 30
 
 
-@pytest.mark.slow
 def test_a_large_file_goes_in_parts_through_every_fault(
     place: RemoteStore, proxy: FlakyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,7 +124,6 @@ def test_a_lost_answer_to_a_lock_does_not_make_it_anothers(place: RemoteStore, p
     assert stored(place) == {LOCK: b"mine"}
 
 
-@pytest.mark.slow
 def test_of_many_one_makes_the_lock_whatever_fails(place: RemoteStore, proxy: FlakyProxy) -> None:
     proxy.rates = even_rates(0.3)
     for i in range(3):
@@ -142,7 +141,6 @@ def test_a_store_that_knows_no_conditions_is_no_place_for_a_lock(place: RemoteSt
     assert stored(place) == {}
 
 
-@pytest.mark.slow
 def test_a_store_that_is_silent_is_given_up(place: RemoteStore, proxy: FlakyProxy) -> None:
     proxy.rates = {"silent": 1.0}
     start = time.monotonic()

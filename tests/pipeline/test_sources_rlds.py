@@ -98,6 +98,7 @@ def test_a_black_camera_quarantines_and_flags_are_not_believed(shared_data: Path
         assert set(reasons.values()) == ({reason} if reason else set())
 
 
+@pytest.mark.slow
 def test_droid(droid: Path) -> None:
     source = source_of("droid", droid)
     index = source.index()
@@ -123,6 +124,7 @@ def test_droid(droid: Path) -> None:
         assert 0 < np.abs(actions[:, :6]).max() < 0.2
 
 
+@pytest.mark.slow
 def test_fractal(fractal: Path) -> None:
     source = source_of("fractal", fractal)
     index = source.index()
@@ -145,6 +147,7 @@ def test_fractal(fractal: Path) -> None:
         np.testing.assert_allclose(turned, Rotation.from_euler("xyz", angles).as_matrix(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_libero(libero: Path) -> None:
     source, plain = source_of("libero_spatial", libero), source_of("libero_spatial", libero, action=["action"])
     index = source.index()
@@ -158,6 +161,7 @@ def test_libero(libero: Path) -> None:
         assert ours[:, 6].tolist() == [1] * 8 + [0] * 8
 
 
+@pytest.mark.slow
 def test_reading_loads_no_tensorflow(shared_data: Path) -> None:
     """Workers that also drive an encoder must not share its device with TensorFlow."""
     program = f"""
@@ -172,6 +176,7 @@ with source.open(ref) as episode:
     assert done.stdout.split("\n")[0] == "(1, 64, 64, 3) False"
 
 
+@pytest.mark.slow
 def test_splits_and_ids_go_over_all_files(tmp_path: Path) -> None:
     """A dataset with train and validation, three files each: every episode once, numbered through."""
 

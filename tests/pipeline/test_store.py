@@ -36,7 +36,7 @@ def s3() -> Iterator[str]:
         yield bucket
 
 
-@pytest.fixture(params=["folder", "s3", "memory"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.slow), "memory"])
 def made(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Store]:
     """Makes stores of one kind; names that begin alike lie beside each other."""
     root = f"{uuid.uuid4().hex}"
