@@ -5,10 +5,10 @@ DEMO_OUT ?= demo-out
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-# Bytecode is written when a module is first imported: not for all of TensorFlow and Ray at once, nor by each process again
+# Bytecode is written when a module is first imported: not of all of Ray and PyTorch at once, nor by each process again
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test slow bench clean
+.PHONY: install demo test lint types contract unit-jobs unit-rest slow bench clean
 
 install: $(VENV)/installed
 
@@ -26,12 +26,25 @@ demo: install
 	rm -rf $(DEMO_OUT)
 	$(BIN)/vlajepa demo out=$(DEMO_OUT)
 
+# On two processors: what the commands are tested with takes as long as everything else
 test: install
+	$(MAKE) --jobs=2 --no-print-directory lint unit-jobs unit-rest types contract
+
+lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: install
 	$(BIN)/mypy
+
+contract: install
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+
+unit-jobs: install
+	$(BIN)/python -m pytest tests/jobs
+
+unit-rest: install
+	$(BIN)/python -m pytest --ignore=tests/jobs
 
 slow: $(VENV)/installed-slow
 	$(BIN)/python -m pytest -m slow

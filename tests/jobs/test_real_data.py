@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from jobs.audit import audit
-from jobs.preprocess import preprocess
 from jobs.settings import AuditConfig
 from jobs.train import train
 from model.checkpoint import list_checkpoints, load_weights
@@ -20,21 +19,21 @@ from model.vla_jepa import build_model
 from pipeline.manifest import Build
 from pipeline.reader import SampleReader
 from pipeline.windows import WindowPolicy
-from tests.jobs.runs import build_config, robot_source, ssv2_source, train_config, with_verdict
+from tests.jobs.runs import audited, build_config, robot_source, ssv2_source, train_config
 
 
 @pytest.fixture(scope="module")
-def clips(shared_data: Path, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Build:
+def clips(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Build:
     out, window = tmp_path_factory.mktemp("real") / "ssv2", WindowPolicy(every=0, per_episode=2)
-    return with_verdict(preprocess(build_config(out, ssv2_source(shared_data / "ssv2"), window=window)))
+    return audited(build_config(out, ssv2_source(shared_data / "ssv2"), window=window))
 
 
 @pytest.fixture(scope="module")
-def robot(shared_data: Path, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Build:
+def robot(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Build:
     root = shared_data / "lerobot_v21" / "unitree_g1_inspire_bottle"
     out = tmp_path_factory.mktemp("real") / "g1"
     source = robot_source(root, name="g1", val_share=0.5)
-    return with_verdict(preprocess(build_config(out, source, window=WindowPolicy(interval=3, every=20))))
+    return audited(build_config(out, source, window=WindowPolicy(interval=3, every=20)))
 
 
 def test_the_build_holds_the_official_splits(clips: Build, shared_data: Path) -> None:
