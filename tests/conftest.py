@@ -31,6 +31,11 @@ absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a Ray come last: while it stands, its idle processes slow down everything else."""
+    items.sort(key=lambda item: "ray_session" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real clips and robot episodes: `data` of the folder `shared` beside the checkout, or VLAJEPA_TEST_DATA."""

@@ -73,6 +73,7 @@ def test_no_real_clip_is_a_duplicate_of_another(films: list[NDArray[np.uint8]]) 
         assert _matches(film, films[:number] + films[number + 1 :]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_changed_copy_of_a_real_clip_is_found(
     clips: list[Film], films: list[NDArray[np.uint8]], tmp_path: Path, name: str

@@ -125,6 +125,7 @@ def test_plan_prints_the_cost_and_writes_the_tasks(
     assert "window.interval: 2 -> 1" in err
 
 
+@pytest.mark.slow
 def test_a_crash_is_not_taken_for_a_leak(
     video_build: Build, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

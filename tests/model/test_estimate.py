@@ -103,6 +103,7 @@ def test_freezing_and_checkpointing_save_what_they_should() -> None:
     assert saving.forward == plain.forward
 
 
+@pytest.mark.slow
 def test_a_pretrained_backbone_needs_no_weights(tmp_path: Path) -> None:
     tokenizer, model = load_backbone(small_settings().backbone, small_settings().prompt)
     model.config.save_pretrained(tmp_path)

@@ -270,6 +270,7 @@ def test_every_trainable_weight_stands_in_one_group(model: VLAJEPA) -> None:
     assert {id(p) for p in model.predictor.parameters()} == {id(p) for p in groups[2]["params"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [robot_targets, video_targets])
 def test_bfloat16_autocast_is_safe(model: VLAJEPA, make: Callable[[], Targets[Tensor]]) -> None:
     targets = make()

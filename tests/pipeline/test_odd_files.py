@@ -57,6 +57,7 @@ def test_empty_files(tmp_path: Path) -> None:
     assert reason_of_first(VideoFolderSource(str(tmp_path / "clips"), "c"), "a.mp4") == "undecodable"
 
 
+@pytest.mark.slow
 def test_a_single_frame_is_too_short_and_does_not_count_as_bad(ray_session: None, tmp_path: Path) -> None:
     root = tmp_path / "clips"
     root.mkdir()
