@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -55,6 +55,8 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int, codec
                 stream.pix_fmt = "yuv420p"
                 stream.codec_context.thread_count = 1
                 stream.codec_context.time_base = Fraction(1, fps)
+                with unchanged_priority():
+                    stream.codec_context.open()
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts = index
             frame.time_base = Fraction(1, fps)
@@ -62,6 +64,36 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int, codec
         if stream is None:
             raise ValueError(f"{path}: a video needs at least one frame")
         container.mux(stream.encode())
+
+
+@contextmanager
+def unchanged_priority() -> Iterator[None]:
+    """Give threads that become real-time ones in this block, and those that begin in it, the caller's scheduling.
+
+    As root, SVT-AV1 sets SCHED_FIFO at priority 99 for the thread that opens it (for good) and for its own ones, and so
+    for processes that this thread starts later. With as many of them as processors everything else stands still.
+    """
+    if not hasattr(os, "sched_getscheduler"):  # not Linux: nothing of this kind is known there
+        yield
+        return
+    own = (os.sched_getscheduler(0), os.sched_getparam(0))
+    before = _policies()
+    try:
+        yield
+    finally:
+        for thread, policy in _policies().items():
+            if policy != before.get(thread, own[0]):
+                with suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.sched_setscheduler(thread, *own)
+
+
+def _policies() -> dict[int, int]:
+    """Scheduling policy of each thread of this process, by its id."""
+    found = {}
+    for name in os.listdir("/proc/self/task"):
+        with suppress(ProcessLookupError):
+            found[int(name)] = os.sched_getscheduler(int(name))
+    return found
 
 
 @contextmanager

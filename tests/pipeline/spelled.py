@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.sample_world.video import unchanged_priority
+
 HEIGHT, WIDTH = 64, 96
 ROWS, COLUMNS = 2, 4
 ENCODERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
@@ -66,6 +68,8 @@ def write_frames(path: Path, name: str, frames: Sequence[NDArray[np.uint8]], fps
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
+        with unchanged_priority():
+            stream.codec_context.open()
         for index, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, fps)

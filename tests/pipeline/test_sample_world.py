@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import threading
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pipeline.errors import RunError, SettingsError
 from pipeline.sample_world.camera import front_camera, wrist_camera
@@ -16,6 +20,7 @@ from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.render import SENSOR_NOISE, make_look, render
 from pipeline.sample_world.script import Task, draw_task, make_world, play
 from pipeline.sample_world.ssv2 import write_ssv2
+from pipeline.sample_world.video import CODECS, unchanged_priority, write_video
 from pipeline.sample_world.world import MAX_STEP, World, advance, step
 from pipeline.sources.lerobot import LeRobotSource
 from pipeline.sources.ssv2 import SSv2Source
@@ -199,3 +204,35 @@ def test_progress_and_refusals(tmp_path: Path) -> None:
             write_ssv2(tmp_path / "new", **{"clips": 4, "seed": 1, **settings})  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="av1"):
         write_lerobot(tmp_path / "new", episodes=1, seed=1, codec="gif")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="scheduling policies are read on Linux alone")
+@pytest.mark.parametrize("codec", sorted(CODECS))
+def test_writing_a_video_leaves_no_real_time_thread(tmp_path: Path, codec: str) -> None:
+    """Also as root, for whom SVT-AV1 makes some."""
+
+    def frames() -> Iterator[NDArray[np.uint8]]:
+        for _ in range(3):
+            yield np.zeros((64, 64, 3), np.uint8)
+            policies.update(os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task"))
+
+    policies = {os.sched_getscheduler(0)}
+    write_video(tmp_path / "x.mp4", frames(), 10, CODECS[codec])
+    policies.add(os.sched_getscheduler(0))
+    assert len(policies) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="scheduling policies are set on Linux alone")
+def test_a_changed_priority_is_taken_back(tmp_path: Path) -> None:
+    before, ended = os.sched_getscheduler(0), threading.Event()
+    with unchanged_priority():
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        waiting = threading.Thread(target=ended.wait)
+        waiting.start()
+        assert waiting.native_id is not None
+        assert {os.sched_getscheduler(0), os.sched_getscheduler(waiting.native_id)} == {os.SCHED_BATCH}
+    after = {os.sched_getscheduler(0), os.sched_getscheduler(waiting.native_id)}
+    ended.set()
+    waiting.join()
+    assert before != os.SCHED_BATCH
+    assert after == {before}
