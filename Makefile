@@ -7,6 +7,10 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraint
 
 # Bytecode is written when a module is first imported: not of all of Ray and PyTorch at once, nor by each process again
 unexport PYTHONDONTWRITEBYTECODE
+# Freed memory stays with its process (glibc): on a virtual machine a page costs most when it is touched for the first time
+export MALLOC_MMAP_MAX_ = 0
+export MALLOC_TRIM_THRESHOLD_ = 4000000000
+export MALLOC_TOP_PAD_ = 67108864
 
 .PHONY: install demo test lint types contract unit-jobs unit-rest slow bench clean
 
