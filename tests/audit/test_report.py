@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -21,6 +19,7 @@ from pipeline.audit.pictures import choose_samples, stored_sheets
 from pipeline.audit.report import RULE_TEXTS, render, write_report
 from pipeline.audit.run import audit_build
 from tests.audit.tiny_build import ROBOT, compact, rehash, write_build
+from tests.leakage.marks import one_a_rule
 from tests.leakage.mutants import MUTANTS
 from tests.leakage.mutants.mutant import Mutant
 from tests.leakage.tools import edit_json, edit_rows, read_rows
@@ -103,16 +102,7 @@ def test_strips_and_duplicates_show_frame_numbers(tmp_path: Path) -> None:
     assert "time-reversed copy" in page
 
 
-def _one_a_rule() -> Iterator[Any]:
-    """All mutants; those that are not the first of their rule are slow."""
-    seen: set[str] = set()
-    for mutant in MUTANTS:
-        marks = [pytest.mark.slow] if mutant.rule in seen else []
-        yield pytest.param(mutant, marks=marks, id=f"{mutant.name}-{mutant.rule}")
-        seen.add(mutant.rule)
-
-
-@pytest.mark.parametrize("mutant", _one_a_rule())
+@pytest.mark.parametrize("mutant", list(one_a_rule(MUTANTS)))
 def test_a_page_is_made_of_every_broken_build(tmp_path: Path, mutant: Mutant) -> None:
     build = write_build(tmp_path / "build", mutant.world)
     mutant.apply(build)

@@ -6,7 +6,8 @@ the build is made by honest code, and level "source" must find nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,12 @@ from pipeline.audit.verdict import Verdict
 from pipeline.inputs import InputSettings, encode_jpeg
 from pipeline.sources.ssv2 import SSv2Source
 from tests.conftest import SampleData
+from tests.leakage.marks import one_a_rule
 from tests.leakage.mutants import LEAKY_CODE, LEAKY_PIPELINES
 from tests.leakage.mutants.leaky import LeakyPipeline
 from tests.leakage.world import World
+
+REST = ("video", "int8", "tubelet")
 
 
 def _look(world: World, build: Path, level: str) -> Verdict:
@@ -37,15 +41,16 @@ def _said(verdict: Verdict, mutant: LeakyPipeline) -> bool:
 
 
 @pytest.fixture(scope="module")
-def honest_build(sample_data: SampleData, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        return {
-            kind: World(tmp_path_factory.mktemp(kind), sample_data, patch, kind).build()
-            for kind in ("video", "robot", "int8", "tubelet")
-        }
+def honest_build(sample_data: SampleData, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    @cache
+    def build(kind: str) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            return World(tmp_path_factory.mktemp(kind), sample_data, patch, kind).build()
+
+    return build
 
 
-@pytest.mark.parametrize("mutant", LEAKY_PIPELINES, ids=lambda m: f"{m.name}-{m.kind}-{m.rule}")
+@pytest.mark.parametrize("mutant", list(one_a_rule(LEAKY_PIPELINES)))
 def test_leaky_pipeline_is_found_beside_the_raw_data(
     sample_data: SampleData, tmp_path: Path, mutant: LeakyPipeline
 ) -> None:
@@ -59,31 +64,33 @@ def test_leaky_pipeline_is_found_beside_the_raw_data(
     assert _said(verdict, mutant), verdict.findings
 
 
-@pytest.mark.parametrize("mutant", LEAKY_CODE, ids=lambda m: f"{m.name}-{m.kind}-{m.rule}")
+@pytest.mark.parametrize("mutant", list(one_a_rule(LEAKY_CODE)))
 def test_leaky_code_is_found_by_experiment(
-    sample_data: SampleData, honest_build: dict[str, Path], tmp_path: Path, mutant: LeakyPipeline
+    sample_data: SampleData, honest_build: Callable[[str], Path], tmp_path: Path, mutant: LeakyPipeline
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         world = World(tmp_path, sample_data, patch, mutant.kind)
         mutant.apply(world)
-        build = honest_build[mutant.kind]
+        build = honest_build(mutant.kind)
         assert _look(world, build, "source").findings == ()
         verdict = _look(world, build, "perturb")
     assert _said(verdict, mutant), verdict.findings
 
 
-@pytest.mark.parametrize("kind", ["video", "robot", "int8", "tubelet"])
+@pytest.mark.parametrize("kind", ["robot", *(pytest.param(kind, marks=pytest.mark.slow) for kind in REST)])
 def test_honest_builds_have_no_finding_at_the_deepest_level(
-    sample_data: SampleData, honest_build: dict[str, Path], tmp_path: Path, kind: str
+    sample_data: SampleData, honest_build: Callable[[str], Path], tmp_path: Path, kind: str
 ) -> None:
     world = World(tmp_path, sample_data, pytest.MonkeyPatch(), kind)
-    verdict = _look(world, honest_build[kind], "perturb")
+    verdict = _look(world, honest_build(kind), "perturb")
     assert verdict.findings == ()
     assert all(count.checked for count in verdict.rules.values())
     assert verdict.coverage["samples_encoded"] == verdict.coverage["samples_perturbed"] == verdict.samples
 
 
-@pytest.mark.parametrize("offset", [1, -1, 2])
+@pytest.mark.parametrize(
+    "offset", [1, pytest.param(-1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
+)
 def test_other_library_versions_do_not_hide_a_neighbouring_frame(
     sample_data: SampleData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: int
 ) -> None:
