@@ -24,6 +24,8 @@ from tests.jobs.runs import build_config, robot_source
 from tests.pipeline.test_sources_libero import write_task
 from tests.rlds.datasets import write_droid, write_fractal, write_libero
 
+pytestmark = pytest.mark.slow  # builds of whole datasets
+
 ROBOT = WindowPolicy(interval=1, steps=2, chunk=4, every=3)
 VIDEO = WindowPolicy(interval=1, every=0, per_episode=3)
 
@@ -54,7 +56,6 @@ def actions_of(build: Build) -> np.ndarray:
     return actions
 
 
-@pytest.mark.slow
 def test_lerobot_v3(shared_data: Path, ray_session: None, tmp_path: Path) -> None:
     root = shared_data / "lerobot_v30/unitree_g1_inspire_bottle"
     window = WindowPolicy(interval=3, every=40)
@@ -69,7 +70,6 @@ def test_lerobot_v3(shared_data: Path, ray_session: None, tmp_path: Path) -> Non
     assert [a.read_bytes() == b.read_bytes() for a, b in zip(*tars, strict=True)] == [True] * len(tars[0])
 
 
-@pytest.mark.slow
 def test_bridge_repeats_its_training_episodes_in_val(shared_data: Path, ray_session: None, tmp_path: Path) -> None:
     source = manifest_source("bridge", shared_data / "rlds/bridge_dataset")
     window = WindowPolicy(steps=1, chunk=2, every=2)
@@ -91,7 +91,6 @@ RLDS: dict[str, Callable[[Path, Path], Path]] = {
 }  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", RLDS)
 def test_rlds(name: str, shared_data: Path, ray_session: None, tmp_path: Path) -> None:
     root = RLDS[name](tmp_path / "raw", shared_data)

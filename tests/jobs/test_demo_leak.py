@@ -28,6 +28,7 @@ def clip_build(sample_data: SampleData, tmp_path_factory: pytest.TempPathFactory
     return make_here(replace(config, window=window, encoder=replace(config.encoder, mode="clip")))
 
 
+@pytest.mark.slow
 def test_the_context_moves_with_the_future_in_one_mode_alone(
     robot_build: Build, clip_build: Build, sample_data: SampleData
 ) -> None:
@@ -55,6 +56,7 @@ def test_a_future_mixed_into_the_context_is_explained_better() -> None:
     assert scores[1] > scores[0] + 0.2
 
 
+@pytest.mark.slow
 def test_only_whole_samples_are_compared_in_one_order(robot_build: Build, clip_build: Build) -> None:
     a, b = common(read_latents(robot_build, "train"), read_latents(clip_build, "train"))
     assert a.keys == b.keys

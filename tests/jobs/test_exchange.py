@@ -18,6 +18,8 @@ from pipeline.errors import BuildError
 from pipeline.manifest import Build
 from tests.jobs.runs import train_config
 
+pytestmark = pytest.mark.slow  # a run of its own
+
 
 @pytest.fixture(scope="module")
 def checkpoint(robot_build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:

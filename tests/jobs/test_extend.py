@@ -20,6 +20,8 @@ from tests.conftest import SampleData
 from tests.jobs.parts_of_builds import WINDOW, digests, killed_at, make_here
 from tests.jobs.runs import build_config, build_hashes, ssv2_source
 
+pytestmark = pytest.mark.slow  # several builds of the sample world
+
 NEW = 3
 
 
@@ -119,7 +121,6 @@ def test_what_vanished_or_changed_is_reported_and_kept(
     assert "changed in the source" in said
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "call"),
     [
@@ -148,7 +149,6 @@ def test_a_killed_run_continues_to_the_same_samples(
     assert build_hashes(build.path) == build_hashes(extended)
 
 
-@pytest.mark.slow
 def test_the_new_shards_come_from_the_cluster(
     grown: Path, old: Path, extended: Path, tmp_path: Path, ray_session: None
 ) -> None:

@@ -27,6 +27,7 @@ def inspected(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str
     return code, capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_real_clips(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out = inspected(capsys, "source=ssv2", f"source.root={shared_data}/ssv2", f"out={tmp_path}/seen")
     assert code == 1  # far fewer clips than the manifest says
@@ -43,6 +44,7 @@ def test_real_clips(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFix
         assert sheet.width >= 3 * 160
 
 
+@pytest.mark.slow
 def test_real_robot_episodes(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = shared_data / "lerobot_v21/unitree_g1_inspire_bottle"
     words = ("source=lerobot", "source.name=g1", f"source.root={root}", f"out={tmp_path}/seen")

@@ -21,6 +21,8 @@ from pipeline.reader import SampleReader
 from pipeline.windows import WindowPolicy
 from tests.jobs.runs import audited, build_config, robot_source, ssv2_source, train_config
 
+pytestmark = pytest.mark.slow  # builds of real clips and a run
+
 
 @pytest.fixture(scope="module")
 def clips(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Build:

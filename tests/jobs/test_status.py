@@ -65,6 +65,7 @@ def test_a_folder_without_a_plan_is_refused(tmp_path: Path) -> None:
         read_status(open_store(tmp_path))
 
 
+@pytest.mark.slow
 def test_what_a_real_run_wrote_is_shown(sample_data: SampleData, ray_session: None, tmp_path: Path) -> None:
     build = preprocess(build_config(tmp_path / "build", ssv2_source(sample_data.ssv2)))
     status = read_status(open_store(build.path))

@@ -48,6 +48,7 @@ def test_a_resumed_run_continues_bit_for_bit(robot_build: Build, video_build: Bu
     assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_rows_after_the_checkpoint_are_written_once(video_build: Build, tmp_path: Path) -> None:
     """A run killed between checkpoints leaves rows that the resumed run computes again."""
     train(train_config(tmp_path / "run", [video_build], stop_after=3))
@@ -59,6 +60,7 @@ def test_rows_after_the_checkpoint_are_written_once(video_build: Build, tmp_path
     assert 99.0 not in dict(rows).values()
 
 
+@pytest.mark.slow
 def test_training_moves_every_part_of_the_model(robot_build: Build, tmp_path: Path) -> None:
     train(train_config(tmp_path / "run", [robot_build], steps=4, save_every=1, keep=4, lr_action_head=1e-3))
     paths = list_checkpoints(tmp_path / "run" / "checkpoints")[::3]
@@ -69,6 +71,7 @@ def test_training_moves_every_part_of_the_model(robot_build: Build, tmp_path: Pa
         assert any(not torch.equal(first[name], last[name]) for name in names), part
 
 
+@pytest.mark.slow
 def test_held_out_numbers_compare_with_nothing_changes(robot_build: Build, tmp_path: Path) -> None:
     results = train(train_config(tmp_path / "run", [robot_build]))
     result = results["robot"]
@@ -79,6 +82,7 @@ def test_held_out_numbers_compare_with_nothing_changes(robot_build: Build, tmp_p
     assert len(result.per_step) == 3
 
 
+@pytest.mark.slow
 def test_rollout_and_freezing_are_settings_of_a_run(robot_build: Build, video_build: Build, tmp_path: Path) -> None:
     config = train_config(tmp_path / "run", [robot_build, video_build], steps=2, save_every=1, warmup_steps=1)
     model = replace(config.model, loss=LossSettings(rollout=0.5), freeze=("student.model.visual",))
@@ -183,6 +187,7 @@ def test_a_run_never_goes_into_a_build(video_build: Build, tmp_path: Path) -> No
         train(replace(train_config(path, [video_build]), out=path))
 
 
+@pytest.mark.slow
 def test_a_leaky_build_has_to_be_asked_for(sample_data: SampleData, tmp_path: Path) -> None:
     base = build_config(tmp_path / "clip", ssv2_source(sample_data.ssv2))
     build = make_here(replace(base, encoder=replace(base.encoder, mode="clip")))
@@ -232,6 +237,7 @@ def test_two_robots_share_ranges_that_cover_both() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_finished_run_adds_no_row_when_it_is_called_again(video_build: Build, tmp_path: Path) -> None:
     config = train_config(tmp_path / "run", [video_build])
     train(config)
@@ -245,6 +251,7 @@ def test_a_split_smaller_than_a_batch_is_refused(video_build: Build, tmp_path: P
         train(train_config(tmp_path / "run", [video_build], batch_size=4096))
 
 
+@pytest.mark.slow
 def test_a_build_without_train_samples_is_refused(sample_data: SampleData, tmp_path: Path) -> None:
     build = audited(build_config(tmp_path / "val", robot_source(sample_data.lerobot, val_share=0.999)))
     assert set(build.manifest["counts"]) == {"val"}
@@ -252,6 +259,7 @@ def test_a_build_without_train_samples_is_refused(sample_data: SampleData, tmp_p
         train(train_config(tmp_path / "run", [build]))
 
 
+@pytest.mark.slow
 def test_checkpoints_are_kept_by_number(video_build: Build, tmp_path: Path) -> None:
     train(train_config(tmp_path / "run", [video_build], save_every=1, keep=2))
     assert [p.name for p in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000005", "step-00000006"]
@@ -272,6 +280,7 @@ def test_the_first_difference_is_named() -> None:
     assert first_difference({"a": 1}, {"b": 1}) == "a was 1, now None"
 
 
+@pytest.mark.slow
 def test_neither_training_nor_the_audit_loads_tensorflow(tmp_path: Path) -> None:
     """It is installed beside them where RLDS is written, and would take hold of the GPUs."""
     program = f"""

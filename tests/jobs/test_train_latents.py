@@ -21,6 +21,8 @@ from pipeline.reader import SampleReader
 from pipeline.schema import Targets
 from tests.jobs.runs import train_config
 
+pytestmark = pytest.mark.slow  # two runs
+
 STEPS = 4
 
 

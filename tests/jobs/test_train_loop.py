@@ -63,6 +63,7 @@ def test_what_a_step_measures(robot_build: Build, video_build: Build, tmp_path: 
     assert json.loads((config.out / "run.json").read_text())["build_paths"]["robot"] == str(robot_build.path)
 
 
+@pytest.mark.slow
 def test_alternating_steps_run_the_schedule_twice_as_fast(
     robot_build: Build, video_build: Build, tmp_path: Path
 ) -> None:
@@ -157,6 +158,7 @@ def test_corrupt_samples_are_skipped_recorded_and_limited(video_build: Build, tm
         train(replace(config, out=tmp_path / "stop", trainer=replace(config.trainer, on_corrupt="stop")))
 
 
+@pytest.mark.slow
 def test_checkpoints_in_the_background_are_the_same_bytes(video_build: Build, tmp_path: Path) -> None:
     """The copy is taken at once: training on while it is written changes nothing in it."""
     for name, background in (("now", False), ("later", True)):
@@ -168,6 +170,7 @@ def test_checkpoints_in_the_background_are_the_same_bytes(video_build: Build, tm
             assert (a / file).read_bytes() == (b / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_some_checkpoints_are_kept_for_good(video_build: Build, tmp_path: Path) -> None:
     train(train_config(tmp_path / "run", [video_build], save_every=1, keep=1, keep_every=2))
     kept = [int(path.name[5:]) for path in list_checkpoints(tmp_path / "run" / "checkpoints")]
@@ -204,6 +207,7 @@ def test_another_run_is_refused_with_the_first_difference(
     train(replace(config, trainer=changed))  # what does not change the run may change
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_newest_checkpoint_of_another(video_build: Build, tmp_path: Path) -> None:
     first = train_config(tmp_path / "first", [video_build], save_every=2)
     train(first)
@@ -215,6 +219,7 @@ def test_a_run_starts_from_the_newest_checkpoint_of_another(video_build: Build, 
     assert all(torch.allclose(before[name], after[name], atol=1e-7) for name in before)
 
 
+@pytest.mark.slow
 def test_wandb_is_told_what_tensorboard_is(video_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     run = SimpleNamespace(

@@ -23,6 +23,8 @@ from pipeline.manifest import Build
 from tests.jobs.launch import losses_of, stop_at, train_in_processes, wait_for_step
 from tests.jobs.runs import train_config
 
+pytestmark = pytest.mark.slow  # processes that import PyTorch each
+
 
 @pytest.fixture(scope="module")
 def two_ranks(robot_build: Build, video_build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -62,7 +64,6 @@ def test_video_loss_does_not_depend_on_the_number_of_ranks(video_build: Build, t
     assert one == pytest.approx(pieces, rel=1e-5)
 
 
-@pytest.mark.slow
 def test_held_out_numbers_do_not_depend_on_the_number_of_ranks(
     robot_build: Build, video_build: Build, two_ranks: Path, tmp_path: Path
 ) -> None:
@@ -78,7 +79,6 @@ def test_held_out_numbers_do_not_depend_on_the_number_of_ranks(
     assert one["robot"]["action"] == pytest.approx(two["robot"]["action"], rel=1e-6)
 
 
-@pytest.mark.slow
 def test_sigterm_saves_and_the_curve_goes_on_bit_for_bit(
     robot_build: Build, video_build: Build, two_ranks: Path, tmp_path: Path
 ) -> None:
@@ -98,7 +98,6 @@ def test_sigterm_saves_and_the_curve_goes_on_bit_for_bit(
         assert torch.equal(tensor, ours[name]), name
 
 
-@pytest.mark.slow
 def test_a_whole_checkpoint_goes_on_in_parts(
     robot_build: Build, video_build: Build, two_ranks: Path, tmp_path: Path
 ) -> None:
@@ -118,7 +117,6 @@ def test_a_whole_checkpoint_goes_on_in_parts(
         assert torch.allclose(tensor, ours[name], rtol=1e-3, atol=1e-4), name
 
 
-@pytest.mark.slow
 def test_a_checkpoint_in_parts_goes_on_on_any_ranks(video_build: Build, tmp_path: Path) -> None:
     """Two ranks, two again, then one alone: the curve of a run that never stopped."""
     out, settings = tmp_path / "run", ("trainer.lr_rest=0.001", "trainer.lr_final=1e-6", "trainer.strategy=fsdp")
@@ -151,7 +149,6 @@ def kill_one_worker(out: Path, step: int) -> None:
     os.kill(ray_workers()[-1].pid, signal.SIGKILL)
 
 
-@pytest.mark.slow
 def test_ray_restarts_a_killed_worker_and_the_curve_goes_on_bit_for_bit(
     robot_build: Build, video_build: Build, two_ranks: Path, ray_session: None, tmp_path: Path
 ) -> None:
@@ -171,7 +168,6 @@ def test_ray_restarts_a_killed_worker_and_the_curve_goes_on_bit_for_bit(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.slow
 def test_ray_does_not_restart_what_would_fail_again(video_build: Build, ray_session: None, tmp_path: Path) -> None:
     config = train_config(
         tmp_path / "run", [video_build], lr_rest=1e30, lr_backbone=1e30, warmup_steps=0, num_workers=2
@@ -182,7 +178,6 @@ def test_ray_does_not_restart_what_would_fail_again(video_build: Build, ray_sess
     assert [len(rank["ssv2"]) for rank in content["keys_by_rank"]] == [2, 2]
 
 
-@pytest.mark.slow
 def test_a_cluster_without_room_is_said_at_once(video_build: Build, ray_session: None, tmp_path: Path) -> None:
     config = train_config(tmp_path / "run", [video_build], num_workers=2, use_gpu=True)
     with pytest.raises(RunError, match="the cluster has 0 GPU, 2 workers need 2"):
