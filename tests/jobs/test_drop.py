@@ -65,6 +65,7 @@ def test_untouched_shards_keep_every_byte(tiny: Path, tmp_path: Path, link: bool
     assert clean(tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [WORLD, replace(VIDEO, episodes=EPISODES)], ids=["robot", "video"])
 @pytest.mark.parametrize("episode", ["ep_a", "ep_d", "ep_b"])
 def test_the_rest_is_what_a_build_without_the_episode_would_hold(

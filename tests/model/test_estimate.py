@@ -53,13 +53,7 @@ def measured(settings: ModelSettings, kind: str, bf16: bool) -> tuple[int, int, 
     return counts[0], counts[1], counts[2]
 
 
-@pytest.mark.parametrize(
-    ("bf16", "saving"),
-    [
-        (False, False),
-        *(pytest.param(*rest, marks=pytest.mark.slow) for rest in [(True, False), (False, True), (True, True)]),
-    ],
-)
+@pytest.mark.parametrize(("bf16", "saving"), [(False, False), (True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("kind", ["robot", "video"])
 def test_the_estimate_is_what_the_step_takes(kind: str, bf16: bool, saving: bool) -> None:
     settings = checkpointed(small_settings()) if saving else small_settings()
@@ -70,6 +64,7 @@ def test_the_estimate_is_what_the_step_takes(kind: str, bf16: bool, saving: bool
     assert estimate.passes == pytest.approx(peak, rel=0.02)
 
 
+@pytest.mark.slow
 def test_parts_and_bytes_are_those_of_the_model() -> None:
     model, estimate = small_model(), estimate_step(small_settings(), SIZES, 2)
     for part, count in estimate.parameters.items():
