@@ -53,6 +53,7 @@ def measured(settings: ModelSettings, kind: str, bf16: bool) -> tuple[int, int, 
     return counts[0], counts[1], counts[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bf16", "saving"), [(False, False), (True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("kind", ["robot", "video"])
 def test_the_estimate_is_what_the_step_takes(kind: str, bf16: bool, saving: bool) -> None:
