@@ -56,6 +56,7 @@ def test_help_shows_groups_and_settings() -> None:
         assert part in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
@@ -104,6 +105,7 @@ def test_mistakes_are_explained(words: list[str], parts: list[str], capsys: pyte
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_plan_prints_the_cost_and_writes_the_tasks(
     sample_data: SampleData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,6 +155,7 @@ def test_sample_data_refuses_to_overwrite(tmp_path: Path, capsys: pytest.Capture
     assert "exists" in err
 
 
+@pytest.mark.slow
 def test_flags_stand_for_settings(video_build: Build, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--level", "manifest"], ["--level=manifest"], ["level=manifest"]):
         code, out, _ = run(capsys, "audit", str(video_build.path), *words)

@@ -6,6 +6,7 @@ from jobs.cli import main
 from pipeline.manifest import Build
 
 
+@pytest.mark.slow
 def test_the_estimate_of_builds_and_of_sizes(
     robot_build: Build, video_build: Build, capsys: pytest.CaptureFixture[str]
 ) -> None:

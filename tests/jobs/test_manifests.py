@@ -42,6 +42,7 @@ def test_the_datasets_of_the_mission_are_there() -> None:
     assert {path.stem for path in FOLDER.glob("*.yaml")} == set(MANIFESTS)
 
 
+@pytest.mark.slow
 def test_sources_lists_and_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
     for words, parts in (
         (["sources"], ["droid", "95,658", "CC BY 4.0"]),

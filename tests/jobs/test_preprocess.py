@@ -127,6 +127,7 @@ def test_bad_episodes_go_to_the_ledger_and_the_build_goes_on(
     assert audit_build(build.path).status == "clean"
 
 
+@pytest.mark.slow
 def test_a_split_without_a_single_sample_leaves_no_folder(
     sample_data: SampleData, ray_session: None, tmp_path: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_split_without_a_single_sample_leaves_no_folder(
     assert audit_build(build.path).status == "clean"
 
 
+@pytest.mark.slow
 def test_a_limit_counts_the_faults_among_the_first_episodes_alone(
     sample_data: SampleData, ray_session: None, tmp_path: Path
 ) -> None:
@@ -193,6 +195,7 @@ def test_too_many_bad_episodes_stop_the_build_with_a_list(
     assert json.loads(listed)["episode"].endswith(broken)
 
 
+@pytest.mark.slow
 def test_an_episode_that_fails_in_one_job_is_dropped_from_both(
     sample_data: SampleData, ray_session: None, tmp_path: Path
 ) -> None:

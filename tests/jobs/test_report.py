@@ -132,6 +132,7 @@ def test_curves_end_in_the_last_values(page: str, trained: Path) -> None:
     assert f"robot {held_out['robot']['reliance']:.4g} ssv2 {held_out['ssv2']['reliance']:.4g}" in curves
 
 
+@pytest.mark.slow
 def test_the_errors_shown_are_the_models(page: str, trained: Path, robot_build: Build, video_build: Build) -> None:
     """Each sample alone, by `world_model_errors`: a batch of two in which the other one is masked."""
     model = load_model(list_checkpoints(trained / "checkpoints")[-1])
@@ -285,6 +286,7 @@ def edit_run(run: Path, **changes: Any) -> None:
     (run / "run.json").write_text(json.dumps(config | changes))
 
 
+@pytest.mark.slow
 def test_builds_that_moved_are_said_and_can_be_given(run: Path, robot_build: Build, video_build: Build) -> None:
     edit_run(run, build_paths={"robot": "/nowhere/robot"})
     page = write_report(ReportConfig(run, samples=1)).read_text()
@@ -297,6 +299,7 @@ def test_builds_that_moved_are_said_and_can_be_given(run: Path, robot_build: Bui
     assert "/nowhere/else holds no build.json" in in_builds_table(page)
 
 
+@pytest.mark.slow
 def test_another_build_of_the_same_name_is_not_looked_at(run: Path, robot_build: Build) -> None:
     edit_run(run, builds={"robot": "0" * 64})
     page = write_report(ReportConfig(run, samples=1, builds=(str(robot_build.path),))).read_text()
@@ -307,6 +310,7 @@ def test_another_build_of_the_same_name_is_not_looked_at(run: Path, robot_build:
     assert "the run was not trained on a build of this name (other)" in in_builds_table(page)
 
 
+@pytest.mark.slow
 def test_builds_without_a_validation_split_are_said(run: Path, robot_build: Build) -> None:
     record = read_run(run)
     builds = [found for found in find_builds(record, ()) if found.name == "robot"]
@@ -317,6 +321,7 @@ def test_builds_without_a_validation_split_are_said(run: Path, robot_build: Buil
     assert pictures.notes == ["robot: the build has no validation split."]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["none", "weights", "state"])
 def test_a_missing_or_damaged_checkpoint_is_said(run: Path, damage: str) -> None:
     (last,) = list_checkpoints(run / "checkpoints")[-1:]

@@ -80,6 +80,7 @@ def test_every_tensor_of_the_released_checkpoint_is_accounted_for(reference_dir:
     assert [name for name in rest if unused_reason(name, "starvla") is None] == [LM_HEAD["starvla"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [False, True])
 def test_a_reference_checkpoint_of_the_same_shape_gives_the_same_outputs(tmp_path: Path, extra: bool) -> None:
     source, target = small_model(seed=1), small_model(seed=2)
