@@ -103,6 +103,7 @@ def test_files_that_are_no_manifest(content: bytes, tmp_path: Path) -> None:
         read_manifest(path)
 
 
+@pytest.mark.slow
 def test_a_manifest_of_ones_own_is_a_source(shared_data: Path, tmp_path: Path) -> None:
     """With no line of code, in a process of its own: plan and inspect by its name."""
     (tmp_path / "manifests").mkdir()
