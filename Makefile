@@ -7,10 +7,6 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraint
 
 # Bytecode is written when a module is first imported: not of all of Ray and PyTorch at once, nor by each process again
 unexport PYTHONDONTWRITEBYTECODE
-# Freed memory stays with its process (glibc): on a virtual machine a page costs most when it is touched for the first time
-export MALLOC_MMAP_MAX_ = 0
-export MALLOC_TRIM_THRESHOLD_ = 4000000000
-export MALLOC_TOP_PAD_ = 67108864
 
 .PHONY: install demo test lint types contract unit-jobs unit-rest slow bench clean
 
@@ -43,6 +39,11 @@ types: install
 
 contract: install
 	$(BIN)/lint-imports
+
+# Freed memory stays with its process (glibc): on a virtual machine a page costs most when it is touched for the first time
+unit-jobs unit-rest: export MALLOC_MMAP_MAX_ = 0
+unit-jobs unit-rest: export MALLOC_TRIM_THRESHOLD_ = 4000000000
+unit-jobs unit-rest: export MALLOC_TOP_PAD_ = 67108864
 
 unit-jobs: install
 	$(BIN)/python -m pytest tests/jobs

@@ -223,7 +223,7 @@ def test_writing_a_video_leaves_no_real_time_thread(tmp_path: Path, codec: str) 
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="scheduling policies are set on Linux alone")
-def test_a_changed_priority_is_taken_back(tmp_path: Path) -> None:
+def test_a_changed_priority_is_taken_back() -> None:
     before, ended = os.sched_getscheduler(0), threading.Event()
     with unchanged_priority():
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
