@@ -16,7 +16,7 @@ COPY jobs ./jobs
 COPY manifests ./manifests
 COPY tests ./tests
 
-RUN make install PYTHON=python3 VENV=/opt/venv
+RUN UV_NO_CACHE=1 make install PYTHON=python3 VENV=/opt/venv
 
 ENV PATH=/opt/venv/bin:$PATH \
     VENV=/opt/venv \

@@ -68,6 +68,7 @@ def films(clips: list[Film]) -> list[NDArray[np.uint8]]:
     return [_thumbnails(film) for film in clips]
 
 
+@pytest.mark.slow
 def test_no_real_clip_is_a_duplicate_of_another(films: list[NDArray[np.uint8]]) -> None:
     for number, film in enumerate(films):
         assert _matches(film, films[:number] + films[number + 1 :]) == []

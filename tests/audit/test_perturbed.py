@@ -10,7 +10,9 @@ from pipeline.sources.lerobot import LeRobotSource
 from tests.conftest import SampleData
 
 
-@pytest.mark.parametrize("name", ["noise", "black", "another"])
+@pytest.mark.parametrize(
+    "name", ["noise", *(pytest.param(name, marks=pytest.mark.slow) for name in ("black", "another"))]
+)
 def test_only_later_frames_differ(sample_data: SampleData, name: str) -> None:
     source = LeRobotSource(str(sample_data.lerobot), "robot")
     first, second = source.index().refs[:2]

@@ -113,6 +113,7 @@ def test_sample_robot_episodes_read_alike(sample_data: SampleData) -> None:
     _compare(LeRobotSource(str(sample_data.lerobot), "robot", val_share=0.3), ROBOT, sample_data.lerobot)
 
 
+@pytest.mark.slow
 def test_real_clips_read_alike(shared_data: Path) -> None:
     _compare(SSv2Source(str(shared_data / "ssv2")), VIDEO, shared_data / "ssv2")
 
@@ -176,6 +177,7 @@ def _first(root: Path) -> str:
     return str(json.loads((root / "labels/train.json").read_text())[0]["id"])
 
 
+@pytest.mark.slow
 def test_real_robot_episodes_of_a_shared_file_read_alike(shared_data: Path) -> None:
     root = shared_data / "lerobot_v30/unitree_g1_inspire_bottle"
     source = LeRobotSource(str(root), "robot", val_share=0.3)
@@ -193,6 +195,7 @@ def test_episodes_of_a_shared_file_are_those_of_single_files(shared_data: Path) 
     np.testing.assert_array_equal(shared.actions, single.actions)
 
 
+@pytest.mark.slow
 def test_rows_that_share_their_episode_s_number_are_told_by_their_place(shared_data: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(shared_data / "lerobot_v30/unitree_g1_inspire_bottle", tmp_path / "robot"))
     path = root / "data/chunk-000/file-000.parquet"
@@ -209,6 +212,7 @@ def test_rows_that_share_their_episode_s_number_are_told_by_their_place(shared_d
         RawLeRobot(ROBOT, root).open("robot-000001")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skip_first", [0, 2])
 def test_real_rlds_episodes_read_alike(shared_data: Path, skip_first: int) -> None:
     root = shared_data / "rlds/bridge_dataset"
@@ -377,6 +381,7 @@ def test_damaged_demonstrations_are_raw_errors(tmp_path: Path) -> None:
         raw.open("libero-task-0000")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("texts", ["texts.csv", "deep/texts.json"])
 @pytest.mark.parametrize("split_column", [None, "set"])
 def test_videos_of_a_folder_read_alike(
@@ -494,6 +499,7 @@ def test_damaged_tables_are_raw_errors(tmp_path: Path) -> None:
         raw.open("robot-000000")
 
 
+@pytest.mark.slow
 def test_a_stretch_begins_with_the_nearest_frame_and_is_whole(shared_data: Path) -> None:
     path = next((shared_data / "lerobot_v30").rglob("*.mp4"))
     film = [frame for _, frame in read_video(path)]

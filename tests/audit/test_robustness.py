@@ -32,7 +32,7 @@ def build(clean_build: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("file", [TAR, ARROW])
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(5, 25))])
 def test_random_damage_with_fitting_hashes_is_a_finding(build: Path, file: str, seed: int) -> None:
     """Any damage to a tar; in an Arrow file any that a reader could see (flatbuffers have a few unused bytes)."""
     chance = random.Random(seed)

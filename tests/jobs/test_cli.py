@@ -140,6 +140,7 @@ def test_a_crash_is_not_taken_for_a_leak(
     assert "MemoryError" in err
 
 
+@pytest.mark.slow
 def test_commands_write_nothing_into_the_current_folder(
     sample_data: SampleData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

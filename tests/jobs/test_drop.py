@@ -50,6 +50,7 @@ def clean(build: Path) -> bool:
     return verdict.status == "clean"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", [True, False])
 def test_untouched_shards_keep_every_byte(tiny: Path, tmp_path: Path, link: bool) -> None:
     before = build_hashes(tiny)
@@ -162,6 +163,7 @@ def test_a_folder_in_or_around_the_build_is_refused(tiny: Path, out: str) -> Non
         drop(DropConfig(tiny, tiny.parent / out, episode="ep_a"))
 
 
+@pytest.mark.slow
 def test_several_episodes_on_the_command_line_are_all_dropped(tiny: Path, tmp_path: Path) -> None:
     """Hydra would take the last of two values and forget the first."""
     words = [
@@ -191,6 +193,7 @@ def test_a_build_elsewhere_is_refused(tmp_path: Path) -> None:
         drop(DropConfig(Path("s3://bucket/build"), tmp_path / "out", episode="ep_a"))
 
 
+@pytest.mark.slow
 def test_a_folder_with_other_things_or_another_drop_is_refused(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")

@@ -57,6 +57,7 @@ def test_real_robot_episodes(shared_data: Path, tmp_path: Path, capsys: pytest.C
     assert len(content["state"]["min"]) == len(content["action"]["max"]) == 26
 
 
+@pytest.mark.slow
 def test_a_black_camera_and_the_leak_free_ones(
     shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

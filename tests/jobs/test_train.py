@@ -38,6 +38,7 @@ def weights_of(out: Path) -> bytes:
     return (list_checkpoints(out / "checkpoints")[-1] / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_continues_bit_for_bit(robot_build: Build, video_build: Build, tmp_path: Path) -> None:
     builds = [robot_build, video_build]
     train(train_config(tmp_path / "whole", builds))
@@ -200,6 +201,7 @@ def test_a_leaky_build_has_to_be_asked_for(sample_data: SampleData, tmp_path: Pa
     assert state["verdicts"] == {"ssv2": "leaky"}
 
 
+@pytest.mark.slow
 def test_another_run_in_the_same_folder_is_refused(video_build: Build, robot_build: Build, tmp_path: Path) -> None:
     config = train_config(tmp_path / "run", [video_build], stop_after=3)
     train(config)

@@ -137,6 +137,7 @@ def test_a_shallower_audit_than_asked_for_is_refused(signed: Path, capsys: pytes
     assert "only as deep as level 'shards'" in err
 
 
+@pytest.mark.slow
 def test_what_cannot_be_checked_has_another_exit_code(
     signed: Path, keys: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

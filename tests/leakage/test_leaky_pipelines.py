@@ -64,6 +64,7 @@ def test_leaky_pipeline_is_found_beside_the_raw_data(
     assert _said(verdict, mutant), verdict.findings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", list(one_a_rule(LEAKY_CODE, {"L2"})))
 def test_leaky_code_is_found_by_experiment(
     sample_data: SampleData, honest_build: Callable[[str], Path], tmp_path: Path, mutant: LeakyPipeline

@@ -66,6 +66,7 @@ def assert_same(a: VLAJEPA, b: VLAJEPA) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow
 def test_every_tensor_of_the_released_checkpoint_is_accounted_for(reference_dir: Path) -> None:
     shapes = json.loads((reference_dir / "state_dict_starvla.json").read_text())
     assert len(shapes) == 1617
@@ -139,6 +140,7 @@ def test_another_robot_gets_fresh_weights_for_the_listed_parts_alone(tmp_path: P
         load_starvla(model, tmp_path / "released.pt", ["predictor"])
 
 
+@pytest.mark.slow
 def test_a_lerobot_folder_gives_the_same_outputs_with_its_own_ranges(tmp_path: Path) -> None:
     source = lerobot_model(seed=1, stats=OTHER_STATS)
     notes = save_lerobot(source, tmp_path / "policy", CAMERAS, "facebook/vjepa2")

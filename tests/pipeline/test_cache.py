@@ -346,6 +346,7 @@ def _open_one(folder: Path, limit: int, source: RemoteFile) -> None:
     FileCache(folder, limit, patience=0).open(source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same_file", [True, False])
 def test_a_downloader_killed_midway_leaves_nothing(server: FlakyServer, tmp_path: Path, same_file: bool) -> None:
     """What it had reserved (more than half the cache) is free again, for the same file and for another."""

@@ -21,6 +21,7 @@ UNKNOWN = ("citeAs", "datePublished", "license")
 """Recommended properties that a build does not know; nothing is invented for them."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixture", ["robot_build", "video_build"])
 def test_records_are_read_through_croissant(fixture: str, request: pytest.FixtureRequest) -> None:
     build: Build = request.getfixturevalue(fixture)

@@ -115,6 +115,7 @@ def test_settings_name_what_is_allowed() -> None:
     assert latent_settings({"latents": {"dtype": "int8"}}).dtype == "int8"
 
 
+@pytest.mark.slow
 def test_a_build_is_read_as_plain_arrow_has_it(int8_build: Build) -> None:
     batch = _all(int8_build)
     shard = next(s for s in int8_build.manifest["shards"] if s["split"] == "train")

@@ -157,6 +157,7 @@ def test_another_build_at_the_same_url_gets_another_mirror(
     assert (first / "build.json").read_bytes() + b"\n" == (second / "build.json").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_a_mirror_that_lost_a_file_is_made_again(
     server: FlakyServer, small_build: Path, tmp_path: Path, name: str

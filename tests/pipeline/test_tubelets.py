@@ -109,6 +109,7 @@ def test_the_error_is_weighted_by_the_windows(tubelet_build: Build, int8_build: 
     assert errors[0][0] == errors[1][0]  # the context is one tubelet in both modes
 
 
+@pytest.mark.slow
 def test_training_reads_it(tubelet_build: Build, tmp_path: Path) -> None:
     train(train_config(tmp_path / "run", [tubelet_build], steps=2))
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

@@ -31,6 +31,7 @@ def walk(ensembler: Ensembler, steps: int, length: int) -> tuple[np.ndarray, lis
 sizes = st.tuples(st.integers(1, 6), st.integers(0, 5), st.integers(0, 4), st.integers(1, 25))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(mode=st.sampled_from(MODES), size=sizes)
 def test_every_action_was_meant_for_its_step(mode: str, size: tuple[int, int, int, int]) -> None:

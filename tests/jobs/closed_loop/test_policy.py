@@ -43,6 +43,7 @@ def recorded(build: Build, data: SampleData, sample: int) -> tuple[RobotObservat
         opened.close()
 
 
+@pytest.mark.slow
 def test_the_student_sees_the_bytes_it_was_trained_on(robot_build: Build, sample_data: SampleData) -> None:
     raw, sample = recorded(robot_build, sample_data, 3)
     stored = SampleReader(robot_build, "train").read(np.array([sample])).observation
