@@ -31,9 +31,10 @@ demo: install
 	rm -rf $(DEMO_OUT)
 	$(BIN)/vlajepa demo out=$(DEMO_OUT)
 
-# On two processors: what the commands are tested with takes as long as everything else
+# On two processors: what the commands are tested with takes as long as everything else. The second pytest begins when
+# mypy ends, and then finds the bytecode that the first has written
 test: install
-	$(MAKE) --jobs=2 --no-print-directory lint unit-jobs unit-rest types contract
+	$(MAKE) --jobs=2 --no-print-directory lint types unit-rest unit-jobs contract
 
 lint: install
 	$(BIN)/ruff check .

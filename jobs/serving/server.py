@@ -251,14 +251,16 @@ class PolicyServer:
 
     async def _computed(self, client: _Client, queries: Sequence[Query]) -> list[Answer] | None:
         """The policy's answers; None if the client has gone meanwhile, whose waiting queries are then dropped."""
-        answers = asyncio.gather(*map(asyncio.wrap_future, self._batcher.submit(queries)))
+        futures = self._batcher.submit(queries)
+        answers = asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
         gone = asyncio.ensure_future(client.connection.wait_closed())
         try:
             await asyncio.wait((answers, gone), return_when=asyncio.FIRST_COMPLETED)
-            return list(answers.result()) if answers.done() else None
+            return [future.result() for future in futures] if answers.done() else None
         finally:
             gone.cancel()
-            answers.cancel()
+            for future in futures:  # not `answers`: asyncio would tell the batcher later, which may have begun by then
+                future.cancel()
 
     async def _refuse(self, client: _Client, code: CloseCode, text: str) -> None:
         """Tell a client what is wrong and let it go."""

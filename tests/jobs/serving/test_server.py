@@ -226,7 +226,9 @@ def die(connection: ClientConnection) -> None:
 
 
 @pytest.mark.parametrize("end", [leave, die])
-def test_a_client_that_goes_away_while_it_waits_is_forgotten(end: Callable[[ClientConnection], None]) -> None:
+def test_a_client_that_goes_away_while_it_waits_is_forgotten(
+    end: Callable[[ClientConnection], None], caplog: pytest.LogCaptureFixture
+) -> None:
     policy = FakePolicy()
     with running(policy) as server:
         first, gone = client(server), client(server)
@@ -241,6 +243,7 @@ def test_a_client_that_goes_away_while_it_waits_is_forgotten(end: Callable[[Clie
         np.testing.assert_array_equal(unpack(first.recv(IN_TIME_S))["actions"], expected(observation(1), 1))
         assert infer(first, message(3))["actions"].shape == (4, 2)
     assert policy.calls == [1, 1]
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 def test_a_stop_finishes_the_queries_under_way_and_lets_everybody_go() -> None:
