@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
+import psutil
 import ray
 
 from pipeline.errors import RunError
@@ -23,12 +25,13 @@ STARTS = 3
 def start_ray(**options: Any) -> None:
     """Start a Ray of one's own on this machine. `options`: of `ray.init`.
 
-    Ray gives its own node up when it is not there within 30 s, as happens on a machine with too much to do; it is then
-    started again.
+    Ray gives its own node up when it is not there within 30 s, as happens on a machine with too much to do, but leaves
+    that node's processes running until this one ends. They are killed before the next try.
 
     Raises:
         RunError: it is not there after `STARTS` times.
     """
+    before = _ray_children()
     for attempt in range(1, STARTS + 1):
         try:
             ray.init(log_to_driver=False, logging_level="warning", _system_config=dict(OWN_RAY), **options)
@@ -37,11 +40,30 @@ def start_ray(**options: Any) -> None:
             if "timed out during startup" not in str(error):
                 raise
             ray.shutdown()
+            _kill_left_over(before)
             if attempt == STARTS:
                 raise RunError(
                     f"Ray could not be started on this machine: {STARTS} times it was not there within 30 s; give the "
                     "machine less to do, or join a cluster with cluster.address="
                 ) from error
+
+
+def _ray_children() -> set[psutil.Process]:
+    """Processes of a Ray's node that this process has started: Ray names its session's folder after their parent."""
+    found = set()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it has ended
+            if re.search(rf"session_[-_\d]+_{os.getpid()}\b", " ".join(child.cmdline())):
+                found.add(child)
+    return found
+
+
+def _kill_left_over(before: Set[psutil.Process]) -> None:
+    left = _ray_children() - before
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=10)
 
 
 @contextlib.contextmanager

@@ -44,6 +44,7 @@ def test_the_number_of_workers_does_not_change_a_byte(
     latents: str,
     mode: str,
     sample_data: SampleData,
+    ray_session: None,
     request: pytest.FixtureRequest,
     tmp_path: Path,
 ) -> None:
