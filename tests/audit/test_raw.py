@@ -184,6 +184,7 @@ def test_real_robot_episodes_of_a_shared_file_read_alike(shared_data: Path) -> N
     _compare(source, _settings(source, "lerobot"), root)
 
 
+@pytest.mark.slow
 def test_episodes_of_a_shared_file_are_those_of_single_files(shared_data: Path) -> None:
     shared = RawLeRobot(ROBOT, shared_data / "lerobot_v30/unitree_g1_inspire_bottle").open("robot-000001")
     single = RawLeRobot(ROBOT, shared_data / "lerobot_v21/unitree_g1_inspire_bottle").open("robot-000001")
@@ -236,6 +237,7 @@ def test_real_rlds_episodes_read_alike(shared_data: Path, skip_first: int) -> No
     assert raw.split_of("bridge-train-0000001") is None  # it would be another id for episode 1
 
 
+@pytest.mark.slow
 def test_numbers_of_real_rlds_episodes_are_equal_where_nothing_is_computed(shared_data: Path) -> None:
     root = shared_data / "rlds/bridge_dataset/1.0.0"
     source = RldsSource(str(root), "bridge", 5, ("image_0",))

@@ -20,6 +20,7 @@ def test_the_estimate_of_builds_and_of_sizes(
     assert peak in capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.slow
 def test_a_wrong_kind_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["estimate", "model=tiny", "kinds=[robot,sim]"])

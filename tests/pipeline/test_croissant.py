@@ -37,6 +37,7 @@ def test_records_are_read_through_croissant(fixture: str, request: pytest.Fixtur
     assert [record["samples/image_offset"] for record in records] == table.column("image_offset").to_pylist()
 
 
+@pytest.mark.slow
 def test_every_file_is_listed_with_its_hash(robot_build: Build) -> None:
     document = json.loads((robot_build.path / CROISSANT).read_bytes())
     listed = {entry["contentUrl"]: entry["sha256"] for entry in document["distribution"]}

@@ -160,6 +160,7 @@ def _write_slowly(path: Path) -> None:
             time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_no_file_under_the_name(tmp_path: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=_write_slowly, args=(tmp_path / "a.tar",))
     process.start()
