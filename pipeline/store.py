@@ -183,10 +183,16 @@ def _rename_into_place(path: Path, data: bytes) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _remove_folder(path: Path) -> None:
-    """Remove a folder, which others may be removing at the same time."""
+def _remove_folder(path: Path, tries: int = 10) -> None:
+    """Remove a folder, which others may be removing, or writing a file into, at the same time.
+
+    Raises:
+        OSError: it cannot be removed, or every time somebody had written into it.
+    """
     try:
         shutil.rmtree(path)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY) or not tries:
+            raise
         if path.exists():
-            _remove_folder(path)
+            _remove_folder(path, tries - 1)

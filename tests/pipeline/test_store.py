@@ -179,6 +179,41 @@ def test_what_killed_writers_leave_is_not_listed_and_tidied_away(tmp_path: Path)
     assert list((tmp_path / "train").iterdir()) == []
 
 
+@pytest.mark.parametrize("writes", [1, 10])
+def test_a_folder_that_is_written_into_while_it_is_removed_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """As a driver's lock is, which gets a sign of life every few seconds."""
+    place, rmdir = LocalStore(tmp_path), os.rmdir
+    place.write(LOCK, b"1")
+    folder, left = (tmp_path / LOCK).parent, [writes]
+
+    def late(path: str | Path, *, dir_fd: int | None = None) -> None:
+        if left[0]:
+            left[0] -= 1
+            (folder / "again").write_bytes(b"2")
+        rmdir(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "rmdir", late)
+    place.remove(folder.name)
+    assert not left[0]
+    assert not folder.exists()
+
+
+def test_a_folder_that_somebody_never_stops_writing_into_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = LocalStore(tmp_path)
+    place.write("work/a", b"x")
+
+    def never_empty(_path: Path) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(shutil, "rmtree", never_empty)
+    with pytest.raises(OSError, match="not empty"):
+        place.remove("work")
+
+
 def test_a_folder_that_cannot_be_removed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = LocalStore(tmp_path)
     place.write("work/a", b"x")
