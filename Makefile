@@ -5,7 +5,7 @@ DEMO_OUT ?= demo-out
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 # uv reads many times quicker than pip what the index has, but not pip's settings: wheels that lie on this machine, its certificates
-WHEELS = $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
+WHEELS = $(shell echo $(or $(PIP_FIND_LINKS),$$($(PYTHON) -m pip config get global.find-links 2>/dev/null)) | tr -s ' ' ,)
 UV = UV_SYSTEM_CERTS=1 $(if $(WHEELS),UV_FIND_LINKS='$(WHEELS)') \
      $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 

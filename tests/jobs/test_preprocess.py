@@ -109,6 +109,7 @@ def test_a_folder_with_other_things_is_refused(sample_data: SampleData, tmp_path
         prepare(build_config(tmp_path, ssv2_source(sample_data.ssv2)))
 
 
+@pytest.mark.slow
 def test_bad_episodes_go_to_the_ledger_and_the_build_goes_on(
     sample_data: SampleData, ray_session: None, tmp_path: Path
 ) -> None:
@@ -181,6 +182,7 @@ def test_a_raw_file_of_the_same_size_that_changed_is_told_by_its_hash(
     assert any("was planned and cannot be read" in finding.detail for finding in verdict.findings)
 
 
+@pytest.mark.slow
 def test_too_many_bad_episodes_stop_the_build_with_a_list(
     sample_data: SampleData, ray_session: None, tmp_path: Path
 ) -> None:

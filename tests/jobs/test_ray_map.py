@@ -92,10 +92,8 @@ class TrapSource(SSv2Source):
         return super().open(ref)
 
 
-@pytest.mark.parametrize(
-    ("trap", "reason"),
-    [("hangs", "timed-out"), pytest.param("crashes", "kills-reader", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("trap", "reason"), [("hangs", "timed-out"), ("crashes", "kills-reader")])
 def test_an_episode_that_hangs_or_crashes_its_reader_is_left_out(
     trap: str,
     reason: str,
