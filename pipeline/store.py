@@ -172,6 +172,10 @@ class LocalStore:
         return naming_full_disk(self.root, "free space there, then run the same command again: what is finished stays")
 
 
+_WRITTEN_INTO = 10
+"""Times that a folder may be written into while it is removed."""
+
+
 def _rename_into_place(path: Path, data: bytes) -> None:
     """Raises OSError ENOTEMPTY or EEXIST if the file's folder holds one already, ENOENT if another tidied up here."""
     temporary = path.parent.with_name(f"{TEMPORARY_PREFIX}{path.parent.name}-{uuid.uuid4().hex}")
@@ -183,16 +187,19 @@ def _rename_into_place(path: Path, data: bytes) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _remove_folder(path: Path, tries: int = 10) -> None:
+def _remove_folder(path: Path) -> None:
     """Remove a folder, which others may be removing, or writing a file into, at the same time.
 
     Raises:
-        OSError: it cannot be removed, or every time somebody had written into it.
+        OSError: it cannot be removed, or somebody has written into it every time.
     """
-    try:
-        shutil.rmtree(path)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY) or not tries:
-            raise
-        if path.exists():
-            _remove_folder(path, tries - 1)
+    written_into = 0
+    while path.exists():
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            continue  # others remove it, too
+        except OSError as error:
+            written_into += 1
+            if error.errno != errno.ENOTEMPTY or written_into > _WRITTEN_INTO:
+                raise

@@ -17,7 +17,6 @@ import ray
 
 from jobs.ray_start import start_ray
 from pipeline.encoding import EncoderSettings, LatentSettings
-from pipeline.errors import RunError
 from pipeline.manifest import Build
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
@@ -86,17 +85,12 @@ def ray_session() -> Iterator[None]:
     """One Ray for all tests of a session; commands that run in this process use it.
 
     Its workers know who they are to an S3, as those of a cluster do, and soon give up a request that nobody answers.
-    A machine so slow that Ray gives itself up there (its node waits 15 s for its agents:
-    https://github.com/ray-project/ray/issues/65983) can tell nothing of these tests, which then skip.
     """
     with pytest.MonkeyPatch.context() as env:
         for name, value in S3_USER.items():
             env.setenv(name, value)
         env.setenv("FSSPEC_S3", json.dumps({"config_kwargs": IMPATIENT}))
-        try:
-            start_ray(num_cpus=4, object_store_memory=256 * 2**20, include_dashboard=False)
-        except RunError as error:
-            pytest.skip(str(error))
+        start_ray(num_cpus=4, object_store_memory=256 * 2**20, include_dashboard=False)
     yield
     ray.shutdown()
 

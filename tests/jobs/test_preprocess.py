@@ -30,12 +30,13 @@ from tests.conftest import SampleData
 from tests.jobs.runs import CLUSTER, build_config, build_hashes, robot_source, ssv2_source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoders", "build", "latents", "mode"),
     [
         (2, "robot_build", "float16", "prefix"),
-        pytest.param(4, "int8_build", "int8", "prefix", marks=pytest.mark.slow),
-        pytest.param(3, "tubelet_build", "int8", "tubelet", marks=pytest.mark.slow),
+        (4, "int8_build", "int8", "prefix"),
+        (3, "tubelet_build", "int8", "tubelet"),
     ],
 )
 def test_the_number_of_workers_does_not_change_a_byte(

@@ -29,6 +29,7 @@ from tests.conftest import SampleData
 from tests.jobs.runs import CLUSTER, build_config, ssv2_source
 
 
+@pytest.mark.slow
 def test_a_cluster_that_can_never_run_the_tasks_is_refused(ray_session: None) -> None:
     _check_resources(CLUSTER)
     cpus = ray.cluster_resources()["CPU"]

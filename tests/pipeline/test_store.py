@@ -200,6 +200,21 @@ def test_a_folder_that_is_written_into_while_it_is_removed_is_removed(
     assert not folder.exists()
 
 
+def test_a_folder_that_another_removes_file_by_file_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As often as the other is quicker: a work folder has thousands of files."""
+    place, rmtree, quicker = LocalStore(tmp_path), shutil.rmtree, iter(range(2000))
+    place.write("work/a", b"x")
+
+    def late(path: Path) -> None:
+        if next(quicker, None) is not None:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+        rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", late)
+    place.remove("work")
+    assert not (tmp_path / "work").exists()
+
+
 def test_a_folder_that_somebody_never_stops_writing_into_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
