@@ -31,7 +31,7 @@ demo: install
 	rm -rf $(DEMO_OUT)
 	$(BIN)/vlajepa demo out=$(DEMO_OUT)
 
-# On two processors: commands and audit take as long as everything else. The second pytest begins when mypy ends, and then
+# On two processors: the commands take as long as everything else. The second pytest begins when mypy ends, and then
 # finds the bytecode that the first has written
 test: install
 	$(MAKE) --jobs=2 --no-print-directory lint types unit-rest unit-jobs contract
@@ -52,10 +52,10 @@ unit-jobs unit-rest: export MALLOC_TRIM_THRESHOLD_ = 4000000000
 unit-jobs unit-rest: export MALLOC_TOP_PAD_ = 67108864
 
 unit-jobs: install
-	$(BIN)/python -m pytest tests/audit tests/jobs
+	$(BIN)/python -m pytest tests/jobs
 
 unit-rest: install
-	$(BIN)/python -m pytest --ignore=tests/audit --ignore=tests/jobs
+	$(BIN)/python -m pytest --ignore=tests/jobs
 
 slow: $(VENV)/installed-slow
 	$(BIN)/python -m pytest -m slow

@@ -118,6 +118,7 @@ def test_real_clips_read_alike(shared_data: Path) -> None:
     _compare(SSv2Source(str(shared_data / "ssv2")), VIDEO, shared_data / "ssv2")
 
 
+@pytest.mark.slow
 def test_real_robot_episodes_read_alike(shared_data: Path) -> None:
     root = shared_data / "lerobot_v21/unitree_g1_inspire_bottle"
     _compare(LeRobotSource(str(root), "robot", val_share=0.3), ROBOT, root)

@@ -69,9 +69,8 @@ def outcomes(name: str, shared_data: Path, pool: ProcessPoolExecutor, count: int
     return found
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if n else []) for n, name in enumerate(DATASETS)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DATASETS)
 def test_damaged_copies_of_every_real_file(name: str, shared_data: Path, pool: ProcessPoolExecutor) -> None:
     found = outcomes(name, shared_data, pool, 2)
     assert found.count("error") > len(found) // 8  # the damage was real

@@ -41,7 +41,7 @@ def train_in_processes(
 ) -> subprocess.CompletedProcess[str]:
     """Run to the end."""
     command = train_command(out, builds, *settings, ranks=ranks)
-    return subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=900)
 
 
 def stop_at(out: Path, builds: Sequence[Build], step: int, *settings: str, ranks: int = 1) -> tuple[int, str]:
@@ -52,11 +52,11 @@ def stop_at(out: Path, builds: Sequence[Build], step: int, *settings: str, ranks
     ) as process:
         wait_for_step(out, step)
         process.send_signal(signal.SIGTERM)
-        text, _ = process.communicate(timeout=120)
+        text, _ = process.communicate(timeout=600)
     return process.returncode, text
 
 
-def wait_for_step(out: Path, step: int, seconds: float = 120) -> None:
+def wait_for_step(out: Path, step: int, seconds: float = 600) -> None:
     """Return once a run has logged a step."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

@@ -49,6 +49,7 @@ def test_every_command_is_a_hydra_application(command: str, capsys: pytest.Captu
     assert first.get(command, "out: ") in config
 
 
+@pytest.mark.slow
 def test_help_shows_groups_and_settings() -> None:
     script = [sys.executable, "-m", "jobs.cli", "preprocess", "--help"]
     shown = subprocess.run(script, capture_output=True, text=True, check=True).stdout

@@ -133,6 +133,7 @@ def column(path: Path, name: str) -> list[Any]:
         return reader.read_all().column(name).to_pylist()
 
 
+@pytest.mark.slow
 def test_a_dropped_episode_can_be_followed_by_another(tiny: Path, tmp_path: Path) -> None:
     drop(DropConfig(tiny, tmp_path / "first", episode="ep_a"))
     drop(DropConfig(tmp_path / "first", tmp_path / "second", episode="ep_b"))

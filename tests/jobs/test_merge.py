@@ -60,6 +60,7 @@ def test_counts_ledger_and_statistics_are_those_of_all_parts(parts: tuple[Path, 
     }
 
 
+@pytest.mark.slow
 def test_a_part_of_a_part_a_drop_and_a_merge_again(parts: tuple[Path, Path], tmp_path: Path) -> None:
     """Chains keep the origin of each shard, and blank a dropped episode in every ancestor's task list."""
     merge(MergeConfig(parts, tmp_path / "one"))

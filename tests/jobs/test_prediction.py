@@ -36,6 +36,7 @@ def test_the_defaults_are_those_of_the_file() -> None:
     )
 
 
+@pytest.mark.slow
 def test_plan_prints_and_stores_the_prediction(
     sample_data: SampleData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,6 +64,7 @@ def test_plan_prints_and_stores_the_prediction(
     assert prediction.cost == pytest.approx(4 * prediction.wall_s)
 
 
+@pytest.mark.slow
 def test_hardware_changes_no_byte_of_the_plan(sample_data: SampleData, tmp_path: Path) -> None:
     hashes = set()
     for name, hardware in (("a", Hardware()), ("b", replace(CPU, cores=64)), ("c", replace(CPU, gpu_hour=2.0))):

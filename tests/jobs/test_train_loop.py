@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +24,7 @@ from jobs.training.watch import SMOOTHING, Watch
 from model.checkpoint import list_checkpoints
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.manifest import Build
-from tests.jobs.launch import losses_of, stop_at
+from tests.jobs.launch import losses_of, stop_at, wait_for_step
 from tests.jobs.runs import train_config
 
 
@@ -82,14 +85,41 @@ def test_alternating_steps_run_the_schedule_twice_as_fast(
     assert losses_of(tmp_path / "parts") == losses_of(config.out)
 
 
-def test_sigterm_ends_a_run_with_exit_code_0(robot_build: Build, video_build: Build, tmp_path: Path) -> None:
+def test_sigterm_ends_a_run_at_the_next_step(video_build: Build, tmp_path: Path) -> None:
+    config = train_config(tmp_path / "run", [video_build], steps=60, save_every=1000)
+
+    def terminate() -> None:
+        wait_for_step(config.out, 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    missed: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: missed.append(number))
+    sender = threading.Thread(target=terminate)
+    sender.start()
+    try:
+        train(config)
+        sender.join()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not missed, "the signal came when the run did not listen"
+    require_ended_early(config.out)
+
+
+@pytest.mark.slow
+def test_sigterm_ends_the_command_with_exit_code_0(robot_build: Build, video_build: Build, tmp_path: Path) -> None:
     builds = [robot_build, video_build]
     code, text = stop_at(tmp_path / "run", builds, 2, "trainer.save_every=1000", "trainer.steps=60")
     assert code == 0, text
     assert "the same command continues from here" in text
-    step = json.loads((tmp_path / "run" / "ended.json").read_text())["step"]
-    assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == [f"step-{step:08d}"]
-    assert losses_of(tmp_path / "run")[-1][0] == step
+    require_ended_early(tmp_path / "run")
+
+
+def require_ended_early(out: Path) -> None:
+    """A run of 60 steps that was stopped has its checkpoint of the last step it took."""
+    step = json.loads((out / "ended.json").read_text())["step"]
+    assert 2 <= step < 60
+    assert [path.name for path in list_checkpoints(out / "checkpoints")] == [f"step-{step:08d}"]
+    assert losses_of(out)[-1][0] == step
 
 
 def test_a_diverging_loss_stops_the_run_and_saves_its_samples() -> None:

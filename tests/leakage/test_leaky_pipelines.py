@@ -78,7 +78,8 @@ def test_leaky_code_is_found_by_experiment(
     assert _said(verdict, mutant), verdict.findings
 
 
-@pytest.mark.parametrize("kind", ["robot", *(pytest.param(kind, marks=pytest.mark.slow) for kind in REST)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["robot", *REST])
 def test_honest_builds_have_no_finding_at_the_deepest_level(
     sample_data: SampleData, honest_build: Callable[[str], Path], tmp_path: Path, kind: str
 ) -> None:

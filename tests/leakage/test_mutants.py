@@ -1,9 +1,13 @@
-"""Every leaky variant is found, by its own rule, at its own level, and not before."""
+"""Every leaky variant is found, by its own rule, at its own level, and not before.
+
+Of those of one file, rule and level the first is tried by `make test`, all by `make slow`.
+"""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +24,23 @@ def clean_builds(tmp_path_factory: pytest.TempPathFactory) -> dict[TinyWorld, Pa
     return {world: write_build(tmp_path_factory.mktemp("clean") / "build", world) for world in worlds}
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.name}-{m.rule}")
+def kind(mutant: Mutant) -> tuple[str, str, str]:
+    return mutant.apply.__module__, mutant.rule, mutant.level
+
+
+FIRST = {kind(mutant): mutant for mutant in reversed(MUTANTS)}
+
+
+def parameters() -> list[Any]:
+    """Every mutant; marked as slow where another one of its kind stands before it."""
+    marks = [() if FIRST[kind(mutant)] is mutant else (pytest.mark.slow,) for mutant in MUTANTS]
+    names = [f"{mutant.name}-{mutant.rule}" for mutant in MUTANTS]
+    return [
+        pytest.param(mutant, id=name, marks=mark) for mutant, name, mark in zip(MUTANTS, names, marks, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("mutant", parameters())
 def test_mutant_is_found_at_its_level(clean_builds: dict[TinyWorld, Path], tmp_path: Path, mutant: Mutant) -> None:
     build = Path(shutil.copytree(clean_builds[mutant.world], tmp_path / "build"))
     mutant.apply(build)

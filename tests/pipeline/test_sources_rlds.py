@@ -219,6 +219,7 @@ def copy_of(shared_data: Path, tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [3, 9, 40, 5000, -3])
 def test_a_changed_byte_is_found_by_its_checksum(shared_data: Path, tmp_path: Path, place: int) -> None:
     """In the first record's length, its checksum, its payload; in the last record's checksum."""
@@ -250,6 +251,7 @@ def test_a_truncated_file_loses_only_what_is_cut_off(shared_data: Path, tmp_path
         source.open(EpisodeRef("x", "train", ((path.name, 5),), None, {"record": 0}))
 
 
+@pytest.mark.slow
 def test_folders_that_are_none(shared_data: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"holds no dataset_info\.json"):
         source_of("bridge", tmp_path).index()

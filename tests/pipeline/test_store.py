@@ -287,6 +287,7 @@ def test_a_full_disk_under_the_writer_of_targets(tmp_path: Path, full: Callable[
     assert list((tmp_path / "train").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_what_the_command_says(
     tmp_path: Path, sample_data: SampleData, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
