@@ -35,9 +35,7 @@ def parameters() -> list[Any]:
     """Every mutant; marked as slow where another one of its kind stands before it."""
     marks = [() if FIRST[kind(mutant)] is mutant else (pytest.mark.slow,) for mutant in MUTANTS]
     names = [f"{mutant.name}-{mutant.rule}" for mutant in MUTANTS]
-    return [
-        pytest.param(mutant, id=name, marks=mark) for mutant, name, mark in zip(MUTANTS, names, marks, strict=True)
-    ]
+    return [pytest.param(mutant, id=name, marks=mark) for mutant, name, mark in zip(MUTANTS, names, marks, strict=True)]
 
 
 @pytest.mark.parametrize("mutant", parameters())
