@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from model.prompt import PromptBuilder
 from model.settings import PromptSettings
-from model.tokenizer import CHAT_MARKERS, EMBODIED_TOKEN, action_token, add_action_tokens, byte_tokenizer
+from model.tokenizer import CHAT_MARKERS, EMBODIED_TOKEN, WORDS, action_token, add_action_tokens, byte_tokenizer
 
 SETTINGS = PromptSettings(action_tokens_per_step=2, action_token_groups=4, embodied_tokens=3, cache_size=2)
 STEPS, IMAGE_TOKENS = 3, 4
@@ -44,6 +44,16 @@ def test_tokens_spell_the_prompt_and_equal_tokenising_it_at_once(
     tokens = prompts.tokens("lift it", views, robot)
     assert tokenizer.decode(tokens) == text
     assert list(tokens) == tokenizer.encode(text, add_special_tokens=False)
+
+
+@pytest.mark.parametrize("text", ["Infer the theory of picking", "  two  spaces\n", "Öl auf den Tisch — 杯子", " "])
+def test_any_text_comes_back_from_its_tokens(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+
+
+def test_a_known_word_after_a_space_is_one_token(tokenizer: PreTrainedTokenizerFast) -> None:
+    for word in WORDS:
+        assert len(tokenizer.encode(f" {word}", add_special_tokens=False)) == 1, word
 
 
 def test_positions_point_at_the_action_tokens_under_left_padding(prompts: PromptBuilder) -> None:
