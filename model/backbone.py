@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from model.attention import Packed
 from model.images import image_patches, image_token_count
 from model.loading import load_backbone
+from model.patch_projection import project_patches_as_matrices
 from model.prompt import PromptBuilder
 from model.sequences import Sequences, lay_out
 from model.settings import BackboneSettings, PromptSettings
@@ -54,6 +55,7 @@ class Student(nn.Module):
         super().__init__()
         self.image_size, self.packed = settings.image_size, settings.packed
         tokenizer, self.model = load_backbone(settings, prompt)
+        project_patches_as_matrices(self.model)
         if settings.packed:
             use_attention(self.model, backend)
         # Nothing reads the final norm; frozen, it cannot stall a data-parallel reduction waiting for its gradient.
