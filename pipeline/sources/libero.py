@@ -56,7 +56,7 @@ class LiberoSource:
     cameras        picture datasets under `obs`, in the order wanted
     state, action  datasets of a demonstration that make these vectors, as in "obs/ee_states": see `vectors.Part`
     action_lag     rows by which `actions` runs ahead of the observation it was chosen for: 1 in LIBERO's files, 0 where
-                   observations were recorded before the step
+                   observations were recorded before the step. A file that says so itself (attribute of data) must agree
     val_share      share of the episodes that `hashed_split` sends to "val": there are no official splits
     """
 
@@ -91,7 +91,8 @@ class LiberoSource:
 
         Raises:
             RunError: no .hdf5 file below root.
-            SettingsError: a dataset that the first readable demonstration does not have.
+            SettingsError: a dataset that the first readable demonstration does not have, or another action_lag than a
+                file says.
         """
         paths = sorted(glob.glob(os.path.join(glob.escape(self.root), "**", "*.hdf5"), recursive=True))
         if not paths:
@@ -154,6 +155,7 @@ class LiberoSource:
             size = os.path.getsize(path)
             with _reading(path), h5py.File(path, "r") as file:
                 data = file["data"]
+                self._require_lag(data.attrs, path)
                 instruction = _instruction(data.attrs, path)
                 upside_down = str(_plain(data.attrs.get("macros_image_convention", "opengl"))) != "opencv"
                 for demo in sorted(data, key=_number):
@@ -168,6 +170,14 @@ class LiberoSource:
                     yield EpisodeRef(episode, split, ((relative, size),), max(0, len(actions) - self._lost), own)
         except EpisodeError as error:
             yield Fault(task, "train", "index", error.reason, error.detail)
+
+    def _require_lag(self, attributes: Any, path: str) -> None:
+        said = attributes.get("action_lag")
+        if self.action and said is not None and said != self.action_lag:
+            raise SettingsError(
+                f"{path} says action_lag={said} of itself, source.action_lag is {self.action_lag}: every action would "
+                f"stand beside another picture than it was chosen for; set source.action_lag={said}"
+            )
 
     @property
     def _lost(self) -> int:

@@ -365,6 +365,17 @@ def test_demonstrations_read_alike(tmp_path: Path, lag: int, action: Any) -> Non
     assert raw.split_of("libero-short-0001") is raw.split_of("libero-short-12") is None
 
 
+def test_a_file_of_another_lag_than_the_build_says_is_a_raw_error(tmp_path: Path) -> None:
+    path = tmp_path / "task.hdf5"
+    _write_demonstrations(path, None, "x")
+    settings = _settings(LiberoSource(str(tmp_path), "libero", action_lag=1), "libero")
+    open_raw(settings, tmp_path).open("libero-task-0012")
+    with h5py.File(path, "r+") as file:
+        file["data"].attrs["action_lag"] = 0
+    with pytest.raises(RawError, match=r"says action_lag=0, the build's settings\.source 1"):
+        open_raw(settings, tmp_path).open("libero-task-0012")
+
+
 def test_damaged_demonstrations_are_raw_errors(tmp_path: Path) -> None:
     path = tmp_path / "task.hdf5"
     _write_demonstrations(path, None, "x")

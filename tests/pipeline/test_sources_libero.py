@@ -99,6 +99,15 @@ def test_files_that_record_before_the_step(root: Path) -> None:
         assert actions[:, 0].tolist() == [-1, 0, 1, 2, 3, 4]
 
 
+def test_a_file_that_says_its_own_lag_must_agree(root: Path) -> None:
+    with h5py.File(root / f"libero_10/{TASK}.hdf5", "r+") as file:
+        file["data"].attrs["action_lag"] = 0
+    with pytest.raises(SettingsError, match=rf"{TASK}\.hdf5 says action_lag=0 .* set source\.action_lag=0"):
+        source(root).index()
+    assert len(source(root, action_lag=0).index().refs) == 3
+    assert len(source(root, action=()).index().refs) == 3  # nothing is read from rows that could be shifted
+
+
 @pytest.mark.parametrize("convention", ["opencv", "opengl", None])
 def test_the_convention_says_which_way_is_up(tmp_path: Path, convention: str | None) -> None:
     write_task(tmp_path / "task_demo.hdf5", {"demo_0": 4}, convention)
