@@ -14,6 +14,7 @@ from typing import NoReturn
 import absl.logging
 import pytest
 import ray
+from hypothesis import HealthCheck, settings
 
 from jobs.ray_start import start_ray
 from pipeline.encoding import EncoderSettings, LatentSettings
@@ -27,6 +28,10 @@ from tests.pipeline.s3_server import IMPATIENT, S3_USER
 # mlcroissant and tensorflow-datasets log through absl, whose handler closes its first stream when Hydra sets up
 # logging: were that pytest's own capture, pytest would end there. The process's stderr it leaves open.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

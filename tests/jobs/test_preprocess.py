@@ -223,7 +223,8 @@ def test_an_episode_that_fails_in_one_job_is_dropped_from_both(
     assert audit_build(build.path).status == "clean"
 
 
-@pytest.mark.parametrize("files", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("files", [1, 3])
 def test_a_killed_run_continues_to_the_same_bytes(
     files: int, sample_data: SampleData, robot_build: Build, tmp_path: Path
 ) -> None:

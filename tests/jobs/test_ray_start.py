@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 import ray
 
@@ -60,7 +62,10 @@ def test_what_a_failed_start_leaves_running_is_killed_and_nothing_else(monkeypat
             "import time; time.sleep(600)",
             f"--logs=/x/session_2026-01-02_03-04-05_6_{pid}/logs",
         ]
-        return subprocess.Popen(wait)
+        process = subprocess.Popen(wait)
+        while psutil.Process(process.pid).cmdline() != wait:  # a program that was just started has none for a moment
+            time.sleep(0.001)
+        return process
 
     bystanders = [child(1), child(os.getpid())]
     nodes: list[subprocess.Popen[bytes]] = []
