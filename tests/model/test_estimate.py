@@ -29,7 +29,10 @@ BATCHES = {
     "robot": lambda count: (robot_observation(count), robot_targets(count)),
     "video": lambda count: (video_observation(count), video_targets(count)),
 }
-INSTRUCTION = "open it"
+INSTRUCTION = (
+    "fold the grey towel twice, then hang both halves over the rail beside the window so that neither corner touches "
+    "the floor"
+)
 
 
 def checkpointed(settings: ModelSettings) -> ModelSettings:
