@@ -40,7 +40,7 @@ def robot_observation(count: int = 4, seed: int = 0) -> Observation[Tensor]:
 def video_observation(count: int = 4, seed: int = 0) -> Observation[Tensor]:
     """As human video: one view, no state."""
     robot = robot_observation(count, seed)
-    return Observation(robot.images[:, :1], robot.instruction, None)
+    return Observation(robot.images[:, :1].contiguous(), robot.instruction, None)
 
 
 def robot_targets(count: int = 4, seed: int = 0) -> Targets[Tensor]:

@@ -29,10 +29,7 @@ BATCHES = {
     "robot": lambda count: (robot_observation(count), robot_targets(count)),
     "video": lambda count: (video_observation(count), video_targets(count)),
 }
-INSTRUCTION = (
-    "fold the grey towel twice, then hang both halves over the rail beside the window so that neither corner touches "
-    "the floor"
-)
+INSTRUCTION = "open it"
 
 
 def checkpointed(settings: ModelSettings) -> ModelSettings:

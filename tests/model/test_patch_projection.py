@@ -10,6 +10,7 @@ from tests.model.helpers import small_settings
 
 
 def test_equal_to_the_convolution_forwards_and_backwards() -> None:
+    torch.manual_seed(0)
     convolution = nn.Conv3d(3, 8, kernel_size=(2, 4, 4), stride=(2, 4, 4))
     projection = PatchProjection(convolution)
     patches = torch.randn(10, 3, 2, 4, 4)
