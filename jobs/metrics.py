@@ -108,7 +108,7 @@ class MetricsLog:
         for numbers in content.values():
             del numbers["by_episode"]
         self._write({"step": step, "held_out": content})
-        shown = ("model", "nothing_changes", "shuffled", "reliance", "action")
+        shown = ("model", "nothing_changes", "shuffled", "reliance", "action", "action_shuffled", "sight")
         values = {f"held_out/{n}/{field}": getattr(result, field) for n, result in results.items() for field in shown}
         self._scalars({name: value for name, value in values.items() if value is not None}, step)
 

@@ -148,8 +148,8 @@ def _held_out_row(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
     some = len(episodes) > 2 * EPISODES
     return {
         "name": name, "model": model, "nothing_changes": copied, "shuffled": shuffled, "reliance": reliance,
-        "gain": _gain(model, copied), "action": numbers.get("action"), "samples": numbers.get("samples"),
-        "episodes": numbers.get("episodes"),
+        "gain": _gain(model, copied), "action": numbers.get("action"), "sight": numbers.get("sight"),
+        "samples": numbers.get("samples"), "episodes": numbers.get("episodes"),
         "steps": [(error, copies[i] if i < len(copies) else None) for i, error in enumerate(steps)],
         "smallest": episodes[:EPISODES] if some else episodes, "largest": episodes[-EPISODES:] if some else [],
         "number_of_episodes": len(episodes),

@@ -79,10 +79,12 @@ def _steps(left: dict[str, Curve]) -> tuple[Chart, ...]:
 
 
 def _held_out(left: dict[str, dict[str, Curve]]) -> tuple[Chart, ...]:
-    charts, reliance, action = [], [], []
+    charts, reliance, action, sight = [], [], [], []
     for i, (build, fields) in enumerate(left.items()):
         reliance.append((build, fields.pop("reliance", None) or _ratio(fields)))
         action.append((build, fields.pop("action", None)))
+        action.append((f"{build}, with other images", fields.pop("action_shuffled", None)))
+        sight.append((build, fields.pop("sight", None)))
         found = [
             Series(label, fields.pop(name), colour, dashed)
             for name, label, colour, dashed in (
@@ -98,6 +100,7 @@ def _held_out(left: dict[str, dict[str, Curve]]) -> tuple[Chart, ...]:
             fields.pop(name, None)
     charts.append(_chart("Reliance on latent actions: shuffled / model", reliance, line=1.0))
     charts.append(_chart("Action loss", action))
+    charts.append(_chart("Sight: action loss with other images / action loss", sight, line=1.0))
     return _there(charts)
 
 

@@ -248,11 +248,13 @@ def describe_results(results: Mapping[str, HeldOut]) -> str:
     """Held-out numbers as a table."""
     lines = [
         f"{'held-out world-model loss (L1)':32} {'model':>9} {'nothing changes':>16} {'actions shuffled':>17} "
-        f"{'action':>9}"
+        f"{'action':>9} {'other images':>13}"
     ]
     for name, r in results.items():
-        action = f"{r.action:9.4f}" if r.action is not None else f"{'-':>9}"
-        lines.append(f"{name:32} {r.model:9.4f} {r.nothing_changes:16.4f} {r.shuffled:17.4f} {action}")
+        action = "-" if r.action is None else f"{r.action:.4f}"
+        blind = "-" if r.action_shuffled is None else f"{r.action_shuffled:.4f}"
+        errors = f"{r.model:9.4f} {r.nothing_changes:16.4f} {r.shuffled:17.4f}"
+        lines.append(f"{name:32} {errors} {action:>9} {blind:>13}")
     return "\n".join(lines)
 
 

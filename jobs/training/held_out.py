@@ -1,4 +1,4 @@
-"""Held-out numbers: how well the model predicts validation episodes, and whether it uses its latent actions.
+"""Held-out numbers: how well the model predicts validation episodes, and whether it uses latent actions and images.
 
 The samples are cut into the same batches whatever the number of ranks, each with random numbers of its own, and the
 ranks share the batches: so many ranks give the same numbers.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,8 @@ class HeldOut:
     nothing_changes  the last true latent repeated;  shuffled  with the latent actions of another sample
     reliance         shuffled / model: 1 where latent actions are not used
     per_step, per_step_nothing_changes  by future step; None where no sample has that step
+    action_shuffled  the action loss with the images of another sample; None for human video
+    sight            action_shuffled / action: 1 where actions do not depend on the images
     by_episode       the same by episode
     """
 
@@ -54,6 +56,8 @@ class HeldOut:
     per_step: tuple[float | None, ...]
     per_step_nothing_changes: tuple[float | None, ...]
     action: float | None
+    action_shuffled: float | None
+    sight: float | None
     samples: int
     episodes: int
     by_episode: Mapping[str, EpisodeErrors] = field(default_factory=dict)
@@ -61,11 +65,15 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class _Errors:
-    """Of the samples of some batches: errors float64 [guess, N, K], NaN where masked; the episode of each sample."""
+    """Of the samples of some batches: errors float64 [guess, N, K], NaN where masked; the episode of each sample.
+
+    action, action_shuffled  sums over the `actions` steps that are not masked
+    """
 
     errors: NDArray[np.float64]
     episodes: tuple[str, ...]
     action: float
+    action_shuffled: float
     actions: int
 
 
@@ -102,13 +110,24 @@ def evaluate(
         with autocast():
             errors = model.world_model_sample_errors(observation, targets, generator)
             losses = model(observation, targets, noise)
+            blind = _with_other_images(model, observation, targets, _generator(seed, number, ranks.device))
         if number < len(batches):
             valid = 0 if targets.action_mask is None else int(targets.action_mask.sum().item())
-            action = 0.0 if losses.action is None else losses.action.item() * valid
+            action, shuffled = (valid * (0.0 if loss is None else loss.item()) for loss in (losses.action, blind))
             episodes = tuple(reader.episode(int(index)) for index in batches[number])
-            found.append((number, _Errors(errors.double().cpu().numpy(), episodes, action, valid)))
+            found.append((number, _Errors(errors.double().cpu().numpy(), episodes, action, shuffled, valid)))
     everything = sorted((pair for part in ranks.gather(found) for pair in part), key=lambda pair: pair[0])
     return _summary([errors for _, errors in everything])
+
+
+def _with_other_images(
+    model: VLAJEPA, observation: Observation[torch.Tensor], targets: Targets[torch.Tensor], noise: torch.Generator
+) -> torch.Tensor | None:
+    """Action loss of samples that see the images half a batch further on; None for human video."""
+    if targets.actions is None:
+        return None
+    images = observation.images.roll(len(observation.images) // 2, 0)
+    return model(replace(observation, images=images), targets, noise).action
 
 
 def _summary(parts: Sequence[_Errors]) -> HeldOut:
@@ -117,12 +136,15 @@ def _summary(parts: Sequence[_Errors]) -> HeldOut:
     per_step = _mean(errors, axis=1)
     means = dict(zip(GUESSES, _mean(per_step, axis=1).tolist(), strict=True))
     actions = sum(part.actions for part in parts)
+    action, blind = (sum(getattr(part, name) for part in parts) for name in ("action", "action_shuffled"))
     return HeldOut(
         **means,
         reliance=means["shuffled"] / means["model"],
         per_step=_numbers(per_step[0]),
         per_step_nothing_changes=_numbers(per_step[1]),
-        action=sum(part.action for part in parts) / actions if actions else None,
+        action=action / actions if actions else None,
+        action_shuffled=blind / actions if actions else None,
+        sight=blind / action if action else None,
         samples=len(episodes),
         episodes=len(set(episodes.tolist())),
         by_episode={str(name): _episode(errors[:, episodes == name]) for name in np.unique(episodes)},

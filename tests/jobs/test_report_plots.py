@@ -213,6 +213,8 @@ def test_every_field_stands_in_exactly_one_chart() -> None:
         "shuffled",
         "reliance",
         "action",
+        "action_shuffled",
+        "sight",
         "per_step/1",
         "per_step_nothing_changes/1",
         "odd",

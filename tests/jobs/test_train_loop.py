@@ -58,6 +58,10 @@ def test_what_a_step_measures(robot_build: Build, video_build: Build, tmp_path: 
     for numbers in held_out[-1]["held_out"].values():
         assert numbers["reliance"] == pytest.approx(numbers["shuffled"] / numbers["model"])
         assert "by_episode" not in numbers
+    robot, video = (held_out[-1]["held_out"][name] for name in ("robot", "ssv2"))
+    assert robot["sight"] == pytest.approx(robot["action_shuffled"] / robot["action"])
+    assert robot["sight"] != 1
+    assert (video["action_shuffled"], video["sight"]) == (None, None)
     final = json.loads((config.out / "held_out.json").read_text())["robot"]
     episodes = final["by_episode"]
     assert len(episodes) == final["episodes"] == 2
