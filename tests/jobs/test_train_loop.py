@@ -22,6 +22,7 @@ from jobs.train_settings import TrainerSettings
 from jobs.training.schedule import learning_rate
 from jobs.training.watch import SMOOTHING, Watch
 from model.checkpoint import list_checkpoints
+from model.images import image_patches
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.manifest import Build
 from tests.jobs.launch import losses_of, stop_at, wait_for_step
@@ -68,6 +69,16 @@ def test_what_a_step_measures(robot_build: Build, video_build: Build, tmp_path: 
     total = sum(e["model"] * e["samples"] for e in episodes.values())
     assert total / final["samples"] == pytest.approx(final["model"])
     assert json.loads((config.out / "run.json").read_text())["build_paths"]["robot"] == str(robot_build.path)
+
+
+def test_the_sight_of_a_policy_that_gets_no_image_is_one(
+    robot_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = train_config(tmp_path / "run", [robot_build], steps=1, warmup_steps=1, save_every=1)
+    monkeypatch.setattr("model.backbone.image_patches", lambda images, size: image_patches(images * 0, size))
+    result = train(config)["robot"]
+    assert result.action == result.action_shuffled
+    assert result.sight == 1
 
 
 @pytest.mark.slow
