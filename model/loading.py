@@ -75,7 +75,7 @@ def _scale_to_width(model: Qwen3VLModel) -> None:
     """Draw weights again so that every layer passes its input on at about its size.
 
     Qwen's standard deviation of 0.02 does that at its own width of 2,048. At a width of 128 a layer makes its input
-    four times smaller: of the embodied tokens so little is the image's that 500 steps of training did not find it.
+    four times smaller: of the embodied tokens so little is the image's that 600 steps of training did not find it.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv3d):
