@@ -12,7 +12,7 @@ UV = UV_SYSTEM_CERTS=1 $(if $(WHEELS),UV_FIND_LINKS='$(WHEELS)') \
 # Bytecode is written when a module is first imported: not of all of Ray and PyTorch at once, nor by each process again
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test lint types contract unit-jobs unit-rest slow bench clean
+.PHONY: install demo test lint types contract unit-jobs unit-rest slow cuda bench clean
 
 install: $(VENV)/installed
 
@@ -62,6 +62,11 @@ unit-rest: install
 
 slow: $(VENV)/installed-slow
 	$(BIN)/python -m pytest -m slow
+
+# On a CUDA device
+cuda: install
+	$(BIN)/python -m pytest -m cuda tests/cuda
+	$(BIN)/python -m tests.benchmarks cuda
 
 bench: $(VENV)/installed-slow
 	$(BIN)/python -m tests.benchmarks

@@ -3,7 +3,8 @@
 Its action depends on nothing but the simulator's present state. A script with phases and timers gives different labels
 for equal observations, and a policy that has no memory can learn neither.
 
-Things are grasped in the middle, from above, with the hand's first orientation. Lengths in metres, the world's axes.
+Things are grasped from above with the hand's first orientation: in the middle, or as far below the top as the fingers
+reach. Lengths in metres, the world's axes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Skill:
     fastest     largest action along an axis
     hover       height over the thing at which the hand travels
     near        distance from the vertical over the thing within which the hand goes all the way down
+    reach       how far below a thing's top the fingers can close before the palm touches it
     slope       how steeply the funnel over the thing rises from there: metres of height a metre of distance
     carry       height over the goal at which things are carried;  release  at which they are let go
     """
@@ -34,6 +36,7 @@ class Skill:
     fastest: float = 1.0
     hover: float = 0.10
     near: float = 0.005
+    reach: float = 0.04
     slope: float = 12.0
     carry: float = 0.24
     release: float = 0.14
@@ -41,10 +44,14 @@ class Skill:
 
 @dataclass(frozen=True)
 class Scene:
-    """What the script looks at: positions float64 [3], and whether the thing is between the fingers."""
+    """What the script looks at: positions float64 [3], and whether the thing is between the fingers.
+
+    grasp  where the hand closes
+    """
 
     hand: np.ndarray
     thing: np.ndarray
+    grasp: np.ndarray
     goal: np.ndarray
     held: bool
 
@@ -83,7 +90,18 @@ class Expert:
         thing = np.array(data.body_xpos[env.obj_body_id[self.thing]])
         hand = np.array(data.site_xpos[env.robots[0].eef_site_id])
         held = bool(env._check_grasp(env.robots[0].gripper, env.get_object(self.thing)))
-        return Scene(hand, thing, self._goal(env), held)
+        lift = max(0.0, self._top(env) - self.skill.reach - thing[2])
+        return Scene(hand, thing, thing + np.array([0.0, 0.0, lift]), self._goal(env), held)
+
+    def _top(self, env: Any) -> float:
+        """Height of the thing's highest point as it stands or lies, by the boxes around its shapes."""
+        model, data = env.sim.model._model, env.sim.data._data
+        owner = model.body_rootid[model.geom_bodyid]
+        own = np.flatnonzero((owner == model.body_rootid[env.obj_body_id[self.thing]]) & (model.geom_contype != 0))
+        upwards = data.geom_xmat[own].reshape(-1, 3, 3)[:, 2]
+        centre, half = model.geom_aabb[own, :3], model.geom_aabb[own, 3:]
+        heights = data.geom_xpos[own, 2] + (upwards * centre).sum(axis=1) + (np.abs(upwards) * half).sum(axis=1)
+        return float(heights.max())
 
     def _goal(self, env: Any) -> np.ndarray:
         if self.place in env.obj_body_id:
@@ -100,11 +118,11 @@ class Expert:
             return np.array([hand[0], hand[1], scene.goal[2] + skill.carry]), OPEN
         off = float(np.linalg.norm(hand[:2] - scene.thing[:2]))
         height = float(np.clip((off - skill.near) * skill.slope, 0.0, skill.hover))
-        wish = scene.thing + np.array([0.0, 0.0, height])
-        too_low = max(0.0, height - 0.02 - (hand[2] - scene.thing[2]))
+        wish = scene.grasp + np.array([0.0, 0.0, height])
+        too_low = max(0.0, height - 0.02 - (hand[2] - scene.grasp[2]))
         if too_low > 0:  # rise before going sideways, or the fingers would push the thing
             wish[:2] = hand[:2] + (scene.thing[:2] - hand[:2]) * np.clip(1 - too_low / 0.03, 0.0, 1.0)
-        arrived = off < skill.near and abs(hand[2] - scene.thing[2]) < 0.01
+        arrived = off < skill.near and abs(hand[2] - scene.grasp[2]) < 0.01
         return wish, CLOSED if arrived else OPEN
 
     def _carry(self, scene: Scene, over_goal: float) -> tuple[np.ndarray, float]:

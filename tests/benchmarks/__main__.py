@@ -30,6 +30,7 @@ BENCHMARKS: Mapping[str, str] = {
     "targets": "targets_online",
     "audit": "audit",
     "storage": "storage_needs",
+    "cuda": "cuda_step",
 }
 """Module of each."""
 
