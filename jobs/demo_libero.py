@@ -27,7 +27,10 @@ from pipeline.store import open_store
 PIXELS, FPS = 96, 10
 """Of the demonstrations, and of what the policy sees."""
 
-BUILD = ("source=libero_scripted", "encoder=tiny", f"inputs.image_size={PIXELS}", "window.interval=3", "window.end=pad")
+BUILD = (
+    "source=libero_scripted", "encoder=tiny", "encoder.mode=tubelet", "latents.dtype=int8",
+    f"inputs.image_size={PIXELS}", "window.interval=3", "window.end=pad",
+)  # fmt: skip
 
 MAY_CHANGE = ("simulator", "out", "processes")
 """Settings that decide no number."""
@@ -48,12 +51,14 @@ class Policy:
     name            of its folders in runs/ and results/
     demonstrations  of each task;  seed  of its training
     start           "pretrained", "scratch", or "untrained"
+    blind           trained on grey pictures
     """
 
     name: str
     demonstrations: int
     seed: int
     start: str
+    blind: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class Trial:
     @property
     def name(self) -> str:
         """Of its folder in results/."""
-        return "-".join((self.policy.name, *filter(None, [self.control])))
+        return f"{self.policy.name}-swap" if self.control == "swap" else self.policy.name
 
 
 @dataclass(frozen=True)
@@ -125,9 +130,12 @@ def parts(settings: DemoLiberoConfig) -> Iterator[Part]:
 
 
 def policies(settings: DemoLiberoConfig) -> list[Policy]:
-    """The untrained one first, then those of the most demonstrations."""
+    """The untrained one and the one that knows the state alone first, then those of the most demonstrations."""
     most = max(settings.demonstrations)
-    found = [Policy("untrained", most, settings.seeds[0], "untrained")]
+    found = [
+        Policy("untrained", most, settings.seeds[0], "untrained"),
+        Policy("state-only", most, settings.seeds[0], "scratch", blind=True),
+    ]
     for count in sorted(settings.demonstrations, reverse=True):
         for seed in settings.seeds:
             for start in ("pretrained", "scratch") if settings.compare else ("pretrained",):
@@ -136,10 +144,11 @@ def policies(settings: DemoLiberoConfig) -> list[Policy]:
 
 
 def trials(settings: DemoLiberoConfig) -> list[Trial]:
-    """Every policy as it is; the first trained one also without pictures and, of several tasks, told another one."""
+    """Every policy, the blind one without pictures; of several tasks the first seeing one also told another task."""
     everyone = policies(settings)
-    controls = ("blank", "swap") if len(settings.tasks) > 1 else ("blank",)
-    return [*map(Trial, everyone), *(Trial(everyone[1], control) for control in controls)]
+    first = next(policy for policy in everyone if policy.start != "untrained" and not policy.blind)
+    swapped = [Trial(first, "swap")] if len(settings.tasks) > 1 else []
+    return [*(Trial(policy, "blank" if policy.blind else "") for policy in everyone), *swapped]
 
 
 def _collecting(settings: DemoLiberoConfig) -> Part:
@@ -170,7 +179,7 @@ def _training(settings: DemoLiberoConfig, policy: Policy) -> Part:
     words = _train(settings, policy.demonstrations, policy.seed, run)
     if policy.start == "untrained":
         return Part((*words, "trainer.steps=1", "trainer.warmup_steps=1"), f"{run}/held_out.json")
-    words = (*words, *_steps(settings.steps))
+    words = (*words, *_steps(settings.steps), *(("trainer.blind=true",) if policy.blind else ()))
     if policy.start == "pretrained":
         words = (*words, f"init_from={settings.out}/runs/world-model-seed-{policy.seed}", "fine_tuning=true")
     return Part(words, f"{run}/held_out.json")

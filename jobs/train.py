@@ -36,7 +36,7 @@ from pipeline.shards import write_atomic
 DECIDES = (
     "steps", "warmup_steps", "batch_size", "mixture_unit", "accumulate", "co_training", "lr_backbone", "lr_action_head",
     "lr_rest", "lr_final", "beta1", "beta2", "weight_decay", "clip_norm", "seed", "streams", "block_shards",
-    "on_corrupt",
+    "on_corrupt", "shift", "blind",
 )  # fmt: skip
 """Trainer settings that decide what a run learns: a resumed run must have the same. The others may change."""
 

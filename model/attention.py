@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -74,12 +75,14 @@ def attention(
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    run = _xformers if resolve_backend(backend, v.device) == "xformers" else _sdpa
+    run = _xformers if resolve_backend(backend, v.device, v.dtype) == "xformers" else _sdpa
     return run(q.to(v.dtype), k.to(v.dtype), v, mask, scale)
 
 
-def resolve_backend(backend: str, device: torch.device) -> str:
+def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> str:
     """The backend that runs on a device: "xformers" or "sdpa".
+
+    Where "auto" has to do without xFormers on CUDA, a warning says once why.
 
     Raises:
         SettingsError: the backend has no such name, or cannot run on this device.
@@ -90,13 +93,12 @@ def resolve_backend(backend: str, device: torch.device) -> str:
         return "sdpa"
     if device.type != "cuda":
         raise SettingsError(f"attention=xformers needs CUDA tensors, got {device}; set attention=sdpa or auto")
-    try:
-        _xformers_ops()
-    except (ImportError, OSError) as error:
-        if backend == "auto":
-            return "sdpa"
-        raise SettingsError(f"attention=xformers: its operators cannot be imported ({error}); set sdpa") from error
-    return "xformers"
+    problem = _xformers_problem(device, dtype)
+    if not problem:
+        return "xformers"
+    if backend == "auto":
+        return "sdpa"
+    raise SettingsError(f"attention=xformers: {problem}; install the xFormers built for this PyTorch, or set sdpa")
 
 
 def _check(q: Tensor, k: Tensor, mask: Mask | None) -> None:
@@ -164,6 +166,30 @@ def step_causal_bias(mask: StepCausal, batch: int, device: torch.device) -> Any:
     queries = [mask.tokens] * mask.steps * batch
     keys = [mask.tokens * (step + 1) for step in range(mask.steps)] * batch
     return _xformers_biases().BlockDiagonalMask.from_seqlens(queries, keys, device=device)
+
+
+@torch.compiler.assume_constant_result
+@functools.lru_cache(maxsize=64)
+def _xformers_problem(device: torch.device, dtype: torch.dtype) -> str:
+    """Why xFormers cannot run on a device, or nothing; found by running it once.
+
+    Its import says too little: a package built for another PyTorch is imported and has no CUDA operators.
+    """
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            token = _one_token(device, dtype)
+            _xformers_ops().memory_efficient_attention(token, token, token)
+        return ""
+    except (ImportError, OSError) as error:
+        problem = f"its operators cannot be imported ({error})"
+    except NotImplementedError as error:
+        problem = f"it has no operator for {dtype} on {device} ({' '.join(str(error).split()[-60:])})"
+    warnings.warn(f"attention: xFormers is not used, {problem}", RuntimeWarning, stacklevel=2)
+    return problem
+
+
+def _one_token(device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(1, 1, 1, 64, device=device, dtype=dtype, requires_grad=True)
 
 
 def _xformers_ops() -> Any:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from jobs.closed_loop.ensemble import Ensembler
 from jobs.closed_loop.interface import Policy, RobotObservation
 from jobs.closed_loop.process import Simulator
+from model.images import GREY
 from pipeline.errors import SettingsError
 
 WIDTH = 7
@@ -121,7 +122,7 @@ class PolicyActor:
 
     def _picture(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self._blank:
-            return np.full_like(picture, 128)
+            return np.full_like(picture, GREY)
         return np.ascontiguousarray(picture[:, ::-1]) if self._turned else picture
 
 

@@ -33,6 +33,7 @@ from jobs.training.watch import SkippedSamples, StopSignal, Watch, batch_keys
 from model.attention import resolve_backend
 from model.batch import to_device
 from model.checkpoint import list_checkpoints, load_optimizer, load_weights, read_state
+from model.images import GREY
 from model.sharding import compile_blocks
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import BuildError, RunError, SettingsError
@@ -95,6 +96,7 @@ class Trainer:
         stored = read_state(found[-1])
         self.step, progress = stored.pop("step"), stored.pop("progress", {})
         stored.setdefault("robot", self._state.get("robot"))  # checkpoints of earlier versions do not have it
+        stored["trainer"] = {"shift": self._state["trainer"]["shift"], "blind": False, **stored["trainer"]}  # nor these
         difference = first_difference(stored, dict(self._state))
         if difference:
             raise BuildError(
@@ -221,7 +223,10 @@ class Trainer:
 
     def _to_device(self, batch: NumpyBatch) -> tuple[Any, Any]:
         moved = to_device(batch, self.ranks.device, self.model.settings.predictor.views)
-        return moved.observation, moved.targets
+        observation = moved.observation
+        if self.settings.blind:
+            observation = replace(observation, images=torch.full_like(observation.images, GREY))
+        return observation, moved.targets
 
     def _autocast(self) -> torch.autocast:
         enabled = self.settings.bf16 and self.ranks.device.type == "cuda"

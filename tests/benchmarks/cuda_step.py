@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from transformers import VJEPA2Config, VJEPA2Model
 
 from jobs.estimate import VITL_ENCODER
 from model.attention import resolve_backend
-from model.estimate import estimate_step
+from model.estimate import StepEstimate, estimate_step
 from model.settings import BackboneSettings, ModelSettings
 from model.vla_jepa import VLAJEPA, build_model, unit_stats
 from pipeline.encoding import encoder_flops
@@ -54,44 +55,49 @@ def run(folder: Path, repeats: int) -> None:
     print(f"\n{torch.cuda.get_device_name()}, PyTorch {torch.__version__}")
     limit = Series("bf16 product of 8192 x 8192 matrices, TFLOP/s", tuple(_matrix_product() for _ in range(repeats)))
     print_table("The limit", "TFLOP/s", [limit])
-    for attention in dict.fromkeys((resolve_backend("auto", CUDA), "sdpa")):
-        for batch in BATCHES:
-            _print_step(attention, batch, limit)
+    _print_steps(limit)
     _print_encoder(limit)
 
 
-def _print_step(attention: str, batch: int, limit: Series) -> None:
-    expected = estimate_step(SETTINGS, SIZES, batch, instruction=INSTRUCTION)
-    measured = _training_step(replace(SETTINGS, attention=attention), batch)
+def _print_steps(limit: Series) -> None:
+    model = build_model(SETTINGS, SIZES, unit_stats(SIZES)).train().to(CUDA)
+    adamw = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    for batch in BATCHES:
+        estimate = estimate_step(SETTINGS, SIZES, batch, instruction=INSTRUCTION)
+        for attention in dict.fromkeys((resolve_backend("auto", CUDA), "sdpa")):
+            _print_step(attention, batch, estimate, _training_step(model, adamw, batch, attention), limit)
+
+
+def _print_step(attention: str, batch: int, estimate: StepEstimate, measured: Measured, limit: Series) -> None:
     times = Series("a step", tuple(1e3 * seconds for seconds in measured.seconds))
-    speed = expected.flops / TERA / (times.median / 1e3)
-    peak, estimated = measured.bytes / GIB, expected.peak / GIB
+    speed = estimate.flops / TERA / (times.median / 1e3)
+    peak, estimated = measured.bytes / GIB, estimate.peak / GIB
     print_table(
         f"Training at full size, bf16, {batch} robot samples, attention by {attention}",
         "ms",
-        [times, Series("samples a second", (1e3 * batch / times.median,))],
+        [times],
         [
             Target(Series("memory / estimate", (peak / estimated,)), MEMORY_ERROR, at_most=True),
             Series("FLOP/s / limit (what `utilisation` assumes)", (speed / limit.median,)),
         ],
-        [f"{expected.flops / TERA:.1f} TFLOP a step, {speed:.0f} TFLOP/s; {peak:.1f} GiB, estimated {estimated:.1f}"],
+        [
+            f"{1e3 * batch / times.median:.1f} samples a second; {estimate.flops / TERA:.1f} TFLOP a step, {speed:.0f} "
+            f"TFLOP/s; {peak:.1f} GiB, estimated {estimated:.1f}"
+        ],
     )
 
 
-def _training_step(settings: ModelSettings, batch: int) -> Measured:
+def _training_step(model: VLAJEPA, adamw: torch.optim.AdamW, batch: int, attention: str) -> Measured:
     """Forward, backward, clipping and AdamW, as the trainer does them."""
-    gc.collect()
-    torch.cuda.empty_cache()
-    model = build_model(settings, SIZES, unit_stats(SIZES)).train().to(CUDA)
-    adamw = torch.optim.AdamW(model.parameters(), lr=1e-5)
     torch.cuda.reset_peak_memory_stats()
-    seconds = _times(lambda: _step(model, adamw, *_batch(batch)), WARMUP, STEPS)
+    with patch("model.attention.resolve_backend", lambda _backend, _device: attention):
+        seconds = _times(lambda: _step(model, adamw, *_batch(batch)), WARMUP, STEPS)
     return Measured(seconds, torch.cuda.max_memory_allocated())
 
 
 def _step(model: VLAJEPA, adamw: torch.optim.AdamW, observation: Observation[Tensor], targets: Targets[Tensor]) -> None:
     adamw.zero_grad(set_to_none=True)
-    with torch.autocast("cuda", torch.bfloat16):
+    with torch.autocast(CUDA.type, torch.bfloat16):
         loss = model.losses(observation, targets).total
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -126,7 +132,7 @@ def _print_encoder(limit: Series) -> None:
 
     @torch.inference_mode()
     def encode() -> None:
-        with torch.autocast("cuda", torch.bfloat16):
+        with torch.autocast(CUDA.type, torch.bfloat16):
             for step in range(SIZES.steps + 1):
                 model.get_vision_features(frames[:, : 2 * (step + 1)])
 
@@ -135,8 +141,9 @@ def _print_encoder(limit: Series) -> None:
     print_table(
         "Targets: V-JEPA2 ViT-L at 256 px, bf16, prefixes of 1 to 8 tubelets, one view",
         "ms",
-        [times, Series("windows a second", (1e3 * CLIPS / times.median,))],
+        [times],
         [Series("FLOP/s / limit", (speed / TERA / limit.median,))],
+        [f"{1e3 * CLIPS / times.median:.1f} windows a second"],
     )
 
 

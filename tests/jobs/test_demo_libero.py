@@ -64,14 +64,14 @@ def test_every_part_is_run_once_and_the_report_has_what_they_wrote(
     monkeypatch.setattr(demo_libero, "run_step", commands)
     run(_config(tmp_path))
     assert [shlex.split(text)[1] for text in commands.ran] == [
-        "collect", "preprocess", "audit", "train", "train", "train", "evaluate", "evaluate", "evaluate",
+        "collect", "preprocess", "audit", "train", "train", "train", "train", "evaluate", "evaluate", "evaluate",
     ]  # fmt: skip
     report = (tmp_path / "report.md").read_text()
     assert report in capsys.readouterr().out
     for line in (
         "| untrained | 0 | 1 | numbers of untrained |",
         "| pretrained-60-seed-0 | 60 | 1,000 + 6,000 | numbers of pretrained-60-seed-0 |",
-        "| pretrained-60-seed-0-blank | 60 | 1,000 + 6,000 | numbers of pretrained-60-seed-0-blank |",
+        "| state-only | 60 | 6,000 | numbers of state-only |",
         "Task 0 (pick it up): 60 successes in 64 tries.",
         "Audit of the largest build: clean.",
     ):
@@ -124,10 +124,10 @@ def test_the_world_model_learns_from_all_demonstrations_without_actions(tmp_path
 def test_policies_and_controls(tmp_path: Path) -> None:
     several = _settings(tmp_path, tasks=(0, 3, 5))
     assert [trial.name for trial in trials(several)] == [
-        "untrained", "pretrained-60-seed-0", "pretrained-60-seed-0-blank", "pretrained-60-seed-0-swap",
+        "untrained", "state-only", "pretrained-60-seed-0", "pretrained-60-seed-0-swap",
     ]  # fmt: skip
     sizes = _settings(tmp_path, demonstrations=(5, 15), seeds=(0, 1), compare=True)
-    assert len(policies(sizes)) == 1 + 2 * 2 * 2
+    assert len(policies(sizes)) == 2 + 2 * 2 * 2
     assert len({policy.name for policy in policies(sizes)}) == len(policies(sizes))
 
 

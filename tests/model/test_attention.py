@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -48,7 +49,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
         scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
         return (torch.softmax(scale * q @ k.transpose(-1, -2) + bias, dim=-1) @ v).transpose(1, 2)
 
-    monkeypatch.setattr(model.attention, "resolve_backend", lambda _backend, _device: "xformers")
+    monkeypatch.setattr(model.attention, "resolve_backend", lambda *_: "xformers")
     monkeypatch.setattr(model.attention, "_xformers_ops", lambda: SimpleNamespace(memory_efficient_attention=kernel))
     return seen
 
@@ -162,12 +163,42 @@ def test_xformers_on_the_cpu_is_refused_with_the_fix() -> None:
         attention(q, q, q, None, "xformers")
 
 
-def test_missing_operators_are_refused_but_auto_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def on_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+    """A CUDA device as far as the choice of a backend is concerned."""
+    monkeypatch.setattr(model.attention, "_one_token", lambda _device, dtype: torch.zeros(1, 1, 1, 64, dtype=dtype))
+    model.attention._xformers_problem.cache_clear()
+    yield torch.device("cuda")
+    model.attention._xformers_problem.cache_clear()
+
+
+def test_missing_operators_are_refused_but_auto_falls_back(
+    on_cuda: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "xformers.ops", None)  # makes the import fail
-    cuda = torch.device("cuda")
-    assert resolve_backend("auto", cuda) == "sdpa"
+    with pytest.warns(RuntimeWarning, match="xFormers is not used, its operators cannot be imported"):
+        assert resolve_backend("auto", on_cuda) == "sdpa"
     with pytest.raises(SettingsError, match="operators cannot be imported"):
-        resolve_backend("xformers", cuda)
+        resolve_backend("xformers", on_cuda)
+
+
+def test_operators_built_for_another_pytorch_are_found_out_before_the_first_step(
+    on_cuda: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """xFormers 0.0.35 beside PyTorch 2.11: the import succeeds, the first call says that nothing was built."""
+
+    def kernel(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if query.dtype == torch.bfloat16:
+            raise NotImplementedError("No operator found: xFormers wasn't build with CUDA support")
+        return value
+
+    monkeypatch.setattr(model.attention, "_xformers_ops", lambda: SimpleNamespace(memory_efficient_attention=kernel))
+    with pytest.warns(RuntimeWarning, match="no operator for torch.bfloat16 on cuda .*wasn't build with CUDA"):
+        assert resolve_backend("auto", on_cuda) == "sdpa"
+    assert resolve_backend("auto", on_cuda) == "sdpa"  # looked up: no second warning
+    with pytest.raises(SettingsError, match="install the xFormers built for this PyTorch, or set sdpa"):
+        resolve_backend("xformers", on_cuda)
+    assert resolve_backend("xformers", on_cuda, torch.float32) == "xformers"
 
 
 def test_an_unknown_backend_is_refused_with_the_choice() -> None:
