@@ -55,17 +55,21 @@ def run(folder: Path, repeats: int) -> None:
     print(f"\n{torch.cuda.get_device_name()}, PyTorch {torch.__version__}")
     limit = Series("bf16 product of 8192 x 8192 matrices, TFLOP/s", tuple(_matrix_product() for _ in range(repeats)))
     print_table("The limit", "TFLOP/s", [limit])
-    _print_steps(limit)
+    measured = _training_steps()
     _print_encoder(limit)
-
-
-def _print_steps(limit: Series) -> None:
-    model = build_model(SETTINGS, SIZES, unit_stats(SIZES)).train().to(CUDA)
-    adamw = torch.optim.AdamW(model.parameters(), lr=1e-5)
     for batch in BATCHES:
         estimate = estimate_step(SETTINGS, SIZES, batch, instruction=INSTRUCTION)
-        for attention in dict.fromkeys((resolve_backend("auto", CUDA), "sdpa")):
-            _print_step(attention, batch, estimate, _training_step(model, adamw, batch, attention), limit)
+        for (attention, size), found in measured.items():
+            if size == batch:
+                _print_step(attention, batch, estimate, found, limit)
+
+
+def _training_steps() -> dict[tuple[str, int], Measured]:
+    """By attention and batch size."""
+    model = build_model(SETTINGS, SIZES, unit_stats(SIZES)).train().to(CUDA)
+    adamw = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    backends = dict.fromkeys((resolve_backend("auto", CUDA), "sdpa"))
+    return {(name, batch): _training_step(model, adamw, batch, name) for batch in BATCHES for name in backends}
 
 
 def _print_step(attention: str, batch: int, estimate: StepEstimate, measured: Measured, limit: Series) -> None:
@@ -90,7 +94,7 @@ def _print_step(attention: str, batch: int, estimate: StepEstimate, measured: Me
 def _training_step(model: VLAJEPA, adamw: torch.optim.AdamW, batch: int, attention: str) -> Measured:
     """Forward, backward, clipping and AdamW, as the trainer does them."""
     torch.cuda.reset_peak_memory_stats()
-    with patch("model.attention.resolve_backend", lambda _backend, _device: attention):
+    with patch("model.attention.resolve_backend", lambda *_: attention):
         seconds = _times(lambda: _step(model, adamw, *_batch(batch)), WARMUP, STEPS)
     return Measured(seconds, torch.cuda.max_memory_allocated())
 

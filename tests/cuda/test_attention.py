@@ -56,7 +56,7 @@ def test_results_and_gradients(backend: str, name: str, dtype: torch.dtype, shar
     found = attention(*found_inputs, mask=mask, backend=backend)
     found.backward(upstream.to(CUDA, dtype))
     assert found.dtype == dtype
-    assert relative_error(found, expected.detach()) < ERROR[dtype]
+    assert relative_error(found.detach(), expected.detach()) < ERROR[dtype]
     for ours, theirs in zip(found_inputs, exact, strict=True):
         assert ours.grad is not None
         assert theirs.grad is not None

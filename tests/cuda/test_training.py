@@ -10,6 +10,7 @@ import torch
 
 from jobs.train import train
 from jobs.training.data import pinned
+from model.attention import resolve_backend
 from model.checkpoint import list_checkpoints
 from pipeline.manifest import Build
 from tests.jobs.launch import losses_of
@@ -32,7 +33,7 @@ def test_what_a_run_says_of_the_device(robot_build: Build, tmp_path: Path) -> No
     config = train_config(tmp_path / "run", [robot_build], device="auto", count_flops=True)
     train(config)
     assert "model on cuda" in (config.out / "log.txt").read_text()
-    assert "attention by xformers" in (config.out / "log.txt").read_text()
+    assert f"attention by {resolve_backend('auto', torch.device('cuda'))}" in (config.out / "log.txt").read_text()
     row = json.loads((config.out / "metrics.jsonl").read_text().splitlines()[2])
     assert 0 < row["memory_gib"] < 8
     assert row["tflops"] > 0
