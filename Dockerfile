@@ -18,6 +18,10 @@ COPY tests ./tests
 
 RUN UV_NO_CACHE=1 make install PYTHON=python3 VENV=/opt/venv
 
+# xFormers' kernels are built for CUDA 12, PyTorch brings CUDA 13: they load beside each other once this library is found
+RUN /opt/venv/bin/python -m pip install --no-cache-dir --constraint constraints.txt nvidia-cuda-runtime-cu12
+ENV LD_LIBRARY_PATH=/opt/venv/lib/python3.11/site-packages/nvidia/cuda_runtime/lib
+
 ENV PATH=/opt/venv/bin:$PATH \
     VENV=/opt/venv \
     PYTHONUNBUFFERED=1

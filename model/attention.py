@@ -75,12 +75,12 @@ def attention(
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    run = _xformers if resolve_backend(backend, v.device, v.dtype) == "xformers" else _sdpa
+    run = _xformers if resolve_backend(backend, v.device, v.dtype, v.shape[-1]) == "xformers" else _sdpa
     return run(q.to(v.dtype), k.to(v.dtype), v, mask, scale)
 
 
-def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> str:
-    """The backend that runs on a device: "xformers" or "sdpa".
+def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype = torch.bfloat16, channels: int = 64) -> str:
+    """The backend that runs on a device for heads of so many channels: "xformers" or "sdpa".
 
     Where "auto" has to do without xFormers on CUDA, a warning says once why.
 
@@ -93,12 +93,12 @@ def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype = tor
         return "sdpa"
     if device.type != "cuda":
         raise SettingsError(f"attention=xformers needs CUDA tensors, got {device}; set attention=sdpa or auto")
-    problem = _xformers_problem(device, dtype)
+    problem = _xformers_problem(device, dtype, channels)
     if not problem:
         return "xformers"
     if backend == "auto":
         return "sdpa"
-    raise SettingsError(f"attention=xformers: {problem}; install the xFormers built for this PyTorch, or set sdpa")
+    raise SettingsError(f"attention=xformers: {problem}; install the xFormers built for this CUDA, or set sdpa")
 
 
 def _check(q: Tensor, k: Tensor, mask: Mask | None) -> None:
@@ -170,26 +170,29 @@ def step_causal_bias(mask: StepCausal, batch: int, device: torch.device) -> Any:
 
 @torch.compiler.assume_constant_result
 @functools.lru_cache(maxsize=64)
-def _xformers_problem(device: torch.device, dtype: torch.dtype) -> str:
+def _xformers_problem(device: torch.device, dtype: torch.dtype, channels: int) -> str:
     """Why xFormers cannot run on a device, or nothing; found by running it once.
 
-    Its import says too little: a package built for another PyTorch is imported and has no CUDA operators.
+    Its import says too little: a package built for another CUDA is imported and has no operators, and those there are
+    take some widths alone.
     """
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            token = _one_token(device, dtype)
+            token = _one_token(device, dtype, channels)
             _xformers_ops().memory_efficient_attention(token, token, token)
         return ""
     except (ImportError, OSError) as error:
         problem = f"its operators cannot be imported ({error})"
     except NotImplementedError as error:
-        problem = f"it has no operator for {dtype} on {device} ({' '.join(str(error).split()[-60:])})"
+        problem = (
+            f"it has no operator for {dtype}, {channels} channels, on {device} ({' '.join(str(error).split()[-60:])})"
+        )
     warnings.warn(f"attention: xFormers is not used, {problem}", RuntimeWarning, stacklevel=2)
     return problem
 
 
-def _one_token(device: torch.device, dtype: torch.dtype) -> Tensor:
-    return torch.zeros(1, 1, 1, 64, device=device, dtype=dtype, requires_grad=True)
+def _one_token(device: torch.device, dtype: torch.dtype, channels: int) -> Tensor:
+    return torch.zeros(1, 1, 1, channels, device=device, dtype=dtype, requires_grad=True)
 
 
 def _xformers_ops() -> Any:

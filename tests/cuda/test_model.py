@@ -13,7 +13,8 @@ from pipeline.schema import Observation, Targets
 from tests.model.helpers import SIZES, STATS, robot_observation, robot_targets, small_settings
 
 CUDA = torch.device("cuda")
-BACKENDS = pytest.mark.parametrize("attention", ["sdpa", "xformers"])
+BACKENDS = pytest.mark.parametrize("attention", ["sdpa", "auto"])
+"""The predictor of these tests has heads of 12 channels, which xFormers has no operator for: "auto" mixes both."""
 
 
 def model_on(device: torch.device, attention: str) -> VLAJEPA:

@@ -33,7 +33,8 @@ def test_what_a_run_says_of_the_device(robot_build: Build, tmp_path: Path) -> No
     config = train_config(tmp_path / "run", [robot_build], device="auto", count_flops=True)
     train(config)
     assert "model on cuda" in (config.out / "log.txt").read_text()
-    assert f"attention by {resolve_backend('auto', torch.device('cuda'))}" in (config.out / "log.txt").read_text()
+    backend = resolve_backend(config.model.attention, torch.device("cuda"))
+    assert f"attention by {backend}" in (config.out / "log.txt").read_text()
     row = json.loads((config.out / "metrics.jsonl").read_text().splitlines()[2])
     assert 0 < row["memory_gib"] < 8
     assert row["tflops"] > 0

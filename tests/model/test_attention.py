@@ -166,7 +166,9 @@ def test_xformers_on_the_cpu_is_refused_with_the_fix() -> None:
 @pytest.fixture
 def on_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """A CUDA device as far as the choice of a backend is concerned."""
-    monkeypatch.setattr(model.attention, "_one_token", lambda _device, dtype: torch.zeros(1, 1, 1, 64, dtype=dtype))
+    monkeypatch.setattr(
+        model.attention, "_one_token", lambda _device, dtype, channels: torch.zeros(1, channels, dtype=dtype)
+    )
     model.attention._xformers_problem.cache_clear()
     yield torch.device("cuda")
     model.attention._xformers_problem.cache_clear()
@@ -182,23 +184,27 @@ def test_missing_operators_are_refused_but_auto_falls_back(
         resolve_backend("xformers", on_cuda)
 
 
-def test_operators_built_for_another_pytorch_are_found_out_before_the_first_step(
+def test_operators_built_for_another_cuda_are_found_out_before_the_first_step(
     on_cuda: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """xFormers 0.0.35 beside PyTorch 2.11: the import succeeds, the first call says that nothing was built."""
+    """xFormers 0.0.35 (CUDA 12) beside PyTorch 2.11 (CUDA 13): it is imported, the first call says so."""
 
     def kernel(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        if query.dtype == torch.bfloat16:
+        if query.dtype == torch.bfloat16 or query.shape[-1] % 8:
             raise NotImplementedError("No operator found: xFormers wasn't build with CUDA support")
         return value
 
     monkeypatch.setattr(model.attention, "_xformers_ops", lambda: SimpleNamespace(memory_efficient_attention=kernel))
-    with pytest.warns(RuntimeWarning, match="no operator for torch.bfloat16 on cuda .*wasn't build with CUDA"):
+    with pytest.warns(
+        RuntimeWarning, match="no operator for torch.bfloat16, 64 channels, on cuda .*wasn't build with CUDA"
+    ):
         assert resolve_backend("auto", on_cuda) == "sdpa"
     assert resolve_backend("auto", on_cuda) == "sdpa"  # looked up: no second warning
-    with pytest.raises(SettingsError, match="install the xFormers built for this PyTorch, or set sdpa"):
+    with pytest.raises(SettingsError, match="install the xFormers built for this CUDA, or set sdpa"):
         resolve_backend("xformers", on_cuda)
     assert resolve_backend("xformers", on_cuda, torch.float32) == "xformers"
+    with pytest.warns(RuntimeWarning, match="12 channels"):
+        assert resolve_backend("auto", on_cuda, torch.float32, channels=12) == "sdpa"
 
 
 def test_an_unknown_backend_is_refused_with_the_choice() -> None:
