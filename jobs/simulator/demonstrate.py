@@ -31,7 +31,7 @@ class Disturbance:
 
     noise: float = 0.3
     memory: float = 0.8
-    burst: float = 0.02
+    burst: float = 0.05
     burst_steps: int = 4
     away: int = 5
     moved: float = 0.03

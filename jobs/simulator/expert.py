@@ -29,7 +29,10 @@ class Skill:
     near        distance from the vertical over the thing within which the hand goes all the way down
     reach       how far below a thing's top the fingers can close before the palm touches it
     slope       how steeply the funnel over the thing rises from there: metres of height a metre of distance
+    around      distance and height over the grasp below which the fingers stand around the thing: all the way down then
     carry       height over the goal at which things are carried;  release  at which they are let go
+    over        distance from the vertical over the goal within which they are let go
+    descent     how steeply the funnel over the goal rises from there
     """
 
     gain: float = 1.0
@@ -38,8 +41,11 @@ class Skill:
     near: float = 0.005
     reach: float = 0.04
     slope: float = 12.0
+    around: tuple[float, float] = (0.015, 0.03)
     carry: float = 0.24
     release: float = 0.14
+    over: float = 0.03
+    descent: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -78,10 +84,7 @@ class Expert:
 
     def action(self) -> np.ndarray:
         """The action for the present state, float64 [7] in -1..1."""
-        scene = self.scene()
-        target, gripper = self._wish(scene)
-        way = np.clip((target - scene.hand) * self.skill.gain / METRES, -self.skill.fastest, self.skill.fastest)
-        return np.array([*way, 0.0, 0.0, 0.0, gripper])
+        return decide(self.scene(), self.skill)
 
     def scene(self) -> Scene:
         """Read the simulator."""
@@ -108,30 +111,43 @@ class Expert:
             return np.array(env.sim.data.body_xpos[env.obj_body_id[self.place]])
         return np.array(env.sim.data.get_site_xpos(self.place))
 
-    def _wish(self, scene: Scene) -> tuple[np.ndarray, float]:
-        """Where the hand should be, and what the fingers should do."""
-        skill, hand = self.skill, scene.hand
-        over_goal = float(np.linalg.norm(scene.thing[:2] - scene.goal[:2]))
-        if scene.held:
-            return self._carry(scene, over_goal)
-        if over_goal < 0.05:  # let go, or not to be touched again: up and away
-            return np.array([hand[0], hand[1], scene.goal[2] + skill.carry]), OPEN
-        off = float(np.linalg.norm(hand[:2] - scene.thing[:2]))
-        height = float(np.clip((off - skill.near) * skill.slope, 0.0, skill.hover))
-        wish = scene.grasp + np.array([0.0, 0.0, height])
-        too_low = max(0.0, height - 0.02 - (hand[2] - scene.grasp[2]))
-        if too_low > 0:  # rise before going sideways, or the fingers would push the thing
-            wish[:2] = hand[:2] + (scene.thing[:2] - hand[:2]) * np.clip(1 - too_low / 0.03, 0.0, 1.0)
-        arrived = off < skill.near and abs(hand[2] - scene.grasp[2]) < 0.01
-        return wish, CLOSED if arrived else OPEN
 
-    def _carry(self, scene: Scene, over_goal: float) -> tuple[np.ndarray, float]:
-        skill, hand = self.skill, scene.hand
-        offset = hand - scene.thing
-        low = max(0.0, scene.goal[2] + skill.carry - 0.03 - hand[2])
-        if over_goal < 0.03:
-            wish = scene.goal + np.array([offset[0], offset[1], skill.release])
-            return wish, OPEN if hand[2] < scene.goal[2] + skill.release + 0.02 else CLOSED
-        wish = scene.goal + np.array([offset[0], offset[1], skill.carry])
-        wish[:2] = hand[:2] + (wish[:2] - hand[:2]) * np.clip(1 - low / 0.10, 0.0, 1.0)
-        return wish, CLOSED
+def decide(scene: Scene, skill: Skill) -> np.ndarray:
+    """The script: what to do in a scene, float64 [7] in -1..1."""
+    target, gripper = _carry(scene, skill) if scene.held else _fetch(scene, skill)
+    way = np.clip((target - scene.hand) * skill.gain / METRES, -skill.fastest, skill.fastest)
+    return np.array([*way, 0.0, 0.0, 0.0, gripper])
+
+
+def _fetch(scene: Scene, skill: Skill) -> tuple[np.ndarray, float]:
+    """Where the hand should be, and what the fingers should do: down a funnel over the thing."""
+    hand = scene.hand
+    if _over_goal(scene) < 0.05:  # let go, or not to be touched again: up and away
+        return np.array([hand[0], hand[1], scene.goal[2] + skill.carry]), OPEN
+    off = float(np.linalg.norm(hand[:2] - scene.thing[:2]))
+    above = float(hand[2] - scene.grasp[2])
+    around = off < skill.around[0] and above < skill.around[1]
+    height = 0.0 if around else float(np.clip((off - skill.near) * skill.slope, 0.0, skill.hover))
+    wish = scene.grasp + np.array([0.0, 0.0, height])
+    too_low = max(0.0, height - 0.02 - above)
+    if too_low > 0:  # rise before going sideways, or the fingers would push the thing
+        wish[:2] = hand[:2] + (scene.thing[:2] - hand[:2]) * np.clip(1 - too_low / 0.03, 0.0, 1.0)
+    arrived = off < 2 * skill.near and abs(above) < 0.01
+    return wish, CLOSED if arrived else OPEN
+
+
+def _carry(scene: Scene, skill: Skill) -> tuple[np.ndarray, float]:
+    """Sideways to the goal at any height that clears things, down a funnel over it."""
+    hand, over_goal = scene.hand, _over_goal(scene)
+    offset = hand - scene.thing
+    height = np.clip(skill.release + (over_goal - skill.over) * skill.descent, skill.release, skill.carry)
+    wish = scene.goal + np.array([offset[0], offset[1], float(height)])
+    low = max(0.0, float(wish[2]) - 0.03 - hand[2])
+    wish[:2] = hand[:2] + (wish[:2] - hand[:2]) * np.clip(1 - low / 0.10, 0.0, 1.0)
+    released = over_goal < skill.over and hand[2] < scene.goal[2] + skill.release + 0.02
+    return wish, OPEN if released else CLOSED
+
+
+def _over_goal(scene: Scene) -> float:
+    """How far the thing is from the vertical over the goal."""
+    return float(np.linalg.norm(scene.thing[:2] - scene.goal[:2]))
