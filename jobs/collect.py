@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from jobs.closed_loop.collection import Collection, Suite, episode_path
+from jobs.closed_loop.guided import Guide
 from jobs.closed_loop.process import Simulator
 from jobs.closed_loop.recording import write_lerobot_demonstrations, write_libero_demonstrations
 from jobs.closed_loop.rollout import Slot
@@ -24,6 +25,7 @@ from jobs.closed_loop.tries import Tally, Try, TryLog
 from jobs.collect_settings import CollectConfig
 from jobs.config import parse
 from jobs.driver_lock import DriverLock
+from jobs.simulator.libero import CAMERAS
 from jobs.training.differences import first_difference
 from pipeline.errors import BuildError, SettingsError
 from pipeline.shards import TEMPORARY_PREFIX, remove_temporary_files, write_atomic
@@ -60,8 +62,15 @@ def collect(settings: CollectConfig) -> dict[str, Any]:
         suite = _look_up(settings, slots[0])
         log = TryLog(settings.out / "episodes.jsonl")
         tallies = _tallies(settings, suite, log)
-        Collection(settings, suite, tallies, log).record(slots)
+        guide = None if settings.policy is None else _guide(settings, settings.policy)
+        Collection(settings, suite, tallies, log, guide).record(slots)
         return _write_datasets(settings, suite, tallies, log)
+
+
+def _guide(settings: CollectConfig, checkpoint: Path) -> Guide:
+    from jobs.closed_loop.policy import CheckpointPolicy
+
+    return Guide(CheckpointPolicy(checkpoint), CAMERAS, settings.guide)
 
 
 def _look_up(settings: CollectConfig, slot: Slot) -> Suite:

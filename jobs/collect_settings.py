@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobs.closed_loop.guided import GuideSettings
 from jobs.simulator.demonstrate import Disturbance
 from jobs.simulator.libero import CONTROL_HZ
 
@@ -40,6 +41,8 @@ class CollectConfig:
     max_failures  share of a task's tries that may fail, from the tenth try on
     format        lerobot, hdf5 or both
     disturbance   how the hand and the things are disturbed, see `jobs.simulator.demonstrate.Disturbance`
+    policy        a run or a checkpoint that acts in the script's place, so that what it comes to is shown and told too;
+                  null: the script alone;  guide  when it acts, see `jobs.closed_loop.guided.GuideSettings`
     """
 
     simulator: Path
@@ -57,6 +60,8 @@ class CollectConfig:
     max_failures: float = 0.5
     format: str = "both"
     disturbance: Disturbance = field(default_factory=Disturbance)
+    policy: Path | None = None
+    guide: GuideSettings = field(default_factory=GuideSettings)
 
     def __post_init__(self) -> None:
         for name in ("episodes", "processes", "limit"):
@@ -108,7 +113,8 @@ class CollectConfig:
         deciding = ("suite", "pixels", "fps", "shadows", "seed", "limit")
         starts = None if self.starts is None else list(self.starts)
         own = {name: getattr(self, name) for name in deciding}
-        return {**own, "starts": starts, "disturbance": asdict(self.disturbance)}
+        guided = {} if self.policy is None else {"policy": str(self.policy), "guide": asdict(self.guide)}
+        return {**own, "starts": starts, "disturbance": asdict(self.disturbance), **guided}
 
     def _check_tasks(self) -> None:
         tasks = self.task if isinstance(self.task, tuple) else () if self.task is None else (self.task,)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.closed_loop.guided import Guide
 from jobs.closed_loop.process import Simulator, SimulatorDied
 from jobs.closed_loop.recording import Recording, write_recording
 from jobs.closed_loop.rollout import Slot
@@ -42,10 +43,18 @@ class Collection:
         suite: its tasks.
         tallies: of each task; they grow.
         log: where every try is written down.
+        guide: a policy that acts in the script's place; None: the script alone.
     """
 
-    def __init__(self, settings: CollectConfig, suite: Suite, tallies: Mapping[int, Tally], log: TryLog) -> None:
-        self._settings, self._suite, self._tallies, self._log = settings, suite, tallies, log
+    def __init__(
+        self,
+        settings: CollectConfig,
+        suite: Suite,
+        tallies: Mapping[int, Tally],
+        log: TryLog,
+        guide: Guide | None = None,
+    ) -> None:
+        self._settings, self._suite, self._tallies, self._log, self._guide = settings, suite, tallies, log, guide
         self._changed = threading.Condition()
         self._stopping = False
         self._at: dict[Slot, int] = {}
@@ -136,14 +145,17 @@ class Collection:
         return Try(task, seed, outcome, len(recording.actions), round(time.monotonic() - begun, 3))
 
     def _demonstrate(self, simulator: Simulator, task: int, seed: int) -> tuple[Recording, bool]:
+        asked = {
+            "start": self._settings.start_of(seed),
+            "seed": seed,
+            "limit": self._suite.limit,
+            "disturbance": asdict(self._settings.disturbance),
+        }
         try:
-            answer = simulator.ask(
-                "demonstrate",
-                start=self._settings.start_of(seed),
-                seed=seed,
-                limit=self._suite.limit,
-                disturbance=asdict(self._settings.disturbance),
-            )
+            if self._guide is None:
+                answer = simulator.ask("demonstrate", **asked)
+            else:
+                answer = self._guide.demonstrate(simulator, self._settings.hold, **asked)
             about = self._suite.tasks[task]
             return Recording.of(answer, about["instruction"], about["name"], seed), bool(answer["success"])
         except SimulatorDied:

@@ -55,20 +55,14 @@ class Demonstration:
     success: bool
 
 
-def demonstrate(
-    environment: LiberoEnvironment,
-    start: int | None,
-    seed: int,
-    disturbance: Disturbance,
-    hold: int = 1,
-    limit: int = 280,
-    after: int = 4,
-) -> Demonstration:
-    """Play one episode.
+class Showing:
+    """A demonstration under way: at every step the script says what it wants, and something is carried out.
 
     Args:
+        environment: the task.
         start: index of one of the task's start states; None: things are placed at random.
         seed: of the places and the disturbances.
+        disturbance: how it is made harder.
         hold: simulator steps that each action is kept for; one observation is recorded for each of them together.
         limit: simulator steps after which the episode ends unsuccessfully.
         after: observations recorded once the goal is reached, so that letting go has actions too.
@@ -76,30 +70,54 @@ def demonstrate(
     Raises:
         ValueError: the task's goal is none that the script can reach.
     """
-    rng = np.random.default_rng(seed)
-    environment.seed = seed
-    environment.reset(None if start is None else environment.task.starts[start])
-    expert = Expert(environment)
-    _move_thing(environment, expert, rng, disturbance.moved)
-    pushes = _Pushes(rng, disturbance)
-    for _ in range(int(rng.integers(disturbance.away + 1))):
-        _hold(environment, np.array([*rng.uniform(-1, 1, 3), 0.0, 0.0, 0.0, -1.0]), hold)
-    environment.steps, left, success = 0, after, environment.succeeded()
-    rows: list[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]] = []
-    while environment.steps < limit and left > 0:
-        wanted = expert.action()
-        done = pushes.disturbed(wanted) if not success else wanted
-        rows.append((environment.pictures(), environment.state(), wanted, done))
-        success = _hold(environment, done, hold) or success
-        left -= success
-    cameras = environment.view.cameras
-    return Demonstration(
-        frames={name: np.stack([row[0][name] for row in rows]) for name in cameras},
-        state=np.stack([row[1] for row in rows]),
-        actions=np.stack([row[2] for row in rows]).astype(np.float32),
-        executed=np.stack([row[3] for row in rows]).astype(np.float32),
-        success=success,
-    )
+
+    def __init__(
+        self,
+        environment: LiberoEnvironment,
+        start: int | None,
+        seed: int,
+        disturbance: Disturbance,
+        hold: int = 1,
+        limit: int = 280,
+        after: int = 4,
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        environment.seed = seed
+        environment.reset(None if start is None else environment.task.starts[start])
+        self._environment, self._hold, self._limit, self._left = environment, hold, limit, after
+        self._expert = Expert(environment)
+        _move_thing(environment, self._expert, rng, disturbance.moved)
+        self._pushes = _Pushes(rng, disturbance)
+        for _ in range(int(rng.integers(disturbance.away + 1))):
+            _hold(environment, np.array([*rng.uniform(-1, 1, 3), 0.0, 0.0, 0.0, -1.0]), hold)
+        environment.steps, self._success = 0, environment.succeeded()
+        self._rows: list[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]] = []
+
+    @property
+    def over(self) -> bool:
+        """The goal was reached a while ago, or time is up."""
+        return self._environment.steps >= self._limit or self._left <= 0
+
+    def step(self, other: np.ndarray | None = None) -> None:
+        """Record what is seen and wanted, and carry it out, disturbed; or, until the goal is reached, `other`."""
+        wanted = self._expert.action()
+        done = wanted if other is None or self._success else other
+        if not self._success:
+            done = self._pushes.disturbed(done)
+        self._rows.append((self._environment.pictures(), self._environment.state(), wanted, done))
+        self._success = _hold(self._environment, done, self._hold) or self._success
+        self._left -= self._success
+
+    def result(self) -> Demonstration:
+        """What was recorded so far."""
+        rows, cameras = self._rows, self._environment.view.cameras
+        return Demonstration(
+            frames={name: np.stack([row[0][name] for row in rows]) for name in cameras},
+            state=np.stack([row[1] for row in rows]),
+            actions=np.stack([row[2] for row in rows]).astype(np.float32),
+            executed=np.stack([row[3] for row in rows]).astype(np.float32),
+            success=self._success,
+        )
 
 
 class _Pushes:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import libero, simpler, simpler_tasks
-from .demonstrate import Disturbance, demonstrate
+from .demonstrate import Disturbance, Showing
 from .wire import receive, send
 
 
@@ -25,6 +25,7 @@ class Worker:
     def __init__(self) -> None:
         self._tasks: dict[str, list[Any]] = {}
         self._environment: Any = None
+        self._showing: Any = None
         self._hold = 1
 
     def hello(self) -> dict[str, Any]:
@@ -101,8 +102,24 @@ class Worker:
 
     def demonstrate(self, start: int | None, seed: int, limit: int, disturbance: dict[str, Any]) -> dict[str, Any]:
         """One scripted episode; arrays as in `demonstrate.Demonstration`."""
-        found = demonstrate(self._environment, start, seed, Disturbance(**disturbance), self._hold, limit)
-        return {**{k: v for k, v in vars(found).items() if k != "success"}, "success": found.success}
+        showing = Showing(self._environment, start, seed, Disturbance(**disturbance), self._hold, limit)
+        while not showing.over:
+            showing.step()
+        return dict(vars(showing.result()))
+
+    def show(self, start: int | None, seed: int, limit: int, disturbance: dict[str, Any]) -> dict[str, Any]:
+        """Begin an episode in which a policy may act in the script's place."""
+        self._showing = Showing(self._environment, start, seed, Disturbance(**disturbance), self._hold, limit)
+        return {**self._observation(), "over": False}
+
+    def go_on(self, steps: int, actions: np.ndarray | None) -> dict[str, Any]:
+        """Carry out actions float32 [n, 7] (metres, radians, gripper 1 open), or as many `steps` of the script."""
+        for i in range(steps):
+            if not self._showing.over:
+                self._showing.step(None if actions is None else self._environment.command(actions[i]))
+        if not self._showing.over:
+            return {**self._observation(), "over": False}
+        return {**vars(self._showing.result()), "over": True}
 
     def wishes(self) -> dict[str, Any]:
         """The script's action in the present state, in a policy's units: float32 [7]."""
