@@ -327,3 +327,22 @@ def test_one_demonstration_of_the_real_simulator(tmp_path: Path) -> None:
     assert np.abs(actions[:, :3]).max() <= 0.05
     assert set(actions[:, 6]) == {0.0, 1.0}
     assert np.abs(end[:3] - first[:3]).max() > 0.02  # the hand has gone somewhere
+
+
+def test_a_guide_acts_and_its_folder_is_for_its_episodes_alone(
+    fake: type[FakeSimulator], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Guide:
+        def demonstrate(self, simulator: FakeSimulator, hold: int, **asked: Any) -> dict[str, Any]:
+            assert hold == 2
+            return simulator.ask("demonstrate", **asked)
+
+    loaded: list[Path] = []
+    monkeypatch.setattr(jobs.collect, "_guide", lambda _settings, checkpoint: loaded.append(checkpoint) or Guide())
+    guided = config(tmp_path, policy="/runs/first", guide={"share": 0.5})
+    assert collect(guided)["tasks"][0]["successes"] == 3
+    assert loaded == [Path("/runs/first")]
+    with pytest.raises(BuildError, match=r"episodes of other settings: .*guide"):
+        collect(config(tmp_path))
+    with pytest.raises(BuildError, match=r"episodes of other settings: .*share"):
+        collect(config(tmp_path, policy="/runs/first", guide={"share": 0.6}))

@@ -22,7 +22,7 @@ from jobs.train_settings import TrainerSettings
 from jobs.training.schedule import learning_rate
 from jobs.training.watch import SMOOTHING, Watch
 from model.checkpoint import list_checkpoints
-from model.images import image_patches
+from model.images import GREY, image_patches
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.manifest import Build
 from tests.jobs.launch import losses_of, stop_at, wait_for_step
@@ -79,6 +79,34 @@ def test_the_sight_of_a_policy_that_gets_no_image_is_one(
     result = train(config)["robot"]
     assert result.action == result.action_shuffled
     assert result.sight == 1
+
+
+def test_a_blind_run_sees_grey_alone_in_training_and_in_held_out_losses(
+    robot_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[int] = set()
+
+    def remembered(images: torch.Tensor, size: int) -> Any:
+        seen.update(images.unique().tolist())
+        return image_patches(images, size)
+
+    monkeypatch.setattr("model.backbone.image_patches", remembered)
+    result = train(train_config(tmp_path / "run", [robot_build], steps=2, blind=True, shift=2))["robot"]
+    assert seen == {GREY}
+    assert result.sight == 1
+
+
+def test_a_run_from_before_blind_and_shift_were_written_down_goes_on(robot_build: Build, tmp_path: Path) -> None:
+    config = train_config(tmp_path / "run", [robot_build], stop_after=3)
+    train(config)
+    path = list_checkpoints(config.out / "checkpoints")[-1] / "state.json"
+    state = json.loads(path.read_text())
+    del state["trainer"]["blind"], state["trainer"]["shift"]
+    path.write_text(json.dumps(state))
+    with pytest.raises(BuildError, match=r"trainer\.blind"):
+        train(replace(config, trainer=replace(config.trainer, blind=True, stop_after=None)))
+    train(replace(config, trainer=replace(config.trainer, stop_after=None)))
+    assert json.loads((config.out / "ended.json").read_text()) == {"reason": "finished", "step": 6}
 
 
 @pytest.mark.slow
