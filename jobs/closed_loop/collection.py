@@ -145,7 +145,7 @@ class Collection:
         return Try(task, seed, outcome, len(recording.actions), round(time.monotonic() - begun, 3))
 
     def _demonstrate(self, simulator: Simulator, task: int, seed: int) -> tuple[Recording, bool]:
-        asked = {
+        asked: dict[str, Any] = {
             "start": self._settings.start_of(seed),
             "seed": seed,
             "limit": self._suite.limit,
