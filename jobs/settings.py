@@ -257,7 +257,7 @@ class DemoLiberoConfig:
     seeds: tuple[int, ...] = (0,)
     compare: bool = False
     pretrain_steps: int = 1000
-    steps: int = 6000
+    steps: int = 3000
     episodes: int = 20
     execute: int = 4
     processes: int = 2

@@ -70,8 +70,8 @@ def test_every_part_is_run_once_and_the_report_has_what_they_wrote(
     assert report in capsys.readouterr().out
     for line in (
         "| untrained | 0 | 1 | numbers of untrained |",
-        "| pretrained-60-seed-0 | 60 | 1,000 + 6,000 | numbers of pretrained-60-seed-0 |",
-        "| state-only | 60 | 6,000 | numbers of state-only |",
+        "| pretrained-60-seed-0 | 60 | 1,000 + 3,000 | numbers of pretrained-60-seed-0 |",
+        "| state-only | 60 | 3,000 | numbers of state-only |",
         "Task 0 (pick it up): 60 successes in 64 tries.",
         "Audit of the largest build: clean.",
     ):
