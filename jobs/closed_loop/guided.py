@@ -77,7 +77,7 @@ class Guide:
         played = 0
         while not seen["over"]:
             guided = drawn.random() < s.share and played < s.until * limit
-            actions = self._act(seen, seed) if guided else None
+            actions = self._act(seen, int(drawn.integers(2**31))) if guided else None
             seen = simulator.ask("go_on", steps=s.execute, actions=actions)
             played += s.execute * hold
         return {name: value for name, value in seen.items() if name != "over"}
