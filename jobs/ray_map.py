@@ -11,7 +11,6 @@ An actor that dies with its node is replaced as soon as there is room for anothe
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 import time
 import uuid
@@ -30,6 +29,7 @@ from jobs.build_settings import ClusterSettings
 from jobs.ray_start import ray_joined
 from jobs.ray_watch import EpisodeRegistry, RayWatch, start_registry
 from jobs.scheduler import Finished, Lost
+from jobs.signals import ended_like_interrupted
 from pipeline.clips import ClipBlock
 from pipeline.encoding import EncoderSettings
 from pipeline.errors import RunError
@@ -72,21 +72,8 @@ def connected(work: Work) -> Iterator[RayPool]:
     cluster = work.cluster
     with ray_joined(cluster.address, cluster.num_cpus, cluster.object_store_mb):
         _check_resources(cluster)
-        with _ended_like_interrupted(), contextlib.closing(RayPool(work)) as pool:
+        with ended_like_interrupted(), contextlib.closing(RayPool(work)) as pool:
             yield pool
-
-
-@contextlib.contextmanager
-def _ended_like_interrupted() -> Iterator[None]:
-    """SIGTERM, with which clusters' schedulers end a job, does what Ctrl-C does; Ray's own answer tells nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _check_resources(cluster: ClusterSettings) -> None:

@@ -246,7 +246,8 @@ class DemoLiberoConfig:
     pretrain_steps  of the world model, without actions;  steps  of each policy
     episodes        of each task and policy, from the benchmark's start state 0 on
     execute         actions of a chunk carried out before the policy is asked again
-    processes       simulators at a time
+    processes       simulators of a part at a time
+    at_a_time       parts at a time, among which the processor cores are divided
     """
 
     simulator: Path
@@ -261,13 +262,14 @@ class DemoLiberoConfig:
     episodes: int = 20
     execute: int = 4
     processes: int = 2
+    at_a_time: int = 2
 
     def __post_init__(self) -> None:
         for name in ("tasks", "demonstrations", "seeds"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} must be different numbers, at least one, got {list(values)}")
-        for name in ("pretrain_steps", "steps", "episodes", "execute", "processes"):
+        for name in ("pretrain_steps", "steps", "episodes", "execute", "processes", "at_a_time"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if len(self.tasks) > 1 and len(self.demonstrations) > 1:

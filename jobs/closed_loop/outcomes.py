@@ -67,6 +67,20 @@ def success_rate(successes: int, episodes: int) -> Rate:
     return Rate(successes, episodes, low, high)
 
 
+def difference(one: Rate, other: Rate) -> tuple[float, float, float]:
+    """one - other as a share, and its 95 % interval: Newcombe's, from two Wilson intervals (1998, method 10).
+
+    Raises:
+        ValueError: one of them has no episodes.
+    """
+    if not (one.episodes and other.episodes):
+        raise ValueError("a difference needs episodes of both")
+    between = one.share - other.share
+    low = between - math.hypot(one.share - one.low, other.high - other.share)
+    high = between + math.hypot(one.high - one.share, other.share - other.low)
+    return between, low, high
+
+
 class OutcomeLog:
     """`episodes.jsonl` of an evaluation."""
 

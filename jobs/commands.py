@@ -1,0 +1,169 @@
+"""Commands that need each other's results, several at a time, each in a process and with a log of its own."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.signals import ended_like_interrupted
+from pipeline.errors import RunError
+
+POLL_S = 0.2
+NEWS_S = 30.0
+"""Seconds between two lines about what is running."""
+
+TAIL_LINES = 15
+"""Of a failed command's log in its error."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command and what says that it came to its end.
+
+    name    of its log
+    words   without `vlajepa`
+    result  file below the common folder, written last
+    needs   results of other commands that it reads
+    """
+
+    name: str
+    words: tuple[str, ...]
+    result: str
+    needs: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """As a user would type it."""
+        return shlex.join(("vlajepa", *self.words))
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A process, and where it writes."""
+
+    command: Command
+    process: subprocess.Popen[bytes]
+    log: Path
+    started: float
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+
+def run_commands(
+    commands: Sequence[Command], out: Path, at_a_time: int, ended: Callable[[Command, float], None]
+) -> None:
+    """Run what has no result below `out` yet, earlier ones first, as soon as the results it needs are there.
+
+    Each writes to `out/logs/NAME.txt`. The processor cores are divided among those at a time.
+
+    Args:
+        ended: called with each command that came to its end, and its seconds.
+
+    Raises:
+        ValueError: a command needs what no command makes.
+        RunError: one failed, or was stopped. The others are asked to end first (SIGTERM), as they are at Ctrl-C.
+    """
+    made = {command.result for command in commands}
+    for command in commands:
+        if not made.issuperset(command.needs):
+            raise ValueError(f"{command.name} needs {sorted({*command.needs} - made)}, which no command makes")
+    waiting = [command for command in commands if not (out / command.result).exists()]
+    running: list[_Running] = []
+    news = _News()
+    with ended_like_interrupted():
+        try:
+            for _ in _turns():
+                for each in [each for each in running if each.process.poll() is not None]:
+                    running.remove(each)
+                    _check(each, out)
+                    print(f"ended after {each.seconds:.0f} s: {each.command.name}", flush=True)
+                    ended(each.command, each.seconds)
+                for command in _startable(waiting, out, at_a_time - len(running)):
+                    waiting.remove(command)
+                    running.append(_start(command, out, at_a_time))
+                if not running:
+                    return
+                news.tell(running, f"{len(commands) - len(waiting) - len(running)} of {len(commands)} ended")
+        finally:
+            _end(running)
+
+
+class _News:
+    """Now and then a line about each running command."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + NEWS_S
+
+    def tell(self, running: Collection[_Running], done: str) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next += NEWS_S
+        for each in running:
+            newest = (_lines(each.log) or [""])[-1]
+            print(f"[{done}] {each.command.name}, {each.seconds:.0f} s: {newest}", flush=True)
+
+
+def _turns() -> Iterator[None]:
+    while True:
+        yield
+        time.sleep(POLL_S)
+
+
+def _startable(waiting: Sequence[Command], out: Path, room: int) -> list[Command]:
+    return [c for c in waiting if all((out / need).exists() for need in c.needs)][:room]
+
+
+def _start(command: Command, out: Path, at_a_time: int) -> _Running:
+    print(f"\n$ {command.text}", flush=True)
+    log = out / "logs" / f"{command.name}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as file:
+        # In a group of its own: Ctrl-C comes to this process alone, which passes on SIGTERM.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jobs.cli", *command.words],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=_environment(os.environ, at_a_time),
+            process_group=0,
+        )
+    return _Running(command, process, log, time.monotonic())
+
+
+def _environment(environment: Mapping[str, str], at_a_time: int) -> dict[str, str]:
+    """Neighbours that each take all cores would wait for each other."""
+    threads = max(1, len(os.sched_getaffinity(0)) // at_a_time)
+    return {"OMP_NUM_THREADS": str(threads), **environment}
+
+
+def _check(ended: _Running, out: Path) -> None:
+    code = ended.process.returncode
+    if code:
+        tail = "\n".join(_lines(ended.log)[-TAIL_LINES:])
+        raise RunError(f"{ended.command.text} ended with exit code {code}; its log {ended.log} ends with:\n{tail}")
+    if not (out / ended.command.result).exists():
+        raise RunError(f"{ended.command.text} was stopped before its end; the same command again goes on")
+
+
+def _end(running: Collection[_Running]) -> None:
+    for each in running:
+        each.process.terminate()
+    for each in running:
+        each.process.wait()
+
+
+def _lines(log: Path) -> list[str]:
+    """Lines of a log, of a progress bar its newest state; from the last 64 KiB."""
+    with open(log, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - (1 << 16)))
+        text = file.read().decode(errors="replace")
+    lines = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
+    return [line for line in lines if line.strip()]
