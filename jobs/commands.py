@@ -18,6 +18,8 @@ POLL_S = 0.2
 NEWS_S = 30.0
 """Seconds between two lines about what is running."""
 
+PROGRAM = (sys.executable, "-m", "jobs.cli")
+
 TAIL_LINES = 15
 """Of a failed command's log in its error."""
 
@@ -58,7 +60,11 @@ class _Running:
 
 
 def run_commands(
-    commands: Sequence[Command], out: Path, at_a_time: int, ended: Callable[[Command, float], None]
+    commands: Sequence[Command],
+    out: Path,
+    at_a_time: int,
+    ended: Callable[[Command, float], None],
+    program: Sequence[str] = PROGRAM,
 ) -> None:
     """Run what has no result below `out` yet, earlier ones first, as soon as the results it needs are there.
 
@@ -66,15 +72,13 @@ def run_commands(
 
     Args:
         ended: called with each command that came to its end, and its seconds.
+        program: takes the words.
 
     Raises:
-        ValueError: a command needs what no command makes.
+        ValueError: a command needs what no command makes, or what waits for itself.
         RunError: one failed, or was stopped. The others are asked to end first (SIGTERM), as they are at Ctrl-C.
     """
-    made = {command.result for command in commands}
-    for command in commands:
-        if not made.issuperset(command.needs):
-            raise ValueError(f"{command.name} needs {sorted({*command.needs} - made)}, which no command makes")
+    _check_needs(commands)
     waiting = [command for command in commands if not (out / command.result).exists()]
     running: list[_Running] = []
     news = _News()
@@ -88,8 +92,10 @@ def run_commands(
                     ended(each.command, each.seconds)
                 for command in _startable(waiting, out, at_a_time - len(running)):
                     waiting.remove(command)
-                    running.append(_start(command, out, at_a_time))
+                    running.append(_start(command, out, at_a_time, program))
                 if not running:
+                    if waiting:
+                        raise ValueError(f"these wait for each other: {', '.join(each.name for each in waiting)}")
                     return
                 news.tell(running, f"{len(commands) - len(waiting) - len(running)} of {len(commands)} ended")
         finally:
@@ -111,6 +117,13 @@ class _News:
             print(f"[{done}] {each.command.name}, {each.seconds:.0f} s: {newest}", flush=True)
 
 
+def _check_needs(commands: Sequence[Command]) -> None:
+    made = {command.result for command in commands}
+    for command in commands:
+        if not made.issuperset(command.needs):
+            raise ValueError(f"{command.name} needs {sorted({*command.needs} - made)}, which no command makes")
+
+
 def _turns() -> Iterator[None]:
     while True:
         yield
@@ -121,14 +134,14 @@ def _startable(waiting: Sequence[Command], out: Path, room: int) -> list[Command
     return [c for c in waiting if all((out / need).exists() for need in c.needs)][:room]
 
 
-def _start(command: Command, out: Path, at_a_time: int) -> _Running:
+def _start(command: Command, out: Path, at_a_time: int, program: Sequence[str]) -> _Running:
     print(f"\n$ {command.text}", flush=True)
     log = out / "logs" / f"{command.name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as file:
         # In a group of its own: Ctrl-C comes to this process alone, which passes on SIGTERM.
         process = subprocess.Popen(
-            [sys.executable, "-m", "jobs.cli", *command.words],
+            [*program, *command.words],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

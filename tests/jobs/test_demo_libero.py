@@ -1,12 +1,13 @@
 """The experiment in LIBERO: what it runs, that it goes on where it was stopped, and its report.
 
-The commands themselves have tests of their own; here each is replaced by one that writes the file it is known by.
+The commands themselves, and how several are run at a time, have tests of their own; here each is replaced by one that
+writes the file it is known by.
 """
 
 from __future__ import annotations
 
 import json
-import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from hydra import compose, initialize_config_dir
 
 from jobs import demo_libero
 from jobs.cli import CONFIGS
-from jobs.demo import Step
-from jobs.demo_libero import parts, policies, run, trials
+from jobs.commands import Command
+from jobs.demo_libero import commands, run
+from jobs.demo_libero_trials import policies, trials
 from jobs.settings import DemoLiberoConfig
 from pipeline.errors import BuildError, RunError
 
@@ -31,21 +33,30 @@ def _settings(out: Path, **changed: Any) -> DemoLiberoConfig:
 
 
 class _Commands:
-    """Stands in for the commands: remembers them and writes what they would be known by."""
+    """Stands in for `run_commands`: one after the other, remembered, each writing what it would be known by."""
 
-    def __init__(self, settings: DemoLiberoConfig, stop_at: str = "") -> None:
-        self.ran: list[str] = []
-        self._settings, self._stop_at = settings, stop_at
+    def __init__(self, stop_at: str = "") -> None:
+        self.ran: list[Command] = []
+        self._stop_at = stop_at
 
-    def __call__(self, step: Step) -> Step:
-        self.ran.append(step.text)
-        part = next(part for part in parts(self._settings) if part.words == step.words)
-        if self._stop_at and self._stop_at in part.result:
-            return step
-        path = self._settings.out / part.result
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(_content(part.result)))
-        return Step(step.words, 2.5)
+    def __call__(
+        self, wanted: Sequence[Command], out: Path, at_a_time: int, ended: Callable[[Command, float], None]
+    ) -> None:
+        for command in wanted:
+            if (out / command.result).exists():
+                continue
+            self.ran.append(command)
+            assert all((out / need).exists() for need in command.needs)
+            if command.name == self._stop_at:
+                raise RunError(f"{command.text} was stopped before its end")
+            path = out / command.result
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(_content(command.result)))
+            ended(command, 2.5)
+
+    @property
+    def names(self) -> list[str]:
+        return [command.name for command in self.ran]
 
 
 def _content(result: str) -> dict[str, Any]:
@@ -53,71 +64,97 @@ def _content(result: str) -> dict[str, Any]:
         return {"tasks": [{"task": 0, "instruction": "pick it up", "successes": 60, "tries": 64}]}
     if result.endswith("verdict.json"):
         return {"status": "clean"}
-    name = Path(result).parent.name
-    return {"total": {"text": f"numbers of {name}", "successes": 1, "episodes": 2}}
+    if result.endswith("held_out.json"):
+        return {"libero_scripted": {"action": 0.25, "sight": 3.0}} if "world" not in result else {}
+    if result.endswith("build.json"):
+        return {}
+    successes = {"pretrained-60-seed-0": 16, "pretrained-60-seed-1": 19, "scratch-60-seed-0": 5}
+    return {"total": {"successes": successes.get(Path(result).parent.name, 0), "episodes": 20}}
 
 
 def test_every_part_is_run_once_and_the_report_has_what_they_wrote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    commands = _Commands(_settings(tmp_path))
-    monkeypatch.setattr(demo_libero, "run_step", commands)
+    parts = _Commands()
+    monkeypatch.setattr(demo_libero, "run_commands", parts)
     run(_config(tmp_path))
-    assert [shlex.split(text)[1] for text in commands.ran] == [
-        "collect", "preprocess", "audit", "train", "train", "train", "train", "evaluate", "evaluate", "evaluate",
+    assert parts.names == [
+        "collect", "preprocess-60", "audit-60", "train-world-model-seed-0",
+        "train-untrained", "evaluate-untrained", "train-state-only", "evaluate-state-only",
+        "train-pretrained-60-seed-0", "evaluate-pretrained-60-seed-0",
     ]  # fmt: skip
+    assert [command.words[0] for command in parts.ran] == [name.split("-")[0] for name in parts.names]
     report = (tmp_path / "report.md").read_text()
     assert report in capsys.readouterr().out
     for line in (
-        "| untrained | 0 | 1 | numbers of untrained |",
-        "| pretrained-60-seed-0 | 60 | 1,000 + 3,000 | numbers of pretrained-60-seed-0 |",
-        "| state-only | 60 | 3,000 | numbers of state-only |",
+        "| untrained | 0 | 1 | 0.2500 | 3.0 | 0/20 = 0.0 % (0.0-16.1) |",
+        "| pretrained-60-seed-0 | 60 | 1,000 + 3,000 | 0.2500 | 3.0 | 16/20 = 80.0 % (58.4-91.9) |",
+        "| state-only | 60 | 3,000 | 0.2500 | 3.0 | 0/20 = 0.0 % (0.0-16.1) |",
         "Task 0 (pick it up): 60 successes in 64 tries.",
         "Audit of the largest build: clean.",
     ):
         assert line in report.splitlines()
-    assert report.count("| 2 |") == len(commands.ran)
-    before = list(commands.ran)
+    assert "Not finished" not in report
+    assert report.count("| 2 |") == len(parts.ran)
+    before = list(parts.ran)
     run(_config(tmp_path))
-    assert commands.ran == before
+    assert parts.ran == before
 
 
 def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = _settings(tmp_path)
-    stopped = _Commands(settings, stop_at="runs/pretrained-60-seed-0")
-    monkeypatch.setattr(demo_libero, "run_step", stopped)
-    with pytest.raises(RunError, match=r"out=.*runs/pretrained-60-seed-0.* was stopped before its end"):
+    stopped = _Commands(stop_at="train-pretrained-60-seed-0")
+    monkeypatch.setattr(demo_libero, "run_commands", stopped)
+    with pytest.raises(RunError, match=r"runs/pretrained-60-seed-0.* was stopped before its end"):
         run(_config(tmp_path))
-    rest = _Commands(settings)
-    monkeypatch.setattr(demo_libero, "run_step", rest)
+    assert "**Not finished: 1 of 3 policies are missing.**" in (tmp_path / "report.md").read_text()
+    rest = _Commands()
+    monkeypatch.setattr(demo_libero, "run_commands", rest)
     run(_config(tmp_path))
-    assert rest.ran[0] == stopped.ran[-1]
-    assert len(stopped.ran) + len(rest.ran) == len(list(parts(settings))) + 1
+    assert rest.names == ["train-pretrained-60-seed-0", "evaluate-pretrained-60-seed-0"]
+    assert "Not finished" not in (tmp_path / "report.md").read_text()
+
+
+def test_what_the_world_model_is_worth_is_told_of_seeds_with_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("demonstrations=[15,60]", "seeds=[0,1]", "compare=true")
+    monkeypatch.setattr(demo_libero, "run_commands", _Commands(stop_at="evaluate-scratch-60-seed-1"))
+    with pytest.raises(RunError):
+        run(_config(tmp_path, *words))
+    report = (tmp_path / "report.md").read_text().splitlines()
+    # Newcombe's interval by hand from the Wilson intervals 0.58398-0.91933 of 16 in 20 and 0.11186-0.46870 of 5 in 20
+    row = "| 60 | 16: 16/20 = 80.0 % (58.4-91.9) | 5: 5/20 = 25.0 % (11.2-46.9) | +55.0 (+24.3 to +73.3) |"
+    assert row in [line for line in report if line.startswith("| 60 |")]
+    monkeypatch.setattr(demo_libero, "run_commands", _Commands())
+    run(_config(tmp_path, *words))
+    report = (tmp_path / "report.md").read_text().splitlines()
+    assert any(line.startswith("| 60 | 16, 19: 35/40 = 87.5 % (") for line in report)
+    assert "| 15 | 0, 0: 0/40 = 0.0 % (0.0-8.8) | 0, 0: 0/40 = 0.0 % (0.0-8.8) | +0.0 (-8.8 to +8.8) |" in report
 
 
 def test_other_settings_need_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_libero, "run_step", _Commands(_settings(tmp_path)))
+    monkeypatch.setattr(demo_libero, "run_commands", _Commands())
     run(_config(tmp_path))
     with pytest.raises(BuildError, match=r"another experiment: .*steps.*choose another out="):
         run(_config(tmp_path, "steps=7"))
-    run(_config(tmp_path, "processes=1"))
+    run(_config(tmp_path, "processes=1", "at_a_time=1"))
 
 
 def test_the_world_model_learns_from_all_demonstrations_without_actions(tmp_path: Path) -> None:
     settings = _settings(tmp_path, demonstrations=(5, 60), compare=True, seeds=(0, 1))
-    commands = [list(part.words) for part in parts(settings)]
-    world = [words for words in commands if f"out={tmp_path}/runs/world-model-seed-1" in words]
+    found = [list(command.words) for command in commands(settings)]
+    world = [words for words in found if f"out={tmp_path}/runs/world-model-seed-1" in words]
     assert len(world) == 1
     assert f"builds=[{tmp_path}/builds/60]" in world[0]
     assert "model.loss.action=0" in world[0]
-    few = next(words for words in commands if f"out={tmp_path}/runs/pretrained-5-seed-1" in words)
+    few = next(words for words in found if f"out={tmp_path}/runs/pretrained-5-seed-1" in words)
     assert f"builds=[{tmp_path}/builds/5]" in few
     assert f"init_from={tmp_path}/runs/world-model-seed-1" in few
-    alone = next(words for words in commands if f"out={tmp_path}/runs/scratch-5-seed-1" in words)
+    alone = next(words for words in found if f"out={tmp_path}/runs/scratch-5-seed-1" in words)
     assert [word for word in few if word.startswith(("init_from", "fine_tuning"))] == [
         w for w in few if w not in alone
     ][1:]
-    limits = {words[-1]: [w for w in words if w.startswith("limit=")] for words in commands if words[0] == "preprocess"}
+    limits = {words[-1]: [w for w in words if w.startswith("limit=")] for words in found if words[0] == "preprocess"}
     assert limits == {f"out={tmp_path}/builds/5": ["limit=5"], f"out={tmp_path}/builds/60": []}
 
 
@@ -131,10 +168,21 @@ def test_policies_and_controls(tmp_path: Path) -> None:
     assert len({policy.name for policy in policies(sizes)}) == len(policies(sizes))
 
 
+def test_a_seed_is_whole_before_the_next_begins_and_its_largest_policies_come_first(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, demonstrations=(5, 15), seeds=(0, 1), compare=True)
+    trained = [c.name.removeprefix("train-") for c in commands(settings) if c.words[0] == "train"]
+    assert trained == [
+        "world-model-seed-0", "untrained", "state-only",
+        "pretrained-15-seed-0", "scratch-15-seed-0", "pretrained-5-seed-0", "scratch-5-seed-0",
+        "world-model-seed-1",
+        "pretrained-15-seed-1", "scratch-15-seed-1", "pretrained-5-seed-1", "scratch-5-seed-1",
+    ]  # fmt: skip
+
+
 def test_what_is_evaluated_was_drawn_like_the_demonstrations(tmp_path: Path) -> None:
-    commands = [part.words for part in parts(_settings(tmp_path))]
-    collect = commands[0]
-    for words in commands:
+    found = [command.words for command in commands(_settings(tmp_path))]
+    collect = found[0]
+    for words in found:
         if words[0] == "evaluate":
             assert {"pixels=96", "shadows=false"} <= set(words) & set(collect)
 

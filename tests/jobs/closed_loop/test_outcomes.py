@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.closed_loop.outcomes import Outcome, OutcomeLog, rate_text, rates_by_task, success_rate, total
+from jobs.closed_loop.outcomes import (
+    Outcome,
+    OutcomeLog,
+    difference,
+    rate_text,
+    rates_by_task,
+    success_rate,
+    total,
+)
 from pipeline.errors import BuildError
 
 
@@ -42,6 +50,27 @@ def test_no_episodes_say_nothing() -> None:
     assert rate_text(success_rate(0, 0)) == "no episodes"
     with pytest.raises(ValueError, match=r"0\.\.3, got 4"):
         success_rate(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    # The examples of table II in Newcombe 1998, method 10
+    [((56, 70), (48, 80), (0.2, 0.0524, 0.3339)), ((9, 10), (3, 10), (0.6, 0.1705, 0.8090)),
+     ((10, 10), (0, 20), (1.0, 0.6791, 1.0)), ((0, 10), (0, 10), (0.0, -0.2775, 0.2775))],
+)  # fmt: skip
+def test_interval_of_a_difference(
+    one: tuple[int, int], other: tuple[int, int], expected: tuple[float, float, float]
+) -> None:
+    found = difference(success_rate(*one), success_rate(*other))
+    assert found == pytest.approx(expected, abs=5e-5)
+    assert difference(success_rate(*other), success_rate(*one)) == pytest.approx(
+        (-expected[0], -expected[2], -expected[1]), abs=5e-5
+    )
+
+
+def test_a_difference_needs_episodes() -> None:
+    with pytest.raises(ValueError, match="needs episodes of both"):
+        difference(success_rate(1, 2), success_rate(0, 0))
 
 
 def test_rates_add_up() -> None:
