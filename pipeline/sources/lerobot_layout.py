@@ -16,10 +16,11 @@ v3.0: many episodes in a file.
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -127,7 +128,11 @@ def _row_v2(files: Files, cameras: Mapping[str, str], place: int, row: Any) -> R
 def _list_v3(files: Files, cameras: Mapping[str, str]) -> list[Row]:
     entries = list(_read_v3(files.root, cameras.values()))
     placed = _place_v3(files, cameras, entries)
-    return [_row_v3(files, entry, videos) for entry, videos in zip(entries, placed, strict=True)]
+    rows = [_row_v3(files, entry, videos) for entry, videos in zip(entries, placed, strict=True)]
+    return [
+        _in_next_table(files, entry, row) if following is None or row.table != following.table else row
+        for entry, row, following in itertools.zip_longest(entries, rows, rows[1:])
+    ]
 
 
 def _read_v3(root: str, keys: Iterable[str]) -> Iterable[Mapping[str, Any]]:
@@ -218,6 +223,39 @@ def _row_v3(files: Files, entry: Mapping[str, Any], videos: Mapping[str, Stretch
         {view: video for view, video in videos.items() if isinstance(video, Stretch)},
         "; ".join(problems),
     )
+
+
+def _in_next_table(files: Files, entry: Mapping[str, Any], row: Row) -> Row:
+    """A table's last episode by the metadata, placed in the table that holds it.
+
+    LeRobot's converter from v2.1 (0.4.0 to 0.4.4 at least, its issue 2401) begins a table with an episode whose entry
+    names the table before.
+    """
+    chunk, file = entry["data/chunk_index"], entry["data/file_index"]
+    if row.number is None or row.problem or _holds(files, row.table, row):
+        return row
+    for place in ((chunk, file + 1), (chunk + 1, 0)):
+        values = dict(zip(("chunk_index", "file_index"), place, strict=True))
+        path = files.find(files.info.data_path, DATA_PATH_V3, values)
+        if files.size(path) is not None and _holds(files, path, row):
+            return replace(row, table=path)
+    return row
+
+
+def _holds(files: Files, path: str, row: Row) -> bool:
+    """Whether a table's statistics have room for the episode's first row; True where they do not tell."""
+    column, value = ("episode_index", row.number) if row.rows is None else ("index", row.rows[0])
+    if files.size(path) is None:
+        return False
+    try:
+        meta = pq.read_metadata(os.path.join(files.root, path))
+    except (pa.ArrowException, OSError):
+        return True  # opening the episode tells what is wrong
+    names = [meta.schema.column(i).path for i in range(meta.num_columns)]
+    if column not in names:
+        return True
+    groups = [meta.row_group(i).column(names.index(column)).statistics for i in range(meta.num_row_groups)]
+    return any(group is None or not group.has_min_max or group.min <= value <= group.max for group in groups)
 
 
 def _is_count(value: object) -> bool:

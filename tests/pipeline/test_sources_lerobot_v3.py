@@ -217,6 +217,46 @@ def test_two_files_of_metadata_and_data(tmp_path: Path) -> None:
     check_all(shared)
 
 
+@pytest.mark.parametrize("by_index", [True, False])
+@pytest.mark.parametrize(
+    ("named", "held"),
+    [([0, 0], (0, 1)), ([0, 0, 0], (0, 0, 1)), ([0, 0, 1], (0, 1, 1)), ([0, 1, 2], (1, 2, 3))],
+    ids=["last of two", "last", "in the middle", "a table each"],
+)
+def test_episodes_that_the_converter_places_in_the_table_before(
+    tmp_path: Path, named: list[int], held: tuple[int, ...], by_index: bool
+) -> None:
+    """As LeRobot 0.4.4 converts v2.1: where a table is full, the next episode's entry still names it."""
+    shared = Shared(tmp_path, lengths=(6, 5, 4)[: len(held)], gaps=(0,) * len(held)).write()
+    episodes, table = shared.episodes() | {"data/file_index": named}, pa.table(shared.table())
+    if not by_index:
+        episodes = {name: values for name, values in episodes.items() if not name.startswith("dataset_")}
+    shared.save("meta/episodes/chunk-000/file-000.parquet", episodes)
+    (tmp_path / TABLE).unlink()
+    for number in set(held):
+        owners = [episode for episode, file in enumerate(held) if file == number]
+        rows = table.filter(pa.array(np.isin(table["episode_index"].to_numpy(), owners)))
+        pq.write_table(rows, tmp_path / f"data/chunk-000/file-00{number}.parquet")
+    check_all(shared)
+
+
+def test_a_table_that_begins_the_next_chunk(tmp_path: Path) -> None:
+    shared = Shared(tmp_path).write()
+    table = pa.table(shared.table())
+    pq.write_table(table.slice(0, 11), tmp_path / TABLE)
+    (tmp_path / "data/chunk-001").mkdir()
+    pq.write_table(table.slice(11), tmp_path / "data/chunk-001/file-000.parquet")
+    check_all(shared)
+
+
+def test_an_episode_in_no_table_is_left_out(tmp_path: Path) -> None:
+    shared = Shared(tmp_path).write()
+    table = pa.table(shared.table())
+    pq.write_table(table.slice(0, 11), tmp_path / TABLE)
+    pq.write_table(table.slice(0, 6), tmp_path / "data/chunk-000/file-001.parquet")
+    assert error_of(shared, 2).reason == "bad-table"
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
