@@ -4,7 +4,10 @@
 
 Needs an environment of its own: LeRobot wants Python 3.12 and other pins. Tried with 0.6.1:
 
-    pip install 'lerobot[vla_jepa]==0.6.1' transformers==5.23.0 pyarrow pytest hypothesis
+    pip install 'lerobot[vla-jepa]==0.6.1' pyarrow pytest hypothesis pydantic
+    pip install transformers==5.23.0
+
+The second line goes against LeRobot's pin (5.5.4 in 0.6.1), under which our student would not see its images.
 
 The student is a Qwen3-VL of random weights, so no network is needed. Compared are tensors, prompts, image patches,
 latent actions, predictions, actions through LeRobot's own pre- and post-processors, and the actions of a model of ours
