@@ -62,7 +62,7 @@ class FlakyProxy:
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:
         """Yields the proxy's URL."""
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self}))
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -88,66 +88,69 @@ def even_rates(total: float) -> dict[str, float]:
     return dict.fromkeys(FAULTS, total / len(FAULTS)) | {"silent": total / len(FAULTS) / 4}
 
 
-def _handler(owner: FlakyProxy) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Handler(BaseHTTPRequestHandler):
+    """One connection of a client. Each proxy has a subclass with itself as `owner`."""
 
-        def handle_one_request(self) -> None:
-            with contextlib.suppress(ConnectionError):  # the client gave up
-                super().handle_one_request()
+    owner: FlakyProxy
+    protocol_version = "HTTP/1.1"
 
-        def _pass_on(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            fault = owner.draw(self.command)
-            if fault in ("500", "503"):
-                code = {"500": b"InternalError", "503": b"ServiceUnavailable"}[fault]
-                self._answer(int(fault), b"" if self.command == "HEAD" else _ERROR % code)
-            elif fault in ("dropped", "silent"):
-                if fault == "silent":
-                    owner.end.wait(60)
-                self._hang_up()
-            else:
-                self._ask(body, fault)
+    def handle_one_request(self) -> None:
+        with contextlib.suppress(ConnectionError):  # the client gave up
+            super().handle_one_request()
 
-        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass_on  # noqa: N815
+    def _pass_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        fault = self.owner.draw(self.command)
+        if fault in ("500", "503"):
+            code = {"500": b"InternalError", "503": b"ServiceUnavailable"}[fault]
+            self._answer(int(fault), b"" if self.command == "HEAD" else _ERROR % code)
+        elif fault in ("dropped", "silent"):
+            if fault == "silent":
+                self.owner.end.wait(60)
+            self._hang_up()
+        else:
+            self._ask(body, fault)
 
-        def _ask(self, body: bytes, fault: str | None) -> None:
-            if fault == "damaged" and body:
-                body = body[:-1] + bytes([body[-1] ^ 1])
-            # S3 decides a conditional write atomically; moto looks and then writes.
-            only_one = owner.conditional if "If-None-Match" in self.headers else contextlib.nullcontext()
-            with only_one, contextlib.closing(http.client.HTTPConnection(owner.host, owner.port, timeout=60)) as server:
-                headers = dict(self.headers)
-                if owner.unconditional:
-                    headers.pop("If-None-Match", None)
-                server.request(self.command, self.path, body, headers)
-                answer = server.getresponse()
-                content, said = answer.read(), answer.getheaders()
-            if fault == "lost":
-                self._hang_up()
-                return
-            if fault == "slow":
-                time.sleep(SLOW_SECONDS)
-            self._answer(answer.status, content, said, cut=fault == "cut")
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass_on  # noqa: N815
 
-        def _answer(self, status: int, content: bytes, headers: _Headers = (), cut: bool = False) -> None:
-            self.send_response_only(status)
-            for name, value in headers:
-                if name.lower() not in ("transfer-encoding", "connection", "content-length"):
-                    self.send_header(name, value)
-            length = {name.lower(): value for name, value in headers}.get("content-length")
-            self.send_header("Content-Length", length if self.command == "HEAD" and length else str(len(content)))
-            self.end_headers()
-            self.wfile.write(content[: len(content) // 2] if cut else content)
-            if cut:
-                self._hang_up()
+    def _ask(self, body: bytes, fault: str | None) -> None:
+        if fault == "damaged" and body:
+            body = body[:-1] + bytes([body[-1] ^ 1])
+        # S3 decides a conditional write atomically; moto looks and then writes.
+        only_one = self.owner.conditional if "If-None-Match" in self.headers else contextlib.nullcontext()
+        with (
+            only_one,
+            contextlib.closing(http.client.HTTPConnection(self.owner.host, self.owner.port, timeout=60)) as server,
+        ):
+            headers = dict(self.headers)
+            if self.owner.unconditional:
+                headers.pop("If-None-Match", None)
+            server.request(self.command, self.path, body, headers)
+            answer = server.getresponse()
+            content, said = answer.read(), answer.getheaders()
+        if fault == "lost":
+            self._hang_up()
+            return
+        if fault == "slow":
+            time.sleep(SLOW_SECONDS)
+        self._answer(answer.status, content, said, cut=fault == "cut")
 
-        def _hang_up(self) -> None:
-            self.close_connection = True
-            with contextlib.suppress(OSError):
-                self.connection.shutdown(socket.SHUT_RDWR)
+    def _answer(self, status: int, content: bytes, headers: _Headers = (), cut: bool = False) -> None:
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                self.send_header(name, value)
+        length = {name.lower(): value for name, value in headers}.get("content-length")
+        self.send_header("Content-Length", length if self.command == "HEAD" and length else str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if cut else content)
+        if cut:
+            self._hang_up()
 
-        def log_message(self, *_: object) -> None:
-            pass
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
 
-    return Handler
+    def log_message(self, *_: object) -> None:
+        pass
