@@ -79,7 +79,7 @@ def claim(settings: DemoLiberoConfig) -> None:
 
 
 def commands(settings: DemoLiberoConfig) -> Iterator[Command]:
-    """All that has to be done, what comes first first. Seed by seed, each policy's trials after its training."""
+    """All that has to be done, in order: seed by seed, a policy's trials after its training."""
     yield _collecting(settings)
     yield from _building(settings)
     begun: set[int] = set()
