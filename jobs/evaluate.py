@@ -205,17 +205,18 @@ def _play(
 
 def _task_run(settings: EvaluateConfig, suite: _Suite, task: int, hold: int) -> TaskRun:
     order = list(suite.tasks)
-    told = suite.tasks[order[(order.index(task) + 1) % len(order)]]["instruction"] if settings.swap else None
+    told = order[(order.index(task) + 1) % len(order)] if settings.swap else None
+    instruction = None if told is None else suite.tasks[told]["instruction"]
     perturbation = (
         None if settings.perturb is None else {"axis": settings.perturb, "level": settings.level, "seed": settings.seed}
     )
     opening = {
         "suite": settings.suite, "task": task, "pixels": settings.pixels, "shadows": settings.shadows, "hold": hold,
-        "perturbation": perturbation,
+        "perturbation": perturbation, "told": told,
     }  # fmt: skip
     first = _starts(settings, suite, task)[: settings.videos]
     limit = suite.tasks[task]["limit"]
-    return TaskRun(settings.suite, task, told, limit, opening, settings.seed, frozenset(first))
+    return TaskRun(settings.suite, task, instruction, limit, opening, settings.seed, frozenset(first))
 
 
 def _write_film(out: Path, outcome: Outcome, film: Sequence[NDArray[np.uint8]], fps: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.closed_loop.outcomes import Outcome, Rate, rate_text, rates_by_task, table, total
+from jobs.closed_loop.outcomes import Outcome, Rate, rate_text, rates_by_task, table, told_rate, total
 from jobs.closed_loop.suites import published
 from pipeline.shards import write_atomic
 
@@ -48,6 +48,7 @@ def write_report(report: EvaluationReport, out: Path) -> str:
         "tasks": [
             {"task": task, "instruction": report.tasks[task], **_numbers(rate)} for task, rate in report.rates.items()
         ],
+        "told": _numbers(told_rate(report.outcomes)) if report.settings["swap"] else None,
         "crashes": sum(outcome.crashes for outcome in report.outcomes),
         "policy": report.policy,
         "settings": report.settings,
@@ -70,6 +71,11 @@ def describe(report: EvaluationReport) -> str:
     rows.append(("all", *_row(report.total)))
     crashes = sum(outcome.crashes for outcome in report.outcomes)
     lines = [title, "", *notes, table(("task", "successes", "percent", "95 % interval (Wilson)"), rows), ""]
+    if settings["swap"]:
+        lines += [
+            f"Did what they were told instead, where the scene allows it: {rate_text(told_rate(report.outcomes))}",
+            "",
+        ]
     lines += [f"Simulator crashes: {crashes}; each cost an episode that was then begun again.", ""]
     others = published(*_published_as(report))
     if others:

@@ -23,6 +23,8 @@ class Outcome:
     steps        simulator steps until success or the limit;  queries  of the policy
     crashes      times the simulator died in it before it could be finished
     seconds      of wall clock
+    told         whether the task was done that the policy was told instead; None: it was told this one, or the scene
+                 does not have what that task is about
     """
 
     task: int
@@ -32,6 +34,7 @@ class Outcome:
     queries: int
     crashes: int
     seconds: float
+    told: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,12 @@ def rates_by_task(outcomes: Iterable[Outcome]) -> dict[int, Rate]:
     for outcome in outcomes:
         counts.setdefault(outcome.task, []).append(outcome.success)
     return {task: success_rate(sum(counts[task]), len(counts[task])) for task in sorted(counts)}
+
+
+def told_rate(outcomes: Iterable[Outcome]) -> Rate:
+    """Of doing what was told instead, where that can be done."""
+    told = [outcome.told for outcome in outcomes if outcome.told is not None]
+    return success_rate(sum(told), len(told))
 
 
 def total(rates: Mapping[int, Rate]) -> Rate:

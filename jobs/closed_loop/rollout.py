@@ -169,6 +169,7 @@ class TaskRunner:
             queries=episode.queries,
             crashes=self._crashes.get(episode.start, 0),
             seconds=round(time.monotonic() - episode.begun, 3),
+            told=answer["told"],
         )
         self._finished(outcome, episode.film)
 

@@ -99,6 +99,13 @@ def step_limit(suite: str) -> int:
     raise ValueError(f"no step limit is known for {suite}; give max_steps=")
 
 
+def goal_of(task: Task) -> list[list[str]]:
+    """What has to hold: predicates, each its name and the things and places it is about."""
+    import libero.libero.envs.bddl_utils as goals
+
+    return [list(predicate) for predicate in goals.robosuite_parse_problem(task.goal_file)["goal_state"]]
+
+
 def command(action: Sequence[float]) -> np.ndarray:
     """An action in metres, radians and gripper (1 open, 0 closed) -> the controller's, float64 [7] in -1..1."""
     values = np.asarray(action, np.float64)
@@ -186,6 +193,13 @@ class LiberoEnvironment:
     def succeeded(self) -> bool:
         """LIBERO's own success test."""
         return bool(self.wrapped.check_success())
+
+    def holds(self, goal: Sequence[Sequence[str]]) -> bool | None:
+        """Whether the goal of another task is reached; None where the scene lacks something that it is about."""
+        env = self.wrapped.env
+        if any(name not in env.object_states_dict for _, *names in goal for name in names):
+            return None
+        return all(env._eval_predicate(list(predicate)) for predicate in goal)
 
     def pictures(self) -> dict[str, np.ndarray]:
         """uint8 RGB [H, W, 3] by camera."""

@@ -26,6 +26,7 @@ class Worker:
         self._tasks: dict[str, list[Any]] = {}
         self._environment: Any = None
         self._showing: Any = None
+        self._told: list[list[str]] | None = None
         self._hold = 1
 
     def hello(self) -> dict[str, Any]:
@@ -53,19 +54,29 @@ class Worker:
         return {**about, "state": libero.STATE, "tasks": rows}
 
     def open(
-        self, suite: str, task: int, pixels: int, shadows: bool, hold: int, perturbation: dict[str, Any] | None = None
+        self,
+        suite: str,
+        task: int,
+        pixels: int,
+        shadows: bool,
+        hold: int,
+        perturbation: dict[str, Any] | None = None,
+        told: int | None = None,
     ) -> dict[str, Any]:
         """Make a task's environment; actions are kept for `hold` steps each.
+
+        `told` is the task whose instruction the policy is given instead: in LIBERO its goal is watched as well.
 
         SimplerEnv's pictures have the size of its cameras, whatever `pixels` says; its shadows are its ray tracing.
         """
         if self._environment is not None:
             self._environment.close()
-        chosen = self._list(suite)[task]
+        chosen, self._told = self._list(suite)[task], None
         if suite in simpler_tasks.SUITES:
             self._environment = simpler.SimplerEnvironment(chosen, simpler.View(ray_tracing=shadows))
         else:
             self._environment = libero.LiberoEnvironment(chosen, libero.View(pixels, shadows=shadows))
+            self._told = None if told is None else libero.goal_of(self._list(suite)[told])
         self._hold = hold
         if perturbation is not None:
             from .perturb import perturbed
@@ -81,24 +92,27 @@ class Worker:
     def act(self, actions: np.ndarray, film: bool) -> dict[str, Any]:
         """Carry out actions float32 [n, 7] (metres, radians, gripper 1 open) until success or the limit.
 
-        `film` asks for a picture of the first camera after every action.
+        An episode also ends when what the policy was told instead is done: `told`, None where nothing else was told or
+        the scene does not have what it is about. `film` asks for a picture of the first camera after every action.
         """
         environment = self._environment
-        seen, success = [], False
+        seen: list[np.ndarray] = []
+        success, told, over = False, None, False
         for action in actions:
             raw = environment.command(action)
             for _ in range(self._hold):
                 success = environment.step(raw)
-                if success or environment.steps >= environment.limit:
+                told = None if self._told is None else environment.holds(self._told)
+                over = success or bool(told) or environment.steps >= environment.limit
+                if over:
                     break
             if film:
                 seen.append(environment.pictures()[environment.view.cameras[0]])
-            if success or environment.steps >= environment.limit:
+            if over:
                 break
-        over = success or environment.steps >= environment.limit
         rest = {} if over else self._observation()
         pictures = np.stack(seen) if seen else np.zeros((0, 1, 1, 3), np.uint8)
-        return {**rest, "film": pictures, "steps": environment.steps, "success": success, "over": over}
+        return {**rest, "film": pictures, "steps": environment.steps, "success": success, "told": told, "over": over}
 
     def demonstrate(self, start: int | None, seed: int, limit: int, disturbance: dict[str, Any]) -> dict[str, Any]:
         """One scripted episode; arrays as in `demonstrate.Demonstration`."""

@@ -64,8 +64,8 @@ class FakeSimulator:
         over = self._over()
         rest = {} if over else self._seen()
         film_pictures = np.stack(pictures if film else []) if film else np.zeros((0, SIZE, SIZE, 3), np.uint8)
-        success = self._succeeded()
-        return {**rest, "film": film_pictures, "steps": self._steps, "success": success, "over": over}
+        answer = {"steps": self._steps, "success": self._succeeded(), "told": self._told(), "over": over}
+        return {**rest, "film": film_pictures, **answer}
 
     def _wishes(self) -> dict[str, Any]:
         return {"action": np.array([0.05, 0, 0, 0, 0, 0, 1], np.float32)}
@@ -73,8 +73,13 @@ class FakeSimulator:
     def _succeeded(self) -> bool:
         return self._x >= 0.3 + 0.01 * self.opened["task"]
 
+    def _told(self) -> bool | None:
+        """What is told instead is to reach x = 0.25 x told; of 0 nothing is known."""
+        told = self.opened.get("told")
+        return self._x >= 0.25 * told if told else None
+
     def _over(self) -> bool:
-        return self._succeeded() or self._steps >= self._limit
+        return self._succeeded() or bool(self._told()) or self._steps >= self._limit
 
     def _seen(self) -> dict[str, Any]:
         picture = np.zeros((SIZE, SIZE, 3), np.uint8)
