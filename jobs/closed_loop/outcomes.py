@@ -23,8 +23,8 @@ class Outcome:
     steps        simulator steps until success or the limit;  queries  of the policy
     crashes      times the simulator died in it before it could be finished
     seconds      of wall clock
-    told         whether the task was done that the policy was told instead; None: it was told this one, or the scene
-                 does not have what that task is about
+    told         whether the task was done that the policy was told instead; None: it was told this one, the scene
+                 does not have what that task is about, or its goal held from the start
     """
 
     task: int

@@ -27,6 +27,7 @@ class Worker:
         self._environment: Any = None
         self._showing: Any = None
         self._told: list[list[str]] | None = None
+        self._watched: list[list[str]] | None = None
         self._hold = 1
 
     def hello(self) -> dict[str, Any]:
@@ -87,13 +88,16 @@ class Worker:
     def reset(self, start: int, limit: int) -> dict[str, Any]:
         """Begin an episode that ends after `limit` steps at the latest."""
         self._environment.begin(start, limit)
+        # A goal that holds from the start says nothing of the policy.
+        self._watched = None if self._told is None or self._environment.holds(self._told) else self._told
         return self._observation()
 
     def act(self, actions: np.ndarray, film: bool) -> dict[str, Any]:
         """Carry out actions float32 [n, 7] (metres, radians, gripper 1 open) until success or the limit.
 
-        An episode also ends when what the policy was told instead is done: `told`, None where nothing else was told or
-        the scene does not have what it is about. `film` asks for a picture of the first camera after every action.
+        An episode also ends when what the policy was told instead is done: `told`, None where nothing else was told,
+        the scene does not have what it is about, or it held from the start. `film` asks for a picture of the first
+        camera after every action.
         """
         environment = self._environment
         seen: list[np.ndarray] = []
@@ -102,7 +106,7 @@ class Worker:
             raw = environment.command(action)
             for _ in range(self._hold):
                 success = environment.step(raw)
-                told = None if self._told is None else environment.holds(self._told)
+                told = None if self._watched is None else environment.holds(self._watched)
                 over = success or bool(told) or environment.steps >= environment.limit
                 if over:
                     break

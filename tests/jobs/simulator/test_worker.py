@@ -1,0 +1,75 @@
+"""The simulator's process, with a world of one number in the simulator's place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs.simulator.worker import Worker
+
+GOAL = [["at", "2"]]
+
+
+class World:
+    """Each step adds the action's first number to x. The goal is x = 3; of "at N" x = N is known, of others nothing."""
+
+    instruction, view = "go to 3", SimpleNamespace(cameras=("front",))
+
+    def __init__(self, start: float = 0.0) -> None:
+        self.x, self.steps, self.limit, self._start = start, 0, 0, start
+
+    def begin(self, start: int, limit: int) -> None:
+        self.x, self.steps, self.limit = self._start, 0, limit
+
+    def command(self, action: Sequence[float]) -> Sequence[float]:
+        return action
+
+    def step(self, raw: Sequence[float]) -> bool:
+        self.x += raw[0]
+        self.steps += 1
+        return bool(self.x == 3)
+
+    def holds(self, goal: list[list[str]]) -> bool | None:
+        return bool(self.x == float(goal[0][1])) if goal[0][0] == "at" else None
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        return {"front": np.zeros((4, 4, 3), np.uint8)}
+
+    def state(self) -> np.ndarray:
+        return np.zeros(8, np.float32)
+
+
+def act(start: float, told: Any, actions: Sequence[float], limit: int = 9, hold: int = 1) -> dict[str, Any]:
+    worker = Worker()
+    worker._environment, worker._told, worker._hold = World(start), told, hold
+    worker.reset(0, limit)
+    return worker.act(np.array([[x] + [0.0] * 6 for x in actions], np.float32), film=True)
+
+
+@pytest.mark.parametrize(
+    ("start", "told", "steps", "success", "did"),
+    [
+        (0, None, 3, True, None),
+        (0, GOAL, 2, False, True),
+        (2, GOAL, 1, True, None),  # held from the start
+        (2.5, GOAL, 4, False, False),  # passes both by
+        (0, [["in", "milk"]], 3, True, None),  # nothing is known of it
+    ],
+)
+def test_an_episode_ends_with_its_goal_or_with_what_was_told(
+    start: float, told: Any, steps: int, success: bool, did: bool | None
+) -> None:
+    answer = act(start, told, [1, 1, 1, 1])
+    assert (answer["steps"], answer["success"], answer["told"]) == (steps, success, did)
+    assert answer["over"] is (success or bool(did))
+    assert len(answer["film"]) == steps
+    assert ("pictures" in answer) is not answer["over"]
+
+
+def test_the_limit_ends_an_episode_within_an_action_that_is_kept() -> None:
+    answer = act(0, GOAL, [0.25, 0.25], limit=3, hold=2)
+    assert (answer["steps"], answer["success"], answer["told"], answer["over"]) == (3, False, False, True)
