@@ -23,11 +23,13 @@ class Timed:
 
 @dataclass(frozen=True)
 class Tried:
-    """A trial that was played, its successes, and the held-out numbers of its policy."""
+    """A trial that was played, its successes, the held-out numbers of its policy, and how often it did what it was told
+    instead, in words."""
 
     trial: Trial
     rate: Rate
     held_out: Mapping[str, Any]
+    told: str = ""
 
 
 def make_report(settings: DemoLiberoConfig, timed: Sequence[Timed]) -> str:
@@ -61,9 +63,11 @@ def _read(out: Path, trial: Trial) -> Tried | None:
     path = out / "results" / trial.name / "results.json"
     if not path.exists():
         return None
-    total = json.loads(path.read_bytes())["total"]
+    results = json.loads(path.read_bytes())
+    total, told = results["total"], results.get("told")
     builds = json.loads((out / "runs" / trial.policy.name / "held_out.json").read_bytes())
-    return Tried(trial, success_rate(total["successes"], total["episodes"]), next(iter(builds.values()), {}))
+    rate = success_rate(total["successes"], total["episodes"])
+    return Tried(trial, rate, next(iter(builds.values()), {}), "" if told is None else told["text"])
 
 
 def _row(settings: DemoLiberoConfig, tried: Tried) -> tuple[str, ...]:
@@ -76,7 +80,7 @@ def _row(settings: DemoLiberoConfig, tried: Tried) -> tuple[str, ...]:
         "1" if untrained else f"{pretrained}{settings.steps:,}",
         _number(tried.held_out.get("action"), ".4f"),
         _number(tried.held_out.get("sight"), ".1f"),
-        rate_text(tried.rate),
+        rate_text(tried.rate) + (f"; did what it was told instead: {tried.told}" if tried.told else ""),
     )
 
 

@@ -69,7 +69,8 @@ def _content(result: str) -> dict[str, Any]:
     if result.endswith("build.json"):
         return {}
     successes = {"pretrained-60-seed-0": 16, "pretrained-60-seed-1": 19, "scratch-60-seed-0": 5}
-    return {"total": {"successes": successes.get(Path(result).parent.name, 0), "episodes": 20}}
+    told = {"text": "9/20 = 45.0 % (25.8-65.8)"} if "swap" in result else None
+    return {"total": {"successes": successes.get(Path(result).parent.name, 0), "episodes": 20}, "told": told}
 
 
 def test_every_part_is_run_once_and_the_report_has_what_they_wrote(
@@ -130,6 +131,16 @@ def test_what_the_world_model_is_worth_is_told_of_seeds_with_both(
     report = (tmp_path / "report.md").read_text().splitlines()
     assert any(line.startswith("| 60 | 16, 19: 35/40 = 87.5 % (") for line in report)
     assert "| 15 | 0, 0: 0/40 = 0.0 % (0.0-8.8) | 0, 0: 0/40 = 0.0 % (0.0-8.8) | +0.0 (-8.8 to +8.8) |" in report
+
+
+def test_of_several_tasks_the_report_says_what_a_policy_does_when_told_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_libero, "run_commands", _Commands())
+    run(_config(tmp_path, "tasks=[0,2]"))
+    report = (tmp_path / "report.md").read_text()
+    assert report.count("did what it was told instead") == 1
+    assert "| 0/20 = 0.0 % (0.0-16.1); did what it was told instead: 9/20 = 45.0 % (25.8-65.8) |" in report
 
 
 def test_other_settings_need_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
