@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.closed_loop.outcomes import Rate, difference, rate_text, success_rate, table
+from jobs.closed_loop.outcomes import Rate, difference, rate_text, success_rate, table, total
 from jobs.demo_libero_trials import Trial, trials
 from jobs.settings import DemoLiberoConfig
 
@@ -23,8 +23,11 @@ class Timed:
 
 @dataclass(frozen=True)
 class Tried:
-    """A trial that was played, its successes, the held-out numbers of its policy, and how often it did what it was told
-    instead, in words."""
+    """A trial that was played.
+
+    rate      of its successes;  told  how often it did what it was told instead, in words, or empty
+    held_out  numbers of its policy's training
+    """
 
     trial: Trial
     rate: Rate
@@ -64,9 +67,9 @@ def _read(out: Path, trial: Trial) -> Tried | None:
     if not path.exists():
         return None
     results = json.loads(path.read_bytes())
-    total, told = results["total"], results.get("told")
+    counts, told = results["total"], results.get("told")
     builds = json.loads((out / "runs" / trial.policy.name / "held_out.json").read_bytes())
-    rate = success_rate(total["successes"], total["episodes"])
+    rate = success_rate(counts["successes"], counts["episodes"])
     return Tried(trial, rate, next(iter(builds.values()), {}), "" if told is None else told["text"])
 
 
@@ -109,11 +112,12 @@ def _worth_row(tried: Sequence[Tried], count: int) -> tuple[str, ...] | None:
     seeds = sorted(found["pretrained"].keys() & found["scratch"].keys())
     if not seeds:
         return None
-    rates = {start: [of_seed[seed] for seed in seeds] for start, of_seed in found.items()}
-    pooled = {start: success_rate(sum(r.successes for r in some), sum(r.episodes for r in some))
-              for start, some in rates.items()}  # fmt: skip
-    cells = [f"{', '.join(str(r.successes) for r in rates[start])}: {rate_text(pooled[start])}" for start in found]
-    share, low, high = difference(pooled["pretrained"], pooled["scratch"])
+    rates = {start: {seed: of_seed[seed] for seed in seeds} for start, of_seed in found.items()}
+    cells = [
+        f"{', '.join(str(rate.successes) for rate in of_seed.values())}: {rate_text(total(of_seed))}"
+        for of_seed in rates.values()
+    ]
+    share, low, high = difference(total(rates["pretrained"]), total(rates["scratch"]))
     return str(count), *cells, f"{100 * share:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 

@@ -121,7 +121,7 @@ def told_rate(outcomes: Iterable[Outcome]) -> Rate:
 
 
 def total(rates: Mapping[int, Rate]) -> Rate:
-    """All tasks together."""
+    """All together: tasks, or whatever the keys stand for."""
     return success_rate(sum(r.successes for r in rates.values()), sum(r.episodes for r in rates.values()))
 
 
