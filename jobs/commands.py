@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def run_commands(
     news = _News()
     with ended_like_interrupted():
         try:
-            for _ in _turns():
+            while waiting or running:
                 for each in [each for each in running if each.process.poll() is not None]:
                     running.remove(each)
                     _check(each, out)
@@ -93,11 +93,10 @@ def run_commands(
                 for command in _startable(waiting, out, at_a_time - len(running)):
                     waiting.remove(command)
                     running.append(_start(command, out, at_a_time, program))
-                if not running:
-                    if waiting:
-                        raise ValueError(f"these wait for each other: {', '.join(each.name for each in waiting)}")
-                    return
+                if waiting and not running:
+                    raise ValueError(f"these wait for each other: {', '.join(each.name for each in waiting)}")
                 news.tell(running, f"{len(commands) - len(waiting) - len(running)} of {len(commands)} ended")
+                time.sleep(POLL_S)
         finally:
             _end(running)
 
@@ -122,12 +121,6 @@ def _check_needs(commands: Sequence[Command]) -> None:
     for command in commands:
         if not made.issuperset(command.needs):
             raise ValueError(f"{command.name} needs {sorted({*command.needs} - made)}, which no command makes")
-
-
-def _turns() -> Iterator[None]:
-    while True:
-        yield
-        time.sleep(POLL_S)
 
 
 def _startable(waiting: Sequence[Command], out: Path, room: int) -> list[Command]:

@@ -34,6 +34,8 @@ if does == "wait":
     signal.signal(signal.SIGTERM, stop)
     (out / "waits").touch()
     time.sleep(60)
+while does == "meet" and not (out / "waits").exists():
+    time.sleep(0.05)
 if does.startswith("sleep"):
     time.sleep(float(does[5:]))
 note("end")
@@ -109,7 +111,7 @@ def test_a_failure_says_why_and_the_others_are_asked_to_end(stage: _Stage) -> No
         RunError, match=r"(?s)vlajepa bad fail ended with exit code 3; .*bad\.txt ends with:\n.*the reason"
     ):
         stage.run(
-            stage.command("long", "wait"), stage.command("first", "sleep2"), stage.command("bad", "fail", ("first",))
+            stage.command("long", "wait"), stage.command("first", "meet"), stage.command("bad", "fail", ("first",))
         )
     assert stage.events[-1] == "asked long"
     assert stage.ended == ["first"]
