@@ -35,3 +35,15 @@ def test_the_script_solves_a_task_the_same_way_twice(simulator: Path, tmp_path: 
         assert (settings.out / "videos" / "task-00-start-000-success.mp4").stat().st_size > 1000
     assert found[0] == found[1]
     assert found[0][0][0] is True
+
+
+def test_the_goal_of_the_told_task_is_watched_where_the_scene_has_its_thing(simulator: Path, tmp_path: Path) -> None:
+    """Told the milk in the scene of the soup, which has it, and the soup in the scene of the milk, which does not."""
+    settings = EvaluateConfig(
+        "script", simulator, "libero_object", tmp_path, tasks=(0, 7), episodes=1, environments=1, pixels=64,
+        shadows=False, hold=2, videos=0, swap=True,
+    )  # fmt: skip
+    evaluate(settings)
+    results = json.loads((tmp_path / "results.json").read_bytes())
+    assert [(e["task"], e["told"]) for e in results["episodes"]] == [(0, False), (7, None)]
+    assert results["episodes"][0]["success"] is True
