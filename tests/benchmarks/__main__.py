@@ -31,6 +31,7 @@ BENCHMARKS: Mapping[str, str] = {
     "audit": "audit",
     "storage": "storage_needs",
     "cuda": "cuda_step",
+    "cuda-run": "cuda_run",
 }
 """Module of each."""
 

@@ -18,18 +18,22 @@ from transformers import VJEPA2Config, VJEPA2Model
 
 from jobs.estimate import VITL_ENCODER
 from model.attention import resolve_backend
-from model.estimate import StepEstimate, estimate_step
+from model.estimate import KINDS, StepEstimate, estimate_step
 from model.settings import BackboneSettings, ModelSettings
+from model.sharding import compile_blocks
+from model.transformers_attention import use_attention
 from model.vla_jepa import VLAJEPA, build_model, unit_stats
 from pipeline.encoding import encoder_flops
-from pipeline.schema import Observation, Sizes, Targets
+from pipeline.schema import Observation, Targets
+from tests.benchmarks.full_size_build import SIZES
 from tests.benchmarks.report import Series, Target, print_table
 
 CUDA = torch.device("cuda")
-SIZES = Sizes(views=2, image_size=224, steps=7, tokens=256, width=1024, state=8, chunk=7, action=7)
 SETTINGS = ModelSettings(backbone=BackboneSettings(kind="random"))
 INSTRUCTION = "pick up the bottle and put it on the plate"
-BATCHES = (8, 16)
+BATCH = 16
+"""Samples of each kind: what a GPU of eight gets in the stage `pretrain`."""
+
 WARMUP, STEPS = 3, 10
 CLIPS = 16
 """Windows of one view that the encoder takes at a time."""
@@ -41,8 +45,9 @@ MEMORY_ERROR = 1.1
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of a step, in the order measured, and the highest number of bytes allocated."""
+    """A way to run the step: seconds of each, in the order measured, and the highest number of bytes allocated."""
 
+    name: str
     seconds: tuple[float, ...]
     bytes: int
 
@@ -57,27 +62,28 @@ def run(folder: Path, repeats: int) -> None:
     print_table("The limit", "TFLOP/s", [limit])
     measured = _training_steps()
     _print_encoder(limit)
-    for batch in BATCHES:
-        estimate = estimate_step(SETTINGS, SIZES, batch, instruction=INSTRUCTION)
-        for (attention, size), found in measured.items():
-            if size == batch:
-                _print_step(attention, batch, estimate, found, limit)
+    estimate = estimate_step(SETTINGS, SIZES, BATCH, KINDS, instruction=INSTRUCTION)
+    for found in measured:
+        _print_step(estimate, found, limit)
 
 
-def _training_steps() -> dict[tuple[str, int], Measured]:
-    """By attention and batch size."""
+def _training_steps() -> list[Measured]:
+    """By each kernel, block by block as PyTorch runs them and compiled."""
     model = build_model(SETTINGS, SIZES, unit_stats(SIZES)).train().to(CUDA)
     adamw = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    batches = [_batch(kind) for kind in KINDS]
     backends = dict.fromkeys((resolve_backend("auto", CUDA), "sdpa"))
-    return {(name, batch): _training_step(model, adamw, batch, name) for batch in BATCHES for name in backends}
+    found = [_training_step(f"attention by {name}", model, adamw, batches, name) for name in backends]
+    compile_blocks(model)
+    return found + [_training_step(f"attention by {name}, compile", model, adamw, batches, name) for name in backends]
 
 
-def _print_step(attention: str, batch: int, estimate: StepEstimate, measured: Measured, limit: Series) -> None:
+def _print_step(estimate: StepEstimate, measured: Measured, limit: Series) -> None:
     times = Series("a step", tuple(1e3 * seconds for seconds in measured.seconds))
     speed = estimate.flops / TERA / (times.median / 1e3)
     peak, estimated = measured.bytes / GIB, estimate.peak / GIB
     print_table(
-        f"Training at full size, bf16, {batch} robot samples, attention by {attention}",
+        f"Training at full size, bf16, {BATCH} robot and {BATCH} video samples, {measured.name}",
         "ms",
         [times],
         [
@@ -85,49 +91,56 @@ def _print_step(attention: str, batch: int, estimate: StepEstimate, measured: Me
             Series("FLOP/s / limit (what `utilisation` assumes)", (speed / limit.median,)),
         ],
         [
-            f"{1e3 * batch / times.median:.1f} samples a second; {estimate.flops / TERA:.1f} TFLOP a step, {speed:.0f} "
-            f"TFLOP/s; {peak:.1f} GiB, estimated {estimated:.1f}"
+            f"{1e3 * len(KINDS) * BATCH / times.median:.1f} samples/s; {estimate.flops / TERA:.1f} TFLOP a step; "
+            f"{speed:.0f} TFLOP/s; {peak:.1f} GiB, estimated {estimated:.1f}"
         ],
     )
 
 
-def _training_step(model: VLAJEPA, adamw: torch.optim.AdamW, batch: int, attention: str) -> Measured:
-    """Forward, backward, clipping and AdamW, as the trainer does them."""
+Batch = tuple[Observation[Tensor], Targets[Tensor]]
+
+
+def _training_step(name: str, model: VLAJEPA, adamw: torch.optim.AdamW, batches: list[Batch], backend: str) -> Measured:
+    """Forward and backward of each kind, clipping and AdamW, as the trainer does them."""
     torch.cuda.reset_peak_memory_stats()
-    with patch("model.attention.resolve_backend", lambda *_: attention):
-        seconds = _times(lambda: _step(model, adamw, *_batch(batch)), WARMUP, STEPS)
-    return Measured(seconds, torch.cuda.max_memory_allocated())
+    with patch("model.attention.resolve_backend", lambda *_: backend):
+        seconds = _times(lambda: _step(model, adamw, batches), WARMUP, STEPS)
+    return Measured(name, seconds, torch.cuda.max_memory_allocated())
 
 
-def _step(model: VLAJEPA, adamw: torch.optim.AdamW, observation: Observation[Tensor], targets: Targets[Tensor]) -> None:
+def _step(model: VLAJEPA, adamw: torch.optim.AdamW, batches: list[Batch]) -> None:
     adamw.zero_grad(set_to_none=True)
-    with torch.autocast(CUDA.type, torch.bfloat16):
-        loss = model.losses(observation, targets).total
-    loss.backward()
+    for observation, targets in batches:
+        with torch.autocast(CUDA.type, torch.bfloat16):
+            loss = model.losses(observation, targets).total
+        loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     adamw.step()
 
 
-def _batch(count: int) -> tuple[Observation[Tensor], Targets[Tensor]]:
-    s = SIZES
+def _batch(kind: str) -> Batch:
+    """As the loader gives it: a video has one view, which stands for both in its latents, and neither state nor
+    actions."""
+    s, robot = SIZES, kind == "robot"
     latent = (s.views, s.tokens, s.width)
+    seen = (BATCH, s.views if robot else 1, s.image_size, s.image_size, 3)
     observation = Observation(
-        images=torch.randint(0, 256, (count, s.views, s.image_size, s.image_size, 3), dtype=torch.uint8, device=CUDA),
-        instruction=(INSTRUCTION,) * count,
-        state=torch.rand(count, s.state, device=CUDA),
+        images=torch.randint(0, 256, seen, dtype=torch.uint8, device=CUDA),
+        instruction=(INSTRUCTION,) * BATCH,
+        state=torch.rand(BATCH, s.state, device=CUDA) if robot else None,
     )
     targets = Targets(
-        context=torch.randn(count, *latent, dtype=torch.float16, device=CUDA),
-        latents=torch.randn(count, s.steps, *latent, dtype=torch.float16, device=CUDA),
-        latent_mask=torch.ones(count, s.steps, dtype=torch.bool, device=CUDA),
-        actions=torch.rand(count, s.chunk, s.action, device=CUDA),
-        action_mask=torch.ones(count, s.chunk, dtype=torch.bool, device=CUDA),
+        context=torch.randn(BATCH, *latent, dtype=torch.float16, device=CUDA),
+        latents=torch.randn(BATCH, s.steps, *latent, dtype=torch.float16, device=CUDA),
+        latent_mask=torch.ones(BATCH, s.steps, dtype=torch.bool, device=CUDA),
+        actions=torch.rand(BATCH, s.chunk, s.action, device=CUDA) if robot else None,
+        action_mask=torch.ones(BATCH, s.chunk, dtype=torch.bool, device=CUDA) if robot else None,
     )
     return observation, targets
 
 
 def _print_encoder(limit: Series) -> None:
-    """One view of CLIPS windows in mode prefix: encodings of 1, 2, ... tubelets (rule L2)."""
+    """One view of CLIPS windows in mode prefix: encodings of 1, 2, ... tubelets (rule L2), by each kernel."""
     gc.collect()
     torch.cuda.empty_cache()
     with CUDA:
@@ -140,15 +153,17 @@ def _print_encoder(limit: Series) -> None:
             for step in range(SIZES.steps + 1):
                 model.get_vision_features(frames[:, : 2 * (step + 1)])
 
-    times = Series(f"{CLIPS} windows", tuple(1e3 * seconds for seconds in _times(encode, WARMUP, STEPS)))
-    speed = CLIPS * encoder_flops({**VITL_ENCODER, "tokens": SIZES.tokens}, SIZES.steps) / (times.median / 1e3)
-    print_table(
-        "Targets: V-JEPA2 ViT-L at 256 px, bf16, prefixes of 1 to 8 tubelets, one view",
-        "ms",
-        [times],
-        [Series("FLOP/s / limit", (speed / TERA / limit.median,))],
-        [f"{1e3 * CLIPS / times.median:.1f} windows a second"],
-    )
+    flops = CLIPS * encoder_flops({**VITL_ENCODER, "tokens": SIZES.tokens}, SIZES.steps)
+    for backend in dict.fromkeys(("sdpa", resolve_backend("auto", CUDA))):
+        use_attention(model, backend)
+        times = Series(f"{CLIPS} windows", tuple(1e3 * seconds for seconds in _times(encode, WARMUP, STEPS)))
+        print_table(
+            f"Targets: V-JEPA2 ViT-L at 256 px, bf16, prefixes of 1 to {SIZES.steps + 1} tubelets, one view, {backend}",
+            "ms",
+            [times],
+            [Series("FLOP/s / limit", (flops / TERA / (times.median / 1e3) / limit.median,))],
+            [f"{1e3 * CLIPS / times.median:.1f} windows a second"],
+        )
 
 
 def _matrix_product() -> float:

@@ -59,11 +59,11 @@ def robot_source(root: Path, **settings: Any) -> dict[str, Any]:
     return {"type": "lerobot", "name": "robot", "root": str(root), "val_share": 0.3, **settings}
 
 
-def make_here(settings: BuildConfig) -> Build:
+def make_here(settings: BuildConfig, device: str = "cpu") -> Build:
     """What `preprocess` does, one shard after the other in this process. Nothing may be wrong with the episodes."""
     preparation = prepare(settings)
     plan, source, store = preparation.plan, preparation.source, preparation.store
-    recipe, encoder = plan.recipe(), Encoder(settings.encoder, "cpu")
+    recipe, encoder = plan.recipe(), Encoder(settings.encoder, device)
     for task in plan.tasks:
         write_inputs_shard(source, task, recipe, (), store)
         chunks = [decode_chunk(source, refs, recipe, ()) for refs in task.chunks]
