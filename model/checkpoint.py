@@ -174,14 +174,18 @@ def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Op
         BuildError: it has a state of a parameter that is not trained.
     """
     parameters = dict(model.named_parameters())
-    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    trained = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     wanted: dict[str, Tensor] = {}
     for name, shape in _stored_shapes(checkpoint, "optimizer").items():
         owner, _, key = name.rpartition("/")
         if owner not in parameters or id(parameters[owner]) not in trained:
             raise BuildError(f"{checkpoint} has {name}, but this run does not train {owner}; start a new one")
         parameter = parameters[owner]
-        moment = torch.zeros(()) if shape == () else torch.zeros_like(parameter, requires_grad=False)
+        if shape == ():  # the number of steps: AdamW's fused form counts on the device, the others on the CPU
+            fused = trained[id(parameter)].get("fused")
+            moment = torch.zeros((), device=parameter.device if fused else "cpu")
+        else:
+            moment = torch.zeros_like(parameter, requires_grad=False)
         optimizer.state[parameter][key] = wanted[name] = moment
     _fill(checkpoint, "optimizer", wanted)
 

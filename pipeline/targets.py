@@ -28,6 +28,7 @@ from transformers import PreTrainedModel, VJEPA2Config, VJEPA2Model
 from pipeline.clips import ClipBlock, FrameSettings
 from pipeline.encoding import EncoderSettings
 from pipeline.errors import SettingsError
+from pipeline.rotary_tables import use_rotary_tables
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -64,6 +65,7 @@ class Encoder:
         self.settings = settings
         self.device = torch.device(device)
         self.model = _load(settings).eval().requires_grad_(False).to(self.device)
+        use_rotary_tables(layer.attention for layer in self.model.encoder.layer)
         if attend is not None:
             attend(self.model)
         config = self.model.config
@@ -84,6 +86,8 @@ class Encoder:
         del settings["name_or_path"]  # the weights' hash says it better
         if self.settings.kind == "pretrained":
             del settings["seed"]
+        if self.settings.dtype != "float32":
+            settings["rotary"] = "float32"  # earlier builds have rotary positions of the autocast type
         return settings | {
             "class": type(self.model).__name__,
             "config_sha256": hashlib.sha256(_encoder_config(config)).hexdigest(),

@@ -27,8 +27,9 @@ class Optimiser:
         groups = model.param_groups(settings.lr_backbone, settings.lr_action_head, settings.lr_rest)
         if not groups:
             raise SettingsError(f"model.freeze={list(model.settings.freeze)} leaves nothing to train")
+        on_cuda = groups[0]["params"][0].device.type == "cuda"
         self.adamw = torch.optim.AdamW(
-            groups, betas=(settings.beta1, settings.beta2), weight_decay=settings.weight_decay
+            groups, betas=(settings.beta1, settings.beta2), weight_decay=settings.weight_decay, fused=on_cuda
         )
         self._peaks = [group["lr"] for group in groups]
 

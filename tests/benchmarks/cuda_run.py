@@ -34,7 +34,7 @@ from pipeline.windows import WindowPolicy
 from tests.benchmarks.report import Series, print_table, quietly
 from tests.jobs.runs import build_config, make_here, robot_source, ssv2_source, with_verdict
 
-CLIPS, EPISODES, SIZE = 80, 12, 256
+CLIPS, EPISODES, SIZE = 24, 6, 256
 """Clips, robot episodes of two cameras, and pixels of their sides."""
 
 BATCH = 16
