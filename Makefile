@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 DEMO_OUT ?= demo-out
+EXTRAS ?= dev,rlds
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 # uv reads many times quicker than pip what the index has, but not pip's settings: wheels that lie on this machine, its certificates
@@ -19,11 +20,11 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) uv
-	$(UV) --editable '.[dev,rlds]' || $(PIP) --editable '.[dev,rlds]'
+	$(UV) --editable '.[$(EXTRAS)]' || $(PIP) --editable '.[$(EXTRAS)]'
 	touch $@
 
 $(VENV)/installed-slow: $(VENV)/installed
-	$(UV) --editable '.[dev,rlds,slow]' || $(PIP) --editable '.[dev,rlds,slow]'
+	$(UV) --editable '.[$(EXTRAS),slow]' || $(PIP) --editable '.[$(EXTRAS),slow]'
 	touch $@
 
 # Sample data -> plan -> preprocess -> audit -> train -> report

@@ -84,7 +84,7 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
         _play(settings, slots, actor, suite, hold, log)
     outcomes = [o for o in log.read().values() if o.start in _starts(settings, suite, o.task)]
     report = EvaluationReport(
-        settings=json.loads(json.dumps(asdict(settings), default=str)),
+        settings=_written(settings),
         policy=about,
         versions=dict(suite.versions),
         benchmark=suite.benchmark,
@@ -116,7 +116,7 @@ def _policy(settings: EvaluateConfig, stack: ExitStack) -> tuple[Policy, dict[st
     if settings.policy.startswith(("ws://", "wss://")):
         from jobs.serving.client import PolicyClient
 
-        client = stack.enter_context(PolicyClient(settings.policy))
+        client = stack.enter_context(PolicyClient(settings.policy, api_key=settings.api_key))
         return client, {"policy": settings.policy}
     from jobs.closed_loop.policy import CheckpointPolicy
 
@@ -158,12 +158,18 @@ def _hold(settings: EvaluateConfig, about: Mapping[str, Any], control_hz: int) -
     return int(control_hz // fps)
 
 
+def _written(settings: EvaluateConfig) -> dict[str, Any]:
+    """What may be written down of the settings, as plain JSON values: not the password."""
+    values = {name: value for name, value in asdict(settings).items() if name != "api_key"}
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain
+
+
 def _claim(settings: EvaluateConfig, about: Mapping[str, Any], hold: int, suite: _Suite) -> None:
     """Write down what decides the episodes, or compare it with what is there."""
     free = {*MAY_CHANGE, "policy"} - ({"tasks"} if settings.swap else set())
-    deciding = {name: value for name, value in asdict(settings).items() if name not in free}
-    content = {**deciding, **about, "hold": hold, "versions": dict(suite.versions)}
-    plain = json.loads(json.dumps(content, default=str))
+    deciding = {name: value for name, value in _written(settings).items() if name not in free}
+    plain = json.loads(json.dumps({**deciding, **about, "hold": hold, "versions": dict(suite.versions)}))
     path = settings.out / "evaluation.json"
     if path.exists():
         difference = first_difference(json.loads(path.read_bytes()), plain)

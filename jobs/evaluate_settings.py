@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.closed_loop.ensemble import MODES
@@ -34,6 +34,7 @@ class EvaluateConfig:
     cameras     view of the policy -> camera; null: the robot's, in their order (LIBERO: agentview, robot0_eye_in_hand)
     perturb     an axis of LIBERO-Plus: camera, robot, language, light, background, noise, layout;  level  1..5
     videos      episodes of each task that are filmed
+    api_key     of a served policy; null: it asks for none
     """
 
     policy: str
@@ -60,6 +61,7 @@ class EvaluateConfig:
     videos: int = 1
     seed: int = 0
     device: str = "auto"
+    api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("episodes", "environments", "execute", "horizon", "hold", "max_steps"):

@@ -224,7 +224,11 @@ def file_system(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
             options = {**options, "client_kwargs": {"timeout": _http_timeout(), **options.get("client_kwargs", {})}}
         system, path = fsspec.url_to_fs(url, **options)
     except ImportError as error:
-        extra = f"pip install 'vlajepa[{_EXTRAS[protocol]}]'" if protocol in _EXTRAS else "install it"
+        extra = (
+            f"install the extra: pip install '.[{_EXTRAS[protocol]}]' in the repository"
+            if protocol in _EXTRAS
+            else "install it"
+        )
         raise BuildError(f"{url}: {protocol}:// needs a package that is missing ({error}); {extra}") from error
     except (ValueError, TypeError) as error:
         raise BuildError(f"{url} cannot be opened: {error}; check the URL and the storage options") from error

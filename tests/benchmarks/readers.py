@@ -16,7 +16,6 @@ import numpy as np
 
 from pipeline.clips import FrameSettings, cut_clips
 from pipeline.decode import Video
-from pipeline.errors import RunError
 from pipeline.inputs import InputSettings, build_input
 from pipeline.sources.base import Past, Source
 from pipeline.sources.rlds import RldsSource
@@ -36,7 +35,8 @@ def run(folder: Path, repeats: int) -> None:
     """Print three tables. They need the real data of the tests."""
     data = Path(os.environ.get("VLAJEPA_TEST_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
     if not data.is_dir():
-        raise RunError(f"{data} is missing; set VLAJEPA_TEST_DATA to the folder that holds the real data of the tests")
+        print(f"\nreaders: {data} is missing, nothing is measured (VLAJEPA_TEST_DATA names the tests' real data)")
+        return
     _memory(data)  # before the peers and TensorFlow are loaded
     _windows(data, max(repeats, 5))
     _partition(data, folder / "rlds", repeats)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 import jobs.evaluate
 from jobs.closed_loop.actors import Moment
+from jobs.closed_loop.policy import CheckpointPolicy
 from jobs.evaluate import evaluate
 from jobs.evaluate_settings import EvaluateConfig
-from pipeline.errors import BuildError, SettingsError
+from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.manifest import Build
 from tests.jobs.closed_loop.checkpoints import untrained
 from tests.jobs.closed_loop.fake_simulator import FakeSimulator
+from tests.jobs.serving.fakes import running
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +76,20 @@ def test_a_checkpoint_plays_deterministically(robot_build: Build, tmp_path: Path
     written = json.loads((tmp_path / "a" / "evaluation.json").read_bytes())
     assert written["cameras"] == {"front": "agentview", "wrist": "robot0_eye_in_hand"}
     assert written["hold"] == 2
+
+
+def test_a_served_policy_that_asks_for_a_password(robot_build: Build, tmp_path: Path) -> None:
+    checkpoint = untrained(tmp_path / "step-00000000", robot_build)
+    policy = CheckpointPolicy(checkpoint, "cpu")
+    asked = config(tmp_path / "here", policy=str(checkpoint), hold=2, max_steps=14, device="cpu")
+    with running(policy, identity={"interface": asdict(policy.interface)}, api_key="sesame") as server:
+        served = replace(asked, out=tmp_path / "served", policy=server.address, api_key="sesame")
+        evaluate(served)
+        with pytest.raises(RunError, match="401"):
+            evaluate(replace(served, out=tmp_path / "refused", api_key=None))
+    evaluate(asked)
+    assert _episodes(tmp_path / "served") == _episodes(tmp_path / "here")
+    assert "sesame" not in "".join(path.read_text() for path in (tmp_path / "served").glob("*.json*"))
 
 
 def test_a_rate_that_does_not_divide_the_simulators_is_refused(robot_build: Build, tmp_path: Path) -> None:
