@@ -9,7 +9,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from jobs.closed_loop.tries import Tally, Try, TryLog
 from jobs.collect_settings import CollectConfig
 from jobs.config import parse
 from jobs.driver_lock import DriverLock
+from jobs.signals import ended_like_interrupted
 from jobs.simulator.libero import CAMERAS
 from jobs.training.differences import first_difference
 from pipeline.errors import BuildError, SettingsError
@@ -51,8 +52,13 @@ def collect(settings: CollectConfig) -> dict[str, Any]:
         BuildError: `out` holds episodes of other settings or another simulator.
         RunError: too many tries of a task failed, or a simulator cannot be started.
     """
+    if settings.policy is not None:
+        from jobs.closed_loop.policy import find_checkpoint
+
+        # Of a run that trains on, the newest checkpoint would be another one each time.
+        settings = replace(settings, policy=find_checkpoint(settings.policy))
     settings.out.mkdir(parents=True, exist_ok=True)
-    with DriverLock(open_store(settings.out)), ExitStack() as stack:
+    with ended_like_interrupted(), DriverLock(open_store(settings.out)), ExitStack() as stack:
         remove_temporary_files(settings.out / "episodes")
         slots = [
             Slot.logging_to(settings.out, i, partial(Simulator, settings.simulator)) for i in range(settings.processes)
@@ -70,7 +76,7 @@ def collect(settings: CollectConfig) -> dict[str, Any]:
 def _guide(settings: CollectConfig, checkpoint: Path) -> Guide:
     from jobs.closed_loop.policy import CheckpointPolicy
 
-    return Guide(CheckpointPolicy(checkpoint), CAMERAS, settings.guide)
+    return Guide(CheckpointPolicy(checkpoint), CAMERAS, settings.fps, settings.guide)
 
 
 def _look_up(settings: CollectConfig, slot: Slot) -> Suite:

@@ -47,11 +47,12 @@ class Command:
 
 @dataclass(frozen=True)
 class _Running:
-    """A process, and where it writes."""
+    """A process, and where it writes: `log` from byte `begin` on."""
 
     command: Command
     process: subprocess.Popen[bytes]
     log: Path
+    begin: int
     started: float
 
     @property
@@ -66,9 +67,10 @@ def run_commands(
     ended: Callable[[Command, float], None],
     program: Sequence[str] = PROGRAM,
 ) -> None:
-    """Run what has no result below `out` yet, earlier ones first, as soon as the results it needs are there.
+    """Run what has not come to its end yet, earlier ones first, as soon as what makes the results it needs has.
 
-    Each writes to `out/logs/NAME.txt`. The processor cores are divided among those at a time.
+    Each writes to `out/logs/NAME.txt`, and has come to its end when it ended with exit code 0 and its result is there:
+    `out/logs/NAME.ended` says so. The processor cores are divided among those at a time.
 
     Args:
         ended: called with each command that came to its end, and its seconds.
@@ -79,7 +81,8 @@ def run_commands(
         RunError: one failed, or was stopped. The others are asked to end first (SIGTERM), as they are at Ctrl-C.
     """
     _check_needs(commands)
-    waiting = [command for command in commands if not (out / command.result).exists()]
+    ready = {command.result for command in commands if _has_ended(command, out)}
+    waiting = [command for command in commands if command.result not in ready]
     running: list[_Running] = []
     news = _News()
     with ended_like_interrupted():
@@ -88,9 +91,11 @@ def run_commands(
                 for each in [each for each in running if each.process.poll() is not None]:
                     running.remove(each)
                     _check(each, out)
+                    _mark(each.command, out).touch()
+                    ready.add(each.command.result)
                     print(f"ended after {each.seconds:.0f} s: {each.command.name}", flush=True)
                     ended(each.command, each.seconds)
-                for command in _startable(waiting, out, at_a_time - len(running)):
+                for command in _startable(waiting, ready, at_a_time - len(running)):
                     waiting.remove(command)
                     running.append(_start(command, out, at_a_time, program))
                 if waiting and not running:
@@ -112,7 +117,7 @@ class _News:
             return
         self._next += NEWS_S
         for each in running:
-            newest = (_lines(each.log) or [""])[-1]
+            newest = (_lines(each) or [""])[-1]
             print(f"[{done}] {each.command.name}, {each.seconds:.0f} s: {newest}", flush=True)
 
 
@@ -123,8 +128,17 @@ def _check_needs(commands: Sequence[Command]) -> None:
             raise ValueError(f"{command.name} needs {sorted({*command.needs} - made)}, which no command makes")
 
 
-def _startable(waiting: Sequence[Command], out: Path, room: int) -> list[Command]:
-    return [c for c in waiting if all((out / need).exists() for need in c.needs)][:room]
+def _startable(waiting: Sequence[Command], ready: Collection[str], room: int) -> list[Command]:
+    return [command for command in waiting if all(need in ready for need in command.needs)][:room]
+
+
+def _has_ended(command: Command, out: Path) -> bool:
+    """A result alone does not say so: a command that failed, or was killed, may have more to do after it."""
+    return _mark(command, out).exists() and (out / command.result).exists()
+
+
+def _mark(command: Command, out: Path) -> Path:
+    return out / "logs" / f"{command.name}.ended"
 
 
 def _start(command: Command, out: Path, at_a_time: int, program: Sequence[str]) -> _Running:
@@ -132,6 +146,7 @@ def _start(command: Command, out: Path, at_a_time: int, program: Sequence[str]) 
     log = out / "logs" / f"{command.name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as file:
+        begin = file.tell()
         # In a group of its own: Ctrl-C comes to this process alone, which passes on SIGTERM.
         process = subprocess.Popen(
             [*program, *command.words],
@@ -141,7 +156,7 @@ def _start(command: Command, out: Path, at_a_time: int, program: Sequence[str]) 
             env=_environment(os.environ, at_a_time),
             process_group=0,
         )
-    return _Running(command, process, log, time.monotonic())
+    return _Running(command, process, log, begin, time.monotonic())
 
 
 def _environment(environment: Mapping[str, str], at_a_time: int) -> dict[str, str]:
@@ -153,7 +168,7 @@ def _environment(environment: Mapping[str, str], at_a_time: int) -> dict[str, st
 def _check(ended: _Running, out: Path) -> None:
     code = ended.process.returncode
     if code:
-        tail = "\n".join(_lines(ended.log)[-TAIL_LINES:])
+        tail = "\n".join(_lines(ended)[-TAIL_LINES:]) or "(it said nothing)"
         raise RunError(f"{ended.command.text} ended with exit code {code}; its log {ended.log} ends with:\n{tail}")
     if not (out / ended.command.result).exists():
         raise RunError(f"{ended.command.text} was stopped before its end; the same command again goes on")
@@ -166,10 +181,10 @@ def _end(running: Collection[_Running]) -> None:
         each.process.wait()
 
 
-def _lines(log: Path) -> list[str]:
-    """Lines of a log, of a progress bar its newest state; from the last 64 KiB."""
-    with open(log, "rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - (1 << 16)))
+def _lines(running: _Running) -> list[str]:
+    """Lines that a command wrote, of a progress bar its newest state; from the last 64 KiB."""
+    with open(running.log, "rb") as file:
+        file.seek(max(running.begin, file.seek(0, os.SEEK_END) - (1 << 16)))
         text = file.read().decode(errors="replace")
     lines = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
     return [line for line in lines if line.strip()]

@@ -1,6 +1,6 @@
 """`vlajepa demo-libero`: demonstrations -> shards -> audit -> world model -> policy -> closed loop, and a report.
 
-Every part is a command that a user could type. A part whose result lies in `out` is not run again, and one that was
+Every part is a command that a user could type. A part that came to its end is not run again, and one that was
 interrupted goes on where it was, so the same command is repeated until the report is whole.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from omegaconf import DictConfig
 
@@ -34,16 +34,18 @@ BUILD = (
 
 DEMONSTRATIONS = "demonstrations/collected.json"
 
-MAY_CHANGE = ("simulator", "out", "processes", "at_a_time")
-"""Settings that decide no number, or its last digits alone."""
+MAY_CHANGE = ("simulator", "out", "at_a_time")
+"""Settings that decide no number."""
 
 
 def run(config: DictConfig) -> None:
     settings = parse(DemoLiberoConfig, config)
+    settings = replace(settings, out=settings.out.resolve())  # the parts write it down
     settings.out.mkdir(parents=True, exist_ok=True)
     with DriverLock(open_store(settings.out)):
         claim(settings)
         log = JsonLines(settings.out / "parts.jsonl", Timed, "part")
+        log.read()  # cuts off a line that a killed process left unfinished
 
         def ended(command: Command, seconds: float) -> None:
             log.add(Timed(command.text, round(seconds, 1)))

@@ -49,7 +49,8 @@ def make_report(settings: DemoLiberoConfig, timed: Sequence[Timed]) -> str:
         "",
         *([f"**Not finished: {rest} of {len(wanted)} policies are missing.**", ""] if rest else []),
         f"Start states 0..{settings.episodes - 1} of the benchmark for each task; demonstrations began elsewhere.",
-        "Action loss and sight (that loss with another sample's pictures, over it) are of held-out demonstrations.",
+        "Action loss and sight (that loss with another sample's pictures, over it) are of held-out demonstrations"
+        f"{_held_out(tried)}.",
         "",
         table(header, [_row(settings, each) for each in tried]),
         "",
@@ -60,6 +61,17 @@ def make_report(settings: DemoLiberoConfig, timed: Sequence[Timed]) -> str:
         table(("command", "seconds"), [(f"`{part.command}`", f"{part.seconds:.0f}") for part in timed]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _held_out(tried: Sequence[Tried]) -> str:
+    """How few or many they are, by the number of demonstrations trained on."""
+    counts = {
+        each.trial.policy.demonstrations: (each.held_out["episodes"], each.held_out["samples"])
+        for each in tried
+        if each.held_out
+    }
+    parts = [f"of {most}: {samples} samples, episodes: {count}" for most, (count, samples) in sorted(counts.items())]
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def _read(out: Path, trial: Trial) -> Tried | None:

@@ -28,6 +28,7 @@ from jobs.config import parse
 from jobs.driver_lock import DriverLock
 from jobs.evaluate_settings import EvaluateConfig
 from jobs.progress import progress_bar
+from jobs.signals import ended_like_interrupted
 from jobs.training.differences import first_difference
 from pipeline.errors import BuildError, SettingsError
 from pipeline.sample_world.video import find_codec, write_video
@@ -71,7 +72,7 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
         RunError: a simulator cannot be started, or died too often in one episode.
     """
     settings.out.mkdir(parents=True, exist_ok=True)
-    with DriverLock(open_store(settings.out)), ExitStack() as stack:
+    with ended_like_interrupted(), DriverLock(open_store(settings.out)), ExitStack() as stack:
         start = partial(Simulator, settings.simulator)
         slots = [Slot.logging_to(settings.out, i, start) for i in range(settings.environments)]
         for slot in slots:
@@ -117,7 +118,8 @@ def _policy(settings: EvaluateConfig, stack: ExitStack) -> tuple[Policy, dict[st
         from jobs.serving.client import PolicyClient
 
         client = stack.enter_context(PolicyClient(settings.policy, api_key=settings.api_key))
-        return client, {"policy": settings.policy}
+        known = {name: value for name, value in client.metadata.items() if name in ("checkpoint", "step")}
+        return client, {"policy": settings.policy, **known}
     from jobs.closed_loop.policy import CheckpointPolicy
 
     policy = CheckpointPolicy(Path(settings.policy), settings.device)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ from omegaconf import DictConfig
 
 from jobs.closed_loop.interface import RobotInterface
 from jobs.config import parse
+from jobs.driver_lock import DriverLock
 from jobs.metrics import MetricsLog
 from jobs.train_settings import TrainConfig, TrainerSettings
 from jobs.training.data import cache_folder, describe_groups
@@ -27,11 +29,12 @@ from model.exchange.initial import load_initial
 from model.normalize import BuildStats, merge_stats
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.audit.verdict import require_clean_verdict
-from pipeline.errors import AuditRefusedError, SettingsError
+from pipeline.errors import AuditRefusedError, RunError, SettingsError
 from pipeline.manifest import Build, load_build
 from pipeline.remote import is_remote, mirror_build
 from pipeline.schema import Sizes
 from pipeline.shards import write_atomic
+from pipeline.store import open_store
 
 DECIDES = (
     "steps", "warmup_steps", "batch_size", "mixture_unit", "accumulate", "co_training", "lr_backbone", "lr_action_head",
@@ -67,6 +70,7 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
     Raises:
         AuditRefusedError: a build has no clean verdict, or is stamped leaky.
         SettingsError: the builds do not fit each other.
+        RunError: another process writes to `out`, or the training fails.
     """
     if (config.out / "plan.json").exists():
         raise SettingsError(f"{config.out} is a build; choose another folder for out=, the run would spoil it")
@@ -81,14 +85,22 @@ def _train(config: TrainConfig, ranks: Ranks) -> dict[str, HeldOut]:
     state = run_state(config, builds, sizes)
     loaded = _initial_weights(config, model)
     trainer = Trainer(model, builds, config.weights, config.trainer, config.out, state, ranks)
+    with _alone(config.out, ranks):
+        return _run(config, trainer, builds, state, loaded)
+
+
+def _run(
+    config: TrainConfig, trainer: Trainer, builds: Sequence[Build], state: Mapping[str, Any], loaded: str
+) -> dict[str, HeldOut]:
+    """From the first step, or the newest checkpoint, to the results."""
+    ranks = trainer.ranks
     resumed = config.resume == "auto" and trainer.resume()
     if ranks.main:
-        config.out.mkdir(parents=True, exist_ok=True)
         write_atomic(config.out / "run.json", _json_bytes({**state, **_circumstances(config, builds, ranks)}))
         start = f"resumed at step {trainer.step}" if resumed else loaded
         tell(config.out, "\n".join(filter(None, (start, describe(trainer)))))
     s = config.trainer
-    throughput = measure_throughput(trainer.groups, config.model, sizes, s, ranks)
+    throughput = measure_throughput(trainer.groups, config.model, Sizes(**state["model_sizes"]), s, ranks)
     with MetricsLog(config.out, trainer.step, s.last_step, s.log_every, ranks.main, s.wandb, state) as log:
         trainer.train(log, throughput)
         if trainer.stopped_by:
@@ -98,6 +110,27 @@ def _train(config: TrainConfig, ranks: Ranks) -> dict[str, HeldOut]:
     if ranks.main:
         _write_results(config, trainer, results)
     return results
+
+
+@contextlib.contextmanager
+def _alone(out: Path, ranks: Ranks) -> Iterator[None]:
+    """Makes the folder of a run, which no other process may write to meanwhile.
+
+    Raises:
+        RunError: one does, and lives; on all ranks.
+    """
+    with contextlib.ExitStack() as stack:
+        problem = ""
+        if ranks.main:
+            out.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(DriverLock(open_store(out)))
+            except RunError as error:
+                problem = str(error)
+        problem = next(filter(None, ranks.gather(problem)), "")
+        if problem:
+            raise RunError(problem)
+        yield
 
 
 def _stopped(config: TrainConfig, trainer: Trainer) -> dict[str, HeldOut]:

@@ -69,7 +69,7 @@ def finish_checkpoint(temporary: Path, folder: Path, step: int, state: Mapping[s
         _sync(path)
     final = folder / f"{PREFIX}{step:08d}"
     if final.exists():
-        shutil.rmtree(final)
+        _remove(final)
     os.replace(temporary, final)
     _sync(folder)
     return final
@@ -90,7 +90,14 @@ def prune_checkpoints(folder: Path, keep: int, keep_every: int = 0) -> None:
     """Delete all but the newest `keep` checkpoints and those of every `keep_every`-th step (0: none)."""
     for old in list_checkpoints(folder)[:-keep]:
         if not keep_every or int(old.name.removeprefix(PREFIX)) % keep_every:
-            shutil.rmtree(old)
+            _remove(old)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Under its own name it is whole or absent; what a kill leaves of it goes with what is unfinished."""
+    doomed = checkpoint.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+    os.replace(checkpoint, doomed)
+    shutil.rmtree(doomed)
 
 
 def save_weights(folder: Path, model: nn.Module, state: Mapping[str, Any]) -> None:

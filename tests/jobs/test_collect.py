@@ -339,10 +339,22 @@ def test_a_guide_acts_and_its_folder_is_for_its_episodes_alone(
 
     loaded: list[Path] = []
     monkeypatch.setattr(jobs.collect, "_guide", lambda _settings, checkpoint: loaded.append(checkpoint) or Guide())
-    guided = config(tmp_path, policy="/runs/first", guide={"share": 0.5})
+    out, run = tmp_path / "out", tmp_path / "run"
+    first, second = (run / "checkpoints" / f"step-{step:08d}" for step in (1, 2))
+    _make_checkpoint(first)
+    guided = config(out, policy=str(run), guide={"share": 0.5})
     assert collect(guided)["tasks"][0]["successes"] == 3
-    assert loaded == [Path("/runs/first")]
+    assert loaded == [first]
     with pytest.raises(BuildError, match=r"episodes of other settings: .*guide"):
-        collect(config(tmp_path))
+        collect(config(out))
     with pytest.raises(BuildError, match=r"episodes of other settings: .*share"):
-        collect(config(tmp_path, policy="/runs/first", guide={"share": 0.6}))
+        collect(config(out, policy=str(run), guide={"share": 0.6}))
+    _make_checkpoint(second)  # the run has trained on
+    with pytest.raises(BuildError, match=r"episodes of other settings: policy was .*step-00000001.*step-00000002"):
+        collect(guided)
+    collect(config(out, policy=str(first), guide={"share": 0.5}))
+
+
+def _make_checkpoint(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text("{}")

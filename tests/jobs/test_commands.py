@@ -41,6 +41,9 @@ if does.startswith("sleep"):
 note("end")
 if does != "nothing":
     (out / f"{name}.json").write_text("{}")
+if does == "late":
+    time.sleep(1)
+    sys.exit(1)
 """
 
 
@@ -89,10 +92,23 @@ def test_one_at_a_time_in_the_order_given(stage: _Stage) -> None:
     assert stage.events == ["start b", "end b", "start a", "end a", "start c", "end c"]
 
 
-def test_what_has_a_result_is_not_run(stage: _Stage) -> None:
-    (stage.out / "first.json").write_text("{}")
+def test_what_came_to_its_end_is_not_run_again(stage: _Stage) -> None:
+    stage.run(stage.command("first"))
     stage.run(stage.command("first"), stage.command("second", needs=("first",)))
-    assert stage.ended == ["second"]
+    assert stage.ended == ["first", "second"]
+    (stage.out / "first.json").unlink()
+    stage.run(stage.command("first"), stage.command("second", needs=("first",)))
+    assert stage.ended == ["first", "second", "first"]
+
+
+def test_a_result_of_a_command_that_fails_after_it_counts_for_nothing(stage: _Stage) -> None:
+    for _ in range(2):
+        with pytest.raises(RunError, match="vlajepa audit late ended with exit code 1"):
+            stage.run(stage.command("audit", "late"), stage.command("train", needs=("audit",)))
+        assert (stage.out / "audit.json").exists()
+    assert stage.events == ["start audit", "end audit"] * 2
+    stage.run(stage.command("audit"), stage.command("train", needs=("audit",)))
+    assert stage.ended == ["audit", "train"]
 
 
 def test_the_cores_are_divided_unless_the_user_said_how_many(stage: _Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +134,14 @@ def test_a_failure_says_why_and_the_others_are_asked_to_end(stage: _Stage) -> No
     assert not (stage.out / "long.json").exists()
 
 
+def test_a_failure_is_not_explained_by_an_earlier_one(stage: _Stage) -> None:
+    with pytest.raises(RunError, match="the reason"):
+        stage.run(stage.command("bad", "fail"))
+    silent = (sys.executable, "-c", "import sys; sys.exit(4)")
+    with pytest.raises(RunError, match=r"exit code 4; .*ends with:\n\(it said nothing\)$"):
+        run_commands([stage.command("bad")], stage.out, 1, lambda *_: None, silent)
+
+
 def test_a_command_that_ends_without_its_result_was_stopped(stage: _Stage) -> None:
     with pytest.raises(RunError, match="vlajepa quiet nothing was stopped before its end; the same command again"):
         stage.run(stage.command("quiet", "nothing"))
@@ -134,7 +158,7 @@ def test_commands_that_wait_for_each_other(stage: _Stage) -> None:
         stage.run(stage.command("chicken", needs=("egg",)), stage.command("egg", needs=("chicken",)))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stop_is_passed_on_and_waited_for(stage: _Stage, number: signal.Signals) -> None:
     driver = f"""
 from pathlib import Path

@@ -78,15 +78,24 @@ def test_a_checkpoint_plays_deterministically(robot_build: Build, tmp_path: Path
     assert written["hold"] == 2
 
 
-def test_a_served_policy_that_asks_for_a_password(robot_build: Build, tmp_path: Path) -> None:
+def test_a_served_policy_with_a_password_and_another_one_in_its_place(robot_build: Build, tmp_path: Path) -> None:
     checkpoint = untrained(tmp_path / "step-00000000", robot_build)
     policy = CheckpointPolicy(checkpoint, "cpu")
     asked = config(tmp_path / "here", policy=str(checkpoint), hold=2, max_steps=14, device="cpu")
-    with running(policy, identity={"interface": asdict(policy.interface)}, api_key="sesame") as server:
+    identity = {"interface": asdict(policy.interface), "checkpoint": "run/first", "step": 7}
+    with running(policy, identity=identity, api_key="sesame") as server:
+        port = server.port
         served = replace(asked, out=tmp_path / "served", policy=server.address, api_key="sesame")
         evaluate(served)
         with pytest.raises(RunError, match="401"):
             evaluate(replace(served, out=tmp_path / "refused", api_key=None))
+    written = json.loads((tmp_path / "served" / "evaluation.json").read_bytes())
+    assert (written["checkpoint"], written["step"]) == ("run/first", 7)
+    with (
+        running(policy, port, {**identity, "step": 8}, api_key="sesame"),
+        pytest.raises(BuildError, match="another evaluation: step was 7, now 8; choose another out="),
+    ):
+        evaluate(served)
     evaluate(asked)
     assert _episodes(tmp_path / "served") == _episodes(tmp_path / "here")
     assert "sesame" not in "".join(path.read_text() for path in (tmp_path / "served").glob("*.json*"))

@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load, load_file
 
+from jobs.driver_lock import DriverLock
 from jobs.train import train
 from jobs.training.differences import first_difference
 from jobs.training.schedule import learning_rate
@@ -25,6 +26,7 @@ from model.normalize import BuildStats, ChannelRange, merge_stats
 from model.settings import LossSettings
 from pipeline.errors import AuditRefusedError, BuildError, RunError, SettingsError
 from pipeline.manifest import Build
+from pipeline.store import open_store
 from tests.conftest import SampleData
 from tests.jobs.runs import audited, build_config, make_here, robot_source, ssv2_source, train_config
 
@@ -180,6 +182,15 @@ def test_instructions_changed_after_the_audit_stop_the_run(video_build: Build, t
     config = with_builds(train_config(tmp_path / "run", [video_build]), path)
     with pytest.raises(BuildError, match=r"the inputs of sample .* have SHA-256"):
         train(config)
+
+
+def test_two_runs_never_write_to_one_folder(video_build: Build, tmp_path: Path) -> None:
+    config = train_config(tmp_path / "run", [video_build])
+    with DriverLock(open_store(config.out)), pytest.raises(RunError, match=r"run is being written by another driver"):
+        train(config)
+    assert not (config.out / "checkpoints").exists()
+    train(config)
+    assert not (config.out / "lock").exists()
 
 
 def test_a_run_never_goes_into_a_build(video_build: Build, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""An optimiser that was stored and loaded goes on as if it had not been, in each of AdamW's forms."""
+"""Checkpoints whole or absent; an optimiser that was loaded goes on as if it had not been, in each of AdamW's forms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from model.checkpoint import copy_tensors, load_optimizer, load_weights, write_checkpoint
+from model.checkpoint import (
+    copy_tensors,
+    list_checkpoints,
+    load_optimizer,
+    load_weights,
+    prune_checkpoints,
+    remove_unfinished,
+    write_checkpoint,
+)
 
 
 def model_and_adamw(fused: bool) -> tuple[nn.Module, torch.optim.AdamW]:
@@ -51,3 +59,23 @@ def test_the_fused_form_counts_steps_on_the_device(tmp_path: Path, fused: bool, 
     state = other.state[next(elsewhere.parameters())]
     assert state["step"].device.type == device
     assert state["exp_avg"].device.type == "meta"
+
+
+def test_a_kill_while_checkpoints_are_removed_leaves_nothing_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, adamw = model_and_adamw(False)
+    first, second = (write_checkpoint(tmp_path, step, copy_tensors(model, adamw), {}) for step in (1, 2))
+
+    def killed(folder: Path) -> None:
+        (folder / "state.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("model.checkpoint.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prune_checkpoints(tmp_path, keep=1)
+    assert not first.exists()
+    assert list_checkpoints(tmp_path) == [second]
+    remove_unfinished(tmp_path)
+    assert list(tmp_path.iterdir()) == [second]

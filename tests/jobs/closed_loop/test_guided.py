@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,9 @@ class FakeSimulator:
 
 def play(settings: GuideSettings, seed: int = 3, steps: int = 140) -> tuple[CountingPolicy, list[dict[str, Any]]]:
     policy, simulator = CountingPolicy(), FakeSimulator(steps)
-    answer = Guide(policy, CAMERAS, settings).demonstrate(simulator, HOLD, None, seed, LIMIT, {"noise": 0.1})  # type: ignore[arg-type]
+    answer = Guide(policy, CAMERAS, INTERFACE.fps, settings).demonstrate(
+        simulator, HOLD, None, seed, LIMIT, {"noise": 0.1}
+    )  # type: ignore[arg-type]
     assert set(answer) == {"state", "success"}
     return policy, simulator.asked
 
@@ -82,7 +85,22 @@ def test_the_share_is_drawn_by_the_seed() -> None:
 )
 def test_a_policy_that_does_not_fit_is_refused(cameras: tuple[str, ...], settings: GuideSettings) -> None:
     with pytest.raises(SettingsError, match=r"guide: the policy sees front, wrist and gives 7 actions; the simulator"):
-        Guide(CountingPolicy(), cameras, settings)
+        Guide(CountingPolicy(), cameras, INTERFACE.fps, settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fps": 20.0}, r"guide: the policy acts at 20 Hz, the collection at 10, where .* give fps="),
+        ({"action": 6}, r"guide: the policy has actions of 6 numbers and states of 8, LIBERO's robot of 7 and 8"),
+        ({"state": 26}, r"guide: the policy has actions of 7 numbers and states of 26"),
+    ],
+)
+def test_a_policy_of_another_robot_or_rate_is_refused(changes: dict[str, Any], message: str) -> None:
+    policy = CountingPolicy()
+    policy.interface = replace(INTERFACE, **changes)
+    with pytest.raises(SettingsError, match=message):
+        Guide(policy, CAMERAS, INTERFACE.fps, GuideSettings())
 
 
 @pytest.mark.parametrize(

@@ -57,3 +57,10 @@ def test_a_program_that_is_no_simulator_says_its_last_words(tmp_path: Path) -> N
     script.chmod(0o755)
     with pytest.raises(SimulatorDied, match=r"ended with code 3 during 'hello': libEGL is missing"):
         Simulator(script)
+
+
+def test_a_simulator_that_dies_silently_is_not_explained_by_an_earlier_one(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("Traceback: of yesterday\n")
+    with pytest.raises(SimulatorDied, match=r"ended with code 1 during 'hello': it said nothing"):
+        Simulator(Path("/bin/false"), log)
