@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -105,6 +107,27 @@ def test_a_rate_that_does_not_divide_the_simulators_is_refused(robot_build: Buil
     checkpoint = untrained(tmp_path / "step-00000000", robot_build)
     with pytest.raises(SettingsError, match=r"12 frames a second, which does not divide 20; give hold="):
         evaluate(config(tmp_path / "out", policy=str(checkpoint), device="cpu"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_ends_the_simulators_and_the_same_call_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    class Stopped(jobs.evaluate.ScriptActor):
+        def act(self, moments: Any) -> Any:
+            if any(moment is not None and moment.instruction == "reach place 2" for moment in moments):
+                os.kill(os.getpid(), number)
+            return super().act(moments)
+
+    closed: list[FakeSimulator] = []
+    monkeypatch.setattr(FakeSimulator, "close", lambda self: closed.append(self))
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs.evaluate, "ScriptActor", Stopped)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(config(tmp_path))
+    assert len(closed) == 2
+    assert not (tmp_path / "lock").exists()
+    assert len(evaluate(config(tmp_path)).outcomes) == 6
 
 
 def test_swapped_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
