@@ -1,12 +1,12 @@
-"""One driver a folder (of a build, a run, an evaluation): a second one, started by mistake, is refused; one that died is not
-waited for.
+"""One driver a folder (of a build, a run, an evaluation): a second one, started by mistake, is refused; one that died
+is not waited for.
 
 The lock is a file in a folder of its own, made by the only step that is atomic everywhere (see `Store.create`). Its
 owner writes a rising number into it every few seconds. Whether another owner lives is not asked of clocks, which differ
 between machines: on this machine its process is looked up; elsewhere the number is watched for a while.
 
-Bytes of a build do not depend on the lock: files are the same whoever makes them, and appear whole or not at all. There it
-spares the work of two, and the confusion. The files of a run or an evaluation grow, and two writers would spoil them.
+Bytes of a build do not depend on the lock: files are the same whoever makes them, and appear whole or not at all. There
+it spares the work of two, and the confusion. Files of a run or an evaluation grow, and two writers would spoil them.
 """
 
 from __future__ import annotations
