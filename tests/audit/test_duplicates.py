@@ -31,6 +31,10 @@ CHANGES: dict[str, tuple[Callable[[Film], Film], str]] = {
 }
 
 
+COMMON = 17
+"""Frames that all clips have."""
+
+
 def _resized(frame: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     height, width = frame.shape[:2]
     return np.asarray(Image.fromarray(frame).resize((int(width * scale), int(height * scale))))
@@ -130,6 +134,52 @@ def test_blank_films_match_nothing() -> None:
 def test_films_without_motion_match_by_their_picture(clips: list[Film]) -> None:
     still = [_thumbnails(clips[number][:1] * 8) for number in (0, 5)]
     assert [match.other for match in _matches(still[0], still)] == ["train-0"]
+
+
+def _matches_of_two_views(clips: list[Film], wrist: Film, flip: bool = False) -> list[str]:
+    """Views in which a validation episode is found to be the train episode, whose front camera it repeats."""
+    front, own = _thumbnails(clips[1][:COMMON]), _thumbnails(clips[5][:COMMON])
+    films = Films()
+    for split, seen in (("val", (front, _thumbnails(wrist[:COMMON]))), ("train", (front, own))):
+        for view, film in zip(("front", "wrist"), seen, strict=True):
+            films.add(f"{split}-0", split, view, film[:, :, ::-1].copy() if flip and split == "val" else film)
+    return sorted(match.view for match in films.matches())
+
+
+@pytest.mark.parametrize("flip", [False, True], ids=["as it is", "mirrored"])
+def test_where_a_camera_is_not_certain_the_others_are_asked(
+    clips: list[Film], monkeypatch: pytest.MonkeyPatch, flip: bool
+) -> None:
+    """A robot that does a task once more looks much the same to a camera that stands still, not to its wrist's."""
+    monkeypatch.setattr("pipeline.audit.duplicates.CERTAIN_CORRELATION", 2.0)
+    assert _matches_of_two_views(clips, clips[5], flip) == ["front", "wrist"]
+    assert _matches_of_two_views(clips, clips[10], flip) == []
+    assert _matches_of_two_views(clips, clips[5][:1] * COMMON, flip) == []  # the wrist camera stands still in one alone
+
+
+def test_a_certain_copy_in_one_camera_is_one_whatever_the_others_show(clips: list[Film]) -> None:
+    assert _matches_of_two_views(clips, clips[10]) == ["front"]
+
+
+def test_other_cameras_that_show_nothing_are_not_asked(clips: list[Film], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.audit.duplicates.CERTAIN_CORRELATION", 2.0)
+    front, black = _thumbnails(clips[1][:COMMON]), np.zeros((COMMON, SIDE, SIDE), np.uint8)
+    still = _thumbnails(clips[5][:1] * COMMON)
+    for other in (black, still):
+        films = Films()
+        for split in ("val", "train"):
+            films.add(f"{split}-0", split, "front", front)
+            films.add(f"{split}-0", split, "wrist", other)
+        assert "front" in [match.view for match in films.matches()]
+
+
+def test_cameras_of_another_length_are_compared_at_the_same_moments(
+    clips: list[Film], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a long film 128 frames are kept: those nearest to the matching moments are compared."""
+    monkeypatch.setattr("pipeline.audit.duplicates.CERTAIN_CORRELATION", 2.0)
+    monkeypatch.setattr("pipeline.audit.duplicates.MAX_FRAMES", 12)
+    assert _matches_of_two_views(clips, clips[5]) == ["front", "wrist"]
 
 
 def test_a_short_piece_of_a_long_film_is_found_on_either_side(clips: list[Film]) -> None:
