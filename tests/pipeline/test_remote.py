@@ -255,7 +255,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     for protocol, module, extra in (("s3", "s3fs", "s3"), ("gs", "gcsfs", "gcs")):
         monkeypatch.setitem(sys.modules, module, None)
         monkeypatch.delitem(_registry, protocol, raising=False)
-        with pytest.raises(BuildError, match=rf"pip install 'vlajepa\[{extra}\]'"):
+        with pytest.raises(BuildError, match=rf"pip install '\.\[{extra}\]' in the repository"):
             mirror_build(f"{protocol}://b/x", tmp_path)
 
 
