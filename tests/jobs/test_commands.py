@@ -161,8 +161,10 @@ def test_commands_that_wait_for_each_other(stage: _Stage) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stop_is_passed_on_and_waited_for(stage: _Stage, number: signal.Signals) -> None:
     driver = f"""
+import signal
 from pathlib import Path
 from jobs.commands import Command, run_commands
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where the tests run under nohup
 run_commands([Command("long", ("long", "wait"), "long.json")], Path({str(stage.out)!r}), 1, print, {stage.program!r})
 """
     process = subprocess.Popen([sys.executable, "-c", driver], stderr=subprocess.PIPE, text=True)

@@ -121,10 +121,12 @@ def test_a_stop_ends_the_simulators_and_the_same_call_goes_on(
 
     closed: list[FakeSimulator] = []
     monkeypatch.setattr(FakeSimulator, "close", lambda self: closed.append(self))
+    before = signal.signal(number, signal.SIG_DFL)  # ignored where the tests run under nohup
     with monkeypatch.context() as patch:
         patch.setattr(jobs.evaluate, "ScriptActor", Stopped)
         with pytest.raises(KeyboardInterrupt):
             evaluate(config(tmp_path))
+    assert signal.signal(number, before) is signal.SIG_DFL
     assert len(closed) == 2
     assert not (tmp_path / "lock").exists()
     assert len(evaluate(config(tmp_path)).outcomes) == 6
