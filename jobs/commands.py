@@ -145,6 +145,7 @@ def _start(command: Command, out: Path, at_a_time: int, program: Sequence[str]) 
     print(f"\n$ {command.text}", flush=True)
     log = out / "logs" / f"{command.name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
+    _mark(command, out).unlink(missing_ok=True)
     with open(log, "ab") as file:
         begin = file.tell()
         # In a group of its own: Ctrl-C comes to this process alone, which passes on SIGTERM.

@@ -187,9 +187,8 @@ def _contradicted(
         b = descriptors(kept.thumbnails(theirs[view]))[_closest(theirs[view].frames, [j for _, j in pairs])]
         seen = a.any(axis=1) & b.any(axis=1)
         a, b = a[seen], b[seen]
-        if len(a) < MIN_FRAMES or max(_power(a), _power(b)) < STILL:
-            continue
-        if _correlation_of_change(a, b, 0.0) < OTHER_CORRELATION:
+        # Two cameras in which nothing changes agree: the distance of their pictures is not asked for.
+        if len(a) >= MIN_FRAMES and _correlation_of_change(a, b, 0.0) < OTHER_CORRELATION:
             return True
     return False
 
@@ -239,15 +238,11 @@ def _align(distance: NDArray[np.float32], a: NDArray[np.float32], b: NDArray[np.
 
 def _correlation_of_change(a: NDArray[np.float32], b: NDArray[np.float32], distance: float) -> float:
     """Correlation of the frames less their mean: 1 for a copy, small where only the scene is the same."""
-    if max(_power(a), _power(b)) < STILL:
-        return 1.0 if distance < STILL else 0.0
     change_a, change_b = a - a.mean(axis=0), b - b.mean(axis=0)
+    power_a, power_b = (float((change**2).sum(axis=1).mean()) for change in (change_a, change_b))
+    if max(power_a, power_b) < STILL:
+        return 1.0 if distance < STILL else 0.0
     return float((change_a * change_b).sum() / np.sqrt((change_a**2).sum() * (change_b**2).sum() + 1e-12))
-
-
-def _power(frames: NDArray[np.float32]) -> float:
-    """Of what changes: mean square distance of the frames from their mean."""
-    return float(((frames - frames.mean(axis=0)) ** 2).sum(axis=1).mean())
 
 
 def _mirrored(alignment: Alignment) -> Alignment:

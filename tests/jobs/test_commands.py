@@ -109,6 +109,10 @@ def test_a_result_of_a_command_that_fails_after_it_counts_for_nothing(stage: _St
     assert stage.events == ["start audit", "end audit"] * 2
     stage.run(stage.command("audit"), stage.command("train", needs=("audit",)))
     assert stage.ended == ["audit", "train"]
+    (stage.out / "audit.json").unlink()  # an end of before says nothing of a failure since
+    for _ in range(2):
+        with pytest.raises(RunError, match="vlajepa audit late ended with exit code 1"):
+            stage.run(stage.command("audit", "late"))
 
 
 def test_the_cores_are_divided_unless_the_user_said_how_many(stage: _Stage, monkeypatch: pytest.MonkeyPatch) -> None:
