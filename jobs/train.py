@@ -100,7 +100,7 @@ def _run(
         start = f"resumed at step {trainer.step}" if resumed else loaded
         tell(config.out, "\n".join(filter(None, (start, describe(trainer)))))
     s = config.trainer
-    throughput = measure_throughput(trainer.groups, config.model, Sizes(**state["model_sizes"]), s, ranks)
+    throughput = measure_throughput(trainer.groups, config.model, trainer.model.sizes, s, ranks)
     with MetricsLog(config.out, trainer.step, s.last_step, s.log_every, ranks.main, s.wandb, state) as log:
         trainer.train(log, throughput)
         if trainer.stopped_by:

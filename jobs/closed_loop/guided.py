@@ -15,10 +15,11 @@ import numpy as np
 
 from jobs.closed_loop.interface import Policy, RobotObservation
 from jobs.closed_loop.process import Simulator
+from jobs.simulator.libero import STATE
 from pipeline.errors import SettingsError
 
-ACTION, STATE = 7, 8
-"""Of LIBERO's robot, as `jobs.simulator.libero` has them."""
+ACTION = 7
+"""Of LIBERO's robot: three of position, three of rotation, the gripper."""
 
 
 @dataclass(frozen=True)
