@@ -10,6 +10,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,46 +22,105 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.errors import RunError
 
+
+@dataclass(frozen=True)
+class Command:
+    """One command: its module below `jobs`, whose last part names its configuration, and a line of help.
+
+    first          setting that a first argument without `=` stands for
+    reads_dataset  it has `source=`, for which the manifests have to be choices
+    """
+
+    module: str
+    text: str
+    first: str = ""
+    reads_dataset: bool = False
+
+    @property
+    def config(self) -> str:
+        """Name of its file in jobs/conf."""
+        return self.module.rpartition(".")[2]
+
+
 COMMANDS = {
-    "sources": "list the datasets there are manifests for, or all that is known about one",
-    "inspect": "what a dataset folder really holds, beside its manifest, with a contact sheet",
-    "plan": "list a dataset's shards, samples, bytes and encoder FLOPs before anything runs",
-    "preprocess": "make the shards on a Ray cluster; run again to continue after an interruption",
-    "extend": "a new build: a finished one and the episodes that its dataset has gained since",
-    "merge": "a new build of several that were made in parts, with the same settings",
-    "drop": "a new build without some episodes of a finished one, as for a takedown request",
-    "status": "how far a preprocessing run is, while it runs or after it was killed",
-    "audit": "prove from a build's bytes that nothing of the future reached an input",
-    "verify": "check that a build is the one whose verdict was clean, and who signed it",
-    "train": "train on audited builds",
-    "report": "a training run as one page: curves, held-out numbers, predicted latents",
-    "estimate": "memory and FLOPs of a training step at any batch size, before anything runs",
-    "evaluate": "success rates of a policy in the closed loop of LIBERO, with intervals and videos",
-    "collect": "scripted demonstrations in LIBERO as a LeRobot and an HDF5 dataset",
-    "serve": "a checkpoint as a policy server that robots and other evaluators ask over WebSocket",
-    "import": "make a checkpoint of a released one: the reference's .pt or a LeRobot vla_jepa folder",
-    "export": "write a checkpoint as a LeRobot vla_jepa folder or the reference's .pt",
-    "sample-data": "write a small tabletop world as an SSv2 folder and a LeRobot folder",
-    "demo": "sample data to trained checkpoint, with a summary at the end",
-    "demo-libero": "demonstrations in LIBERO to a policy in its closed loop, with controls and a report",
-    "demo-leak": "what the future leaves in the context: the reference's encoding beside ours, with plots",
+    "sources": Command(
+        "datasets.sources", "list the datasets there are manifests for, or all that is known about one", first="name"
+    ),
+    "inspect": Command(
+        "datasets.inspect",
+        "what a dataset folder really holds, beside its manifest, with a contact sheet",
+        reads_dataset=True,
+    ),
+    "plan": Command(
+        "preprocess.plan",
+        "list a dataset's shards, samples, bytes and encoder FLOPs before anything runs",
+        reads_dataset=True,
+    ),
+    "preprocess": Command(
+        "preprocess.preprocess",
+        "make the shards on a Ray cluster; run again to continue after an interruption",
+        reads_dataset=True,
+    ),
+    "extend": Command(
+        "preprocess.extend",
+        "a new build: a finished one and the episodes that its dataset has gained since",
+        reads_dataset=True,
+    ),
+    "merge": Command("preprocess.merge", "a new build of several that were made in parts, with the same settings"),
+    "drop": Command(
+        "preprocess.drop", "a new build without some episodes of a finished one, as for a takedown request"
+    ),
+    "status": Command(
+        "preprocess.status", "how far a preprocessing run is, while it runs or after it was killed", first="build"
+    ),
+    "audit": Command(
+        "audit.audit", "prove from a build's bytes that nothing of the future reached an input", first="build"
+    ),
+    "verify": Command(
+        "audit.verify", "check that a build is the one whose verdict was clean, and who signed it", first="build"
+    ),
+    "train": Command("training.train", "train on audited builds"),
+    "report": Command(
+        "report.report", "a training run as one page: curves, held-out numbers, predicted latents", first="run"
+    ),
+    "estimate": Command(
+        "training.estimate", "memory and FLOPs of a training step at any batch size, before anything runs"
+    ),
+    "evaluate": Command(
+        "closed_loop.evaluate.evaluate",
+        "success rates of a policy in the closed loop of LIBERO, with intervals and videos",
+    ),
+    "collect": Command(
+        "closed_loop.collect.collect", "scripted demonstrations in LIBERO as a LeRobot and an HDF5 dataset"
+    ),
+    "serve": Command(
+        "serving.serve", "a checkpoint as a policy server that robots and other evaluators ask over WebSocket"
+    ),
+    "import": Command(
+        "training.import_checkpoint",
+        "make a checkpoint of a released one: the reference's .pt or a LeRobot vla_jepa folder",
+    ),
+    "export": Command(
+        "training.export_checkpoint", "write a checkpoint as a LeRobot vla_jepa folder or the reference's .pt"
+    ),
+    "sample-data": Command(
+        "datasets.sample_data", "write a small tabletop world as an SSv2 folder and a LeRobot folder"
+    ),
+    "demo": Command("demos.demo", "sample data to trained checkpoint, with a summary at the end"),
+    "demo-libero": Command(
+        "demos.demo_libero", "demonstrations in LIBERO to a policy in its closed loop, with controls and a report"
+    ),
+    "demo-leak": Command(
+        "demos.demo_leak", "what the future leaves in the context: the reference's encoding beside ours, with plots"
+    ),
 }
 CONFIGS = str(Path(__file__).parent / "conf")
-
-MODULES = {"import": "import_checkpoint", "export": "export_checkpoint", "inspect": "inspect_dataset"}
-"""Module and configuration of a command, where it cannot be named like the command (`import` is a word of Python)."""
-
-READS_DATASETS = ("inspect", "plan", "preprocess", "extend")
-"""Commands with `source=`, for which the manifests have to be choices."""
 
 HYDRA_FLAGS = (
     "cfg", "config-dir", "config-name", "config-path", "experimental-rerun", "help", "hydra-help", "info", "multirun",
     "package", "resolve", "run", "shell-completion", "version",
 )  # fmt: skip
 """Flags that Hydra answers itself; any other `--name value` stands for the setting `name=value`."""
-
-POSITIONAL = {"audit": "build", "status": "build", "verify": "build", "sources": "name", "report": "run"}
-"""Setting that a first argument without `=` stands for."""
 
 USAGE = """usage: vlajepa COMMAND [setting=value …]
 
@@ -75,33 +135,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS))
-        lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
+        lines = [f"  {name:{width}}  {command.text}" for name, command in COMMANDS.items()]
         sys.stdout.write(USAGE.format(commands="\n".join(lines)))
         raise SystemExit(0 if words else 2)
-    command, *overrides = words
+    name, *overrides = words
     overrides = _flags_to_settings(overrides)
-    if command not in COMMANDS:
-        sys.stderr.write(f"vlajepa: no command {command!r}; there are {', '.join(COMMANDS)}\n")
+    if name not in COMMANDS:
+        sys.stderr.write(f"vlajepa: no command {name!r}; there are {', '.join(COMMANDS)}\n")
         raise SystemExit(2)
-    if command == "drop":
+    command = COMMANDS[name]
+    if name == "drop":
         overrides = _joined(overrides, "episode", "episodes")
-    if command in POSITIONAL and overrides and "=" not in overrides[0] and not overrides[0].startswith("-"):
-        overrides[0] = f"{POSITIONAL[command]}={overrides[0]}"
-    name = MODULES.get(command, command.replace("-", "_"))
-    for before, word in zip([command, *overrides], overrides, strict=False):
+    if command.first and overrides and "=" not in overrides[0] and not overrides[0].startswith("-"):
+        overrides[0] = f"{command.first}={overrides[0]}"
+    for before, word in zip([name, *overrides], overrides, strict=False):
         if "=" not in word and not word.startswith(("-", "~")) and not before.startswith("-"):
-            sys.stderr.write(f"vlajepa: {word!r} is no setting; write key=value (see vlajepa {command} --help)\n")
+            sys.stderr.write(f"vlajepa: {word!r} is no setting; write key=value (see vlajepa {name} --help)\n")
             raise SystemExit(2)
-    if command in READS_DATASETS:
+    if command.reads_dataset:
         _offer_manifests(next((word.partition("=")[2] for word in overrides if word.startswith("source=")), None))
-    _check_overrides(name, [word for word in overrides if "=" in word and not word.startswith("-")])
-    sys.argv = [f"vlajepa {command}", *overrides]
-    hydra.main(version_base="1.3", config_path=CONFIGS, config_name=name)(_command(name))()
+    _check_overrides(command.config, [word for word in overrides if "=" in word and not word.startswith("-")])
+    sys.argv = [f"vlajepa {name}", *overrides]
+    hydra.main(version_base="1.3", config_path=CONFIGS, config_name=command.config)(_application(command))()
 
 
 def _offer_manifests(wanted: str | None) -> None:
     """Make the manifests choices of `source=`. A wrong one of the user's stops only who wants it."""
-    from jobs.manifests import find_manifests, register_manifests  # loads the readers, which other commands do without
+    from jobs.datasets.manifests import (  # loads the readers, which other commands do without
+        find_manifests,
+        register_manifests,
+    )
 
     try:
         manifests, wrong = find_manifests()
@@ -115,15 +178,15 @@ def _offer_manifests(wanted: str | None) -> None:
         raise SystemExit(error.exit_code) from error
 
 
-def _command(name: str) -> Callable[[DictConfig], None]:
+def _application(command: Command) -> Callable[[DictConfig], None]:
     """A command whose errors meant for people become one message and an exit code.
 
     The command's module is imported when it runs: --help and --cfg answer at once.
     """
 
-    def command(config: DictConfig) -> None:
+    def application(config: DictConfig) -> None:
         try:
-            code = importlib.import_module(f"jobs.{name}").run(config)
+            code = importlib.import_module(f"jobs.{command.module}").run(config)
         except RunError as error:
             sys.stderr.write(f"vlajepa: {error}\n")
             raise SystemExit(error.exit_code) from error
@@ -139,7 +202,7 @@ def _command(name: str) -> Callable[[DictConfig], None]:
         if code:
             raise SystemExit(code)
 
-    return command
+    return application
 
 
 def _flags_to_settings(words: Sequence[str]) -> list[str]:

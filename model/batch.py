@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import SettingsError
-from pipeline.schema import Batch, Observation, Targets
+from pipeline.format.schema import Batch, Observation, Targets
 
 NumpyBatch = Batch[NDArray[Any]]
 TorchBatch = Batch[Tensor]
@@ -69,7 +69,7 @@ def fill_views(latents: Tensor, axis: int, views: int) -> Tensor:
 def _latents(values: NDArray[Any], scale: NDArray[np.float32] | None, device: torch.device) -> Tensor:
     """float16 [..., D] on the device, from float16, or from int8 and float32 [...]: half the bytes have crossed then.
 
-    To the bit what `pipeline.quantise.dequantise` gives: one float32 product, rounded to float16.
+    To the bit what `pipeline.shards.int8.dequantise` gives: one float32 product, rounded to float16.
     """
     if scale is None:
         return _tensor(values, device)

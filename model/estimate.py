@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model.settings import ModelSettings
 from model.vla_jepa import VLAJEPA, meta_model
-from pipeline.schema import Observation, Sizes, Targets
+from pipeline.format.schema import Observation, Sizes, Targets
 
 KINDS = ("robot", "video")
 PARTS = ("student", "predictor", "action_head")

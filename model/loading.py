@@ -7,9 +7,9 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLModel
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig, Qwen3VLVisionConfig
 
-from model.images import MERGE, PATCH, TEMPORAL
 from model.settings import BackboneSettings, PromptSettings
-from model.tokenizer import add_action_tokens, byte_tokenizer
+from model.student.images import MERGE, PATCH, TEMPORAL
+from model.student.tokenizer import add_action_tokens, byte_tokenizer
 from pipeline.errors import SettingsError
 
 

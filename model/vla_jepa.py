@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.action_head import ActionHead
-from model.backbone import Student
+from model.action_head.action_head import ActionHead
 from model.losses import (
     Losses,
     WorldModelErrors,
@@ -28,10 +27,11 @@ from model.losses import (
     step_errors,
 )
 from model.normalize import BuildStats, ChannelRange, MinMaxScaler
-from model.predictor import LatentPredictor
 from model.settings import ModelSettings
+from model.student.backbone import Student
+from model.world_model.predictor import LatentPredictor
 from pipeline.errors import RunError, SettingsError
-from pipeline.schema import Observation, Sizes, Targets
+from pipeline.format.schema import Observation, Sizes, Targets
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ import pytest
 import ray
 from hypothesis import HealthCheck, settings
 
-from jobs.ray_start import start_ray
-from pipeline.encoding import EncoderSettings, LatentSettings
-from pipeline.manifest import Build
+from jobs.cluster.connect import start_ray
+from pipeline.format.build import Build
+from pipeline.format.encoder_settings import EncoderSettings, LatentSettings
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
-from pipeline.windows import WindowPolicy
+from pipeline.samples.windows import WindowPolicy
 from tests.jobs.runs import audited, build_config, robot_source, ssv2_source
-from tests.pipeline.s3_server import IMPATIENT, S3_USER
+from tests.pipeline.storage.s3_server import IMPATIENT, S3_USER
 
 # mlcroissant and tensorflow-datasets log through absl, whose handler closes its first stream when Hydra sets up
 # logging: were that pytest's own capture, pytest would end there. The process's stderr it leaves open.

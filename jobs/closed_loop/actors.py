@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.closed_loop.ensemble import Ensembler
-from jobs.closed_loop.interface import Policy, RobotObservation
 from jobs.closed_loop.process import Simulator
-from model.images import GREY
+from jobs.common.robot_interface import Policy, RobotObservation
+from model.student.images import GREY
 from pipeline.errors import SettingsError
 
 WIDTH = 7

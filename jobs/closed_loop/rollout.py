@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.closed_loop.actors import Actor, Moment
-from jobs.closed_loop.outcomes import Outcome
+from jobs.closed_loop.evaluate.outcomes import Outcome
 from jobs.closed_loop.process import Simulator, SimulatorDied
 from pipeline.errors import RunError
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.simulator.axes import AXES
+from jobs.simulator.perturb.axes import AXES
 
 BASES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 """LIBERO's suites. `libero_10` is called "long" too."""

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
 
-from jobs.closed_loop.interface import RobotInterface, RobotObservation, check_observation
+from jobs.common.robot_interface import RobotInterface, RobotObservation, check_observation
 from jobs.serving.keys import GROUP, SEED
 from jobs.serving.wire import WIRE_VERSION, WireError, pack, unpack
 from pipeline.errors import RunError, SettingsError

@@ -30,11 +30,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from jobs.closed_loop.interface import Policy
-from jobs.serve_settings import ServerSettings
+from jobs.common.robot_interface import Policy
 from jobs.serving.batcher import Answer, Batcher, Query
 from jobs.serving.keys import GROUP, MessageKeys, read_observation, read_seed
 from jobs.serving.meter import Meter
+from jobs.serving.settings import ServerSettings
 from jobs.serving.wire import WIRE_VERSION, WireError, pack, unpack
 
 UNHEALTHY_AFTER = 5

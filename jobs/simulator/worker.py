@@ -80,7 +80,7 @@ class Worker:
             self._told = None if told is None else libero.goal_of(self._list(suite)[told])
         self._hold = hold
         if perturbation is not None:
-            from .perturb import perturbed
+            from .perturb.perturb import perturbed
 
             self._environment = perturbed(self._environment, perturbation)
         return {"instruction": self._environment.instruction}

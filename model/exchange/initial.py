@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.checkpoint import list_checkpoints, load_weights
+from model.checkpoint.checkpoint import list_checkpoints, load_weights
 from model.exchange.lerobot import is_lerobot, load_lerobot
 from model.exchange.names import SCALERS
 from model.exchange.starvla import load_starvla

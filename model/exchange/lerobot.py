@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.checkpoint import new_folder
+from model.checkpoint.checkpoint import new_folder
 from model.exchange.names import Account
 from model.exchange.weights import foreign_weights, load_foreign
 from model.normalize import MinMaxScaler

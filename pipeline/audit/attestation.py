@@ -23,9 +23,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from pipeline.audit.build import is_regular, read_regular
-from pipeline.audit.strict_json import canonical, parse
-from pipeline.audit.verdict import SIGNED_VERDICT, VERDICT, Verdict, replace_whole, verdict_bytes
+from pipeline.audit.verdict import Verdict, replace_whole, verdict_bytes
 from pipeline.errors import AuditRefusedError, RunError
+from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
+from pipeline.format.strict_json import canonical, parse
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"

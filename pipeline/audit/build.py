@@ -14,15 +14,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.audit.strict_json import member, parse_object
 from pipeline.audit.tasks import TaskTable, read_tasks
 from pipeline.errors import BuildError
-from pipeline.schema import LATENT_DTYPES, SCHEMA_VERSION, SPLITS, Sizes, inputs_file, latents_file, targets_file
+from pipeline.format.file_names import META_FILES, inputs_file, latents_file, targets_file
+from pipeline.format.schema import LATENT_DTYPES, SCHEMA_VERSION, SPLITS, Sizes
+from pipeline.format.strict_json import member, parse_object
 
 if TYPE_CHECKING:
     from pipeline.audit.elsewhere import Elsewhere
 
-META_FILES = ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json", "tasks.jsonl")
 
 TUBELET = "tubelet"
 """The encoder mode whose latents lie in files of their own."""

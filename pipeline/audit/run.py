@@ -9,23 +9,23 @@ from pathlib import Path
 
 from pipeline.audit.build import Build, open_build
 from pipeline.audit.elsewhere import Elsewhere
-from pipeline.audit.evidence import Evidence
 from pipeline.audit.finding import LEVELS, RULES, Report
-from pipeline.audit.rules_ancestry import check as check_ancestry
-from pipeline.audit.rules_chain import check as check_chain
-from pipeline.audit.rules_files import Hashes, check_inventory
-from pipeline.audit.rules_latents import check as check_latents
-from pipeline.audit.rules_members import Members
-from pipeline.audit.rules_order import check as check_order
-from pipeline.audit.rules_perturb import PerturbOptions
-from pipeline.audit.rules_perturb import check as check_perturb
-from pipeline.audit.rules_source import SourceOptions, SourceRule
-from pipeline.audit.rules_splits import check as check_splits
-from pipeline.audit.rules_statistics import Statistics, check_claims
-from pipeline.audit.rules_supports import check as check_supports
-from pipeline.audit.rules_targets import TargetValues
-from pipeline.audit.rules_tubelets import TubeletReferences
-from pipeline.audit.rules_vectors import check as check_vectors
+from pipeline.audit.rederive.perturb import PerturbOptions
+from pipeline.audit.rederive.perturb import check as check_perturb
+from pipeline.audit.rederive.source import SourceOptions, SourceRule
+from pipeline.audit.report.evidence import Evidence
+from pipeline.audit.rules.ancestry import check as check_ancestry
+from pipeline.audit.rules.files import Hashes, check_inventory
+from pipeline.audit.rules.identity import check as check_chain
+from pipeline.audit.rules.int8 import check as check_latents
+from pipeline.audit.rules.members import Members
+from pipeline.audit.rules.order import check as check_order
+from pipeline.audit.rules.splits import check as check_splits
+from pipeline.audit.rules.statistics import Statistics, check_claims
+from pipeline.audit.rules.supports import check as check_supports
+from pipeline.audit.rules.targets import TargetValues
+from pipeline.audit.rules.tubelets import TubeletReferences
+from pipeline.audit.rules.vectors import check as check_vectors
 from pipeline.audit.samples import ShardRows, open_samples
 from pipeline.audit.shard import Shard, ShardRule
 from pipeline.audit.verdict import RuleCount, Verdict

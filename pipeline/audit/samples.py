@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.audit.build import Build, is_regular
 from pipeline.errors import BuildError
-from pipeline.schema import samples_schema
+from pipeline.format.columns import samples_schema
 
 SAMPLES = "samples.parquet"
 BATCH_ROWS = 1 << 16

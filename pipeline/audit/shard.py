@@ -13,14 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.audit.arrow_file import check_layout
 from pipeline.audit.build import Build, Origin, ShardEntry, is_regular
-from pipeline.audit.document import Expected, check_document
 from pipeline.audit.finding import Problem, Report
+from pipeline.audit.parsers.arrow import check_layout
+from pipeline.audit.parsers.key_json import Expected, check_document
+from pipeline.audit.parsers.latents import Tubelets, tensor
+from pipeline.audit.parsers.tar import Member, Tar, parse_tar
 from pipeline.audit.samples import has_nulls
-from pipeline.audit.tar import Member, Tar, parse_tar
-from pipeline.audit.tubelets import Tubelets, tensor
-from pipeline.schema import SCHEMA_VERSION, json_member, latents_file, latents_schema, targets_file, targets_schema
+from pipeline.format.columns import latents_schema, targets_schema
+from pipeline.format.file_names import json_member, latents_file, targets_file
+from pipeline.format.schema import SCHEMA_VERSION
 
 
 class ShardRule:

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.audit.strict_json import canonical, member, parse_object
 from pipeline.errors import BuildError
+from pipeline.format.strict_json import canonical, member, parse_object
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,10 @@ import pyarrow as pa
 
 from pipeline.audit.build import is_regular
 from pipeline.audit.finding import LEVELS, RULES, Finding
-from pipeline.audit.strict_json import parse
 from pipeline.errors import AuditRefusedError
-from pipeline.schema import SCHEMA_VERSION
-
-VERDICT = "audit/verdict.json"
-SIGNED_VERDICT = "audit/verdict.dsse.json"
+from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
+from pipeline.format.schema import SCHEMA_VERSION
+from pipeline.format.strict_json import parse
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SettingsError
-from pipeline.lerobot_writer import LeRobotWriter, Row, image_stats, spread, vector_feature, video_feature
 from pipeline.sample_world.camera import Camera, front_camera, wrist_camera
 from pipeline.sample_world.folder import new_folder, require_size
 from pipeline.sample_world.render import Look, make_look, render
 from pipeline.sample_world.script import Rollout, Task, draw_task, make_world, play
 from pipeline.sample_world.video import Codec, find_codec, write_video
 from pipeline.sample_world.world import ACTION_NAMES, MAX_STEP, MAX_TURN, STATE_NAMES, World
-from pipeline.sources.lerobot_info import IMAGE_PREFIX
+from pipeline.sources.lerobot.info import IMAGE_PREFIX
+from pipeline.sources.lerobot.writer import LeRobotWriter, Row, image_stats, spread, vector_feature, video_feature
 
 ROBOT = "sample_world_gripper"
 FPS = 12

@@ -3,28 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline.errors import RunError, SettingsError
-from pipeline.sources.base import EpisodeRef, Fault, clean_name
-
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""What datasets call their splits -> what they are called here."""
-
-
-def require_clean_name(name: str) -> None:
-    """Raise SettingsError unless a source's name can be part of keys and file names."""
-    if not name or clean_name(name) != name:
-        fix = clean_name(name) or "a name"
-        raise SettingsError(f"name must consist of letters, digits, _ and -, got {name!r}; use {fix!r} instead")
-
-
-def require_share(val_share: float) -> None:
-    """Raise SettingsError unless it can be the share of the episodes that are held out."""
-    if not 0 <= val_share < 1:
-        raise SettingsError(f"val_share must be at least 0 and below 1, got {val_share}")
+from pipeline.errors import EpisodeError, RunError
+from pipeline.sources.base import EpisodeRef, Fault
 
 
 def read_json(path: str, fix: str, lenient: bool = False) -> Any:
@@ -69,33 +52,6 @@ def _parse(line: str) -> Any:
         return None
 
 
-def folder_sizes(folder: str) -> dict[str, int]:
-    """Size in bytes of every file of a folder, by name; empty when there is no such folder.
-
-    One listing of the folder: a plan over 220,000 clips must not look each path up by itself.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-
-
-class FileSizes:
-    """Sizes of the files below a root, from one listing of each folder."""
-
-    def __init__(self, root: str) -> None:
-        self.root = root
-        self._folders: dict[str, dict[str, int]] = {}
-
-    def size(self, path: str) -> int | None:
-        """Size in bytes of ROOT/path; None when there is no such file."""
-        folder, _, name = path.rpartition("/")
-        if folder not in self._folders:
-            self._folders[folder] = folder_sizes(os.path.join(self.root, folder))
-        return self._folders[folder].get(name)
-
-
 def has_text(value: object) -> bool:
     """Whether a value can serve as an instruction (rule L9): text, not blank, and all of it valid Unicode."""
     return (
@@ -109,3 +65,15 @@ def sort_found(found: Iterable[EpisodeRef | Fault]) -> tuple[tuple[EpisodeRef, .
     refs = sorted((ref for ref in listed if isinstance(ref, EpisodeRef)), key=lambda ref: (ref.split, ref.id))
     faults = (fault for fault in listed if isinstance(fault, Fault))
     return tuple(refs), tuple(sorted(faults, key=lambda fault: (fault.split, fault.episode, fault.detail)))
+
+
+def own_text(ref: EpisodeRef) -> str:
+    """The text that the index found for a whole episode.
+
+    Raises:
+        EpisodeError: "no-instruction" when there is none, as for a test clip.
+    """
+    text = ref.data.get("instruction")
+    if not isinstance(text, str):
+        raise EpisodeError("no-instruction", f"{ref.id} of split {ref.split} has no label")
+    return text

@@ -8,9 +8,9 @@ from typing import Any
 
 from pipeline.errors import SettingsError
 from pipeline.sources.base import Source
-from pipeline.sources.lerobot import LeRobotSource
-from pipeline.sources.libero import LiberoSource
-from pipeline.sources.rlds import RldsSource
+from pipeline.sources.lerobot.source import LeRobotSource
+from pipeline.sources.libero_hdf5 import LiberoSource
+from pipeline.sources.rlds.source import RldsSource
 from pipeline.sources.ssv2 import SSv2Source
 from pipeline.sources.videos import VideoFolderSource
 

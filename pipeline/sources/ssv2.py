@@ -19,11 +19,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.decode import Video
 from pipeline.errors import RunError
-from pipeline.sources.base import EpisodeRef, Fault, SourceIndex, check_files, clean_name, own_text
-from pipeline.sources.metadata import folder_sizes, has_text, read_json, require_clean_name, sort_found
-from pipeline.sources.recorded import RecordedEpisode
+from pipeline.sources.base import EpisodeRef, Fault, SourceIndex
+from pipeline.sources.files import check_files, folder_sizes
+from pipeline.sources.metadata import has_text, own_text, read_json, sort_found
+from pipeline.sources.naming import clean_name, require_clean_name
+from pipeline.sources.opened import RecordedEpisode
+from pipeline.sources.video.decode import Video
 
 VIDEO_FOLDER = "20bn-something-something-v2"
 LABEL_FOLDER = "labels"

@@ -15,19 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.decode import Video
 from pipeline.errors import RunError
-from pipeline.sources.base import EpisodeRef, Fault, SourceIndex, check_files, hashed_split, own_text, short_name
-from pipeline.sources.metadata import (
-    SPLIT_NAMES,
-    FileSizes,
-    has_text,
-    read_json,
-    require_clean_name,
-    require_share,
-    sort_found,
-)
-from pipeline.sources.recorded import RecordedEpisode
+from pipeline.sources.base import EpisodeRef, Fault, SourceIndex
+from pipeline.sources.files import FileSizes, check_files
+from pipeline.sources.metadata import has_text, own_text, read_json, sort_found
+from pipeline.sources.naming import SPLIT_NAMES, hashed_split, require_clean_name, require_share, short_name
+from pipeline.sources.opened import RecordedEpisode
+from pipeline.sources.video.decode import Video
 
 VIEW = "video"
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.shards import hash_file
+from pipeline.storage.atomic import hash_file
 from tests.benchmarks.full_size_build import FINGERPRINT, SIZES, write_full_size_build
 from tests.benchmarks.large_manifest import write_manifest
 from tests.benchmarks.report import Series, Target, interleaved

@@ -19,18 +19,19 @@ from unittest.mock import patch
 import torch
 from transformers import VJEPA2Config, VJEPA2Model
 
-from jobs.train import train
-from jobs.train_settings import TrainConfig, TrainerSettings
-from jobs.training.saving import Saver
+from jobs.training.loop.checkpointing import Saver
+from jobs.training.loop.settings import TrainerSettings
+from jobs.training.settings import TrainConfig
+from jobs.training.train import train
 from model.settings import BackboneSettings, ModelSettings
-from pipeline.encoding import EncoderSettings
-from pipeline.inputs import InputSettings
-from pipeline.manifest import Build
-from pipeline.plan import ShardSettings
+from pipeline.encoder.encoder import Encoder
+from pipeline.format.build import Build
+from pipeline.format.encoder_settings import EncoderSettings
+from pipeline.planning.packing import ShardSettings
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
-from pipeline.targets import Encoder
-from pipeline.windows import WindowPolicy
+from pipeline.samples.inputs import InputSettings
+from pipeline.samples.windows import WindowPolicy
 from tests.benchmarks.report import Series, print_table, quietly
 from tests.jobs.runs import build_config, make_here, robot_source, ssv2_source, with_verdict
 

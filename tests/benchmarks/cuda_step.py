@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
 
-from jobs.estimate import VITL_ENCODER
-from model.attention import resolve_backend
+from jobs.training.estimate import VITL_ENCODER
+from model.attention.attention import resolve_backend
+from model.attention.transformers_attention import use_attention
+from model.checkpoint.sharding import compile_blocks
 from model.estimate import KINDS, StepEstimate, estimate_step
 from model.settings import BackboneSettings, ModelSettings
-from model.sharding import compile_blocks
-from model.transformers_attention import use_attention
 from model.vla_jepa import VLAJEPA, build_model, unit_stats
-from pipeline.encoding import encoder_flops
-from pipeline.rotary_tables import use_rotary_tables
-from pipeline.schema import Observation, Targets
+from pipeline.encoder.rotary_tables import use_rotary_tables
+from pipeline.format.encoder_settings import encoder_flops
+from pipeline.format.schema import Observation, Targets
 from tests.benchmarks.full_size_build import SIZES
 from tests.benchmarks.report import Series, Target, print_table
 
@@ -103,7 +103,7 @@ Batch = tuple[Observation[Tensor], Targets[Tensor]]
 def _training_step(name: str, model: VLAJEPA, adamw: torch.optim.AdamW, batches: list[Batch], backend: str) -> Measured:
     """Forward and backward of each kind, clipping and AdamW, as the trainer does them."""
     torch.cuda.reset_peak_memory_stats()
-    with patch("model.attention.resolve_backend", lambda *_: backend):
+    with patch("model.attention.attention.resolve_backend", lambda *_: backend):
         seconds = _times(lambda: _step(model, adamw, batches), WARMUP, STEPS)
     return Measured(name, seconds, torch.cuda.max_memory_allocated())
 

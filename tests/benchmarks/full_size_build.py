@@ -16,10 +16,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.inputs import InputSettings, encode_jpeg
-from pipeline.manifest import Build, load_build
-from pipeline.schema import SCHEMA_VERSION, Sizes, inputs_file, samples_schema, targets_file
-from pipeline.shards import InputPlacement, InputSample, InputsWriter, TargetRows, TargetsWriter, atomic_file, hash_file
+from pipeline.format.build import Build, load_build
+from pipeline.format.columns import samples_schema
+from pipeline.format.file_names import inputs_file, targets_file
+from pipeline.format.input_sample import InputSample
+from pipeline.format.schema import SCHEMA_VERSION, Sizes
+from pipeline.samples.inputs import InputSettings, encode_jpeg
+from pipeline.shards.inputs_tar import InputPlacement, InputsWriter
+from pipeline.shards.targets_arrow import TargetRows, TargetsWriter
+from pipeline.storage.atomic import atomic_file, hash_file
 
 SIZES = Sizes(views=2, image_size=224, steps=3, tokens=256, width=1024, state=8, chunk=7, action=7)
 """A robot sample of the reference: 4 MiB of float16 latents."""

@@ -10,14 +10,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.build_settings import BuildConfig, ClusterSettings
-from jobs.preprocess import preprocess
-from pipeline.encoding import EncoderSettings
-from pipeline.inputs import InputSettings
-from pipeline.plan import ShardSettings
+from jobs.cluster.settings import ClusterSettings
+from jobs.preprocess.preprocess import preprocess
+from jobs.preprocess.settings import BuildConfig
+from pipeline.format.encoder_settings import EncoderSettings
+from pipeline.planning.packing import ShardSettings
 from pipeline.sample_world.ssv2 import write_ssv2
+from pipeline.samples.inputs import InputSettings
+from pipeline.samples.windows import WindowPolicy
 from pipeline.sources.ssv2 import LABEL_FILES, LABEL_FOLDER, VIDEO_FOLDER
-from pipeline.windows import WindowPolicy
 from tests.benchmarks.large_index import EPISODES
 from tests.benchmarks.preprocessing import Timing
 from tests.benchmarks.report import Series, Target, cores, print_table, quietly

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from model.images import MEAN, MERGE, PATCH, STD, TEMPORAL, image_patches
+from model.student.images import MEAN, MERGE, PATCH, STD, TEMPORAL, image_patches
 from tests.benchmarks.report import Target, interleaved, print_table
 
 SIZE = 224

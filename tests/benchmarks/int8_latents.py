@@ -13,21 +13,23 @@ import torch
 from numpy.typing import NDArray
 from transformers import VJEPA2Config, VJEPA2Model
 
-from jobs.build_settings import BuildConfig, ClusterSettings
-from jobs.preprocess import preprocess
+from jobs.cluster.settings import ClusterSettings
+from jobs.preprocess.preprocess import preprocess
+from jobs.preprocess.settings import BuildConfig
 from model.batch import to_device
 from model.settings import ModelSettings, tiny_settings
 from model.vla_jepa import build_model
-from pipeline.encoding import EncoderSettings, LatentSettings
-from pipeline.inputs import InputSettings
-from pipeline.manifest import Build, load_build
-from pipeline.plan import ShardSettings
-from pipeline.quantise import dequantise, quantise
-from pipeline.reader import SampleReader
+from pipeline.format.build import Build, load_build
+from pipeline.format.encoder_settings import EncoderSettings, LatentSettings
+from pipeline.format.schema import LATENT_DTYPES
+from pipeline.planning.packing import ShardSettings
 from pipeline.sample_world.ssv2 import write_ssv2
-from pipeline.schema import LATENT_DTYPES
-from pipeline.shards import TargetRows, TargetsReader, TargetsWriter, atomic_file
-from pipeline.windows import WindowPolicy
+from pipeline.samples.inputs import InputSettings
+from pipeline.samples.windows import WindowPolicy
+from pipeline.shards.int8 import dequantise, quantise
+from pipeline.shards.targets_arrow import TargetRows, TargetsReader, TargetsWriter
+from pipeline.storage.atomic import atomic_file
+from pipeline.streaming.reader import SampleReader
 from tests.benchmarks.full_size_build import CHUNK, SIZES, RandomSamples
 from tests.benchmarks.preprocessing import ENCODER
 from tests.benchmarks.report import cores, interleaved, print_table, quietly

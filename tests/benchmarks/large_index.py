@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import EpisodeError
-from pipeline.plan import ShardSettings, make_plan, read_plan, write_plan
-from pipeline.schema import Sizes
-from pipeline.sources.base import Episode, EpisodeRef, SourceIndex
-from pipeline.store import open_store
-from pipeline.windows import WindowPolicy
+from pipeline.format.episode import Episode
+from pipeline.format.schema import Sizes
+from pipeline.planning.packing import ShardSettings
+from pipeline.planning.plan import make_plan, read_plan, write_plan
+from pipeline.samples.windows import WindowPolicy
+from pipeline.sources.base import EpisodeRef, SourceIndex
+from pipeline.storage.store import open_store
 
 SETTINGS: Mapping[str, Any] = {"source": {"name": "large"}}
 COLUMNS: Mapping[str, Any] = {

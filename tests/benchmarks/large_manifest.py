@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.schema import samples_schema
+from pipeline.format.columns import samples_schema
 
 WINDOWS, SHARD_EPISODES, STEPS, INTERVAL, CHUNK, VIEWS = 40, 250, 3, 2, 7, 2
 FRAMES = WINDOWS + 2 * STEPS * INTERVAL

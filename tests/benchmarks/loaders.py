@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.manifest import load_build
-from pipeline.mixture import Mixture
-from pipeline.order import Order
-from pipeline.reader import SampleReader
-from pipeline.schema import Batch
-from pipeline.stream import Stream
+from pipeline.format.build import load_build
+from pipeline.format.schema import Batch
+from pipeline.streaming.mixture import Mixture
+from pipeline.streaming.order import Order
+from pipeline.streaming.reader import SampleReader
+from pipeline.streaming.stream import Stream
 from tests.benchmarks.full_size_build import RandomSamples, sample_key, write_full_size_build
 from tests.benchmarks.peers import Peer, PeerBatch, stored
 from tests.benchmarks.report import Series, Target, quietly

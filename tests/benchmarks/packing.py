@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.backbone import Student
 from model.settings import BackboneSettings, PromptSettings, TinyBackboneSettings
-from pipeline.schema import Observation
+from model.student.backbone import Student
+from pipeline.format.schema import Observation
 from tests.benchmarks.report import Target, interleaved, print_table
 
 MID = TinyBackboneSettings(layers=8, width=512, heads=8, vision_layers=4, vision_width=256, vision_heads=4)

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from transformers import VJEPA2Config, VJEPA2Model
 
-from jobs.build_settings import BuildConfig, ClusterSettings
-from jobs.preprocess import preprocess
-from pipeline.encoding import EncoderSettings
-from pipeline.inputs import InputSettings
-from pipeline.plan import ShardSettings
+from jobs.cluster.settings import ClusterSettings
+from jobs.preprocess.preprocess import preprocess
+from jobs.preprocess.settings import BuildConfig
+from pipeline.format.encoder_settings import EncoderSettings
+from pipeline.planning.packing import ShardSettings
 from pipeline.sample_world.ssv2 import write_ssv2
-from pipeline.windows import WindowPolicy
+from pipeline.samples.inputs import InputSettings
+from pipeline.samples.windows import WindowPolicy
 from tests.benchmarks.report import Series, Target, busy_share, cores, print_table, quietly
 
 CLIPS = 60

@@ -14,13 +14,14 @@ import av
 import decord
 import numpy as np
 
-from pipeline.clips import FrameSettings, cut_clips
-from pipeline.decode import Video
-from pipeline.inputs import InputSettings, build_input
-from pipeline.sources.base import Past, Source
-from pipeline.sources.rlds import RldsSource
+from pipeline.encoder.encoder_frames import FrameSettings, cut_clips
+from pipeline.samples.inputs import InputSettings, build_input
+from pipeline.samples.windows import WindowPolicy, enumerate_windows
+from pipeline.sources.base import Source
+from pipeline.sources.rlds.source import RldsSource
 from pipeline.sources.ssv2 import SSv2Source
-from pipeline.windows import WindowPolicy, enumerate_windows
+from pipeline.sources.truncated import Past
+from pipeline.sources.video.decode import Video
 from tests.benchmarks.report import Series, Target, interleaved, print_table
 
 SHARE_OF_FASTEST = 0.9
@@ -132,7 +133,7 @@ def _partition(data: Path, root: Path, repeats: int) -> None:
         return size / (time.perf_counter() - started)
 
     def framed() -> float:
-        from pipeline.sources.tfrecord import read_record
+        from pipeline.sources.rlds.tfrecord import read_record
 
         started = time.perf_counter()
         for ref in refs:

@@ -1,8 +1,9 @@
 """The scheduler at the size of Something-Something-v2 + DROID on 8, 64 and 512 GPUs: simulated, with recorded times.
 
-The driver's loop is the real one (`jobs.scheduler.run_shards`); machines are those of `simulated_cluster.py`. Processor
-seconds a window are measured in this run on real files where there are some; GPU seconds are FLOPs over 40 % of an
-A100's bfloat16 peak. The seconds that Ray itself takes from a driver for a task are measured on a Ray of this machine.
+The driver's loop is the real one (`jobs.cluster.scheduler.run_shards`); machines are those of `simulated_cluster.py`.
+Processor seconds a window are measured in this run on real files where there are some; GPU seconds are FLOPs over
+40 % of an A100's bfloat16 peak. The seconds that Ray itself takes from a driver for a task are measured on a Ray of
+this machine.
 """
 
 from __future__ import annotations
@@ -15,20 +16,22 @@ from pathlib import Path
 
 import ray
 
-from jobs.estimate import VITL_ENCODER
-from jobs.ray_start import ray_joined
-from jobs.scheduler import run_shards
-from pipeline.clips import FrameSettings
-from pipeline.encoding import encoder_flops
-from pipeline.inputs import InputSettings
-from pipeline.plan import Recipe, ShardTask, target_bytes
-from pipeline.prediction import Hardware, StageTimes, measure_stages
+from jobs.cluster.connect import ray_joined
+from jobs.cluster.scheduler import run_shards
+from jobs.training.estimate import VITL_ENCODER
+from pipeline.encoder.encoder_frames import FrameSettings
+from pipeline.format.encoder_settings import encoder_flops
+from pipeline.format.schema import Sizes
+from pipeline.planning.cost import target_bytes
+from pipeline.planning.plan import ShardTask
+from pipeline.planning.prediction import Hardware, StageTimes, measure_stages
+from pipeline.planning.recipe import Recipe
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
-from pipeline.schema import Sizes
+from pipeline.samples.inputs import InputSettings
+from pipeline.samples.windows import WindowPolicy, count_windows
 from pipeline.sources.base import Source
 from pipeline.sources.registry import make_source
-from pipeline.windows import WindowPolicy, count_windows
 from tests.benchmarks.report import quietly
 from tests.benchmarks.simulated_cluster import SimulatedCluster, SimulatedPool, SimulatedShard, task_names
 
@@ -63,7 +66,7 @@ class Dataset:
     times: StageTimes
 
     def shards(self, samples: int, chunk: int) -> list[SimulatedShard]:
-        """Packed as `pipeline.plan` does: whole episodes to a chunk, whole chunks to a shard."""
+        """Packed as `pipeline.planning.plan` does: whole episodes to a chunk, whole chunks to a shard."""
         sizes = Sizes(self.views, 224, 3, 256, 1024, 8 * (self.views > 1), 7, 7 * (self.views > 1))
         peak = Hardware()
         made = SimulatedShard(

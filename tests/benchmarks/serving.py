@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.closed_loop.interface import Policy, RobotInterface, RobotObservation
-from jobs.closed_loop.policy import CheckpointPolicy
-from jobs.serve_settings import ServerSettings
+from jobs.common.checkpoint_policy import CheckpointPolicy
+from jobs.common.robot_interface import Policy, RobotInterface, RobotObservation
 from jobs.serving.client import PolicyClient
 from jobs.serving.server import PolicyServer
-from model.checkpoint import save_weights
+from jobs.serving.settings import ServerSettings
+from model.checkpoint.checkpoint import save_weights
 from model.normalize import BuildStats, ChannelRange
 from model.settings import tiny_settings
 from model.vla_jepa import build_model
-from pipeline.schema import Sizes
+from pipeline.format.schema import Sizes
 from tests.benchmarks.report import Series, Target, interleaved, print_table
 
 SIZES = Sizes(views=2, image_size=224, steps=3, tokens=4, width=10, state=8, chunk=7, action=7)

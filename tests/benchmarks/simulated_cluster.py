@@ -1,4 +1,4 @@
-"""A cluster without machines: the driver's own loop (`jobs.scheduler`) hands out shards, time passes in a heap.
+"""A cluster without machines: the driver's own loop (`jobs.cluster.scheduler`) hands out shards, time passes in a heap.
 
 Processors are one queue, each encoder is one place that two shards share, storage is one pipe to read through and one
 to write through. Nothing is decoded or encoded; how long things take is given.
@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from jobs.ray_map import SHARDS_PER_ACTOR
-from jobs.scheduler import Finished, Lost
-from pipeline.parts import Part
-from pipeline.plan import ShardTask
-from pipeline.shards import FileRecord
+from jobs.cluster.ray_pool import SHARDS_PER_ACTOR
+from jobs.cluster.scheduler import Finished, Lost
+from pipeline.building.records import Part
+from pipeline.planning.plan import ShardTask
+from pipeline.storage.atomic import FileRecord
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs.estimate import VITL_ENCODER
+from jobs.training.estimate import VITL_ENCODER
 from model.estimate import estimate_step
 from model.settings import BackboneSettings, ModelSettings
-from pipeline.encoding import encoder_flops
-from pipeline.schema import SCHEMA_VERSION, inputs_file, targets_file
-from pipeline.shards import InputSample, InputsWriter, TargetRows, TargetsWriter, atomic_file
+from pipeline.format.encoder_settings import encoder_flops
+from pipeline.format.file_names import inputs_file, targets_file
+from pipeline.format.input_sample import InputSample
+from pipeline.format.schema import SCHEMA_VERSION
+from pipeline.shards.inputs_tar import InputsWriter
+from pipeline.shards.targets_arrow import TargetRows, TargetsWriter
+from pipeline.storage.atomic import atomic_file
 from tests.benchmarks.full_size_build import CHUNK, FINGERPRINT, SIZES, VIEWS, RandomSamples, write_full_size_build
 
 SAMPLES = 64

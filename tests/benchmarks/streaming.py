@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.buffers import BufferPool
-from pipeline.manifest import Build
-from pipeline.mixture import Mixture
-from pipeline.order import Order
-from pipeline.reader import SampleReader
-from pipeline.shards import TargetsReader
-from pipeline.stream import Stream
+from pipeline.format.build import Build
+from pipeline.shards.targets_arrow import TargetsReader
+from pipeline.streaming.buffers import BufferPool
+from pipeline.streaming.mixture import Mixture
+from pipeline.streaming.order import Order
+from pipeline.streaming.reader import SampleReader
+from pipeline.streaming.stream import Stream
 from tests.benchmarks import webdataset_peer
 from tests.benchmarks.full_size_build import SIZES, RandomSamples, write_full_size_build
 from tests.benchmarks.report import Series, Target, interleaved, print_table

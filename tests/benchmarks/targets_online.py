@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
 
-from jobs.estimate import VITL_ENCODER
+from jobs.training.estimate import VITL_ENCODER
 from model.batch import fill_views
 from model.estimate import estimate_step
 from model.settings import BackboneSettings, ModelSettings, tiny_settings
 from model.vla_jepa import VLAJEPA, build_model
-from pipeline.clips import ClipBlock
-from pipeline.encoding import EncoderSettings, encoder_flops
-from pipeline.schema import Observation, Sizes, Targets
-from pipeline.targets import Encoder
+from pipeline.encoder.encoder import Encoder
+from pipeline.encoder.encoder_frames import ClipBlock
+from pipeline.format.encoder_settings import EncoderSettings, encoder_flops
+from pipeline.format.schema import Observation, Sizes, Targets
 from tests.benchmarks.packing import MID
 from tests.benchmarks.preprocessing import ENCODER
 from tests.benchmarks.report import interleaved, print_table, quietly

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
-from jobs.train import train
-from jobs.train_settings import TrainerSettings
-from jobs.training.data import BuildPart, Group, steps_of
-from pipeline.manifest import Build
+from jobs.training.loop.data import BuildPart, Group, steps_of
+from jobs.training.loop.settings import TrainerSettings
+from jobs.training.train import train
+from pipeline.format.build import Build
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
-from pipeline.windows import WindowPolicy
+from pipeline.samples.windows import WindowPolicy
 from tests.benchmarks.report import Series, Target, interleaved, print_table, quietly
 from tests.jobs.runs import audited, build_config, robot_source, ssv2_source, train_config
 
@@ -78,7 +78,7 @@ def _train(out: Path, builds: Sequence[Build], fixed: bool) -> list[dict[str, fl
     config = train_config(
         out, builds, steps=STEPS, batch_size=BATCH, save_every=STEPS, threads=DEFAULTS.threads, ahead=DEFAULTS.ahead
     )
-    with patch("jobs.training.loop.steps_of", _one_step if fixed else steps_of):
+    with patch("jobs.training.loop.loop.steps_of", _one_step if fixed else steps_of):
         train(config)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [row for row in rows if row["step"] > WARMUP and "data_wait_share" in row]

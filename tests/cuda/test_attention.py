@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.attention import Mask, Packed, StepCausal, attention, resolve_backend
-from tests.model.test_attention import allowed_pairs, plain_attention
+from model.attention.attention import Mask, Packed, StepCausal, attention, resolve_backend
+from tests.model.attention.test_attention import allowed_pairs, plain_attention
 
 CUDA = torch.device("cuda")
 LENGTHS = (3, 17, 17, 64, 1, 200)

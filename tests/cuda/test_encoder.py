@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.encoding import EncoderSettings
-from pipeline.targets import Encoder
-from tests.pipeline.test_targets import FRAMES, TINY, make_block, with_noise
+from pipeline.encoder.encoder import Encoder
+from pipeline.format.encoder_settings import EncoderSettings
+from tests.pipeline.encoder.test_encoder import FRAMES, TINY, make_block, with_noise
 
 
 @pytest.mark.parametrize(("dtype", "error"), [("float32", 5e-3), ("bfloat16", 0.1)])

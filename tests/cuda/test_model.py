@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.vla_jepa import VLAJEPA, build_model
-from pipeline.schema import Observation, Targets
+from pipeline.format.schema import Observation, Targets
 from tests.model.helpers import SIZES, STATS, robot_observation, robot_targets, small_settings
 
 CUDA = torch.device("cuda")

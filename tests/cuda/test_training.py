@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.train import train
-from jobs.training.data import pinned
-from model.attention import resolve_backend
-from model.checkpoint import list_checkpoints
-from pipeline.manifest import Build
+from jobs.training.loop.data import pinned
+from jobs.training.train import train
+from model.attention.attention import resolve_backend
+from model.checkpoint.checkpoint import list_checkpoints
+from pipeline.format.build import Build
 from tests.jobs.launch import losses_of
 from tests.jobs.runs import train_config
 

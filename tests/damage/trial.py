@@ -21,7 +21,8 @@ import numpy as np
 from pipeline.audit.raw.base import RawEpisode, RawError
 from pipeline.audit.raw.registry import open_raw
 from pipeline.errors import BuildError, EpisodeError, RunError
-from pipeline.sources.base import Episode, EpisodeRef, SourceIndex
+from pipeline.format.episode import Episode
+from pipeline.sources.base import EpisodeRef, SourceIndex
 from pipeline.sources.registry import make_source
 
 MEMORY_BYTES = 8 * 2**30

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobs.run_progress import read_progress
-from pipeline.store import open_store
+from jobs.cluster.run_progress import read_progress
+from pipeline.storage.store import open_store
 from tests.faults import drivers, files, kills
 from tests.faults.driver import Driver, Moment
 from tests.faults.lab import Lab

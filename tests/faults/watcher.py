@@ -8,12 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from jobs.status import read_status
+from jobs.preprocess.status import read_status
+from pipeline.building.records import read_part
 from pipeline.errors import BuildError
-from pipeline.parts import WORK_FOLDER, read_part
-from pipeline.plan import PLAN_FILE
-from pipeline.shards import TEMPORARY_PREFIX, hash_file
-from pipeline.store import LocalStore
+from pipeline.format.file_names import PLAN_FILE, WORK_FOLDER
+from pipeline.storage.atomic import TEMPORARY_PREFIX, hash_file
+from pipeline.storage.store import LocalStore
 
 
 class Watcher:

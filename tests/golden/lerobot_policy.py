@@ -40,12 +40,12 @@ from transformers import (
 from model.exchange.initial import load_initial
 from model.exchange.lerobot import save_lerobot
 from model.exchange.weights import foreign_weights
-from model.images import MEAN, MERGE, PATCH, STD, TEMPORAL, image_patches
 from model.loading import tiny_config
-from model.tokenizer import byte_tokenizer
+from model.student.images import MEAN, MERGE, PATCH, STD, TEMPORAL, image_patches
+from model.student.tokenizer import byte_tokenizer
 from model.vla_jepa import VLAJEPA
+from tests.model.exchange.test_exchange import CAMERAS, OTHER_STATS, WIDE, lerobot_model
 from tests.model.helpers import robot_observation
-from tests.model.test_exchange import CAMERAS, OTHER_STATS, WIDE, lerobot_model
 
 LIMIT = 1e-5
 CHAT = (

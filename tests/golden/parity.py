@@ -20,9 +20,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from model.action_head import ActionHead
-from model.predictor import LatentPredictor
+from model.action_head.action_head import ActionHead
 from model.settings import ActionHeadSettings, PredictorSettings
+from model.world_model.predictor import LatentPredictor
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 

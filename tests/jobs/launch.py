@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.manifest import Build
+from pipeline.format.build import Build
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -15,11 +15,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.build_settings import BuildConfig
-from jobs.plan import asked_settings, new_plan, read_index, source_of
-from pipeline.plan import write_plan
-from pipeline.store import LocalStore
-from pipeline.windows import WindowPolicy
+from jobs.datasets.configured_source import source_of
+from jobs.preprocess.plan import asked_settings, new_plan, read_index
+from jobs.preprocess.settings import BuildConfig
+from pipeline.planning.plan import write_plan
+from pipeline.samples.windows import WindowPolicy
+from pipeline.storage.store import LocalStore
 from tests.jobs.runs import build_config, make_here, robot_source
 
 WINDOW = WindowPolicy(interval=2, every=0, per_episode=3)

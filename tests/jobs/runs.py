@@ -8,19 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jobs.build_settings import BuildConfig, ClusterSettings
-from jobs.plan import prepare
-from jobs.train_settings import TrainConfig, TrainerSettings
+from jobs.cluster.settings import ClusterSettings
+from jobs.preprocess.plan import prepare
+from jobs.preprocess.settings import BuildConfig
+from jobs.training.loop.settings import TrainerSettings
+from jobs.training.settings import TrainConfig
 from model.settings import tiny_settings
 from pipeline.audit.run import audit_build
 from pipeline.audit.verdict import write_verdict
-from pipeline.encoding import EncoderSettings
-from pipeline.inputs import InputSettings
-from pipeline.manifest import Build, commit, load_build
-from pipeline.plan import ShardSettings
-from pipeline.targets import Encoder
-from pipeline.tasks import decode_chunk, write_inputs_shard, write_targets_shard
-from pipeline.windows import WindowPolicy
+from pipeline.building.commit import commit
+from pipeline.building.shard_jobs import decode_chunk, write_inputs_shard, write_targets_shard
+from pipeline.encoder.encoder import Encoder
+from pipeline.format.build import Build, load_build
+from pipeline.format.encoder_settings import EncoderSettings
+from pipeline.planning.packing import ShardSettings
+from pipeline.samples.inputs import InputSettings
+from pipeline.samples.windows import WindowPolicy
 
 CLUSTER = ClusterSettings(num_cpus=2, encoders=1, encoder_cpus=0.0, object_store_mb=256)
 TRAINER = TrainerSettings(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import COMMANDS, main
-from pipeline.manifest import Build
+from pipeline.format.build import Build
 from tests.conftest import SampleData
 
 
@@ -95,7 +95,10 @@ def test_help_shows_groups_and_settings() -> None:
         (["train", "out=/x", "builds=[]"], ["builds must be a list of at least one"]),
         (["train", "out=/x", "builds=[/nowhere]", "trainer.steps=-1"], ["steps must be at least 1, got -1"]),
         (["train", "out=/x", "builds=[/nowhere]", "model=tiny"], ["/nowhere", "build.json"]),
-        (["train", "out=/x", "builds=[/b]", "model.predictor.heads=7"], ["heads=7", "model/qwen3vl_2b.yaml"]),
+        (
+            ["train", "out=/x", "builds=[/b]", "model.predictor.heads=7"],
+            ["heads=7", "model/qwen3vl_2b.yaml"],
+        ),
     ],
 )
 def test_mistakes_are_explained(words: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,7 +138,7 @@ def test_a_crash_is_not_taken_for_a_leak(
     def crash(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("jobs.audit.audit_build", crash)
+    monkeypatch.setattr("jobs.audit.audit.audit_build", crash)
     code, _, err = run(capsys, "audit", str(video_build.path))
     assert code == 2
     assert "MemoryError" in err

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from pydantic import TypeAdapter
 
 from jobs.cli import CONFIGS
-from jobs.train_settings import TrainerSettings
+from jobs.training.loop.settings import TrainerSettings
 from model.settings import ModelSettings, tiny_settings
 
 

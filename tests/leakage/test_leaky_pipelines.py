@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from jobs.audit import audit
-from jobs.settings import AuditConfig
+from jobs.audit.audit import audit
+from jobs.audit.settings import AuditConfig
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.raw.video import read_video
-from pipeline.audit.raw_episode import EpisodeWork, Facts, SampleWork, check_episode
-from pipeline.audit.reencode import EncoderClaim
+from pipeline.audit.rederive.raw_episode import EpisodeWork, Facts, SampleWork, check_episode
+from pipeline.audit.rederive.reencode import EncoderClaim
 from pipeline.audit.verdict import Verdict
-from pipeline.inputs import InputSettings, encode_jpeg
+from pipeline.samples.inputs import InputSettings, encode_jpeg
 from pipeline.sources.ssv2 import SSv2Source
 from tests.conftest import SampleData
 from tests.leakage.marks import one_a_rule

@@ -13,9 +13,9 @@ import pytest
 
 from pipeline.audit.run import audit_build
 from pipeline.audit.verdict import Verdict
-from tests.audit.tiny_build import TinyWorld, write_build
 from tests.leakage.mutants import MUTANTS
 from tests.leakage.mutants.mutant import Mutant
+from tests.pipeline.audit.tiny_build import TinyWorld, write_build
 
 
 @pytest.fixture(scope="module")

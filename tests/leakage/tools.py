@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from tests.audit.tiny_build import (
+from tests.pipeline.audit.tiny_build import (
     ROBOT,
     Row,
     compact,
@@ -22,7 +22,7 @@ from tests.audit.tiny_build import (
     write_manifest,
     write_tar,
 )
-from tests.audit.tiny_targets import digest, gathered, read_targets, write_targets
+from tests.pipeline.audit.tiny_targets import digest, gathered, read_targets, write_targets
 
 TAR = "train/inputs-000000.tar"
 ARROW = "train/targets-000000.arrow"

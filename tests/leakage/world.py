@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from numpy.typing import NDArray
 
-from jobs.plan import prepare
-from pipeline.clips import ClipBlock
-from pipeline.encoding import EncoderSettings, LatentSettings
-from pipeline.manifest import commit
-from pipeline.targets import Encoder
-from pipeline.tasks import decode_chunk, write_inputs_shard, write_targets_shard
-from pipeline.windows import WindowPolicy
+from jobs.preprocess.plan import prepare
+from pipeline.building.commit import commit
+from pipeline.building.shard_jobs import decode_chunk, write_inputs_shard, write_targets_shard
+from pipeline.encoder.encoder import Encoder
+from pipeline.encoder.encoder_frames import ClipBlock
+from pipeline.format.encoder_settings import EncoderSettings, LatentSettings
+from pipeline.samples.windows import WindowPolicy
 from tests.conftest import SampleData
 from tests.jobs.runs import build_config, robot_source, ssv2_source
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from model.normalize import BuildStats, ChannelRange
 from model.settings import ModelSettings, PromptSettings, tiny_settings
 from model.vla_jepa import VLAJEPA, build_model
-from pipeline.schema import Observation, Sizes, Targets
+from pipeline.format.schema import Observation, Sizes, Targets
 
 SIZES = Sizes(views=2, image_size=64, steps=3, tokens=4, width=10, state=6, chunk=5, action=7)
 VIDEO_SIZES = replace(SIZES, views=1, state=0, chunk=0, action=0)

@@ -8,8 +8,8 @@ import torch
 
 from model.batch import NumpyBatch, fill_views, to_device
 from pipeline.errors import SettingsError
-from pipeline.quantise import dequantise, quantise
-from pipeline.schema import Batch, Observation, Targets
+from pipeline.format.schema import Batch, Observation, Targets
+from pipeline.shards.int8 import dequantise, quantise
 
 B, V, K, N, D, S, T, A = 3, 2, 4, 5, 6, 7, 8, 9
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from model.estimate import LiveMemory, estimate_step
 from model.loading import load_backbone
 from model.settings import BackboneSettings, ModelSettings
 from model.vla_jepa import build_model
-from pipeline.schema import Observation
+from pipeline.format.schema import Observation
 from tests.model.helpers import (
     SIZES,
     STATS,

@@ -12,7 +12,7 @@ from torch import Tensor
 from model.losses import merge_views
 from model.settings import LossSettings
 from model.vla_jepa import VLAJEPA, build_model
-from pipeline.schema import Targets
+from pipeline.format.schema import Targets
 from tests.model.helpers import (
     SIZES,
     STATS,

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from transformers import Qwen3VLModel
 
-from model.backbone import Student
 from model.loading import _random, tiny_config
 from model.settings import BackboneSettings, ModelSettings, PromptSettings, TinyBackboneSettings
-from model.tokenizer import byte_tokenizer
+from model.student.backbone import Student
+from model.student.tokenizer import byte_tokenizer
 from model.vla_jepa import VLAJEPA, meta_model
 from pipeline.errors import SettingsError
-from pipeline.schema import Observation, Sizes
+from pipeline.format.schema import Observation, Sizes
 from tests.model.helpers import small_settings
 
 FULL_SIZES = Sizes(views=2, image_size=224, steps=3, tokens=256, width=1024, state=8, chunk=7, action=7)

@@ -15,7 +15,7 @@ from model.normalize import BuildStats, ChannelRange
 from model.settings import LossSettings
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.errors import RunError, SettingsError
-from pipeline.schema import Targets
+from pipeline.format.schema import Targets
 from tests.model.helpers import (
     SIZES,
     STATS,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.decode import Video
+from pipeline.sources.video.decode import Video
 
 Features = Mapping[str, Any]
 

@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.jpeg import decode_jpeg
+from pipeline.streaming.jpeg import decode_jpeg
 from tests.benchmarks.full_size_build import SIZES, VIEWS, RandomSamples, sample_key
 
 
 @dataclass(frozen=True)
 class PeerBatch:
-    """What every contender hands over; shapes as in `pipeline.schema`, one row a sample."""
+    """What every contender hands over; shapes as in `pipeline.format.schema`, one row a sample."""
 
     key: tuple[str, ...]
     instruction: tuple[str, ...]

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jobs.closed_loop.interface import RobotInterface
-from model.checkpoint import save_weights
+from jobs.common.robot_interface import RobotInterface
+from model.checkpoint.checkpoint import save_weights
 from model.normalize import BuildStats
 from model.settings import tiny_settings
 from model.vla_jepa import build_model
-from pipeline.manifest import Build
+from pipeline.format.build import Build
 
 
 def untrained(folder: Path, build: Build, **changes: Any) -> Path:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from jobs.closed_loop.actors import Moment, PolicyActor
-from jobs.closed_loop.interface import RobotInterface, RobotObservation
+from jobs.common.robot_interface import RobotInterface, RobotObservation
 from pipeline.errors import SettingsError
 
 INTERFACE = RobotInterface("robot", ("front", "wrist"), 64, 95, 10.0, 8, 5, 7)

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from jobs.closed_loop.actors import Moment, ScriptActor
-from jobs.closed_loop.outcomes import Outcome
+from jobs.closed_loop.evaluate.outcomes import Outcome
 from jobs.closed_loop.rollout import Slot, TaskRun, TaskRunner
 from pipeline.errors import RunError
 from tests.jobs.closed_loop.fake_simulator import FakeSimulator

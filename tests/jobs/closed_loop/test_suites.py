@@ -7,8 +7,8 @@ import statistics
 import pytest
 
 from jobs.closed_loop.suites import BENCHMARKS, LEROBOT, LIBERO_PLUS, MEAN, NOTES, SEED, SUITES, find_suite, published
-from jobs.simulator.axes import AXES
 from jobs.simulator.libero import step_limit
+from jobs.simulator.perturb.axes import AXES
 
 
 @pytest.mark.parametrize(

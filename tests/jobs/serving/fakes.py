@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.closed_loop.interface import Policy, RobotInterface, RobotObservation, check_observation
-from jobs.serve_settings import ServerSettings
+from jobs.common.robot_interface import Policy, RobotInterface, RobotObservation, check_observation
 from jobs.serving.server import PolicyServer
+from jobs.serving.settings import ServerSettings
 
 INTERFACE = RobotInterface(
     source="bottle", views=("front", "wrist"), image_size=64, jpeg_quality=95, fps=10.0, state=3, chunk=4, action=2

@@ -19,14 +19,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from jobs.cli import CONFIGS
-from jobs.closed_loop.interface import RobotObservation
-from jobs.closed_loop.policy import CheckpointPolicy
-from jobs.config import parse
-from jobs.serve import run, serve_until_signal, warm_up, welcome
-from jobs.serve_settings import ServeConfig, ServerSettings
+from jobs.common.checkpoint_policy import CheckpointPolicy
+from jobs.common.config import parse
+from jobs.common.robot_interface import RobotObservation
 from jobs.serving.client import PolicyClient
+from jobs.serving.serve import run, serve_until_signal, warm_up, welcome
 from jobs.serving.server import PolicyServer
-from model.checkpoint import save_weights
+from jobs.serving.settings import ServeConfig, ServerSettings
+from model.checkpoint.checkpoint import save_weights
 from pipeline.errors import SettingsError
 from tests.jobs.serving.fakes import IDENTITY, IN_TIME_S, INTERFACE, FakePolicy, observation, running
 from tests.model.helpers import SIZES, small_model, small_settings

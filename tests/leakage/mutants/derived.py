@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
-from jobs.build_settings import DropConfig, MergeConfig
-from jobs.drop import drop
-from jobs.merge import merge
-from tests.audit.tiny_build import (
+from jobs.preprocess.drop import drop
+from jobs.preprocess.merge import merge
+from jobs.preprocess.settings import DropConfig, MergeConfig
+from tests.leakage.mutants.mutant import Mutant
+from tests.leakage.tools import ARROW, TAR, edit_json, read_rows, refit_inputs
+from tests.pipeline.audit.tiny_build import (
     ROBOT,
     ROBOT_EPISODES,
     Row,
@@ -31,9 +33,7 @@ from tests.audit.tiny_build import (
     write_build,
     write_manifest,
 )
-from tests.audit.tiny_targets import read_targets, write_targets
-from tests.leakage.mutants.mutant import Mutant
-from tests.leakage.tools import ARROW, TAR, edit_json, read_rows, refit_inputs
+from tests.pipeline.audit.tiny_targets import read_targets, write_targets
 
 WORLD = replace(ROBOT, episodes=(*ROBOT_EPISODES, TinyEpisode("ep_d", "train", 0, 12)))
 """Train shard 0 holds two episodes: dropping ep_d writes it anew, the other shards stay."""
@@ -233,7 +233,7 @@ def parent_that_is_its_own_parent(build: Path) -> None:
 
 def merged_parts_that_share_an_episode_across_splits(build: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.derive._shared", lambda parents: iter(()))
+        patch.setattr("pipeline.derived.plan._shared", lambda parents: iter(()))
         _merge(build, (TinyEpisode("ep_a", "val", 0, 13),))
 
 

@@ -7,13 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tests.audit.tiny_build import (
-    Row,
-    compact,
-    pretty,
-    rehash,
-    statistics,
-)
 from tests.leakage.mutants.mutant import Mutant, set_column
 from tests.leakage.tools import (
     ARROW,
@@ -23,6 +16,7 @@ from tests.leakage.tools import (
     read_rows,
     refingerprint,
 )
+from tests.pipeline.audit.tiny_build import Row, compact, pretty, rehash, statistics
 
 
 def episode_in_two_splits(build: Path) -> None:

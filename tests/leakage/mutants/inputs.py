@@ -7,11 +7,6 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.audit.tiny_build import (
-    jpeg,
-    read_tar,
-    rehash,
-)
 from tests.leakage.mutants.mutant import Mutant
 from tests.leakage.tools import (
     TAR,
@@ -22,6 +17,7 @@ from tests.leakage.tools import (
     edit_tar,
     refit_inputs,
 )
+from tests.pipeline.audit.tiny_build import jpeg, read_tar, rehash
 
 
 def extra_json_key(build: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tests.audit.tiny_build import INT8
 from tests.leakage.mutants.mutant import Mutant
 from tests.leakage.tools import edit_json, edit_targets
+from tests.pipeline.audit.tiny_build import INT8
 
 
 def data_in_scales_of_masked_tokens(build: Path) -> None:

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 
 from model import vla_jepa
-from model.backbone import Student
-from model.predictor import LatentPredictor
+from model.student.backbone import Student
 from model.vla_jepa import VLAJEPA
-from pipeline import clips, inputs, rebuild
-from pipeline.shards import InputSample
-from pipeline.sources.base import Past
-from pipeline.sources.recorded import RecordedEpisode
+from model.world_model.predictor import LatentPredictor
+from pipeline.building import rebuild
+from pipeline.encoder import encoder_frames as clips
+from pipeline.format.input_sample import InputSample
+from pipeline.samples import inputs
+from pipeline.sources.opened import RecordedEpisode
+from pipeline.sources.truncated import Past
 from tests.leakage.mutants.leaky import LeakyPipeline
 from tests.leakage.world import World
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import inputs, tasks
-from pipeline.shards import InputSample
-from pipeline.sources import lerobot
-from pipeline.sources.base import Past
-from pipeline.sources.recorded import RecordedEpisode
+from pipeline.building import shard_jobs as tasks
+from pipeline.format.input_sample import InputSample
+from pipeline.samples import inputs
+from pipeline.sources.lerobot import source as lerobot
+from pipeline.sources.opened import RecordedEpisode
+from pipeline.sources.truncated import Past
 from tests.leakage.mutants.leaky import LeakyPipeline
 from tests.leakage.world import World
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import quantise, rebuild, tasks
+from pipeline.building import rebuild
+from pipeline.building import shard_jobs as tasks
+from pipeline.shards import int8 as quantise
 from tests.leakage.mutants.leaky import LeakyPipeline
 from tests.leakage.world import World
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import clips, tasks
-from pipeline.clips import ClipBlock, FrameSettings
-from pipeline.targets import Encoder
-from pipeline.windows import Window
+from pipeline.building import shard_jobs as tasks
+from pipeline.encoder import encoder_frames as clips
+from pipeline.encoder.encoder import Encoder
+from pipeline.encoder.encoder_frames import ClipBlock, FrameSettings
+from pipeline.samples.windows import Window
 from tests.leakage.mutants.leaky import LeakyPipeline
 from tests.leakage.world import Latents, World
 

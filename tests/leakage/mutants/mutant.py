@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.audit.tiny_build import ROBOT, Row, TinyWorld
+from tests.pipeline.audit.tiny_build import ROBOT, Row, TinyWorld
 
 
 @dataclass(frozen=True)

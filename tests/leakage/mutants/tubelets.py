@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tests.audit.tiny_build import TUBELET, TUBELET_INT8, rehash
-from tests.audit.tiny_targets import read_targets
 from tests.leakage.mutants.mutant import Mutant
 from tests.leakage.tools import ARROW, LATENTS, edit_latents, edit_targets
+from tests.pipeline.audit.tiny_build import TUBELET, TUBELET_INT8, rehash
+from tests.pipeline.audit.tiny_targets import read_targets
 
 
 def context_of_a_later_tubelet(build: Path) -> None:

@@ -1,0 +1,1 @@
+"""Commands that prove a build leakage-free: audit, verify."""

@@ -1,0 +1,56 @@
+"""What the deep levels of the audit need, put together from a build's own settings and the raw data's folder."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jobs.audit.encoder import ClipEncoder
+from jobs.audit.model import ModelTrial
+from jobs.audit.settings import AuditConfig
+from jobs.common.device import pick_device
+from model.attention.transformers_attention import use_attention
+from pipeline.audit.elsewhere import Elsewhere
+from pipeline.audit.rederive.perturb import PerturbOptions
+from pipeline.audit.rederive.source import SourceOptions
+from pipeline.building.rebuild import SampleRebuilder
+from pipeline.encoder.encoder import Encoder
+from pipeline.errors import SettingsError
+from pipeline.format.encoder_settings import EncoderSettings
+from pipeline.planning.plan import read_plan
+from pipeline.sources.registry import make_source
+from pipeline.storage.store import open_store
+
+
+def deep_options(
+    settings: AuditConfig, seed: int, elsewhere: Elsewhere | None = None
+) -> tuple[SourceOptions, PerturbOptions]:
+    """Options of levels "source" and "perturb".
+
+    Raises:
+        SettingsError: root is not given, or the encoder cannot be loaded.
+        BuildError: the build has no readable plan.
+    """
+    if settings.root is None or not settings.root.is_dir():
+        raise SettingsError(
+            f"level={settings.level} compares the build with its raw data; give root=FOLDER of the data, got "
+            f"{settings.root}"
+        )
+    plan = read_plan(open_store(settings.build))
+    encoder = load_encoder(dict(plan.settings["encoder"]), settings.encoder_path, settings.device)
+    source = SourceOptions(
+        settings.root, ClipEncoder(encoder), seed, settings.share, settings.least, settings.workers
+    )  # fmt: skip
+    raw = {**plan.settings["source"], "root": str(settings.root.resolve())}
+    rebuilder = SampleRebuilder(plan, make_source(raw.pop("type"), **raw), encoder.encode)
+    student = ModelTrial(Path(settings.build), settings.checkpoint, seed, elsewhere)
+    return source, PerturbOptions(rebuilder, student, seed, settings.share, settings.least)
+
+
+def load_encoder(claimed: dict[str, Any], name_or_path: str, device: str) -> Encoder:
+    """The encoder that build.json describes; its weights are compared by the audit."""
+    names = ("kind", "mode", "resize", "dtype", "attention", "batch", "cpu_threads")
+    values = {name: claimed[name] for name in names} | {"name_or_path": name_or_path, "seed": claimed.get("seed", 0)}
+    attend = None if values["attention"] == "sdpa" else partial(use_attention, backend=values["attention"])
+    return Encoder(EncoderSettings(**values), str(pick_device(device)), attend)

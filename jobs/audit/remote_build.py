@@ -1,0 +1,169 @@
+"""A build at a URL as the audit reads it: the small files in a folder here, the shards fetched one by one.
+
+Nothing is compared on the way in: a small file or a shard that is not what build.json lists is what an audit is to
+find. But what the network damaged is fetched again: a file whose SHA-256 is not the listed one is fetched twice,
+and what comes the second time counts.
+
+Two shards lie on the disk at a time: the one being looked at, and the next, which is fetched meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from pipeline.audit.build import FileEntry, ShardEntry, open_build
+from pipeline.errors import RunError
+from pipeline.format.file_names import CROISSANT, META_FILES, SIGNED_VERDICT, VERDICT
+from pipeline.storage.atomic import hash_file
+from pipeline.storage.object_store import RemoteStore, place_options
+
+_SMALL = ("build.json", *META_FILES, CROISSANT, VERDICT, SIGNED_VERDICT)
+_AUDIT = "audit"
+_Paths = tuple[str, ...]
+"""The files of a shard, which tell it from others."""
+
+
+class RemoteBuild:
+    """See `pipeline.audit.elsewhere.Elsewhere`. Made by `remote_build`.
+
+    Attributes:
+        url: where the build lies.
+        root: the folder with its small files; `audit/` in it is for the audit to write.
+    """
+
+    def __init__(self, store: RemoteStore, root: Path, sizes: Mapping[str, int]) -> None:
+        self.url, self.root = store.where, root
+        self._store, self._sizes = store, sizes
+        self._audit_before = _contents(root / _AUDIT)
+        self._pool = ThreadPoolExecutor(1)
+        self._ahead: dict[_Paths, Future[None]] = {}
+        self._next: dict[_Paths, ShardEntry] = {}
+
+    def expect(self, shards: Sequence[ShardEntry]) -> None:
+        """Tell the order in which shards will be looked at, so that each can be fetched ahead."""
+        self._next = {_paths(shard): following for shard, following in itertools.pairwise(shards)}
+
+    @contextlib.contextmanager
+    def present(self, shard: ShardEntry) -> Iterator[None]:
+        """See `Elsewhere.present`."""
+        waiting = self._ahead.pop(_paths(shard), None)
+        try:
+            (waiting or self._pool.submit(self._fetch, shard)).result()
+            self._fetch_ahead(shard)
+            yield
+        finally:
+            for entry in shard.files:
+                (self.root / entry.path).unlink(missing_ok=True)
+
+    def part(self, file: str, offset: int, size: int) -> bytes:
+        """See `Elsewhere.part`."""
+        try:
+            return self._store.read_part(file, offset, offset + size)
+        except FileNotFoundError:
+            return b""
+
+    def sizes(self) -> Mapping[str, int]:
+        """See `Elsewhere.sizes`: as they were when the audit began."""
+        return self._sizes
+
+    def digest(self, file: str) -> tuple[int, str] | None:
+        """Size and SHA-256 of a file there, read in one pass; None if it is missing."""
+        try:
+            return self._store.digest(file)
+        except FileNotFoundError:
+            return None
+
+    def publish(self) -> None:
+        """Bring what the audit wrote to where the build lies, the verdict last.
+
+        A verdict that was replaced, and the signature of one, goes first: whatever happens on the way, no build passes
+        for one that was found clean.
+        """
+        before, after = self._audit_before, _contents(self.root / _AUDIT)
+        changed = [name for name, content in after.items() if before.get(name) != content]
+        for name in (SIGNED_VERDICT, VERDICT):
+            if name in before and (name in changed or name not in after):
+                self._store.remove(name)
+        for name in sorted(changed, key=lambda name: (name == VERDICT, name)):
+            self._store.write(name, after[name])
+
+    def close(self) -> None:
+        """Fetch no more."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _fetch_ahead(self, shard: ShardEntry) -> None:
+        following = self._next.get(_paths(shard))
+        # A build.json that lists a file in two shards would have the one's end take it from the other.
+        if following is None or set(_paths(shard)) & set(_paths(following)) or _paths(following) in self._ahead:
+            return
+        self._ahead[_paths(following)] = self._pool.submit(self._fetch, following)
+
+    def _fetch(self, shard: ShardEntry) -> None:
+        for entry in shard.files:
+            self._fetch_file(entry)
+
+    def _fetch_file(self, entry: FileEntry) -> None:
+        path = self.root / entry.path
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_name(f"{path.name}.part")
+        with contextlib.suppress(FileNotFoundError):  # is what the audit will say
+            self._store.download(entry.path, temporary)
+            if hash_file(temporary) != entry.sha256:
+                self._store.download(entry.path, temporary)
+            os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def remote_build(url: str, store: RemoteStore | None = None) -> Iterator[RemoteBuild]:
+    """Copy the small files of a build into a scratch folder (TMPDIR), which goes when the context closes.
+
+    Args:
+        store: that of the URL, if another than its settings in the environment give.
+
+    Raises:
+        RunError: there is no build at the URL. Messages of errors name the URL, not the scratch folder.
+        BuildError: it cannot be reached.
+    """
+    store = store or RemoteStore(url.rstrip("/"), place_options(url))
+    sizes = store.sizes()
+    if "build.json" not in sizes:
+        raise RunError(f"{store.where} holds no build.json: no build, or an unfinished one; run vlajepa preprocess")
+    with tempfile.TemporaryDirectory(prefix="vlajepa-audit-") as folder, _naming(Path(folder), store.where):
+        root = Path(folder)
+        for name in _SMALL:
+            if name in sizes:
+                (root / name).parent.mkdir(exist_ok=True)
+                store.download(name, root / name)
+        build = RemoteBuild(store, root, sizes)
+        listed = open_build(root)
+        for entry in listed.files:
+            if entry.path in sizes and hash_file(root / entry.path) != entry.sha256:
+                store.download(entry.path, root / entry.path)
+        with contextlib.closing(build):
+            build.expect(listed.shards)
+            yield build
+
+
+@contextlib.contextmanager
+def _naming(root: Path, url: str) -> Iterator[None]:
+    try:
+        yield
+    except RunError as error:
+        if str(root) not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(root), url)) from error
+
+
+def _paths(shard: ShardEntry) -> _Paths:
+    return tuple(entry.path for entry in shard.files)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    paths = folder.iterdir() if folder.exists() else ()
+    return {f"{folder.name}/{path.name}": path.read_bytes() for path in paths}

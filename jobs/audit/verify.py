@@ -1,0 +1,125 @@
+"""`vlajepa verify BUILD`: is this build the one that was found clean? Exit code 0 yes, 1 no, 2 could not be checked."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from jobs.audit.remote_build import RemoteBuild, remote_build
+from jobs.audit.settings import VerifyConfig
+from jobs.common.config import parse
+from jobs.common.progress import progress_bar
+from pipeline.audit.attestation import require_signature
+from pipeline.audit.build import Build, FileEntry, file_sha256, is_regular, open_build
+from pipeline.audit.verdict import require_clean_verdict
+from pipeline.errors import AuditRefusedError, BuildError, RunError
+from pipeline.storage.remote import is_remote
+
+SHOWN = 20
+"""Changed files named in the message."""
+
+
+def run(config: DictConfig) -> int:
+    settings = parse(VerifyConfig, config)
+    if is_remote(str(settings.build)):
+        with remote_build(str(settings.build)) as place:
+            return _run(replace(settings, build=place.root), place)
+    root = Path(settings.build)
+    if not is_regular(root / "build.json"):
+        raise RunError(f"{root}: no build.json here; give the folder of a finished build")
+    return _run(replace(settings, build=root))
+
+
+def _run(settings: VerifyConfig, place: RemoteBuild | None = None) -> int:
+    where = str(settings.build) if place is None else place.url
+    try:
+        for line in verify(settings, place):
+            print(line)
+    except AuditRefusedError as error:
+        sys.stderr.write(f"vlajepa: NOT VERIFIED: {str(error).replace(str(settings.build), where)}\n")
+        return 1
+    print(f"VERIFIED: {where}")
+    return 0
+
+
+def verify(settings: VerifyConfig, place: RemoteBuild | None = None) -> list[str]:
+    """What was checked, in words.
+
+    Args:
+        place: where the build lies, if its folder is that of the small files.
+
+    Raises:
+        AuditRefusedError: the verdict, the signature or a file is not as it must be.
+        RunError: the public key cannot be used.
+    """
+    root, lines = Path(settings.build), []
+    if settings.public_key is not None:
+        lines.append(f"signature: by key {require_signature(root, settings.public_key)}")
+    else:
+        lines.append("signature: not checked; give public_key=FILE to know who vouches for the verdict")
+    require_clean_verdict(root, settings.level)
+    lines.append(f"verdict: clean, level {settings.level} or deeper, of this build.json")
+    if settings.hash_files:
+        lines.append(_verify_files(_listed_by_the_audited(root), settings.workers, place))
+    else:
+        lines.append("files: not hashed (hash_files=false); their bytes may have changed since the audit")
+    return lines
+
+
+def _listed_by_the_audited(root: Path) -> Build:
+    """The build, whose build.json is that of the verdict: what cannot be read now could be read then."""
+    try:
+        return open_build(root)
+    except BuildError as error:
+        raise AuditRefusedError(f"a file changed since the audit: {error}") from error
+
+
+def _verify_files(build: Build, workers: int, place: RemoteBuild | None) -> str:
+    """Hash every file again: bytes may have changed since they were audited."""
+    entries = list(build.listed())
+    changed: list[str] = []
+    total = sum(entry.bytes for entry in entries)
+    name = f"verify {build.root if place is None else place.url}"
+
+    def problem(entry: FileEntry) -> str:
+        return _problem(build, entry) if place is None else _problem_there(place, entry)
+
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        progress_bar(total=total, unit="B", unit_scale=True, unit_divisor=1024, desc=name) as bar,
+    ):
+        for entry, found in zip(entries, pool.map(problem, entries), strict=True):
+            bar.update(entry.bytes)
+            changed += [found] if found else []
+    if changed:
+        more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        raise AuditRefusedError(f"{len(changed)} files changed since the audit: {'; '.join(changed[:SHOWN])}{more}")
+    return f"files: {len(entries):,} with {total:,} bytes have the SHA-256 that build.json lists"
+
+
+def _problem(build: Build, entry: FileEntry) -> str:
+    path = build.root / entry.path
+    if not is_regular(path):
+        return f"{entry.path} is missing or no regular file"
+    if path.stat().st_size != entry.bytes:
+        return _size_problem(entry, path.stat().st_size)
+    return "" if file_sha256(path) == entry.sha256 else f"{entry.path} has another SHA-256"
+
+
+def _problem_there(place: RemoteBuild, entry: FileEntry) -> str:
+    """The same of an object, read in one pass; twice if it is another, since the network may have damaged it."""
+    for _ in range(2):
+        found = place.digest(entry.path)
+        if found == (entry.bytes, entry.sha256):
+            return ""
+    if found is None:
+        return f"{entry.path} is missing"
+    return _size_problem(entry, found[0]) if found[0] != entry.bytes else f"{entry.path} has another SHA-256"
+
+
+def _size_problem(entry: FileEntry, size: int) -> str:
+    return f"{entry.path} has {size} bytes, {entry.bytes} are listed"

@@ -1,0 +1,1 @@
+"""`vlajepa collect`: demonstrations."""

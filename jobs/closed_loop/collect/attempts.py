@@ -1,0 +1,131 @@
+"""Which seeds are tried, and what came of each: a function of the seeds alone, however many simulators work at a time.
+
+A task's demonstrations are its first successes in the order of seeds. A seed is handed out only when it is needed
+whatever comes of those under way, so that nothing is recorded in vain.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.closed_loop.collect.settings import LEAST_TRIES, MOST_CRASHES
+from jobs.common.json_lines import JsonLines
+
+OUTCOMES = ("success", "failure", "refused", "crash")
+
+
+@dataclass(frozen=True)
+class Try:
+    """A line of episodes.jsonl.
+
+    task, seed  which
+    outcome     "success"; "failure": the goal was not reached; "refused": the simulator answered with an error;
+                "crash": it died, and the seed is tried again
+    frames      observations recorded
+    seconds     of wall clock
+    detail      what was said, for the last two
+    """
+
+    task: int
+    seed: int
+    outcome: str
+    frames: int = 0
+    seconds: float = 0.0
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if self.outcome not in OUTCOMES:
+            raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}, got {self.outcome!r}")
+
+
+class TryLog(JsonLines[Try]):
+    """`episodes.jsonl` of a collection."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, Try, "try")
+
+
+class Tally:
+    """The tries of one task.
+
+    Args:
+        wanted: successes.
+        first: seed of the first try.
+        tries: earlier ones.
+    """
+
+    def __init__(self, wanted: int, first: int, tries: Iterable[Try] = ()) -> None:
+        self._wanted, self._first = wanted, first
+        self._decided: dict[int, bool] = {}
+        self._under_way: set[int] = set()
+        self._crashes: Counter[int] = Counter()
+        self.last_detail = ""
+        for one in tries:
+            self.record(one)
+
+    def take(self) -> int | None:
+        """A seed to try now, which counts as under way until it is recorded; None: none is needed yet, or ever."""
+        seed = self.next()
+        if seed is not None:
+            self._under_way.add(seed)
+        return seed
+
+    def next(self) -> int | None:
+        """What `take` would give."""
+        seed, hoped = self._first, 0
+        while hoped < self._wanted:
+            if seed not in self._decided and seed not in self._under_way:
+                return seed
+            hoped += self._decided.get(seed, True)
+            seed += 1
+        return None
+
+    def record(self, one: Try) -> None:
+        """A try has ended. A seed that crashed is free again, and failed at the third time."""
+        self._under_way.discard(one.seed)
+        self.last_detail = one.detail or self.last_detail
+        if one.outcome == "crash":
+            self._crashes[one.seed] += 1
+            if self._crashes[one.seed] < MOST_CRASHES:
+                return
+        self._decided[one.seed] = one.outcome == "success"
+
+    @property
+    def accepted(self) -> tuple[int, ...]:
+        """Seeds of the demonstrations, rising."""
+        return tuple(seed for seed, success in self._in_order() if success)
+
+    @property
+    def finished(self) -> bool:
+        """There are as many as are wanted."""
+        return len(self.accepted) == self._wanted
+
+    @property
+    def tries(self) -> int:
+        """Seeds up to the last one needed so far."""
+        return len(list(self._in_order()))
+
+    @property
+    def crashes(self) -> int:
+        """Deaths of the simulator in them."""
+        return sum(self._crashes[seed] for seed, _ in self._in_order())
+
+    def too_many_failures(self, share: float) -> tuple[int, int] | None:
+        """(failures, tries) at the first try, from the tenth on, where more than `share` had failed; None: never."""
+        failures = 0
+        for tries, (_, success) in enumerate(self._in_order(), 1):
+            failures += not success
+            if tries >= LEAST_TRIES and failures > share * tries:
+                return failures, tries
+        return None
+
+    def _in_order(self) -> Iterator[tuple[int, bool]]:
+        """Decided seeds from the first on without a gap, until there are successes enough."""
+        seed, successes = self._first, 0
+        while successes < self._wanted and seed in self._decided:
+            yield seed, self._decided[seed]
+            successes += self._decided[seed]
+            seed += 1

@@ -1,0 +1,183 @@
+"""Demonstrations of several tasks, recorded by several simulators at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.closed_loop.collect.attempts import Tally, Try, TryLog
+from jobs.closed_loop.collect.guided import Guide
+from jobs.closed_loop.collect.recording import Recording, write_recording
+from jobs.closed_loop.collect.settings import CollectConfig
+from jobs.closed_loop.process import Simulator, SimulatorDied
+from jobs.closed_loop.rollout import Slot
+from jobs.common.differences import first_difference
+from jobs.common.progress import progress_bar
+from pipeline.errors import BuildError, RunError
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What the simulator says. tasks: index -> name, instruction, number of start states; limit: simulator steps."""
+
+    tasks: Mapping[int, Mapping[str, Any]]
+    limit: int
+    versions: Mapping[str, str]
+
+
+def episode_path(out: Path, task: str, seed: int) -> Path:
+    """Where an episode lies, by the name of its task."""
+    return out / "episodes" / task / f"{seed:06d}.npz"
+
+
+class Collection:
+    """Several simulators that record what the tallies want, each in a thread.
+
+    Args:
+        settings: the command's.
+        suite: its tasks.
+        tallies: of each task; they grow.
+        log: where every try is written down.
+        guide: a policy that acts in the script's place; None: the script alone.
+    """
+
+    def __init__(
+        self,
+        settings: CollectConfig,
+        suite: Suite,
+        tallies: Mapping[int, Tally],
+        log: TryLog,
+        guide: Guide | None = None,
+    ) -> None:
+        self._settings, self._suite, self._tallies, self._log, self._guide = settings, suite, tallies, log, guide
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._at: dict[Slot, int] = {}
+
+    def record(self, slots: Sequence[Slot]) -> None:
+        """Return when every task has its demonstrations.
+
+        Raises:
+            RunError: too many tries of a task failed, a task cannot be opened, or a simulator cannot be started.
+            BuildError: a simulator has other versions than the one of the first run.
+        """
+        for task in self._tallies:
+            self._judge(task)
+        total = self._settings.episodes * len(self._tallies)
+        done = self._count()
+        if done == total:
+            return
+        with (
+            progress_bar(total=total, initial=done, unit="episode", desc=self._settings.suite) as bar,
+            ThreadPoolExecutor(len(slots)) as pool,
+        ):
+            work = [pool.submit(self._work, slot, lambda: bar.update(self._count() - bar.n)) for slot in slots]
+            try:
+                for each in as_completed(work):
+                    each.result()
+            except BaseException:
+                self._stop(slots)
+                raise
+
+    def _count(self) -> int:
+        return sum(len(tally.accepted) for tally in self._tallies.values())
+
+    def _stop(self, slots: Sequence[Slot]) -> None:
+        """Give up what is under way; it is not recorded."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        with ThreadPoolExecutor(len(slots)) as closing:
+            list(closing.map(lambda slot: slot.close(), slots))
+
+    def _work(self, slot: Slot, told: Callable[[], object]) -> None:
+        while (job := self._next(slot)) is not None:
+            one = self._play(slot, *job)
+            with self._changed:
+                if self._stopping:
+                    return
+                self._log.add(one)
+                self._tallies[one.task].record(one)
+                self._changed.notify_all()
+                told()
+                self._judge(one.task)
+
+    def _next(self, slot: Slot) -> tuple[int, int] | None:
+        """Task and seed for a simulator, or None when all is done. Opening a task takes long: it stays with its own."""
+        with self._changed:
+            while not self._stopping and not all(tally.finished for tally in self._tallies.values()):
+                open_tasks = [task for task, tally in self._tallies.items() if tally.next() is not None]
+                others = [task for other, task in self._at.items() if other is not slot]
+                open_tasks.sort(key=lambda task: (task != self._at.get(slot), others.count(task), task))
+                if open_tasks:
+                    self._at[slot] = open_tasks[0]
+                    seed = self._tallies[open_tasks[0]].take()
+                    assert seed is not None
+                    return open_tasks[0], seed
+                self._changed.wait()
+        return None
+
+    def _play(self, slot: Slot, task: int, seed: int) -> Try:
+        """One try. A success is on disk when this returns."""
+        begun = time.monotonic()
+        simulator = slot.running()
+        difference = first_difference(self._suite.versions, simulator.about["versions"])
+        if difference:
+            raise BuildError(
+                f"{self._settings.out} holds episodes of another simulator: {difference}; choose another out="
+            )
+        try:
+            simulator = slot.simulator(self._opening(task))
+            recording, success = self._demonstrate(simulator, task, seed)
+        except SimulatorDied as error:
+            slot.close()
+            return Try(task, seed, "crash", seconds=round(time.monotonic() - begun, 3), detail=str(error))
+        except _RefusedError as error:
+            return Try(task, seed, "refused", seconds=round(time.monotonic() - begun, 3), detail=str(error))
+        if success:
+            write_recording(episode_path(self._settings.out, recording.task, seed), recording)
+        outcome = "success" if success else "failure"
+        return Try(task, seed, outcome, len(recording.actions), round(time.monotonic() - begun, 3))
+
+    def _demonstrate(self, simulator: Simulator, task: int, seed: int) -> tuple[Recording, bool]:
+        asked: dict[str, Any] = {
+            "start": self._settings.start_of(seed),
+            "seed": seed,
+            "limit": self._suite.limit,
+            "disturbance": asdict(self._settings.disturbance),
+        }
+        try:
+            if self._guide is None:
+                answer = simulator.ask("demonstrate", **asked)
+            else:
+                answer = self._guide.demonstrate(simulator, self._settings.hold, **asked)
+            about = self._suite.tasks[task]
+            return Recording.of(answer, about["instruction"], about["name"], seed), bool(answer["success"])
+        except SimulatorDied:
+            raise
+        except RunError as error:
+            raise _RefusedError(str(error)) from error
+
+    def _opening(self, task: int) -> dict[str, Any]:
+        s = self._settings
+        return {"suite": s.suite, "task": task, "pixels": s.pixels, "shadows": s.shadows, "hold": s.hold}
+
+    def _judge(self, task: int) -> None:
+        found = self._tallies[task].too_many_failures(self._settings.max_failures)
+        if found is not None:
+            said = self._tallies[task].last_detail
+            last = f" (last: {said})" if said else ""
+            raise RunError(
+                f"{self._settings.suite}, task {task} ({self._suite.tasks[task]['name']}): {found[0]} of "
+                f"{found[1]} tries failed, more than max_failures={self._settings.max_failures:g}{last}; see "
+                f"{self._log.path}. Lower disturbance.*, raise limit= or max_failures=, or leave the task out"
+            )
+
+
+class _RefusedError(Exception):
+    """The simulator answers a try with an error."""

@@ -1,0 +1,105 @@
+"""Demonstrations in which a policy acts and the script says what it should have done (DAgger, arXiv 1011.0686).
+
+A policy comes to places that the script never does. There, too, it is told where to go; and since the script takes over
+in the end, the episode succeeds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jobs.closed_loop.process import Simulator
+from jobs.common.robot_interface import Policy, RobotObservation
+from jobs.simulator.libero import STATE
+from pipeline.errors import SettingsError
+
+ACTION = 7
+"""Of LIBERO's robot: three of position, three of rotation, the gripper."""
+
+
+@dataclass(frozen=True)
+class GuideSettings:
+    """Who acts, and when.
+
+    share    of the chunks that the policy carries out, drawn for each, the script the others
+    until    share of the step limit after which the script alone acts
+    execute  actions of a chunk
+    """
+
+    share: float = 0.7
+    until: float = 0.5
+    execute: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("share", "until"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"guide.{name} must be 0..1, got {getattr(self, name)}")
+        if self.execute < 1:
+            raise ValueError(f"guide.execute must be at least 1, got {self.execute}")
+
+
+class Guide:
+    """Plays episodes with a policy; several simulators may ask at a time.
+
+    Args:
+        policy: whose actions are carried out.
+        cameras: the simulator's, in the order of the policy's views.
+        fps: observations a second of the collection.
+        settings: when.
+
+    Raises:
+        SettingsError: the policy has another number of views, other actions or another rate, or shorter chunks.
+    """
+
+    def __init__(self, policy: Policy, cameras: tuple[str, ...], fps: float, settings: GuideSettings) -> None:
+        views, chunk = policy.interface.views, policy.interface.chunk
+        if policy.interface.fps != fps:
+            raise SettingsError(
+                f"guide: the policy acts at {policy.interface.fps:g} Hz, the collection at {fps:g}, where each action "
+                "would move the hand too little or too far; give fps= as in the policy's build"
+            )
+        if policy.interface.action != ACTION or policy.interface.state not in (0, STATE):
+            raise SettingsError(
+                f"guide: the policy has actions of {policy.interface.action} numbers and states of "
+                f"{policy.interface.state}, LIBERO's robot of {ACTION} and {STATE}"
+            )
+        if len(views) != len(cameras) or chunk < settings.execute:
+            raise SettingsError(
+                f"guide: the policy sees {', '.join(views)} and gives {chunk} actions; the simulator shows "
+                f"{', '.join(cameras)}, and guide.execute is {settings.execute}"
+            )
+        self._policy, self._settings = policy, settings
+        self._cameras = dict(zip(views, cameras, strict=True))
+        self._lock = threading.Lock()
+
+    def demonstrate(
+        self, simulator: Simulator, hold: int, start: int | None, seed: int, limit: int, disturbance: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """One episode; the answer is that of the simulator's `demonstrate`.
+
+        Raises:
+            RunError: the simulator refuses it.
+            SimulatorDied: it is gone.
+        """
+        s = self._settings
+        drawn = np.random.default_rng([seed, 1])
+        seen = simulator.ask("show", start=start, seed=seed, limit=limit, disturbance=dict(disturbance))
+        played = 0
+        while not seen["over"]:
+            guided = drawn.random() < s.share and played < s.until * limit
+            actions = self._act(seen, int(drawn.integers(2**31))) if guided else None
+            seen = simulator.ask("go_on", steps=s.execute, actions=actions)
+            played += s.execute * hold
+        return {name: value for name, value in seen.items() if name != "over"}
+
+    def _act(self, seen: Mapping[str, Any], seed: int) -> np.ndarray:
+        state = np.asarray(seen["state"], np.float32)[: self._policy.interface.state]
+        images = {view: seen["pictures"][camera] for view, camera in self._cameras.items()}
+        with self._lock:
+            chunk = self._policy.act([RobotObservation(images, seen["instruction"], state)], [seed])[0]
+        return np.asarray(chunk[: self._settings.execute], np.float32)

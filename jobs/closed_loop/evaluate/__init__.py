@@ -1,0 +1,1 @@
+"""`vlajepa evaluate`: success rates."""

@@ -1,0 +1,237 @@
+"""`vlajepa evaluate`: a policy in the closed loop, by the protocol of LIBERO or SimplerEnv.
+
+The same command goes on after a stop.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from jobs.closed_loop.actors import Actor, PolicyActor, ScriptActor
+from jobs.closed_loop.evaluate.outcomes import Outcome, OutcomeLog, rate_text, rates_by_task, total
+from jobs.closed_loop.evaluate.report import EvaluationReport, write_report
+from jobs.closed_loop.evaluate.settings import EvaluateConfig
+from jobs.closed_loop.process import Simulator
+from jobs.closed_loop.rollout import Slot, TaskRun, TaskRunner
+from jobs.common.config import parse
+from jobs.common.differences import first_difference
+from jobs.common.driver_lock import DriverLock
+from jobs.common.progress import progress_bar
+from jobs.common.robot_interface import Policy, RobotInterface
+from jobs.common.signals import ended_like_interrupted
+from pipeline.errors import BuildError, SettingsError
+from pipeline.sample_world.video import find_codec, write_video
+from pipeline.storage.atomic import write_atomic
+from pipeline.storage.store import open_store
+
+MAY_CHANGE = ("simulator", "out", "episodes", "tasks", "videos", "device")
+"""Settings that do not decide how an episode goes: the same command with others adds episodes to those there are.
+
+`environments` is not among them: the rows of a batch decide the last bits of its sums.
+"""
+
+
+@dataclass(frozen=True)
+class _Suite:
+    """What the simulator says.
+
+    benchmark   "libero" or "simpler_env";  control_hz, cameras, state  of its robot, see `Worker.tasks`
+    tasks       those that are wanted: index -> {name, instruction, starts, limit}
+    versions    of the simulator's packages
+    """
+
+    benchmark: str
+    control_hz: int
+    cameras: tuple[str, ...]
+    state: int
+    tasks: Mapping[int, Mapping[str, Any]]
+    versions: Mapping[str, str]
+
+
+def run(config: DictConfig) -> None:
+    evaluate(parse(EvaluateConfig, config))
+
+
+def evaluate(settings: EvaluateConfig) -> EvaluationReport:
+    """Play what is missing, and write results.json and results.md.
+
+    Raises:
+        SettingsError: the policy, the suite and the settings do not fit together.
+        BuildError: `out` holds an evaluation with other settings.
+        RunError: a simulator cannot be started, or died too often in one episode.
+    """
+    settings.out.mkdir(parents=True, exist_ok=True)
+    with ended_like_interrupted(), DriverLock(open_store(settings.out)), ExitStack() as stack:
+        start = partial(Simulator, settings.simulator)
+        slots = [Slot.logging_to(settings.out, i, start) for i in range(settings.environments)]
+        for slot in slots:
+            stack.callback(slot.close)
+        suite = _look_up(settings, slots[0].running())
+        actor, about = _make_actor(settings, suite, stack)
+        hold = _hold(settings, about, suite.control_hz)
+        _claim(settings, about, hold, suite)
+        log = OutcomeLog(settings.out / "episodes.jsonl")
+        _play(settings, slots, actor, suite, hold, log)
+    outcomes = [o for o in log.read().values() if o.start in _starts(settings, suite, o.task)]
+    report = EvaluationReport(
+        settings=_written(settings),
+        policy=about,
+        versions=dict(suite.versions),
+        benchmark=suite.benchmark,
+        tasks={index: str(task["instruction"]) for index, task in suite.tasks.items()},
+        outcomes=tuple(sorted(outcomes, key=lambda o: (o.task, o.start))),
+    )
+    print(write_report(report, settings.out))
+    return report
+
+
+def _make_actor(settings: EvaluateConfig, suite: _Suite, stack: ExitStack) -> tuple[Actor, dict[str, Any]]:
+    """Who acts, and what is written down about it. What has to be closed is given to the stack.
+
+    Raises:
+        SettingsError, BuildError, RunError: there is no such policy, or it is none for this robot.
+    """
+    if settings.policy == "script":
+        return ScriptActor(), {"policy": "script"}
+    policy, about = _policy(settings, stack)
+    cameras = settings.cameras or dict(zip(policy.interface.views, suite.cameras, strict=False))
+    actor = PolicyActor(
+        policy, cameras, suite.state, settings.execute, settings.turned, settings.blank, settings.ensemble,
+        settings.horizon,
+    )  # fmt: skip
+    return actor, {**about, "interface": json.loads(json.dumps(asdict(policy.interface))), "cameras": cameras}
+
+
+def _policy(settings: EvaluateConfig, stack: ExitStack) -> tuple[Policy, dict[str, Any]]:
+    if settings.policy.startswith(("ws://", "wss://")):
+        from jobs.serving.client import PolicyClient
+
+        client = stack.enter_context(PolicyClient(settings.policy, api_key=settings.api_key))
+        known = {name: value for name, value in client.metadata.items() if name in ("checkpoint", "step")}
+        return client, {"policy": settings.policy, **known}
+    from jobs.common.checkpoint_policy import CheckpointPolicy
+
+    policy = CheckpointPolicy(Path(settings.policy), settings.device)
+    return policy, {"policy": str(policy.checkpoint), "step": policy.step}
+
+
+def _look_up(settings: EvaluateConfig, simulator: Simulator) -> _Suite:
+    answer = simulator.ask("tasks", suite=settings.suite)
+    listed = answer["tasks"]
+    wanted = range(len(listed)) if settings.tasks is None else settings.tasks
+    for index in wanted:
+        if not 0 <= index < len(listed):
+            raise SettingsError(f"tasks: {settings.suite} has tasks 0..{len(listed) - 1}, got {index}")
+        last = settings.first_start + (settings.episodes or 1)
+        if last > listed[index]["starts"]:
+            raise SettingsError(
+                f"first_start + episodes must be at most {listed[index]['starts']}, the start states of task {index}, "
+                f"got {last}"
+            )
+        if settings.max_steps is None and listed[index]["limit"] is None:
+            raise SettingsError(f"no step limit is known for {settings.suite}; give max_steps=")
+    if answer["benchmark"] != "libero" and (settings.policy == "script" or settings.perturb):
+        raise SettingsError(f"policy=script and perturb= are for LIBERO; {settings.suite} is of another simulator")
+    known = {name: answer[name] for name in ("benchmark", "control_hz", "state")}
+    tasks = {index: {**listed[index], "limit": settings.max_steps or listed[index]["limit"]} for index in wanted}
+    return _Suite(**known, cameras=tuple(answer["cameras"]), tasks=tasks, versions=simulator.about["versions"])
+
+
+def _hold(settings: EvaluateConfig, about: Mapping[str, Any], control_hz: int) -> int:
+    """Simulator steps an action is kept for."""
+    if settings.hold is not None:
+        return settings.hold
+    if "interface" not in about:
+        return 1
+    fps = RobotInterface(**about["interface"]).fps
+    if fps <= 0 or control_hz % fps:
+        raise SettingsError(f"the build has {fps:g} frames a second, which does not divide {control_hz}; give hold=")
+    return int(control_hz // fps)
+
+
+def _written(settings: EvaluateConfig) -> dict[str, Any]:
+    """What may be written down of the settings, as plain JSON values: not the password."""
+    values = {name: value for name, value in asdict(settings).items() if name != "api_key"}
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain
+
+
+def _claim(settings: EvaluateConfig, about: Mapping[str, Any], hold: int, suite: _Suite) -> None:
+    """Write down what decides the episodes, or compare it with what is there."""
+    free = {*MAY_CHANGE, "policy"} - ({"tasks"} if settings.swap else set())
+    deciding = {name: value for name, value in _written(settings).items() if name not in free}
+    plain = json.loads(json.dumps({**deciding, **about, "hold": hold, "versions": dict(suite.versions)}))
+    path = settings.out / "evaluation.json"
+    if path.exists():
+        difference = first_difference(json.loads(path.read_bytes()), plain)
+        if difference:
+            raise BuildError(f"{settings.out} holds another evaluation: {difference}; choose another out=")
+    else:
+        write_atomic(path, (json.dumps(plain, indent=2) + "\n").encode())
+
+
+def _starts(settings: EvaluateConfig, suite: _Suite, task: int) -> range:
+    """None of a task that is not wanted."""
+    if task not in suite.tasks:
+        return range(0)
+    count = settings.episodes
+    return range(settings.first_start, suite.tasks[task]["starts"] if count is None else settings.first_start + count)
+
+
+def _play(
+    settings: EvaluateConfig, slots: Sequence[Slot], actor: Actor, suite: _Suite, hold: int, log: OutcomeLog
+) -> None:
+    done = log.read()
+    missing = {task: [s for s in _starts(settings, suite, task) if (task, s) not in done] for task in suite.tasks}
+    finished = [o for (task, start), o in done.items() if start in _starts(settings, suite, task)]
+    total_count = sum(map(len, missing.values())) + len(finished)
+    with progress_bar(total=total_count, initial=len(finished), unit="episode", desc=settings.suite) as bar:
+
+        def keep(outcome: Outcome, film: Sequence[NDArray[np.uint8]]) -> None:
+            if film:
+                _write_film(settings.out, outcome, film, suite.control_hz // hold)
+            log.add(outcome)
+            finished.append(outcome)
+            bar.set_postfix_str(rate_text(total(rates_by_task(finished))), refresh=False)
+            bar.update(1)
+
+        for task, starts in missing.items():
+            if starts:
+                TaskRunner(_task_run(settings, suite, task, hold), slots, actor, keep).play(starts)
+
+
+def _task_run(settings: EvaluateConfig, suite: _Suite, task: int, hold: int) -> TaskRun:
+    order = list(suite.tasks)
+    told = order[(order.index(task) + 1) % len(order)] if settings.swap else None
+    instruction = None if told is None else suite.tasks[told]["instruction"]
+    perturbation = (
+        None if settings.perturb is None else {"axis": settings.perturb, "level": settings.level, "seed": settings.seed}
+    )
+    opening = {
+        "suite": settings.suite, "task": task, "pixels": settings.pixels, "shadows": settings.shadows, "hold": hold,
+        "perturbation": perturbation, "told": told,
+    }  # fmt: skip
+    first = _starts(settings, suite, task)[: settings.videos]
+    limit = suite.tasks[task]["limit"]
+    return TaskRun(settings.suite, task, instruction, limit, opening, settings.seed, frozenset(first))
+
+
+def _write_film(out: Path, outcome: Outcome, film: Sequence[NDArray[np.uint8]], fps: int) -> None:
+    folder = out / "videos"
+    folder.mkdir(exist_ok=True)
+    word = "success" if outcome.success else "failure"
+    path = folder / f"task-{outcome.task:02d}-start-{outcome.start:03d}-{word}.mp4"
+    temporary = path.with_suffix(".part.mp4")
+    write_video(temporary, film, max(1, fps), find_codec("h264"))
+    shutil.move(temporary, path)

@@ -1,0 +1,138 @@
+"""What came of every episode, kept line by line, and what the numbers say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.common.json_lines import JsonLines
+from pipeline.errors import BuildError
+
+Z_95 = 1.959963984540054
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished episode.
+
+    task, start  which; `start` is the index of the benchmark's start state
+    success      LIBERO's own test
+    steps        simulator steps until success or the limit;  queries  of the policy
+    crashes      times the simulator died in it before it could be finished
+    seconds      of wall clock
+    told         whether the task was done that the policy was told instead; None: it was told this one, the scene
+                 does not have what that task is about, or its goal held from the start
+    """
+
+    task: int
+    start: int
+    success: bool
+    steps: int
+    queries: int
+    crashes: int
+    seconds: float
+    told: bool | None = None
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of successes with its 95 % Wilson interval (Wilson 1927), all in 0..1."""
+
+    successes: int
+    episodes: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float:
+        """Successes over episodes; NaN without episodes."""
+        return self.successes / self.episodes if self.episodes else math.nan
+
+
+def success_rate(successes: int, episodes: int) -> Rate:
+    """The interval is [0, 1] without episodes.
+
+    Raises:
+        ValueError: more successes than episodes.
+    """
+    if not 0 <= successes <= episodes:
+        raise ValueError(f"successes must be 0..{episodes}, got {successes}")
+    if not episodes:
+        return Rate(0, 0, 0.0, 1.0)
+    share, z2 = successes / episodes, Z_95**2
+    middle = (share + z2 / (2 * episodes)) / (1 + z2 / episodes)
+    half = Z_95 * math.sqrt(share * (1 - share) / episodes + z2 / (4 * episodes**2)) / (1 + z2 / episodes)
+    low = 0.0 if successes == 0 else middle - half
+    high = 1.0 if successes == episodes else middle + half
+    return Rate(successes, episodes, low, high)
+
+
+def difference(one: Rate, other: Rate) -> tuple[float, float, float]:
+    """one - other as a share, and its 95 % interval: Newcombe's, from two Wilson intervals (1998, method 10).
+
+    Raises:
+        ValueError: one of them has no episodes.
+    """
+    if not (one.episodes and other.episodes):
+        raise ValueError("a difference needs episodes of both")
+    between = one.share - other.share
+    low = between - math.hypot(one.share - one.low, other.high - other.share)
+    high = between + math.hypot(one.high - one.share, other.share - other.low)
+    return between, low, high
+
+
+class OutcomeLog:
+    """`episodes.jsonl` of an evaluation."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = JsonLines(path, Outcome, "outcome")
+        self.path, self.add = path, self._lines.add
+
+    def read(self) -> dict[tuple[int, int], Outcome]:
+        """Finished episodes by task and start.
+
+        Raises:
+            BuildError: a line is no outcome, or an episode stands there twice.
+        """
+        found: dict[tuple[int, int], Outcome] = {}
+        for number, outcome in enumerate(self._lines.read(), 1):
+            key = (outcome.task, outcome.start)
+            if key in found:
+                raise BuildError(f"{self.path}, line {number}: task {key[0]}, start {key[1]} stands there twice")
+            found[key] = outcome
+        return found
+
+
+def rates_by_task(outcomes: Iterable[Outcome]) -> dict[int, Rate]:
+    """Task -> its rate, tasks in order."""
+    counts: dict[int, list[bool]] = {}
+    for outcome in outcomes:
+        counts.setdefault(outcome.task, []).append(outcome.success)
+    return {task: success_rate(sum(counts[task]), len(counts[task])) for task in sorted(counts)}
+
+
+def told_rate(outcomes: Iterable[Outcome]) -> Rate:
+    """Of doing what was told instead, where that can be done."""
+    told = [outcome.told for outcome in outcomes if outcome.told is not None]
+    return success_rate(sum(told), len(told))
+
+
+def total(rates: Mapping[int, Rate]) -> Rate:
+    """All together: tasks, or whatever the keys stand for."""
+    return success_rate(sum(r.successes for r in rates.values()), sum(r.episodes for r in rates.values()))
+
+
+def rate_text(rate: Rate) -> str:
+    """As in "16/20 = 80.0 % (58.4-91.9)"."""
+    if not rate.episodes:
+        return "no episodes"
+    return f"{rate.successes}/{rate.episodes} = {100 * rate.share:.1f} % ({100 * rate.low:.1f}-{100 * rate.high:.1f})"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first column to the left, the others to the right."""
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

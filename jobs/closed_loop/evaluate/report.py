@@ -1,0 +1,114 @@
+"""An evaluation as results.json and results.md, beside what others published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.closed_loop.evaluate.outcomes import Outcome, Rate, rate_text, rates_by_task, table, told_rate, total
+from jobs.closed_loop.suites import published
+from pipeline.storage.atomic import write_atomic
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What was played and what came of it.
+
+    settings  of the command;  policy  which, and its interface;  versions  of the simulator's packages
+    benchmark  "libero" or "simpler_env"
+    tasks     index -> instruction
+    outcomes  by task and start
+    """
+
+    settings: Mapping[str, Any]
+    policy: Mapping[str, Any]
+    versions: Mapping[str, str]
+    benchmark: str
+    tasks: Mapping[int, str]
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def rates(self) -> dict[int, Rate]:
+        """By task."""
+        return rates_by_task(self.outcomes)
+
+    @property
+    def total(self) -> Rate:
+        """All episodes together."""
+        return total(self.rates)
+
+
+def write_report(report: EvaluationReport, out: Path) -> str:
+    """Write both files. Returns the text of results.md."""
+    content = {
+        "total": _numbers(report.total),
+        "tasks": [
+            {"task": task, "instruction": report.tasks[task], **_numbers(rate)} for task, rate in report.rates.items()
+        ],
+        "told": _numbers(told_rate(report.outcomes)) if report.settings["swap"] else None,
+        "crashes": sum(outcome.crashes for outcome in report.outcomes),
+        "policy": report.policy,
+        "settings": report.settings,
+        "versions": report.versions,
+        "benchmark": report.benchmark,
+        "episodes": [asdict(outcome) for outcome in report.outcomes],
+    }
+    write_atomic(out / "results.json", (json.dumps(content, indent=2) + "\n").encode())
+    text = describe(report)
+    write_atomic(out / "results.md", text.encode())
+    return text
+
+
+def describe(report: EvaluationReport) -> str:
+    """The tables, as Markdown."""
+    settings = report.settings
+    title = f"# {settings['suite']}: {report.policy['policy']}"
+    notes = [note for note in (_perturbation(settings), _controls(settings)) if note]
+    rows = [(report.tasks[task], *_row(rate)) for task, rate in report.rates.items()]
+    rows.append(("all", *_row(report.total)))
+    crashes = sum(outcome.crashes for outcome in report.outcomes)
+    lines = [title, "", *notes, table(("task", "successes", "percent", "95 % interval (Wilson)"), rows), ""]
+    if settings["swap"]:
+        lines += [
+            f"Did what they were told instead, where the scene allows it: {rate_text(told_rate(report.outcomes))}",
+            "",
+        ]
+    lines += [f"Simulator crashes: {crashes}; each cost an episode that was then begun again.", ""]
+    others = published(*_published_as(report))
+    if others:
+        lines += [
+            "Published, 50 episodes a task unless the source says otherwise:",
+            "",
+            table(("system", "percent", "source"), [(o.name, f"{o.percent:.1f}", o.source) for o in others]),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _row(rate: Rate) -> tuple[str, str, str]:
+    interval = f"{100 * rate.low:.1f}-{100 * rate.high:.1f}"
+    return (f"{rate.successes}/{rate.episodes}", f"{100 * rate.share:.1f}", interval)
+
+
+def _numbers(rate: Rate) -> dict[str, Any]:
+    return {**asdict(rate), "share": rate.share if rate.episodes else None, "text": rate_text(rate)}
+
+
+def _published_as(report: EvaluationReport) -> tuple[str, str]:
+    """Benchmark and suite by the names of `published`."""
+    if report.settings["perturb"]:
+        return "libero_plus", report.settings["perturb"]
+    return report.benchmark, report.settings["suite"].removesuffix("_visual_matching")
+
+
+def _perturbation(settings: Mapping[str, Any]) -> str:
+    axis = settings["perturb"]
+    return f"Perturbed along {axis}, level {settings['level']}.\n" if axis else ""
+
+
+def _controls(settings: Mapping[str, Any]) -> str:
+    said = {"blank": "pictures are grey", "swap": "each task is told the next one's instruction"}
+    return "".join(f"Control: {text}.\n" for name, text in said.items() if settings[name])

@@ -1,0 +1,381 @@
+"""Shard tasks on a Ray cluster: inputs tasks, decoding tasks, and encoder actors, any of which may die.
+
+An encoder actor asks for the decoding of its own chunks, a few ahead, and works on two shards at once with one model,
+so that decoding of the next shard overlaps encoding of this one. What is decoded and not yet encoded is bounded by
+count (`chunks_ahead`) and by bytes (`ahead_mb`). Inputs and decoding tasks ask for processors alone, so Ray places them
+on nodes without GPUs as long as these have room; `task_resources` and `encoder_resources` say it outright.
+
+An actor that dies with its node is replaced as soon as there is room for another; until then the others go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray.exceptions import RayError, RayTaskError
+
+from jobs.cluster.connect import ray_joined
+from jobs.cluster.episode_registry import EpisodeRegistry, RayWatch, start_registry
+from jobs.cluster.scheduler import Finished, Lost
+from jobs.cluster.settings import ClusterSettings
+from jobs.common.signals import ended_like_interrupted
+from pipeline.building.records import Part
+from pipeline.building.shard_jobs import Chunk, chunk_bytes, decode_chunk, write_inputs_shard, write_targets_shard
+from pipeline.encoder.encoder_frames import ClipBlock
+from pipeline.errors import RunError
+from pipeline.format.encoder_settings import EncoderSettings
+from pipeline.planning.plan import ShardTask
+from pipeline.planning.recipe import Recipe
+from pipeline.sources.base import Source
+from pipeline.storage.store import Store
+
+SHARDS_PER_ACTOR = 2
+"""Shards an encoder actor works on at the same time: one encodes while the other decodes."""
+
+CRASHES = 20
+"""How often Ray starts a task anew that lost its worker or node, before the driver hears of it. A task that holds
+episodes which kill their reader needs several starts an episode until it is known whom to leave out."""
+
+REPLACEMENTS = 100
+"""Encoders started in place of dead ones before the run gives up."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all tasks of a run share. Sent to the workers once."""
+
+    source: Source
+    recipe: Recipe
+    store: Store
+    encoder: EncoderSettings
+    identity: dict[str, Any]
+    cluster: ClusterSettings
+
+
+@contextlib.contextmanager
+def connected(work: Work) -> Iterator[RayPool]:
+    """Connect to the cluster, or start a Ray of its own on this machine; an encoder is loaded when this returns.
+
+    Raises:
+        RunError: no cluster could be reached or started, or an encoder is not the one of the plan.
+    """
+    cluster = work.cluster
+    with ray_joined(cluster.address, cluster.num_cpus, cluster.object_store_mb):
+        _check_resources(cluster)
+        with ended_like_interrupted(), contextlib.closing(RayPool(work)) as pool:
+            yield pool
+
+
+def _check_resources(cluster: ClusterSettings) -> None:
+    """Ray would wait without end for what no node has."""
+    there = ray.cluster_resources()
+    wanted = {
+        "CPU": cluster.encoders * cluster.encoder_cpus + cluster.task_cpus,
+        "GPU": cluster.encoders * cluster.encoder_gpus,
+        **(cluster.task_resources or {}),
+        **{name: cluster.encoders * amount for name, amount in (cluster.encoder_resources or {}).items()},
+    }
+    for kind, amount in wanted.items():
+        if amount > there.get(kind, 0):
+            raise RunError(
+                f"the cluster has {there.get(kind, 0):g} {kind}, the settings ask for {amount:g} (cluster.encoders="
+                f"{cluster.encoders}, encoder_cpus={cluster.encoder_cpus:g}, encoder_gpus={cluster.encoder_gpus:g}; "
+                f"and one task of task_cpus={cluster.task_cpus:g}); lower them, or start more nodes"
+            )
+
+
+@dataclass
+class _Encoder:
+    """An actor. ready: its loading, None once that is done; tickets: what it works on."""
+
+    name: str
+    actor: Any
+    ready: ray.ObjectRef | None
+    tickets: set[ray.ObjectRef] = field(default_factory=set)
+
+
+class RayPool:
+    """The encoder actors and tasks of a run; a `scheduler.Pool`."""
+
+    def __init__(self, work: Work) -> None:
+        cluster = work.cluster
+        self._cluster, self._work, self._handle = cluster, work, ray.put(work)
+        self._registry = start_registry(cluster.episode_limit_s)
+        self._actor = ray.remote(
+            num_gpus=cluster.encoder_gpus,
+            num_cpus=cluster.encoder_cpus,
+            resources=cluster.encoder_resources,
+            max_restarts=0,
+            max_concurrency=SHARDS_PER_ACTOR,
+            scheduling_strategy="SPREAD",
+        )(_EncoderActor)
+        self._inputs = _inputs_task.options(num_cpus=cluster.task_cpus, resources=cluster.task_resources)
+        self._encoders: list[_Encoder] = []
+        self._running: dict[ray.ObjectRef, tuple[str, _Encoder | None]] = {}
+        self._replaced = 0
+        self.lost = 0
+        self._idle_since: float | None = None
+        self._looked = 0.0
+        self.peak_store_bytes = 0
+        for _ in range(cluster.encoders):
+            self._start_encoder()
+        warm = _start_workers(cluster)  # their imports overlap the loading of the encoders
+        self._wait_for_encoders()
+        with contextlib.suppress(RayError):  # of a node that died meanwhile
+            ray.get(warm)
+
+    def slots(self) -> int:
+        return sum(SHARDS_PER_ACTOR - len(e.tickets) for e in self._encoders if e.ready is None)
+
+    def limit(self) -> int:
+        return SHARDS_PER_ACTOR * sum(e.ready is None for e in self._encoders) + 1
+
+    def submit(self, kind: str, task: ShardTask, excluded: frozenset[str]) -> ray.ObjectRef:
+        """Start one file of a shard; targets go to the loaded encoder with the least work."""
+        if kind == "inputs":
+            ticket = self._inputs.remote(self._handle, self._registry, task, excluded)
+            self._running[ticket] = (task.name, None)
+            return ticket
+        chosen = min((e for e in self._encoders if e.ready is None), key=lambda e: len(e.tickets))
+        ticket = chosen.actor.encode_shard.remote(task, excluded)
+        chosen.tickets.add(ticket)
+        self._running[ticket] = (task.name, chosen)
+        return ticket
+
+    def wait(self) -> Collection[Finished | Lost]:
+        loading = {e.ready: e for e in self._encoders if e.ready is not None}
+        events: list[Finished | Lost] = []
+        if not loading and not self._running:
+            time.sleep(0.1)
+            return events
+        ready, _ = ray.wait([*loading, *self._running], timeout=1.0, fetch_local=False)
+        for reference in ready:
+            if reference in loading:
+                self._loaded(loading[reference])
+            elif reference in self._running:  # an encoder that died has taken its others along
+                events += self._ended(reference)
+        self._note_memory()
+        self._check_life()
+        self.lost += sum(isinstance(event, Lost) for event in events)
+        return events
+
+    def close(self) -> None:
+        """End the encoders."""
+        for encoder in self._encoders:
+            ray.kill(encoder.actor)
+        ray.kill(self._registry)
+
+    def _wait_for_encoders(self) -> None:
+        """Until one is loaded, and for the rest at most as long again: what is late joins while the others work."""
+        started = time.monotonic()
+        while not any(encoder.ready is None for encoder in self._encoders):
+            self.wait()
+        until = 2 * time.monotonic() - started
+        while time.monotonic() < until and any(encoder.ready is not None for encoder in self._encoders):
+            self.wait()
+
+    def _start_encoder(self) -> None:
+        name = uuid.uuid4().hex
+        actor = self._actor.remote(self._handle, self._registry, name)
+        self._encoders.append(_Encoder(name, actor, actor.load.remote()))
+
+    def _loaded(self, encoder: _Encoder) -> None:
+        try:
+            ray.get(encoder.ready)
+        except RayTaskError as error:
+            raise RunError(f"an encoder did not start: {error.cause or error}") from error
+        except RayError as error:
+            self._replace(encoder, error)
+            return
+        encoder.ready = None
+
+    def _ended(self, ticket: ray.ObjectRef) -> list[Finished | Lost]:
+        name, owner = self._running.pop(ticket)
+        if owner is not None:
+            owner.tickets.discard(ticket)
+        try:
+            part, node, busy_s = ray.get(ticket)
+        except RayTaskError as error:
+            if isinstance(error.cause, RunError):
+                raise RunError(f"shard {name}: {error.cause}") from error
+            if not isinstance(error.cause, RayError):
+                raise RunError(f"shard {name}: {error}") from error
+            return [Lost(ticket, _short(error.cause))]  # the decoding it waited for was lost for good
+        except RayError as error:
+            lost: list[Finished | Lost] = [Lost(ticket, _short(error))]
+            if owner is not None:
+                lost += self._replace(owner, error)
+            return lost
+        return [Finished(ticket, part, node, busy_s)]
+
+    def _replace(self, dead: _Encoder, error: RayError) -> list[Finished | Lost]:
+        """Start another encoder in place of one that died; what it worked on besides is lost too."""
+        if dead not in self._encoders:
+            return []
+        self._encoders.remove(dead)
+        with contextlib.suppress(RayError):
+            ray.kill(dead.actor)  # one that is only out of reach must not go on beside its successor
+        self._registry.owner_died.remote(dead.name)
+        self._replaced += 1
+        if self._replaced > REPLACEMENTS:
+            raise RunError(f"{REPLACEMENTS} encoders died, the last one because {_short(error)}; look at Ray's logs")
+        self._start_encoder()
+        for ticket in dead.tickets:
+            del self._running[ticket]
+        return [Lost(ticket, _short(error)) for ticket in dead.tickets]
+
+    def _check_life(self) -> None:
+        """Give up when for long there is no encoder and no room for one."""
+        if any(e.ready is None for e in self._encoders):
+            self._idle_since = None
+            return
+        now = time.monotonic()
+        self._idle_since = self._idle_since or now
+        if now - self._idle_since > self._cluster.patience_s:
+            raise RunError(
+                f"no encoder could be started for cluster.patience_s={self._cluster.patience_s:g} seconds; the cluster "
+                f"has {ray.cluster_resources()}; start nodes, then run the same command again"
+            )
+
+    def _note_memory(self) -> None:
+        """What the object stores of all nodes hold, looked at about twice a second."""
+        if time.monotonic() - self._looked > 0.5:
+            total, free = (
+                of().get("object_store_memory", 0.0) for of in (ray.cluster_resources, ray.available_resources)
+            )
+            self.peak_store_bytes = max(self.peak_store_bytes, int(total - free))
+            self._looked = time.monotonic()
+
+
+def _short(error: BaseException) -> str:
+    """The first line of Ray's message."""
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+
+
+def _start_workers(cluster: ClusterSettings) -> list[ray.ObjectRef]:
+    """One empty task for each task that can run at the same time: Ray starts a worker for it."""
+    fitting = int(ray.cluster_resources().get("CPU", 1) / max(cluster.task_cpus, 0.1))
+    at_once = SHARDS_PER_ACTOR * cluster.encoders * (cluster.chunks_ahead + 2)
+    warm = _no_task.options(num_cpus=cluster.task_cpus, resources=cluster.task_resources)
+    return [warm.remote() for _ in range(min(fitting, at_once))]
+
+
+def _node() -> str:
+    """Address of the node this runs on, with the start of its id: several may share a machine."""
+    context = ray.get_runtime_context()
+    return f"{ray.util.get_node_ip_address()}/{context.get_node_id()[:8]}"
+
+
+@ray.remote(max_retries=3)
+def _no_task() -> None:
+    """Makes a worker load this file."""
+
+
+@ray.remote(max_retries=CRASHES)
+def _inputs_task(work: Work, registry: Any, task: ShardTask, excluded: frozenset[str]) -> tuple[Part, str, float]:
+    with RayWatch(registry, f"{task.name}-inputs", work.cluster.episode_limit_s) as watch:
+        return write_inputs_shard(work.source, task, work.recipe, excluded, work.store, watch), _node(), 0.0
+
+
+@ray.remote(max_retries=CRASHES)
+def _decode_task(
+    work: Work, registry: Any, task: ShardTask, chunk: int, excluded: frozenset[str], encoder: str
+) -> Chunk:
+    with RayWatch(registry, f"{task.name}-targets-{chunk}", work.cluster.episode_limit_s, encoder) as watch:
+        return decode_chunk(work.source, task.chunks[chunk], work.recipe, excluded, watch)
+
+
+class _EncoderActor:
+    """One encoder. Two shards at once share it: the lock gives it to one batch of chunks at a time."""
+
+    def __init__(self, work: Work, registry: EpisodeRegistry, name: str) -> None:
+        self._work, self._registry, self._name = work, registry, name
+        self._handle = ray.put(work)
+        self._lock = threading.Lock()
+        self._ahead = _Budget(work.cluster.ahead_mb * 2**20)
+
+    def load(self) -> None:
+        """Load the encoder. Raises RunError when it is not the one of the plan."""
+        # Not at the top: workers of decoding and inputs tasks load this file too; torch costs each 5 s and 300 MB.
+        from model.attention.transformers_attention import use_attention
+        from pipeline.encoder.encoder import Encoder
+
+        work, attend = self._work, None
+        if work.encoder.attention != "sdpa":
+            attend = partial(use_attention, backend=work.encoder.attention)
+        self._encoder = Encoder(work.encoder, work.cluster.encoder_device, attend)
+        identity = self._encoder.identity()
+        if identity != work.identity:
+            different = sorted(k for k in identity if identity[k] != work.identity.get(k))
+            raise RunError(
+                f"the encoder on this worker is not the one of the plan; it differs in {', '.join(different)}"
+            )
+
+    def encode_shard(self, task: ShardTask, excluded: frozenset[str]) -> tuple[Part, str, float]:
+        work, busy = self._work, [0.0]
+        encode = partial(self._encode, busy)
+        part = write_targets_shard(self._decoded(task, excluded), encode, task, work.recipe, excluded, work.store)
+        return part, _node(), busy[0]
+
+    def _encode(self, busy: list[float], block: ClipBlock) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+        with self._lock:
+            started = time.monotonic()
+            latents = self._encoder.encode(block)
+            busy[0] += time.monotonic() - started
+            return latents
+
+    def _decoded(self, task: ShardTask, excluded: frozenset[str]) -> Iterator[Chunk]:
+        """The chunks of a shard in order, decoded ahead within the budget; what is not taken is given back."""
+        cluster = self._work.cluster
+        decode = _decode_task.options(num_cpus=cluster.task_cpus, resources=cluster.task_resources)
+        ahead: deque[tuple[ray.ObjectRef, int]] = deque()
+        wanted = deque(range(len(task.chunks)))
+        try:
+            while wanted or ahead:
+                while wanted and len(ahead) <= cluster.chunks_ahead:
+                    size = chunk_bytes(task.chunks[wanted[0]], self._work.recipe)
+                    if not self._ahead.take(size, must=not ahead):
+                        break
+                    chunk = wanted.popleft()
+                    asked = decode.remote(self._handle, self._registry, task, chunk, excluded, self._name)
+                    ahead.append((asked, size))
+                reference, size = ahead.popleft()
+                try:
+                    yield ray.get(reference)
+                finally:
+                    self._ahead.give(size)
+                    del reference
+        finally:
+            for reference, size in ahead:
+                self._ahead.give(size)
+                ray.cancel(reference)
+
+
+class _Budget:
+    """Bytes that may be decoded ahead by all shards of an actor together."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._used, self._lock = limit, 0, threading.Lock()
+
+    def take(self, size: int, must: bool) -> bool:
+        """Take so many bytes if there is room, or in any case if `must`: a shard has to go on with one chunk."""
+        with self._lock:
+            if not must and self._used + size > self._limit:
+                return False
+            self._used += size
+            return True
+
+    def give(self, size: int) -> None:
+        with self._lock:
+            self._used -= size

@@ -1,0 +1,1 @@
+"""What several commands share: configuration, progress, signals, locks, text."""

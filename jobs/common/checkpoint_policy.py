@@ -1,0 +1,89 @@
+"""A checkpoint as a policy: a robot's pictures, state and instruction in, actions in the build's units out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jobs.common.load_model import load_model
+from jobs.common.robot_interface import RobotInterface, RobotObservation, check_observation, student_batch
+from model.checkpoint.checkpoint import list_checkpoints, read_state
+from pipeline.errors import BuildError, RunError, SettingsError
+from pipeline.format.schema import Observation
+
+
+class CheckpointPolicy:
+    """The model of a checkpoint, on a device.
+
+    Args:
+        checkpoint: a run's folder (its newest checkpoint) or a checkpoint's.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        BuildError: there is no checkpoint, or it was written before checkpoints told their robot's interface.
+        SettingsError: it was trained on human video alone, or the backbone it started from cannot be found.
+    """
+
+    def __init__(self, checkpoint: Path, device: str = "auto") -> None:
+        self.checkpoint = find_checkpoint(checkpoint)
+        state = read_state(self.checkpoint)
+        self.step = int(state["step"])
+        self.interface = _interface(self.checkpoint, state)
+        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        self.device = torch.device(chosen)
+        self.model = load_model(self.checkpoint).to(self.device)
+
+    def act(self, observations: Sequence[RobotObservation], seeds: Sequence[int]) -> NDArray[np.float32]:
+        """See `Policy.act`. Noise is drawn on the CPU, so that it does not depend on the device."""
+        for observation in observations:
+            check_observation(observation, self.interface)
+        head = (self.interface.chunk, self.interface.action)
+        noise = [torch.randn(head, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        batch = student_batch(observations, self.interface)
+        with torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else contextlib.nullcontext():
+            actions = self.model.act(
+                Observation(
+                    images=torch.from_numpy(batch.images).to(self.device),
+                    instruction=batch.instruction,
+                    state=torch.from_numpy(batch.state).to(self.device),
+                ),
+                start=torch.stack(noise).to(self.device),
+            )
+        found = actions.float().cpu().numpy()
+        if not np.isfinite(found).all():
+            raise RunError(f"{self.checkpoint}: the policy's actions are not finite; it cannot be used")
+        return found
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The folder itself if it is a checkpoint, else the newest checkpoint of a run.
+
+    Raises:
+        BuildError: neither.
+    """
+    if (path / "state.json").is_file():
+        return path
+    found = list_checkpoints(path / "checkpoints")
+    if not found:
+        raise BuildError(f"{path} is neither a checkpoint nor a run with one; give out= of a vlajepa train")
+    return found[-1]
+
+
+def _interface(checkpoint: Path, state: Mapping[str, Any]) -> RobotInterface:
+    if not state.get("model_sizes", {}).get("action"):
+        raise SettingsError(
+            f"{checkpoint} was trained on human video alone and cannot act; fine-tune it on a robot build"
+        )
+    stored = state.get("robot")
+    if stored is None:
+        raise BuildError(
+            f"{checkpoint}/state.json does not tell the robot's views: an earlier version wrote it; resume its run "
+            "for a step, or start one from it with init_from="
+        )
+    return RobotInterface(**{**stored, "views": tuple(stored["views"])})

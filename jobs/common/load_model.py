@@ -1,0 +1,31 @@
+"""A checkpoint -> the model it was made by, without the builds it was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from model.checkpoint.checkpoint import load_weights, read_state
+from model.settings import ModelSettings
+from model.vla_jepa import VLAJEPA, build_model, unit_stats
+from pipeline.errors import BuildError
+from pipeline.format.schema import Sizes
+
+
+def load_model(checkpoint: Path) -> VLAJEPA:
+    """The model of a checkpoint folder, in eval mode on the CPU, with its weights and its ranges of actions and state.
+
+    Raises:
+        BuildError: the folder is no checkpoint, or its weights do not fit its settings.
+        SettingsError: the backbone it started from cannot be found.
+    """
+    state = read_state(checkpoint)
+    try:
+        settings = TypeAdapter(ModelSettings).validate_python(state["model"])
+        sizes = TypeAdapter(Sizes).validate_python(state["model_sizes"])
+    except (KeyError, ValidationError) as error:
+        raise BuildError(f"{checkpoint}/state.json does not tell the model's settings and sizes: {error}") from error
+    model = build_model(settings, sizes, unit_stats(sizes))
+    load_weights(checkpoint, model)
+    return model.eval()

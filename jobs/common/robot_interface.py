@@ -1,0 +1,113 @@
+"""What a robot shows and a policy wants to see; how a picture comes to the student.
+
+Pictures take the way they took into the shards (resized, stored as JPEG, read back), so the student sees in the closed
+loop what it would have been given in training, to the byte.
+
+Shapes: B observations, T actions in a chunk, A action width, S state width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.format.schema import Observation
+from pipeline.samples.inputs import InputSettings, encode_jpeg
+from pipeline.streaming.jpeg import decode_jpeg
+
+
+@dataclass(frozen=True)
+class RobotObservation:
+    """The present, as a robot or a simulator gives it.
+
+    images       uint8 RGB [H, W, 3] of any size, by view
+    instruction  of the task
+    state        float32 [S] in the build's units; of width 0 for a robot without state
+    """
+
+    images: Mapping[str, NDArray[np.uint8]]
+    instruction: str
+    state: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RobotInterface:
+    """What a policy wants to see and what it gives, from the build it was trained on.
+
+    source        name of the build's source
+    views         names of its pictures, in the order of the student's
+    image_size    pixels a side of the stored pictures;  jpeg_quality  of the stored pictures
+    fps           frames, and so actions, a second
+    state, chunk, action   S, T, A
+    """
+
+    source: str
+    views: tuple[str, ...]
+    image_size: int
+    jpeg_quality: int
+    fps: float
+    state: int
+    chunk: int
+    action: int
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> RobotInterface:
+        """From a robot build's `build.json`."""
+        sizes, settings = manifest["sizes"], manifest["settings"]
+        return cls(
+            source=settings["source"]["name"],
+            views=tuple(manifest["views"]),
+            image_size=sizes["image_size"],
+            jpeg_quality=settings["inputs"]["jpeg_quality"],
+            fps=manifest["fps"],
+            state=sizes["state"],
+            chunk=sizes["chunk"],
+            action=sizes["action"],
+        )
+
+
+class Policy(Protocol):
+    """Whatever can act: a checkpoint, a served one."""
+
+    interface: RobotInterface
+
+    def act(self, observations: Sequence[RobotObservation], seeds: Sequence[int]) -> NDArray[np.float32]:
+        """Action chunks, float32 [B, T, A] in the build's units; equal seeds and observations give equal actions.
+
+        Raises:
+            ValueError: an observation is not what the interface says; the message names what is missing.
+        """
+        ...
+
+
+def student_batch(observations: Sequence[RobotObservation], interface: RobotInterface) -> Observation[NDArray[Any]]:
+    """Observations as the stream gives them: images uint8 [B, V, H, W, 3], state float32 [B, S]."""
+    settings = InputSettings(interface.image_size, interface.jpeg_quality)
+    size = interface.image_size
+    images = np.empty((len(observations), len(interface.views), size, size, 3), np.uint8)
+    for row, observation in enumerate(observations):
+        for column, view in enumerate(interface.views):
+            decode_jpeg(encode_jpeg(observation.images[view], settings), images[row, column])
+    state = np.stack([np.asarray(observation.state, np.float32) for observation in observations])
+    return Observation(images, tuple(observation.instruction for observation in observations), state)
+
+
+def check_observation(observation: RobotObservation, interface: RobotInterface) -> None:
+    """Raise ValueError unless an observation is what the interface says."""
+    for view in interface.views:
+        image = observation.images.get(view)
+        if image is None:
+            raise ValueError(f"the picture {view!r} is missing; the policy wants {', '.join(interface.views)}")
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"picture {view!r} must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
+    if not observation.instruction.strip():
+        raise ValueError("the instruction is empty; the policy has to be told its task")
+    state = np.asarray(observation.state)
+    if state.shape != (interface.state,):
+        raise ValueError(f"state must have {interface.state} numbers, got shape {list(state.shape)}")
+    if not np.isfinite(state).all():
+        raise ValueError(f"state must be finite, got {state.tolist()}")

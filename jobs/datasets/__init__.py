@@ -1,0 +1,1 @@
+"""Commands about raw datasets: sources, inspect, sample-data."""

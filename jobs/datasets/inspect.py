@@ -1,0 +1,153 @@
+"""`vlajepa inspect`: what a dataset folder really holds, beside its manifest, before anything is built.
+
+Exit code 0 when everything is as the manifest says (or there is none), 1 when something is not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from omegaconf import DictConfig
+
+from jobs.common.config import parse
+from jobs.common.progress import progress_bar
+from jobs.datasets.configured_source import source_of
+from jobs.datasets.manifests import DatasetManifest, load_manifests
+from jobs.datasets.settings import InspectConfig
+from pipeline.inspection.checks import Inspection, Range, ViewFacts, inspect_source, spread
+from pipeline.inspection.contact_sheet import draw_contact_sheet
+from pipeline.storage.atomic import write_atomic
+
+SHOWN = 5
+"""Faults and texts printed; inspection.json holds all."""
+
+RATE_TOLERANCE = 0.02
+"""Relative difference of the measured frame rate that is no difference."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One fact beside the manifest's claim."""
+
+    what: str
+    expected: str
+    found: str
+
+    @property
+    def agrees(self) -> bool:
+        return self.expected == self.found
+
+
+def run(config: DictConfig) -> int:
+    settings = parse(InspectConfig, config)
+    source = source_of(settings.source)
+    index = source.index()
+    chosen = spread(index.refs, settings.episodes)
+    with progress_bar(total=len(chosen), unit="episode", desc=f"inspect {index.name}") as bar:
+        found = inspect_source(source, index, settings.episodes, lambda: bar.update(1))
+    name = settings.source.get("manifest")
+    manifest = load_manifests()[name] if name else None
+    comparisons = compare(found, manifest) if manifest else []
+    print(describe(found, manifest))
+    for row in comparisons:
+        mark = "as in the manifest" if row.agrees else f"DIFFERS, the manifest says {row.expected}"
+        print(f"  {row.what:16} {row.found}  ({mark})")
+    out = settings.out or Path(f"inspect-{index.name}")
+    print(f"written: {write_report(found, comparisons, out)}")
+    return int(not all(row.agrees for row in comparisons))
+
+
+def compare(found: Inspection, manifest: DatasetManifest) -> list[Comparison]:
+    """What the manifest claims, and what is there."""
+    index = found.index
+    counts = Counter(ref.split for ref in index.refs) + Counter(fault.split for fault in index.faults)
+    rows = []
+    for split, expected in (manifest.episodes or {}).items():
+        number = counts.total() if split == "total" else counts[split]
+        rows.append(Comparison(f"episodes {split}", f"{expected:,}", f"{number:,}"))
+    rows.append(Comparison("cameras", ", ".join(c.name for c in manifest.cameras), ", ".join(index.views)))
+    for kind, width in (("state", index.state_dim), ("action", index.action_dim)):
+        rows.append(Comparison(f"{kind} channels", str(len(manifest.channel_names(kind))), str(width)))
+    rates = [rate for facts in found.views.values() for rate in facts.fps]
+    if manifest.fps and rates:
+        middle = median(rates)
+        same = abs(middle / manifest.fps - 1) <= RATE_TOLERANCE
+        rows.append(Comparison("frame rate", f"{manifest.fps:g}", f"{manifest.fps if same else round(middle, 2):g}"))
+    return rows
+
+
+def describe(found: Inspection, manifest: DatasetManifest | None) -> str:
+    """What was found, for people."""
+    index = found.index
+    splits = Counter(ref.split for ref in index.refs)
+    lines = [f"{index.name}: {manifest.title if manifest else index.description['type']}"]
+    lines.append(f"  {'episodes':16} " + ", ".join(f"{split} {count:,}" for split, count in sorted(splits.items())))
+    lines.append(f"  {'opened':16} {found.opened:,}, of which {found.unusable:,} cannot be used")
+    if found.lengths:
+        low, middle, high = min(found.lengths), median(found.lengths), max(found.lengths)
+        lines.append(f"  {'frames':16} {low} to {high}, median {middle:g}")
+    for view, facts in found.views.items():
+        rate = f"{min(facts.fps):.4g} to {max(facts.fps):.4g} frames/s" if facts.fps else "no rate"
+        uneven = f", {facts.uneven} with uneven times" if facts.uneven else ""
+        lines.append(f"  {view:16} {_counts(facts.sizes)}; {_counts(facts.codecs)}; {rate}{uneven}")
+    lines += [f"  {'text':16} {text!r} ({count})" for text, count in found.texts.most_common(SHOWN)]
+    for kind in ("state", "action"):
+        names = manifest.channel_names(kind) if manifest else []
+        lines += _ranges(kind, getattr(found, kind), names)
+    lines += [f"  {'left out':16} {reason}: {count:,}" for reason, count in _reasons(found).most_common()]
+    lines += [f"    {fault.episode}: {fault.reason}: {fault.detail}" for fault in found.faults[:SHOWN]]
+    return "\n".join(lines)
+
+
+def write_report(found: Inspection, comparisons: list[Comparison], out: Path) -> Path:
+    """inspection.json in `out`, and contact-sheet.png unless no episode could be opened."""
+    out.mkdir(parents=True, exist_ok=True)
+    index = found.index
+    content: dict[str, Any] = {
+        "name": index.name,
+        "description": dict(index.description),
+        "episodes": dict(Counter(ref.split for ref in index.refs)),
+        "opened": found.opened,
+        "lengths": found.lengths,
+        "views": {view: _view_json(facts) for view, facts in found.views.items()},
+        "texts": dict(found.texts),
+        "state": _range_json(found.state),
+        "action": _range_json(found.action),
+        "faults": [asdict(fault) for fault in found.faults],
+        "manifest": [asdict(row) | {"agrees": row.agrees} for row in comparisons],
+    }
+    write_atomic(out / "inspection.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    if found.strips:
+        draw_contact_sheet(found.strips).save(out / "contact-sheet.png")
+    return out
+
+
+def _reasons(found: Inspection) -> Counter[str]:
+    return Counter(fault.reason for fault in found.faults)
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{name} ({count})" if len(counter) > 1 else name for name, count in counter.most_common()) or "-"
+
+
+def _ranges(kind: str, values: Range, names: list[str]) -> list[str]:
+    if values.low is None or values.high is None:
+        return []
+    labels = names if len(names) == len(values.low) else [str(i) for i in range(len(values.low))]
+    cells = [f"{n} {a:.3g}..{b:.3g}" for n, a, b in zip(labels, values.low, values.high, strict=True)]
+    return [f"  {kind if not at else '':16} {'  '.join(cells[at : at + 4])}" for at in range(0, len(cells), 4)]
+
+
+def _view_json(facts: ViewFacts) -> dict[str, Any]:
+    return {"sizes": dict(facts.sizes), "codecs": dict(facts.codecs), "fps": facts.fps, "uneven": facts.uneven}
+
+
+def _range_json(values: Range) -> dict[str, list[float]] | None:
+    if values.low is None or values.high is None:
+        return None
+    return {"min": values.low.tolist(), "max": values.high.tolist()}

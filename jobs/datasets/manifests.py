@@ -1,0 +1,203 @@
+"""Dataset manifests: what a dataset is, where it comes from, and how it is read. One YAML file each, in `manifests/`.
+
+Every manifest is a choice of `source=`; more are found in the folder that the variable VLAJEPA_MANIFESTS names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+from yaml import YAMLError
+
+from pipeline.errors import RunError, SettingsError
+from pipeline.sources.registry import SOURCES, make_source
+
+FOLDER = Path(__file__).resolve().parents[2] / "manifests"
+OWN_FOLDER = "VLAJEPA_MANIFESTS"
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera, by the name its view gets."""
+
+    name: str
+    shows: str
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Neighbouring channels of a state or action vector, as the build holds them.
+
+    names    one a channel, in order
+    units    metres, radians, …
+    meaning  frame, rotation convention, which value of a gripper is open
+    """
+
+    names: tuple[str, ...]
+    units: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a claim of the manifest rests on: a public reader, the dataset's own code or page, our own look at it."""
+
+    claim: str
+    source: str
+
+
+@dataclass(frozen=True)
+class DatasetManifest:
+    """A dataset.
+
+    name           what `source=` calls it, and the first part of every episode id
+    kind           "robot" or "video": which windows are taken by default
+    episodes       expected number by split, or `total` where splits are hashed; None where nobody says
+    splits         where they come from, in words
+    fps            control frequency (frames a second); None where it differs by file
+    interval       source frames between two sampled frames
+    reader         `type` of the source and its settings
+    max_bad_share  share of the episodes that is known to be unusable, if more than the default
+    """
+
+    name: str
+    title: str
+    kind: str
+    version: str
+    licence: str
+    terms: str
+    publisher: str
+    citation: str
+    episodes: Mapping[str, int] | None
+    splits: str
+    fps: float | None
+    cameras: tuple[Camera, ...]
+    reader: Mapping[str, Any]
+    evidence: tuple[Evidence, ...]
+    interval: int = 1
+    state: tuple[Channels, ...] = ()
+    action: tuple[Channels, ...] = ()
+    defects: tuple[str, ...] = ()
+    max_bad_share: float | None = None
+    sha256: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("robot", "video"):
+            raise ValueError(f"kind must be robot or video, got {self.kind!r}")
+        if self.interval < 1:
+            raise ValueError(f"interval must be at least 1, got {self.interval}")
+        if self.episodes is not None and not set(self.episodes) <= {"train", "val", "test", "total"}:
+            raise ValueError(f"episodes must be counts of train, val, test or total, got {list(self.episodes)}")
+        for name in ("cameras", "evidence"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} must list at least one")
+        make_source(**{**self.reader, "name": self.name, "root": "."})
+
+    def node(self) -> dict[str, Any]:
+        """The configuration that `source=NAME` stands for."""
+        own = defaults_of(self.reader["type"]) | {key: value for key, value in self.reader.items() if key != "type"}
+        content: dict[str, Any] = {
+            "defaults": [{"override /window": self.kind}, "_self_"],
+            "source": {"type": self.reader["type"], "name": self.name, "root": "???", "manifest": self.name, **own},
+            "window": {"interval": self.interval},
+        }
+        return content | ({} if self.max_bad_share is None else {"max_bad_share": self.max_bad_share})
+
+    def facts(self) -> dict[str, str]:
+        """What a build says about its dataset."""
+        names = ("name", "title", "version", "licence", "publisher", "citation", "sha256")
+        return {name: getattr(self, name) for name in names}
+
+    def channel_names(self, kind: str) -> list[str]:
+        """Names of the channels of "state" or "action"."""
+        return [name for channels in getattr(self, kind) for name in channels.names]
+
+
+def defaults_of(kind: str) -> dict[str, Any]:
+    """Every setting of a source type that has a default, so that each can be given on the command line."""
+    values = {}
+    for setting in fields(SOURCES[kind]):
+        if setting.name not in ("root", "name"):
+            if setting.default is not MISSING:
+                values[setting.name] = setting.default
+            elif setting.default_factory is not MISSING:
+                values[setting.name] = setting.default_factory()
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def load_manifests() -> dict[str, DatasetManifest]:
+    """All sound manifests by name: those of this package, then those of the user's folder.
+
+    Raises:
+        SettingsError: the user's folder does not exist.
+    """
+    return find_manifests()[0]
+
+
+def find_manifests() -> tuple[dict[str, DatasetManifest], dict[str, SettingsError]]:
+    """All manifests by name, and what is wrong with those of the user's that are not sound, by the file's name.
+
+    Raises:
+        SettingsError: the user's folder does not exist, or a manifest of this package is wrong.
+    """
+    found = {manifest.name: manifest for manifest in map(read_manifest, sorted(FOLDER.glob("*.yaml")))}
+    wrong: dict[str, SettingsError] = {}
+    own = os.environ.get(OWN_FOLDER)
+    if own and not Path(own).is_dir():
+        raise SettingsError(f"{own} is no folder of manifests; set {OWN_FOLDER} to one, or unset it")
+    for path in sorted(Path(own).glob("*.yaml")) if own else ():
+        try:
+            manifest = read_manifest(path)
+            if manifest.name in found:
+                raise SettingsError(f"{path}: the name {manifest.name} is taken; choose another")
+            found[manifest.name] = manifest
+        except SettingsError as error:
+            wrong[path.stem] = error
+    return found, wrong
+
+
+def read_manifest(path: Path) -> DatasetManifest:
+    """Read and check one file.
+
+    Raises:
+        SettingsError: it cannot be read, a key is unknown or missing, a value is wrong, or its reader refuses it.
+    """
+    try:
+        raw = path.read_bytes()
+        content = OmegaConf.to_container(OmegaConf.create(raw.decode()), resolve=True)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else " ".join(str(error).split())[:300]
+        raise SettingsError(f"{path} cannot be read as YAML: {where}") from error
+    names = {item.name for item in fields(DatasetManifest)} - {"sha256"}
+    if not isinstance(content, dict) or content.keys() - names:
+        unknown = sorted(map(str, content.keys() - names)) if isinstance(content, dict) else ["(no mapping)"]
+        raise SettingsError(f"{path}: unknown keys {', '.join(unknown)}; allowed are {', '.join(sorted(names))}")
+    if content.get("name") != path.stem:
+        raise SettingsError(f"{path}: name must be that of the file, {path.stem!r}, got {content.get('name')!r}")
+    reader = content.get("reader")
+    if not isinstance(reader, dict) or reader.get("type") not in SOURCES:
+        raise SettingsError(f"{path}: reader.type must be one of {', '.join(SOURCES)}")
+    try:
+        return TypeAdapter(DatasetManifest).validate_python(content | {"sha256": hashlib.sha256(raw).hexdigest()})
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, line['loc'])) or 'manifest'}: {line['msg']}" for line in error.errors()]
+        raise SettingsError(f"{path}: {'; '.join(lines)}") from error
+    except RunError as error:
+        raise SettingsError(f"{path}: reader: {error}") from error
+
+
+def register_manifests(manifests: Mapping[str, DatasetManifest]) -> None:
+    """Make every manifest a choice of `source=`."""
+    store = ConfigStore.instance()
+    for manifest in manifests.values():
+        store.store(group="source", name=manifest.name, node=manifest.node(), package="_global_", provider="manifests")

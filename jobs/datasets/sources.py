@@ -1,0 +1,74 @@
+"""`vlajepa sources [NAME]`: the datasets there are manifests for, or everything one manifest says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from omegaconf import DictConfig
+
+from jobs.common.config import parse
+from jobs.datasets.manifests import OWN_FOLDER, Channels, DatasetManifest, find_manifests
+from jobs.datasets.settings import SourcesConfig
+from pipeline.errors import SettingsError
+
+
+def run(config: DictConfig) -> None:
+    settings = parse(SourcesConfig, config)
+    manifests, wrong = find_manifests()
+    if settings.name is None:
+        print(list_manifests(manifests.values()))
+        print("".join(f"\nleft out: {error}" for error in wrong.values()))
+        return
+    if settings.name in wrong:
+        raise wrong[settings.name]
+    if settings.name not in manifests:
+        raise SettingsError(
+            f"no manifest is called {settings.name!r}; there are {', '.join(manifests)} (and source=lerobot, rlds and "
+            "videos for data of your own)"
+        )
+    print(describe(manifests[settings.name]))
+
+
+def list_manifests(manifests: Iterable[DatasetManifest]) -> str:
+    """One line a dataset."""
+    rows = [("source", "reader", "kind", "version", "episodes", "licence", "what")]
+    rows += [(m.name, m.reader["type"], m.kind, m.version, _count(m), m.licence[:24], m.title) for m in manifests]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + f"  {row[-1]}" for row in rows
+    ]
+    return "\n".join(
+        [*lines, "", "vlajepa sources NAME shows one. Data of your own: source=lerobot, source=rlds or source=videos,",
+         f"or a manifest of your own in the folder {OWN_FOLDER} names (manifests/README.md)."]
+    )  # fmt: skip
+
+
+def describe(manifest: DatasetManifest) -> str:
+    """Everything one manifest says."""
+    counts = manifest.episodes
+    episodes = ", ".join(f"{split} {n:,}" for split, n in counts.items()) if counts else "not stated"
+    head = [
+        ("title", manifest.title), ("version", manifest.version), ("kind", manifest.kind),
+        ("licence", manifest.licence), ("terms", manifest.terms), ("publisher", manifest.publisher),
+        ("citation", manifest.citation), ("episodes", episodes), ("splits", manifest.splits),
+        ("rate", f"{manifest.fps:g} frames a second" if manifest.fps else "differs by file"),
+        ("interval", f"{manifest.interval} frames between two sampled ones"),
+    ]  # fmt: skip
+    lines = [f"source={manifest.name} source.root=FOLDER", *(f"  {name:10} {text}" for name, text in head)]
+    lines += ["cameras, in order", *(f"  {camera.name}: {camera.shows}" for camera in manifest.cameras)]
+    for kind in ("state", "action"):
+        if getattr(manifest, kind):
+            lines += [f"{kind} ({len(manifest.channel_names(kind))})", *map(_channels, getattr(manifest, kind))]
+    if manifest.defects:
+        lines += ["known defects", *(f"  - {text}" for text in manifest.defects)]
+    lines += ["reader", *(f"  {key}: {value}" for key, value in manifest.reader.items())]
+    lines += ["rests on", *(f"  - {item.claim}: {item.source}" for item in manifest.evidence)]
+    return "\n".join(lines)
+
+
+def _count(manifest: DatasetManifest) -> str:
+    return f"{sum(manifest.episodes.values()):,}" if manifest.episodes else "-"
+
+
+def _channels(channels: Channels) -> str:
+    return f"  {', '.join(channels.names)} [{channels.units}]: {channels.meaning}"

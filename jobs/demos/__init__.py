@@ -1,0 +1,1 @@
+"""Demonstrations from raw data to a report."""

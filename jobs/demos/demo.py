@@ -1,0 +1,136 @@
+"""`vlajepa demo`: the whole line on sample data, by the same commands a user types, and a report of what came out."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from jobs.common.config import parse
+from jobs.demos.settings import DemoConfig
+from pipeline.errors import RunError
+from pipeline.format.build import load_build
+from pipeline.storage.atomic import write_atomic
+
+WINDOW = "window.interval=3"
+"""At 12 frames a second, a step of the world model is half a second."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the demonstration and, once it ran, the seconds it took."""
+
+    words: tuple[str, ...]
+    seconds: float = 0.0
+
+    @property
+    def text(self) -> str:
+        return shlex.join(("vlajepa", *self.words))
+
+
+def run(config: DictConfig) -> None:
+    settings = parse(DemoConfig, config)
+    if settings.out.exists() and any(settings.out.iterdir()):
+        raise RunError(f"{settings.out} is not empty; delete it, or choose another folder with out=")
+    steps = [run_step(step) for step in commands(settings)]
+    path = settings.out / "report.md"
+    report = make_report(settings, steps)
+    write_atomic(path, report.encode())
+    print("\n" + report + f"\nThis report: {path}")
+
+
+def commands(settings: DemoConfig) -> list[Step]:
+    """What the demonstration runs, in order."""
+    data, builds, out = settings.out / "data", settings.out / "builds", settings.out
+    common = ("encoder=tiny", "inputs.image_size=64", WINDOW)
+    video = ("source=ssv2", f"source.root={data}/ssv2", "window.per_episode=12", *common, f"out={builds}/ssv2")
+    robot = ("source=lerobot", f"source.root={data}/lerobot", "source.val_share=0.2", "window.every=2", *common,
+             f"out={builds}/robot")  # fmt: skip
+    train = ("train", f"builds=[{builds}/robot,{builds}/ssv2]", f"out={out}/run", "model=tiny", "trainer=demo",
+             f"trainer.steps={settings.steps}", f"trainer.seed={settings.seed}")  # fmt: skip
+    sizes = (f"clips={settings.clips}", f"episodes={settings.episodes}", f"seed={settings.seed}")
+    return [
+        Step(("sample-data", f"out={data}", *sizes)),
+        Step(("plan", *video)),
+        Step(("preprocess", *video)),
+        Step(("plan", *robot)),
+        Step(("preprocess", *robot)),
+        Step(("audit", f"{builds}/ssv2")),
+        Step(("audit", f"{builds}/robot")),
+        Step(train),
+    ]
+
+
+def make_report(settings: DemoConfig, steps: Sequence[Step]) -> str:
+    """The closing summary, as Markdown. Every number is read from the files the commands wrote."""
+    out = settings.out
+    held_out = json.loads((out / "run" / "held_out.json").read_bytes())
+    lines = ["# What the demonstration did", "", "| seconds | command |", "|---:|---|"]
+    lines += [f"| {step.seconds:.0f} | `{step.text}` |" for step in steps]
+    lines += ["", "| build | train samples | val samples | shards | audit |", "|---|---:|---:|---:|---|"]
+    lines += [_build_row(out / "builds" / name) for name in ("ssv2", "robot")]
+    lines += [
+        "",
+        f"Held-out world-model loss (L1, teacher forced) after {settings.steps} steps, on validation episodes:",
+        "",
+        "| build | model | nothing changes | latent actions shuffled | action loss |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    lines += [_held_out_row(name, numbers) for name, numbers in held_out.items()]
+    lines += [
+        "",
+        _conclusion(held_out),
+        "",
+        "| where | what |",
+        "|---|---|",
+        f"| `{out}/data` | raw data: `ssv2/` and `lerobot/` |",
+        f"| `{out}/builds` | audited shards; `audit/verdict.json` in each |",
+        f"| `{out}/run` | `checkpoints/`, `metrics.jsonl`, `held_out.json`, `tensorboard/` |",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def run_step(step: Step, allowed: Sequence[int] = (0,)) -> Step:
+    """Run one command in a process of its own. Raises RunError when it ends with another exit code than allowed."""
+    print(f"\n$ {step.text}", flush=True)
+    started = time.monotonic()
+    code = subprocess.run([sys.executable, "-m", "jobs.cli", *step.words], check=False).returncode
+    if code not in allowed:
+        raise RunError(f"{step.text} ended with exit code {code}; its message stands above")
+    return Step(step.words, time.monotonic() - started)
+
+
+def _build_row(path: Path) -> str:
+    build = load_build(path)
+    verdict = json.loads((path / "audit" / "verdict.json").read_bytes())
+    counts = build.manifest["counts"]
+    samples = " | ".join(f"{counts.get(split, {}).get('samples', 0):,}" for split in ("train", "val"))
+    checks = sum(rule["checked"] for rule in verdict["rules"].values())
+    return f"| {build.name} | {samples} | {len(build.manifest['shards'])} | {verdict['status']}, {checks:,} checks |"
+
+
+def _held_out_row(name: str, numbers: dict[str, Any]) -> str:
+    action = "-" if numbers["action"] is None else f"{numbers['action']:.4f}"
+    columns = " | ".join(f"{numbers[key]:.4f}" for key in ("model", "nothing_changes", "shuffled"))
+    return f"| {name} | {columns} | {action} |"
+
+
+def _conclusion(held_out: dict[str, Any]) -> str:
+    """One sentence a build, from the numbers alone. The predictor of model=tiny starts at "nothing changes"."""
+    parts = []
+    for name, n in held_out.items():
+        gain = 1 - n["model"] / n["nothing_changes"]
+        reliance = n["shuffled"] / n["model"] - 1
+        parts.append(
+            f'{name}: {abs(gain):.1%} {"below" if gain > 0 else "ABOVE"} "nothing changes" (where model=tiny starts); '
+            f"shuffling the latent actions changes the loss by {reliance:+.2%}."
+        )
+    return "\n".join(parts)

@@ -1,0 +1,165 @@
+"""`vlajepa demo-libero`: demonstrations -> shards -> audit -> world model -> policy -> closed loop, and a report.
+
+Every part is a command that a user could type. A part that came to its end is not run again, and one that was
+interrupted goes on where it was, so the same command is repeated until the report is whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+
+from omegaconf import DictConfig
+
+from jobs.common.config import parse
+from jobs.common.differences import first_difference
+from jobs.common.driver_lock import DriverLock
+from jobs.common.json_lines import JsonLines
+from jobs.demos.command_runner import Command, run_commands
+from jobs.demos.demo_libero_report import Timed, make_report
+from jobs.demos.demo_libero_trials import Policy, Trial, policies, trials
+from jobs.demos.settings import DemoLiberoConfig
+from pipeline.errors import BuildError
+from pipeline.storage.atomic import write_atomic
+from pipeline.storage.store import open_store
+
+PIXELS, FPS = 96, 10
+"""Of the demonstrations, and of what the policy sees."""
+
+BUILD = (
+    "source=libero_scripted", "encoder=tiny", "encoder.mode=tubelet", "latents.dtype=int8",
+    f"inputs.image_size={PIXELS}", "window.interval=3", "window.end=pad",
+)  # fmt: skip
+
+DEMONSTRATIONS = "demonstrations/collected.json"
+
+MAY_CHANGE = ("simulator", "out", "at_a_time")
+"""Settings that decide no number."""
+
+
+def run(config: DictConfig) -> None:
+    settings = parse(DemoLiberoConfig, config)
+    settings = replace(settings, out=settings.out.resolve())  # the parts write it down
+    settings.out.mkdir(parents=True, exist_ok=True)
+    with DriverLock(open_store(settings.out)):
+        claim(settings)
+        log = JsonLines(settings.out / "parts.jsonl", Timed, "part")
+        log.read()  # cuts off a line that a killed process left unfinished
+
+        def ended(command: Command, seconds: float) -> None:
+            log.add(Timed(command.text, round(seconds, 1)))
+            if command.words[0] == "evaluate":
+                _report(settings, log)
+
+        run_commands(list(commands(settings)), settings.out, settings.at_a_time, ended)
+        report = _report(settings, log)
+    print("\n" + report + f"\nThis report: {settings.out / 'report.md'}")
+
+
+def _report(settings: DemoLiberoConfig, log: JsonLines[Timed]) -> str:
+    report = make_report(settings, log.read())
+    write_atomic(settings.out / "report.md", report.encode())
+    return report
+
+
+def claim(settings: DemoLiberoConfig) -> None:
+    """Write the settings down, or compare them with those of the call before.
+
+    Raises:
+        BuildError: `out` holds an experiment with other settings.
+    """
+    deciding = {name: value for name, value in asdict(settings).items() if name not in MAY_CHANGE}
+    plain = json.loads(json.dumps(deciding, default=str))
+    path = settings.out / "experiment.json"
+    if path.exists():
+        difference = first_difference(json.loads(path.read_bytes()), plain)
+        if difference:
+            raise BuildError(f"{settings.out} holds another experiment: {difference}; choose another out=")
+    else:
+        write_atomic(path, (json.dumps(plain, indent=2) + "\n").encode())
+
+
+def commands(settings: DemoLiberoConfig) -> Iterator[Command]:
+    """All that has to be done, in order: seed by seed, a policy's trials after its training."""
+    yield _collecting(settings)
+    yield from _building(settings)
+    begun: set[int] = set()
+    for policy in policies(settings):
+        if policy.seed not in begun:
+            begun.add(policy.seed)
+            yield _pretraining(settings, policy.seed)
+        yield _training(settings, policy)
+        yield from (_evaluation(settings, trial) for trial in trials(settings) if trial.policy == policy)
+
+
+def _collecting(settings: DemoLiberoConfig) -> Command:
+    words = ("collect", f"simulator={settings.simulator}", f"suite={settings.suite}", f"task={_list(settings.tasks)}",
+             f"episodes={max(settings.demonstrations)}", f"pixels={PIXELS}", f"fps={FPS}", "shadows=false",
+             "format=lerobot", f"processes={settings.processes}", f"out={settings.out}/demonstrations")  # fmt: skip
+    return Command("collect", words, DEMONSTRATIONS)
+
+
+def _building(settings: DemoLiberoConfig) -> Iterator[Command]:
+    """The largest build first, one after the other: each takes the whole machine."""
+    before = DEMONSTRATIONS
+    for count in sorted(settings.demonstrations, reverse=True):
+        build = f"builds/{count}"
+        few = () if count == max(settings.demonstrations) else (f"limit={count}",)
+        words = (*BUILD, f"source.root={settings.out}/demonstrations/lerobot", *few, f"out={settings.out}/{build}")
+        yield Command(f"preprocess-{count}", ("preprocess", *words), f"{build}/build.json", (before,))
+        before = _verdict(count)
+        yield Command(f"audit-{count}", ("audit", f"{settings.out}/{build}"), before, (f"{build}/build.json",))
+
+
+def _verdict(count: int) -> str:
+    return f"builds/{count}/audit/verdict.json"
+
+
+def _pretraining(settings: DemoLiberoConfig, seed: int) -> Command:
+    """The world model alone, on all demonstrations as if they were videos."""
+    name, most = f"world-model-seed-{seed}", max(settings.demonstrations)
+    loss = ("model.loss.action=0", "model.loss.world_model_on_robot=1")
+    words = (*_train(settings, most, seed, name), *loss, *_steps(settings.pretrain_steps))
+    return Command(f"train-{name}", words, _trained(name), (_verdict(most),))
+
+
+def _training(settings: DemoLiberoConfig, policy: Policy) -> Command:
+    words = _train(settings, policy.demonstrations, policy.seed, policy.name)
+    needs: tuple[str, ...] = (_verdict(policy.demonstrations),)
+    if policy.start == "untrained":
+        words = (*words, "trainer.steps=1", "trainer.warmup_steps=1")
+    else:
+        words = (*words, *_steps(settings.steps), *(("trainer.blind=true",) if policy.blind else ()))
+    if policy.start == "pretrained":
+        world_model = f"world-model-seed-{policy.seed}"
+        words = (*words, f"init_from={settings.out}/runs/{world_model}", "fine_tuning=true")
+        needs = (*needs, _trained(world_model))
+    return Command(f"train-{policy.name}", words, _trained(policy.name), needs)
+
+
+def _train(settings: DemoLiberoConfig, count: int, seed: int, name: str) -> tuple[str, ...]:
+    return ("train", f"builds=[{settings.out}/builds/{count}]", "model=libero_small", "trainer=libero_small",
+            f"model.seed={seed}", f"trainer.seed={seed}", f"out={settings.out}/runs/{name}")  # fmt: skip
+
+
+def _trained(name: str) -> str:
+    return f"runs/{name}/held_out.json"
+
+
+def _steps(steps: int) -> tuple[str, str]:
+    return f"trainer.steps={steps}", f"trainer.warmup_steps={min(200, steps // 10)}"
+
+
+def _evaluation(settings: DemoLiberoConfig, trial: Trial) -> Command:
+    words = ("evaluate", f"policy={settings.out}/runs/{trial.policy.name}", f"simulator={settings.simulator}",
+             f"suite={settings.suite}", f"tasks={_list(settings.tasks)}", f"episodes={settings.episodes}",
+             f"execute={settings.execute}", f"pixels={PIXELS}", "shadows=false", f"environments={settings.processes}",
+             *((f"{trial.control}=true",) if trial.control else ()),
+             "videos=2", f"out={settings.out}/results/{trial.name}")  # fmt: skip
+    needs = (_trained(trial.policy.name),)
+    return Command(f"evaluate-{trial.name}", words, f"results/{trial.name}/results.json", needs)
+
+
+def _list(numbers: tuple[int, ...]) -> str:
+    return "[" + ",".join(map(str, numbers)) + "]"

@@ -1,0 +1,137 @@
+"""What `vlajepa demo-libero` says. Every number is read from the files that its commands wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.closed_loop.evaluate.outcomes import Rate, difference, rate_text, success_rate, table, total
+from jobs.demos.demo_libero_trials import Trial, trials
+from jobs.demos.settings import DemoLiberoConfig
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A line of parts.jsonl: what ran to its end, and the seconds of that call."""
+
+    command: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial that was played.
+
+    rate      of its successes;  told  how often it did what it was told instead, in words, or empty
+    held_out  numbers of its policy's training
+    """
+
+    trial: Trial
+    rate: Rate
+    held_out: Mapping[str, Any]
+    told: str = ""
+
+
+def make_report(settings: DemoLiberoConfig, timed: Sequence[Timed]) -> str:
+    """The summary so far, as Markdown. There are demonstrations and the largest build's verdict at least."""
+    out = settings.out
+    collected = json.loads((out / "demonstrations" / "collected.json").read_bytes())
+    verdict = json.loads((out / f"builds/{max(settings.demonstrations)}" / "audit" / "verdict.json").read_bytes())
+    wanted = trials(settings)
+    tried = [each for trial in wanted if (each := _read(settings.out, trial)) is not None]
+    rest = len(wanted) - len(tried)
+    header = ("policy", "demonstrations a task", "steps", "action loss", "sight", "successes, and their 95 % interval")
+    lines = [
+        f"# {settings.suite}, tasks {', '.join(map(str, settings.tasks))}: from demonstrations to the closed loop",
+        "",
+        *([f"**Not finished: {rest} of {len(wanted)} policies are missing.**", ""] if rest else []),
+        f"Start states 0..{settings.episodes - 1} of the benchmark for each task; demonstrations began elsewhere.",
+        "Action loss and sight (that loss with another sample's pictures, over it) are of held-out demonstrations"
+        f"{_held_out(tried)}.",
+        "",
+        table(header, [_row(settings, each) for each in tried]),
+        "",
+        *(_worth(settings, tried) if settings.compare else ()),
+        *[_demonstrations(task) for task in collected["tasks"]],
+        f"Audit of the largest build: {verdict['status']}.",
+        "",
+        table(("command", "seconds"), [(f"`{part.command}`", f"{part.seconds:.0f}") for part in timed]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _held_out(tried: Sequence[Tried]) -> str:
+    """How few or many they are, by the number of demonstrations trained on."""
+    counts = {
+        each.trial.policy.demonstrations: (each.held_out["episodes"], each.held_out["samples"])
+        for each in tried
+        if each.held_out
+    }
+    parts = [f"of {most}: {samples} samples, episodes: {count}" for most, (count, samples) in sorted(counts.items())]
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _read(out: Path, trial: Trial) -> Tried | None:
+    path = out / "results" / trial.name / "results.json"
+    if not path.exists():
+        return None
+    results = json.loads(path.read_bytes())
+    counts, told = results["total"], results.get("told")
+    builds = json.loads((out / "runs" / trial.policy.name / "held_out.json").read_bytes())
+    rate = success_rate(counts["successes"], counts["episodes"])
+    return Tried(trial, rate, next(iter(builds.values()), {}), "" if told is None else told["text"])
+
+
+def _row(settings: DemoLiberoConfig, tried: Tried) -> tuple[str, ...]:
+    policy = tried.trial.policy
+    pretrained = f"{settings.pretrain_steps:,} + " if policy.start == "pretrained" else ""
+    untrained = policy.start == "untrained"
+    return (
+        tried.trial.name,
+        "0" if untrained else str(policy.demonstrations),
+        "1" if untrained else f"{pretrained}{settings.steps:,}",
+        _number(tried.held_out.get("action"), ".4f"),
+        _number(tried.held_out.get("sight"), ".1f"),
+        rate_text(tried.rate) + (f"; did what it was told instead: {tried.told}" if tried.told else ""),
+    )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _worth(settings: DemoLiberoConfig, tried: Sequence[Tried]) -> Iterator[str]:
+    """With and without the pretrained world model, of those seeds of which both were played."""
+    rows = [row for count in sorted(settings.demonstrations) if (row := _worth_row(tried, count)) is not None]
+    if not rows:
+        return
+    yield "What the pretrained world model is worth (successes of each seed; all seeds together with 95 % intervals"
+    yield "that hold for other start states, not for other seeds):"
+    yield ""
+    yield table(("demonstrations a task", "pretrained", "from scratch", "difference, percentage points"), rows)
+    yield ""
+
+
+def _worth_row(tried: Sequence[Tried], count: int) -> tuple[str, ...] | None:
+    found: dict[str, dict[int, Rate]] = {"pretrained": {}, "scratch": {}}
+    for each in tried:
+        policy = each.trial.policy
+        if policy.demonstrations == count and policy.start in found and not policy.blind and not each.trial.control:
+            found[policy.start][policy.seed] = each.rate
+    seeds = sorted(found["pretrained"].keys() & found["scratch"].keys())
+    if not seeds:
+        return None
+    rates = {start: {seed: of_seed[seed] for seed in seeds} for start, of_seed in found.items()}
+    cells = [
+        f"{', '.join(str(rate.successes) for rate in of_seed.values())}: {rate_text(total(of_seed))}"
+        for of_seed in rates.values()
+    ]
+    share, low, high = difference(total(rates["pretrained"]), total(rates["scratch"]))
+    return str(count), *cells, f"{100 * share:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def _demonstrations(task: Mapping[str, Any]) -> str:
+    return f"Task {task['task']} ({task['instruction']}): {task['successes']} successes in {task['tries']} tries."

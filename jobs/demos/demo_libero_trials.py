@@ -1,0 +1,59 @@
+"""The policies that `vlajepa demo-libero` trains, and how each is tried in the closed loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.demos.settings import DemoLiberoConfig
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy that is evaluated.
+
+    name            of its folders in runs/ and results/
+    demonstrations  of each task;  seed  of its training
+    start           "pretrained", "scratch", or "untrained"
+    blind           trained on grey pictures
+    """
+
+    name: str
+    demonstrations: int
+    seed: int
+    start: str
+    blind: bool = False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A policy in the closed loop. `control` is the setting of `vlajepa evaluate` that makes it one, or empty."""
+
+    policy: Policy
+    control: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of its folder in results/."""
+        return f"{self.policy.name}-swap" if self.control == "swap" else self.policy.name
+
+
+def policies(settings: DemoLiberoConfig) -> list[Policy]:
+    """The untrained one and the one that knows the state alone; then seed by seed, most demonstrations first."""
+    most, first = max(settings.demonstrations), settings.seeds[0]
+    found = [Policy("untrained", most, first, "untrained"), Policy("state-only", most, first, "scratch", blind=True)]
+    for seed in settings.seeds:
+        for count in sorted(settings.demonstrations, reverse=True):
+            for start in ("pretrained", "scratch") if settings.compare else ("pretrained",):
+                found.append(Policy(f"{start}-{count}-seed-{seed}", count, seed, start))
+    return found
+
+
+def trials(settings: DemoLiberoConfig) -> list[Trial]:
+    """Every policy, the blind one without pictures; of several tasks the first seeing one also told another task."""
+    found = []
+    for policy in policies(settings):
+        found.append(Trial(policy, "blank" if policy.blind else ""))
+        first = policy.start == "pretrained" and policy.seed == settings.seeds[0]
+        if first and len(settings.tasks) > 1:
+            found.append(Trial(policy, "swap"))
+    return found

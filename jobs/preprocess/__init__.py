@@ -1,0 +1,1 @@
+"""Commands that make builds: plan, preprocess, status, drop, merge, extend."""

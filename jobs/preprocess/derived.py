@@ -1,0 +1,102 @@
+"""What drop, merge and extend have in common: a new folder that is filled from finished builds, and committed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.common.progress import progress_bar
+from pipeline.building.commit import clean_up, commit, describe_build
+from pipeline.building.records import KINDS, find_parts
+from pipeline.derived.plan import FinishedBuild
+from pipeline.derived.shards import Piece, SampleRows, heritage_of, make_shard, pieces_of
+from pipeline.errors import SettingsError
+from pipeline.format.build import Build, load_build
+from pipeline.format.file_names import PLAN_FILE
+from pipeline.planning.plan import Plan, check_same_plan, read_plan, write_plan
+from pipeline.storage.remote import is_remote
+from pipeline.storage.store import LocalStore
+
+
+@dataclass(frozen=True)
+class Made:
+    """Shards that this run linked and wrote, and how long it took."""
+
+    linked: int
+    written: int
+    seconds: float
+
+
+def new_folder(out: Path | str, builds: Sequence[Path]) -> LocalStore:
+    """The store of a folder that lies beside the builds it is made from. Nothing is created yet.
+
+    Raises:
+        SettingsError: a path is no local folder, or `out` and a build lie in each other.
+    """
+    for path in (out, *builds):
+        if is_remote(str(path)) or str(path).startswith(("s3:", "gs:", "gcs:", "http:", "https:")):
+            raise SettingsError(f"{path} is no local folder; download the build first, and upload the new one")
+    root = Path(out).expanduser().resolve()
+    for path in builds:
+        build = path.expanduser().resolve()
+        if root == build or root in build.parents or build in root.parents:
+            raise SettingsError(f"out={out} must lie beside {path}, not in it or around it: that build is left alone")
+    return LocalStore(root)
+
+
+def start(plan: Plan, store: LocalStore) -> bool:
+    """Write the plan into an empty folder, or find it there. True when the build is finished already.
+
+    Raises:
+        BuildError: the folder holds something else, or the plan of another build.
+    """
+    sizes = store.sizes()
+    if PLAN_FILE not in sizes:
+        write_plan(plan, store)
+        return False
+    check_same_plan(read_plan(store), plan.settings, store.where, plan.tasks)
+    if "build.json" in sizes:
+        describe_build(store)  # the run that finished it may have been killed before these two
+        clean_up(store)
+        print(f"{store.where} is finished already")
+        return True
+    print("continuing what a killed run left there")
+    store.tidy()
+    return False
+
+
+def finish(plan: Plan, store: LocalStore, builds: Sequence[FinishedBuild], link: bool) -> tuple[Build, Made]:
+    """Make every shard that is not there yet, and commit."""
+    started = time.monotonic()
+    pieces = pieces_of(plan, builds)
+    done = find_parts(store, plan.tasks, plan.fingerprint)
+    rows: dict[Path, SampleRows] = {}
+    made = []
+    total = sum(piece.bytes for piece in pieces)
+    with progress_bar(total=total, unit="B", unit_scale=True, unit_divisor=1024, desc=store.where) as bar:
+        for piece in pieces:
+            if not all((piece.task.name, kind) in done for kind in KINDS):
+                path = piece.finished.path
+                if path not in rows:
+                    rows = {path: SampleRows(path / "samples.parquet")}
+                made.append(_make(piece, plan, store, rows[path], link))
+            bar.update(piece.bytes)
+    commit(plan, store, heritage_of(pieces))
+    return load_build(store.root), Made(made.count(True), made.count(False), time.monotonic() - started)
+
+
+def _make(piece: Piece, plan: Plan, store: LocalStore, rows: SampleRows, link: bool) -> bool | None:
+    return make_shard(piece, plan, store, rows.of(piece.task.split, piece.index), link)
+
+
+def summary(build: Build, made: Made) -> str:
+    """What was made, in a few lines."""
+    lines = [f"build finished: {build.path} ({build.fingerprint[:16]})"]
+    for split, counts in build.manifest["counts"].items():
+        lines.append(
+            f"  {split:6} {counts['samples']:,} samples, {counts['episodes']:,} episodes, {counts['shards']:,} shards"
+        )
+    lines.append(f"  {made.linked:,} shards linked, {made.written:,} written, in {made.seconds:.1f} s")
+    return "\n".join([*lines, f"next: vlajepa audit {build.path}"])

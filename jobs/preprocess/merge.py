@@ -1,0 +1,33 @@
+"""`vlajepa merge`: one build of several that were made in parts, by several teams or on several clusters."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from jobs.common.config import parse
+from jobs.common.driver_lock import DriverLock
+from jobs.preprocess.derived import finish, new_folder, start, summary
+from jobs.preprocess.settings import MergeConfig
+from pipeline.derived.plan import join_plan, open_finished
+from pipeline.format.build import Build, load_build
+
+
+def run(config: DictConfig) -> None:
+    merge(parse(MergeConfig, config))
+
+
+def merge(settings: MergeConfig) -> Build:
+    """Make the build that holds the shards of all parts, or finish one that was interrupted.
+
+    Raises:
+        BuildError: the parts differ in their settings or share an episode, or `out` holds something else.
+    """
+    store = new_folder(settings.out, settings.builds)
+    parts = [open_finished(path.expanduser().resolve()) for path in settings.builds]
+    plan = join_plan("merge", [part.parent for part in parts])
+    with DriverLock(store):
+        if start(plan, store):
+            return load_build(store.root)
+        build, made = finish(plan, store, parts, settings.link)
+    print(summary(build, made))
+    return build

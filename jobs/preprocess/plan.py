@@ -1,0 +1,223 @@
+"""`vlajepa plan`: what a build will hold and cost, and the frozen tasks that make it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from jobs.common.config import parse
+from jobs.common.progress import progress_bar
+from jobs.datasets.configured_source import source_of
+from jobs.datasets.manifests import load_manifests
+from jobs.preprocess.prediction import describe_prediction, stored_prediction, table
+from jobs.preprocess.settings import BuildConfig
+from pipeline.encoder.encoder import Encoder
+from pipeline.errors import SettingsError
+from pipeline.format.encoder_settings import encoder_flops, latent_settings
+from pipeline.format.file_names import PLAN_FILE
+from pipeline.format.schema import LATENT_DTYPES, SCHEMA_VERSION, SPLITS, Sizes
+from pipeline.planning.cost import targets_bytes
+from pipeline.planning.plan import Plan, check_same_plan, make_plan, read_plan, write_plan
+from pipeline.planning.prediction import Prediction
+from pipeline.sources.base import Source, SourceIndex
+from pipeline.sources.files import hash_files
+from pipeline.storage.store import Store, open_store
+
+BYTE_LIBRARIES = ("av", "decord", "numpy", "pillow", "pyarrow", "torch", "transformers")
+"""Libraries whose version may change a byte of a shard; part of the fingerprint."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What `preprocess` needs besides the cluster. found: the plan lay there already."""
+
+    source: Source
+    plan: Plan
+    store: Store
+    found: bool
+    prediction: Prediction
+
+
+def run(config: DictConfig) -> None:
+    settings = parse(BuildConfig, config)
+    started = time.monotonic()
+    source = source_of(settings.source)
+    asked = asked_settings(settings, source)
+    plan = new_plan(settings, source, asked)
+    store = open_store(settings.out)
+    if PLAN_FILE in store.sizes():
+        check_same_plan(read_plan(store), asked, store.where, plan.tasks)
+    else:
+        write_plan(plan, store)
+    prediction = stored_prediction(plan, source, settings.hardware, store, again=True)
+    print(describe(plan, settings.out, prediction))
+    print(f"planned in {time.monotonic() - started:.1f} s; next: vlajepa preprocess with the same settings")
+
+
+def prepare(settings: BuildConfig) -> Preparation:
+    """The stored plan of `settings.out` if there is one and it was made with the same settings, else a new one.
+
+    Raises:
+        BuildError: the folder holds another plan.
+    """
+    source = source_of(settings.source)
+    asked = asked_settings(settings, source)
+    store = open_store(settings.out)
+    found = PLAN_FILE in store.sizes()
+    if found:
+        plan = read_plan(store)
+        check_same_plan(plan, asked, store.where)
+    else:
+        plan = new_plan(settings, source, asked)
+        write_plan(plan, store)
+    prediction = stored_prediction(plan, source, settings.hardware, store, again=False)
+    return Preparation(source, plan, store, found, prediction)
+
+
+def asked_settings(settings: BuildConfig, source: Source) -> dict[str, Any]:
+    """Every setting that changes bytes, by section, as plain JSON values."""
+    encoder = Encoder(settings.encoder, "cpu")
+    sections = {
+        "schema_version": SCHEMA_VERSION,
+        "source": {"type": settings.source["type"], **_without_root(source)},
+        "dataset": _dataset_facts(settings),
+        "window": asdict(settings.window),
+        "inputs": asdict(settings.inputs),
+        "encoder": encoder.identity(settings.cluster.encoder_device),
+        "latents": asdict(settings.latents),
+        "shards": asdict(settings.shards),
+        "splits": settings.splits,
+        "limit": settings.limit,
+        "hash_raw": settings.hash_raw,
+        "versions": {name: version(name) for name in BYTE_LIBRARIES},
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(sections))
+    return plain
+
+
+def new_plan(settings: BuildConfig, source: Source, asked: Mapping[str, Any], index: SourceIndex | None = None) -> Plan:
+    """Read the source's metadata, unless some of it is given, and pack its episodes into shard tasks."""
+    index = read_index(settings, source) if index is None else index
+    encoder = asked["encoder"]
+    has_actions = index.action_dim > 0
+    sizes = Sizes(
+        views=len(index.views),
+        image_size=settings.inputs.image_size,
+        steps=settings.window.steps,
+        tokens=encoder["tokens"],
+        width=encoder["width"],
+        state=index.state_dim,
+        chunk=settings.window.chunk if has_actions else 0,
+        action=index.action_dim,
+    )
+    flops = encoder_flops(encoder, settings.window.steps)
+    return make_plan(source, index, settings.window, sizes, settings.shards, asked, flops, settings.splits)
+
+
+def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) -> str:
+    """What a build will hold, and what it is predicted to take, as a small table."""
+    cost, sizes = plan.estimate, plan.sizes
+    about = "" if cost.exact else "about "
+    rows = [
+        ("fingerprint", plan.fingerprint[:16]),
+        ("episodes", f"{cost.episodes:,} ({len(plan.faults):,} more left out, see ledger)"),
+        ("views", ", ".join(plan.views)),
+        ("samples", f"{about}{cost.windows:,}"),
+        ("shards", f"{cost.shards:,}"),
+        ("inputs on disk", f"about {_size(cost.input_bytes)}"),
+        ("targets on disk", f"{about}{_size(cost.target_bytes)}"),
+        ("targets a sample", about + _per_sample(plan)),
+        (
+            "target shape",
+            f"{sizes.steps}+1 steps x {sizes.views} views x {sizes.tokens} tokens x {sizes.width} "
+            f"{latent_settings(plan.settings).dtype}",
+        ),
+        ("encoder", f"{about}{cost.flops:.3g} FLOPs"),
+        *([] if prediction is None else describe_prediction(prediction)),
+    ]
+    note = (
+        ""
+        if cost.exact
+        else "\nlengths of some episodes are known only once their files are opened: estimated from a sample"
+    )
+    return f"{plan.name} -> {out}\n{table(rows)}{note}" + "".join(f"\nWARNING: {text}" for text in _warnings(plan))
+
+
+def _per_sample(plan: Plan) -> str:
+    """Bytes of a sample's targets for every way to store them; the settings choose one."""
+    cost = plan.estimate
+    shown = []
+    for mode, tubelets in (("prefix or clip", None), ("tubelet", cost.tubelets)):
+        sizes = [targets_bytes(plan.sizes, dtype, cost.windows, tubelets) / cost.windows for dtype in LATENT_DTYPES]
+        if tubelets != 0:  # older plans did not count them
+            each = ", ".join(f"{_size(size)} {dtype}" for size, dtype in zip(sizes, LATENT_DTYPES, strict=True))
+            shown.append(f"{mode} {each}")
+    return "; ".join(shown)
+
+
+def _warnings(plan: Plan) -> list[str]:
+    """What will surprise later."""
+    found = []
+    planned = {task.split for task in plan.tasks}
+    for split in plan.settings["splits"]:
+        if split not in planned:
+            found.append(f"no episode is in split {split}; a source without official splits has source.val_share")
+    if plan.faults:
+        share = len(plan.faults) / plan.num_episodes
+        listed = "; ".join(f"{fault.episode}: {fault.reason}" for fault in plan.faults[:3])
+        found.append(f"{share:.1%} of the episodes are left out already ({listed}); see plan.json and max_bad_share")
+    return found
+
+
+def _without_root(source: Source) -> dict[str, Any]:
+    """All settings of a source, defaults included; where the data lies changes no byte."""
+    assert is_dataclass(source)
+    assert not isinstance(source, type)
+    return {key: value for key, value in asdict(source).items() if key != "root"}
+
+
+def _dataset_facts(settings: BuildConfig) -> dict[str, str] | None:
+    """What the manifest says about the dataset; None for data without one."""
+    name = settings.source.get("manifest")
+    if name is None:
+        return None
+    manifests = load_manifests()
+    if name not in manifests:
+        raise SettingsError(f"source.manifest must be one of {', '.join(manifests)}, got {name!r}")
+    return manifests[name].facts()
+
+
+def read_index(settings: BuildConfig, source: Source) -> SourceIndex:
+    """What the metadata tells, and the hashes of the files if they are asked for."""
+    index = _limited(source.index(), settings.limit)
+    if not settings.hash_raw:
+        return index
+    files = {path: size for ref in index.refs if ref.split in settings.splits for path, size in ref.files}
+    with progress_bar(total=sum(files.values()), unit="B", unit_scale=True, desc=f"hash {index.name}") as bar:
+        return hash_files(source.root, index, settings.splits, bar.update)
+
+
+def _limited(index: SourceIndex, limit: int | None) -> SourceIndex:
+    """The first `limit` episodes of each split, and the faults found among them."""
+    if limit is None:
+        return index
+    refs = [ref for split in SPLITS for ref in [r for r in index.refs if r.split == split][:limit]]
+    cut = {ref.split: ref.id for ref in index.refs} != {ref.split: ref.id for ref in refs}
+    last = {ref.split: ref.id for ref in refs}
+    faults = [f for f in index.faults if not cut or f.episode <= last.get(f.split, "")]
+    return replace(index, refs=tuple(refs), faults=tuple(faults))
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

@@ -1,0 +1,1 @@
+"""`vlajepa report`: a training run as one page."""

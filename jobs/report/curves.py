@@ -1,0 +1,195 @@
+"""Which curves of a run stand together in a chart. Every numeric field of metrics.jsonl ends up in one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from jobs.report.plots import Chart, Series
+from jobs.report.run_files import Curve, Metrics
+
+COLOURS = 6
+"""Colours of series; two more are kept for baselines."""
+BASELINE, SHUFFLED = 6, 7
+MOST_OTHER = 100
+"""Charts of fields that no group knows; the note says how many more there are."""
+
+_PARTS = (("world_model", "world model"), ("action", "action"), ("rollout", "rollout"))
+_FIELD = re.compile(r"(?P<build>.+)/(?:world_model|action|rollout|(?:step|nothing_changes)_\d{1,4})")
+_COUNTS = ("samples", "episodes")
+"""Held-out fields that are no curves: the tables show them."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Charts under one heading."""
+
+    title: str
+    note: str
+    charts: tuple[Chart, ...]
+
+
+def chart_groups(metrics: Metrics) -> list[Group]:
+    """All charts of a run, in the order in which they are read; groups without a curve are left out."""
+    train = dict(metrics.train)
+    held_out = {build: dict(fields) for build, fields in metrics.held_out.items()}
+    groups = [
+        Group("Loss", "Training batches.", _losses(train)),
+        Group(
+            "World model, step by step",
+            "Latent L1 of each future step on training batches. Dashed: the true latent of the step before, repeated.",
+            _steps(train),
+        ),
+        Group("Held out", "The same model on validation episodes.", _held_out(held_out)),
+        Group("Optimiser", "Gradient norms before clipping, and learning rates.", _optimiser(train)),
+        Group("Speed", "Data wait: the part of a step that was spent waiting for its batch.", _speed(train)),
+    ]
+    other = _other(train, held_out)
+    more = f" {len(other) - MOST_OTHER:,} more are not shown." if len(other) > MOST_OTHER else ""
+    groups.append(Group("Other fields", f"Everything else that metrics.jsonl holds.{more}", other[:MOST_OTHER]))
+    return [group for group in groups if group.charts]
+
+
+def _losses(left: dict[str, Curve]) -> tuple[Chart, ...]:
+    charts = [_chart("Total loss", [("", left.pop("loss", None))], log=True, smooth=True)]
+    for build in _builds(left):
+        parts = [(label, left.pop(f"{build}/{name}", None)) for name, label in _PARTS]
+        charts.append(_chart(build, parts, log=True, smooth=True))
+    return _there(charts)
+
+
+def _steps(left: dict[str, Curve]) -> tuple[Chart, ...]:
+    charts = []
+    for build in _builds(left):
+        numbers = sorted(
+            {
+                int(name.rpartition("_")[2])
+                for name in left
+                if re.fullmatch(re.escape(build) + r"/[a-z_]+_\d{1,4}", name)
+            }
+        )
+        series = []
+        for i, k in enumerate(numbers):
+            pair = (left.pop(f"{build}/step_{k}", None), left.pop(f"{build}/nothing_changes_{k}", None))
+            labels = (f"step {k}", f"step {k}, nothing changes")
+            series += _pair(labels, pair, i)
+        charts.append(Chart(build, tuple(series), log=True, smooth=True) if series else None)
+    return _there(charts)
+
+
+def _held_out(left: dict[str, dict[str, Curve]]) -> tuple[Chart, ...]:
+    charts, reliance, action, sight = [], [], [], []
+    for i, (build, fields) in enumerate(left.items()):
+        reliance.append((build, fields.pop("reliance", None) or _ratio(fields)))
+        action.append((build, fields.pop("action", None)))
+        action.append((f"{build}, with other images", fields.pop("action_shuffled", None)))
+        sight.append((build, fields.pop("sight", None)))
+        found = [
+            Series(label, fields.pop(name), colour, dashed)
+            for name, label, colour, dashed in (
+                ("model", "model", i % COLOURS, False),
+                ("nothing_changes", "nothing changes", BASELINE, True),
+                ("shuffled", "latent actions shuffled", SHUFFLED, True),
+            )
+            if name in fields
+        ]
+        charts.append(Chart(f"{build}: latent L1", tuple(found)) if found else None)
+        charts.append(_held_out_steps(build, fields))
+        for name in _COUNTS:
+            fields.pop(name, None)
+    charts.append(_chart("Reliance on latent actions: shuffled / model", reliance, line=1.0))
+    charts.append(_chart("Action loss", action))
+    charts.append(_chart("Sight: action loss with other images / action loss", sight, line=1.0))
+    return _there(charts)
+
+
+def _held_out_steps(build: str, fields: dict[str, Curve]) -> Chart | None:
+    numbers = sorted({int(name.split("/")[1]) for name in fields if re.fullmatch(r"per_step\w*/\d{1,4}", name)})
+    series = []
+    for i, k in enumerate(numbers):
+        pair = (fields.pop(f"per_step/{k}", None), fields.pop(f"per_step_nothing_changes/{k}", None))
+        series += _pair((f"step {k}", f"step {k}, nothing changes"), pair, i)
+    return Chart(f"{build}: latent L1 of each future step", tuple(series)) if series else None
+
+
+def _optimiser(left: dict[str, Curve]) -> tuple[Chart, ...]:
+    norms = [("all", left.pop("grad_norm", None))]
+    norms += [(_words(name, "grad_norm_"), left.pop(name)) for name in _starting(left, "grad_norm_")]
+    rates = [(_words(name, "lr_"), left.pop(name)) for name in _starting(left, "lr_")]
+    return _there(
+        [_chart("Gradient norm", norms, log=True, smooth=True), _chart("Learning rate", rates, zero=True)],
+    )
+
+
+def _speed(left: dict[str, Curve]) -> tuple[Chart, ...]:
+    """One field a chart: their units differ."""
+    known = (
+        ("samples_per_s", "Samples per second", 1.0, ""),
+        ("data_wait_share", "Data wait, %", 100.0, "%"),
+        ("memory_gib", "Memory, GiB", 1.0, "GiB"),
+        ("tflops", "TFLOP/s of a device", 1.0, ""),
+        ("mfu", "Model FLOPs utilisation, %", 100.0, "%"),
+        ("seconds", "Time since the start or last restart, min", 1 / 60, "min"),
+        ("skipped", "Corrupt samples skipped so far", 1.0, ""),
+    )
+    charts = []
+    for name, title, factor, unit in known:
+        curve = left.pop(name, None)
+        scaled = None if curve is None else Curve(curve.x, factor * curve.y)
+        smooth = name not in ("seconds", "skipped", "memory_gib")
+        charts.append(_chart(title, [("", scaled)], unit=unit, zero=True, smooth=smooth))
+    return _there(charts)
+
+
+def _other(train: dict[str, Curve], held_out: dict[str, dict[str, Curve]]) -> tuple[Chart, ...]:
+    rest = dict(train)
+    rest |= {f"held out: {build}/{name}": curve for build, fields in held_out.items() for name, curve in fields.items()}
+    return _there([_chart(name, [("", curve)]) for name, curve in rest.items()])
+
+
+def _builds(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(found["build"] for name in names if (found := _FIELD.fullmatch(name))))
+
+
+def _starting(names: Iterable[str], prefix: str) -> list[str]:
+    return [name for name in names if name.startswith(prefix)]
+
+
+def _words(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).replace("_", " ")
+
+
+def _ratio(fields: dict[str, Curve]) -> Curve | None:
+    """What `reliance` is, for runs that did not write it."""
+    model, shuffled = fields.get("model"), fields.get("shuffled")
+    if model is None or shuffled is None or model.x.tolist() != shuffled.x.tolist() or not model.y.all():
+        return None
+    return Curve(model.x, shuffled.y / model.y)
+
+
+def _pair(labels: tuple[str, str], curves: tuple[Curve | None, Curve | None], colour: int) -> list[Series]:
+    """A curve and its baseline, dashed, in one colour."""
+    return [
+        Series(label, curve, colour % COLOURS, dashed)
+        for label, curve, dashed in zip(labels, curves, (False, True), strict=True)
+        if curve is not None
+    ]
+
+
+def _chart(
+    title: str,
+    named: Iterable[tuple[str, Curve | None]],
+    *,
+    unit: str = "",
+    log: bool = False,
+    zero: bool = False,
+    smooth: bool = False,
+    line: float | None = None,
+) -> Chart | None:
+    series = tuple(Series(name, c, i % COLOURS) for i, (name, c) in enumerate(named) if c is not None)
+    return Chart(title, series, unit, log, zero, smooth, line) if series else None
+
+
+def _there(charts: Iterable[Chart | None]) -> tuple[Chart, ...]:
+    return tuple(chart for chart in charts if chart is not None)

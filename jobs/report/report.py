@@ -1,0 +1,238 @@
+"""`vlajepa report RUN`: a training run as one self-contained page, for people who would rather look than read.
+
+No script, nothing fetched: plots are inline, pictures are data URIs, and a content security policy forbids the rest.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Environment, PackageLoader
+from omegaconf import DictConfig
+
+from jobs.common.config import parse
+from jobs.report.curves import chart_groups
+from jobs.report.plots import POINTS, draw, short_number
+from jobs.report.run_files import RunFolder, number, read_run, wall_time
+from jobs.report.samples import FoundBuild, Pictures, find_builds, sample_pictures
+from jobs.report.settings import ReportConfig
+from pipeline.errors import RunError, SettingsError
+from pipeline.storage.atomic import write_atomic
+
+MOST_ROWS = 50
+"""Of a table whose length the run decides."""
+EPISODES = 5
+"""Episodes shown at either end."""
+PACKAGES = ("torch", "transformers", "numpy", "safetensors", "pyarrow")
+
+
+def run(config: DictConfig) -> None:
+    path = write_report(parse(ReportConfig, config))
+    print(f"report: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
+
+
+def write_report(settings: ReportConfig) -> Path:
+    """Write the page whole or not at all. Returns its path.
+
+    Raises:
+        RunError: the folder is no training run, or `out` is a folder.
+        SettingsError: there is no such device.
+    """
+    path = settings.out or settings.run / "report.html"
+    if path.is_dir():
+        raise RunError(f"out={path} is a folder; name a file, as in out={path / 'report.html'}")
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device=cuda, but PyTorch finds no CUDA device here; use device=cpu")
+    record = read_run(settings.run)
+    builds = find_builds(record, settings.builds)
+    pictures = sample_pictures(record, builds, settings.samples, torch.device(settings.device))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, render(record, builds, pictures).encode("utf-8", "backslashreplace"))
+    return path
+
+
+def render(record: RunFolder, builds: Sequence[FoundBuild], pictures: Pictures) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("jobs.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"num": _number, "plain": plain, "percent": _percent, "l1": _l1, "gain": _gain_text}
+    metrics = record.metrics
+    groups = [
+        (group, [draw(chart, metrics.first_step, metrics.last_step) for chart in group.charts])
+        for group in chart_groups(metrics)
+    ]
+    return environment.get_template("report.html.jinja").render(
+        run=record,
+        name=record.path.resolve().name,
+        steps=number(_inner(record.config, "trainer").get("steps")),
+        ending=_ending(record),
+        wall=_duration(wall_time(metrics)),
+        builds=[_build_row(record, found) for found in builds],
+        held_out=[_held_out_row(name, numbers) for name, numbers in record.held_out.items()],
+        groups=groups,
+        points=POINTS,
+        pictures=pictures,
+        settings=_sections(record.config),
+        skipped=record.skipped[-MOST_ROWS:],
+        stopped_keys=_stopped_keys(record.stopped_batch)[:MOST_ROWS],
+        versions=_versions(),
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def nested(value: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[int, str, str | None]]:
+    """(depth, key, text of the value or None for one that is nested) of every entry, outer before inner."""
+    for key, inner in value.items():
+        if isinstance(inner, list) and any(isinstance(entry, (Mapping, list)) for entry in inner):
+            inner = {str(i): entry for i, entry in enumerate(inner, 1)}
+        if isinstance(inner, Mapping) and inner and depth < 8:
+            yield depth, str(key), None
+            yield from nested(inner, depth + 1)
+        else:
+            yield depth, str(key), _text(inner)
+
+
+def _sections(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[int, str, str | None]]]]:
+    """Entries of run.json by its outermost keys; those that are not nested come first, together."""
+    single = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
+    sections = {"run": single} | {key: value for key, value in config.items() if isinstance(value, Mapping)}
+    return [(name, list(nested(content))) for name, content in sections.items() if content]
+
+
+def plain(text: object, limit: int = 200) -> str:
+    """One line without control characters, of bounded length."""
+    cut = "".join(c if c.isprintable() else "�" for c in str(text)[: limit + 1])
+    return cut if len(cut) <= limit else cut[:limit] + "…"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return str(value) if number(value) is not None else "not finite"
+    if isinstance(value, (list, Mapping)):
+        return ", ".join(map(_text, value)) or "none"
+    return str(value)
+
+
+def _build_row(record: RunFolder, found: FoundBuild) -> dict[str, Any]:
+    sizes = _inner(_inner(record.config, "sizes"), found.name)
+    counts = {} if found.build is None else found.build.manifest["counts"]
+    samples = {split: _inner(counts, split).get("samples", 0) for split in ("train", "val")} if counts else {}
+    verdict, _, _ = str(_inner(record.config, "verdicts").get(found.name, "")).partition(", build.json")
+    kind = "robot" if sizes.get("action") else "human video"
+    return {
+        "name": found.name, "kind": kind if sizes else "", "samples": samples, "verdict": verdict,
+        "fingerprint": str(_inner(record.config, "builds").get(found.name, "")), "address": found.address,
+        "problem": found.problem,
+    }  # fmt: skip
+
+
+def _held_out_row(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    model, copied, shuffled = (number(numbers.get(key)) for key in ("model", "nothing_changes", "shuffled"))
+    reliance = number(numbers.get("reliance"))
+    if reliance is None and model and shuffled is not None:
+        reliance = shuffled / model
+    steps, copies = (
+        list(found) if isinstance(found := numbers.get(key), list) else []
+        for key in ("per_step", "per_step_nothing_changes")
+    )
+    episodes = sorted(_episodes(numbers), key=lambda entry: float(entry["model"]))
+    some = len(episodes) > 2 * EPISODES
+    return {
+        "name": name, "model": model, "nothing_changes": copied, "shuffled": shuffled, "reliance": reliance,
+        "gain": _gain(model, copied), "action": numbers.get("action"), "sight": numbers.get("sight"),
+        "samples": numbers.get("samples"), "episodes": numbers.get("episodes"),
+        "steps": [(error, copies[i] if i < len(copies) else None) for i, error in enumerate(steps)],
+        "smallest": episodes[:EPISODES] if some else episodes, "largest": episodes[-EPISODES:] if some else [],
+        "number_of_episodes": len(episodes),
+    }  # fmt: skip
+
+
+def _episodes(numbers: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for name, errors in _inner(numbers, "by_episode").items():
+        model = number(_inner({"": errors}, "").get("model"))
+        if model is not None:
+            yield {**errors, "name": name, "model": model, "gain": _gain(model, number(errors.get("nothing_changes")))}
+
+
+def _gain(model: float | None, copied: float | None) -> float | None:
+    """Part of "nothing changes" that the model is below it."""
+    return 1 - model / copied if model is not None and copied else None
+
+
+def _ending(record: RunFolder) -> tuple[str, str]:
+    """("good", "bad" or "", a sentence) about how the run ended."""
+    step, last, ended = number(record.ended.get("step")), record.metrics.last_step, record.ended
+    if "step" in record.stopped_batch and (number(record.stopped_batch["step"]) or 0) >= last:
+        return "bad", f"Stopped at step {plain(record.stopped_batch['step'])} by its own numbers."
+    if not ended:
+        return "", "Still running, or ended without a word: there is no ended.json."
+    reason = plain(ended.get("reason", "?"))
+    if step is not None and step < last:
+        return "", f"Running on, or ended without a word: the last word is “{reason}” at step {step:,.0f}."
+    known = {"finished": ("good", "Finished."), "stop_after": ("", "Ended at trainer.stop_after, as asked.")}
+    return known.get(reason, ("", f"Stopped by {reason}; the same command continues."))
+
+
+def _stopped_keys(stopped: Mapping[str, Any]) -> list[str]:
+    """Keys of the samples of the batch that stopped the run."""
+    ranks = stopped.get("keys_by_rank")
+    by_build = [rank for rank in ranks if isinstance(rank, Mapping)] if isinstance(ranks, list) else []
+    return [str(key) for rank in by_build for keys in rank.values() if isinstance(keys, list) for key in keys]
+
+
+def _inner(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = value.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("vlajepa", *PACKAGES):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _number(value: Any) -> str:
+    found = number(value)
+    return "–" if found is None else f"{found:,.0f}" if isinstance(value, int) else short_number(found)
+
+
+def _percent(value: Any) -> str:
+    found = number(value)
+    return "–" if found is None else f"{100 * found:.1f} %"
+
+
+def _l1(value: Any) -> str:
+    """Four decimals, so that numbers below each other compare."""
+    found = number(value)
+    return _number(value) if found is None or not 1e-3 <= abs(found) < 1000 else f"{found:.4f}"
+
+
+def _gain_text(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{abs(100 * value):.1f} % {'below' if value >= 0 else 'above'} “nothing changes”"

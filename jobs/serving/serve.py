@@ -1,0 +1,83 @@
+"""`vlajepa serve`: a checkpoint over WebSocket, for evaluators and robots that speak openpi's protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from jobs.common.checkpoint_policy import CheckpointPolicy
+from jobs.common.config import parse
+from jobs.common.robot_interface import Policy, RobotObservation
+from jobs.serving.server import PolicyServer
+from jobs.serving.settings import ServeConfig, ServerSettings
+from pipeline.errors import SettingsError
+
+_say = partial(print, flush=True)
+
+
+def run(config: DictConfig) -> None:
+    settings = parse(ServeConfig, config)
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device=cuda, but PyTorch finds no CUDA device here; use device=cpu")
+    policy = CheckpointPolicy(settings.policy, settings.device)
+    run_name = policy.checkpoint.resolve().parent.parent.name
+    identity = {"checkpoint": f"{run_name}/{policy.checkpoint.name}", "step": policy.step}
+    server = PolicyServer(policy, settings, identity, _say)
+    _say(f"{policy.checkpoint} on {policy.device}: a first query took {warm_up(policy):.1f} s")
+    asyncio.run(serve_until_signal(server, lambda port: _say(welcome(server, settings, port))))
+
+
+def warm_up(policy: Policy) -> float:
+    """Seconds of a query about a black picture: what is slow or fails the first time does so before clients come."""
+    interface = policy.interface
+    picture = np.zeros((interface.image_size, interface.image_size, 3), np.uint8)
+    state = np.zeros(interface.state, np.float32)
+    started = time.monotonic()
+    policy.act([RobotObservation(dict.fromkeys(interface.views, picture), "wait", state)], [0])
+    return time.monotonic() - started
+
+
+async def serve_until_signal(server: PolicyServer, started: Callable[[int], None]) -> None:
+    """Serve until SIGTERM or SIGINT; a second one ends the process at once. started: see `PolicyServer.run`."""
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def stop(number: signal.Signals) -> None:
+        _say(f"{number.name}: the queries under way are finished, then the server ends")
+        for each in signals:
+            loop.remove_signal_handler(each)
+        server.stop()
+
+    for each in signals:
+        loop.add_signal_handler(each, stop, each)
+    await server.run(started)
+    _say("stopped")
+
+
+def welcome(server: PolicyServer, settings: ServerSettings, port: int) -> str:
+    """What a person has to know who starts a client."""
+    keys = server.metadata["keys"]
+    lines = [
+        f"serving {server.metadata['checkpoint']} (step {server.metadata['step']}) at ws://{settings.host}:{port}",
+        *(f"  picture {view}: {' or '.join(names)}" for view, names in keys["images"].items()),
+        f"  state: {' or '.join(keys['state'])};  instruction: {' or '.join(keys['prompt'])}",
+    ]
+    if settings.api_key is None:
+        reach = "whoever works on this machine" if _is_loopback(settings.host) else "WHOEVER REACHES THE PORT"
+        lines.append(f"  no authentication (api_key=) and no encryption: {reach} may use it")
+    return "\n".join(lines)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

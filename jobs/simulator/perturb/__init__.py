@@ -1,0 +1,1 @@
+"""Perturbed variants of a task: camera, light, layout, language, noise."""

@@ -1,0 +1,66 @@
+"""`vlajepa estimate`: memory and FLOPs of a training step, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from jobs.common.config import parse
+from jobs.training.settings import EstimateConfig
+from jobs.training.train import common_sizes
+from model.estimate import StepEstimate, estimate_step
+from pipeline.format.build import load_build
+from pipeline.format.encoder_settings import encoder_flops
+
+GIB = 2**30
+VITL_ENCODER = {"mode": "prefix", "width": 1024, "layers": 24, "mlp_ratio": 4.0}
+"""V-JEPA2 ViT-L (facebook/vjepa2-vitl-fpc64-256, its config.json)."""
+
+
+def run(config: DictConfig) -> None:
+    settings = parse(EstimateConfig, config)
+    sizes, kinds, encoder = settings.sizes, settings.kinds, {**VITL_ENCODER, "tokens": settings.sizes.tokens}
+    if settings.builds:
+        builds = [load_build(path) for path in settings.builds]
+        sizes, _ = common_sizes(builds)
+        kinds = tuple("robot" if build.has_actions else "video" for build in builds)
+        encoder = builds[0].manifest["settings"]["encoder"]
+    estimate = estimate_step(settings.model, sizes, settings.batch_size, kinds, settings.bf16, settings.instruction)
+    print(describe(estimate, settings, kinds))
+    if encoder["width"] == sizes.width:
+        views = sum(sizes.views if kind == "robot" else 1 for kind in kinds)
+        print(describe_online(estimate, settings.batch_size * views * encoder_flops(encoder, sizes.steps)))
+
+
+def describe(estimate: StepEstimate, settings: EstimateConfig, kinds: Sequence[str]) -> str:
+    """The estimate as a table."""
+    e = estimate
+    tokens = ", ".join(f"{count} tokens a {kind} prompt" for kind, count in e.prompt_tokens.items())
+    seconds = e.flops / (settings.flops * settings.utilisation)
+    rows = [
+        ("weights", e.weights),
+        ("AdamW's moments", e.moments),
+        ("gradients", e.gradients),
+        ("highest point of forward and backward, with gradients", e.passes),
+        ("highest point of the optimiser's step, with gradients", e.optimiser),
+        ("peak", e.peak),
+    ]
+    lines = [
+        f"batch {settings.batch_size} of each of {', '.join(kinds)}; {tokens}",
+        f"parameters: {', '.join(f'{part} {n / 1e6:,.1f} M' for part, n in e.parameters.items())}; "
+        f"{e.trainable / 1e6:,.1f} M trained",
+        *(f"{name:56} {size / GIB:9.3f} GiB" for name, size in rows),
+        *(f"{f'forward, {part}':56} {n / 1e12:9.3f} TFLOP" for part, n in e.forward.items()),
+        f"{'backward':56} {e.backward / 1e12:9.3f} TFLOP",
+        f"{'step':56} {e.flops / 1e12:9.3f} TFLOP",
+        f"at {settings.utilisation:.0%} of {settings.flops / 1e12:.0f} TFLOP/s: {seconds:.3g} s a step, "
+        f"{settings.steps * seconds / 86400:.3g} days for {settings.steps:,} steps",
+    ]
+    return "\n".join(lines)
+
+
+def describe_online(estimate: StepEstimate, encoding: float) -> str:
+    """What it would cost to encode the targets in every step rather than read them."""
+    ratio = (estimate.flops + encoding) / estimate.flops
+    return f"encoding the targets in the step instead of reading them: {encoding / 1e12:.3f} TFLOP more, {ratio:.2f} x"

@@ -1,0 +1,26 @@
+"""`vlajepa export`: a checkpoint of this system -> LeRobot's policy folder, or the reference's `.pt`."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from jobs.common.config import parse
+from jobs.common.load_model import load_model
+from jobs.training.settings import ExportConfig
+from model.exchange.lerobot import save_lerobot
+from model.exchange.starvla import save_starvla
+from pipeline.errors import SettingsError
+
+
+def run(config: DictConfig) -> None:
+    settings = parse(ExportConfig, config)
+    if settings.out.exists():
+        raise SettingsError(f"{settings.out} exists; choose another out=")
+    model = load_model(settings.checkpoint)
+    if settings.format == "starvla":
+        save_starvla(model, settings.out)
+        notes = ["the format has no ranges of actions and state; they stay in the checkpoint"]
+    else:
+        notes = save_lerobot(model, settings.out, settings.cameras, settings.encoder_path)
+    print("\n".join(f"note: {note}" for note in notes))
+    print(f"wrote {settings.out}")

@@ -1,0 +1,33 @@
+"""`vlajepa import`: the reference's `.pt` or a LeRobot policy folder -> a checkpoint of this system."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from omegaconf import DictConfig
+
+from jobs.common.config import parse
+from jobs.training.settings import ImportConfig
+from model.checkpoint.checkpoint import save_weights
+from model.exchange.initial import load_initial
+from model.vla_jepa import build_model, unit_stats
+from pipeline.errors import SettingsError
+
+
+def run(config: DictConfig) -> None:
+    settings = parse(ImportConfig, config)
+    if settings.out.exists():
+        raise SettingsError(f"{settings.out} exists; choose another out=")
+    model = build_model(settings.model, settings.sizes, unit_stats(settings.sizes))
+    report = load_initial(model, settings.checkpoint, settings.reinitialise, scalers=True)
+    state = {
+        "model": asdict(settings.model),
+        "model_sizes": asdict(settings.sizes),
+        "imported_from": str(settings.checkpoint),
+    }
+    save_weights(settings.out, model, json.loads(json.dumps(state)))
+    print(report)
+    if settings.checkpoint.is_file() and settings.sizes.action:
+        print("ranges of actions and state: the file has none, so -1..1 stands for them until a run sets its builds'")
+    print(f"checkpoint: {settings.out}")

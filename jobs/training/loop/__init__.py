@@ -1,0 +1,1 @@
+"""The training loop: data, optimiser, checkpoints, held-out losses."""

@@ -1,0 +1,201 @@
+"""The builds of a run as streams: human video and robots each fill a batch of their own, which their builds share."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jobs.training.loop.ranks import Ranks
+from jobs.training.loop.settings import TrainerSettings
+from pipeline.errors import RunError, SettingsError
+from pipeline.format.build import Build
+from pipeline.format.file_names import SHARD_FILES
+from pipeline.storage.shard_cache import FileCache
+from pipeline.streaming.mixture import Mixture
+from pipeline.streaming.order import Order
+from pipeline.streaming.reader import SampleReader
+from pipeline.streaming.stream import NumpyBatch, Stream
+
+KINDS = ("video", "robot")
+
+HELD_OUT_SHARDS = 2
+"""Shards of each validation split that are kept open: they are read from front to back."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Builds of one kind and the stream of their batches.
+
+    kind  "video" or "robot"
+    """
+
+    kind: str
+    builds: tuple[Build, ...]
+    stream: Stream
+
+
+@dataclass(frozen=True)
+class BuildPart:
+    """What a build gives to a step on this rank."""
+
+    build: Build
+    batch: NumpyBatch
+
+
+def make_groups(
+    builds: Sequence[Build],
+    weights: Sequence[float],
+    settings: TrainerSettings,
+    ranks: Ranks,
+    cache: FileCache | None = None,
+) -> list[Group]:
+    """Video first: robot batches reach every part of the model, and DDP reduces in the last backward pass.
+
+    Args:
+        weights: one a build; none: in proportion to their samples.
+        cache: see `open_cache`.
+
+    Raises:
+        SettingsError: ranks or batch sizes do not fit the builds, or the cache is too small.
+        RunError: the system allows too few open files.
+    """
+    weights = weights or [build.manifest["counts"]["train"]["samples"] for build in builds]
+    chosen = {kind: [i for i, build in enumerate(builds) if build.has_actions == (kind == "robot")] for kind in KINDS}
+    orders = [_order(build, settings) for build in builds]
+    files = [3 if build.shares_latents else 2 for build in builds]
+    _allow_open_files(sum(count * order.open_shards for count, order in zip(files, orders, strict=True)))
+    if cache is not None:
+        _require_room(builds, orders, settings, ranks)
+    groups = []
+    for kind in (kind for kind in KINDS if chosen[kind]):
+        readers = [train_reader(builds[i], orders[i], settings, ranks, cache) for i in chosen[kind]]
+        stream = Stream(
+            readers,
+            [orders[i] for i in chosen[kind]],
+            Mixture([weights[i] for i in chosen[kind]], settings.batch_size, settings.mixture_unit),
+            ranks.rank,
+            ranks.world,
+            settings.threads,
+            settings.ahead,
+            settings.prefetch,
+        )
+        groups.append(Group(kind, tuple(builds[i] for i in chosen[kind]), stream))
+    return groups
+
+
+def steps_of(groups: Sequence[Group], start: int, stop: int) -> Iterator[list[list[BuildPart]]]:
+    """The parts of every group for steps start..stop-1."""
+    for found in zip(*(group.stream.batches(start, stop) for group in groups), strict=True):
+        yield [
+            [BuildPart(group.builds[part.build], part.batch) for part in parts]
+            for group, parts in zip(groups, found, strict=True)
+        ]
+
+
+def train_reader(
+    build: Build, order: Order, settings: TrainerSettings, ranks: Ranks, cache: FileCache | None
+) -> SampleReader:
+    """Reader of a build's train split as the settings have it; its latents lie in pinned memory for CUDA."""
+    return SampleReader(
+        build,
+        "train",
+        _open_shards(order, ranks),
+        pinned if ranks.device.type == "cuda" else None,
+        settings.verify,
+        settings.on_corrupt == "skip",
+        cache,
+    )
+
+
+def held_out_reader(build: Build, settings: TrainerSettings, cache: FileCache | None) -> SampleReader:
+    """Reader of a build's validation split; a corrupt sample stops the run."""
+    return SampleReader(build, "val", HELD_OUT_SHARDS, verify=settings.verify, cache=cache)
+
+
+def open_cache(builds: Sequence[Build], settings: TrainerSettings) -> FileCache | None:
+    """The cache of this node, if a build lies elsewhere."""
+    if all(build.remote is None for build in builds):
+        return None
+    return FileCache(cache_folder(settings) / "shards", int(settings.cache_gb * 1e9))
+
+
+def cache_folder(settings: TrainerSettings) -> Path:
+    """Where remote builds are cached."""
+    if settings.cache_folder is not None:
+        return settings.cache_folder
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlajepa"
+
+
+def describe_groups(groups: Sequence[Group]) -> list[str]:
+    """Builds, their samples and shares, in lines."""
+    lines = []
+    for group in groups:
+        mixture = group.stream.mixture
+        shares = mixture.taken(10_000)
+        for build, order, share in zip(group.builds, group.stream.orders, shares, strict=True):
+            per_step = share / 10_000
+            lines.append(
+                f"{build.name}: {order.samples:,} samples, {per_step:,.4g} of the {mixture.batch_size} {group.kind} "
+                f"samples of a step, an epoch every {order.samples / per_step:,.1f} steps"
+            )
+    return lines
+
+
+def pinned(size: int) -> NDArray[np.uint8]:
+    """Memory that a CUDA device copies from without waiting."""
+    return torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
+
+
+def _order(build: Build, settings: TrainerSettings) -> Order:
+    sizes = [shard["samples"] for shard in build.manifest["shards"] if shard["split"] == "train"]
+    return Order(sizes, build.fingerprint, settings.seed, settings.streams, settings.block_shards)
+
+
+def _open_shards(order: Order, ranks: Ranks) -> int:
+    """How many shards a rank keeps open: those of the streams it owns."""
+    return -(-order.open_shards // ranks.world)
+
+
+def _require_room(builds: Sequence[Build], orders: Sequence[Order], settings: TrainerSettings, ranks: Ranks) -> None:
+    """A cache smaller than what one pass keeps coming back to would fetch every shard many times over."""
+    needed = 0
+    for build, order in zip(builds, orders, strict=True):
+        if build.remote is not None:
+            for split, count in (("train", _open_shards(order, ranks)), ("val", HELD_OUT_SHARDS)):
+                shards = [shard for shard in build.manifest["shards"] if shard["split"] == split]
+                sizes = sorted((_shard_bytes(shard) for shard in shards), reverse=True)
+                needed += sum(sizes[: ranks.local_world * count])
+    if needed > settings.cache_gb * 1e9:
+        raise SettingsError(
+            f"trainer.cache_gb={settings.cache_gb:g} is too small: up to {needed / 1e9:.3g} GB of remote shards are in "
+            "use at a time on each node; raise it, or lower trainer.streams or trainer.block_shards"
+        )
+
+
+def _shard_bytes(shard: Mapping[str, Any]) -> int:
+    return sum(int(shard[kind]["bytes"]) for kind in SHARD_FILES if kind in shard)
+
+
+def _allow_open_files(needed: int) -> None:
+    """Raise this process's limit of open files to what the shards take.
+
+    Raises:
+        RunError: the system allows fewer.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * needed + 256  # a cached file is held open too; and what PyTorch, TensorBoard and the rest keep open
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            raise RunError(
+                f"training keeps {needed} shard files open, the system allows {hard} (ulimit -Hn); raise that limit, "
+                "or lower trainer.streams or trainer.block_shards"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,136 @@
+"""The processes of a run: one alone, those of torchrun, or the workers of Ray Train. The loop is the same in all three.
+
+Each has a rank and a device. What they agree on goes through a second, gloo group on the host, so that nothing waits
+for a device; gradients and metrics go through the device's own (NCCL on CUDA, gloo on the CPU).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from jobs.common.device import pick_device
+from model.checkpoint.sharding import shard_model
+from model.vla_jepa import VLAJEPA
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of the run.
+
+    host_group  gloo, None for a process alone;  save_group  another one, for the thread that writes checkpoints
+    """
+
+    rank: int
+    world: int
+    local_world: int
+    device: torch.device
+    host_group: Any = None
+    save_group: Any = None
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the rank that writes and prints."""
+        return self.rank == 0
+
+    def count(self, *flags: bool) -> tuple[int, ...]:
+        """On how many ranks each flag is set."""
+        if self.world == 1:
+            return tuple(map(int, flags))
+        counts = torch.tensor([int(flag) for flag in flags])
+        dist.all_reduce(counts, group=self.host_group)
+        return tuple(counts.tolist())
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value of every rank, by rank. Any that pickle takes."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, value, group=self.host_group)
+        return found
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over the ranks, of a tensor on the device; in place."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world > 1:
+            dist.barrier(group=self.host_group)
+
+
+@contextlib.contextmanager
+def joined(device: str) -> Iterator[Ranks]:
+    """The ranks this process belongs to, by the environment that torchrun and Ray Train set up.
+
+    Args:
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        RunError: CUDA was asked for and there is none.
+    """
+    world, started = int(os.environ.get("WORLD_SIZE", "1")), False
+    chosen = pick_device(device)
+    if world == 1:
+        yield Ranks(0, 1, 1, chosen)
+        return
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(chosen)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        started = True
+    try:
+        local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        groups = (dist.new_group(backend="gloo"), dist.new_group(backend="gloo"))
+        yield Ranks(dist.get_rank(), dist.get_world_size(), local_world, chosen, *groups)
+    finally:
+        if started:
+            dist.destroy_process_group()
+
+
+def distribute(model: VLAJEPA, ranks: Ranks, strategy: str, unused: bool) -> nn.Module:
+    """What the loop calls in place of the model: itself, itself with FSDP2's hooks, or wrapped by DDP.
+
+    Args:
+        strategy: "ddp" or "fsdp".
+        unused: whether some backward passes leave out parts of the model, for which DDP would wait otherwise.
+    """
+    if ranks.world == 1:
+        return model
+    if strategy == "ddp":
+        with warnings.catch_warnings():  # newer versions of PyTorch want another name for `broadcast_buffers`
+            warnings.simplefilter("ignore", FutureWarning)
+            # Buffers are constants, the same on all ranks.
+            return DistributedDataParallel(
+                model, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=unused
+            )
+    # It warns of in-place changes to what the predictor returns, of which there are none.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
+    shard_model(model, init_device_mesh(ranks.device.type, (ranks.world,)))
+    return model
+
+
+def gradients_stay(module: nn.Module, stay: bool) -> contextlib.AbstractContextManager[Any]:
+    """While open, and if `stay`, DDP leaves gradients on their rank. FSDP2 adds them up in parts as they are made."""
+    if stay and isinstance(module, DistributedDataParallel):
+        return module.no_sync()
+    return contextlib.nullcontext()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that is not in parts; collective if it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -1,0 +1,1 @@
+"""The conditional flow-matching head."""

@@ -1,0 +1,1 @@
+"""Attention behind one function: xFormers on CUDA, SDPA elsewhere."""

@@ -1,0 +1,231 @@
+"""Checkpoints: a folder with weights, optimiser state and the position in the run, whole or absent.
+
+    step-00000100/
+      model.safetensors      parameters and buffers by their names in `VLAJEPA`
+      optimizer.safetensors  state tensors as PARAMETER_NAME/STATE_NAME
+      state.json             the step and what the run decided (settings, builds, verdicts)
+
+A model in parts (FSDP2) is written in parts, see `sharded_checkpoint.py`; either kind is loaded into either kind.
+Random numbers need no state: the trainer seeds every step from (seed, step).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from model.checkpoint.sharded_checkpoint import SHARDED, fill_sharded, sharded_shapes
+from pipeline.errors import BuildError
+
+PREFIX = "step-"
+_TEMPORARY = ".tmp-"
+
+
+def copy_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a checkpoint, "model" and "optimizer", as copies on the CPU."""
+    return {kind: _on_cpu(tensors) for kind, tensors in checkpoint_tensors(model, optimizer).items()}
+
+
+def checkpoint_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a checkpoint themselves."""
+    moments = {
+        f"{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
+    return {"model": model.state_dict(), "optimizer": moments}
+
+
+def write_checkpoint(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
+) -> Path:
+    """Write what `copy_tensors` gave as `folder/step-NNNNNNNN`, whole or not at all. Returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(folder)
+    temporary = folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    temporary.mkdir()
+    for kind, content in tensors.items():
+        save_file(dict(content), temporary / f"{kind}.safetensors")
+    return finish_checkpoint(temporary, folder, step, state)
+
+
+def finish_checkpoint(temporary: Path, folder: Path, step: int, state: Mapping[str, Any]) -> Path:
+    """Add state.json to a filled temporary folder, sync it, and give it its name."""
+    (temporary / "state.json").write_text(json.dumps({**state, "step": step}, indent=2) + "\n")
+    for path in (*temporary.rglob("*"), temporary):
+        _sync(path)
+    final = folder / f"{PREFIX}{step:08d}"
+    if final.exists():
+        _remove(final)
+    os.replace(temporary, final)
+    _sync(folder)
+    return final
+
+
+def temporary_checkpoint(folder: Path, step: int) -> Path:
+    """Name of the unfinished checkpoint that several processes fill."""
+    return folder / f"{_TEMPORARY}{step:08d}"
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed writers left behind."""
+    for leftover in folder.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(leftover)
+
+
+def prune_checkpoints(folder: Path, keep: int, keep_every: int = 0) -> None:
+    """Delete all but the newest `keep` checkpoints and those of every `keep_every`-th step (0: none)."""
+    for old in list_checkpoints(folder)[:-keep]:
+        if not keep_every or int(old.name.removeprefix(PREFIX)) % keep_every:
+            _remove(old)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Under its own name it is whole or absent; what a kill leaves of it goes with what is unfinished."""
+    doomed = checkpoint.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+    os.replace(checkpoint, doomed)
+    shutil.rmtree(doomed)
+
+
+def save_weights(folder: Path, model: nn.Module, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint without an optimiser, to start a run from; whole or not at all.
+
+    Raises:
+        FileExistsError: the folder exists.
+    """
+    with new_folder(folder) as temporary:
+        save_file(_on_cpu(model.state_dict()), temporary / "model.safetensors")
+        (temporary / "state.json").write_text(json.dumps({**state, "step": 0}, indent=2) + "\n")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which stands as `folder` at the end, synced to disk; nothing stands after an error.
+
+    Raises:
+        FileExistsError: the folder exists.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists; choose another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in (*temporary.iterdir(), temporary):
+            _sync(path)
+        os.replace(temporary, folder)
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Finished checkpoints by rising step."""
+    return sorted(path for path in folder.glob(f"{PREFIX}*") if (path / "state.json").is_file())
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """The content of state.json.
+
+    Raises:
+        BuildError: it cannot be read.
+    """
+    try:
+        state: dict[str, Any] = json.loads((checkpoint / "state.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise BuildError(f"{checkpoint}/state.json cannot be read: {error}") from error
+    return state
+
+
+def load_weights(checkpoint: Path, model: nn.Module, keep: tuple[str, ...] = ()) -> None:
+    """Load a checkpoint's model in place.
+
+    Args:
+        keep: prefixes of tensors that stay as they are in the model, whatever the file has.
+
+    Raises:
+        BuildError: names or shapes differ; every tensor concerned is listed.
+    """
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(keep)}
+    stored = {name: shape for name, shape in _stored_shapes(checkpoint, "model").items() if not name.startswith(keep)}
+    problems = [f"missing {name}" for name in sorted(own.keys() - stored.keys())]
+    problems += [f"unknown {name}" for name in sorted(stored.keys() - own.keys())]
+    problems += [
+        f"{name}: {stored[name]} in the file, {tuple(own[name].shape)} in the model"
+        for name in sorted(own.keys() & stored.keys())
+        if stored[name] != tuple(own[name].shape)
+    ]
+    if problems:
+        raise BuildError(f"{checkpoint} does not fit the model:\n  " + "\n  ".join(problems))
+    _fill(checkpoint, "model", own)
+
+
+def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Load a checkpoint's optimiser in place; moments lie on the devices of their parameters, in parts if those do.
+
+    Raises:
+        BuildError: it has a state of a parameter that is not trained.
+    """
+    parameters = dict(model.named_parameters())
+    trained = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    wanted: dict[str, Tensor] = {}
+    for name, shape in _stored_shapes(checkpoint, "optimizer").items():
+        owner, _, key = name.rpartition("/")
+        if owner not in parameters or id(parameters[owner]) not in trained:
+            raise BuildError(f"{checkpoint} has {name}, but this run does not train {owner}; start a new one")
+        parameter = parameters[owner]
+        if shape == ():  # the number of steps: AdamW's fused form counts on the device, the others on the CPU
+            fused = trained[id(parameter)].get("fused")
+            moment = torch.zeros((), device=parameter.device if fused else "cpu")
+        else:
+            moment = torch.zeros_like(parameter, requires_grad=False)
+        optimizer.state[parameter][key] = wanted[name] = moment
+    _fill(checkpoint, "optimizer", wanted)
+
+
+def _stored_shapes(checkpoint: Path, kind: str) -> dict[str, tuple[int, ...]]:
+    if (checkpoint / SHARDED).is_dir():
+        return sharded_shapes(checkpoint, kind)
+    with safe_open(checkpoint / f"{kind}.safetensors", framework="pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
+
+
+@torch.no_grad()
+def _fill(checkpoint: Path, kind: str, wanted: Mapping[str, Tensor]) -> None:
+    if (checkpoint / SHARDED).is_dir():
+        fill_sharded(checkpoint, kind, wanted)
+        return
+    with safe_open(checkpoint / f"{kind}.safetensors", framework="pt") as file:
+        for name, tensor in wanted.items():
+            found = file.get_tensor(name)
+            if isinstance(tensor, DTensor):
+                found = found.to(tensor.device)
+                found = distribute_tensor(found, tensor.device_mesh, tensor.placements, src_data_rank=None)
+            tensor.copy_(found)
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU: safetensors refuses tensors that share memory."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

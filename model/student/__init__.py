@@ -1,0 +1,1 @@
+"""The vision-language model: prompt, tokens, images, backbone."""

@@ -1,0 +1,111 @@
+"""KEY.json: the student's text and state. Exactly the keys of the format, spelled in the one canonical way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.audit.finding import Problem
+from pipeline.format.schema import INPUT_JSON_KEYS
+from pipeline.format.strict_json import canonical, parse
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What manifest and plan say about a sample. `instruction` is None where the source gives it by frame."""
+
+    key: str
+    episode: str
+    now: int
+    source: str
+    views: tuple[str, ...]
+    instruction: str | None
+    state: int
+
+
+def check_document(data: bytes, expected: Expected) -> tuple[dict[str, Any] | None, tuple[Problem, ...]]:
+    """Parse one KEY.json and compare it. Never raises, whatever the bytes.
+
+    Returns:
+        The object when its keys and types are right (else None), and all problems.
+    """
+    try:
+        value = parse(data)
+    except ValueError as error:
+        return None, (Problem("L10", f"the JSON cannot be read: {error}"),)
+    if not isinstance(value, dict) or tuple(sorted(value)) != INPUT_JSON_KEYS:
+        keys = sorted(value) if isinstance(value, dict) else type(value).__name__
+        return None, (Problem("L10", f"the JSON must hold exactly {', '.join(INPUT_JSON_KEYS)}; found {keys}"),)
+    wrong = _type_problems(value)
+    if wrong:
+        return None, tuple(wrong)
+    return value, tuple(_spelling(data, value) + _differences(value, expected) + _state_problems(value, expected))
+
+
+def _type_problems(value: dict[str, Any]) -> list[Problem]:
+    problems = []
+    for key, kind in (("episode", str), ("instruction", str), ("key", str), ("now", int), ("source", str)):
+        if type(value[key]) is not kind:
+            problems.append(Problem("L10", f"{key!r} must be {kind.__name__}, found {value[key]!r:.80}"))
+    if not isinstance(value["views"], list) or any(type(view) is not str for view in value["views"]):
+        problems.append(Problem("L10", f"'views' must be a list of strings, found {value['views']!r:.80}"))
+    state = value["state"]
+    if state is not None and not (isinstance(state, list) and all(type(x) is float for x in state)):
+        problems.append(Problem("L10", f"'state' must be null or a list of decimal numbers, found {state!r:.80}"))
+    return problems
+
+
+def _spelling(data: bytes, value: dict[str, Any]) -> list[Problem]:
+    """A second spelling of the same object (spaces, escapes, more digits) could carry a message."""
+    try:
+        same = data == canonical(value).encode() + b"\n"
+    except ValueError:  # infinities and lone surrogates have no canonical spelling
+        same = False
+    if not same:
+        return [Problem("L10", "the JSON is not spelled canonically (sorted, no spaces, UTF-8, one newline)")]
+    digits = [x for x in value["state"] or () if not _is_float32(x)]
+    if digits:
+        return [Problem("L10", f"state holds {digits[0]!r}, which is not the shortest spelling of a float32")]
+    return []
+
+
+def _is_float32(x: float) -> bool:
+    if not math.isfinite(x) or abs(x) > float(np.finfo(np.float32).max):
+        return False
+    return float(str(np.float32(x))) == x
+
+
+def _differences(value: dict[str, Any], expected: Expected) -> list[Problem]:
+    problems = []
+    for key, wants in (
+        ("key", expected.key),
+        ("episode", expected.episode),
+        ("source", expected.source),
+        ("views", list(expected.views)),
+    ):
+        if value[key] != wants:
+            problems.append(Problem("L7", f"{key!r} is {value[key]!r:.80}, the manifest has {wants!r:.80}"))
+    if value["now"] != expected.now:
+        problems.append(Problem("L1", f"the inputs are of frame {value['now']}, the manifest says now={expected.now}"))
+    if not value["instruction"].strip():
+        problems.append(Problem("L9", "the instruction is empty; such an episode belongs in the ledger"))
+    elif expected.instruction is not None and value["instruction"] != expected.instruction:
+        problems.append(
+            Problem(
+                "L9", f"the instruction is {value['instruction']!r:.80}, the episode's own {expected.instruction!r:.80}"
+            )
+        )
+    return problems
+
+
+def _state_problems(value: dict[str, Any], expected: Expected) -> list[Problem]:
+    state = value["state"]
+    if expected.state == 0:
+        return [] if state is None else [Problem("L8", "human video has no state, found one")]
+    if state is None or len(state) != expected.state:
+        found = "none" if state is None else f"{len(state)} numbers"
+        return [Problem("L8", f"the state must have {expected.state} numbers, found {found}")]
+    return []

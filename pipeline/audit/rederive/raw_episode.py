@@ -1,0 +1,321 @@
+"""One episode of a build beside its raw data: every sample's image, text, state, actions and times (level "source").
+
+The video is decoded once from its first frame to its last, so a frame's number is a count and no seek.
+V views, S side of a thumbnail, C side of the encoder's input.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.audit.raw.base import RawEpisode, RawError, RawSource
+from pipeline.audit.rederive.reencode import EncoderClaim, encoder_frame
+from pipeline.audit.rederive.thumbnails import SIDE, thumbnail
+
+CLOCK_TOLERANCE_S = 2e-3
+"""Decoders report times as float32 or in container units of a millisecond."""
+
+IMAGE_TOLERANCE = 1.0
+"""Mean difference in grey levels from the JPEG made anew, where other library versions make other bytes. The frames
+beside must then be further away than the frame itself."""
+
+VECTOR_TOLERANCE = 1e-5
+"""Absolute, and relative beside it: of a number of state or action that was computed from the raw data. Two ways to
+compute one rotation differ in the last bits of float32. Numbers that stand in the raw data must be equal."""
+
+_CLEARLY = 0.95
+"""A neighbour is closer when its difference is this much smaller."""
+
+
+@dataclass(frozen=True)
+class SampleWork:
+    """One sample as the shard holds it.
+
+    images    view -> JPEG; a missing one is None
+    document  KEY.json, None when malformed
+    actions   float32 [T, A] and how many of them are valid; None for human video
+    frames    raw frames the latents of steps 0..K come from, empty for a masked step; () unless re-encoded
+    """
+
+    key: str
+    now: int
+    num_frames: int
+    now_s: float
+    ends: tuple[int, ...]
+    ends_s: tuple[float, ...]
+    images: dict[str, bytes | None]
+    document: dict[str, Any] | None
+    actions: NDArray[np.float32] | None
+    action_count: int
+    frames: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class EpisodeWork:
+    """All samples of one episode in one shard. `file` is the inputs shard's path."""
+
+    episode: str
+    split: str
+    file: str
+    samples: tuple[SampleWork, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What holds for the whole build. `exact`: the libraries are those that made it, so JPEGs are equal to the byte."""
+
+    views: tuple[str, ...]
+    image_size: int
+    jpeg_quality: int
+    exact: bool
+    encoder: EncoderClaim
+
+
+@dataclass
+class EpisodeResult:
+    """What came out. problems: (rule, sample, detail); thumbnails uint8 [F, S, S] by view; clips uint8 [C, C, 3] by
+    (view, frame). computed: state or actions are computed from the raw data, so that they need not be equal."""
+
+    work: EpisodeWork
+    problems: list[tuple[str, str, str]] = field(default_factory=list)
+    checked: Counter[str] = field(default_factory=Counter)
+    thumbnails: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    clips: dict[tuple[str, int], NDArray[np.uint8]] = field(default_factory=dict)
+    computed: bool = False
+
+
+def check_episode(work: EpisodeWork, facts: Facts, raw: RawSource) -> EpisodeResult:
+    """Compare an episode with its raw data. Never raises on account of data."""
+    result = EpisodeResult(work)
+    result.checked["L6"] += 1
+    split = raw.split_of(work.episode)
+    if split != work.split:
+        says = "does not list it" if split is None else f"marks it {split}"
+        result.problems.append(("L6", "", f"episode {work.episode} stands in {work.split}; the raw data {says}"))
+    try:
+        episode = raw.open(work.episode)
+        result.computed = not (episode.exact_state and episode.exact_actions)
+        _check_numbers(episode, result)
+        for view in facts.views:
+            _check_view(episode, view, facts, result)
+    except RawError as error:
+        result.problems.append(("L7", "", f"episode {work.episode} cannot be derived from the raw data: {error}"))
+    return result
+
+
+def _check_numbers(episode: RawEpisode, result: EpisodeResult) -> None:
+    for sample in result.work.samples:
+        document = sample.document
+        if document is not None:
+            result.checked["L9"] += 1
+            text = episode.instruction(sample.now)
+            if document["instruction"] != text:
+                detail = f"the instruction is {document['instruction']!r:.80}, the raw data says {text!r:.80}"
+                result.problems.append(("L9", sample.key, detail))
+            _check_state(episode, sample, document["state"], result)
+        _check_actions(episode, sample, result)
+
+
+def _check_state(episode: RawEpisode, sample: SampleWork, stored: list[float] | None, result: EpisodeResult) -> None:
+    result.checked["L8"] += 1
+    if stored is None or episode.state is None:
+        if (stored is None) != (episode.state is None):
+            result.problems.append(("L8", sample.key, "state: only one of build and raw data has it"))
+        return
+    with np.errstate(over="ignore"):
+        values = np.array(stored, np.float64).astype(np.float32)
+    if values.shape != episode.state.shape[1:] or not sample.now < len(episode.state):
+        result.problems.append(("L8", sample.key, f"state of {values.shape}, the raw data has {episode.state.shape}"))
+    elif not _agree(values, episode.state[sample.now], episode.exact_state):
+        where = _closest(values, episode.state)
+        result.problems.append(("L8", sample.key, f"the state is not that of frame {sample.now}; closest: {where}"))
+
+
+def _check_actions(episode: RawEpisode, sample: SampleWork, result: EpisodeResult) -> None:
+    if sample.actions is None:
+        return
+    result.checked["L8"] += 1
+    if episode.actions is None:
+        result.problems.append(("L8", sample.key, "actions: the raw data has none"))
+        return
+    wanted = episode.actions[sample.now : sample.now + sample.action_count]
+    if not _agree(sample.actions[: sample.action_count], wanted, episode.exact_actions):
+        where = _closest(sample.actions[0], episode.actions) if sample.actions.shape[1:] == wanted.shape[1:] else "none"
+        detail = f"the actions are not those from frame {sample.now} on; the first is closest to {where}"
+        result.problems.append(("L8", sample.key, detail))
+
+
+def _agree(stored: NDArray[np.float32], wanted: NDArray[np.float32], exact: bool) -> bool:
+    if exact or stored.shape != wanted.shape:
+        return np.array_equal(stored, wanted)
+    gap = np.abs(stored.astype(np.float64) - wanted)
+    return bool((gap <= VECTOR_TOLERANCE * (1 + np.abs(wanted))).all())
+
+
+def _closest(values: NDArray[np.float32], rows: NDArray[np.float32]) -> str:
+    gap = np.abs(rows.astype(np.float64) - values).max(axis=1)
+    at = int(gap.argmin())
+    return f"frame {at} (equal)" if gap[at] == 0 else f"frame {at} ({gap[at]:.3g} away)"
+
+
+def _check_view(episode: RawEpisode, view: str, facts: Facts, result: EpisodeResult) -> None:
+    """Decode one view and compare what the samples took from it."""
+    samples = result.work.samples
+    at_now: dict[int, list[SampleWork]] = {}
+    for sample in samples:
+        at_now.setdefault(sample.now, []).append(sample)
+    needed = {frame for sample in samples for support in sample.frames for frame in support}
+    small: list[NDArray[np.uint8]] = []
+    seconds: list[float] = []
+    neighbours = _Neighbours(view, facts, result)
+    for index, (second, frame) in enumerate(episode.frames(view)):
+        neighbours.show(index, frame)
+        seconds.append(second)
+        small.append(thumbnail(frame))
+        if index in needed:
+            result.clips[view, index] = encoder_frame(frame, facts.encoder)
+        for sample in at_now.get(index, ()):
+            result.checked["L1"] += 1
+            reason = image_differs(sample.images.get(view), frame, facts)
+            if not reason:
+                neighbours.watch(sample)
+            else:
+                rule, closest = _whose_image(episode, view, sample.images.get(view), facts)
+                detail = f"{view}: the stored image is not frame {index} of the raw video ({reason}); {closest}"
+                result.problems.append((rule, sample.key, detail))
+    result.thumbnails[view] = np.stack(small) if small else np.zeros((0, SIDE, SIDE), np.uint8)
+    _check_times(view, np.array(seconds), facts, result)
+
+
+class _Neighbours:
+    """Where bytes need not be equal: an image may not be closer to the frame before or after than to its own."""
+
+    def __init__(self, view: str, facts: Facts, result: EpisodeResult) -> None:
+        self._view, self._facts, self._result = view, facts, result
+        self._frames: list[NDArray[np.uint8]] = []
+        self._watched: list[SampleWork] = []
+
+    def show(self, index: int, frame: NDArray[np.uint8]) -> None:
+        """The next frame of the film."""
+        if self._facts.exact:
+            return
+        self._frames = [*self._frames[-2:], frame]
+        for sample in self._watched:
+            self._compare(sample, index - 1)
+        self._watched = []
+
+    def watch(self, sample: SampleWork) -> None:
+        """An image that was accepted as the frame shown last; judged when the next one is shown."""
+        if not self._facts.exact:
+            self._watched.append(sample)
+
+    def _compare(self, sample: SampleWork, now: int) -> None:
+        stored = sample.images[self._view] or b""
+        gaps = [_gap(stored, _pixels(_jpeg(frame, self._facts))) for frame in self._frames]
+        own = len(gaps) - 2  # the last is the frame after it
+        closest = int(np.argmin(gaps))
+        if gaps[closest] < _CLEARLY * gaps[own]:  # frames of a still scene are alike but for noise
+            where = now + closest - own
+            detail = (
+                f"{self._view}: the stored image is closer to frame {where} than to frame {now} of the raw video "
+                f"({gaps[closest]:.2f} and {gaps[own]:.2f} grey levels)"
+            )
+            self._result.problems.append(("L1", sample.key, detail))
+
+
+def image_differs(stored: bytes | None, frame: NDArray[np.uint8], facts: Facts) -> str:
+    """Why a stored JPEG is not that of a raw frame; "" when it is."""
+    if stored is None:
+        return "it is missing"
+    expected = _jpeg(frame, facts)
+    if stored == expected:
+        return ""
+    gap = _gap(stored, _pixels(expected))
+    if facts.exact:
+        return f"its bytes differ, mean difference {gap:.2f} grey levels"
+    return "" if gap <= IMAGE_TOLERANCE else f"mean difference {gap:.2f} grey levels, {IMAGE_TOLERANCE} allowed"
+
+
+def _resized(frame: NDArray[np.uint8], facts: Facts) -> Image.Image:
+    image = Image.fromarray(np.ascontiguousarray(frame))
+    if image.size == (facts.image_size, facts.image_size):
+        return image
+    return image.resize((facts.image_size, facts.image_size), Image.Resampling.BICUBIC)
+
+
+def _jpeg(frame: NDArray[np.uint8], facts: Facts) -> bytes:
+    buffer = io.BytesIO()
+    _resized(frame, facts).save(buffer, "JPEG", quality=facts.jpeg_quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def _pixels(jpeg: bytes) -> NDArray[np.int16] | None:
+    try:
+        with Image.open(io.BytesIO(jpeg)) as image:
+            return np.asarray(image.convert("RGB"), np.int16)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def _gap(stored: bytes, expected: NDArray[np.int16] | None) -> float:
+    """Mean difference of two images in grey levels; 255 when they cannot be compared."""
+    found = _pixels(stored)
+    if found is None or expected is None or found.shape != expected.shape:
+        return 255.0
+    return float(np.abs(found - expected).mean())
+
+
+def _whose_image(episode: RawEpisode, view: str, stored: bytes | None, facts: Facts) -> tuple[str, str]:
+    """Search the episode for the frame that was stored: the rule that is broken, and the place in words."""
+    best = (255.0, view, -1)
+    for other in facts.views if stored is not None else ():
+        for index, frame in enumerate(_frames_or_none(episode, other)):
+            best = min(best, (_gap(stored or b"", _pixels(_jpeg(frame, facts))), other, index))
+    gap, other, index = best
+    if index < 0:
+        return "L1", "nothing to compare it with"
+    place = f"frame {index}" if other == view else f"frame {index} of view {other}"
+    return ("L1" if other == view else "L7"), f"closest is {place}, {gap:.2f} grey levels away"
+
+
+def _frames_or_none(episode: RawEpisode, view: str) -> Iterator[NDArray[np.uint8]]:
+    try:
+        for _, frame in episode.frames(view):
+            yield frame
+    except RawError:
+        return
+
+
+def _check_times(view: str, seconds: NDArray[np.float64], facts: Facts, result: EpisodeResult) -> None:
+    """The length of every view, and the times that the manifest took from the first."""
+    for sample in result.work.samples:
+        result.checked["L8"] += 1
+        if len(seconds) != sample.num_frames:
+            detail = f"{view}: num_frames is {sample.num_frames}, the raw video shows {len(seconds)}"
+            result.problems.append(("L8", sample.key, detail))
+        elif view == facts.views[0]:
+            detail = _time_problem(sample, seconds)
+            if detail:
+                result.problems.append(("L8", sample.key, detail))
+
+
+def _time_problem(sample: SampleWork, seconds: NDArray[np.float64]) -> str:
+    frames = [sample.now, *(end for end in sample.ends if end >= 0)]
+    claims = [sample.now_s, *(s for s, end in zip(sample.ends_s, sample.ends, strict=True) if end >= 0)]
+    return next(
+        (f"frame {frame} is said to be shown at {claim} s, the raw video shows it at {seconds[frame]:.6f} s"
+         for frame, claim in _inside(frames, claims, len(seconds)) if abs(seconds[frame] - claim) > CLOCK_TOLERANCE_S),
+        "",
+    )  # fmt: skip
+
+
+def _inside(frames: Sequence[int], claims: Sequence[float], count: int) -> Iterator[tuple[int, float]]:
+    yield from ((f, c) for f, c in zip(frames, claims, strict=True) if 0 <= f < count)

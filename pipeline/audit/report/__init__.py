@@ -1,0 +1,1 @@
+"""The audit's report: an HTML page with evidence."""

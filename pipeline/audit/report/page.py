@@ -1,0 +1,193 @@
+"""`audit/report.html`: a verdict as one self-contained page, for people who would rather look than read.
+
+No script, nothing fetched: styles and plots are inline, pictures are data URIs, and a content security policy forbids
+the rest, so that a hostile build cannot make the page do anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+from pipeline.audit.build import Build, read_regular
+from pipeline.audit.finding import RULES, Finding
+from pipeline.audit.report.evidence import Evidence, Sheet
+from pipeline.audit.report.offsets import StepOffsets, support_offsets
+from pipeline.audit.verdict import Verdict
+from pipeline.errors import BuildError
+from pipeline.format.strict_json import canonical, parse
+
+REPORT = "audit/report.html"
+MAX_SHEETS = 40
+MAX_FINDINGS = 200
+"""Shown; verdict.json holds up to 100 a rule."""
+
+RULE_TEXTS = {
+    "L1": ("inputs", "Every byte of a sample's inputs is a function of frames up to now."),
+    "L2": ("latents", "The latent of step k is a function of the frames up to the end of step k alone."),
+    "L3": ("student", "The student's outputs do not change when every target of a batch does."),
+    "L4": ("predictor", "The prediction of a step depends on earlier steps only."),
+    "L5": ("loss only", "Targets reach nothing but losses, and carry no gradient."),
+    "L6": ("splits", "No episode and no near-duplicate stands in two splits; statistics come from train alone."),
+    "L7": ("join", "Inputs and targets meet by key; nothing is missing, extra, shifted or mixed."),
+    "L8": ("time", "State is that of now, actions start there, and nothing after the end is invented."),
+    "L9": ("text", "The instruction is the episode's own."),
+    "L10": ("smuggling", "A file holds what its name says and nothing else."),
+}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of the plot, in user units of its SVG."""
+
+    x: float
+    height: float
+    offset: int
+    count: int
+
+
+@dataclass(frozen=True)
+class StepPlot:
+    """One row of the plot of supports."""
+
+    step: int
+    bars: tuple[Bar, ...]
+    other: int
+    masked: int
+
+
+def write_report(build: Build, verdict: Verdict, evidence: Evidence) -> Path:
+    """Write the page whole or not at all. Returns its path."""
+    path = build.root / REPORT
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(render(build, verdict, evidence).encode("utf-8", "backslashreplace"))
+    os.replace(temporary, path)
+    return path
+
+
+def render(build: Build, verdict: Verdict, evidence: Evidence) -> str:
+    """The page as text. Never raises on account of what the build holds."""
+    environment = Environment(loader=PackageLoader("pipeline.audit.report", "."), autoescape=True, trim_blocks=True)
+    environment.filters["uri"] = _data_uri
+    environment.filters["short"] = _short
+    shown = verdict.findings[:MAX_FINDINGS]
+    sheets = _by_sample(evidence.sheets)
+    flagged = [finding.sample for finding in shown if finding.sample in sheets]
+    illustrated = list(dict.fromkeys(flagged))[:MAX_SHEETS]
+    low, high, plots = _plots(build)
+    return environment.get_template("page.html.jinja").render(
+        build=build,
+        verdict=verdict,
+        rules=[(rule, *RULE_TEXTS[rule], verdict.rules[rule]) for rule in RULES if rule in verdict.rules],
+        failed=sum(count.failed for count in verdict.rules.values()),
+        shown=len(shown),
+        groups=[(rule, own) for rule in RULES if (own := [f for f in shown if f.rule == rule])],
+        pictures={sample: sheets[sample] for sample in illustrated},
+        illustrated=set(_first_of_each(shown, illustrated)),
+        random_sheets=[sheets[sample] for sample in sheets if sample not in set(flagged)][:MAX_SHEETS],
+        duplicates=evidence.duplicates[:MAX_SHEETS],
+        hidden_duplicates=max(0, len(evidence.duplicates) - MAX_SHEETS),
+        plots=plots,
+        axis=(low, high),
+        ledger=_ledger(build),
+        splits=_splits(build),
+        settings=_settings(build),
+    )
+
+
+def _first_of_each(findings: Sequence[Finding], samples: Sequence[str]) -> list[Finding]:
+    """The finding under which a sample's sheet is shown."""
+    return [next(f for f in findings if f.sample == sample) for sample in samples]
+
+
+def _by_sample(sheets: Sequence[Sheet]) -> dict[str, list[Sheet]]:
+    result: dict[str, list[Sheet]] = {}
+    for sheet in sheets:
+        result.setdefault(sheet.sample, []).append(sheet)
+    return result
+
+
+def _plots(build: Build) -> tuple[int, int, list[StepPlot]]:
+    """First and last offset of the axis, and bars for each step. One offset is 10 units wide, 0 stands at 0."""
+    try:
+        steps = support_offsets(build)
+    except BuildError:
+        return 0, 0, []
+    offsets = [offset for step in steps for offset, _ in step.counts] or [0]
+    reach = 2 * (build.sizes.steps + 1) * build.window.interval + 2
+    low, high = max(min(offsets), -reach), min(max(offsets), 4 * reach)
+    return low - 1, high + 1, [_plot(step, low, high) for step in steps]
+
+
+def _plot(step: StepOffsets, low: int, high: int) -> StepPlot:
+    top = max((count for _, count in step.counts), default=1)
+    bars = [
+        Bar(10.0 * offset - 4, 40 * count / top, offset, count)
+        for offset, count in step.counts
+        if low <= offset <= high
+    ]
+    far = sum(count for offset, count in step.counts if not low <= offset <= high)
+    return StepPlot(step.step, tuple(bars), step.other + far, step.masked)
+
+
+def _ledger(build: Build) -> list[tuple[str, int, int | None, list[str]]]:
+    """(reason, episodes, windows lost if all are known, a few of them in words), the most frequent first."""
+    count: Counter[str] = Counter()
+    windows: dict[str, int | None] = {}
+    examples: dict[str, list[str]] = {}
+    try:
+        lines = read_regular(build.root / "ledger.jsonl").splitlines()
+    except BuildError:
+        return []
+    for line in lines:
+        try:
+            entry = parse(line)
+            reason, text = str(entry["reason"]), f"{entry['episode']} ({entry['stage']}): {entry.get('detail', '')}"
+            lost = entry.get("windows")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            reason, text, lost = "not a ledger entry (see findings)", repr(line[:80]), None
+        count[reason] += 1
+        before = windows.get(reason, 0)
+        windows[reason] = None if before is None or not isinstance(lost, int) else before + lost
+        examples.setdefault(reason, [])
+        if len(examples[reason]) < 10:
+            examples[reason].append(text)
+    return [(reason, number, windows[reason], examples[reason]) for reason, number in count.most_common()]
+
+
+def _splits(build: Build) -> list[tuple[str, int, int, int, int]]:
+    """(split, samples, episodes, shards, bytes)."""
+    size: Counter[str] = Counter()
+    for shard in build.shards:
+        size[shard.split] += sum(file.bytes for file in shard.files)
+    return [(name, c.samples, c.episodes, c.shards, size[name]) for name, c in sorted(build.counts.items())]
+
+
+def _settings(build: Build) -> list[tuple[str, str]]:
+    return [(section, canonical_or_text(value)) for section, value in sorted(build.settings.items())]
+
+
+def canonical_or_text(value: Any) -> str:
+    """JSON where it can be spelled, else Python's own spelling."""
+    try:
+        return canonical(value)
+    except (TypeError, ValueError):
+        return repr(value)
+
+
+def _data_uri(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+
+
+def _short(text: object, limit: int = 400) -> str:
+    """One line without control characters, of bounded length."""
+    plain = "".join(c if c.isprintable() else "�" for c in str(text)[: limit + 1])
+    return plain if len(plain) <= limit else plain[:limit] + "…"

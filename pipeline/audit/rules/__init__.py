@@ -1,0 +1,1 @@
+"""One rule of the specification a file, checked on the bytes of a build."""

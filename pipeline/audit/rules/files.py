@@ -1,0 +1,123 @@
+"""Files: nothing in the build that build.json does not list (L10), and every listed shard has its hash (L7)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from pipeline.audit.build import Build, FileEntry, file_sha256, is_regular, read_regular
+from pipeline.audit.finding import Report
+from pipeline.audit.rules.identity import check_file
+from pipeline.audit.shard import Shard, ShardRule
+from pipeline.building.croissant import croissant_bytes
+from pipeline.format.file_names import CROISSANT
+
+FILE, FOLDER = "file", "folder"
+FREE_FOLDERS = ("audit", "logs")
+"""Not part of a build's identity: their contents are not looked at, nothing else reads them."""
+
+
+def check_inventory(build: Build, report: Report) -> None:
+    """Every file and folder on disk must be listed; links and special files are never allowed."""
+    listed = {entry.path for entry in build.listed()} | {"build.json"}
+    folders = {os.path.dirname(path) for path in listed} | set(FREE_FOLDERS)
+    names = _names_on_disk if build.elsewhere is None else _names_elsewhere(build.elsewhere.sizes())
+    pending = [""]
+    while pending:
+        for path, kind in names(build.root, pending.pop()):
+            if kind == FOLDER and path in folders:
+                pending += [] if path in FREE_FOLDERS else [path]
+                continue
+            report.check("L10")
+            if kind not in (FILE, FOLDER):
+                report.found("L10", path, kind)
+            elif kind == FOLDER:
+                report.found("L10", path, "is a folder that does not belong to a build")
+            elif path == CROISSANT:
+                _check_description(build, report)
+            elif path not in listed:
+                report.found("L10", path, "is not listed in build.json")
+
+
+def _names_on_disk(root: Path, folder: str) -> Iterator[tuple[str, str]]:
+    """Paths in a folder in order of their names; each FILE, FOLDER, or what is wrong with it."""
+    for entry in sorted(os.scandir(root / folder), key=lambda e: e.name):
+        path = os.path.relpath(entry.path, root)
+        mode = entry.stat(follow_symlinks=False).st_mode
+        if stat.S_ISLNK(mode):
+            yield path, f"is a symbolic link to {os.readlink(entry.path)}"
+        elif stat.S_ISDIR(mode):
+            yield path, FOLDER
+        else:
+            yield path, FILE if stat.S_ISREG(mode) else "is a special file that does not belong to a build"
+
+
+def _names_elsewhere(sizes: Mapping[str, int]) -> Callable[[Path, str], list[tuple[str, str]]]:
+    """The same for a store of objects, which knows no folders: a slash in a name makes one.
+
+    A name that ends in a slash and holds nothing is the mark of a folder; one that holds something is a file.
+    """
+    inside: dict[str, set[tuple[str, str]]] = {}
+    for name, size in sizes.items():
+        *parents, last = name.rstrip("/").split("/") if name.endswith("/") and not size else name.split("/")
+        folder = ""
+        for parent in parents:
+            inside.setdefault(folder, set()).add((parent, FOLDER))
+            folder = f"{folder}/{parent}" if folder else parent
+        inside.setdefault(folder, set()).add((last, FOLDER if name.endswith("/") and not size else FILE))
+
+    def names(_root: Path, folder: str) -> list[tuple[str, str]]:
+        found = sorted(inside.get(folder, ()))
+        return [(f"{folder}/{name}" if folder else name, kind) for name, kind in found]
+
+    return names
+
+
+def _check_description(build: Build, report: Report) -> None:
+    """croissant.json is not listed in build.json, from which it is made; made again it must be the same."""
+    try:
+        expected = croissant_bytes(read_regular(build.root / "build.json"))
+    except (KeyError, TypeError, ValueError) as error:
+        report.found("L10", CROISSANT, f"cannot be made again from build.json: {error!r}")
+        return
+    if read_regular(build.root / CROISSANT) != expected:
+        report.found("L10", CROISSANT, "is not what build.json gives; delete it and run vlajepa preprocess again")
+
+
+class Hashes(ShardRule):
+    """Size and SHA-256 of the files of a shard. Threads hash ahead while other rules look at a shard's content."""
+
+    def __init__(self, build: Build) -> None:
+        super().__init__(build)
+        self._pool = ThreadPoolExecutor(2)
+        self._ahead = (entry for shard in build.shards for entry in shard.files)
+        self._running: dict[Path, Future[str]] = {}
+        self._submitted: set[Path] = set()
+
+    def check(self, shard: Shard, report: Report) -> None:
+        for entry in shard.entry.files:
+            self._submit(entry)  # of a shard elsewhere, that was not there to be hashed ahead
+        for entry in shard.entry.files:
+            self._start(4)
+            check_file(self.build, entry, report, self._hash)
+
+    def finish(self, report: Report) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self, count: int) -> None:
+        """Keep `count` files hashing or hashed ahead of their use; one that is no regular file is reported later."""
+        while len(self._running) < count and (entry := next(self._ahead, None)) is not None:
+            self._submit(entry)
+
+    def _submit(self, entry: FileEntry) -> None:
+        path = self.build.root / entry.path
+        if path not in self._submitted and is_regular(path):
+            self._submitted.add(path)
+            self._running[path] = self._pool.submit(file_sha256, path)
+
+    def _hash(self, path: Path) -> str:
+        future = self._running.pop(path, None)
+        return file_sha256(path) if future is None else future.result()

@@ -1,0 +1,102 @@
+"""The inputs shard: exactly the members of the manifest, each exactly what its name says.
+
+Rules L10 (structure), L7 (keys, order, offsets, digests), L1 (`now`), L8 (state), L9 (instruction).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+from pipeline.audit.build import Build
+from pipeline.audit.finding import Problem, Report
+from pipeline.audit.parsers.jpeg import parse_jpeg
+from pipeline.audit.shard import Shard, ShardRule
+from pipeline.format.file_names import image_member, json_member, member_names
+
+
+class Members(ShardRule):
+    """Tar, JPEG and JSON of every sample."""
+
+    def __init__(self, build: Build) -> None:
+        super().__init__(build)
+        self._layout: bytes | None = None
+
+    def check(self, shard: Shard, report: Report) -> None:
+        if shard.inputs is None:
+            return  # reported with the hashes
+        file = shard.entry.inputs.path
+        report.check("L10", len(shard.tar.members))
+        report.problems(shard.tar.problems, file)
+        _check_names(shard, self.build.views, report)
+        _check_places(shard, self.build.views, report)
+        self._check_images(shard, report)
+        for key, (_, problems) in zip(shard.keys, shard.documents, strict=True):
+            for rule in ("L1", "L9", "L10"):
+                report.check(rule)
+            report.problems(problems, file, key)
+
+    def _check_images(self, shard: Shard, report: Report) -> None:
+        file = shard.entry.inputs.path
+        for key in shard.keys:
+            for view in self.build.views:
+                member = shard.members.get(image_member(key, view))
+                if member is None:
+                    continue  # reported with the names
+                report.check("L10")
+                image = parse_jpeg(shard.payload(member), self.build.sizes.image_size)
+                report.problems(tuple(Problem(p.rule, f"{view}: {p.detail}") for p in image.problems), file, key)
+                if image.problems:
+                    continue
+                if self._layout is None:
+                    self._layout = image.layout
+                elif image.layout != self._layout:
+                    report.found(
+                        "L10", file, f"{view}: the JPEG's tables or sampling are not those of the build's first image",
+                        key,
+                    )  # fmt: skip
+
+
+def _check_names(shard: Shard, views: tuple[str, ...], report: Report) -> None:
+    """Members are those of the manifest's keys, in order, each once."""
+    file = shard.entry.inputs.path
+    report.check("L7", len(shard.keys))
+    expected = [name for key in shard.keys for name in member_names(key, views)]
+    found = [member.name for member in shard.tar.members]
+    if found == expected:
+        return
+    known, have = set(expected), Counter(found)
+    for name in sorted(set(found) - known):
+        report.found("L10", file, f"member {name:.200} is unknown to the manifest")
+    for name, count in have.items():
+        if count > 1:
+            report.found("L10", file, f"member {name:.200} stands {count} times")
+    missing = [name for name in expected if name not in have]
+    for name in missing:
+        report.found("L7", file, f"member {name} is missing")
+    if not missing and [name for name in found if name in known] != expected:
+        report.found("L7", file, "members do not stand in the manifest's order")
+
+
+def _check_places(shard: Shard, views: tuple[str, ...], report: Report) -> None:
+    """Offsets, sizes and the digest of the payloads, as the manifest records them."""
+    file = shard.entry.inputs.path
+    columns = ("image_offset", "image_size", "json_offset", "json_size", "inputs_sha256")
+    recorded = zip(*(shard.rows.column(name).to_pylist() for name in columns), strict=True)
+    for key, (offsets, sizes, json_offset, json_size, digest) in zip(shard.keys, recorded, strict=True):
+        report.check("L7")
+        names = [image_member(key, view) for view in views] + [json_member(key)]
+        places = list(zip([*offsets, json_offset], [*sizes, json_size], strict=True))
+        members = [shard.members.get(name) for name in names]
+        payloads = hashlib.sha256()
+        for name, place, member in zip(names, places, members, strict=False):
+            if member is None:
+                continue  # reported with the names
+            payloads.update(shard.payload(member))
+            if place != (member.offset, member.size):
+                report.found(
+                    "L7", file, f"{name} lies at {member.offset} with {member.size} bytes, "
+                    f"samples.parquet says {place[0]} with {place[1]}", key,
+                )  # fmt: skip
+        if None not in members and payloads.hexdigest() != digest:
+            report.found("L7", file, "the members are not those whose digest the manifest holds (inputs_sha256)", key)

@@ -1,0 +1,144 @@
+"""Rule L7 in the manifest: keys, their order, and counts. Only a few integers a row are held in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.audit.build import Build
+from pipeline.audit.finding import Report
+from pipeline.audit.samples import SAMPLES, batches, integers
+from pipeline.format.schema import SPLITS
+
+_NAME = r"\A[A-Za-z0-9_-]+\z"
+BUILD = "build.json"
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where each row stands; R rows. `episode` and `task` are -1 when the plan knows no such episode.
+
+    split int8 [R] (position in SPLITS);  shard, row, now int32 [R];  episode int32 [R] (row of the task table)
+    """
+
+    split: NDArray[np.int8]
+    shard: NDArray[np.int32]
+    row: NDArray[np.int32]
+    now: NDArray[np.int32]
+    episode: NDArray[np.int32]
+
+
+def check(build: Build, report: Report) -> None:
+    """Keys spell episode and `now`; rows are sorted; every shard has the rows it claims, each sample once."""
+    places = _read(build, report)
+    _check_order(places, report)
+    _check_shards(build, places, report)
+    _check_episodes(build, places, report)
+    _check_counts(build, places, report)
+
+
+def expected_keys(episode: pa.Array, now: pa.Array) -> pa.Array:
+    """EPISODE-NNNNNN, at least six digits."""
+    digits = pc.utf8_lpad(pc.cast(now, pa.string()), width=6, padding="0")
+    return pc.binary_join_element_wise(episode, digits, "-")
+
+
+def _read(build: Build, report: Report) -> _Places:
+    empty = tuple(np.zeros(0, kind) for kind in (np.int8, np.int32, np.int32, np.int32, np.int32))
+    parts = [empty]
+    for batch in batches(build, ("key", "split", "shard", "row", "episode", "now")):
+        _check_keys(batch, report)
+        split = pc.fill_null(pc.index_in(batch.column("split"), value_set=pa.array(SPLITS)), -1)
+        episode = pc.fill_null(pc.index_in(batch.column("episode"), value_set=build.tasks.ids), -1)
+        numbers = [integers(batch, name).astype(np.int32) for name in ("shard", "row", "now")]
+        parts.append((split.to_numpy(zero_copy_only=False).astype(np.int8), *numbers,
+                      episode.to_numpy(zero_copy_only=False).astype(np.int32)))  # fmt: skip
+    return _Places(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _check_keys(batch: pa.RecordBatch, report: Report) -> None:
+    keys = batch.column("key")
+    wants = expected_keys(batch.column("episode"), batch.column("now"))
+    differs = pc.not_equal(keys, wants).to_numpy(zero_copy_only=False)
+    report.rows("L7", SAMPLES, differs, keys, lambda i: f"the key must be {wants[i]}")
+    unsafe = pc.invert(pc.match_substring_regex(keys, _NAME)).to_numpy(zero_copy_only=False)
+    report.rows("L10", SAMPLES, unsafe, keys, lambda i: "a key consists of letters, digits, _ and -")
+
+
+def _check_order(places: _Places, report: Report) -> None:
+    """Sorted by split, shard and row."""
+    order = (places.split.astype(np.int64) << 32) + places.shard
+    steps_back = (np.diff(order) < 0) | ((np.diff(order) == 0) & (np.diff(places.row.astype(np.int64)) <= 0))
+    report.rows(
+        "L7", SAMPLES, steps_back, None,
+        lambda i: f"row {i + 1} of the file does not follow row {i} by (split, shard, row)",
+    )  # fmt: skip
+
+
+def _check_shards(build: Build, places: _Places, report: Report) -> None:
+    """Rows 0..n-1 for each shard; shards are those of the plan, sorted."""
+    claimed = [(SPLITS.index(s.split), s.index) for s in build.shards]
+    planned = {(split, index) for split, index in build.tasks.tasks}
+    if claimed != sorted(set(claimed)):
+        report.found("L7", BUILD, "shards must be sorted by split and index, each once")
+    for shard in build.shards:
+        if (shard.split, shard.index) not in planned:
+            report.found("L7", BUILD, f"shard {shard.split}/{shard.index} is in no task of the plan")
+    if len(planned) != len(build.tasks.tasks):
+        report.found("L7", "tasks.jsonl", "a shard is planned twice")
+    code = (places.split.astype(np.int64) << 32) + places.shard
+    order = np.argsort(code, kind="stable")
+    shards, starts, counts = np.unique(code[order], return_index=True, return_counts=True)
+    found = {int(c): (int(a), int(n)) for c, a, n in zip(shards, starts, counts, strict=True)}
+    for (split, index), shard in zip(claimed, build.shards, strict=True):
+        report.check("L7")
+        start, count = found.pop((split << 32) + index, (0, 0))
+        rows = places.row[order[start : start + count]]
+        if count != shard.samples or not np.array_equal(rows, np.arange(count)):
+            report.found(
+                "L7", SAMPLES, f"shard {shard.split}/{index} lists {shard.samples} samples; the manifest has {count} "
+                f"rows numbered {_spell(rows)}, not 0..{shard.samples - 1}",
+            )  # fmt: skip
+    for stray in found:
+        name = SPLITS[stray >> 32] if 0 <= stray >> 32 < len(SPLITS) else "an unknown split"
+        report.found("L7", SAMPLES, f"rows belong to shard {name}/{stray & 0xFFFFFFFF}, which build.json does not list")
+
+
+def _check_episodes(build: Build, places: _Places, report: Report) -> None:
+    """Inside a shard: episodes in the order of the task, `now` rising; no sample twice in the build."""
+    same_shard = (np.diff(places.split) == 0) & (np.diff(places.shard) == 0)
+    episode, now = places.episode.astype(np.int64), places.now.astype(np.int64)
+    forward = (np.diff(episode) > 0) | ((np.diff(episode) == 0) & (np.diff(now) > 0))
+    report.rows(
+        "L7", SAMPLES, same_shard & ~forward, None,
+        lambda i: f"rows {i} and {i + 1} of the file are not in the order of the plan (episode, now)",
+    )  # fmt: skip
+    pairs, counts = np.unique((episode << 32) + now, return_counts=True)
+    report.rows(
+        "L7", SAMPLES, (counts > 1) & (pairs >= 0), None,
+        lambda i: f"{counts[i]} samples of episode {build.tasks.ids[int(pairs[i]) >> 32]} "
+        f"at now={int(pairs[i]) & 0xFFFFFFFF}",
+    )  # fmt: skip
+
+
+def _check_counts(build: Build, places: _Places, report: Report) -> None:
+    for split in sorted({*build.counts, *(s.split for s in build.shards)}):
+        report.check("L7")
+        here = places.split == SPLITS.index(split) if split in SPLITS else np.zeros(len(places.split), bool)
+        found = (
+            int(here.sum()),
+            len(np.unique(places.episode[here])),
+            sum(shard.split == split for shard in build.shards),
+        )
+        claimed = build.counts.get(split)
+        wants = (claimed.samples, claimed.episodes, claimed.shards) if claimed else (0, 0, 0)
+        if found != wants:
+            report.found("L7", BUILD, f"counts of {split} (samples, episodes, shards) are {wants}, found {found}")
+
+
+def _spell(rows: NDArray[np.int32]) -> str:
+    return "nothing" if len(rows) == 0 else f"{rows.min()}..{rows.max()}"

@@ -1,0 +1,128 @@
+"""Rule L6: an episode stands in one split, no test episode is used; and what was left out is really left out (L9)."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.audit.build import Build, read_regular
+from pipeline.audit.finding import Report
+from pipeline.audit.samples import SAMPLES, batches, integers
+from pipeline.format.strict_json import parse
+
+TASKS = "tasks.jsonl"
+LEDGER = "ledger.jsonl"
+USED_SPLITS = ("train", "val")
+
+
+def check(build: Build, report: Report) -> None:
+    """Plan, manifest and ledger must tell the same story about every episode."""
+    _check_plan(build, report)
+    used = _check_manifest(build, report)
+    _check_ledger(build, used, report)
+
+
+def _check_plan(build: Build, report: Report) -> None:
+    table = build.tasks
+    report.check("L6", len(table.tasks))
+    for split, index in table.tasks:
+        if split not in USED_SPLITS:
+            report.found("L6", TASKS, f"task {split}/{index}: only train and val may be built")
+    line_splits = pa.array([split for split, _ in table.tasks], pa.string()).take(pa.array(table.task))
+    differs = pc.not_equal(table.ref_split, line_splits).to_numpy(zero_copy_only=False)
+    report.rows(
+        "L6", TASKS, differs, None,
+        lambda i: f"episode {table.ids[i]} is marked {table.ref_split[i]}, its task {line_splits[i]}",
+    )  # fmt: skip
+    counted = pc.value_counts(table.ids)
+    for entry in counted.filter(pc.greater(counted.field("counts"), 1)).to_pylist():
+        where = pc.equal(table.ids, entry["values"])
+        splits = sorted(set(line_splits.filter(where).to_pylist()))
+        rule = "L6" if len(splits) > 1 else "L7"
+        report.found(rule, TASKS, f"episode {entry['values']} is planned {entry['counts']} times, in {splits}")
+
+
+def _check_manifest(build: Build, report: Report) -> NDArray[np.bool_]:
+    """Each row's episode must be one of its own shard's task. Returns which episodes have samples, bool [E]."""
+    used = np.zeros(len(build.tasks.ids), bool)
+    for batch in batches(build, ("key", "split", "shard", "source", "episode", "num_frames")):
+        at = pc.fill_null(pc.index_in(batch.column("episode"), value_set=build.tasks.ids), -1)
+        position = at.to_numpy(zero_copy_only=False).astype(np.int64)
+        _check_places(build, batch, position, report)
+        _check_facts(build, batch, position, report)
+        used[position[position >= 0]] = True
+    return used
+
+
+def _check_places(build: Build, batch: pa.RecordBatch, position: NDArray[np.int64], report: Report) -> None:
+    """`position` is that of the row's episode in the task table, -1 when it is in no task; int64 [B]."""
+    keys, episode, known = batch.column("key"), batch.column("episode"), position >= 0
+    split, shard = batch.column("split").to_numpy(zero_copy_only=False), integers(batch, "shard")
+    report.rows(
+        "L6", SAMPLES, ~np.isin(split.astype(str), USED_SPLITS), keys,
+        lambda i: f"split {split[i]}: only train and val may be used",
+    )  # fmt: skip
+    report.rows("L6", SAMPLES, ~known, keys, lambda i: f"episode {episode[i]} is in no task of the plan")
+    # One entry past the end stands for "no task": position -1 picks it.
+    task = np.append(build.tasks.task, len(build.tasks.tasks))[position]
+    splits = np.array([*(s for s, _ in build.tasks.tasks), ""], dtype=object)[task]
+    indices = np.array([*(i for _, i in build.tasks.tasks), -1], dtype=object)[task]
+    report.rows(
+        "L6", SAMPLES, known & ((splits != split) | (indices != shard)), keys,
+        lambda i: f"episode {episode[i]} was planned for {splits[i]}/{indices[i]}, "
+        f"the sample stands in {split[i]}/{shard[i]}",
+    )  # fmt: skip
+
+
+def _check_facts(build: Build, batch: pa.RecordBatch, position: NDArray[np.int64], report: Report) -> None:
+    planned = np.append(build.tasks.num_frames, -1)[position]
+    keys, total, source = batch.column("key"), integers(batch, "num_frames"), batch.column("source")
+    report.rows(
+        "L8", SAMPLES, (planned >= 0) & (total != planned), keys,
+        lambda i: f"num_frames is {total[i]}, the source said {planned[i]}",
+    )  # fmt: skip
+    foreign = pc.not_equal(source, build.name).to_numpy(zero_copy_only=False)
+    report.rows("L7", SAMPLES, foreign, keys, lambda i: f"source is {source[i]}, the build's is {build.name}")
+
+
+def _check_ledger(build: Build, used: NDArray[np.bool_], report: Report) -> None:
+    ids = build.tasks.ids
+    ledgered = _ledgered(build, report)
+    recorded = (
+        pc.is_in(ids, value_set=pa.array(sorted(ledgered), pa.string())).to_numpy(zero_copy_only=False)
+        if len(ids)
+        else np.zeros(0, bool)
+    )
+    report.rows(
+        "L9", LEDGER, recorded & used, None,
+        lambda i: f"episode {ids[i]} was left out ({ledgered[ids[i].as_py()]}), yet it has samples",
+    )  # fmt: skip
+    report.rows(
+        "L7", LEDGER, ~recorded & ~used, None,
+        lambda i: f"episode {ids[i]} was planned, but has neither samples nor an entry in the ledger",
+    )  # fmt: skip
+
+
+def _ledgered(build: Build, report: Report) -> dict[str, str]:
+    """Episode -> reason. Malformed lines are findings."""
+    result: dict[str, str] = {}
+    seen: Counter[tuple[str, str]] = Counter()
+    for number, line in enumerate(read_regular(build.root / LEDGER).splitlines(), start=1):
+        try:
+            value = parse(line)
+            episode, stage, reason = value["episode"], value["stage"], value["reason"]
+            if not all(isinstance(text, str) for text in (episode, stage, reason)):
+                raise ValueError("episode, stage and reason must be strings")
+        except (ValueError, KeyError, TypeError) as error:
+            report.found("L7", LEDGER, f"line {number} is no ledger entry: {error!r}")
+            continue
+        result[episode] = reason
+        seen[episode, stage] += 1
+    for (episode, stage), count in seen.items():
+        if count > 1:
+            report.found("L7", LEDGER, f"episode {episode} stands {count} times at stage {stage}")
+    return result

@@ -1,0 +1,154 @@
+"""The targets shard: schema, keys in the tar's order, finite values, zeros where masked, masks as the manifest says.
+
+Rules L7 (join, corruption), L8 (masks) and L10 (what the format does not know).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.audit.finding import Report
+from pipeline.audit.rules.int8 import check_tokens
+from pipeline.audit.samples import supports
+from pipeline.audit.shard import Shard, ShardRule, TargetRows
+from pipeline.format.file_names import json_member
+
+
+class TargetValues(ShardRule):
+    """Every row of the Arrow file, against the manifest's row of the same position."""
+
+    def check(self, shard: Shard, report: Report) -> None:
+        file = shard.entry.targets.path
+        reader, problems = shard.opened
+        report.check("L7")
+        report.problems(problems, file)
+        if reader is None:
+            return
+        keys: list[str] = []
+        try:
+            for rows in shard.targets():
+                keys += rows.keys
+                self._check_rows(shard, rows, report)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            report.found("L7", file, f"cannot be read to its end: {error}")
+            return
+        self._check_join(shard, keys, report)
+
+    def _check_join(self, shard: Shard, keys: list[str], report: Report) -> None:
+        """One and the same list of keys in manifest, Arrow file and tar."""
+        file = shard.entry.targets.path
+        if len(keys) != len(shard.keys):
+            report.found("L7", file, f"has {len(keys)} rows, the manifest {len(shard.keys)}")
+        known = {json_member(key) for key in keys}
+        in_tar = [member.name for member in shard.tar.members if member.name in known]
+        if shard.inputs is not None and in_tar != [json_member(key) for key in keys]:
+            report.found("L7", file, f"its keys are not those of {shard.entry.inputs.path} in the same order")
+
+    def _check_rows(self, shard: Shard, rows: TargetRows, report: Report) -> None:
+        part = shard.rows.slice(rows.start, len(rows.keys))
+        if part.num_rows < len(rows.keys):
+            return  # the row count is reported by the join
+        file, keys = shard.entry.targets.path, pa.array(rows.keys, pa.string())
+        wants = part.column("key").to_pylist()
+        report.rows(
+            "L7", file, np.array([a != b for a, b in zip(rows.keys, wants, strict=True)], bool), keys,
+            lambda i: f"row {rows.start + i} must be {wants[i]}",
+        )  # fmt: skip
+        digests = part.column("targets_sha256").to_pylist()
+        report.rows(
+            "L7", file, np.array([row_digest(rows, i) != d for i, d in enumerate(digests)], bool), keys,
+            lambda i: "the row is not the one whose digest the manifest holds (targets_sha256)",
+        )  # fmt: skip
+        _check_values(rows, file, keys, report)
+        _check_masks(shard, rows, part, keys, report)
+
+
+def row_digest(rows: TargetRows, i: int) -> str:
+    """SHA-256 of one row as manifests/README.md defines `targets_sha256`."""
+    digest = hashlib.sha256()
+    for values, scale in ((rows.context, rows.context_scale), (rows.latents, rows.latents_scale)):
+        if scale is None:
+            digest.update(np.ascontiguousarray(values[i], "<f2").data)
+        else:
+            digest.update(np.ascontiguousarray(values[i]).data)
+            digest.update(np.ascontiguousarray(scale[i], "<f4").data)
+    digest.update(rows.latent_mask[i].astype(np.uint8).tobytes())
+    if rows.actions is not None and rows.action_mask is not None:
+        digest.update(np.ascontiguousarray(rows.actions[i], "<f4").data)
+        digest.update(rows.action_mask[i].astype(np.uint8).tobytes())
+    return digest.hexdigest()
+
+
+def _check_values(rows: TargetRows, file: str, keys: pa.Array, report: Report) -> None:
+    for name, values, scale in (
+        ("context", rows.context, rows.context_scale),
+        ("latents", rows.latents, rows.latents_scale),
+    ):
+        if scale is None:
+            _check_finite(name, values, file, keys, report)
+        else:
+            check_tokens(name, values, scale, file, keys, report)
+    if rows.actions is not None:
+        _check_finite("actions", rows.actions, file, keys, report)
+    report.rows(
+        "L8", file, _invented(rows.latents, rows.latent_mask), keys, lambda i: "a masked step's latents are not zero"
+    )  # fmt: skip
+    if rows.latents_scale is not None:
+        report.rows(
+            "L8", file, _invented(rows.latents_scale, rows.latent_mask), keys,
+            lambda i: "a masked step's scales are not zero",
+        )  # fmt: skip
+    if rows.actions is not None and rows.action_mask is not None:
+        report.rows(
+            "L8", file, _invented(rows.actions, rows.action_mask), keys, lambda i: "a masked action is not zero"
+        )  # fmt: skip
+
+
+def _check_finite(name: str, values: NDArray, file: str, keys: pa.Array, report: Report) -> None:
+    bad = np.array([not _all_finite(row) for row in values], bool)
+    report.rows("L7", file, bad, keys, lambda i: f"{name} holds NaN or infinity")
+
+
+def _all_finite(values: NDArray) -> bool:
+    """NumPy converts float16 value by value; its bits tell as well: all ones in the exponent is NaN or infinity."""
+    if values.dtype != np.float16:
+        return bool(np.isfinite(values).all())
+    bits = np.ascontiguousarray(values).view(np.uint16)
+    return bits.size == 0 or bool((bits & 0x7FFF).max() < 0x7C00)
+
+
+def _invented(values: NDArray, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Rows with any bit set (a negative zero counts) where the mask is False; bool [B]."""
+    bad = np.zeros(len(values), bool)
+    for i, j in zip(*np.nonzero(~mask), strict=True):
+        bad[i] |= any(values[i, j].tobytes())
+    return bad
+
+
+def _check_masks(shard: Shard, rows: TargetRows, part: pa.Table, keys: pa.Array, report: Report) -> None:
+    file = shard.entry.targets.path
+    steps = _step_mask(part)
+    report.rows(
+        "L8", file, (rows.latent_mask != steps).any(axis=1), keys,
+        lambda i: f"latent_mask is {rows.latent_mask[i].tolist()}, the manifest's supports say {steps[i].tolist()}",
+    )  # fmt: skip
+    mask = rows.action_mask
+    if mask is None:
+        return
+    count = part.column("action_count").to_numpy()
+    valid = np.arange(mask.shape[1])[None, :] < count[:, None]
+    report.rows(
+        "L8", file, (mask != valid).any(axis=1), keys,
+        lambda i: f"action_mask marks {int(mask[i].sum())} actions, the manifest's action_count is {count[i]}",
+    )  # fmt: skip
+
+
+def _step_mask(part: pa.Table) -> NDArray[np.bool_]:
+    """Which of steps 1..K have a support, bool [B, K]."""
+    batches = part.combine_chunks().to_batches()
+    steps = part.schema.field("supports").type.list_size - 1
+    return np.concatenate([(supports(b).lengths > 0)[:, 1:] for b in batches] or [np.zeros((0, steps), bool)])

@@ -1,0 +1,1 @@
+"""Shard tasks -> a committed build."""

@@ -1,0 +1,211 @@
+"""Part records: what each job knows of the shard file it has just finished.
+
+A record is a Parquet file in `work/`, written after its shard file is in place. Resuming and the commit read nothing
+else, shard by shard.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.format.columns import samples_schema
+from pipeline.format.file_names import WORK_FOLDER
+from pipeline.planning.plan import ShardTask
+from pipeline.samples.windows import Window
+from pipeline.shards.inputs_tar import InputPlacement
+from pipeline.shards.int8 import ErrorSums
+from pipeline.sources.base import Fault
+from pipeline.storage.atomic import FileRecord
+from pipeline.storage.store import Store
+
+KINDS = ("inputs", "targets")
+
+
+@dataclass(frozen=True)
+class InputsRow:
+    """What the inputs job knows of a sample. state is float32 [S] or None."""
+
+    key: str
+    episode: str
+    window: Window
+    now_s: float
+    state: NDArray[np.float32] | None
+    placement: InputPlacement
+
+    def columns(self) -> dict[str, Any]:
+        p = self.placement
+        return {
+            "key": self.key,
+            "episode": self.episode,
+            "num_frames": self.window.num_frames,
+            "interval": self.window.interval,
+            "now": self.window.now,
+            "state_frame": -1 if self.state is None else self.window.now,
+            "now_s": self.now_s,
+            "image_offset": p.image_offset,
+            "image_size": p.image_size,
+            "json_offset": p.json_offset,
+            "json_size": p.json_size,
+            "inputs_sha256": p.sha256,
+            "state": [] if self.state is None else self.state.tolist(),
+        }
+
+
+@dataclass(frozen=True)
+class TargetsRow:
+    """What the targets job knows of a sample. actions holds the valid actions of the chunk, flat."""
+
+    key: str
+    window: Window
+    supports: tuple[tuple[int, ...], ...]
+    support_end_s: tuple[float, ...]
+    sha256: str = ""
+    actions: tuple[float, ...] = ()
+
+    @property
+    def episode(self) -> str:
+        """Id of its episode, as the key has it."""
+        return self.key.rsplit("-", 1)[0]
+
+    def finished(self, sha256: str, actions: NDArray[np.float32] | None, row: int) -> TargetsRow:
+        """The row after encoding: with its digest and its valid actions (of float32 [W, T, A])."""
+        valid = () if actions is None else tuple(actions[row, : self.window.action_count].reshape(-1).tolist())
+        return replace(self, sha256=sha256, actions=valid)
+
+    def columns(self) -> dict[str, Any]:
+        has_actions = self.window.action_count > 0
+        return {
+            "key": self.key,
+            "supports": self.supports,
+            "support_end_s": self.support_end_s,
+            "action_start": self.window.now if has_actions else -1,
+            "action_count": self.window.action_count,
+            "targets_sha256": self.sha256,
+            "actions": self.actions,
+        }
+
+
+INPUT_COLUMNS = (
+    "episode",
+    "num_frames",
+    "interval",
+    "now",
+    "state_frame",
+    "now_s",
+    "image_offset",
+    "image_size",
+    "json_offset",
+    "json_size",
+    "inputs_sha256",
+)
+TARGET_COLUMNS = ("supports", "support_end_s", "action_start", "action_count", "targets_sha256")
+"""Columns of samples.parquet, besides the key, by the job that knows them."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The record of one finished shard file.
+
+    kind            "inputs" or "targets"
+    faults          episodes this job had to leave out
+    rows            samples in the file
+    excluded        episodes it was told to leave out, because the other job had to
+    decode_seconds  processor time: reading and resizing frames (inputs: all of the job)
+    encode_seconds  time of the encoder
+    latents         the file of shared latents beside a targets file (encoder mode "tubelet")
+    errors          what int8 latents lost, for each step 0..K; empty for float16 ones and for inputs
+    """
+
+    task: str
+    kind: str
+    fingerprint: str
+    record: FileRecord
+    faults: tuple[Fault, ...]
+    excluded: tuple[str, ...]
+    rows: int
+    decode_seconds: float
+    encode_seconds: float
+    errors: ErrorSums = ()
+    latents: FileRecord | None = None
+
+    @property
+    def records(self) -> tuple[FileRecord, ...]:
+        """Every file that the job wrote."""
+        return (self.record,) if self.latents is None else (self.record, self.latents)
+
+    @property
+    def bytes(self) -> int:
+        """Of every file that the job wrote."""
+        return sum(record.bytes for record in self.records)
+
+    def missing(self) -> frozenset[str]:
+        """Episodes of the task that are not in the file."""
+        return frozenset(fault.episode for fault in self.faults) | frozenset(self.excluded)
+
+
+def write_part(store: Store, part: Part, rows: Sequence[InputsRow] | Sequence[TargetsRow]) -> None:
+    """Write a part record: a Parquet file with the rows, and the Part in its metadata."""
+    write_part_table(store, part, pa.Table.from_pylist([row.columns() for row in rows], schema=part_schema(part.kind)))
+
+
+def write_part_table(store: Store, part: Part, rows: pa.Table) -> None:
+    """Write a part record from rows that have the columns of `part_schema`."""
+    table = rows.replace_schema_metadata({"part": json.dumps(asdict(part))})
+    with store.writing(f"{WORK_FOLDER}/{part_name(part.task, part.kind)}") as path:
+        pq.write_table(table, path)
+
+
+def find_parts(store: Store, tasks: Iterable[ShardTask], fingerprint: str) -> dict[tuple[str, str], Part]:
+    """Records of the finished files by task name and kind.
+
+    A record one of whose files is gone or has another size does not count as finished.
+    """
+    sizes, found = store.sizes(), {}
+    with store.folder(WORK_FOLDER) as work:
+        for task in tasks:
+            for kind in KINDS:
+                path = work / part_name(task.name, kind)
+                part = read_part(path) if f"{WORK_FOLDER}/{path.name}" in sizes else None
+                if part and part.fingerprint == fingerprint and _whole(part, sizes):
+                    found[task.name, kind] = part
+    return found
+
+
+def read_part(path: Path) -> Part:
+    """The Part in the metadata of a part record."""
+    content = json.loads(pq.read_schema(path).metadata[b"part"])
+    record = FileRecord(**content.pop("record"))
+    faults = tuple(Fault(**fault) for fault in content.pop("faults"))
+    errors = tuple((error, square) for error, square in content.pop("errors", ()))
+    shared = content.pop("latents", None)
+    latents = None if shared is None else FileRecord(**shared)
+    excluded = tuple(content.pop("excluded"))
+    return Part(record=record, faults=faults, excluded=excluded, errors=errors, latents=latents, **content)
+
+
+def _whole(part: Part, sizes: Mapping[str, int]) -> bool:
+    return all(sizes.get(record.file) == record.bytes for record in part.records)
+
+
+def part_name(task: str, kind: str) -> str:
+    """Name, in the work folder, of the record of a task's "inputs" or "targets" file."""
+    return f"{task}-{kind}.parquet"
+
+
+def part_schema(kind: str) -> pa.Schema:
+    """Columns of a part record of "inputs" or "targets"."""
+    known = {field.name: field for field in samples_schema(0, 0)}
+    columns = ["key", *(INPUT_COLUMNS if kind == "inputs" else TARGET_COLUMNS)]
+    lists = {"supports": pa.list_(pa.list_(pa.int32())), "support_end_s": pa.list_(pa.float64())}
+    lists |= {"image_offset": pa.list_(pa.int64()), "image_size": pa.list_(pa.int32())}
+    fields = [pa.field(name, lists.get(name, known[name].type)) for name in columns]
+    return pa.schema([*fields, pa.field("state" if kind == "inputs" else "actions", pa.list_(pa.float32()))])

@@ -1,0 +1,268 @@
+"""The two jobs of a shard, as plain functions: they know nothing of how they are run.
+
+The inputs job and the targets job never share memory. Each opens the episodes itself, and each leaves a part record
+(`parts.py`); the commit joins the two by key. An episode that fails in one job must be missing from
+the other too: the driver compares the records and runs the other job again with that episode excluded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.building.episodes import UNWATCHED, EpisodeLog, EpisodeWatch, opened, storing
+from pipeline.building.records import InputsRow, Part, TargetsRow, write_part
+from pipeline.building.tubelet_pool import TubeletPool
+from pipeline.encoder.encoder_frames import ClipBlock, cut_clips, merge_blocks, recorded_supports
+from pipeline.errors import EpisodeError, RunError
+from pipeline.format.episode import Episode
+from pipeline.format.file_names import inputs_file, targets_file
+from pipeline.format.input_sample import InputSample
+from pipeline.format.schema import SCHEMA_VERSION
+from pipeline.planning.plan import ShardTask
+from pipeline.planning.recipe import Recipe
+from pipeline.samples.inputs import build_input
+from pipeline.samples.windows import Window, enumerate_windows
+from pipeline.shards.inputs_tar import InputsWriter
+from pipeline.shards.int8 import ErrorSums, add_errors, quantise_windows
+from pipeline.shards.targets_arrow import TargetRows, TargetsWriter
+from pipeline.sources.base import EpisodeRef, Fault, Source
+from pipeline.sources.truncated import Past
+from pipeline.storage.store import Store
+
+Encode = Callable[[ClipBlock], tuple[NDArray[np.float16], NDArray[np.bool_]]]
+"""`Encoder.encode`; a parameter, so that this file needs no torch."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The decoded episodes of one chunk of a shard: W windows.
+
+    rows         one for each window, its digest still empty
+    block        the frames, or None when W is 0
+    actions      float32 [W, T, A], action_mask bool [W, T]; None for human video
+    cpu_seconds  processor time spent on decoding and resizing
+    """
+
+    rows: tuple[TargetsRow, ...]
+    block: ClipBlock | None
+    actions: NDArray[np.float32] | None
+    action_mask: NDArray[np.bool_] | None
+    faults: tuple[Fault, ...]
+    cpu_seconds: float
+
+    def slices(self, size: int) -> Iterator[Chunk]:
+        """Parts of at most `size` windows that share the frames."""
+        for start in range(0, len(self.rows), size):
+            some = slice(start, start + size)
+            yield replace(
+                self,
+                rows=self.rows[some],
+                block=self.block and ClipBlock(self.block.frames, self.block.index[some]),
+                actions=None if self.actions is None else self.actions[some],
+                action_mask=None if self.action_mask is None else self.action_mask[some],
+            )
+
+
+def write_inputs_shard(
+    source: Source,
+    task: ShardTask,
+    recipe: Recipe,
+    excluded: Collection[str],
+    store: Store,
+    watch: EpisodeWatch = UNWATCHED,
+) -> Part:
+    """Make the inputs tar of one shard. Each sample is built from its episode truncated at `now`.
+
+    Args:
+        excluded: ids of episodes that failed in the targets job.
+        watch: told which episode is in work.
+
+    Raises:
+        RunError: the build folder cannot be written, or an episode met an error that is none of its own.
+    """
+    started, file = time.process_time(), inputs_file(task.split, task.index)
+    rows: list[InputsRow] = []
+    log = EpisodeLog(recipe, "inputs", watch)
+    with storing(store), InputsWriter(store.writing(file), recipe.views) as writer:
+        for ref in task.episodes:
+            made = None if ref.id in excluded else log.attempt(ref, partial(_inputs_of, source, ref, recipe))
+            for window, sample, now_s, state in made or ():
+                rows.append(InputsRow(sample.key, ref.id, window, now_s, state, writer.add(sample)))
+    part = Part(
+        task.name, "inputs", recipe.fingerprint, writer.record(file), tuple(log.faults), tuple(sorted(excluded)),
+        len(rows), time.process_time() - started, 0.0,
+    )  # fmt: skip
+    write_part(store, part, rows)
+    return part
+
+
+_Inputs = tuple[Window, InputSample, float, NDArray[np.float32] | None]
+
+
+def _inputs_of(source: Source, ref: EpisodeRef, recipe: Recipe) -> list[_Inputs]:
+    """Window, members, time in seconds and state of every sample of an episode."""
+    with opened(source, ref) as episode:
+        windows = _windows(episode, recipe)
+        samples = [
+            build_input(Past(episode, w.now), w.key(ref.id), ref.id, recipe.name, recipe.views, recipe.inputs)
+            for w in windows
+        ]
+        times = episode.timestamps([w.now for w in windows])
+        states = [episode.state(w.now) for w in windows]
+        return list(zip(windows, samples, map(float, times), states, strict=True))
+
+
+def decode_chunk(
+    source: Source,
+    refs: Sequence[EpisodeRef],
+    recipe: Recipe,
+    excluded: Collection[str],
+    watch: EpisodeWatch = UNWATCHED,
+) -> Chunk:
+    """Decode and resize every frame that the targets of these episodes are computed from."""
+    started = time.process_time()
+    rows: list[TargetsRow] = []
+    blocks: list[ClipBlock] = []
+    actions: list[NDArray[np.float32]] = []
+    log = EpisodeLog(recipe, "targets", watch)
+    for ref in refs:
+        made = None if ref.id in excluded else log.attempt(ref, partial(_targets_of, source, ref, recipe))
+        if made is not None:
+            blocks.append(made[0])
+            actions += made[1]
+            rows += made[2]
+    sizes = recipe.sizes
+    mask = np.array([np.arange(sizes.chunk) < row.window.action_count for row in rows], bool)
+    return Chunk(
+        tuple(rows),
+        merge_blocks(blocks) if blocks else None,
+        np.stack(actions) if actions and sizes.action else None,
+        mask if rows and sizes.action else None,
+        tuple(log.faults),
+        time.process_time() - started,
+    )
+
+
+def _targets_of(
+    source: Source, ref: EpisodeRef, recipe: Recipe
+) -> tuple[ClipBlock, list[NDArray[np.float32]], list[TargetsRow]]:
+    """Frames, padded actions and rows of every window of an episode."""
+    with opened(source, ref) as episode:
+        windows = _windows(episode, recipe)
+        block = cut_clips(episode, windows, recipe.views, recipe.frames, recipe.mode)
+        actions = [_padded_actions(episode, window, recipe) for window in windows]
+        return block, actions, [_targets_row(episode, ref, window, recipe) for window in windows]
+
+
+def chunk_bytes(refs: Sequence[EpisodeRef], recipe: Recipe) -> int:
+    """Upper bound of the bytes of a decoded chunk's frames; 0 for episodes whose length only opening them can tell,
+    unless the policy takes a fixed number of windows of each."""
+    frame = recipe.sizes.views * recipe.frames.crop_size**2 * 3
+    few = recipe.policy.per_episode * 2 * (recipe.sizes.steps + 1)
+    lengths = [min(ref.num_frames, few) if few and ref.num_frames else ref.num_frames or few for ref in refs]
+    return frame * sum(lengths)
+
+
+def write_targets_shard(
+    chunks: Iterable[Chunk], encode: Encode, task: ShardTask, recipe: Recipe, excluded: Collection[str], store: Store
+) -> Part:
+    """Make the targets file of one shard from its decoded chunks, in order; in mode "tubelet" that of latents too."""
+    file = targets_file(task.split, task.index)
+    metadata = {"fingerprint": recipe.fingerprint, "schema_version": str(SCHEMA_VERSION), "shard": file}
+    rows: list[TargetsRow] = []
+    faults: list[Fault] = []
+    errors: list[ErrorSums] = []
+    decoding = encoding = 0.0
+    pool = TubeletPool(task, recipe, store) if recipe.mode == "tubelet" else None
+    writer = TargetsWriter(store.writing(file), recipe.sizes, metadata, recipe.latents, pool is not None)
+    with storing(store), pool or contextlib.nullcontext(), writer:
+        for chunk in chunks:
+            faults += chunk.faults
+            decoding += chunk.cpu_seconds
+            if chunk.block is None:
+                continue
+            for piece in chunk.slices(recipe.encode_samples):
+                started = time.thread_time()
+                made, lost, places = encode_piece(piece, encode, recipe, pool)
+                encoding += time.thread_time() - started
+                errors += lost
+                digests = writer.add(made, places)
+                finished = enumerate(zip(piece.rows, digests, strict=True))
+                rows += [row.finished(digest, piece.actions, i) for i, (row, digest) in finished]
+    part = Part(
+        task.name, "targets", recipe.fingerprint, writer.record(file), tuple(faults), tuple(sorted(excluded)),
+        len(rows), decoding, encoding, add_errors(errors), None if pool is None else pool.record(),
+    )  # fmt: skip
+    write_part(store, part, rows)
+    return part
+
+
+def encode_piece(
+    piece: Chunk, encode: Encode, recipe: Recipe, pool: TubeletPool | None
+) -> tuple[TargetRows, list[ErrorSums], NDArray[np.int32] | None]:
+    """Rows as they are stored, what int8 latents lost (nothing to say for float16 ones), and with a `pool` where in the
+    latents shard theirs lie, int32 [W, K+1].
+
+    Raises:
+        RunError: latents that int8 cannot express.
+    """
+    assert piece.block is not None
+    keys = tuple(row.key for row in piece.rows)
+    try:
+        if pool is not None:
+            found = pool.add(piece.rows, piece.block, encode)
+            rows = _target_rows(piece, found.values, found.scale, found.valid)
+            return rows, [found.errors] if found.errors else [], found.places
+        latents, valid = encode(piece.block)
+        if recipe.latents == "float16":
+            return _target_rows(piece, latents, None, valid), [], None
+        values, scale, lost = quantise_windows(latents)
+        return _target_rows(piece, values, scale, valid), [lost], None
+    except ValueError as error:
+        raise RunError(f"targets job, samples {keys[0]} to {keys[-1]}: {error}") from error
+
+
+def _target_rows(
+    piece: Chunk, values: NDArray[Any], scale: NDArray[np.float32] | None, valid: NDArray[np.bool_]
+) -> TargetRows:
+    """From latents [W, K+1, V, N, D], their scales [W, K+1, V, N] and their mask [W, K+1]."""
+    return TargetRows(
+        tuple(row.key for row in piece.rows), values[:, 0], values[:, 1:], valid[:, 1:], piece.actions,
+        piece.action_mask, None if scale is None else scale[:, 0], None if scale is None else scale[:, 1:],
+    )  # fmt: skip
+
+
+def _windows(episode: Episode, recipe: Recipe) -> list[Window]:
+    windows = list(enumerate_windows(episode.num_frames, recipe.policy, recipe.sizes.action > 0))
+    if not windows:
+        raise EpisodeError(
+            "too-short",
+            f"{episode.num_frames} frames give no window of {recipe.policy.steps} steps at interval "
+            f"{recipe.policy.interval}",
+        )
+    return windows
+
+
+def _padded_actions(episode: Episode, window: Window, recipe: Recipe) -> NDArray[np.float32]:
+    """float32 [T, A], zeros past the end of the episode; empty for human video."""
+    out = np.zeros((recipe.sizes.chunk, recipe.sizes.action), np.float32)
+    actions = episode.actions(window.now, window.now + window.action_count) if recipe.sizes.action else None
+    if actions is not None:
+        out[: window.action_count] = actions
+    return out
+
+
+def _targets_row(episode: Episode, ref: EpisodeRef, window: Window, recipe: Recipe) -> TargetsRow:
+    supports = recorded_supports(window, recipe.mode)
+    ends = [support[-1] if support else -1 for support in supports]
+    times = iter(episode.timestamps([end for end in ends if end >= 0]))
+    end_s = tuple(float(next(times)) if end >= 0 else float("nan") for end in ends)
+    return TargetsRow(window.key(ref.id), window, supports, end_s)

@@ -1,0 +1,1 @@
+"""Builds made from finished builds: drop, merge, extend."""

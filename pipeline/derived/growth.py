@@ -1,0 +1,52 @@
+"""What a dataset has gained since a build was made of it, and what has become of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.derived.plan import refs_of
+from pipeline.planning.plan import Plan
+from pipeline.planning.task_tree import is_dropped
+from pipeline.planning.tasks import CANONICAL, ref_content
+from pipeline.sources.base import EpisodeRef, Fault, SourceIndex
+
+
+@dataclass(frozen=True)
+class Growth:
+    """An index beside a plan.
+
+    index     the episodes that the plan does not know, and faults that no ledger holds yet
+    vanished  planned episodes that the index has no longer
+    changed   planned episodes of which the index says something else: files, sizes, length, text or split
+    """
+
+    index: SourceIndex
+    vanished: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+def compare(plan: Plan, ledger: Collection[Fault], index: SourceIndex, splits: Sequence[str]) -> Growth:
+    """What is new in an index.
+
+    An episode that the plan left out before its shards were made is new if the index can use it now; one that was
+    dropped is known, and stays away.
+
+    Args:
+        ledger: that of the build of the plan.
+        splits: those that are built.
+    """
+    known = {ref.id: ref for ref in refs_of(plan)}
+    found = {ref.id: ref for ref in index.refs}
+    noted = {fault.episode for fault in ledger}
+    new = tuple(ref for ref in index.refs if ref.id not in known and ref.split in splits)
+    faults = tuple(fault for fault in index.faults if fault.episode not in noted and fault.episode not in known)
+    kept = {name: ref for name, ref in known.items() if not is_dropped(ref_content(ref))}
+    vanished = tuple(sorted(name for name in kept if name not in found))
+    changed = tuple(sorted(name for name, ref in kept.items() if name in found and _differ(ref, found[name])))
+    return Growth(replace(index, refs=new, faults=faults), vanished, changed)
+
+
+def _differ(stored: EpisodeRef, found: EpisodeRef) -> bool:
+    """Whether they are different as JSON, which one of them has been."""
+    return CANONICAL.encode(ref_content(stored)) != CANONICAL.encode(ref_content(found))

@@ -1,0 +1,261 @@
+"""Plans of builds that are made from finished builds: some episodes dropped, or several builds joined into one.
+
+A derived build has settings, tasks and a fingerprint like any other. Its settings name its parents by their
+fingerprints (`derived`), and `build.json` holds what these were computed from (`ancestors`), so that the audit can
+recompute them from the derived build alone. What the shards hold is made in `derive_shards.py`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import BuildError
+from pipeline.format.build import Build, load_build
+from pipeline.planning.cost import Estimate
+from pipeline.planning.fingerprint import make_fingerprint, setting_differences
+from pipeline.planning.plan import Plan, read_plan
+from pipeline.planning.task_tree import DROPPED, TASKS_TREE, episode_sha256, is_dropped, tasks_tree
+from pipeline.planning.tasks import ShardTask, ref_content, task_content, task_lines
+from pipeline.sources.base import EpisodeRef, Fault
+from pipeline.storage.store import LocalStore
+
+DERIVED = "derived"
+"""Key of the settings: {kind, parents, …}."""
+
+MAY_DIFFER = ("description", "splits", TASKS_TREE, DERIVED)
+"""Sections of the settings in which builds that are joined may differ."""
+
+JOINED_SPLITS = ("train", "val")
+SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A plan that another one is derived from. ancestors: as in `manifest.Heritage`, of this plan."""
+
+    plan: Plan
+    where: str
+    ancestors: Mapping[str, Any]
+
+    def lineage(self) -> dict[str, Any]:
+        """Its ancestors and itself, as they stand in the build.json of what is derived from it."""
+        digest = hashlib.sha256()
+        for line in task_lines(self.plan.tasks):
+            digest.update(line)
+        own = {"settings": self.plan.settings, "tasks": digest.hexdigest()}
+        return {**self.ancestors, self.plan.fingerprint: own}
+
+
+@dataclass(frozen=True)
+class FinishedBuild:
+    """A finished build in a folder. ledger: its lines; entries: those of its shards in build.json, by task name."""
+
+    build: Build
+    parent: Parent
+    ledger: tuple[Fault, ...]
+    entries: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def plan(self) -> Plan:
+        return self.parent.plan
+
+    @property
+    def path(self) -> Path:
+        return self.build.path
+
+
+def open_finished(path: Path) -> FinishedBuild:
+    """Read what a build says about itself.
+
+    Raises:
+        BuildError: it is unfinished, was edited, or its plan is from a version that wrote no tree of its tasks.
+    """
+    build, plan = load_build(path), read_plan(LocalStore(path))
+    if build.fingerprint != plan.fingerprint:
+        raise BuildError(f"{path}: build.json and plan.json have different fingerprints; run vlajepa audit {path}")
+    if TASKS_TREE not in plan.settings:
+        raise BuildError(
+            f"{path} was planned by an older version: its settings hold no {TASKS_TREE}, by which a build made from it "
+            "could be proven; make it again with vlajepa preprocess"
+        )
+    try:
+        lines = (path / "ledger.jsonl").read_bytes().splitlines()
+        ledger = tuple(Fault(**json.loads(line)) for line in lines)
+    except (OSError, ValueError, TypeError) as error:
+        raise BuildError(f"{path}/ledger.jsonl cannot be read ({error}); run vlajepa audit {path}") from error
+    entries = {f"{entry['split']}-{entry['index']:06d}": entry for entry in build.manifest["shards"]}
+    parent = Parent(plan, str(path), build.manifest.get("ancestors", {}))
+    return FinishedBuild(build, parent, ledger, entries)
+
+
+def drop_plan(finished: FinishedBuild, episodes: Collection[str], reason: str) -> Plan:
+    """The plan without some episodes: of each, id, split and the hash of what the plan said are left.
+
+    Raises:
+        BuildError: an episode is unknown or has no samples in the build.
+    """
+    plan = finished.plan
+    _check_droppable(finished, episodes)
+    tasks = tuple(
+        replace(task, chunks=tuple(tuple(_without(ref, episodes) for ref in chunk) for chunk in task.chunks))
+        for task in plan.tasks
+    )
+    derived = {"kind": "drop", "parents": [plan.fingerprint], "episodes": sorted(episodes), "reason": reason}
+    rest = sum(not is_dropped(ref_content(ref)) for task in tasks for ref in task.episodes)
+    share = rest / max(1, plan.estimate.episodes)
+    estimate = _scaled(plan.estimate, min(1.0, share), rest)
+    faults = tuple(fault for fault in finished.ledger if fault.stage == "index")
+    return _derived_plan(plan, dict(plan.settings), derived, tasks, faults, estimate)
+
+
+def join_plan(kind: str, parents: Sequence[Parent]) -> Plan:
+    """The plan that holds the tasks of all parents, those of a split numbered anew, in the order of the parents.
+
+    Args:
+        kind: "merge" or "extend".
+
+    Raises:
+        BuildError: the parents differ in what makes their bytes, or share an episode.
+    """
+    _check_joinable(parents)
+    plans = [parent.plan for parent in parents]
+    tasks: list[ShardTask] = []
+    for split in JOINED_SPLITS:
+        own = [task for plan in plans for task in plan.tasks if task.split == split]
+        tasks += [replace(task, index=index) for index, task in enumerate(own)]
+    counts = [{split: sum(task.split == split for task in plan.tasks) for split in JOINED_SPLITS} for plan in plans]
+    derived = {"kind": kind, "parents": [plan.fingerprint for plan in plans], "tasks": counts}
+    settings = dict(plans[0].settings)
+    wanted = {split for plan in plans for split in plan.settings["splits"]}
+    settings["splits"] = [split for split in JOINED_SPLITS if split in wanted]
+    if any(plan.settings.get("description") != settings.get("description") for plan in plans):
+        del settings["description"]  # each is kept with its parent's settings
+    planned = {ref.id for task in tasks for ref in task.episodes}
+    faults = [fault for plan in plans for fault in plan.faults if fault.episode not in planned]
+    unique = {(fault.split, fault.episode): fault for fault in faults}
+    estimate = _sum(*(plan.estimate for plan in plans))
+    return _derived_plan(plans[0], settings, derived, tuple(tasks), tuple(unique.values()), estimate)
+
+
+def check_episode_list(episodes: Sequence[str]) -> None:
+    """Raise BuildError unless there is at least one episode, each once."""
+    twice = sorted({episode for episode in episodes if episodes.count(episode) > 1})
+    if not episodes or twice:
+        raise BuildError(
+            f"give the episodes to drop, each once: episode=ID or 'episodes=[ID,ID]'; got {', '.join(twice)} twice"
+            if twice
+            else "give the episodes to drop: episode=ID or 'episodes=[ID,ID]'; got none"
+        )
+
+
+def _check_droppable(finished: FinishedBuild, episodes: Collection[str]) -> None:
+    known = {ref.id for task in finished.plan.tasks for ref in task.episodes}
+    left_out = {fault.episode: fault for fault in finished.ledger}
+    problems = []
+    for episode in sorted(episodes):
+        if episode in left_out:
+            fault = left_out[episode]
+            problems.append(f"{episode} is left out already ({fault.stage}: {fault.reason})")
+        elif episode not in known:
+            near = difflib.get_close_matches(episode, known, n=3)
+            meant = f"; did you mean {', '.join(near)}?" if near else ""
+            problems.append(f"{episode} is no episode of this build{meant}")
+    if problems:
+        more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        listed = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
+        raise BuildError(f"{finished.path}: nothing was dropped:{listed}{more}")
+    if known - set(left_out) == set(episodes):
+        raise BuildError(
+            f"{finished.path}: these {len(episodes)} episodes are all that it holds; delete the folder instead"
+        )
+
+
+def _check_joinable(parents: Sequence[Parent]) -> None:
+    if len(parents) < 2:
+        raise BuildError(f"at least two builds can be joined, got {len(parents)}; give 'builds=[A,B]'")
+    first = parents[0]
+    wanted = _joined_settings(first.plan)
+    for other in parents[1:]:
+        differences = setting_differences(wanted, {**dict.fromkeys(wanted), **_joined_settings(other.plan)})
+        if differences:
+            shown = "\n".join(f"  {line}" for line in differences[:SHOWN])
+            raise BuildError(
+                f"{first.where} and {other.where} cannot be joined, they were made with other settings:\n{shown}\n"
+                "make one of them again with the settings of the other"
+            )
+    shared = list(_shared(parents))
+    if shared:
+        more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
+        raise BuildError(
+            f"an episode may stand in one build and one split alone (rule L6), found {'; '.join(shared[:3])}{more}; "
+            "drop them from all builds but one"
+        )
+
+
+def _shared(parents: Sequence[Parent]) -> Iterator[str]:
+    owner: dict[str, tuple[int, str]] = {}
+    for number, parent in enumerate(parents):
+        for ref in refs_of(parent.plan):
+            other, split = owner.setdefault(ref.id, (number, ref.split))
+            if (other, split) != (number, ref.split):
+                yield f"{ref.id} in {split} of {parents[other].where} and in {ref.split} of {parent.where}"
+
+
+def _joined_settings(plan: Plan) -> dict[str, Any]:
+    settings = {name: value for name, value in plan.settings.items() if name not in MAY_DIFFER}
+    return {**settings, "sizes": asdict(plan.sizes), "views": list(plan.views), "fps": plan.fps}
+
+
+def _without(ref: EpisodeRef, episodes: Collection[str]) -> EpisodeRef:
+    if ref.id not in episodes:
+        return ref
+    return EpisodeRef(ref.id, ref.split, (), None, {DROPPED: episode_sha256(ref_content(ref))})
+
+
+def _derived_plan(
+    first: Plan,
+    settings: dict[str, Any],
+    derived: Mapping[str, Any],
+    tasks: tuple[ShardTask, ...],
+    faults: tuple[Fault, ...],
+    estimate: Estimate,
+) -> Plan:
+    settings |= {DERIVED: derived, TASKS_TREE: tasks_tree(map(task_content, tasks))}
+    fingerprint = make_fingerprint(settings, task_lines(tasks))
+    return Plan(settings, fingerprint, first.sizes, first.views, first.fps, tasks, faults, estimate)
+
+
+def _scaled(estimate: Estimate, share: float, episodes: int) -> Estimate:
+    """What is left of a build of which a share of the episodes is kept; lengths differ, so it is no exact number."""
+    return replace(
+        estimate,
+        episodes=episodes,
+        windows=round(estimate.windows * share),
+        input_bytes=round(estimate.input_bytes * share),
+        target_bytes=round(estimate.target_bytes * share),
+        flops=0.0,
+        exact=False,
+    )
+
+
+def _sum(*estimates: Estimate) -> Estimate:
+    return Estimate(
+        sum(e.episodes for e in estimates),
+        sum(e.windows for e in estimates),
+        sum(e.shards for e in estimates),
+        sum(e.input_bytes for e in estimates),
+        sum(e.target_bytes for e in estimates),
+        sum(e.flops for e in estimates),
+        all(e.exact for e in estimates),
+    )
+
+
+def refs_of(plan: Plan) -> Iterator[EpisodeRef]:
+    """Every episode of a plan, dropped ones included."""
+    return (ref for task in plan.tasks for ref in task.episodes)

@@ -1,0 +1,251 @@
+"""Shards of a derived build, from the files of the builds it is made from: linked under new names, or written anew
+without the samples of dropped episodes. Every payload keeps its bytes; neither the raw data nor the encoder is needed.
+
+Each shard leaves the part records that a job would have left, so that resuming and the commit are those of any build.
+Letters: R rows, S state width, T actions in a chunk, A action width.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.building.commit import Heritage
+from pipeline.building.records import INPUT_COLUMNS, KINDS, TARGET_COLUMNS, Part, part_schema, write_part_table
+from pipeline.derived.files import empty_file, kept_batches, kept_rows, place_files, read_span, rewrite_files
+from pipeline.derived.plan import FinishedBuild
+from pipeline.errors import BuildError, CorruptError
+from pipeline.format.file_names import SHARD_FILES, inputs_file, latents_file, targets_file
+from pipeline.planning.plan import Plan
+from pipeline.planning.tasks import ShardTask
+from pipeline.shards.int8 import ErrorSums
+from pipeline.sources.base import Fault
+from pipeline.storage.atomic import FileRecord
+from pipeline.storage.store import Store
+
+_NAMES = {"inputs": inputs_file, "targets": targets_file, "latents": latents_file}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One shard of a derived build: its task, and the shard of a finished build that it is made from.
+
+    index    number of the old shard in its split
+    dropped  episodes that the old shard may hold and the new one does not
+    reason   why they were dropped
+    """
+
+    task: ShardTask
+    finished: FinishedBuild
+    index: int
+    dropped: frozenset[str] = frozenset()
+    reason: str = ""
+
+    @cached_property
+    def entry(self) -> Mapping[str, Any] | None:
+        """The old shard in its build.json; None when no episode of the task gave a sample."""
+        return self.finished.entries.get(f"{self.task.split}-{self.index:06d}")
+
+    @property
+    def bytes(self) -> int:
+        """Of the old files."""
+        return 0 if self.entry is None else sum(self.entry[kind]["bytes"] for kind in self.kinds)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Of the files that the old shard consists of: inputs, targets and, in encoder mode `tubelet`, latents."""
+        return tuple(kind for kind in SHARD_FILES if self.entry is not None and kind in self.entry)
+
+    def origin(self) -> dict[str, Any] | None:
+        """Where its files were written, when they are those of the old shard."""
+        if self.entry is None or self.dropped:
+            return None
+        own = {"fingerprint": self.finished.build.fingerprint, "index": self.index}
+        return dict(self.entry.get("origin", own))
+
+    def faults(self, rows: pa.Table) -> tuple[Fault, ...]:
+        """Lines of the ledger: those of the old build, and the episodes dropped now (`rows`: the old samples)."""
+        own = {ref.id for ref in self.task.episodes}
+        kept = [fault for fault in self.finished.ledger if fault.episode in own and fault.stage != "index"]
+        episodes = rows.column("episode").to_pylist()
+        split = self.task.split
+        return (
+            *kept,
+            *(Fault(e, split, "drop", "dropped", self.reason, episodes.count(e)) for e in sorted(self.dropped)),
+        )
+
+
+def pieces_of(plan: Plan, builds: Sequence[FinishedBuild]) -> list[Piece]:
+    """The shards of a plan by `derive.drop_plan` or `derive.join_plan`, from the builds it was derived from.
+
+    Raises:
+        BuildError: a shard of theirs consists of files that this version cannot copy.
+    """
+    derived = plan.settings["derived"]
+    episodes = frozenset(derived.get("episodes", ()))
+    rest = {(task.split, task.index): task for task in plan.tasks}
+    used = dict.fromkeys(("train", "val"), 0)
+    pieces = []
+    for finished in builds:
+        for old in finished.plan.tasks:
+            task = rest[old.split, used[old.split]]
+            used[old.split] += 1
+            own = frozenset(ref.id for ref in task.episodes) & episodes
+            pieces.append(Piece(task, finished, old.index, own, derived.get("reason", "")))
+    for piece in pieces:
+        _check_files(piece)
+    return pieces
+
+
+def heritage_of(pieces: Sequence[Piece]) -> Heritage:
+    """What build.json says about where a derived build comes from."""
+    builds = {id(piece.finished): piece.finished for piece in pieces}
+    ancestors: dict[str, Any] = {}
+    for finished in builds.values():
+        ancestors |= finished.parent.lineage()
+    origins = {piece.task.name: origin for piece in pieces if (origin := piece.origin())}
+    return Heritage(ancestors, origins)
+
+
+class SampleRows:
+    """Rows of samples.parquet by shard, read as they are needed: of 10 million samples only one shard's are held."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = pq.ParquetFile(path)
+        self._runs: dict[tuple[str, int], list[tuple[int, int, int]]] = {}
+        for group in range(self._file.num_row_groups):
+            table = self._file.read_row_group(group, columns=["split", "shard"])
+            places = list(zip(table.column("split").to_pylist(), table.column("shard").to_pylist(), strict=True))
+            edges = [0, *(i for i in range(1, len(places)) if places[i] != places[i - 1]), len(places)]
+            for start, stop in itertools.pairwise(edges):
+                if stop > start:
+                    self._runs.setdefault(places[start], []).append((group, start, stop))
+
+    def of(self, split: str, index: int) -> pa.Table:
+        """The rows of a shard, in order; none when it is not listed."""
+        runs = self._runs.get((split, index), [])
+        parts = [self._file.read_row_group(group).slice(start, stop - start) for group, start, stop in runs]
+        return pa.concat_tables(parts) if parts else self._file.schema_arrow.empty_table()
+
+
+def make_shard(piece: Piece, plan: Plan, store: Store, rows: pa.Table, link: bool) -> bool | None:
+    """Put the files of one shard into place and record them.
+
+    Args:
+        rows: those of the old shard in its build's samples.parquet.
+        link: hard-link files that do not change, where the file system allows it.
+
+    Returns:
+        Whether all files are links, or whether some had to be written; None when there is nothing in the shard.
+
+    Raises:
+        CorruptError: a file is not the one that the old build.json lists.
+        BuildError: the old manifest does not fit itself.
+    """
+    if rows.num_rows != (piece.entry["samples"] if piece.entry else 0):
+        raise BuildError(f"{piece.finished.path}: samples.parquet and build.json disagree on shard {piece.task.name}")
+    keep = kept_rows(rows, piece.dropped)
+    kept = placed = rows.filter(pa.array(keep, pa.bool_()))
+    names = {kind: _NAMES[kind](piece.task.split, piece.task.index) for kind in piece.kinds}
+    folder, linked = piece.finished.path, None
+    if piece.entry is None or kept.num_rows == 0:
+        records = {kind: empty_file(store, _NAMES[kind](piece.task.split, piece.task.index)) for kind in KINDS}
+    elif piece.dropped:
+        identity = (plan.fingerprint, plan.views)
+        records, placed = rewrite_files(folder, piece.entry, names, store, identity, rows, piece.dropped)
+        linked = False
+    else:
+        records, linked = place_files(folder, piece.entry, names, store, link)
+    train = piece.task.split == "train"  # statistics are those of the train split: nobody reads the others
+    states = _states(piece, kept, plan.sizes.state if train else 0)
+    actions = _actions(piece, keep, kept, plan.sizes.action if train else 0)
+    _record(piece, plan, store, records, (rows, placed), {"inputs": states, "targets": actions})
+    return linked
+
+
+def _record(
+    piece: Piece,
+    plan: Plan,
+    store: Store,
+    records: Mapping[str, FileRecord],
+    rows: tuple[pa.Table, pa.Table],
+    values: Mapping[str, pa.Array],
+) -> None:
+    """Write the part records of a shard. rows: those of the old one, and those of the new one."""
+    old, new = rows
+    for kind, names, extra in (("inputs", INPUT_COLUMNS, "state"), ("targets", TARGET_COLUMNS, "actions")):
+        table = new.select(["key", *names]).append_column(extra, values[kind]).cast(part_schema(kind))
+        part = Part(piece.task.name, kind, plan.fingerprint, records[kind], (), (), table.num_rows, 0.0, 0.0)
+        if kind == "inputs":
+            part = replace(part, faults=piece.faults(old))
+        else:
+            part = replace(part, errors=_errors(piece, new.num_rows), latents=records.get("latents"))
+        write_part_table(store, part, table)
+
+
+def _errors(piece: Piece, rows: int) -> ErrorSums:
+    """What int8 latents lost. Of a shard that was written anew it is a share of what the old one lost: the latents as
+    they were before are nowhere any more."""
+    if piece.entry is None or not rows:
+        return ()
+    share = rows / piece.entry["samples"]
+    sums = piece.entry.get("latents_error", ())
+    return tuple((float(f"{error * share:.9g}"), float(f"{square * share:.9g}")) for error, square in sums)
+
+
+def _check_files(piece: Piece) -> None:
+    entry = piece.entry or {}
+    strange = [k for k, value in entry.items() if isinstance(value, Mapping) and "file" in value and k not in _NAMES]
+    if strange:
+        raise BuildError(
+            f"{piece.finished.path}: shard {piece.task.name} has files that this version does not know: "
+            f"{', '.join(strange)}; use the version that made it"
+        )
+
+
+def _states(piece: Piece, kept: pa.Table, width: int) -> pa.Array:
+    """The state of each row as KEY.json holds it: lists of S float32, or empty ones."""
+    if piece.entry is None or not width or not kept.num_rows:
+        return pa.array([[]] * kept.num_rows, pa.list_(pa.float32()))
+    source = piece.finished.path / piece.entry["inputs"]["file"]
+    places = zip(kept.column("json_offset").to_pylist(), kept.column("json_size").to_pylist(), strict=True)
+    try:
+        with open(source, "rb") as file:
+            values = np.array([json.loads(read_span(file, *place))["state"] for place in places], np.float64)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptError(f"{source}: the states cannot be read ({error}); run vlajepa audit") from error
+    if values.shape != (kept.num_rows, width):
+        raise CorruptError(f"{source}: states have the shape {values.shape}, expected {(kept.num_rows, width)}")
+    ends = np.arange(kept.num_rows + 1, dtype=np.int32) * width
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(values.astype(np.float32).reshape(-1)))
+
+
+def _actions(piece: Piece, keep: NDArray[np.bool_], kept: pa.Table, width: int) -> pa.Array:
+    """The valid actions of each row, flat: lists of float32, or empty ones."""
+    if piece.entry is None or not width or not kept.num_rows:
+        return pa.array([[]] * kept.num_rows, pa.list_(pa.float32()))
+    source = piece.finished.path / piece.entry["targets"]["file"]
+    parts, masks = [], []
+    try:
+        with pa.memory_map(str(source)) as mapped:
+            for batch, rows in kept_batches(pa.ipc.open_file(mapped), keep):
+                columns = [batch.column(name).take(rows) for name in ("actions", "action_mask")]
+                parts.append(columns[0].storage.flatten().to_numpy().reshape(len(rows), -1, width))
+                masks.append(columns[1].flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1))
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise CorruptError(f"{source}: the actions cannot be read ({error}); run vlajepa audit") from error
+    mask = np.concatenate(masks)
+    if len(mask) != kept.num_rows:
+        raise CorruptError(f"{source} holds {len(mask)} of the {kept.num_rows} rows of samples.parquet")
+    ends = np.cumsum([0, *(mask.sum(axis=1) * width)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(parts)[mask].reshape(-1)))

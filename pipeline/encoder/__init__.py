@@ -1,0 +1,1 @@
+"""Frames -> latents of the frozen encoder. torch is imported here alone."""

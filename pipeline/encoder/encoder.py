@@ -1,0 +1,182 @@
+"""Frames -> latents of the frozen V-JEPA2 encoder. The only file that imports the encoder.
+
+Letters: V views, U distinct frames, W windows, F sampled frames a window, K steps, N tokens a step, D width,
+C input side.
+
+Mode "prefix" (rule L2): z_k is the last tubelet of an encoding of the tubelets 0..k alone, so a later frame cannot move
+it. Mode "tubelet" encodes each tubelet alone: z_k then depends on its two frames. Mode "clip" encodes everything in one
+bidirectional pass, as the reference does; it exists for comparison and its builds are stamped leaky.
+
+Bytes are a function of the plan: batches have a fixed composition and, on the CPU, a fixed number of threads. On CUDA
+that holds among GPUs of one model; a cluster that mixes models mixes their rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel, VJEPA2Config, VJEPA2Model
+
+from pipeline.encoder.encoder_frames import ClipBlock, FrameSettings
+from pipeline.encoder.rotary_tables import use_rotary_tables
+from pipeline.errors import SettingsError
+from pipeline.format.encoder_settings import EncoderSettings
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+TINY_CONFIG: Mapping[str, int] = {
+    "crop_size": 64,
+    "frames_per_clip": 8,
+    "hidden_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "pred_hidden_size": 32,
+    "pred_num_attention_heads": 2,
+    "pred_num_hidden_layers": 1,
+}
+"""`kind=tiny`: the same class as the real encoder, 16 tokens of width 96 a step."""
+
+
+class Encoder:
+    """The frozen encoder on one device.
+
+    Args:
+        settings: which encoder, and how it is run.
+        device: a PyTorch device.
+        attend: sets the model to the attention of the settings, if that is not PyTorch's (who only asks for the
+            encoder's identity needs none).
+
+    Raises:
+        SettingsError: the weights cannot be loaded.
+    """
+
+    def __init__(
+        self, settings: EncoderSettings, device: str, attend: Callable[[PreTrainedModel], None] | None = None
+    ) -> None:
+        self.settings = settings
+        self.device = torch.device(device)
+        self.model = _load(settings).eval().requires_grad_(False).to(self.device)
+        use_rotary_tables(layer.attention for layer in self.model.encoder.layer)
+        if attend is not None:
+            attend(self.model)
+        config = self.model.config
+        self.tokens = (config.crop_size // config.patch_size) ** 2
+        self.width = config.hidden_size
+        self.frame_settings = FrameSettings(config.crop_size, settings.resize)
+        self._mean = torch.tensor(IMAGENET_MEAN, device=self.device).view(3, 1, 1)
+        self._std = torch.tensor(IMAGENET_STD, device=self.device).view(3, 1, 1)
+
+    def identity(self, device_type: str | None = None) -> dict[str, Any]:
+        """Everything about the encoder that changes a target's bytes, for the fingerprint.
+
+        Args:
+            device_type: "cpu" or "cuda" when another kind of device than this one will do the work.
+        """
+        config = self.model.config
+        settings = asdict(self.settings)
+        del settings["name_or_path"]  # the weights' hash says it better
+        if self.settings.kind == "pretrained":
+            del settings["seed"]
+        if self.settings.dtype != "float32":
+            settings["rotary"] = "float32"  # earlier builds have rotary positions of the autocast type
+        return settings | {
+            "class": type(self.model).__name__,
+            "config_sha256": hashlib.sha256(_encoder_config(config)).hexdigest(),
+            "weights_sha256": _hash_weights(self.model),
+            "device": device_type or self.device.type,
+            "mean": list(IMAGENET_MEAN),
+            "std": list(IMAGENET_STD),
+            "crop_size": config.crop_size,
+            "tokens": self.tokens,
+            "width": self.width,
+            "layers": config.num_hidden_layers,
+            "mlp_ratio": config.mlp_ratio,
+        }
+
+    @torch.inference_mode()
+    def encode(self, block: ClipBlock) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+        """Latents of every window of a block.
+
+        Returns:
+            float16 [W, K+1, V, N, D], zeros where the episode has ended, and bool [W, K+1], True where it has not.
+        """
+        if self.device.type == "cpu":
+            torch.set_num_threads(self.settings.cpu_threads)  # per thread: an actor may call from several
+        valid: NDArray[np.bool_] = np.all((block.index >= 0).reshape(len(block.index), -1, 2), axis=2)
+        views = len(block.frames)
+        out = np.zeros((*valid.shape, views, self.tokens, self.width), np.float16)
+        if self.settings.mode == "clip":
+            self._encode_clips(block, valid, out)
+        else:
+            self._encode_prefixes(block, valid, out)
+        return out, valid
+
+    def _encode_prefixes(self, block: ClipBlock, valid: NDArray[np.bool_], out: NDArray[np.float16]) -> None:
+        for step in range(valid.shape[1]):
+            for rows, views in self._batches(np.flatnonzero(valid[:, step]), len(block.frames)):
+                first = 2 * step if self.settings.mode == "tubelet" else 0
+                frames = block.frames[views[:, None], block.index[rows, first : 2 * (step + 1)]]
+                out[rows, step, views] = self._forward(frames)[:, -self.tokens :].reshape(-1, self.tokens, self.width)
+
+    def _encode_clips(self, block: ClipBlock, valid: NDArray[np.bool_], out: NDArray[np.float16]) -> None:
+        lengths = valid.sum(axis=1)
+        for steps in np.unique(lengths):
+            for rows, views in self._batches(np.flatnonzero(lengths == steps), len(block.frames)):
+                frames = block.frames[views[:, None], block.index[rows, : 2 * steps]]
+                latents = self._forward(frames).reshape(len(rows), steps, self.tokens, self.width)
+                for step in range(steps):
+                    out[rows, step, views] = latents[:, step]
+
+    def _batches(self, rows: NDArray[np.intp], views: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """(row, view) pairs in a fixed order, cut into batches."""
+        pairs = np.stack([np.repeat(rows, views), np.tile(np.arange(views), len(rows))])
+        size = self.settings.batch
+        return [(pairs[0, i : i + size], pairs[1, i : i + size]) for i in range(0, pairs.shape[1], size)]
+
+    def _forward(self, frames: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """uint8 [B, F, C, C, 3] -> float16 [B, F/2 * N, D]."""
+        pixels = torch.from_numpy(frames).to(self.device).permute(0, 1, 4, 2, 3)
+        pixels = (pixels.float() / 255 - self._mean) / self._std
+        dtype = getattr(torch, self.settings.dtype)
+        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        with exact, torch.autocast(self.device.type, dtype, enabled=dtype is not torch.float32):
+            latents = self.model.get_vision_features(pixels)
+        return latents.float().cpu().numpy().astype(np.float16)
+
+
+def _load(settings: EncoderSettings) -> VJEPA2Model:
+    if settings.kind == "tiny":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            return VJEPA2Model(VJEPA2Config(**TINY_CONFIG, attn_implementation="sdpa"))
+    try:
+        return VJEPA2Model.from_pretrained(settings.name_or_path, dtype=torch.float32, attn_implementation="sdpa")
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"encoder.name_or_path={settings.name_or_path!r} cannot be loaded: {error}; give the name of a V-JEPA2 "
+            "model or a folder with its config.json and model.safetensors"
+        ) from error
+
+
+def _encoder_config(config: VJEPA2Config) -> bytes:
+    """The configuration without what depends on where and by which version it was loaded."""
+    content = {k: v for k, v in config.to_dict().items() if not k.startswith("_") and k != "transformers_version"}
+    return json.dumps(content, sort_keys=True, default=str).encode()
+
+
+def _hash_weights(model: VJEPA2Model) -> str:
+    """SHA-256 over names, shapes and float32 bytes of the encoder's tensors (not V-JEPA2's own predictor)."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.encoder.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.float().cpu().contiguous().numpy().data if math.prod(tensor.shape) else b"")
+    return digest.hexdigest()

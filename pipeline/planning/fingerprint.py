@@ -1,0 +1,44 @@
+"""The fingerprint of a build: one hash over everything that changes bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.format.encoder_settings import latent_settings
+from pipeline.planning.tasks import CANONICAL
+
+
+def make_fingerprint(settings: Mapping[str, Any], tasks: bytes | Iterable[bytes]) -> str:
+    """SHA-256 over settings and tasks, as `manifests/README.md` defines it.
+
+    Args:
+        tasks: the content of tasks.jsonl, at once or line by line.
+    """
+    digest = hashlib.sha256()
+    for part in [tasks] if isinstance(tasks, bytes) else tasks:
+        digest.update(part)
+    content = {"settings": settings, "tasks": digest.hexdigest()}
+    return hashlib.sha256(CANONICAL.encode(content).encode()).hexdigest()
+
+
+def setting_differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """Settings that differ, among the sections that were asked for. Older plans say nothing of what came later."""
+    known = {"latents": asdict(latent_settings({})), **stored}
+    before = dict(_flatten("", {section: known.get(section) for section in asked}))
+    after = dict(_flatten("", asked))
+    return [
+        f"{key}: {before.get(key, '(absent)')!r} -> {after.get(key, '(absent)')!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, "(absent)") != after.get(key, "(absent)")
+    ]
+
+
+def _flatten(prefix: str, value: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flatten(f"{prefix}.{key}" if prefix else str(key), inner)
+    else:
+        yield prefix, list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,243 @@
+"""Source index -> frozen shard tasks, a fingerprint over everything that changes bytes, and what the build will cost.
+
+The plan is made from metadata alone. What only opening a file can tell (the length of a webm) is estimated from a
+sample of files, for the cost and for packing shards; the tasks find out the truth.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from pipeline.encoder.encoder_frames import FrameSettings
+from pipeline.errors import BuildError, EpisodeError, RunError
+from pipeline.format.encoder_settings import latent_settings
+from pipeline.format.file_names import PLAN_FILE, TASKS_FILE
+from pipeline.format.schema import Sizes
+from pipeline.planning.cost import Estimate, targets_bytes, typical_jpeg_bytes
+from pipeline.planning.fingerprint import make_fingerprint, setting_differences
+from pipeline.planning.packing import ShardSettings, pack
+from pipeline.planning.recipe import Recipe
+from pipeline.planning.task_tree import TASKS_TREE, tasks_tree
+from pipeline.planning.tasks import ShardTask, no_cycles, read_task, task_content, task_lines
+from pipeline.planning.time_limit import SAMPLE_LIMIT_S, within
+from pipeline.samples.inputs import InputSettings
+from pipeline.samples.windows import WindowPolicy, count_tubelets, count_windows
+from pipeline.sources.base import EpisodeRef, Fault, Source, SourceIndex
+from pipeline.storage.store import Store
+
+SAMPLED_EPISODES = 24
+"""How many files of unknown length the plan opens to estimate the mean length."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A frozen plan. `settings` is everything besides the tasks that changes bytes."""
+
+    settings: Mapping[str, Any]
+    fingerprint: str
+    sizes: Sizes
+    views: tuple[str, ...]
+    fps: float | None
+    tasks: tuple[ShardTask, ...]
+    faults: tuple[Fault, ...]
+    estimate: Estimate
+
+    @property
+    def name(self) -> str:
+        return str(self.settings["source"]["name"])
+
+    def recipe(self) -> Recipe:
+        """What a worker needs besides its task."""
+        encoder = self.settings["encoder"]
+        return Recipe(
+            self.fingerprint,
+            self.name,
+            self.views,
+            self.sizes,
+            WindowPolicy(**self.settings["window"]),
+            InputSettings(**self.settings["inputs"]),
+            FrameSettings(encoder["crop_size"], encoder["resize"]),
+            encoder["mode"],
+            self.settings["shards"]["chunk_samples"],
+            latent_settings(self.settings).dtype,
+        )
+
+    @cached_property
+    def num_episodes(self) -> int:
+        """Episodes that are to be used and episodes already left out: the base of the allowed share of bad ones."""
+        return sum(task.num_episodes for task in self.tasks) + len(self.faults)
+
+
+def make_plan(
+    source: Source,
+    index: SourceIndex,
+    policy: WindowPolicy,
+    sizes: Sizes,
+    shards: ShardSettings,
+    settings: Mapping[str, Any],
+    flops_per_view: float,
+    splits: Sequence[str] = ("train", "val"),
+) -> Plan:
+    """Pack the episodes of `splits` into shard tasks. Test episodes are never planned (rule L6).
+
+    Args:
+        settings: everything asked for that changes bytes, by section. With the source's description, its views and
+            the sizes, it becomes the plan's settings and part of the fingerprint.
+        flops_per_view: encoder FLOPs for one view of one window; of one tubelet in encoder mode "tubelet".
+
+    Raises:
+        RunError: no episode gives a window.
+    """
+    if "test" in splits:
+        raise RunError("the test split is never built for training; choose from train, val")
+    refs = [ref for ref in index.refs if ref.split in splits]
+    has_actions = sizes.action > 0
+    typical, typical_tubelets = _typical_counts(source, refs, policy, has_actions)
+    windows = [
+        typical if ref.num_frames is None else count_windows(ref.num_frames, policy, has_actions) for ref in refs
+    ]
+    with no_cycles():
+        tasks = tuple(task for split in splits for task in pack(split, refs, windows, shards))
+    total = sum(windows)
+    tubelets = sum(
+        episodes * (typical_tubelets if frames is None else count_tubelets(frames, policy, has_actions))
+        for frames, episodes in Counter(ref.num_frames for ref in refs).items()
+    )
+    shared = settings.get("encoder", {}).get("mode") == "tubelet"
+    if total == 0:
+        raise RunError(
+            f"{index.name}: none of {len(refs)} episodes of the splits {', '.join(splits)} is long enough for a window "
+            f"of {policy.steps} steps at interval {policy.interval}; lower window.steps or window.interval"
+        )
+    estimate = Estimate(
+        episodes=len(refs),
+        windows=total,
+        shards=len(tasks),
+        input_bytes=total * (sizes.views * typical_jpeg_bytes(sizes.image_size) + 2048),
+        target_bytes=targets_bytes(sizes, latent_settings(settings).dtype, total, tubelets if shared else None),
+        flops=(tubelets if shared else total) * sizes.views * flops_per_view,
+        exact=all(ref.num_frames is not None for ref in refs),
+        tubelets=tubelets,
+    )
+    faults = tuple(fault for fault in index.faults if fault.split in splits)
+    content = {**settings, "description": dict(index.description), "views": list(index.views), "sizes": asdict(sizes)}
+    with no_cycles():
+        frozen = json.loads(json.dumps(content)) | {TASKS_TREE: tasks_tree(map(task_content, tasks))}
+        fingerprint = make_fingerprint(frozen, task_lines(tasks))
+    return Plan(frozen, fingerprint, sizes, index.views, index.fps, tasks, faults, estimate)
+
+
+def check_same_plan(
+    stored: Plan, settings: Mapping[str, Any], out: Path | str, tasks: Sequence[ShardTask] | None = None
+) -> None:
+    """Raise BuildError, showing the first differences, when `out` was planned with other settings (or tasks)."""
+    differences = setting_differences(stored.settings, settings)
+    if tasks is not None and any(a != b for a, b in zip_longest(task_lines(tasks), task_lines(stored.tasks))):
+        differences += _task_differences(stored.tasks, tasks)
+    if differences:
+        shown = "\n".join(f"  {line}" for line in differences[:12])
+        raise BuildError(
+            f"{out} holds the plan of another build; stored -> asked for:\n{shown}\n"
+            "choose another out=, or delete the folder to start over"
+        )
+
+
+def write_plan(plan: Plan, store: Store) -> None:
+    """Write plan.json and tasks.jsonl into a new or empty folder.
+
+    Raises:
+        BuildError: the folder holds something else.
+    """
+    store.tidy()
+    foreign = [n for n in store.sizes() if n.split("/")[0] not in ("logs", "lock", TASKS_FILE)]  # killed right here
+    if foreign:
+        raise BuildError(
+            f"{store.where} is not empty and holds no plan (but {foreign[0]}); choose an empty folder for out="
+        )
+    with no_cycles(), store.writing(TASKS_FILE) as path, open(path, "wb") as file:
+        file.writelines(task_lines(plan.tasks))
+    content = {
+        "fingerprint": plan.fingerprint,
+        "settings": plan.settings,
+        "sizes": asdict(plan.sizes),
+        "views": plan.views,
+        "fps": plan.fps,
+        "estimate": asdict(plan.estimate),
+        "faults": [asdict(fault) for fault in plan.faults],
+    }
+    store.write(PLAN_FILE, (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def read_plan(store: Store) -> Plan:
+    """Read a plan written by `write_plan`.
+
+    Raises:
+        BuildError: there is none, or its fingerprint does not fit its content.
+    """
+    try:
+        content = json.loads(store.read(PLAN_FILE))
+        tasks: list[ShardTask] = []
+        with no_cycles(), store.reading(TASKS_FILE) as path, open(path, "rb") as file:
+            fingerprint = make_fingerprint(content["settings"], _reading(file, tasks))
+        plan = Plan(
+            content["settings"],
+            content["fingerprint"],
+            Sizes(**content["sizes"]),
+            tuple(content["views"]),
+            content["fps"],
+            tuple(tasks),
+            tuple(Fault(**fault) for fault in content["faults"]),
+            Estimate(**content["estimate"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BuildError(f"{store.where} holds no readable plan ({error}); run vlajepa plan first") from error
+    if fingerprint != plan.fingerprint:
+        raise BuildError(
+            f"{store.where}/plan.json or tasks.jsonl was edited: the fingerprint does not fit; plan into a new folder"
+        )
+    return plan
+
+
+def _reading(lines: Iterable[bytes], tasks: list[ShardTask]) -> Iterator[bytes]:
+    """The lines of tasks.jsonl, for whoever hashes them; the task of each is appended to `tasks`."""
+    for line in lines:
+        tasks.append(read_task(line))
+        yield line
+
+
+def _typical_counts(
+    source: Source, refs: Sequence[EpisodeRef], policy: WindowPolicy, has_actions: bool
+) -> tuple[int, int]:
+    """Mean windows and tubelets of a spread-out sample of the episodes whose length the metadata does not tell; at
+    least 1."""
+    unknown = [ref for ref in refs if ref.num_frames is None]
+    step = max(1, len(unknown) // SAMPLED_EPISODES)
+    counts = []
+
+    def count(ref: EpisodeRef) -> tuple[int, int]:
+        with source.open(ref) as episode:
+            frames = episode.num_frames
+            return count_windows(frames, policy, has_actions), count_tubelets(frames, policy, has_actions)
+
+    for ref in unknown[::step][:SAMPLED_EPISODES]:
+        try:
+            counts.append(within(SAMPLE_LIMIT_S, ref.id, partial(count, ref)))
+        except EpisodeError:
+            continue  # the task that owns the episode records it
+    windows, tubelets = (max(1, round(sum(part) / len(part))) for part in zip(*counts or [(1, 1)], strict=True))
+    return windows, tubelets
+
+
+def _task_differences(stored: Sequence[ShardTask], asked: Sequence[ShardTask]) -> list[str]:
+    old, new = ({ref.id: ref for task in tasks for ref in task.episodes} for tasks in (stored, asked))
+    changed = sorted(i for i in old.keys() | new.keys() if old.get(i) != new.get(i))
+    if not changed:
+        return ["the episodes are packed differently"]
+    return [f"{len(changed)} episodes were added, removed or changed, first: {changed[0]}"]

@@ -1,0 +1,306 @@
+"""How long a plan will take on a described cluster, what it will cost, and which stage the others wait for.
+
+Arithmetic on the plan's estimate and on processor seconds measured on a few of its episodes, with the very functions
+that the jobs run. Nothing here changes a byte of a build.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+from pipeline.encoder.encoder_frames import cut_clips, recorded_supports
+from pipeline.errors import EpisodeError
+from pipeline.format.episode import Episode
+from pipeline.planning.cost import Estimate
+from pipeline.planning.plan import ShardTask
+from pipeline.planning.recipe import Recipe
+from pipeline.planning.time_limit import SAMPLE_LIMIT_S, within
+from pipeline.samples.inputs import build_input
+from pipeline.samples.windows import Window, enumerate_windows
+from pipeline.sources.base import EpisodeRef, Source
+from pipeline.sources.truncated import Past
+
+READS = 2
+"""The inputs job and the targets job each read the raw files by itself: they share nothing (rule L1)."""
+
+MEASURED_WINDOWS = 64
+"""Windows of an episode that are measured at most, its first: a longer one costs the same a window."""
+
+TRIES = 4
+"""So many episodes are tried for each one that is to be measured: some may be unreadable."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The cluster that a build is to run on. The defaults are 8 NVIDIA A100 in one machine.
+
+    gpus           that encode; 0: the encoders share the cores with decoding
+    flops          dense bfloat16 (and float16) peak of a GPU, FLOP/s (A100: 312e12, its data sheet)
+    float32_flops  float32 peak of a GPU without TF32, FLOP/s, for encoder.dtype=float32 (A100: 19.5e12, same sheet)
+    utilisation    share of the peak that the encoder reaches, above 0 and up to 1; 0.4 is assumed, as in `estimate`
+    cores          processors that decode (96: those of a rented machine of 8 A100)
+    core_flops     FLOP/s that the encoder reaches on one of them, used with gpus=0 alone (80e9: ViT-L in float32 on one
+                   core of an AMD EPYC, measured; the tiny encoder reaches 36e9)
+    read_mb_s      raw data, MB/s (10^6 bytes) over all nodes together
+    write_mb_s     into the build, likewise (2375 for both: 19 Gbit/s, the block storage of a rented machine of 8 A100)
+    startup_s      seconds until Ray answers and the encoders are loaded (assumed)
+    gpu_hour       price of a GPU for an hour, in any currency; 0: unknown
+    core_hour      price of a core for an hour, likewise; 0 with gpu_hour set: the GPU's price includes the cores
+    """
+
+    gpus: int = 8
+    flops: float = 312e12
+    float32_flops: float = 19.5e12
+    utilisation: float = 0.4
+    cores: int = 96
+    core_flops: float = 80e9
+    read_mb_s: float = 2375.0
+    write_mb_s: float = 2375.0
+    startup_s: float = 60.0
+    gpu_hour: float = 0.0
+    core_hour: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.gpus < 0:
+            raise ValueError(
+                f"gpus must be at least 0, got {self.gpus}; 0 describes a cluster that encodes on its cores"
+            )
+        if self.cores < 1:
+            raise ValueError(f"cores must be at least 1, got {self.cores}; give the processors of all nodes together")
+        if not 0 < self.utilisation <= 1:
+            raise ValueError(f"utilisation must be above 0 and at most 1, got {self.utilisation}; 0.4 stands for 40 %")
+        for name, unit in (
+            ("flops", "FLOP/s, as in 312e12"),
+            ("float32_flops", "FLOP/s, as in 19.5e12"),
+            ("core_flops", "FLOP/s, as in 80e9"),
+            ("read_mb_s", "MB/s, as in 2375"),
+            ("write_mb_s", "MB/s, as in 2375"),
+        ):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}; it is in {unit}")
+        for name, fix in (("startup_s", "seconds"), ("gpu_hour", "0 for unknown"), ("core_hour", "0 for unknown")):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}; give {fix}")
+
+    def encoder_flops(self, dtype: str) -> float:
+        """FLOP/s of everything that encodes, together.
+
+        Args:
+            dtype: `EncoderSettings.dtype`.
+        """
+        if not self.gpus:
+            return self.cores * self.core_flops
+        return self.gpus * self.utilisation * (self.float32_flops if dtype == "float32" else self.flops)
+
+    def price(self, hours: float) -> float | None:
+        """What the cluster costs for so long; None unless the price of what encodes is known."""
+        known = self.gpu_hour if self.gpus else self.core_hour
+        return hours * (self.gpus * self.gpu_hour + self.cores * self.core_hour) if known else None
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Processor seconds of one window on the machine that measured them.
+
+    inputs_s   of the inputs job: reading, decoding and JPEG of the current frame
+    targets_s  of decoding and resizing for the targets
+    episodes, windows  measured
+    """
+
+    inputs_s: float
+    targets_s: float
+    episodes: int
+    windows: int
+
+    def __post_init__(self) -> None:
+        for name in ("inputs_s", "targets_s"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}; give seconds a window")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What `predict` says. Seconds are those of a stage by itself on the whole cluster.
+
+    times       None: no episode could be measured; decode_s is None then, and the total holds no decoding
+    exact       False: windows were estimated from a sample of files
+    raw_bytes   of the raw files, read READS times;  bytes  of the shards
+    bottleneck  "read", "decode", "encode" or "write"
+    wall_s      of the whole run, start included
+    cost        in the currency of the prices; None where they are unknown
+    """
+
+    hardware: Hardware
+    dtype: str
+    times: StageTimes | None
+    windows: int
+    exact: bool
+    raw_bytes: int
+    bytes: int
+    flops: float
+    read_s: float
+    decode_s: float | None
+    encode_s: float
+    write_s: float
+    bottleneck: str
+    wall_s: float
+    gpu_hours: float
+    core_hours: float
+    cost: float | None
+
+    @property
+    def decode_cpu_s(self) -> float | None:
+        """Processor seconds of all decoding."""
+        return None if self.decode_s is None else self.decode_s * self.hardware.cores
+
+    @property
+    def encode_device_s(self) -> float:
+        """Seconds of all encoding, were it done on one GPU, or without GPUs on one core."""
+        return self.encode_s * (self.hardware.gpus or self.hardware.cores)
+
+
+def predict(
+    estimate: Estimate, raw_bytes: int, times: StageTimes | None, hardware: Hardware, dtype: str = "bfloat16"
+) -> Prediction:
+    """Time and cost of a plan.
+
+        read    = READS x raw_bytes / read_mb_s
+        decode  = windows x (inputs_s + targets_s) / cores
+        encode  = FLOPs / (gpus x utilisation x peak of the dtype); without GPUs FLOPs / (cores x core_flops)
+        write   = (input bytes + target bytes) / write_mb_s
+        wall    = startup + max(read, decode, encode, write): the stages overlap
+                  startup + max(read, decode + encode, write) without GPUs: these two share the cores
+        GPU hours, core hours = gpus, cores x wall;  cost = each times its price an hour
+
+    Args:
+        raw_bytes: of the raw files, see `count_raw_bytes`.
+        times: None leaves decoding out.
+        dtype: `EncoderSettings.dtype`.
+    """
+    written = estimate.input_bytes + estimate.target_bytes
+    a_window = times.inputs_s + times.targets_s if times else 0.0
+    seconds = {
+        "read": READS * raw_bytes / (hardware.read_mb_s * 1e6),
+        "decode": estimate.windows * a_window / hardware.cores,
+        "encode": estimate.flops / hardware.encoder_flops(dtype),
+        "write": written / (hardware.write_mb_s * 1e6),
+    }
+    bottleneck, longest = _longest(seconds, shared=not hardware.gpus)
+    wall = hardware.startup_s + longest
+    return Prediction(
+        hardware, dtype, times, estimate.windows, estimate.exact, raw_bytes, written, estimate.flops,
+        seconds["read"], seconds["decode"] if times else None, seconds["encode"], seconds["write"],
+        bottleneck, wall, hardware.gpus * wall / 3600, hardware.cores * wall / 3600, hardware.price(wall / 3600),
+    )  # fmt: skip
+
+
+def count_raw_bytes(tasks: Sequence[ShardTask]) -> int:
+    """Bytes of the distinct files that the episodes of a plan are read from, as the index found them."""
+    return sum(
+        {path: size for task in tasks for chunk in task.chunks for ref in chunk for path, size in ref.files}.values()
+    )
+
+
+def measure_stages(source: Source, tasks: Sequence[ShardTask], recipe: Recipe, episodes: int = 4) -> StageTimes | None:
+    """Run both jobs on a few episodes spread over the plan, and write nothing.
+
+    Episodes that cannot be used are passed over. Processor seconds do not depend on what else the machine does, and
+    little on how fast its storage is.
+
+    Returns:
+        None when not one episode could be read.
+    """
+    measured: list[tuple[float, float, int]] = []
+    warm = False
+    for ref in _spread(tasks, episodes):
+        try:
+            if not warm:  # loading of codecs and libraries is no cost of a window
+                _, first = _seconds(_inputs_job, source, ref, recipe, 1)
+                _seconds(_targets_job, source, ref, recipe, 1)
+                warm = first > 0
+            inputs, count = _seconds(_inputs_job, source, ref, recipe, MEASURED_WINDOWS)
+            targets, _ = _seconds(_targets_job, source, ref, recipe, MEASURED_WINDOWS)
+        except EpisodeError:
+            continue
+        if count:
+            measured.append((inputs, targets, count))
+        if len(measured) == episodes:
+            break
+    windows = sum(count for _, _, count in measured)
+    if not windows:
+        return None
+    inputs_s, targets_s = (sum(row[i] for row in measured) / windows for i in (0, 1))
+    return StageTimes(inputs_s, targets_s, len(measured), windows)
+
+
+def _longest(seconds: dict[str, float], shared: bool) -> tuple[str, float]:
+    """The stage that takes longest, and how long the stages take together.
+
+    Args:
+        shared: decoding and encoding take turns on the same cores.
+    """
+    computing = max("decode", "encode", key=lambda name: seconds[name])
+    together = seconds["decode"] + seconds["encode"] if shared else seconds[computing]
+    return max(
+        ((computing, together), ("read", seconds["read"]), ("write", seconds["write"])), key=lambda stage: stage[1]
+    )
+
+
+def _spread(tasks: Sequence[ShardTask], episodes: int) -> list[EpisodeRef]:
+    """Episodes to try: the first `episodes` are spread over all, and so are those after them."""
+    total = sum(task.num_episodes for task in tasks)
+    count = min(total, TRIES * episodes)
+    wanted = [(2 * i + 1) * total // (2 * count) for i in range(count)]
+    picked: list[EpisodeRef] = []
+    start = 0
+    for task in tasks:
+        end = start + task.num_episodes
+        inside = [position - start for position in wanted if start <= position < end]
+        if inside:  # else the task is not even taken apart
+            own = task.episodes
+            picked += [own[position] for position in inside]
+        start = end
+    return [ref for first in range(TRIES) for ref in picked[first::TRIES]]
+
+
+_Job = Callable[[Source, EpisodeRef, Recipe, int], int]
+
+
+def _seconds(job: _Job, source: Source, ref: EpisodeRef, recipe: Recipe, limit: int) -> tuple[float, int]:
+    """Processor seconds of a job on the first `limit` windows of an episode, all threads together; its windows."""
+    started = time.process_time()
+    windows = within(SAMPLE_LIMIT_S, ref.id, partial(job, source, ref, recipe, limit))
+    return time.process_time() - started, windows
+
+
+def _inputs_job(source: Source, ref: EpisodeRef, recipe: Recipe, limit: int) -> int:
+    """What `tasks.write_inputs_shard` does with one episode, but for the tar."""
+    with source.open(ref) as episode:
+        windows = _first_windows(episode, recipe, limit)
+        for window in windows:
+            key = window.key(ref.id)
+            build_input(Past(episode, window.now), key, ref.id, recipe.name, recipe.views, recipe.inputs)
+        episode.timestamps([window.now for window in windows])
+    return len(windows)
+
+
+def _targets_job(source: Source, ref: EpisodeRef, recipe: Recipe, limit: int) -> int:
+    """What `tasks.decode_chunk` does with one episode."""
+    with source.open(ref) as episode:
+        windows = _first_windows(episode, recipe, limit)
+        if windows:
+            cut_clips(episode, windows, recipe.views, recipe.frames, recipe.mode)
+        for window in windows:
+            if recipe.sizes.action:
+                episode.actions(window.now, window.now + window.action_count)
+            ends = [support[-1] for support in recorded_supports(window, recipe.mode) if support]
+            episode.timestamps(ends)
+    return len(windows)
+
+
+def _first_windows(episode: Episode, recipe: Recipe, limit: int) -> list[Window]:
+    return list(islice(enumerate_windows(episode.num_frames, recipe.policy, recipe.sizes.action > 0), limit))

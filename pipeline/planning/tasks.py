@@ -1,0 +1,144 @@
+"""A shard's task, and tasks.jsonl: written and read line by line, as a million episodes make hundreds of megabytes."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+from pipeline.sources.base import EpisodeRef
+
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+"""How JSON is written that is hashed."""
+
+Chunk = tuple[EpisodeRef, ...]
+"""Episodes that are encoded together."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """One shard to make: its episodes, in order, in chunks that are encoded together."""
+
+    split: str
+    index: int
+    chunks: Sequence[Chunk]
+
+    @property
+    def name(self) -> str:
+        return f"{self.split}-{self.index:06d}"
+
+    @property
+    def episodes(self) -> tuple[EpisodeRef, ...]:
+        return tuple(ref for chunk in self.chunks for ref in chunk)
+
+    @property
+    def num_episodes(self) -> int:
+        return self.chunks.episodes if isinstance(self.chunks, StoredChunks) else sum(map(len, self.chunks))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredChunks(Sequence[Chunk]):
+    """The chunks of a task that was read: its line, taken apart whenever somebody asks for an episode.
+
+    A driver keeps the tasks of a whole plan and needs the episodes of none of them, which take three times the memory
+    of the line.
+
+    length, episodes  how many of both there are, for those who ask no more
+    """
+
+    line: bytes
+    length: int
+    episodes: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> Chunk: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Chunk, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Chunk | tuple[Chunk, ...]:
+        return self._parsed()[index]
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return iter(self._parsed())
+
+    def __eq__(self, other: object) -> bool:
+        """Like a tuple, which it stands for."""
+        if isinstance(other, StoredChunks) and self.line == other.line:
+            return True
+        return self._parsed() == (other._parsed() if isinstance(other, StoredChunks) else other)
+
+    def _parsed(self) -> tuple[Chunk, ...]:
+        content = json.loads(self.line)
+        refs = iter([_ref(episode) for episode in content["episodes"]])
+        return tuple(tuple(next(refs) for _ in range(count)) for count in content["chunks"])
+
+
+def task_content(task: ShardTask) -> dict[str, Any]:
+    """A task as an object of tasks.jsonl."""
+    chunks = list(task.chunks)
+    episodes = [ref_content(ref) for chunk in chunks for ref in chunk]
+    return {"split": task.split, "index": task.index, "chunks": list(map(len, chunks)), "episodes": episodes}
+
+
+def ref_content(ref: EpisodeRef) -> dict[str, Any]:
+    """An episode as an object of tasks.jsonl: what `asdict` gives, without its deep copies."""
+    content = {"id": ref.id, "split": ref.split, "files": ref.files, "num_frames": ref.num_frames, "data": ref.data}
+    return content | {"sha256": ref.sha256} if ref.sha256 else content
+
+
+def task_lines(tasks: Iterable[ShardTask]) -> Iterator[bytes]:
+    """The content of tasks.jsonl: one line a shard."""
+    for task in tasks:
+        yield (CANONICAL.encode(task_content(task)) + "\n").encode()
+
+
+def read_task(line: bytes) -> ShardTask:
+    """The task of a line of tasks.jsonl.
+
+    Raises:
+        ValueError, KeyError, TypeError: the line is no task.
+    """
+    content = json.loads(line)
+    sizes, episodes = content["chunks"], len(content["episodes"])
+    if sum(sizes) != episodes:
+        raise ValueError(f"a task has chunks of {sizes} episodes, but {episodes} of them")
+    return ShardTask(sys.intern(content["split"]), content["index"], StoredChunks(line, len(sizes), episodes))
+
+
+@contextlib.contextmanager
+def no_cycles() -> Iterator[None]:
+    """Stop the search for cycles of objects, in a block that makes none.
+
+    It would look through the millions of objects of an index again and again, for half of a plan's time.
+    """
+    searching = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if searching:
+            gc.enable()
+
+
+def _ref(content: dict[str, Any]) -> EpisodeRef:
+    return EpisodeRef(
+        content["id"],
+        content["split"],
+        tuple((path, size) for path, size in content["files"]),
+        content["num_frames"],
+        content["data"],
+        tuple(content.get("sha256", ())),
+    )
+
+
+def tasks_bytes(tasks: Iterable[ShardTask]) -> bytes:
+    """The content of tasks.jsonl at once."""
+    return b"".join(task_lines(tasks))

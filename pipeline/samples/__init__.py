@@ -1,0 +1,1 @@
+"""An episode -> windows and the student's inputs."""

@@ -1,0 +1,1 @@
+"""The files of a shard, written and read."""

@@ -1,0 +1,127 @@
+"""Hashes of raw files, so that a file that changes between plan and read is told even if its size stays."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
+
+from pipeline.errors import EpisodeError
+from pipeline.sources.base import EpisodeRef, Fault, SourceIndex
+
+THREADS = 8
+"""Files read at the same time; hashing runs without the interpreter's lock, and storage elsewhere likes several."""
+
+
+def hash_files(
+    root: str, index: SourceIndex, splits: Collection[str], progress: Callable[[int], None] | None = None
+) -> SourceIndex:
+    """The index with the SHA-256 of every file of the episodes of some splits; one of several episodes is read once.
+
+    Args:
+        root: the source's root.
+        progress: called with the bytes of every file hashed.
+
+    Returns:
+        An index without the episodes of files that cannot be read: they are faults ("missing-file").
+    """
+    wanted = {path: size for ref in index.refs if ref.split in splits for path, size in ref.files}
+    with ThreadPoolExecutor(THREADS) as pool:
+        hashed: dict[str, str] = {}
+        problems: dict[str, str] = {}
+        for path, (digest, problem) in zip(wanted, pool.map(lambda p: _hash(root, p), wanted), strict=True):
+            if problem:
+                problems[path] = problem
+            hashed[path] = digest
+            if progress is not None:
+                progress(wanted[path])
+    refs: list[EpisodeRef] = []
+    faults = list(index.faults)
+    for ref in index.refs:
+        bad = [problems[path] for path, _ in ref.files if path in problems]
+        if bad:
+            faults.append(Fault(ref.id, ref.split, "index", "missing-file", bad[0]))
+        elif ref.split in splits:
+            refs.append(replace(ref, sha256=tuple(hashed[path] for path, _ in ref.files)))
+        else:
+            refs.append(ref)
+    return replace(index, refs=tuple(refs), faults=tuple(faults))
+
+
+def _hash(root: str, path: str) -> tuple[str, str]:
+    """SHA-256 in hex, and what is wrong, if anything."""
+    full = os.path.join(root, path)
+    try:
+        with open(full, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest(), ""
+    except OSError as error:
+        return "", f"{full}: {error.strerror}"
+
+
+def check_files(root: str, ref: EpisodeRef) -> None:
+    """Raise EpisodeError when a file of the episode is gone or is not the one the plan recorded: size, and hash if any.
+
+    A file that several episodes share is hashed once a process, as long as its size and times stay.
+    """
+    for i, (path, size) in enumerate(ref.files):
+        full = os.path.join(root, path)
+        try:
+            found = os.stat(full)
+            digest = _sha256(full, _identity(found)) if ref.sha256 else ""
+        except OSError as error:
+            raise EpisodeError("missing-file", f"{full}: {error.strerror}") from error
+        if found.st_size != size:
+            raise EpisodeError("changed-file", f"{full} has {found.st_size} bytes, the plan recorded {size}")
+        if ref.sha256 and digest != ref.sha256[i]:
+            raise EpisodeError("changed-file", f"{full} has SHA-256 {digest}, the plan recorded {ref.sha256[i]}")
+
+
+def file_identities(root: str, ref: EpisodeRef) -> tuple[tuple[int, ...], ...]:
+    """What changes when one of the episode's files is written or replaced; empty for one that is gone."""
+    found = []
+    for path, _ in ref.files:
+        try:
+            found.append(_identity(os.stat(os.path.join(root, path))))
+        except OSError:
+            found.append(())
+    return tuple(found)
+
+
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: str, identity: tuple[int, ...]) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_sizes(folder: str) -> dict[str, int]:
+    """Size in bytes of every file of a folder, by name; empty when there is no such folder.
+
+    One listing of the folder: a plan over 220,000 clips must not look each path up by itself.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+
+
+class FileSizes:
+    """Sizes of the files below a root, from one listing of each folder."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._folders: dict[str, dict[str, int]] = {}
+
+    def size(self, path: str) -> int | None:
+        """Size in bytes of ROOT/path; None when there is no such file."""
+        folder, _, name = path.rpartition("/")
+        if folder not in self._folders:
+            self._folders[folder] = folder_sizes(os.path.join(self.root, folder))
+        return self._folders[folder].get(name)

@@ -1,0 +1,266 @@
+"""Opens one LeRobot episode: its rows of a table in memory, its films open, their lengths compared."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.errors import EpisodeError
+from pipeline.sources.base import EpisodeRef
+from pipeline.sources.metadata import has_text, read_json_lines
+from pipeline.sources.opened import RecordedEpisode
+from pipeline.sources.vectors import Part, lost_frames, make_vectors
+from pipeline.sources.video.decode import Video
+from pipeline.sources.video.pictures import Film, Pictures, Stretch, decode_picture
+
+BOOKKEEPING = ("episode_index", "frame_index", "task_index")
+
+
+def open_lerobot_episode(
+    root: str, ref: EpisodeRef, state: Sequence[Part], action: Sequence[Part], not_instructions: Sequence[str]
+) -> RecordedEpisode:
+    """Open an episode that `LeRobotSource` listed.
+
+    Raises:
+        EpisodeError: "length-mismatch" (table, metadata and cameras do not agree), "not-finite", "undecodable",
+            "bad-table" (a column is missing, ragged or of another width than declared, or the rows belong to another
+            episode or stand in another order), "bad-clock" (its place in a shared video is unclear).
+    """
+    table = _Table(root, ref)
+    read = table.field
+    states = make_vectors(state, read, table.file)
+    actions = make_vectors(action, read, table.file)
+    texts = _Texts(root, ref, table, not_instructions)
+    lengths = {"table": table.rows}
+    if ref.num_frames is not None:
+        lengths["metadata"] = ref.num_frames
+    with ExitStack() as opened:
+        films: dict[str, Film] = {}
+        for view, place in ref.data["videos"].items():
+            video = opened.enter_context(Video(os.path.join(root, place[0])))
+            films[view] = video if len(place) == 1 else _stretch(video, place, table.rows)
+        for view, key in ref.data.get("images", {}).items():
+            films[view] = Pictures(table.pictures(key), table.rows, ref.data["fps"], "jpeg or png")
+        opened.pop_all()  # from here on RecordedEpisode closes them
+    in_order = {view: films[view] for view in ref.data["views"]}
+    return RecordedEpisode(ref, table.file, in_order, texts, states, actions, lengths, lost_frames(action))
+
+
+def _stretch(video: Video, place: Sequence[Any], rows: int) -> Stretch:
+    """An episode's frames of a video that it shares with others.
+
+    The first is the frame nearest to `from_timestamp`. Where the video holds exactly the frames of the listed episodes,
+    these count as well; when time and count disagree nobody can tell which frames are meant.
+    """
+    path, from_s, counted, total = place
+    seconds = video.timestamps(range(video.num_frames))
+    start = int(np.abs(seconds - from_s).argmin())
+    gap = float(abs(seconds[start] - from_s))
+    if gap > 0.5 / max(video.fps, 1e-6):
+        raise EpisodeError(
+            "bad-clock", f"{path}: no frame is shown at from_timestamp={from_s} s, the nearest is {gap:.3g} s away"
+        )
+    if video.num_frames == total and start != counted:
+        raise EpisodeError(
+            "bad-clock", f"{path}: by from_timestamp={from_s} s the episode begins at frame {start}, by the lengths of "
+            f"the episodes before it at frame {counted}"
+        )  # fmt: skip
+    return Stretch(video, start, rows, path)
+
+
+class _Table:
+    """The rows of one episode."""
+
+    def __init__(self, root: str, ref: EpisodeRef) -> None:
+        self.file = os.path.join(root, ref.data["table"])
+        self._widths: Mapping[str, int] = ref.data["widths"]
+        self._number: int = ref.data["episode_index"]
+        shared = ref.data["version"] == "v3.0"
+        rows = ref.data.get("rows")
+        columns = [*BOOKKEEPING, *self._widths, *ref.data.get("images", {}).values()]
+        self._table, self._by_index = _read_table(self.file, columns, self._number if shared else None, rows)
+        self.rows: int = self._table.num_rows
+        self._check_rows()
+
+    def field(self, name: str) -> NDArray[Any]:
+        """A column of vectors (fixed-size or plain lists, or scalars), [rows, width]."""
+        values = _flatten(self._column(name), self._widths[name])
+        if values is None:
+            raise EpisodeError(
+                "bad-table", f"{self.file}: column {name} is no {self.rows} x {self._widths[name]} numbers"
+            )
+        return values.reshape(self.rows, self._widths[name])
+
+    def integers(self, name: str) -> NDArray[np.int64] | None:
+        """A column of whole numbers; None when there is none of this name."""
+        if name not in self._table.column_names:
+            return None
+        column = self._table[name]
+        if not pa.types.is_integer(column.type) or column.null_count:
+            found = f"{column.type} with {column.null_count} nulls"
+            raise EpisodeError("bad-table", f"{self.file}: column {name} is {found}, expected integers")
+        return column.to_numpy().astype(np.int64)
+
+    def pictures(self, key: str) -> Callable[[int], NDArray[np.uint8]]:
+        """Decoder of the encoded pictures of a column, which stay encoded until asked for."""
+        column = self._column(key)
+        if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
+            raise EpisodeError(
+                "bad-table", f"{self.file}: column {key} is {column.type}, expected pictures (bytes, path)"
+            )
+        encoded = pc.struct_field(column, "bytes")
+
+        def picture(index: int) -> NDArray[np.uint8]:
+            content = encoded[index].as_py()
+            where = f"{self.file}: {key} at frame {index}"
+            if not content:
+                raise EpisodeError(
+                    "undecodable", f"{where} holds no bytes; embed the pictures in the table with lerobot"
+                )
+            return decode_picture(content, where)
+
+        return picture
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        if name not in self._table.column_names:
+            raise EpisodeError(
+                "bad-table", f"{self.file} has no column {name}; it has {', '.join(self._table.column_names)}"
+            )
+        return self._table[name]
+
+    def _check_rows(self) -> None:
+        """Where the bookkeeping columns exist, the rows must be this episode's, in order.
+
+        Shared tables exist whose `episode_index` is not unique; rows found by their place and numbered by `frame_index`
+        are the episode's all the same.
+        """
+        expected = {"frame_index": np.arange(self.rows)}
+        if not (self._by_index and "frame_index" in self._table.column_names):
+            expected["episode_index"] = np.full(self.rows, self._number)
+        for name, values in expected.items():
+            found = self.integers(name)
+            if found is not None and not np.array_equal(found, values):
+                raise EpisodeError("bad-table", f"{self.file}: {name} is not {values[:3].tolist()}… as it should be")
+
+
+class _Texts:
+    """Frame -> text of the task that `task_index` names; without that column, the episode's only task."""
+
+    def __init__(self, root: str, ref: EpisodeRef, table: _Table, not_instructions: Sequence[str]) -> None:
+        self._file, self._ref, self._fillers = table.file, ref, frozenset(not_instructions)
+        self._numbers = table.integers("task_index")
+        self._tasks_file = ref.data["tasks_file"]
+        self._texts = {} if self._numbers is None else _task_texts(os.path.join(root, self._tasks_file))
+
+    def __call__(self, index: int) -> str:
+        """Raises EpisodeError("no-instruction") when the text is missing, empty or a filler."""
+        if self._numbers is None:
+            tasks = self._ref.data["tasks"]
+            if len(tasks) != 1:
+                raise EpisodeError("no-instruction", f"{self._file} has no task_index and the episode lists {tasks}")
+            return self._require(tasks[0], f"{self._file}: the episode's task")
+        number = int(self._numbers[index])
+        where = f"{self._file} frame {index}: task {number} of {self._tasks_file}"
+        return self._require(self._texts.get(number), where)
+
+    def _require(self, text: object, where: str) -> str:
+        if not isinstance(text, str) or not has_text(text) or text.strip() in self._fillers:
+            raise EpisodeError("no-instruction", f"{where} is {text!r}")
+        return text.strip()
+
+
+def _read_table(
+    path: str, columns: Sequence[str], episode: int | None, rows: Sequence[int] | None
+) -> tuple[pa.Table, bool]:
+    """The columns that exist; of a shared table, the rows of one episode.
+
+    Returns:
+        The table, and whether its rows were found by their place in the dataset (`rows` of the column `index`).
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            present = file.schema_arrow.names
+        by_index = episode is not None and rows is not None and "index" in present
+        filters = None
+        if by_index and rows is not None:
+            filters = [("index", ">=", rows[0]), ("index", "<", rows[1])]
+        elif episode is not None:
+            if "episode_index" not in present:
+                raise EpisodeError("bad-table", f"{path} has no column episode_index, which tells whose the rows are")
+            filters = [("episode_index", "==", episode)]
+        names = [name for name in dict.fromkeys(columns) if name in present]
+        table = pq.read_table(path, columns=names, filters=filters, partitioning=None)
+    except (pa.ArrowException, OSError, MemoryError) as error:
+        raise EpisodeError("undecodable", f"{path}: {' '.join(str(error).split())[:300]}") from error
+    if not table.num_rows:
+        raise EpisodeError("bad-table", f"{path} has no rows" + ("" if episode is None else f" of episode {episode}"))
+    return table, by_index
+
+
+def _flatten(column: pa.ChunkedArray, width: int) -> NDArray[Any] | None:
+    """All numbers of a column of vectors, row by row; None when they do not make rows of `width`."""
+    kind = column.type
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if column.null_count:
+        return None
+    if is_list:
+        lengths = pc.list_value_length(column).to_numpy()
+        column = pc.list_flatten(column)
+        if not (lengths == width).all():
+            return None
+    elif width != 1:
+        return None
+    numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
+    if column.null_count or not numeric:
+        return None
+    return np.asarray(column.to_numpy())
+
+
+def _task_texts(path: str) -> Mapping[int, str]:
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise EpisodeError("missing-file", f"{path}: {error.strerror}") from error
+    return _read_tasks(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_tasks(path: str, modified: int, size: int) -> Mapping[int, str]:
+    """Task texts by number; kept per version of the file, as one file serves every episode of a dataset."""
+    rows = (
+        _task_rows(path) if path.endswith(".parquet") else read_json_lines(path, "Restore the file from the dataset.")
+    )
+    texts: dict[int, str] = {}
+    for row in rows:
+        if isinstance(row, dict) and isinstance(row.get("task_index"), int) and isinstance(row.get("task"), str):
+            # Two texts for one number: nobody can tell which is meant, so there is none.
+            same = texts.get(row["task_index"], row["task"]) == row["task"]
+            texts[row["task_index"]] = row["task"] if same else ""
+    return texts
+
+
+def _task_rows(path: str) -> list[dict[str, Any]]:
+    """Rows of a v3.0 task table. The text stands in the column `task`, or in the index that pandas wrote."""
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise EpisodeError("undecodable", f"{path}: {' '.join(str(error).split())[:300]}") from error
+    text = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    name = "task" if "task" in text else text[0] if len(text) == 1 else None
+    if name is None or "task_index" not in table.column_names:
+        raise EpisodeError(
+            "bad-table", f"{path} has the columns {', '.join(table.column_names)}, expected task_index and task"
+        )
+    return [
+        {"task_index": number, "task": task}
+        for number, task in zip(table["task_index"].to_pylist(), table[name].to_pylist(), strict=True)
+    ]

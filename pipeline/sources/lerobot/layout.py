@@ -1,0 +1,262 @@
+"""Where the parts of an episode lie in a LeRobot folder.
+
+v2.0 and v2.1: one table and, for each camera, one video an episode.
+
+    meta/{info.json, tasks.jsonl, episodes.jsonl}
+    data/chunk-000/episode_000000.parquet
+    videos/chunk-000/observation.images.CAMERA/episode_000000.mp4
+
+v3.0: many episodes in a file.
+
+    meta/{info.json, tasks.parquet, episodes/chunk-000/file-000.parquet}
+    data/chunk-000/file-000.parquet
+    videos/observation.images.CAMERA/chunk-000/file-000.mp4
+"""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import RunError
+from pipeline.sources.lerobot.info import ROOT_FIX, Files
+from pipeline.sources.metadata import read_json_lines
+
+EPISODES_FILE = "meta/episodes.jsonl"
+TASKS_FILE = "meta/tasks.jsonl"
+DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+
+EPISODES_GLOB = "meta/episodes/chunk-*/file-*.parquet"
+TASKS_TABLE = "meta/tasks.parquet"
+DATA_PATH_V3 = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH_V3 = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+
+LISTED = ("episode_index", "length", "tasks", "data/chunk_index", "data/file_index")
+PLACED = ("chunk_index", "file_index", "from_timestamp")
+"""Columns of the v3.0 episode tables: of an episode, and under videos/CAMERA/ of its stretch of a video."""
+
+ROWS = ("dataset_from_index", "dataset_to_index")
+"""Columns that say which values of the tables' column `index` are an episode's; not in every set."""
+
+OVERLAP = 0.5
+"""Frames by which two stretches of one video may overlap through rounding."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Where one view of an episode lies. v2.x: the whole video, from_s None.
+
+    from_s  second of its first frame;  start  frames of earlier episodes in the file;  total  frames of all of them
+    """
+
+    path: str
+    from_s: float | None = None
+    start: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """An episode as the metadata lists it.
+
+    rows     (first, one past the last) value of the column `index` of a table shared with other episodes
+    number   episode_index, None where the entry has none
+    where    the entry, for messages
+    problem  why its place is unusable; ""
+    """
+
+    number: int | None
+    where: str
+    length: int | None = None
+    tasks: tuple[str, ...] = ()
+    table: str = ""
+    rows: tuple[int, int] | None = None
+    videos: Mapping[str, Stretch] = field(default_factory=dict)
+    problem: str = ""
+
+
+def tasks_file(version: str) -> str:
+    """The file that holds the texts."""
+    return TASKS_TABLE if version == "v3.0" else TASKS_FILE
+
+
+def list_episodes(files: Files, cameras: Mapping[str, str]) -> list[Row]:
+    """All episodes in the order of the metadata.
+
+    Args:
+        cameras: view -> feature key of the cameras that are videos.
+
+    Raises:
+        RunError: the metadata cannot be read.
+    """
+    if files.info.version == "v3.0":
+        return _list_v3(files, cameras)
+    rows = read_json_lines(os.path.join(files.root, EPISODES_FILE), ROOT_FIX)
+    return [_row_v2(files, cameras, place, row) for place, row in enumerate(rows)]
+
+
+def _row_v2(files: Files, cameras: Mapping[str, str], place: int, row: Any) -> Row:
+    where = f"line {place + 1} of {EPISODES_FILE}"
+    number = row.get("episode_index") if isinstance(row, dict) else None
+    if type(number) is not int or number < 0:
+        return Row(None, where)
+    values = {"episode_chunk": number // files.info.chunks_size, "episode_index": number}
+    tasks, length = row.get("tasks"), row.get("length")
+    paths = {
+        view: files.find(files.info.video_path, VIDEO_PATH, values | {"video_key": key})
+        for view, key in cameras.items()
+    }
+    return Row(
+        number,
+        where,
+        length if type(length) is int else None,
+        tuple(task for task in tasks if isinstance(task, str)) if isinstance(tasks, list) else (),
+        files.find(files.info.data_path, DATA_PATH, values | {"video_key": ""}),
+        videos={view: Stretch(path) for view, path in paths.items()},
+    )
+
+
+def _list_v3(files: Files, cameras: Mapping[str, str]) -> list[Row]:
+    entries = list(_read_v3(files.root, cameras.values()))
+    placed = _place_v3(files, cameras, entries)
+    rows = [_row_v3(files, entry, videos) for entry, videos in zip(entries, placed, strict=True)]
+    return [
+        _in_next_table(files, entry, row) if following is None or row.table != following.table else row
+        for entry, row, following in itertools.zip_longest(entries, rows, rows[1:])
+    ]
+
+
+def _read_v3(root: str, keys: Iterable[str]) -> Iterable[Mapping[str, Any]]:
+    paths = sorted(glob.glob(os.path.join(glob.escape(root), EPISODES_GLOB)))
+    if not paths:
+        raise RunError(f"{os.path.join(root, EPISODES_GLOB)}: no such file. {ROOT_FIX}")
+    columns = [*LISTED, *(f"videos/{key}/{name}" for key in keys for name in PLACED)]
+    for path in paths:
+        try:
+            file = pq.ParquetFile(path)
+            missing = [name for name in columns if name not in file.schema_arrow.names]
+            if missing:
+                raise RunError(f"{path} has no column {', '.join(missing)}. Restore the file from the dataset.")
+            optional = [name for name in ROWS if name in file.schema_arrow.names]
+            rows = file.read([*columns, *optional]).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            detail = " ".join(str(error).split())[:300]
+            raise RunError(f"{path}: {detail}. Restore the file from the dataset.") from error
+        name = os.path.relpath(path, root)
+        yield from ({**row, "where": f"row {place} of {name}"} for place, row in enumerate(rows))
+
+
+def _place_v3(
+    files: Files, cameras: Mapping[str, str], entries: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Stretch | str]]:
+    """For each entry: view -> its stretch, or what is wrong with it."""
+    placed: list[dict[str, Stretch | str]] = [{} for _ in entries]
+    for view, key in cameras.items():
+        by_path: dict[str, list[tuple[float, int, int]]] = defaultdict(list)
+        for at, entry in enumerate(entries):
+            chunk, file, from_s = (entry[f"videos/{key}/{name}"] for name in PLACED)
+            if not _is_count(chunk) or not _is_count(file) or not isinstance(from_s, float) or not from_s >= 0:
+                placed[at][view] = f"{key} lies in chunk {chunk}, file {file} from {from_s} s"
+                continue
+            values = {"chunk_index": chunk, "file_index": file, "video_key": key}
+            length = entry["length"] if _is_count(entry["length"]) else 0
+            by_path[files.find(files.info.video_path, VIDEO_PATH_V3, values)].append((from_s, at, length))
+        for path, stretches in by_path.items():
+            _place_in_video(path, sorted(stretches), files.info.fps or 0.0, view, placed)
+    return placed
+
+
+def _place_in_video(
+    path: str,
+    stretches: Sequence[tuple[float, int, int]],
+    fps: float,
+    view: str,
+    placed: list[dict[str, Stretch | str]],
+) -> None:
+    """Stretches (second, entry, frames) of one video, in order of time. Frames of two episodes are an error of both."""
+    following = [second for second, _, _ in stretches[1:]]
+    reaching = {
+        place for place, ((second, _, length), end) in enumerate(zip(stretches, following, strict=False))
+        if fps and (end - second) * fps < length - OVERLAP
+    }  # fmt: skip
+    start, total = 0, sum(length for _, _, length in stretches)
+    for place, (second, at, length) in enumerate(stretches):
+        shared = next((p for p in (place, place - 1) if p in reaching), None)
+        if shared is None:
+            placed[at][view] = Stretch(path, second, start, total)
+        else:
+            placed[at][view] = (
+                f"{path}: the {stretches[shared][2]} frames from {stretches[shared][0]} s reach into the episode that "
+                f"begins at {following[shared]} s"
+            )
+        start += length
+
+
+def _row_v3(files: Files, entry: Mapping[str, Any], videos: Mapping[str, Stretch | str]) -> Row:
+    number, length = entry["episode_index"], entry["length"]
+    if not _is_count(number):
+        return Row(None, entry["where"])
+    problems = [video for video in videos.values() if isinstance(video, str)]
+    chunk, file = entry["data/chunk_index"], entry["data/file_index"]
+    if not _is_count(chunk) or not _is_count(file):
+        problems.append(f"its table is file {file} of chunk {chunk}")
+        chunk = file = 0
+    values = {"chunk_index": chunk, "file_index": file}
+    first, end = (entry.get(name) for name in ROWS)
+    rows = (first, end) if isinstance(first, int) and isinstance(end, int) else None
+    return Row(
+        number,
+        entry["where"],
+        length if _is_count(length) else None,
+        tuple(task for task in entry["tasks"] or () if isinstance(task, str)),
+        files.find(files.info.data_path, DATA_PATH_V3, values),
+        rows,
+        {view: video for view, video in videos.items() if isinstance(video, Stretch)},
+        "; ".join(problems),
+    )
+
+
+def _in_next_table(files: Files, entry: Mapping[str, Any], row: Row) -> Row:
+    """A table's last episode by the metadata, placed in the table that holds it.
+
+    LeRobot's converter from v2.1 (0.4.0 to 0.4.4 at least, its issue 2401) begins a table with an episode whose entry
+    names the table before.
+    """
+    chunk, file = entry["data/chunk_index"], entry["data/file_index"]
+    if row.number is None or row.problem or _holds(files, row.table, row):
+        return row
+    for place in ((chunk, file + 1), (chunk + 1, 0)):
+        values = dict(zip(("chunk_index", "file_index"), place, strict=True))
+        path = files.find(files.info.data_path, DATA_PATH_V3, values)
+        if files.size(path) is not None and _holds(files, path, row):
+            return replace(row, table=path)
+    return row
+
+
+def _holds(files: Files, path: str, row: Row) -> bool:
+    """Whether a table's statistics have room for the episode's first row; True where they do not tell."""
+    column, value = ("episode_index", row.number) if row.rows is None else ("index", row.rows[0])
+    if files.size(path) is None:
+        return False
+    try:
+        meta = pq.read_metadata(os.path.join(files.root, path))
+    except (pa.ArrowException, OSError):
+        return True  # opening the episode tells what is wrong
+    names = [meta.schema.column(i).path for i in range(meta.num_columns)]
+    if column not in names:
+        return True
+    groups = [meta.row_group(i).column(names.index(column)).statistics for i in range(meta.num_row_groups)]
+    return any(group is None or not group.has_min_max or group.min <= value <= group.max for group in groups)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0

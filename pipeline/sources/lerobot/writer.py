@@ -1,0 +1,232 @@
+"""Writes a LeRobot v2.1 folder: a table an episode, its metadata, its statistics.
+
+    meta/{info.json, tasks.jsonl, episodes.jsonl, episodes_stats.jsonl}
+    data/chunk-000/episode_000000.parquet
+    videos/chunk-000/observation.images.CAMERA/episode_000000.mp4    written by whoever has films
+
+Shapes: N frames, W channels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.sources.lerobot.info import INFO_FILE
+from pipeline.sources.lerobot.layout import DATA_PATH, EPISODES_FILE, TASKS_FILE, VIDEO_PATH
+
+CHUNK = 1000
+"""Episodes a folder."""
+
+STATS_FILE = "meta/episodes_stats.jsonl"
+STATS_FRAMES = 16
+"""Frames an episode that image statistics are taken from."""
+
+BOOKKEEPING = {"timestamp": "float32", "frame_index": "int64", "episode_index": "int64", "index": "int64",
+               "task_index": "int64"}  # fmt: skip
+"""Columns of every table, one number a frame."""
+
+PICTURES = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""A column of encoded pictures, as the library `datasets` stores its type Image."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """One written episode: what the metadata needs of it."""
+
+    length: int
+    task: str
+    stats: Mapping[str, Row]
+
+
+class LeRobotWriter:
+    """Writes episodes one after the other, and the metadata at the end.
+
+    Args:
+        root: an empty folder.
+        robot: `robot_type` of info.json.
+        fps: frames a second.
+        features: feature key -> its description in info.json, in the order of the tables' columns: see
+            `vector_feature`, `picture_feature` and `video_feature`. The bookkeeping columns are added.
+    """
+
+    def __init__(self, root: Path, robot: str, fps: int, features: Mapping[str, Row]) -> None:
+        self._root, self._robot, self._fps = root, robot, fps
+        bookkeeping = {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in BOOKKEEPING.items()}
+        self._features: Mapping[str, Row] = {**features, **bookkeeping}
+        self._tasks: dict[str, int] = {}
+        self._episodes: list[_Written] = []
+        self._frames = 0
+
+    def video_path(self, key: str) -> Path:
+        """Where the film of a camera of the next episode has to lie; its folder exists."""
+        path = self._root / VIDEO_PATH.format(**self._numbers(), video_key=key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def add(
+        self,
+        task: str,
+        vectors: Mapping[str, NDArray[np.float32]],
+        image_stats: Mapping[str, Row],
+        pictures: Mapping[str, Sequence[bytes]] | None = None,
+    ) -> None:
+        """Write the next episode's table.
+
+        Args:
+            task: its instruction.
+            vectors: float32 [N, W] by column.
+            image_stats: of every camera, see `image_stats`.
+            pictures: N encoded pictures (PNG or JPEG) by column, of the cameras that have no film.
+        """
+        table = self._table(vectors, pictures or {}, self._tasks.setdefault(task, len(self._tasks)))
+        path = self._root / DATA_PATH.format(**self._numbers())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, path)
+        numbers = [name for name in table.column_names if name not in (pictures or {})]
+        stats = {name: _stats(np.array(table[name].to_pylist())) for name in numbers}
+        self._episodes.append(_Written(table.num_rows, task, {**stats, **image_stats}))
+        self._frames += table.num_rows
+
+    def finish(self) -> None:
+        """Write the metadata; without it nothing reads the folder."""
+        meta = self._root / INFO_FILE
+        meta.parent.mkdir(parents=True, exist_ok=True)
+        episodes = list(enumerate(self._episodes))
+        _write_lines(self._root / TASKS_FILE, [{"task_index": n, "task": text} for text, n in self._tasks.items()])
+        _write_lines(
+            self._root / EPISODES_FILE,
+            [{"episode_index": n, "tasks": [e.task], "length": e.length} for n, e in episodes],
+        )
+        _write_lines(self._root / STATS_FILE, [{"episode_index": n, "stats": e.stats} for n, e in episodes])
+        meta.write_text(json.dumps(self._info(), indent=4) + "\n", encoding="utf-8")
+
+    def _numbers(self) -> dict[str, int]:
+        number = len(self._episodes)
+        return {"episode_chunk": number // CHUNK, "episode_index": number}
+
+    def _table(
+        self, vectors: Mapping[str, NDArray[np.float32]], pictures: Mapping[str, Sequence[bytes]], task: int
+    ) -> pa.Table:
+        """The columns LeRobot v2.1 writes, in its types."""
+        count = len(next(iter(vectors.values())))
+        frames = np.arange(count)
+        columns = {name: _vectors(values) for name, values in vectors.items()}
+        for name, encoded in pictures.items():
+            rows = [{"bytes": picture, "path": f"frame_{i:06d}.png"} for i, picture in enumerate(encoded)]
+            columns[name] = pa.array(rows, PICTURES)
+        columns |= {
+            "timestamp": pa.array((frames / self._fps).astype(np.float32)),
+            "frame_index": pa.array(frames, pa.int64()),
+            "episode_index": pa.array(np.full(count, len(self._episodes)), pa.int64()),
+            "index": pa.array(self._frames + frames, pa.int64()),
+            "task_index": pa.array(np.full(count, task), pa.int64()),
+        }
+        table = pa.table(columns)
+        # Only by this do the loaders of tables with pictures know them for pictures.
+        return table.replace_schema_metadata(_types(self._features, table.column_names)) if pictures else table
+
+    def _info(self) -> Row:
+        films = [key for key, feature in self._features.items() if feature["dtype"] == "video"]
+        return {
+            "codebase_version": "v2.1",
+            "robot_type": self._robot,
+            "total_episodes": len(self._episodes),
+            "total_frames": self._frames,
+            "total_tasks": len(self._tasks),
+            "total_videos": len(self._episodes) * len(films),
+            "total_chunks": (len(self._episodes) - 1) // CHUNK + 1,
+            "chunks_size": CHUNK,
+            "fps": self._fps,
+            "splits": {"train": f"0:{len(self._episodes)}"},
+            "data_path": DATA_PATH,
+            "video_path": VIDEO_PATH if films else None,
+            "features": self._features,
+        }
+
+
+def vector_feature(names: Sequence[str], units: str) -> Row:
+    """A column of float32 vectors with one name a channel."""
+    return {"dtype": "float32", "shape": [len(names)], "names": list(names), "units": units}
+
+
+def picture_feature(size: int) -> Row:
+    """A column of encoded square pictures."""
+    return {"dtype": "image", "shape": [size, size, 3], "names": ["height", "width", "channel"]}
+
+
+def video_feature(size: int, codec: str, fps: int) -> Row:
+    """A square camera whose frames lie in films of pixel format yuv420p."""
+    return {
+        "dtype": "video",
+        "shape": [size, size, 3],
+        "names": ["height", "width", "channel"],
+        "info": {
+            "video.height": size,
+            "video.width": size,
+            "video.codec": codec,
+            "video.pix_fmt": "yuv420p",
+            "video.is_depth_map": False,
+            "video.fps": fps,
+            "video.channels": 3,
+            "has_audio": False,
+        },
+    }
+
+
+def spread(count: int) -> list[int]:
+    """Indices of the frames, evenly spread over an episode of `count`, that image statistics are taken from."""
+    picked = np.linspace(0, count - 1, min(STATS_FRAMES, count)).astype(int)
+    return [int(index) for index in picked]
+
+
+def image_stats(frames: NDArray[np.uint8]) -> Row:
+    """Statistics a channel of frames uint8 [N, H, W, 3], values 0..1, shaped [3, 1, 1] as LeRobot has them."""
+    stats = _stats(frames.reshape(-1, 3) / 255)
+    shaped: Row = {name: [[[value]] for value in values] for name, values in stats.items() if name != "count"}
+    return {**shaped, "count": [len(frames)]}
+
+
+def _stats(values: NDArray[Any]) -> Row:
+    """Statistics over the frames of one column, in LeRobot's form."""
+    values = values.reshape(len(values), -1)
+    return {
+        "min": values.min(0).tolist(),
+        "max": values.max(0).tolist(),
+        "mean": values.mean(0).tolist(),
+        "std": values.std(0).tolist(),
+        "count": [len(values)],
+    }
+
+
+def _vectors(values: NDArray[np.float32]) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), pa.float32()), values.shape[1])
+
+
+def _types(features: Mapping[str, Row], columns: Sequence[str]) -> dict[str, str]:
+    """The schema metadata in which the library `datasets` keeps the types of its columns."""
+    found: Row = {}
+    for name in columns:
+        feature = features[name]
+        value = {"dtype": feature["dtype"], "_type": "Value"}
+        if feature["dtype"] == "image":
+            found[name] = {"_type": "Image"}
+        elif name in BOOKKEEPING:
+            found[name] = value
+        else:
+            found[name] = {"feature": value, "length": feature["shape"][0], "_type": "Sequence"}
+    return {"huggingface": json.dumps({"info": {"features": found}})}
+
+
+def _write_lines(path: Path, rows: Sequence[Row]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

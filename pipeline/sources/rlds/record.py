@@ -1,0 +1,195 @@
+"""One record of an RLDS dataset: an episode, parsed by the dataset's own feature specification.
+
+tensorflow-datasets parses the record (without loading TensorFlow). Pictures stay encoded until a window needs them.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import EpisodeError, RunError
+from pipeline.sources.metadata import has_text
+from pipeline.sources.video.pictures import decode_picture
+
+METADATA = "episode_metadata/"
+"""Prefix of a text field that stands once an episode; all other fields are paths inside a step."""
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What features.json offers, by path inside a step.
+
+    widths  channels of every numeric vector or scalar;  pictures, texts  names (texts of `episode_metadata/` too)
+    """
+
+    widths: Mapping[str, int]
+    pictures: tuple[str, ...]
+    texts: tuple[str, ...]
+
+
+def load_info(folder: str) -> Any:
+    """`tfds.core.DatasetInfo` of a prepared folder.
+
+    Raises:
+        RunError: tensorflow-datasets is not installed, a metadata file is damaged, the files are no TFRecords, or
+            the records are no episodes.
+    """
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise RunError(
+            f"RLDS data needs tensorflow-datasets ({error}); install the extra: pip install '.[rlds]'"
+        ) from error
+    logging.getLogger("absl").setLevel(logging.WARNING)  # it reports every file it loads
+    try:
+        info = tfds.builder_from_directory(folder).info
+        file_format = getattr(info.file_format, "value", info.file_format)
+    except Exception as error:  # whatever a library raises on a damaged file
+        detail = " ".join(str(error).split())[:300]
+        raise RunError(f"{folder}: dataset_info.json or features.json cannot be read: {detail}") from error
+    if file_format != "tfrecord":
+        raise RunError(f"{folder} is stored as {file_format}, expected tfrecord")
+    if "steps" not in info.features or "observation" not in info.features["steps"].feature:
+        raise RunError(f"{folder}/features.json has no steps with an observation; expected the RLDS layout")
+    return info
+
+
+def record_files(folder: str, info: Any) -> dict[str, list[tuple[str, int]]]:
+    """Split -> (name of the file, its records) in order.
+
+    Raises:
+        RunError: dataset_info.json does not tell.
+    """
+    try:
+        return {
+            name: [
+                (os.path.basename(os.fspath(path)), int(count))
+                for path, count in zip(split.filepaths, split.shard_lengths, strict=True)
+            ]
+            for name, split in info.splits.items()
+        }
+    except Exception as error:  # whatever a library raises on a damaged file
+        detail = " ".join(str(error).split())[:300]
+        raise RunError(f"{folder}/dataset_info.json does not tell the record files: {detail}") from error
+
+
+def list_fields(features: Any) -> Fields:
+    """The fields a manifest may name."""
+    widths: dict[str, int] = {}
+    pictures, texts = [], []
+    for path, feature in _leaves(features["steps"].feature, ""):
+        kind = type(feature).__name__
+        if kind == "Image":
+            pictures.append(path)
+        elif kind == "Text":
+            texts.append(path)
+        elif len(feature.shape) <= 1 and np.dtype(feature.np_dtype).kind in "fiub":
+            widths[path] = int(feature.shape[0]) if feature.shape and feature.shape[0] else 1
+    metadata = dict(features.items()).get("episode_metadata", {})
+    texts += [METADATA + name for name in metadata if type(metadata[name]).__name__ == "Text"]
+    return Fields(widths, tuple(pictures), tuple(texts))
+
+
+class Record:
+    """One parsed record.
+
+    Args:
+        path: the TFRecord file, beside the dataset's features.json.
+        number: which record of it, from 0.
+        instruction: text fields in the order of preference.
+        skip_first: steps left out at the beginning.
+
+    Raises:
+        EpisodeError: "undecodable", "bad-record" or "too-short".
+    """
+
+    def __init__(self, path: str, number: int, instruction: Sequence[str], skip_first: int) -> None:
+        from pipeline.sources.rlds.tfrecord import read_record  # needs the extra `rlds`
+
+        self.where = f"{path}, record {number}"
+        self._instruction = instruction
+        steps, self._metadata = _parse(_features(os.path.dirname(path)), read_record(path, number), self.where)
+        self._steps = steps[skip_first:]
+        if not self._steps:
+            raise EpisodeError("too-short", f"{self.where} has {len(steps)} steps, {skip_first} are skipped")
+
+    @property
+    def num_frames(self) -> int:
+        """Steps that are left."""
+        return len(self._steps)
+
+    def field(self, path: str) -> NDArray[Any]:
+        """A numeric field in every step, [N, W]."""
+        rows = [np.atleast_1d(self._get(step, path)) for step in self._steps]
+        try:
+            return np.stack(rows).reshape(len(rows), -1)
+        except ValueError as error:
+            raise EpisodeError("bad-record", f"{self.where}: {path} differs in width from step to step") from error
+
+    def pictures(self, camera: str) -> Callable[[int], NDArray[np.uint8]]:
+        """Decoder of one camera's pictures."""
+        path = f"observation/{camera}"
+        return lambda i: decode_picture(self._get(self._steps[i], path), f"{self.where}: {path} at step {i}")
+
+    def text_of(self, name: str, index: int) -> str | None:
+        """A text field at a step, stripped; None when it holds no text."""
+        source = self._metadata if name.startswith(METADATA) else self._steps[index]
+        value = self._get(source, name.removeprefix(METADATA))
+        text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+        return str(text).strip() if has_text(text) else None
+
+    def text(self, index: int) -> str:
+        """The episode's own text at a step. Raises EpisodeError("no-instruction")."""
+        for name in self._instruction:
+            text = self.text_of(name, index)
+            if text:
+                return text
+        raise EpisodeError(
+            "no-instruction", f"{self.where}: {', '.join(self._instruction)} hold no text at step {index}"
+        )
+
+    def _get(self, step: Mapping[str, Any], path: str) -> Any:
+        value: Any = step
+        try:
+            for name in path.split("/"):
+                value = value[name]
+        except (KeyError, TypeError) as error:
+            raise EpisodeError("bad-record", f"{self.where}: a step has no {path}") from error
+        return value
+
+
+@functools.lru_cache(maxsize=4)
+def _features(folder: str) -> Any:
+    """Feature specification of a folder; read once a process."""
+    return load_info(folder).features
+
+
+def _parse(features: Any, record: bytes, where: str) -> tuple[list[Mapping[str, Any]], Mapping[str, Any]]:
+    """Steps and metadata."""
+    import tensorflow_datasets as tfds
+
+    observation = features["steps"].feature["observation"]
+    skipped = {name: tfds.decode.SkipDecoding() for name in observation if type(observation[name]).__name__ == "Image"}
+    try:
+        example = features.deserialize_example_np(record, decoders={"steps": {"observation": skipped}})
+        return list(example["steps"]), example.get("episode_metadata", {})
+    except Exception as error:  # whatever a library raises on a record that is not what features.json says
+        detail = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise EpisodeError("bad-record", f"{where} is not what features.json says: {detail}") from error
+
+
+def _leaves(features: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name in features:
+        feature = features[name]
+        if hasattr(feature, "keys"):
+            yield from _leaves(feature, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", feature

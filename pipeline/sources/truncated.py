@@ -1,0 +1,43 @@
+"""An episode truncated at the present frame: the only thing the inputs job is handed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.format.episode import Episode
+
+
+class Past:
+    """An episode truncated at `now`: the only thing the inputs job is handed (rule L1).
+
+    Asking for a later frame raises ValueError: that is a bug in the job, never a property of the data.
+    """
+
+    def __init__(self, episode: Episode, now: int) -> None:
+        if not 0 <= now < episode.num_frames:
+            raise ValueError(f"now={now} is outside 0..{episode.num_frames - 1} of episode {episode.id}")
+        self._episode = episode
+        self.now = now
+
+    def frames(self, view: str, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Like `Episode.frames`, for indices up to `now`."""
+        self._check(indices)
+        return self._episode.frames(view, indices)
+
+    def state(self) -> NDArray[np.float32] | None:
+        """Robot state at `now`, float32 [S]; None for human video (rule L8)."""
+        return self._episode.state(self.now)
+
+    def instruction(self) -> str:
+        """The episode's own text at `now`."""
+        return self._episode.instruction(self.now)
+
+    def _check(self, indices: Sequence[int]) -> None:
+        late = [i for i in indices if not 0 <= i <= self.now]
+        if late:
+            raise ValueError(
+                f"episode {self._episode.id} was truncated at frame {self.now}; frames {late} were asked for"
+            )

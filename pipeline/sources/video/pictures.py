@@ -1,0 +1,152 @@
+"""Films that are no video files: still pictures one after the other, or a stretch of a longer video."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.errors import EpisodeError
+
+BLANK = 4
+"""Grey levels between the darkest and the brightest value of a picture that shows nothing."""
+
+
+class Film(Protocol):
+    """One view of an episode; `pipeline.sources.video.decode.Video` is one. Frames are numbered from 0.
+
+    codec  how it is stored, for people
+    """
+
+    @property
+    def codec(self) -> str: ...
+
+    @property
+    def num_frames(self) -> int: ...
+
+    def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """RGB uint8 [len(indices), H, W, 3]. Raises EpisodeError."""
+        ...
+
+    def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
+        """Seconds after the first frame, float64 [len(indices)]."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Pictures:
+    """Pictures recorded at a fixed rate, made one at a time when asked for.
+
+    Args:
+        picture: index -> RGB uint8 [H, W, 3]; raises EpisodeError.
+        num_frames: how many there are.
+        fps: pictures a second.
+        codec: see `Film`.
+    """
+
+    def __init__(self, picture: Callable[[int], NDArray[np.uint8]], num_frames: int, fps: float, codec: str) -> None:
+        self.codec = codec
+        self._picture = picture
+        self._num_frames = num_frames
+        self._fps = fps
+
+    @property
+    def num_frames(self) -> int:
+        return self._num_frames
+
+    def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """See `Film`. All frames of a film have one size."""
+        check_indices(indices, self._num_frames, "the film")
+        found = {index: self._picture(index) for index in dict.fromkeys(indices)}
+        if len({frame.shape for frame in found.values()}) > 1:
+            sizes = ", ".join(f"{index}: {frame.shape[:2]}" for index, frame in found.items())
+            raise EpisodeError("undecodable", f"pictures of one view differ in size ({sizes})")
+        return np.stack([found[index] for index in indices]) if found else np.zeros((0, 0, 0, 3), np.uint8)
+
+    def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
+        """See `Film`."""
+        check_indices(indices, self._num_frames, "the film")
+        return np.asarray(indices, np.float64) / self._fps
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class Stretch:
+    """Frames start..start+num_frames-1 of a longer film, numbered from 0.
+
+    Raises:
+        EpisodeError: "length-mismatch" when the film ends before.
+    """
+
+    def __init__(self, film: Film, start: int, num_frames: int, where: str) -> None:
+        if not 0 <= start < start + num_frames <= film.num_frames:
+            raise EpisodeError(
+                "length-mismatch",
+                f"{where} has {film.num_frames} frames; the episode needs {start}..{start + num_frames - 1} of them",
+            )
+        self._film, self._start, self._num_frames = film, start, num_frames
+
+    @property
+    def codec(self) -> str:
+        return self._film.codec
+
+    @property
+    def num_frames(self) -> int:
+        return self._num_frames
+
+    def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """See `Film`."""
+        return self._film.frames(self._moved(indices))
+
+    def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
+        """See `Film`."""
+        return self._film.timestamps(self._moved(indices)) - self._film.timestamps([self._start])[0]
+
+    def close(self) -> None:
+        """Close the longer film."""
+        self._film.close()
+
+    def _moved(self, indices: Sequence[int]) -> list[int]:
+        check_indices(indices, self._num_frames, "the stretch")
+        return [self._start + index for index in indices]
+
+
+def check_indices(indices: Sequence[int], num_frames: int, what: str) -> None:
+    """Raise EpisodeError("out-of-range") unless all of 0..num_frames-1."""
+    bad = [index for index in indices if not 0 <= index < num_frames]
+    if bad:
+        raise EpisodeError("out-of-range", f"{what} has frames 0..{num_frames - 1}; {bad} were asked for")
+
+
+def decode_picture(encoded: bytes, where: str) -> NDArray[np.uint8]:
+    """A JPEG or PNG -> RGB uint8 [H, W, 3].
+
+    Raises:
+        EpisodeError: "undecodable", with `where` and what the decoder said; a truncated file is one.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            if image.format not in ("JPEG", "PNG"):
+                raise ValueError(f"a {image.format} picture, expected JPEG or PNG")
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise EpisodeError("undecodable", f"{where}: {' '.join(str(error).split())[:300]}") from error
+
+
+def require_visible(film: Film, where: str) -> None:
+    """Raise EpisodeError("blank-camera") when first, middle and last frame show nothing: a camera that was not there.
+
+    A film may begin in the dark, so one blank frame is no fault.
+    """
+    last = film.num_frames - 1
+    if all(np.ptp(film.frames([index])) < BLANK for index in (0, last // 2, last)):
+        raise EpisodeError(
+            "blank-camera",
+            f"{where}: first, middle and last frame show nothing; choose other source.cameras",
+        )

@@ -1,0 +1,363 @@
+"""A local cache of remote files, bounded in bytes and shared by all processes of a machine.
+
+    folder/lock                       held while files are counted, deleted, or get their name
+    folder/downloads/SHA256.lock      held by the one process that downloads this file
+    folder/downloads/SHA256.part      the file being downloaded, from the start as large as it will be
+    folder/SH/SHA256                  a whole file. Whoever uses it holds a shared lock on it
+
+All locks are flocks. They belong to an open file, not to a process: two threads exclude each other as two processes do,
+and whatever way a process ends, its locks end with it. So a file that nobody can lock is in use, and a download whose
+lock is free is a dead one's. Locks are taken in the order download, cache; nobody waits for a file's lock while holding
+another. A lock may be waited for on a file that is deleted meanwhile, so after locking comes the question whether the
+file still has its name.
+
+A file is given its name when its size and SHA-256 were compared and its bytes are on disk. It is not hashed again when
+it is opened: readers compare each sample with the manifest.
+
+The folder lies on a disk of the machine, not on NFS. It belongs to one user. Files lose the permission to be written
+when they are first opened: one that still has it was fetched ahead and not used yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import queue
+import stat
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pipeline.errors import BuildError, SettingsError
+from pipeline.storage.remote import RemoteFile, Retry, download, make_folder, writing
+
+_POLL_SECONDS = 0.02
+_log = logging.getLogger(__name__)
+
+
+class CachedFile:
+    """A file of the cache. While this object lives and is not closed, no process deletes the file.
+
+    A process that is forked meanwhile holds the file too, until it closes it or ends.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._close = weakref.finalize(self, os.close, descriptor)
+
+    def close(self) -> None:
+        """Let go of the file. Closing twice is allowed."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class FileCache:
+    """Opens remote files; each is downloaded once a machine and kept until its room is needed.
+
+    Threads may share one. Processes make one each, after they were forked.
+
+    Args:
+        limit: bytes of all files together, those being downloaded included.
+        storage_options: passed to fsspec.
+        patience: seconds to wait for room that other users of the cache hold, before giving up.
+        threads: how many files `prefetch` downloads at a time.
+
+    Raises:
+        SettingsError: the limit is not positive.
+        BuildError: the folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        limit: int,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        retry: Retry | None = None,
+        patience: float = 10.0,
+        threads: int = 4,
+    ) -> None:
+        if limit < 1:
+            raise SettingsError(f"a cache of {limit} bytes holds no file; raise trainer.cache_gb")
+        self.folder, self.limit = folder, limit
+        self._downloads = folder / "downloads"
+        make_folder(self._downloads)
+        self._options, self._retry, self._patience = dict(storage_options or {}), retry or Retry(), patience
+        self._ahead = _Background(self, threads)
+
+    def open(self, source: RemoteFile) -> CachedFile:
+        """The file, downloaded if need be. Keep what is returned for as long as the file is used.
+
+        Raises:
+            CorruptError: it does not exist, or is not what build.json lists.
+            BuildError: it cannot be read, or there is no room for it.
+        """
+        while True:
+            found = self._open_whole(source) or self._fetch(source)
+            if found is not None:
+                os.chmod(found.path, stat.S_IMODE(found.path.stat().st_mode) & ~0o222)
+                os.utime(found.path, ns=(time.time_ns(),) * 2)  # the system's own clock is too coarse to order by
+                return found
+
+    def prefetch(self, sources: Iterable[RemoteFile]) -> None:
+        """Download files in the background; returns at once and never raises for a file.
+
+        For a prefetch only such files are deleted as were used before and are in use no longer: not files that were
+        fetched ahead themselves. Without room for it that way, or if it fails, nothing happens: opening the file
+        downloads it, or says what is wrong.
+        """
+        self._ahead.add(sources)
+
+    def fetch_ahead(self, source: RemoteFile) -> None:
+        """What `prefetch` does for each file, in this thread."""
+        try:
+            if not self._path(source.sha256).exists():
+                found = self._fetch(source, ahead=True)
+                if found is not None:
+                    found.close()
+        except Exception as error:
+            _log.info("not fetched ahead: %s", error)
+
+    def _path(self, sha256: str) -> Path:
+        return self.folder / sha256[:2] / sha256
+
+    def _open_whole(self, source: RemoteFile) -> CachedFile | None:
+        """The file, if it is there."""
+        path = self._path(source.sha256)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        found = CachedFile(path, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if not _has_name(descriptor, path):  # deleted before it was locked
+            found.close()
+            return None
+        if os.fstat(descriptor).st_size != source.bytes:  # cut by somebody else, or by a disk that failed
+            path.unlink(missing_ok=True)
+            found.close()
+            return None
+        return found
+
+    def _fetch(self, source: RemoteFile, ahead: bool = False) -> CachedFile | None:
+        """Download the file. None: somebody else has done so; or, ahead, is doing so, or there is no room."""
+        with contextlib.ExitStack() as stack:
+            # Whoever counts tries every download's lock for a moment. One that waits does not mind; for one that does
+            # not, this must not look like a download in progress.
+            with self._locked() if ahead else contextlib.nullcontext():
+                lock = self._downloads / f"{source.sha256}.lock"
+                held = stack.enter_context(_held(lock, wait=not ahead, delete=True))
+            if not held or self._path(source.sha256).exists():
+                return None
+            part = self._downloads / f"{source.sha256}.part"
+            try:
+                return self._download(source, part) if self._reserve(source, part, ahead) else None
+            finally:
+                part.unlink(missing_ok=True)
+
+    def _download(self, source: RemoteFile, part: Path) -> CachedFile:
+        with open(part, "r+b") as sink:
+            download(source, sink, self._options, self._retry)
+        path, descriptor = self._path(source.sha256), os.open(part, os.O_RDONLY)
+        found = CachedFile(path, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        path.parent.mkdir(exist_ok=True)
+        with self._locked():  # whoever counts finds it under one name
+            os.rename(part, path)
+        return found
+
+    def _reserve(self, source: RemoteFile, part: Path, ahead: bool) -> bool:
+        """Make room and take it, by a file of the size to come."""
+        if source.bytes > self.limit:
+            raise BuildError(
+                f"{source.url} has {source.bytes:,} bytes, {self.folder} may hold {self.limit:,}; raise "
+                "trainer.cache_gb, or build smaller shards"
+            )
+        deadline = time.monotonic() + self._patience
+        while True:
+            with self._locked():
+                part.unlink(missing_ok=True)  # of a process that died here
+                usage = self._make_room(source.bytes, ahead)
+                if usage.total + source.bytes <= self.limit:
+                    with open(part, "xb") as file, writing(file):
+                        file.truncate(source.bytes)
+                    return True
+            if ahead:
+                return False
+            if usage.whole + source.bytes <= self.limit:  # downloads end by themselves, then there is more to delete
+                deadline = time.monotonic() + self._patience
+            elif time.monotonic() > deadline:
+                raise BuildError(_no_room(self, source, usage))
+            time.sleep(_POLL_SECONDS)
+
+    def _make_room(self, needed: int, ahead: bool) -> _Usage:
+        """Delete the least recently used files that nobody has open until `needed` bytes fit or none is left.
+
+        Returns:
+            What the cache holds then.
+        """
+        usage = _Usage(0, 0, self._downloading())
+        files = sorted(self._files(), key=lambda file: file.used)
+        usage.whole, usage.files = sum(file.bytes for file in files), len(files)
+        for file in files:
+            if usage.total + needed <= self.limit:
+                break
+            if not (ahead and file.unused) and _delete_unless_open(file.path):
+                usage.whole -= file.bytes
+                usage.files -= 1
+        return usage
+
+    def _files(self) -> Iterator[_File]:
+        for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
+            with contextlib.suppress(FileNotFoundError):  # of a wrong size, and deleted for that
+                found = path.stat()
+                yield _File(path, found.st_size, found.st_mtime_ns, bool(found.st_mode & stat.S_IWUSR))
+
+    def _downloading(self) -> int:
+        """Bytes of downloads in progress, after what is left of dead ones is deleted."""
+        total = 0
+        for name in {path.stem for path in self._downloads.iterdir()}:
+            part = self._downloads / f"{name}.part"
+            with _held(self._downloads / f"{name}.lock", wait=False, delete=True) as dead:
+                if dead:
+                    part.unlink(missing_ok=True)
+                else:
+                    with contextlib.suppress(FileNotFoundError):
+                        total += part.stat().st_size
+        return total
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with _held(self.folder / "lock", wait=True, delete=False):
+            yield
+
+
+class _Background:
+    """Threads that download ahead. Daemons: a process ends without waiting for them, as it may at any moment."""
+
+    def __init__(self, cache: FileCache, threads: int) -> None:
+        self._queue: queue.SimpleQueue[RemoteFile | None] = queue.SimpleQueue()
+        self._cache, self._threads = weakref.ref(cache), threads
+        self._lock = threading.Lock()
+        self._started = False
+        weakref.finalize(cache, _stop, self._queue, threads)
+
+    def add(self, sources: Iterable[RemoteFile]) -> None:
+        for source in sources:
+            self._queue.put(source)
+        with self._lock:
+            if not self._started:
+                self._started = True
+                for _ in range(self._threads):
+                    threading.Thread(target=_work, args=(self._queue, self._cache), daemon=True).start()
+
+
+def _work(sources: queue.SimpleQueue[RemoteFile | None], cache: weakref.ref[FileCache]) -> None:
+    while (source := sources.get()) is not None:
+        owner = cache()
+        if owner is None:
+            return
+        owner.fetch_ahead(source)
+        del owner  # a thread that waits keeps no cache alive
+
+
+def _stop(sources: queue.SimpleQueue[RemoteFile | None], threads: int) -> None:
+    for _ in range(threads):
+        sources.put(None)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A whole file of the cache: size, time of last use in ns, and whether it was fetched ahead and not opened yet."""
+
+    path: Path
+    bytes: int
+    used: int
+    unused: bool
+
+
+@dataclass
+class _Usage:
+    """What the cache holds: bytes and number of whole files, bytes of downloads in progress."""
+
+    whole: int
+    files: int
+    downloading: int
+
+    @property
+    def total(self) -> int:
+        return self.whole + self.downloading
+
+
+def _no_room(cache: FileCache, source: RemoteFile, usage: _Usage) -> str:
+    return (
+        f"{cache.folder} has no room for the {source.bytes:,} bytes of {source.url}: it may hold {cache.limit:,}, "
+        f"{usage.files} files in use take {usage.whole:,} and downloads {usage.downloading:,}; raise trainer.cache_gb, "
+        "or lower trainer.streams or trainer.block_shards"
+    )
+
+
+@contextlib.contextmanager
+def _held(path: Path, wait: bool, delete: bool) -> Iterator[bool]:
+    """Hold a lock file's lock. Yields False if it is not held: another one has it, or it was deleted meanwhile.
+
+    Args:
+        delete: remove the file while it is still locked, so that whoever waits for it looks again.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        held = _try_lock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)) and _has_name(descriptor, path)
+        try:
+            yield held
+        finally:
+            if held and delete:
+                path.unlink(missing_ok=True)
+            if held:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process forked meanwhile has the file open too
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _has_name(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one that has this name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _delete_unless_open(path: Path) -> bool:
+    """Delete a file; False if somebody has it open."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return True
+    try:
+        if not _try_lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return False
+        path.unlink(missing_ok=True)
+        return True
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,202 @@
+"""Where a build folder lies while it is made: a folder of this machine or of a shared file system, or a URL.
+
+A build grows file by file. Each appears whole or not at all, and counts only once a record lists it (`parts.py`, and
+`build.json` at the end), so a store needs no rename that is atomic over several files, and none at all where it has no
+rename: a file is written, then listed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.errors import BuildError
+from pipeline.storage.atomic import TEMPORARY_PREFIX, atomic_file, remove_temporary_files
+from pipeline.storage.full_disk import naming_full_disk
+from pipeline.storage.remote import is_remote
+
+_SWEPT = 20
+"""How often a lock is tried again whose temporary folder another process tidied away."""
+
+
+class Store(Protocol):
+    """A build folder. Names are paths relative to it, with `/`. Small enough to send to every worker.
+
+    Every method raises BuildError when a store elsewhere cannot be reached or a disk is full, OSError when a local one
+    cannot be used.
+    """
+
+    @property
+    def where(self) -> str:
+        """The folder or URL, for people."""
+        ...
+
+    def writing(self, name: str) -> AbstractContextManager[Path]:
+        """A local path to write a file at; when the block ends well, the file appears under its name, whole."""
+        ...
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a small file; it replaces an older one at once."""
+        ...
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a small file unless there is one of this name: False then. Of several who try, one gets True.
+
+        The file needs a folder of its own, as in `lock/driver.json`, and every writer data of its own (a random id in
+        it): that is how one whose answer was lost on the way knows the file there as its own.
+        """
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Content of a small file. Raises FileNotFoundError."""
+        ...
+
+    def reading(self, name: str) -> AbstractContextManager[Path]:
+        """A local path with the content of a file. Raises FileNotFoundError."""
+        ...
+
+    def folder(self, name: str) -> AbstractContextManager[Path]:
+        """A local folder with the files below a folder, to be read; empty if there is none."""
+        ...
+
+    def sizes(self) -> dict[str, int]:
+        """Every file by name with its size in bytes, temporary ones left out; none if there is no such folder."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder with all that is in it. It may be gone already."""
+        ...
+
+    def tidy(self) -> None:
+        """Remove what writers that were killed left behind."""
+        ...
+
+
+def open_store(out: Path | str) -> Store:
+    """The store of a folder or a URL. Nothing is created yet."""
+    if is_remote(str(out)):
+        from pipeline.storage.object_store import RemoteStore, place_options
+
+        url = str(out).rstrip("/")
+        return RemoteStore(url, place_options(url))
+    return LocalStore(Path(out).expanduser().resolve())
+
+
+@dataclass(frozen=True)
+class LocalStore:
+    """A folder. Only rename is relied on to be atomic, so a shared file system (NFS, Lustre) serves as well."""
+
+    root: Path
+
+    @property
+    def where(self) -> str:
+        return str(self.root)
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        with self._naming_full_disk(), atomic_file(self.root / name) as temporary:
+            yield temporary
+
+    def write(self, name: str, data: bytes) -> None:
+        with self.writing(name) as temporary:
+            temporary.write_bytes(data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """A folder with the file in it is made under another name, and renamed: that fails where one with a file is."""
+        path = self.root / name
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(_SWEPT):
+            try:
+                with self._naming_full_disk():
+                    _rename_into_place(path, data)
+                return True
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                    raise
+            # What renamed it may be this very process: NFS sends a rename again whose answer was lost, and then says
+            # that there is nothing to rename, or that something is there already.
+            with contextlib.suppress(FileNotFoundError):
+                return path.read_bytes() == data
+        raise BuildError(f"{path} cannot be made: another process keeps tidying up {self.root}; end it, and try again")
+
+    def read(self, name: str) -> bytes:
+        return (self.root / name).read_bytes()
+
+    @contextlib.contextmanager
+    def reading(self, name: str) -> Iterator[Path]:
+        path = self.root / name
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist")
+        yield path
+
+    @contextlib.contextmanager
+    def folder(self, name: str) -> Iterator[Path]:
+        yield self.root / name
+
+    def sizes(self) -> dict[str, int]:
+        found = {}
+        for folder, folders, names in os.walk(self.root):
+            folders[:] = [name for name in folders if not name.startswith(TEMPORARY_PREFIX)]
+            for name in names:
+                if not name.startswith(TEMPORARY_PREFIX):
+                    path = Path(folder) / name
+                    with contextlib.suppress(FileNotFoundError):  # gone since
+                        found[path.relative_to(self.root).as_posix()] = path.lstat().st_size
+        return found
+
+    def remove(self, name: str) -> None:
+        path = self.root / name
+        if path.is_dir():
+            _remove_folder(path)
+        else:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # is not empty, or gone
+            if path.parent != self.root:
+                path.parent.rmdir()
+
+    def tidy(self) -> None:
+        remove_temporary_files(self.root)
+
+    def _naming_full_disk(self) -> AbstractContextManager[None]:
+        return naming_full_disk(self.root, "free space there, then run the same command again: what is finished stays")
+
+
+_WRITTEN_INTO = 10
+"""Times that a folder may be written into while it is removed."""
+
+
+def _rename_into_place(path: Path, data: bytes) -> None:
+    """Raises OSError ENOTEMPTY or EEXIST if the file's folder holds one already, ENOENT if another tidied up here."""
+    temporary = path.parent.with_name(f"{TEMPORARY_PREFIX}{path.parent.name}-{uuid.uuid4().hex}")
+    temporary.mkdir()
+    try:
+        (temporary / path.name).write_bytes(data)
+        os.rename(temporary, path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_folder(path: Path) -> None:
+    """Remove a folder, which others may be removing, or writing a file into, at the same time.
+
+    Raises:
+        OSError: it cannot be removed, or somebody has written into it every time.
+    """
+    written_into = 0
+    while path.exists():
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            continue  # others remove it, too
+        except OSError as error:
+            written_into += 1
+            if error.errno != errno.ENOTEMPTY or written_into > _WRITTEN_INTO:
+                raise

@@ -1,0 +1,327 @@
+"""Builds on S3 are audited, verified and let into training there: the same verdict, to the byte, as on a disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from jobs.audit.audit import audit, sheets
+from jobs.audit.remote_build import remote_build
+from jobs.audit.settings import AuditConfig, VerifyConfig
+from jobs.audit.verify import verify
+from jobs.training.loop.settings import TrainerSettings
+from jobs.training.train import open_audited
+from pipeline.audit.build import open_build
+from pipeline.audit.run import audit_build
+from pipeline.audit.verdict import verdict_bytes, write_verdict
+from pipeline.errors import AuditRefusedError, BuildError
+from pipeline.format.build import Build
+from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
+from pipeline.storage import object_store as remote_store
+from pipeline.storage.remote import Retry
+from tests.conftest import SampleData
+from tests.jobs.test_cli import run
+from tests.leakage.tools import ARROW, TAR
+from tests.pipeline.audit.test_attestation import write_keys
+from tests.pipeline.audit.tiny_build import ROBOT, TinyEpisode, write_build
+from tests.pipeline.storage.flaky_proxy import FlakyProxy, even_rates
+from tests.pipeline.storage.s3_server import IMPATIENT, forget_file_systems, s3_server, upload
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with s3_server() as bucket:
+        yield bucket
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    return write_build(tmp_path / "build")
+
+
+@pytest.fixture
+def url(s3: str) -> str:
+    """A place of its own."""
+    return f"{s3}/{uuid.uuid4().hex}/build"
+
+
+def objects(url: str) -> dict[str, bytes]:
+    system, root = fsspec.url_to_fs(url, use_listings_cache=False)
+    return {path.removeprefix(f"{root}/"): system.cat_file(path) for path in system.find(root)}
+
+
+def put(url: str, name: str, data: bytes) -> None:
+    system, root = fsspec.url_to_fs(url)
+    system.pipe_file(f"{root}/{name}", data)
+
+
+def remove(url: str, name: str) -> None:
+    system, root = fsspec.url_to_fs(url)
+    system.rm_file(f"{root}/{name}")
+
+
+@pytest.mark.slow
+def test_a_build_is_audited_where_it_lies(
+    local: Path, url: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    upload(local, url)
+    before = objects(url)
+    code, out, _ = run(capsys, "audit", url)
+    assert code == 0
+    assert f"verdict: {url}/{VERDICT}\nreport: {url}/audit/report.html" in out
+    assert run(capsys, "audit", str(local))[0] == 0
+    names = (VERDICT, "audit/report.html")
+    assert objects(url) == before | {name: (local / name).read_bytes() for name in names}
+    assert list(scratch.iterdir()) == []
+
+
+def _flip(name: str) -> Callable[[dict[str, bytes]], None]:
+    def edit(files: dict[str, bytes]) -> None:
+        files[name] = files[name][:-1] + bytes([files[name][-1] ^ 1])
+
+    return edit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda files: files.update({"notes.txt": b"frame 12 follows"}), "notes.txt: is not listed"),
+        (lambda files: files.update({"hidden/deep/a": b"x", "hidden/b": b"x"}), "hidden: is a folder that does not"),
+        (lambda files: files.update({"croissant.json": b"{}"}), "croissant.json: is not what build.json gives"),
+        (lambda files: files.pop(ARROW), f"{ARROW}: listed in build.json, but missing"),
+        (_flip(ARROW), f"{ARROW}: has SHA-256"),
+        (_flip("ledger.jsonl"), "ledger.jsonl: has SHA-256"),
+        (lambda files: files.update({TAR: files[TAR] + b"more"}), f"{TAR}: has "),
+        (lambda files: files.update({ARROW: b""}), f"{ARROW}: has 0 bytes"),
+    ],
+)
+def test_what_is_wrong_with_objects_is_what_is_wrong_with_files(
+    edit: Callable[[dict[str, bytes]], object], says: str, local: Path, url: str
+) -> None:
+    files = {path.relative_to(local).as_posix(): path.read_bytes() for path in local.rglob("*") if path.is_file()}
+    edit(files)
+    shutil.rmtree(local)
+    for name, data in files.items():
+        (local / name).parent.mkdir(parents=True, exist_ok=True)
+        (local / name).write_bytes(data)
+        put(url, name, data)
+    with remote_build(url) as place:
+        there = audit_build(place.root, elsewhere=place)
+        pictures = sheets(place.root, there, place)
+    here = audit_build(local)
+    assert verdict_bytes(there) == verdict_bytes(here)
+    assert pictures == sheets(local, here)
+    assert any(says in f"{finding.file}: {finding.detail}" for finding in there.findings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["source", "perturb"])
+def test_a_deep_audit_finds_the_same_there(level: str, video_build: Build, sample_data: SampleData, url: str) -> None:
+    upload(video_build.path, url)
+    settings = AuditConfig(video_build.path, level, root=sample_data.ssv2, seed=5, share=0.2)
+    here, shown_here = audit(settings)
+    with remote_build(url) as place:
+        there, shown_there = audit(replace(settings, build=place.root), elsewhere=place)
+    assert here.status == "clean"
+    assert verdict_bytes(there) == verdict_bytes(here)
+    assert shown_there == shown_here
+
+
+@pytest.mark.slow
+def test_what_keeps_an_audit_from_being_made_is_the_same_and_names_the_url(local: Path, url: str) -> None:
+    upload(local, url)
+    for name in ("samples.parquet", "tasks.jsonl"):
+        (local / name).unlink()
+        remove(url, name)
+        with pytest.raises(BuildError, match=f"{name} is missing") as here:
+            audit_build(local)
+        with pytest.raises(BuildError) as there, remote_build(url) as place:
+            audit_build(place.root, elsewhere=place)
+        assert str(there.value) == str(here.value).replace(str(local), url)
+
+
+@pytest.mark.slow
+def test_marks_of_folders_are_no_findings_unless_they_hold_something(
+    local: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload(local, url)
+    for name in ("", "train/", "audit/"):
+        put(url, name, b"")
+    assert run(capsys, "audit", url)[0] == 0
+    put(url, "train/", b"what comes next")
+    put(url, "frame 12 follows/", b"")
+    code, out, _ = run(capsys, "audit", url)
+    assert code == 1
+    assert "train/: is not listed in build.json" in out
+    assert "frame 12 follows: is a folder that does not belong to a build" in out
+
+
+@pytest.mark.slow
+def test_two_shards_lie_on_the_disk_at_a_time(tmp_path: Path, url: str) -> None:
+    episodes = tuple(TinyEpisode(f"ep_{i}", "train", i, 11) for i in range(5))
+    world = replace(ROBOT, episodes=(*episodes, TinyEpisode("ep_v", "val", 0, 11)))
+    local = write_build(tmp_path / "build", world)
+    upload(local, url)
+    seen: list[int] = []
+    with remote_build(url) as place:
+
+        def count(_done: int, _total: int) -> None:
+            seen.append(sum(1 for path in place.root.glob("*/*-0*") if path.is_file()))
+
+        verdict = audit_build(place.root, progress=count, elsewhere=place)
+        assert not list(place.root.glob("*/*.tar"))
+    assert verdict == audit_build(local)
+    assert len(seen) == 7
+    assert max(seen) <= 4  # two files each
+
+
+@pytest.mark.slow
+def test_training_accepts_what_was_audited_there(
+    local: Path, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = TrainerSettings(cache_folder=tmp_path / "cache")
+    upload(local, url)
+    with pytest.raises(AuditRefusedError, match="has not been audited"):
+        open_audited(url, False, settings)
+    assert run(capsys, "audit", url)[0] == 0
+    assert open_audited(url, False, settings).remote == url
+    put(url, "notes.txt", b"x")
+    assert run(capsys, "audit", url)[0] == 1
+    with pytest.raises(AuditRefusedError, match="status is 'leak'"):
+        open_audited(url, False, settings)
+
+
+@pytest.mark.slow
+def test_a_build_is_verified_where_it_lies(
+    local: Path, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    private, public = write_keys(tmp_path, "key", 1)
+    upload(local, url)
+    code, out, _ = run(capsys, "audit", url, f"sign_key={private}")
+    assert code == 0
+    assert f"signed: {url}/{SIGNED_VERDICT}" in out
+    before = objects(url)
+    code, out, _ = run(capsys, "verify", url, f"public_key={public}")
+    assert code == 0
+    assert "files: 11 with" in out
+    assert f"VERIFIED: {url}" in out
+    for name, data, says in (
+        (ARROW, before[ARROW][:-1] + b"?", f"{ARROW} has another SHA-256"),
+        (TAR, before[TAR] + b"?", f"{TAR} has {len(before[TAR]) + 1} bytes"),
+        ("samples.parquet", before["samples.parquet"][:-1] + b"?", "samples.parquet has another SHA-256"),
+        (ARROW, None, f"{ARROW} is missing"),
+    ):
+        put(url, name, data) if data is not None else remove(url, name)
+        with remote_build(url) as place, pytest.raises(AuditRefusedError, match=f"1 files changed .*: {says}"):
+            verify(VerifyConfig(place.root), place)
+        put(url, name, before[name])
+    put(url, "build.json", before["build.json"] + b"\n")
+    code, out, err = run(capsys, "verify", url)
+    assert (code, out) == (1, "")
+    assert f"NOT VERIFIED: {url}/{VERDICT}: it is about a build.json with SHA-256" in err
+
+
+@pytest.mark.slow
+def test_a_signature_goes_with_its_verdict(
+    local: Path, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    private, _ = write_keys(tmp_path, "key", 1)
+    upload(local, url)
+    assert run(capsys, "audit", url, f"sign_key={private}")[0] == 0
+    put(url, "notes.txt", b"x")
+    assert run(capsys, "audit", url)[0] == 1
+    assert SIGNED_VERDICT not in objects(url)
+
+
+@pytest.mark.slow
+def test_a_deeper_verdict_is_kept(local: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_verdict(local, replace(audit_build(local), level="perturb"))
+    upload(local, url)
+    before = objects(url)
+    code, out, _ = run(capsys, "audit", url)
+    assert code == 0
+    assert "of level perturb, deeper than this one, and kept" in out
+    assert objects(url)[VERDICT] == before[VERDICT]
+
+
+@pytest.mark.slow
+def test_level_manifest_fetches_no_shard(local: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    upload(local, url)
+    remove(url, ARROW)
+    assert run(capsys, "audit", url, "level=manifest")[0] == 0
+    found = objects(url)
+    assert "audit/verdict-manifest.json" in found
+    assert VERDICT not in found
+
+
+@pytest.mark.slow
+def test_what_cannot_be_audited_has_another_exit_code(
+    local: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command, place in (("audit", url), ("verify", "s3://no-such-bucket/build")):
+        code, _, err = run(capsys, command, place)
+        assert code == 2
+        assert f"{place} holds no build.json" in err
+    upload(local, url)
+    put(url, "build.json", b"{")
+    code, _, err = run(capsys, "audit", url)
+    assert code == 2
+    assert f"{url}/build.json" in err
+    assert VERDICT not in objects(url)
+
+
+@pytest.fixture
+def flaky(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyProxy]:
+    """A proxy that every store finds in the environment; a request is given up quickly and tried again at once."""
+    made = FlakyProxy(os.environ["AWS_ENDPOINT_URL"], seed=2)
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": IMPATIENT})
+    monkeypatch.setattr(remote_store, "Retry", lambda **_: Retry(attempts=25, delay=0.0))
+    with made.running() as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        yield made
+    forget_file_systems()
+
+
+@pytest.mark.slow
+def test_a_flaky_store_changes_no_verdict(
+    local: Path, url: str, flaky: FlakyProxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload(local, url)
+    flaky.rates = even_rates(0.4)
+    assert run(capsys, "audit", url)[0] == 0
+    assert run(capsys, "verify", url)[0] == 0
+    flaky.rates = {}
+    assert flaky.injected > 15
+    run(capsys, "audit", str(local))
+    assert objects(url)[VERDICT] == (local / VERDICT).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_store_that_fails_leaves_no_verdict(
+    local: Path, url: str, flaky: FlakyProxy, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_store, "Retry", lambda **_: Retry(attempts=2, delay=0.0))
+    write_verdict(local, replace(audit_build(local), samples=0))  # clean, and another than the one to come
+    upload(local, url)
+    flaky.forced = {"PUT": ["503"] * 2}
+    code, out, err = run(capsys, "audit", url)
+    assert code == 2
+    assert "cannot be read or written, tried 2 times" in err
+    assert "verdict:" not in out
+    assert VERDICT not in objects(url)
+
+
+def test_an_entry_knows_its_files(local: Path) -> None:
+    shard = open_build(local).shards[0]
+    assert shard.files == (shard.inputs, shard.targets)

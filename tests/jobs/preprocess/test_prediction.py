@@ -1,0 +1,147 @@
+"""The prediction of `vlajepa plan`: printed, stored beside the build, no part of it, and put beside a measurement."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from pydantic import TypeAdapter
+
+from jobs.cli import CONFIGS, main
+from jobs.preprocess.plan import describe, prepare
+from jobs.preprocess.prediction import PREDICTION_FILE, Measured, beside, read_prediction, write_prediction
+from pipeline.planning.cost import Estimate
+from pipeline.planning.prediction import Hardware, StageTimes, predict
+from pipeline.storage.store import open_store
+from tests.conftest import SampleData
+from tests.jobs.runs import build_config, robot_source, ssv2_source
+
+CPU = Hardware(gpus=0, cores=2, startup_s=11.0, core_hour=0.04)
+ESTIMATE = Estimate(
+    episodes=10, windows=1000, shards=4, input_bytes=2_000_000, target_bytes=10_000_000, flops=1.6e12, exact=False
+)
+TIMES = StageTimes(0.02, 0.06, 4, 9)
+
+
+def test_the_defaults_are_those_of_the_file() -> None:
+    content = OmegaConf.to_container(OmegaConf.load(Path(CONFIGS) / "hardware" / "a100x8.yaml"))
+    assert TypeAdapter(Hardware).validate_python(content) == Hardware()
+    cpu = OmegaConf.load(Path(CONFIGS) / "hardware" / "cpu.yaml")
+    assert TypeAdapter(Hardware).validate_python(OmegaConf.to_container(cpu)) == Hardware(
+        gpus=0, cores=2, read_mb_s=500, write_mb_s=500, startup_s=11
+    )
+
+
+@pytest.mark.slow
+def test_plan_prints_and_stores_the_prediction(
+    sample_data: SampleData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["plan", f"source.root={sample_data.ssv2}", "encoder=tiny", "window.interval=2", f"out={tmp_path}/build"]
+    main(words)
+    out = capsys.readouterr().out
+    for part in (
+        "8 GPUs at 40% of 19.5 TFLOP/s",
+        "ms a window",
+        "bottleneck",
+        "hours, 60 s of it to start",
+        "GPU hours",
+    ):
+        assert part in out
+    assert "cost" not in out
+    main([*words, "hardware=cpu", "hardware.cores=4", "hardware.core_hour=3600"])
+    out = capsys.readouterr().out
+    assert "4 cores that decode, and encode at 80 GFLOP/s each" in out
+    assert "  cost " in out
+    prediction = read_prediction(open_store(tmp_path / "build"))
+    assert prediction is not None
+    assert prediction.hardware.cores == 4
+    assert prediction.times is not None
+    assert prediction.times.inputs_s > 0
+    assert prediction.cost == pytest.approx(4 * prediction.wall_s)
+
+
+@pytest.mark.slow
+def test_hardware_changes_no_byte_of_the_plan(sample_data: SampleData, tmp_path: Path) -> None:
+    hashes = set()
+    for name, hardware in (("a", Hardware()), ("b", replace(CPU, cores=64)), ("c", replace(CPU, gpu_hour=2.0))):
+        config = build_config(tmp_path / name, robot_source(sample_data.lerobot), hardware=hardware)
+        plan = prepare(config).plan
+        files = [(tmp_path / name / file).read_bytes() for file in ("plan.json", "tasks.jsonl")]
+        assert b"hardware" not in files[0]
+        hashes.add((plan.fingerprint, *(hashlib.sha256(file).hexdigest() for file in files)))
+    assert len(hashes) == 1
+
+
+def test_another_cluster_is_predicted_from_the_times_that_are_there(sample_data: SampleData, tmp_path: Path) -> None:
+    config = build_config(tmp_path / "out", ssv2_source(sample_data.ssv2))
+    first = prepare(config)
+    store = open_store(config.out)
+    assert first.prediction == read_prediction(store)
+    again = prepare(replace(config, hardware=CPU))
+    assert again.found
+    assert again.prediction.hardware == CPU
+    assert again.prediction.times == first.prediction.times
+    assert again.prediction == read_prediction(store)
+    assert prepare(replace(config, hardware=CPU)).prediction == again.prediction
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"hardware": {"gpus": -1}, "times": null}'])
+def test_an_unreadable_prediction_is_made_again(content: bytes, sample_data: SampleData, tmp_path: Path) -> None:
+    config = build_config(tmp_path / "out", ssv2_source(sample_data.ssv2))
+    prepare(config)
+    path = tmp_path / "out" / PREDICTION_FILE
+    path.write_bytes(content)
+    assert read_prediction(open_store(config.out)) is None
+    assert prepare(config).prediction == read_prediction(open_store(config.out))
+
+
+def test_a_prediction_without_decoding_says_so(sample_data: SampleData, tmp_path: Path) -> None:
+    plan = prepare(build_config(tmp_path / "out", ssv2_source(sample_data.ssv2))).plan
+    prediction = predict(ESTIMATE, 10, None, CPU)
+    store = open_store(tmp_path / "other")
+    write_prediction(prediction, store)
+    assert read_prediction(store) == prediction
+    assert json.loads((tmp_path / "other" / PREDICTION_FILE).read_bytes())["times"] is None
+    assert "unknown, and not in the total: no episode could be measured" in describe(plan, "out", prediction)
+
+
+def test_prediction_and_measurement_side_by_side() -> None:
+    prediction = predict(ESTIMATE, 10, TIMES, CPU)
+    assert prediction.wall_s == pytest.approx(11 + 40 + 10)  # 80 s of decoding and 20 s of encoding on 2 cores
+    lines = beside(prediction, Measured(wall_s=122, decode_cpu_s=60, encode_s=20, bytes=12_000_000, windows=990))
+    found = {line[:12].strip(): line.split()[-2:] for line in lines[1:-1]}
+    ratios = {line[:12].strip(): float(line[12:].split()[2]) for line in lines[1:-1]}
+    assert ratios == {"wall time": 2.0, "decoding": 0.75, "encoding": 1.0, "written": 1.0, "windows": 0.99}
+    assert found["encoding"] == ["processor", "s"]
+    assert "2 cores" in lines[-1]
+    unknown = beside(predict(ESTIMATE, 10, None, CPU), Measured(122, 60, 20, 12_000_000, 990))
+    assert "not measured" in unknown[2]
+    assert unknown[2].split()[-3:] == ["-", "processor", "s"]
+
+
+def test_a_wrong_measurement_is_refused() -> None:
+    with pytest.raises(ValueError, match="wall_s must be at least 0, got -1; give what the run's log says"):
+        Measured(-1, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("word", "parts"),
+    [
+        ("hardware.cores=0", ["cores must be at least 1, got 0", "jobs/conf/hardware/a100x8.yaml"]),
+        ("hardware.utilisation=40", ["at most 1, got 40", "0.4 stands for 40 %"]),
+        ("hardware.flops=fast", ["hardware.flops='fast'", "jobs/conf/hardware/a100x8.yaml"]),
+        ("hardware=h100", ["there are a100x8, cpu"]),
+        ("hardware.gpu=8", ["allowed here: gpus, flops"]),
+    ],
+)
+def test_mistakes_are_explained(word: str, parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["plan", "out=/x", "source.root=/x", word])
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    for part in parts:
+        assert part in err, err

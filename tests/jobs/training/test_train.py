@@ -1,0 +1,311 @@
+"""Training on real builds: the gate, the loss curve after a restart, held-out numbers, and refusals."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import load, load_file
+
+from jobs.common.differences import first_difference
+from jobs.common.driver_lock import DriverLock
+from jobs.training.loop.schedule import learning_rate
+from jobs.training.train import train
+from model.checkpoint.checkpoint import list_checkpoints
+from model.normalize import BuildStats, ChannelRange, merge_stats
+from model.settings import LossSettings
+from pipeline.errors import AuditRefusedError, BuildError, RunError, SettingsError
+from pipeline.format.build import Build
+from pipeline.storage.store import open_store
+from tests.conftest import SampleData
+from tests.jobs.runs import audited, build_config, make_here, robot_source, ssv2_source, train_config
+
+
+def losses_of(out: Path) -> list[tuple[int, float]]:
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"]) for row in rows if "loss" in row]
+
+
+def weights_of(out: Path) -> bytes:
+    return (list_checkpoints(out / "checkpoints")[-1] / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_resumed_run_continues_bit_for_bit(robot_build: Build, video_build: Build, tmp_path: Path) -> None:
+    builds = [robot_build, video_build]
+    train(train_config(tmp_path / "whole", builds))
+    train(train_config(tmp_path / "parts", builds, stop_after=3))
+    assert [step for step, _ in losses_of(tmp_path / "parts")] == [1, 2, 3]
+    train(train_config(tmp_path / "parts", builds))
+    assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
+    assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_rows_after_the_checkpoint_are_written_once(video_build: Build, tmp_path: Path) -> None:
+    """A run killed between checkpoints leaves rows that the resumed run computes again."""
+    train(train_config(tmp_path / "run", [video_build], stop_after=3))
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 4, "loss": 99.0}\n{"step": 5, "lo')
+    train(train_config(tmp_path / "run", [video_build]))
+    rows = losses_of(tmp_path / "run")
+    assert [step for step, _ in rows] == [1, 2, 3, 4, 5, 6]
+    assert 99.0 not in dict(rows).values()
+
+
+@pytest.mark.slow
+def test_training_moves_every_part_of_the_model(robot_build: Build, tmp_path: Path) -> None:
+    train(train_config(tmp_path / "run", [robot_build], steps=4, save_every=1, keep=4, lr_action_head=1e-3))
+    paths = list_checkpoints(tmp_path / "run" / "checkpoints")[::3]
+    first, last = (load((path / "model.safetensors").read_bytes()) for path in paths)
+    for part in ("student.", "predictor.predictor_blocks.", "action_head.model."):
+        names = [name for name in first if name.startswith(part) and first[name].is_floating_point()]
+        assert names
+        assert any(not torch.equal(first[name], last[name]) for name in names), part
+
+
+@pytest.mark.slow
+def test_held_out_numbers_compare_with_nothing_changes(robot_build: Build, tmp_path: Path) -> None:
+    results = train(train_config(tmp_path / "run", [robot_build]))
+    result = results["robot"]
+    assert json.loads((tmp_path / "run" / "held_out.json").read_text())["robot"]["model"] == result.model
+    assert result.nothing_changes == pytest.approx(persistence(robot_build), rel=1e-3)
+    assert result.action is not None
+    assert np.isfinite([result.model, result.shuffled, result.action]).all()
+    assert len(result.per_step) == 3
+
+
+@pytest.mark.slow
+def test_rollout_and_freezing_are_settings_of_a_run(robot_build: Build, video_build: Build, tmp_path: Path) -> None:
+    config = train_config(tmp_path / "run", [robot_build, video_build], steps=2, save_every=1, warmup_steps=1)
+    model = replace(config.model, loss=LossSettings(rollout=0.5), freeze=("student.model.visual",))
+    train(replace(config, model=model, trainer=replace(config.trainer, stop_after=1, log_every=1)))
+    train(replace(config, model=model))  # an optimiser without moments for what is frozen resumes
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    for row in (row for row in rows if "loss" in row):
+        parts = row["robot/action"] + 0.1 * (row["robot/world_model"] + 0.5 * row["robot/rollout"])
+        assert row["loss"] == pytest.approx(parts + row["ssv2/world_model"] + 0.5 * row["ssv2/rollout"], rel=1e-5)
+    first, last = (load_file(path / "model.safetensors") for path in list_checkpoints(tmp_path / "run" / "checkpoints"))
+    for name, tensor in first.items():
+        if name.startswith("student.model.visual."):
+            assert torch.equal(tensor, last[name]), name
+    name = "student.model.language_model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(first[name], last[name])
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        (("student", "predictor"), "trains nothing: model.freeze holds all"),
+        (("student", "predictor", "action_head"), "leaves nothing to train"),
+    ],
+)
+def test_a_run_that_would_train_nothing_is_refused(
+    robot_build: Build, video_build: Build, tmp_path: Path, freeze: tuple[str, ...], message: str
+) -> None:
+    config = train_config(tmp_path / "run", [robot_build, video_build])
+    with pytest.raises(SettingsError, match=message):
+        train(replace(config, model=replace(config.model, freeze=freeze)))
+
+
+def persistence(build: Build) -> float:
+    """Mean |z_k - z_{k-1}| over the first eight validation samples, from the Arrow files alone."""
+    shards = [s for s in build.manifest["shards"] if s["split"] == "val"]
+    tables = [pa.ipc.open_file(str(build.path / s["targets"]["file"])).read_all() for s in shards]
+    latents, context = (
+        np.concatenate([chunk.to_numpy_ndarray() for t in tables for chunk in t.column(name).chunks]).astype(np.float32)
+        for name in ("latents", "context")
+    )
+    chosen = np.arange(8) * len(context) // 8
+    steps = np.concatenate([context[:, None], latents], axis=1)[chosen]
+    return float(np.abs(np.diff(steps, axis=1)).mean())
+
+
+def copy_of(build: Build, path: Path) -> Path:
+    shutil.copytree(build.path, path)
+    return path
+
+
+def with_builds(config: Any, *paths: Path) -> Any:
+    return replace(config, builds=tuple(paths))
+
+
+def test_a_build_without_a_clean_verdict_is_refused(video_build: Build, tmp_path: Path) -> None:
+    path = copy_of(video_build, tmp_path / "build")
+    shutil.rmtree(path / "audit")
+    config = with_builds(train_config(tmp_path / "run", [video_build]), path)
+    with pytest.raises(AuditRefusedError, match="vlajepa audit"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_build_changed_after_its_audit_is_refused(video_build: Build, tmp_path: Path) -> None:
+    path = copy_of(video_build, tmp_path / "build")
+    manifest = json.loads((path / "build.json").read_text())
+    manifest["counts"]["train"]["samples"] += 1
+    (path / "build.json").write_text(json.dumps(manifest))
+    with pytest.raises(AuditRefusedError, match=r"build\.json"):
+        train(with_builds(train_config(tmp_path / "run", [video_build]), path))
+
+
+@pytest.mark.parametrize("kind", ["inputs", "targets"])
+def test_a_shard_changed_after_its_audit_stops_the_run(video_build: Build, tmp_path: Path, kind: str) -> None:
+    """One byte of a payload, the size as before: only the sample's hash can tell."""
+    path = copy_of(video_build, tmp_path / "build")
+    for shard in video_build.manifest["shards"]:
+        file = path / shard[kind]["file"]
+        data = bytearray(file.read_bytes())
+        data[len(data) // 3] ^= 1
+        file.write_bytes(data)
+    config = with_builds(train_config(tmp_path / "run", [video_build]), path)
+    with pytest.raises(BuildError, match=r"the file was changed or is damaged|cannot be read|no targets shard"):
+        train(config)
+
+
+def test_instructions_changed_after_the_audit_stop_the_run(video_build: Build, tmp_path: Path) -> None:
+    path = copy_of(video_build, tmp_path / "build")
+    for shard in video_build.manifest["shards"]:
+        file = path / shard["inputs"]["file"]
+        data = file.read_bytes()
+        assert b"ing" in data
+        file.write_bytes(data.replace(b"ing ", b"ung "))
+    config = with_builds(train_config(tmp_path / "run", [video_build]), path)
+    with pytest.raises(BuildError, match=r"the inputs of sample .* have SHA-256"):
+        train(config)
+
+
+def test_two_runs_never_write_to_one_folder(video_build: Build, tmp_path: Path) -> None:
+    config = train_config(tmp_path / "run", [video_build])
+    with DriverLock(open_store(config.out)), pytest.raises(RunError, match=r"run is being written by another driver"):
+        train(config)
+    assert not (config.out / "checkpoints").exists()
+    train(config)
+    assert not (config.out / "lock").exists()
+
+
+def test_a_run_never_goes_into_a_build(video_build: Build, tmp_path: Path) -> None:
+    path = copy_of(video_build, tmp_path / "build")
+    with pytest.raises(SettingsError, match="is a build"):
+        train(replace(train_config(path, [video_build]), out=path))
+
+
+@pytest.mark.slow
+def test_a_leaky_build_has_to_be_asked_for(sample_data: SampleData, tmp_path: Path) -> None:
+    base = build_config(tmp_path / "clip", ssv2_source(sample_data.ssv2))
+    build = make_here(replace(base, encoder=replace(base.encoder, mode="clip")))
+    assert build.manifest["leaky"]
+    config = train_config(tmp_path / "run", [build], steps=2, warmup_steps=0)
+    with pytest.raises(AuditRefusedError, match="stamped leaky"):
+        train(config)
+    train(replace(config, allow_leaky=True))
+    state = json.loads((list_checkpoints(tmp_path / "run" / "checkpoints")[-1] / "state.json").read_text())
+    assert state["verdicts"] == {"ssv2": "leaky"}
+
+
+@pytest.mark.slow
+def test_another_run_in_the_same_folder_is_refused(video_build: Build, robot_build: Build, tmp_path: Path) -> None:
+    config = train_config(tmp_path / "run", [video_build], stop_after=3)
+    train(config)
+    with pytest.raises(BuildError, match=r"trainer\.seed was 0, now 1"):
+        train(replace(config, trainer=replace(config.trainer, seed=1)))
+    with pytest.raises(BuildError, match="belongs to another run"):
+        train(with_builds(config, robot_build.path))
+    with pytest.raises(SettingsError, match="resume=never"):
+        train(replace(config, resume="never"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(video_build: Build, tmp_path: Path) -> None:
+    config = train_config(tmp_path / "run", [video_build], lr_rest=1e30, lr_backbone=1e30, warmup_steps=0)
+    with pytest.raises(RunError, match=r"the loss is (nan|inf) at step \d+; samples of the batch: ssv2-"):
+        train(config)
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
+    video_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflow(*_: object, **__: object) -> torch.Tensor:
+        return torch.tensor(float("inf"))
+
+    monkeypatch.setattr(torch.nn.utils, "get_total_norm", overflow)
+    with pytest.raises(RunError, match="the gradient norm is inf at step 0"):
+        train(train_config(tmp_path / "run", [video_build], save_every=1))
+    assert not list_checkpoints(tmp_path / "run" / "checkpoints")
+
+
+def test_two_robots_share_ranges_that_cover_both() -> None:
+    small = BuildStats(ChannelRange((0.0, -1.0), (1.0, 1.0)), ChannelRange((0.0,), (1.0,)))
+    large = BuildStats(ChannelRange((-2.0, 0.0), (0.5, 3.0)), ChannelRange((-5.0,), (0.5,)))
+    assert merge_stats([small, large]) == BuildStats(
+        ChannelRange((-2.0, -1.0), (1.0, 3.0)), ChannelRange((-5.0,), (1.0,))
+    )
+
+
+@pytest.mark.slow
+def test_a_finished_run_adds_no_row_when_it_is_called_again(video_build: Build, tmp_path: Path) -> None:
+    config = train_config(tmp_path / "run", [video_build])
+    train(config)
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    train(config)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_a_split_smaller_than_a_batch_is_refused(video_build: Build, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"fewer than the 4096 it gives to one global batch"):
+        train(train_config(tmp_path / "run", [video_build], batch_size=4096))
+
+
+@pytest.mark.slow
+def test_a_build_without_train_samples_is_refused(sample_data: SampleData, tmp_path: Path) -> None:
+    build = audited(build_config(tmp_path / "val", robot_source(sample_data.lerobot, val_share=0.999)))
+    assert set(build.manifest["counts"]) == {"val"}
+    with pytest.raises(SettingsError, match=r"val has no train samples, only val; .*lower source\.val_share"):
+        train(train_config(tmp_path / "run", [build]))
+
+
+@pytest.mark.slow
+def test_checkpoints_are_kept_by_number(video_build: Build, tmp_path: Path) -> None:
+    train(train_config(tmp_path / "run", [video_build], save_every=1, keep=2))
+    assert [p.name for p in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000005", "step-00000006"]
+
+
+def test_learning_rate_warms_up_and_decays() -> None:
+    rates = [learning_rate(step, 101, 10, 1.0, 0.1) for step in range(101)]
+    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.55)
+    assert rates[100] == pytest.approx(0.1)
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+
+
+def test_the_first_difference_is_named() -> None:
+    assert first_difference({"a": {"b": [1, 2]}}, {"a": {"b": [1, 2]}}) == ""
+    assert first_difference({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}) == "a.b[1] was 2, now 3"
+    assert first_difference({"a": 1}, {"b": 1}) == "a was 1, now None"
+
+
+@pytest.mark.slow
+def test_neither_training_nor_the_audit_loads_tensorflow(tmp_path: Path) -> None:
+    """It is installed beside them where RLDS is written, and would take hold of the GPUs."""
+    program = f"""
+import sys
+from pathlib import Path
+import jobs.train, jobs.audit_options, jobs.ray_map
+from jobs.training.loop.metrics import open_tensorboard
+writer = open_tensorboard(Path({str(tmp_path)!r}), None)
+writer.add_scalar("a", 1.0, 1)
+writer.close()
+print("tensorflow" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    assert list(tmp_path.glob("events.*"))

@@ -1,0 +1,189 @@
+"""LIBERO's HDF5 files: pictures the right way up, each action beside the observation it was chosen for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from pipeline.errors import EpisodeError, RunError, SettingsError
+from pipeline.sources.libero_hdf5 import LiberoSource
+from pipeline.sources.naming import hashed_split
+from tests.pipeline.spelled import read, spell
+
+TASK = "KITCHEN_SCENE4_put_the_black_bowl_in_the_bottom_drawer_of_the_cabinet_and_close_it_demo"
+SENTENCE = "put the black bowl in the drawer"
+
+
+def write_task(
+    path: Path, demos: dict[str, int], convention: str | None = "opengl", instruction: Any = SENTENCE
+) -> Path:
+    """A file as LIBERO writes it. Row i of a demonstration shows i (wrist: i + 100), stored bottom row first; its state
+    is i, and its action i - 1: it was carried out before the picture was taken."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["problem_info"] = json.dumps({"language_instruction": instruction})
+        if convention is not None:
+            data.attrs["macros_image_convention"] = convention
+        for name, length in demos.items():
+            obs = data.create_group(f"{name}/obs")
+            rows = np.arange(length, dtype=np.float64)
+            order = slice(None, None, -1 if convention != "opencv" else 1)
+            obs["agentview_rgb"] = np.stack([spell(i)[order] for i in range(length)])
+            obs["eye_in_hand_rgb"] = np.stack([spell(i + 100)[order] for i in range(length)])
+            obs["ee_states"] = np.repeat(rows[:, None], 6, 1)
+            obs["gripper_states"] = np.repeat(rows[:, None], 2, 1)
+            data[name]["actions"] = np.repeat(rows[:, None] - 1, 7, 1)
+            data[name]["dones"] = (rows == length - 1).astype(np.uint8)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_task(tmp_path / f"libero_10/{TASK}.hdf5", {"demo_0": 6, "demo_2": 5, "demo_10": 4})
+    return tmp_path
+
+
+def source(root: Path, **settings: Any) -> LiberoSource:
+    return LiberoSource(str(root), "libero", **settings)
+
+
+def open_error(root: Path, **settings: Any) -> EpisodeError:
+    reader = source(root, **settings)
+    with pytest.raises(EpisodeError) as caught:
+        reader.open(reader.index().refs[0])
+    return caught.value
+
+
+def test_pictures_states_and_actions_belong_together(root: Path) -> None:
+    index = source(root).index()
+    assert (index.views, index.state_dim, index.action_dim, index.fps) == (
+        ("agentview_rgb", "eye_in_hand_rgb"),
+        8,
+        7,
+        20,
+    )
+    assert sorted((ref.data["demo"], ref.num_frames) for ref in index.refs) == [
+        ("demo_0", 5),
+        ("demo_10", 3),
+        ("demo_2", 4),
+    ]
+    ref = next(ref for ref in index.refs if ref.data["demo"] == "demo_2")
+    assert ref.split == hashed_split(ref.id, 0.05)
+    with source(root).open(ref) as episode:
+        assert episode.num_frames == 4
+        assert [read(frame) for frame in episode.frames("agentview_rgb", [3, 0])] == [3, 0]
+        assert [read(frame) for frame in episode.frames("eye_in_hand_rgb", [1])] == [101]
+        state, actions = episode.state(2), episode.actions(0, 4)
+        assert state is not None
+        assert actions is not None
+        assert state.tolist() == [2] * 8
+        # Row n+1 of the file is what was done after picture n was seen, and led to picture n+1.
+        assert actions[:, 0].tolist() == [0, 1, 2, 3]
+        assert episode.instruction(3) == SENTENCE
+        assert episode.timestamps([2]).tolist() == [0.1]
+
+
+def test_files_that_record_before_the_step(root: Path) -> None:
+    reader = source(root, action_lag=0)
+    ref = next(ref for ref in reader.index().refs if ref.data["demo"] == "demo_0")
+    with reader.open(ref) as episode:
+        assert episode.num_frames == 6
+        actions = episode.actions(0, 6)
+        assert actions is not None
+        assert actions[:, 0].tolist() == [-1, 0, 1, 2, 3, 4]
+
+
+def test_a_file_that_says_its_own_lag_must_agree(root: Path) -> None:
+    with h5py.File(root / f"libero_10/{TASK}.hdf5", "r+") as file:
+        file["data"].attrs["action_lag"] = 0
+    with pytest.raises(SettingsError, match=rf"{TASK}\.hdf5 says action_lag=0 .* set source\.action_lag=0"):
+        source(root).index()
+    assert len(source(root, action_lag=0).index().refs) == 3
+    assert len(source(root, action=()).index().refs) == 3  # nothing is read from rows that could be shifted
+
+
+@pytest.mark.parametrize("convention", ["opencv", "opengl", None])
+def test_the_convention_says_which_way_is_up(tmp_path: Path, convention: str | None) -> None:
+    write_task(tmp_path / "task_demo.hdf5", {"demo_0": 4}, convention)
+    reader = source(tmp_path)
+    with reader.open(reader.index().refs[0]) as episode:
+        assert [read(frame) for frame in episode.frames("agentview_rgb", [2])] == [2]
+
+
+@pytest.mark.parametrize(
+    ("instruction", "expected"),
+    [
+        ([*"open it"], "open it"),
+        ('"open it"', "open it"),
+        (" open it ", "open it"),
+        ("", None),
+        (7, None),
+        (None, None),
+    ],
+)
+def test_instructions_as_they_are_written(tmp_path: Path, instruction: Any, expected: str | None) -> None:
+    write_task(tmp_path / "task_demo.hdf5", {"demo_0": 4}, instruction=instruction)
+    write_task(tmp_path / "other_demo.hdf5", {"demo_0": 4})
+    index = source(tmp_path).index()
+    texts = {ref.id: ref.data["instruction"] for ref in index.refs}
+    assert texts.get("libero-task_demo-0000") == expected
+    assert [fault.reason for fault in index.faults] == ([] if expected else ["no-instruction"])
+
+
+def test_long_names_stay_short_and_apart(root: Path) -> None:
+    write_task(root / f"libero_90/{TASK}.hdf5", {"demo_0": 4})
+    ids = [ref.id for ref in source(root).index().refs]
+    assert len(set(ids)) == 4
+    assert all(len(name) + len("-000000.eye_in_hand_rgb.jpg") < 100 for name in ids)
+
+
+def test_what_is_left_out(root: Path) -> None:
+    (root / "libero_10/broken_demo.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n nothing")
+    path = write_task(root / "libero_10/odd_demo.hdf5", {"demo_1": 4, "demo_01": 4, "demo_3": 4})
+    with h5py.File(path, "a") as file:
+        del file["data/demo_3/actions"]
+        file["data"].create_group("mask")
+    index = source(root).index()
+    assert len(index.refs) == 3
+    reasons = sorted(fault.reason for fault in index.faults)
+    assert reasons == ["bad-entry", "bad-entry", "duplicate-id", "duplicate-id", "undecodable"]
+    assert any("broken_demo.hdf5" in fault.detail for fault in index.faults)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("actions", np.zeros((4, 7)), "length-mismatch"),
+        ("obs/ee_states", np.zeros((9, 6)), "length-mismatch"),
+        ("obs/agentview_rgb", np.zeros((6, 8, 8, 3), np.uint8), "blank-camera"),
+        ("obs/agentview_rgb", np.ones((6, 8, 8), np.uint8), "bad-table"),
+        ("obs/agentview_rgb", np.ones((6, 8, 8, 3), np.float32), "bad-table"),
+        ("obs/gripper_states", np.full((6, 2), np.nan), "not-finite"),
+        ("obs/agentview_rgb", None, "undecodable"),
+    ],
+)
+def test_demonstrations_that_cannot_be_used(tmp_path: Path, name: str, values: Any, reason: str) -> None:
+    path = write_task(tmp_path / "task_demo.hdf5", {"demo_0": 6})
+    with h5py.File(path, "a") as file:
+        del file[f"data/demo_0/{name}"]
+        if values is not None:
+            file[f"data/demo_0/{name}"] = values
+    error = open_error(tmp_path)
+    assert error.reason == reason
+    assert "task_demo.hdf5" in error.detail
+
+
+def test_what_is_refused(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="state: 'obs/pose' is no vector"):
+        source(root, state=("obs/pose",)).index()
+    with pytest.raises(RunError, match=r"holds no \.hdf5 file"):
+        source(root / "none").index()
+    for settings in ({"action_lag": 2}, {"fps": 0}, {"cameras": ()}, {"val_share": 1.0}):
+        with pytest.raises(SettingsError, match="must be"):
+            source(root, **settings)
