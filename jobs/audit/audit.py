@@ -14,7 +14,7 @@ from jobs.common.config import parse
 from jobs.common.progress import progress_bar
 from pipeline.audit.attestation import read_private_key, sign_verdict
 from pipeline.audit.build import open_build
-from pipeline.audit.elsewhere import Elsewhere
+from pipeline.audit.elsewhere import ShardFetcher
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.report.evidence import Evidence, Sheet
 from pipeline.audit.report.page import write_report
@@ -72,7 +72,7 @@ def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> int:
 
 
 def audit(
-    settings: AuditConfig, progress: Progress | None = None, elsewhere: Elsewhere | None = None
+    settings: AuditConfig, progress: Progress | None = None, elsewhere: ShardFetcher | None = None
 ) -> tuple[Verdict, Evidence]:
     """Audit a folder as deep as asked, with a seed drawn here if none was given.
 
@@ -95,7 +95,7 @@ def audit(
     return verdict, evidence
 
 
-def sheets(path: Path, verdict: Verdict, elsewhere: Elsewhere | None = None) -> list[Sheet]:
+def sheets(path: Path, verdict: Verdict, elsewhere: ShardFetcher | None = None) -> list[Sheet]:
     """Pictures of samples that findings name, and of a few others."""
     build = open_build(path, elsewhere)
     named = list(dict.fromkeys(finding.sample for finding in verdict.findings if finding.sample))[:PICTURED]

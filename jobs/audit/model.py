@@ -23,7 +23,7 @@ from model.normalize import BuildStats
 from model.settings import tiny_settings
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.audit.build import open_build
-from pipeline.audit.elsewhere import Elsewhere
+from pipeline.audit.elsewhere import ShardFetcher
 from pipeline.audit.rederive.perturb import Trial
 from pipeline.format.build import Build, load_build
 from pipeline.format.schema import Batch, Observation, Targets
@@ -41,7 +41,7 @@ class ModelTrial:
         elsewhere: fetches the build's shards, if they do not lie in the folder.
     """
 
-    def __init__(self, build: Path, checkpoint: Path | None, seed: int, elsewhere: Elsewhere | None = None) -> None:
+    def __init__(self, build: Path, checkpoint: Path | None, seed: int, elsewhere: ShardFetcher | None = None) -> None:
         self._path, self._checkpoint, self._seed, self._elsewhere = build, checkpoint, seed, elsewhere
 
     def __call__(self) -> Sequence[Trial]:

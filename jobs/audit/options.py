@@ -11,7 +11,7 @@ from jobs.audit.model import ModelTrial
 from jobs.audit.settings import AuditConfig
 from jobs.common.device import pick_device
 from model.attention.transformers_attention import use_attention
-from pipeline.audit.elsewhere import Elsewhere
+from pipeline.audit.elsewhere import ShardFetcher
 from pipeline.audit.rederive.perturb import PerturbOptions
 from pipeline.audit.rederive.source import SourceOptions
 from pipeline.building.rebuild import SampleRebuilder
@@ -24,7 +24,7 @@ from pipeline.storage.store import open_store
 
 
 def deep_options(
-    settings: AuditConfig, seed: int, elsewhere: Elsewhere | None = None
+    settings: AuditConfig, seed: int, elsewhere: ShardFetcher | None = None
 ) -> tuple[SourceOptions, PerturbOptions]:
     """Options of levels "source" and "perturb".
 

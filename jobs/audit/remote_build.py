@@ -30,7 +30,7 @@ _Paths = tuple[str, ...]
 
 
 class RemoteBuild:
-    """See `pipeline.audit.elsewhere.Elsewhere`. Made by `remote_build`.
+    """See `pipeline.audit.elsewhere.ShardFetcher`. Made by `remote_build`.
 
     Attributes:
         url: where the build lies.
@@ -51,7 +51,7 @@ class RemoteBuild:
 
     @contextlib.contextmanager
     def present(self, shard: ShardEntry) -> Iterator[None]:
-        """See `Elsewhere.present`."""
+        """See `ShardFetcher.present`."""
         waiting = self._ahead.pop(_paths(shard), None)
         try:
             (waiting or self._pool.submit(self._fetch, shard)).result()
@@ -62,14 +62,14 @@ class RemoteBuild:
                 (self.root / entry.path).unlink(missing_ok=True)
 
     def part(self, file: str, offset: int, size: int) -> bytes:
-        """See `Elsewhere.part`."""
+        """See `ShardFetcher.part`."""
         try:
             return self._store.read_part(file, offset, offset + size)
         except FileNotFoundError:
             return b""
 
     def sizes(self) -> Mapping[str, int]:
-        """See `Elsewhere.sizes`: as they were when the audit began."""
+        """See `ShardFetcher.sizes`: as they were when the audit began."""
         return self._sizes
 
     def digest(self, file: str) -> tuple[int, str] | None:

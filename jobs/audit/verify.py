@@ -14,7 +14,7 @@ from jobs.audit.settings import VerifyConfig
 from jobs.common.config import parse
 from jobs.common.progress import progress_bar
 from pipeline.audit.attestation import require_signature
-from pipeline.audit.build import Build, FileEntry, file_sha256, is_regular, open_build
+from pipeline.audit.build import ClaimedBuild, FileEntry, file_sha256, is_regular, open_build
 from pipeline.audit.verdict import require_clean_verdict
 from pipeline.errors import AuditRefusedError, BuildError, RunError
 from pipeline.storage.remote import is_remote
@@ -70,7 +70,7 @@ def verify(settings: VerifyConfig, place: RemoteBuild | None = None) -> list[str
     return lines
 
 
-def _listed_by_the_audited(root: Path) -> Build:
+def _listed_by_the_audited(root: Path) -> ClaimedBuild:
     """The build, whose build.json is that of the verdict: what cannot be read now could be read then."""
     try:
         return open_build(root)
@@ -78,7 +78,7 @@ def _listed_by_the_audited(root: Path) -> Build:
         raise AuditRefusedError(f"a file changed since the audit: {error}") from error
 
 
-def _verify_files(build: Build, workers: int, place: RemoteBuild | None) -> str:
+def _verify_files(build: ClaimedBuild, workers: int, place: RemoteBuild | None) -> str:
     """Hash every file again: bytes may have changed since they were audited."""
     entries = list(build.listed())
     changed: list[str] = []
@@ -101,7 +101,7 @@ def _verify_files(build: Build, workers: int, place: RemoteBuild | None) -> str:
     return f"files: {len(entries):,} with {total:,} bytes have the SHA-256 that build.json lists"
 
 
-def _problem(build: Build, entry: FileEntry) -> str:
+def _problem(build: ClaimedBuild, entry: FileEntry) -> str:
     path = build.root / entry.path
     if not is_regular(path):
         return f"{entry.path} is missing or no regular file"

@@ -30,9 +30,15 @@ from jobs.cluster.episode_registry import EpisodeRegistry, RayWatch, start_regis
 from jobs.cluster.scheduler import Finished, Lost
 from jobs.cluster.settings import ClusterSettings
 from jobs.common.signals import ended_like_interrupted
-from pipeline.building.records import Part
-from pipeline.building.shard_jobs import Chunk, chunk_bytes, decode_chunk, write_inputs_shard, write_targets_shard
-from pipeline.encoder.encoder_frames import ClipBlock
+from pipeline.building.records import ShardRecord
+from pipeline.building.shard_jobs import (
+    DecodedGroup,
+    decode_group,
+    group_bytes,
+    write_inputs_shard,
+    write_targets_shard,
+)
+from pipeline.encoder.encoder_frames import FrameBlock
 from pipeline.errors import RunError
 from pipeline.format.encoder_settings import EncoderSettings
 from pipeline.planning.plan import ShardTask
@@ -283,7 +289,9 @@ def _no_task() -> None:
 
 
 @ray.remote(max_retries=CRASHES)
-def _inputs_task(work: Work, registry: Any, task: ShardTask, excluded: frozenset[str]) -> tuple[Part, str, float]:
+def _inputs_task(
+    work: Work, registry: Any, task: ShardTask, excluded: frozenset[str]
+) -> tuple[ShardRecord, str, float]:
     with RayWatch(registry, f"{task.name}-inputs", work.cluster.episode_limit_s) as watch:
         return write_inputs_shard(work.source, task, work.recipe, excluded, work.store, watch), _node(), 0.0
 
@@ -291,9 +299,9 @@ def _inputs_task(work: Work, registry: Any, task: ShardTask, excluded: frozenset
 @ray.remote(max_retries=CRASHES)
 def _decode_task(
     work: Work, registry: Any, task: ShardTask, chunk: int, excluded: frozenset[str], encoder: str
-) -> Chunk:
+) -> DecodedGroup:
     with RayWatch(registry, f"{task.name}-targets-{chunk}", work.cluster.episode_limit_s, encoder) as watch:
-        return decode_chunk(work.source, task.chunks[chunk], work.recipe, excluded, watch)
+        return decode_group(work.source, task.chunks[chunk], work.recipe, excluded, watch)
 
 
 class _EncoderActor:
@@ -322,20 +330,20 @@ class _EncoderActor:
                 f"the encoder on this worker is not the one of the plan; it differs in {', '.join(different)}"
             )
 
-    def encode_shard(self, task: ShardTask, excluded: frozenset[str]) -> tuple[Part, str, float]:
+    def encode_shard(self, task: ShardTask, excluded: frozenset[str]) -> tuple[ShardRecord, str, float]:
         work, busy = self._work, [0.0]
         encode = partial(self._encode, busy)
         part = write_targets_shard(self._decoded(task, excluded), encode, task, work.recipe, excluded, work.store)
         return part, _node(), busy[0]
 
-    def _encode(self, busy: list[float], block: ClipBlock) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+    def _encode(self, busy: list[float], block: FrameBlock) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
         with self._lock:
             started = time.monotonic()
             latents = self._encoder.encode(block)
             busy[0] += time.monotonic() - started
             return latents
 
-    def _decoded(self, task: ShardTask, excluded: frozenset[str]) -> Iterator[Chunk]:
+    def _decoded(self, task: ShardTask, excluded: frozenset[str]) -> Iterator[DecodedGroup]:
         """The chunks of a shard in order, decoded ahead within the budget; what is not taken is given back."""
         cluster = self._work.cluster
         decode = _decode_task.options(num_cpus=cluster.task_cpus, resources=cluster.task_resources)
@@ -344,7 +352,7 @@ class _EncoderActor:
         try:
             while wanted or ahead:
                 while wanted and len(ahead) <= cluster.chunks_ahead:
-                    size = chunk_bytes(task.chunks[wanted[0]], self._work.recipe)
+                    size = group_bytes(task.chunks[wanted[0]], self._work.recipe)
                     if not self._ahead.take(size, must=not ahead):
                         break
                     chunk = wanted.popleft()

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jobs.cluster.scheduler import Finished
-from pipeline.building.records import Part
+from pipeline.building.records import ShardRecord
 from pipeline.storage.store import Store
 
 PROGRESS_FILE = "logs/progress.json"
@@ -73,7 +73,7 @@ class Progress:
 class ProgressLog:
     """Keeps a Progress up to date and in the build's folder. Safe to use from the lock's thread."""
 
-    def __init__(self, store: Store, shards: int, expected: int, before: Mapping[tuple[str, str], Part]) -> None:
+    def __init__(self, store: Store, shards: int, expected: int, before: Mapping[tuple[str, str], ShardRecord]) -> None:
         self.progress = Progress(2 * shards, expected)
         self._store, self._lock = store, threading.Lock()
         self._files: dict[tuple[str, str], tuple[int, int]] = {}
@@ -114,7 +114,7 @@ class ProgressLog:
             content = json.dumps(asdict(self.progress), indent=2) + "\n"
         self._store.write(PROGRESS_FILE, content.encode())
 
-    def _count(self, part: Part) -> None:
+    def _count(self, part: ShardRecord) -> None:
         progress, name = self.progress, (part.task, part.kind)
         rows = part.rows if part.kind == "targets" else 0
         old_rows, old_bytes = self._files.get(name, (0, 0))  # made again without some episodes

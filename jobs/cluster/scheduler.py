@@ -13,7 +13,7 @@ from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pipeline.building.records import KINDS, Part
+from pipeline.building.records import KINDS, ShardRecord
 from pipeline.errors import RunError
 from pipeline.planning.plan import ShardTask
 
@@ -26,7 +26,7 @@ class Finished:
     """A file is in its place. node: where it was made; encode_s: seconds that its encoder was busy with it."""
 
     ticket: Hashable
-    part: Part
+    part: ShardRecord
     node: str
     encode_s: float = 0.0
 
@@ -64,7 +64,7 @@ class Pool(Protocol):
 
 
 def run_shards(
-    tasks: Collection[ShardTask], finished: Mapping[tuple[str, str], Part], pool: Pool
+    tasks: Collection[ShardTask], finished: Mapping[tuple[str, str], ShardRecord], pool: Pool
 ) -> Iterator[Finished]:
     """Finish every task, yielding each part record as its file appears.
 
@@ -98,7 +98,7 @@ class _Shard:
     """A shard in work. wanted: files to be started, with the episodes to leave out."""
 
     task: ShardTask
-    parts: dict[str, Part]
+    parts: dict[str, ShardRecord]
     wanted: dict[str, frozenset[str]] = field(default_factory=dict)
     running: set[str] = field(default_factory=set)
 
@@ -112,7 +112,7 @@ class _Board:
         self.running: dict[Hashable, tuple[str, str, frozenset[str]]] = {}
         self._losses: Counter[tuple[str, str]] = Counter()
 
-    def add(self, task: ShardTask, parts: dict[str, Part]) -> None:
+    def add(self, task: ShardTask, parts: dict[str, ShardRecord]) -> None:
         shard = _Shard(task, parts, {kind: frozenset[str]() for kind in KINDS if kind not in parts})
         self.shards[task.name] = shard
         self._reconcile(shard)

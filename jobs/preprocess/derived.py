@@ -9,9 +9,9 @@ from pathlib import Path
 
 from jobs.common.progress import progress_bar
 from pipeline.building.commit import clean_up, commit, describe_build
-from pipeline.building.records import KINDS, find_parts
+from pipeline.building.records import KINDS, find_records
 from pipeline.derived.plan import FinishedBuild
-from pipeline.derived.shards import Piece, SampleRows, heritage_of, make_shard, pieces_of
+from pipeline.derived.shards import SampleRows, ShardCopy, make_shard, provenance_of, shard_copies
 from pipeline.errors import SettingsError
 from pipeline.format.build import Build, load_build
 from pipeline.format.file_names import PLAN_FILE
@@ -21,7 +21,7 @@ from pipeline.storage.store import LocalStore
 
 
 @dataclass(frozen=True)
-class Made:
+class CopySummary:
     """Shards that this run linked and wrote, and how long it took."""
 
     linked: int
@@ -67,11 +67,11 @@ def start(plan: Plan, store: LocalStore) -> bool:
     return False
 
 
-def finish(plan: Plan, store: LocalStore, builds: Sequence[FinishedBuild], link: bool) -> tuple[Build, Made]:
+def finish(plan: Plan, store: LocalStore, builds: Sequence[FinishedBuild], link: bool) -> tuple[Build, CopySummary]:
     """Make every shard that is not there yet, and commit."""
     started = time.monotonic()
-    pieces = pieces_of(plan, builds)
-    done = find_parts(store, plan.tasks, plan.fingerprint)
+    pieces = shard_copies(plan, builds)
+    done = find_records(store, plan.tasks, plan.fingerprint)
     rows: dict[Path, SampleRows] = {}
     made = []
     total = sum(piece.bytes for piece in pieces)
@@ -83,15 +83,15 @@ def finish(plan: Plan, store: LocalStore, builds: Sequence[FinishedBuild], link:
                     rows = {path: SampleRows(path / "samples.parquet")}
                 made.append(_make(piece, plan, store, rows[path], link))
             bar.update(piece.bytes)
-    commit(plan, store, heritage_of(pieces))
-    return load_build(store.root), Made(made.count(True), made.count(False), time.monotonic() - started)
+    commit(plan, store, provenance_of(pieces))
+    return load_build(store.root), CopySummary(made.count(True), made.count(False), time.monotonic() - started)
 
 
-def _make(piece: Piece, plan: Plan, store: LocalStore, rows: SampleRows, link: bool) -> bool | None:
+def _make(piece: ShardCopy, plan: Plan, store: LocalStore, rows: SampleRows, link: bool) -> bool | None:
     return make_shard(piece, plan, store, rows.of(piece.task.split, piece.index), link)
 
 
-def summary(build: Build, made: Made) -> str:
+def summary(build: Build, made: CopySummary) -> str:
     """What was made, in a few lines."""
     lines = [f"build finished: {build.path} ({build.fingerprint[:16]})"]
     for split, counts in build.manifest["counts"].items():

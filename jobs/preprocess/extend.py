@@ -19,7 +19,7 @@ from jobs.datasets.configured_source import source_of
 from jobs.preprocess.derived import finish, new_folder, start, summary
 from jobs.preprocess.plan import asked_settings, new_plan, read_index
 from jobs.preprocess.settings import BuildConfig, ExtendConfig
-from pipeline.derived.growth import Growth, compare
+from pipeline.derived.growth import IndexDiff, compare
 from pipeline.derived.plan import FinishedBuild, Parent, join_plan, open_finished
 from pipeline.errors import BuildError
 from pipeline.format.build import Build, load_build
@@ -102,7 +102,7 @@ def _plan_new(old: FinishedBuild, settings: ExtendConfig, source: Source, asked:
     return new_plan(settings, source, asked, growth.index)
 
 
-def _describe(path: Path, growth: Growth, whole: bool) -> str:
+def _describe(path: Path, growth: IndexDiff, whole: bool) -> str:
     """What the source holds beside the build. whole: no limit was set, so what the index lacks is really gone."""
     lines = [f"{path}: {len(growth.index.refs):,} episodes of the source are new"]
     if whole and growth.vanished:

@@ -22,11 +22,11 @@ from jobs.preprocess.plan import Preparation, describe, prepare
 from jobs.preprocess.prediction import Measured, beside
 from jobs.preprocess.settings import BuildConfig
 from pipeline.building.commit import clean_up, commit, describe_build, ledger_bytes
-from pipeline.building.records import Part, find_parts
+from pipeline.building.records import ShardRecord, find_records
 from pipeline.errors import TooManyBadEpisodesError
 from pipeline.format.build import Build, load_build, read_build
 from pipeline.planning.plan import Plan
-from pipeline.sources.base import Fault
+from pipeline.sources.base import LedgerEntry
 from pipeline.storage.store import LocalStore, Store, open_store
 
 NOT_BAD = ("too-short", "not-wanted")
@@ -70,7 +70,7 @@ def _make(settings: BuildConfig, lock: DriverLock, beats: _Beats) -> Build:
     if preparation.found:
         print("continuing the plan found there")
         store.tidy()
-    before = find_parts(store, plan.tasks, plan.fingerprint)
+    before = find_records(store, plan.tasks, plan.fingerprint)
     log = ProgressLog(store, len(plan.tasks), plan.estimate.windows, before)
     beats.log = log
     watch = BadEpisodes(plan, settings.max_bad_share, store)
@@ -138,7 +138,7 @@ def _finished_build(store: Store) -> Build:
 def _run_tasks(
     settings: BuildConfig,
     preparation: Preparation,
-    before: dict[tuple[str, str], Part],
+    before: dict[tuple[str, str], ShardRecord],
     log: ProgressLog,
     watch: BadEpisodes,
     lock: DriverLock,
@@ -192,7 +192,7 @@ class BadEpisodes:
     """Counts episodes that had to be left out and stops the run at the allowed share."""
 
     def __init__(self, plan: Plan, allowed: float, store: Store) -> None:
-        self._faults: dict[str, Fault] = {}
+        self._faults: dict[str, LedgerEntry] = {}
         self._plan = plan
         self._allowed = allowed
         self._store = store
@@ -203,7 +203,7 @@ class BadEpisodes:
         """Distinct episodes left out so far, too short ones included."""
         return len(self._faults)
 
-    def add(self, faults: Iterable[Fault]) -> None:
+    def add(self, faults: Iterable[LedgerEntry]) -> None:
         """Record faults; raises TooManyBadEpisodesError when the share is exceeded."""
         for fault in faults:
             self._faults.setdefault(fault.episode, fault)

@@ -21,7 +21,7 @@ from pipeline.format.schema import LATENT_DTYPES, SCHEMA_VERSION, SPLITS, Sizes
 from pipeline.format.strict_json import member, parse_object
 
 if TYPE_CHECKING:
-    from pipeline.audit.elsewhere import Elsewhere
+    from pipeline.audit.elsewhere import ShardFetcher
 
 
 TUBELET = "tubelet"
@@ -88,7 +88,7 @@ class SplitCounts:
 
 
 @dataclass(frozen=True)
-class Build:
+class ClaimedBuild:
     """What build.json and tasks.jsonl claim. Nothing here has been verified yet.
 
     sha256 is that of build.json. settings is kept as read: its bytes are part of the fingerprint. latents is as read
@@ -113,7 +113,7 @@ class Build:
     latent_dtype: str
     latents: Any
     ancestors: dict[str, Any]
-    elsewhere: Elsewhere | None = None
+    elsewhere: ShardFetcher | None = None
 
     @property
     def mode(self) -> Any:
@@ -136,7 +136,7 @@ class Build:
         return contextlib.nullcontext() if self.elsewhere is None else self.elsewhere.present(shard)
 
 
-def open_build(root: Path, elsewhere: Elsewhere | None = None) -> Build:
+def open_build(root: Path, elsewhere: ShardFetcher | None = None) -> ClaimedBuild:
     """Read build.json and tasks.jsonl.
 
     Args:
@@ -152,7 +152,7 @@ def open_build(root: Path, elsewhere: Elsewhere | None = None) -> Build:
     if version != SCHEMA_VERSION or isinstance(version, bool):
         raise BuildError(f"{where}: schema_version is {version!r}, this audit knows {SCHEMA_VERSION}; use its version")
     settings = member(document, "settings", dict, where)
-    return Build(
+    return ClaimedBuild(
         root=root,
         sha256=hashlib.sha256(raw).hexdigest(),
         fingerprint=member(document, "fingerprint", str, where),

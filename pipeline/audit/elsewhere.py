@@ -12,7 +12,7 @@ from typing import Protocol
 from pipeline.audit.build import ShardEntry
 
 
-class Elsewhere(Protocol):
+class ShardFetcher(Protocol):
     """Handed to the audit by its caller. A file that is missing there has to be missing here, which is a finding."""
 
     def present(self, shard: ShardEntry) -> AbstractContextManager[None]:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.audit.build import Build, open_build
-from pipeline.audit.elsewhere import Elsewhere
+from pipeline.audit.build import ClaimedBuild, open_build
+from pipeline.audit.elsewhere import ShardFetcher
 from pipeline.audit.finding import LEVELS, RULES, Report
 from pipeline.audit.rederive.perturb import PerturbOptions
 from pipeline.audit.rederive.perturb import check as check_perturb
@@ -41,7 +41,7 @@ class BuildRule:
 
     level: str
     file: str
-    check: Callable[[Build, Report], None]
+    check: Callable[[ClaimedBuild, Report], None]
 
 
 BUILD_RULES = (
@@ -67,7 +67,7 @@ def audit_build(
     source: SourceOptions | None = None,
     perturb: PerturbOptions | None = None,
     evidence: Evidence | None = None,
-    elsewhere: Elsewhere | None = None,
+    elsewhere: ShardFetcher | None = None,
 ) -> Verdict:
     """Audit a build.
 
@@ -122,7 +122,7 @@ def audit_build(
     )
 
 
-def _audit_shards(build: Build, report: Report, meter: _Meter) -> None:
+def _audit_shards(build: ClaimedBuild, report: Report, meter: _Meter) -> None:
     rows = ShardRows(build)
     rules = [kind(build) for kind in SHARD_RULES]
     for entry in build.shards:
@@ -142,7 +142,7 @@ def _audit_shard(shard: Shard, rules: Sequence[ShardRule], report: Report) -> No
 
 
 class _Meter:
-    def __init__(self, progress: Progress | None, build: Build, level: str) -> None:
+    def __init__(self, progress: Progress | None, build: ClaimedBuild, level: str) -> None:
         self._progress = progress
         self._done = 0
         passes = {"manifest": 0, "shards": 1}.get(level, 2)  # over the shards

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.audit.build import Build, is_regular
+from pipeline.audit.build import ClaimedBuild, is_regular
 from pipeline.errors import BuildError
 from pipeline.format.columns import samples_schema
 
@@ -23,7 +23,7 @@ SAMPLES = "samples.parquet"
 BATCH_ROWS = 1 << 16
 
 
-def open_samples(build: Build) -> pq.ParquetFile:
+def open_samples(build: ClaimedBuild) -> pq.ParquetFile:
     """Open samples.parquet and compare its columns with the schema.
 
     Raises:
@@ -43,7 +43,7 @@ def open_samples(build: Build) -> pq.ParquetFile:
     return file
 
 
-def batches(build: Build, columns: Sequence[str], rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+def batches(build: ClaimedBuild, columns: Sequence[str], rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
     """Batches of some columns, in the order of the file. Nulls are refused: no column may hold one.
 
     Raises:
@@ -118,7 +118,7 @@ def supports(batch: pa.RecordBatch) -> Supports:
 class ShardRows:
     """The rows of one shard after the other, in one pass over the file when it is sorted as it should be."""
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: ClaimedBuild) -> None:
         self._build = build
         self._names = samples_schema(build.sizes.views, build.sizes.steps).names
         self._runs = _runs(build, self._names)
@@ -137,7 +137,7 @@ class ShardRows:
         return pa.concat_tables(parts) if parts else empty
 
 
-def _runs(build: Build, names: Sequence[str]) -> Iterator[tuple[tuple[str, int], pa.Table]]:
+def _runs(build: ClaimedBuild, names: Sequence[str]) -> Iterator[tuple[tuple[str, int], pa.Table]]:
     """Stretches of rows of one shard, joined over batches."""
     at: tuple[str, int] | None = None
     parts: list[pa.Table] = []

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.audit.build import Build, Origin, ShardEntry, is_regular
+from pipeline.audit.build import ClaimedBuild, Origin, ShardEntry, is_regular
 from pipeline.audit.finding import Problem, Report
 from pipeline.audit.parsers.arrow import check_layout
 from pipeline.audit.parsers.key_json import Expected, check_document
@@ -28,7 +28,7 @@ from pipeline.format.schema import SCHEMA_VERSION
 class ShardRule:
     """A rule that sees every shard once, in the order of build.json, and speaks at the end if it has to."""
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: ClaimedBuild) -> None:
         self.build = build
 
     def check(self, shard: Shard, report: Report) -> None:
@@ -61,7 +61,7 @@ class TargetRows:
 class Shard:
     """Inputs, targets and manifest rows of one shard. `rows` may be fewer or more than the files hold."""
 
-    def __init__(self, build: Build, entry: ShardEntry, rows: pa.Table) -> None:
+    def __init__(self, build: ClaimedBuild, entry: ShardEntry, rows: pa.Table) -> None:
         self.build = build
         self.entry = entry
         self.rows = rows.combine_chunks()

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.building.croissant import croissant_bytes
-from pipeline.building.records import INPUT_COLUMNS, KINDS, TARGET_COLUMNS, Part, find_parts, part_name
+from pipeline.building.records import INPUT_COLUMNS, KINDS, TARGET_COLUMNS, ShardRecord, find_records, record_name
 from pipeline.building.statistics import summarise
 from pipeline.errors import BuildError
 from pipeline.format.columns import samples_schema
@@ -28,13 +28,13 @@ from pipeline.format.file_names import CROISSANT, LOCK_FOLDER, META_FILES, WORK_
 from pipeline.format.schema import SCHEMA_VERSION
 from pipeline.planning.plan import Plan, ShardTask
 from pipeline.shards.int8 import add_errors, relative_errors
-from pipeline.sources.base import Fault
+from pipeline.sources.base import LedgerEntry
 from pipeline.storage.atomic import hash_file
 from pipeline.storage.store import Store
 
 
 @dataclass(frozen=True)
-class Heritage:
+class Provenance:
     """What build.json says about a build that was made from others: see `pipeline.derived.plan`.
 
     ancestors  fingerprint -> {settings, tasks: SHA-256 of its tasks.jsonl}, of every build this one goes back to
@@ -45,19 +45,19 @@ class Heritage:
     origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-NO_HERITAGE = Heritage()
+NO_PROVENANCE = Provenance()
 
 
-def commit(plan: Plan, store: Store, heritage: Heritage = NO_HERITAGE) -> None:
+def commit(plan: Plan, store: Store, provenance: Provenance = NO_PROVENANCE) -> None:
     """Join the parts of every task, write the manifest, and remove the work folder.
 
     Args:
-        heritage: of a build that was made from others.
+        provenance: of a build that was made from others.
 
     Raises:
         BuildError: a part is missing, inputs and targets of a shard do not hold the same keys, or there is no sample.
     """
-    parts = find_parts(store, plan.tasks, plan.fingerprint)
+    parts = find_records(store, plan.tasks, plan.fingerprint)
     for task in plan.tasks:
         for kind in KINDS:
             if (task.name, kind) not in parts:
@@ -68,7 +68,7 @@ def commit(plan: Plan, store: Store, heritage: Heritage = NO_HERITAGE) -> None:
     with store.folder(WORK_FOLDER) as work:
         shards = _write_samples(plan, store, work, parts)
         for shard in shards:
-            if origin := heritage.origins.get(f"{shard['split']}-{shard['index']:06d}"):
+            if origin := provenance.origins.get(f"{shard['split']}-{shard['index']:06d}"):
                 shard["origin"] = origin
         if not shards:
             raise BuildError(
@@ -77,11 +77,13 @@ def commit(plan: Plan, store: Store, heritage: Heritage = NO_HERITAGE) -> None:
         store.write("ledger.jsonl", ledger_bytes(faults))
         train_samples = sum(shard["samples"] for shard in shards if shard["split"] == "train")
         store.write("stats.json", json_bytes(_statistics(work, plan, train_samples)))
-    _write_build(plan, store, shards, heritage)
+    _write_build(plan, store, shards, provenance)
     clean_up(store)
 
 
-def _write_samples(plan: Plan, store: Store, work: Path, parts: Mapping[tuple[str, str], Part]) -> list[dict[str, Any]]:
+def _write_samples(
+    plan: Plan, store: Store, work: Path, parts: Mapping[tuple[str, str], ShardRecord]
+) -> list[dict[str, Any]]:
     """Write samples.parquet and remove files of shards without a sample. The entries of the shards in build.json."""
     shards: list[dict[str, Any]] = []
     schema = samples_schema(plan.sizes.views, plan.sizes.steps)
@@ -111,10 +113,10 @@ def describe_build(store: Store) -> None:
         store.write(CROISSANT, croissant_bytes(store.read("build.json")))
 
 
-def ledger_bytes(faults: Sequence[Fault]) -> bytes:
+def ledger_bytes(faults: Sequence[LedgerEntry]) -> bytes:
     """The content of ledger.jsonl: one line an episode, what was found out first, in a stable order."""
     order = {"index": 0, "inputs": 1, "targets": 2, "drop": 3}
-    first: dict[tuple[str, str], Fault] = {}
+    first: dict[tuple[str, str], LedgerEntry] = {}
     for fault in sorted(faults, key=lambda f: (f.split, f.episode, order[f.stage])):
         first.setdefault((fault.split, fault.episode), fault)
     return b"".join(
@@ -137,13 +139,13 @@ def _statistics(work: Path, plan: Plan, samples: int) -> dict[str, Any]:
 def _values(work: Path, tasks: Sequence[str], kind: str, column: str, width: int) -> Iterator[NDArray[np.float32]]:
     """Rows float32 [N, width] of one column of the part records."""
     for task in tasks if width else ():
-        values = pq.read_table(work / part_name(task, kind), columns=[column]).column(column)
+        values = pq.read_table(work / record_name(task, kind), columns=[column]).column(column)
         yield values.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
 
 
 def _join(store: Store, work: Path, task: ShardTask, plan: Plan) -> pa.Table:
-    inputs = pq.read_table(work / part_name(task.name, "inputs"))
-    targets = pq.read_table(work / part_name(task.name, "targets"))
+    inputs = pq.read_table(work / record_name(task.name, "inputs"))
+    targets = pq.read_table(work / record_name(task.name, "targets"))
     if not inputs.column("key").equals(targets.column("key")):
         raise BuildError(
             f"shard {task.name} of {store.where}: inputs hold {inputs.num_rows} keys, targets {targets.num_rows}, and "
@@ -162,7 +164,7 @@ def _join(store: Store, work: Path, task: ShardTask, plan: Plan) -> pa.Table:
     return pa.table(columns)
 
 
-def _shard_entry(task: ShardTask, samples: int, parts: Mapping[str, Part]) -> dict[str, Any]:
+def _shard_entry(task: ShardTask, samples: int, parts: Mapping[str, ShardRecord]) -> dict[str, Any]:
     files: dict[str, Any] = {kind: asdict(part.record) for kind, part in parts.items()}
     if latents := parts["targets"].latents:
         files["latents"] = asdict(latents)
@@ -179,7 +181,7 @@ def _latents(plan: Plan, shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"dtype": dtype, "relative_error": relative_errors(add_errors([s["latents_error"] for s in shards]))}
 
 
-def _write_build(plan: Plan, store: Store, shards: Sequence[Mapping[str, Any]], heritage: Heritage) -> None:
+def _write_build(plan: Plan, store: Store, shards: Sequence[Mapping[str, Any]], provenance: Provenance) -> None:
     content = {
         "schema_version": SCHEMA_VERSION,
         "fingerprint": plan.fingerprint,
@@ -194,8 +196,8 @@ def _write_build(plan: Plan, store: Store, shards: Sequence[Mapping[str, Any]], 
         "shards": shards,
         "files": {name: _listed(store, name) for name in META_FILES},
     }
-    if heritage.ancestors:
-        content["ancestors"] = heritage.ancestors
+    if provenance.ancestors:
+        content["ancestors"] = provenance.ancestors
     store.write("build.json", json_bytes(content))
     describe_build(store)
 

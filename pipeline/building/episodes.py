@@ -16,7 +16,7 @@ from pipeline.errors import EpisodeError, RunError
 from pipeline.format.episode import Episode
 from pipeline.planning.recipe import Recipe
 from pipeline.samples.windows import count_windows
-from pipeline.sources.base import EpisodeRef, Fault, Source
+from pipeline.sources.base import EpisodeRef, LedgerEntry, Source
 from pipeline.sources.files import file_identities
 from pipeline.storage.store import Store
 
@@ -61,7 +61,7 @@ class EpisodeLog:
     """
 
     def __init__(self, recipe: Recipe, stage: str, watch: EpisodeWatch) -> None:
-        self.faults: list[Fault] = []
+        self.faults: list[LedgerEntry] = []
         self._recipe, self._stage, self._watch = recipe, stage, watch
         self._blamed = watch.blamed()
 
@@ -94,7 +94,7 @@ class EpisodeLog:
         recipe, lost = self._recipe, None
         if ref.num_frames is not None:
             lost = count_windows(ref.num_frames, recipe.policy, recipe.sizes.action > 0)
-        self.faults.append(Fault(ref.id, ref.split, self._stage, error.reason, error.detail, lost))
+        self.faults.append(LedgerEntry(ref.id, ref.split, self._stage, error.reason, error.detail, lost))
 
 
 @contextlib.contextmanager

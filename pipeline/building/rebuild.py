@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.building.shard_jobs import Encode
-from pipeline.encoder.encoder_frames import cut_clips
+from pipeline.encoder.encoder_frames import cut_frames
 from pipeline.errors import EpisodeError
 from pipeline.format.episode import Episode
 from pipeline.planning.plan import Plan
@@ -18,7 +18,7 @@ from pipeline.samples.inputs import build_input
 from pipeline.samples.windows import Window
 from pipeline.shards.int8 import dequantise, quantise_windows
 from pipeline.sources.base import Source
-from pipeline.sources.truncated import Past
+from pipeline.sources.truncated import TruncatedEpisode
 
 
 class SampleRebuilder:
@@ -50,14 +50,14 @@ class SampleRebuilder:
         """Payloads of the members of a sample: a JPEG for each view, then KEY.json."""
         recipe, window = self._recipe, self._window(episode, now)
         sample = build_input(
-            Past(episode, now), window.key(episode.id), episode.id, recipe.name, recipe.views, recipe.inputs
+            TruncatedEpisode(episode, now), window.key(episode.id), episode.id, recipe.name, recipe.views, recipe.inputs
         )
         return (*sample.images, sample.json)
 
     def latents(self, episode: Episode, now: int) -> NDArray[np.float16]:
         """Context and future as they are read from the build, float16 [K+1, V, N, D], zeros where a step is masked."""
         recipe = self._recipe
-        block = cut_clips(episode, [self._window(episode, now)], recipe.views, recipe.frames, recipe.mode)
+        block = cut_frames(episode, [self._window(episode, now)], recipe.views, recipe.frames, recipe.mode)
         latents = self._encode(block)[0]
         if recipe.latents == "float16":
             return latents[0]

@@ -1,4 +1,4 @@
-"""Part records: what each job knows of the shard file it has just finished.
+"""ShardRecord records: what each job knows of the shard file it has just finished.
 
 A record is a Parquet file in `work/`, written after its shard file is in place. Resuming and the commit read nothing
 else, shard by shard.
@@ -23,7 +23,7 @@ from pipeline.planning.plan import ShardTask
 from pipeline.samples.windows import Window
 from pipeline.shards.inputs_tar import InputPlacement
 from pipeline.shards.int8 import ErrorSums
-from pipeline.sources.base import Fault
+from pipeline.sources.base import LedgerEntry
 from pipeline.storage.atomic import FileRecord
 from pipeline.storage.store import Store
 
@@ -112,7 +112,7 @@ TARGET_COLUMNS = ("supports", "support_end_s", "action_start", "action_count", "
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardRecord:
     """The record of one finished shard file.
 
     kind            "inputs" or "targets"
@@ -129,7 +129,7 @@ class Part:
     kind: str
     fingerprint: str
     record: FileRecord
-    faults: tuple[Fault, ...]
+    faults: tuple[LedgerEntry, ...]
     excluded: tuple[str, ...]
     rows: int
     decode_seconds: float
@@ -152,19 +152,21 @@ class Part:
         return frozenset(fault.episode for fault in self.faults) | frozenset(self.excluded)
 
 
-def write_part(store: Store, part: Part, rows: Sequence[InputsRow] | Sequence[TargetsRow]) -> None:
-    """Write a part record: a Parquet file with the rows, and the Part in its metadata."""
-    write_part_table(store, part, pa.Table.from_pylist([row.columns() for row in rows], schema=part_schema(part.kind)))
+def write_record(store: Store, part: ShardRecord, rows: Sequence[InputsRow] | Sequence[TargetsRow]) -> None:
+    """Write a part record: a Parquet file with the rows, and the ShardRecord in its metadata."""
+    write_record_table(
+        store, part, pa.Table.from_pylist([row.columns() for row in rows], schema=record_schema(part.kind))
+    )
 
 
-def write_part_table(store: Store, part: Part, rows: pa.Table) -> None:
-    """Write a part record from rows that have the columns of `part_schema`."""
+def write_record_table(store: Store, part: ShardRecord, rows: pa.Table) -> None:
+    """Write a part record from rows that have the columns of `record_schema`."""
     table = rows.replace_schema_metadata({"part": json.dumps(asdict(part))})
-    with store.writing(f"{WORK_FOLDER}/{part_name(part.task, part.kind)}") as path:
+    with store.writing(f"{WORK_FOLDER}/{record_name(part.task, part.kind)}") as path:
         pq.write_table(table, path)
 
 
-def find_parts(store: Store, tasks: Iterable[ShardTask], fingerprint: str) -> dict[tuple[str, str], Part]:
+def find_records(store: Store, tasks: Iterable[ShardTask], fingerprint: str) -> dict[tuple[str, str], ShardRecord]:
     """Records of the finished files by task name and kind.
 
     A record one of whose files is gone or has another size does not count as finished.
@@ -173,35 +175,35 @@ def find_parts(store: Store, tasks: Iterable[ShardTask], fingerprint: str) -> di
     with store.folder(WORK_FOLDER) as work:
         for task in tasks:
             for kind in KINDS:
-                path = work / part_name(task.name, kind)
+                path = work / record_name(task.name, kind)
                 part = read_part(path) if f"{WORK_FOLDER}/{path.name}" in sizes else None
                 if part and part.fingerprint == fingerprint and _whole(part, sizes):
                     found[task.name, kind] = part
     return found
 
 
-def read_part(path: Path) -> Part:
-    """The Part in the metadata of a part record."""
+def read_part(path: Path) -> ShardRecord:
+    """The ShardRecord in the metadata of a part record."""
     content = json.loads(pq.read_schema(path).metadata[b"part"])
     record = FileRecord(**content.pop("record"))
-    faults = tuple(Fault(**fault) for fault in content.pop("faults"))
+    faults = tuple(LedgerEntry(**fault) for fault in content.pop("faults"))
     errors = tuple((error, square) for error, square in content.pop("errors", ()))
     shared = content.pop("latents", None)
     latents = None if shared is None else FileRecord(**shared)
     excluded = tuple(content.pop("excluded"))
-    return Part(record=record, faults=faults, excluded=excluded, errors=errors, latents=latents, **content)
+    return ShardRecord(record=record, faults=faults, excluded=excluded, errors=errors, latents=latents, **content)
 
 
-def _whole(part: Part, sizes: Mapping[str, int]) -> bool:
+def _whole(part: ShardRecord, sizes: Mapping[str, int]) -> bool:
     return all(sizes.get(record.file) == record.bytes for record in part.records)
 
 
-def part_name(task: str, kind: str) -> str:
+def record_name(task: str, kind: str) -> str:
     """Name, in the work folder, of the record of a task's "inputs" or "targets" file."""
     return f"{task}-{kind}.parquet"
 
 
-def part_schema(kind: str) -> pa.Schema:
+def record_schema(kind: str) -> pa.Schema:
     """Columns of a part record of "inputs" or "targets"."""
     known = {field.name: field for field in samples_schema(0, 0)}
     columns = ["key", *(INPUT_COLUMNS if kind == "inputs" else TARGET_COLUMNS)]

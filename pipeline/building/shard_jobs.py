@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.building.episodes import UNWATCHED, EpisodeLog, EpisodeWatch, opened, storing
-from pipeline.building.records import InputsRow, Part, TargetsRow, write_part
+from pipeline.building.records import InputsRow, ShardRecord, TargetsRow, write_record
 from pipeline.building.tubelet_pool import TubeletPool
-from pipeline.encoder.encoder_frames import ClipBlock, cut_clips, merge_blocks, recorded_supports
+from pipeline.encoder.encoder_frames import FrameBlock, cut_frames, merge_blocks, recorded_supports
 from pipeline.errors import EpisodeError, RunError
 from pipeline.format.episode import Episode
 from pipeline.format.file_names import inputs_file, targets_file
@@ -33,16 +33,16 @@ from pipeline.samples.windows import Window, enumerate_windows
 from pipeline.shards.inputs_tar import InputsWriter
 from pipeline.shards.int8 import ErrorSums, add_errors, quantise_windows
 from pipeline.shards.targets_arrow import TargetRows, TargetsWriter
-from pipeline.sources.base import EpisodeRef, Fault, Source
-from pipeline.sources.truncated import Past
+from pipeline.sources.base import EpisodeRef, LedgerEntry, Source
+from pipeline.sources.truncated import TruncatedEpisode
 from pipeline.storage.store import Store
 
-Encode = Callable[[ClipBlock], tuple[NDArray[np.float16], NDArray[np.bool_]]]
+Encode = Callable[[FrameBlock], tuple[NDArray[np.float16], NDArray[np.bool_]]]
 """`Encoder.encode`; a parameter, so that this file needs no torch."""
 
 
 @dataclass(frozen=True)
-class Chunk:
+class DecodedGroup:
     """The decoded episodes of one chunk of a shard: W windows.
 
     rows         one for each window, its digest still empty
@@ -52,20 +52,20 @@ class Chunk:
     """
 
     rows: tuple[TargetsRow, ...]
-    block: ClipBlock | None
+    block: FrameBlock | None
     actions: NDArray[np.float32] | None
     action_mask: NDArray[np.bool_] | None
-    faults: tuple[Fault, ...]
+    faults: tuple[LedgerEntry, ...]
     cpu_seconds: float
 
-    def slices(self, size: int) -> Iterator[Chunk]:
+    def slices(self, size: int) -> Iterator[DecodedGroup]:
         """Parts of at most `size` windows that share the frames."""
         for start in range(0, len(self.rows), size):
             some = slice(start, start + size)
             yield replace(
                 self,
                 rows=self.rows[some],
-                block=self.block and ClipBlock(self.block.frames, self.block.index[some]),
+                block=self.block and FrameBlock(self.block.frames, self.block.index[some]),
                 actions=None if self.actions is None else self.actions[some],
                 action_mask=None if self.action_mask is None else self.action_mask[some],
             )
@@ -78,7 +78,7 @@ def write_inputs_shard(
     excluded: Collection[str],
     store: Store,
     watch: EpisodeWatch = UNWATCHED,
-) -> Part:
+) -> ShardRecord:
     """Make the inputs tar of one shard. Each sample is built from its episode truncated at `now`.
 
     Args:
@@ -96,11 +96,11 @@ def write_inputs_shard(
             made = None if ref.id in excluded else log.attempt(ref, partial(_inputs_of, source, ref, recipe))
             for window, sample, now_s, state in made or ():
                 rows.append(InputsRow(sample.key, ref.id, window, now_s, state, writer.add(sample)))
-    part = Part(
+    part = ShardRecord(
         task.name, "inputs", recipe.fingerprint, writer.record(file), tuple(log.faults), tuple(sorted(excluded)),
         len(rows), time.process_time() - started, 0.0,
     )  # fmt: skip
-    write_part(store, part, rows)
+    write_record(store, part, rows)
     return part
 
 
@@ -112,7 +112,9 @@ def _inputs_of(source: Source, ref: EpisodeRef, recipe: Recipe) -> list[_Inputs]
     with opened(source, ref) as episode:
         windows = _windows(episode, recipe)
         samples = [
-            build_input(Past(episode, w.now), w.key(ref.id), ref.id, recipe.name, recipe.views, recipe.inputs)
+            build_input(
+                TruncatedEpisode(episode, w.now), w.key(ref.id), ref.id, recipe.name, recipe.views, recipe.inputs
+            )
             for w in windows
         ]
         times = episode.timestamps([w.now for w in windows])
@@ -120,17 +122,17 @@ def _inputs_of(source: Source, ref: EpisodeRef, recipe: Recipe) -> list[_Inputs]
         return list(zip(windows, samples, map(float, times), states, strict=True))
 
 
-def decode_chunk(
+def decode_group(
     source: Source,
     refs: Sequence[EpisodeRef],
     recipe: Recipe,
     excluded: Collection[str],
     watch: EpisodeWatch = UNWATCHED,
-) -> Chunk:
+) -> DecodedGroup:
     """Decode and resize every frame that the targets of these episodes are computed from."""
     started = time.process_time()
     rows: list[TargetsRow] = []
-    blocks: list[ClipBlock] = []
+    blocks: list[FrameBlock] = []
     actions: list[NDArray[np.float32]] = []
     log = EpisodeLog(recipe, "targets", watch)
     for ref in refs:
@@ -141,7 +143,7 @@ def decode_chunk(
             rows += made[2]
     sizes = recipe.sizes
     mask = np.array([np.arange(sizes.chunk) < row.window.action_count for row in rows], bool)
-    return Chunk(
+    return DecodedGroup(
         tuple(rows),
         merge_blocks(blocks) if blocks else None,
         np.stack(actions) if actions and sizes.action else None,
@@ -153,16 +155,16 @@ def decode_chunk(
 
 def _targets_of(
     source: Source, ref: EpisodeRef, recipe: Recipe
-) -> tuple[ClipBlock, list[NDArray[np.float32]], list[TargetsRow]]:
+) -> tuple[FrameBlock, list[NDArray[np.float32]], list[TargetsRow]]:
     """Frames, padded actions and rows of every window of an episode."""
     with opened(source, ref) as episode:
         windows = _windows(episode, recipe)
-        block = cut_clips(episode, windows, recipe.views, recipe.frames, recipe.mode)
+        block = cut_frames(episode, windows, recipe.views, recipe.frames, recipe.mode)
         actions = [_padded_actions(episode, window, recipe) for window in windows]
         return block, actions, [_targets_row(episode, ref, window, recipe) for window in windows]
 
 
-def chunk_bytes(refs: Sequence[EpisodeRef], recipe: Recipe) -> int:
+def group_bytes(refs: Sequence[EpisodeRef], recipe: Recipe) -> int:
     """Upper bound of the bytes of a decoded chunk's frames; 0 for episodes whose length only opening them can tell,
     unless the policy takes a fixed number of windows of each."""
     frame = recipe.sizes.views * recipe.frames.crop_size**2 * 3
@@ -172,13 +174,18 @@ def chunk_bytes(refs: Sequence[EpisodeRef], recipe: Recipe) -> int:
 
 
 def write_targets_shard(
-    chunks: Iterable[Chunk], encode: Encode, task: ShardTask, recipe: Recipe, excluded: Collection[str], store: Store
-) -> Part:
+    chunks: Iterable[DecodedGroup],
+    encode: Encode,
+    task: ShardTask,
+    recipe: Recipe,
+    excluded: Collection[str],
+    store: Store,
+) -> ShardRecord:
     """Make the targets file of one shard from its decoded chunks, in order; in mode "tubelet" that of latents too."""
     file = targets_file(task.split, task.index)
     metadata = {"fingerprint": recipe.fingerprint, "schema_version": str(SCHEMA_VERSION), "shard": file}
     rows: list[TargetsRow] = []
-    faults: list[Fault] = []
+    faults: list[LedgerEntry] = []
     errors: list[ErrorSums] = []
     decoding = encoding = 0.0
     pool = TubeletPool(task, recipe, store) if recipe.mode == "tubelet" else None
@@ -197,16 +204,16 @@ def write_targets_shard(
                 digests = writer.add(made, places)
                 finished = enumerate(zip(piece.rows, digests, strict=True))
                 rows += [row.finished(digest, piece.actions, i) for i, (row, digest) in finished]
-    part = Part(
+    part = ShardRecord(
         task.name, "targets", recipe.fingerprint, writer.record(file), tuple(faults), tuple(sorted(excluded)),
         len(rows), decoding, encoding, add_errors(errors), None if pool is None else pool.record(),
     )  # fmt: skip
-    write_part(store, part, rows)
+    write_record(store, part, rows)
     return part
 
 
 def encode_piece(
-    piece: Chunk, encode: Encode, recipe: Recipe, pool: TubeletPool | None
+    piece: DecodedGroup, encode: Encode, recipe: Recipe, pool: TubeletPool | None
 ) -> tuple[TargetRows, list[ErrorSums], NDArray[np.int32] | None]:
     """Rows as they are stored, what int8 latents lost (nothing to say for float16 ones), and with a `pool` where in the
     latents shard theirs lie, int32 [W, K+1].
@@ -231,7 +238,7 @@ def encode_piece(
 
 
 def _target_rows(
-    piece: Chunk, values: NDArray[Any], scale: NDArray[np.float32] | None, valid: NDArray[np.bool_]
+    piece: DecodedGroup, values: NDArray[Any], scale: NDArray[np.float32] | None, valid: NDArray[np.bool_]
 ) -> TargetRows:
     """From latents [W, K+1, V, N, D], their scales [W, K+1, V, N] and their mask [W, K+1]."""
     return TargetRows(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.building.records import TargetsRow
-from pipeline.encoder.encoder_frames import ClipBlock
+from pipeline.encoder.encoder_frames import FrameBlock
 from pipeline.format.file_names import latents_file
 from pipeline.format.schema import SCHEMA_VERSION
 from pipeline.planning.plan import ShardTask
@@ -79,7 +79,7 @@ class TubeletPool:
         """Size and hash of the finished file."""
         return self._writer.record(self._file)
 
-    def add(self, rows: Sequence[TargetsRow], block: ClipBlock, encode: Callable[[ClipBlock], Any]) -> Gathered:
+    def add(self, rows: Sequence[TargetsRow], block: FrameBlock, encode: Callable[[FrameBlock], Any]) -> Gathered:
         """Encode the tubelets of some windows that were not met before, and gather those of each window.
 
         Args:
@@ -102,9 +102,9 @@ class TubeletPool:
         return gathered
 
     def _encode(
-        self, new: dict[Tubelet, NDArray[np.int32]], block: ClipBlock, encode: Callable[[ClipBlock], Any]
+        self, new: dict[Tubelet, NDArray[np.int32]], block: FrameBlock, encode: Callable[[FrameBlock], Any]
     ) -> None:
-        latents, _ = encode(ClipBlock(block.frames, np.stack(list(new.values()))))  # [U, 1, V, N, D]
+        latents, _ = encode(FrameBlock(block.frames, np.stack(list(new.values()))))  # [U, 1, V, N, D]
         values, scale = latents[:, 0], None
         errors = [(0.0, 0.0)] * len(new)
         if self._dtype == "int8":

@@ -9,11 +9,11 @@ from pipeline.derived.plan import refs_of
 from pipeline.planning.plan import Plan
 from pipeline.planning.task_tree import is_dropped
 from pipeline.planning.tasks import CANONICAL, ref_content
-from pipeline.sources.base import EpisodeRef, Fault, SourceIndex
+from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 
 
 @dataclass(frozen=True)
-class Growth:
+class IndexDiff:
     """An index beside a plan.
 
     index     the episodes that the plan does not know, and faults that no ledger holds yet
@@ -26,7 +26,7 @@ class Growth:
     changed: tuple[str, ...]
 
 
-def compare(plan: Plan, ledger: Collection[Fault], index: SourceIndex, splits: Sequence[str]) -> Growth:
+def compare(plan: Plan, ledger: Collection[LedgerEntry], index: SourceIndex, splits: Sequence[str]) -> IndexDiff:
     """What is new in an index.
 
     An episode that the plan left out before its shards were made is new if the index can use it now; one that was
@@ -44,7 +44,7 @@ def compare(plan: Plan, ledger: Collection[Fault], index: SourceIndex, splits: S
     kept = {name: ref for name, ref in known.items() if not is_dropped(ref_content(ref))}
     vanished = tuple(sorted(name for name in kept if name not in found))
     changed = tuple(sorted(name for name, ref in kept.items() if name in found and _differ(ref, found[name])))
-    return Growth(replace(index, refs=new, faults=faults), vanished, changed)
+    return IndexDiff(replace(index, refs=new, faults=faults), vanished, changed)
 
 
 def _differ(stored: EpisodeRef, found: EpisodeRef) -> bool:

@@ -22,7 +22,7 @@ from pipeline.planning.fingerprint import make_fingerprint, setting_differences
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.planning.task_tree import DROPPED, TASKS_TREE, episode_sha256, is_dropped, tasks_tree
 from pipeline.planning.tasks import ShardTask, ref_content, task_content, task_lines
-from pipeline.sources.base import EpisodeRef, Fault
+from pipeline.sources.base import EpisodeRef, LedgerEntry
 from pipeline.storage.store import LocalStore
 
 DERIVED = "derived"
@@ -37,7 +37,7 @@ SHOWN = 12
 
 @dataclass(frozen=True)
 class Parent:
-    """A plan that another one is derived from. ancestors: as in `manifest.Heritage`, of this plan."""
+    """A plan that another one is derived from. ancestors: as in `manifest.Provenance`, of this plan."""
 
     plan: Plan
     where: str
@@ -58,7 +58,7 @@ class FinishedBuild:
 
     build: Build
     parent: Parent
-    ledger: tuple[Fault, ...]
+    ledger: tuple[LedgerEntry, ...]
     entries: Mapping[str, Mapping[str, Any]]
 
     @property
@@ -86,7 +86,7 @@ def open_finished(path: Path) -> FinishedBuild:
         )
     try:
         lines = (path / "ledger.jsonl").read_bytes().splitlines()
-        ledger = tuple(Fault(**json.loads(line)) for line in lines)
+        ledger = tuple(LedgerEntry(**json.loads(line)) for line in lines)
     except (OSError, ValueError, TypeError) as error:
         raise BuildError(f"{path}/ledger.jsonl cannot be read ({error}); run vlajepa audit {path}") from error
     entries = {f"{entry['split']}-{entry['index']:06d}": entry for entry in build.manifest["shards"]}
@@ -223,7 +223,7 @@ def _derived_plan(
     settings: dict[str, Any],
     derived: Mapping[str, Any],
     tasks: tuple[ShardTask, ...],
-    faults: tuple[Fault, ...],
+    faults: tuple[LedgerEntry, ...],
     estimate: Estimate,
 ) -> Plan:
     settings |= {DERIVED: derived, TASKS_TREE: tasks_tree(map(task_content, tasks))}

@@ -20,8 +20,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.building.commit import Heritage
-from pipeline.building.records import INPUT_COLUMNS, KINDS, TARGET_COLUMNS, Part, part_schema, write_part_table
+from pipeline.building.commit import Provenance
+from pipeline.building.records import (
+    INPUT_COLUMNS,
+    KINDS,
+    TARGET_COLUMNS,
+    ShardRecord,
+    record_schema,
+    write_record_table,
+)
 from pipeline.derived.files import empty_file, kept_batches, kept_rows, place_files, read_span, rewrite_files
 from pipeline.derived.plan import FinishedBuild
 from pipeline.errors import BuildError, CorruptError
@@ -29,7 +36,7 @@ from pipeline.format.file_names import SHARD_FILES, inputs_file, latents_file, t
 from pipeline.planning.plan import Plan
 from pipeline.planning.tasks import ShardTask
 from pipeline.shards.int8 import ErrorSums
-from pipeline.sources.base import Fault
+from pipeline.sources.base import LedgerEntry
 from pipeline.storage.atomic import FileRecord
 from pipeline.storage.store import Store
 
@@ -37,7 +44,7 @@ _NAMES = {"inputs": inputs_file, "targets": targets_file, "latents": latents_fil
 
 
 @dataclass(frozen=True)
-class Piece:
+class ShardCopy:
     """One shard of a derived build: its task, and the shard of a finished build that it is made from.
 
     index    number of the old shard in its split
@@ -73,7 +80,7 @@ class Piece:
         own = {"fingerprint": self.finished.build.fingerprint, "index": self.index}
         return dict(self.entry.get("origin", own))
 
-    def faults(self, rows: pa.Table) -> tuple[Fault, ...]:
+    def faults(self, rows: pa.Table) -> tuple[LedgerEntry, ...]:
         """Lines of the ledger: those of the old build, and the episodes dropped now (`rows`: the old samples)."""
         own = {ref.id for ref in self.task.episodes}
         kept = [fault for fault in self.finished.ledger if fault.episode in own and fault.stage != "index"]
@@ -81,11 +88,11 @@ class Piece:
         split = self.task.split
         return (
             *kept,
-            *(Fault(e, split, "drop", "dropped", self.reason, episodes.count(e)) for e in sorted(self.dropped)),
+            *(LedgerEntry(e, split, "drop", "dropped", self.reason, episodes.count(e)) for e in sorted(self.dropped)),
         )
 
 
-def pieces_of(plan: Plan, builds: Sequence[FinishedBuild]) -> list[Piece]:
+def shard_copies(plan: Plan, builds: Sequence[FinishedBuild]) -> list[ShardCopy]:
     """The shards of a plan by `derive.drop_plan` or `derive.join_plan`, from the builds it was derived from.
 
     Raises:
@@ -101,20 +108,20 @@ def pieces_of(plan: Plan, builds: Sequence[FinishedBuild]) -> list[Piece]:
             task = rest[old.split, used[old.split]]
             used[old.split] += 1
             own = frozenset(ref.id for ref in task.episodes) & episodes
-            pieces.append(Piece(task, finished, old.index, own, derived.get("reason", "")))
+            pieces.append(ShardCopy(task, finished, old.index, own, derived.get("reason", "")))
     for piece in pieces:
         _check_files(piece)
     return pieces
 
 
-def heritage_of(pieces: Sequence[Piece]) -> Heritage:
+def provenance_of(pieces: Sequence[ShardCopy]) -> Provenance:
     """What build.json says about where a derived build comes from."""
     builds = {id(piece.finished): piece.finished for piece in pieces}
     ancestors: dict[str, Any] = {}
     for finished in builds.values():
         ancestors |= finished.parent.lineage()
     origins = {piece.task.name: origin for piece in pieces if (origin := piece.origin())}
-    return Heritage(ancestors, origins)
+    return Provenance(ancestors, origins)
 
 
 class SampleRows:
@@ -138,7 +145,7 @@ class SampleRows:
         return pa.concat_tables(parts) if parts else self._file.schema_arrow.empty_table()
 
 
-def make_shard(piece: Piece, plan: Plan, store: Store, rows: pa.Table, link: bool) -> bool | None:
+def make_shard(piece: ShardCopy, plan: Plan, store: Store, rows: pa.Table, link: bool) -> bool | None:
     """Put the files of one shard into place and record them.
 
     Args:
@@ -174,7 +181,7 @@ def make_shard(piece: Piece, plan: Plan, store: Store, rows: pa.Table, link: boo
 
 
 def _record(
-    piece: Piece,
+    piece: ShardCopy,
     plan: Plan,
     store: Store,
     records: Mapping[str, FileRecord],
@@ -184,16 +191,16 @@ def _record(
     """Write the part records of a shard. rows: those of the old one, and those of the new one."""
     old, new = rows
     for kind, names, extra in (("inputs", INPUT_COLUMNS, "state"), ("targets", TARGET_COLUMNS, "actions")):
-        table = new.select(["key", *names]).append_column(extra, values[kind]).cast(part_schema(kind))
-        part = Part(piece.task.name, kind, plan.fingerprint, records[kind], (), (), table.num_rows, 0.0, 0.0)
+        table = new.select(["key", *names]).append_column(extra, values[kind]).cast(record_schema(kind))
+        part = ShardRecord(piece.task.name, kind, plan.fingerprint, records[kind], (), (), table.num_rows, 0.0, 0.0)
         if kind == "inputs":
             part = replace(part, faults=piece.faults(old))
         else:
             part = replace(part, errors=_errors(piece, new.num_rows), latents=records.get("latents"))
-        write_part_table(store, part, table)
+        write_record_table(store, part, table)
 
 
-def _errors(piece: Piece, rows: int) -> ErrorSums:
+def _errors(piece: ShardCopy, rows: int) -> ErrorSums:
     """What int8 latents lost. Of a shard that was written anew it is a share of what the old one lost: the latents as
     they were before are nowhere any more."""
     if piece.entry is None or not rows:
@@ -203,7 +210,7 @@ def _errors(piece: Piece, rows: int) -> ErrorSums:
     return tuple((float(f"{error * share:.9g}"), float(f"{square * share:.9g}")) for error, square in sums)
 
 
-def _check_files(piece: Piece) -> None:
+def _check_files(piece: ShardCopy) -> None:
     entry = piece.entry or {}
     strange = [k for k, value in entry.items() if isinstance(value, Mapping) and "file" in value and k not in _NAMES]
     if strange:
@@ -213,7 +220,7 @@ def _check_files(piece: Piece) -> None:
         )
 
 
-def _states(piece: Piece, kept: pa.Table, width: int) -> pa.Array:
+def _states(piece: ShardCopy, kept: pa.Table, width: int) -> pa.Array:
     """The state of each row as KEY.json holds it: lists of S float32, or empty ones."""
     if piece.entry is None or not width or not kept.num_rows:
         return pa.array([[]] * kept.num_rows, pa.list_(pa.float32()))
@@ -230,7 +237,7 @@ def _states(piece: Piece, kept: pa.Table, width: int) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(ends), pa.array(values.astype(np.float32).reshape(-1)))
 
 
-def _actions(piece: Piece, keep: NDArray[np.bool_], kept: pa.Table, width: int) -> pa.Array:
+def _actions(piece: ShardCopy, keep: NDArray[np.bool_], kept: pa.Table, width: int) -> pa.Array:
     """The valid actions of each row, flat: lists of float32, or empty ones."""
     if piece.entry is None or not width or not kept.num_rows:
         return pa.array([[]] * kept.num_rows, pa.list_(pa.float32()))

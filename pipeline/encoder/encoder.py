@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, VJEPA2Config, VJEPA2Model
 
-from pipeline.encoder.encoder_frames import ClipBlock, FrameSettings
+from pipeline.encoder.encoder_frames import FrameBlock, FrameSettings
 from pipeline.encoder.rotary_tables import use_rotary_tables
 from pipeline.errors import SettingsError
 from pipeline.format.encoder_settings import EncoderSettings
@@ -103,7 +103,7 @@ class Encoder:
         }
 
     @torch.inference_mode()
-    def encode(self, block: ClipBlock) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+    def encode(self, block: FrameBlock) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
         """Latents of every window of a block.
 
         Returns:
@@ -120,14 +120,14 @@ class Encoder:
             self._encode_prefixes(block, valid, out)
         return out, valid
 
-    def _encode_prefixes(self, block: ClipBlock, valid: NDArray[np.bool_], out: NDArray[np.float16]) -> None:
+    def _encode_prefixes(self, block: FrameBlock, valid: NDArray[np.bool_], out: NDArray[np.float16]) -> None:
         for step in range(valid.shape[1]):
             for rows, views in self._batches(np.flatnonzero(valid[:, step]), len(block.frames)):
                 first = 2 * step if self.settings.mode == "tubelet" else 0
                 frames = block.frames[views[:, None], block.index[rows, first : 2 * (step + 1)]]
                 out[rows, step, views] = self._forward(frames)[:, -self.tokens :].reshape(-1, self.tokens, self.width)
 
-    def _encode_clips(self, block: ClipBlock, valid: NDArray[np.bool_], out: NDArray[np.float16]) -> None:
+    def _encode_clips(self, block: FrameBlock, valid: NDArray[np.bool_], out: NDArray[np.float16]) -> None:
         lengths = valid.sum(axis=1)
         for steps in np.unique(lengths):
             for rows, views in self._batches(np.flatnonzero(lengths == steps), len(block.frames)):

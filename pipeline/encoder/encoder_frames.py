@@ -39,7 +39,7 @@ class FrameSettings:
 
 
 @dataclass(frozen=True)
-class ClipBlock:
+class FrameBlock:
     """Frames of the windows of one episode.
 
     frames   uint8 [V, U, C, C, 3]  RGB
@@ -50,9 +50,9 @@ class ClipBlock:
     index: NDArray[np.int32]
 
 
-def cut_clips(
+def cut_frames(
     episode: Episode, windows: Sequence[Window], views: Sequence[str], settings: FrameSettings, mode: str
-) -> ClipBlock:
+) -> FrameBlock:
     """Decode each frame that any of the windows needs, once.
 
     Args:
@@ -66,7 +66,7 @@ def cut_clips(
     position = {frame: i for i, frame in enumerate(needed)}
     position[-1] = -1
     index = np.array([[position[frame] for frame in frames] for frames in sampled], np.int32)
-    return ClipBlock(np.stack([_prepared(episode, view, needed, settings) for view in views]), index)
+    return FrameBlock(np.stack([_prepared(episode, view, needed, settings) for view in views]), index)
 
 
 def sampled_frames(window: Window, mode: str) -> list[int]:
@@ -113,8 +113,10 @@ def prepare_frame(frame: NDArray[np.uint8], settings: FrameSettings) -> NDArray[
     return np.asarray(resized.crop((left, top, left + size, top + size)))
 
 
-def merge_blocks(blocks: Sequence[ClipBlock]) -> ClipBlock:
+def merge_blocks(blocks: Sequence[FrameBlock]) -> FrameBlock:
     """Join the blocks of several episodes, so that batches of the encoder may span episodes."""
     starts = np.cumsum([0, *(block.frames.shape[1] for block in blocks)])
     index = [np.where(b.index < 0, -1, b.index + start) for b, start in zip(blocks, starts[:-1], strict=True)]
-    return ClipBlock(np.concatenate([block.frames for block in blocks], axis=1), np.concatenate(index).astype(np.int32))
+    return FrameBlock(
+        np.concatenate([block.frames for block in blocks], axis=1), np.concatenate(index).astype(np.int32)
+    )

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError
 from pipeline.format.episode import Episode
-from pipeline.sources.base import EpisodeRef, Fault, Source, SourceIndex
-from pipeline.sources.opened import RecordedEpisode
+from pipeline.sources.base import EpisodeRef, LedgerEntry, Source, SourceIndex
+from pipeline.sources.opened import OpenedEpisode
 
 PICTURED = 8
 """Episodes of which frames are kept for the contact sheet."""
@@ -69,7 +69,7 @@ class Inspection:
     texts: Counter[str] = field(default_factory=Counter)
     state: Range = field(default_factory=Range)
     action: Range = field(default_factory=Range)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[LedgerEntry] = field(default_factory=list)
     strips: list[Strip] = field(default_factory=list)
 
     @property
@@ -96,7 +96,7 @@ def inspect_source(
             with source.open(ref) as episode:
                 _look(episode, ref, found, ref.id in pictured)
         except EpisodeError as error:
-            found.faults.append(Fault(ref.id, ref.split, "inspect", error.reason, error.detail))
+            found.faults.append(LedgerEntry(ref.id, ref.split, "inspect", error.reason, error.detail))
         progress()
     return found
 
@@ -127,7 +127,7 @@ def _look(episode: Episode, ref: EpisodeRef, found: Inspection, picture: bool) -
 
 def _look_at_view(episode: Episode, view: str, frame: NDArray[np.uint8], facts: ViewFacts) -> None:
     facts.sizes[f"{frame.shape[1]}x{frame.shape[0]}"] += 1
-    if not isinstance(episode, RecordedEpisode):
+    if not isinstance(episode, OpenedEpisode):
         return
     film = episode.films[view]
     facts.codecs[film.codec] += 1

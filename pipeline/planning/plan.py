@@ -29,7 +29,7 @@ from pipeline.planning.tasks import ShardTask, no_cycles, read_task, task_conten
 from pipeline.planning.time_limit import SAMPLE_LIMIT_S, within
 from pipeline.samples.inputs import InputSettings
 from pipeline.samples.windows import WindowPolicy, count_tubelets, count_windows
-from pipeline.sources.base import EpisodeRef, Fault, Source, SourceIndex
+from pipeline.sources.base import EpisodeRef, LedgerEntry, Source, SourceIndex
 from pipeline.storage.store import Store
 
 SAMPLED_EPISODES = 24
@@ -46,7 +46,7 @@ class Plan:
     views: tuple[str, ...]
     fps: float | None
     tasks: tuple[ShardTask, ...]
-    faults: tuple[Fault, ...]
+    faults: tuple[LedgerEntry, ...]
     estimate: Estimate
 
     @property
@@ -193,7 +193,7 @@ def read_plan(store: Store) -> Plan:
             tuple(content["views"]),
             content["fps"],
             tuple(tasks),
-            tuple(Fault(**fault) for fault in content["faults"]),
+            tuple(LedgerEntry(**fault) for fault in content["faults"]),
             Estimate(**content["estimate"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from pipeline.encoder.encoder_frames import cut_clips, recorded_supports
+from pipeline.encoder.encoder_frames import cut_frames, recorded_supports
 from pipeline.errors import EpisodeError
 from pipeline.format.episode import Episode
 from pipeline.planning.cost import Estimate
@@ -22,7 +22,7 @@ from pipeline.planning.time_limit import SAMPLE_LIMIT_S, within
 from pipeline.samples.inputs import build_input
 from pipeline.samples.windows import Window, enumerate_windows
 from pipeline.sources.base import EpisodeRef, Source
-from pipeline.sources.truncated import Past
+from pipeline.sources.truncated import TruncatedEpisode
 
 READS = 2
 """The inputs job and the targets job each read the raw files by itself: they share nothing (rule L1)."""
@@ -283,17 +283,17 @@ def _inputs_job(source: Source, ref: EpisodeRef, recipe: Recipe, limit: int) -> 
         windows = _first_windows(episode, recipe, limit)
         for window in windows:
             key = window.key(ref.id)
-            build_input(Past(episode, window.now), key, ref.id, recipe.name, recipe.views, recipe.inputs)
+            build_input(TruncatedEpisode(episode, window.now), key, ref.id, recipe.name, recipe.views, recipe.inputs)
         episode.timestamps([window.now for window in windows])
     return len(windows)
 
 
 def _targets_job(source: Source, ref: EpisodeRef, recipe: Recipe, limit: int) -> int:
-    """What `tasks.decode_chunk` does with one episode."""
+    """What `tasks.decode_group` does with one episode."""
     with source.open(ref) as episode:
         windows = _first_windows(episode, recipe, limit)
         if windows:
-            cut_clips(episode, windows, recipe.views, recipe.frames, recipe.mode)
+            cut_frames(episode, windows, recipe.views, recipe.frames, recipe.mode)
         for window in windows:
             if recipe.sizes.action:
                 episode.actions(window.now, window.now + window.action_count)

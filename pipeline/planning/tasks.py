@@ -15,7 +15,7 @@ from pipeline.sources.base import EpisodeRef
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 """How JSON is written that is hashed."""
 
-Chunk = tuple[EpisodeRef, ...]
+EpisodeGroup = tuple[EpisodeRef, ...]
 """Episodes that are encoded together."""
 
 
@@ -25,7 +25,7 @@ class ShardTask:
 
     split: str
     index: int
-    chunks: Sequence[Chunk]
+    chunks: Sequence[EpisodeGroup]
 
     @property
     def name(self) -> str:
@@ -37,11 +37,11 @@ class ShardTask:
 
     @property
     def num_episodes(self) -> int:
-        return self.chunks.episodes if isinstance(self.chunks, StoredChunks) else sum(map(len, self.chunks))
+        return self.chunks.episodes if isinstance(self.chunks, StoredGroups) else sum(map(len, self.chunks))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StoredChunks(Sequence[Chunk]):
+class StoredGroups(Sequence[EpisodeGroup]):
     """The chunks of a task that was read: its line, taken apart whenever somebody asks for an episode.
 
     A driver keeps the tasks of a whole plan and needs the episodes of none of them, which take three times the memory
@@ -58,24 +58,24 @@ class StoredChunks(Sequence[Chunk]):
         return self.length
 
     @overload
-    def __getitem__(self, index: int) -> Chunk: ...
+    def __getitem__(self, index: int) -> EpisodeGroup: ...
 
     @overload
-    def __getitem__(self, index: slice) -> tuple[Chunk, ...]: ...
+    def __getitem__(self, index: slice) -> tuple[EpisodeGroup, ...]: ...
 
-    def __getitem__(self, index: int | slice) -> Chunk | tuple[Chunk, ...]:
+    def __getitem__(self, index: int | slice) -> EpisodeGroup | tuple[EpisodeGroup, ...]:
         return self._parsed()[index]
 
-    def __iter__(self) -> Iterator[Chunk]:
+    def __iter__(self) -> Iterator[EpisodeGroup]:
         return iter(self._parsed())
 
     def __eq__(self, other: object) -> bool:
         """Like a tuple, which it stands for."""
-        if isinstance(other, StoredChunks) and self.line == other.line:
+        if isinstance(other, StoredGroups) and self.line == other.line:
             return True
-        return self._parsed() == (other._parsed() if isinstance(other, StoredChunks) else other)
+        return self._parsed() == (other._parsed() if isinstance(other, StoredGroups) else other)
 
-    def _parsed(self) -> tuple[Chunk, ...]:
+    def _parsed(self) -> tuple[EpisodeGroup, ...]:
         content = json.loads(self.line)
         refs = iter([_ref(episode) for episode in content["episodes"]])
         return tuple(tuple(next(refs) for _ in range(count)) for count in content["chunks"])
@@ -110,7 +110,7 @@ def read_task(line: bytes) -> ShardTask:
     sizes, episodes = content["chunks"], len(content["episodes"])
     if sum(sizes) != episodes:
         raise ValueError(f"a task has chunks of {sizes} episodes, but {episodes} of them")
-    return ShardTask(sys.intern(content["split"]), content["index"], StoredChunks(line, len(sizes), episodes))
+    return ShardTask(sys.intern(content["split"]), content["index"], StoredGroups(line, len(sizes), episodes))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from PIL import Image
 from pipeline.errors import EpisodeError
 from pipeline.format.input_sample import InputSample
 from pipeline.format.schema import INPUT_JSON_KEYS
-from pipeline.sources.truncated import Past
+from pipeline.sources.truncated import TruncatedEpisode
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class InputSettings:
 
 
 def build_input(
-    past: Past, key: str, episode: str, source: str, views: Sequence[str], settings: InputSettings
+    past: TruncatedEpisode, key: str, episode: str, source: str, views: Sequence[str], settings: InputSettings
 ) -> InputSample:
     """Make the members of one sample.
 

@@ -34,7 +34,7 @@ class EpisodeRef:
 
 
 @dataclass(frozen=True)
-class Fault:
+class LedgerEntry:
     """An episode left out, and why. One line of `ledger.jsonl`.
 
     stage is "index", "inputs" or "targets": where it was found out; "drop": taken out of a finished build. windows
@@ -65,7 +65,7 @@ class SourceIndex:
     action_dim: int
     fps: float | None
     refs: tuple[EpisodeRef, ...]
-    faults: tuple[Fault, ...]
+    faults: tuple[LedgerEntry, ...]
     description: Mapping[str, Any]
 
 

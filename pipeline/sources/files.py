@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from pipeline.errors import EpisodeError
-from pipeline.sources.base import EpisodeRef, Fault, SourceIndex
+from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 
 THREADS = 8
 """Files read at the same time; hashing runs without the interpreter's lock, and storage elsewhere likes several."""
@@ -43,7 +43,7 @@ def hash_files(
     for ref in index.refs:
         bad = [problems[path] for path, _ in ref.files if path in problems]
         if bad:
-            faults.append(Fault(ref.id, ref.split, "index", "missing-file", bad[0]))
+            faults.append(LedgerEntry(ref.id, ref.split, "index", "missing-file", bad[0]))
         elif ref.split in splits:
             refs.append(replace(ref, sha256=tuple(hashed[path] for path, _ in ref.files)))
         else:

@@ -27,12 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError, RunError, SettingsError
-from pipeline.sources.base import EpisodeRef, Fault, SourceIndex
+from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.files import check_files
 from pipeline.sources.metadata import has_text, own_text, sort_found
 from pipeline.sources.naming import clean_name, hashed_split, require_clean_name, require_share, short_name
-from pipeline.sources.opened import RecordedEpisode
-from pipeline.sources.vectors import Part, lost_frames, make_vectors, parse_vectors, vector_width
+from pipeline.sources.opened import OpenedEpisode
+from pipeline.sources.vectors import VectorField, lost_frames, make_vectors, parse_vectors, vector_width
 from pipeline.sources.video.pictures import Pictures
 
 HDF5_ERRORS = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
@@ -47,7 +47,7 @@ class LiberoSource:
     name           first part of every episode id
     fps            control frequency in Hz; files hold no times
     cameras        picture datasets under `obs`, in the order wanted
-    state, action  datasets of a demonstration that make these vectors, as in "obs/ee_states": see `vectors.Part`
+    state, action  datasets of a demonstration that make these vectors, as in "obs/ee_states": see `vectors.VectorField`
     action_lag     rows by which `actions` runs ahead of the observation it was chosen for: 1 in LIBERO's files, 0 where
                    observations were recorded before the step. A file that says so itself (attribute of data) must agree
     val_share      share of the episodes that `hashed_split` sends to "val": there are no official splits
@@ -57,8 +57,8 @@ class LiberoSource:
     name: str
     fps: float = 20.0
     cameras: tuple[str, ...] = ("agentview_rgb", "eye_in_hand_rgb")
-    state: tuple[Part, ...] = ("obs/ee_states", "obs/gripper_states")  # type: ignore[assignment]
-    action: tuple[Part, ...] = ("actions",)  # type: ignore[assignment]
+    state: tuple[VectorField, ...] = ("obs/ee_states", "obs/gripper_states")  # type: ignore[assignment]
+    action: tuple[VectorField, ...] = ("actions",)  # type: ignore[assignment]
     action_lag: int = 1
     val_share: float = 0.05
 
@@ -79,7 +79,7 @@ class LiberoSource:
     def index(self) -> SourceIndex:
         """List the demonstrations of every file from its groups and attributes; no picture is read.
 
-        A file that cannot be read is one Fault ("undecodable" or "no-instruction"), a demonstration without `actions`
+        A file that cannot be read is one entry ("undecodable" or "no-instruction"), a demonstration without `actions`
         is another ("bad-entry"), as are two of one number ("duplicate-id").
 
         Raises:
@@ -109,7 +109,7 @@ class LiberoSource:
             },
         )
 
-    def open(self, ref: EpisodeRef) -> RecordedEpisode:
+    def open(self, ref: EpisodeRef) -> OpenedEpisode:
         """Open one demonstration. The file stays open until the episode is closed.
 
         Raises:
@@ -136,11 +136,11 @@ class LiberoSource:
             if actions is not None:
                 lengths["actions"] = len(actions) + self._lost
             resources = stack.pop_all()
-        return RecordedEpisode(
+        return OpenedEpisode(
             ref, where, films, lambda index: own_text(ref), state, actions, lengths, self._lost, resources
         )  # fmt: skip
 
-    def _list(self, path: str) -> Iterator[EpisodeRef | Fault]:
+    def _list(self, path: str) -> Iterator[EpisodeRef | LedgerEntry]:
         """The demonstrations of a file, by rising number."""
         relative = os.path.relpath(path, self.root)
         task = f"{self.name}-{short_name(relative.removesuffix('.hdf5'))}"
@@ -157,12 +157,12 @@ class LiberoSource:
                     actions = data[demo].get("actions")
                     if _number(demo) < 0 or not isinstance(actions, h5py.Dataset) or not actions.shape:
                         detail = f"{path}: {demo} is no demonstration with actions"
-                        yield Fault(f"{task}-{clean_name(demo)}", split, "index", "bad-entry", detail)
+                        yield LedgerEntry(f"{task}-{clean_name(demo)}", split, "index", "bad-entry", detail)
                         continue
                     own = {"demo": demo, "instruction": instruction, "upside_down": upside_down}
                     yield EpisodeRef(episode, split, ((relative, size),), max(0, len(actions) - self._lost), own)
         except EpisodeError as error:
-            yield Fault(task, "train", "index", error.reason, error.detail)
+            yield LedgerEntry(task, "train", "index", error.reason, error.detail)
 
     def _require_lag(self, attributes: Any, path: str) -> None:
         said = attributes.get("action_lag")
@@ -195,12 +195,12 @@ class LiberoSource:
         raise RunError(f"{self.root}: no demonstration can be read")
 
 
-def _without_repeats(entries: Iterable[EpisodeRef | Fault]) -> list[EpisodeRef | Fault]:
+def _without_repeats(entries: Iterable[EpisodeRef | LedgerEntry]) -> list[EpisodeRef | LedgerEntry]:
     """`demo_1` and `demo_01` make one id: both become faults."""
     listed = list(entries)
     uses = Counter(entry.id for entry in listed if isinstance(entry, EpisodeRef))
     return [
-        Fault(entry.id, entry.split, "index", "duplicate-id", f"{uses[entry.id]} demonstrations make this id")
+        LedgerEntry(entry.id, entry.split, "index", "duplicate-id", f"{uses[entry.id]} demonstrations make this id")
         if isinstance(entry, EpisodeRef) and uses[entry.id] > 1
         else entry
         for entry in listed

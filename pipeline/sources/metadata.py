@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipeline.errors import EpisodeError, RunError
-from pipeline.sources.base import EpisodeRef, Fault
+from pipeline.sources.base import EpisodeRef, LedgerEntry
 
 
 def read_json(path: str, fix: str, lenient: bool = False) -> Any:
@@ -59,11 +59,11 @@ def has_text(value: object) -> bool:
     )
 
 
-def sort_found(found: Iterable[EpisodeRef | Fault]) -> tuple[tuple[EpisodeRef, ...], tuple[Fault, ...]]:
+def sort_found(found: Iterable[EpisodeRef | LedgerEntry]) -> tuple[tuple[EpisodeRef, ...], tuple[LedgerEntry, ...]]:
     """The episodes in the order of an index, and what is left out in the order of the ledger."""
     listed = list(found)
     refs = sorted((ref for ref in listed if isinstance(ref, EpisodeRef)), key=lambda ref: (ref.split, ref.id))
-    faults = (fault for fault in listed if isinstance(fault, Fault))
+    faults = (fault for fault in listed if isinstance(fault, LedgerEntry))
     return tuple(refs), tuple(sorted(faults, key=lambda fault: (fault.split, fault.episode, fault.detail)))
 
 

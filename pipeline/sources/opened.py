@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError
 from pipeline.sources.base import EpisodeRef
-from pipeline.sources.video.pictures import Film, check_indices, require_visible
+from pipeline.sources.video.pictures import FrameReader, check_indices, require_visible
 
 
-class RecordedEpisode:
+class OpenedEpisode:
     """Frames, state, actions and instruction of one episode. Closing it closes the films.
 
     Args:
@@ -37,7 +37,7 @@ class RecordedEpisode:
         self,
         ref: EpisodeRef,
         where: str,
-        films: Mapping[str, Film],
+        films: Mapping[str, FrameReader],
         text: Callable[[int], str],
         state: NDArray[np.float32] | None = None,
         actions: NDArray[np.float32] | None = None,
@@ -68,7 +68,7 @@ class RecordedEpisode:
         return self._num_frames
 
     @property
-    def films(self) -> Mapping[str, Film]:
+    def films(self) -> Mapping[str, FrameReader]:
         """View -> film, for whoever wants to know how it is stored."""
         return self._films
 

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RunError
-from pipeline.sources.base import EpisodeRef, Fault, SourceIndex
+from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.files import check_files, folder_sizes
 from pipeline.sources.metadata import has_text, own_text, read_json, sort_found
 from pipeline.sources.naming import clean_name, require_clean_name
-from pipeline.sources.opened import RecordedEpisode
+from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.video.decode import Video
 
 VIDEO_FOLDER = "20bn-something-something-v2"
@@ -52,7 +52,7 @@ class SSv2Source:
     def index(self) -> SourceIndex:
         """List all clips from the label files and one scan of the video folder.
 
-        A clip that cannot be used is a Fault with reason "bad-entry", "duplicate-id", "missing-file",
+        A clip that cannot be used is a LedgerEntry with reason "bad-entry", "duplicate-id", "missing-file",
         "no-instruction", or "test-clip" (it has an answer in test-answers.csv but stands in train or validation);
         `num_frames` stays None, as only opening a clip tells it.
 
@@ -88,7 +88,7 @@ class SSv2Source:
             },
         )
 
-    def open(self, ref: EpisodeRef) -> RecordedEpisode:
+    def open(self, ref: EpisodeRef) -> OpenedEpisode:
         """Open one clip.
 
         Raises:
@@ -96,7 +96,7 @@ class SSv2Source:
         """
         check_files(self.root, ref)
         path = os.path.join(self.root, ref.files[0][0])
-        return RecordedEpisode(ref, path, {VIEW: Video(path)}, lambda index: own_text(ref))
+        return OpenedEpisode(ref, path, {VIEW: Video(path)}, lambda index: own_text(ref))
 
     def _answered(self) -> frozenset[str]:
         """Ids in test-answers.csv, one `id;answer` a line; none when the file is not there."""
@@ -122,10 +122,10 @@ class SSv2Source:
 
     def _judge(
         self, entry: _Entry, uses: Mapping[str, int], sizes: Mapping[str, int], answered: Collection[str]
-    ) -> EpisodeRef | Fault:
+    ) -> EpisodeRef | LedgerEntry:
         """The clip of an entry, or why it is left out."""
         if entry.clip is None:
-            return Fault(
+            return LedgerEntry(
                 f"{self.name}-unknown-{clean_name(entry.where)}",
                 entry.split,
                 "index",
@@ -138,17 +138,17 @@ class SSv2Source:
         data: dict[str, Any] = {}
         if uses[entry.clip] > 1:
             detail = f"{entry.where}: id {entry.clip} is listed {uses[entry.clip]} times over all splits"
-            return Fault(episode, entry.split, "index", "duplicate-id", detail)
+            return LedgerEntry(episode, entry.split, "index", "duplicate-id", detail)
         if entry.split != "test" and entry.clip in answered:
             detail = f"{entry.where}: {ANSWERS_FILE} has an answer for id {entry.clip}, so it is a test clip"
-            return Fault(episode, entry.split, "index", "test-clip", detail)
+            return LedgerEntry(episode, entry.split, "index", "test-clip", detail)
         if size is None:
             detail = f"{entry.where}: {os.path.join(self.root, path)} does not exist"
-            return Fault(episode, entry.split, "index", "missing-file", detail)
+            return LedgerEntry(episode, entry.split, "index", "missing-file", detail)
         if entry.split != "test":
             if not has_text(entry.label):
                 detail = f"{entry.where}: id {entry.clip} has no text under 'label'"
-                return Fault(episode, entry.split, "index", "no-instruction", detail)
+                return LedgerEntry(episode, entry.split, "index", "no-instruction", detail)
             data = {"instruction": entry.label, "template": entry.template, "placeholders": list(entry.placeholders)}
         return EpisodeRef(episode, entry.split, ((path, size),), None, data)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.format.episode import Episode
 
 
-class Past:
+class TruncatedEpisode:
     """An episode truncated at `now`: the only thing the inputs job is handed (rule L1).
 
     Asking for a later frame raises ValueError: that is a bug in the job, never a property of the data.

@@ -44,7 +44,7 @@ RELATIVE_THRESHOLD = 0.1
 
 
 @dataclass(frozen=True)
-class Part:
+class VectorField:
     """Some channels of a state or action vector.
 
     field    where they come from
@@ -101,31 +101,31 @@ class Part:
         return given or last - first
 
 
-def parse_parts(values: Sequence[Any], setting: str) -> tuple[Part, ...]:
-    """Parts of the setting "state" or "action": a field's name, or an object with the fields of `Part`.
+def parse_parts(values: Sequence[Any], setting: str) -> tuple[VectorField, ...]:
+    """Parts of the setting "state" or "action": a field's name, or an object with the fields of `VectorField`.
 
     Raises:
         SettingsError: an unknown key or a wrong value, or a state that would look ahead (rule L8).
     """
-    names = [f.name for f in fields(Part)]
+    names = [f.name for f in fields(VectorField)]
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise SettingsError(f"{setting} must be a list of fields, got {values!r}")
     parts = []
     for value in values:
-        if isinstance(value, Part):
+        if isinstance(value, VectorField):
             parts.append(value)
             continue
         content = {"field": value} if isinstance(value, str) else value
         if not isinstance(content, Mapping) or "field" not in content or not content.keys() <= set(names):
             raise SettingsError(f"{setting}: an entry is a name, or an object of {', '.join(names)}; got {value!r}")
-        parts.append(Part(**content))
+        parts.append(VectorField(**content))
     ahead = [part.convert for part in parts if part.convert in LOOKS_AHEAD]
     if setting == "state" and ahead:
         raise SettingsError(f"state: convert={ahead[0]} looks at later frames; only an action may be made so (rule L8)")
     return tuple(parts)
 
 
-def parse_vectors(state: Sequence[Any], action: Sequence[Any]) -> dict[str, tuple[Part, ...]]:
+def parse_vectors(state: Sequence[Any], action: Sequence[Any]) -> dict[str, tuple[VectorField, ...]]:
     """Parts of both vectors of a source, by name.
 
     Raises:
@@ -139,7 +139,7 @@ def parse_vectors(state: Sequence[Any], action: Sequence[Any]) -> dict[str, tupl
     return parts
 
 
-def vector_width(parts: Sequence[Part], widths: Mapping[str, int], setting: str, where: str) -> int:
+def vector_width(parts: Sequence[VectorField], widths: Mapping[str, int], setting: str, where: str) -> int:
     """Channels of a vector, given the channels of every field there is, which `where` declares.
 
     Raises:
@@ -159,12 +159,12 @@ def vector_width(parts: Sequence[Part], widths: Mapping[str, int], setting: str,
         raise SettingsError(f"source.{setting}, by {where}: {error}") from error
 
 
-def lost_frames(parts: Sequence[Part]) -> int:
+def lost_frames(parts: Sequence[VectorField]) -> int:
     """Frames at the end of an episode that have no action: 1 when it is taken from the next frame's pose."""
     return int(any(part.convert == "pose_reached" for part in parts))
 
 
-def make_vectors(parts: Sequence[Part], read: FieldReader, what: str) -> NDArray[np.float32] | None:
+def make_vectors(parts: Sequence[VectorField], read: FieldReader, what: str) -> NDArray[np.float32] | None:
     """The vectors of an episode, float32 [N, W]; None without parts. `lost_frames` says how many rows are missing.
 
     Args:
@@ -185,7 +185,7 @@ def make_vectors(parts: Sequence[Part], read: FieldReader, what: str) -> NDArray
                            for part, made in zip(parts, rows, strict=True)], axis=1)  # fmt: skip
 
 
-def _convert(part: Part, read: FieldReader, what: str) -> NDArray[np.float64]:
+def _convert(part: VectorField, read: FieldReader, what: str) -> NDArray[np.float64]:
     values = _taken(part, read, what)
     match part.convert:
         case "none":
@@ -202,7 +202,7 @@ def _convert(part: Part, read: FieldReader, what: str) -> NDArray[np.float64]:
             return absolute_gripper(values[:, 0])[:, None]
         case "pose_difference":
             assert part.base is not None
-            base = _taken(Part(part.base), read, what)
+            base = _taken(VectorField(part.base), read, what)
             if len(base) != len(values):
                 raise EpisodeError(
                     "length-mismatch", f"{what}: rows by {part.field} {len(values)}, {part.base} {len(base)}"
@@ -212,7 +212,7 @@ def _convert(part: Part, read: FieldReader, what: str) -> NDArray[np.float64]:
             return pose_difference(values[1:], values[:-1])
 
 
-def _taken(part: Part, read: FieldReader, what: str) -> NDArray[np.float64]:
+def _taken(part: VectorField, read: FieldReader, what: str) -> NDArray[np.float64]:
     values = np.asarray(read(part.field), np.float64)
     first, last = part.take or (0, values.shape[1])
     values = values[:, first:last] * part.scale

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RunError
-from pipeline.sources.base import EpisodeRef, Fault, SourceIndex
+from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.files import FileSizes, check_files
 from pipeline.sources.metadata import has_text, own_text, read_json, sort_found
 from pipeline.sources.naming import SPLIT_NAMES, hashed_split, require_clean_name, require_share, short_name
-from pipeline.sources.opened import RecordedEpisode
+from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.video.decode import Video
 
 VIEW = "video"
@@ -53,7 +53,7 @@ class VideoFolderSource:
     def index(self) -> SourceIndex:
         """List the videos by the list of texts.
 
-        A video that cannot be used is a Fault with reason "bad-entry" (no path, or an unknown split), "duplicate-id"
+        A video that cannot be used is an entry with reason "bad-entry" (no path, or an unknown split), "duplicate-id"
         (listed twice, or a name that differs in no letter or digit), "missing-file" or "no-instruction".
 
         Raises:
@@ -80,7 +80,7 @@ class VideoFolderSource:
             },
         )
 
-    def open(self, ref: EpisodeRef) -> RecordedEpisode:
+    def open(self, ref: EpisodeRef) -> OpenedEpisode:
         """Open one video.
 
         Raises:
@@ -88,7 +88,7 @@ class VideoFolderSource:
         """
         check_files(self.root, ref)
         path = os.path.join(self.root, ref.files[0][0])
-        return RecordedEpisode(ref, path, {VIEW: Video(path)}, lambda index: own_text(ref))
+        return OpenedEpisode(ref, path, {VIEW: Video(path)}, lambda index: own_text(ref))
 
     def _rows(self) -> list[Mapping[str, Any]]:
         path = os.path.join(self.root, self.texts)
@@ -113,9 +113,9 @@ class VideoFolderSource:
             )
         return rows
 
-    def _judge(self, entry: _Entry, uses: Mapping[str, int], files: FileSizes) -> EpisodeRef | Fault:
-        def fault(reason: str, detail: str) -> Fault:
-            return Fault(entry.episode, entry.split or "train", "index", reason, f"{entry.where}: {detail}")
+    def _judge(self, entry: _Entry, uses: Mapping[str, int], files: FileSizes) -> EpisodeRef | LedgerEntry:
+        def fault(reason: str, detail: str) -> LedgerEntry:
+            return LedgerEntry(entry.episode, entry.split or "train", "index", reason, f"{entry.where}: {detail}")
 
         if not entry.video:
             return fault("bad-entry", f"no path of a video below root under {self.video_column!r}")

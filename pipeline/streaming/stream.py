@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Part:
+class BuildBatch:
     """What one build gives to a step. `build` counts within the stream."""
 
     build: int
@@ -85,11 +85,11 @@ class Stream:
             if count
         ]
 
-    def parts(self, step: int) -> list[Part]:
+    def parts(self, step: int) -> list[BuildBatch]:
         """This rank's parts of the global batch of a step, read now."""
-        return [Part(i, self.readers[i].read(chosen)) for i, chosen in self.indices(step)]
+        return [BuildBatch(i, self.readers[i].read(chosen)) for i, chosen in self.indices(step)]
 
-    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[list[Part]]:
+    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[list[BuildBatch]]:
         """The parts of steps start..stop-1, without end if stop is None."""
         steps = iter(range(start, stop)) if stop is not None else _count(start)
         if self._threads == 0:
@@ -99,7 +99,7 @@ class Stream:
             work = _read_ahead(steps, lambda step: self._submit(pool, step), self._ahead)
             try:
                 for futures in work:
-                    yield [Part(i, future.result()) for i, future in futures]
+                    yield [BuildBatch(i, future.result()) for i, future in futures]
             finally:
                 work.close()
 

@@ -14,13 +14,13 @@ import av
 import decord
 import numpy as np
 
-from pipeline.encoder.encoder_frames import FrameSettings, cut_clips
+from pipeline.encoder.encoder_frames import FrameSettings, cut_frames
 from pipeline.samples.inputs import InputSettings, build_input
 from pipeline.samples.windows import WindowPolicy, enumerate_windows
 from pipeline.sources.base import Source
 from pipeline.sources.rlds.source import RldsSource
 from pipeline.sources.ssv2 import SSv2Source
-from pipeline.sources.truncated import Past
+from pipeline.sources.truncated import TruncatedEpisode
 from pipeline.sources.video.decode import Video
 from tests.benchmarks.report import Series, Target, interleaved, print_table
 
@@ -214,8 +214,8 @@ def _one_episode(source: Source, ref: Any, views: Sequence[str], policy: WindowP
     with source.open(ref) as episode:
         windows = list(enumerate_windows(episode.num_frames, policy, has_actions=episode.actions(0, 1) is not None))
         for window in windows:
-            build_input(Past(episode, window.now), window.key(ref.id), ref.id, "s", views, InputSettings())
-        cut_clips(episode, windows, views, FrameSettings(256), "prefix")
+            build_input(TruncatedEpisode(episode, window.now), window.key(ref.id), ref.id, "s", views, InputSettings())
+        cut_frames(episode, windows, views, FrameSettings(256), "prefix")
     return len(windows)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from jobs.cluster.ray_pool import SHARDS_PER_ACTOR
 from jobs.cluster.scheduler import Finished, Lost
-from pipeline.building.records import Part
+from pipeline.building.records import ShardRecord
 from pipeline.planning.plan import ShardTask
 from pipeline.storage.atomic import FileRecord
 
@@ -174,7 +174,7 @@ class SimulatedPool:
         self._write(count * shard.input_bytes, lambda: self._finish(ticket, task, "inputs", count))
 
     def _finish(self, ticket: int, task: ShardTask, kind: str, rows: int) -> None:
-        part = Part(task.name, kind, "", FileRecord(task.name, 0, ""), (), (), rows, 0.0, 0.0)
+        part = ShardRecord(task.name, kind, "", FileRecord(task.name, 0, ""), (), (), rows, 0.0, 0.0)
         self._done.append(Finished(ticket, part, "node"))
 
     def _ask(self, job: _Targets) -> None:

@@ -18,7 +18,7 @@ from model.estimate import estimate_step
 from model.settings import BackboneSettings, ModelSettings, tiny_settings
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.encoder.encoder import Encoder
-from pipeline.encoder.encoder_frames import ClipBlock
+from pipeline.encoder.encoder_frames import FrameBlock
 from pipeline.format.encoder_settings import EncoderSettings, encoder_flops
 from pipeline.format.schema import Observation, Sizes, Targets
 from tests.benchmarks.packing import MID
@@ -90,7 +90,7 @@ def _mid_settings() -> ModelSettings:
     )
 
 
-def _batch() -> tuple[Observation[Tensor], ClipBlock]:
+def _batch() -> tuple[Observation[Tensor], FrameBlock]:
     """A batch of human video and the frames its targets are made of, one window an episode's worth of frames."""
     random = np.random.default_rng(0)
     images = torch.from_numpy(random.integers(0, 256, (BATCH, 1, 224, 224, 3), dtype=np.uint8))
@@ -98,7 +98,7 @@ def _batch() -> tuple[Observation[Tensor], ClipBlock]:
     side = MID_ENCODER["crop_size"]
     decoded = random.integers(0, 256, (1, BATCH * frames, side, side, 3), dtype=np.uint8)
     index = np.arange(BATCH * frames, dtype=np.int32).reshape(BATCH, frames)
-    return Observation(images, (INSTRUCTION,) * BATCH, None), ClipBlock(decoded, index)
+    return Observation(images, (INSTRUCTION,) * BATCH, None), FrameBlock(decoded, index)
 
 
 def _step(

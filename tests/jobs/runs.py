@@ -17,7 +17,7 @@ from model.settings import tiny_settings
 from pipeline.audit.run import audit_build
 from pipeline.audit.verdict import write_verdict
 from pipeline.building.commit import commit
-from pipeline.building.shard_jobs import decode_chunk, write_inputs_shard, write_targets_shard
+from pipeline.building.shard_jobs import decode_group, write_inputs_shard, write_targets_shard
 from pipeline.encoder.encoder import Encoder
 from pipeline.format.build import Build, load_build
 from pipeline.format.encoder_settings import EncoderSettings
@@ -69,7 +69,7 @@ def make_here(settings: BuildConfig, device: str = "cpu") -> Build:
     recipe, encoder = plan.recipe(), Encoder(settings.encoder, device)
     for task in plan.tasks:
         write_inputs_shard(source, task, recipe, (), store)
-        chunks = [decode_chunk(source, refs, recipe, ()) for refs in task.chunks]
+        chunks = [decode_group(source, refs, recipe, ()) for refs in task.chunks]
         write_targets_shard(chunks, encoder.encode, task, recipe, (), store)
     commit(plan, store)
     return load_build(Path(settings.out))

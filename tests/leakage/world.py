@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from jobs.preprocess.plan import prepare
 from pipeline.building.commit import commit
-from pipeline.building.shard_jobs import decode_chunk, write_inputs_shard, write_targets_shard
+from pipeline.building.shard_jobs import decode_group, write_inputs_shard, write_targets_shard
 from pipeline.encoder.encoder import Encoder
-from pipeline.encoder.encoder_frames import ClipBlock
+from pipeline.encoder.encoder_frames import FrameBlock
 from pipeline.format.encoder_settings import EncoderSettings, LatentSettings
 from pipeline.samples.windows import WindowPolicy
 from tests.conftest import SampleData
 from tests.jobs.runs import build_config, robot_source, ssv2_source
 
 Latents = NDArray[Any]
-WrapEncode = Callable[[Encoder, ClipBlock], tuple[Latents, Latents]]
+WrapEncode = Callable[[Encoder, FrameBlock], tuple[Latents, Latents]]
 
 
 @dataclass
@@ -64,7 +64,7 @@ class World:
         recipe, encoder = plan.recipe(), Encoder(self.encoder, "cpu")
         for task in plan.tasks:
             write_inputs_shard(source, task, recipe, (), store)
-            chunks = [decode_chunk(source, refs, recipe, ()) for refs in task.chunks]
+            chunks = [decode_group(source, refs, recipe, ()) for refs in task.chunks]
             write_targets_shard(chunks, lambda block: self.encode(encoder, block), task, recipe, (), store)
         commit(plan, store)
         return Path(store.where)

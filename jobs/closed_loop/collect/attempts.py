@@ -18,7 +18,7 @@ OUTCOMES = ("success", "failure", "refused", "crash")
 
 
 @dataclass(frozen=True)
-class Try:
+class Attempt:
     """A line of episodes.jsonl.
 
     task, seed  which
@@ -41,11 +41,11 @@ class Try:
             raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}, got {self.outcome!r}")
 
 
-class TryLog(JsonLines[Try]):
+class AttemptLog(JsonLines[Attempt]):
     """`episodes.jsonl` of a collection."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, Try, "try")
+        super().__init__(path, Attempt, "try")
 
 
 class Tally:
@@ -57,7 +57,7 @@ class Tally:
         tries: earlier ones.
     """
 
-    def __init__(self, wanted: int, first: int, tries: Iterable[Try] = ()) -> None:
+    def __init__(self, wanted: int, first: int, tries: Iterable[Attempt] = ()) -> None:
         self._wanted, self._first = wanted, first
         self._decided: dict[int, bool] = {}
         self._under_way: set[int] = set()
@@ -83,7 +83,7 @@ class Tally:
             seed += 1
         return None
 
-    def record(self, one: Try) -> None:
+    def record(self, one: Attempt) -> None:
         """A try has ended. A seed that crashed is free again, and failed at the third time."""
         self._under_way.discard(one.seed)
         self.last_detail = one.detail or self.last_detail

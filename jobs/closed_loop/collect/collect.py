@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from jobs.closed_loop.collect.attempts import Tally, Try, TryLog
+from jobs.closed_loop.collect.attempts import Attempt, AttemptLog, Tally
 from jobs.closed_loop.collect.collection import Collection, Suite, episode_path
 from jobs.closed_loop.collect.guided import Guide
 from jobs.closed_loop.collect.recording import write_lerobot_demonstrations, write_libero_demonstrations
@@ -66,7 +66,7 @@ def collect(settings: CollectConfig) -> dict[str, Any]:
         for slot in slots:
             stack.callback(slot.close)
         suite = _look_up(settings, slots[0])
-        log = TryLog(settings.out / "episodes.jsonl")
+        log = AttemptLog(settings.out / "episodes.jsonl")
         tallies = _tallies(settings, suite, log)
         guide = None if settings.policy is None else _guide(settings, settings.policy)
         Collection(settings, suite, tallies, log, guide).record(slots)
@@ -114,8 +114,8 @@ def _look_up(settings: CollectConfig, slot: Slot) -> Suite:
     return Suite(tasks, limit, stored["versions"])
 
 
-def _tallies(settings: CollectConfig, suite: Suite, log: TryLog) -> dict[int, Tally]:
-    earlier: dict[int, list[Try]] = {task: [] for task in suite.tasks}
+def _tallies(settings: CollectConfig, suite: Suite, log: AttemptLog) -> dict[int, Tally]:
+    earlier: dict[int, list[Attempt]] = {task: [] for task in suite.tasks}
     for one in log.read():
         name = suite.tasks[one.task]["name"] if one.task in suite.tasks else None
         there = one.outcome != "success" or name is None or episode_path(settings.out, name, one.seed).exists()
@@ -124,7 +124,9 @@ def _tallies(settings: CollectConfig, suite: Suite, log: TryLog) -> dict[int, Ta
     return {task: Tally(settings.episodes, settings.seed, tries) for task, tries in earlier.items()}
 
 
-def _write_datasets(settings: CollectConfig, suite: Suite, tallies: Mapping[int, Tally], log: TryLog) -> dict[str, Any]:
+def _write_datasets(
+    settings: CollectConfig, suite: Suite, tallies: Mapping[int, Tally], log: AttemptLog
+) -> dict[str, Any]:
     """The folders, where they do not hold these episodes yet, and then collected.json."""
     path = settings.out / "collected.json"
     seeds = {suite.tasks[task]["name"]: list(tally.accepted) for task, tally in tallies.items()}
@@ -154,7 +156,7 @@ def _write_datasets(settings: CollectConfig, suite: Suite, tallies: Mapping[int,
     return result
 
 
-def _counts(suite: Suite, tallies: Mapping[int, Tally], log: TryLog) -> list[dict[str, Any]]:
+def _counts(suite: Suite, tallies: Mapping[int, Tally], log: AttemptLog) -> list[dict[str, Any]]:
     tries = log.read()
     return [
         {

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.closed_loop.collect.attempts import Tally, Try, TryLog
+from jobs.closed_loop.collect.attempts import Attempt, AttemptLog, Tally
 from jobs.closed_loop.collect.guided import Guide
 from jobs.closed_loop.collect.recording import Recording, write_recording
 from jobs.closed_loop.collect.settings import CollectConfig
@@ -51,7 +51,7 @@ class Collection:
         settings: CollectConfig,
         suite: Suite,
         tallies: Mapping[int, Tally],
-        log: TryLog,
+        log: AttemptLog,
         guide: Guide | None = None,
     ) -> None:
         self._settings, self._suite, self._tallies, self._log, self._guide = settings, suite, tallies, log, guide
@@ -122,7 +122,7 @@ class Collection:
                 self._changed.wait()
         return None
 
-    def _play(self, slot: Slot, task: int, seed: int) -> Try:
+    def _play(self, slot: Slot, task: int, seed: int) -> Attempt:
         """One try. A success is on disk when this returns."""
         begun = time.monotonic()
         simulator = slot.running()
@@ -136,13 +136,13 @@ class Collection:
             recording, success = self._demonstrate(simulator, task, seed)
         except SimulatorDied as error:
             slot.close()
-            return Try(task, seed, "crash", seconds=round(time.monotonic() - begun, 3), detail=str(error))
+            return Attempt(task, seed, "crash", seconds=round(time.monotonic() - begun, 3), detail=str(error))
         except _RefusedError as error:
-            return Try(task, seed, "refused", seconds=round(time.monotonic() - begun, 3), detail=str(error))
+            return Attempt(task, seed, "refused", seconds=round(time.monotonic() - begun, 3), detail=str(error))
         if success:
             write_recording(episode_path(self._settings.out, recording.task, seed), recording)
         outcome = "success" if success else "failure"
-        return Try(task, seed, outcome, len(recording.actions), round(time.monotonic() - begun, 3))
+        return Attempt(task, seed, outcome, len(recording.actions), round(time.monotonic() - begun, 3))
 
     def _demonstrate(self, simulator: Simulator, task: int, seed: int) -> tuple[Recording, bool]:
         asked: dict[str, Any] = {

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Film = Callable[[], Iterator[tuple[float, NDArray[np.uint8]]]]
+FrameReader = Callable[[], Iterator[tuple[float, NDArray[np.uint8]]]]
 """Shows every frame in order: seconds after the first one, RGB uint8 [H, W, 3]. Raises ValueError on what cannot be
 read."""
 
@@ -37,7 +37,7 @@ class RawEpisode:
 
     id: str
     split: str
-    films: Mapping[str, Film]
+    films: Mapping[str, FrameReader]
     instructions: tuple[str, ...]
     state: NDArray[np.float32] | None = None
     actions: NDArray[np.float32] | None = None
@@ -76,7 +76,7 @@ class RawSource(Protocol):
         ...
 
 
-def without_last(film: Film, count: int) -> Film:
+def without_last(film: FrameReader, count: int) -> FrameReader:
     """A film without its last `count` frames."""
 
     def shown() -> Iterator[tuple[float, NDArray[np.uint8]]]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.audit.raw.base import Film, RawEpisode, RawError, usable_text, without_last
+from pipeline.audit.raw.base import FrameReader, RawEpisode, RawError, usable_text, without_last
 from pipeline.audit.raw.lerobot_layout import Layout
 from pipeline.audit.raw.pictures import decode_picture, picture_film
 from pipeline.audit.raw.settings import SPLITS, clean, hashed_split, number_in, rate_of, text_of, texts_of
@@ -81,7 +81,7 @@ class RawLeRobot:
         if rows <= self._action.lost or (self._layout.shared and length not in (None, rows)):
             raise RawError(f"{path} has {rows} rows of episode {number}, the metadata says {length}")
 
-    def _film(self, number: int, key: str, kind: str, table: pa.Table) -> Film:
+    def _film(self, number: int, key: str, kind: str, table: pa.Table) -> FrameReader:
         if kind == "video":
             return self._layout.film(number, key)
 

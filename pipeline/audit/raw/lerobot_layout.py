@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.audit.raw.base import Film, RawError, read_bytes, usable_text
+from pipeline.audit.raw.base import FrameReader, RawError, read_bytes, usable_text
 from pipeline.audit.raw.settings import rate_of
 from pipeline.audit.raw.video import read_stretch, read_video
 
@@ -87,8 +87,8 @@ class Layout:
         placed = read_table(path, columns - {"episode_index"}, ("index", first, end))
         return placed if placed.num_rows == length and "frame_index" in placed.column_names else table
 
-    def film(self, number: int, camera: str) -> Film:
-        """Film of a camera that is a video; where it lies is found out when it is shown."""
+    def film(self, number: int, camera: str) -> FrameReader:
+        """FrameReader of a camera that is a video; where it lies is found out when it is shown."""
 
         def shown() -> Iterator[tuple[float, NDArray[np.uint8]]]:
             place = f"videos/{camera}"

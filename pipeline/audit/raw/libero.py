@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.raw.base import Film, RawEpisode, RawError, usable_text
+from pipeline.audit.raw.base import FrameReader, RawEpisode, RawError, usable_text
 from pipeline.audit.raw.settings import clean, count_of, hashed_split, number_in, rate_of, short, text_of, texts_of
 from pipeline.audit.raw.vectors import FieldReader, RawVectors
 
@@ -111,7 +111,7 @@ def _reader(demo: h5py.Group, rows: int, skip: int) -> FieldReader:
     return read
 
 
-def _film(place: _Place, camera: str, flipped: bool, counts: tuple[int, int], fps: float) -> Film:
+def _film(place: _Place, camera: str, flipped: bool, counts: tuple[int, int], fps: float) -> FrameReader:
     """Pictures of one camera; counts: rows that there must be, and frames that are shown."""
     rows, frames = counts
     where = f"{place.demo}/obs/{camera}"

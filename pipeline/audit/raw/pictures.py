@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.audit.raw.base import Film
+from pipeline.audit.raw.base import FrameReader
 
 
-def picture_film(picture: Callable[[int], NDArray[np.uint8]], count: int, fps: float) -> Film:
+def picture_film(picture: Callable[[int], NDArray[np.uint8]], count: int, fps: float) -> FrameReader:
     """A film of `count` pictures, RGB uint8 [H, W, 3], each made when it is shown."""
 
     def shown() -> Iterator[tuple[float, NDArray[np.uint8]]]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.raw.base import Film, RawEpisode, RawError, read_bytes, usable_text
+from pipeline.audit.raw.base import FrameReader, RawEpisode, RawError, read_bytes, usable_text
 from pipeline.audit.raw.pictures import decode_picture, picture_film
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, number_in, rate_of, text_of, texts_of
 from pipeline.audit.raw.tfrecord import Values, parse_example, read_record
@@ -110,7 +110,7 @@ class RawRlds:
             return None
         return split, number
 
-    def _film(self, record: _Record, camera: str, frames: int) -> Film:
+    def _film(self, record: _Record, camera: str, frames: int) -> FrameReader:
         pictures = record.pictures(camera)[self._skip :]
         where = f"{record.where}: {camera}"
         return picture_film(lambda at: decode_picture(pictures[at], f"{where}, frame {at}"), frames, self._fps)

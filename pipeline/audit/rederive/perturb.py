@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.build import Build
+from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report
 from pipeline.audit.rederive.perturbed_episode import PerturbedEpisode, Replacement, black, frames_of, noise
 from pipeline.audit.rederive.source import chosen_rows
@@ -84,7 +84,7 @@ class _Row:
     inputs_sha256: str
 
 
-def check(build: Build, samples: int, options: PerturbOptions, report: Report) -> dict[str, int]:
+def check(build: ClaimedBuild, samples: int, options: PerturbOptions, report: Report) -> dict[str, int]:
     """Run all experiments. Returns the coverage."""
     rows = list(_rows(build, chosen_rows(samples, options.seed, options.share, options.least)))
     done = 0
@@ -160,7 +160,7 @@ def _bits(values: NDArray[np.float16]) -> NDArray[np.uint16]:
     return np.ascontiguousarray(values).view(np.uint16)
 
 
-def _rows(build: Build, chosen: Sequence[int]) -> list[_Row]:
+def _rows(build: ClaimedBuild, chosen: Sequence[int]) -> list[_Row]:
     wanted, at, result = set(chosen), 0, []
     for batch in batches(build, ("key", "episode", "now", "supports", "inputs_sha256")):
         for i in sorted(w - at for w in wanted if at <= w < at + batch.num_rows):

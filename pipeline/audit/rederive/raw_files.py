@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.audit.build import Build, file_sha256, read_regular
+from pipeline.audit.build import ClaimedBuild, file_sha256, read_regular
 from pipeline.audit.finding import Report
 from pipeline.format.strict_json import parse
 
@@ -14,7 +14,7 @@ TASKS = "tasks.jsonl"
 LEDGER = "ledger.jsonl"
 
 
-def check(build: Build, root: Path, report: Report) -> dict[str, int]:
+def check(build: ClaimedBuild, root: Path, report: Report) -> dict[str, int]:
     """Hash every raw file of an episode that is in the build once. Returns the coverage; nothing without hashes."""
     planned = dict(_planned(build, report))
     for path, sha256 in planned.items():
@@ -29,7 +29,7 @@ def check(build: Build, root: Path, report: Report) -> dict[str, int]:
     return {"raw_files_hashed": len(planned)} if planned else {}
 
 
-def _planned(build: Build, report: Report) -> Iterator[tuple[str, str]]:
+def _planned(build: ClaimedBuild, report: Report) -> Iterator[tuple[str, str]]:
     """(path, hash) of the files of every episode whose plan has hashes and that was not left out."""
     left_out = _left_out(build)
     for number, line in enumerate(read_regular(build.root / TASKS).splitlines(), start=1):
@@ -46,7 +46,7 @@ def _planned(build: Build, report: Report) -> Iterator[tuple[str, str]]:
             yield from pairs
 
 
-def _left_out(build: Build) -> set[str]:
+def _left_out(build: ClaimedBuild) -> set[str]:
     """Episodes of the ledger; what cannot be read of it was reported at level manifest."""
     found: set[str] = set()
     for line in read_regular(build.root / LEDGER).splitlines():

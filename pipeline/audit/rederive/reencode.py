@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.audit.build import Build
+from pipeline.audit.build import ClaimedBuild
 from pipeline.errors import BuildError
 
 FLOAT32_TOLERANCE = 2e-3
@@ -54,7 +54,7 @@ class EncoderClaim:
         return "latents_mean_relative", REDUCED_TOLERANCE
 
 
-def read_claim(build: Build) -> EncoderClaim:
+def read_claim(build: ClaimedBuild) -> EncoderClaim:
     """Raises BuildError when settings.encoder does not say what is needed."""
     encoder = build.settings.get("encoder")
     values = encoder if isinstance(encoder, dict) else {}

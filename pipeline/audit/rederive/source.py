@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.audit.build import Build
+from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report
 from pipeline.audit.raw.base import RawSource
 from pipeline.audit.raw.registry import open_raw
@@ -76,7 +76,9 @@ def chosen_rows(count: int, seed: int, share: float, least: int) -> list[int]:
 class SourceRule:
     """Compares every shard with the raw data, then the films of all episodes with each other."""
 
-    def __init__(self, build: Build, samples: int, options: SourceOptions, report: Report, evidence: Evidence) -> None:
+    def __init__(
+        self, build: ClaimedBuild, samples: int, options: SourceOptions, report: Report, evidence: Evidence
+    ) -> None:
         self._build, self._options, self._report, self._evidence = build, options, report, evidence
         claim = read_claim(build)
         require_same_encoder(claim, options.encoder)
@@ -249,7 +251,7 @@ class _TargetsOf:
         return None if rows is None or rows.actions is None else rows.actions[i]
 
 
-def _same_libraries(build: Build) -> bool:
+def _same_libraries(build: ClaimedBuild) -> bool:
     claimed = build.settings.get("versions")
     if not isinstance(claimed, dict):
         return False

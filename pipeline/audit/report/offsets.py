@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.audit.build import Build
+from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.samples import batches, integers
 
 MAX_BARS = 48
@@ -24,7 +24,7 @@ class StepOffsets:
     masked: int
 
 
-def support_offsets(build: Build) -> list[StepOffsets]:
+def support_offsets(build: ClaimedBuild) -> list[StepOffsets]:
     """Offsets of steps 0..K. Raises BuildError when the manifest cannot be read."""
     steps = build.sizes.steps + 1
     counts: list[Counter[int]] = [Counter() for _ in range(steps)]

@@ -16,7 +16,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from pipeline.audit.build import Build, read_regular
+from pipeline.audit.build import ClaimedBuild, read_regular
 from pipeline.audit.finding import RULES, Finding
 from pipeline.audit.report.evidence import Evidence, Sheet
 from pipeline.audit.report.offsets import StepOffsets, support_offsets
@@ -63,7 +63,7 @@ class StepPlot:
     masked: int
 
 
-def write_report(build: Build, verdict: Verdict, evidence: Evidence) -> Path:
+def write_report(build: ClaimedBuild, verdict: Verdict, evidence: Evidence) -> Path:
     """Write the page whole or not at all. Returns its path."""
     path = build.root / REPORT
     path.parent.mkdir(exist_ok=True)
@@ -73,7 +73,7 @@ def write_report(build: Build, verdict: Verdict, evidence: Evidence) -> Path:
     return path
 
 
-def render(build: Build, verdict: Verdict, evidence: Evidence) -> str:
+def render(build: ClaimedBuild, verdict: Verdict, evidence: Evidence) -> str:
     """The page as text. Never raises on account of what the build holds."""
     environment = Environment(loader=PackageLoader("pipeline.audit.report", "."), autoescape=True, trim_blocks=True)
     environment.filters["uri"] = _data_uri
@@ -115,7 +115,7 @@ def _by_sample(sheets: Sequence[Sheet]) -> dict[str, list[Sheet]]:
     return result
 
 
-def _plots(build: Build) -> tuple[int, int, list[StepPlot]]:
+def _plots(build: ClaimedBuild) -> tuple[int, int, list[StepPlot]]:
     """First and last offset of the axis, and bars for each step. One offset is 10 units wide, 0 stands at 0."""
     try:
         steps = support_offsets(build)
@@ -138,7 +138,7 @@ def _plot(step: StepOffsets, low: int, high: int) -> StepPlot:
     return StepPlot(step.step, tuple(bars), step.other + far, step.masked)
 
 
-def _ledger(build: Build) -> list[tuple[str, int, int | None, list[str]]]:
+def _ledger(build: ClaimedBuild) -> list[tuple[str, int, int | None, list[str]]]:
     """(reason, episodes, windows lost if all are known, a few of them in words), the most frequent first."""
     count: Counter[str] = Counter()
     windows: dict[str, int | None] = {}
@@ -163,7 +163,7 @@ def _ledger(build: Build) -> list[tuple[str, int, int | None, list[str]]]:
     return [(reason, number, windows[reason], examples[reason]) for reason, number in count.most_common()]
 
 
-def _splits(build: Build) -> list[tuple[str, int, int, int, int]]:
+def _splits(build: ClaimedBuild) -> list[tuple[str, int, int, int, int]]:
     """(split, samples, episodes, shards, bytes)."""
     size: Counter[str] = Counter()
     for shard in build.shards:
@@ -171,7 +171,7 @@ def _splits(build: Build) -> list[tuple[str, int, int, int, int]]:
     return [(name, c.samples, c.episodes, c.shards, size[name]) for name, c in sorted(build.counts.items())]
 
 
-def _settings(build: Build) -> list[tuple[str, str]]:
+def _settings(build: ClaimedBuild) -> list[tuple[str, str]]:
     return [(section, canonical_or_text(value)) for section, value in sorted(build.settings.items())]
 
 

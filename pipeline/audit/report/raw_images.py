@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.audit.build import Build
+from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.raw.base import RawError, RawSource
 from pipeline.audit.rederive.duplicates import Match
 from pipeline.audit.report.evidence import DuplicatePair, Sheet, Still
@@ -20,7 +20,7 @@ _SHOWN_PAIRS = 6
 _LONG_SIDE = 160
 
 
-def with_raw_frames(sheets: Sequence[Sheet], build: Build, raw: RawSource) -> list[Sheet]:
+def with_raw_frames(sheets: Sequence[Sheet], build: ClaimedBuild, raw: RawSource) -> list[Sheet]:
     """Fill in past, current and future; a sheet whose raw data cannot be read stays as it is."""
     step = build.window.interval
     result = []

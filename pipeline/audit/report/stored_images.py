@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.audit.build import Build, is_regular
+from pipeline.audit.build import ClaimedBuild, is_regular
 from pipeline.audit.report.evidence import Sheet
 from pipeline.audit.samples import batches, open_samples
 from pipeline.errors import BuildError
@@ -19,7 +19,7 @@ MAX_IMAGE_BYTES = 1 << 22
 """Larger "images" are not shown: a broken manifest may point anywhere."""
 
 
-def choose_samples(build: Build, count: int, seed: int) -> list[str]:
+def choose_samples(build: ClaimedBuild, count: int, seed: int) -> list[str]:
     """Keys of some random samples, in the manifest's order."""
     with open_samples(build) as file:
         total = file.metadata.num_rows
@@ -31,7 +31,7 @@ def choose_samples(build: Build, count: int, seed: int) -> list[str]:
     return keys
 
 
-def stored_sheets(build: Build, samples: Sequence[str]) -> list[Sheet]:
+def stored_sheets(build: ClaimedBuild, samples: Sequence[str]) -> list[Sheet]:
     """A sheet for each view of each sample that the manifest knows, in the order asked for."""
     rows = _rows(build, set(samples))
     return [
@@ -42,7 +42,7 @@ def stored_sheets(build: Build, samples: Sequence[str]) -> list[Sheet]:
     ]
 
 
-def _rows(build: Build, keys: Collection[str]) -> dict[str, dict[str, Any]]:
+def _rows(build: ClaimedBuild, keys: Collection[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     try:
         for batch in batches(build, ("key", "split", "shard", "now", "image_offset", "image_size")):
@@ -54,7 +54,7 @@ def _rows(build: Build, keys: Collection[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _stored(build: Build, row: dict[str, Any], position: int) -> bytes:
+def _stored(build: ClaimedBuild, row: dict[str, Any], position: int) -> bytes:
     file = inputs_file(str(row["split"]), row["shard"])
     offset, size = row["image_offset"][position], row["image_size"][position]
     if file not in {entry.inputs.path for entry in build.shards}:

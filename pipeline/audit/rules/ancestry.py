@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.audit.build import Build, read_regular
+from pipeline.audit.build import ClaimedBuild, read_regular
 from pipeline.audit.finding import Report
 from pipeline.audit.rules.splits import LEDGER, TASKS
 from pipeline.format.strict_json import canonical, parse
@@ -49,7 +49,7 @@ class _WrongError(Exception):
     """What `derived` or `ancestors` holds cannot be followed any further."""
 
 
-def check(build: Build, report: Report) -> None:
+def check(build: ClaimedBuild, report: Report) -> None:
     """Follow the build back to where its shards were written."""
     report.check("L7")
     is_derived = DERIVED in build.settings
@@ -72,7 +72,7 @@ def check(build: Build, report: Report) -> None:
     _check_origins(build, nodes, report)
 
 
-def _ancestry(build: Build, root: _Node, report: Report) -> Iterator[_Node]:
+def _ancestry(build: ClaimedBuild, root: _Node, report: Report) -> Iterator[_Node]:
     """The build and its ancestors, each after those it is a parent of. Raises _WrongError."""
     pending, seen = [root], {root.fingerprint}
     while pending:
@@ -91,7 +91,7 @@ def _ancestry(build: Build, root: _Node, report: Report) -> Iterator[_Node]:
             pending.append(parent)
 
 
-def _parents(build: Build, node: _Node) -> list[_Node]:
+def _parents(build: ClaimedBuild, node: _Node) -> list[_Node]:
     derived = node.settings[DERIVED]
     kind = derived.get("kind") if isinstance(derived, dict) else None
     keys = {"drop": {"kind", "parents", "episodes", "reason"}}.get(str(kind), {"kind", "parents", "tasks"})
@@ -114,7 +114,7 @@ def _parents(build: Build, node: _Node) -> list[_Node]:
     ]
 
 
-def _shares(build: Build, node: _Node, counts: object) -> list[tuple[tuple[int, int], ...]]:
+def _shares(build: ClaimedBuild, node: _Node, counts: object) -> list[tuple[tuple[int, int], ...]]:
     """Which tasks each parent of a joined build has, numbered as they were there."""
     if not isinstance(counts, list) or not all(
         isinstance(count, dict) and sorted(count) == sorted(SPLITS) and all(type(n) is int for n in count.values())
@@ -137,21 +137,21 @@ def _shares(build: Build, node: _Node, counts: object) -> list[tuple[tuple[int, 
     return shares
 
 
-def _settings(build: Build, fingerprint: str) -> dict[str, Any]:
+def _settings(build: ClaimedBuild, fingerprint: str) -> dict[str, Any]:
     entry = build.ancestors.get(fingerprint)
     if not isinstance(entry, dict) or set(entry) != {"settings", "tasks"} or not isinstance(entry["settings"], dict):
         raise _WrongError(f"ancestors must hold settings and tasks of {fingerprint:.16}, a build this one is made from")
     return dict(entry["settings"])
 
 
-def _check_fingerprint(build: Build, node: _Node, report: Report) -> None:
+def _check_fingerprint(build: ClaimedBuild, node: _Node, report: Report) -> None:
     chain = canonical(build.ancestors[node.fingerprint])
     found = hashlib.sha256(chain.encode()).hexdigest()
     if found != node.fingerprint:
         report.found("L7", BUILD, f"the settings and tasks of ancestor {node.fingerprint:.16} give {found:.16}")
 
 
-def _check_tree(build: Build, node: _Node, report: Report) -> None:
+def _check_tree(build: ClaimedBuild, node: _Node, report: Report) -> None:
     """The task list, or the part of it that an ancestor had, is that of the fingerprint."""
     report.check("L7")
     digest, table = hashlib.sha256(), build.tasks
@@ -180,7 +180,7 @@ def _check_settings(child: _Node, parent: _Node, report: Report) -> None:
         report.found("L7", BUILD, f"settings.description is not that of {parent.fingerprint:.16}")
 
 
-def _check_dropped(build: Build, nodes: list[_Node], report: Report) -> None:
+def _check_dropped(build: ClaimedBuild, nodes: list[_Node], report: Report) -> None:
     """Episodes that are dropped by a parent's plan, by the task list and by the ledger are the same."""
     drops = [node.settings[DERIVED] for node in nodes if node.settings.get(DERIVED, {}).get("kind") == "drop"]
     claimed = [episode for derived in drops for episode in derived["episodes"]]
@@ -195,7 +195,7 @@ def _check_dropped(build: Build, nodes: list[_Node], report: Report) -> None:
         report.found("L7", LEDGER, f"episode {episode} is dropped by tasks.jsonl or by the ledger, but not by both")
 
 
-def _dropped_in_ledger(build: Build) -> set[str]:
+def _dropped_in_ledger(build: ClaimedBuild) -> set[str]:
     """Malformed lines are reported with the splits."""
     found = set()
     for line in read_regular(build.root / LEDGER).splitlines():
@@ -208,7 +208,7 @@ def _dropped_in_ledger(build: Build) -> set[str]:
     return found
 
 
-def _check_origins(build: Build, nodes: list[_Node], report: Report) -> None:
+def _check_origins(build: ClaimedBuild, nodes: list[_Node], report: Report) -> None:
     """The files of a shard were written for this build, or for an ancestor that had the same task, whole."""
     at = {task: line for line, task in enumerate(build.tasks.tasks)}
     places = {node.fingerprint: (dict(node.places), node.dropped) for node in nodes[1:]}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline.audit.build import Build, FileEntry, file_sha256, is_regular, read_regular
+from pipeline.audit.build import ClaimedBuild, FileEntry, file_sha256, is_regular, read_regular
 from pipeline.audit.finding import Report
 from pipeline.audit.rules.identity import check_file
 from pipeline.audit.shard import Shard, ShardRule
@@ -20,7 +20,7 @@ FREE_FOLDERS = ("audit", "logs")
 """Not part of a build's identity: their contents are not looked at, nothing else reads them."""
 
 
-def check_inventory(build: Build, report: Report) -> None:
+def check_inventory(build: ClaimedBuild, report: Report) -> None:
     """Every file and folder on disk must be listed; links and special files are never allowed."""
     listed = {entry.path for entry in build.listed()} | {"build.json"}
     folders = {os.path.dirname(path) for path in listed} | set(FREE_FOLDERS)
@@ -76,7 +76,7 @@ def _names_elsewhere(sizes: Mapping[str, int]) -> Callable[[Path, str], list[tup
     return names
 
 
-def _check_description(build: Build, report: Report) -> None:
+def _check_description(build: ClaimedBuild, report: Report) -> None:
     """croissant.json is not listed in build.json, from which it is made; made again it must be the same."""
     try:
         expected = croissant_bytes(read_regular(build.root / "build.json"))
@@ -90,7 +90,7 @@ def _check_description(build: Build, report: Report) -> None:
 class Hashes(ShardRule):
     """Size and SHA-256 of the files of a shard. Threads hash ahead while other rules look at a shard's content."""
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: ClaimedBuild) -> None:
         super().__init__(build)
         self._pool = ThreadPoolExecutor(2)
         self._ahead = (entry for shard in build.shards for entry in shard.files)

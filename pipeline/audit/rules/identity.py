@@ -10,14 +10,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.audit.build import TUBELET, Build, FileEntry, file_sha256, is_regular, read_regular
+from pipeline.audit.build import TUBELET, ClaimedBuild, FileEntry, file_sha256, is_regular, read_regular
 from pipeline.audit.finding import Report
 from pipeline.format.strict_json import canonical, parse
 
 BUILD = "build.json"
 
 
-def check(build: Build, report: Report) -> None:
+def check(build: ClaimedBuild, report: Report) -> None:
     """Compare what build.json claims about itself with its own bytes and those of the small files."""
     for entry in build.files:
         check_file(build, entry, report)
@@ -26,7 +26,9 @@ def check(build: Build, report: Report) -> None:
     _check_mode(build, report)
 
 
-def check_file(build: Build, entry: FileEntry, report: Report, sha256: Callable[[Path], str] = file_sha256) -> bool:
+def check_file(
+    build: ClaimedBuild, entry: FileEntry, report: Report, sha256: Callable[[Path], str] = file_sha256
+) -> bool:
     """Size and SHA-256 of a listed file. False when the file cannot even be read."""
     report.check("L7")
     path = build.root / entry.path
@@ -42,7 +44,7 @@ def check_file(build: Build, entry: FileEntry, report: Report, sha256: Callable[
     return True
 
 
-def _check_fingerprint(build: Build, report: Report) -> None:
+def _check_fingerprint(build: ClaimedBuild, report: Report) -> None:
     report.check("L7")
     chain = canonical({"settings": build.settings, "tasks": build.tasks.sha256})
     expected = hashlib.sha256(chain.encode()).hexdigest()
@@ -53,7 +55,7 @@ def _check_fingerprint(build: Build, report: Report) -> None:
         )  # fmt: skip
 
 
-def _check_plan(build: Build, report: Report) -> None:
+def _check_plan(build: ClaimedBuild, report: Report) -> None:
     report.check("L7")
     try:
         plan = parse(read_regular(build.root / "plan.json"))
@@ -66,7 +68,7 @@ def _check_plan(build: Build, report: Report) -> None:
         report.found("L7", "plan.json", f"its fingerprint {plan['fingerprint']!r} is not that of build.json")
 
 
-def _check_mode(build: Build, report: Report) -> None:
+def _check_mode(build: ClaimedBuild, report: Report) -> None:
     report.check("L2")
     if build.leaky:
         report.found("L2", BUILD, "the build is stamped leaky: for comparison only")
@@ -75,7 +77,7 @@ def _check_mode(build: Build, report: Report) -> None:
     _check_sizes(build, report)
 
 
-def _check_sizes(build: Build, report: Report) -> None:
+def _check_sizes(build: ClaimedBuild, report: Report) -> None:
     """Sizes that are said twice must agree, or arithmetic would be checked against the wrong one."""
     report.check("L7", 4)
     pairs = [("views", build.sizes.views, len(build.views)), ("steps", build.sizes.steps, build.window.steps)]

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.audit.build import Build
+from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report
 
 BUILD = "build.json"
@@ -29,7 +29,7 @@ ERROR_TOLERANCE = 0.25
 """A claimed relative error may differ by this share of itself from what the audit finds on its random share."""
 
 
-def check(build: Build, report: Report) -> None:
+def check(build: ClaimedBuild, report: Report) -> None:
     """`latents` of build.json: the type that the settings name, and errors that the format can have and that follow
     from the sums of the shards."""
     report.check("L7")
@@ -54,7 +54,7 @@ def check(build: Build, report: Report) -> None:
         )  # fmt: skip
 
 
-def _check_sums(build: Build, errors: list[float], report: Report) -> None:
+def _check_sums(build: ClaimedBuild, errors: list[float], report: Report) -> None:
     """The relative errors must be the roots of what the shards' sums give."""
     shape = (len(build.shards), build.sizes.steps + 1, 2)
     try:
@@ -96,7 +96,7 @@ def check_tokens(
 class ErrorClaim:
     """The relative error that build.json claims for each step, beside what quantising the audit's own latents gives."""
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: ClaimedBuild) -> None:
         self._build = build
         self._sums = np.zeros((build.sizes.steps + 1, 2))
         self.applies = build.latent_dtype == "int8"
@@ -131,7 +131,7 @@ def _squares(latents: NDArray[np.float64]) -> tuple[float, float]:
     return float(np.square(gap).sum()), float(np.square(latents).sum())
 
 
-def _possible(errors: Any, build: Build) -> bool:
+def _possible(errors: Any, build: ClaimedBuild) -> bool:
     if not isinstance(errors, list) or len(errors) != build.sizes.steps + 1:
         return False
     most = _largest_error(build.sizes.width)

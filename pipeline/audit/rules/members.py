@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 
-from pipeline.audit.build import Build
+from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Problem, Report
 from pipeline.audit.parsers.jpeg import parse_jpeg
 from pipeline.audit.shard import Shard, ShardRule
@@ -18,7 +18,7 @@ from pipeline.format.file_names import image_member, json_member, member_names
 class Members(ShardRule):
     """Tar, JPEG and JSON of every sample."""
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: ClaimedBuild) -> None:
         super().__init__(build)
         self._layout: bytes | None = None
 

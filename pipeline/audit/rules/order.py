@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.audit.build import Build
+from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report
 from pipeline.audit.samples import SAMPLES, batches, integers
 from pipeline.format.schema import SPLITS
@@ -32,7 +32,7 @@ class _Places:
     episode: NDArray[np.int32]
 
 
-def check(build: Build, report: Report) -> None:
+def check(build: ClaimedBuild, report: Report) -> None:
     """Keys spell episode and `now`; rows are sorted; every shard has the rows it claims, each sample once."""
     places = _read(build, report)
     _check_order(places, report)
@@ -47,7 +47,7 @@ def expected_keys(episode: pa.Array, now: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(episode, digits, "-")
 
 
-def _read(build: Build, report: Report) -> _Places:
+def _read(build: ClaimedBuild, report: Report) -> _Places:
     empty = tuple(np.zeros(0, kind) for kind in (np.int8, np.int32, np.int32, np.int32, np.int32))
     parts = [empty]
     for batch in batches(build, ("key", "split", "shard", "row", "episode", "now")):
@@ -79,7 +79,7 @@ def _check_order(places: _Places, report: Report) -> None:
     )  # fmt: skip
 
 
-def _check_shards(build: Build, places: _Places, report: Report) -> None:
+def _check_shards(build: ClaimedBuild, places: _Places, report: Report) -> None:
     """Rows 0..n-1 for each shard; shards are those of the plan, sorted."""
     claimed = [(SPLITS.index(s.split), s.index) for s in build.shards]
     planned = {(split, index) for split, index in build.tasks.tasks}
@@ -108,7 +108,7 @@ def _check_shards(build: Build, places: _Places, report: Report) -> None:
         report.found("L7", SAMPLES, f"rows belong to shard {name}/{stray & 0xFFFFFFFF}, which build.json does not list")
 
 
-def _check_episodes(build: Build, places: _Places, report: Report) -> None:
+def _check_episodes(build: ClaimedBuild, places: _Places, report: Report) -> None:
     """Inside a shard: episodes in the order of the task, `now` rising; no sample twice in the build."""
     same_shard = (np.diff(places.split) == 0) & (np.diff(places.shard) == 0)
     episode, now = places.episode.astype(np.int64), places.now.astype(np.int64)
@@ -125,7 +125,7 @@ def _check_episodes(build: Build, places: _Places, report: Report) -> None:
     )  # fmt: skip
 
 
-def _check_counts(build: Build, places: _Places, report: Report) -> None:
+def _check_counts(build: ClaimedBuild, places: _Places, report: Report) -> None:
     for split in sorted({*build.counts, *(s.split for s in build.shards)}):
         report.check("L7")
         here = places.split == SPLITS.index(split) if split in SPLITS else np.zeros(len(places.split), bool)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.audit.build import Build, read_regular
+from pipeline.audit.build import ClaimedBuild, read_regular
 from pipeline.audit.finding import Report
 from pipeline.audit.samples import SAMPLES, batches, integers
 from pipeline.format.strict_json import parse
@@ -19,14 +19,14 @@ LEDGER = "ledger.jsonl"
 USED_SPLITS = ("train", "val")
 
 
-def check(build: Build, report: Report) -> None:
+def check(build: ClaimedBuild, report: Report) -> None:
     """Plan, manifest and ledger must tell the same story about every episode."""
     _check_plan(build, report)
     used = _check_manifest(build, report)
     _check_ledger(build, used, report)
 
 
-def _check_plan(build: Build, report: Report) -> None:
+def _check_plan(build: ClaimedBuild, report: Report) -> None:
     table = build.tasks
     report.check("L6", len(table.tasks))
     for split, index in table.tasks:
@@ -46,7 +46,7 @@ def _check_plan(build: Build, report: Report) -> None:
         report.found(rule, TASKS, f"episode {entry['values']} is planned {entry['counts']} times, in {splits}")
 
 
-def _check_manifest(build: Build, report: Report) -> NDArray[np.bool_]:
+def _check_manifest(build: ClaimedBuild, report: Report) -> NDArray[np.bool_]:
     """Each row's episode must be one of its own shard's task. Returns which episodes have samples, bool [E]."""
     used = np.zeros(len(build.tasks.ids), bool)
     for batch in batches(build, ("key", "split", "shard", "source", "episode", "num_frames")):
@@ -58,7 +58,7 @@ def _check_manifest(build: Build, report: Report) -> NDArray[np.bool_]:
     return used
 
 
-def _check_places(build: Build, batch: pa.RecordBatch, position: NDArray[np.int64], report: Report) -> None:
+def _check_places(build: ClaimedBuild, batch: pa.RecordBatch, position: NDArray[np.int64], report: Report) -> None:
     """`position` is that of the row's episode in the task table, -1 when it is in no task; int64 [B]."""
     keys, episode, known = batch.column("key"), batch.column("episode"), position >= 0
     split, shard = batch.column("split").to_numpy(zero_copy_only=False), integers(batch, "shard")
@@ -78,7 +78,7 @@ def _check_places(build: Build, batch: pa.RecordBatch, position: NDArray[np.int6
     )  # fmt: skip
 
 
-def _check_facts(build: Build, batch: pa.RecordBatch, position: NDArray[np.int64], report: Report) -> None:
+def _check_facts(build: ClaimedBuild, batch: pa.RecordBatch, position: NDArray[np.int64], report: Report) -> None:
     planned = np.append(build.tasks.num_frames, -1)[position]
     keys, total, source = batch.column("key"), integers(batch, "num_frames"), batch.column("source")
     report.rows(
@@ -89,7 +89,7 @@ def _check_facts(build: Build, batch: pa.RecordBatch, position: NDArray[np.int64
     report.rows("L7", SAMPLES, foreign, keys, lambda i: f"source is {source[i]}, the build's is {build.name}")
 
 
-def _check_ledger(build: Build, used: NDArray[np.bool_], report: Report) -> None:
+def _check_ledger(build: ClaimedBuild, used: NDArray[np.bool_], report: Report) -> None:
     ids = build.tasks.ids
     ledgered = _ledgered(build, report)
     recorded = (
@@ -107,7 +107,7 @@ def _check_ledger(build: Build, used: NDArray[np.bool_], report: Report) -> None
     )  # fmt: skip
 
 
-def _ledgered(build: Build, report: Report) -> dict[str, str]:
+def _ledgered(build: ClaimedBuild, report: Report) -> dict[str, str]:
     """Episode -> reason. Malformed lines are findings."""
     result: dict[str, str] = {}
     seen: Counter[tuple[str, str]] = Counter()

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.audit.build import Build, read_regular
+from pipeline.audit.build import ClaimedBuild, read_regular
 from pipeline.audit.finding import Report
 from pipeline.audit.rederive.recount import Claim, Recount, parse_claim
 from pipeline.audit.samples import batches, integers
@@ -19,7 +19,7 @@ from pipeline.format.strict_json import parse
 STATS = "stats.json"
 
 
-def check_claims(build: Build, report: Report) -> None:
+def check_claims(build: ClaimedBuild, report: Report) -> None:
     """Split, groups and counts of stats.json against the manifest."""
     report.check("L6", 3)
     document, claims = _read(build, report)
@@ -44,7 +44,7 @@ def check_claims(build: Build, report: Report) -> None:
 class Statistics(ShardRule):
     """Recomputes both groups over the train shards."""
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: ClaimedBuild) -> None:
         super().__init__(build)
         claims = _read(build, Report())[1]  # what cannot be read was reported at level manifest
         self._state = Recount(claims["state"], build.sizes.state) if "state" in claims else None
@@ -100,7 +100,7 @@ class Statistics(ShardRule):
             self._unread.append(file)
 
 
-def _read(build: Build, report: Report) -> tuple[dict[str, Any] | None, dict[str, Claim]]:
+def _read(build: ClaimedBuild, report: Report) -> tuple[dict[str, Any] | None, dict[str, Claim]]:
     """stats.json and those of its groups that can be used; the rest is reported."""
     try:
         document = parse(read_regular(build.root / STATS))

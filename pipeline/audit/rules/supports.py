@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.audit.build import Build
+from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report
 from pipeline.audit.samples import SAMPLES, Supports, batches, column, integers, supports
 
@@ -20,7 +20,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def check(build: Build, report: Report) -> None:
+def check(build: ClaimedBuild, report: Report) -> None:
     """Recompute every window from (now, interval, num_frames) and compare it with what was recorded."""
     for batch in batches(build, _COLUMNS):
         _check_now(build, batch, report)
@@ -30,7 +30,7 @@ def check(build: Build, report: Report) -> None:
         _check_times(batch, report)
 
 
-def _check_now(build: Build, batch: pa.RecordBatch, report: Report) -> None:
+def _check_now(build: ClaimedBuild, batch: pa.RecordBatch, report: Report) -> None:
     keys, now, total = batch.column("key"), integers(batch, "now"), integers(batch, "num_frames")
     report.rows(
         "L8", SAMPLES, (now < 0) | (now >= total), keys,
@@ -43,7 +43,7 @@ def _check_now(build: Build, batch: pa.RecordBatch, report: Report) -> None:
     )  # fmt: skip
 
 
-def _check_supports(build: Build, batch: pa.RecordBatch, report: Report) -> None:
+def _check_supports(build: ClaimedBuild, batch: pa.RecordBatch, report: Report) -> None:
     keys, found = batch.column("key"), supports(batch)
     now, total = integers(batch, "now"), integers(batch, "num_frames")
     late = found.highest[:, 0] > now
@@ -78,7 +78,7 @@ def expected_supports(now: NDArray[np.int64], interval: int, steps: int) -> tupl
     return first, now[:, None] + 2 * k * interval
 
 
-def _check_state(build: Build, batch: pa.RecordBatch, report: Report) -> None:
+def _check_state(build: ClaimedBuild, batch: pa.RecordBatch, report: Report) -> None:
     now, frame = integers(batch, "now"), integers(batch, "state_frame")
     expected = now if build.sizes.state else np.full_like(now, -1)
     report.rows(
@@ -91,7 +91,7 @@ def _check_state(build: Build, batch: pa.RecordBatch, report: Report) -> None:
     )  # fmt: skip
 
 
-def _check_actions(build: Build, batch: pa.RecordBatch, report: Report) -> None:
+def _check_actions(build: ClaimedBuild, batch: pa.RecordBatch, report: Report) -> None:
     keys, now = batch.column("key"), integers(batch, "now")
     start, count = integers(batch, "action_start"), integers(batch, "action_count")
     if build.sizes.action:

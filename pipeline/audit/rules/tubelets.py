@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.audit.build import Build
+from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report
 from pipeline.audit.parsers.latents import Tubelets
 from pipeline.audit.samples import supports
@@ -22,7 +22,7 @@ from pipeline.audit.shard import Shard, ShardRule, TargetRows
 class TubeletReferences(ShardRule):
     """Row numbers in the targets file against episodes and supports of the manifest."""
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: ClaimedBuild) -> None:
         super().__init__(build)
         self._shared = build.shares_latents
 

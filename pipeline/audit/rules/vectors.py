@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.audit.build import Build
+from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report
 
 BUILD = "build.json"
@@ -18,7 +18,7 @@ _OF_ONE_FRAME = ("none", "euler_xyz", "quaternion_xyzw", "gripper", "pose_differ
 """Conversions whose value at a frame is a function of the fields at that frame alone."""
 
 
-def check(build: Build, report: Report) -> None:
+def check(build: ClaimedBuild, report: Report) -> None:
     """Compare settings.source.state with what a state may be."""
     source = build.settings.get("source")
     if not build.sizes.state or not isinstance(source, dict):

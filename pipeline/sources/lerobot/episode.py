@@ -17,17 +17,21 @@ from numpy.typing import NDArray
 from pipeline.errors import EpisodeError
 from pipeline.sources.base import EpisodeRef
 from pipeline.sources.metadata import has_text, read_json_lines
-from pipeline.sources.opened import RecordedEpisode
-from pipeline.sources.vectors import Part, lost_frames, make_vectors
+from pipeline.sources.opened import OpenedEpisode
+from pipeline.sources.vectors import VectorField, lost_frames, make_vectors
 from pipeline.sources.video.decode import Video
-from pipeline.sources.video.pictures import Film, Pictures, Stretch, decode_picture
+from pipeline.sources.video.pictures import FrameReader, Pictures, Segment, decode_picture
 
 BOOKKEEPING = ("episode_index", "frame_index", "task_index")
 
 
 def open_lerobot_episode(
-    root: str, ref: EpisodeRef, state: Sequence[Part], action: Sequence[Part], not_instructions: Sequence[str]
-) -> RecordedEpisode:
+    root: str,
+    ref: EpisodeRef,
+    state: Sequence[VectorField],
+    action: Sequence[VectorField],
+    not_instructions: Sequence[str],
+) -> OpenedEpisode:
     """Open an episode that `LeRobotSource` listed.
 
     Raises:
@@ -44,18 +48,18 @@ def open_lerobot_episode(
     if ref.num_frames is not None:
         lengths["metadata"] = ref.num_frames
     with ExitStack() as opened:
-        films: dict[str, Film] = {}
+        films: dict[str, FrameReader] = {}
         for view, place in ref.data["videos"].items():
             video = opened.enter_context(Video(os.path.join(root, place[0])))
             films[view] = video if len(place) == 1 else _stretch(video, place, table.rows)
         for view, key in ref.data.get("images", {}).items():
             films[view] = Pictures(table.pictures(key), table.rows, ref.data["fps"], "jpeg or png")
-        opened.pop_all()  # from here on RecordedEpisode closes them
+        opened.pop_all()  # from here on OpenedEpisode closes them
     in_order = {view: films[view] for view in ref.data["views"]}
-    return RecordedEpisode(ref, table.file, in_order, texts, states, actions, lengths, lost_frames(action))
+    return OpenedEpisode(ref, table.file, in_order, texts, states, actions, lengths, lost_frames(action))
 
 
-def _stretch(video: Video, place: Sequence[Any], rows: int) -> Stretch:
+def _stretch(video: Video, place: Sequence[Any], rows: int) -> Segment:
     """An episode's frames of a video that it shares with others.
 
     The first is the frame nearest to `from_timestamp`. Where the video holds exactly the frames of the listed episodes,
@@ -74,7 +78,7 @@ def _stretch(video: Video, place: Sequence[Any], rows: int) -> Stretch:
             "bad-clock", f"{path}: by from_timestamp={from_s} s the episode begins at frame {start}, by the lengths of "
             f"the episodes before it at frame {counted}"
         )  # fmt: skip
-    return Stretch(video, start, rows, path)
+    return Segment(video, start, rows, path)
 
 
 class _Table:

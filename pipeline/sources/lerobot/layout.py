@@ -52,7 +52,7 @@ OVERLAP = 0.5
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """Where one view of an episode lies. v2.x: the whole video, from_s None.
 
     from_s  second of its first frame;  start  frames of earlier episodes in the file;  total  frames of all of them
@@ -80,7 +80,7 @@ class Row:
     tasks: tuple[str, ...] = ()
     table: str = ""
     rows: tuple[int, int] | None = None
-    videos: Mapping[str, Stretch] = field(default_factory=dict)
+    videos: Mapping[str, Segment] = field(default_factory=dict)
     problem: str = ""
 
 
@@ -121,7 +121,7 @@ def _row_v2(files: Files, cameras: Mapping[str, str], place: int, row: Any) -> R
         length if type(length) is int else None,
         tuple(task for task in tasks if isinstance(task, str)) if isinstance(tasks, list) else (),
         files.find(files.info.data_path, DATA_PATH, values | {"video_key": ""}),
-        videos={view: Stretch(path) for view, path in paths.items()},
+        videos={view: Segment(path) for view, path in paths.items()},
     )
 
 
@@ -157,9 +157,9 @@ def _read_v3(root: str, keys: Iterable[str]) -> Iterable[Mapping[str, Any]]:
 
 def _place_v3(
     files: Files, cameras: Mapping[str, str], entries: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Stretch | str]]:
+) -> list[dict[str, Segment | str]]:
     """For each entry: view -> its stretch, or what is wrong with it."""
-    placed: list[dict[str, Stretch | str]] = [{} for _ in entries]
+    placed: list[dict[str, Segment | str]] = [{} for _ in entries]
     for view, key in cameras.items():
         by_path: dict[str, list[tuple[float, int, int]]] = defaultdict(list)
         for at, entry in enumerate(entries):
@@ -180,7 +180,7 @@ def _place_in_video(
     stretches: Sequence[tuple[float, int, int]],
     fps: float,
     view: str,
-    placed: list[dict[str, Stretch | str]],
+    placed: list[dict[str, Segment | str]],
 ) -> None:
     """Stretches (second, entry, frames) of one video, in order of time. Frames of two episodes are an error of both."""
     following = [second for second, _, _ in stretches[1:]]
@@ -192,7 +192,7 @@ def _place_in_video(
     for place, (second, at, length) in enumerate(stretches):
         shared = next((p for p in (place, place - 1) if p in reaching), None)
         if shared is None:
-            placed[at][view] = Stretch(path, second, start, total)
+            placed[at][view] = Segment(path, second, start, total)
         else:
             placed[at][view] = (
                 f"{path}: the {stretches[shared][2]} frames from {stretches[shared][0]} s reach into the episode that "
@@ -201,7 +201,7 @@ def _place_in_video(
         start += length
 
 
-def _row_v3(files: Files, entry: Mapping[str, Any], videos: Mapping[str, Stretch | str]) -> Row:
+def _row_v3(files: Files, entry: Mapping[str, Any], videos: Mapping[str, Segment | str]) -> Row:
     number, length = entry["episode_index"], entry["length"]
     if not _is_count(number):
         return Row(None, entry["where"])
@@ -220,7 +220,7 @@ def _row_v3(files: Files, entry: Mapping[str, Any], videos: Mapping[str, Stretch
         tuple(task for task in entry["tasks"] or () if isinstance(task, str)),
         files.find(files.info.data_path, DATA_PATH_V3, values),
         rows,
-        {view: video for view, video in videos.items() if isinstance(video, Stretch)},
+        {view: video for view, video in videos.items() if isinstance(video, Segment)},
         "; ".join(problems),
     )
 

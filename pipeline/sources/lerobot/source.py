@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RunError, SettingsError
-from pipeline.sources.base import EpisodeRef, Fault, SourceIndex
+from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.files import check_files
 from pipeline.sources.lerobot.episode import open_lerobot_episode
 from pipeline.sources.lerobot.info import IMAGE_PREFIX, Files, Info, official_splits
 from pipeline.sources.lerobot.layout import Row, list_episodes, tasks_file
 from pipeline.sources.metadata import sort_found
 from pipeline.sources.naming import clean_name, hashed_split, require_clean_name, require_share
-from pipeline.sources.opened import RecordedEpisode
-from pipeline.sources.vectors import Part, parse_vectors, vector_width
+from pipeline.sources.opened import OpenedEpisode
+from pipeline.sources.vectors import VectorField, parse_vectors, vector_width
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LeRobotSource:
     root              folder that holds meta/, data/ and videos/
     name              first part of every episode id
     cameras           view names or feature keys, in the order wanted; None: every declared colour camera that has files
-    state, action     columns that make these vectors: see `vectors.Part`; empty: none is read
+    state, action     columns that make these vectors: see `vectors.VectorField`; empty: none is read
     not_instructions  task texts that say nothing ("valid"): a frame with one has no instruction (rule L9)
     val_share         share of the episodes that `hashed_split` sends to "val" when the set has no usable splits
     """
@@ -41,8 +41,8 @@ class LeRobotSource:
     root: str
     name: str
     cameras: tuple[str, ...] | None = None
-    state: tuple[Part, ...] = ("observation.state",)  # type: ignore[assignment]
-    action: tuple[Part, ...] = ("action",)  # type: ignore[assignment]
+    state: tuple[VectorField, ...] = ("observation.state",)  # type: ignore[assignment]
+    action: tuple[VectorField, ...] = ("action",)  # type: ignore[assignment]
     not_instructions: tuple[str, ...] = ()
     val_share: float = 0.05
 
@@ -61,7 +61,7 @@ class LeRobotSource:
     def index(self) -> SourceIndex:
         """List all episodes from the metadata and the sizes of their files; no data table and no video is opened.
 
-        An episode that cannot be used is a Fault with reason "bad-entry", "duplicate-id" or "missing-file".
+        An episode that cannot be used is a LedgerEntry with reason "bad-entry", "duplicate-id" or "missing-file".
 
         Raises:
             RunError: not a dataset of these versions, or metadata that cannot be read.
@@ -95,7 +95,7 @@ class LeRobotSource:
             description=self._describe(info, refs, listing, absent),
         )
 
-    def open(self, ref: EpisodeRef) -> RecordedEpisode:
+    def open(self, ref: EpisodeRef) -> OpenedEpisode:
         """Open one episode: read its table and compare its length with every camera's.
 
         Raises:
@@ -134,24 +134,24 @@ class LeRobotSource:
             "splits_from": "info.json" if listing.splits else f"hash of the id, val_share {self.val_share}",
         }
 
-    def _judge(self, place: int, row: Row, listing: _Listing) -> EpisodeRef | Fault:
+    def _judge(self, place: int, row: Row, listing: _Listing) -> EpisodeRef | LedgerEntry:
         """The episode of an entry, or why it is left out."""
         if row.number is None:
             detail = f"{row.where} is no entry with an episode_index"
-            return Fault(f"{self.name}-unknown-{place:06d}", "train", "index", "bad-entry", detail)
+            return LedgerEntry(f"{self.name}-unknown-{place:06d}", "train", "index", "bad-entry", detail)
         episode = f"{self.name}-{row.number:06d}"
         split = (listing.splits or {}).get(row.number) or hashed_split(episode, self.val_share)
         if listing.uses[row.number] > 1:
             detail = f"episode_index {row.number} stands {listing.uses[row.number]} times in the metadata"
-            return Fault(episode, split, "index", "duplicate-id", detail)
+            return LedgerEntry(episode, split, "index", "duplicate-id", detail)
         if row.problem:
-            return Fault(episode, split, "index", "bad-entry", f"{row.where}: {row.problem}")
+            return LedgerEntry(episode, split, "index", "bad-entry", f"{row.where}: {row.problem}")
         videos = {view: video for view, video in row.videos.items() if view in listing.cameras}
         paths = (row.table, *(video.path for video in videos.values()), listing.columns["tasks_file"])
         sizes = {path: listing.files.size(path) for path in paths}
         missing = [os.path.join(self.root, path) for path, size in sizes.items() if size is None]
         if missing:
-            return Fault(episode, split, "index", "missing-file", f"not found: {', '.join(missing)}")
+            return LedgerEntry(episode, split, "index", "missing-file", f"not found: {', '.join(missing)}")
         files = tuple((path, size) for path, size in sizes.items() if size is not None)
         stretches = {
             view: [v.path] if v.from_s is None else [v.path, v.from_s, v.start, v.total] for view, v in videos.items()

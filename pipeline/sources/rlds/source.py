@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.errors import EpisodeError, RunError, SettingsError
-from pipeline.sources.base import EpisodeRef, Fault, SourceIndex
+from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.files import FileSizes, check_files
 from pipeline.sources.metadata import sort_found
 from pipeline.sources.naming import SPLIT_NAMES, clean_name, hashed_split, require_clean_name, require_share
-from pipeline.sources.opened import RecordedEpisode
+from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.rlds.record import Record, list_fields, load_info, record_files
-from pipeline.sources.vectors import Part, lost_frames, make_vectors, parse_vectors, vector_width
+from pipeline.sources.vectors import VectorField, lost_frames, make_vectors, parse_vectors, vector_width
 from pipeline.sources.video.pictures import Pictures
 
 
@@ -36,7 +36,7 @@ class RldsSource:
     fps            control frequency in Hz; records hold no times
     cameras        picture fields under `observation`, in the order wanted
     instruction    text fields of a step, or of `episode_metadata/`; the first that holds text at the frame counts
-    state, action  fields of a step that make these vectors, as in "observation/state": see `vectors.Part`
+    state, action  fields of a step that make these vectors, as in "observation/state": see `vectors.VectorField`
     wanted         text field -> regular expression that must be found in its text at the first step; other episodes are
                    left out with the reason "not-wanted", which does not count as bad
     skip_first     steps left out at the beginning of every episode (no action had been commanded yet)
@@ -48,8 +48,8 @@ class RldsSource:
     fps: float
     cameras: tuple[str, ...]
     instruction: tuple[str, ...] = ("language_instruction",)
-    state: tuple[Part, ...] = ("observation/state",)  # type: ignore[assignment]
-    action: tuple[Part, ...] = ("action",)  # type: ignore[assignment]
+    state: tuple[VectorField, ...] = ("observation/state",)  # type: ignore[assignment]
+    action: tuple[VectorField, ...] = ("action",)  # type: ignore[assignment]
     wanted: Mapping[str, str] = field(default_factory=dict)
     skip_first: int = 0
     val_share: float = 0.05
@@ -76,7 +76,7 @@ class RldsSource:
     def index(self) -> SourceIndex:
         """List all episodes from dataset_info.json and the sizes of the files; lengths stay None.
 
-        An episode whose file is not there is a Fault with reason "missing-file".
+        An episode whose file is not there is a LedgerEntry with reason "missing-file".
 
         Raises:
             RunError: no prepared TFDS folder, or one in another file format.
@@ -109,7 +109,7 @@ class RldsSource:
             },
         )
 
-    def open(self, ref: EpisodeRef) -> RecordedEpisode:
+    def open(self, ref: EpisodeRef) -> OpenedEpisode:
         """Open one episode: read and parse its record.
 
         Raises:
@@ -129,9 +129,9 @@ class RldsSource:
         }
         state = make_vectors(self.state, record.field, record.where)
         actions = make_vectors(self.action, record.field, record.where)
-        return RecordedEpisode(ref, record.where, films, record.text, state, actions, lost=lost_frames(self.action))
+        return OpenedEpisode(ref, record.where, films, record.text, state, actions, lost=lost_frames(self.action))
 
-    def _list(self, folder: str, info: Any, held_out: bool) -> Iterator[EpisodeRef | Fault]:
+    def _list(self, folder: str, info: Any, held_out: bool) -> Iterator[EpisodeRef | LedgerEntry]:
         sizes = FileSizes(folder)
         prefix = os.path.relpath(folder, self.root)
         for name, files in record_files(folder, info).items():
@@ -144,7 +144,7 @@ class RldsSource:
                     split = SPLIT_NAMES[name] if held_out else hashed_split(episode, self.val_share)
                     if size is None:
                         detail = f"{os.path.join(folder, file)} does not exist"
-                        yield Fault(episode, split, "index", "missing-file", detail)
+                        yield LedgerEntry(episode, split, "index", "missing-file", detail)
                     else:
                         path = os.path.normpath(os.path.join(prefix, file))
                         yield EpisodeRef(episode, split, ((path, size),), None, {"record": record})

@@ -16,7 +16,7 @@ BLANK = 4
 """Grey levels between the darkest and the brightest value of a picture that shows nothing."""
 
 
-class Film(Protocol):
+class FrameReader(Protocol):
     """One view of an episode; `pipeline.sources.video.decode.Video` is one. Frames are numbered from 0.
 
     codec  how it is stored, for people
@@ -46,7 +46,7 @@ class Pictures:
         picture: index -> RGB uint8 [H, W, 3]; raises EpisodeError.
         num_frames: how many there are.
         fps: pictures a second.
-        codec: see `Film`.
+        codec: see `FrameReader`.
     """
 
     def __init__(self, picture: Callable[[int], NDArray[np.uint8]], num_frames: int, fps: float, codec: str) -> None:
@@ -60,7 +60,7 @@ class Pictures:
         return self._num_frames
 
     def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """See `Film`. All frames of a film have one size."""
+        """See `FrameReader`. All frames of a film have one size."""
         check_indices(indices, self._num_frames, "the film")
         found = {index: self._picture(index) for index in dict.fromkeys(indices)}
         if len({frame.shape for frame in found.values()}) > 1:
@@ -69,7 +69,7 @@ class Pictures:
         return np.stack([found[index] for index in indices]) if found else np.zeros((0, 0, 0, 3), np.uint8)
 
     def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
-        """See `Film`."""
+        """See `FrameReader`."""
         check_indices(indices, self._num_frames, "the film")
         return np.asarray(indices, np.float64) / self._fps
 
@@ -77,14 +77,14 @@ class Pictures:
         """Nothing to release."""
 
 
-class Stretch:
+class Segment:
     """Frames start..start+num_frames-1 of a longer film, numbered from 0.
 
     Raises:
         EpisodeError: "length-mismatch" when the film ends before.
     """
 
-    def __init__(self, film: Film, start: int, num_frames: int, where: str) -> None:
+    def __init__(self, film: FrameReader, start: int, num_frames: int, where: str) -> None:
         if not 0 <= start < start + num_frames <= film.num_frames:
             raise EpisodeError(
                 "length-mismatch",
@@ -101,11 +101,11 @@ class Stretch:
         return self._num_frames
 
     def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """See `Film`."""
+        """See `FrameReader`."""
         return self._film.frames(self._moved(indices))
 
     def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
-        """See `Film`."""
+        """See `FrameReader`."""
         return self._film.timestamps(self._moved(indices)) - self._film.timestamps([self._start])[0]
 
     def close(self) -> None:
@@ -139,7 +139,7 @@ def decode_picture(encoded: bytes, where: str) -> NDArray[np.uint8]:
         raise EpisodeError("undecodable", f"{where}: {' '.join(str(error).split())[:300]}") from error
 
 
-def require_visible(film: Film, where: str) -> None:
+def require_visible(film: FrameReader, where: str) -> None:
     """Raise EpisodeError("blank-camera") when first, middle and last frame show nothing: a camera that was not there.
 
     A film may begin in the dark, so one blank frame is no fault.

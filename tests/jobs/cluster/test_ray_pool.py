@@ -21,7 +21,7 @@ from jobs.preprocess.preprocess import plan, preprocess
 from pipeline.audit.run import audit_build
 from pipeline.errors import RunError
 from pipeline.sources.base import EpisodeRef
-from pipeline.sources.opened import RecordedEpisode
+from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.ssv2 import SSv2Source
 from pipeline.storage.store import open_store
 from tests.conftest import SampleData
@@ -84,7 +84,7 @@ class TrapSource(SSv2Source):
     crashes: str = ""
     driver: int = 0
 
-    def open(self, ref: EpisodeRef) -> RecordedEpisode:
+    def open(self, ref: EpisodeRef) -> OpenedEpisode:
         if ref.id == self.hangs and os.getpid() != self.driver:
             ctypes.CDLL(None).sleep(1000)
         if ref.id == self.crashes and os.getpid() != self.driver:

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 import pytest
 
 from jobs.cluster.scheduler import LOSSES, Finished, Lost, run_shards
-from pipeline.building.records import Part
+from pipeline.building.records import ShardRecord
 from pipeline.errors import RunError
 from pipeline.planning.plan import ShardTask
-from pipeline.sources.base import Fault
+from pipeline.sources.base import LedgerEntry
 from pipeline.storage.atomic import FileRecord
 
 
-def part(task: str, kind: str, faults: str = "", excluded: str = "") -> Part:
+def part(task: str, kind: str, faults: str = "", excluded: str = "") -> ShardRecord:
     """A record whose faulty and excluded episodes are the letters given."""
     record = FileRecord(f"{task}-{kind}", 0, "")
-    lost = tuple(Fault(episode, "train", kind, "undecodable", "") for episode in faults)
-    return Part(task, kind, "print", record, lost, tuple(excluded), 0, 0.0, 0.0)
+    lost = tuple(LedgerEntry(episode, "train", kind, "undecodable", "") for episode in faults)
+    return ShardRecord(task, kind, "print", record, lost, tuple(excluded), 0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def shards(count: int) -> list[ShardTask]:
     return [ShardTask("train", i, ()) for i in range(count)]
 
 
-def last_parts(events: list[Finished]) -> dict[tuple[str, str], Part]:
+def last_parts(events: list[Finished]) -> dict[tuple[str, str], ShardRecord]:
     return {(event.part.task, event.part.kind): event.part for event in events}
 
 

@@ -223,8 +223,8 @@ def test_a_damaged_shard_is_not_passed_on(tmp_path: Path, episode: str) -> None:
 @pytest.mark.parametrize(
     ("function", "call"),
     [
-        ("pipeline.derived.shards.write_part_table", 1),
-        ("pipeline.derived.shards.write_part_table", 2),
+        ("pipeline.derived.shards.write_record_table", 1),
+        ("pipeline.derived.shards.write_record_table", 2),
         ("pipeline.derived.files.InputsWriter.add", 5),
         ("pipeline.building.commit.summarise", 1),
         ("pipeline.building.commit.describe_build", 1),

@@ -125,8 +125,8 @@ def test_what_vanished_or_changed_is_reported_and_kept(
     ("function", "call"),
     [
         ("jobs.preprocess.extend.write_plan", 1),
-        ("pipeline.building.shard_jobs.write_part", 1),
-        ("pipeline.derived.shards.write_part_table", 3),
+        ("pipeline.building.shard_jobs.write_record", 1),
+        ("pipeline.derived.shards.write_record_table", 3),
         ("pipeline.building.commit.describe_build", 2),
     ],
 )

@@ -120,7 +120,7 @@ def test_a_killed_merge_continues_to_the_same_bytes(
 ) -> None:
     merge(MergeConfig(parts, tmp_path / "whole"))
     with monkeypatch.context() as patch:
-        killed_at(patch, "pipeline.derived.shards.write_part_table", 6)
+        killed_at(patch, "pipeline.derived.shards.write_record_table", 6)
         with pytest.raises(KeyboardInterrupt):
             merge(MergeConfig(parts, tmp_path / "out"))
     merge(MergeConfig(parts, tmp_path / "out", link=False))

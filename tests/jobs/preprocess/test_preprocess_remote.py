@@ -19,7 +19,7 @@ import pytest
 
 from jobs.common.driver_lock import LOCK_FILE, DriverLock
 from jobs.preprocess.preprocess import preprocess
-from pipeline.building.records import find_parts
+from pipeline.building.records import find_records
 from pipeline.errors import BuildError, RunError
 from pipeline.format.build import Build
 from pipeline.format.file_names import VERDICT
@@ -89,7 +89,7 @@ def listed_files(place: Store) -> int:
         return 0
     try:
         plan = read_plan(place)
-        parts = find_parts(place, plan.tasks, plan.fingerprint)
+        parts = find_records(place, plan.tasks, plan.fingerprint)
         found = [hashlib.sha256(place.read(p.record.file)).hexdigest() == p.record.sha256 for p in parts.values()]
     except FileNotFoundError:
         found = []

@@ -16,7 +16,7 @@ from jobs.cluster.scheduler import Finished
 from jobs.common.driver_lock import DriverLock
 from jobs.preprocess.preprocess import preprocess
 from jobs.preprocess.status import SILENT_S, describe, read_status
-from pipeline.building.records import Part
+from pipeline.building.records import ShardRecord
 from pipeline.errors import BuildError
 from pipeline.format.build import Build
 from pipeline.storage.atomic import FileRecord
@@ -25,8 +25,8 @@ from tests.conftest import SampleData
 from tests.jobs.runs import build_config, ssv2_source
 
 
-def part(task: str, kind: str, rows: int = 10, excluded: tuple[str, ...] = ()) -> Part:
-    return Part(task, kind, "print", FileRecord(f"{task}-{kind}", 100, ""), (), excluded, rows, 0.0, 0.0)
+def part(task: str, kind: str, rows: int = 10, excluded: tuple[str, ...] = ()) -> ShardRecord:
+    return ShardRecord(task, kind, "print", FileRecord(f"{task}-{kind}", 100, ""), (), excluded, rows, 0.0, 0.0)
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from pipeline.building import rebuild
 from pipeline.encoder import encoder_frames as clips
 from pipeline.format.input_sample import InputSample
 from pipeline.samples import inputs
-from pipeline.sources.opened import RecordedEpisode
-from pipeline.sources.truncated import Past
+from pipeline.sources.opened import OpenedEpisode
+from pipeline.sources.truncated import TruncatedEpisode
 from tests.leakage.mutants.leaky import LeakyPipeline
 from tests.leakage.world import World
 
@@ -25,7 +25,7 @@ def input_depends_on_a_dark_future(world: World) -> None:
     """The image is dimmed when the next frame is black. No clip here has a black frame."""
     honest = inputs.build_input
 
-    def leaky(past: Past, key: str, episode: str, source: str, views: Any, settings: Any) -> InputSample:
+    def leaky(past: TruncatedEpisode, key: str, episode: str, source: str, views: Any, settings: Any) -> InputSample:
         sample = honest(past, key, episode, source, views, settings)
         following = past._episode.frames(views[0], [min(past.now + 1, past._episode.num_frames - 1)])[0]
         if following.max() > 0:
@@ -38,14 +38,14 @@ def input_depends_on_a_dark_future(world: World) -> None:
 
 def context_depends_on_a_dark_future(world: World) -> None:
     """All frames are dimmed when one of the clip is black."""
-    honest = rebuild.cut_clips
+    honest = rebuild.cut_frames
 
-    def leaky(*arguments: Any) -> clips.ClipBlock:
+    def leaky(*arguments: Any) -> clips.FrameBlock:
         block = honest(*arguments)
         dark = (block.frames.max(axis=(0, 2, 3, 4)) == 0).any()
-        return clips.ClipBlock(block.frames // 2, block.index) if dark else block
+        return clips.FrameBlock(block.frames // 2, block.index) if dark else block
 
-    world.patch.setattr(rebuild, "cut_clips", leaky)
+    world.patch.setattr(rebuild, "cut_frames", leaky)
 
 
 def blind_to_the_present(world: World) -> None:
@@ -53,7 +53,7 @@ def blind_to_the_present(world: World) -> None:
     held: dict[tuple[str, int], Any] = {}
     honest = rebuild.build_input
 
-    def cached(past: Past, key: str, *arguments: Any) -> InputSample:
+    def cached(past: TruncatedEpisode, key: str, *arguments: Any) -> InputSample:
         if (key, past.now) not in held:
             held[key, past.now] = honest(past, key, *arguments)
         return held[key, past.now]
@@ -100,13 +100,13 @@ def targets_carry_gradient(world: World) -> None:
 
 def frames_read_one_too_far(world: World) -> None:
     """An episode that hands out the mean of a frame and the next one, with a build made by honest code."""
-    honest = RecordedEpisode.frames
+    honest = OpenedEpisode.frames
 
-    def leaky(self: RecordedEpisode, view: str, indices: Any) -> Any:
+    def leaky(self: OpenedEpisode, view: str, indices: Any) -> Any:
         following = [min(index + 1, self.num_frames - 1) for index in indices]
         return ((honest(self, view, indices).astype(np.uint16) + honest(self, view, following)) // 2).astype(np.uint8)
 
-    world.patch.setattr(RecordedEpisode, "frames", leaky)
+    world.patch.setattr(OpenedEpisode, "frames", leaky)
 
 
 PIPELINES = (

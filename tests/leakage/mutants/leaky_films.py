@@ -15,11 +15,11 @@ from pipeline.sample_world.video import CODECS, Codec, write_video
 from tests.leakage.mutants.leaky import LeakyPipeline
 from tests.leakage.world import World
 
-Film = list[NDArray[np.uint8]]
+FrameReader = list[NDArray[np.uint8]]
 COARSE = Codec("h264", "libx264", (("preset", "veryfast"), ("crf", "33")))
 
 
-def _duplicate(world: World, change: Callable[[Film], Film], codec: Codec = CODECS["vp9"]) -> None:
+def _duplicate(world: World, change: Callable[[FrameReader], FrameReader], codec: Codec = CODECS["vp9"]) -> None:
     """The validation clip becomes a changed copy of the first train clip."""
     root = world.copy_raw()
     world.raw_copy = root

@@ -15,20 +15,20 @@ from pipeline.building import shard_jobs as tasks
 from pipeline.format.input_sample import InputSample
 from pipeline.samples import inputs
 from pipeline.sources.lerobot import source as lerobot
-from pipeline.sources.opened import RecordedEpisode
-from pipeline.sources.truncated import Past
+from pipeline.sources.opened import OpenedEpisode
+from pipeline.sources.truncated import TruncatedEpisode
 from tests.leakage.mutants.leaky import LeakyPipeline
 from tests.leakage.world import World
 
 Pixels = NDArray[np.uint8]
-Repaint = Callable[[Past, str, Pixels], Pixels]
+Repaint = Callable[[TruncatedEpisode, str, Pixels], Pixels]
 
 
 def _repaint(world: World, paint: Repaint) -> None:
     """Give every view's image other pixels."""
     honest = inputs.build_input
 
-    def leaky(past: Past, key: str, episode: str, source: str, views: Any, settings: Any) -> InputSample:
+    def leaky(past: TruncatedEpisode, key: str, episode: str, source: str, views: Any, settings: Any) -> InputSample:
         sample = honest(past, key, episode, source, views, settings)
         frames = [paint(past, view, past.frames(view, [past.now])[0]) for view in views]
         return replace(sample, images=tuple(inputs.encode_jpeg(frame, settings) for frame in frames))
@@ -37,7 +37,7 @@ def _repaint(world: World, paint: Repaint) -> None:
 
 
 def _frame(offset: int) -> Repaint:
-    def paint(past: Past, view: str, frame: Pixels) -> Pixels:
+    def paint(past: TruncatedEpisode, view: str, frame: Pixels) -> Pixels:
         at = min(max(0, past.now + offset), past._episode.num_frames - 1)
         return past._episode.frames(view, [at])[0]
 
@@ -74,7 +74,7 @@ def future_blended_in(world: World) -> None:
 
 
 def views_swapped(world: World) -> None:
-    def paint(past: Past, view: str, frame: Pixels) -> Pixels:
+    def paint(past: TruncatedEpisode, view: str, frame: Pixels) -> Pixels:
         other = next(v for v in past._episode._films if v != view)  # type: ignore[attr-defined]
         return past._episode.frames(other, [past.now])[0]
 
@@ -84,7 +84,7 @@ def views_swapped(world: World) -> None:
 def images_of_the_previous_sample(world: World) -> None:
     held: dict[str, Pixels] = {}
 
-    def paint(past: Past, view: str, frame: Pixels) -> Pixels:
+    def paint(past: TruncatedEpisode, view: str, frame: Pixels) -> Pixels:
         before = held.get(view, frame)
         held[view] = frame
         return before
@@ -96,9 +96,9 @@ def cropped_instead_of_squashed(world: World) -> None:
     _repaint(world, lambda past, view, frame: np.ascontiguousarray(frame[4:-4, 4:-4]))
 
 
-def _state(world: World, frame: Callable[[RecordedEpisode, int], int]) -> None:
-    honest = RecordedEpisode.state
-    world.patch.setattr(RecordedEpisode, "state", lambda self, index: honest(self, frame(self, index)))
+def _state(world: World, frame: Callable[[OpenedEpisode, int], int]) -> None:
+    honest = OpenedEpisode.state
+    world.patch.setattr(OpenedEpisode, "state", lambda self, index: honest(self, frame(self, index)))
 
 
 def state_of_the_last_frame_with_a_clean_manifest(world: World) -> None:
@@ -110,25 +110,25 @@ def state_of_the_next_frame(world: World) -> None:
 
 
 def actions_in_the_state(world: World) -> None:
-    honest = RecordedEpisode.state
+    honest = OpenedEpisode.state
 
-    def leaky(self: RecordedEpisode, index: int) -> NDArray[np.float32]:
+    def leaky(self: OpenedEpisode, index: int) -> NDArray[np.float32]:
         state, actions = honest(self, index), self.actions(index, index + 1)
         assert state is not None
         assert actions is not None
         state[: actions.shape[1]] = actions[0]
         return state
 
-    world.patch.setattr(RecordedEpisode, "state", leaky)
+    world.patch.setattr(OpenedEpisode, "state", leaky)
 
 
 def actions_one_frame_late(world: World) -> None:
-    honest = RecordedEpisode.actions
+    honest = OpenedEpisode.actions
 
-    def leaky(self: RecordedEpisode, start: int, stop: int) -> NDArray[np.float32] | None:
+    def leaky(self: OpenedEpisode, start: int, stop: int) -> NDArray[np.float32] | None:
         return honest(self, start + 1, stop + 1)
 
-    world.patch.setattr(RecordedEpisode, "actions", leaky)
+    world.patch.setattr(OpenedEpisode, "actions", leaky)
 
 
 def _relabel(world: World, change: Callable[[str], str]) -> None:

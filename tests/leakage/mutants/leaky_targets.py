@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.building import shard_jobs as tasks
 from pipeline.encoder import encoder_frames as clips
 from pipeline.encoder.encoder import Encoder
-from pipeline.encoder.encoder_frames import ClipBlock, FrameSettings
+from pipeline.encoder.encoder_frames import FrameBlock, FrameSettings
 from pipeline.samples.windows import Window
 from tests.leakage.mutants.leaky import LeakyPipeline
 from tests.leakage.world import Latents, World
@@ -50,7 +50,7 @@ def _honest(window: Window) -> list[int]:
 
 
 def _latents(world: World, change: Change) -> None:
-    def encode(encoder: Encoder, block: ClipBlock) -> tuple[Latents, Latents]:
+    def encode(encoder: Encoder, block: FrameBlock) -> tuple[Latents, Latents]:
         latents, valid = encoder.encode(block)
         return change(latents.copy()), valid
 
@@ -60,7 +60,7 @@ def _latents(world: World, change: Change) -> None:
 def whole_clip_in_one_bidirectional_pass(world: World) -> None:
     """Encoded as the reference does, stamped as ours."""
 
-    def encode(encoder: Encoder, block: ClipBlock) -> tuple[Latents, Latents]:
+    def encode(encoder: Encoder, block: FrameBlock) -> tuple[Latents, Latents]:
         encoder.settings = replace(encoder.settings, mode="clip")
         return encoder.encode(block)
 
@@ -70,7 +70,7 @@ def whole_clip_in_one_bidirectional_pass(world: World) -> None:
 def context_prefix_one_tubelet_too_long(world: World) -> None:
     """z_0 is the first tubelet of a pass over two."""
 
-    def encode(encoder: Encoder, block: ClipBlock) -> tuple[Latents, Latents]:
+    def encode(encoder: Encoder, block: FrameBlock) -> tuple[Latents, Latents]:
         latents, valid = encoder.encode(block)
         for row, index in enumerate(block.index):
             for view, frames in enumerate(block.frames):
@@ -100,7 +100,7 @@ def targets_mixed_into_the_context(world: World) -> None:
 def tubelets_in_a_prefix(world: World) -> None:
     """Each tubelet is encoded behind the one encoded before it, which may be a later one."""
 
-    def encode(encoder: Encoder, block: ClipBlock) -> tuple[Latents, Latents]:
+    def encode(encoder: Encoder, block: FrameBlock) -> tuple[Latents, Latents]:
         latents, valid = encoder.encode(block)
         for row in range(1, len(latents)):
             for view, frames in enumerate(block.frames):
@@ -138,9 +138,9 @@ def stale_encoder(world: World) -> None:
     world.encoder = replace(world.encoder, seed=1)
 
 
-def _frames(world: World, change: Callable[[ClipBlock], ClipBlock]) -> None:
-    honest = tasks.cut_clips
-    world.patch.setattr(tasks, "cut_clips", lambda *arguments: change(honest(*arguments)))
+def _frames(world: World, change: Callable[[FrameBlock], FrameBlock]) -> None:
+    honest = tasks.cut_frames
+    world.patch.setattr(tasks, "cut_frames", lambda *arguments: change(honest(*arguments)))
 
 
 def bgr_for_the_encoder(world: World) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import pipeline.audit.run as run
-from pipeline.audit.build import Build
+from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import MAX_FINDINGS, Report
 from pipeline.audit.run import audit_build
 from pipeline.errors import BuildError
@@ -109,7 +109,7 @@ def test_garbage_in_a_small_file_is_a_finding(build: Path, file: str) -> None:
 
 
 def test_rule_that_breaks_down_is_named_and_never_clean(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(build: Build, report: Report) -> None:
+    def broken(build: ClaimedBuild, report: Report) -> None:
         raise ZeroDivisionError("oh")
 
     rule = run.BuildRule("manifest", "tasks.jsonl", broken)

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.encoder.encoder import Encoder
-from pipeline.encoder.encoder_frames import ClipBlock, merge_blocks
+from pipeline.encoder.encoder_frames import FrameBlock, merge_blocks
 from pipeline.errors import SettingsError
 from pipeline.format.encoder_settings import EncoderSettings, encoder_flops
 
@@ -25,16 +25,16 @@ def encoder() -> Encoder:
     return Encoder(TINY, "cpu")
 
 
-def make_block(windows: int = 1, seed: int = 0) -> ClipBlock:
+def make_block(windows: int = 1, seed: int = 0) -> FrameBlock:
     """Two views, windows that each use six frames of their own."""
     frames = np.random.default_rng(seed).integers(0, 256, (2, windows * FRAMES, 64, 64, 3), dtype=np.uint8)
-    return ClipBlock(frames, np.arange(windows * FRAMES, dtype=np.int32).reshape(windows, FRAMES))
+    return FrameBlock(frames, np.arange(windows * FRAMES, dtype=np.int32).reshape(windows, FRAMES))
 
 
-def with_noise(block: ClipBlock, frame: int) -> ClipBlock:
+def with_noise(block: FrameBlock, frame: int) -> FrameBlock:
     frames = block.frames.copy()
     frames[:, frame] = 255 - frames[:, frame]
-    return ClipBlock(frames, block.index)
+    return FrameBlock(frames, block.index)
 
 
 def moved(encoder: Encoder, frame: int) -> list[bool]:
@@ -71,7 +71,7 @@ def test_views_and_windows_do_not_mix(encoder: Encoder) -> None:
     block = make_block(3)
     frames = block.frames.copy()
     frames[1, FRAMES : 2 * FRAMES] = 0  # the second view of the second window
-    before, after = encoder.encode(block)[0], encoder.encode(ClipBlock(frames, block.index))[0]
+    before, after = encoder.encode(block)[0], encoder.encode(FrameBlock(frames, block.index))[0]
     changed = [[not np.array_equal(before[w, :, v], after[w, :, v]) for v in range(2)] for w in range(3)]
     assert changed == [[False, False], [False, True], [False, False]]
 
@@ -87,7 +87,7 @@ def test_merged_blocks_keep_their_windows(encoder: Encoder) -> None:
     b.index[1, 2:] = -1
     merged = merge_blocks([a, b])
 
-    def gather(block: ClipBlock) -> list[NDArray[np.uint8]]:
+    def gather(block: FrameBlock) -> list[NDArray[np.uint8]]:
         return [block.frames[:, row[row >= 0]] for row in block.index]
 
     for left, right in zip(gather(merged), gather(a) + gather(b), strict=True):

@@ -14,25 +14,25 @@ from PIL import Image
 from pipeline.errors import EpisodeError
 from pipeline.format.schema import INPUT_JSON_KEYS
 from pipeline.samples.inputs import InputSettings, build_input, state_to_json
-from pipeline.sources.truncated import Past
+from pipeline.sources.truncated import TruncatedEpisode
 from tests.pipeline.fake_episode import FakeEpisode
 
 SETTINGS = InputSettings(image_size=32)
 
 
 def test_a_truncated_episode_refuses_the_future() -> None:
-    past = Past(FakeEpisode(10), 4)
+    past = TruncatedEpisode(FakeEpisode(10), 4)
     assert past.frames("front", [0, 4]).shape[0] == 2
     with pytest.raises(ValueError, match=r"truncated at frame 4; frames \[5\]"):
         past.frames("front", [4, 5])
     with pytest.raises(ValueError, match=r"now=10 is outside 0\.\.9"):
-        Past(FakeEpisode(10), 10)
+        TruncatedEpisode(FakeEpisode(10), 10)
 
 
 @pytest.mark.parametrize("now", [0, 3, 9])
 def test_inputs_do_not_change_when_the_future_does(now: int) -> None:
     def make(episode: FakeEpisode) -> bytes:
-        sample = build_input(Past(episode, now), "k", "e", "s", ("front", "wrist"), SETTINGS)
+        sample = build_input(TruncatedEpisode(episode, now), "k", "e", "s", ("front", "wrist"), SETTINGS)
         return b"".join((*sample.images, sample.json))
 
     clean = make(FakeEpisode(10))
@@ -41,7 +41,7 @@ def test_inputs_do_not_change_when_the_future_does(now: int) -> None:
 
 
 def test_the_json_is_canonical() -> None:
-    sample = build_input(Past(FakeEpisode(10), 3), "e-000003", "e", "src", ("front", "wrist"), SETTINGS)
+    sample = build_input(TruncatedEpisode(FakeEpisode(10), 3), "e-000003", "e", "src", ("front", "wrist"), SETTINGS)
     content = json.loads(sample.json)
     assert tuple(content) == INPUT_JSON_KEYS
     assert content["state"] == [3.0, np.float32(0.1)]
@@ -50,7 +50,7 @@ def test_the_json_is_canonical() -> None:
 
 
 def test_the_jpeg_holds_pixels_alone() -> None:
-    sample = build_input(Past(FakeEpisode(10), 3), "k", "e", "s", ("front",), SETTINGS)
+    sample = build_input(TruncatedEpisode(FakeEpisode(10), 3), "k", "e", "s", ("front",), SETTINGS)
     image = Image.open(io.BytesIO(sample.images[0]))
     assert image.size == (32, 32)
     assert image.mode == "RGB"
@@ -63,7 +63,7 @@ def test_the_jpeg_holds_pixels_alone() -> None:
 
 def test_an_episode_without_text_is_left_out() -> None:
     with pytest.raises(EpisodeError, match="no-instruction"):
-        build_input(Past(FakeEpisode(10, text="  "), 3), "k", "e", "s", ("front",), SETTINGS)
+        build_input(TruncatedEpisode(FakeEpisode(10, text="  "), 3), "k", "e", "s", ("front",), SETTINGS)
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.training.train import train
-from pipeline.building.records import Part, find_parts, write_part
+from pipeline.building.records import ShardRecord, find_records, write_record
 from pipeline.errors import CorruptError
 from pipeline.format.build import Build
 from pipeline.format.schema import Sizes
@@ -122,13 +122,13 @@ def test_a_part_without_its_latents_is_not_finished(tmp_path: Path) -> None:
     for name in ("targets", "latents"):
         store.write(f"train/{name}-000000.arrow", b"abc")
     records = [FileRecord(f"train/{name}-000000.arrow", 3, "") for name in ("targets", "latents")]
-    part = Part(task.name, "targets", "f", records[0], (), (), 0, 0.0, 0.0, latents=records[1])
-    write_part(store, part, [])
-    assert find_parts(store, [task], "f") == {(task.name, "targets"): part}
+    part = ShardRecord(task.name, "targets", "f", records[0], (), (), 0, 0.0, 0.0, latents=records[1])
+    write_record(store, part, [])
+    assert find_records(store, [task], "f") == {(task.name, "targets"): part}
     store.write("train/latents-000000.arrow", b"ab")
-    assert find_parts(store, [task], "f") == {}
+    assert find_records(store, [task], "f") == {}
     store.remove("train/latents-000000.arrow")
-    assert find_parts(store, [task], "f") == {}
+    assert find_records(store, [task], "f") == {}
 
 
 def test_a_missing_latents_file_is_named(tubelet_build: Build, tmp_path: Path) -> None:

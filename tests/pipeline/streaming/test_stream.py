@@ -30,7 +30,7 @@ from pipeline.streaming.mixture import Mixture
 from pipeline.streaming.open_shards import OpenShard, OpenShards, ShardFiles
 from pipeline.streaming.order import Order
 from pipeline.streaming.reader import SampleReader
-from pipeline.streaming.stream import Part, Stream, ordered_batches
+from pipeline.streaming.stream import BuildBatch, Stream, ordered_batches
 from tests.conftest import SampleData
 from tests.jobs.runs import build_config, make_here, robot_source
 
@@ -58,7 +58,7 @@ def rows(batch: Batch[NDArray[Any]]) -> list[tuple[bytes, ...]]:
     ]
 
 
-def global_rows(parts_by_rank: list[list[Part]]) -> list[list[tuple[bytes, ...]]]:
+def global_rows(parts_by_rank: list[list[BuildBatch]]) -> list[list[tuple[bytes, ...]]]:
     """The parts of all ranks put together again: sample p of a build came from rank p mod W."""
     builds = [part.build for part in parts_by_rank[0]]
     assert all([part.build for part in parts] == builds for parts in parts_by_rank)

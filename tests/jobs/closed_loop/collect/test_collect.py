@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 import jobs.closed_loop.collect.collect
 from jobs.cli import CONFIGS
-from jobs.closed_loop.collect.attempts import Tally, Try, TryLog
+from jobs.closed_loop.collect.attempts import Attempt, AttemptLog, Tally
 from jobs.closed_loop.collect.collect import collect, describe
 from jobs.closed_loop.collect.settings import CollectConfig
 from jobs.closed_loop.process import SimulatorDied
@@ -127,7 +127,7 @@ def test_demonstrations_become_both_datasets(fake: type[FakeSimulator], tmp_path
     counts = [(row["task"], row["tries"], row["successes"], row["failures"], row["crashes"]) for row in result["tasks"]]
     assert counts == [(0, 5, 3, 2, 0), (2, 5, 3, 2, 0)]
     assert result == json.loads((tmp_path / "collected.json").read_bytes())
-    assert len(TryLog(tmp_path / "episodes.jsonl").read()) == len(fake.asked) == 10
+    assert len(AttemptLog(tmp_path / "episodes.jsonl").read()) == len(fake.asked) == 10
     asked = {name: fake.asked[0][name] for name in ("suite", "pixels", "shadows", "hold", "start", "limit")}
     assert asked == {"suite": "toy", "pixels": SIZE, "shadows": True, "hold": 2, "start": None, "limit": 40}
     readers = load_manifests()
@@ -160,7 +160,7 @@ def test_neither_interruption_nor_the_number_of_simulators_changes_a_byte(
         collect(config(tmp_path / "cut"))
     assert not (tmp_path / "cut/lerobot").exists()
     log = tmp_path / "cut/episodes.jsonl"
-    done = len(TryLog(log).read())
+    done = len(AttemptLog(log).read())
     assert 0 < done <= 4
     log.write_bytes(log.read_bytes() + b'{"task": 0, "se')
     (tmp_path / "cut/episodes/task_0/.tmp-000001.npz-0").write_bytes(b"half")
@@ -194,7 +194,7 @@ def test_a_crash_costs_a_new_simulator_and_the_third_the_seed(fake: type[FakeSim
     result = collect(config(tmp_path, task=0, processes=1))
     assert result["seeds"] == {"task_0": [1, 2, 5]}
     assert (result["tasks"][0]["failures"], result["tasks"][0]["crashes"], fake.started) == (3, 5, 6)
-    lines = [one for one in TryLog(tmp_path / "episodes.jsonl").read() if one.outcome == "crash"]
+    lines = [one for one in AttemptLog(tmp_path / "episodes.jsonl").read() if one.outcome == "crash"]
     assert [one.seed for one in lines] == [1, 1, 4, 4, 4]
     assert lines[0].detail == "the fake simulator died"
 
@@ -285,7 +285,7 @@ def test_no_seed_is_tried_in_vain(workers: int) -> None:
                 under_way.append(seed)
                 tried.append(seed)
             seed = under_way.pop(int(rng.integers(len(under_way))))
-            tally.record(Try(0, seed, "success" if seed in good else "failure"))
+            tally.record(Attempt(0, seed, "success" if seed in good else "failure"))
         assert under_way == []
         assert tally.accepted == tuple(sorted(good)[:wanted])
         assert sorted(tried) == list(range(sorted(good)[wanted - 1] + 1))
@@ -295,7 +295,7 @@ def test_failures_are_judged_in_the_order_of_seeds() -> None:
     tally = Tally(50, 0)
     for seed in [*range(1, 12), 0]:
         assert tally.too_many_failures(0.5) is None  # seed 0 is not there yet
-        tally.record(Try(0, seed, "success" if seed in (0, 1, 2, 3) else "failure"))
+        tally.record(Attempt(0, seed, "success" if seed in (0, 1, 2, 3) else "failure"))
     assert tally.too_many_failures(0.5) == (6, 10)
     assert tally.too_many_failures(0.7) is None
 
@@ -303,7 +303,7 @@ def test_failures_are_judged_in_the_order_of_seeds() -> None:
 def test_a_line_that_is_no_try_is_named(tmp_path: Path) -> None:
     (tmp_path / "episodes.jsonl").write_text('{"task": 0, "seed": 1, "outcome": "success"}\n{"task": 0}\n')
     with pytest.raises(BuildError, match=r"episodes\.jsonl, line 2 is no try"):
-        TryLog(tmp_path / "episodes.jsonl").read()
+        AttemptLog(tmp_path / "episodes.jsonl").read()
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ from pipeline.sources.libero_hdf5 import LiberoSource
 from pipeline.sources.naming import clean_name, short_name
 from pipeline.sources.rlds.source import RldsSource
 from pipeline.sources.ssv2 import SSv2Source
-from pipeline.sources.vectors import Part
+from pipeline.sources.vectors import VectorField
 from pipeline.sources.videos import VideoFolderSource
 from tests.conftest import SampleData
 
@@ -222,12 +222,12 @@ def test_real_rlds_episodes_read_alike(shared_data: Path, skip_first: int) -> No
     source = RldsSource(
         str(root), "bridge", 5, ("image_0", "image_1", "image_2"), skip_first=skip_first,
         state=(
-            Part("observation/state", (0, 3)), Part("observation/state", (3, 6), convert="euler_xyz"),
-            Part("observation/state", (6, 7), convert="gripper", open=1.0, closed=0.0), Part("reward"),
+            VectorField("observation/state", (0, 3)), VectorField("observation/state", (3, 6), convert="euler_xyz"),
+            VectorField("observation/state", (6, 7), convert="gripper", open=1.0, closed=0.0), VectorField("reward"),
         ),
         action=(
-            Part("observation/state", (0, 6), convert="pose_reached"),
-            Part("action", (6, 7), scale=-1.0, convert="relative_gripper"),
+            VectorField("observation/state", (0, 6), convert="pose_reached"),
+            VectorField("action", (6, 7), scale=-1.0, convert="relative_gripper"),
         ),
     )  # fmt: skip
     _compare(source, _settings(source, "rlds"), root)
@@ -346,8 +346,9 @@ def _write_demonstrations(path: Path, convention: str | None, sentence: object, 
 
 LONG = "KITCHEN_SCENE1_open_the_bottom_drawer_of_the_cabinet_demo"
 LIBERO_ACTION = (
-    Part("obs/ee_states", convert="pose_reached"), Part("actions", (6, 7), convert="gripper", open=-1.0, closed=1.0),
-)  # fmt: skip
+    VectorField("obs/ee_states", convert="pose_reached"),
+    VectorField("actions", (6, 7), convert="gripper", open=-1.0, closed=1.0),
+)
 
 
 @pytest.mark.parametrize("lag", [0, 1])
@@ -355,7 +356,7 @@ LIBERO_ACTION = (
 def test_demonstrations_read_alike(tmp_path: Path, lag: int, action: Any) -> None:
     _write_demonstrations(tmp_path / "short.hdf5", None, 'put the "red" cup away ')
     _write_demonstrations(tmp_path / "goal" / f"{LONG}.hdf5", "opencv", list('"open it"'), 1)
-    state = ("obs/ee_states", Part("obs/quaternion", convert="quaternion_xyzw"), "obs/gripper_states")
+    state = ("obs/ee_states", VectorField("obs/quaternion", convert="quaternion_xyzw"), "obs/gripper_states")
     source = LiberoSource(str(tmp_path), "libero", state=state, action=action, action_lag=lag, val_share=0.4)
     _compare(source, _settings(source, "libero"), tmp_path)
     raw = open_raw(_settings(source, "libero"), tmp_path)
@@ -453,10 +454,10 @@ def test_pictures_in_a_table_and_vectors_made_from_columns_read_alike(tmp_path: 
     root = _write_picture_robot(tmp_path / "robot")
     source = LeRobotSource(
         str(root), "robot", not_instructions=("valid",),
-        state=(Part("pose", scale=2.0),),
+        state=(VectorField("pose", scale=2.0),),
         action=(
-            Part("target", convert="pose_difference", base="pose"), Part("pose", convert="pose_reached"),
-            Part("grip", convert="relative_gripper"),
+            VectorField("target", convert="pose_difference", base="pose"), VectorField("pose", convert="pose_reached"),
+            VectorField("grip", convert="relative_gripper"),
         ),
     )  # fmt: skip
     settings = _settings(source, "lerobot")

@@ -17,9 +17,9 @@ from pipeline.audit.rederive.duplicates import Films, Match, align
 from pipeline.audit.rederive.thumbnails import SIDE, descriptors, perceptual_hashes, thumbnail
 from pipeline.sample_world.video import Codec, write_video
 
-Film = list[NDArray[np.uint8]]
+FrameReader = list[NDArray[np.uint8]]
 
-CHANGES: dict[str, tuple[Callable[[Film], Film], str]] = {
+CHANGES: dict[str, tuple[Callable[[FrameReader], FrameReader], str]] = {
     "re-encoded": (lambda film: film, "copy"),
     "half size": (lambda film: [_resized(frame, 0.5) for frame in film], "copy"),
     "brightened": (lambda film: [np.clip(frame * 1.15 + 12.0, 0, 255).astype(np.uint8) for frame in film], "copy"),
@@ -40,7 +40,7 @@ def _resized(frame: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(frame).resize((int(width * scale), int(height * scale))))
 
 
-def _reencoded(film: Film, path: Path) -> Film:
+def _reencoded(film: FrameReader, path: Path) -> FrameReader:
     """H.264 at CRF 33, even sides."""
     height, width = (side // 2 * 2 for side in film[0].shape[:2])
     even = [np.ascontiguousarray(frame[:height, :width]) for frame in film]
@@ -48,7 +48,7 @@ def _reencoded(film: Film, path: Path) -> Film:
     return [frame for _, frame in read_video(path)]
 
 
-def _thumbnails(film: Film) -> NDArray[np.uint8]:
+def _thumbnails(film: FrameReader) -> NDArray[np.uint8]:
     return np.stack([thumbnail(np.ascontiguousarray(frame)) for frame in film])
 
 
@@ -61,14 +61,14 @@ def _matches(val: NDArray[np.uint8], train: list[NDArray[np.uint8]]) -> list[Mat
 
 
 @pytest.fixture(scope="module")
-def clips(shared_data: Path) -> list[Film]:
+def clips(shared_data: Path) -> list[FrameReader]:
     """Twenty real clips; several are neighbouring cuts of one shot."""
     paths = sorted((shared_data / "ssv2/20bn-something-something-v2").glob("*.webm"))
     return [[frame for _, frame in read_video(path)] for path in paths]
 
 
 @pytest.fixture(scope="module")
-def films(clips: list[Film]) -> list[NDArray[np.uint8]]:
+def films(clips: list[FrameReader]) -> list[NDArray[np.uint8]]:
     return [_thumbnails(film) for film in clips]
 
 
@@ -81,7 +81,7 @@ def test_no_real_clip_is_a_duplicate_of_another(films: list[NDArray[np.uint8]]) 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_changed_copy_of_a_real_clip_is_found(
-    clips: list[Film], films: list[NDArray[np.uint8]], tmp_path: Path, name: str
+    clips: list[FrameReader], films: list[NDArray[np.uint8]], tmp_path: Path, name: str
 ) -> None:
     change, relation = CHANGES[name]
     for number in (0, 5, 10, 15):
@@ -119,7 +119,7 @@ def test_the_bridge_sample_repeats_its_training_episodes_in_validation(shared_da
     assert all(match.relation == "copy" and match.share == 1 for match in matches)
 
 
-def test_frames_of_a_match_are_numbered_by_the_source(clips: list[Film]) -> None:
+def test_frames_of_a_match_are_numbered_by_the_source(clips: list[FrameReader]) -> None:
     film = _thumbnails(clips[0])
     (match,) = _matches(film[4:], [film])
     assert match.pairs == tuple((i, i + 4) for i in range(len(film) - 4))
@@ -131,12 +131,12 @@ def test_blank_films_match_nothing() -> None:
     assert _matches(black, [black.copy()]) == []
 
 
-def test_films_without_motion_match_by_their_picture(clips: list[Film]) -> None:
+def test_films_without_motion_match_by_their_picture(clips: list[FrameReader]) -> None:
     still = [_thumbnails(clips[number][:1] * 8) for number in (0, 5)]
     assert [match.other for match in _matches(still[0], still)] == ["train-0"]
 
 
-def _matches_of_two_views(clips: list[Film], wrist: Film, flip: bool = False) -> list[str]:
+def _matches_of_two_views(clips: list[FrameReader], wrist: FrameReader, flip: bool = False) -> list[str]:
     """Views in which a validation episode is found to be the train episode, whose front camera it repeats."""
     front, own = _thumbnails(clips[1][:COMMON]), _thumbnails(clips[5][:COMMON])
     films = Films()
@@ -148,7 +148,7 @@ def _matches_of_two_views(clips: list[Film], wrist: Film, flip: bool = False) ->
 
 @pytest.mark.parametrize("flip", [False, True], ids=["as it is", "mirrored"])
 def test_where_a_camera_is_not_certain_the_others_are_asked(
-    clips: list[Film], monkeypatch: pytest.MonkeyPatch, flip: bool
+    clips: list[FrameReader], monkeypatch: pytest.MonkeyPatch, flip: bool
 ) -> None:
     """A robot that does a task once more looks much the same to a camera that stands still, not to its wrist's."""
     monkeypatch.setattr("pipeline.audit.rederive.duplicates.CERTAIN_CORRELATION", 2.0)
@@ -157,11 +157,13 @@ def test_where_a_camera_is_not_certain_the_others_are_asked(
     assert _matches_of_two_views(clips, clips[5][:1] * COMMON, flip) == []  # the wrist camera stands still in one alone
 
 
-def test_a_certain_copy_in_one_camera_is_one_whatever_the_others_show(clips: list[Film]) -> None:
+def test_a_certain_copy_in_one_camera_is_one_whatever_the_others_show(clips: list[FrameReader]) -> None:
     assert _matches_of_two_views(clips, clips[10]) == ["front"]
 
 
-def test_other_cameras_that_show_nothing_are_not_asked(clips: list[Film], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_cameras_that_show_nothing_are_not_asked(
+    clips: list[FrameReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.audit.rederive.duplicates.CERTAIN_CORRELATION", 2.0)
     front = _thumbnails(clips[1][:COMMON])
     still, another = (_thumbnails(clips[number][:1] * COMMON) for number in (5, 10))
@@ -176,7 +178,7 @@ def test_other_cameras_that_show_nothing_are_not_asked(clips: list[Film], monkey
 
 
 def test_cameras_of_another_length_are_compared_at_the_same_moments(
-    clips: list[Film], monkeypatch: pytest.MonkeyPatch
+    clips: list[FrameReader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a long film 128 frames are kept: those nearest to the matching moments are compared."""
     monkeypatch.setattr("pipeline.audit.rederive.duplicates.CERTAIN_CORRELATION", 2.0)
@@ -184,7 +186,7 @@ def test_cameras_of_another_length_are_compared_at_the_same_moments(
     assert _matches_of_two_views(clips, clips[5]) == ["front", "wrist"]
 
 
-def test_a_short_piece_of_a_long_film_is_found_on_either_side(clips: list[Film]) -> None:
+def test_a_short_piece_of_a_long_film_is_found_on_either_side(clips: list[FrameReader]) -> None:
     long, piece = descriptors(_thumbnails(clips[1])), descriptors(_thumbnails(clips[1][8:18]))
     for found in (align(long, piece), align(piece, long)):
         assert found is not None
@@ -192,7 +194,7 @@ def test_a_short_piece_of_a_long_film_is_found_on_either_side(clips: list[Film])
     assert align(long, piece).pairs[0] == (8, 0)  # type: ignore[union-attr]
 
 
-def test_hash_of_a_frame_ignores_brightness_and_size(clips: list[Film]) -> None:
+def test_hash_of_a_frame_ignores_brightness_and_size(clips: list[FrameReader]) -> None:
     frame = clips[0][0]
     changed = np.clip(_resized(frame, 0.5) * 0.8 + 10, 0, 255).astype(np.uint8)
     a, b = (np.unpackbits(perceptual_hashes(thumbnail(f)[None]).view(np.uint8)) for f in (frame, changed))
