@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.planning.tasks import ShardTask, StoredChunks, no_cycles, read_task, task_lines, tasks_bytes
+from pipeline.planning.tasks import ShardTask, StoredGroups, no_cycles, read_task, task_lines, tasks_bytes
 from pipeline.sources.base import EpisodeRef
 
 CLIP = EpisodeRef(
@@ -43,7 +43,7 @@ def test_the_bytes_of_a_line() -> None:
 def test_a_task_is_read_back_as_it_was() -> None:
     (line,) = task_lines([TASK])
     task = read_task(line)
-    assert isinstance(task.chunks, StoredChunks)
+    assert isinstance(task.chunks, StoredGroups)
     assert task == TASK
     assert TASK.chunks == task.chunks  # a tuple on the left
     assert task == read_task(line)
