@@ -220,7 +220,7 @@ def targets_bytes(sizes: Sizes, dtype: str, windows: int, tubelets: int | None =
 
 
 def make_fingerprint(settings: Mapping[str, Any], tasks: bytes | Iterable[bytes]) -> str:
-    """SHA-256 over settings and tasks, as `manifests/README.md` defines it.
+    """SHA-256 over settings and tasks, as `docs/formats.md` defines it.
 
     Args:
         tasks: the content of tasks.jsonl, at once or line by line.
