@@ -9,6 +9,9 @@ nitpicky = True
 smartquotes = False  # `--level` in a heading or a table must stay as it is typed
 
 html_theme = "pydata_sphinx_theme"
+html_theme_options = {"navbar_center": []}  # every page stands in the sidebar
+html_sidebars = {"**": ["globaltoc.html"]}
+html_title = "vlajepa"
 html_copy_source = False
 html_show_copyright = False
 html_show_sourcelink = False
