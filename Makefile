@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 DEMO_OUT ?= demo-out
-EXTRAS ?= dev,rlds
+EXTRAS ?= dev,docs,rlds
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 # uv reads many times quicker than pip what the index has, but not pip's settings: wheels that lie on this machine, its certificates
@@ -13,7 +13,7 @@ UV = UV_SYSTEM_CERTS=1 $(if $(WHEELS),UV_FIND_LINKS='$(WHEELS)') \
 # Bytecode is written when a module is first imported: not of all of Ray and PyTorch at once, nor by each process again
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test lint types contract unit-jobs unit-rest slow cuda bench clean
+.PHONY: install demo test lint types contract docs unit-jobs unit-rest slow cuda bench clean
 
 install: $(VENV)/installed
 
@@ -35,7 +35,7 @@ demo: install
 # On two processors: the commands take as long as everything else. The second pytest begins when mypy ends, and then
 # finds the bytecode that the first has written
 test: install
-	$(MAKE) --jobs=2 --no-print-directory lint types unit-rest unit-jobs contract
+	$(MAKE) --jobs=2 --no-print-directory lint types unit-rest unit-jobs contract docs
 
 lint: install
 	$(BIN)/ruff check .
@@ -46,6 +46,10 @@ types: install
 
 contract: install
 	$(BIN)/lint-imports
+
+# A broken link is an error
+docs: install
+	$(BIN)/python -m sphinx -W -n --keep-going -q docs docs/_build
 
 # Freed memory stays with its process (glibc) and comes in huge pages: on a virtual machine a page costs most when it is
 # touched for the first time
@@ -73,4 +77,4 @@ bench: $(VENV)/installed-slow
 	$(BIN)/python -m tests.benchmarks
 
 clean:
-	rm -rf $(VENV) $(DEMO_OUT) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(DEMO_OUT) build docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""What a fresh machine relies on: the Dockerfile, the Makefile and the README speak of the same files and commands."""
+"""What a fresh machine relies on: Dockerfile, Makefile, README and docs/ speak of the same files and commands."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.leakage.__main__ import GALLERY, summary
 from tests.leakage.mutants import LEAKY_CODE, LEAKY_PIPELINES, MUTANTS
 
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def dockerfile_copies() -> set[str]:
@@ -26,14 +27,15 @@ def test_the_image_holds_everything_the_commands_need() -> None:
     assert wanted <= copies
 
 
-def test_every_make_target_of_the_readme_exists() -> None:
+def test_every_make_target_of_the_pages_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
-    named = set(re.findall(r"^make (\w+) *(?:#.*)?$|`make (\w+)`", (ROOT / "README.md").read_text(), re.MULTILINE))
+    pages = "\n".join(page.read_text() for page in PAGES)
+    named = set(re.findall(r"^make (\w+) *(?:#.*)?$|`make (\w+)`", pages, re.MULTILINE))
     assert {a or b for a, b in named} <= targets
 
 
-@pytest.mark.parametrize("group", ["dependencies", "dev", "rlds", "slow"])
+@pytest.mark.parametrize("group", ["dependencies", "dev", "docs", "rlds", "slow"])
 def test_constraints_pin_every_dependency(group: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] if group == "dependencies" else project["optional-dependencies"][group]
@@ -47,8 +49,8 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("make test")
 
 
-def test_the_readme_counts_the_gallery_of_leaks() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert summary() in readme
+def test_the_page_of_the_audit_counts_the_gallery_of_leaks() -> None:
+    page = (ROOT / "docs" / "audit.md").read_text()
+    assert summary() in page
     for count in (len(GALLERY), len(MUTANTS), len(LEAKY_PIPELINES), len(LEAKY_CODE)):
-        assert str(count) in readme[readme.index("### A gallery of leaks") :]
+        assert str(count) in page[page.index("## A gallery of leaks") :]

@@ -12,7 +12,7 @@ from pipeline.planning.tasks import CANONICAL
 
 
 def make_fingerprint(settings: Mapping[str, Any], tasks: bytes | Iterable[bytes]) -> str:
-    """SHA-256 over settings and tasks, as `manifests/README.md` defines it.
+    """SHA-256 over settings and tasks, as `docs/formats.md` defines it.
 
     Args:
         tasks: the content of tasks.jsonl, at once or line by line.

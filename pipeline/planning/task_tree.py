@@ -22,7 +22,7 @@ _CANONICAL: Mapping[str, Any] = {"sort_keys": True, "separators": (",", ":"), "e
 
 
 def tasks_tree(tasks: Iterable[Mapping[str, Any]]) -> str:
-    """SHA-256 in hex, as `manifests/README.md` defines it.
+    """SHA-256 in hex, as `docs/formats.md` defines it.
 
     Args:
         tasks: the objects of tasks.jsonl, in order.

@@ -44,7 +44,7 @@ class TargetRows:
     latents_scale: NDArray[np.float32] | None = None
 
     def digest(self, row: int) -> str:
-        """SHA-256 of one row as `manifests/README.md` defines it, in hex."""
+        """SHA-256 of one row as `docs/formats.md` defines it, in hex."""
         parts = (
             self.context, self.context_scale, self.latents, self.latents_scale, self.latent_mask, self.actions,
             self.action_mask,

@@ -68,7 +68,7 @@ class TargetValues(ShardRule):
 
 
 def row_digest(rows: TargetRows, i: int) -> str:
-    """SHA-256 of one row as manifests/README.md defines `targets_sha256`."""
+    """SHA-256 of one row as docs/formats.md defines `targets_sha256`."""
     digest = hashlib.sha256()
     for values, scale in ((rows.context, rows.context_scale), (rows.latents, rows.latents_scale)):
         if scale is None:

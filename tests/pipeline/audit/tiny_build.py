@@ -1,4 +1,4 @@
-"""A writer of tiny builds that follows manifests/README.md and shares no code with the pipeline.
+"""A writer of tiny builds that follows docs/formats.md and shares no code with the pipeline.
 
 It is the clean fixture of the audit's tests, and a second reading of the format: where the two disagree, one is wrong.
 Pixels spell view and frame index; latents are random; an episode's state and actions spell frame indices.

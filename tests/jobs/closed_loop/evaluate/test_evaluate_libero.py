@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 def simulator() -> Path:
     found = os.environ.get("VLAJEPA_SIMULATOR")
     if not found:
-        pytest.skip("VLAJEPA_SIMULATOR is not set; the README's section Closed loop says how to install LIBERO")
+        pytest.skip("VLAJEPA_SIMULATOR is not set; docs/closed-loop.md says how to install LIBERO")
     return Path(found)
 
 

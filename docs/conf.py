@@ -1,0 +1,17 @@
+"""Sphinx: the Markdown pages of this folder as HTML. `make docs` builds them and takes every warning for an error."""
+
+project = "vlajepa"
+extensions = ["myst_parser"]
+exclude_patterns = ["_build"]
+highlight_language = "text"
+myst_heading_anchors = 3  # a link to a heading that does not exist is a warning
+nitpicky = True
+smartquotes = False  # `--level` in a heading or a table must stay as it is typed
+
+html_theme = "pydata_sphinx_theme"
+html_theme_options = {"navbar_center": []}  # every page stands in the sidebar
+html_sidebars = {"**": ["globaltoc.html"]}
+html_title = "vlajepa"
+html_copy_source = False
+html_show_copyright = False
+html_show_sourcelink = False

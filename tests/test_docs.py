@@ -1,0 +1,77 @@
+"""README and the pages of docs/ against the code: no command line in them that the settings would refuse.
+
+Links and the index are checked where the pages are built: `make docs`.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCED = re.compile(r"^( *)```[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`(vlajepa [^`]+)`")
+COMMAND = re.compile(r"(?:^|\s)(?:vlajepa|-m jobs\.cli)\s+(.+)")
+SHOWN = 46
+"""Command lines at the time of writing: a rule that suddenly finds none must not pass."""
+
+
+def command_lines() -> Iterator[str]:
+    """What follows `vlajepa` or `-m jobs.cli` in fenced blocks and code spans, without comments."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        blocks = [match[2].replace("\\\n", " ") for match in FENCED.finditer(text)]
+        spans = [" ".join(span.split()) for span in SPAN.findall(FENCED.sub("", text))]
+        for line in [*"\n".join(blocks).splitlines(), *spans]:
+            found = COMMAND.search(line)
+            if found and not line.lstrip().startswith("#"):
+                yield shlex.join(shlex.split(found[1], comments=True))
+
+
+LINES = sorted(set(command_lines()))
+WHOLE = [line for line in LINES if " " in line and "…" not in line]
+"""Command lines with settings; `…` stands for what the reader fills in."""
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_every_page_says_whom_it_is_for() -> None:
+    pages = [page for page in PAGES[1:] if "{include}" not in page.read_text(encoding="utf-8")]
+    for page in [*pages, ROOT / "manifests" / "README.md"]:
+        assert page.read_text(encoding="utf-8").splitlines()[1].startswith("For "), page
+
+
+def test_every_command_is_shown_and_exists() -> None:
+    assert len(WHOLE) >= SHOWN
+    assert {shlex.split(line)[0] for line in LINES} - {"--help"} == set(cli.COMMANDS) - {"demo"}  # `make demo`
+
+
+@pytest.fixture(scope="module")
+def manifests() -> None:
+    """The manifests as choices of `source=`; once, as reading them takes most of the time."""
+    cli._offer_manifests(None)
+
+
+@pytest.mark.usefixtures("manifests")
+@pytest.mark.parametrize("line", WHOLE)
+def test_a_command_line_is_accepted(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command line's own way up to the composed configuration, without the command."""
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setattr(cli, "_offer_manifests", lambda _: None)
+    monkeypatch.setattr("hydra.main", lambda **_: lambda _: lambda: None)
+    try:
+        cli.main([word.split("|")[0] for word in shlex.split(line)])  # of alternatives the first
+    except SystemExit as end:
+        pytest.fail(f"exit code {end.code}: {capsys.readouterr().err}")
