@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -20,98 +20,146 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from jobs.common.config import parse, register_defaults
 from pipeline.errors import RunError
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command: its module below `jobs`, whose last part names its configuration, and a line of help.
+    """One command: its module below `jobs`, its settings in the `settings.py` beside it, and a line of help.
 
     first          setting that a first argument without `=` stands for
     reads_dataset  it has `source=`, for which the manifests have to be choices
     """
 
     module: str
+    settings: str
     text: str
     first: str = ""
     reads_dataset: bool = False
 
     @property
     def config(self) -> str:
-        """Name of its file in jobs/conf."""
+        """Name of its configuration."""
         return self.module.rpartition(".")[2]
+
+    def settings_class(self) -> type[Any]:
+        """The class of its settings, imported when it is asked for."""
+        return cast(
+            type[Any],
+            getattr(importlib.import_module(f"jobs.{self.module.rpartition('.')[0]}.settings"), self.settings),
+        )
 
 
 COMMANDS = {
     "sources": Command(
-        "datasets.sources", "list the datasets there are manifests for, or all that is known about one", first="name"
+        "datasets.sources",
+        "SourcesConfig",
+        "list the datasets there are manifests for, or all that is known about one",
+        first="name",
     ),
     "inspect": Command(
         "datasets.inspect",
+        "InspectConfig",
         "what a dataset folder really holds, beside its manifest, with a contact sheet",
         reads_dataset=True,
     ),
     "plan": Command(
         "preprocess.plan",
+        "BuildConfig",
         "list a dataset's shards, samples, bytes and encoder FLOPs before anything runs",
         reads_dataset=True,
     ),
     "preprocess": Command(
         "preprocess.preprocess",
+        "BuildConfig",
         "make the shards on a Ray cluster; run again to continue after an interruption",
         reads_dataset=True,
     ),
     "extend": Command(
         "preprocess.extend",
+        "ExtendConfig",
         "a new build: a finished one and the episodes that its dataset has gained since",
         reads_dataset=True,
     ),
-    "merge": Command("preprocess.merge", "a new build of several that were made in parts, with the same settings"),
+    "merge": Command(
+        "preprocess.merge", "MergeConfig", "a new build of several that were made in parts, with the same settings"
+    ),
     "drop": Command(
-        "preprocess.drop", "a new build without some episodes of a finished one, as for a takedown request"
+        "preprocess.drop",
+        "DropConfig",
+        "a new build without some episodes of a finished one, as for a takedown request",
     ),
     "status": Command(
-        "preprocess.status", "how far a preprocessing run is, while it runs or after it was killed", first="build"
+        "preprocess.status",
+        "StatusConfig",
+        "how far a preprocessing run is, while it runs or after it was killed",
+        first="build",
     ),
     "audit": Command(
-        "audit.audit", "prove from a build's bytes that nothing of the future reached an input", first="build"
+        "audit.audit",
+        "AuditConfig",
+        "prove from a build's bytes that nothing of the future reached an input",
+        first="build",
     ),
     "verify": Command(
-        "audit.verify", "check that a build is the one whose verdict was clean, and who signed it", first="build"
+        "audit.verify",
+        "VerifyConfig",
+        "check that a build is the one whose verdict was clean, and who signed it",
+        first="build",
     ),
-    "train": Command("training.train", "train on audited builds"),
+    "train": Command("training.train", "TrainConfig", "train on audited builds"),
     "report": Command(
-        "report.report", "a training run as one page: curves, held-out numbers, predicted latents", first="run"
+        "report.report",
+        "ReportConfig",
+        "a training run as one page: curves, held-out numbers, predicted latents",
+        first="run",
     ),
     "estimate": Command(
-        "training.estimate", "memory and FLOPs of a training step at any batch size, before anything runs"
+        "training.estimate",
+        "EstimateConfig",
+        "memory and FLOPs of a training step at any batch size, before anything runs",
     ),
     "evaluate": Command(
         "closed_loop.evaluate.evaluate",
+        "EvaluateConfig",
         "success rates of a policy in the closed loop of LIBERO, with intervals and videos",
     ),
     "collect": Command(
-        "closed_loop.collect.collect", "scripted demonstrations in LIBERO as a LeRobot and an HDF5 dataset"
+        "closed_loop.collect.collect",
+        "CollectConfig",
+        "scripted demonstrations in LIBERO as a LeRobot and an HDF5 dataset",
     ),
     "serve": Command(
-        "serving.serve", "a checkpoint as a policy server that robots and other evaluators ask over WebSocket"
+        "serving.serve",
+        "ServeConfig",
+        "a checkpoint as a policy server that robots and other evaluators ask over WebSocket",
     ),
     "import": Command(
         "training.import_checkpoint",
+        "ImportConfig",
         "make a checkpoint of a released one: the reference's .pt or a LeRobot vla_jepa folder",
     ),
     "export": Command(
-        "training.export_checkpoint", "write a checkpoint as a LeRobot vla_jepa folder or the reference's .pt"
+        "training.export_checkpoint",
+        "ExportConfig",
+        "write a checkpoint as a LeRobot vla_jepa folder or the reference's .pt",
     ),
     "sample-data": Command(
-        "datasets.sample_data", "write a small tabletop world as an SSv2 folder and a LeRobot folder"
+        "datasets.sample_data",
+        "SampleDataConfig",
+        "write a small tabletop world as an SSv2 folder and a LeRobot folder",
     ),
-    "demo": Command("demos.demo", "sample data to trained checkpoint, with a summary at the end"),
+    "demo": Command("demos.demo", "DemoConfig", "sample data to trained checkpoint, with a summary at the end"),
     "demo-libero": Command(
-        "demos.demo_libero", "demonstrations in LIBERO to a policy in its closed loop, with controls and a report"
+        "demos.demo_libero",
+        "DemoLiberoConfig",
+        "demonstrations in LIBERO to a policy in its closed loop, with controls and a report",
     ),
     "demo-leak": Command(
-        "demos.demo_leak", "what the future leaves in the context: the reference's encoding beside ours, with plots"
+        "demos.demo_leak",
+        "DemoLeakConfig",
+        "what the future leaves in the context: the reference's encoding beside ours, with plots",
     ),
 }
 CONFIGS = str(Path(__file__).parent / "conf")
@@ -154,6 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise SystemExit(2)
     if command.reads_dataset:
         _offer_manifests(next((word.partition("=")[2] for word in overrides if word.startswith("source=")), None))
+    register_defaults(command.config, command.settings_class())
     _check_overrides(command.config, [word for word in overrides if "=" in word and not word.startswith("-")])
     sys.argv = [f"vlajepa {name}", *overrides]
     hydra.main(version_base="1.3", config_path=CONFIGS, config_name=command.config)(_application(command))()
@@ -186,7 +235,7 @@ def _application(command: Command) -> Callable[[DictConfig], None]:
 
     def application(config: DictConfig) -> None:
         try:
-            code = importlib.import_module(f"jobs.{command.module}").run(config)
+            code = importlib.import_module(f"jobs.{command.module}").run(parse(command.settings_class(), config))
         except RunError as error:
             sys.stderr.write(f"vlajepa: {error}\n")
             raise SystemExit(error.exit_code) from error
@@ -265,7 +314,7 @@ def _explain(name: str, good: Sequence[str], override: str, error: Exception) ->
     else:
         allowed = f"; allowed here: {', '.join(map(str, node))}" if isinstance(node, DictConfig) else ""
     cause = str(error.__cause__ or error).strip().splitlines()[0]
-    return f"{override!r} cannot be applied: {cause}{allowed} (jobs/conf/{name}.yaml and its groups)"
+    return f"{override!r} cannot be applied: {cause}{allowed}"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.settings import ModelSettings
+from model.settings import AttentionBackend, ModelSettings
 from model.vla_jepa import VLAJEPA, meta_model
 from pipeline.format.schema import Observation, Sizes, Targets
 
@@ -95,7 +95,7 @@ def estimate_step(
             raise ValueError(f"kinds must be of {', '.join(KINDS)}, got {kind!r}")
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     # No kernel runs; PyTorch's fused attention keeps what xFormers' keeps.
-    model = _without_memory(meta_model(replace(settings, attention="sdpa"), sizes), fake).train()
+    model = _without_memory(meta_model(replace(settings, attention=AttentionBackend.SDPA), sizes), fake).train()
     trained = [p for p in model.parameters() if p.requires_grad]
     gradients = sum(map(_bytes, trained))
     with fake:

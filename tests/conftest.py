@@ -18,10 +18,9 @@ from hypothesis import HealthCheck, settings
 
 from jobs.cluster.connect import start_ray
 from pipeline.format.build import Build
-from pipeline.format.encoder_settings import EncoderSettings, LatentSettings
+from pipeline.format.build_settings import EncoderSettings, LatentSettings, WindowPolicy
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
-from pipeline.samples.windows import WindowPolicy
 from tests.jobs.runs import audited, build_config, robot_source, ssv2_source
 from tests.pipeline.storage.s3_server import IMPATIENT, S3_USER
 
@@ -117,7 +116,7 @@ def robot_build(sample_data: SampleData, tmp_path_factory: pytest.TempPathFactor
 def int8_build(sample_data: SampleData, tmp_path_factory: pytest.TempPathFactory) -> Build:
     """`robot_build` with its latents stored as int8."""
     out = tmp_path_factory.mktemp("builds") / "int8"
-    window, latents = WindowPolicy(interval=2, every=6), LatentSettings("int8")
+    window, latents = WindowPolicy(interval=2, every=6), LatentSettings(dtype="int8")
     return audited(build_config(out, robot_source(sample_data.lerobot), window=window, latents=latents))
 
 
@@ -127,7 +126,7 @@ def tubelet_build(sample_data: SampleData, tmp_path_factory: pytest.TempPathFact
     out = tmp_path_factory.mktemp("builds") / "tubelet"
     window, encoder = WindowPolicy(interval=2, every=6), EncoderSettings(kind="tiny", resize="squash", mode="tubelet")
     config = build_config(out, robot_source(sample_data.lerobot), window=window, encoder=encoder)
-    return audited(replace(config, latents=LatentSettings("int8")))
+    return audited(replace(config, latents=LatentSettings(dtype="int8")))
 
 
 def _folder(variable: str, default: Path) -> Path:

@@ -6,11 +6,8 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from jobs.audit.remote_build import RemoteBuild, remote_build
 from jobs.audit.settings import AuditConfig
-from jobs.common.config import parse
 from jobs.common.progress import progress_bar
 from pipeline.audit.attestation import read_private_key, sign_verdict
 from pipeline.audit.build import open_build
@@ -35,8 +32,7 @@ SHOWN = 20
 """Findings printed; verdict.json holds more."""
 
 
-def run(config: DictConfig) -> int:
-    settings = parse(AuditConfig, config)
+def run(settings: AuditConfig) -> int:
     if settings.sign_key is not None:
         read_private_key(settings.sign_key)  # a wrong path is worth knowing before the audit, not after
     if is_remote(str(settings.build)):

@@ -20,7 +20,7 @@ from torch import Tensor
 from jobs.common.load_model import load_model
 from model.batch import to_device
 from model.normalize import BuildStats
-from model.settings import tiny_settings
+from model.settings import PredictorInit, tiny_settings
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.audit.build import open_build
 from pipeline.audit.elsewhere import ShardFetcher
@@ -68,7 +68,7 @@ def _tiny_model(build: Any) -> VLAJEPA:
     stats = BuildStats.read(build.path / "stats.json") if build.sizes.action else None
     settings = tiny_settings(views=max(2, build.sizes.views))
     # As it starts for training, it copies its input and does not look at latent actions: the controls would be blind.
-    predictor = replace(settings.predictor, init="reference")
+    predictor = replace(settings.predictor, init=PredictorInit.REFERENCE)
     return build_model(replace(settings, predictor=predictor), build.sizes, stats).eval()
 
 

@@ -17,7 +17,7 @@ from pipeline.audit.rederive.source import SourceOptions
 from pipeline.building.rebuild import SampleRebuilder
 from pipeline.encoder.encoder import Encoder
 from pipeline.errors import SettingsError
-from pipeline.format.encoder_settings import EncoderSettings
+from pipeline.format.build_settings import EncoderSettings
 from pipeline.planning.plan import read_plan
 from pipeline.sources.registry import make_source
 from pipeline.storage.store import open_store
@@ -38,11 +38,11 @@ def deep_options(
             f"{settings.root}"
         )
     plan = read_plan(open_store(settings.build))
-    encoder = load_encoder(dict(plan.settings["encoder"]), settings.encoder_path, settings.device)
+    encoder = load_encoder(dict(plan.content["encoder"]), settings.encoder_path, settings.device)
     source = SourceOptions(
         settings.root, ClipEncoder(encoder), seed, settings.share, settings.least, settings.workers
     )  # fmt: skip
-    raw = {**plan.settings["source"], "root": str(settings.root.resolve())}
+    raw = {**plan.content["source"], "root": str(settings.root.resolve())}
     rebuilder = SampleRebuilder(plan, make_source(raw.pop("type"), **raw), encoder.encode)
     student = ModelTrial(Path(settings.build), settings.checkpoint, seed, elsewhere)
     return source, PerturbOptions(rebuilder, student, seed, settings.share, settings.least)

@@ -7,11 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from jobs.audit.remote_build import RemoteBuild, remote_build
 from jobs.audit.settings import VerifyConfig
-from jobs.common.config import parse
 from jobs.common.progress import progress_bar
 from pipeline.audit.attestation import require_signature
 from pipeline.audit.build import ClaimedBuild, FileEntry, file_sha256, is_regular, open_build
@@ -23,8 +20,7 @@ SHOWN = 20
 """Changed files named in the message."""
 
 
-def run(config: DictConfig) -> int:
-    settings = parse(VerifyConfig, config)
+def run(settings: VerifyConfig) -> int:
     if is_remote(str(settings.build)):
         with remote_build(str(settings.build)) as place:
             return _run(replace(settings, build=place.root), place)

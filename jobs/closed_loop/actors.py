@@ -64,7 +64,7 @@ class PolicyActor:
             are averaged.
         turned: pictures of the policy's build are turned by 180 degrees, as OpenVLA's copies of LIBERO are.
         blank: pictures are replaced by grey: what the state alone is worth to this policy.
-        ensemble: how chunks that overlap are averaged, one of `ensemble.MODES`.
+        ensemble: how chunks that overlap are averaged, see `ensemble.EnsembleMode`.
         horizon: actions of a chunk that averaging may use; None: all.
 
     Raises:

@@ -17,11 +17,19 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-MODES = ("none", "temporal", "adaptive")
+
+class EnsembleMode(StrEnum):
+    """How chunks that overlap are averaged, see above."""
+
+    NONE = "none"
+    TEMPORAL = "temporal"
+    ADAPTIVE = "adaptive"
+
 
 TEMPORAL_DECAY = 0.01
 """m above."""
@@ -37,7 +45,7 @@ class Ensembler:
     """Chunks in, actions out; a new chunk is wanted every `execute` steps.
 
     Args:
-        mode: one of `MODES`. The two that average do so only where chunks overlap: with `execute` below the length of a
+        mode: those that average do so only where chunks overlap: with `execute` below the length of a
             chunk, usually 1.
         execute: steps between two chunks.
         horizon: steps of a chunk that may be used, counted from its start; a longer chunk is cut. VLA-JEPA's evaluation
@@ -52,8 +60,8 @@ class Ensembler:
     def __init__(
         self, mode: str, execute: int, horizon: int, decay: float = TEMPORAL_DECAY, alpha: float = ADAPTIVE_ALPHA
     ) -> None:
-        if mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        if mode not in list(EnsembleMode):
+            raise ValueError(f"mode must be one of {', '.join(EnsembleMode)}, got {mode!r}")
         if not 1 <= execute <= horizon:
             raise ValueError(f"execute must be between 1 and the horizon ({horizon}), got {execute}")
         for name, value in (("decay", decay), ("alpha", alpha)):
@@ -87,9 +95,9 @@ class Ensembler:
             raise ValueError(f"actions had {self._chunks[-1][1].shape[1]} numbers, got {found.shape[1]}")
         if not np.isfinite(found).all():
             raise ValueError("actions must be finite")
-        if self.mode == "none" or (self._chunks and self._chunks[-1][0] == self._step):
+        if self.mode == EnsembleMode.NONE or (self._chunks and self._chunks[-1][0] == self._step):
             # a second chunk for one step replaces the first: it is no second look
-            self._chunks.clear() if self.mode == "none" else self._chunks.pop()
+            self._chunks.clear() if self.mode == EnsembleMode.NONE else self._chunks.pop()
         self._chunks.append((self._step, found))
 
     def next(self) -> NDArray[np.float32]:
@@ -110,7 +118,7 @@ class Ensembler:
         if len(predicted) == 1:
             return predicted[0].copy()
         values = predicted.astype(np.float64)
-        if self.mode == "temporal":
+        if self.mode == EnsembleMode.TEMPORAL:
             exponents = -self.decay * np.arange(len(values))
         else:
             lengths = np.linalg.norm(values, axis=1)

@@ -1,8 +1,8 @@
 """Shard tasks on a Ray cluster: inputs tasks, decoding tasks, and encoder actors, any of which may die.
 
-An encoder actor asks for the decoding of its own chunks, a few ahead, and works on two shards at once with one model,
+An encoder actor asks for the decoding of its own groups, a few ahead, and works on two shards at once with one model,
 so that decoding of the next shard overlaps encoding of this one. What is decoded and not yet encoded is bounded by
-count (`chunks_ahead`) and by bytes (`ahead_mb`). Inputs and decoding tasks ask for processors alone, so Ray places them
+count (`groups_ahead`) and by bytes (`ahead_mb`). Inputs and decoding tasks ask for processors alone, so Ray places them
 on nodes without GPUs as long as these have room; `task_resources` and `encoder_resources` say it outright.
 
 An actor that dies with its node is replaced as soon as there is room for another; until then the others go on.
@@ -40,7 +40,7 @@ from pipeline.building.shard_jobs import (
 )
 from pipeline.encoder.encoder_frames import FrameBlock
 from pipeline.errors import RunError
-from pipeline.format.encoder_settings import EncoderSettings
+from pipeline.format.build_settings import EncoderSettings
 from pipeline.planning.plan import ShardTask
 from pipeline.planning.recipe import Recipe
 from pipeline.sources.base import Source
@@ -272,7 +272,7 @@ def _short(error: BaseException) -> str:
 def _start_workers(cluster: ClusterSettings) -> list[ray.ObjectRef]:
     """One empty task for each task that can run at the same time: Ray starts a worker for it."""
     fitting = int(ray.cluster_resources().get("CPU", 1) / max(cluster.task_cpus, 0.1))
-    at_once = SHARDS_PER_ACTOR * cluster.encoders * (cluster.chunks_ahead + 2)
+    at_once = SHARDS_PER_ACTOR * cluster.encoders * (cluster.groups_ahead + 2)
     warm = _no_task.options(num_cpus=cluster.task_cpus, resources=cluster.task_resources)
     return [warm.remote() for _ in range(min(fitting, at_once))]
 
@@ -298,14 +298,14 @@ def _inputs_task(
 
 @ray.remote(max_retries=CRASHES)
 def _decode_task(
-    work: Work, registry: Any, task: ShardTask, chunk: int, excluded: frozenset[str], encoder: str
+    work: Work, registry: Any, task: ShardTask, group: int, excluded: frozenset[str], encoder: str
 ) -> DecodedGroup:
-    with RayWatch(registry, f"{task.name}-targets-{chunk}", work.cluster.episode_limit_s, encoder) as watch:
-        return decode_group(work.source, task.chunks[chunk], work.recipe, excluded, watch)
+    with RayWatch(registry, f"{task.name}-targets-{group}", work.cluster.episode_limit_s, encoder) as watch:
+        return decode_group(work.source, task.groups[group], work.recipe, excluded, watch)
 
 
 class _EncoderActor:
-    """One encoder. Two shards at once share it: the lock gives it to one batch of chunks at a time."""
+    """One encoder. Two shards at once share it: the lock gives it to one batch of groups at a time."""
 
     def __init__(self, work: Work, registry: EpisodeRegistry, name: str) -> None:
         self._work, self._registry, self._name = work, registry, name
@@ -344,19 +344,19 @@ class _EncoderActor:
             return latents
 
     def _decoded(self, task: ShardTask, excluded: frozenset[str]) -> Iterator[DecodedGroup]:
-        """The chunks of a shard in order, decoded ahead within the budget; what is not taken is given back."""
+        """The groups of a shard in order, decoded ahead within the budget; what is not taken is given back."""
         cluster = self._work.cluster
         decode = _decode_task.options(num_cpus=cluster.task_cpus, resources=cluster.task_resources)
         ahead: deque[tuple[ray.ObjectRef, int]] = deque()
-        wanted = deque(range(len(task.chunks)))
+        wanted = deque(range(len(task.groups)))
         try:
             while wanted or ahead:
-                while wanted and len(ahead) <= cluster.chunks_ahead:
-                    size = group_bytes(task.chunks[wanted[0]], self._work.recipe)
+                while wanted and len(ahead) <= cluster.groups_ahead:
+                    size = group_bytes(task.groups[wanted[0]], self._work.recipe)
                     if not self._ahead.take(size, must=not ahead):
                         break
-                    chunk = wanted.popleft()
-                    asked = decode.remote(self._handle, self._registry, task, chunk, excluded, self._name)
+                    group = wanted.popleft()
+                    asked = decode.remote(self._handle, self._registry, task, group, excluded, self._name)
                     ahead.append((asked, size))
                 reference, size = ahead.popleft()
                 try:
@@ -377,7 +377,7 @@ class _Budget:
         self._limit, self._used, self._lock = limit, 0, threading.Lock()
 
     def take(self, size: int, must: bool) -> bool:
-        """Take so many bytes if there is room, or in any case if `must`: a shard has to go on with one chunk."""
+        """Take so many bytes if there is room, or in any case if `must`: a shard has to go on with one group."""
         with self._lock:
             if not must and self._used + size > self._limit:
                 return False

@@ -144,7 +144,7 @@ class _Board:
         if self._losses[name, kind] >= LOSSES:
             raise RunError(
                 f"shard {name}: its {kind} job was lost {LOSSES} times, the last time because {why}; look at the "
-                "memory of the nodes (cluster.ahead_mb, shards.chunk_samples) and at Ray's logs, then run the same "
+                "memory of the nodes (cluster.ahead_mb, shards.group_samples) and at Ray's logs, then run the same "
                 "command again"
             )
 

@@ -2,51 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pipeline.format.settings import checked, setting
 
 
-@dataclass(frozen=True)
+@checked
 class ClusterSettings:
-    """Where Ray runs and what each kind of task takes.
+    """The Ray cluster of `vlajepa preprocess`: section `cluster`."""
 
-    address          null: a Ray of its own on this machine; "auto" or "HOST:PORT": a running cluster
-    num_cpus         processors of the Ray of its own; null: all
-    object_store_mb  its shared memory
-    encoders         encoder actors; encoder_gpus and encoder_cpus: what one of them reserves
-    task_cpus        processors that a decoding or an inputs task reserves
-    task_resources, encoder_resources  Ray resources of your own that one reserves besides, as {decoder: 1}
-    chunks_ahead     chunks decoded ahead for one shard
-    ahead_mb         MiB that one encoder may hold decoded and not yet encoded, over its two shards; a chunk of long
-                     episodes that is larger is decoded alone
-    episode_limit_s  seconds after which an episode's reader counts as hanging: the episode is left out
-    patience_s       seconds without any encoder, because nodes died, after which the run gives up
-    """
-
-    address: str | None = None
-    num_cpus: int | None = None
-    object_store_mb: int = 1024
-    encoders: int = 1
-    encoder_gpus: float = 0.0
-    encoder_cpus: float = 1.0
-    task_cpus: float = 1.0
-    task_resources: dict[str, float] | None = None
-    encoder_resources: dict[str, float] | None = None
-    chunks_ahead: int = 2
-    ahead_mb: int = 512
-    episode_limit_s: float = 900.0
-    patience_s: float = 600.0
-
-    def __post_init__(self) -> None:
-        for name in ("encoders", "chunks_ahead", "ahead_mb"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.num_cpus is not None and self.num_cpus < 1:
-            raise ValueError(f"num_cpus must be null or at least 1, got {self.num_cpus}")
-        for name in ("episode_limit_s", "patience_s"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0 seconds, got {getattr(self, name)}")
-        if self.object_store_mb < 100:
-            raise ValueError(f"object_store_mb must be at least 100, got {self.object_store_mb}")
+    address: str | None = setting(
+        '"auto" or "HOST:PORT": a running cluster; null: a Ray of its own on this machine', default=None, decides=False
+    )
+    num_cpus: int | None = setting(
+        "processors of the Ray of its own; null: all", default=None, decides=False, at_least=1
+    )
+    object_store_mb: int = setting(
+        "shared memory of the Ray of its own", default=1024, decides=False, unit="MiB", at_least=100
+    )
+    encoders: int = setting("encoder actors", default=1, decides=False, at_least=1)
+    encoder_gpus: float = setting(
+        "GPUs that one encoder reserves; above 0 it runs on CUDA, which bytes depend on",
+        default=0.0,
+        decides=False,
+        at_least=0,
+    )
+    encoder_cpus: float = setting("processors that one encoder reserves", default=1.0, decides=False, at_least=0)
+    task_cpus: float = setting(
+        "processors that a decoding or an inputs task reserves", default=1.0, decides=False, at_least=0
+    )
+    task_resources: dict[str, float] | None = setting(
+        "Ray resources of your own that a task reserves besides, as {decoder: 1}", default=None, decides=False
+    )
+    encoder_resources: dict[str, float] | None = setting(
+        "Ray resources of your own that an encoder reserves besides", default=None, decides=False
+    )
+    groups_ahead: int = setting("episode groups decoded ahead for one shard", default=2, decides=False, at_least=1)
+    ahead_mb: int = setting(
+        "memory that one encoder may hold decoded and not yet encoded, over its two shards; a larger group is decoded "
+        "alone",
+        default=512,
+        decides=False,
+        unit="MiB",
+        at_least=1,
+    )
+    episode_limit_s: float = setting(
+        "time after which an episode's reader counts as hanging and the episode is left out",
+        default=900.0,
+        decides=False,
+        unit="seconds",
+        above=0,
+    )
+    patience_s: float = setting(
+        "time without any encoder, because nodes died, after which the run gives up",
+        default=600.0,
+        decides=False,
+        unit="seconds",
+        above=0,
+    )
 
     @property
     def encoder_device(self) -> str:

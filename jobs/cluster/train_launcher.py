@@ -21,6 +21,7 @@ from jobs.cluster.tail_run import Follower
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.settings import TrainConfig
 from pipeline.errors import RunError
+from pipeline.format.enums import Device
 from pipeline.storage.atomic import write_atomic
 
 
@@ -100,7 +101,7 @@ def _placed(config: TrainConfig) -> TrainConfig:
         out=Path(absolute(str(config.out))),
         builds=tuple(absolute(str(path)) for path in config.builds),
         init_from=None if config.init_from is None else Path(absolute(str(config.init_from))),
-        trainer=replace(config.trainer, device="cuda" if config.trainer.use_gpu else "cpu"),
+        trainer=replace(config.trainer, device=Device.CUDA if config.trainer.use_gpu else Device.CPU),
     )
 
 

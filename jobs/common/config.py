@@ -1,75 +1,98 @@
-"""Hydra configurations -> validated dataclasses. Nothing behind this file sees a configuration object."""
+"""Hydra configurations <-> settings. Nothing behind this file sees a configuration object.
+
+The defaults of a command are those of its `checked` class, registered as the configuration NAME_defaults. The files of
+jobs/conf hold what differs: groups to choose from, and experiments.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any, TypeVar, get_type_hints
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
-from hydra.core.hydra_config import HydraConfig
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import SettingsError
+from pipeline.format.settings import default_values, describe
 
 T = TypeVar("T")
+FOLDER = Path(__file__).resolve().parents[1] / "conf"
+
+
+def register_defaults(name: str, cls: type[Any]) -> None:
+    """Make the defaults of a command known to Hydra: as what its file in jobs/conf begins with, or as all there is."""
+    content = default_values(cls)
+    if "api_key" in content:  # a secret is not typed on a command line, where every user of the machine can read it
+        content["api_key"] = "${oc.env:VLAJEPA_API_KEY,null}"
+    run = {"hydra": {"run": {"dir": "."}, "output_subdir": None}}
+    if (FOLDER / f"{name}.yaml").exists():
+        ConfigStore.instance().store(f"{name}_defaults", {**content, **run})
+    else:
+        defaults = [{"override hydra/job_logging": "none"}, "_self_"]
+        ConfigStore.instance().store(name, {"defaults": defaults, **content, **run})
+
+
+def compose_settings(name: str, cls: type[T], words: Sequence[str]) -> T:
+    """The settings of a command line. Raises SettingsError, as `parse` does, and Hydra's errors for a wrong word."""
+    register_defaults(name, cls)
+    with initialize_config_dir(str(FOLDER), version_base="1.3"):
+        return parse(cls, compose(name, list(words)))
 
 
 def parse(cls: type[T], config: DictConfig) -> T:
-    """Fill a dataclass from a configuration.
+    """The settings of a configuration.
 
     Raises:
-        SettingsError: a key is unknown or missing, or a value is wrong; the message names each one, what is allowed,
-            and the file that holds the default.
+        SettingsError: a key is unknown or missing, or a value is wrong; the message names each one and what is allowed.
     """
-    files = config_files()
     try:
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or str(error)
-        raise SettingsError(f"{key} is not set; give {key}=… on the command line ({_file(files, key)})") from error
+        raise SettingsError(f"{key} is not set; give {key}=… on the command line{_help(cls, key)}") from error
     assert isinstance(content, dict)
     unknown = list(_unknown_keys(cls, content, ""))
     if unknown:
         key, allowed = unknown[0]
-        raise SettingsError(f"{key} is no setting; allowed here: {', '.join(allowed)} ({_file(files, key)})")
+        raise SettingsError(f"{key} is no setting; allowed here: {', '.join(allowed)}")
     try:
         return TypeAdapter(cls).validate_python(content)
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(line, files) for line in error.errors())) from error
+        raise SettingsError("\n".join(_explain(cls, line) for line in error.errors())) from error
 
 
-def config_files() -> dict[str, str]:
-    """File of each config group in use, and of the command itself under ""."""
-    if not HydraConfig.initialized():
-        return {}
-    hydra = HydraConfig.get()
-    files = {group: f"jobs/conf/{group}/{choice}.yaml" for group, choice in hydra.runtime.choices.items()}
-    name = "build" if hydra.job.config_name in ("plan", "preprocess", "extend") else hydra.job.config_name
-    return files | {"": f"jobs/conf/{name}.yaml"}
-
-
-def _file(files: Mapping[str, str], key: str) -> str:
-    return f"default in {files.get(key.split('.')[0]) or files.get('', 'jobs/conf')}"
-
-
-def _explain(line: Any, files: Mapping[str, str]) -> str:
+def _explain(cls: type[Any], line: Any) -> str:
     key = ".".join(str(part) for part in line["loc"])
     value = "" if isinstance(line["input"], dict) else f"={line['input']!r}"
     message = line["msg"].removeprefix("Value error, ")
     if line["type"] == "tuple_type":
         message = f"must be a list, as in '{key}=[a,b]'"
-    where = f"{key}{value}: " if key else ""
-    return f"{where}{message} ({_file(files, key)})"
+    if line["type"] == "enum":
+        allowed = line["ctx"]["expected"].replace(" or ", ", ").replace("'", "")
+        message = f"must be one of {allowed}, got {line['input']!r}"
+    return f"{key}{value}: {message}{_help(cls, key) if value else ''}" if key else message
+
+
+def _help(cls: type[Any], key: str) -> str:
+    """ ": " and the help of a setting, by its name with dots; empty for one that has none, as those of a reader."""
+    name, _, rest = key.partition(".")
+    for described in describe(cls):
+        if described.name == name and rest:
+            return _help(described.nested, rest) if described.nested is not None else ""
+        if described.name == name:
+            return f": {described.rule.help}"
+    return ""
 
 
 def _unknown_keys(cls: type[Any], content: Mapping[Any, Any], prefix: str) -> list[tuple[str, list[str]]]:
-    hints = get_type_hints(cls)
-    names = [f.name for f in dataclasses.fields(cls)]
-    found = [(f"{prefix}{key}", names) for key in content if key not in names]
-    for name in names:
-        kind, value = hints[name], content.get(name)
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, Mapping):
-            found += _unknown_keys(kind, value, f"{prefix}{name}.")
+    settings = {described.name: described for described in describe(cls)}
+    found = [(f"{prefix}{key}", list(settings)) for key in content if key not in settings]
+    for name, described in settings.items():
+        value = content.get(name)
+        if described.nested is not None and isinstance(value, Mapping):
+            found += _unknown_keys(described.nested, value, f"{prefix}{name}.")
     return found

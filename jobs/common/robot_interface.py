@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.format.build_settings import InputSettings
 from pipeline.format.schema import Observation
-from pipeline.samples.inputs import InputSettings, encode_jpeg
+from pipeline.samples.inputs import encode_jpeg
 from pipeline.streaming.jpeg import decode_jpeg
 
 
@@ -86,7 +87,7 @@ class Policy(Protocol):
 
 def student_batch(observations: Sequence[RobotObservation], interface: RobotInterface) -> Observation[NDArray[Any]]:
     """Observations as the stream gives them: images uint8 [B, V, H, W, 3], state float32 [B, S]."""
-    settings = InputSettings(interface.image_size, interface.jpeg_quality)
+    settings = InputSettings(image_size=interface.image_size, jpeg_quality=interface.jpeg_quality)
     size = interface.image_size
     images = np.empty((len(observations), len(interface.views), size, size, 3), np.uint8)
     for row, observation in enumerate(observations):

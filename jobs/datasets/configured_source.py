@@ -1,21 +1,55 @@
-"""The source of a configuration."""
+"""The source of a configuration: the reader of a dataset, made in one step from its settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from pipeline.errors import SettingsError
 from pipeline.sources.base import Source
 from pipeline.sources.registry import make_source
 
 
-def source_of(configured: Mapping[str, Any]) -> Source:
-    """The source of a configuration; its root made absolute, for workers elsewhere."""
+@dataclass(frozen=True)
+class SourceChoice:
+    """A reader and where it comes from.
+
+    type      name of the reader, as in "lerobot"
+    reader    made with its settings; its root is absolute, for workers on other machines
+    manifest  name of the dataset's manifest; None for data without one
+    """
+
+    type: str
+    reader: Source
+    manifest: str | None = None
+
+    def content(self) -> dict[str, Any]:
+        """What changes bytes: the type and all settings, defaults included, but not where the data lies."""
+        assert is_dataclass(self.reader)
+        assert not isinstance(self.reader, type)
+        own = {key: value for key, value in asdict(self.reader).items() if key != "root"}
+        return {"type": self.type, **own}
+
+
+def configured_source(configured: Mapping[str, Any] | SourceChoice) -> SourceChoice:
+    """The source of a section `source`.
+
+    Raises:
+        SettingsError: type or root are missing, or the reader refuses a setting.
+    """
+    if isinstance(configured, SourceChoice):
+        return configured
     values = dict(configured)
-    kind = values.pop("type", None)
-    values.pop("manifest", None)
-    if kind is None or "root" not in values:
+    kind, manifest = values.pop("type", None), values.pop("manifest", None)
+    if kind is None or values.get("root") is None:
         raise SettingsError("source.type and source.root must be set; choose a source= (vlajepa sources lists them)")
-    return make_source(kind, **values | {"root": str(Path(values["root"]).expanduser().resolve())})
+    root = str(Path(values["root"]).expanduser().resolve())
+    return SourceChoice(kind, make_source(kind, **values | {"root": root}), manifest)
+
+
+ConfiguredSource = Annotated[SourceChoice, BeforeValidator(configured_source)]
+"""A setting that a configuration gives as a section."""

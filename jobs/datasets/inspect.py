@@ -12,11 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from omegaconf import DictConfig
-
-from jobs.common.config import parse
 from jobs.common.progress import progress_bar
-from jobs.datasets.configured_source import source_of
 from jobs.datasets.manifests import DatasetManifest, load_manifests
 from jobs.datasets.settings import InspectConfig
 from pipeline.inspection.checks import Inspection, Range, ViewFacts, inspect_source, spread
@@ -43,14 +39,13 @@ class Comparison:
         return self.expected == self.found
 
 
-def run(config: DictConfig) -> int:
-    settings = parse(InspectConfig, config)
-    source = source_of(settings.source)
+def run(settings: InspectConfig) -> int:
+    source = settings.source.reader
     index = source.index()
     chosen = spread(index.refs, settings.episodes)
     with progress_bar(total=len(chosen), unit="episode", desc=f"inspect {index.name}") as bar:
         found = inspect_source(source, index, settings.episodes, lambda: bar.update(1))
-    name = settings.source.get("manifest")
+    name = settings.source.manifest
     manifest = load_manifests()[name] if name else None
     comparisons = compare(found, manifest) if manifest else []
     print(describe(found, manifest))

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from jobs.common.config import parse
 from jobs.common.progress import progress_bar
 from jobs.datasets.settings import SampleDataConfig
 from pipeline.errors import RunError
@@ -14,8 +11,7 @@ from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
 
 
-def run(config: DictConfig) -> None:
-    settings = parse(SampleDataConfig, config)
+def run(settings: SampleDataConfig) -> None:
     write_sample_data(settings)
     print(f"sample data in {settings.out}: ssv2/ and lerobot/")
 

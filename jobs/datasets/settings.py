@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pipeline.samples.windows import WindowPolicy
+from jobs.datasets.configured_source import ConfiguredSource
+from pipeline.format.build_settings import WindowPolicy
+from pipeline.format.settings import checked, setting
 
 
-@dataclass(frozen=True)
+@checked
 class SourcesConfig:
-    """`vlajepa sources`. name: of one manifest; null: list them all."""
+    """`vlajepa sources`."""
 
-    name: str | None = None
+    name: str | None = setting("of one manifest; null: list them all", default=None)
 
 
-@dataclass(frozen=True)
+@checked
 class InspectConfig:
-    """`vlajepa inspect`. `window` and `max_bad_share` come with a source and are of no use here.
+    """`vlajepa inspect`."""
 
-    episodes  opened, spread over the dataset; null: all
-    out       folder for contact-sheet.png and inspection.json; null: inspect-NAME
-    """
-
-    source: dict[str, Any]
-    window: WindowPolicy
-    episodes: int | None = 24
-    out: Path | None = None
-    max_bad_share: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.episodes is not None and self.episodes < 1:
-            raise ValueError(f"episodes must be null or at least 1, got {self.episodes}")
+    source: ConfiguredSource = setting("the dataset: a manifest's name, or the reader's own settings")
+    window: WindowPolicy = setting("comes with a source and is not used here", default_factory=WindowPolicy)
+    episodes: int | None = setting("episodes opened, spread over the dataset; null: all", default=24, at_least=1)
+    out: Path | None = setting("folder for contact-sheet.png and inspection.json; null: inspect-NAME", default=None)
+    max_bad_share: float | None = setting("comes with a source and is not used here", default=None)
 
 
-@dataclass(frozen=True)
+@checked
 class SampleDataConfig:
     """`vlajepa sample-data`: a small tabletop world as an SSv2 folder and a LeRobot v2.1 folder."""
 
-    out: Path
-    clips: int = 120
-    episodes: int = 24
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("clips", "episodes"):
-            if getattr(self, name) < 4:
-                raise ValueError(f"{name} must be at least 4, got {getattr(self, name)}")
+    out: Path = setting("folder that is made")
+    clips: int = setting("human video clips", default=120, at_least=4)
+    episodes: int = setting("robot episodes", default=24, at_least=4)
+    seed: int = setting("of everything random", default=0)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from omegaconf import DictConfig
-
-from jobs.common.config import parse
 from jobs.datasets.manifests import OWN_FOLDER, Channels, DatasetManifest, find_manifests
 from jobs.datasets.settings import SourcesConfig
 from pipeline.errors import SettingsError
 
 
-def run(config: DictConfig) -> None:
-    settings = parse(SourcesConfig, config)
+def run(settings: SourcesConfig) -> None:
     manifests, wrong = find_manifests()
     if settings.name is None:
         print(list_manifests(manifests.values()))

@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from jobs.common.config import parse
 from jobs.demos.settings import DemoConfig
 from pipeline.errors import RunError
 from pipeline.format.build import load_build
@@ -36,8 +33,7 @@ class Step:
         return shlex.join(("vlajepa", *self.words))
 
 
-def run(config: DictConfig) -> None:
-    settings = parse(DemoConfig, config)
+def run(settings: DemoConfig) -> None:
     if settings.out.exists() and any(settings.out.iterdir()):
         raise RunError(f"{settings.out} is not empty; delete it, or choose another folder with out=")
     steps = [run_step(step) for step in commands(settings)]

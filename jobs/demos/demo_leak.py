@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
-from omegaconf import DictConfig
 
-from jobs.common.config import parse
 from jobs.demos.demo import Step, run_step
 from jobs.demos.leak_experiment import KINDS, common, context_shifts, explained, read_latents
 from jobs.demos.settings import DemoLeakConfig
@@ -25,8 +23,7 @@ from pipeline.storage.atomic import write_atomic
 MODES = ("prefix", "clip")
 
 
-def run(config: DictConfig) -> None:
-    settings = parse(DemoLeakConfig, config)
+def run(settings: DemoLeakConfig) -> None:
     out = settings.out
     if out.exists() and any(out.iterdir()):
         raise RunError(f"{out} is not empty; delete it, or choose another folder with out=")

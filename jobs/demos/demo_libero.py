@@ -10,9 +10,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 
-from omegaconf import DictConfig
-
-from jobs.common.config import parse
 from jobs.common.differences import first_difference
 from jobs.common.driver_lock import DriverLock
 from jobs.common.json_lines import JsonLines
@@ -38,8 +35,7 @@ MAY_CHANGE = ("simulator", "out", "at_a_time")
 """Settings that decide no number."""
 
 
-def run(config: DictConfig) -> None:
-    settings = parse(DemoLiberoConfig, config)
+def run(settings: DemoLiberoConfig) -> None:
     settings = replace(settings, out=settings.out.resolve())  # the parts write it down
     settings.out.mkdir(parents=True, exist_ok=True)
     with DriverLock(open_store(settings.out)):

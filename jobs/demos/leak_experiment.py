@@ -38,8 +38,8 @@ def context_shifts(path: Path, root: Path, count: int, seed: int) -> dict[str, l
         For each of KINDS, a number for every sample.
     """
     plan = read_plan(open_store(path))
-    settings = {**plan.settings["source"], "root": str(root.resolve())}
-    encoder = load_encoder(dict(plan.settings["encoder"]), "", "cpu")
+    settings = {**plan.content["source"], "root": str(root.resolve())}
+    encoder = load_encoder(dict(plan.content["encoder"]), "", "cpu")
     rebuilder = SampleRebuilder(plan, make_source(settings.pop("type"), **settings), encoder.encode)
     refs = [(ref.id, ref.num_frames) for task in plan.tasks for ref in task.episodes]
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}

@@ -1,94 +1,68 @@
-"""What every command can be told: dataclasses that check their values where they enter."""
+"""Settings of the demonstrations."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.format.settings import checked, setting
 
-@dataclass(frozen=True)
+
+@checked
 class DemoConfig:
-    """`vlajepa demo`.
+    """`vlajepa demo`."""
 
-    clips, episodes  size of the sample data
-    steps            training steps
-    """
-
-    out: Path
-    clips: int = 160
-    episodes: int = 32
-    steps: int = 300
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.steps < 50:
-            raise ValueError(f"steps must be at least 50 (the warm-up of trainer=demo), got {self.steps}")
+    out: Path = setting("folder that is made", default=Path("demo-out"))
+    clips: int = setting("clips of the sample data", default=160)
+    episodes: int = setting("robot episodes of the sample data", default=32)
+    steps: int = setting("training steps; trainer=demo warms up for 50", default=300, at_least=50)
+    seed: int = setting("of sample data and training", default=0)
 
 
-@dataclass(frozen=True)
+@checked
+class DemoLeakConfig:
+    """`vlajepa demo-leak`."""
+
+    out: Path = setting("folder that is made", default=Path("demo-leak-out"))
+    episodes: int = setting("robot episodes of the sample data", default=32, at_least=8)
+    steps: int = setting(
+        "training steps on each of the two builds; trainer=demo warms up for 50", default=300, at_least=50
+    )
+    samples: int = setting("episodes in which the future is replaced", default=24, at_least=1)
+    seed: int = setting("of sample data and training", default=0)
+
+
+@checked
 class DemoLiberoConfig:
-    """`vlajepa demo-libero`.
+    """`vlajepa demo-libero`."""
 
-    simulator       python of the environment that LIBERO is installed in
-    suite, tasks    which tasks, by their indices; one policy learns all of them
-    demonstrations  of each task that a policy is trained on. Of one task there may be several numbers: the smaller ones
-                    take the first of the same demonstrations, the world model is pretrained on all of them
-    seeds           of the trainings
-    compare         train each policy also from scratch, without the pretrained world model
-    pretrain_steps  of the world model, without actions;  steps  of each policy
-    episodes        of each task and policy, from the benchmark's start state 0 on
-    execute         actions of a chunk carried out before the policy is asked again
-    processes       simulators of a part at a time
-    at_a_time       parts at a time, among which the processor cores are divided
-    """
-
-    simulator: Path
-    out: Path
-    suite: str = "libero_object"
-    tasks: tuple[int, ...] = (0,)
-    demonstrations: tuple[int, ...] = (60,)
-    seeds: tuple[int, ...] = (0,)
-    compare: bool = False
-    pretrain_steps: int = 1000
-    steps: int = 3000
-    episodes: int = 20
-    execute: int = 4
-    processes: int = 2
-    at_a_time: int = 2
+    simulator: Path = setting("python of the environment that LIBERO is installed in", decides=False)
+    out: Path = setting("folder that is made", decides=False)
+    suite: str = setting("LIBERO suite", default="libero_object")
+    tasks: tuple[int, ...] = setting("indices of the tasks; one policy learns all of them", default=(0,))
+    demonstrations: tuple[int, ...] = setting(
+        "demonstrations of each task that a policy is trained on; of one task there may be several numbers: the "
+        "smaller ones take the first of the same demonstrations, the world model is pretrained on all of them",
+        default=(60,),
+    )
+    seeds: tuple[int, ...] = setting("of the trainings", default=(0,))
+    compare: bool = setting("train each policy also from scratch, without the pretrained world model", default=False)
+    pretrain_steps: int = setting("training steps of the world model, without actions", default=1000, at_least=1)
+    steps: int = setting("training steps of each policy", default=3000, at_least=1)
+    episodes: int = setting(
+        "episodes of each task and policy, from the benchmark's start state 0 on", default=20, at_least=1
+    )
+    execute: int = setting("actions of a chunk carried out before the policy is asked again", default=4, at_least=1)
+    processes: int = setting("simulators of a part at a time", default=2, at_least=1)
+    at_a_time: int = setting(
+        "parts at a time, among which the processor cores are divided", default=2, decides=False, at_least=1
+    )
 
     def __post_init__(self) -> None:
         for name in ("tasks", "demonstrations", "seeds"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} must be different numbers, at least one, got {list(values)}")
-        for name in ("pretrain_steps", "steps", "episodes", "execute", "processes", "at_a_time"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if len(self.tasks) > 1 and len(self.demonstrations) > 1:
             raise ValueError(
                 f"demonstrations must be one number where there are several tasks, got {list(self.demonstrations)}"
-            )
-
-
-@dataclass(frozen=True)
-class DemoLeakConfig:
-    """`vlajepa demo-leak`.
-
-    episodes  robot episodes of the sample data
-    steps     training steps on each of the two builds
-    samples   episodes in which the future is replaced
-    """
-
-    out: Path
-    episodes: int = 32
-    steps: int = 300
-    samples: int = 24
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.steps < 50:
-            raise ValueError(f"steps must be at least 50 (the warm-up of trainer=demo), got {self.steps}")
-        if self.episodes < 8 or self.samples < 1:
-            raise ValueError(
-                f"episodes must be at least 8 and samples at least 1, got {self.episodes} and {self.samples}"
             )

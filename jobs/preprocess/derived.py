@@ -56,7 +56,7 @@ def start(plan: Plan, store: LocalStore) -> bool:
     if PLAN_FILE not in sizes:
         write_plan(plan, store)
         return False
-    check_same_plan(read_plan(store), plan.settings, store.where, plan.tasks)
+    check_same_plan(read_plan(store), plan.content, store.where, plan.tasks)
     if "build.json" in sizes:
         describe_build(store)  # the run that finished it may have been killed before these two
         clean_up(store)

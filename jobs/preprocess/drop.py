@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
-
-from jobs.common.config import parse
 from jobs.common.driver_lock import DriverLock
 from jobs.preprocess.derived import finish, new_folder, start, summary
 from jobs.preprocess.settings import DropConfig
@@ -12,8 +9,8 @@ from pipeline.derived.plan import check_episode_list, drop_plan, open_finished
 from pipeline.format.build import Build, load_build
 
 
-def run(config: DictConfig) -> None:
-    drop(parse(DropConfig, config))
+def run(settings: DropConfig) -> None:
+    drop(settings)
 
 
 def drop(settings: DropConfig) -> Build:

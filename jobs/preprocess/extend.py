@@ -6,27 +6,22 @@ to those of the old one as `merge` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig
-
-from jobs.common.config import parse
 from jobs.common.driver_lock import DriverLock
-from jobs.datasets.configured_source import source_of
 from jobs.preprocess.derived import finish, new_folder, start, summary
-from jobs.preprocess.plan import asked_settings, new_plan, read_index
+from jobs.preprocess.plan import build_settings, new_plan, read_index
 from jobs.preprocess.settings import BuildConfig, ExtendConfig
 from pipeline.derived.growth import IndexDiff, compare
 from pipeline.derived.plan import FinishedBuild, Parent, join_plan, open_finished
 from pipeline.errors import BuildError
 from pipeline.format.build import Build, load_build
+from pipeline.format.build_settings import BuildSettings
 from pipeline.format.file_names import PLAN_FILE, WORK_FOLDER
 from pipeline.planning.fingerprint import setting_differences
 from pipeline.planning.plan import Plan, read_plan, write_plan
-from pipeline.sources.base import Source
 from pipeline.storage.store import LocalStore
 
 NEW = f"{WORK_FOLDER}/new"
@@ -37,8 +32,8 @@ SHOWN = 12
 MakeBuild = Callable[[BuildConfig], object]
 
 
-def run(config: DictConfig) -> None:
-    extend(parse(ExtendConfig, config))
+def run(settings: ExtendConfig) -> None:
+    extend(settings)
 
 
 def preprocess_new(settings: BuildConfig) -> None:
@@ -59,11 +54,10 @@ def extend(settings: ExtendConfig, make: MakeBuild = preprocess_new) -> Build | 
     """
     store = new_folder(settings.out, [settings.build])
     old = open_finished(settings.build.expanduser().resolve())
-    source = source_of(settings.source)
-    asked = asked_settings(settings, source)
+    asked = build_settings(settings)
     _check_settings(old, asked)
     work = LocalStore(store.root / NEW)
-    added = read_plan(work) if PLAN_FILE in work.sizes() else _plan_new(old, settings, source, asked)
+    added = read_plan(work) if PLAN_FILE in work.sizes() else _plan_new(old, settings, asked)
     if added is None:
         print(f"{old.path} holds every episode of the source already: nothing to do, nothing written")
         return None
@@ -83,8 +77,8 @@ def extend(settings: ExtendConfig, make: MakeBuild = preprocess_new) -> Build | 
     return build
 
 
-def _check_settings(old: FinishedBuild, asked: Mapping[str, Any]) -> None:
-    differences = setting_differences(old.plan.settings, asked)
+def _check_settings(old: FinishedBuild, asked: BuildSettings) -> None:
+    differences = setting_differences(old.plan.content, asked.content)
     if differences:
         shown = "\n".join(f"  {line}" for line in differences[:SHOWN])
         raise BuildError(
@@ -93,13 +87,13 @@ def _check_settings(old: FinishedBuild, asked: Mapping[str, Any]) -> None:
         )
 
 
-def _plan_new(old: FinishedBuild, settings: ExtendConfig, source: Source, asked: Mapping[str, Any]) -> Plan | None:
+def _plan_new(old: FinishedBuild, settings: ExtendConfig, asked: BuildSettings) -> Plan | None:
     """The plan of the episodes that the old one does not know; None without any."""
-    growth = compare(old.plan, old.ledger, read_index(settings, source), settings.splits)
+    growth = compare(old.plan, old.ledger, read_index(settings), settings.splits)
     print(_describe(old.path, growth, settings.limit is None))
     if not growth.index.refs:
         return None
-    return new_plan(settings, source, asked, growth.index)
+    return new_plan(settings, asked, growth.index)
 
 
 def _describe(path: Path, growth: IndexDiff, whole: bool) -> str:

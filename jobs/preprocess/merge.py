@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
-
-from jobs.common.config import parse
 from jobs.common.driver_lock import DriverLock
 from jobs.preprocess.derived import finish, new_folder, start, summary
 from jobs.preprocess.settings import MergeConfig
@@ -12,8 +9,8 @@ from pipeline.derived.plan import join_plan, open_finished
 from pipeline.format.build import Build, load_build
 
 
-def run(config: DictConfig) -> None:
-    merge(parse(MergeConfig, config))
+def run(settings: MergeConfig) -> None:
+    merge(settings)
 
 
 def merge(settings: MergeConfig) -> Build:

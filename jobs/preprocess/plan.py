@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig
-
-from jobs.common.config import parse
 from jobs.common.progress import progress_bar
-from jobs.datasets.configured_source import source_of
 from jobs.datasets.manifests import load_manifests
 from jobs.preprocess.prediction import describe_prediction, stored_prediction, table
 from jobs.preprocess.settings import BuildConfig
 from pipeline.encoder.encoder import Encoder
 from pipeline.errors import SettingsError
-from pipeline.format.encoder_settings import encoder_flops, latent_settings
+from pipeline.format.build_settings import BuildSettings
+from pipeline.format.enums import LatentDtype
 from pipeline.format.file_names import PLAN_FILE
-from pipeline.format.schema import LATENT_DTYPES, SCHEMA_VERSION, SPLITS, Sizes
+from pipeline.format.schema import SCHEMA_VERSION, SPLITS
+from pipeline.format.settings import deciding
 from pipeline.planning.cost import targets_bytes
 from pipeline.planning.plan import Plan, check_same_plan, make_plan, read_plan, write_plan
 from pipeline.planning.prediction import Prediction
@@ -45,80 +41,56 @@ class Preparation:
     prediction: Prediction
 
 
-def run(config: DictConfig) -> None:
-    settings = parse(BuildConfig, config)
+def run(config: BuildConfig) -> None:
     started = time.monotonic()
-    source = source_of(settings.source)
-    asked = asked_settings(settings, source)
-    plan = new_plan(settings, source, asked)
-    store = open_store(settings.out)
+    settings = build_settings(config)
+    plan = new_plan(config, settings)
+    store = open_store(config.out)
     if PLAN_FILE in store.sizes():
-        check_same_plan(read_plan(store), asked, store.where, plan.tasks)
+        check_same_plan(read_plan(store), settings.content, store.where, plan.tasks)
     else:
         write_plan(plan, store)
-    prediction = stored_prediction(plan, source, settings.hardware, store, again=True)
-    print(describe(plan, settings.out, prediction))
+    prediction = stored_prediction(plan, config.source.reader, config.hardware, store, again=True)
+    print(describe(plan, config.out, prediction))
     print(f"planned in {time.monotonic() - started:.1f} s; next: vlajepa preprocess with the same settings")
 
 
-def prepare(settings: BuildConfig) -> Preparation:
-    """The stored plan of `settings.out` if there is one and it was made with the same settings, else a new one.
+def prepare(config: BuildConfig) -> Preparation:
+    """The stored plan of `config.out` if there is one and it was made with the same settings, else a new one.
 
     Raises:
         BuildError: the folder holds another plan.
     """
-    source = source_of(settings.source)
-    asked = asked_settings(settings, source)
-    store = open_store(settings.out)
+    settings = build_settings(config)
+    store = open_store(config.out)
     found = PLAN_FILE in store.sizes()
     if found:
         plan = read_plan(store)
-        check_same_plan(plan, asked, store.where)
+        check_same_plan(plan, settings.content, store.where)
     else:
-        plan = new_plan(settings, source, asked)
+        plan = new_plan(config, settings)
         write_plan(plan, store)
-    prediction = stored_prediction(plan, source, settings.hardware, store, again=False)
-    return Preparation(source, plan, store, found, prediction)
+    prediction = stored_prediction(plan, config.source.reader, config.hardware, store, again=False)
+    return Preparation(config.source.reader, plan, store, found, prediction)
 
 
-def asked_settings(settings: BuildConfig, source: Source) -> dict[str, Any]:
-    """Every setting that changes bytes, by section, as plain JSON values."""
-    encoder = Encoder(settings.encoder, "cpu")
-    sections = {
+def build_settings(config: BuildConfig) -> BuildSettings:
+    """Every setting that changes bytes: those declared so, and what stands behind them in files and libraries."""
+    encoder = Encoder(config.encoder, "cpu")
+    content = {
+        **deciding(config),
         "schema_version": SCHEMA_VERSION,
-        "source": {"type": settings.source["type"], **_without_root(source)},
-        "dataset": _dataset_facts(settings),
-        "window": asdict(settings.window),
-        "inputs": asdict(settings.inputs),
-        "encoder": encoder.identity(settings.cluster.encoder_device),
-        "latents": asdict(settings.latents),
-        "shards": asdict(settings.shards),
-        "splits": settings.splits,
-        "limit": settings.limit,
-        "hash_raw": settings.hash_raw,
+        "source": config.source.content(),
+        "dataset": _dataset_facts(config),
+        "encoder": encoder.identity(config.cluster.encoder_device),
         "versions": {name: version(name) for name in BYTE_LIBRARIES},
     }
-    plain: dict[str, Any] = json.loads(json.dumps(sections))
-    return plain
+    return BuildSettings.read(json.loads(json.dumps(content)))
 
 
-def new_plan(settings: BuildConfig, source: Source, asked: Mapping[str, Any], index: SourceIndex | None = None) -> Plan:
+def new_plan(config: BuildConfig, settings: BuildSettings, index: SourceIndex | None = None) -> Plan:
     """Read the source's metadata, unless some of it is given, and pack its episodes into shard tasks."""
-    index = read_index(settings, source) if index is None else index
-    encoder = asked["encoder"]
-    has_actions = index.action_dim > 0
-    sizes = Sizes(
-        views=len(index.views),
-        image_size=settings.inputs.image_size,
-        steps=settings.window.steps,
-        tokens=encoder["tokens"],
-        width=encoder["width"],
-        state=index.state_dim,
-        chunk=settings.window.chunk if has_actions else 0,
-        action=index.action_dim,
-    )
-    flops = encoder_flops(encoder, settings.window.steps)
-    return make_plan(source, index, settings.window, sizes, settings.shards, asked, flops, settings.splits)
+    return make_plan(config.source.reader, read_index(config) if index is None else index, settings)
 
 
 def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) -> str:
@@ -137,7 +109,7 @@ def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) 
         (
             "target shape",
             f"{sizes.steps}+1 steps x {sizes.views} views x {sizes.tokens} tokens x {sizes.width} "
-            f"{latent_settings(plan.settings).dtype}",
+            f"{plan.settings.latents.dtype}",
         ),
         ("encoder", f"{about}{cost.flops:.3g} FLOPs"),
         *([] if prediction is None else describe_prediction(prediction)),
@@ -155,9 +127,9 @@ def _per_sample(plan: Plan) -> str:
     cost = plan.estimate
     shown = []
     for mode, tubelets in (("prefix or clip", None), ("tubelet", cost.tubelets)):
-        sizes = [targets_bytes(plan.sizes, dtype, cost.windows, tubelets) / cost.windows for dtype in LATENT_DTYPES]
+        sizes = [targets_bytes(plan.sizes, dtype, cost.windows, tubelets) / cost.windows for dtype in LatentDtype]
         if tubelets != 0:  # older plans did not count them
-            each = ", ".join(f"{_size(size)} {dtype}" for size, dtype in zip(sizes, LATENT_DTYPES, strict=True))
+            each = ", ".join(f"{_size(size)} {dtype}" for size, dtype in zip(sizes, LatentDtype, strict=True))
             shown.append(f"{mode} {each}")
     return "; ".join(shown)
 
@@ -166,7 +138,7 @@ def _warnings(plan: Plan) -> list[str]:
     """What will surprise later."""
     found = []
     planned = {task.split for task in plan.tasks}
-    for split in plan.settings["splits"]:
+    for split in plan.settings.splits:
         if split not in planned:
             found.append(f"no episode is in split {split}; a source without official splits has source.val_share")
     if plan.faults:
@@ -176,16 +148,9 @@ def _warnings(plan: Plan) -> list[str]:
     return found
 
 
-def _without_root(source: Source) -> dict[str, Any]:
-    """All settings of a source, defaults included; where the data lies changes no byte."""
-    assert is_dataclass(source)
-    assert not isinstance(source, type)
-    return {key: value for key, value in asdict(source).items() if key != "root"}
-
-
-def _dataset_facts(settings: BuildConfig) -> dict[str, str] | None:
+def _dataset_facts(config: BuildConfig) -> dict[str, str] | None:
     """What the manifest says about the dataset; None for data without one."""
-    name = settings.source.get("manifest")
+    name = config.source.manifest
     if name is None:
         return None
     manifests = load_manifests()
@@ -194,14 +159,15 @@ def _dataset_facts(settings: BuildConfig) -> dict[str, str] | None:
     return manifests[name].facts()
 
 
-def read_index(settings: BuildConfig, source: Source) -> SourceIndex:
+def read_index(config: BuildConfig) -> SourceIndex:
     """What the metadata tells, and the hashes of the files if they are asked for."""
-    index = _limited(source.index(), settings.limit)
-    if not settings.hash_raw:
+    source = config.source.reader
+    index = _limited(source.index(), config.limit)
+    if not config.hash_raw:
         return index
-    files = {path: size for ref in index.refs if ref.split in settings.splits for path, size in ref.files}
+    files = {path: size for ref in index.refs if ref.split in config.splits for path, size in ref.files}
     with progress_bar(total=sum(files.values()), unit="B", unit_scale=True, desc=f"hash {index.name}") as bar:
-        return hash_files(source.root, index, settings.splits, bar.update)
+        return hash_files(source.root, index, config.splits, bar.update)
 
 
 def _limited(index: SourceIndex, limit: int | None) -> SourceIndex:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from pipeline.format.enums import FloatDtype
+from pipeline.planning.hardware import Hardware
 from pipeline.planning.plan import Plan
-from pipeline.planning.prediction import Hardware, Prediction, StageTimes, count_raw_bytes, measure_stages, predict
+from pipeline.planning.prediction import Prediction, StageTimes, count_raw_bytes, measure_stages, predict
 from pipeline.sources.base import Source
 from pipeline.storage.store import Store
 
@@ -53,8 +55,7 @@ def stored_prediction(plan: Plan, source: Source, hardware: Hardware, store: Sto
     if before is not None and before.hardware == hardware:
         return before
     times = measure_stages(source, plan.tasks, plan.recipe()) if before is None else before.times
-    dtype = plan.settings["encoder"]["dtype"]
-    made = predict(plan.estimate, count_raw_bytes(plan.tasks), times, hardware, dtype)
+    made = predict(plan.estimate, count_raw_bytes(plan.tasks), times, hardware, plan.settings.encoder.dtype)
     write_prediction(made, store)
     return made
 
@@ -70,7 +71,10 @@ def read_prediction(store: Store) -> Prediction | None:
         content = json.loads(store.read(PREDICTION_FILE))
         hardware = Hardware(**content.pop("hardware"))
         times = content.pop("times")
-        return Prediction(hardware=hardware, times=None if times is None else StageTimes(**times), **content)
+        dtype = FloatDtype(content.pop("dtype"))
+        return Prediction(
+            hardware=hardware, dtype=dtype, times=None if times is None else StageTimes(**times), **content
+        )
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -79,7 +83,7 @@ def describe_prediction(prediction: Prediction) -> list[tuple[str, str]]:
     """Rows of a table: a name of at most ROW characters, and what it is."""
     p, hardware = prediction, prediction.hardware
     about = "" if p.exact else "about "
-    rows = [
+    return [
         ("hardware", _hardware(p)),
         ("read", f"{_time(p.read_s)}: raw files of {_size(p.raw_bytes)}, twice, at {hardware.read_mb_s:g} MB/s"),
         ("decode", _decoding(p, about)),
@@ -88,11 +92,6 @@ def describe_prediction(prediction: Prediction) -> list[tuple[str, str]]:
         ("bottleneck", p.bottleneck),
         ("total", f"{about}{_hours(p.wall_s / 3600)}, {_time(hardware.startup_s)} of it to start; {_devices(p)}"),
     ]
-    if p.cost is not None:
-        rows.append(
-            ("cost", f"{about}{p.cost:,.2f} at {hardware.gpu_hour:g} a GPU and {hardware.core_hour:g} a core an hour")
-        )
-    return rows
 
 
 def table(rows: list[tuple[str, str]]) -> str:
@@ -122,7 +121,7 @@ def _hardware(p: Prediction) -> str:
     h = p.hardware
     if not h.gpus:
         return f"{h.cores} cores that decode, and encode at {h.core_flops / 1e9:g} GFLOP/s each"
-    peak = h.float32_flops if p.dtype == "float32" else h.flops
+    peak = h.float32_flops if p.dtype == FloatDtype.FLOAT32 else h.flops
     return f"{h.gpus} GPUs at {h.utilisation:.0%} of {peak / 1e12:g} TFLOP/s, {h.cores} cores"
 
 

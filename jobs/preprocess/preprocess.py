@@ -8,14 +8,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
 from tqdm import tqdm
 
 from jobs.cluster import metrics as ray_metrics
 from jobs.cluster import ray_pool as ray_map
 from jobs.cluster.run_progress import Progress, ProgressLog
 from jobs.cluster.scheduler import run_shards
-from jobs.common.config import parse
 from jobs.common.driver_lock import DriverLock
 from jobs.common.progress import progress_bar
 from jobs.preprocess.plan import Preparation, describe, prepare
@@ -38,8 +36,7 @@ LISTED = 20
 """Bad episodes shown in the message that stops a run; all of them go to logs/bad_episodes.jsonl."""
 
 
-def run(config: DictConfig) -> None:
-    settings = parse(BuildConfig, config)
+def run(settings: BuildConfig) -> None:
     preprocess(settings)
 
 
@@ -147,7 +144,7 @@ def _run_tasks(
     for part in before.values():
         watch.add(part.faults)
     work = ray_map.Work(
-        preparation.source, plan.recipe(), preparation.store, settings.encoder, dict(plan.settings["encoder"]),
+        preparation.source, plan.recipe(), preparation.store, settings.encoder, dict(plan.content["encoder"]),
         settings.cluster,
     )  # fmt: skip
     progress, begun = log.progress, time.monotonic()

@@ -1,83 +1,82 @@
-"""What the commands that make builds can be told, and those that change finished ones."""
+"""Settings of the commands that make builds, and of those that change finished ones."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from jobs.cluster.settings import ClusterSettings
-from pipeline.format.encoder_settings import EncoderSettings, LatentSettings
-from pipeline.planning.packing import ShardSettings
-from pipeline.planning.prediction import Hardware
-from pipeline.samples.inputs import InputSettings
-from pipeline.samples.windows import WindowPolicy
+from jobs.datasets.configured_source import ConfiguredSource
+from pipeline.format.build_settings import (
+    EncoderSettings,
+    InputSettings,
+    LatentSettings,
+    ShardSettings,
+    WindowPolicy,
+)
+from pipeline.format.enums import Attention
+from pipeline.format.settings import checked, setting
+from pipeline.planning.hardware import Hardware
+
+TRAIN_AND_VAL = ("train", "val")
 
 
-@dataclass(frozen=True)
+@checked
 class BuildConfig:
-    """`vlajepa plan` and `vlajepa preprocess`.
+    """`vlajepa plan` and `vlajepa preprocess`."""
 
-    out            folder of the build, or its URL (s3://, gs://)
-    source         type, name, root and the type's own settings: see pipeline/sources
-    limit          use only the first so many episodes of each split; null: all
-    max_bad_share  stop when more than this share of the episodes had to be left out
-    hardware       the cluster that time and cost are predicted for; changes no byte
-    hash_raw       hash every raw file when planning: one that changes before it is read is told even if its size stays
-    """
-
-    out: Path | str
-    source: dict[str, Any]
-    window: WindowPolicy
-    inputs: InputSettings
-    encoder: EncoderSettings
-    shards: ShardSettings
-    cluster: ClusterSettings
-    splits: tuple[str, ...] = ("train", "val")
-    limit: int | None = None
-    max_bad_share: float = 0.05
-    hardware: Hardware = field(default_factory=Hardware)
-    latents: LatentSettings = field(default_factory=LatentSettings)
-    hash_raw: bool = False
+    out: Path | str = setting("folder of the build, or its URL (s3://, gs://)", decides=False)
+    source: ConfiguredSource = setting("the dataset: a manifest's name, or the reader's own settings")
+    window: WindowPolicy = setting("which windows are taken from an episode", default_factory=WindowPolicy)
+    inputs: InputSettings = setting("how the current frame is stored", default_factory=InputSettings)
+    encoder: EncoderSettings = setting("which encoder makes the targets", default_factory=EncoderSettings)
+    latents: LatentSettings = setting("how latents are stored", default_factory=LatentSettings)
+    shards: ShardSettings = setting("how episodes are packed into shards", default_factory=ShardSettings)
+    cluster: ClusterSettings = setting("where Ray runs", default_factory=ClusterSettings, decides=False)
+    hardware: Hardware = setting("the cluster that time is predicted for", default_factory=Hardware, decides=False)
+    splits: tuple[str, ...] = setting(
+        "splits that are built: [train], [val] or [train,val]; test is never built", default=TRAIN_AND_VAL
+    )
+    limit: int | None = setting("first episodes of each split that are used; null: all", default=None, at_least=1)
+    max_bad_share: float = setting(
+        "the run stops when more than this share of the episodes had to be left out",
+        default=0.05,
+        decides=False,
+        at_least=0,
+        at_most=1,
+    )
+    hash_raw: bool = setting(
+        "hash every raw file when planning, so that a changed file is noticed even if its size stays", default=False
+    )
 
     def __post_init__(self) -> None:
         if list(self.splits) not in (["train"], ["val"], ["train", "val"]):
             raise ValueError(
                 f"splits must be one of [train], [val], [train,val] (test is never built), got {list(self.splits)}"
             )
-        if not 0 <= self.max_bad_share <= 1:
-            raise ValueError(f"max_bad_share must be 0..1, got {self.max_bad_share}")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit must be null or at least 1, got {self.limit}")
-        if self.encoder.attention == "xformers" and self.cluster.encoder_device != "cuda":
+        if self.encoder.attention == Attention.XFORMERS and self.cluster.encoder_device != "cuda":
             raise ValueError("encoder.attention=xformers needs encoders on GPUs: set cluster=gpu, or attention sdpa")
 
 
-@dataclass(frozen=True)
+@checked
 class StatusConfig:
-    """`vlajepa status`. build: folder or URL of a build that is being made;  json: print it for programs."""
+    """`vlajepa status`."""
 
-    build: Path | str
-    json: bool = False
+    build: Path | str = setting("folder or URL of a build that is being made")
+    json: bool = setting("print it for programs", default=False)
 
 
-@dataclass(frozen=True)
+@checked
 class DropConfig:
-    """`vlajepa drop`: a new build without some episodes of a finished one.
+    """`vlajepa drop`: a new build without some episodes of a finished one."""
 
-    build     folder of the finished build; it is left as it is
-    out       folder of the new one
-    episode, episodes  ids: one, or several
-    reason    stands in the ledger of the new build
-    link      hard-link shards that do not change, where the file system allows it; false: copy all files
-    """
-
-    build: Path
-    out: Path
-    episode: str | None = None
-    episodes: tuple[str, ...] = ()
-    reason: str = ""
-    link: bool = True
+    build: Path = setting("folder of the finished build; it is not changed")
+    out: Path = setting("folder of the new build")
+    episode: str | None = setting("id of the one episode to drop", default=None)
+    episodes: tuple[str, ...] = setting("ids of the episodes to drop", default=())
+    reason: str = setting("why; it is written into the ledger of the new build", default="")
+    link: bool = setting(
+        "hard-link shards that do not change, where the file system allows it; false: copy all files", default=True
+    )
 
     def __post_init__(self) -> None:
         if not self.all_episodes:
@@ -85,28 +84,28 @@ class DropConfig:
 
     @property
     def all_episodes(self) -> tuple[str, ...]:
+        """The episodes to drop."""
         return (*([self.episode] if self.episode else []), *self.episodes)
 
 
-@dataclass(frozen=True)
+@checked
 class MergeConfig:
-    """`vlajepa merge`: one build of several that were made in parts, with the same settings. See DropConfig."""
+    """`vlajepa merge`: one build of several that were made in parts, with the same settings."""
 
-    builds: tuple[Path, ...]
-    out: Path
-    link: bool = True
+    builds: tuple[Path, ...] = setting("folders of the builds, in order")
+    out: Path = setting("folder of the new build")
+    link: bool = setting("hard-link shards, where the file system allows it; false: copy all files", default=True)
 
     def __post_init__(self) -> None:
         if len(self.builds) < 2:
             raise ValueError(f"builds must name at least 2 builds, as in 'builds=[A,B]', got {len(self.builds)}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked
 class ExtendConfig(BuildConfig):
-    """`vlajepa extend`: a finished build and what its dataset has gained since. The settings must be those of `build`.
+    """`vlajepa extend`: a finished build and what its dataset has gained since, made with the same settings."""
 
-    build, link  see DropConfig
-    """
-
-    build: Path
-    link: bool = True
+    build: Path = setting("folder of the finished build; it is not changed", decides=False)
+    link: bool = setting(
+        "hard-link its shards, where the file system allows it; false: copy all files", default=True, decides=False
+    )

@@ -11,10 +11,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from omegaconf import DictConfig
-
 from jobs.cluster.run_progress import Progress, read_progress
-from jobs.common.config import parse
 from jobs.common.driver_lock import BEAT_S, read_owner
 from jobs.preprocess.settings import StatusConfig
 from pipeline.errors import BuildError
@@ -44,8 +41,7 @@ class Status:
     silent_s: float | None
 
 
-def run(config: DictConfig) -> None:
-    settings = parse(StatusConfig, config)
+def run(settings: StatusConfig) -> None:
     store = open_store(settings.build)
     status = read_status(store)
     print(json.dumps(as_json(status), indent=2) if settings.json else describe(status, store.where))

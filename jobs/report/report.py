@@ -14,9 +14,7 @@ from typing import Any
 
 import torch
 from jinja2 import Environment, PackageLoader
-from omegaconf import DictConfig
 
-from jobs.common.config import parse
 from jobs.report.curves import chart_groups
 from jobs.report.plots import POINTS, draw, short_number
 from jobs.report.run_files import RunFolder, number, read_run, wall_time
@@ -32,8 +30,8 @@ EPISODES = 5
 PACKAGES = ("torch", "transformers", "numpy", "safetensors", "pyarrow")
 
 
-def run(config: DictConfig) -> None:
-    path = write_report(parse(ReportConfig, config))
+def run(settings: ReportConfig) -> None:
+    path = write_report(settings)
     print(f"report: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
 
 

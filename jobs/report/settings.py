@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.format.enums import Device
+from pipeline.format.settings import checked, setting
 
-@dataclass(frozen=True)
+
+@checked
 class ReportConfig:
-    """`vlajepa report`.
+    """`vlajepa report`."""
 
-    run      folder of a training run
-    out      the page; null: report.html in it
-    builds   folders of the run's builds, if they no longer lie where run.json says
-    samples  held-out samples of each build whose predictions are shown; 0: none, and no model is loaded
-    device   "cpu" or "cuda", that predicts them
-    """
-
-    run: Path
-    out: Path | None = None
-    builds: tuple[str, ...] = ()
-    samples: int = 4
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.samples <= 64:
-            raise ValueError(f"samples must be 0..64 (the page holds all pictures), got {self.samples}")
-        if self.device not in ("cpu", "cuda"):
-            raise ValueError(f"device must be one of cpu, cuda, got {self.device!r}")
+    run: Path = setting("folder of a training run")
+    out: Path | None = setting("the page; null: report.html in the run's folder", default=None)
+    builds: tuple[str, ...] = setting(
+        "folders of the run's builds, if they are no longer where run.json says", default=()
+    )
+    samples: int = setting(
+        "held-out samples of each build whose predictions are shown; 0: none, and no model is loaded",
+        default=4,
+        at_least=0,
+        at_most=64,
+    )
+    device: Device = setting("where they are predicted", default=Device.CPU)

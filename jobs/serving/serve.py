@@ -11,10 +11,8 @@ from functools import partial
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 
 from jobs.common.checkpoint_policy import CheckpointPolicy
-from jobs.common.config import parse
 from jobs.common.robot_interface import Policy, RobotObservation
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServeConfig, ServerSettings
@@ -23,8 +21,7 @@ from pipeline.errors import SettingsError
 _say = partial(print, flush=True)
 
 
-def run(config: DictConfig) -> None:
-    settings = parse(ServeConfig, config)
+def run(settings: ServeConfig) -> None:
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device=cuda, but PyTorch finds no CUDA device here; use device=cpu")
     policy = CheckpointPolicy(settings.policy, settings.device)

@@ -1,78 +1,68 @@
-"""What `vlajepa serve` can be told: dataclasses that check their values where they enter."""
+"""Settings of `vlajepa serve`."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from pathlib import Path
 
-_AT_LEAST_ONE = ("max_batch", "connections", "message_mb")
-_ABOVE_ZERO = ("ping_s", "silent_s", "report_s")
+from pipeline.format.enums import Device
+from pipeline.format.settings import checked, setting
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked
 class ServerSettings:
-    """A policy server, whatever its policy is.
+    """A policy server, whatever its policy is."""
 
-    host, port   where it listens; port 0: any free one, which is said
-    seed         of the noise of queries that bring no seed of their own
-    max_batch    most observations in one call of the policy
-    keys         null, or a message's own keys for views, "state" or "prompt" (see jobs/serving/keys.py)
-    api_key      what clients have to send as `Authorization: Api-Key …`; null: anybody who reaches the port is served
-    connections  most clients at a time
-    message_mb   largest message, MiB
-    ping_s       seconds between the pings that tell whether a client still lives
-    silent_s     a client that answers none for so long is let go; a simulator that loads may be silent for a while
-    grace_s      after SIGTERM, seconds for the queries under way
-    report_s     seconds between lines about rate and latency
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    seed: int = 0
-    max_batch: int = 16
-    keys: dict[str, str] | None = None
-    api_key: str | None = field(default=None, repr=False)
-    connections: int = 64
-    message_mb: int = 64
-    ping_s: float = 20.0
-    silent_s: float = 60.0
-    grace_s: float = 30.0
-    report_s: float = 10.0
+    host: str = setting("address where it listens; 0.0.0.0: every machine that reaches this one", default="127.0.0.1")
+    port: int = setting(
+        "port where it listens; 0: any free one, which is printed", default=8000, at_least=0, at_most=65535
+    )
+    seed: int = setting("of the noise of queries that bring no seed of their own", default=0, at_least=0)
+    max_batch: int = setting("most observations in one call of the policy", default=16, at_least=1)
+    keys: dict[str, str] | None = setting(
+        'a message\'s own keys for views, "state" or "prompt", as in {front: cam_high, state: observation/joints}',
+        default=None,
+    )
+    api_key: str | None = setting(
+        "what clients send as `Authorization: Api-Key …`; null: anybody who reaches the port is served",
+        default=None,
+        repr=False,
+    )
+    connections: int = setting("most clients at a time", default=64, at_least=1)
+    message_mb: int = setting("largest message", default=64, unit="MiB", at_least=1)
+    ping_s: float = setting(
+        "time between the pings that show whether a client still lives",
+        default=20.0,
+        unit="seconds",
+        above=0,
+        below=math.inf,
+    )
+    silent_s: float = setting(
+        "a client that answers no ping for so long is disconnected; a simulator that loads may be silent for a while",
+        default=60.0,
+        unit="seconds",
+        above=0,
+        below=math.inf,
+    )
+    grace_s: float = setting(
+        "time for the queries under way after SIGTERM", default=30.0, unit="seconds", at_least=0, below=math.inf
+    )
+    report_s: float = setting(
+        "time between lines about rate and latency", default=10.0, unit="seconds", above=0, below=math.inf
+    )
 
     def __post_init__(self) -> None:
         if not self.host.strip():
             raise ValueError("host must be an address or a name, such as 127.0.0.1, got none")
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"port must be 0..65535 (0: any free one), got {self.port}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
-        for name in _AT_LEAST_ONE:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in _ABOVE_ZERO:
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
-        if not 0 <= self.grace_s < math.inf:
-            raise ValueError(f"grace_s must be at least 0 and finite, got {self.grace_s}")
         if self.api_key is not None and (
             not self.api_key or not self.api_key.isascii() or not self.api_key.isprintable()
         ):
             raise ValueError("api_key must be null or printable ASCII text (it travels in an HTTP header)")
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked
 class ServeConfig(ServerSettings):
-    """`vlajepa serve`.
+    """`vlajepa serve`."""
 
-    policy  a run's folder (its newest checkpoint) or a checkpoint's
-    device  "auto", "cpu" or "cuda"
-    """
-
-    policy: Path
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"device must be one of auto, cpu, cuda, got {self.device!r}")
+    policy: Path = setting("a run's folder (its newest checkpoint) or a checkpoint's")
+    device: Device = setting("where the policy computes", default=Device.AUTO)

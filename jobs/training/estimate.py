@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from omegaconf import DictConfig
-
-from jobs.common.config import parse
 from jobs.training.settings import EstimateConfig
 from jobs.training.train import common_sizes
 from model.estimate import StepEstimate, estimate_step
 from pipeline.format.build import load_build
-from pipeline.format.encoder_settings import encoder_flops
+from pipeline.format.build_settings import EncoderIdentity
+from pipeline.format.enums import EncoderMode, FloatDtype, Resize
 
 GIB = 2**30
-VITL_ENCODER = {"mode": "prefix", "width": 1024, "layers": 24, "mlp_ratio": 4.0}
+VITL_ENCODER = EncoderIdentity(
+    mode=EncoderMode.PREFIX,
+    resize=Resize.CROP,
+    dtype=FloatDtype.BFLOAT16,
+    device="cuda",
+    crop_size=256,
+    tokens=256,
+    width=1024,
+    layers=24,
+    mlp_ratio=4.0,
+)
 """V-JEPA2 ViT-L (facebook/vjepa2-vitl-fpc64-256, its config.json)."""
 
 
-def run(config: DictConfig) -> None:
-    settings = parse(EstimateConfig, config)
-    sizes, kinds, encoder = settings.sizes, settings.kinds, {**VITL_ENCODER, "tokens": settings.sizes.tokens}
+def run(settings: EstimateConfig) -> None:
+    sizes, kinds, encoder = settings.sizes, settings.kinds, replace(VITL_ENCODER, tokens=settings.sizes.tokens)
     if settings.builds:
         builds = [load_build(path) for path in settings.builds]
         sizes, _ = common_sizes(builds)
         kinds = tuple("robot" if build.has_actions else "video" for build in builds)
-        encoder = builds[0].manifest["settings"]["encoder"]
+        encoder = builds[0].settings.encoder
     estimate = estimate_step(settings.model, sizes, settings.batch_size, kinds, settings.bf16, settings.instruction)
     print(describe(estimate, settings, kinds))
-    if encoder["width"] == sizes.width:
+    if encoder.width == sizes.width:
         views = sum(sizes.views if kind == "robot" else 1 for kind in kinds)
-        print(describe_online(estimate, settings.batch_size * views * encoder_flops(encoder, sizes.steps)))
+        print(describe_online(estimate, settings.batch_size * views * encoder.flops(sizes.steps)))
 
 
 def describe(estimate: StepEstimate, settings: EstimateConfig, kinds: Sequence[str]) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
-
-from jobs.common.config import parse
 from jobs.common.load_model import load_model
 from jobs.training.settings import ExportConfig
 from model.exchange.lerobot import save_lerobot
@@ -12,8 +9,7 @@ from model.exchange.starvla import save_starvla
 from pipeline.errors import SettingsError
 
 
-def run(config: DictConfig) -> None:
-    settings = parse(ExportConfig, config)
+def run(settings: ExportConfig) -> None:
     if settings.out.exists():
         raise SettingsError(f"{settings.out} exists; choose another out=")
     model = load_model(settings.checkpoint)

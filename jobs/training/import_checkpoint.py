@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from omegaconf import DictConfig
-
-from jobs.common.config import parse
 from jobs.training.settings import ImportConfig
 from model.checkpoint.checkpoint import save_weights
 from model.exchange.initial import load_initial
@@ -15,8 +12,7 @@ from model.vla_jepa import build_model, unit_stats
 from pipeline.errors import SettingsError
 
 
-def run(config: DictConfig) -> None:
-    settings = parse(ImportConfig, config)
+def run(settings: ImportConfig) -> None:
     if settings.out.exists():
         raise SettingsError(f"{settings.out} exists; choose another out=")
     model = build_model(settings.model, settings.sizes, unit_stats(settings.sizes))

@@ -10,18 +10,18 @@ from hydra.core.hydra_config import HydraConfig
 
 from jobs.cluster.connect import ray_joined
 from jobs.cluster.settings import ClusterSettings
+from jobs.common.config import parse
+from jobs.datasets.configured_source import configured_source
 from jobs.preprocess.preprocess import preprocess
 from jobs.preprocess.settings import BuildConfig
 from jobs.training.settings import Stage, TrainConfig
 from pipeline.audit.run import audit_build
 from pipeline.audit.verdict import write_verdict
 from pipeline.errors import RunError
-from pipeline.format.encoder_settings import EncoderSettings
-from pipeline.planning.packing import ShardSettings
+from pipeline.format.build_settings import EncoderSettings, InputSettings, ShardSettings, WindowPolicy
+from pipeline.format.enums import EncoderKind, Resize
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
-from pipeline.samples.inputs import InputSettings
-from pipeline.samples.windows import WindowPolicy
 
 CLIPS, EPISODES, SIZE = 16, 5, 64
 """Of each sample dataset; SIZE in pixels."""
@@ -39,7 +39,8 @@ def train_stages(config: TrainConfig) -> None:
     for stage in config.stages:
         out = config.out / stage.experiment
         print(f"\n== {stage.experiment}: {', '.join(stage.builds)}", flush=True)
-        run(compose("train", overrides=[*_overrides(config, stage, out, before), *_asked_for()]))
+        overrides = [*_overrides(config, stage, out, before), *_asked_for()]
+        run(parse(TrainConfig, compose("train", overrides=overrides)))
         before = out
 
 
@@ -74,11 +75,11 @@ def _build_config(out: Path, root: Path, name: str) -> BuildConfig:
     source = {"type": "ssv2" if video else "lerobot", "name": name, "root": str(root)}
     return BuildConfig(
         out=out,
-        source=source if video else source | {"val_share": 0.3},
+        source=configured_source(source if video else source | {"val_share": 0.3}),
         window=WindowPolicy(interval=2, every=0, per_episode=4) if video else WindowPolicy(interval=2, every=6),
         inputs=InputSettings(image_size=SIZE),
-        encoder=EncoderSettings(kind="tiny", resize="squash"),
-        shards=ShardSettings(samples=12, chunk_samples=6),
+        encoder=EncoderSettings(kind=EncoderKind.TINY, resize=Resize.SQUASH),
+        shards=ShardSettings(samples=12, group_samples=6),
         cluster=ClusterSettings(encoders=1, encoder_cpus=0.0, object_store_mb=256),
     )
 

@@ -6,14 +6,11 @@ import contextlib
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from jobs.common.config import parse
 from jobs.common.differences import first_difference
 from jobs.common.driver_lock import DriverLock
 from jobs.common.robot_interface import RobotInterface
@@ -33,24 +30,16 @@ from pipeline.audit.verdict import require_clean_verdict
 from pipeline.errors import AuditRefusedError, RunError, SettingsError
 from pipeline.format.build import Build, load_build
 from pipeline.format.schema import Sizes
+from pipeline.format.settings import deciding, plain
 from pipeline.storage.atomic import write_atomic
 from pipeline.storage.remote import is_remote, mirror_build
 from pipeline.storage.store import open_store
-
-DECIDES = (
-    "steps", "warmup_steps", "batch_size", "mixture_unit", "accumulate", "co_training", "lr_backbone", "lr_action_head",
-    "lr_rest", "lr_final", "beta1", "beta2", "weight_decay", "clip_norm", "seed", "streams", "block_shards",
-    "on_corrupt", "shift", "blind",
-)  # fmt: skip
-"""Trainer settings that decide what a run learns: a resumed run must have the same. The others may change."""
-
 
 PACKAGES = ("torch", "transformers", "numpy", "pyarrow", "pillow", "safetensors")
 """Whose versions a run writes down."""
 
 
-def run(config: DictConfig) -> None:
-    settings = parse(TrainConfig, config)
+def run(settings: TrainConfig) -> None:
     if settings.stages:
         from jobs.training.stages import train_stages
 
@@ -228,14 +217,12 @@ def common_sizes(builds: Sequence[Build]) -> tuple[Sizes, BuildStats | None]:
 
 def run_state(config: TrainConfig, builds: Sequence[Build], sizes: Sizes) -> dict[str, Any]:
     """What the run decided and a resumed run must decide again, as plain JSON values."""
-    unknown = set(DECIDES) - {field.name for field in fields(TrainerSettings)}
-    assert not unknown, unknown
     content = {
         "model": asdict(config.model),
         "model_sizes": asdict(sizes),
         "init_from": None if config.init_from is None else str(config.init_from),
         "reinitialise": list(config.reinitialise),
-        "trainer": {name: getattr(config.trainer, name) for name in DECIDES},
+        "trainer": deciding(config.trainer),
         "weights": list(config.weights),
         "builds": {build.name: build.fingerprint for build in builds},
         "build_order": [build.name for build in builds],
@@ -250,12 +237,13 @@ def run_state(config: TrainConfig, builds: Sequence[Build], sizes: Sizes) -> dic
 def _circumstances(config: TrainConfig, builds: Sequence[Build], ranks: Ranks) -> dict[str, Any]:
     """What may change when a run is resumed: where its builds lie, on how many ranks it runs, versions, the rest."""
     paths = {build.name: build.remote or str(build.path.resolve()) for build in builds}
-    other = {name: value for name, value in asdict(config.trainer).items() if name not in DECIDES}
+    decided = deciding(config.trainer)
+    other = {name: value for name, value in plain(config.trainer).items() if name not in decided}
     return {
         "build_paths": paths,
         "ranks": ranks.world,
         "device": ranks.device.type,
-        "trainer_runtime": json.loads(json.dumps(other, default=str)),
+        "trainer_runtime": other,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.settings import ATTENTION_BACKENDS
+from model.settings import AttentionBackend
 from pipeline.errors import SettingsError
 
 
@@ -87,8 +87,8 @@ def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype = tor
     Raises:
         SettingsError: the backend has no such name, or cannot run on this device.
     """
-    if backend not in ATTENTION_BACKENDS:
-        raise SettingsError(f"attention must be one of {', '.join(ATTENTION_BACKENDS)}, got {backend!r}")
+    if backend not in list(AttentionBackend):
+        raise SettingsError(f"attention must be one of {', '.join(AttentionBackend)}, got {backend!r}")
     if backend == "sdpa" or (backend == "auto" and device.type != "cuda"):
         return "sdpa"
     if device.type != "cuda":

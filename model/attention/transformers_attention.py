@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from model.attention.attention import Packed, attention
-from model.settings import ATTENTION_BACKENDS
+from model.settings import AttentionBackend
 
 _NAME = "vla_jepa_flash_"
 """Transformers calls a vision tower's attention once for all images, rather than once an image, if the name says
@@ -42,8 +42,8 @@ def register_attention(backend: str) -> str:
     Raises:
         ValueError: there is no such backend.
     """
-    if backend not in ATTENTION_BACKENDS:
-        raise ValueError(f"attention must be one of {', '.join(ATTENTION_BACKENDS)}, got {backend!r}")
+    if backend not in list(AttentionBackend):
+        raise ValueError(f"attention must be one of {', '.join(AttentionBackend)}, got {backend!r}")
 
     def forward(
         module: nn.Module,

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.audit.tasks import TaskTable, read_tasks
 from pipeline.errors import BuildError
+from pipeline.format.enums import LatentDtype
 from pipeline.format.file_names import META_FILES, inputs_file, latents_file, targets_file
-from pipeline.format.schema import LATENT_DTYPES, SCHEMA_VERSION, SPLITS, Sizes
+from pipeline.format.schema import SCHEMA_VERSION, SPLITS, Sizes
 from pipeline.format.strict_json import member, parse_object
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class ClaimedBuild:
     shards: tuple[ShardEntry, ...]
     files: tuple[FileEntry, ...]
     tasks: TaskTable
-    latent_dtype: str
+    latent_dtype: LatentDtype
     latents: Any
     ancestors: dict[str, Any]
     elsewhere: ShardFetcher | None = None
@@ -208,14 +209,12 @@ def _sizes(value: dict[str, Any], where: str) -> Sizes:
     return sizes
 
 
-def _latent_dtype(settings: dict[str, Any], where: str) -> str:
-    """float16 for builds from before there was a choice."""
-    if "latents" not in settings:
-        return "float16"
+def _latent_dtype(settings: dict[str, Any], where: str) -> LatentDtype:
+    """Element type of the stored latents."""
     dtype = member(member(settings, "latents", dict, f"{where}: settings"), "dtype", str, f"{where}: settings.latents")
-    if dtype not in LATENT_DTYPES:
-        raise BuildError(f"{where}: settings.latents.dtype must be one of {', '.join(LATENT_DTYPES)}, found {dtype!r}")
-    return dtype
+    if dtype not in list(LatentDtype):
+        raise BuildError(f"{where}: settings.latents.dtype must be one of {', '.join(LatentDtype)}, found {dtype!r}")
+    return LatentDtype(dtype)
 
 
 def _window(value: dict[str, Any], where: str) -> WindowSettings:

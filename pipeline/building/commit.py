@@ -23,7 +23,7 @@ from pipeline.building.records import INPUT_COLUMNS, KINDS, TARGET_COLUMNS, Shar
 from pipeline.building.statistics import summarise
 from pipeline.errors import BuildError
 from pipeline.format.columns import samples_schema
-from pipeline.format.encoder_settings import latent_settings
+from pipeline.format.enums import EncoderMode, LatentDtype
 from pipeline.format.file_names import CROISSANT, LOCK_FOLDER, META_FILES, WORK_FOLDER
 from pipeline.format.schema import SCHEMA_VERSION
 from pipeline.planning.plan import Plan, ShardTask
@@ -175,8 +175,8 @@ def _shard_entry(task: ShardTask, samples: int, parts: Mapping[str, ShardRecord]
 
 def _latents(plan: Plan, shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """How latents are stored, and the relative error of each step 0..K over all shards: null for float16 ones."""
-    dtype = latent_settings(plan.settings).dtype
-    if dtype == "float16":
+    dtype = plan.settings.latents.dtype
+    if dtype == LatentDtype.FLOAT16:
         return {"dtype": dtype, "relative_error": None}
     return {"dtype": dtype, "relative_error": relative_errors(add_errors([s["latents_error"] for s in shards]))}
 
@@ -186,8 +186,8 @@ def _write_build(plan: Plan, store: Store, shards: Sequence[Mapping[str, Any]], 
         "schema_version": SCHEMA_VERSION,
         "fingerprint": plan.fingerprint,
         "name": plan.name,
-        "leaky": plan.settings["encoder"]["mode"] == "clip",
-        "settings": plan.settings,
+        "leaky": plan.settings.encoder.mode == EncoderMode.CLIP,
+        "settings": plan.content,
         "sizes": asdict(plan.sizes),
         "latents": _latents(plan, shards),
         "views": plan.views,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.building.shard_jobs import Encode
 from pipeline.encoder.encoder_frames import cut_frames
 from pipeline.errors import EpisodeError
+from pipeline.format.enums import LatentDtype
 from pipeline.format.episode import Episode
 from pipeline.planning.plan import Plan
 from pipeline.samples.inputs import build_input
@@ -33,7 +34,7 @@ class SampleRebuilder:
     def __init__(self, plan: Plan, source: Source, encode: Encode) -> None:
         self._recipe, self._source, self._encode = plan.recipe(), source, encode
         self._refs = {ref.id: ref for task in plan.tasks for ref in task.episodes}
-        self._versions = plan.settings["versions"]
+        self._versions = plan.content["versions"]
 
     @property
     def exact(self) -> bool:
@@ -59,12 +60,12 @@ class SampleRebuilder:
         recipe = self._recipe
         block = cut_frames(episode, [self._window(episode, now)], recipe.views, recipe.frames, recipe.mode)
         latents = self._encode(block)[0]
-        if recipe.latents == "float16":
+        if recipe.latents == LatentDtype.FLOAT16:
             return latents[0]
         values, scale, _ = quantise_windows(latents)
         return dequantise(values, scale)[0]
 
     def _window(self, episode: Episode, now: int) -> Window:
-        policy, total = self._recipe.policy, episode.num_frames
+        policy, total = self._recipe.window, episode.num_frames
         count = min(policy.chunk, total - now) if self._recipe.sizes.action else 0
         return Window(now, policy.interval, policy.steps, total, count)

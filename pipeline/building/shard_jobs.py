@@ -22,6 +22,7 @@ from pipeline.building.records import InputsRow, ShardRecord, TargetsRow, write_
 from pipeline.building.tubelet_pool import TubeletPool
 from pipeline.encoder.encoder_frames import FrameBlock, cut_frames, merge_blocks, recorded_supports
 from pipeline.errors import EpisodeError, RunError
+from pipeline.format.enums import EncoderMode, LatentDtype
 from pipeline.format.episode import Episode
 from pipeline.format.file_names import inputs_file, targets_file
 from pipeline.format.input_sample import InputSample
@@ -43,7 +44,7 @@ Encode = Callable[[FrameBlock], tuple[NDArray[np.float16], NDArray[np.bool_]]]
 
 @dataclass(frozen=True)
 class DecodedGroup:
-    """The decoded episodes of one chunk of a shard: W windows.
+    """The decoded episodes of one group of a shard: W windows.
 
     rows         one for each window, its digest still empty
     block        the frames, or None when W is 0
@@ -165,38 +166,38 @@ def _targets_of(
 
 
 def group_bytes(refs: Sequence[EpisodeRef], recipe: Recipe) -> int:
-    """Upper bound of the bytes of a decoded chunk's frames; 0 for episodes whose length only opening them can tell,
+    """Upper bound of the bytes of a decoded group's frames; 0 for episodes whose length only opening them can tell,
     unless the policy takes a fixed number of windows of each."""
     frame = recipe.sizes.views * recipe.frames.crop_size**2 * 3
-    few = recipe.policy.per_episode * 2 * (recipe.sizes.steps + 1)
+    few = recipe.window.per_episode * 2 * (recipe.sizes.steps + 1)
     lengths = [min(ref.num_frames, few) if few and ref.num_frames else ref.num_frames or few for ref in refs]
     return frame * sum(lengths)
 
 
 def write_targets_shard(
-    chunks: Iterable[DecodedGroup],
+    groups: Iterable[DecodedGroup],
     encode: Encode,
     task: ShardTask,
     recipe: Recipe,
     excluded: Collection[str],
     store: Store,
 ) -> ShardRecord:
-    """Make the targets file of one shard from its decoded chunks, in order; in mode "tubelet" that of latents too."""
+    """Make the targets file of one shard from its decoded groups, in order; in mode "tubelet" that of latents too."""
     file = targets_file(task.split, task.index)
     metadata = {"fingerprint": recipe.fingerprint, "schema_version": str(SCHEMA_VERSION), "shard": file}
     rows: list[TargetsRow] = []
     faults: list[LedgerEntry] = []
     errors: list[ErrorSums] = []
     decoding = encoding = 0.0
-    pool = TubeletPool(task, recipe, store) if recipe.mode == "tubelet" else None
+    pool = TubeletPool(task, recipe, store) if recipe.mode == EncoderMode.TUBELET else None
     writer = TargetsWriter(store.writing(file), recipe.sizes, metadata, recipe.latents, pool is not None)
     with storing(store), pool or contextlib.nullcontext(), writer:
-        for chunk in chunks:
-            faults += chunk.faults
-            decoding += chunk.cpu_seconds
-            if chunk.block is None:
+        for group in groups:
+            faults += group.faults
+            decoding += group.cpu_seconds
+            if group.block is None:
                 continue
-            for piece in chunk.slices(recipe.encode_samples):
+            for piece in group.slices(recipe.group_samples):
                 started = time.thread_time()
                 made, lost, places = encode_piece(piece, encode, recipe, pool)
                 encoding += time.thread_time() - started
@@ -229,7 +230,7 @@ def encode_piece(
             rows = _target_rows(piece, found.values, found.scale, found.valid)
             return rows, [found.errors] if found.errors else [], found.places
         latents, valid = encode(piece.block)
-        if recipe.latents == "float16":
+        if recipe.latents == LatentDtype.FLOAT16:
             return _target_rows(piece, latents, None, valid), [], None
         values, scale, lost = quantise_windows(latents)
         return _target_rows(piece, values, scale, valid), [lost], None
@@ -248,12 +249,12 @@ def _target_rows(
 
 
 def _windows(episode: Episode, recipe: Recipe) -> list[Window]:
-    windows = list(enumerate_windows(episode.num_frames, recipe.policy, recipe.sizes.action > 0))
+    windows = list(enumerate_windows(episode.num_frames, recipe.window, recipe.sizes.action > 0))
     if not windows:
         raise EpisodeError(
             "too-short",
-            f"{episode.num_frames} frames give no window of {recipe.policy.steps} steps at interval "
-            f"{recipe.policy.interval}",
+            f"{episode.num_frames} frames give no window of {recipe.window.steps} steps at interval "
+            f"{recipe.window.interval}",
         )
     return windows
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.building.records import TargetsRow
 from pipeline.encoder.encoder_frames import FrameBlock
+from pipeline.format.enums import LatentDtype
 from pipeline.format.file_names import latents_file
 from pipeline.format.schema import SCHEMA_VERSION
 from pipeline.planning.plan import ShardTask
@@ -107,7 +108,7 @@ class TubeletPool:
         latents, _ = encode(FrameBlock(block.frames, np.stack(list(new.values()))))  # [U, 1, V, N, D]
         values, scale = latents[:, 0], None
         errors = [(0.0, 0.0)] * len(new)
-        if self._dtype == "int8":
+        if self._dtype == LatentDtype.INT8:
             made = [quantise_windows(latents[i : i + 1]) for i in range(len(new))]
             values = np.concatenate([part[0][:, 0] for part in made])
             scale = np.concatenate([part[1][:, 0] for part in made])
@@ -118,7 +119,7 @@ class TubeletPool:
             self._held[tubelet] = _Held(first + i, values[i], None if scale is None else scale[i], errors[i])
 
     def _gather(self, wanted: Sequence[Sequence[Tubelet | None]]) -> Gathered:
-        sizes, int8 = self._sizes, self._dtype == "int8"
+        sizes, int8 = self._sizes, self._dtype == LatentDtype.INT8
         shape = (len(wanted), sizes.steps + 1, sizes.views, sizes.tokens)
         values = np.zeros((*shape, sizes.width), np.int8 if int8 else np.float16)
         scale = np.zeros(shape, np.float32) if int8 else None

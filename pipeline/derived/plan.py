@@ -48,7 +48,7 @@ class Parent:
         digest = hashlib.sha256()
         for line in task_lines(self.plan.tasks):
             digest.update(line)
-        own = {"settings": self.plan.settings, "tasks": digest.hexdigest()}
+        own = {"settings": self.plan.content, "tasks": digest.hexdigest()}
         return {**self.ancestors, self.plan.fingerprint: own}
 
 
@@ -79,7 +79,7 @@ def open_finished(path: Path) -> FinishedBuild:
     build, plan = load_build(path), read_plan(LocalStore(path))
     if build.fingerprint != plan.fingerprint:
         raise BuildError(f"{path}: build.json and plan.json have different fingerprints; run vlajepa audit {path}")
-    if TASKS_TREE not in plan.settings:
+    if TASKS_TREE not in plan.content:
         raise BuildError(
             f"{path} was planned by an older version: its settings hold no {TASKS_TREE}, by which a build made from it "
             "could be proven; make it again with vlajepa preprocess"
@@ -103,7 +103,7 @@ def drop_plan(finished: FinishedBuild, episodes: Collection[str], reason: str) -
     plan = finished.plan
     _check_droppable(finished, episodes)
     tasks = tuple(
-        replace(task, chunks=tuple(tuple(_without(ref, episodes) for ref in chunk) for chunk in task.chunks))
+        replace(task, groups=tuple(tuple(_without(ref, episodes) for ref in group) for group in task.groups))
         for task in plan.tasks
     )
     derived = {"kind": "drop", "parents": [plan.fingerprint], "episodes": sorted(episodes), "reason": reason}
@@ -111,7 +111,7 @@ def drop_plan(finished: FinishedBuild, episodes: Collection[str], reason: str) -
     share = rest / max(1, plan.estimate.episodes)
     estimate = _scaled(plan.estimate, min(1.0, share), rest)
     faults = tuple(fault for fault in finished.ledger if fault.stage == "index")
-    return _derived_plan(plan, dict(plan.settings), derived, tasks, faults, estimate)
+    return _derived_plan(plan, dict(plan.content), derived, tasks, faults, estimate)
 
 
 def join_plan(kind: str, parents: Sequence[Parent]) -> Plan:
@@ -131,10 +131,10 @@ def join_plan(kind: str, parents: Sequence[Parent]) -> Plan:
         tasks += [replace(task, index=index) for index, task in enumerate(own)]
     counts = [{split: sum(task.split == split for task in plan.tasks) for split in JOINED_SPLITS} for plan in plans]
     derived = {"kind": kind, "parents": [plan.fingerprint for plan in plans], "tasks": counts}
-    settings = dict(plans[0].settings)
-    wanted = {split for plan in plans for split in plan.settings["splits"]}
+    settings = dict(plans[0].content)
+    wanted = {split for plan in plans for split in plan.settings.splits}
     settings["splits"] = [split for split in JOINED_SPLITS if split in wanted]
-    if any(plan.settings.get("description") != settings.get("description") for plan in plans):
+    if any(plan.content.get("description") != settings.get("description") for plan in plans):
         del settings["description"]  # each is kept with its parent's settings
     planned = {ref.id for task in tasks for ref in task.episodes}
     faults = [fault for plan in plans for fault in plan.faults if fault.episode not in planned]
@@ -208,7 +208,7 @@ def _shared(parents: Sequence[Parent]) -> Iterator[str]:
 
 
 def _joined_settings(plan: Plan) -> dict[str, Any]:
-    settings = {name: value for name, value in plan.settings.items() if name not in MAY_DIFFER}
+    settings = {name: value for name, value in plan.content.items() if name not in MAY_DIFFER}
     return {**settings, "sizes": asdict(plan.sizes), "views": list(plan.views), "fps": plan.fps}
 
 

@@ -98,7 +98,7 @@ def shard_copies(plan: Plan, builds: Sequence[FinishedBuild]) -> list[ShardCopy]
     Raises:
         BuildError: a shard of theirs consists of files that this version cannot copy.
     """
-    derived = plan.settings["derived"]
+    derived = plan.content["derived"]
     episodes = frozenset(derived.get("episodes", ()))
     rest = {(task.split, task.index): task for task in plan.tasks}
     used = dict.fromkeys(("train", "val"), 0)

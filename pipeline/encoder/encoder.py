@@ -17,7 +17,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,9 @@ from transformers import PreTrainedModel, VJEPA2Config, VJEPA2Model
 from pipeline.encoder.encoder_frames import FrameBlock, FrameSettings
 from pipeline.encoder.rotary_tables import use_rotary_tables
 from pipeline.errors import SettingsError
-from pipeline.format.encoder_settings import EncoderSettings
+from pipeline.format.build_settings import EncoderSettings
+from pipeline.format.enums import EncoderKind, EncoderMode, FloatDtype
+from pipeline.format.settings import deciding
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -82,11 +83,10 @@ class Encoder:
             device_type: "cpu" or "cuda" when another kind of device than this one will do the work.
         """
         config = self.model.config
-        settings = asdict(self.settings)
-        del settings["name_or_path"]  # the weights' hash says it better
-        if self.settings.kind == "pretrained":
+        settings = deciding(self.settings)
+        if self.settings.kind == EncoderKind.PRETRAINED:
             del settings["seed"]
-        if self.settings.dtype != "float32":
+        if self.settings.dtype != FloatDtype.FLOAT32:
             settings["rotary"] = "float32"  # earlier builds have rotary positions of the autocast type
         return settings | {
             "class": type(self.model).__name__,
@@ -114,7 +114,7 @@ class Encoder:
         valid: NDArray[np.bool_] = np.all((block.index >= 0).reshape(len(block.index), -1, 2), axis=2)
         views = len(block.frames)
         out = np.zeros((*valid.shape, views, self.tokens, self.width), np.float16)
-        if self.settings.mode == "clip":
+        if self.settings.mode == EncoderMode.CLIP:
             self._encode_clips(block, valid, out)
         else:
             self._encode_prefixes(block, valid, out)
@@ -123,7 +123,7 @@ class Encoder:
     def _encode_prefixes(self, block: FrameBlock, valid: NDArray[np.bool_], out: NDArray[np.float16]) -> None:
         for step in range(valid.shape[1]):
             for rows, views in self._batches(np.flatnonzero(valid[:, step]), len(block.frames)):
-                first = 2 * step if self.settings.mode == "tubelet" else 0
+                first = 2 * step if self.settings.mode == EncoderMode.TUBELET else 0
                 frames = block.frames[views[:, None], block.index[rows, first : 2 * (step + 1)]]
                 out[rows, step, views] = self._forward(frames)[:, -self.tokens :].reshape(-1, self.tokens, self.width)
 
@@ -154,7 +154,7 @@ class Encoder:
 
 
 def _load(settings: EncoderSettings) -> VJEPA2Model:
-    if settings.kind == "tiny":
+    if settings.kind == EncoderKind.TINY:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             return VJEPA2Model(VJEPA2Config(**TINY_CONFIG, attn_implementation="sdpa"))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.format.enums import EncoderMode, Resize
 from pipeline.format.episode import Episode
 from pipeline.samples.windows import Window
 
@@ -29,13 +30,11 @@ class FrameSettings:
     """
 
     crop_size: int
-    resize: str = "crop"
+    resize: Resize = Resize.CROP
 
     def __post_init__(self) -> None:
         if self.crop_size < 16:
             raise ValueError(f"crop_size must be at least 16 pixels, got {self.crop_size}")
-        if self.resize not in ("crop", "squash"):
-            raise ValueError(f"resize must be one of crop, squash, got {self.resize!r}")
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class FrameBlock:
 
 
 def cut_frames(
-    episode: Episode, windows: Sequence[Window], views: Sequence[str], settings: FrameSettings, mode: str
+    episode: Episode, windows: Sequence[Window], views: Sequence[str], settings: FrameSettings, mode: EncoderMode
 ) -> FrameBlock:
     """Decode each frame that any of the windows needs, once.
 
@@ -69,21 +68,21 @@ def cut_frames(
     return FrameBlock(np.stack([_prepared(episode, view, needed, settings) for view in views]), index)
 
 
-def sampled_frames(window: Window, mode: str) -> list[int]:
+def sampled_frames(window: Window, mode: EncoderMode) -> list[int]:
     """Raw frame indices in the order the encoder sees them, two a step, -1 where the episode has ended.
 
     "clip" reproduces the reference (for comparison only): the first tubelet starts at `now`, so a step ends one
     interval later than in "prefix", and the last step of an episode's last window is masked.
     """
-    if mode != "clip":
+    if mode != EncoderMode.CLIP:
         return [frame for support in window.supports() for frame in (support or (-1, -1))]
     frames = [window.now + i * window.interval for i in range(2 * (window.steps + 1))]
     return [frame if frame < window.num_frames else -1 for frame in frames]
 
 
-def recorded_supports(window: Window, mode: str) -> tuple[tuple[int, ...], ...]:
+def recorded_supports(window: Window, mode: EncoderMode) -> tuple[tuple[int, ...], ...]:
     """The raw frames each latent of steps 0..K is computed from; in mode "clip" that is every frame of the pass."""
-    if mode != "clip":
+    if mode != EncoderMode.CLIP:
         return window.supports()
     frames = sampled_frames(window, mode)
     everything = tuple(frame for first, last in zip(frames[::2], frames[1::2], strict=True) if last >= 0
@@ -103,7 +102,7 @@ def _prepared(episode: Episode, view: str, indices: Sequence[int], settings: Fra
 def prepare_frame(frame: NDArray[np.uint8], settings: FrameSettings) -> NDArray[np.uint8]:
     """RGB uint8 [H, W, 3] -> uint8 [C, C, 3], bilinear with antialiasing."""
     image, size = Image.fromarray(frame), settings.crop_size
-    if settings.resize == "squash":
+    if settings.resize == Resize.SQUASH:
         return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
     short = size * 8 // 7
     scale = short / min(image.size)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BuildError
-from pipeline.format.encoder_settings import latent_settings
+from pipeline.format.build_settings import BuildSettings
+from pipeline.format.enums import EncoderMode, LatentDtype
 from pipeline.format.schema import SCHEMA_VERSION, Sizes
 
 
@@ -26,6 +28,11 @@ class Build:
     views: tuple[str, ...]
     remote: str | None = None
 
+    @cached_property
+    def settings(self) -> BuildSettings:
+        """The settings it was made with."""
+        return BuildSettings.read(self.manifest["settings"])
+
     @property
     def fingerprint(self) -> str:
         return str(self.manifest["fingerprint"])
@@ -41,12 +48,12 @@ class Build:
     @property
     def shares_latents(self) -> bool:
         """Whether latents lie in files of their own, each tubelet's once (encoder mode "tubelet")."""
-        return bool(self.manifest["settings"]["encoder"]["mode"] == "tubelet")
+        return self.settings.encoder.mode == EncoderMode.TUBELET
 
     @property
-    def latents(self) -> str:
-        """Element type of the stored latents: "float16" or "int8"."""
-        return latent_settings(self.manifest["settings"]).dtype
+    def latents(self) -> LatentDtype:
+        """Element type of the stored latents."""
+        return self.settings.latents.dtype
 
 
 def load_build(path: Path) -> Build:

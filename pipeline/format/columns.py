@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from pipeline.format.enums import LatentDtype
 from pipeline.format.schema import Sizes
 
 
-def latent_columns(sizes: Sizes, dtype: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+def latent_columns(sizes: Sizes, dtype: LatentDtype) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Element type and shape of a row in the columns that hold latents, in their order, which is that of the digest.
 
     Args:
-        dtype: one of LATENT_DTYPES.
+        dtype: of the stored latents.
     """
     token = (sizes.views, sizes.tokens)
     shapes = {"context": token, "latents": (sizes.steps, *token)}
-    if dtype == "float16":
+    if dtype == LatentDtype.FLOAT16:
         return {name: ("float16", (*shape, sizes.width)) for name, shape in shapes.items()}
     return {
         column: entry
@@ -24,20 +25,22 @@ def latent_columns(sizes: Sizes, dtype: str) -> dict[str, tuple[str, tuple[int, 
     }
 
 
-def tubelet_columns(sizes: Sizes, dtype: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+def tubelet_columns(sizes: Sizes, dtype: LatentDtype) -> dict[str, tuple[str, tuple[int, ...]]]:
     """As `latent_columns`, for the rows of a latents shard (encoder mode `tubelet`)."""
     token = (sizes.views, sizes.tokens)
     columns: dict[str, tuple[str, tuple[int, ...]]] = {"latent": (dtype, (*token, sizes.width))}
-    return columns if dtype == "float16" else {**columns, "scale": ("float32", token)}
+    return columns if dtype == LatentDtype.FLOAT16 else {**columns, "scale": ("float32", token)}
 
 
-def latents_schema(sizes: Sizes, metadata: dict[str, str], dtype: str = "float16") -> pa.Schema:
+def latents_schema(sizes: Sizes, metadata: dict[str, str], dtype: LatentDtype = LatentDtype.FLOAT16) -> pa.Schema:
     """Arrow schema of a latents shard: episode, last frame and latent of each distinct tubelet."""
     fields = [pa.field("episode", pa.string(), nullable=False), pa.field("frame", pa.int32(), nullable=False)]
     return pa.schema([*fields, *_tensor_fields(tubelet_columns(sizes, dtype))], metadata=metadata)
 
 
-def targets_schema(sizes: Sizes, metadata: dict[str, str], dtype: str = "float16", tubelets: bool = False) -> pa.Schema:
+def targets_schema(
+    sizes: Sizes, metadata: dict[str, str], dtype: LatentDtype = LatentDtype.FLOAT16, tubelets: bool = False
+) -> pa.Schema:
     """Arrow schema of a targets shard. Human video (``sizes.action == 0``) has no action columns.
 
     Args:

@@ -15,14 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Changes whenever the bytes of a shard or the columns of the manifest change their meaning."""
 
 SPLITS = ("train", "val", "test")
 
-
-LATENT_DTYPES = ("float16", "int8")
-"""How latents lie on disk; int8 with a float32 scale for each token."""
 
 ArrayT = TypeVar("ArrayT")
 """numpy.ndarray on the way from disk, torch.Tensor in the model."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.format.columns import latent_columns, tubelet_columns
+from pipeline.format.enums import LatentDtype
 from pipeline.format.schema import Sizes
 
 
@@ -29,14 +30,14 @@ class Estimate:
     tubelets: int = 0
 
 
-def target_bytes(sizes: Sizes, dtype: str = "float16") -> int:
+def target_bytes(sizes: Sizes, dtype: LatentDtype = LatentDtype.FLOAT16) -> int:
     """Bytes of one sample's latents (float16, or int8 with their scales) and actions (float32) on disk."""
     columns = latent_columns(sizes, dtype).values()
     latents = sum(np.dtype(kind).itemsize * math.prod(shape) for kind, shape in columns)
     return latents + sizes.chunk * sizes.action * 4
 
 
-def targets_bytes(sizes: Sizes, dtype: str, windows: int, tubelets: int | None = None) -> int:
+def targets_bytes(sizes: Sizes, dtype: LatentDtype, windows: int, tubelets: int | None = None) -> int:
     """Bytes of the targets of `windows` samples on disk.
 
     Args:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import Any
 
-from pipeline.format.encoder_settings import latent_settings
 from pipeline.planning.tasks import CANONICAL
 
 
@@ -25,9 +23,8 @@ def make_fingerprint(settings: Mapping[str, Any], tasks: bytes | Iterable[bytes]
 
 
 def setting_differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Settings that differ, among the sections that were asked for. Older plans say nothing of what came later."""
-    known = {"latents": asdict(latent_settings({})), **stored}
-    before = dict(_flatten("", {section: known.get(section) for section in asked}))
+    """Settings that differ, among the sections that were asked for."""
+    before = dict(_flatten("", {section: stored.get(section) for section in asked}))
     after = dict(_flatten("", asked))
     return [
         f"{key}: {before.get(key, '(absent)')!r} -> {after.get(key, '(absent)')!r}"

@@ -17,18 +17,18 @@ from typing import Any
 
 from pipeline.encoder.encoder_frames import FrameSettings
 from pipeline.errors import BuildError, EpisodeError, RunError
-from pipeline.format.encoder_settings import latent_settings
+from pipeline.format.build_settings import BuildSettings, WindowPolicy
+from pipeline.format.enums import EncoderMode
 from pipeline.format.file_names import PLAN_FILE, TASKS_FILE
 from pipeline.format.schema import Sizes
 from pipeline.planning.cost import Estimate, targets_bytes, typical_jpeg_bytes
 from pipeline.planning.fingerprint import make_fingerprint, setting_differences
-from pipeline.planning.packing import ShardSettings, pack
+from pipeline.planning.packing import pack
 from pipeline.planning.recipe import Recipe
 from pipeline.planning.task_tree import TASKS_TREE, tasks_tree
 from pipeline.planning.tasks import ShardTask, no_cycles, read_task, task_content, task_lines
 from pipeline.planning.time_limit import SAMPLE_LIMIT_S, within
-from pipeline.samples.inputs import InputSettings
-from pipeline.samples.windows import WindowPolicy, count_tubelets, count_windows
+from pipeline.samples.windows import count_tubelets, count_windows
 from pipeline.sources.base import EpisodeRef, LedgerEntry, Source, SourceIndex
 from pipeline.storage.store import Store
 
@@ -38,9 +38,9 @@ SAMPLED_EPISODES = 24
 
 @dataclass(frozen=True)
 class Plan:
-    """A frozen plan. `settings` is everything besides the tasks that changes bytes."""
+    """A frozen plan. `content` is the stored form of its settings: everything besides the tasks that changes bytes."""
 
-    settings: Mapping[str, Any]
+    content: Mapping[str, Any]
     fingerprint: str
     sizes: Sizes
     views: tuple[str, ...]
@@ -49,24 +49,30 @@ class Plan:
     faults: tuple[LedgerEntry, ...]
     estimate: Estimate
 
+    @cached_property
+    def settings(self) -> BuildSettings:
+        """The settings, typed."""
+        return BuildSettings.read(self.content)
+
     @property
     def name(self) -> str:
-        return str(self.settings["source"]["name"])
+        """Name of the source."""
+        return self.settings.source_name
 
     def recipe(self) -> Recipe:
         """What a worker needs besides its task."""
-        encoder = self.settings["encoder"]
+        settings = self.settings
         return Recipe(
             self.fingerprint,
             self.name,
             self.views,
             self.sizes,
-            WindowPolicy(**self.settings["window"]),
-            InputSettings(**self.settings["inputs"]),
-            FrameSettings(encoder["crop_size"], encoder["resize"]),
-            encoder["mode"],
-            self.settings["shards"]["chunk_samples"],
-            latent_settings(self.settings).dtype,
+            settings.window,
+            settings.inputs,
+            FrameSettings(settings.encoder.crop_size, settings.encoder.resize),
+            settings.encoder.mode,
+            settings.shards.group_samples,
+            settings.latents.dtype,
         )
 
     @cached_property
@@ -75,26 +81,32 @@ class Plan:
         return sum(task.num_episodes for task in self.tasks) + len(self.faults)
 
 
-def make_plan(
-    source: Source,
-    index: SourceIndex,
-    policy: WindowPolicy,
-    sizes: Sizes,
-    shards: ShardSettings,
-    settings: Mapping[str, Any],
-    flops_per_view: float,
-    splits: Sequence[str] = ("train", "val"),
-) -> Plan:
-    """Pack the episodes of `splits` into shard tasks. Test episodes are never planned (rule L6).
+def sizes_of(index: SourceIndex, settings: BuildSettings) -> Sizes:
+    """The sizes of the build of a source."""
+    has_actions = index.action_dim > 0
+    return Sizes(
+        views=len(index.views),
+        image_size=settings.inputs.image_size,
+        steps=settings.window.steps,
+        tokens=settings.encoder.tokens,
+        width=settings.encoder.width,
+        state=index.state_dim,
+        chunk=settings.window.chunk if has_actions else 0,
+        action=index.action_dim,
+    )
+
+
+def make_plan(source: Source, index: SourceIndex, settings: BuildSettings) -> Plan:
+    """Pack the episodes of the settings' splits into shard tasks. Test episodes are never planned (rule L6).
 
     Args:
-        settings: everything asked for that changes bytes, by section. With the source's description, its views and
-            the sizes, it becomes the plan's settings and part of the fingerprint.
-        flops_per_view: encoder FLOPs for one view of one window; of one tubelet in encoder mode "tubelet".
+        settings: everything asked for that changes bytes. With the source's description, its views and the sizes, its
+            content becomes the plan's and part of the fingerprint.
 
     Raises:
         RunError: no episode gives a window.
     """
+    splits, policy, sizes = settings.splits, settings.window, sizes_of(index, settings)
     if "test" in splits:
         raise RunError("the test split is never built for training; choose from train, val")
     refs = [ref for ref in index.refs if ref.split in splits]
@@ -104,13 +116,13 @@ def make_plan(
         typical if ref.num_frames is None else count_windows(ref.num_frames, policy, has_actions) for ref in refs
     ]
     with no_cycles():
-        tasks = tuple(task for split in splits for task in pack(split, refs, windows, shards))
+        tasks = tuple(task for split in splits for task in pack(split, refs, windows, settings.shards))
     total = sum(windows)
     tubelets = sum(
         episodes * (typical_tubelets if frames is None else count_tubelets(frames, policy, has_actions))
         for frames, episodes in Counter(ref.num_frames for ref in refs).items()
     )
-    shared = settings.get("encoder", {}).get("mode") == "tubelet"
+    shared = settings.encoder.mode == EncoderMode.TUBELET
     if total == 0:
         raise RunError(
             f"{index.name}: none of {len(refs)} episodes of the splits {', '.join(splits)} is long enough for a window "
@@ -121,15 +133,17 @@ def make_plan(
         windows=total,
         shards=len(tasks),
         input_bytes=total * (sizes.views * typical_jpeg_bytes(sizes.image_size) + 2048),
-        target_bytes=targets_bytes(sizes, latent_settings(settings).dtype, total, tubelets if shared else None),
-        flops=(tubelets if shared else total) * sizes.views * flops_per_view,
+        target_bytes=targets_bytes(sizes, settings.latents.dtype, total, tubelets if shared else None),
+        flops=(tubelets if shared else total) * sizes.views * settings.encoder.flops(policy.steps),
         exact=all(ref.num_frames is not None for ref in refs),
         tubelets=tubelets,
     )
     faults = tuple(fault for fault in index.faults if fault.split in splits)
-    content = {**settings, "description": dict(index.description), "views": list(index.views), "sizes": asdict(sizes)}
+    facts = {"description": dict(index.description), "views": list(index.views), "sizes": asdict(sizes)}
     with no_cycles():
-        frozen = json.loads(json.dumps(content)) | {TASKS_TREE: tasks_tree(map(task_content, tasks))}
+        frozen = json.loads(json.dumps({**settings.content, **facts})) | {
+            TASKS_TREE: tasks_tree(map(task_content, tasks))
+        }
         fingerprint = make_fingerprint(frozen, task_lines(tasks))
     return Plan(frozen, fingerprint, sizes, index.views, index.fps, tasks, faults, estimate)
 
@@ -138,7 +152,7 @@ def check_same_plan(
     stored: Plan, settings: Mapping[str, Any], out: Path | str, tasks: Sequence[ShardTask] | None = None
 ) -> None:
     """Raise BuildError, showing the first differences, when `out` was planned with other settings (or tasks)."""
-    differences = setting_differences(stored.settings, settings)
+    differences = setting_differences(stored.content, settings)
     if tasks is not None and any(a != b for a, b in zip_longest(task_lines(tasks), task_lines(stored.tasks))):
         differences += _task_differences(stored.tasks, tasks)
     if differences:
@@ -165,7 +179,7 @@ def write_plan(plan: Plan, store: Store) -> None:
         file.writelines(task_lines(plan.tasks))
     content = {
         "fingerprint": plan.fingerprint,
-        "settings": plan.settings,
+        "settings": plan.content,
         "sizes": asdict(plan.sizes),
         "views": plan.views,
         "fps": plan.fps,

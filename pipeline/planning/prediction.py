@@ -1,4 +1,4 @@
-"""How long a plan will take on a described cluster, what it will cost, and which stage the others wait for.
+"""How long a plan will take on a described cluster, and which stage the others wait for.
 
 Arithmetic on the plan's estimate and on processor seconds measured on a few of its episodes, with the very functions
 that the jobs run. Nothing here changes a byte of a build.
@@ -14,8 +14,10 @@ from itertools import islice
 
 from pipeline.encoder.encoder_frames import cut_frames, recorded_supports
 from pipeline.errors import EpisodeError
+from pipeline.format.enums import FloatDtype
 from pipeline.format.episode import Episode
 from pipeline.planning.cost import Estimate
+from pipeline.planning.hardware import Hardware
 from pipeline.planning.plan import ShardTask
 from pipeline.planning.recipe import Recipe
 from pipeline.planning.time_limit import SAMPLE_LIMIT_S, within
@@ -32,74 +34,6 @@ MEASURED_WINDOWS = 64
 
 TRIES = 4
 """So many episodes are tried for each one that is to be measured: some may be unreadable."""
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """The cluster that a build is to run on. The defaults are 8 NVIDIA A100 in one machine.
-
-    gpus           that encode; 0: the encoders share the cores with decoding
-    flops          dense bfloat16 (and float16) peak of a GPU, FLOP/s (A100: 312e12, its data sheet)
-    float32_flops  float32 peak of a GPU without TF32, FLOP/s, for encoder.dtype=float32 (A100: 19.5e12, same sheet)
-    utilisation    share of the peak that the encoder reaches, above 0 and up to 1; 0.4 is assumed, as in `estimate`
-    cores          processors that decode (96: those of a rented machine of 8 A100)
-    core_flops     FLOP/s that the encoder reaches on one of them, used with gpus=0 alone (80e9: ViT-L in float32 on one
-                   core of an AMD EPYC, measured; the tiny encoder reaches 36e9)
-    read_mb_s      raw data, MB/s (10^6 bytes) over all nodes together
-    write_mb_s     into the build, likewise (2375 for both: 19 Gbit/s, the block storage of a rented machine of 8 A100)
-    startup_s      seconds until Ray answers and the encoders are loaded (assumed)
-    gpu_hour       price of a GPU for an hour, in any currency; 0: unknown
-    core_hour      price of a core for an hour, likewise; 0 with gpu_hour set: the GPU's price includes the cores
-    """
-
-    gpus: int = 8
-    flops: float = 312e12
-    float32_flops: float = 19.5e12
-    utilisation: float = 0.4
-    cores: int = 96
-    core_flops: float = 80e9
-    read_mb_s: float = 2375.0
-    write_mb_s: float = 2375.0
-    startup_s: float = 60.0
-    gpu_hour: float = 0.0
-    core_hour: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.gpus < 0:
-            raise ValueError(
-                f"gpus must be at least 0, got {self.gpus}; 0 describes a cluster that encodes on its cores"
-            )
-        if self.cores < 1:
-            raise ValueError(f"cores must be at least 1, got {self.cores}; give the processors of all nodes together")
-        if not 0 < self.utilisation <= 1:
-            raise ValueError(f"utilisation must be above 0 and at most 1, got {self.utilisation}; 0.4 stands for 40 %")
-        for name, unit in (
-            ("flops", "FLOP/s, as in 312e12"),
-            ("float32_flops", "FLOP/s, as in 19.5e12"),
-            ("core_flops", "FLOP/s, as in 80e9"),
-            ("read_mb_s", "MB/s, as in 2375"),
-            ("write_mb_s", "MB/s, as in 2375"),
-        ):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}; it is in {unit}")
-        for name, fix in (("startup_s", "seconds"), ("gpu_hour", "0 for unknown"), ("core_hour", "0 for unknown")):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}; give {fix}")
-
-    def encoder_flops(self, dtype: str) -> float:
-        """FLOP/s of everything that encodes, together.
-
-        Args:
-            dtype: `EncoderSettings.dtype`.
-        """
-        if not self.gpus:
-            return self.cores * self.core_flops
-        return self.gpus * self.utilisation * (self.float32_flops if dtype == "float32" else self.flops)
-
-    def price(self, hours: float) -> float | None:
-        """What the cluster costs for so long; None unless the price of what encodes is known."""
-        known = self.gpu_hour if self.gpus else self.core_hour
-        return hours * (self.gpus * self.gpu_hour + self.cores * self.core_hour) if known else None
 
 
 @dataclass(frozen=True)
@@ -131,11 +65,10 @@ class Prediction:
     raw_bytes   of the raw files, read READS times;  bytes  of the shards
     bottleneck  "read", "decode", "encode" or "write"
     wall_s      of the whole run, start included
-    cost        in the currency of the prices; None where they are unknown
     """
 
     hardware: Hardware
-    dtype: str
+    dtype: FloatDtype
     times: StageTimes | None
     windows: int
     exact: bool
@@ -150,7 +83,6 @@ class Prediction:
     wall_s: float
     gpu_hours: float
     core_hours: float
-    cost: float | None
 
     @property
     def decode_cpu_s(self) -> float | None:
@@ -164,9 +96,13 @@ class Prediction:
 
 
 def predict(
-    estimate: Estimate, raw_bytes: int, times: StageTimes | None, hardware: Hardware, dtype: str = "bfloat16"
+    estimate: Estimate,
+    raw_bytes: int,
+    times: StageTimes | None,
+    hardware: Hardware,
+    dtype: FloatDtype = FloatDtype.BFLOAT16,
 ) -> Prediction:
-    """Time and cost of a plan.
+    """Time of a plan.
 
         read    = READS x raw_bytes / read_mb_s
         decode  = windows x (inputs_s + targets_s) / cores
@@ -174,7 +110,7 @@ def predict(
         write   = (input bytes + target bytes) / write_mb_s
         wall    = startup + max(read, decode, encode, write): the stages overlap
                   startup + max(read, decode + encode, write) without GPUs: these two share the cores
-        GPU hours, core hours = gpus, cores x wall;  cost = each times its price an hour
+        GPU hours, core hours = gpus, cores x wall
 
     Args:
         raw_bytes: of the raw files, see `count_raw_bytes`.
@@ -192,16 +128,29 @@ def predict(
     bottleneck, longest = _longest(seconds, shared=not hardware.gpus)
     wall = hardware.startup_s + longest
     return Prediction(
-        hardware, dtype, times, estimate.windows, estimate.exact, raw_bytes, written, estimate.flops,
-        seconds["read"], seconds["decode"] if times else None, seconds["encode"], seconds["write"],
-        bottleneck, wall, hardware.gpus * wall / 3600, hardware.cores * wall / 3600, hardware.price(wall / 3600),
-    )  # fmt: skip
+        hardware=hardware,
+        dtype=dtype,
+        times=times,
+        windows=estimate.windows,
+        exact=estimate.exact,
+        raw_bytes=raw_bytes,
+        bytes=written,
+        flops=estimate.flops,
+        read_s=seconds["read"],
+        decode_s=seconds["decode"] if times else None,
+        encode_s=seconds["encode"],
+        write_s=seconds["write"],
+        bottleneck=bottleneck,
+        wall_s=wall,
+        gpu_hours=hardware.gpus * wall / 3600,
+        core_hours=hardware.cores * wall / 3600,
+    )
 
 
 def count_raw_bytes(tasks: Sequence[ShardTask]) -> int:
     """Bytes of the distinct files that the episodes of a plan are read from, as the index found them."""
     return sum(
-        {path: size for task in tasks for chunk in task.chunks for ref in chunk for path, size in ref.files}.values()
+        {path: size for task in tasks for group in task.groups for ref in group for path, size in ref.files}.values()
     )
 
 
@@ -303,4 +252,4 @@ def _targets_job(source: Source, ref: EpisodeRef, recipe: Recipe, limit: int) ->
 
 
 def _first_windows(episode: Episode, recipe: Recipe, limit: int) -> list[Window]:
-    return list(islice(enumerate_windows(episode.num_frames, recipe.policy, recipe.sizes.action > 0), limit))
+    return list(islice(enumerate_windows(episode.num_frames, recipe.window, recipe.sizes.action > 0), limit))

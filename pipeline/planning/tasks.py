@@ -21,11 +21,11 @@ EpisodeGroup = tuple[EpisodeRef, ...]
 
 @dataclass(frozen=True, slots=True)
 class ShardTask:
-    """One shard to make: its episodes, in order, in chunks that are encoded together."""
+    """One shard to make: its episodes, in order, in groups that are decoded together."""
 
     split: str
     index: int
-    chunks: Sequence[EpisodeGroup]
+    groups: Sequence[EpisodeGroup]
 
     @property
     def name(self) -> str:
@@ -33,16 +33,16 @@ class ShardTask:
 
     @property
     def episodes(self) -> tuple[EpisodeRef, ...]:
-        return tuple(ref for chunk in self.chunks for ref in chunk)
+        return tuple(ref for group in self.groups for ref in group)
 
     @property
     def num_episodes(self) -> int:
-        return self.chunks.episodes if isinstance(self.chunks, StoredGroups) else sum(map(len, self.chunks))
+        return self.groups.episodes if isinstance(self.groups, StoredGroups) else sum(map(len, self.groups))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredGroups(Sequence[EpisodeGroup]):
-    """The chunks of a task that was read: its line, taken apart whenever somebody asks for an episode.
+    """The groups of a task that was read: its line, taken apart whenever somebody asks for an episode.
 
     A driver keeps the tasks of a whole plan and needs the episodes of none of them, which take three times the memory
     of the line.
@@ -78,14 +78,14 @@ class StoredGroups(Sequence[EpisodeGroup]):
     def _parsed(self) -> tuple[EpisodeGroup, ...]:
         content = json.loads(self.line)
         refs = iter([_ref(episode) for episode in content["episodes"]])
-        return tuple(tuple(next(refs) for _ in range(count)) for count in content["chunks"])
+        return tuple(tuple(next(refs) for _ in range(count)) for count in content["groups"])
 
 
 def task_content(task: ShardTask) -> dict[str, Any]:
     """A task as an object of tasks.jsonl."""
-    chunks = list(task.chunks)
-    episodes = [ref_content(ref) for chunk in chunks for ref in chunk]
-    return {"split": task.split, "index": task.index, "chunks": list(map(len, chunks)), "episodes": episodes}
+    groups = list(task.groups)
+    episodes = [ref_content(ref) for group in groups for ref in group]
+    return {"split": task.split, "index": task.index, "groups": list(map(len, groups)), "episodes": episodes}
 
 
 def ref_content(ref: EpisodeRef) -> dict[str, Any]:
@@ -107,9 +107,9 @@ def read_task(line: bytes) -> ShardTask:
         ValueError, KeyError, TypeError: the line is no task.
     """
     content = json.loads(line)
-    sizes, episodes = content["chunks"], len(content["episodes"])
+    sizes, episodes = content["groups"], len(content["episodes"])
     if sum(sizes) != episodes:
-        raise ValueError(f"a task has chunks of {sizes} episodes, but {episodes} of them")
+        raise ValueError(f"a task has groups of {sizes} episodes, but {episodes} of them")
     return ShardTask(sys.intern(content["split"]), content["index"], StoredGroups(line, len(sizes), episodes))
 
 

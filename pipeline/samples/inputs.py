@@ -5,34 +5,16 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import EpisodeError
+from pipeline.format.build_settings import InputSettings
 from pipeline.format.input_sample import InputSample
 from pipeline.format.schema import INPUT_JSON_KEYS
 from pipeline.sources.truncated import TruncatedEpisode
-
-
-@dataclass(frozen=True)
-class InputSettings:
-    """How the current frame is stored.
-
-    image_size    side of the square JPEG in pixels (reference: 224); the frame is resized, not cropped
-    jpeg_quality  1..100; chroma is never subsampled
-    """
-
-    image_size: int = 224
-    jpeg_quality: int = 95
-
-    def __post_init__(self) -> None:
-        if not 16 <= self.image_size <= 4096:
-            raise ValueError(f"image_size must be 16..4096 pixels, got {self.image_size}")
-        if not 1 <= self.jpeg_quality <= 100:
-            raise ValueError(f"jpeg_quality must be 1..100, got {self.jpeg_quality}")
 
 
 def build_input(

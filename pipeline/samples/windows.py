@@ -10,37 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class WindowPolicy:
-    """Which windows are taken from an episode.
-
-    steps        K, future steps (reference: 3)
-    interval     s, source frames between two sampled frames (reference: 1)
-    chunk        T, actions in a chunk (reference: 7); ignored for human video
-    every        take every m-th frame as `now`; 0: use `per_episode` instead
-    per_episode  this many frames, evenly spread over those that fit; 0: use `every` instead
-    end          "drop" windows that reach past the end, or "pad": keep and mask what is missing
-    """
-
-    steps: int = 3
-    interval: int = 1
-    chunk: int = 7
-    every: int = 1
-    per_episode: int = 0
-    end: str = "drop"
-
-    def __post_init__(self) -> None:
-        for name, low in (("steps", 1), ("interval", 1), ("chunk", 1), ("every", 0), ("per_episode", 0)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
-        if (self.every > 0) == (self.per_episode > 0):
-            raise ValueError(
-                f"set exactly one of every and per_episode above 0, got every={self.every}, "
-                f"per_episode={self.per_episode}"
-            )
-        if self.end not in ("drop", "pad"):
-            raise ValueError(f"end must be one of drop, pad, got {self.end!r}")
+from pipeline.format.build_settings import WindowPolicy
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import CorruptError
 from pipeline.format.columns import latents_schema, targets_schema, tubelet_columns
+from pipeline.format.enums import LatentDtype
 from pipeline.format.schema import Sizes
 from pipeline.shards.arrow_writer import ArrowWriter, tensor_column
 from pipeline.shards.tensor_columns import TensorColumns, small_columns
@@ -45,7 +46,11 @@ class LatentsWriter(ArrowWriter):
     """
 
     def __init__(
-        self, place: AbstractContextManager[Path], sizes: Sizes, metadata: dict[str, str], dtype: str = "float16"
+        self,
+        place: AbstractContextManager[Path],
+        sizes: Sizes,
+        metadata: dict[str, str],
+        dtype: LatentDtype = LatentDtype.FLOAT16,
     ) -> None:
         super().__init__(place, latents_schema(sizes, metadata, dtype))
         self.rows = 0
@@ -67,7 +72,7 @@ class TubeletTargetsReader:
         CorruptError: a file is missing, truncated, has other columns, or a row number points nowhere.
     """
 
-    def __init__(self, path: Path, latents: Path, sizes: Sizes, dtype: str = "float16") -> None:
+    def __init__(self, path: Path, latents: Path, sizes: Sizes, dtype: LatentDtype = LatentDtype.FLOAT16) -> None:
         self.path = path
         table = TensorColumns(path, targets_schema(sizes, {}, dtype, tubelets=True), {}, "targets").table
         columns = tubelet_columns(sizes, dtype)

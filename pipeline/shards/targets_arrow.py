@@ -19,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.format.columns import latent_columns, targets_schema
+from pipeline.format.enums import LatentDtype
 from pipeline.format.schema import Sizes
 from pipeline.shards.arrow_writer import ArrowWriter, tensor_column
 from pipeline.shards.tensor_columns import TensorColumns, small_columns
@@ -69,7 +70,7 @@ class TargetsWriter(ArrowWriter):
         place: AbstractContextManager[Path],
         sizes: Sizes,
         metadata: dict[str, str],
-        dtype: str = "float16",
+        dtype: LatentDtype = LatentDtype.FLOAT16,
         tubelets: bool = False,
     ) -> None:
         super().__init__(place, targets_schema(sizes, metadata, dtype, tubelets))
@@ -110,7 +111,7 @@ class TargetsReader:
         CorruptError: the file is missing, truncated, or does not have the columns of `targets_schema`.
     """
 
-    def __init__(self, path: Path, sizes: Sizes, dtype: str = "float16") -> None:
+    def __init__(self, path: Path, sizes: Sizes, dtype: LatentDtype = LatentDtype.FLOAT16) -> None:
         self.path = path
         self._columns = TensorColumns(path, targets_schema(sizes, {}, dtype), latent_columns(sizes, dtype), "targets")
         table = self._columns.table

@@ -26,12 +26,9 @@ from jobs.training.train import train
 from model.settings import BackboneSettings, ModelSettings
 from pipeline.encoder.encoder import Encoder
 from pipeline.format.build import Build
-from pipeline.format.encoder_settings import EncoderSettings
-from pipeline.planning.packing import ShardSettings
+from pipeline.format.build_settings import EncoderSettings, InputSettings, ShardSettings, WindowPolicy
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
-from pipeline.samples.inputs import InputSettings
-from pipeline.samples.windows import WindowPolicy
 from tests.benchmarks.report import Series, print_table, quietly
 from tests.jobs.runs import build_config, make_here, robot_source, ssv2_source, with_verdict
 
@@ -70,7 +67,7 @@ def _build(out: Path, source: Mapping[str, Any], weights: Path) -> Build:
         window=WindowPolicy(interval=1, every=3),
         inputs=InputSettings(),
         encoder=EncoderSettings(name_or_path=str(weights), dtype="bfloat16"),
-        shards=ShardSettings(samples=128, chunk_samples=32),
+        shards=ShardSettings(samples=128, group_samples=32),
     )
     config = replace(config, cluster=replace(config.cluster, encoder_gpus=1.0))
     with _timed(Encoder, "encode") as encoding:
@@ -109,7 +106,7 @@ def _train(out: Path, builds: list[Build], compiled: bool) -> None:
         threads=4,
         async_save=False,
     )
-    config = TrainConfig(out, tuple(build.path for build in builds), SETTINGS, trainer)
+    config = TrainConfig(out=out, builds=tuple(build.path for build in builds), model=SETTINGS, trainer=trainer)
     with _timed(Saver, "save") as saving, quietly():
         train(config)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from pipeline.format.encoder_settings import encoder_flops
 from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
 
@@ -23,7 +24,6 @@ from model.estimate import KINDS, StepEstimate, estimate_step
 from model.settings import BackboneSettings, ModelSettings
 from model.vla_jepa import VLAJEPA, build_model, unit_stats
 from pipeline.encoder.rotary_tables import use_rotary_tables
-from pipeline.format.encoder_settings import encoder_flops
 from pipeline.format.schema import Observation, Targets
 from tests.benchmarks.full_size_build import SIZES
 from tests.benchmarks.report import Series, Target, print_table

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.format.build import Build, load_build
+from pipeline.format.build_settings import InputSettings
 from pipeline.format.columns import samples_schema
 from pipeline.format.file_names import inputs_file, targets_file
 from pipeline.format.input_sample import InputSample
 from pipeline.format.schema import SCHEMA_VERSION, Sizes
-from pipeline.samples.inputs import InputSettings, encode_jpeg
+from pipeline.samples.inputs import encode_jpeg
 from pipeline.shards.inputs_tar import InputPlacement, InputsWriter
 from pipeline.shards.targets_arrow import TargetRows, TargetsWriter
 from pipeline.storage.atomic import atomic_file, hash_file
@@ -43,7 +44,7 @@ class RandomSamples:
         rng = np.random.default_rng(seed)
         self._row = SIZES.views * SIZES.tokens * SIZES.width
         self._pool = rng.standard_normal(2 * (SIZES.steps + 1) * self._row, np.float32).astype(np.float16)
-        self._images = tuple(encode_jpeg(_picture(rng), InputSettings(SIZES.image_size)) for _ in range(32))
+        self._images = tuple(encode_jpeg(_picture(rng), InputSettings(image_size=SIZES.image_size)) for _ in range(32))
 
     def inputs(self, index: int) -> InputSample:
         key = sample_key(index)

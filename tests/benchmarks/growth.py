@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.cluster.settings import ClusterSettings
+from jobs.datasets.configured_source import configured_source
 from jobs.preprocess.preprocess import preprocess
 from jobs.preprocess.settings import BuildConfig
-from pipeline.format.encoder_settings import EncoderSettings
-from pipeline.planning.packing import ShardSettings
+from pipeline.format.build_settings import EncoderSettings, InputSettings, ShardSettings, WindowPolicy
 from pipeline.sample_world.ssv2 import write_ssv2
-from pipeline.samples.inputs import InputSettings
-from pipeline.samples.windows import WindowPolicy
 from pipeline.sources.ssv2 import LABEL_FILES, LABEL_FOLDER, VIDEO_FOLDER
 from tests.benchmarks.large_index import EPISODES
 from tests.benchmarks.preprocessing import Timing
@@ -126,11 +124,11 @@ def build(root: Path, out: Path) -> None:
     """Preprocess a folder of clips on a Ray of its own."""
     config = BuildConfig(
         out=out,
-        source={"type": "ssv2", "name": "ssv2", "root": str(root)},
+        source=configured_source({"type": "ssv2", "name": "ssv2", "root": str(root)}),
         window=WindowPolicy(interval=2, every=0, per_episode=WINDOWS_PER_CLIP),
         inputs=InputSettings(image_size=64),
         encoder=EncoderSettings(kind="tiny", resize="squash"),
-        shards=ShardSettings(samples=64, chunk_samples=32),
+        shards=ShardSettings(samples=64, group_samples=32),
         cluster=ClusterSettings(num_cpus=cores(), encoders=2, encoder_cpus=0.0),
     )
     with quietly():

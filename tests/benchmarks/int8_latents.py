@@ -14,18 +14,16 @@ from numpy.typing import NDArray
 from transformers import VJEPA2Config, VJEPA2Model
 
 from jobs.cluster.settings import ClusterSettings
+from jobs.datasets.configured_source import configured_source
 from jobs.preprocess.preprocess import preprocess
 from jobs.preprocess.settings import BuildConfig
 from model.batch import to_device
 from model.settings import ModelSettings, tiny_settings
 from model.vla_jepa import build_model
 from pipeline.format.build import Build, load_build
-from pipeline.format.encoder_settings import EncoderSettings, LatentSettings
-from pipeline.format.schema import LATENT_DTYPES
-from pipeline.planning.packing import ShardSettings
+from pipeline.format.build_settings import EncoderSettings, InputSettings, LatentSettings, ShardSettings, WindowPolicy
+from pipeline.format.enums import LatentDtype
 from pipeline.sample_world.ssv2 import write_ssv2
-from pipeline.samples.inputs import InputSettings
-from pipeline.samples.windows import WindowPolicy
 from pipeline.shards.int8 import dequantise, quantise
 from pipeline.shards.targets_arrow import TargetRows, TargetsReader, TargetsWriter
 from pipeline.storage.atomic import atomic_file
@@ -43,7 +41,7 @@ FULL_ROWS = 64
 
 @dataclass(frozen=True)
 class Pair:
-    """A build of each type from the same raw data by the same encoder, in the order of LATENT_DTYPES."""
+    """A build of each type from the same raw data by the same encoder, in the order of LatentDtype."""
 
     name: str
     builds: tuple[Build, ...]
@@ -64,7 +62,7 @@ def run(folder: Path, repeats: int) -> None:
         ("V-JEPA2 of 6 layers, width 384, random weights",
          EncoderSettings(name_or_path=str(weights), resize="squash"), wide),
     ):  # fmt: skip
-        builds = tuple(_build(root, folder / f"{encoder.kind}-{dtype}", encoder, dtype) for dtype in LATENT_DTYPES)
+        builds = tuple(_build(root, folder / f"{encoder.kind}-{dtype}", encoder, dtype) for dtype in LatentDtype)
         _print(Pair(name, builds, model), repeats)
     _print_full_size(folder, repeats)
 
@@ -72,13 +70,13 @@ def run(folder: Path, repeats: int) -> None:
 def _build(root: Path, out: Path, encoder: EncoderSettings, dtype: str) -> Build:
     config = BuildConfig(
         out=out,
-        source={"type": "ssv2", "name": "ssv2", "root": str(root)},
+        source=configured_source({"type": "ssv2", "name": "ssv2", "root": str(root)}),
         window=WindowPolicy(interval=2, every=0, per_episode=WINDOWS_PER_CLIP),
         inputs=InputSettings(image_size=64),
         encoder=encoder,
-        shards=ShardSettings(samples=32, chunk_samples=16),
+        shards=ShardSettings(samples=32, group_samples=16),
         cluster=ClusterSettings(num_cpus=cores(), encoders=1, encoder_cpus=0.0),
-        latents=LatentSettings(dtype),
+        latents=LatentSettings(dtype=dtype),
     )
     with quietly():
         preprocess(config)
@@ -90,7 +88,7 @@ def _print(pair: Pair, repeats: int) -> None:
     losses = [_losses(build, pair.model) for build in pair.builds]
     gap = np.abs(losses[1] - losses[0]) / losses[0]
     rates = interleaved(
-        {f"samples/s read, {dtype}": _reading(build) for dtype, build in zip(LATENT_DTYPES, pair.builds, strict=True)},
+        {f"samples/s read, {dtype}": _reading(build) for dtype, build in zip(LatentDtype, pair.builds, strict=True)},
         repeats,
     )
     size = [_bytes_per_sample(build) for build in pair.builds]
@@ -151,11 +149,11 @@ def _bytes_per_sample(build: Build) -> float:
 
 
 def _print_full_size(folder: Path, repeats: int) -> None:
-    paths = [folder / f"full-{dtype}.arrow" for dtype in LATENT_DTYPES]
+    paths = [folder / f"full-{dtype}.arrow" for dtype in LatentDtype]
     _write_full_size(paths)
     rates = interleaved(
         {f"samples/s read at random, {dtype}": _rows(path, dtype)
-         for dtype, path in zip(LATENT_DTYPES, paths, strict=True)}, repeats
+         for dtype, path in zip(LatentDtype, paths, strict=True)}, repeats
     )  # fmt: skip
     series = list(rates.values())
     sizes = [path.stat().st_size / FULL_ROWS for path in paths]

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import EpisodeError
+from pipeline.format.build_settings import ShardSettings, WindowPolicy
 from pipeline.format.episode import Episode
 from pipeline.format.schema import Sizes
-from pipeline.planning.packing import ShardSettings
 from pipeline.planning.plan import make_plan, read_plan, write_plan
-from pipeline.samples.windows import WindowPolicy
 from pipeline.sources.base import EpisodeRef, SourceIndex
 from pipeline.storage.store import open_store
 

@@ -95,7 +95,7 @@ def _task(index: int, ids: list[str]) -> bytes:
          "num_frames": FRAMES, "data": {"table": f"data/{name}.parquet", "tasks": ["put it down"]}}
         for name in own
     ]  # fmt: skip
-    return _compact({"split": "train", "index": index, "chunks": [len(own)], "episodes": episodes}) + b"\n"
+    return _compact({"split": "train", "index": index, "groups": [len(own)], "episodes": episodes}) + b"\n"
 
 
 def _settings() -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _build(folder: Path, shards: int, settings: dict[str, Any], fingerprint: str
     files = {name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)} for name in names}
     entry = {"bytes": 1, "sha256": "0" * 64}
     return {
-        "schema_version": 1, "fingerprint": fingerprint, "name": "robot", "leaky": False, "settings": settings,
+        "schema_version": 2, "fingerprint": fingerprint, "name": "robot", "leaky": False, "settings": settings,
         "sizes": {"views": VIEWS, "image_size": 224, "steps": STEPS, "tokens": 256, "width": 1024, "state": 8,
                   "chunk": CHUNK, "action": 7},
         "views": ["front", "wrist"], "fps": 30.0,

@@ -15,18 +15,16 @@ import torch
 from transformers import VJEPA2Config, VJEPA2Model
 
 from jobs.cluster.settings import ClusterSettings
+from jobs.datasets.configured_source import configured_source
 from jobs.preprocess.preprocess import preprocess
 from jobs.preprocess.settings import BuildConfig
-from pipeline.format.encoder_settings import EncoderSettings
-from pipeline.planning.packing import ShardSettings
+from pipeline.format.build_settings import EncoderSettings, InputSettings, ShardSettings, WindowPolicy
 from pipeline.sample_world.ssv2 import write_ssv2
-from pipeline.samples.inputs import InputSettings
-from pipeline.samples.windows import WindowPolicy
 from tests.benchmarks.report import Series, Target, busy_share, cores, print_table, quietly
 
 CLIPS = 60
 WINDOWS_PER_CLIP = 8
-SHARDS = ShardSettings(samples=32, chunk_samples=16)
+SHARDS = ShardSettings(samples=32, group_samples=16)
 SHARE_OF_IDEAL = 0.85
 ENCODER = {
     "crop_size": 64,
@@ -101,7 +99,7 @@ def build(root: Path, out: Path, encoder: str, workers: int) -> None:
     kind = EncoderSettings(name_or_path=encoder) if encoder else EncoderSettings(kind="tiny")
     config = BuildConfig(
         out=out,
-        source={"type": "ssv2", "name": "ssv2", "root": str(root)},
+        source=configured_source({"type": "ssv2", "name": "ssv2", "root": str(root)}),
         window=WindowPolicy(interval=2, every=0, per_episode=WINDOWS_PER_CLIP),
         inputs=InputSettings(),
         encoder=EncoderSettings(**{**vars(kind), "resize": "squash"}),

@@ -15,8 +15,9 @@ import decord
 import numpy as np
 
 from pipeline.encoder.encoder_frames import FrameSettings, cut_frames
-from pipeline.samples.inputs import InputSettings, build_input
-from pipeline.samples.windows import WindowPolicy, enumerate_windows
+from pipeline.format.build_settings import InputSettings, WindowPolicy
+from pipeline.samples.inputs import build_input
+from pipeline.samples.windows import enumerate_windows
 from pipeline.sources.base import Source
 from pipeline.sources.rlds.source import RldsSource
 from pipeline.sources.ssv2 import SSv2Source

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from pipeline.format.encoder_settings import encoder_flops
 
 from jobs.cluster.connect import ray_joined
 from jobs.cluster.scheduler import run_shards
 from jobs.training.estimate import VITL_ENCODER
 from pipeline.encoder.encoder_frames import FrameSettings
-from pipeline.format.encoder_settings import encoder_flops
+from pipeline.format.build_settings import InputSettings, WindowPolicy
 from pipeline.format.schema import Sizes
 from pipeline.planning.cost import target_bytes
 from pipeline.planning.plan import ShardTask
@@ -28,8 +29,7 @@ from pipeline.planning.prediction import Hardware, StageTimes, measure_stages
 from pipeline.planning.recipe import Recipe
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
-from pipeline.samples.inputs import InputSettings
-from pipeline.samples.windows import WindowPolicy, count_windows
+from pipeline.samples.windows import count_windows
 from pipeline.sources.base import Source
 from pipeline.sources.registry import make_source
 from tests.benchmarks.report import quietly

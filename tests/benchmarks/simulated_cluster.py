@@ -28,7 +28,7 @@ class SimulatedCluster:
     read_b_s, write_b_s         storage, bytes a second for all together
     startup_s                   an encoder is loaded after between half and all of it
     node_hours                  mean time between the deaths of one node with its GPUs, hours; 0: none dies
-    chunks_ahead                see ClusterSettings
+    groups_ahead                see ClusterSettings
     """
 
     gpus: int
@@ -38,7 +38,7 @@ class SimulatedCluster:
     startup_s: float = 60.0
     gpus_per_node: int = 8
     node_hours: float = 0.0
-    chunks_ahead: int = 4
+    groups_ahead: int = 4
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class SimulatedPool:
     def _ask(self, job: _Targets) -> None:
         """Have chunks decoded, a few ahead of the one that is encoded."""
         windows = job.shard.windows
-        while job.asked < len(windows) and job.asked <= job.encoded + self.cluster.chunks_ahead:
+        while job.asked < len(windows) and job.asked <= job.encoded + self.cluster.groups_ahead:
             number, count = job.asked, windows[job.asked]
             job.asked += 1
             self.events += 1

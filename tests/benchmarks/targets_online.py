@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pipeline.format.encoder_settings import encoder_flops
 from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
 
@@ -19,7 +20,7 @@ from model.settings import BackboneSettings, ModelSettings, tiny_settings
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.encoder.encoder import Encoder
 from pipeline.encoder.encoder_frames import FrameBlock
-from pipeline.format.encoder_settings import EncoderSettings, encoder_flops
+from pipeline.format.build_settings import EncoderSettings
 from pipeline.format.schema import Observation, Sizes, Targets
 from tests.benchmarks.packing import MID
 from tests.benchmarks.preprocessing import ENCODER

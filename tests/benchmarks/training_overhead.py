@@ -12,9 +12,9 @@ from jobs.training.loop.data import BuildPart, Group, steps_of
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.train import train
 from pipeline.format.build import Build
+from pipeline.format.build_settings import WindowPolicy
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
-from pipeline.samples.windows import WindowPolicy
 from tests.benchmarks.report import Series, Target, interleaved, print_table, quietly
 from tests.jobs.runs import audited, build_config, robot_source, ssv2_source, train_config
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.encoder.encoder import Encoder
-from pipeline.format.encoder_settings import EncoderSettings
+from pipeline.format.build_settings import EncoderSettings
 from tests.pipeline.encoder.test_encoder import FRAMES, TINY, make_block, with_noise
 
 

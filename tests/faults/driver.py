@@ -43,7 +43,7 @@ class Run:
         return [
             sys.executable, *start, command, "source=ssv2", f"source.root={self.root}", f"out={self.out}",
             "window.interval=2", "window.every=0", "window.per_episode=4", "encoder=tiny", "inputs.image_size=64",
-            "shards.samples=12", "shards.chunk_samples=6", "cluster.encoders=2", "cluster.encoder_cpus=0.5",
+            "shards.samples=12", "shards.group_samples=6", "cluster.encoders=2", "cluster.encoder_cpus=0.5",
             "cluster.object_store_mb=128", "cluster.patience_s=600", "max_bad_share=0.5", *where, *self.settings,
         ]  # fmt: skip
 

@@ -15,11 +15,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.datasets.configured_source import source_of
-from jobs.preprocess.plan import asked_settings, new_plan, read_index
+from jobs.preprocess.plan import build_settings, new_plan, read_index
 from jobs.preprocess.settings import BuildConfig
+from pipeline.format.build_settings import WindowPolicy
 from pipeline.planning.plan import write_plan
-from pipeline.samples.windows import WindowPolicy
 from pipeline.storage.store import LocalStore
 from tests.jobs.runs import build_config, make_here, robot_source
 
@@ -33,10 +32,9 @@ def robot_config(out: Path, root: Path) -> BuildConfig:
 
 def make_part(settings: BuildConfig, wanted: Callable[[str], bool]) -> Path:
     """A build of some of the source's episodes, by their ids."""
-    source = source_of(settings.source)
-    index = read_index(settings, source)
+    index = read_index(settings)
     some = replace(index, refs=tuple(ref for ref in index.refs if wanted(ref.id)))
-    write_plan(new_plan(settings, source, asked_settings(settings, source), some), LocalStore(Path(settings.out)))
+    write_plan(new_plan(settings, build_settings(settings), some), LocalStore(Path(settings.out)))
     make_here(settings)
     return Path(settings.out)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cluster.settings import ClusterSettings
+from jobs.datasets.configured_source import configured_source
 from jobs.preprocess.plan import prepare
 from jobs.preprocess.settings import BuildConfig
 from jobs.training.loop.settings import TrainerSettings
@@ -20,10 +21,7 @@ from pipeline.building.commit import commit
 from pipeline.building.shard_jobs import decode_group, write_inputs_shard, write_targets_shard
 from pipeline.encoder.encoder import Encoder
 from pipeline.format.build import Build, load_build
-from pipeline.format.encoder_settings import EncoderSettings
-from pipeline.planning.packing import ShardSettings
-from pipeline.samples.inputs import InputSettings
-from pipeline.samples.windows import WindowPolicy
+from pipeline.format.build_settings import EncoderSettings, InputSettings, ShardSettings, WindowPolicy
 
 CLUSTER = ClusterSettings(num_cpus=2, encoders=1, encoder_cpus=0.0, object_store_mb=256)
 TRAINER = TrainerSettings(
@@ -44,11 +42,11 @@ def build_config(out: Path, source: dict[str, Any], **changes: Any) -> BuildConf
     """A build with the tiny encoder, 64 px inputs and shards of about twelve samples."""
     base = BuildConfig(
         out=out,
-        source=source,
+        source=configured_source(source),
         window=WindowPolicy(interval=2, every=0, per_episode=4),
         inputs=InputSettings(image_size=64),
         encoder=EncoderSettings(kind="tiny", resize="squash"),
-        shards=ShardSettings(samples=12, chunk_samples=6),
+        shards=ShardSettings(samples=12, group_samples=6),
         cluster=CLUSTER,
     )
     return replace(base, **changes)
@@ -69,8 +67,8 @@ def make_here(settings: BuildConfig, device: str = "cpu") -> Build:
     recipe, encoder = plan.recipe(), Encoder(settings.encoder, device)
     for task in plan.tasks:
         write_inputs_shard(source, task, recipe, (), store)
-        chunks = [decode_group(source, refs, recipe, ()) for refs in task.chunks]
-        write_targets_shard(chunks, encoder.encode, task, recipe, (), store)
+        groups = [decode_group(source, refs, recipe, ()) for refs in task.groups]
+        write_targets_shard(groups, encoder.encode, task, recipe, (), store)
     commit(plan, store)
     return load_build(Path(settings.out))
 
@@ -90,7 +88,9 @@ def with_verdict(build: Build) -> Build:
 
 def train_config(out: Path, builds: Sequence[Build], **trainer: Any) -> TrainConfig:
     settings = replace(TRAINER, **trainer)
-    return TrainConfig(out, tuple(build.path for build in builds), tiny_settings(), settings)
+    return TrainConfig(
+        out=out, builds=tuple(str(build.path) for build in builds), model=tiny_settings(), trainer=settings
+    )
 
 
 def build_hashes(path: Path) -> dict[str, str]:

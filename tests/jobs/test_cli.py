@@ -63,15 +63,18 @@ def test_help_shows_groups_and_settings() -> None:
     [
         (
             ["plan", "window.intervall=2"],
-            ["window.intervall=2", "allowed here: steps, interval", "plan.yaml"],
+            ["window.intervall=2", "allowed here: steps, interval"],
         ),
         (["plan", "source=sssv2"], ["source=sssv2", "droid", "lerobot", "ssv2"]),
-        (["plan", "source.root=/x"], ["out is not set", "give out=", "build.yaml"]),
+        (["plan", "source.root=/x"], ["out is not set", "give out=", "folder of the build, or its URL"]),
         (["plan", "out=/x", "source.root=/x", "window.interval=0"], ["interval must be at least 1, got 0", "window"]),
-        (["plan", "out=/x", "source.root=/x", "window.interval=two"], ["window.interval='two'", "window/video.yaml"]),
+        (
+            ["plan", "out=/x", "source.root=/x", "window.interval=two"],
+            ["window.interval='two'", "source frames between two sampled frames"],
+        ),
         (
             ["plan", "out=/x", "source.root=/x", "encoder.mode=full"],
-            ["one of prefix, tubelet, clip, got 'full'", "vitl.yaml"],
+            ["one of prefix, tubelet, clip, got 'full'", "z_k from the tubelets"],
         ),
         (["plan", "out=/x", "source.root=/x", "splits=[train,test]"], ["test is never built"]),
         (["plan", "out=/x", "source.root=/x", "splits=[train,train]"], ["one of [train], [val], [train,val]"]),
@@ -88,8 +91,11 @@ def test_help_shows_groups_and_settings() -> None:
         (["audit", "/nowhere"], ["/nowhere: no such folder"]),
         (["audit", "/nowhere", "encoder_path=/a/folder"], ["/nowhere: no such folder"]),
         (["plan", "window"], ["'window' is no setting; write key=value"]),
-        (["plan", "trainer=demo"], ["trainer=demo", "allowed here: out, inputs"]),
-        (["plan", "out=/proc/x", "source.root=/x", "limit=0"], ["vlajepa: limit must be null", "conf/build.yaml"]),
+        (["plan", "trainer=demo"], ["trainer=demo", "allowed here: out, window"]),
+        (
+            ["plan", "out=/proc/x", "source.root=/x", "limit=0"],
+            ["limit must be null or at least 1", "first episodes of each split"],
+        ),
         (["train", "out=/x", "builds=/b"], ["builds='/b': must be a list, as in 'builds=[a,b]'"]),
         (["audit", "/nowhere", "level=deep"], ["level must be one of manifest, shards", "got 'deep'"]),
         (["train", "out=/x", "builds=[]"], ["builds must be a list of at least one"]),
@@ -97,7 +103,7 @@ def test_help_shows_groups_and_settings() -> None:
         (["train", "out=/x", "builds=[/nowhere]", "model=tiny"], ["/nowhere", "build.json"]),
         (
             ["train", "out=/x", "builds=[/b]", "model.predictor.heads=7"],
-            ["heads=7", "model/qwen3vl_2b.yaml"],
+            ["model.predictor", "dim must be a multiple of heads=7"],
         ),
     ],
 )

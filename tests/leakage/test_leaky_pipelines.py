@@ -21,7 +21,8 @@ from pipeline.audit.raw.video import read_video
 from pipeline.audit.rederive.raw_episode import EpisodeWork, Facts, SampleWork, check_episode
 from pipeline.audit.rederive.reencode import EncoderClaim
 from pipeline.audit.verdict import Verdict
-from pipeline.samples.inputs import InputSettings, encode_jpeg
+from pipeline.format.build_settings import InputSettings
+from pipeline.samples.inputs import encode_jpeg
 from pipeline.sources.ssv2 import SSv2Source
 from tests.conftest import SampleData
 from tests.leakage.marks import one_a_rule
@@ -33,7 +34,7 @@ REST = ("video", "int8", "tubelet")
 
 
 def _look(world: World, build: Path, level: str) -> Verdict:
-    return audit(AuditConfig(build, level, root=world.raw, seed=0, share=1.0))[0]
+    return audit(AuditConfig(build=build, level=level, root=world.raw, seed=0, share=1.0))[0]
 
 
 def _said(verdict: Verdict, mutant: LeakyPipeline) -> bool:
@@ -115,7 +116,7 @@ def test_other_library_versions_do_not_hide_a_neighbouring_frame(
     for at in (now, now + offset):
         picture = shown[at].copy()
         picture[::8, ::8] ^= 1  # other bytes, nearly the same picture
-        image = encode_jpeg(picture, InputSettings(64, 95))
+        image = encode_jpeg(picture, InputSettings(image_size=64, jpeg_quality=95))
         sample = SampleWork(
             "k", now, len(shown), now / 12, (now,), (now / 12,), {"video": image}, None, None, 0
         )  # fmt: skip

@@ -16,8 +16,7 @@ from pipeline.building.commit import commit
 from pipeline.building.shard_jobs import decode_group, write_inputs_shard, write_targets_shard
 from pipeline.encoder.encoder import Encoder
 from pipeline.encoder.encoder_frames import FrameBlock
-from pipeline.format.encoder_settings import EncoderSettings, LatentSettings
-from pipeline.samples.windows import WindowPolicy
+from pipeline.format.build_settings import EncoderSettings, LatentSettings, WindowPolicy
 from tests.conftest import SampleData
 from tests.jobs.runs import build_config, robot_source, ssv2_source
 
@@ -53,7 +52,7 @@ class World:
         made_from = self.made_from or self.raw
         source = robot_source(made_from) if self.kind == "robot" else ssv2_source(made_from)
         window = WindowPolicy(interval=2, every=0, per_episode=2)
-        latents = LatentSettings("int8" if self.kind == "int8" else "float16")
+        latents = LatentSettings(dtype="int8" if self.kind == "int8" else "float16")
         if self.kind == "tubelet":
             window = WindowPolicy(interval=2, every=12)  # a window's last step ends where the next begins
             self.encoder = replace(self.encoder, mode="tubelet")
@@ -64,7 +63,7 @@ class World:
         recipe, encoder = plan.recipe(), Encoder(self.encoder, "cpu")
         for task in plan.tasks:
             write_inputs_shard(source, task, recipe, (), store)
-            chunks = [decode_group(source, refs, recipe, ()) for refs in task.chunks]
-            write_targets_shard(chunks, lambda block: self.encode(encoder, block), task, recipe, (), store)
+            groups = [decode_group(source, refs, recipe, ()) for refs in task.groups]
+            write_targets_shard(groups, lambda block: self.encode(encoder, block), task, recipe, (), store)
         commit(plan, store)
         return Path(store.where)

@@ -23,8 +23,7 @@ from model.exchange.starvla import load_starvla
 from model.settings import BackboneSettings, ModelSettings
 from model.vla_jepa import build_model, unit_stats
 from pipeline.format.build import load_build
-from pipeline.samples.inputs import InputSettings
-from pipeline.samples.windows import WindowPolicy
+from pipeline.format.build_settings import InputSettings, WindowPolicy
 from pipeline.streaming.reader import SampleReader
 from tests.jobs.runs import audited, build_config, robot_source
 from tests.model.test_loading import FULL_SIZES

@@ -7,13 +7,17 @@ import pytest
 
 from model.settings import (
     ActionHeadSettings,
+    AttentionBackend,
+    BackboneKind,
     BackboneSettings,
     LossSettings,
     ModelSettings,
+    PredictorInit,
     PredictorSettings,
     PromptSettings,
     TinyBackboneSettings,
 )
+from pipeline.format.enums import FloatDtype
 
 
 @pytest.mark.parametrize(
@@ -31,10 +35,10 @@ from model.settings import (
         (PredictorSettings, {"dim": 32}, "at least 6 channels .* got 32"),
         (PredictorSettings, {"layer_norm_eps": 0.0}, "layer_norm_eps must be above 0, got 0.0"),
         (PredictorSettings, {"init": "zeros"}, "init must be one of reference, copy, got 'zeros'"),
-        (ActionHeadSettings, {"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        (ActionHeadSettings, {"dropout": 1.0}, r"dropout must be at least 0 and below 1, got 1.0"),
         (ActionHeadSettings, {"repeats": 0}, "repeats must be at least 1, got 0"),
         (ActionHeadSettings, {"heads": 1, "head_width": 65}, "even width, got 65"),
-        (ActionHeadSettings, {"time_max": 1.5}, r"time_max must be in \(0, 1\], got 1.5"),
+        (ActionHeadSettings, {"time_max": 1.5}, r"time_max must be above 0 and at most 1, got 1.5"),
         (LossSettings, {"world_model_on_robot": -0.1}, "world_model_on_robot must be at least 0, got -0.1"),
         (LossSettings, {"world_model_on_video": float("nan")}, "world_model_on_video must be at least 0, got nan"),
         (ModelSettings, {"attention": "flash"}, "attention must be one of auto, sdpa, xformers, got 'flash'"),
@@ -46,6 +50,9 @@ def test_a_wrong_value_is_refused_by_name(kind: Any, values: dict[str, Any], mes
         kind(**values)
 
 
+ENUMS = (AttentionBackend, BackboneKind, FloatDtype, PredictorInit)
+
+
 def _leaves(settings: Any) -> list[Any]:
     found = []
     for field in fields(settings):
@@ -55,7 +62,7 @@ def _leaves(settings: Any) -> list[Any]:
 
 
 def test_fields_are_plain_values_so_that_a_file_can_fill_them() -> None:
-    assert {type(value) for value in _leaves(ModelSettings())} <= {int, float, str, bool, tuple}
+    assert {type(value) for value in _leaves(ModelSettings())} <= {int, float, str, bool, tuple, *ENUMS}
 
 
 def test_defaults_are_the_reference_numbers() -> None:

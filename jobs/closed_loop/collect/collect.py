@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from jobs.closed_loop.collect.attempts import Attempt, AttemptLog, Tally
 from jobs.closed_loop.collect.collection import Collection, Suite, episode_path
 from jobs.closed_loop.collect.guided import Guide
@@ -23,7 +21,6 @@ from jobs.closed_loop.collect.recording import write_lerobot_demonstrations, wri
 from jobs.closed_loop.collect.settings import CollectConfig
 from jobs.closed_loop.process import Simulator
 from jobs.closed_loop.rollout import Slot
-from jobs.common.config import parse
 from jobs.common.differences import first_difference
 from jobs.common.driver_lock import DriverLock
 from jobs.common.signals import ended_like_interrupted
@@ -38,8 +35,7 @@ MANIFEST = "libero_scripted"
 FOLDERS = {"lerobot": ("lerobot",), "hdf5": ("hdf5",), "both": ("lerobot", "hdf5")}
 
 
-def run(config: DictConfig) -> None:
-    settings = parse(CollectConfig, config)
+def run(settings: CollectConfig) -> None:
     result = collect(settings)
     print(describe(settings, result))
 

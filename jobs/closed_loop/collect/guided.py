@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from jobs.closed_loop.collect.settings import GuideSettings
 from jobs.closed_loop.process import Simulator
 from jobs.common.robot_interface import Policy, RobotObservation
 from jobs.simulator.libero import STATE
@@ -20,27 +20,6 @@ from pipeline.errors import SettingsError
 
 ACTION = 7
 """Of LIBERO's robot: three of position, three of rotation, the gripper."""
-
-
-@dataclass(frozen=True)
-class GuideSettings:
-    """Who acts, and when.
-
-    share    of the chunks that the policy carries out, drawn for each, the script the others
-    until    share of the step limit after which the script alone acts
-    execute  actions of a chunk
-    """
-
-    share: float = 0.7
-    until: float = 0.5
-    execute: int = 4
-
-    def __post_init__(self) -> None:
-        for name in ("share", "until"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"guide.{name} must be 0..1, got {getattr(self, name)}")
-        if self.execute < 1:
-            raise ValueError(f"guide.execute must be at least 1, got {self.execute}")
 
 
 class Guide:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig
 
 from jobs.closed_loop.actors import Actor, PolicyActor, ScriptActor
 from jobs.closed_loop.evaluate.outcomes import Outcome, OutcomeLog, rate_text, rates_by_task, total
@@ -24,7 +23,6 @@ from jobs.closed_loop.evaluate.report import EvaluationReport, write_report
 from jobs.closed_loop.evaluate.settings import EvaluateConfig
 from jobs.closed_loop.process import Simulator
 from jobs.closed_loop.rollout import Slot, TaskRun, TaskRunner
-from jobs.common.config import parse
 from jobs.common.differences import first_difference
 from jobs.common.driver_lock import DriverLock
 from jobs.common.progress import progress_bar
@@ -59,8 +57,8 @@ class _Suite:
     versions: Mapping[str, str]
 
 
-def run(config: DictConfig) -> None:
-    evaluate(parse(EvaluateConfig, config))
+def run(settings: EvaluateConfig) -> None:
+    evaluate(settings)
 
 
 def evaluate(settings: EvaluateConfig) -> EvaluationReport:

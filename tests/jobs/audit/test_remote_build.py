@@ -129,7 +129,7 @@ def test_what_is_wrong_with_objects_is_what_is_wrong_with_files(
 @pytest.mark.parametrize("level", ["source", "perturb"])
 def test_a_deep_audit_finds_the_same_there(level: str, video_build: Build, sample_data: SampleData, url: str) -> None:
     upload(video_build.path, url)
-    settings = AuditConfig(video_build.path, level, root=sample_data.ssv2, seed=5, share=0.2)
+    settings = AuditConfig(build=video_build.path, level=level, root=sample_data.ssv2, seed=5, share=0.2)
     here, shown_here = audit(settings)
     with remote_build(url) as place:
         there, shown_there = audit(replace(settings, build=place.root), elsewhere=place)
@@ -224,7 +224,7 @@ def test_a_build_is_verified_where_it_lies(
     ):
         put(url, name, data) if data is not None else remove(url, name)
         with remote_build(url) as place, pytest.raises(AuditRefusedError, match=f"1 files changed .*: {says}"):
-            verify(VerifyConfig(place.root), place)
+            verify(VerifyConfig(build=place.root), place)
         put(url, name, before[name])
     put(url, "build.json", before["build.json"] + b"\n")
     code, out, err = run(capsys, "verify", url)

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.closed_loop.ensemble import MODES, Ensembler
+from jobs.closed_loop.ensemble import EnsembleMode, Ensembler
+
+AVERAGING = [EnsembleMode.TEMPORAL, EnsembleMode.ADAPTIVE]
 
 
 def chunk_of(step: int, length: int) -> np.ndarray:
@@ -33,7 +35,7 @@ sizes = st.tuples(st.integers(1, 6), st.integers(0, 5), st.integers(0, 4), st.in
 
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
-@given(mode=st.sampled_from(MODES), size=sizes)
+@given(mode=st.sampled_from(list(EnsembleMode)), size=sizes)
 def test_every_action_was_meant_for_its_step(mode: str, size: tuple[int, int, int, int]) -> None:
     execute, more, unused, steps = size
     actions, asked = walk(Ensembler(mode, execute, execute + more), steps, execute + more + unused)
@@ -43,7 +45,7 @@ def test_every_action_was_meant_for_its_step(mode: str, size: tuple[int, int, in
 
 
 @settings(max_examples=60, deadline=None)
-@given(mode=st.sampled_from(MODES[1:]), size=sizes)
+@given(mode=st.sampled_from(AVERAGING), size=sizes)
 def test_no_prediction_older_than_the_horizon_counts(mode: str, size: tuple[int, int, int, int]) -> None:
     execute, more, unused, steps = size
     actions, _ = walk(Ensembler(mode, execute, execute + more), steps, execute + more + unused)
@@ -80,7 +82,7 @@ predictions = st.lists(st.lists(st.floats(-1, 1, width=32), min_size=3, max_size
 
 
 @settings(max_examples=80, deadline=None)
-@given(rows=predictions, mode=st.sampled_from(MODES[1:]))
+@given(rows=predictions, mode=st.sampled_from(AVERAGING))
 def test_a_mean_lies_between_what_was_predicted(rows: list[list[float]], mode: str) -> None:
     """Each chunk predicts one thing for all its steps, so the last action averages all of them."""
     ensembler = Ensembler(mode, 1, len(rows))
@@ -105,7 +107,7 @@ def test_without_decay_and_with_alpha_0_both_are_the_plain_mean(rows: list[list[
     np.testing.assert_allclose(found[1], found[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", list(EnsembleMode))
 def test_an_episode_remembers_nothing_of_the_one_before(mode: str) -> None:
     used, fresh = Ensembler(mode, 2, 4), Ensembler(mode, 2, 4)
     walk(used, 5, 4)
@@ -113,7 +115,7 @@ def test_an_episode_remembers_nothing_of_the_one_before(mode: str) -> None:
     np.testing.assert_array_equal(walk(used, 7, 4)[0], walk(fresh, 7, 4)[0])
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", list(EnsembleMode))
 def test_a_second_chunk_for_a_step_replaces_the_first(mode: str) -> None:
     ensembler = Ensembler(mode, 1, 2)
     ensembler.add(np.full((2, 3), 9, np.float32))

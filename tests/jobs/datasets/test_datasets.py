@@ -18,7 +18,7 @@ from jobs.preprocess.preprocess import preprocess
 from model.normalize import BuildStats
 from pipeline.audit.verdict import Verdict
 from pipeline.format.build import Build
-from pipeline.samples.windows import WindowPolicy
+from pipeline.format.build_settings import WindowPolicy
 from pipeline.streaming.reader import SampleReader
 from tests.jobs.runs import build_config, robot_source
 from tests.pipeline.sources.test_libero_hdf5 import write_task
@@ -39,7 +39,7 @@ def build_and_audit(
     out: Path, source: dict[str, Any], window: WindowPolicy, level: str = "source", **changes: Any
 ) -> tuple[Build, Verdict]:
     build = preprocess(build_config(out, source, window=window, **changes))
-    verdict, _ = audit(AuditConfig(build.path, level, root=Path(source["root"]), seed=5, share=0.2))
+    verdict, _ = audit(AuditConfig(build=build.path, level=level, root=Path(source["root"]), seed=5, share=0.2))
     return build, verdict
 
 

@@ -16,7 +16,7 @@ import pytest
 from jobs.demos.demo_leak import describe, render
 from jobs.demos.leak_experiment import KINDS, Latents, common, context_shifts, explained, read_latents
 from pipeline.format.build import Build
-from pipeline.samples.windows import WindowPolicy
+from pipeline.format.build_settings import WindowPolicy
 from tests.conftest import SampleData
 from tests.jobs.runs import build_config, make_here, robot_source
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 
-from jobs.cli import CONFIGS
+from jobs.common.config import compose_settings
 from jobs.demos import demo_libero
 from jobs.demos.command_runner import Command
 from jobs.demos.demo_libero import commands, run
@@ -23,9 +22,8 @@ from jobs.demos.settings import DemoLiberoConfig
 from pipeline.errors import BuildError, RunError
 
 
-def _config(out: Path, *overrides: str) -> Any:
-    with initialize_config_dir(CONFIGS, version_base="1.3"):
-        return compose("demo_libero", overrides=["simulator=/sim/python", f"out={out}", *overrides])
+def _config(out: Path, *overrides: str) -> DemoLiberoConfig:
+    return compose_settings("demo_libero", DemoLiberoConfig, ["simulator=/sim/python", f"out={out}", *overrides])
 
 
 def _settings(out: Path, **changed: Any) -> DemoLiberoConfig:

@@ -54,7 +54,7 @@ def clean(build: Path) -> bool:
 @pytest.mark.parametrize("link", [True, False])
 def test_untouched_shards_keep_every_byte(tiny: Path, tmp_path: Path, link: bool) -> None:
     before = build_hashes(tiny)
-    drop(DropConfig(tiny, tmp_path / "out", episode="ep_a", link=link))
+    drop(DropConfig(build=tiny, out=tmp_path / "out", episode="ep_a", link=link))
     after = build_hashes(tmp_path / "out")
     shards = {name for name in before if name.startswith(("train", "val"))}
     assert {name for name in shards if after[name] != before[name]} == {
@@ -73,7 +73,7 @@ def test_the_rest_is_what_a_build_without_the_episode_would_hold(
     tmp_path: Path, world: TinyWorld, episode: str
 ) -> None:
     old = write_build(tmp_path / "old", world)
-    drop(DropConfig(old, tmp_path / "out", episode=episode))
+    drop(DropConfig(build=old, out=tmp_path / "out", episode=episode))
     kept = {key: value for key, value in digests(old).items() if not key.startswith(episode)}
     assert digests(tmp_path / "out") == kept
     fresh = replace(world, episodes=tuple(e for e in world.episodes if e.id != episode))
@@ -84,7 +84,7 @@ def test_the_rest_is_what_a_build_without_the_episode_would_hold(
 
 def test_nothing_of_a_dropped_episode_is_left_but_id_and_hash(tiny: Path, tmp_path: Path) -> None:
     """Its text, its file's name, its key and its payload stand in no file of the new build."""
-    out = drop(DropConfig(tiny, tmp_path / "out", episode="ep_a", reason="takedown 17")).path
+    out = drop(DropConfig(build=tiny, out=tmp_path / "out", episode="ep_a", reason="takedown 17")).path
     latents = read_targets(tiny / "train/targets-000000.arrow")[0]["latents"][0].tobytes()
     assert latents in (tiny / "train/targets-000000.arrow").read_bytes()
     for path in (path for path in out.rglob("*") if path.is_file()):
@@ -97,7 +97,7 @@ def test_nothing_of_a_dropped_episode_is_left_but_id_and_hash(tiny: Path, tmp_pa
 
 
 def test_a_shard_without_samples_and_a_split_without_shards_disappear(tiny: Path, tmp_path: Path) -> None:
-    out = drop(DropConfig(tiny, tmp_path / "out", episodes=("ep_b", "ep_c", "ep_e"))).path
+    out = drop(DropConfig(build=tiny, out=tmp_path / "out", episodes=("ep_b", "ep_c", "ep_e"))).path
     assert sorted(p.relative_to(out).as_posix() for p in out.glob("*/*.*")) == [
         "train/inputs-000000.tar", "train/targets-000000.arrow"
     ]  # fmt: skip
@@ -109,7 +109,7 @@ def test_a_shard_without_samples_and_a_split_without_shards_disappear(tiny: Path
 @pytest.mark.slow
 def test_int8_latents_keep_their_scales_and_the_share_of_their_error(tmp_path: Path) -> None:
     old = write_build(tmp_path / "old", replace(INT8, episodes=EPISODES))
-    out = drop(DropConfig(old, tmp_path / "out", episode="ep_a"))
+    out = drop(DropConfig(build=old, out=tmp_path / "out", episode="ep_a"))
     assert digests(out.path) == {k: v for k, v in digests(old).items() if not k.startswith("ep_a")}
     assert out.manifest["shards"][0]["latents_error"][0] == pytest.approx([0.004**2 * 8 / 17, 8 / 17], rel=1e-8)
     assert clean(out.path)
@@ -120,7 +120,7 @@ def test_int8_latents_keep_their_scales_and_the_share_of_their_error(tmp_path: P
 def test_shared_latents_go_with_their_episode(tmp_path: Path, world: TinyWorld) -> None:
     """Encoder mode tubelet: targets hold row numbers, which follow the rows that are left."""
     old = write_build(tmp_path / "old", replace(world, episodes=EPISODES))
-    out = drop(DropConfig(old, tmp_path / "out", episodes=("ep_a", "ep_c"))).path
+    out = drop(DropConfig(build=old, out=tmp_path / "out", episodes=("ep_a", "ep_c"))).path
     assert digests(out) == {k: v for k, v in digests(old).items() if not k.startswith(("ep_a", "ep_c"))}
     episodes = {episode for path in out.glob("*/latents-*.arrow") for episode in column(path, "episode")}
     assert episodes == {"ep_b", "ep_d", "ep_e"}
@@ -135,12 +135,12 @@ def column(path: Path, name: str) -> list[Any]:
 
 @pytest.mark.slow
 def test_a_dropped_episode_can_be_followed_by_another(tiny: Path, tmp_path: Path) -> None:
-    drop(DropConfig(tiny, tmp_path / "first", episode="ep_a"))
-    drop(DropConfig(tmp_path / "first", tmp_path / "second", episode="ep_b"))
+    drop(DropConfig(build=tiny, out=tmp_path / "first", episode="ep_a"))
+    drop(DropConfig(build=tmp_path / "first", out=tmp_path / "second", episode="ep_b"))
     assert {key.partition("-")[0] for key in digests(tmp_path / "second")} == {"ep_d", "ep_c", "ep_e"}
     assert clean(tmp_path / "second")
     with pytest.raises(BuildError, match=r"ep_a is left out already \(drop: dropped\)"):
-        drop(DropConfig(tmp_path / "second", tmp_path / "third", episode="ep_a"))
+        drop(DropConfig(build=tmp_path / "second", out=tmp_path / "third", episode="ep_a"))
 
 
 @pytest.mark.parametrize(
@@ -154,14 +154,14 @@ def test_a_dropped_episode_can_be_followed_by_another(tiny: Path, tmp_path: Path
 )
 def test_what_cannot_be_dropped_is_refused(tiny: Path, tmp_path: Path, episodes: tuple[str, ...], says: str) -> None:
     with pytest.raises(BuildError, match=says):
-        drop(DropConfig(tiny, tmp_path / "out", episodes=episodes))
+        drop(DropConfig(build=tiny, out=tmp_path / "out", episodes=episodes))
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("out", ["build", "build/new", "."])
 def test_a_folder_in_or_around_the_build_is_refused(tiny: Path, out: str) -> None:
     with pytest.raises(SettingsError, match="must lie beside"):
-        drop(DropConfig(tiny, tiny.parent / out, episode="ep_a"))
+        drop(DropConfig(build=tiny, out=tiny.parent / out, episode="ep_a"))
 
 
 @pytest.mark.slow
@@ -191,7 +191,7 @@ def test_a_command_without_an_episode_says_how_to_name_one(
 
 def test_a_build_elsewhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no local folder; download"):
-        drop(DropConfig(Path("s3://bucket/build"), tmp_path / "out", episode="ep_a"))
+        drop(DropConfig(build=Path("s3://bucket/build"), out=tmp_path / "out", episode="ep_a"))
 
 
 @pytest.mark.slow
@@ -199,10 +199,10 @@ def test_a_folder_with_other_things_or_another_drop_is_refused(tiny: Path, tmp_p
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     with pytest.raises(BuildError, match="not empty and holds no plan"):
-        drop(DropConfig(tiny, tmp_path / "mine", episode="ep_a"))
-    drop(DropConfig(tiny, tmp_path / "out", episode="ep_a"))
+        drop(DropConfig(build=tiny, out=tmp_path / "mine", episode="ep_a"))
+    drop(DropConfig(build=tiny, out=tmp_path / "out", episode="ep_a"))
     with pytest.raises(BuildError, match="holds the plan of another build"):
-        drop(DropConfig(tiny, tmp_path / "out", episode="ep_b"))
+        drop(DropConfig(build=tiny, out=tmp_path / "out", episode="ep_b"))
 
 
 @pytest.mark.slow
@@ -215,7 +215,7 @@ def test_a_damaged_shard_is_not_passed_on(tmp_path: Path, episode: str) -> None:
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(CorruptError, match=r"train/targets-000000\.arrow has SHA-256"):
-        drop(DropConfig(old, tmp_path / "out", episode=episode, link=False))
+        drop(DropConfig(build=old, out=tmp_path / "out", episode=episode, link=False))
     assert not (tmp_path / "out" / "build.json").exists()
 
 
@@ -234,27 +234,27 @@ def test_a_killed_run_continues_to_the_same_bytes(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, call: int
 ) -> None:
     """Killed between the records of a shard, between shards, inside a shard, and in the commit."""
-    drop(DropConfig(tiny, tmp_path / "whole", episode="ep_a"))
+    drop(DropConfig(build=tiny, out=tmp_path / "whole", episode="ep_a"))
     with monkeypatch.context() as patch:
         killed_at(patch, function, call)
         with pytest.raises(KeyboardInterrupt):
-            drop(DropConfig(tiny, tmp_path / "out", episode="ep_a"))
+            drop(DropConfig(build=tiny, out=tmp_path / "out", episode="ep_a"))
     assert build_hashes(tmp_path / "out") != build_hashes(tmp_path / "whole")
-    drop(DropConfig(tiny, tmp_path / "out", episode="ep_a"))
+    drop(DropConfig(build=tiny, out=tmp_path / "out", episode="ep_a"))
     assert build_hashes(tmp_path / "out") == build_hashes(tmp_path / "whole")
 
 
 def test_a_finished_drop_is_left_alone(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    drop(DropConfig(tiny, tmp_path / "out", episode="ep_a"))
+    drop(DropConfig(build=tiny, out=tmp_path / "out", episode="ep_a"))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    drop(DropConfig(tiny, tmp_path / "out", episode="ep_a"))
+    drop(DropConfig(build=tiny, out=tmp_path / "out", episode="ep_a"))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
     assert "is finished already" in capsys.readouterr().out
 
 
 def test_record_batches_hold_kept_rows_alone(tiny: Path, tmp_path: Path) -> None:
     """No batch without rows, and no bytes of other rows inside buffers: the same arrays as written from nothing."""
-    drop(DropConfig(tiny, tmp_path / "out", episode="ep_a"))
+    drop(DropConfig(build=tiny, out=tmp_path / "out", episode="ep_a"))
     with pa.ipc.open_file(str(tmp_path / "out/train/targets-000000.arrow")) as reader:
         sizes = [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
     assert sizes == [3, 3, 2]
@@ -264,10 +264,10 @@ def test_record_batches_hold_kept_rows_alone(tiny: Path, tmp_path: Path) -> None
 def test_a_real_build_without_an_episode_is_clean_at_every_level(sample_data: SampleData, tmp_path: Path) -> None:
     make_here(robot_config(tmp_path / "old", sample_data.lerobot))
     dropped = min(row["episode"] for row in samples(tmp_path / "old").values() if row["split"] == "train")
-    out = drop(DropConfig(tmp_path / "old", tmp_path / "out", episode=dropped)).path
+    out = drop(DropConfig(build=tmp_path / "old", out=tmp_path / "out", episode=dropped)).path
     fresh = make_part(robot_config(tmp_path / "fresh", sample_data.lerobot), lambda episode: episode != dropped)
     assert digests(out) == digests(fresh)
     assert numbers(out) == pytest.approx(numbers(fresh), rel=1e-12)
-    verdict = audit(AuditConfig(out, "perturb", root=sample_data.lerobot, seed=0, share=1.0))[0]
+    verdict = audit(AuditConfig(build=out, level="perturb", root=sample_data.lerobot, seed=0, share=1.0))[0]
     assert verdict.findings == ()
     assert verdict.coverage["samples_encoded"] == verdict.samples

@@ -15,7 +15,7 @@ from jobs.preprocess.drop import drop
 from jobs.preprocess.extend import extend, preprocess_new
 from jobs.preprocess.settings import BuildConfig, DropConfig, ExtendConfig
 from pipeline.errors import BuildError
-from pipeline.samples.windows import WindowPolicy
+from pipeline.format.build_settings import WindowPolicy
 from tests.conftest import SampleData
 from tests.jobs.parts_of_builds import WINDOW, digests, killed_at, make_here
 from tests.jobs.runs import build_config, build_hashes, ssv2_source
@@ -75,7 +75,7 @@ def test_an_extended_build_holds_the_samples_of_a_fresh_one(grown: Path, old: Pa
     assert {name: after[name] for name in shards} == {name: before[name] for name in shards}
     assert build_hashes(old) == before
     assert not (build.path / "work").exists()
-    verdict = audit(AuditConfig(build.path, "source", root=grown, seed=0, share=1.0))[0]
+    verdict = audit(AuditConfig(build=build.path, level="source", root=grown, seed=0, share=1.0))[0]
     assert verdict.findings == ()
 
 
@@ -89,7 +89,7 @@ def test_nothing_new_writes_nothing(
 
 def test_a_dropped_episode_does_not_come_back(grown: Path, old: Path, tmp_path: Path) -> None:
     gone = next(iter(digests(old))).rpartition("-")[0]
-    drop(DropConfig(old, tmp_path / "without", episode=gone))
+    drop(DropConfig(build=old, out=tmp_path / "without", episode=gone))
     build = extend(extension(tmp_path / "without", tmp_path / "out", grown), make_here)
     assert build is not None
     assert gone not in {key.rpartition("-")[0] for key in digests(build.path)}

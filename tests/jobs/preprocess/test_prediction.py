@@ -20,16 +20,14 @@ from pipeline.storage.store import open_store
 from tests.conftest import SampleData
 from tests.jobs.runs import build_config, robot_source, ssv2_source
 
-CPU = Hardware(gpus=0, cores=2, startup_s=11.0, core_hour=0.04)
+CPU = Hardware(gpus=0, cores=2, startup_s=11.0)
 ESTIMATE = Estimate(
     episodes=10, windows=1000, shards=4, input_bytes=2_000_000, target_bytes=10_000_000, flops=1.6e12, exact=False
 )
 TIMES = StageTimes(0.02, 0.06, 4, 9)
 
 
-def test_the_defaults_are_those_of_the_file() -> None:
-    content = OmegaConf.to_container(OmegaConf.load(Path(CONFIGS) / "hardware" / "a100x8.yaml"))
-    assert TypeAdapter(Hardware).validate_python(content) == Hardware()
+def test_the_file_of_a_machine_without_gpus() -> None:
     cpu = OmegaConf.load(Path(CONFIGS) / "hardware" / "cpu.yaml")
     assert TypeAdapter(Hardware).validate_python(OmegaConf.to_container(cpu)) == Hardware(
         gpus=0, cores=2, read_mb_s=500, write_mb_s=500, startup_s=11
@@ -51,23 +49,20 @@ def test_plan_prints_and_stores_the_prediction(
         "GPU hours",
     ):
         assert part in out
-    assert "cost" not in out
-    main([*words, "hardware=cpu", "hardware.cores=4", "hardware.core_hour=3600"])
+    main([*words, "hardware=cpu", "hardware.cores=4"])
     out = capsys.readouterr().out
     assert "4 cores that decode, and encode at 80 GFLOP/s each" in out
-    assert "  cost " in out
     prediction = read_prediction(open_store(tmp_path / "build"))
     assert prediction is not None
     assert prediction.hardware.cores == 4
     assert prediction.times is not None
     assert prediction.times.inputs_s > 0
-    assert prediction.cost == pytest.approx(4 * prediction.wall_s)
 
 
 @pytest.mark.slow
 def test_hardware_changes_no_byte_of_the_plan(sample_data: SampleData, tmp_path: Path) -> None:
     hashes = set()
-    for name, hardware in (("a", Hardware()), ("b", replace(CPU, cores=64)), ("c", replace(CPU, gpu_hour=2.0))):
+    for name, hardware in (("a", Hardware()), ("b", replace(CPU, cores=64)), ("c", replace(CPU, flops=1e12))):
         config = build_config(tmp_path / name, robot_source(sample_data.lerobot), hardware=hardware)
         plan = prepare(config).plan
         files = [(tmp_path / name / file).read_bytes() for file in ("plan.json", "tasks.jsonl")]
@@ -131,9 +126,9 @@ def test_a_wrong_measurement_is_refused() -> None:
 @pytest.mark.parametrize(
     ("word", "parts"),
     [
-        ("hardware.cores=0", ["cores must be at least 1, got 0", "jobs/conf/hardware/a100x8.yaml"]),
+        ("hardware.cores=0", ["cores must be at least 1, got 0", "processors of all nodes together"]),
         ("hardware.utilisation=40", ["at most 1, got 40", "0.4 stands for 40 %"]),
-        ("hardware.flops=fast", ["hardware.flops='fast'", "jobs/conf/hardware/a100x8.yaml"]),
+        ("hardware.flops=fast", ["hardware.flops='fast'", "dense bfloat16"]),
         ("hardware=h100", ["there are a100x8, cpu"]),
         ("hardware.gpu=8", ["allowed here: gpus, flops"]),
     ],

@@ -24,8 +24,7 @@ from jobs.preprocess.preprocess import preprocess
 from pipeline.audit.run import audit_build
 from pipeline.errors import BuildError, TooManyBadEpisodesError
 from pipeline.format.build import Build, load_build
-from pipeline.format.encoder_settings import EncoderSettings, LatentSettings
-from pipeline.samples.windows import WindowPolicy
+from pipeline.format.build_settings import EncoderSettings, LatentSettings, WindowPolicy
 from tests.conftest import SampleData
 from tests.jobs.runs import CLUSTER, build_config, build_hashes, robot_source, ssv2_source
 
@@ -49,13 +48,13 @@ def test_the_number_of_workers_does_not_change_a_byte(
     request: pytest.FixtureRequest,
     tmp_path: Path,
 ) -> None:
-    cluster = replace(CLUSTER, encoders=encoders, chunks_ahead=encoders, task_cpus=0.5)
+    cluster = replace(CLUSTER, encoders=encoders, groups_ahead=encoders, task_cpus=0.5)
     config = build_config(
         tmp_path / "robot",
         robot_source(sample_data.lerobot),
         window=WindowPolicy(interval=2, every=6),
         cluster=cluster,
-        latents=LatentSettings(latents),
+        latents=LatentSettings(dtype=latents),
         encoder=EncoderSettings(kind="tiny", resize="squash", mode=mode),
     )
     preprocess(config)
@@ -172,7 +171,7 @@ def test_a_raw_file_of_the_same_size_that_changed_is_told_by_its_hash(
     build = preprocess(config)
     ledger = [json.loads(line) for line in (build.path / "ledger.jsonl").read_bytes().splitlines()]
     assert [(row["episode"], row["reason"]) for row in ledger] == [(f"ssv2-{clips[0]}", "changed-file")]
-    settings = AuditConfig(build.path, "source", root=root, seed=0)
+    settings = AuditConfig(build=build.path, level="source", root=root, seed=0)
     verdict, _ = audit(settings)
     assert (verdict.status, verdict.coverage["raw_files_hashed"]) == ("clean", 6)
     _change_one_byte(root, clips[1])
@@ -233,7 +232,7 @@ def test_a_killed_run_continues_to_the_same_bytes(
     command = [
         sys.executable, "-m", "jobs.cli", "preprocess", "source=lerobot", f"source.root={sample_data.lerobot}",
         "source.val_share=0.3", "window.interval=2", "window.every=6", "encoder=tiny", "inputs.image_size=64",
-        "shards.samples=12", "shards.chunk_samples=6", f"out={out}",
+        "shards.samples=12", "shards.group_samples=6", f"out={out}",
         "cluster.num_cpus=2", "cluster.encoders=1", "cluster.object_store_mb=256",
     ]  # fmt: skip
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}

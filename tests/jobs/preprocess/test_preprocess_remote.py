@@ -146,7 +146,7 @@ def command(sample_data: SampleData, out: str) -> list[str]:
     return [
         sys.executable, "-m", "jobs.cli", "preprocess", "source=lerobot", f"source.root={sample_data.lerobot}",
         "source.val_share=0.3", "window.interval=2", "window.every=6", "encoder=tiny", "inputs.image_size=64",
-        "shards.samples=12", "shards.chunk_samples=6", f"out={out}",
+        "shards.samples=12", "shards.group_samples=6", f"out={out}",
         "cluster.num_cpus=2", "cluster.encoders=1", "cluster.object_store_mb=256",
     ]  # fmt: skip
 

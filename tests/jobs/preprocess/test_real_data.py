@@ -17,7 +17,7 @@ from model.checkpoint.checkpoint import list_checkpoints, load_weights
 from model.normalize import BuildStats
 from model.vla_jepa import build_model
 from pipeline.format.build import Build
-from pipeline.samples.windows import WindowPolicy
+from pipeline.format.build_settings import WindowPolicy
 from pipeline.streaming.reader import SampleReader
 from tests.jobs.runs import audited, build_config, robot_source, ssv2_source, train_config
 
@@ -51,7 +51,7 @@ def test_real_builds_have_no_finding_at_the_deepest_level(
 ) -> None:
     root = shared_data / {"clips": "ssv2", "robot": "lerobot_v21/unitree_g1_inspire_bottle"}[name]
     build: Build = request.getfixturevalue(name)
-    verdict, _ = audit(AuditConfig(build.path, "perturb", root=root, seed=3))
+    verdict, _ = audit(AuditConfig(build=build.path, level="perturb", root=root, seed=3))
     assert verdict.findings == ()
     assert all(count.checked for count in verdict.rules.values())
     assert verdict.coverage["samples_compared"] == verdict.samples

@@ -10,17 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 
-from jobs.cli import CONFIGS
 from jobs.common.checkpoint_policy import CheckpointPolicy
-from jobs.common.config import parse
+from jobs.common.config import compose_settings
 from jobs.common.robot_interface import RobotObservation
 from jobs.serving.client import PolicyClient
 from jobs.serving.serve import run, serve_until_signal, warm_up, welcome
@@ -60,19 +58,12 @@ def test_a_served_checkpoint_acts_as_the_checkpoint(checkpoint: Path) -> None:
 
 
 def settings_of(*overrides: str) -> ServeConfig:
-    with initialize_config_dir(CONFIGS, version_base="1.3"):
-        return parse(ServeConfig, compose("serve", list(overrides)))
+    return compose_settings("serve", ServeConfig, overrides)
 
 
-def test_the_defaults_of_file_and_dataclass_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_alone_gives_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VLAJEPA_API_KEY", raising=False)
     assert settings_of("policy=a") == ServeConfig(policy=Path("a"))
-    assert {entry.name for entry in fields(ServeConfig)} == set(compose_keys())
-
-
-def compose_keys() -> list[str]:
-    with initialize_config_dir(CONFIGS, version_base="1.3"):
-        return [str(key) for key in compose("serve")]
 
 
 def test_the_key_comes_from_the_environment_and_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +88,7 @@ def test_keys_are_given_on_the_command_line() -> None:
         ({"connections": 0}, "connections must be at least 1"),
         ({"message_mb": 0}, "message_mb must be at least 1"),
         ({"ping_s": 0.0}, "ping_s must be above 0"),
-        ({"silent_s": float("inf")}, "silent_s must be above 0 and finite"),
+        ({"silent_s": float("inf")}, "silent_s must be above 0 and below inf"),
         ({"grace_s": -1.0}, "grace_s must be at least 0"),
         ({"api_key": "\n"}, "api_key must be null or printable ASCII"),
         ({"api_key": ""}, "api_key must be null or printable ASCII"),
@@ -111,10 +102,8 @@ def test_settings_are_checked(changes: dict[str, Any], told: str) -> None:
 
 def test_cuda_is_not_asked_for_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with initialize_config_dir(CONFIGS, version_base="1.3"):
-        config = compose("serve", ["policy=a", "device=cuda"])
     with pytest.raises(SettingsError, match="device=cuda, but PyTorch finds no CUDA device"):
-        run(config)
+        run(settings_of("policy=a", "device=cuda"))
 
 
 @pytest.mark.parametrize(

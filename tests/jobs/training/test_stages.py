@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 
 from jobs.cli import CONFIGS
-from jobs.common.config import parse
+from jobs.common.config import compose_settings
 from jobs.training.settings import Stage, TrainConfig
 from jobs.training.stages import train_stages
 from model.checkpoint.checkpoint import list_checkpoints, read_state
@@ -21,8 +21,7 @@ from tests.jobs.launch import REPOSITORY, environment, losses_of
 
 
 def composed(*words: str) -> TrainConfig:
-    with initialize_config_dir(CONFIGS, version_base="1.3"):
-        return parse(TrainConfig, compose("train", list(words)))
+    return compose_settings("train", TrainConfig, words)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +62,10 @@ def test_stages_follow_each_other(ray_session: None, tmp_path: Path) -> None:
         "pretrain", "finetune_libero", "finetune_simpler", "finetune_real",
     ]  # fmt: skip
     settings: dict[str, Any] = vars(base) | {
-        "stages": (Stage("pretrain", ("ssv2", "droid")), Stage("finetune_real", ("real",), ("trainer.steps=4",))),
+        "stages": (
+            Stage(experiment="pretrain", builds=("ssv2", "droid")),
+            Stage(experiment="finetune_real", builds=("real",), settings=("trainer.steps=4",)),
+        ),
         "stage_settings": (*base.stage_settings, "trainer.num_workers=null"),
     }
     with initialize_config_dir(CONFIGS, version_base="1.3"):

@@ -44,7 +44,7 @@ OTHER = (TinyEpisode("ep_m", "train", 0, 9),)
 def _drop(build: Path, episode: str = "ep_d") -> Path:
     """Put the build without an episode in the build's place. The folder of the old one."""
     old = Path(shutil.move(build, build.parent / "old"))
-    drop(DropConfig(old, build, episode=episode, link=False))
+    drop(DropConfig(build=old, out=build, episode=episode, link=False))
     (build / "croissant.json").unlink()  # would tell of any change of build.json
     return old
 
@@ -52,7 +52,7 @@ def _drop(build: Path, episode: str = "ep_d") -> Path:
 def _merge(build: Path, episodes: tuple[TinyEpisode, ...] = OTHER) -> None:
     old = Path(shutil.move(build, build.parent / "old"))
     other = write_build(build.parent / "other", replace(WORLD, episodes=episodes))
-    merge(MergeConfig((old, other), build, link=False))
+    merge(MergeConfig(builds=(old, other), out=build, link=False))
     (build / "croissant.json").unlink()
 
 

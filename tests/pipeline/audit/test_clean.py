@@ -8,7 +8,6 @@ import pytest
 
 from pipeline.audit.finding import RULES
 from pipeline.audit.run import audit_build
-from tests.leakage.tools import edit_json, refingerprint
 from tests.pipeline.audit.tiny_build import (
     INT8,
     ROBOT,
@@ -40,13 +39,6 @@ def test_every_rule_was_really_checked(tmp_path: Path) -> None:
     assert {rule for rule, count in verdict.rules.items() if count.checked == 0} == of_the_model
     assert all(count.failed == 0 for count in verdict.rules.values())
     assert verdict.samples == 9 + 5 + 7  # frames that fit: num_frames - 2 * interval
-
-
-def test_a_build_from_before_latents_had_a_type_is_float16(tmp_path: Path) -> None:
-    build = write_build(tmp_path / "build")
-    edit_json(build, "build.json", lambda d: [d.pop("latents"), d["settings"].pop("latents")], repair=False)
-    refingerprint(build)
-    assert audit_build(build).findings == ()
 
 
 def test_progress_counts_every_listed_byte_once(tmp_path: Path) -> None:

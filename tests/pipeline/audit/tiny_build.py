@@ -248,7 +248,7 @@ def _tasks(world: TinyWorld) -> bytes:
             for e in world.episodes
             if (e.split, e.shard) == (split, index)
         ]  # fmt: skip
-        lines.append(compact({"split": split, "index": index, "chunks": [len(refs)], "episodes": refs}) + b"\n")
+        lines.append(compact({"split": split, "index": index, "groups": [len(refs)], "episodes": refs}) + b"\n")
     return b"".join(lines)
 
 
@@ -271,7 +271,7 @@ def _write_shard(
     write_tar(folder / tar, members)
     place(rows, folder / tar, world.views)
     columns = _targets(world, rows, random)
-    metadata = {"fingerprint": fingerprint, "schema_version": "1", "shard": arrow}
+    metadata = {"fingerprint": fingerprint, "schema_version": "2", "shard": arrow}
     if world.mode == "tubelet":
         latents = f"{split}/latents-{index:06d}.arrow"
         shared, columns = share(columns, rows)
@@ -370,7 +370,7 @@ def _build_json(world: TinyWorld, rows: Sequence[Row], settings: Mapping[str, An
     }
     files = ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json", "tasks.jsonl")
     return {
-        "schema_version": 1, "fingerprint": fingerprint, "name": world.name, "leaky": False,
+        "schema_version": 2, "fingerprint": fingerprint, "name": world.name, "leaky": False,
         "settings": settings, "sizes": world.sizes(), "views": list(world.views), "fps": 10.0,
         "latents": {"dtype": world.latents, "relative_error": [0.004] * 3 if world.latents == "int8" else None},
         "counts": counts, "shards": shards, "files": dict.fromkeys(files),

@@ -15,12 +15,12 @@ from pipeline.building import episodes
 from pipeline.building.episodes import UNWATCHED, EpisodeLog, opened, storing
 from pipeline.encoder.encoder_frames import FrameSettings
 from pipeline.errors import EpisodeError, RunError
+from pipeline.format.build_settings import InputSettings, WindowPolicy
+from pipeline.format.enums import EncoderMode
 from pipeline.format.episode import Episode
 from pipeline.format.schema import Sizes
 from pipeline.planning.recipe import Recipe
 from pipeline.planning.time_limit import within
-from pipeline.samples.inputs import InputSettings
-from pipeline.samples.windows import WindowPolicy
 from pipeline.sources.base import EpisodeRef, SourceIndex
 from pipeline.sources.files import check_files, hash_files
 from pipeline.storage.store import open_store
@@ -34,7 +34,7 @@ RECIPE = Recipe(
     WindowPolicy(),
     InputSettings(),
     FrameSettings(64),
-    "prefix",
+    EncoderMode.PREFIX,
     8,
 )
 

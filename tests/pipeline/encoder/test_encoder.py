@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pipeline.encoder.encoder import Encoder
 from pipeline.encoder.encoder_frames import FrameBlock, merge_blocks
 from pipeline.errors import SettingsError
-from pipeline.format.encoder_settings import EncoderSettings, encoder_flops
+from pipeline.format.build_settings import EncoderIdentity, EncoderSettings
+from pipeline.format.enums import EncoderMode, FloatDtype, Resize
 
 TINY = EncoderSettings(kind="tiny", resize="squash")
 STEPS, FRAMES = 2, 6
@@ -146,9 +147,18 @@ def test_a_missing_model_is_named(tmp_path: Path) -> None:
 
 
 def test_flops_count_the_prefixes() -> None:
-    identity = {"width": 8, "layers": 1, "tokens": 2, "mlp_ratio": 4.0, "mode": "prefix"}
-    prefix, clip = encoder_flops(identity, 3), encoder_flops({**identity, "mode": "clip"}, 3)
+    prefix = EncoderIdentity(
+        mode=EncoderMode.PREFIX,
+        resize=Resize.CROP,
+        dtype=FloatDtype.FLOAT32,
+        device="cpu",
+        crop_size=32,
+        tokens=2,
+        width=8,
+        layers=1,
+        mlp_ratio=4.0,
+    )
     per_token = 24 * 8**2 + 2 * 8 * 1536
-    assert prefix == 20 * per_token + 4 * 8 * (4 + 16 + 36 + 64)
-    assert clip == 8 * per_token + 4 * 8 * 64
-    assert encoder_flops({**identity, "mode": "tubelet"}, 3) == 2 * per_token + 4 * 8 * 4  # one tubelet
+    assert prefix.flops(3) == 20 * per_token + 4 * 8 * (4 + 16 + 36 + 64)
+    assert replace(prefix, mode=EncoderMode.CLIP).flops(3) == 8 * per_token + 4 * 8 * 64
+    assert replace(prefix, mode=EncoderMode.TUBELET).flops(3) == 2 * per_token + 4 * 8 * 4  # one tubelet

@@ -10,18 +10,40 @@ from typing import Any
 import pytest
 
 from pipeline.errors import BuildError, RunError
+from pipeline.format.build_settings import BuildSettings
 from pipeline.format.episode import Episode
 from pipeline.format.schema import Sizes
 from pipeline.planning.cost import target_bytes
-from pipeline.planning.packing import ShardSettings
 from pipeline.planning.plan import Plan, check_same_plan, make_plan, read_plan, write_plan
-from pipeline.samples.windows import WindowPolicy
 from pipeline.sources.base import EpisodeRef, SourceIndex
 from pipeline.storage.store import open_store
 from tests.pipeline.fake_episode import FakeEpisode
 
-SIZES = Sizes(views=2, image_size=224, steps=3, tokens=256, width=1024, state=8, chunk=7, action=7)
-SETTINGS: Mapping[str, Any] = {"source": {"name": "s"}, "window": {"interval": 1}}
+SIZES = Sizes(views=2, image_size=224, steps=1, tokens=256, width=1024, state=8, chunk=3, action=7)
+SETTINGS: Mapping[str, Any] = {
+    "source": {"name": "s"},
+    "window": {"steps": 1, "interval": 1, "chunk": 3, "every": 1, "per_episode": 0, "end": "drop"},
+    "inputs": {"image_size": 224, "jpeg_quality": 95},
+    "encoder": {
+        "mode": "prefix",
+        "resize": "crop",
+        "dtype": "float32",
+        "device": "cpu",
+        "crop_size": 256,
+        "tokens": 256,
+        "width": 1024,
+        "layers": 24,
+        "mlp_ratio": 4.0,
+    },
+    "latents": {"dtype": "float16"},
+    "shards": {"samples": 30, "group_samples": 10},
+    "splits": ["train", "val"],
+}
+
+
+def changed(section: str, **values: Any) -> Mapping[str, Any]:
+    """The settings with some values of a section changed."""
+    return {**SETTINGS, section: {**SETTINGS[section], **values}}
 
 
 @dataclass(frozen=True)
@@ -42,9 +64,8 @@ class FakeSource:
         return FakeEpisode(abs(self.lengths[int(ref.id[1:])]))
 
 
-def plan_of(source: FakeSource, shards: ShardSettings | None = None, settings: Mapping[str, Any] = SETTINGS) -> Plan:
-    shards = shards or ShardSettings(samples=30, chunk_samples=10)
-    return make_plan(source, source.index(), WindowPolicy(steps=1, chunk=3), SIZES, shards, settings, 1e9)
+def plan_of(source: FakeSource, settings: Mapping[str, Any] = SETTINGS) -> Plan:
+    return make_plan(source, source.index(), BuildSettings.read(settings))
 
 
 def test_every_episode_stands_in_exactly_one_chunk_in_order() -> None:
@@ -52,37 +73,30 @@ def test_every_episode_stands_in_exactly_one_chunk_in_order() -> None:
     ids = [ref.id for task in plan.tasks for ref in task.episodes]
     assert ids == [f"e{i}" for i in range(7)]
     assert len(plan.tasks) > 1
-    assert max(len(task.chunks) for task in plan.tasks) > 1
+    assert max(len(task.groups) for task in plan.tasks) > 1
 
 
 def test_the_cost_is_that_of_the_windows() -> None:
     plan = plan_of(FakeSource((10, 30)))
     assert plan.estimate.windows == 8 + 28
     assert plan.estimate.exact
-    assert plan.estimate.target_bytes == 36 * (4 * 2 * 256 * 1024 * 2 + 7 * 7 * 4) == 36 * target_bytes(SIZES)
-    assert plan.estimate.flops == 36 * 2 * 1e9
+    assert plan.estimate.target_bytes == 36 * (2 * 2 * 256 * 1024 * 2 + 3 * 7 * 4) == 36 * target_bytes(SIZES)
+    assert plan.estimate.flops == 36 * 2 * plan.settings.encoder.flops(steps=1)
 
 
 def test_int8_latents_cost_one_byte_a_channel_and_four_a_token() -> None:
-    plan = plan_of(FakeSource((10, 30)), settings={**SETTINGS, "latents": {"dtype": "int8"}})
-    assert plan.estimate.target_bytes == 36 * (4 * 2 * 256 * (1024 + 4) + 7 * 7 * 4) == 36 * target_bytes(SIZES, "int8")
+    plan = plan_of(FakeSource((10, 30)), changed("latents", dtype="int8"))
+    assert plan.estimate.target_bytes == 36 * (2 * 2 * 256 * (1024 + 4) + 3 * 7 * 4) == 36 * target_bytes(SIZES, "int8")
     assert plan.fingerprint != plan_of(FakeSource((10, 30))).fingerprint
 
 
 def test_shared_tubelets_are_counted_once_an_episode() -> None:
     """Steps 1 at interval 1: windows 0..n-3 end at frames 0..n-1, every one of which is a tubelet."""
-    plan = plan_of(FakeSource((10, 30, -10)), settings={**SETTINGS, "encoder": {"mode": "tubelet"}})
+    plan = plan_of(FakeSource((10, 30, -10)), changed("encoder", mode="tubelet"))
     assert plan.estimate.tubelets == 10 + 30 + 10
     windows = 8 + 28 + 8
-    assert plan.estimate.target_bytes == 50 * 2 * 256 * 1024 * 2 + windows * (4 * 4 + 7 * 7 * 4)
-    assert plan.estimate.flops == 50 * 2 * 1e9
-
-
-def test_a_plan_from_before_latents_had_a_type_goes_on_as_float16() -> None:
-    stored = plan_of(FakeSource((10, 30)))
-    check_same_plan(stored, {**SETTINGS, "latents": {"dtype": "float16"}}, Path("out"))
-    with pytest.raises(BuildError, match=r"latents\.dtype: 'float16' -> 'int8'"):
-        check_same_plan(stored, {**SETTINGS, "latents": {"dtype": "int8"}}, Path("out"))
+    assert plan.estimate.target_bytes == 50 * 2 * 256 * 1024 * 2 + windows * (4 * 2 + 3 * 7 * 4)
+    assert plan.estimate.flops == 50 * 2 * plan.settings.encoder.flops(steps=1)
 
 
 def test_unknown_lengths_are_estimated_and_said_to_be() -> None:
@@ -95,9 +109,8 @@ def test_the_fingerprint_covers_settings_and_files() -> None:
     base = plan_of(FakeSource((10, 30)))
     assert plan_of(FakeSource((10, 30))).fingerprint == base.fingerprint
     assert plan_of(FakeSource((10, 31))).fingerprint != base.fingerprint
-    assert plan_of(FakeSource((10, 30)), ShardSettings(samples=8)).fingerprint != base.fingerprint
-    other = {**SETTINGS, "window": {"interval": 2}}
-    assert plan_of(FakeSource((10, 30)), settings=other).fingerprint != base.fingerprint
+    assert plan_of(FakeSource((10, 30)), changed("shards", samples=8)).fingerprint != base.fingerprint
+    assert plan_of(FakeSource((10, 30)), changed("window", interval=2)).fingerprint != base.fingerprint
 
 
 def test_a_plan_is_read_back_as_it_was(tmp_path: Path) -> None:
@@ -119,7 +132,7 @@ def test_differences_are_shown() -> None:
     stored, asked = plan_of(FakeSource((10, 30))), plan_of(FakeSource((10, 31)))
     check_same_plan(stored, SETTINGS, Path("out"), stored.tasks)
     with pytest.raises(BuildError, match=r"window\.interval: 1 -> 2"):
-        check_same_plan(stored, {**SETTINGS, "window": {"interval": 2}}, Path("out"))
+        check_same_plan(stored, changed("window", interval=2), Path("out"))
     with pytest.raises(BuildError, match="1 episodes were added, removed or changed, first: e1"):
         check_same_plan(stored, SETTINGS, Path("out"), asked.tasks)
 
@@ -129,7 +142,7 @@ def test_test_episodes_are_never_planned() -> None:
     with pytest.raises(RunError, match="none of 0 episodes"):
         plan_of(source)
     with pytest.raises(RunError, match="the test split is never built"):
-        make_plan(source, source.index(), WindowPolicy(), SIZES, ShardSettings(), SETTINGS, 1.0, ("train", "test"))
+        plan_of(source, {**SETTINGS, "splits": ["train", "test"]})
 
 
 def test_episodes_too_short_for_any_window_stop_the_plan() -> None:

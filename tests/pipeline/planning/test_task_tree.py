@@ -18,8 +18,8 @@ def episode(name: str, **changes: Any) -> dict[str, Any]:
 
 def tasks() -> list[dict[str, Any]]:
     return [
-        {"split": "train", "index": 0, "chunks": [1, 1], "episodes": [episode("a"), episode("b")]},
-        {"split": "train", "index": 1, "chunks": [1], "episodes": [episode("c", sha256=["00"])]},
+        {"split": "train", "index": 0, "groups": [1, 1], "episodes": [episode("a"), episode("b")]},
+        {"split": "train", "index": 1, "groups": [1], "episodes": [episode("c", sha256=["00"])]},
     ]
 
 
@@ -52,7 +52,7 @@ def test_any_change_of_an_episode_changes_the_tree(change: dict[str, Any]) -> No
 def test_order_and_packing_are_part_of_the_tree() -> None:
     swapped, repacked = tasks(), tasks()
     swapped[0]["episodes"].reverse()
-    repacked[0]["chunks"] = [2]
+    repacked[0]["groups"] = [2]
     assert len({tasks_tree(tasks()), tasks_tree(swapped), tasks_tree(repacked)}) == 3
 
 

@@ -26,7 +26,7 @@ ROBOT = EpisodeRef(
 HASHED = replace(ROBOT, id="robot-8", sha256=("0" * 64, "1" * 64))
 TASK = ShardTask("train", 3, ((CLIP, ROBOT), (HASHED,)))
 
-GOLDEN = "3323a37839a084c4f9b24169e64da1a5dcc8d84e35e4a644f707cff8bf613c09"
+GOLDEN = "9a0d8a94b43442aa634c77da3bda4a229766c63f4adc432b1780777a1cb1513a"
 """SHA-256 of TASK's line. Changes when the format does: then every plan's fingerprint does, and schema_version must."""
 
 
@@ -35,7 +35,7 @@ def test_the_bytes_of_a_line() -> None:
     assert hashlib.sha256(line).hexdigest() == GOLDEN
     assert line.count(b"\n") == 1
     episodes = [{k: v for k, v in asdict(ref).items() if v or k != "sha256"} for ref in (CLIP, ROBOT, HASHED)]
-    content = {"split": "train", "index": 3, "chunks": [2, 1], "episodes": episodes}
+    content = {"split": "train", "index": 3, "groups": [2, 1], "episodes": episodes}
     assert json.loads(line) == json.loads(json.dumps(content))
     assert tasks_bytes([TASK, TASK]) == line + line
 
@@ -43,16 +43,16 @@ def test_the_bytes_of_a_line() -> None:
 def test_a_task_is_read_back_as_it_was() -> None:
     (line,) = task_lines([TASK])
     task = read_task(line)
-    assert isinstance(task.chunks, StoredGroups)
+    assert isinstance(task.groups, StoredGroups)
     assert task == TASK
-    assert TASK.chunks == task.chunks  # a tuple on the left
+    assert TASK.groups == task.groups  # a tuple on the left
     assert task == read_task(line)
     assert task.episodes == TASK.episodes
-    assert (len(task.chunks), task.chunks[1], task.chunks[:1]) == (2, (HASHED,), ((CLIP, ROBOT),))
+    assert (len(task.groups), task.groups[1], task.groups[:1]) == (2, (HASHED,), ((CLIP, ROBOT),))
     assert task.num_episodes == TASK.num_episodes == 3
     assert task.name == "train-000003"
-    assert read_task(line) != replace(TASK, chunks=TASK.chunks[:1])
-    assert read_task(line) != read_task(next(iter(task_lines([replace(TASK, chunks=TASK.chunks[:1])]))))
+    assert read_task(line) != replace(TASK, groups=TASK.groups[:1])
+    assert read_task(line) != read_task(next(iter(task_lines([replace(TASK, groups=TASK.groups[:1])]))))
 
 
 def test_a_stored_task_travels_and_is_numbered_anew() -> None:
@@ -86,7 +86,7 @@ def test_any_task_gives_the_same_line_again(chunks: tuple[tuple[EpisodeRef, ...]
 
 @pytest.mark.parametrize(
     "change",
-    [{"chunks": [1]}, {"chunks": [2, 2]}, {"chunks": None}, {"episodes": 3}, {"split": None}, {"split": 1}],
+    [{"groups": [1]}, {"groups": [2, 2]}, {"groups": None}, {"episodes": 3}, {"split": None}, {"split": 1}],
 )
 def test_what_is_no_task_is_refused(change: dict[str, Any]) -> None:
     (line,) = task_lines([TASK])

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.errors import EpisodeError
+from pipeline.format.build_settings import InputSettings
 from pipeline.format.schema import INPUT_JSON_KEYS
-from pipeline.samples.inputs import InputSettings, build_input, state_to_json
+from pipeline.samples.inputs import build_input, state_to_json
 from pipeline.sources.truncated import TruncatedEpisode
 from tests.pipeline.fake_episode import FakeEpisode
 

@@ -6,12 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.samples.windows import WindowPolicy, count_windows, enumerate_windows
+from pipeline.format.build_settings import WindowPolicy
+from pipeline.format.enums import WindowEnd
+from pipeline.samples.windows import count_windows, enumerate_windows
 
 policies = st.builds(
-    lambda steps, interval, chunk, every, end: WindowPolicy(steps, interval, chunk, every, 0, end),
-    st.integers(1, 4), st.integers(1, 5), st.integers(1, 8), st.integers(1, 4), st.sampled_from(["drop", "pad"]),
-)  # fmt: skip
+    WindowPolicy,
+    steps=st.integers(1, 4),
+    interval=st.integers(1, 5),
+    chunk=st.integers(1, 8),
+    every=st.integers(1, 4),
+    end=st.sampled_from(WindowEnd),
+)
 
 
 @given(st.integers(0, 60), policies, st.booleans())

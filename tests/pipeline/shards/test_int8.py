@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from pipeline.format.build import Build
-from pipeline.format.encoder_settings import LatentSettings, latent_settings
+from pipeline.format.build_settings import LatentSettings
 from pipeline.format.schema import Batch, Targets
 from pipeline.shards.int8 import add_errors, dequantise, float_targets, quantise, quantise_windows, relative_errors
 from pipeline.streaming.reader import SampleReader
@@ -103,9 +102,7 @@ def test_errors_are_those_of_all_windows_by_step() -> None:
 
 def test_settings_name_what_is_allowed() -> None:
     with pytest.raises(ValueError, match="dtype must be one of float16, int8, got 'int4'"):
-        LatentSettings("int4")
-    assert latent_settings({}).dtype == "float16"
-    assert latent_settings({"latents": {"dtype": "int8"}}).dtype == "int8"
+        LatentSettings(dtype="int4")
 
 
 @pytest.mark.slow
@@ -145,17 +142,9 @@ def test_half_the_bytes(int8_build: Build, robot_build: Build) -> None:
     sizes = [sum(s["targets"]["bytes"] for s in b.manifest["shards"]) for b in (int8_build, robot_build)]
     # 96 channels and a scale of 4 bytes, against 192 bytes; actions, masks and headers in both
     assert sizes[0] < 0.56 * sizes[1]
-    estimates = [json.loads((b.path / "plan.json").read_bytes())["estimate"]["target_bytes"] for b in
-                 (int8_build, robot_build)]  # fmt: skip
+    plans = [json.loads((b.path / "plan.json").read_bytes()) for b in (int8_build, robot_build)]
+    estimates = [plan["estimate"]["target_bytes"] for plan in plans]
     assert estimates[0] / estimates[1] == pytest.approx(sizes[0] / sizes[1], abs=0.02)
-
-
-def test_a_build_of_before_is_float16(robot_build: Build) -> None:
-    manifest = {key: value for key, value in robot_build.manifest.items() if key != "latents"}
-    settings = {key: value for key, value in manifest["settings"].items() if key != "latents"}
-    old = replace(robot_build, manifest={**manifest, "settings": settings})
-    assert old.latents == "float16"
-    assert np.array_equal(_all(old).targets.latents, _all(robot_build).targets.latents)
 
 
 def _all(build: Build, split: str = "train") -> Batch[NDArray[Any]]:

@@ -18,9 +18,10 @@ from jobs.training.train import train
 from pipeline.building.records import ShardRecord, find_records, write_record
 from pipeline.errors import CorruptError
 from pipeline.format.build import Build
+from pipeline.format.build_settings import WindowPolicy
 from pipeline.format.schema import Sizes
 from pipeline.planning.plan import ShardTask
-from pipeline.samples.windows import WindowPolicy, count_tubelets, enumerate_windows
+from pipeline.samples.windows import count_tubelets, enumerate_windows
 from pipeline.shards.latents_arrow import LatentsWriter, TubeletRows, TubeletTargetsReader
 from pipeline.shards.targets_arrow import TargetRows, TargetsWriter
 from pipeline.storage.atomic import FileRecord, atomic_file
@@ -38,7 +39,9 @@ SIZES = Sizes(views=2, image_size=8, steps=2, tokens=3, width=4, state=0, chunk=
 def test_tubelets_are_counted_as_windows_have_them(
     frames: int, steps: int, interval: int, every: int, per_episode: int, end: str, robot: bool
 ) -> None:
-    policy = WindowPolicy(steps, interval, 3, every, 0 if every else per_episode, end)
+    policy = WindowPolicy(
+        steps=steps, interval=interval, chunk=3, every=every, per_episode=0 if every else per_episode, end=end
+    )
     ends = {s[-1] for window in enumerate_windows(frames, policy, robot) for s in window.supports() if s}
     assert count_tubelets(frames, policy, robot) == len(ends)
 

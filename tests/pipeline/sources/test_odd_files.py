@@ -12,7 +12,7 @@ import pytest
 from jobs.preprocess.preprocess import preprocess
 from pipeline.errors import EpisodeError
 from pipeline.format.build import Build
-from pipeline.samples.windows import WindowPolicy
+from pipeline.format.build_settings import WindowPolicy
 from pipeline.sources.base import Source
 from pipeline.sources.lerobot.source import LeRobotSource
 from pipeline.sources.libero_hdf5 import LiberoSource

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.samples.inputs import InputSettings, encode_jpeg
+from pipeline.format.build_settings import InputSettings
+from pipeline.samples.inputs import encode_jpeg
 from pipeline.sources.video.decode import decode_frames
 from pipeline.streaming.jpeg import decode_jpeg
 
@@ -41,13 +42,13 @@ def test_real_frames_are_those_of_pillow(shared_data: Path) -> None:
     assert files
     for file in files:
         frame = Image.fromarray(decode_frames(file, [0])[0]).resize((224, 224))
-        data = encode_jpeg(np.asarray(frame), InputSettings(224))
+        data = encode_jpeg(np.asarray(frame), InputSettings(image_size=224))
         assert np.array_equal(decoded(data, 224, 224), pillow(data))
 
 
 def test_what_is_no_whole_jpeg_of_that_size_is_refused() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    data = encode_jpeg(picture, InputSettings(64))
+    data = encode_jpeg(picture, InputSettings(image_size=64))
     with pytest.raises(ValueError, match="the image is 64 x 64 pixels, the build's are 32 x 32"):
         decoded(data, 32, 32)
     for broken in (data[: len(data) // 2], b"", b"\xff\xd8\xff" + bytes(100)):

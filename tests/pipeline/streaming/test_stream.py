@@ -23,8 +23,8 @@ from PIL import Image
 
 from pipeline.errors import BuildError, SettingsError
 from pipeline.format.build import Build, load_build
+from pipeline.format.build_settings import WindowPolicy
 from pipeline.format.schema import Batch
-from pipeline.samples.windows import WindowPolicy
 from pipeline.streaming.buffers import BufferPool, allocate_pages
 from pipeline.streaming.mixture import Mixture
 from pipeline.streaming.open_shards import OpenShard, OpenShards, ShardFiles

@@ -12,11 +12,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 from pydantic import TypeAdapter
 
 import jobs.closed_loop.collect.collect
-from jobs.cli import CONFIGS
 from jobs.closed_loop.collect.attempts import Attempt, AttemptLog, Tally
 from jobs.closed_loop.collect.collect import collect, describe
 from jobs.closed_loop.collect.settings import CollectConfig
@@ -264,13 +262,6 @@ def test_wrong_settings_are_named(changes: dict[str, Any], message: str, tmp_pat
 
 def test_starts_go_round(tmp_path: Path) -> None:
     assert [config(tmp_path, starts=[40, 43]).start_of(seed) for seed in range(5)] == [40, 41, 42, 40, 41]
-
-
-def test_the_file_and_the_dataclass_have_the_same_defaults(tmp_path: Path) -> None:
-    content: Any = OmegaConf.to_container(OmegaConf.load(Path(CONFIGS) / "collect.yaml"))
-    given = {"simulator": Path("python"), "suite": "toy", "out": tmp_path}
-    plain = {key: value for key, value in content.items() if key not in ("defaults", "hydra")} | given
-    assert TypeAdapter(CollectConfig).validate_python(plain) == CollectConfig(**given)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from jobs.closed_loop.collect.guided import Guide, GuideSettings
+from jobs.closed_loop.collect.guided import Guide
+from jobs.closed_loop.collect.settings import GuideSettings
 from jobs.common.robot_interface import RobotInterface, RobotObservation
 from pipeline.errors import SettingsError
 
@@ -72,7 +73,7 @@ def test_the_policy_acts_until_the_script_takes_over() -> None:
 
 def test_the_share_is_drawn_by_the_seed() -> None:
     def acts(seed: int, share: float) -> list[bool]:
-        return [r["actions"] is not None for r in play(GuideSettings(share, 1.0, 1), seed)[1][1:]]
+        return [r["actions"] is not None for r in play(GuideSettings(share=share, until=1.0, execute=1), seed)[1][1:]]
 
     assert acts(5, 0.5) == acts(5, 0.5)
     assert acts(5, 0.5) != acts(6, 0.5)

@@ -32,7 +32,9 @@ def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config(out: Path, **changes: Any) -> EvaluateConfig:
-    base = EvaluateConfig("script", Path("python"), "libero_object", out, episodes=3, tasks=(0, 2), videos=0)
+    base = EvaluateConfig(
+        policy="script", simulator=Path("python"), suite="libero_object", out=out, episodes=3, tasks=(0, 2), videos=0
+    )
     return replace(base, **changes)
 
 

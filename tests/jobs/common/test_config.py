@@ -1,0 +1,57 @@
+"""Settings of a command line: the defaults of the dataclass, and files that hold differences alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.cli import COMMANDS
+from jobs.common.config import FOLDER, compose_settings
+from jobs.preprocess.settings import BuildConfig
+from jobs.training.settings import TrainConfig
+from model.settings import AttentionBackend, ModelSettings, tiny_settings
+from pipeline.errors import SettingsError
+from pipeline.format.settings import Setting, describe
+
+TRAIN = ("out=/o", "builds=[/b]")
+
+
+def test_a_group_of_defaults_changes_nothing() -> None:
+    assert compose_settings("train", TrainConfig, TRAIN) == TrainConfig(out=Path("/o"), builds=("/b",))
+    assert compose_settings("train", TrainConfig, TRAIN).model == ModelSettings()
+
+
+def test_the_tiny_model_is_that_of_the_tests() -> None:
+    found = compose_settings("train", TrainConfig, (*TRAIN, "model=tiny")).model
+    expected = replace(tiny_settings(), attention=AttentionBackend.AUTO)
+    name = expected.backbone.name_or_path  # the tiny backbone is never loaded by name
+    assert replace(found, backbone=replace(found.backbone, name_or_path=name)) == expected
+
+
+def test_a_setting_nobody_knows_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    words = ("out=/o", "source=videos", "source.root=/s", "+shards.sample=3")
+    with pytest.raises(SettingsError, match=r"shards\.sample is no setting; allowed here: samples, group_samples"):
+        compose_settings("plan", BuildConfig, words)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_setting_has_one_line_of_help(name: str) -> None:
+    for setting in _all(COMMANDS[name].settings_class()):
+        text = setting.rule.help
+        assert text, setting.name
+        assert "\n" not in text
+        assert not text.endswith("."), setting.name
+
+
+def test_no_file_repeats_a_default() -> None:
+    """A file of a group holds what differs from the dataclass."""
+    for group, name in (("encoder", "vitl"), ("window", "robot"), ("trainer", "reference"), ("hardware", "a100x8")):
+        lines = (FOLDER / group / f"{name}.yaml").read_text().splitlines()
+        assert all(line.startswith("#") for line in lines), lines
+
+
+def _all(cls: type[Any]) -> list[Setting]:
+    return [s for own in describe(cls) for s in (own, *(_all(own.nested) if own.nested is not None else ()))]
