@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pipeline.audit.build import ClaimedBuild, FileEntry, file_sha256, is_regular, read_regular
 from pipeline.audit.finding import Report
+from pipeline.audit.rules.croissant import derive_croissant
 from pipeline.audit.rules.identity import check_file
 from pipeline.audit.shard import Shard, ShardRule
-from pipeline.building.croissant import croissant_bytes
 from pipeline.format.file_names import CROISSANT
 
 FILE, FOLDER = "file", "folder"
@@ -79,7 +79,7 @@ def _names_elsewhere(sizes: Mapping[str, int]) -> Callable[[Path, str], list[tup
 def _check_description(build: ClaimedBuild, report: Report) -> None:
     """croissant.json is not listed in build.json, from which it is made; made again it must be the same."""
     try:
-        expected = croissant_bytes(read_regular(build.root / "build.json"))
+        expected = derive_croissant(build)
     except (KeyError, TypeError, ValueError) as error:
         report.found("L10", CROISSANT, f"cannot be made again from build.json: {error!r}")
         return
