@@ -23,8 +23,8 @@ from model.normalize import BuildStats
 from model.settings import tiny_settings
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.audit.build import open_build
-from pipeline.audit.elsewhere import ShardFetcher
-from pipeline.audit.rederive.perturb import Trial
+from pipeline.audit.fetcher import ShardFetcher
+from pipeline.audit.levels.perturb import Trial
 from pipeline.format.build import Build, load_build
 from pipeline.format.schema import Batch, Observation, Targets
 from pipeline.streaming.reader import SampleReader
@@ -33,28 +33,28 @@ BATCH = 4
 
 
 class ModelTrial:
-    """See `pipeline.audit.rederive.perturb.StudentTrial`.
+    """See `pipeline.audit.levels.perturb.StudentTrial`.
 
     Args:
         build: folder whose first samples are the batch.
         checkpoint: a step-… folder; None: the demonstration's tiny model with random weights.
-        elsewhere: fetches the build's shards, if they do not lie in the folder.
+        fetcher: brings the shards when the folder holds only the small files.
     """
 
-    def __init__(self, build: Path, checkpoint: Path | None, seed: int, elsewhere: ShardFetcher | None = None) -> None:
-        self._path, self._checkpoint, self._seed, self._elsewhere = build, checkpoint, seed, elsewhere
+    def __init__(self, build: Path, checkpoint: Path | None, seed: int, fetcher: ShardFetcher | None = None) -> None:
+        self._path, self._checkpoint, self._seed, self._fetcher = build, checkpoint, seed, fetcher
 
     def __call__(self) -> Sequence[Trial]:
         build = load_build(self._path)
         model = load_model(self._checkpoint) if self._checkpoint else _tiny_model(build)
         batch = to_device(self._first_samples(build), torch.device("cpu"), model.settings.predictor.views)
-        return [*student_trials(model, batch.observation, batch.targets, self._seed),
-                *predictor_trials(model, batch.observation, batch.targets)]  # fmt: skip
+        student = student_trials(model, batch.observation, batch.targets, self._seed)
+        return student + predictor_trials(model, batch.observation, batch.targets)
 
     def _first_samples(self, build: Build) -> Batch[NDArray[Any]]:
         """A batch of the first split's first samples; while they are read, their shards are here."""
         reader = SampleReader(build, next(iter(build.manifest["counts"])))
-        listed = open_build(self._path, self._elsewhere)
+        listed = open_build(self._path, self._fetcher)
         with contextlib.ExitStack() as stack:
             missing = BATCH
             for shard in listed.shards:

@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline.audit.build import FileEntry, ShardEntry, open_build
+from pipeline.audit.build import open_build
+from pipeline.audit.entries import FileEntry, ShardEntry
 from pipeline.errors import RunError
 from pipeline.format.file_names import CROISSANT, META_FILES, SIGNED_VERDICT, VERDICT
 from pipeline.storage.atomic import hash_file
@@ -30,7 +31,7 @@ _Paths = tuple[str, ...]
 
 
 class RemoteBuild:
-    """See `pipeline.audit.elsewhere.ShardFetcher`. Made by `remote_build`.
+    """See `pipeline.audit.fetcher.ShardFetcher`. Made by `remote_build`.
 
     Attributes:
         url: where the build lies.

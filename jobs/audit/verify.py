@@ -14,7 +14,9 @@ from jobs.audit.settings import VerifyConfig
 from jobs.common.config import parse
 from jobs.common.progress import progress_bar
 from pipeline.audit.attestation import require_signature
-from pipeline.audit.build import ClaimedBuild, FileEntry, file_sha256, is_regular, open_build
+from pipeline.audit.build import ClaimedBuild, open_build
+from pipeline.audit.entries import FileEntry
+from pipeline.audit.files import file_sha256, is_regular
 from pipeline.audit.verdict import require_clean_verdict
 from pipeline.errors import AuditRefusedError, BuildError, RunError
 from pipeline.storage.remote import is_remote

@@ -13,7 +13,7 @@ from jobs.cluster.settings import ClusterSettings
 from jobs.preprocess.preprocess import preprocess
 from jobs.preprocess.settings import BuildConfig
 from jobs.training.settings import Stage, TrainConfig
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdict import write_verdict
 from pipeline.errors import RunError
 from pipeline.format.encoder_settings import EncoderSettings

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from pipeline.audit.build import is_regular, read_regular
+from pipeline.audit.files import is_regular, read_regular
 from pipeline.audit.verdict import Verdict, replace_whole, verdict_bytes
 from pipeline.errors import AuditRefusedError, RunError
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT

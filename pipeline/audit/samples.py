@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.audit.build import ClaimedBuild, is_regular
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.files import is_regular
 from pipeline.errors import BuildError
 from pipeline.format.columns import samples_schema
 
@@ -82,6 +83,11 @@ def column(batch: pa.RecordBatch, name: str) -> NDArray[np.generic]:
 def integers(batch: pa.RecordBatch, name: str) -> NDArray[np.int64]:
     """An integer column, widened so that sums of hostile values cannot wrap."""
     return column(batch, name).astype(np.int64)
+
+
+def position_in(known: pa.Array, values: pa.Array) -> NDArray[np.int64]:
+    """Position of each value among the known ones, -1 for an unknown one; int64 [B]."""
+    return pc.fill_null(pc.index_in(values, value_set=known), -1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 @dataclass(frozen=True)

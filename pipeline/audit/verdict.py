@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.audit.build import is_regular
+from pipeline.audit.files import is_regular
 from pipeline.audit.finding import LEVELS, RULES, Finding
 from pipeline.errors import AuditRefusedError
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdict import Verdict
 from tests.leakage.mutants import MUTANTS
 from tests.leakage.mutants.mutant import Mutant

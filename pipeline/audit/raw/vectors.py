@@ -13,16 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.raw import rotations
 from pipeline.audit.raw.base import RawError
+from pipeline.audit.raw.decoding import rotations
 
 FieldReader = Callable[[str], NDArray[np.float64]]
 """Name of a field -> its values [N, W]. Raises RawError when they cannot be read."""
 
 _CHANNELS: Mapping[str, int | None] = {
-    "none": None, "euler_xyz": 3, "quaternion_xyzw": 4, "gripper": 1, "relative_gripper": 1, "pose_difference": 6,
+    "none": None,
+    "euler_xyz": 3,
+    "quaternion_xyzw": 4,
+    "gripper": 1,
+    "relative_gripper": 1,
+    "pose_difference": 6,
     "pose_reached": 6,
-}  # fmt: skip
+}
 """Conversion -> channels it takes; None: any number."""
 
 _COMMAND = 0.1

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.audit.raw.base import RawEpisode, RawError, read_bytes, usable_text
+from pipeline.audit.raw.decoding.video import read_video
 from pipeline.audit.raw.settings import SPLITS, hashed_split, short, text_of
-from pipeline.audit.raw.video import read_video
 
 
 class RawVideos:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -204,7 +204,7 @@ class _Neighbours:
         self._watched: list[SampleWork] = []
 
     def show(self, index: int, frame: NDArray[np.uint8]) -> None:
-        """The next frame of the film."""
+        """The next frame of the video."""
         if self._facts.exact:
             return
         self._frames = [*self._frames[-2:], frame]
@@ -308,14 +308,8 @@ def _check_times(view: str, seconds: NDArray[np.float64], facts: Facts, result: 
 
 
 def _time_problem(sample: SampleWork, seconds: NDArray[np.float64]) -> str:
-    frames = [sample.now, *(end for end in sample.ends if end >= 0)]
-    claims = [sample.now_s, *(s for s, end in zip(sample.ends_s, sample.ends, strict=True) if end >= 0)]
-    return next(
-        (f"frame {frame} is said to be shown at {claim} s, the raw video shows it at {seconds[frame]:.6f} s"
-         for frame, claim in _inside(frames, claims, len(seconds)) if abs(seconds[frame] - claim) > CLOCK_TOLERANCE_S),
-        "",
-    )  # fmt: skip
-
-
-def _inside(frames: Sequence[int], claims: Sequence[float], count: int) -> Iterator[tuple[int, float]]:
-    yield from ((f, c) for f, c in zip(frames, claims, strict=True) if 0 <= f < count)
+    claims = [(sample.now, sample.now_s), *zip(sample.ends, sample.ends_s, strict=True)]
+    for frame, claim in claims:
+        if 0 <= frame < len(seconds) and abs(seconds[frame] - claim) > CLOCK_TOLERANCE_S:
+            return f"frame {frame} is said to be shown at {claim} s, the raw video shows it at {seconds[frame]:.6f} s"
+    return ""

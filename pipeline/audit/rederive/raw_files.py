@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.audit.build import ClaimedBuild, file_sha256, read_regular
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.files import file_sha256, read_regular
 from pipeline.audit.finding import Report
 from pipeline.format.strict_json import parse
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from pipeline.audit.build import ClaimedBuild, read_regular
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.files import read_regular
 from pipeline.audit.finding import RULES, Finding
 from pipeline.audit.report.evidence import Evidence, Sheet
 from pipeline.audit.report.offsets import StepOffsets, support_offsets

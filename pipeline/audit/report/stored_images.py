@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.audit.build import ClaimedBuild, is_regular
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.files import is_regular
 from pipeline.audit.report.evidence import Sheet
 from pipeline.audit.samples import batches, open_samples
 from pipeline.errors import BuildError
@@ -61,8 +62,8 @@ def _stored(build: ClaimedBuild, row: dict[str, Any], position: int) -> bytes:
         return b""
     if offset < 0 or not 0 < size <= MAX_IMAGE_BYTES:
         return b""
-    if build.elsewhere is not None:
-        return build.elsewhere.part(file, offset, size)
+    if build.fetcher is not None:
+        return build.fetcher.part(file, offset, size)
     path = build.root / file
     if not is_regular(path):
         return b""

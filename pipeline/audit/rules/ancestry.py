@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.audit.build import ClaimedBuild, read_regular
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.files import read_regular
 from pipeline.audit.finding import Report
 from pipeline.audit.rules.splits import LEDGER, TASKS
 from pipeline.format.strict_json import canonical, parse
@@ -160,12 +161,11 @@ def _check_tree(build: ClaimedBuild, node: _Node, report: Report) -> None:
         hashes = table.hashes[int(edges[line]) : int(edges[line + 1])].to_pylist()
         content = {**table.heads[line], "index": index, "episodes": hashes}
         digest.update(canonical(content).encode() + b"\n")
-    if node.settings.get(TREE) != digest.hexdigest():
+    found, claimed = digest.hexdigest(), node.settings.get(TREE)
+    if claimed != found:
         whose = "the build" if node.fingerprint == build.fingerprint else f"its ancestor {node.fingerprint:.16}"
-        report.found(
-            "L7", TASKS, f"the task list is not that of {whose}: its tree of hashes is {digest.hexdigest():.16}, "
-            f"settings.{TREE} says {node.settings.get(TREE)!s:.16}",
-        )  # fmt: skip
+        trees = f"its tree of hashes is {found:.16}, settings.{TREE} says {claimed!s:.16}"
+        report.found("L7", TASKS, f"the task list is not that of {whose}: {trees}")
 
 
 def _check_settings(child: _Node, parent: _Node, report: Report) -> None:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline.audit.build import ClaimedBuild, FileEntry, file_sha256, is_regular, read_regular
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.entries import FileEntry
+from pipeline.audit.files import file_sha256, is_regular, read_regular
 from pipeline.audit.finding import Report
-from pipeline.audit.rules.croissant import derive_croissant
+from pipeline.audit.parsers.shard import Shard, ShardRule
+from pipeline.audit.rederive.croissant import derive_croissant
 from pipeline.audit.rules.identity import check_file
-from pipeline.audit.shard import Shard, ShardRule
 from pipeline.format.file_names import CROISSANT
 
 FILE, FOLDER = "file", "folder"
@@ -24,7 +26,7 @@ def check_inventory(build: ClaimedBuild, report: Report) -> None:
     """Every file and folder on disk must be listed; links and special files are never allowed."""
     listed = {entry.path for entry in build.listed()} | {"build.json"}
     folders = {os.path.dirname(path) for path in listed} | set(FREE_FOLDERS)
-    names = _names_on_disk if build.elsewhere is None else _names_elsewhere(build.elsewhere.sizes())
+    names = _names_on_disk if build.fetcher is None else _names_in_bucket(build.fetcher.sizes())
     pending = [""]
     while pending:
         for path, kind in names(build.root, pending.pop()):
@@ -55,7 +57,7 @@ def _names_on_disk(root: Path, folder: str) -> Iterator[tuple[str, str]]:
             yield path, FILE if stat.S_ISREG(mode) else "is a special file that does not belong to a build"
 
 
-def _names_elsewhere(sizes: Mapping[str, int]) -> Callable[[Path, str], list[tuple[str, str]]]:
+def _names_in_bucket(sizes: Mapping[str, int]) -> Callable[[Path, str], list[tuple[str, str]]]:
     """The same for a store of objects, which knows no folders: a slash in a name makes one.
 
     A name that ends in a slash and holds nothing is the mark of a folder; one that holds something is a file.
@@ -99,7 +101,7 @@ class Hashes(ShardRule):
 
     def check(self, shard: Shard, report: Report) -> None:
         for entry in shard.entry.files:
-            self._submit(entry)  # of a shard elsewhere, that was not there to be hashed ahead
+            self._submit(entry)  # a fetched shard was not there to be hashed ahead
         for entry in shard.entry.files:
             self._start(4)
             check_file(self.build, entry, report, self._hash)

@@ -10,7 +10,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.audit.build import TUBELET, ClaimedBuild, FileEntry, file_sha256, is_regular, read_regular
+from pipeline.audit.build import TUBELET, ClaimedBuild
+from pipeline.audit.entries import FileEntry
+from pipeline.audit.files import file_sha256, is_regular, read_regular
 from pipeline.audit.finding import Report
 from pipeline.format.strict_json import canonical, parse
 
@@ -49,10 +51,8 @@ def _check_fingerprint(build: ClaimedBuild, report: Report) -> None:
     chain = canonical({"settings": build.settings, "tasks": build.tasks.sha256})
     expected = hashlib.sha256(chain.encode()).hexdigest()
     if build.fingerprint != expected:
-        report.found(
-            "L7", BUILD, f"fingerprint is {build.fingerprint}; settings and tasks.jsonl give {expected}. "
-            "They were changed after the plan was frozen, or belong to another plan",
-        )  # fmt: skip
+        found = f"fingerprint is {build.fingerprint}; settings and tasks.jsonl give {expected}"
+        report.found("L7", BUILD, f"{found}. They were changed after the plan was frozen, or belong to another plan")
 
 
 def _check_plan(build: ClaimedBuild, report: Report) -> None:

@@ -18,7 +18,7 @@ from jobs.cluster.episode_registry import DEATHS, DEATHS_WITH_NODES, EpisodeRegi
 from jobs.cluster.ray_pool import _Budget, _check_resources
 from jobs.cluster.run_progress import read_progress
 from jobs.preprocess.preprocess import plan, preprocess
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from pipeline.errors import RunError
 from pipeline.sources.base import EpisodeRef
 from pipeline.sources.opened import OpenedEpisode

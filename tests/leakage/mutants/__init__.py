@@ -12,10 +12,10 @@ from tests.leakage.mutants import (
     inputs,
     int8,
     leaky_code,
-    leaky_films,
     leaky_inputs,
     leaky_int8,
     leaky_targets,
+    leaky_videos,
     manifest,
     targets,
     tubelets,
@@ -34,7 +34,7 @@ MUTANTS = (
 LEAKY_PIPELINES = (
     *leaky_inputs.PIPELINES,
     *leaky_targets.PIPELINES,
-    *leaky_films.PIPELINES,
+    *leaky_videos.PIPELINES,
     *leaky_int8.PIPELINES,
 )
 """Builds whose files are in order and whose content is not, made by leaky code or from other raw data."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdict import require_clean_verdict, write_verdict
 from pipeline.errors import AuditRefusedError
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
@@ -39,9 +39,19 @@ def test_clean_verdict_opens_the_gate(audited: Path) -> None:
 def test_verdict_has_the_keys_of_the_format_and_stable_bytes(audited: Path) -> None:
     first = (audited / VERDICT).read_bytes()
     assert set(json.loads(first)) == {
-        "fingerprint", "build_sha256", "status", "level", "rules", "findings", "samples", "seed", "coverage",
-        "tolerance", "schema_version", "versions",
-    }  # fmt: skip
+        "fingerprint",
+        "build_sha256",
+        "status",
+        "level",
+        "rules",
+        "findings",
+        "samples",
+        "seed",
+        "coverage",
+        "tolerance",
+        "schema_version",
+        "versions",
+    }
     write_verdict(audited, audit_build(audited))  # the audit/ folder is no finding
     assert (audited / VERDICT).read_bytes() == first
     assert [p.name for p in (audited / "audit").iterdir()] == ["verdict.json"]

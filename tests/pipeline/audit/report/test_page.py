@@ -13,11 +13,12 @@ from PIL import Image
 from jobs.audit.audit import sheets
 from pipeline.audit.build import open_build
 from pipeline.audit.finding import RULES, Finding
+from pipeline.audit.levels.run import audit_build
+from pipeline.audit.rederive.duplicates import Match
 from pipeline.audit.report.evidence import DuplicatePair, Evidence, Sheet, Still
 from pipeline.audit.report.offsets import support_offsets
 from pipeline.audit.report.page import RULE_TEXTS, render, write_report
 from pipeline.audit.report.stored_images import choose_samples, stored_sheets
-from pipeline.audit.run import audit_build
 from tests.leakage.marks import one_a_rule
 from tests.leakage.mutants import MUTANTS
 from tests.leakage.mutants.mutant import Mutant
@@ -40,7 +41,7 @@ def _page(build: Path, evidence: Evidence | None = None) -> str:
 
 def _duplicate() -> DuplicatePair:
     pairs = tuple((Still(i, _jpeg(20 * i)), Still(i + 3, _jpeg(20 * i))) for i in range(3))
-    return DuplicatePair("ep_c", "val", "ep_a", "train", "front", "time-reversed", 0.75, pairs)
+    return DuplicatePair(Match("ep_c", "val", "ep_a", "front", "time-reversed", 0.75, 0.99, 0.01, ()), pairs)
 
 
 def _rich(build: Path) -> Evidence:

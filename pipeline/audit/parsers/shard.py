@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.audit.build import ClaimedBuild, Origin, ShardEntry, is_regular
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.entries import Origin, ShardEntry
+from pipeline.audit.files import is_regular
 from pipeline.audit.finding import Problem, Report
 from pipeline.audit.parsers.arrow import check_layout
 from pipeline.audit.parsers.key_json import Expected, check_document
@@ -193,11 +195,10 @@ def _latents(batch: pa.RecordBatch, tubelets: Tubelets | None) -> dict[str, Any]
     places = np.concatenate([batch.column("context_row").to_numpy()[:, None], later], axis=1).astype(np.int64)
     values, scale = tubelets.gather("latent", places), tubelets.gather("scale", places)
     assert values is not None
-    return {
-        "context": values[:, 0], "latents": values[:, 1:], "places": places,
-        "context_scale": None if scale is None else scale[:, 0],
-        "latents_scale": None if scale is None else scale[:, 1:],
-    }  # fmt: skip
+    columns = {"context": values[:, 0], "latents": values[:, 1:], "places": places}
+    if scale is None:
+        return {**columns, "context_scale": None, "latents_scale": None}
+    return {**columns, "context_scale": scale[:, 0], "latents_scale": scale[:, 1:]}
 
 
 def _mask(column: pa.FixedSizeListArray) -> NDArray[np.bool_]:

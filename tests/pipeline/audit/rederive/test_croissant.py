@@ -11,8 +11,8 @@ import pytest
 
 from jobs.datasets.manifests import load_manifests
 from pipeline.audit.build import open_build
-from pipeline.audit.rules.croissant import derive_croissant
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
+from pipeline.audit.rederive.croissant import derive_croissant
 from pipeline.building import croissant as generator
 from pipeline.building.commit import describe_build
 from pipeline.format.file_names import CROISSANT

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report
+from pipeline.audit.levels.source import chosen_rows
 from pipeline.audit.rederive.perturbed_episode import PerturbedEpisode, Replacement, black, frames_of, noise
-from pipeline.audit.rederive.source import chosen_rows
 from pipeline.audit.samples import batches
 from pipeline.errors import BuildError, EpisodeError
 from pipeline.format.episode import Episode

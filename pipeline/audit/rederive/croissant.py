@@ -13,7 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.audit.build import ClaimedBuild, FileEntry, ShardEntry, read_regular
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.entries import FileEntry, ShardEntry
+from pipeline.audit.files import read_regular
 from pipeline.format.columns import samples_schema
 from pipeline.format.schema import SCHEMA_VERSION
 

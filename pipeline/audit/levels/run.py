@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.audit.build import ClaimedBuild, open_build
-from pipeline.audit.elsewhere import ShardFetcher
+from pipeline.audit.fetcher import ShardFetcher
 from pipeline.audit.finding import LEVELS, RULES, Report
-from pipeline.audit.rederive.perturb import PerturbOptions
-from pipeline.audit.rederive.perturb import check as check_perturb
-from pipeline.audit.rederive.source import SourceOptions, SourceRule
+from pipeline.audit.levels.perturb import PerturbOptions
+from pipeline.audit.levels.perturb import check as check_perturb
+from pipeline.audit.levels.source import SourceOptions, SourceRule
+from pipeline.audit.parsers.shard import Shard, ShardRule
 from pipeline.audit.report.evidence import Evidence
 from pipeline.audit.rules.ancestry import check as check_ancestry
 from pipeline.audit.rules.files import Hashes, check_inventory
@@ -27,7 +28,6 @@ from pipeline.audit.rules.targets import TargetValues
 from pipeline.audit.rules.tubelets import TubeletReferences
 from pipeline.audit.rules.vectors import check as check_vectors
 from pipeline.audit.samples import ShardRows, open_samples
-from pipeline.audit.shard import Shard, ShardRule
 from pipeline.audit.verdict import RuleCount, Verdict
 from pipeline.errors import BuildError, RunError
 
@@ -67,7 +67,7 @@ def audit_build(
     source: SourceOptions | None = None,
     perturb: PerturbOptions | None = None,
     evidence: Evidence | None = None,
-    elsewhere: ShardFetcher | None = None,
+    fetcher: ShardFetcher | None = None,
 ) -> Verdict:
     """Audit a build.
 
@@ -79,7 +79,7 @@ def audit_build(
         source: needed from level "source" on.
         perturb: needed by level "perturb".
         evidence: takes up pictures on the way.
-        elsewhere: fetches the shards of a build that the folder holds the small files of.
+        fetcher: brings the shards when the folder holds only the small files.
 
     Returns:
         The verdict; `write_verdict` stores it.
@@ -93,7 +93,7 @@ def audit_build(
     depth = LEVELS.index(level)
     if (depth >= LEVELS.index("source") and source is None) or (level == "perturb" and perturb is None):
         raise ValueError(f"level {level} needs the raw data: give source= (and perturb=)")
-    build = open_build(Path(path), elsewhere)
+    build = open_build(Path(path), fetcher)
     with open_samples(build) as file:
         samples = file.metadata.num_rows
     report = Report()
