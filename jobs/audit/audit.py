@@ -25,8 +25,8 @@ from pipeline.audit.verdict import Verdict, verdict_level, write_verdict
 from pipeline.errors import RunError
 from pipeline.storage.remote import is_remote
 
-PICTURED = 20
-"""Samples with findings whose pictures the report shows."""
+ILLUSTRATED = 20
+"""Samples with findings whose images the report shows."""
 
 RANDOM_SHEETS = 6
 """Other samples shown."""
@@ -49,7 +49,7 @@ def run(config: DictConfig) -> int:
 
 
 def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> int:
-    """Audit, write verdict, report and signature, and bring them to where the build lies."""
+    """Audit; write verdict, report and signature, and upload them if the build is in a bucket."""
     root, where = Path(settings.build), str(settings.build) if place is None else place.url
     with progress_bar(unit="B", unit_scale=True, unit_divisor=1024, desc=f"audit {where}") as bar:
 
@@ -74,7 +74,7 @@ def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> int:
 def audit(
     settings: AuditConfig, progress: Progress | None = None, fetcher: ShardFetcher | None = None
 ) -> tuple[Verdict, Evidence]:
-    """Audit a folder as deep as asked, with a seed drawn here if none was given.
+    """Audit a folder at the configured level, with a random seed if none is set.
 
     Args:
         fetcher: brings the shards when the folder holds only the small files.
@@ -96,9 +96,9 @@ def audit(
 
 
 def sheets(path: Path, verdict: Verdict, fetcher: ShardFetcher | None = None) -> list[Sheet]:
-    """Pictures of samples that findings name, and of a few others."""
+    """Images of samples that findings name, and of a few others."""
     build = open_build(path, fetcher)
-    named = list(dict.fromkeys(finding.sample for finding in verdict.findings if finding.sample))[:PICTURED]
+    named = list(dict.fromkeys(finding.sample for finding in verdict.findings if finding.sample))[:ILLUSTRATED]
     return stored_sheets(build, list(dict.fromkeys([*named, *choose_samples(build, RANDOM_SHEETS, verdict.seed or 0)])))
 
 
@@ -113,7 +113,7 @@ def describe(verdict: Verdict) -> str:
     if hidden > 0:
         lines.append(f"… and {hidden:,} more; verdict.json lists up to 100 a rule")
     if verdict.coverage:
-        looked = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in verdict.coverage.items())
-        lines.append(f"looked at: {looked} (seed={verdict.seed})")
+        checked = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in verdict.coverage.items())
+        lines.append(f"checked: {checked} (seed={verdict.seed})")
     lines.append(f"{verdict.status.upper()}: {verdict.samples:,} samples, level {verdict.level}")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Experiments on the model through its training code (rules L3, L4, L5), on a batch of a build.
 
 Every target of the batch is replaced; what the student and the policy give must stay equal to the bit. A latent of
-step k may move predictions of later steps alone. Controls: other targets change the loss, other images the student.
+step k may change only predictions of later steps. Controls: other targets change the loss, other images the student.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class ModelTrial:
 def _tiny_model(build: Any) -> VLAJEPA:
     stats = BuildStats.read(build.path / "stats.json") if build.sizes.action else None
     settings = tiny_settings(views=max(2, build.sizes.views))
-    # As it starts for training, it copies its input and does not look at latent actions: the controls would be blind.
+    # As it starts for training, it copies its input and ignores latent actions: the controls would fail.
     predictor = replace(settings.predictor, init="reference")
     return build_model(replace(settings, predictor=predictor), build.sizes, stats).eval()
 

@@ -49,10 +49,10 @@ def _run(settings: VerifyConfig, place: RemoteBuild | None = None) -> int:
 
 
 def verify(settings: VerifyConfig, place: RemoteBuild | None = None) -> list[str]:
-    """What was checked, in words.
+    """What was checked, one line each.
 
     Args:
-        place: where the build lies, if its folder is that of the small files.
+        place: the bucket, if the folder holds only the small files.
 
     Raises:
         AuditRefusedError: the verdict, the signature or a file is not as it must be.

@@ -1,5 +1,5 @@
-"""A build as its `build.json` describes it. Reading it is the only step that may refuse: what cannot be read cannot
-be audited (BuildError); whatever else is wrong is a finding."""
+"""A build as its `build.json` describes it. A file that cannot be read stops the audit (BuildError); whatever else is
+wrong is a finding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.format.schema import LATENT_DTYPES, SCHEMA_VERSION, Sizes
 from pipeline.format.strict_json import member, parse_object
 
 TUBELET = "tubelet"
-"""The encoder mode whose latents lie in files of their own."""
+"""The encoder mode that stores latents in files of their own."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class ClaimedBuild:
             yield from shard.files
 
     def present(self, shard: ShardEntry) -> AbstractContextManager[None]:
-        """Around every look into a shard: its files lie in `root` then, if there are any."""
+        """Open this around every read of a shard: its files are then in `root`, if they exist."""
         return contextlib.nullcontext() if self.fetcher is None else self.fetcher.present(shard)
 
 

@@ -1,4 +1,4 @@
-"""What the audit says about a build: findings, counted for each rule and capped."""
+"""Findings about a build, counted for each rule and capped."""
 
 from __future__ import annotations
 

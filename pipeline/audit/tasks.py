@@ -1,4 +1,4 @@
-"""tasks.jsonl as columns: which episode belongs to which shard, and what the source said about it."""
+"""tasks.jsonl as columns: which episode belongs to which shard, and its metadata by the source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TaskTable:
     ids          string [E]
     task         int64 [E], position of the episode's line in `tasks`
     ref_split    string [E], the split the episode itself is marked with
-    num_frames   int64 [E], -1 where only opening the file can tell
+    num_frames   int64 [E], -1 where it is unknown until the file is opened
     instruction  string [E], null where the source gives it by frame
     hashes       string [E], SHA-256 of the episode's object; of a dropped one the hash that is kept in its place
     dropped      bool [E], nothing is left of the episode but id, split and that hash

@@ -18,15 +18,16 @@ from jobs.audit.audit import audit
 from jobs.audit.settings import AuditConfig
 from pipeline.audit.raw.decoding.video import read_video
 from pipeline.audit.raw.registry import open_raw
-from pipeline.audit.rederive.raw_episode import EpisodeWork, Facts, SampleWork, check_episode
+from pipeline.audit.rederive.images import Facts
+from pipeline.audit.rederive.raw_episode import EpisodeWork, SampleWork, check_episode
 from pipeline.audit.rederive.reencode import EncoderClaim
 from pipeline.audit.verdict import Verdict
 from pipeline.samples.inputs import InputSettings, encode_jpeg
 from pipeline.sources.ssv2 import SSv2Source
 from tests.conftest import SampleData
 from tests.leakage.marks import one_a_rule
-from tests.leakage.mutants import LEAKY_CODE, LEAKY_PIPELINES
-from tests.leakage.mutants.leaky import LeakyPipeline
+from tests.leakage.pipelines import LEAKY_CODE, LEAKY_PIPELINES
+from tests.leakage.pipelines.pipeline import LeakyPipeline
 from tests.leakage.world import World
 
 REST = ("video", "int8", "tubelet")

@@ -32,7 +32,7 @@ FIRST = {kind(mutant): mutant for mutant in reversed(MUTANTS)}
 
 
 def parameters() -> list[Any]:
-    """Every mutant; marked as slow where another one of its kind stands before it."""
+    """Every mutant; marked as slow when another one of its kind comes first."""
     marks = [() if FIRST[kind(mutant)] is mutant else (pytest.mark.slow,) for mutant in MUTANTS]
     names = [f"{mutant.name}-{mutant.rule}" for mutant in MUTANTS]
     return [pytest.param(mutant, id=name, marks=mark) for mutant, name, mark in zip(MUTANTS, names, marks, strict=True)]

@@ -37,7 +37,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class BuildRule:
-    """A check of the build as a whole. `file` is named when the check itself breaks down."""
+    """A check of the build as a whole. `file` is named when the check itself fails with an exception."""
 
     level: str
     file: str
@@ -73,20 +73,20 @@ def audit_build(
 
     Args:
         path: the build's folder.
-        level: "manifest" reads the small files alone; "shards" every byte; "source" the raw data as well; "perturb"
+        level: "manifest" reads only the small files; "shards" every byte; "source" the raw data as well; "perturb"
             runs the code that makes shards and the training code once more.
         progress: see `Progress`.
         source: needed from level "source" on.
         perturb: needed by level "perturb".
-        evidence: takes up pictures on the way.
+        evidence: collects images for the report.
         fetcher: brings the shards when the folder holds only the small files.
 
     Returns:
         The verdict; `write_verdict` stores it.
 
     Raises:
-        BuildError: the build cannot be audited (no build.json, unreadable manifest, unknown schema), or a rule broke
-            down on it. Never a clean verdict.
+        BuildError: the build cannot be audited (no build.json, unreadable manifest, unknown schema), or a rule raised
+            an exception. Never a clean verdict.
     """
     if level not in LEVELS:
         raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
@@ -157,7 +157,7 @@ class _Meter:
 
 @contextmanager
 def _named(rule: Callable[..., object] | type, file: str) -> Iterator[None]:
-    """A rule that breaks down must never pass for a clean one."""
+    """A rule that raises an exception must never count as passed."""
     try:
         yield
     except RunError:
@@ -165,5 +165,5 @@ def _named(rule: Callable[..., object] | type, file: str) -> Iterator[None]:
     except Exception as error:
         name = f"{rule.__module__}.{getattr(rule, '__qualname__', rule)}"
         raise BuildError(
-            f"the audit rule {name} broke down on {file}: {error!r}. Nothing is said about the build"
+            f"the audit rule {name} broke down on {file}: {error!r}. There is no verdict on the build"
         ) from error

@@ -26,12 +26,11 @@ from pipeline.audit.parsers.shard import Shard, TargetRows
 from pipeline.audit.raw.base import RawSource
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.rederive.duplicates import DuplicateSearch, Match
+from pipeline.audit.rederive.images import IMAGE_TOLERANCE, Facts
 from pipeline.audit.rederive.raw_episode import (
-    IMAGE_TOLERANCE,
     VECTOR_TOLERANCE,
     EpisodeResult,
     EpisodeWork,
-    Facts,
     SampleWork,
     check_episode,
 )
@@ -51,11 +50,11 @@ IMAGE_LIBRARIES = ("av", "decord", "pillow")
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What level "source" needs besides the build.
+    """What level "source" needs in addition to the build.
 
     root     folder of the raw data
     encoder  the frozen encoder that the build names
-    seed     of the random share;  share, least  samples encoded again: so large a part, and at least so many
+    seed     of the random share;  share, least  samples encoded again: this share, and at least this number
     workers  threads that decode
     """
 
@@ -68,7 +67,7 @@ class SourceOptions:
 
 
 def chosen_rows(count: int, seed: int, share: float, least: int) -> list[int]:
-    """Rows of the manifest that are looked at more closely, sorted; a function of its arguments alone."""
+    """Rows of the manifest that are checked more deeply, sorted; depends on nothing but the arguments."""
     wanted = min(count, max(least, math.ceil(share * count)))
     return sorted(random.Random(seed).sample(range(count), wanted))
 
@@ -112,7 +111,7 @@ class SourceRule:
         return {name: value, **image, **vectors, **latents}
 
     def run(self, advance: Callable[[int], None]) -> None:
-        """Compare every shard; `advance` is told the bytes of each."""
+        """Compare every shard; `advance` is called with the bytes of each."""
         with ThreadPoolExecutor(self._options.workers) as pool:
             for entry in self._build.shards:
                 rows = self._rows.take(entry.split, entry.index, entry.samples)

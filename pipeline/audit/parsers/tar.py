@@ -1,4 +1,4 @@
-"""A tar file taken apart byte by byte. What a lenient reader would skip over is what this one reports.
+"""A tar file parsed byte by byte. What a lenient reader would skip, this one reports.
 
 The format (manifests/README.md): ustar, regular files, mode 0444, owner and time 0, zero padding to blocks of 512, two
 zero blocks and zero padding to 10,240 at the end, nothing else.

@@ -64,7 +64,7 @@ class RawSource(Protocol):
     """The raw data of one build."""
 
     def split_of(self, episode: str) -> str | None:
-        """Split of an episode by the metadata alone; None when the raw data does not list it."""
+        """Split of an episode by the metadata; None when the raw data does not list it."""
         ...
 
     def open(self, episode: str) -> RawEpisode:

@@ -76,7 +76,7 @@ class RawLeRobot:
         return number if number in self._layout.rows else None
 
     def _check_rows(self, table: pa.Table, number: int, path: Path) -> None:
-        """The rows must be those of the episode, in order, as far as the table and the metadata tell."""
+        """The rows must be those of the episode, in order, as far as the table and the metadata give them."""
         rows = table.num_rows
         wanted = {"episode_index": [number] * rows, "frame_index": list(range(rows))}
         for name, values in wanted.items():
@@ -84,7 +84,7 @@ class RawLeRobot:
                 raise RawError(f"{path}: {name} is not that of episode {number}, frame by frame")
         length = self._layout.length(number)
         if rows <= self._action.lost or (self._layout.shared and length not in (None, rows)):
-            raise RawError(f"{path} has {rows} rows of episode {number}, the metadata says {length}")
+            raise RawError(f"{path} has {rows} rows of episode {number}, the metadata has {length}")
 
     def _frame_reader(self, number: int, key: str, kind: str, table: pa.Table) -> FrameReader:
         if kind == "video":

@@ -72,9 +72,9 @@ class RawLibero:
             flipped = _plain(data.attrs.get("macros_image_convention")) != "opencv"
             rows = len(demo[f"obs/{self._cameras[0]}"])
             lag = self._lag if self._action else 0
-            said = data.attrs.get("action_lag")
-            if self._action and said is not None and said != lag:
-                raise RawError(f"{place.path} says action_lag={said}, the build's settings.source {lag}")
+            claimed = data.attrs.get("action_lag")
+            if self._action and claimed is not None and claimed != lag:
+                raise RawError(f"{place.path} has action_lag={claimed}, the build's settings.source {lag}")
             frames = rows - lag - self._action.lost
             if frames < 1:
                 raise RawError(f"{place.path}, {place.demo} has {rows} rows, none is left")

@@ -148,7 +148,7 @@ class _Record:
         return values.astype(np.float64).reshape(self.steps, -1)
 
     def text(self, fields: tuple[str, ...], step: int) -> str:
-        """The first text of a step that says anything; "" when none does."""
+        """The first text of a step that is not blank; "" when all are."""
         for field in fields:
             once = field.startswith(_ONCE)
             values = self._values(field if once else f"steps/{field}")

@@ -1,4 +1,4 @@
-"""Frames of the raw data for people: strips around a sample, and two videos side by side."""
+"""Frames of the raw data for the report: strips around a sample, and two videos side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored inputs as pictures for people: fetched by the manifest's offsets, whatever state the build is in."""
+"""Stored input images for the report, found by the manifest's offsets, whatever state the build is in."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def choose_samples(build: ClaimedBuild, count: int, seed: int) -> list[str]:
 
 
 def stored_sheets(build: ClaimedBuild, samples: Sequence[str]) -> list[Sheet]:
-    """A sheet for each view of each sample that the manifest knows, in the order asked for."""
+    """A sheet for each view of each sample that the manifest knows, in the order of `samples`."""
     rows = _rows(build, set(samples))
     return [
         Sheet(key, view, rows[key]["now"], _stored(build, rows[key], position))

@@ -19,7 +19,7 @@ from pipeline.format.file_names import CROISSANT
 
 FILE, FOLDER = "file", "folder"
 FREE_FOLDERS = ("audit", "logs")
-"""Not part of a build's identity: their contents are not looked at, nothing else reads them."""
+"""Not part of a build's identity: their contents are not checked, and nothing else reads them."""
 
 
 def check_inventory(build: ClaimedBuild, report: Report) -> None:
@@ -90,7 +90,7 @@ def _check_description(build: ClaimedBuild, report: Report) -> None:
 
 
 class Hashes(ShardRule):
-    """Size and SHA-256 of the files of a shard. Threads hash ahead while other rules look at a shard's content."""
+    """Size and SHA-256 of the files of a shard. Threads hash ahead while other rules check a shard's content."""
 
     def __init__(self, build: ClaimedBuild) -> None:
         super().__init__(build)

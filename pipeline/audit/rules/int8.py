@@ -1,7 +1,7 @@
-"""Latents stored as int8 with a scale for each token: what the format leaves no room for, and the claim of their error.
+"""Latents stored as int8 with a scale for each token: no hidden data in the scales, and the claimed error.
 
 The scale of a token is max|z| / 127 over its D channels, so its largest int8 value is 127 or -127; a token of zeros has
-scale 0. Any other scale could carry data beside the latents (rule L10), as could -128, which is never used.
+scale 0. Any other scale could carry hidden data (rule L10), as could -128, which is never used.
 
 V views, K steps, N tokens, D width.
 """
@@ -95,7 +95,7 @@ def check_tokens(name: str, values: NDArray[Any], scale: NDArray[np.float32], ch
 
 
 class ErrorClaim:
-    """The relative error that build.json claims for each step, beside what quantising the audit's own latents gives."""
+    """The relative error that build.json claims for each step, against quantising the audit's own latents."""
 
     def __init__(self, build: ClaimedBuild) -> None:
         self._build = build
@@ -103,7 +103,7 @@ class ErrorClaim:
         self.applies = build.latent_dtype == "int8"
 
     def add(self, step: int, latents: NDArray[np.float16]) -> None:
-        """Take up latents that the audit has encoded itself, float16 [N, D]."""
+        """Add latents that the audit has encoded itself, float16 [N, D]."""
         if self.applies:
             self._sums[step] += _squares(latents.astype(np.float64))
 

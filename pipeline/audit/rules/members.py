@@ -68,12 +68,12 @@ def _check_names(shard: Shard, views: tuple[str, ...], report: Report) -> None:
         report.found("L10", file, f"member {name:.200} is unknown to the manifest")
     for name, count in have.items():
         if count > 1:
-            report.found("L10", file, f"member {name:.200} stands {count} times")
+            report.found("L10", file, f"member {name:.200} appears {count} times")
     missing = [name for name in expected if name not in have]
     for name in missing:
         report.found("L7", file, f"member {name} is missing")
     if not missing and [name for name in found if name in known] != expected:
-        report.found("L7", file, "members do not stand in the manifest's order")
+        report.found("L7", file, "the members are not in the manifest's order")
 
 
 def _check_places(shard: Shard, views: tuple[str, ...], report: Report) -> None:
@@ -92,7 +92,7 @@ def _check_places(shard: Shard, views: tuple[str, ...], report: Report) -> None:
                 continue  # reported with the names
             payloads.update(shard.payload(member))
             if place != (member.offset, member.size):
-                found = f"{name} lies at {member.offset} with {member.size} bytes"
+                found = f"{name} is at {member.offset} with {member.size} bytes"
                 report.found("L7", file, f"{found}, samples.parquet says {place[0]} with {place[1]}", key)
         if None not in members and payloads.hexdigest() != digest:
             report.found("L7", file, "the members are not those whose digest the manifest holds (inputs_sha256)", key)

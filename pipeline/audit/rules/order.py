@@ -20,7 +20,7 @@ BUILD = "build.json"
 
 @dataclass(frozen=True)
 class _Places:
-    """Where each row stands; R rows. `episode` and `task` are -1 when the plan knows no such episode.
+    """The place of each row; R rows. `episode` is -1 when the plan has no such episode.
 
     split int8 [R] (position in SPLITS);  shard, row, now int32 [R];  episode int32 [R] (row of the task table)
     """
@@ -33,7 +33,7 @@ class _Places:
 
 
 def check(build: ClaimedBuild, report: Report) -> None:
-    """Keys spell episode and `now`; rows are sorted; every shard has the rows it claims, each sample once."""
+    """Keys are made of episode and `now`; rows are sorted; every shard has the rows it claims, each sample once."""
     places = _read(build, report)
     _check_order(places, report)
     _check_shards(build, places, report)

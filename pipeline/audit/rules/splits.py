@@ -1,4 +1,4 @@
-"""Rule L6: an episode stands in one split, no test episode is used; and what was left out is really left out (L9)."""
+"""Rule L6: each episode is in one split and no test episode is used; what was left out has no samples (L9)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.files import read_regular
 from pipeline.audit.finding import Report, RowChecks
+from pipeline.audit.ledger import LEDGER
 from pipeline.audit.samples import SAMPLES, batches, integers, position_in
 from pipeline.format.strict_json import parse
 
 TASKS = "tasks.jsonl"
-LEDGER = "ledger.jsonl"
 USED_SPLITS = ("train", "val")
 
 
 def check(build: ClaimedBuild, report: Report) -> None:
-    """Plan, manifest and ledger must tell the same story about every episode."""
+    """Plan, manifest and ledger must agree about every episode."""
     _check_plan(build, report)
     used = _check_manifest(build, report)
     _check_ledger(build, used, report)
@@ -67,7 +67,7 @@ def _check_places(build: ClaimedBuild, batch: pa.RecordBatch, position: NDArray[
         "L6", ~np.isin(split.astype(str), USED_SPLITS), lambda i: f"split {split[i]}: only train and val may be used"
     )
     checks.rows("L6", ~known, lambda i: f"episode {episode[i]} is in no task of the plan")
-    # One entry past the end stands for "no task": position -1 picks it.
+    # One entry past the end means "no task": position -1 picks it.
     task = np.append(build.tasks.task, len(build.tasks.tasks))[position]
     splits = np.array([*(s for s, _ in build.tasks.tasks), ""], dtype=object)[task]
     indices = np.array([*(i for _, i in build.tasks.tasks), -1], dtype=object)[task]
@@ -75,7 +75,7 @@ def _check_places(build: ClaimedBuild, batch: pa.RecordBatch, position: NDArray[
         "L6",
         known & ((splits != split) | (indices != shard)),
         lambda i: (
-            f"episode {episode[i]} was planned for {splits[i]}/{indices[i]}, the sample stands in {split[i]}/{shard[i]}"
+            f"episode {episode[i]} was planned for {splits[i]}/{indices[i]}, the sample is in {split[i]}/{shard[i]}"
         ),
     )
 
@@ -85,7 +85,7 @@ def _check_facts(build: ClaimedBuild, batch: pa.RecordBatch, position: NDArray[n
     keys, total, source = batch.column("key"), integers(batch, "num_frames"), batch.column("source")
     checks = RowChecks(report, SAMPLES, keys)
     checks.rows(
-        "L8", (planned >= 0) & (total != planned), lambda i: f"num_frames is {total[i]}, the source said {planned[i]}"
+        "L8", (planned >= 0) & (total != planned), lambda i: f"num_frames is {total[i]}, the source had {planned[i]}"
     )
     foreign = pc.not_equal(source, build.name).to_numpy(zero_copy_only=False)
     checks.rows("L7", foreign, lambda i: f"source is {source[i]}, the build's is {build.name}")
@@ -129,5 +129,5 @@ def _ledgered(build: ClaimedBuild, report: Report) -> dict[str, str]:
         seen[episode, stage] += 1
     for (episode, stage), count in seen.items():
         if count > 1:
-            report.found("L7", LEDGER, f"episode {episode} stands {count} times at stage {stage}")
+            report.found("L7", LEDGER, f"episode {episode} appears {count} times at stage {stage}")
     return result

@@ -112,7 +112,7 @@ def _check_finite(name: str, values: NDArray, checks: RowChecks) -> None:
 
 
 def _all_finite(values: NDArray) -> bool:
-    """NumPy converts float16 value by value; its bits tell as well: all ones in the exponent is NaN or infinity."""
+    """NumPy converts float16 value by value. Its bits are faster: an exponent of ones is NaN or infinity."""
     if values.dtype != np.float16:
         return bool(np.isfinite(values).all())
     bits = np.ascontiguousarray(values).view(np.uint16)

@@ -1,4 +1,4 @@
-"""Encoder mode `tubelet`: every window refers to the latents of its own tubelets, and no latent lies there unused.
+"""Encoder mode `tubelet`: every window refers to the latents of its own tubelets, and no latent is unused.
 
 A reference to a later tubelet than the manifest's is a leak (L2), to any other a mixed sample (L7); a row that nothing
 refers to, or that repeats another, is smuggled (L10). B windows, K future steps, U rows of the latents file.
@@ -104,5 +104,5 @@ def _check_unused(tubelets: Tubelets, used: set[int], file: str, report: Report)
     for (episode, frame), count in Counter(names).items():
         if count > 1:
             report.found(
-                "L10", file, f"the tubelet of episode {episode} that ends at frame {frame} stands {count} times"
+                "L10", file, f"the tubelet of episode {episode} that ends at frame {frame} appears {count} times"
             )

@@ -113,7 +113,7 @@ MUTANTS = (
     Mutant(reference_past_the_end, "L7", "shards", "in the latents file", TUBELET),
     Mutant(row_of_another_episode, "L7", "shards", "refers to the tubelet of ep_b", TUBELET),
     Mutant(unreferenced_row, "L10", "shards", "is used by no sample", TUBELET),
-    Mutant(tubelet_stored_twice, "L10", "shards", "stands 2 times", TUBELET),
+    Mutant(tubelet_stored_twice, "L10", "shards", "appears 2 times", TUBELET),
     Mutant(extra_column_of_latents, "L10", "shards", "the format does not know: hint", TUBELET),
     Mutant(latents_of_another_shard, "L7", "shards", "schema metadata shard", TUBELET),
     Mutant(missing_latents_file, "L7", "shards", "latents-000000.arrow listed in build.json, but missing", TUBELET),

@@ -93,7 +93,7 @@ def test_shallow_verdict_never_replaces_a_deep_one(audited: Path) -> None:
 
 def test_shallow_verdict_is_refused_unless_asked_for(audited: Path) -> None:
     write_verdict(audited, audit_build(audited, "manifest")).replace(audited / VERDICT)
-    with pytest.raises(AuditRefusedError, match="only as deep as level 'manifest', 'shards' is needed"):
+    with pytest.raises(AuditRefusedError, match="its level is 'manifest', 'shards' is needed"):
         require_clean_verdict(audited)
     require_clean_verdict(audited, level="manifest")
 

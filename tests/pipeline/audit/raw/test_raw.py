@@ -35,7 +35,8 @@ from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.raw.settings import clean, number_in, short
 from pipeline.audit.raw.ssv2 import RawSSv2
 from pipeline.audit.raw.vectors import RawVectors, gripper_states
-from pipeline.audit.rederive.raw_episode import EpisodeWork, Facts, SampleWork, check_episode
+from pipeline.audit.rederive.images import Facts
+from pipeline.audit.rederive.raw_episode import EpisodeWork, SampleWork, check_episode
 from pipeline.audit.rederive.reencode import EncoderClaim
 from pipeline.errors import BuildError
 from pipeline.sources.base import Source
@@ -59,7 +60,7 @@ VIDEO: dict[str, Any] = {"type": "ssv2", "name": "ssv2"}
 
 
 def _settings(source: Any, kind: str) -> dict[str, Any]:
-    """What build.json says of a source."""
+    """The settings of a source in build.json."""
     values = {key: value for key, value in asdict(source).items() if key != "root"}
     return dict(json.loads(json.dumps({"type": kind, **values})))
 
@@ -98,7 +99,7 @@ def _agreement(exact: bool) -> Callable[..., None]:
 
 
 def _complaint(read: Callable[[], Iterable[object]]) -> str | None:
-    """What is said of data that may be damaged where it matters; nothing but a RawError may come."""
+    """The message about damaged data, None when it is still usable; no exception but RawError is allowed."""
     try:
         list(read())
     except RawError as error:
@@ -384,7 +385,7 @@ def test_a_file_of_another_lag_than_the_build_says_is_a_raw_error(tmp_path: Path
     open_raw(settings, tmp_path).open("libero-task-0012")
     with h5py.File(path, "r+") as file:
         file["data"].attrs["action_lag"] = 0
-    with pytest.raises(RawError, match=r"says action_lag=0, the build's settings\.source 1"):
+    with pytest.raises(RawError, match=r"has action_lag=0, the build's settings\.source 1"):
         open_raw(settings, tmp_path).open("libero-task-0012")
 
 

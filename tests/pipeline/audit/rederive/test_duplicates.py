@@ -150,7 +150,7 @@ def _matches_of_two_views(clips: list[Frames], wrist: Frames, flip: bool = False
 def test_where_a_camera_is_not_certain_the_others_are_asked(
     clips: list[Frames], monkeypatch: pytest.MonkeyPatch, flip: bool
 ) -> None:
-    """A robot that does a task once more looks much the same to a camera that stands still, not to its wrist's."""
+    """A repeated task looks similar to a static camera, but not to the wrist camera."""
     monkeypatch.setattr("pipeline.audit.rederive.duplicates.CERTAIN_CORRELATION", 2.0)
     assert _matches_of_two_views(clips, clips[5], flip) == ["front", "wrist"]
     assert _matches_of_two_views(clips, clips[10], flip) == []
@@ -178,7 +178,7 @@ def test_other_cameras_that_show_nothing_are_not_asked(clips: list[Frames], monk
 def test_cameras_of_another_length_are_compared_at_the_same_moments(
     clips: list[Frames], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a long video 128 frames are kept: those nearest to the matching moments are compared."""
+    """Only 128 frames of a long video are kept: those nearest to the matching moments are compared."""
     monkeypatch.setattr("pipeline.audit.rederive.duplicates.CERTAIN_CORRELATION", 2.0)
     monkeypatch.setattr("pipeline.audit.rederive.duplicates.MAX_FRAMES", 12)
     assert _matches_of_two_views(clips, clips[5]) == ["front", "wrist"]

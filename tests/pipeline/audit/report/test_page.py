@@ -86,7 +86,7 @@ def test_histogram_counts_every_frame_of_every_step(tmp_path: Path) -> None:
     assert "step 1, frame now+4: 21 samples" in _page(build)
 
 
-def test_findings_carry_their_pictures(tmp_path: Path) -> None:
+def test_findings_have_their_images(tmp_path: Path) -> None:
     build = write_build(tmp_path / "build")
     next(m for m in MUTANTS if m.name == "bytes_after_the_image").apply(build)
     page = _page(build)
@@ -139,13 +139,13 @@ def test_a_thousand_findings_make_a_page_of_bounded_size(tmp_path: Path) -> None
     build = write_build(tmp_path / "build")
     verdict = audit_build(build)
     many = tuple(Finding("L7", f"k-{i:06d}", "train/inputs-000000.tar", "x" * 5000) for i in range(1000))
-    pictures = [Sheet(f"k-{i:06d}", "front", 0, _jpeg(5)) for i in range(1000)]
-    page = render(open_build(build), replace(verdict, findings=many), Evidence(pictures))
+    images = [Sheet(f"k-{i:06d}", "front", 0, _jpeg(5)) for i in range(1000)]
+    page = render(open_build(build), replace(verdict, findings=many), Evidence(images))
     assert len(page) < 500_000
     assert page.count("stored input of k-") <= 80
 
 
-def test_pictures_of_a_broken_manifest_are_missing_and_not_a_crash(tmp_path: Path) -> None:
+def test_images_of_a_broken_manifest_are_missing_and_not_a_crash(tmp_path: Path) -> None:
     build = write_build(tmp_path / "build")
     edit_rows(build, lambda rows: rows[0].update(image_offset=[-5, 10**12], image_size=[10, 2**30]))
     assert [sheet.stored for sheet in stored_sheets(open_build(build), ["ep_a-000000", "nothing"])] == [b"", b""]
@@ -164,7 +164,7 @@ def test_random_samples_follow_from_the_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("kind", ["clean", "leak"])
 def test_page_renders_in_a_browser(chromium: str, tmp_path: Path, kind: str, width: int) -> None:
-    """From file://: no console message, no error, no request, every picture decoded, nothing wider than the screen."""
+    """From file://: no console message, no error, no request, every image decoded, nothing wider than the screen."""
     from playwright.sync_api import sync_playwright
 
     build = write_build(tmp_path / "build", replace(ROBOT, image_size=16))

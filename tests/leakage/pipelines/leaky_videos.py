@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.audit.raw.decoding.video import read_video
 from pipeline.sample_world.video import CODECS, Codec, write_video
-from tests.leakage.mutants.leaky import LeakyPipeline
+from tests.leakage.pipelines.pipeline import LeakyPipeline
 from tests.leakage.world import World
 
 Frames = list[NDArray[np.uint8]]
@@ -80,6 +80,6 @@ PIPELINES = (
     LeakyPipeline(cut_duplicate, "video", "L6", "source", "(copy;"),
     LeakyPipeline(time_reversed_duplicate, "video", "L6", "source", "(time-reversed;"),
     LeakyPipeline(mirrored_duplicate, "video", "L6", "source", "(mirrored;"),
-    LeakyPipeline(video_longer_than_the_raw_one, "video", "L8", "source", "the raw video shows"),
+    LeakyPipeline(video_longer_than_the_raw_one, "video", "L8", "source", "the raw video has"),
     LeakyPipeline(another_video_under_the_same_id, "video", "L1", "source", "is not frame"),
 )
