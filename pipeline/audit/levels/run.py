@@ -1,4 +1,4 @@
-"""Runs the rules over a build. To add a rule, write its file and enter it in one of the two lists."""
+"""Runs the rules on a build. To add a rule, write its file and enter it in one of the two lists."""
 
 from __future__ import annotations
 
@@ -98,11 +98,7 @@ def audit_build(
         samples = file.metadata.num_rows
     report = Report()
     meter = _Meter(progress, build, level)
-    for rule in BUILD_RULES:
-        if LEVELS.index(rule.level) <= depth:
-            with _named(rule.check, rule.file):
-                rule.check(build, report)
-    meter.advance(sum(entry.bytes for entry in build.files))
+    _audit_manifest(build, depth, report, meter)
     if level != "manifest":
         _audit_shards(build, report, meter)
     coverage: dict[str, int] = {}
@@ -115,11 +111,25 @@ def audit_build(
     if perturb is not None and level == "perturb":
         with _named(check_perturb, "the raw data"):
             coverage |= check_perturb(build, samples, perturb, report)
-    rules = {rule: RuleCount(report.checked[rule], report.failed[rule]) for rule in RULES}
-    seed = source.seed if source is not None and coverage else None
     return Verdict(
-        build.fingerprint, build.sha256, level, rules, tuple(report.findings), samples, seed, coverage, tolerance
+        fingerprint=build.fingerprint,
+        build_sha256=build.sha256,
+        level=level,
+        rules={rule: RuleCount(report.checked[rule], report.failed[rule]) for rule in RULES},
+        findings=tuple(report.findings),
+        samples=samples,
+        seed=source.seed if source is not None and coverage else None,
+        coverage=coverage,
+        tolerance=tolerance,
     )
+
+
+def _audit_manifest(build: ClaimedBuild, depth: int, report: Report, meter: _Meter) -> None:
+    for rule in BUILD_RULES:
+        if LEVELS.index(rule.level) <= depth:
+            with _named(rule.check, rule.file):
+                rule.check(build, report)
+    meter.advance(sum(entry.bytes for entry in build.files))
 
 
 def _audit_shards(build: ClaimedBuild, report: Report, meter: _Meter) -> None:

@@ -273,7 +273,7 @@ MUTANTS = (
     _mutant(other_settings_than_the_parents, "manifest", "settings.source is not that of"),
     _mutant(forged_settings_of_a_parent, "manifest", "the settings and tasks of ancestor"),
     _mutant(ancestor_that_is_none, "manifest", "ffffffffffffffff, from which the build was not made", "L10"),
-    _mutant(history_that_the_settings_do_not_tell, "manifest", "settings.derived does not say"),
+    _mutant(history_that_the_settings_do_not_tell, "manifest", "settings.derived does not name"),
     _mutant(parent_that_is_its_own_parent, "manifest", "twice"),
     _mutant(merged_parts_that_share_an_episode_across_splits, "manifest", "planned 2 times, in ['train', 'val']", "L6"),
     _mutant(wrong_tree_of_the_task_list, "manifest", "the task list is not that of the build"),
