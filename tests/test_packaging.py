@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.leakage.__main__ import GALLERY, summary
-from tests.leakage.mutants import LEAKY_CODE, LEAKY_PIPELINES, MUTANTS
+from tests.leakage.mutants import MUTANTS
+from tests.leakage.pipelines import LEAKY_CODE, LEAKY_PIPELINES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

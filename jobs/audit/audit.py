@@ -11,19 +11,19 @@ from jobs.audit.settings import AuditConfig
 from jobs.common.progress import progress_bar
 from pipeline.audit.attestation import read_private_key, sign_verdict
 from pipeline.audit.build import open_build
-from pipeline.audit.elsewhere import ShardFetcher
+from pipeline.audit.fetcher import ShardFetcher
+from pipeline.audit.levels.run import Progress, audit_build
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.report.evidence import Evidence, Sheet
 from pipeline.audit.report.page import write_report
 from pipeline.audit.report.raw_images import with_raw_frames
 from pipeline.audit.report.stored_images import choose_samples, stored_sheets
-from pipeline.audit.run import Progress, audit_build
 from pipeline.audit.verdict import Verdict, verdict_level, write_verdict
 from pipeline.errors import RunError
 from pipeline.storage.remote import is_remote
 
-PICTURED = 20
-"""Samples with findings whose pictures the report shows."""
+ILLUSTRATED = 20
+"""Samples with findings whose images the report shows."""
 
 RANDOM_SHEETS = 6
 """Other samples shown."""
@@ -45,7 +45,7 @@ def run(settings: AuditConfig) -> int:
 
 
 def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> int:
-    """Audit, write verdict, report and signature, and bring them to where the build lies."""
+    """Audit; write verdict, report and signature, and upload them if the build is in a bucket."""
     root, where = Path(settings.build), str(settings.build) if place is None else place.url
     with progress_bar(unit="B", unit_scale=True, unit_divisor=1024, desc=f"audit {where}") as bar:
 
@@ -68,33 +68,33 @@ def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> int:
 
 
 def audit(
-    settings: AuditConfig, progress: Progress | None = None, elsewhere: ShardFetcher | None = None
+    settings: AuditConfig, progress: Progress | None = None, fetcher: ShardFetcher | None = None
 ) -> tuple[Verdict, Evidence]:
-    """Audit a folder as deep as asked, with a seed drawn here if none was given.
+    """Audit a folder at the configured level, with a random seed if none is set.
 
     Args:
-        elsewhere: fetches the shards of a build that the folder holds the small files of.
+        fetcher: brings the shards when the folder holds only the small files.
     """
     root, evidence = Path(settings.build), Evidence()
     if settings.level in ("manifest", "shards"):
-        verdict = audit_build(root, settings.level, progress, evidence=evidence, elsewhere=elsewhere)
-        evidence.sheets += sheets(root, verdict, elsewhere)
+        verdict = audit_build(root, settings.level, progress, evidence=evidence, fetcher=fetcher)
+        evidence.sheets += sheets(root, verdict, fetcher)
         return verdict, evidence
     from jobs.audit.options import deep_options  # loads torch, which the other levels do without
 
     seed = secrets.randbelow(2**31) if settings.seed is None else settings.seed
-    source, perturb = deep_options(settings, seed, elsewhere)
-    verdict = audit_build(root, settings.level, progress, source, perturb, evidence, elsewhere)
+    source, perturb = deep_options(settings, seed, fetcher)
+    verdict = audit_build(root, settings.level, progress, source, perturb, evidence, fetcher)
     build = open_build(root)
     raw = open_raw(build.settings.get("source"), source.root)
-    evidence.sheets += with_raw_frames(sheets(root, verdict, elsewhere), build, raw)
+    evidence.sheets += with_raw_frames(sheets(root, verdict, fetcher), build, raw)
     return verdict, evidence
 
 
-def sheets(path: Path, verdict: Verdict, elsewhere: ShardFetcher | None = None) -> list[Sheet]:
-    """Pictures of samples that findings name, and of a few others."""
-    build = open_build(path, elsewhere)
-    named = list(dict.fromkeys(finding.sample for finding in verdict.findings if finding.sample))[:PICTURED]
+def sheets(path: Path, verdict: Verdict, fetcher: ShardFetcher | None = None) -> list[Sheet]:
+    """Images of samples that findings name, and of a few others."""
+    build = open_build(path, fetcher)
+    named = list(dict.fromkeys(finding.sample for finding in verdict.findings if finding.sample))[:ILLUSTRATED]
     return stored_sheets(build, list(dict.fromkeys([*named, *choose_samples(build, RANDOM_SHEETS, verdict.seed or 0)])))
 
 
@@ -109,7 +109,7 @@ def describe(verdict: Verdict) -> str:
     if hidden > 0:
         lines.append(f"… and {hidden:,} more; verdict.json lists up to 100 a rule")
     if verdict.coverage:
-        looked = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in verdict.coverage.items())
-        lines.append(f"looked at: {looked} (seed={verdict.seed})")
+        checked = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in verdict.coverage.items())
+        lines.append(f"checked: {checked} (seed={verdict.seed})")
     lines.append(f"{verdict.status.upper()}: {verdict.samples:,} samples, level {verdict.level}")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Experiments on the model through its training code (rules L3, L4, L5), on a batch of a build.
 
 Every target of the batch is replaced; what the student and the policy give must stay equal to the bit. A latent of
-step k may move predictions of later steps alone. Controls: other targets change the loss, other images the student.
+step k may change only predictions of later steps. Controls: other targets change the loss, other images the student.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from model.normalize import BuildStats
 from model.settings import PredictorInit, tiny_settings
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.audit.build import open_build
-from pipeline.audit.elsewhere import ShardFetcher
-from pipeline.audit.rederive.perturb import Trial
+from pipeline.audit.fetcher import ShardFetcher
+from pipeline.audit.levels.perturb import Trial
 from pipeline.format.build import Build, load_build
 from pipeline.format.schema import Batch, Observation, Targets
 from pipeline.streaming.reader import SampleReader
@@ -33,28 +33,28 @@ BATCH = 4
 
 
 class ModelTrial:
-    """See `pipeline.audit.rederive.perturb.StudentTrial`.
+    """See `pipeline.audit.levels.perturb.StudentTrial`.
 
     Args:
         build: folder whose first samples are the batch.
         checkpoint: a step-… folder; None: the demonstration's tiny model with random weights.
-        elsewhere: fetches the build's shards, if they do not lie in the folder.
+        fetcher: brings the shards when the folder holds only the small files.
     """
 
-    def __init__(self, build: Path, checkpoint: Path | None, seed: int, elsewhere: ShardFetcher | None = None) -> None:
-        self._path, self._checkpoint, self._seed, self._elsewhere = build, checkpoint, seed, elsewhere
+    def __init__(self, build: Path, checkpoint: Path | None, seed: int, fetcher: ShardFetcher | None = None) -> None:
+        self._path, self._checkpoint, self._seed, self._fetcher = build, checkpoint, seed, fetcher
 
     def __call__(self) -> Sequence[Trial]:
         build = load_build(self._path)
         model = load_model(self._checkpoint) if self._checkpoint else _tiny_model(build)
         batch = to_device(self._first_samples(build), torch.device("cpu"), model.settings.predictor.views)
-        return [*student_trials(model, batch.observation, batch.targets, self._seed),
-                *predictor_trials(model, batch.observation, batch.targets)]  # fmt: skip
+        student = student_trials(model, batch.observation, batch.targets, self._seed)
+        return student + predictor_trials(model, batch.observation, batch.targets)
 
     def _first_samples(self, build: Build) -> Batch[NDArray[Any]]:
         """A batch of the first split's first samples; while they are read, their shards are here."""
         reader = SampleReader(build, next(iter(build.manifest["counts"])))
-        listed = open_build(self._path, self._elsewhere)
+        listed = open_build(self._path, self._fetcher)
         with contextlib.ExitStack() as stack:
             missing = BATCH
             for shard in listed.shards:
@@ -67,7 +67,7 @@ class ModelTrial:
 def _tiny_model(build: Any) -> VLAJEPA:
     stats = BuildStats.read(build.path / "stats.json") if build.sizes.action else None
     settings = tiny_settings(views=max(2, build.sizes.views))
-    # As it starts for training, it copies its input and does not look at latent actions: the controls would be blind.
+    # As it starts for training, it copies its input and ignores latent actions: the controls would fail.
     predictor = replace(settings.predictor, init=PredictorInit.REFERENCE)
     return build_model(replace(settings, predictor=predictor), build.sizes, stats).eval()
 

@@ -11,9 +11,9 @@ from jobs.audit.model import ModelTrial
 from jobs.audit.settings import AuditConfig
 from jobs.common.device import pick_device
 from model.attention.transformers_attention import use_attention
-from pipeline.audit.elsewhere import ShardFetcher
-from pipeline.audit.rederive.perturb import PerturbOptions
-from pipeline.audit.rederive.source import SourceOptions
+from pipeline.audit.fetcher import ShardFetcher
+from pipeline.audit.levels.perturb import PerturbOptions
+from pipeline.audit.levels.source import SourceOptions
 from pipeline.building.rebuild import SampleRebuilder
 from pipeline.encoder.encoder import Encoder
 from pipeline.errors import SettingsError
@@ -24,7 +24,7 @@ from pipeline.storage.store import open_store
 
 
 def deep_options(
-    settings: AuditConfig, seed: int, elsewhere: ShardFetcher | None = None
+    settings: AuditConfig, seed: int, fetcher: ShardFetcher | None = None
 ) -> tuple[SourceOptions, PerturbOptions]:
     """Options of levels "source" and "perturb".
 
@@ -39,13 +39,12 @@ def deep_options(
         )
     plan = read_plan(open_store(settings.build))
     encoder = load_encoder(dict(plan.content["encoder"]), settings.encoder_path, settings.device)
-    source = SourceOptions(
-        settings.root, ClipEncoder(encoder), seed, settings.share, settings.least, settings.workers
-    )  # fmt: skip
     raw = {**plan.content["source"], "root": str(settings.root.resolve())}
     rebuilder = SampleRebuilder(plan, make_source(raw.pop("type"), **raw), encoder.encode)
-    student = ModelTrial(Path(settings.build), settings.checkpoint, seed, elsewhere)
-    return source, PerturbOptions(rebuilder, student, seed, settings.share, settings.least)
+    student = ModelTrial(Path(settings.build), settings.checkpoint, seed, fetcher)
+    chosen = (seed, settings.share, settings.least)
+    source = SourceOptions(settings.root, ClipEncoder(encoder), *chosen, settings.workers)
+    return source, PerturbOptions(rebuilder, student, *chosen)
 
 
 def load_encoder(claimed: dict[str, Any], name_or_path: str, device: str) -> Encoder:

@@ -4,7 +4,7 @@ Nothing is compared on the way in: a small file or a shard that is not what buil
 find. But what the network damaged is fetched again: a file whose SHA-256 is not the listed one is fetched twice,
 and what comes the second time counts.
 
-Two shards lie on the disk at a time: the one being looked at, and the next, which is fetched meanwhile.
+Two shards are on disk at a time: the one being checked, and the next, which is fetched meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline.audit.build import FileEntry, ShardEntry, open_build
+from pipeline.audit.build import open_build
+from pipeline.audit.entries import FileEntry, ShardEntry
 from pipeline.errors import RunError
 from pipeline.format.file_names import CROISSANT, META_FILES, SIGNED_VERDICT, VERDICT
 from pipeline.storage.atomic import hash_file
@@ -26,14 +27,14 @@ from pipeline.storage.object_store import RemoteStore, place_options
 _SMALL = ("build.json", *META_FILES, CROISSANT, VERDICT, SIGNED_VERDICT)
 _AUDIT = "audit"
 _Paths = tuple[str, ...]
-"""The files of a shard, which tell it from others."""
+"""The files of a shard; they identify it."""
 
 
 class RemoteBuild:
-    """See `pipeline.audit.elsewhere.ShardFetcher`. Made by `remote_build`.
+    """See `pipeline.audit.fetcher.ShardFetcher`. Made by `remote_build`.
 
     Attributes:
-        url: where the build lies.
+        url: of the build.
         root: the folder with its small files; `audit/` in it is for the audit to write.
     """
 
@@ -46,7 +47,7 @@ class RemoteBuild:
         self._next: dict[_Paths, ShardEntry] = {}
 
     def expect(self, shards: Sequence[ShardEntry]) -> None:
-        """Tell the order in which shards will be looked at, so that each can be fetched ahead."""
+        """Set the order in which shards will be read, so that each can be fetched ahead."""
         self._next = {_paths(shard): following for shard, following in itertools.pairwise(shards)}
 
     @contextlib.contextmanager
@@ -80,7 +81,7 @@ class RemoteBuild:
             return None
 
     def publish(self) -> None:
-        """Bring what the audit wrote to where the build lies, the verdict last.
+        """Upload what the audit wrote, the verdict last.
 
         A verdict that was replaced, and the signature of one, goes first: whatever happens on the way, no build passes
         for one that was found clean.
@@ -112,7 +113,7 @@ class RemoteBuild:
         path = self.root / entry.path
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f"{path.name}.part")
-        with contextlib.suppress(FileNotFoundError):  # is what the audit will say
+        with contextlib.suppress(FileNotFoundError):  # the audit will report it
             self._store.download(entry.path, temporary)
             if hash_file(temporary) != entry.sha256:
                 self._store.download(entry.path, temporary)

@@ -11,7 +11,9 @@ from jobs.audit.remote_build import RemoteBuild, remote_build
 from jobs.audit.settings import VerifyConfig
 from jobs.common.progress import progress_bar
 from pipeline.audit.attestation import require_signature
-from pipeline.audit.build import ClaimedBuild, FileEntry, file_sha256, is_regular, open_build
+from pipeline.audit.build import ClaimedBuild, open_build
+from pipeline.audit.entries import FileEntry
+from pipeline.audit.files import file_sha256, is_regular
 from pipeline.audit.verdict import require_clean_verdict
 from pipeline.errors import AuditRefusedError, BuildError, RunError
 from pipeline.storage.remote import is_remote
@@ -43,10 +45,10 @@ def _run(settings: VerifyConfig, place: RemoteBuild | None = None) -> int:
 
 
 def verify(settings: VerifyConfig, place: RemoteBuild | None = None) -> list[str]:
-    """What was checked, in words.
+    """What was checked, one line each.
 
     Args:
-        place: where the build lies, if its folder is that of the small files.
+        place: the bucket, if the folder holds only the small files.
 
     Raises:
         AuditRefusedError: the verdict, the signature or a file is not as it must be.

@@ -15,7 +15,7 @@ from jobs.datasets.configured_source import configured_source
 from jobs.preprocess.preprocess import preprocess
 from jobs.preprocess.settings import BuildConfig
 from jobs.training.settings import Stage, TrainConfig
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdict import write_verdict
 from pipeline.errors import RunError
 from pipeline.format.build_settings import EncoderSettings, InputSettings, ShardSettings, WindowPolicy

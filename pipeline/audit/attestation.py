@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from pipeline.audit.build import is_regular, read_regular
+from pipeline.audit.files import is_regular, read_regular
 from pipeline.audit.verdict import Verdict, replace_whole, verdict_bytes
 from pipeline.errors import AuditRefusedError, RunError
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
@@ -37,7 +37,7 @@ _STANDARD = str.maketrans("-_", "+/")
 
 @dataclass(frozen=True)
 class _Envelope:
-    """A DSSE envelope as read; keyid is a hint that nothing vouches for, "" where there is none."""
+    """A DSSE envelope as read; keyid is an unauthenticated hint, "" when there is none."""
 
     payload_type: str
     payload: bytes
@@ -57,7 +57,7 @@ def sign_verdict(build: Path, key: Path, made: Verdict | None = None) -> Path:
     Args:
         build: the build's folder.
         key: PEM file of an unencrypted ed25519 private key.
-        made: what the file must hold, so that a deeper verdict which was kept, by whomever, is not vouched for;
+        made: what the file must hold, so that a deeper verdict that was kept is not signed by mistake;
             None: the file as it is.
 
     Returns:
@@ -70,8 +70,8 @@ def sign_verdict(build: Path, key: Path, made: Verdict | None = None) -> Path:
     verdict = _read_verdict(build)
     if made is not None and verdict != verdict_bytes(made):
         raise RunError(
-            f"nothing signed: {build / VERDICT} is not the verdict of this audit but one that was kept because it"
-            " looked deeper; audit at its level, or delete it first"
+            f"nothing signed: {build / VERDICT} is not the verdict of this audit but one that was kept because its"
+            " level is deeper; audit at that level, or delete it first"
         )
     payload = json.dumps(_statement(build, verdict), sort_keys=True, separators=(",", ":")).encode()
     signature = private.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))
@@ -143,7 +143,7 @@ def _parse(data: bytes) -> Any:
 
 
 def _decode(text: str) -> bytes:
-    """Base64 of either alphabet, as DSSE asks of readers."""
+    """Base64 of either alphabet, as DSSE requires of readers."""
     return base64.b64decode(text.translate(_STANDARD), validate=True)
 
 

@@ -1,72 +1,28 @@
-"""A build as its `build.json` describes it. Reading it is the only step that may refuse: what cannot be read cannot
-be audited (BuildError); whatever else is wrong is a finding."""
+"""A build as its `build.json` describes it. A file that cannot be read stops the audit (BuildError); whatever else is
+wrong is a finding."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipeline.audit.entries import FileEntry, ShardEntry, read_files, read_shard
+from pipeline.audit.fetcher import ShardFetcher
+from pipeline.audit.files import read_regular
 from pipeline.audit.tasks import TaskTable, read_tasks
 from pipeline.errors import BuildError
 from pipeline.format.enums import LatentDtype
-from pipeline.format.file_names import META_FILES, inputs_file, latents_file, targets_file
-from pipeline.format.schema import SCHEMA_VERSION, SPLITS, Sizes
+from pipeline.format.schema import SCHEMA_VERSION, Sizes
 from pipeline.format.strict_json import member, parse_object
 
-if TYPE_CHECKING:
-    from pipeline.audit.elsewhere import ShardFetcher
-
-
 TUBELET = "tubelet"
-"""The encoder mode whose latents lie in files of their own."""
-
-_CHUNK = 1 << 22
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """A file as build.json lists it; `path` is relative to the build."""
-
-    path: str
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Under which build, and as which shard of the same split, the files of a shard were written."""
-
-    fingerprint: str
-    index: int
-
-
-@dataclass(frozen=True)
-class ShardEntry:
-    """A shard as build.json lists it. latents_error is as read; None where the entry says nothing of it. origin: None
-    where the files were written for this build. latents: there in encoder mode `tubelet` alone."""
-
-    split: str
-    index: int
-    samples: int
-    inputs: FileEntry
-    targets: FileEntry
-    latents_error: Any
-    origin: Origin | None = None
-    latents: FileEntry | None = None
-
-    @property
-    def files(self) -> tuple[FileEntry, ...]:
-        """Every file of the shard."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return tuple(value for value in values if isinstance(value, FileEntry))
+"""The encoder mode that stores latents in files of their own."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +48,12 @@ class SplitCounts:
 class ClaimedBuild:
     """What build.json and tasks.jsonl claim. Nothing here has been verified yet.
 
-    sha256 is that of build.json. settings is kept as read: its bytes are part of the fingerprint. latents is as read
-    too, None where build.json says nothing of it; latent_dtype is what the settings name. ancestors: the builds that it
-    was made from and theirs, by fingerprint, as read. elsewhere fetches the shards
-    when root holds the small files alone.
+    sha256        of build.json
+    settings      as read: their bytes are part of the fingerprint
+    latents       as read; None where build.json has none
+    latent_dtype  as the settings name it
+    ancestors     as read: the builds that it was made from and their ancestors, by fingerprint
+    fetcher       brings the shards when `root` holds only the small files
     """
 
     root: Path
@@ -114,7 +72,7 @@ class ClaimedBuild:
     latent_dtype: LatentDtype
     latents: Any
     ancestors: dict[str, Any]
-    elsewhere: ShardFetcher | None = None
+    fetcher: ShardFetcher | None = None
 
     @property
     def mode(self) -> Any:
@@ -133,15 +91,15 @@ class ClaimedBuild:
             yield from shard.files
 
     def present(self, shard: ShardEntry) -> AbstractContextManager[None]:
-        """Around every look into a shard: its files lie in `root` then, if there are any."""
-        return contextlib.nullcontext() if self.elsewhere is None else self.elsewhere.present(shard)
+        """Open this around every read of a shard: its files are then in `root`, if they exist."""
+        return contextlib.nullcontext() if self.fetcher is None else self.fetcher.present(shard)
 
 
-def open_build(root: Path, elsewhere: ShardFetcher | None = None) -> ClaimedBuild:
+def open_build(root: Path, fetcher: ShardFetcher | None = None) -> ClaimedBuild:
     """Read build.json and tasks.jsonl.
 
     Args:
-        elsewhere: fetches the shards of a build that `root` holds the small files of.
+        fetcher: brings the shards when `root` holds only the small files.
 
     Raises:
         BuildError: one of them is missing, malformed, or of an unknown schema version.
@@ -153,6 +111,7 @@ def open_build(root: Path, elsewhere: ShardFetcher | None = None) -> ClaimedBuil
     if version != SCHEMA_VERSION or isinstance(version, bool):
         raise BuildError(f"{where}: schema_version is {version!r}, this audit knows {SCHEMA_VERSION}; use its version")
     settings = member(document, "settings", dict, where)
+    shards = member(document, "shards", list, where)
     return ClaimedBuild(
         root=root,
         sha256=hashlib.sha256(raw).hexdigest(),
@@ -164,38 +123,14 @@ def open_build(root: Path, elsewhere: ShardFetcher | None = None) -> ClaimedBuil
         window=_window(member(settings, "window", dict, f"{where}: settings"), f"{where}: settings.window"),
         views=_views(member(document, "views", list, where), where),
         counts=_counts(member(document, "counts", dict, where), f"{where}: counts"),
-        shards=tuple(_shard(s, where, _mode(settings) == TUBELET) for s in member(document, "shards", list, where)),
-        files=_files(member(document, "files", dict, where), f"{where}: files"),
+        shards=tuple(read_shard(shard, where, _mode(settings) == TUBELET) for shard in shards),
+        files=read_files(member(document, "files", dict, where), f"{where}: files"),
         tasks=read_tasks(read_regular(root / "tasks.jsonl"), str(root / "tasks.jsonl")),
         latent_dtype=_latent_dtype(settings, where),
         latents=document.get("latents"),
         ancestors=member(document, "ancestors", dict, where) if "ancestors" in document else {},
-        elsewhere=elsewhere,
+        fetcher=fetcher,
     )
-
-
-def read_regular(path: Path) -> bytes:
-    """All bytes of a regular file. Raises BuildError when it is missing or something else (link, pipe, folder)."""
-    if not is_regular(path):
-        raise BuildError(f"{path} is missing or not a regular file; an unfinished build cannot be audited")
-    return path.read_bytes()
-
-
-def is_regular(path: Path) -> bool:
-    """True for a regular file; links are not followed."""
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except OSError:
-        return False
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read in chunks."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _sizes(value: dict[str, Any], where: str) -> Sizes:
@@ -242,60 +177,11 @@ def _counts(value: dict[str, Any], where: str) -> dict[str, SplitCounts]:
     result = {}
     for split in value:
         entry = member(value, split, dict, where)
-        inside = f"{where}.{split}"
-        result[split] = SplitCounts(
-            member(entry, "samples", int, inside), member(entry, "episodes", int, inside),
-            member(entry, "shards", int, inside),
-        )  # fmt: skip
+        numbers = {field.name: member(entry, field.name, int, f"{where}.{split}") for field in fields(SplitCounts)}
+        result[split] = SplitCounts(**numbers)
     return result
 
 
 def _mode(settings: dict[str, Any]) -> Any:
     encoder = settings.get("encoder")
     return encoder.get("mode") if isinstance(encoder, dict) else None
-
-
-def _shard(value: Any, where: str, shares_latents: bool) -> ShardEntry:
-    if not isinstance(value, dict):
-        raise BuildError(f"{where}: an entry of shards must be an object, found {type(value).__name__}")
-    split = member(value, "split", str, f"{where}: shards")
-    index = member(value, "index", int, f"{where}: shards")
-    inside = f"{where}: shard {split}/{index}"
-    if split not in SPLITS or index < 0:
-        raise BuildError(f"{inside}: split must be one of {', '.join(SPLITS)} and the index at least 0")
-    return ShardEntry(
-        split=split,
-        index=index,
-        samples=member(value, "samples", int, inside),
-        inputs=_shard_file(member(value, "inputs", dict, inside), inputs_file(split, index), inside),
-        targets=_shard_file(member(value, "targets", dict, inside), targets_file(split, index), inside),
-        latents_error=value.get("latents_error"),
-        origin=_origin(member(value, "origin", dict, inside), inside) if "origin" in value else None,
-        latents=_shard_file(member(value, "latents", dict, inside), latents_file(split, index), inside)
-        if shares_latents
-        else None,
-    )
-
-
-def _origin(value: dict[str, Any], where: str) -> Origin:
-    if set(value) != {"fingerprint", "index"}:
-        raise BuildError(f"{where}: origin must hold fingerprint and index, found {', '.join(sorted(value))}")
-    return Origin(member(value, "fingerprint", str, where), member(value, "index", int, where))
-
-
-def _shard_file(value: dict[str, Any], expected: str, where: str) -> FileEntry:
-    path = member(value, "file", str, where)
-    if path != expected:  # also keeps the audit from following a path out of the build
-        raise BuildError(f"{where}: expected the file {expected}, found {path!r}")
-    return FileEntry(path, member(value, "bytes", int, where), member(value, "sha256", str, where))
-
-
-def _files(value: dict[str, Any], where: str) -> tuple[FileEntry, ...]:
-    if sorted(value) != sorted(META_FILES):
-        raise BuildError(f"{where} must list exactly {', '.join(META_FILES)}; found {', '.join(sorted(value))}")
-    entries = []
-    for path in META_FILES:
-        entry = member(value, path, dict, where)
-        inside = f"{where}.{path}"
-        entries.append(FileEntry(path, member(entry, "bytes", int, inside), member(entry, "sha256", str, inside)))
-    return tuple(entries)

@@ -1,4 +1,4 @@
-"""What the audit says about a build: findings, counted for each rule and capped."""
+"""Findings about a build, counted for each rule and capped."""
 
 from __future__ import annotations
 
@@ -63,24 +63,29 @@ class Report:
         for problem in problems:
             self.found(problem.rule, file, problem.detail, sample)
 
-    def rows(
-        self,
-        rule: str,
-        file: str,
-        bad: NDArray[np.bool_],
-        keys: pa.Array | None,
-        describe: Callable[[int], str],
-    ) -> None:
-        """Check a batch; only the bad rows that are kept are ever turned into text.
+
+@dataclass(frozen=True)
+class RowChecks:
+    """Checks of a batch of rows, all at once; B rows.
+
+    file  that holds the rows
+    keys  of the samples, string [B]; None when the rows are no samples
+    """
+
+    report: Report
+    file: str
+    keys: pa.Array | None
+
+    def rows(self, rule: str, bad: NDArray[np.bool_], describe: Callable[[int], str]) -> None:
+        """Count a check of every row and record the bad ones.
 
         Args:
             bad: bool [B].
-            keys: the samples' keys, string [B]; None when the rows are no samples.
-            describe: gives the detail of row i.
+            describe: gives the detail of row i; only called for findings that are kept.
         """
-        self.check(rule, len(bad))
+        self.report.check(rule, len(bad))
         where = np.flatnonzero(bad)
-        room = max(0, MAX_FINDINGS - self.failed[rule])
+        room = max(0, MAX_FINDINGS - self.report.failed[rule])
         for i in where[:room].tolist():
-            self.found(rule, file, describe(i), "" if keys is None else keys[i].as_py())
-        self.failed[rule] += max(0, len(where) - room)
+            self.report.found(rule, self.file, describe(i), "" if self.keys is None else self.keys[i].as_py())
+        self.report.failed[rule] += max(0, len(where) - room)

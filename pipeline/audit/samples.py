@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.audit.build import ClaimedBuild, is_regular
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.files import is_regular
 from pipeline.errors import BuildError
 from pipeline.format.columns import samples_schema
 
@@ -54,21 +55,24 @@ def batches(build: ClaimedBuild, columns: Sequence[str], rows: int = BATCH_ROWS)
         try:
             for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
                 batch.validate(full=True)
-                for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                    if has_nulls(column):
-                        raise BuildError(f"{path}: column {name} holds a null; every value must be given")
+                if name := column_with_null(batch):
+                    raise BuildError(f"{path}: column {name} holds a null; every value must be given")
                 yield batch
         except (pa.ArrowException, OSError) as error:
             raise BuildError(f"{path} cannot be read: {error}. Make the build again") from error
 
 
-def has_nulls(array: pa.Array) -> bool:
-    """True when the array or anything nested in it is null."""
+def column_with_null(batch: pa.RecordBatch) -> str | None:
+    """Name of the first column in which a value, or anything nested in one, is null."""
+    return next((name for name in batch.schema.names if _has_nulls(batch.column(name))), None)
+
+
+def _has_nulls(array: pa.Array) -> bool:
     if array.null_count:
         return True
     if isinstance(array, pa.ExtensionArray):
-        return has_nulls(array.storage)
-    return pa.types.is_nested(array.type) and has_nulls(array.flatten())
+        return _has_nulls(array.storage)
+    return pa.types.is_nested(array.type) and _has_nulls(array.flatten())
 
 
 def column(batch: pa.RecordBatch, name: str) -> NDArray[np.generic]:
@@ -82,6 +86,11 @@ def column(batch: pa.RecordBatch, name: str) -> NDArray[np.generic]:
 def integers(batch: pa.RecordBatch, name: str) -> NDArray[np.int64]:
     """An integer column, widened so that sums of hostile values cannot wrap."""
     return column(batch, name).astype(np.int64)
+
+
+def position_in(known: pa.Array, values: pa.Array) -> NDArray[np.int64]:
+    """Position of each value among the known ones, -1 for an unknown one; int64 [B]."""
+    return pc.fill_null(pc.index_in(values, value_set=known), -1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -138,7 +147,7 @@ class ShardRows:
 
 
 def _runs(build: ClaimedBuild, names: Sequence[str]) -> Iterator[tuple[tuple[str, int], pa.Table]]:
-    """Stretches of rows of one shard, joined over batches."""
+    """Runs of rows of one shard, joined across batches."""
     at: tuple[str, int] | None = None
     parts: list[pa.Table] = []
     for batch in batches(build, names, rows=4096):
@@ -163,4 +172,4 @@ def _difference(found: pa.Schema, expected: pa.Schema) -> str:
         wants = expected.field(name).type if name in expected.names else "no such column"
         if has != wants:
             return f"{name}: expected {wants}, found {has}"
-    return "the columns stand in another order or are marked differently"
+    return "the columns are in another order or differ in nullability or metadata"

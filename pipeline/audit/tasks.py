@@ -1,4 +1,4 @@
-"""tasks.jsonl as columns: which episode belongs to which shard, and what the source said about it."""
+"""tasks.jsonl as columns: which episode belongs to which shard, and its metadata by the source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TaskTable:
     ids          string [E]
     task         int64 [E], position of the episode's line in `tasks`
     ref_split    string [E], the split the episode itself is marked with
-    num_frames   int64 [E], -1 where only opening the file can tell
+    num_frames   int64 [E], -1 where it is unknown until the file is opened
     instruction  string [E], null where the source gives it by frame
     hashes       string [E], SHA-256 of the episode's object; of a dropped one the hash that is kept in its place
     dropped      bool [E], nothing is left of the episode but id, split and that hash
@@ -45,31 +45,15 @@ class TaskTable:
 def read_tasks(data: bytes, where: str) -> TaskTable:
     """Parse tasks.jsonl. Raises BuildError naming `where` and the line when it is malformed."""
     tasks: list[tuple[str, int]] = []
-    ids: list[str] = []
-    task: list[int] = []
-    splits: list[str] = []
-    num_frames: list[int] = []
-    instruction: list[str | None] = []
     heads: list[dict[str, Any]] = []
-    hashes: list[str] = []
-    dropped: list[bool] = []
+    rows: list[tuple[Any, ...]] = []
     for number, line in enumerate(data.splitlines(), start=1):
         place = f"{where}:{number}"
         value = parse_object(line, place)
-        for ref in member(value, "episodes", list, place):
-            if not isinstance(ref, dict):
-                raise BuildError(f"{place}: an episode must be an object, found {type(ref).__name__}")
-            ids.append(member(ref, "id", str, place))
-            splits.append(member(ref, "split", str, place))
-            task.append(len(tasks))
-            num_frames.append(_num_frames(ref, place))
-            instruction.append(_instruction(ref, place))
-            dropped.append(_is_dropped(ref))
-            hashes.append(
-                ref["data"]["dropped"] if dropped[-1] else hashlib.sha256(canonical(ref).encode()).hexdigest()
-            )
+        rows += [(len(tasks), *_row(ref, place)) for ref in member(value, "episodes", list, place)]
         heads.append({key: item for key, item in value.items() if key != "episodes"})
         tasks.append((member(value, "split", str, place), member(value, "index", int, place)))
+    task, ids, splits, num_frames, instruction, hashes, dropped = zip(*rows, strict=True) if rows else ((),) * 7
     return TaskTable(
         sha256=hashlib.sha256(data).hexdigest(),
         tasks=tuple(tasks),
@@ -82,6 +66,17 @@ def read_tasks(data: bytes, where: str) -> TaskTable:
         hashes=pa.array(hashes, pa.string()),
         dropped=np.array(dropped, bool),
     )
+
+
+def _row(ref: Any, place: str) -> tuple[str, str, int, str | None, str, bool]:
+    """Id, split, frames, instruction, hash and whether it is dropped: an episode's values in the columns."""
+    if not isinstance(ref, dict):
+        raise BuildError(f"{place}: an episode must be an object, found {type(ref).__name__}")
+    names = (member(ref, "id", str, place), member(ref, "split", str, place))
+    numbers = (_num_frames(ref, place), _instruction(ref, place))
+    if _is_dropped(ref):
+        return *names, *numbers, ref["data"]["dropped"], True
+    return *names, *numbers, hashlib.sha256(canonical(ref).encode()).hexdigest(), False
 
 
 def _is_dropped(ref: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.audit.build import is_regular
+from pipeline.audit.files import is_regular
 from pipeline.audit.finding import LEVELS, RULES, Finding
 from pipeline.errors import AuditRefusedError
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
@@ -39,8 +39,8 @@ class Verdict:
 
     build_sha256  of build.json, which lists the SHA-256 of every other file
     samples       in the build
-    seed          of the random choice of what was looked at; None below level "source", which looks at everything
-    coverage      what levels "source" and "perturb" looked at: counts of episodes and samples by name
+    seed          of the random share; None below level "source", where everything is checked
+    coverage      what levels "source" and "perturb" checked: counts of episodes and samples by name
     tolerance     what a comparison of numbers allowed, by name
     """
 
@@ -70,8 +70,8 @@ class Verdict:
 def write_verdict(build: Path, verdict: Verdict) -> Path:
     """Write the verdict whole or not at all; the same verdict gives the same bytes. Returns its path.
 
-    Levels from "shards" on write audit/verdict.json, which opens the gate of training. A manifest-level verdict stands
-    beside it in audit/verdict-manifest.json. A clean verdict does not replace a deeper clean one of the same
+    Levels from "shards" on write audit/verdict.json, which opens the gate of training. A manifest-level verdict goes
+    to audit/verdict-manifest.json. A clean verdict does not replace a deeper clean one of the same
     build.json. The signature of a verdict that is replaced goes with it.
     """
     path = build / VERDICT
@@ -110,7 +110,7 @@ def verdict_level(path: Path) -> str:
 
 
 def _holds_deeper(build: Path, path: Path, level: str) -> bool:
-    """Whether a clean verdict of this build.json that looked deeper than `level` is there already."""
+    """Whether there is already a clean verdict of this build.json at a deeper level than `level`."""
     deeper = LEVELS.index(level) + 1
     if deeper == len(LEVELS) or not is_regular(path):
         return False
@@ -125,7 +125,7 @@ def require_clean_verdict(build: Path, level: str = "shards") -> None:
 
     Args:
         build: the build's folder.
-        level: the least depth of audit that is accepted. A verdict of level "manifest" never looked into a shard.
+        level: the least depth of audit that is accepted. At level "manifest" no shard was read.
 
     Raises:
         AuditRefusedError: there is no verdict; it is not clean; or it is of other bytes, another schema or too shallow.
@@ -161,5 +161,5 @@ def _refusal(build: Path, verdict: dict[str, Any], level: str) -> str:
     if verdict["status"] != "clean" or failed or verdict["findings"]:
         return f"status is {verdict['status']!r}, failed checks by rule: {failed}"
     if LEVELS.index(verdict["level"]) < LEVELS.index(level):
-        return f"it looked only as deep as level {verdict['level']!r}, {level!r} is needed"
+        return f"its level is {verdict['level']!r}, {level!r} is needed"
     return ""

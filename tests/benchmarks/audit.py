@@ -24,7 +24,7 @@ SHARDS, SHARD_SAMPLES = 4, 128
 
 AUDIT = """
 import json, resource, sys, time
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 started = time.monotonic()
 verdict = audit_build(sys.argv[1], sys.argv[2])
 seconds = time.monotonic() - started

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from tests.jobs.runs import build_hashes
 
 

@@ -6,7 +6,8 @@ import sys
 from collections import Counter
 
 from pipeline.audit.finding import LEVELS, RULES
-from tests.leakage.mutants import LEAKY_CODE, LEAKY_PIPELINES, MUTANTS
+from tests.leakage.mutants import MUTANTS
+from tests.leakage.pipelines import LEAKY_CODE, LEAKY_PIPELINES
 
 GALLERY = (*MUTANTS, *LEAKY_PIPELINES, *LEAKY_CODE)
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from jobs.audit.audit import audit
 from jobs.audit.settings import AuditConfig
+from pipeline.audit.raw.decoding.video import read_video
 from pipeline.audit.raw.registry import open_raw
-from pipeline.audit.raw.video import read_video
-from pipeline.audit.rederive.raw_episode import EpisodeWork, Facts, SampleWork, check_episode
+from pipeline.audit.rederive.images import Facts
+from pipeline.audit.rederive.raw_episode import EpisodeWork, SampleWork, check_episode
 from pipeline.audit.rederive.reencode import EncoderClaim
 from pipeline.audit.verdict import Verdict
 from pipeline.format.build_settings import InputSettings
@@ -26,8 +27,8 @@ from pipeline.samples.inputs import encode_jpeg
 from pipeline.sources.ssv2 import SSv2Source
 from tests.conftest import SampleData
 from tests.leakage.marks import one_a_rule
-from tests.leakage.mutants import LEAKY_CODE, LEAKY_PIPELINES
-from tests.leakage.mutants.leaky import LeakyPipeline
+from tests.leakage.pipelines import LEAKY_CODE, LEAKY_PIPELINES
+from tests.leakage.pipelines.pipeline import LeakyPipeline
 from tests.leakage.world import World
 
 REST = ("video", "int8", "tubelet")
@@ -97,11 +98,11 @@ def test_honest_builds_have_no_finding_at_the_deepest_level(
 def test_other_library_versions_do_not_hide_a_neighbouring_frame(
     sample_data: SampleData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: int
 ) -> None:
-    """Images are then compared within a tolerance. In a film this slow the next frame lies within it."""
-    films: dict[Path, list[NDArray[np.uint8]]] = {}
+    """Images are then compared within a tolerance. In a video this slow the next frame lies within it."""
+    videos: dict[Path, list[NDArray[np.uint8]]] = {}
 
     def slow(path: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        frames = films.setdefault(path, [frame for _, frame in read_video(path)])
+        frames = videos.setdefault(path, [frame for _, frame in read_video(path)])
         for index in range(len(frames)):
             blend = 0.94 * frames[0] + 0.06 * frames[index]
             yield index / 12, blend.round().astype(np.uint8)
@@ -114,12 +115,10 @@ def test_other_library_versions_do_not_hide_a_neighbouring_frame(
     facts = Facts(("video",), 64, 95, exact=False, encoder=claim)
     now = len(shown) // 2
     for at in (now, now + offset):
-        picture = shown[at].copy()
-        picture[::8, ::8] ^= 1  # other bytes, nearly the same picture
-        image = encode_jpeg(picture, InputSettings(image_size=64, jpeg_quality=95))
-        sample = SampleWork(
-            "k", now, len(shown), now / 12, (now,), (now / 12,), {"video": image}, None, None, 0
-        )  # fmt: skip
+        frame = shown[at].copy()
+        frame[::8, ::8] ^= 1  # other bytes, nearly the same image
+        images = {"video": encode_jpeg(frame, InputSettings(image_size=64, jpeg_quality=95))}
+        sample = SampleWork("k", now, len(shown), now / 12, (now,), (now / 12,), images, None, None, 0)
         result = check_episode(EpisodeWork(ref.id, "train", "f", (sample,)), facts, raw)
         assert [rule for rule, _, _ in result.problems] == ([] if at == now else ["L1"]), result.problems
         if at != now:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdict import Verdict
 from tests.leakage.mutants import MUTANTS
 from tests.leakage.mutants.mutant import Mutant
@@ -32,7 +32,7 @@ FIRST = {kind(mutant): mutant for mutant in reversed(MUTANTS)}
 
 
 def parameters() -> list[Any]:
-    """Every mutant; marked as slow where another one of its kind stands before it."""
+    """Every mutant; marked as slow when another one of its kind comes first."""
     marks = [() if FIRST[kind(mutant)] is mutant else (pytest.mark.slow,) for mutant in MUTANTS]
     names = [f"{mutant.name}-{mutant.rule}" for mutant in MUTANTS]
     return [pytest.param(mutant, id=name, marks=mark) for mutant, name, mark in zip(MUTANTS, names, marks, strict=True)]

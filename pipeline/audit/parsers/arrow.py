@@ -1,4 +1,4 @@
-"""An Arrow IPC file taken apart message by message: no byte in it may carry more than the columns do (rule L10).
+"""An Arrow IPC file parsed message by message: no byte in it may carry more than the columns do (rule L10).
 
 Readers go by the footer and follow offsets, so a file can hide messages, a second schema, custom metadata, or bytes
 between and after buffers. Layout: Arrow columnar format, "IPC File Format" and "Encapsulated message format".
@@ -16,7 +16,7 @@ MAGIC = b"ARROW1"
 
 _HEAD = 8  # magic, padded
 _TAIL = 10  # footer length (int32) and magic
-_SLACK = 256  # flatbuffer tables besides their vectors; a plain writer needs about half
+_SLACK = 256  # flatbuffer tables without their vectors; a plain writer needs about half
 
 
 def check_layout(data: pa.Buffer, reader: pa.ipc.RecordBatchFileReader) -> tuple[Problem, ...]:

@@ -1,4 +1,4 @@
-"""A JPEG taken apart marker by marker: baseline JFIF and nothing that could carry more than the picture (rule L10).
+"""A JPEG parsed marker by marker: baseline JFIF and nothing that could carry more than the image (rule L10).
 
 Markers and segment layouts: ITU-T T.81, annex B; the APP0 segment: JFIF 1.02.
 """
@@ -23,7 +23,7 @@ class Jpeg:
 
 
 class _StructureError(Exception):
-    """Structure that cannot be walked further."""
+    """Structure that cannot be parsed further."""
 
 
 def parse_jpeg(data: bytes, size: int) -> Jpeg:
@@ -48,7 +48,7 @@ def _walk(data: bytes, size: int) -> bytes:
         if length < 2 or len(body) != length - 2:
             raise _StructureError(f"has a truncated segment at byte {at}")
         _check_segment(marker, body, size, seen)
-        if marker != 0xC4:  # Huffman tables may be fitted to each picture
+        if marker != 0xC4:  # Huffman tables may be optimised for each image
             layout.append(data[at : at + 2 + length])
         seen.append(marker)
         at += 2 + length
@@ -82,7 +82,7 @@ def _check_segment(marker: int, body: bytes, size: int, seen: list[int]) -> None
 
 
 def _check_quantisation(body: bytes) -> None:
-    """8-bit tables of 64 entries, nothing besides."""
+    """8-bit tables of 64 entries, nothing else."""
     if not body or len(body) % 65 or any(body[i] > 3 for i in range(0, len(body), 65)):
         raise _StructureError("has malformed quantisation tables")
 
@@ -110,7 +110,7 @@ def _check_frame(body: bytes, size: int, seen: list[int]) -> None:
 
 
 def _check_scan(data: bytes, at: int, restarts: bool) -> None:
-    """Entropy-coded data holds no marker besides restarts in turn; EOI is the file's last two bytes."""
+    """Entropy-coded data holds no markers except restarts in sequence; EOI is the file's last two bytes."""
     turn = 0
     for match in _MARKER.finditer(data, at):
         marker = data[match.start() + 1]

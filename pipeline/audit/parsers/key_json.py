@@ -1,4 +1,4 @@
-"""KEY.json: the student's text and state. Exactly the keys of the format, spelled in the one canonical way."""
+"""KEY.json: the student's text and state. Exactly the keys of the format, in canonical JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.format.strict_json import canonical, parse
 
 @dataclass(frozen=True)
 class Expected:
-    """What manifest and plan say about a sample. `instruction` is None where the source gives it by frame."""
+    """A sample by manifest and plan. `instruction` is None where the source has one for each frame."""
 
     key: str
     episode: str

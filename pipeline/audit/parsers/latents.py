@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.audit.samples import has_nulls
+from pipeline.audit.samples import column_with_null
 
 
 class Tubelets:
@@ -27,9 +27,8 @@ class Tubelets:
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         for i, batch in enumerate(batches):
             batch.validate(full=True)
-            for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                if has_nulls(column):
-                    raise ValueError(f"column {name} of record batch {i} holds a null")
+            if name := column_with_null(batch):
+                raise ValueError(f"column {name} of record batch {i} holds a null")
         self.episodes: list[str] = [e for batch in batches for e in batch.column("episode").to_pylist()]
         frames = [batch.column("frame").to_numpy().astype(np.int64) for batch in batches]
         self.frames = np.concatenate([np.zeros(0, np.int64), *frames])

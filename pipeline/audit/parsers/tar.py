@@ -1,4 +1,4 @@
-"""A tar file taken apart byte by byte. What a lenient reader would skip over is what this one reports.
+"""A tar file parsed byte by byte. What a lenient reader would skip, this one reports.
 
 The format (docs/formats.md): ustar, regular files, mode 0444, owner and time 0, zero padding to blocks of 512, two
 zero blocks and zero padding to 10,240 at the end, nothing else.
@@ -7,6 +7,7 @@ zero blocks and zero padding to 10,240 at the end, nothing else.
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 
 from pipeline.audit.finding import Problem
@@ -15,12 +16,10 @@ BLOCK = 512
 RECORD = 10_240
 
 _ZERO = bytes(BLOCK)
-_FIELDS = (
-    ("name", 0, 100), ("mode", 100, 8), ("uid", 108, 8), ("gid", 116, 8), ("size", 124, 12), ("mtime", 136, 12),
-    ("type", 156, 1), ("linkname", 157, 100), ("magic", 257, 8), ("uname", 265, 32), ("gname", 297, 32),
-    ("device", 329, 16), ("prefix", 345, 155), ("padding", 500, 12),
-)  # fmt: skip
-"""POSIX.1-1988 ustar header: field, offset, length."""
+_HEADER = struct.Struct("100s 8s 8s 8s 12s 12s 8s 1s 100s 8s 32s 32s 16s 155s 12s")
+_FIELDS = ("name", "mode", "uid", "gid", "size", "mtime", "checksum", "type", "linkname", "magic", "uname", "gname")
+_LAST_FIELDS = ("device", "prefix", "padding")
+"""POSIX.1-1988 ustar header."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,8 @@ def _member(header: bytes, at: int) -> tuple[Member | None, list[Problem]]:
     expected = plain_header(raw, size)
     if header == expected:
         return member, []
-    differing = [
-        f for f, start, length in _FIELDS if header[start : start + length] != expected[start : start + length]
-    ]
+    fields = zip((*_FIELDS, *_LAST_FIELDS), _HEADER.unpack(header), _HEADER.unpack(expected), strict=True)
+    differing = [name for name, found, wanted in fields if found != wanted and name != "checksum"]
     if _checksum(header) != header[148:156]:
         return None, [Problem("L7", f"the header at byte {at} has a wrong checksum (fields: {', '.join(differing)})")]
     kind = {b"x": "a pax header", b"g": "a global pax header", b"L": "a GNU long name", b"K": "a GNU long link"}

@@ -1,12 +1,11 @@
-"""What the audit needs of raw data: the split, the text, the numbers and the films of an episode named by its id.
+"""What the audit needs of an episode of the raw data: split, instructions, state, actions and frames.
 
 R frames of an episode, S and A channels of state and action.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,9 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-FrameReader = Callable[[], Iterator[tuple[float, NDArray[np.uint8]]]]
-"""Shows every frame in order: seconds after the first one, RGB uint8 [H, W, 3]. Raises ValueError on what cannot be
-read."""
+from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame
 
 
 class RawError(Exception):
@@ -27,17 +24,16 @@ class RawError(Exception):
 class RawEpisode:
     """One episode of the raw data.
 
-    split          "train", "val" or "test", by the raw data's own rule
-    films          view -> film
-    instructions   the text at every frame, or one text for all of them; () when there is none, "" at a frame without
-    state          float32 [R, S], actions float32 [R, A], one row a frame; None for human video
-    exact_state, exact_actions  the numbers stand in the raw data as they are: nothing was computed that may round
-        otherwise
+    split           "train", "val" or "test", by the raw data's own rule
+    frame_readers   one for each view, by the view's name
+    instructions    the text at every frame, or one text for all frames; () when there is none, "" at a frame without
+    state, actions  float32 [R, S] and [R, A], one row a frame; None for human video
+    exact_state, exact_actions  the raw data holds these very numbers: nothing was computed, so nothing was rounded
     """
 
     id: str
     split: str
-    films: Mapping[str, FrameReader]
+    frame_readers: Mapping[str, FrameReader]
     instructions: tuple[str, ...]
     state: NDArray[np.float32] | None = None
     actions: NDArray[np.float32] | None = None
@@ -50,16 +46,16 @@ class RawEpisode:
             return self.instructions[0] or None
         return (self.instructions[frame] or None) if 0 <= frame < len(self.instructions) else None
 
-    def frames(self, view: str) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    def frames(self, view: str) -> Iterator[TimedFrame]:
         """Every frame from the first to the last: seconds after the first one, RGB uint8 [H, W, 3].
 
         Raises:
-            RawError: the view has no film, or a frame does not decode.
+            RawError: there is no such view, or a frame cannot be decoded.
         """
-        if view not in self.films:
-            raise RawError(f"{self.id} has no view {view}; the raw data has {', '.join(self.films)}")
+        if view not in self.frame_readers:
+            raise RawError(f"{self.id} has no view {view}; the raw data has {', '.join(self.frame_readers)}")
         try:
-            yield from self.films[view]()
+            yield from self.frame_readers[view]()
         except ValueError as error:
             raise RawError(f"{self.id}, {view}: {error}") from error
 
@@ -68,25 +64,12 @@ class RawSource(Protocol):
     """The raw data of one build."""
 
     def split_of(self, episode: str) -> str | None:
-        """Split of an episode by the metadata alone; None when the raw data does not list it."""
+        """Split of an episode by the metadata; None when the raw data does not list it."""
         ...
 
     def open(self, episode: str) -> RawEpisode:
         """Raises RawError when it is not there or cannot be read."""
         ...
-
-
-def without_last(film: FrameReader, count: int) -> FrameReader:
-    """A film without its last `count` frames."""
-
-    def shown() -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        held: deque[tuple[float, NDArray[np.uint8]]] = deque()
-        for frame in film():
-            held.append(frame)
-            if len(held) > count:
-                yield held.popleft()
-
-    return shown if count else film
 
 
 def usable_text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""LeRobot v2.0, v2.1 and v3.0: a table of numbers and texts, and videos or pictures. Episode ids are NAME-NNNNNN.
+"""LeRobot v2.0, v2.1 and v3.0: a table of numbers and texts, and videos or images. Episode ids are NAME-NNNNNN.
 
 R rows of an episode's table, one a frame; W channels of a column.
 """
@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.audit.raw.base import FrameReader, RawEpisode, RawError, usable_text, without_last
+from pipeline.audit.raw.base import RawEpisode, RawError, usable_text
+from pipeline.audit.raw.decoding.frames import FrameReader, decode_image, drop_last_frames, image_reader
 from pipeline.audit.raw.lerobot_layout import Layout
-from pipeline.audit.raw.pictures import decode_picture, picture_film
 from pipeline.audit.raw.settings import SPLITS, clean, hashed_split, number_in, rate_of, text_of, texts_of
 from pipeline.audit.raw.vectors import RawVectors
 
@@ -53,7 +53,7 @@ class RawLeRobot:
         self._check_rows(table, number, path)
         lost = self._action.lost
         frames = table.num_rows - lost
-        films = {_view(key): without_last(self._film(number, key, kind, table), lost) for key, kind in cameras.items()}
+        readers = {key: self._frame_reader(number, key, kind, table) for key, kind in cameras.items()}
         texts = self._instructions(number, table)
         texts = texts if len(texts) == 1 else texts[:frames]
 
@@ -61,17 +61,22 @@ class RawLeRobot:
             return _matrix(table, field, path)
 
         return RawEpisode(
-            episode, split, films, texts, self._state.make(read, frames), self._action.make(read, frames),
-            self._state.exact,
-            self._action.exact,
-        )  # fmt: skip
+            id=episode,
+            split=split,
+            frame_readers={_view(key): drop_last_frames(reader, lost) for key, reader in readers.items()},
+            instructions=texts,
+            state=self._state.make(read, frames),
+            actions=self._action.make(read, frames),
+            exact_state=self._state.exact,
+            exact_actions=self._action.exact,
+        )
 
     def _number(self, episode: str) -> int | None:
         number = number_in(episode.removeprefix(self._prefix), 6) if episode.startswith(self._prefix) else None
         return number if number in self._layout.rows else None
 
     def _check_rows(self, table: pa.Table, number: int, path: Path) -> None:
-        """The rows must be those of the episode, in order, as far as the table and the metadata tell."""
+        """The rows must be those of the episode, in order, as far as the table and the metadata give them."""
         rows = table.num_rows
         wanted = {"episode_index": [number] * rows, "frame_index": list(range(rows))}
         for name, values in wanted.items():
@@ -79,18 +84,18 @@ class RawLeRobot:
                 raise RawError(f"{path}: {name} is not that of episode {number}, frame by frame")
         length = self._layout.length(number)
         if rows <= self._action.lost or (self._layout.shared and length not in (None, rows)):
-            raise RawError(f"{path} has {rows} rows of episode {number}, the metadata says {length}")
+            raise RawError(f"{path} has {rows} rows of episode {number}, the metadata has {length}")
 
-    def _film(self, number: int, key: str, kind: str, table: pa.Table) -> FrameReader:
+    def _frame_reader(self, number: int, key: str, kind: str, table: pa.Table) -> FrameReader:
         if kind == "video":
-            return self._layout.film(number, key)
+            return self._layout.frame_reader(number, key)
 
-        def picture(index: int) -> NDArray[np.uint8]:
+        def image(index: int) -> NDArray[np.uint8]:
             stored = table.column(key)[index].as_py() if key in table.column_names else None
             encoded = stored.get("bytes") if isinstance(stored, dict) else None
-            return decode_picture(encoded, f"episode {number}: {key} at frame {index}")
+            return decode_image(encoded, f"episode {number}: {key} at frame {index}")
 
-        return picture_film(picture, table.num_rows, rate_of(self._layout.info))
+        return image_reader(image, table.num_rows, rate_of(self._layout.info))
 
     def _instructions(self, number: int, table: pa.Table) -> tuple[str, ...]:
         if "task_index" not in table.column_names:

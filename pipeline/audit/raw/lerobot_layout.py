@@ -1,4 +1,4 @@
-"""Where the parts of a LeRobot episode lie, by the metadata of v2.0 and v2.1 (a file an episode) or v3.0 (shared ones).
+"""Files and rows of a LeRobot episode, by the metadata of v2.0 and v2.1 (a file an episode) or v3.0 (shared ones).
 
 R rows of an episode's table.
 """
@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from pipeline.audit.raw.base import FrameReader, RawError, read_bytes, usable_text
+from pipeline.audit.raw.base import RawError, read_bytes, usable_text
+from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame
+from pipeline.audit.raw.decoding.video import read_segment, read_video
 from pipeline.audit.raw.settings import rate_of
-from pipeline.audit.raw.video import read_stretch, read_video
 
 _TABLE = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 _VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
@@ -61,21 +60,21 @@ class Layout:
 
     @property
     def cameras(self) -> dict[str, str]:
-        """Feature -> "video", or "image" where its pictures stand in the table."""
+        """Feature -> "video", or "image" where the table holds its images."""
         features = self.info.get("features")
         declared = features.items() if isinstance(features, dict) else ()
         kinds = {key: value.get("dtype") for key, value in declared if isinstance(value, dict)}
         return {key: kind for key, kind in kinds.items() if kind in ("video", "image")}
 
     def table_path(self, number: int) -> Path:
-        """File of an episode's table. Raises RawError when the metadata does not tell."""
+        """File of an episode's table. Raises RawError when the metadata does not give it."""
         return self._path("data_path", _SHARED_TABLE if self.shared else _TABLE, number, "data", "")
 
     def table(self, number: int, columns: frozenset[str]) -> pa.Table:
         """An episode's rows, those of the columns that there are.
 
-        In a shared table they carry the episode's number. Where other rows carry it too, their place in the whole
-        dataset tells whose they are. Raises RawError when they cannot be read.
+        In a shared table they carry the episode's number. Where other rows carry it too, they are the rows at the
+        episode's place in the whole dataset. Raises RawError when they cannot be read.
         """
         path, length = self.table_path(number), self.length(number)
         if not self.shared:
@@ -87,10 +86,10 @@ class Layout:
         placed = read_table(path, columns - {"episode_index"}, ("index", first, end))
         return placed if placed.num_rows == length and "frame_index" in placed.column_names else table
 
-    def film(self, number: int, camera: str) -> FrameReader:
-        """FrameReader of a camera that is a video; where it lies is found out when it is shown."""
+    def frame_reader(self, number: int, camera: str) -> FrameReader:
+        """Frames of a camera that is a video; its file is looked up when they are read."""
 
-        def shown() -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        def frames() -> Iterator[TimedFrame]:
             place = f"videos/{camera}"
             path = self._path("video_path", _SHARED_VIDEO if self.shared else _VIDEO, number, place, camera)
             if not self.shared:
@@ -98,13 +97,13 @@ class Layout:
                 return
             begin, length = self.rows[number].get(f"{place}/from_timestamp"), self.length(number)
             if not isinstance(begin, float) or length is None:
-                raise ValueError(f"meta/episodes: episode {number} has no stretch of {camera}")
-            yield from read_stretch(path, begin, length, 0.5 / rate_of(self.info))
+                raise ValueError(f"meta/episodes: episode {number} has no segment of {camera}")
+            yield from read_segment(path, begin, length, 0.5 / rate_of(self.info))
 
-        return shown
+        return frames
 
     def length(self, number: int) -> int | None:
-        """Frames of an episode by the metadata; None when it does not tell."""
+        """Frames of an episode by the metadata; None when it does not give it."""
         length = self.rows[number].get("length")
         return length if type(length) is int and length > 0 else None
 
@@ -149,7 +148,7 @@ def _episode_tables(root: Path) -> Iterator[dict[str, Any]]:
 
 
 def _task_table(path: Path) -> Iterator[dict[str, Any]]:
-    """The text stands under `task`, or in the only column of text: the index that pandas wrote."""
+    """The text is in column `task`, or in the only column of text: the index that pandas wrote."""
     table = read_table(path)
     names = [field.name for field in table.schema if field.type in (pa.string(), pa.large_string())]
     name = "task" if "task" in names else names[0] if len(names) == 1 else None

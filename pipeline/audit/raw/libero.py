@@ -16,7 +16,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.raw.base import FrameReader, RawEpisode, RawError, usable_text
+from pipeline.audit.raw.base import RawEpisode, RawError, usable_text
+from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame
 from pipeline.audit.raw.settings import clean, count_of, hashed_split, number_in, rate_of, short, text_of, texts_of
 from pipeline.audit.raw.vectors import FieldReader, RawVectors
 
@@ -25,7 +26,7 @@ _DEMO = "demo_"
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a demonstration lies."""
+    """A demonstration: its file and the name of its group."""
 
     path: Path
     demo: str
@@ -71,18 +72,26 @@ class RawLibero:
             flipped = _plain(data.attrs.get("macros_image_convention")) != "opencv"
             rows = len(demo[f"obs/{self._cameras[0]}"])
             lag = self._lag if self._action else 0
-            said = data.attrs.get("action_lag")
-            if self._action and said is not None and said != lag:
-                raise RawError(f"{place.path} says action_lag={said}, the build's settings.source {lag}")
+            claimed = data.attrs.get("action_lag")
+            if self._action and claimed is not None and claimed != lag:
+                raise RawError(f"{place.path} has action_lag={claimed}, the build's settings.source {lag}")
             frames = rows - lag - self._action.lost
             if frames < 1:
                 raise RawError(f"{place.path}, {place.demo} has {rows} rows, none is left")
             state = self._state.make(_reader(demo, rows, 0), frames)
             actions = self._action.make(_reader(demo, rows, lag), frames)
-        films = {clean(camera): _film(place, camera, flipped, (rows, frames), self._fps) for camera in self._cameras}
-        texts = (text,) if text else ()
-        exact = (self._state.exact, self._action.exact)
-        return RawEpisode(episode, split, films, texts, state, actions, *exact)
+        counts = (rows, frames)
+        readers = {name: _frame_reader(place, name, flipped, counts, self._fps) for name in self._cameras}
+        return RawEpisode(
+            id=episode,
+            split=split,
+            frame_readers={clean(camera): reader for camera, reader in readers.items()},
+            instructions=(text,) if text else (),
+            state=state,
+            actions=actions,
+            exact_state=self._state.exact,
+            exact_actions=self._action.exact,
+        )
 
 
 def _demonstrations(path: Path) -> Iterator[tuple[str, int]]:
@@ -111,22 +120,22 @@ def _reader(demo: h5py.Group, rows: int, skip: int) -> FieldReader:
     return read
 
 
-def _film(place: _Place, camera: str, flipped: bool, counts: tuple[int, int], fps: float) -> FrameReader:
-    """Pictures of one camera; counts: rows that there must be, and frames that are shown."""
+def _frame_reader(place: _Place, camera: str, flipped: bool, counts: tuple[int, int], fps: float) -> FrameReader:
+    """Images of one camera. counts: rows that the dataset must have, and how many of them are frames."""
     rows, frames = counts
     where = f"{place.demo}/obs/{camera}"
 
-    def shown() -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    def images() -> Iterator[TimedFrame]:
         with _reading(place.path), h5py.File(place.path, "r") as file:
-            pictures = file[f"data/{where}"]
-            shape = tuple(pictures.shape)
-            if pictures.dtype != np.uint8 or len(shape) != 4 or shape[0] != rows or shape[3] != 3:
-                raise RawError(f"{place.path}, {where} is {pictures.dtype} {shape}, expected {rows} RGB pictures")
+            stored = file[f"data/{where}"]
+            shape = tuple(stored.shape)
+            if stored.dtype != np.uint8 or len(shape) != 4 or shape[0] != rows or shape[3] != 3:
+                raise RawError(f"{place.path}, {where} is {stored.dtype} {shape}, expected {rows} RGB images")
             for index in range(frames):
-                picture = np.asarray(pictures[index])
-                yield index / fps, np.flipud(picture).copy() if flipped else picture
+                image = np.asarray(stored[index])
+                yield index / fps, np.flipud(image).copy() if flipped else image
 
-    return shown
+    return images
 
 
 def _instruction(problem: object) -> str:

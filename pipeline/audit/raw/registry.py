@@ -24,7 +24,7 @@ RAW_SOURCES: Mapping[str, Callable[[Mapping[str, Any], Path], RawSource]] = {
 
 
 def open_raw(settings: object, root: Path) -> RawSource:
-    """The raw data below `root`, read as `settings.source` of build.json says.
+    """The raw data below `root`, read by `settings.source` of build.json.
 
     Raises:
         BuildError: the type is unknown, or its metadata cannot be read.

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.raw.base import FrameReader, RawEpisode, RawError, read_bytes, usable_text
-from pipeline.audit.raw.pictures import decode_picture, picture_film
+from pipeline.audit.raw.base import RawEpisode, RawError, read_bytes, usable_text
+from pipeline.audit.raw.decoding.frames import FrameReader, decode_image, image_reader
+from pipeline.audit.raw.decoding.tfrecord import Values, parse_example, read_record
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, number_in, rate_of, text_of, texts_of
-from pipeline.audit.raw.tfrecord import Values, parse_example, read_record
 from pipeline.audit.raw.vectors import RawVectors
 
 _INFO = "dataset_info.json"
@@ -44,9 +44,13 @@ class _Split:
         index, total = f"{shard:05d}", f"{len(self.lengths):05d}"
         try:
             file = self.template.format(
-                DATASET=self.dataset, SPLIT=self.name, FILEFORMAT=self.kind, SHARD_INDEX=index, NUM_SHARDS=total,
+                DATASET=self.dataset,
+                SPLIT=self.name,
+                FILEFORMAT=self.kind,
+                SHARD_INDEX=index,
+                NUM_SHARDS=total,
                 SHARD_X_OF_Y=f"{index}-of-{total}",
-            )  # fmt: skip
+            )
         except (KeyError, IndexError, ValueError, AttributeError) as error:
             raise RawError(f"{_INFO}: filepathTemplate {self.template!r} cannot be filled in: {error!r}") from error
         return file, number
@@ -91,16 +95,20 @@ class RawRlds:
         if frames < 1:
             raise RawError(f"{where} has {record.steps} steps, none is left")
         texts = [record.text(self._texts, self._skip + frame) for frame in range(frames)]
-        films = {clean(camera): self._film(record, camera, frames) for camera in self._cameras}
 
         def read(field: str) -> NDArray[np.float64]:
             return record.field(field)[self._skip :]
 
         return RawEpisode(
-            episode, split, films, tuple(texts), self._state.make(read, frames), self._action.make(read, frames),
-            self._state.exact,
-            self._action.exact,
-        )  # fmt: skip
+            id=episode,
+            split=split,
+            frame_readers={clean(camera): self._frame_reader(record, camera, frames) for camera in self._cameras},
+            instructions=tuple(texts),
+            state=self._state.make(read, frames),
+            actions=self._action.make(read, frames),
+            exact_state=self._state.exact,
+            exact_actions=self._action.exact,
+        )
 
     def _find(self, episode: str) -> tuple[_Split, int] | None:
         """Split and number of an episode; None when it is not listed."""
@@ -110,26 +118,26 @@ class RawRlds:
             return None
         return split, number
 
-    def _film(self, record: _Record, camera: str, frames: int) -> FrameReader:
-        pictures = record.pictures(camera)[self._skip :]
+    def _frame_reader(self, record: _Record, camera: str, frames: int) -> FrameReader:
+        images = record.images(camera)[self._skip :]
         where = f"{record.where}: {camera}"
-        return picture_film(lambda at: decode_picture(pictures[at], f"{where}, frame {at}"), frames, self._fps)
+        return image_reader(lambda at: decode_image(images[at], f"{where}, frame {at}"), frames, self._fps)
 
 
 class _Record:
-    """One record: an episode of N = `steps` steps, as many as the first camera has pictures."""
+    """One record: an episode of N = `steps` steps, as many as the first camera has images."""
 
     def __init__(self, features: Mapping[str, Values], where: str, first_camera: str) -> None:
         self._features, self.where = features, where
         self.steps = len(self._values(f"steps/observation/{first_camera}"))
         if not self.steps:
-            raise RawError(f"{where} has no pictures of {first_camera}")
+            raise RawError(f"{where} has no images of {first_camera}")
 
-    def pictures(self, camera: str) -> list[bytes]:
+    def images(self, camera: str) -> list[bytes]:
         """Encoded, one a step."""
         values = self._values(f"steps/observation/{camera}")
         if not isinstance(values, list) or len(values) != self.steps:
-            raise RawError(f"{self.where}: {camera} has {len(values)} values, expected {self.steps} pictures")
+            raise RawError(f"{self.where}: {camera} has {len(values)} values, expected {self.steps} images")
         return values
 
     def field(self, name: str) -> NDArray[np.float64]:
@@ -140,7 +148,7 @@ class _Record:
         return values.astype(np.float64).reshape(self.steps, -1)
 
     def text(self, fields: tuple[str, ...], step: int) -> str:
-        """The first text of a step that says anything; "" when none does."""
+        """The first text of a step that is not blank; "" when all are."""
         for field in fields:
             once = field.startswith(_ONCE)
             values = self._values(field if once else f"steps/{field}")
@@ -171,17 +179,20 @@ def _version_folder(root: Path) -> Path:
 
 
 def _splits(path: Path) -> list[_Split]:
-    """Raises RawError when the file is none, or a split has a name that tells nothing."""
+    """Raises RawError when the file is none, or the name of a split is unknown."""
     try:
         info = json.loads(read_bytes(path))
-        kind = str(info.get("fileFormat") or "tfrecord")
+        dataset, kind = str(info["name"]), str(info.get("fileFormat") or "tfrecord")
         splits = [
             _Split(
-                split["name"], tuple(int(length) for length in split.get("shardLengths", ())),
-                str(split.get("filepathTemplate") or _TEMPLATE), str(info["name"]), kind,
+                name=split["name"],
+                lengths=tuple(int(length) for length in split.get("shardLengths", ())),
+                template=str(split.get("filepathTemplate") or _TEMPLATE),
+                dataset=dataset,
+                kind=kind,
             )
             for split in info["splits"]
-        ]  # fmt: skip
+        ]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RawError(f"{path} is no description of a dataset: {error!r}") from error
     unknown = [split.name for split in splits if split.name not in SPLITS or min(split.lengths, default=0) < 0]

@@ -63,7 +63,7 @@ def hashed_split(episode: str, settings: Mapping[str, Any]) -> str:
 
 
 def clean(name: str) -> str:
-    """Letters, digits, `_` and `-` alone."""
+    """Only letters, digits, `_` and `-`; runs of anything else become `_`."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")
 
 

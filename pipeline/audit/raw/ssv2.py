@@ -1,6 +1,6 @@
-"""Something-Something-v2: label files say split and sentence, ID.webm holds the clip. Episode ids are NAME-ID.
+"""Something-Something-v2: label files give split and sentence, ID.webm is the clip. Episode ids are NAME-ID.
 
-A clip with an answer in test-answers.csv (`id;answer` lines) is a test clip, whatever the other files say of it.
+A clip with an answer in test-answers.csv (`id;answer` lines) is a test clip, whatever the other files list.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.audit.raw.base import RawEpisode, RawError, read_bytes, usable_text
+from pipeline.audit.raw.decoding.video import read_video
 from pipeline.audit.raw.settings import text_of
-from pipeline.audit.raw.video import read_video
 
 _FILES = {"train": "train.json", "val": "validation.json", "test": "test.json"}
 _ANSWERS = "labels/test-answers.csv"
@@ -49,7 +49,7 @@ class RawSSv2:
         if self.split_of(episode) is None:
             raise RawError(f"no label file lists {clip!r}")
         if clip in self._twice:
-            raise RawError(f"{clip} stands more than once in the label files")
+            raise RawError(f"{clip} appears more than once in the label files")
         split, label = self._labels[clip]
         video = self._root / "20bn-something-something-v2" / f"{clip}.webm"
         return RawEpisode(episode, split, {"video": partial(read_video, video)}, (label,) if label else ())
@@ -64,7 +64,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _answered(path: Path) -> set[str]:
-    """Ids of the clips that have an answer; none when there is no such file. The answers are not looked at."""
+    """Ids of the clips that have an answer; none when there is no such file. The answers are not read."""
     if not path.exists():
         return set()
     lines = read_bytes(path).decode("utf-8-sig", "surrogateescape").splitlines()

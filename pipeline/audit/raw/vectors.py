@@ -1,4 +1,4 @@
-"""State and action put together from fields of the raw data, as `state` and `action` of settings.source say.
+"""State and action put together from fields of the raw data, by `state` and `action` of settings.source.
 
 N rows of a field, R frames of the episode, W channels.
 """
@@ -13,16 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.raw import rotations
 from pipeline.audit.raw.base import RawError
+from pipeline.audit.raw.decoding import rotations
 
 FieldReader = Callable[[str], NDArray[np.float64]]
 """Name of a field -> its values [N, W]. Raises RawError when they cannot be read."""
 
 _CHANNELS: Mapping[str, int | None] = {
-    "none": None, "euler_xyz": 3, "quaternion_xyzw": 4, "gripper": 1, "relative_gripper": 1, "pose_difference": 6,
+    "none": None,
+    "euler_xyz": 3,
+    "quaternion_xyzw": 4,
+    "gripper": 1,
+    "relative_gripper": 1,
+    "pose_difference": 6,
     "pose_reached": 6,
-}  # fmt: skip
+}
 """Conversion -> channels it takes; None: any number."""
 
 _COMMAND = 0.1
@@ -80,7 +85,7 @@ class _Part:
 class RawVectors:
     """How one vector of an episode, state or action, is made.
 
-    exact  its numbers stand in the raw data as they are
+    exact  the raw data holds these very numbers
     lost   frames at the end of an episode that have none
     """
 
@@ -101,7 +106,7 @@ class RawVectors:
         return frozenset(name for part in self._parts for name in (part.field, part.base) if name is not None)
 
     def make(self, read: FieldReader, frames: int) -> NDArray[np.float32] | None:
-        """float32 [R, W] for the first R = `frames` frames; None when nothing was asked for.
+        """float32 [R, W] for the first R = `frames` frames; None when the settings name no parts.
 
         Raises:
             RawError: a field cannot be read, is too short or too narrow, or holds what is no finite number.
@@ -150,7 +155,7 @@ def _from_pose_to_pose(base: NDArray[np.float64], target: NDArray[np.float64]) -
 
 
 def _parse(value: object, key: str) -> _Part:
-    """Raises RawError unless the object says in full how its channels are made: nothing is guessed."""
+    """Raises RawError unless the object defines in full how its channels are made: nothing is guessed."""
     if not isinstance(value, Mapping) or not value.keys() <= {f.name for f in fields(_Part)}:
         raise RawError(f"settings.source.{key}: no part of a vector: {value!r:.200}")
     part = _Part(**{"field": None, **value})

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.audit.raw.base import RawEpisode, RawError, read_bytes, usable_text
+from pipeline.audit.raw.decoding.video import read_video
 from pipeline.audit.raw.settings import SPLITS, hashed_split, short, text_of
-from pipeline.audit.raw.video import read_video
 
 
 class RawVideos:
@@ -46,7 +46,7 @@ class RawVideos:
             raise RawError(f"the list of texts has no {episode!r}")
         split, path, text = self._entries[episode]
         if split is None or episode in self._twice:
-            raise RawError(f"{path} stands in no known split, or more than once in the list of texts")
+            raise RawError(f"{path} is in no known split, or more than once in the list of texts")
         texts = (text,) if text and split != "test" else ()
         return RawEpisode(episode, split, {"video": partial(read_video, self._root / path)}, texts)
 

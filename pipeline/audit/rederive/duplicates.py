@@ -1,19 +1,18 @@
-"""Near-duplicates across splits (rule L6): the same film under two ids, however it was re-encoded.
+"""Near-duplicates across splits (rule L6): the same video under two ids, however it was re-encoded.
 
-Two steps. Perceptual hashes of all frames propose pairs of episodes. Then two films are compared frame by frame: each
-frame of one meets its closest frame of the other, and what changes over time in both must agree. Comparing the change
-and not the picture is what tells a copy from another episode in front of the same camera. Where a robot does the same
-task once more, even the change is much alike before a camera that stands still: then the other cameras, at the same
-moments, must agree as well.
+Two steps. Perceptual hashes of all frames propose pairs of episodes. Then the two videos are compared: each frame of
+one is matched with its nearest frame of the other, and the change over time must agree. Comparing the change instead
+of the image distinguishes a copy from another episode before the same camera. When a robot repeats a task before a
+static camera, even the change is similar; then the other cameras must agree at the same moments, too.
 
-E episodes of a split, F frames of one, S side of a thumbnail.
+A video is one view of one episode. F frames of a video, S side of a thumbnail.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.audit.rederive.thumbnails import BANDS, SIDE, descriptors, mirrored, perceptual_hashes
 
 MAX_FRAMES = 128
-"""Thumbnails kept of one film, evenly spread: 1 KiB each."""
+"""Thumbnails kept of one video, evenly spread: 1 KiB each."""
 
 MAX_DISTANCE = 0.06
 """1 - cosine of two thumbnails up to which they may show the same frame."""
@@ -32,28 +31,28 @@ different episodes before the same camera 0.86 and less, but up to 0.96 for 423 
 demonstrations of one task."""
 
 CERTAIN_CORRELATION = 0.97
-"""From here on other cameras are not asked."""
+"""From here on the other cameras are not compared."""
 
 OTHER_CORRELATION = 0.88
 """Of the change over time in each other camera. Measured: copies, as above, of LIBERO's wrist camera 0.91 and more; of
 those 423 pairs 0.86 and less."""
 
 MIN_SHARE = 0.5
-"""Share of the shorter film that must have a counterpart."""
+"""Share of the shorter video that must have a counterpart."""
 
 MIN_FRAMES = 4
 STILL = 2e-3
-"""A film whose frames stay this close to their mean shows no change; it is compared by the picture alone."""
+"""A video whose frames stay this close to their mean shows no change; only its images are compared."""
 
 CANDIDATES = 64
-"""Films looked at closely for each film of a held-out split: those with most equal hashes."""
+"""Videos compared with each video of a held-out split: those with the most equal hashes."""
 
-_ASKED_FRAMES = 32
+_QUERY_FRAMES = 32
 
 
 @dataclass(frozen=True)
 class Match:
-    """A film of another split that shows the same as the train episode `other`.
+    """A video of another split that shows the same as the train episode `other`.
 
     pairs  (frame of `episode`, frame of `other`) of the matching frames, frames as numbered by the source
     """
@@ -70,7 +69,7 @@ class Match:
 
 
 @dataclass(frozen=True)
-class _Film:
+class _Video:
     episode: str
     split: str
     frames: NDArray[np.int32]
@@ -81,17 +80,17 @@ class _Film:
         return self.start + len(self.frames)
 
 
-class Films:
+class DuplicateSearch:
     """Thumbnails of every view of every episode, kept in a temporary file; hashes in memory."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (gone when this object is)
-        self._films: dict[str, list[_Film]] = {}
+        self._videos: dict[str, list[_Video]] = {}
         self._hashes: dict[str, list[NDArray[np.uint16]]] = {}
         self._count = 0
 
     def add(self, episode: str, split: str, view: str, thumbnails: NDArray[np.uint8]) -> None:
-        """Add a film.
+        """Add a video.
 
         Args:
             thumbnails: uint8 [F, S, S] of all its frames, in order.
@@ -103,38 +102,38 @@ class Films:
         )
         kept = np.ascontiguousarray(thumbnails[chosen])
         self._file.write(kept.data)
-        self._films.setdefault(view, []).append(_Film(episode, split, chosen, self._count))
+        self._videos.setdefault(view, []).append(_Video(episode, split, chosen, self._count))
         self._hashes.setdefault(view, []).append(perceptual_hashes(kept))
         self._count += len(kept)
 
     @property
     def count(self) -> int:
-        """Films added so far."""
-        return sum(map(len, self._films.values()))
+        """Videos added so far."""
+        return sum(map(len, self._videos.values()))
 
     def matches(self) -> Iterator[Match]:
-        """Every pair of films in two splits that show the same; at most one for each episode and view."""
+        """Every pair of videos in two splits that show the same; at most one for each episode and view."""
         self._file.flush()
         if not self._count:
             return
         store = np.memmap(self._file, np.uint8, "r", shape=(self._count, SIDE, SIDE))
-        views: dict[tuple[str, str], dict[str, _Film]] = {}
-        for view, films in self._films.items():
-            for film in films:
-                views.setdefault((film.split, film.episode), {})[view] = film
+        views: dict[tuple[str, str], dict[str, _Video]] = {}
+        for view, videos in self._videos.items():
+            for video in videos:
+                views.setdefault((video.split, video.episode), {})[view] = video
         kept = _Kept(store, views)
-        for view, films in self._films.items():
-            yield from self._matches_of(view, films, kept)
+        for view, videos in self._videos.items():
+            yield from self._matches_of(view, videos, kept)
 
-    def _matches_of(self, view: str, films: list[_Film], kept: _Kept) -> Iterator[Match]:
-        train = [i for i, film in enumerate(films) if film.split == "train"]
+    def _matches_of(self, view: str, videos: list[_Video], kept: _Kept) -> Iterator[Match]:
+        train = [i for i, video in enumerate(videos) if video.split == "train"]
         index = _HashIndex(train, self._hashes[view])
-        for film in films:
-            if film.split == "train":
+        for video in videos:
+            if video.split == "train":
                 continue
             for flip in (False, True):
-                others = [films[i] for i in index.closest(kept.thumbnails(film, flip))]
-                found = _best(film, others, kept, view, flip)
+                others = [videos[i] for i in index.closest(kept.thumbnails(video, flip))]
+                found = _best(video, others, kept, view, flip)
                 if found:
                     yield found
                     break
@@ -142,65 +141,72 @@ class Films:
 
 @dataclass(frozen=True)
 class _Kept:
-    """The thumbnails of all films, and the films of an episode, (split, id), by view."""
+    """The thumbnails of all videos, and the videos of an episode, (split, id), by view."""
 
     store: NDArray[np.uint8]
-    views: Mapping[tuple[str, str], Mapping[str, _Film]]
+    views: Mapping[tuple[str, str], Mapping[str, _Video]]
 
-    def thumbnails(self, film: _Film, flip: bool = False) -> NDArray[np.uint8]:
-        own = np.array(self.store[film.start : film.stop])
+    def thumbnails(self, video: _Video, flip: bool = False) -> NDArray[np.uint8]:
+        own = np.array(self.store[video.start : video.stop])
         return mirrored(own) if flip else own
 
-    def others(self, film: _Film, view: str) -> Mapping[str, _Film]:
-        """The films of the same episode in other views."""
-        return {name: each for name, each in self.views[film.split, film.episode].items() if name != view}
+    def others(self, video: _Video, view: str) -> Mapping[str, _Video]:
+        """The videos of the same episode in other views."""
+        return {name: each for name, each in self.views[video.split, video.episode].items() if name != view}
 
 
-def _best(film: _Film, others: list[_Film], kept: _Kept, view: str, flip: bool) -> Match | None:
-    """The train film that a film, mirrored where `flip` says so, is most surely a copy of."""
-    mine, best = descriptors(kept.thumbnails(film, flip)), None
+def _best(video: _Video, others: list[_Video], kept: _Kept, view: str, flip: bool) -> Match | None:
+    """The train video that a video, mirrored when `flip` is set, is most certainly a copy of."""
+    mine, best = descriptors(kept.thumbnails(video, flip)), None
     for other in others:
         alignment = align(mine, descriptors(kept.thumbnails(other)))
         if alignment is None or (best is not None and alignment.correlation <= best.correlation):
             continue
-        pairs = [(int(film.frames[i]), int(other.frames[j])) for i, j in alignment.pairs]
+        pairs = [(int(video.frames[i]), int(other.frames[j])) for i, j in alignment.pairs]
         sure = alignment.correlation >= CERTAIN_CORRELATION
-        if not sure and _contradicted(kept.others(film, view), kept.others(other, view), pairs, kept, flip):
+        if not sure and _contradicted(kept.others(video, view), kept.others(other, view), pairs, kept, flip):
             continue
         best = Match(
-            film.episode, film.split, other.episode, view, _relation(alignment, flip), alignment.share,
-            alignment.correlation, alignment.distance, tuple(pairs),
-        )  # fmt: skip
+            episode=video.episode,
+            split=video.split,
+            other=other.episode,
+            view=view,
+            relation=_relation(alignment, flip),
+            share=alignment.share,
+            correlation=alignment.correlation,
+            distance=alignment.distance,
+            pairs=tuple(pairs),
+        )
     return best
 
 
 def _contradicted(
-    own: Mapping[str, _Film],
-    theirs: Mapping[str, _Film],
+    own: Mapping[str, _Video],
+    theirs: Mapping[str, _Video],
     pairs: Sequence[tuple[int, int]],
     kept: _Kept,
     flip: bool,
 ) -> bool:
-    """Whether a view of both episodes, in which something changes, shows another thing in the same pairs of frames."""
+    """Whether another view of both episodes, in which something changes, differs in the same pairs of frames."""
     for view in own.keys() & theirs.keys():
         a = descriptors(kept.thumbnails(own[view], flip))[_closest(own[view].frames, [i for i, _ in pairs])]
         b = descriptors(kept.thumbnails(theirs[view]))[_closest(theirs[view].frames, [j for _, j in pairs])]
         seen = a.any(axis=1) & b.any(axis=1)
         a, b = a[seen], b[seen]
-        # Two cameras in which nothing changes agree: the distance of their pictures is not asked for.
+        # Two cameras in which nothing changes agree; the distance of their images does not count.
         if len(a) >= MIN_FRAMES and _correlation_of_change(a, b, 0.0) < OTHER_CORRELATION:
             return True
     return False
 
 
 def _closest(frames: NDArray[np.int32], wanted: Sequence[int]) -> NDArray[np.int64]:
-    """Places of the kept frames that are nearest to those wanted; both by the numbers of the source."""
+    """Positions of the kept frames nearest to those wanted; both numbered as in the source."""
     return np.abs(frames[None, :].astype(np.int64) - np.array(wanted, np.int64)[:, None]).argmin(axis=1)
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How two films match. `pairs` holds positions; `forward` is False when time runs backwards."""
+    """How two videos match. `pairs` holds positions; `forward` is False when time runs backwards."""
 
     share: float
     correlation: float
@@ -210,13 +216,13 @@ class Alignment:
 
 
 def align(a: NDArray[np.float32], b: NDArray[np.float32]) -> Alignment | None:
-    """Compare two films by the descriptors of their frames, float32 [F, S*S] each; None when they differ."""
+    """Compare two videos by the descriptors of their frames, float32 [F, S*S] each; None when they differ."""
     distance = 1 - a @ b.T
     distance[~a.any(axis=1)] = 2  # blank frames match nothing
     distance[:, ~b.any(axis=1)] = 2
-    if len(a) > len(b):  # the shorter film is to be found in the longer one
+    if len(a) > len(b):  # search the shorter video in the longer one
         swapped = _align(distance.T, b, a)
-        return None if swapped is None else _mirrored(swapped)
+        return swapped and replace(swapped, pairs=tuple((i, j) for j, i in swapped.pairs))
     return _align(distance, a, b)
 
 
@@ -245,18 +251,13 @@ def _correlation_of_change(a: NDArray[np.float32], b: NDArray[np.float32], dista
     return float((change_a * change_b).sum() / np.sqrt((change_a**2).sum() * (change_b**2).sum() + 1e-12))
 
 
-def _mirrored(alignment: Alignment) -> Alignment:
-    pairs = tuple((i, j) for j, i in alignment.pairs)
-    return Alignment(alignment.share, alignment.correlation, alignment.distance, alignment.forward, pairs)
-
-
 def _relation(alignment: Alignment, flip: bool) -> str:
     names = [name for name, yes in (("mirrored", flip), ("time-reversed", not alignment.forward)) if yes]
     return " and ".join(names) or "copy"
 
 
 class _HashIndex:
-    """Which train films hold a frame with a given part of a hash."""
+    """The train videos that hold a frame with a given part of a hash."""
 
     def __init__(self, members: list[int], hashes: list[NDArray[np.uint16]]) -> None:
         self._members = np.array(members, np.int64)
@@ -266,13 +267,13 @@ class _HashIndex:
             self._bands.append(np.sort(np.concatenate(keys)) if keys else np.zeros(0, np.int64))
 
     def closest(self, thumbnails: NDArray[np.uint8]) -> list[int]:
-        """Films that share most parts of hashes with some frames of a film, the best first."""
-        step = max(1, len(thumbnails) // _ASKED_FRAMES)
-        asked = perceptual_hashes(thumbnails[::step])
+        """Videos that share the most parts of hashes with some frames of a video, the best first."""
+        step = max(1, len(thumbnails) // _QUERY_FRAMES)
+        query = perceptual_hashes(thumbnails[::step])
         hits = np.zeros(len(self._members), np.int64)
         for band in range(BANDS):
             keys = self._bands[band]
-            for value in asked[:, band].astype(np.int64).tolist():
+            for value in query[:, band].astype(np.int64).tolist():
                 first, last = np.searchsorted(keys, [value << 32, (value + 1) << 32])
                 hits[keys[first:last] & 0xFFFFFFFF] += 1
         order = np.argsort(-hits, kind="stable")[:CANDIDATES]

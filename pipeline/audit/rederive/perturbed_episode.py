@@ -1,4 +1,4 @@
-"""A copy of an episode whose frames after one moment are replaced: what must not matter is made different."""
+"""A copy of an episode whose frames after one moment are replaced, to show that they do not matter."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from pipeline.format.episode import Episode
 
 Replacement = Callable[[str, int, NDArray[np.uint8]], NDArray[np.uint8]]
-"""(view, frame number, the frame) -> what stands in its place; same shape."""
+"""(view, frame number, frame) -> its replacement; same shape."""
 
 
 class PerturbedEpisode:
-    """An `Episode` that differs from another one after frame `last` alone: pixels, state, actions and text."""
+    """An `Episode` that differs from another one only after frame `last`: pixels, state, actions and text."""
 
     def __init__(self, episode: Episode, last: int, replace: Replacement) -> None:
         self._episode, self._last, self._replace = episode, last, replace

@@ -1,4 +1,4 @@
-"""One episode of a build beside its raw data: every sample's image, text, state, actions and times (level "source").
+"""One episode of a build compared with its raw data: image, text, state, actions, times (level "source").
 
 The video is decoded once from its first frame to its last, so a frame's number is a count and no seek.
 V views, S side of a thumbnail, C side of the encoder's input.
@@ -6,30 +6,25 @@ V views, S side of a thumbnail, C side of the encoder's input.
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource
-from pipeline.audit.rederive.reencode import EncoderClaim, encoder_frame
+from pipeline.audit.rederive.images import Facts, image_differs, image_gap
+from pipeline.audit.rederive.reencode import encoder_frame
 from pipeline.audit.rederive.thumbnails import SIDE, thumbnail
 
 CLOCK_TOLERANCE_S = 2e-3
 """Decoders report times as float32 or in container units of a millisecond."""
 
-IMAGE_TOLERANCE = 1.0
-"""Mean difference in grey levels from the JPEG made anew, where other library versions make other bytes. The frames
-beside must then be further away than the frame itself."""
-
 VECTOR_TOLERANCE = 1e-5
-"""Absolute, and relative beside it: of a number of state or action that was computed from the raw data. Two ways to
-compute one rotation differ in the last bits of float32. Numbers that stand in the raw data must be equal."""
+"""Absolute plus relative tolerance of state and action values that were computed from the raw data: two ways to compute
+one rotation differ in the last bits of float32. Values that the raw data itself holds must be equal."""
 
 _CLEARLY = 0.95
 """A neighbour is closer when its difference is this much smaller."""
@@ -68,17 +63,6 @@ class EpisodeWork:
     samples: tuple[SampleWork, ...]
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What holds for the whole build. `exact`: the libraries are those that made it, so JPEGs are equal to the byte."""
-
-    views: tuple[str, ...]
-    image_size: int
-    jpeg_quality: int
-    exact: bool
-    encoder: EncoderClaim
-
-
 @dataclass
 class EpisodeResult:
     """What came out. problems: (rule, sample, detail); thumbnails uint8 [F, S, S] by view; clips uint8 [C, C, 3] by
@@ -98,8 +82,8 @@ def check_episode(work: EpisodeWork, facts: Facts, raw: RawSource) -> EpisodeRes
     result.checked["L6"] += 1
     split = raw.split_of(work.episode)
     if split != work.split:
-        says = "does not list it" if split is None else f"marks it {split}"
-        result.problems.append(("L6", "", f"episode {work.episode} stands in {work.split}; the raw data {says}"))
+        found = "does not list it" if split is None else f"marks it {split}"
+        result.problems.append(("L6", "", f"episode {work.episode} is in {work.split}; the raw data {found}"))
     try:
         episode = raw.open(work.episode)
         result.computed = not (episode.exact_state and episode.exact_actions)
@@ -118,7 +102,7 @@ def _check_numbers(episode: RawEpisode, result: EpisodeResult) -> None:
             result.checked["L9"] += 1
             text = episode.instruction(sample.now)
             if document["instruction"] != text:
-                detail = f"the instruction is {document['instruction']!r:.80}, the raw data says {text!r:.80}"
+                detail = f"the instruction is {document['instruction']!r:.80}, the raw data has {text!r:.80}"
                 result.problems.append(("L9", sample.key, detail))
             _check_state(episode, sample, document["state"], result)
         _check_actions(episode, sample, result)
@@ -196,7 +180,7 @@ def _check_view(episode: RawEpisode, view: str, facts: Facts, result: EpisodeRes
 
 
 class _Neighbours:
-    """Where bytes need not be equal: an image may not be closer to the frame before or after than to its own."""
+    """Where bytes need not be equal, an image may not be closer to the frame before or after than to its own."""
 
     def __init__(self, view: str, facts: Facts, result: EpisodeResult) -> None:
         self._view, self._facts, self._result = view, facts, result
@@ -204,7 +188,7 @@ class _Neighbours:
         self._watched: list[SampleWork] = []
 
     def show(self, index: int, frame: NDArray[np.uint8]) -> None:
-        """The next frame of the film."""
+        """The next frame of the video."""
         if self._facts.exact:
             return
         self._frames = [*self._frames[-2:], frame]
@@ -213,13 +197,13 @@ class _Neighbours:
         self._watched = []
 
     def watch(self, sample: SampleWork) -> None:
-        """An image that was accepted as the frame shown last; judged when the next one is shown."""
+        """An image that was accepted as the last frame; compared again when the next frame is known."""
         if not self._facts.exact:
             self._watched.append(sample)
 
     def _compare(self, sample: SampleWork, now: int) -> None:
         stored = sample.images[self._view] or b""
-        gaps = [_gap(stored, _pixels(_jpeg(frame, self._facts))) for frame in self._frames]
+        gaps = [image_gap(stored, frame, self._facts) for frame in self._frames]
         own = len(gaps) - 2  # the last is the frame after it
         closest = int(np.argmin(gaps))
         if gaps[closest] < _CLEARLY * gaps[own]:  # frames of a still scene are alike but for noise
@@ -231,54 +215,12 @@ class _Neighbours:
             self._result.problems.append(("L1", sample.key, detail))
 
 
-def image_differs(stored: bytes | None, frame: NDArray[np.uint8], facts: Facts) -> str:
-    """Why a stored JPEG is not that of a raw frame; "" when it is."""
-    if stored is None:
-        return "it is missing"
-    expected = _jpeg(frame, facts)
-    if stored == expected:
-        return ""
-    gap = _gap(stored, _pixels(expected))
-    if facts.exact:
-        return f"its bytes differ, mean difference {gap:.2f} grey levels"
-    return "" if gap <= IMAGE_TOLERANCE else f"mean difference {gap:.2f} grey levels, {IMAGE_TOLERANCE} allowed"
-
-
-def _resized(frame: NDArray[np.uint8], facts: Facts) -> Image.Image:
-    image = Image.fromarray(np.ascontiguousarray(frame))
-    if image.size == (facts.image_size, facts.image_size):
-        return image
-    return image.resize((facts.image_size, facts.image_size), Image.Resampling.BICUBIC)
-
-
-def _jpeg(frame: NDArray[np.uint8], facts: Facts) -> bytes:
-    buffer = io.BytesIO()
-    _resized(frame, facts).save(buffer, "JPEG", quality=facts.jpeg_quality, subsampling=0)
-    return buffer.getvalue()
-
-
-def _pixels(jpeg: bytes) -> NDArray[np.int16] | None:
-    try:
-        with Image.open(io.BytesIO(jpeg)) as image:
-            return np.asarray(image.convert("RGB"), np.int16)
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return None
-
-
-def _gap(stored: bytes, expected: NDArray[np.int16] | None) -> float:
-    """Mean difference of two images in grey levels; 255 when they cannot be compared."""
-    found = _pixels(stored)
-    if found is None or expected is None or found.shape != expected.shape:
-        return 255.0
-    return float(np.abs(found - expected).mean())
-
-
 def _whose_image(episode: RawEpisode, view: str, stored: bytes | None, facts: Facts) -> tuple[str, str]:
-    """Search the episode for the frame that was stored: the rule that is broken, and the place in words."""
+    """Search the episode for the frame that was stored: the rule that is broken, and the place as text."""
     best = (255.0, view, -1)
     for other in facts.views if stored is not None else ():
         for index, frame in enumerate(_frames_or_none(episode, other)):
-            best = min(best, (_gap(stored or b"", _pixels(_jpeg(frame, facts))), other, index))
+            best = min(best, (image_gap(stored or b"", frame, facts), other, index))
     gap, other, index = best
     if index < 0:
         return "L1", "nothing to compare it with"
@@ -299,7 +241,7 @@ def _check_times(view: str, seconds: NDArray[np.float64], facts: Facts, result: 
     for sample in result.work.samples:
         result.checked["L8"] += 1
         if len(seconds) != sample.num_frames:
-            detail = f"{view}: num_frames is {sample.num_frames}, the raw video shows {len(seconds)}"
+            detail = f"{view}: num_frames is {sample.num_frames}, the raw video has {len(seconds)}"
             result.problems.append(("L8", sample.key, detail))
         elif view == facts.views[0]:
             detail = _time_problem(sample, seconds)
@@ -308,14 +250,8 @@ def _check_times(view: str, seconds: NDArray[np.float64], facts: Facts, result: 
 
 
 def _time_problem(sample: SampleWork, seconds: NDArray[np.float64]) -> str:
-    frames = [sample.now, *(end for end in sample.ends if end >= 0)]
-    claims = [sample.now_s, *(s for s, end in zip(sample.ends_s, sample.ends, strict=True) if end >= 0)]
-    return next(
-        (f"frame {frame} is said to be shown at {claim} s, the raw video shows it at {seconds[frame]:.6f} s"
-         for frame, claim in _inside(frames, claims, len(seconds)) if abs(seconds[frame] - claim) > CLOCK_TOLERANCE_S),
-        "",
-    )  # fmt: skip
-
-
-def _inside(frames: Sequence[int], claims: Sequence[float], count: int) -> Iterator[tuple[int, float]]:
-    yield from ((f, c) for f, c in zip(frames, claims, strict=True) if 0 <= f < count)
+    claims = [(sample.now, sample.now_s), *zip(sample.ends, sample.ends_s, strict=True)]
+    for frame, claim in claims:
+        if 0 <= frame < len(seconds) and abs(seconds[frame] - claim) > CLOCK_TOLERANCE_S:
+            return f"frame {frame} has time {claim} s, in the raw video {seconds[frame]:.6f} s"
+    return ""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.audit.build import ClaimedBuild, file_sha256, read_regular
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.files import file_sha256, read_regular
 from pipeline.audit.finding import Report
+from pipeline.audit.ledger import ledger_entries
 from pipeline.format.strict_json import parse
 
 TASKS = "tasks.jsonl"
-LEDGER = "ledger.jsonl"
 
 
 def check(build: ClaimedBuild, root: Path, report: Report) -> dict[str, int]:
-    """Hash every raw file of an episode that is in the build once. Returns the coverage; nothing without hashes."""
+    """Hash every raw file of the build's episodes once. Returns the coverage, empty when the plan has no hashes."""
     planned = dict(_planned(build, report))
     for path, sha256 in planned.items():
         report.check("L7")
@@ -31,7 +31,7 @@ def check(build: ClaimedBuild, root: Path, report: Report) -> dict[str, int]:
 
 def _planned(build: ClaimedBuild, report: Report) -> Iterator[tuple[str, str]]:
     """(path, hash) of the files of every episode whose plan has hashes and that was not left out."""
-    left_out = _left_out(build)
+    left_out = {entry["episode"] for entry in ledger_entries(build)}
     for number, line in enumerate(read_regular(build.root / TASKS).splitlines(), start=1):
         value = parse(line)
         for ref in value["episodes"] if isinstance(value, dict) else ():
@@ -44,12 +44,3 @@ def _planned(build: ClaimedBuild, report: Report) -> Iterator[tuple[str, str]]:
                 report.found("L7", TASKS, detail)
                 continue
             yield from pairs
-
-
-def _left_out(build: ClaimedBuild) -> set[str]:
-    """Episodes of the ledger; what cannot be read of it was reported at level manifest."""
-    found: set[str] = set()
-    for line in read_regular(build.root / LEDGER).splitlines():
-        with contextlib.suppress(ValueError, TypeError, KeyError):
-            found.add(str(parse(line)["episode"]))
-    return found

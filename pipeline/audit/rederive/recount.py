@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 TOLERANCE = 1e-9
 """Relative to the largest magnitude of a channel: float64 sums in another order differ by far less."""
 
-QUANTILES = (("q01", 0.01), ("q99", 0.99))
+QUANTILES = {"q01": 0.01, "q99": 0.99}
+NAMES = ("min", "max", "mean", "std", *QUANTILES)
 
 
 @dataclass(frozen=True)
@@ -27,20 +28,16 @@ class Claim:
 
 
 def parse_claim(value: Any, channels: int) -> Claim:
-    """Read `{"count", "min", "max", "mean", "std", "q01", "q99"}`. Raises ValueError saying what is wrong."""
-    names = ("min", "max", "mean", "std", "q01", "q99")
-    if not isinstance(value, dict) or sorted(value) != sorted(("count", *names)):
-        raise ValueError(f"must be an object with count, {', '.join(names)}")
+    """Read `{"count", "min", "max", "mean", "std", "q01", "q99"}`. Raises ValueError that names what is wrong."""
+    if not isinstance(value, dict) or sorted(value) != sorted(("count", *NAMES)):
+        raise ValueError(f"must be an object with count, {', '.join(NAMES)}")
     if type(value["count"]) is not int:
         raise ValueError(f"count must be an integer, found {value['count']!r:.80}")
     arrays = {}
-    for name in names:
+    for name in NAMES:
         numbers = value[name]
-        if (
-            not isinstance(numbers, list)
-            or len(numbers) != channels
-            or any(type(x) not in (int, float) for x in numbers)
-        ):
+        whole = isinstance(numbers, list) and all(type(x) in (int, float) for x in numbers)
+        if not whole or len(numbers) != channels:
             raise ValueError(f"{name} must be a list of {channels} numbers, found {numbers!r:.80}")
         arrays[name] = np.array(numbers, np.float64)
         if not np.isfinite(arrays[name]).all():
@@ -49,16 +46,20 @@ def parse_claim(value: Any, channels: int) -> Claim:
 
 
 class Recount:
-    """Streams over values [R, C] and compares them with a claim at the end."""
+    """Streams over values [R, C] and compares them with a claim at the end.
+
+    A claimed quantile is verified by counting the values below and equal to it and keeping its two neighbours: they are
+    the order statistics around it. Arrays of quantiles are [2, C].
+    """
 
     def __init__(self, claim: Claim, channels: int) -> None:
         self._claim = claim
         self._count = 0
-        self._mean = np.zeros(channels)
-        self._squares = np.zeros(channels)
-        self._low = np.full(channels, np.inf)
-        self._high = np.full(channels, -np.inf)
-        self._quantiles = {name: _Quantile(claim.values[name]) for name, _ in QUANTILES}
+        self._mean, self._squares = np.zeros(channels), np.zeros(channels)
+        self._low, self._high = np.full(channels, np.inf), np.full(channels, -np.inf)
+        self._quantile = np.stack([claim.values[name] for name in QUANTILES])
+        self._below, self._equal = np.zeros((2, *self._quantile.shape), np.int64)
+        self._lower, self._upper = np.full_like(self._quantile, -np.inf), np.full_like(self._quantile, np.inf)
 
     def add(self, values: NDArray[np.float64]) -> None:
         """Merge a chunk (Chan, Golub and LeVeque 1979, pairwise update of mean and sum of squares)."""
@@ -72,11 +73,16 @@ class Recount:
         self._count = total
         self._low = np.minimum(self._low, values.min(axis=0))
         self._high = np.maximum(self._high, values.max(axis=0))
-        for quantile in self._quantiles.values():
-            quantile.add(values)
+        slack = TOLERANCE * np.abs(self._quantile)
+        for i, quantile in enumerate(self._quantile):
+            below, above = values < quantile - slack[i], values > quantile + slack[i]
+            self._below[i] += below.sum(axis=0)
+            self._equal[i] += (~below & ~above).sum(axis=0)
+            self._lower[i] = np.maximum(self._lower[i], np.where(below, values, -np.inf).max(axis=0))
+            self._upper[i] = np.minimum(self._upper[i], np.where(above, values, np.inf).min(axis=0))
 
     def differences(self) -> list[str]:
-        """What the claim says differently, one text for each wrong entry."""
+        """Where the claim differs, one text for each wrong entry."""
         if self._count != self._claim.count:
             return [f"count is {self._claim.count}, the train shards hold {self._count}"]
         if self._count == 0:
@@ -88,50 +94,24 @@ class Recount:
             for name, value in found.items()
             if (np.abs(value - self._claim.values[name]) > TOLERANCE * scale).any()
         ]
-        for name, share in QUANTILES:
-            if not self._quantiles[name].holds(share, self._count, TOLERANCE * scale):
+        for i, (name, share) in enumerate(QUANTILES.items()):
+            if not (np.abs(self._interpolated(i, share) - self._quantile[i]) <= 2 * TOLERANCE * scale).all():
                 texts.append(f"{name} is {self._claim.values[name].tolist()}, not the {share:.0%} quantile")
         return texts
 
-
-class _Quantile:
-    """Is a number the quantile of a stream? Counting the values below it and keeping its neighbours is enough.
-
-    The quantile of N values by linear interpolation lies between order statistics floor(h) and floor(h)+1 with
-    h = (N-1) * share. A claimed value fixes where it stands among the sorted values, so both can be named.
-    """
-
-    def __init__(self, claimed: NDArray[np.float64]) -> None:
-        self._claimed = claimed
-        self._slack = TOLERANCE * np.abs(claimed)
-        self._below = np.zeros(len(claimed), np.int64)
-        self._equal = np.zeros(len(claimed), np.int64)
-        self._lower = np.full(len(claimed), -np.inf)
-        self._upper = np.full(len(claimed), np.inf)
-
-    def add(self, values: NDArray[np.float64]) -> None:
-        below = values < self._claimed - self._slack
-        above = values > self._claimed + self._slack
-        self._below += below.sum(axis=0)
-        self._equal += (~below & ~above).sum(axis=0)
-        self._lower = np.maximum(self._lower, np.where(below, values, -np.inf).max(axis=0))
-        self._upper = np.minimum(self._upper, np.where(above, values, np.inf).min(axis=0))
-
-    def holds(self, share: float, count: int, tolerance: NDArray[np.float64]) -> bool:
-        """True when every channel's claim is the quantile within the tolerance."""
-        place = (count - 1) * share
+    def _interpolated(self, i: int, share: float) -> NDArray[np.float64]:
+        """The quantile, interpolated between order statistics floor(h) and floor(h) + 1 with h = (N - 1) share."""
+        place = (self._count - 1) * share
         rank, part = math.floor(place), place - math.floor(place)
-        low = self._order_statistic(rank)
-        high = self._order_statistic(min(rank + 1, count - 1))
-        with np.errstate(invalid="ignore"):  # infinities stand for "far away" and compare as a failure
-            value = low * (1 - part) + (high * part if part else 0.0)
-            return bool((np.abs(value - self._claimed) <= 2 * tolerance).all())
+        low, high = self._order_statistic(i, rank), self._order_statistic(i, min(rank + 1, self._count - 1))
+        with np.errstate(invalid="ignore"):  # infinite, or NaN from two infinities: far from the claim
+            return low * (1 - part) + (high * part if part else 0.0)
 
-    def _order_statistic(self, rank: int) -> NDArray[np.float64]:
+    def _order_statistic(self, i: int, rank: int) -> NDArray[np.float64]:
         """The sorted values' entry at `rank`, as far as it is known; infinite when it is far from the claim."""
-        at_most = self._below + self._equal
+        below, at_most = self._below[i], self._below[i] + self._equal[i]
         return np.select(
-            [rank < self._below - 1, rank == self._below - 1, rank < at_most, rank == at_most],
-            [np.full_like(self._lower, -np.inf), self._lower, self._claimed, self._upper],
+            [rank < below - 1, rank == below - 1, rank < at_most, rank == at_most],
+            [np.full_like(self._lower[i], -np.inf), self._lower[i], self._quantile[i], self._upper[i]],
             default=np.inf,
         )

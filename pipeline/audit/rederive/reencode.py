@@ -1,4 +1,4 @@
-"""Frames cut for the encoder and latents compared, both written anew from the specification.
+"""Frames cut for the encoder and latents compared, both written again from the specification.
 
 V views, U frames, C side of the encoder's input, N tokens a step, D width.
 """
@@ -39,7 +39,7 @@ class Reencoder(Protocol):
 
 @dataclass(frozen=True)
 class EncoderClaim:
-    """What build.json says about the encoder, as far as frames and tolerance depend on it."""
+    """The encoder settings of build.json on which frames and tolerance depend."""
 
     crop_size: int
     resize: str
@@ -55,7 +55,7 @@ class EncoderClaim:
 
 
 def read_claim(build: ClaimedBuild) -> EncoderClaim:
-    """Raises BuildError when settings.encoder does not say what is needed."""
+    """Raises BuildError when settings.encoder lacks what is needed."""
     encoder = build.settings.get("encoder")
     values = encoder if isinstance(encoder, dict) else {}
     claim = EncoderClaim(*(values.get(name) for name in ("crop_size", "resize", "dtype", "weights_sha256")))  # type: ignore[arg-type]
@@ -94,10 +94,10 @@ def encoder_frame(frame: NDArray[np.uint8], claim: EncoderClaim) -> NDArray[np.u
 def latents_differ(
     stored: NDArray[np.floating[Any]], found: NDArray[np.float16], claim: EncoderClaim, slack: NDArray | float = 0.0
 ) -> float:
-    """How far two tensors are apart in the measure of `claim.tolerance`; compare with its value.
+    """Difference of two tensors in the measure of `claim.tolerance`; compare it with that value.
 
     Args:
-        slack: what each value may be off without being counted: half a scale where latents are stored as int8.
+        slack: difference of each value that is ignored: half a scale where latents are stored as int8.
     """
     a, b = stored.astype(np.float64), found.astype(np.float64)
     gap = np.maximum(np.abs(a - b) - slack, 0.0)

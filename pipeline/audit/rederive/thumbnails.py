@@ -1,4 +1,4 @@
-"""Frames as thumbnails: small, grey, and free of brightness and contrast, so that copies of a frame stay alike.
+"""Frames as thumbnails: small, grey, and normalised in brightness and contrast, so that copies of a frame stay similar.
 
 S side of a thumbnail, F frames.
 """

@@ -1,8 +1,10 @@
-"""Pictures that go with a verdict: what a person wants to look at. The report shows them; the verdict does without."""
+"""Images that illustrate a verdict. The report shows them; the verdict does not hold them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from pipeline.audit.rederive.duplicates import Match
 
 
 @dataclass(frozen=True)
@@ -32,20 +34,10 @@ class Sheet:
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Two episodes of different splits that show the same. `pairs` holds frames of `episode` beside those of `other`.
+    """A video of a held-out split and its copy in train, with some of their matching frames side by side."""
 
-    share     of the shorter episode's frames that have a counterpart
-    relation  "copy", "time-reversed", "mirrored" or "mirrored and time-reversed"
-    """
-
-    episode: str
-    split: str
-    other: str
-    other_split: str
-    view: str
-    relation: str
-    share: float
-    pairs: tuple[tuple[Still, Still], ...] = ()
+    match: Match
+    frames: tuple[tuple[Still, Still], ...] = ()
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""How far the frames of each step lie from `now`, over all samples; counted column by column."""
+"""Distance of each step's frames from `now`, counted over all samples."""
 
 from __future__ import annotations
 

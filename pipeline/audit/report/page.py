@@ -1,13 +1,12 @@
-"""`audit/report.html`: a verdict as one self-contained page, for people who would rather look than read.
+"""`audit/report.html`: a verdict as one self-contained page.
 
-No script, nothing fetched: styles and plots are inline, pictures are data URIs, and a content security policy forbids
+No script, nothing fetched: styles and plots are inline, images are data URIs, and a content security policy forbids
 the rest, so that a hostile build cannot make the page do anything.
 """
 
 from __future__ import annotations
 
 import base64
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +15,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from pipeline.audit.build import ClaimedBuild, read_regular
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.files import read_regular
 from pipeline.audit.finding import RULES, Finding
 from pipeline.audit.report.evidence import Evidence, Sheet
 from pipeline.audit.report.offsets import StepOffsets, support_offsets
-from pipeline.audit.verdict import Verdict
+from pipeline.audit.verdict import Verdict, replace_whole
 from pipeline.errors import BuildError
 from pipeline.format.strict_json import canonical, parse
 
@@ -31,11 +31,11 @@ MAX_FINDINGS = 200
 
 RULE_TEXTS = {
     "L1": ("inputs", "Every byte of a sample's inputs is a function of frames up to now."),
-    "L2": ("latents", "The latent of step k is a function of the frames up to the end of step k alone."),
+    "L2": ("latents", "The latent of step k depends only on frames up to the end of step k."),
     "L3": ("student", "The student's outputs do not change when every target of a batch does."),
     "L4": ("predictor", "The prediction of a step depends on earlier steps only."),
     "L5": ("loss only", "Targets reach nothing but losses, and carry no gradient."),
-    "L6": ("splits", "No episode and no near-duplicate stands in two splits; statistics come from train alone."),
+    "L6": ("splits", "No episode and no near-duplicate is in two splits; statistics come from train only."),
     "L7": ("join", "Inputs and targets meet by key; nothing is missing, extra, shifted or mixed."),
     "L8": ("time", "State is that of now, actions start there, and nothing after the end is invented."),
     "L9": ("text", "The instruction is the episode's own."),
@@ -67,9 +67,7 @@ def write_report(build: ClaimedBuild, verdict: Verdict, evidence: Evidence) -> P
     """Write the page whole or not at all. Returns its path."""
     path = build.root / REPORT
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(render(build, verdict, evidence).encode("utf-8", "backslashreplace"))
-    os.replace(temporary, path)
+    replace_whole(path, render(build, verdict, evidence).encode("utf-8", "backslashreplace"))
     return path
 
 
@@ -90,7 +88,7 @@ def render(build: ClaimedBuild, verdict: Verdict, evidence: Evidence) -> str:
         failed=sum(count.failed for count in verdict.rules.values()),
         shown=len(shown),
         groups=[(rule, own) for rule in RULES if (own := [f for f in shown if f.rule == rule])],
-        pictures={sample: sheets[sample] for sample in illustrated},
+        sheets={sample: sheets[sample] for sample in illustrated},
         illustrated=set(_first_of_each(shown, illustrated)),
         random_sheets=[sheets[sample] for sample in sheets if sample not in set(flagged)][:MAX_SHEETS],
         duplicates=evidence.duplicates[:MAX_SHEETS],
@@ -104,7 +102,7 @@ def render(build: ClaimedBuild, verdict: Verdict, evidence: Evidence) -> str:
 
 
 def _first_of_each(findings: Sequence[Finding], samples: Sequence[str]) -> list[Finding]:
-    """The finding under which a sample's sheet is shown."""
+    """For each sample, the finding with which its sheet is shown."""
     return [next(f for f in findings if f.sample == sample) for sample in samples]
 
 
@@ -116,7 +114,7 @@ def _by_sample(sheets: Sequence[Sheet]) -> dict[str, list[Sheet]]:
 
 
 def _plots(build: ClaimedBuild) -> tuple[int, int, list[StepPlot]]:
-    """First and last offset of the axis, and bars for each step. One offset is 10 units wide, 0 stands at 0."""
+    """First and last offset of the axis, and bars for each step. One offset is 10 units wide; offset 0 is at 0."""
     try:
         steps = support_offsets(build)
     except BuildError:
@@ -139,7 +137,7 @@ def _plot(step: StepOffsets, low: int, high: int) -> StepPlot:
 
 
 def _ledger(build: ClaimedBuild) -> list[tuple[str, int, int | None, list[str]]]:
-    """(reason, episodes, windows lost if all are known, a few of them in words), the most frequent first."""
+    """(reason, episodes, windows lost if all are known, a few entries as text), the most frequent first."""
     count: Counter[str] = Counter()
     windows: dict[str, int | None] = {}
     examples: dict[str, list[str]] = {}
@@ -176,7 +174,7 @@ def _settings(build: ClaimedBuild) -> list[tuple[str, str]]:
 
 
 def canonical_or_text(value: Any) -> str:
-    """JSON where it can be spelled, else Python's own spelling."""
+    """Canonical JSON if the value has one, else its repr."""
     try:
         return canonical(value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Frames of the raw data for people: strips around a sample, and two films side by side."""
+"""Frames of the raw data for the report: strips around a sample, and two videos side by side."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ def duplicate_pair(match: Match, raw: RawSource) -> DuplicatePair:
     own = _stills(raw, match.episode, match.view, {a for a, _ in pairs})
     other = _stills(raw, match.other, match.view, {b for _, b in pairs})
     shown = tuple((own[a], other[b]) for a, b in pairs if a in own and b in other)
-    return DuplicatePair(
-        match.episode, match.split, match.other, "train", match.view, match.relation, match.share, shown
-    )  # fmt: skip
+    return DuplicatePair(match, shown)
 
 
 def _stills(raw: RawSource, episode: str, view: str, wanted: Collection[int]) -> dict[int, Still]:

@@ -1,4 +1,4 @@
-"""Stored inputs as pictures for people: fetched by the manifest's offsets, whatever state the build is in."""
+"""Stored input images for the report, found by the manifest's offsets, whatever state the build is in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.audit.build import ClaimedBuild, is_regular
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.files import is_regular
 from pipeline.audit.report.evidence import Sheet
 from pipeline.audit.samples import batches, open_samples
 from pipeline.errors import BuildError
@@ -32,7 +33,7 @@ def choose_samples(build: ClaimedBuild, count: int, seed: int) -> list[str]:
 
 
 def stored_sheets(build: ClaimedBuild, samples: Sequence[str]) -> list[Sheet]:
-    """A sheet for each view of each sample that the manifest knows, in the order asked for."""
+    """A sheet for each view of each sample that the manifest knows, in the order of `samples`."""
     rows = _rows(build, set(samples))
     return [
         Sheet(key, view, rows[key]["now"], _stored(build, rows[key], position))
@@ -61,8 +62,8 @@ def _stored(build: ClaimedBuild, row: dict[str, Any], position: int) -> bytes:
         return b""
     if offset < 0 or not 0 < size <= MAX_IMAGE_BYTES:
         return b""
-    if build.elsewhere is not None:
-        return build.elsewhere.part(file, offset, size)
+    if build.fetcher is not None:
+        return build.fetcher.part(file, offset, size)
     path = build.root / file
     if not is_regular(path):
         return b""

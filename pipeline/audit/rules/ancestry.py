@@ -1,5 +1,5 @@
 """Builds made from others (`settings.derived`): every ancestor's fingerprint and task list, derived again from this
-build alone; dropped episodes; and which ancestor the files of a shard may have been written for. Rule L7.
+build's own files; dropped episodes; and which ancestor the files of a shard may have been written for. Rule L7.
 
 A plan's settings hold `tasks_tree`: the SHA-256 of its task list with each episode in place of its own SHA-256. What
 was dropped leaves this hash behind, so the trees of all ancestors can be computed from the task list that is left, and
@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.audit.build import ClaimedBuild, read_regular
+from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report
-from pipeline.audit.rules.splits import LEDGER, TASKS
-from pipeline.format.strict_json import canonical, parse
+from pipeline.audit.ledger import LEDGER, ledger_entries
+from pipeline.audit.rules.splits import TASKS
+from pipeline.format.strict_json import canonical
 
 BUILD = "build.json"
 TREE = "tasks_tree"
@@ -54,9 +55,7 @@ def check(build: ClaimedBuild, report: Report) -> None:
     report.check("L7")
     is_derived = DERIVED in build.settings
     if not is_derived and (build.ancestors or any(shard.origin for shard in build.shards)):
-        report.found(
-            "L7", BUILD, "the build names ancestors or origins, but settings.derived does not say of what kind"
-        )
+        report.found("L7", BUILD, "the build names ancestors or origins, but settings.derived does not name their kind")
     places = tuple((line, index) for line, (_, index) in enumerate(build.tasks.tasks))
     root = _Node(build.fingerprint, build.settings, places, frozenset())
     if is_derived or TREE in build.settings:
@@ -160,12 +159,11 @@ def _check_tree(build: ClaimedBuild, node: _Node, report: Report) -> None:
         hashes = table.hashes[int(edges[line]) : int(edges[line + 1])].to_pylist()
         content = {**table.heads[line], "index": index, "episodes": hashes}
         digest.update(canonical(content).encode() + b"\n")
-    if node.settings.get(TREE) != digest.hexdigest():
+    found, claimed = digest.hexdigest(), node.settings.get(TREE)
+    if claimed != found:
         whose = "the build" if node.fingerprint == build.fingerprint else f"its ancestor {node.fingerprint:.16}"
-        report.found(
-            "L7", TASKS, f"the task list is not that of {whose}: its tree of hashes is {digest.hexdigest():.16}, "
-            f"settings.{TREE} says {node.settings.get(TREE)!s:.16}",
-        )  # fmt: skip
+        trees = f"its tree of hashes is {found:.16}, settings.{TREE} is {claimed!s:.16}"
+        report.found("L7", TASKS, f"the task list is not that of {whose}: {trees}")
 
 
 def _check_settings(child: _Node, parent: _Node, report: Report) -> None:
@@ -188,24 +186,12 @@ def _check_dropped(build: ClaimedBuild, nodes: list[_Node], report: Report) -> N
     report.check("L7", len(erased))
     for episode in sorted(set(claimed) ^ erased):
         where = "settings.derived" if episode in set(claimed) else "tasks.jsonl"
-        report.found("L7", TASKS, f"episode {episode} is dropped by {where} alone")
+        report.found("L7", TASKS, f"episode {episode} is dropped only by {where}")
     for episode in sorted(episode for episode, count in Counter(claimed).items() if count > 1):
         report.found("L7", BUILD, f"episode {episode} is dropped twice")
-    for episode in sorted(_dropped_in_ledger(build) ^ erased):
+    in_ledger = {entry["episode"] for entry in ledger_entries(build) if entry.get("stage") == "drop"}
+    for episode in sorted(in_ledger ^ erased):
         report.found("L7", LEDGER, f"episode {episode} is dropped by tasks.jsonl or by the ledger, but not by both")
-
-
-def _dropped_in_ledger(build: ClaimedBuild) -> set[str]:
-    """Malformed lines are reported with the splits."""
-    found = set()
-    for line in read_regular(build.root / LEDGER).splitlines():
-        try:
-            value = parse(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict) and value.get("stage") == "drop" and isinstance(value.get("episode"), str):
-            found.add(value["episode"])
-    return found
 
 
 def _check_origins(build: ClaimedBuild, nodes: list[_Node], report: Report) -> None:

@@ -8,23 +8,25 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline.audit.build import ClaimedBuild, FileEntry, file_sha256, is_regular, read_regular
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.entries import FileEntry
+from pipeline.audit.files import file_sha256, is_regular, read_regular
 from pipeline.audit.finding import Report
+from pipeline.audit.parsers.shard import Shard, ShardRule
+from pipeline.audit.rederive.croissant import derive_croissant
 from pipeline.audit.rules.identity import check_file
-from pipeline.audit.shard import Shard, ShardRule
-from pipeline.building.croissant import croissant_bytes
 from pipeline.format.file_names import CROISSANT
 
 FILE, FOLDER = "file", "folder"
 FREE_FOLDERS = ("audit", "logs")
-"""Not part of a build's identity: their contents are not looked at, nothing else reads them."""
+"""Not part of a build's identity: their contents are not checked, and nothing else reads them."""
 
 
 def check_inventory(build: ClaimedBuild, report: Report) -> None:
     """Every file and folder on disk must be listed; links and special files are never allowed."""
     listed = {entry.path for entry in build.listed()} | {"build.json"}
     folders = {os.path.dirname(path) for path in listed} | set(FREE_FOLDERS)
-    names = _names_on_disk if build.elsewhere is None else _names_elsewhere(build.elsewhere.sizes())
+    names = _names_on_disk if build.fetcher is None else _names_in_bucket(build.fetcher.sizes())
     pending = [""]
     while pending:
         for path, kind in names(build.root, pending.pop()):
@@ -55,7 +57,7 @@ def _names_on_disk(root: Path, folder: str) -> Iterator[tuple[str, str]]:
             yield path, FILE if stat.S_ISREG(mode) else "is a special file that does not belong to a build"
 
 
-def _names_elsewhere(sizes: Mapping[str, int]) -> Callable[[Path, str], list[tuple[str, str]]]:
+def _names_in_bucket(sizes: Mapping[str, int]) -> Callable[[Path, str], list[tuple[str, str]]]:
     """The same for a store of objects, which knows no folders: a slash in a name makes one.
 
     A name that ends in a slash and holds nothing is the mark of a folder; one that holds something is a file.
@@ -79,7 +81,7 @@ def _names_elsewhere(sizes: Mapping[str, int]) -> Callable[[Path, str], list[tup
 def _check_description(build: ClaimedBuild, report: Report) -> None:
     """croissant.json is not listed in build.json, from which it is made; made again it must be the same."""
     try:
-        expected = croissant_bytes(read_regular(build.root / "build.json"))
+        expected = derive_croissant(build)
     except (KeyError, TypeError, ValueError) as error:
         report.found("L10", CROISSANT, f"cannot be made again from build.json: {error!r}")
         return
@@ -88,7 +90,7 @@ def _check_description(build: ClaimedBuild, report: Report) -> None:
 
 
 class Hashes(ShardRule):
-    """Size and SHA-256 of the files of a shard. Threads hash ahead while other rules look at a shard's content."""
+    """Size and SHA-256 of the files of a shard. Threads hash ahead while other rules check a shard's content."""
 
     def __init__(self, build: ClaimedBuild) -> None:
         super().__init__(build)
@@ -99,7 +101,7 @@ class Hashes(ShardRule):
 
     def check(self, shard: Shard, report: Report) -> None:
         for entry in shard.entry.files:
-            self._submit(entry)  # of a shard elsewhere, that was not there to be hashed ahead
+            self._submit(entry)  # a fetched shard was not there to be hashed ahead
         for entry in shard.entry.files:
             self._start(4)
             check_file(self.build, entry, report, self._hash)

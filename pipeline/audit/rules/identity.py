@@ -10,7 +10,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.audit.build import TUBELET, ClaimedBuild, FileEntry, file_sha256, is_regular, read_regular
+from pipeline.audit.build import TUBELET, ClaimedBuild
+from pipeline.audit.entries import FileEntry
+from pipeline.audit.files import file_sha256, is_regular, read_regular
 from pipeline.audit.finding import Report
 from pipeline.format.strict_json import canonical, parse
 
@@ -49,10 +51,8 @@ def _check_fingerprint(build: ClaimedBuild, report: Report) -> None:
     chain = canonical({"settings": build.settings, "tasks": build.tasks.sha256})
     expected = hashlib.sha256(chain.encode()).hexdigest()
     if build.fingerprint != expected:
-        report.found(
-            "L7", BUILD, f"fingerprint is {build.fingerprint}; settings and tasks.jsonl give {expected}. "
-            "They were changed after the plan was frozen, or belong to another plan",
-        )  # fmt: skip
+        found = f"fingerprint is {build.fingerprint}; settings and tasks.jsonl give {expected}"
+        report.found("L7", BUILD, f"{found}. They were changed after the plan was frozen, or belong to another plan")
 
 
 def _check_plan(build: ClaimedBuild, report: Report) -> None:
@@ -78,15 +78,15 @@ def _check_mode(build: ClaimedBuild, report: Report) -> None:
 
 
 def _check_sizes(build: ClaimedBuild, report: Report) -> None:
-    """Sizes that are said twice must agree, or arithmetic would be checked against the wrong one."""
+    """Sizes that build.json holds twice must agree, or arithmetic would be checked against the wrong one."""
     report.check("L7", 4)
     pairs = [("views", build.sizes.views, len(build.views)), ("steps", build.sizes.steps, build.window.steps)]
     if build.sizes.action:
         pairs.append(("chunk", build.sizes.chunk, build.window.chunk))
     for name, size, other in pairs:
         if size != other:
-            report.found("L7", BUILD, f"sizes.{name} is {size}, elsewhere in the file it is {other}")
+            report.found("L7", BUILD, f"sizes.{name} is {size}, in another place of the file it is {other}")
     if len(set(build.views)) != len(build.views):
-        report.found("L7", BUILD, f"a view stands twice in {list(build.views)}")
+        report.found("L7", BUILD, f"a view appears twice in {list(build.views)}")
     if not re.fullmatch(r"[0-9a-f]{64}", build.fingerprint):
         report.found("L7", BUILD, f"fingerprint is no SHA-256 in lower-case hexadecimal: {build.fingerprint!r}")

@@ -1,7 +1,7 @@
-"""Latents stored as int8 with a scale for each token: what the format leaves no room for, and the claim of their error.
+"""Latents stored as int8 with a scale for each token: no hidden data in the scales, and the claimed error.
 
 The scale of a token is max|z| / 127 over its D channels, so its largest int8 value is 127 or -127; a token of zeros has
-scale 0. Any other scale could carry data beside the latents (rule L10), as could -128, which is never used.
+scale 0. Any other scale could carry hidden data (rule L10), as could -128, which is never used.
 
 V views, K steps, N tokens, D width.
 """
@@ -12,11 +12,10 @@ import math
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
-from pipeline.audit.finding import Report
+from pipeline.audit.finding import Report, RowChecks
 
 BUILD = "build.json"
 
@@ -42,16 +41,19 @@ def check(build: ClaimedBuild, report: Report) -> None:
     errors = claim["relative_error"]
     if dtype == "float16":
         if errors is not None or any(shard.latents_error is not None for shard in build.shards):
-            report.found("L7", BUILD, "float16 latents have no error: latents.relative_error must be null, no shard "
-                         "may have a latents_error")  # fmt: skip
+            detail = (
+                "float16 latents have no error: latents.relative_error must be null, no shard may have a latents_error"
+            )
+            report.found("L7", BUILD, detail)
     elif _possible(errors, build):
         _check_sums(build, errors, report)
     else:
         most = _largest_error(build.sizes.width)
-        report.found(
-            "L7", BUILD, f"latents.relative_error must be {build.sizes.steps + 1} numbers from 0 to {most:.3g}, which "
-            f"no rounding to a scale exceeds; found {errors!r:.80}",
-        )  # fmt: skip
+        detail = (
+            f"latents.relative_error must be {build.sizes.steps + 1} numbers from 0 to {most:.3g}, which no rounding to"
+            f" a scale exceeds; found {errors!r:.80}"
+        )
+        report.found("L7", BUILD, detail)
 
 
 def _check_sums(build: ClaimedBuild, errors: list[float], report: Report) -> None:
@@ -67,34 +69,33 @@ def _check_sums(build: ClaimedBuild, errors: list[float], report: Report) -> Non
     squared, squares = sums.sum(axis=0).T
     wanted = np.sqrt(np.divide(squared, squares, out=np.zeros_like(squared), where=squares > 0))
     if not np.allclose(errors, wanted, rtol=SPELLING, atol=0.0):
-        report.found(
-            "L7", BUILD, f"latents.relative_error is {errors}, the shards' latents_error give {wanted.tolist()}"
-        )  # fmt: skip
+        detail = f"latents.relative_error is {errors}, the shards' latents_error give {wanted.tolist()}"
+        report.found("L7", BUILD, detail)
 
 
-def check_tokens(
-    name: str, values: NDArray[Any], scale: NDArray[np.float32], file: str, keys: pa.Array, report: Report
-) -> None:
+def check_tokens(name: str, values: NDArray[Any], scale: NDArray[np.float32], checks: RowChecks) -> None:
     """int8 [B, ..., D] and its scales float32 [B, ...]: nothing in them but what quantising gives."""
     lowest, highest = values.min(axis=-1).astype(np.int16), values.max(axis=-1).astype(np.int16)
     largest = np.maximum(highest, -lowest)
-    report.rows(
-        "L7", file, _any(~np.isfinite(scale) | np.signbit(scale)), keys,
+    checks.rows(
+        "L7",
+        _any(~np.isfinite(scale) | np.signbit(scale)),
         lambda i: f"a scale of the {name} is negative, NaN or infinite",
-    )  # fmt: skip
-    report.rows(
-        "L10", file, _any(lowest < -LEVELS), keys, lambda i: f"the {name} hold -128, which no latent is stored as"
-    )  # fmt: skip
+    )
+    checks.rows("L10", _any(lowest < -LEVELS), lambda i: f"the {name} hold -128, which no latent is stored as")
     wanted = np.where(scale > 0, LEVELS, 0)
-    report.rows(
-        "L10", file, _any((largest != wanted) & (lowest >= -LEVELS)), keys,
-        lambda i: f"a scale of the {name} is not that of its token: the token's largest value must be {LEVELS}, or 0 "
-        "with scale 0",
-    )  # fmt: skip
+    checks.rows(
+        "L10",
+        _any((largest != wanted) & (lowest >= -LEVELS)),
+        lambda i: (
+            f"a scale of the {name} is not that of its token: the token's largest value must be {LEVELS}, or 0 "
+            "with scale 0"
+        ),
+    )
 
 
 class ErrorClaim:
-    """The relative error that build.json claims for each step, beside what quantising the audit's own latents gives."""
+    """The relative error that build.json claims for each step, against quantising the audit's own latents."""
 
     def __init__(self, build: ClaimedBuild) -> None:
         self._build = build
@@ -102,7 +103,7 @@ class ErrorClaim:
         self.applies = build.latent_dtype == "int8"
 
     def add(self, step: int, latents: NDArray[np.float16]) -> None:
-        """Take up latents that the audit has encoded itself, float16 [N, D]."""
+        """Add latents that the audit has encoded itself, float16 [N, D]."""
         if self.applies:
             self._sums[step] += _squares(latents.astype(np.float64))
 
@@ -118,10 +119,11 @@ class ErrorClaim:
             report.check("L7")
             found = math.sqrt(error / square)
             if abs(found - errors[step]) > ERROR_TOLERANCE * max(found, errors[step]):
-                report.found(
-                    "L7", BUILD, f"latents.relative_error claims {errors[step]:.3g} for step {step}; quantising the "
-                    f"latents of the random share gives {found:.3g}, {ERROR_TOLERANCE:.0%} of difference are allowed",
-                )  # fmt: skip
+                detail = (
+                    f"latents.relative_error claims {errors[step]:.3g} for step {step}; quantising the latents of the"
+                    f" random share gives {found:.3g}, {ERROR_TOLERANCE:.0%} of difference are allowed"
+                )
+                report.found("L7", BUILD, detail)
 
 
 def _squares(latents: NDArray[np.float64]) -> tuple[float, float]:

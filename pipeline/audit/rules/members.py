@@ -11,7 +11,7 @@ from collections import Counter
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Problem, Report
 from pipeline.audit.parsers.jpeg import parse_jpeg
-from pipeline.audit.shard import Shard, ShardRule
+from pipeline.audit.parsers.shard import Shard, ShardRule
 from pipeline.format.file_names import image_member, json_member, member_names
 
 
@@ -51,10 +51,8 @@ class Members(ShardRule):
                 if self._layout is None:
                     self._layout = image.layout
                 elif image.layout != self._layout:
-                    report.found(
-                        "L10", file, f"{view}: the JPEG's tables or sampling are not those of the build's first image",
-                        key,
-                    )  # fmt: skip
+                    detail = f"{view}: the JPEG's tables or sampling are not those of the build's first image"
+                    report.found("L10", file, detail, key)
 
 
 def _check_names(shard: Shard, views: tuple[str, ...], report: Report) -> None:
@@ -70,12 +68,12 @@ def _check_names(shard: Shard, views: tuple[str, ...], report: Report) -> None:
         report.found("L10", file, f"member {name:.200} is unknown to the manifest")
     for name, count in have.items():
         if count > 1:
-            report.found("L10", file, f"member {name:.200} stands {count} times")
+            report.found("L10", file, f"member {name:.200} appears {count} times")
     missing = [name for name in expected if name not in have]
     for name in missing:
         report.found("L7", file, f"member {name} is missing")
     if not missing and [name for name in found if name in known] != expected:
-        report.found("L7", file, "members do not stand in the manifest's order")
+        report.found("L7", file, "the members are not in the manifest's order")
 
 
 def _check_places(shard: Shard, views: tuple[str, ...], report: Report) -> None:
@@ -94,9 +92,7 @@ def _check_places(shard: Shard, views: tuple[str, ...], report: Report) -> None:
                 continue  # reported with the names
             payloads.update(shard.payload(member))
             if place != (member.offset, member.size):
-                report.found(
-                    "L7", file, f"{name} lies at {member.offset} with {member.size} bytes, "
-                    f"samples.parquet says {place[0]} with {place[1]}", key,
-                )  # fmt: skip
+                found = f"{name} is at {member.offset} with {member.size} bytes"
+                report.found("L7", file, f"{found}, samples.parquet says {place[0]} with {place[1]}", key)
         if None not in members and payloads.hexdigest() != digest:
             report.found("L7", file, "the members are not those whose digest the manifest holds (inputs_sha256)", key)

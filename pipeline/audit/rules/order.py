@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
-from pipeline.audit.finding import Report
-from pipeline.audit.samples import SAMPLES, batches, integers
+from pipeline.audit.finding import Report, RowChecks
+from pipeline.audit.samples import SAMPLES, batches, integers, position_in
 from pipeline.format.schema import SPLITS
 
 _NAME = r"\A[A-Za-z0-9_-]+\z"
@@ -20,7 +20,7 @@ BUILD = "build.json"
 
 @dataclass(frozen=True)
 class _Places:
-    """Where each row stands; R rows. `episode` and `task` are -1 when the plan knows no such episode.
+    """The place of each row; R rows. `episode` is -1 when the plan has no such episode.
 
     split int8 [R] (position in SPLITS);  shard, row, now int32 [R];  episode int32 [R] (row of the task table)
     """
@@ -33,7 +33,7 @@ class _Places:
 
 
 def check(build: ClaimedBuild, report: Report) -> None:
-    """Keys spell episode and `now`; rows are sorted; every shard has the rows it claims, each sample once."""
+    """Keys are made of episode and `now`; rows are sorted; every shard has the rows it claims, each sample once."""
     places = _read(build, report)
     _check_order(places, report)
     _check_shards(build, places, report)
@@ -48,35 +48,34 @@ def expected_keys(episode: pa.Array, now: pa.Array) -> pa.Array:
 
 
 def _read(build: ClaimedBuild, report: Report) -> _Places:
-    empty = tuple(np.zeros(0, kind) for kind in (np.int8, np.int32, np.int32, np.int32, np.int32))
-    parts = [empty]
+    empty = np.zeros(0, np.int32)
+    parts = [_Places(empty.astype(np.int8), empty, empty, empty, empty)]
     for batch in batches(build, ("key", "split", "shard", "row", "episode", "now")):
         _check_keys(batch, report)
-        split = pc.fill_null(pc.index_in(batch.column("split"), value_set=pa.array(SPLITS)), -1)
-        episode = pc.fill_null(pc.index_in(batch.column("episode"), value_set=build.tasks.ids), -1)
-        numbers = [integers(batch, name).astype(np.int32) for name in ("shard", "row", "now")]
-        parts.append((split.to_numpy(zero_copy_only=False).astype(np.int8), *numbers,
-                      episode.to_numpy(zero_copy_only=False).astype(np.int32)))  # fmt: skip
-    return _Places(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        split = position_in(pa.array(SPLITS), batch.column("split")).astype(np.int8)
+        shard, row, now = (integers(batch, name).astype(np.int32) for name in ("shard", "row", "now"))
+        episode = position_in(build.tasks.ids, batch.column("episode")).astype(np.int32)
+        parts.append(_Places(split, shard, row, now, episode))
+    columns = ([getattr(part, field.name) for part in parts] for field in fields(_Places))
+    return _Places(*map(np.concatenate, columns))
 
 
 def _check_keys(batch: pa.RecordBatch, report: Report) -> None:
     keys = batch.column("key")
     wants = expected_keys(batch.column("episode"), batch.column("now"))
     differs = pc.not_equal(keys, wants).to_numpy(zero_copy_only=False)
-    report.rows("L7", SAMPLES, differs, keys, lambda i: f"the key must be {wants[i]}")
+    checks = RowChecks(report, SAMPLES, keys)
+    checks.rows("L7", differs, lambda i: f"the key must be {wants[i]}")
     unsafe = pc.invert(pc.match_substring_regex(keys, _NAME)).to_numpy(zero_copy_only=False)
-    report.rows("L10", SAMPLES, unsafe, keys, lambda i: "a key consists of letters, digits, _ and -")
+    checks.rows("L10", unsafe, lambda i: "a key consists of letters, digits, _ and -")
 
 
 def _check_order(places: _Places, report: Report) -> None:
     """Sorted by split, shard and row."""
     order = (places.split.astype(np.int64) << 32) + places.shard
     steps_back = (np.diff(order) < 0) | ((np.diff(order) == 0) & (np.diff(places.row.astype(np.int64)) <= 0))
-    report.rows(
-        "L7", SAMPLES, steps_back, None,
-        lambda i: f"row {i + 1} of the file does not follow row {i} by (split, shard, row)",
-    )  # fmt: skip
+    checks = RowChecks(report, SAMPLES, None)
+    checks.rows("L7", steps_back, lambda i: f"row {i + 1} of the file does not follow row {i} by (split, shard, row)")
 
 
 def _check_shards(build: ClaimedBuild, places: _Places, report: Report) -> None:
@@ -99,10 +98,8 @@ def _check_shards(build: ClaimedBuild, places: _Places, report: Report) -> None:
         start, count = found.pop((split << 32) + index, (0, 0))
         rows = places.row[order[start : start + count]]
         if count != shard.samples or not np.array_equal(rows, np.arange(count)):
-            report.found(
-                "L7", SAMPLES, f"shard {shard.split}/{index} lists {shard.samples} samples; the manifest has {count} "
-                f"rows numbered {_spell(rows)}, not 0..{shard.samples - 1}",
-            )  # fmt: skip
+            found_rows = f"the manifest has {count} rows numbered {_spell(rows)}, not 0..{shard.samples - 1}"
+            report.found("L7", SAMPLES, f"shard {shard.split}/{index} lists {shard.samples} samples; {found_rows}")
     for stray in found:
         name = SPLITS[stray >> 32] if 0 <= stray >> 32 < len(SPLITS) else "an unknown split"
         report.found("L7", SAMPLES, f"rows belong to shard {name}/{stray & 0xFFFFFFFF}, which build.json does not list")
@@ -113,16 +110,20 @@ def _check_episodes(build: ClaimedBuild, places: _Places, report: Report) -> Non
     same_shard = (np.diff(places.split) == 0) & (np.diff(places.shard) == 0)
     episode, now = places.episode.astype(np.int64), places.now.astype(np.int64)
     forward = (np.diff(episode) > 0) | ((np.diff(episode) == 0) & (np.diff(now) > 0))
-    report.rows(
-        "L7", SAMPLES, same_shard & ~forward, None,
+    checks = RowChecks(report, SAMPLES, None)
+    checks.rows(
+        "L7",
+        same_shard & ~forward,
         lambda i: f"rows {i} and {i + 1} of the file are not in the order of the plan (episode, now)",
-    )  # fmt: skip
+    )
     pairs, counts = np.unique((episode << 32) + now, return_counts=True)
-    report.rows(
-        "L7", SAMPLES, (counts > 1) & (pairs >= 0), None,
-        lambda i: f"{counts[i]} samples of episode {build.tasks.ids[int(pairs[i]) >> 32]} "
-        f"at now={int(pairs[i]) & 0xFFFFFFFF}",
-    )  # fmt: skip
+    checks.rows(
+        "L7",
+        (counts > 1) & (pairs >= 0),
+        lambda i: (
+            f"{counts[i]} samples of episode {build.tasks.ids[int(pairs[i]) >> 32]} at now={int(pairs[i]) & 0xFFFFFFFF}"
+        ),
+    )
 
 
 def _check_counts(build: ClaimedBuild, places: _Places, report: Report) -> None:

@@ -1,4 +1,4 @@
-"""Rule L6: an episode stands in one split, no test episode is used; and what was left out is really left out (L9)."""
+"""Rule L6: each episode is in one split and no test episode is used; what was left out has no samples (L9)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.audit.build import ClaimedBuild, read_regular
-from pipeline.audit.finding import Report
-from pipeline.audit.samples import SAMPLES, batches, integers
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.files import read_regular
+from pipeline.audit.finding import Report, RowChecks
+from pipeline.audit.ledger import LEDGER
+from pipeline.audit.samples import SAMPLES, batches, integers, position_in
 from pipeline.format.strict_json import parse
 
 TASKS = "tasks.jsonl"
-LEDGER = "ledger.jsonl"
 USED_SPLITS = ("train", "val")
 
 
 def check(build: ClaimedBuild, report: Report) -> None:
-    """Plan, manifest and ledger must tell the same story about every episode."""
+    """Plan, manifest and ledger must agree about every episode."""
     _check_plan(build, report)
     used = _check_manifest(build, report)
     _check_ledger(build, used, report)
@@ -34,10 +35,10 @@ def _check_plan(build: ClaimedBuild, report: Report) -> None:
             report.found("L6", TASKS, f"task {split}/{index}: only train and val may be built")
     line_splits = pa.array([split for split, _ in table.tasks], pa.string()).take(pa.array(table.task))
     differs = pc.not_equal(table.ref_split, line_splits).to_numpy(zero_copy_only=False)
-    report.rows(
-        "L6", TASKS, differs, None,
-        lambda i: f"episode {table.ids[i]} is marked {table.ref_split[i]}, its task {line_splits[i]}",
-    )  # fmt: skip
+    checks = RowChecks(report, TASKS, None)
+    checks.rows(
+        "L6", differs, lambda i: f"episode {table.ids[i]} is marked {table.ref_split[i]}, its task {line_splits[i]}"
+    )
     counted = pc.value_counts(table.ids)
     for entry in counted.filter(pc.greater(counted.field("counts"), 1)).to_pylist():
         where = pc.equal(table.ids, entry["values"])
@@ -50,8 +51,7 @@ def _check_manifest(build: ClaimedBuild, report: Report) -> NDArray[np.bool_]:
     """Each row's episode must be one of its own shard's task. Returns which episodes have samples, bool [E]."""
     used = np.zeros(len(build.tasks.ids), bool)
     for batch in batches(build, ("key", "split", "shard", "source", "episode", "num_frames")):
-        at = pc.fill_null(pc.index_in(batch.column("episode"), value_set=build.tasks.ids), -1)
-        position = at.to_numpy(zero_copy_only=False).astype(np.int64)
+        position = position_in(build.tasks.ids, batch.column("episode"))
         _check_places(build, batch, position, report)
         _check_facts(build, batch, position, report)
         used[position[position >= 0]] = True
@@ -62,31 +62,33 @@ def _check_places(build: ClaimedBuild, batch: pa.RecordBatch, position: NDArray[
     """`position` is that of the row's episode in the task table, -1 when it is in no task; int64 [B]."""
     keys, episode, known = batch.column("key"), batch.column("episode"), position >= 0
     split, shard = batch.column("split").to_numpy(zero_copy_only=False), integers(batch, "shard")
-    report.rows(
-        "L6", SAMPLES, ~np.isin(split.astype(str), USED_SPLITS), keys,
-        lambda i: f"split {split[i]}: only train and val may be used",
-    )  # fmt: skip
-    report.rows("L6", SAMPLES, ~known, keys, lambda i: f"episode {episode[i]} is in no task of the plan")
-    # One entry past the end stands for "no task": position -1 picks it.
+    checks = RowChecks(report, SAMPLES, keys)
+    checks.rows(
+        "L6", ~np.isin(split.astype(str), USED_SPLITS), lambda i: f"split {split[i]}: only train and val may be used"
+    )
+    checks.rows("L6", ~known, lambda i: f"episode {episode[i]} is in no task of the plan")
+    # One entry past the end means "no task": position -1 picks it.
     task = np.append(build.tasks.task, len(build.tasks.tasks))[position]
     splits = np.array([*(s for s, _ in build.tasks.tasks), ""], dtype=object)[task]
     indices = np.array([*(i for _, i in build.tasks.tasks), -1], dtype=object)[task]
-    report.rows(
-        "L6", SAMPLES, known & ((splits != split) | (indices != shard)), keys,
-        lambda i: f"episode {episode[i]} was planned for {splits[i]}/{indices[i]}, "
-        f"the sample stands in {split[i]}/{shard[i]}",
-    )  # fmt: skip
+    checks.rows(
+        "L6",
+        known & ((splits != split) | (indices != shard)),
+        lambda i: (
+            f"episode {episode[i]} was planned for {splits[i]}/{indices[i]}, the sample is in {split[i]}/{shard[i]}"
+        ),
+    )
 
 
 def _check_facts(build: ClaimedBuild, batch: pa.RecordBatch, position: NDArray[np.int64], report: Report) -> None:
     planned = np.append(build.tasks.num_frames, -1)[position]
     keys, total, source = batch.column("key"), integers(batch, "num_frames"), batch.column("source")
-    report.rows(
-        "L8", SAMPLES, (planned >= 0) & (total != planned), keys,
-        lambda i: f"num_frames is {total[i]}, the source said {planned[i]}",
-    )  # fmt: skip
+    checks = RowChecks(report, SAMPLES, keys)
+    checks.rows(
+        "L8", (planned >= 0) & (total != planned), lambda i: f"num_frames is {total[i]}, the source had {planned[i]}"
+    )
     foreign = pc.not_equal(source, build.name).to_numpy(zero_copy_only=False)
-    report.rows("L7", SAMPLES, foreign, keys, lambda i: f"source is {source[i]}, the build's is {build.name}")
+    checks.rows("L7", foreign, lambda i: f"source is {source[i]}, the build's is {build.name}")
 
 
 def _check_ledger(build: ClaimedBuild, used: NDArray[np.bool_], report: Report) -> None:
@@ -97,14 +99,17 @@ def _check_ledger(build: ClaimedBuild, used: NDArray[np.bool_], report: Report) 
         if len(ids)
         else np.zeros(0, bool)
     )
-    report.rows(
-        "L9", LEDGER, recorded & used, None,
+    checks = RowChecks(report, LEDGER, None)
+    checks.rows(
+        "L9",
+        recorded & used,
         lambda i: f"episode {ids[i]} was left out ({ledgered[ids[i].as_py()]}), yet it has samples",
-    )  # fmt: skip
-    report.rows(
-        "L7", LEDGER, ~recorded & ~used, None,
+    )
+    checks.rows(
+        "L7",
+        ~recorded & ~used,
         lambda i: f"episode {ids[i]} was planned, but has neither samples nor an entry in the ledger",
-    )  # fmt: skip
+    )
 
 
 def _ledgered(build: ClaimedBuild, report: Report) -> dict[str, str]:
@@ -124,5 +129,5 @@ def _ledgered(build: ClaimedBuild, report: Report) -> dict[str, str]:
         seen[episode, stage] += 1
     for (episode, stage), count in seen.items():
         if count > 1:
-            report.found("L7", LEDGER, f"episode {episode} stands {count} times at stage {stage}")
+            report.found("L7", LEDGER, f"episode {episode} appears {count} times at stage {stage}")
     return result

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.audit.build import ClaimedBuild, read_regular
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.files import read_regular
 from pipeline.audit.finding import Report
+from pipeline.audit.parsers.shard import Shard, ShardRule
 from pipeline.audit.rederive.recount import Claim, Recount, parse_claim
 from pipeline.audit.samples import batches, integers
-from pipeline.audit.shard import Shard, ShardRule
 from pipeline.format.strict_json import parse
 
 STATS = "stats.json"

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.audit.finding import Report
+from pipeline.audit.finding import Report, RowChecks
+from pipeline.audit.parsers.shard import Shard, ShardRule, TargetRows
 from pipeline.audit.rules.int8 import check_tokens
 from pipeline.audit.samples import supports
-from pipeline.audit.shard import Shard, ShardRule, TargetRows
 from pipeline.format.file_names import json_member
 
 
@@ -54,17 +54,20 @@ class TargetValues(ShardRule):
             return  # the row count is reported by the join
         file, keys = shard.entry.targets.path, pa.array(rows.keys, pa.string())
         wants = part.column("key").to_pylist()
-        report.rows(
-            "L7", file, np.array([a != b for a, b in zip(rows.keys, wants, strict=True)], bool), keys,
+        checks = RowChecks(report, file, keys)
+        checks.rows(
+            "L7",
+            np.array([a != b for a, b in zip(rows.keys, wants, strict=True)], bool),
             lambda i: f"row {rows.start + i} must be {wants[i]}",
-        )  # fmt: skip
+        )
         digests = part.column("targets_sha256").to_pylist()
-        report.rows(
-            "L7", file, np.array([row_digest(rows, i) != d for i, d in enumerate(digests)], bool), keys,
+        checks.rows(
+            "L7",
+            np.array([row_digest(rows, i) != d for i, d in enumerate(digests)], bool),
             lambda i: "the row is not the one whose digest the manifest holds (targets_sha256)",
-        )  # fmt: skip
-        _check_values(rows, file, keys, report)
-        _check_masks(shard, rows, part, keys, report)
+        )
+        _check_values(rows, checks)
+        _check_masks(rows, part, checks)
 
 
 def row_digest(rows: TargetRows, i: int) -> str:
@@ -83,38 +86,33 @@ def row_digest(rows: TargetRows, i: int) -> str:
     return digest.hexdigest()
 
 
-def _check_values(rows: TargetRows, file: str, keys: pa.Array, report: Report) -> None:
+def _check_values(rows: TargetRows, checks: RowChecks) -> None:
     for name, values, scale in (
         ("context", rows.context, rows.context_scale),
         ("latents", rows.latents, rows.latents_scale),
     ):
         if scale is None:
-            _check_finite(name, values, file, keys, report)
+            _check_finite(name, values, checks)
         else:
-            check_tokens(name, values, scale, file, keys, report)
+            check_tokens(name, values, scale, checks)
     if rows.actions is not None:
-        _check_finite("actions", rows.actions, file, keys, report)
-    report.rows(
-        "L8", file, _invented(rows.latents, rows.latent_mask), keys, lambda i: "a masked step's latents are not zero"
-    )  # fmt: skip
+        _check_finite("actions", rows.actions, checks)
+    checks.rows("L8", _invented(rows.latents, rows.latent_mask), lambda i: "a masked step's latents are not zero")
     if rows.latents_scale is not None:
-        report.rows(
-            "L8", file, _invented(rows.latents_scale, rows.latent_mask), keys,
-            lambda i: "a masked step's scales are not zero",
-        )  # fmt: skip
+        checks.rows(
+            "L8", _invented(rows.latents_scale, rows.latent_mask), lambda i: "a masked step's scales are not zero"
+        )
     if rows.actions is not None and rows.action_mask is not None:
-        report.rows(
-            "L8", file, _invented(rows.actions, rows.action_mask), keys, lambda i: "a masked action is not zero"
-        )  # fmt: skip
+        checks.rows("L8", _invented(rows.actions, rows.action_mask), lambda i: "a masked action is not zero")
 
 
-def _check_finite(name: str, values: NDArray, file: str, keys: pa.Array, report: Report) -> None:
+def _check_finite(name: str, values: NDArray, checks: RowChecks) -> None:
     bad = np.array([not _all_finite(row) for row in values], bool)
-    report.rows("L7", file, bad, keys, lambda i: f"{name} holds NaN or infinity")
+    checks.rows("L7", bad, lambda i: f"{name} holds NaN or infinity")
 
 
 def _all_finite(values: NDArray) -> bool:
-    """NumPy converts float16 value by value; its bits tell as well: all ones in the exponent is NaN or infinity."""
+    """NumPy converts float16 value by value. Its bits are faster: an exponent of ones is NaN or infinity."""
     if values.dtype != np.float16:
         return bool(np.isfinite(values).all())
     bits = np.ascontiguousarray(values).view(np.uint16)
@@ -129,22 +127,23 @@ def _invented(values: NDArray, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return bad
 
 
-def _check_masks(shard: Shard, rows: TargetRows, part: pa.Table, keys: pa.Array, report: Report) -> None:
-    file = shard.entry.targets.path
+def _check_masks(rows: TargetRows, part: pa.Table, checks: RowChecks) -> None:
     steps = _step_mask(part)
-    report.rows(
-        "L8", file, (rows.latent_mask != steps).any(axis=1), keys,
+    checks.rows(
+        "L8",
+        (rows.latent_mask != steps).any(axis=1),
         lambda i: f"latent_mask is {rows.latent_mask[i].tolist()}, the manifest's supports say {steps[i].tolist()}",
-    )  # fmt: skip
+    )
     mask = rows.action_mask
     if mask is None:
         return
     count = part.column("action_count").to_numpy()
     valid = np.arange(mask.shape[1])[None, :] < count[:, None]
-    report.rows(
-        "L8", file, (mask != valid).any(axis=1), keys,
+    checks.rows(
+        "L8",
+        (mask != valid).any(axis=1),
         lambda i: f"action_mask marks {int(mask[i].sum())} actions, the manifest's action_count is {count[i]}",
-    )  # fmt: skip
+    )
 
 
 def _step_mask(part: pa.Table) -> NDArray[np.bool_]:

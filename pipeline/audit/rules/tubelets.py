@@ -1,4 +1,4 @@
-"""Encoder mode `tubelet`: every window refers to the latents of its own tubelets, and no latent lies there unused.
+"""Encoder mode `tubelet`: every window refers to the latents of its own tubelets, and no latent is unused.
 
 A reference to a later tubelet than the manifest's is a leak (L2), to any other a mixed sample (L7); a row that nothing
 refers to, or that repeats another, is smuggled (L10). B windows, K future steps, U rows of the latents file.
@@ -13,10 +13,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
-from pipeline.audit.finding import Report
+from pipeline.audit.finding import Report, RowChecks
 from pipeline.audit.parsers.latents import Tubelets
+from pipeline.audit.parsers.shard import Shard, ShardRule, TargetRows
 from pipeline.audit.samples import supports
-from pipeline.audit.shard import Shard, ShardRule, TargetRows
 
 
 class TubeletReferences(ShardRule):
@@ -57,26 +57,31 @@ class TubeletReferences(ShardRule):
         frames = tubelets.frames[safe] if len(tubelets) else np.full(places.shape, -1)
         own = _same_episode(part.column("episode").to_pylist(), safe, tubelets)
         wanted = ends >= 0
-        report.rows(
-            "L8", file, np.any((places != -1) & ~wanted, axis=1), keys, lambda i: "a masked step refers to a latent"
-        )  # fmt: skip
-        report.rows(
-            "L7", file, np.any(wanted & ~there, axis=1), keys,
+        checks = RowChecks(report, file, keys)
+        checks.rows("L8", np.any((places != -1) & ~wanted, axis=1), lambda i: "a masked step refers to a latent")
+        checks.rows(
+            "L7",
+            np.any(wanted & ~there, axis=1),
             lambda i: f"refers to rows {places[i].tolist()} of {len(tubelets)} in the latents file",
-        )  # fmt: skip
+        )
         later = wanted & there & own & (frames > ends)
-        report.rows(
-            "L2", file, np.any(later, axis=1), keys,
-            lambda i: f"step {int(later[i].argmax())} refers to the tubelet that ends at frame "
-            f"{frames[i][later[i]][0]}, its own ends at {ends[i][later[i]][0]}",
-        )  # fmt: skip
+        checks.rows(
+            "L2",
+            np.any(later, axis=1),
+            lambda i: (
+                f"step {int(later[i].argmax())} refers to the tubelet that ends at frame "
+                f"{frames[i][later[i]][0]}, its own ends at {ends[i][later[i]][0]}"
+            ),
+        )
         other = wanted & there & ~later & (~own | (frames != ends))
-        report.rows(
-            "L7", file, np.any(other, axis=1), keys,
-            lambda i: f"step {int(other[i].argmax())} refers to the tubelet of "
-            f"{tubelets.episodes[safe[i][other[i]][0]]} that ends at frame {frames[i][other[i]][0]}, its own ends at "
-            f"{ends[i][other[i]][0]}",
-        )  # fmt: skip
+        checks.rows(
+            "L7",
+            np.any(other, axis=1),
+            lambda i: (
+                f"step {int(other[i].argmax())} refers to the tubelet of {tubelets.episodes[safe[i][other[i]][0]]} "
+                f"that ends at frame {frames[i][other[i]][0]}, its own ends at {ends[i][other[i]][0]}"
+            ),
+        )
         return set(places[there].tolist())
 
 
@@ -99,5 +104,5 @@ def _check_unused(tubelets: Tubelets, used: set[int], file: str, report: Report)
     for (episode, frame), count in Counter(names).items():
         if count > 1:
             report.found(
-                "L10", file, f"the tubelet of episode {episode} that ends at frame {frame} stands {count} times"
+                "L10", file, f"the tubelet of episode {episode} that ends at frame {frame} appears {count} times"
             )

@@ -1,7 +1,7 @@
 """Rules L3 and L8 on what the state is made from: nothing that happens later, and no action.
 
 A second reading of the raw data that follows the same settings would make the same state, so the settings themselves
-have to be judged.
+must be checked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.audit.finding import Report
 BUILD = "build.json"
 
 _OF_ONE_FRAME = ("none", "euler_xyz", "quaternion_xyzw", "gripper", "pose_difference")
-"""Conversions whose value at a frame is a function of the fields at that frame alone."""
+"""Conversions whose value at a frame depends only on the fields at that frame."""
 
 
 def check(build: ClaimedBuild, report: Report) -> None:

@@ -19,7 +19,7 @@ from jobs.audit.verify import verify
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.train import open_audited
 from pipeline.audit.build import open_build
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdict import verdict_bytes, write_verdict
 from pipeline.errors import AuditRefusedError, BuildError
 from pipeline.format.build import Build
@@ -117,7 +117,7 @@ def test_what_is_wrong_with_objects_is_what_is_wrong_with_files(
         (local / name).write_bytes(data)
         put(url, name, data)
     with remote_build(url) as place:
-        there = audit_build(place.root, elsewhere=place)
+        there = audit_build(place.root, fetcher=place)
         pictures = sheets(place.root, there, place)
     here = audit_build(local)
     assert verdict_bytes(there) == verdict_bytes(here)
@@ -132,7 +132,7 @@ def test_a_deep_audit_finds_the_same_there(level: str, video_build: Build, sampl
     settings = AuditConfig(build=video_build.path, level=level, root=sample_data.ssv2, seed=5, share=0.2)
     here, shown_here = audit(settings)
     with remote_build(url) as place:
-        there, shown_there = audit(replace(settings, build=place.root), elsewhere=place)
+        there, shown_there = audit(replace(settings, build=place.root), fetcher=place)
     assert here.status == "clean"
     assert verdict_bytes(there) == verdict_bytes(here)
     assert shown_there == shown_here
@@ -147,7 +147,7 @@ def test_what_keeps_an_audit_from_being_made_is_the_same_and_names_the_url(local
         with pytest.raises(BuildError, match=f"{name} is missing") as here:
             audit_build(local)
         with pytest.raises(BuildError) as there, remote_build(url) as place:
-            audit_build(place.root, elsewhere=place)
+            audit_build(place.root, fetcher=place)
         assert str(there.value) == str(here.value).replace(str(local), url)
 
 
@@ -179,7 +179,7 @@ def test_two_shards_lie_on_the_disk_at_a_time(tmp_path: Path, url: str) -> None:
         def count(_done: int, _total: int) -> None:
             seen.append(sum(1 for path in place.root.glob("*/*-0*") if path.is_file()))
 
-        verdict = audit_build(place.root, progress=count, elsewhere=place)
+        verdict = audit_build(place.root, progress=count, fetcher=place)
         assert not list(place.root.glob("*/*.tar"))
     assert verdict == audit_build(local)
     assert len(seen) == 7

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.audit.attestation import require_signature, sign_verdict
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdict import write_verdict
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
 from tests.jobs.test_cli import run
@@ -135,7 +135,7 @@ def test_a_signature_by_another_key_names_it(
 def test_a_shallower_audit_than_asked_for_is_refused(signed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "verify", str(signed), "--level", "source")
     assert code == 1
-    assert "only as deep as level 'shards'" in err
+    assert "its level is 'shards'" in err
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from jobs.audit.settings import AuditConfig
 from jobs.cli import main
 from jobs.preprocess.drop import drop
 from jobs.preprocess.settings import DropConfig
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from pipeline.errors import BuildError, CorruptError, SettingsError
 from pipeline.format.build import load_build
 from tests.conftest import SampleData

@@ -13,7 +13,7 @@ from jobs.audit.settings import AuditConfig
 from jobs.preprocess.drop import drop
 from jobs.preprocess.merge import merge
 from jobs.preprocess.settings import DropConfig, MergeConfig
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from pipeline.errors import BuildError
 from pipeline.format.build import load_build
 from tests.conftest import SampleData

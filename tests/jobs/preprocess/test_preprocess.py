@@ -21,7 +21,7 @@ from jobs.audit.audit import audit
 from jobs.audit.settings import AuditConfig
 from jobs.preprocess.plan import prepare
 from jobs.preprocess.preprocess import preprocess
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from pipeline.errors import BuildError, TooManyBadEpisodesError
 from pipeline.format.build import Build, load_build
 from pipeline.format.build_settings import EncoderSettings, LatentSettings, WindowPolicy

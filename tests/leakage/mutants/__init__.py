@@ -1,25 +1,12 @@
-"""A gallery of leaky builds. Each mutant changes a clean tiny build in one way, and says which rule must
-notice, at which level, and a word of the finding, so that no mutant is caught for another reason than its own.
+"""Leaky builds: each mutant changes a clean tiny build in one way, and names the rule, the level and a part of the
+finding, so that none is caught for another reason than its own.
 
-Unless a mutant is about hashes, the attacker repairs every hash, digest and offset: the deeper rule has to catch it.
+Unless a mutant is about hashes, the attacker repairs every hash, digest and offset: the deeper rule must catch it.
 """
 
 from __future__ import annotations
 
-from tests.leakage.mutants import (
-    derived,
-    identity,
-    inputs,
-    int8,
-    leaky_code,
-    leaky_films,
-    leaky_inputs,
-    leaky_int8,
-    leaky_targets,
-    manifest,
-    targets,
-    tubelets,
-)
+from tests.leakage.mutants import derived, identity, inputs, int8, manifest, targets, tubelets
 
 MUTANTS = (
     *manifest.MUTANTS,
@@ -30,14 +17,3 @@ MUTANTS = (
     *tubelets.MUTANTS,
     *derived.MUTANTS,
 )
-
-LEAKY_PIPELINES = (
-    *leaky_inputs.PIPELINES,
-    *leaky_targets.PIPELINES,
-    *leaky_films.PIPELINES,
-    *leaky_int8.PIPELINES,
-)
-"""Builds whose files are in order and whose content is not, made by leaky code or from other raw data."""
-
-LEAKY_CODE = (*leaky_code.PIPELINES, *leaky_int8.CODE)
-"""Code that leaks, beside a build that does not."""

@@ -27,7 +27,7 @@ def negative_zero_scale_of_a_masked_token(build: Path) -> None:
 
 
 def scale_of_another_token(build: Path) -> None:
-    """A token stored under twice its scale: the same latent but for rounding, and a bit told by it."""
+    """A token stored under twice its scale: the same latent but for rounding, and one hidden bit."""
 
     def edit(columns: dict[str, Any]) -> None:
         columns["context"][2, 0, 0] = np.round(columns["context"][2, 0, 0] / 2)

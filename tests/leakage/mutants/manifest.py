@@ -14,7 +14,7 @@ from tests.pipeline.audit.tiny_build import Row
 
 
 def future_now(build: Path) -> None:
-    """The context was encoded at frame 4, the student is said to see frame 3."""
+    """The context was encoded at frame 4, the manifest has now=3."""
     edit_rows(build, lambda rows: rows[4].update(now=3, key="ep_a-000003x", state_frame=3, action_start=3))
 
 
@@ -148,7 +148,7 @@ MUTANTS = (
     Mutant(context_time_is_not_now, "L1", "manifest", "the context ends at 0.5 s"),
     Mutant(times_do_not_rise, "L8", "manifest", "must rise"),
     Mutant(time_invented_for_a_masked_step, "L8", "manifest", "NaN where it is masked"),
-    Mutant(longer_episode_than_planned, "L8", "manifest", "num_frames is 14, the source said 13"),
+    Mutant(longer_episode_than_planned, "L8", "manifest", "num_frames is 14, the source had 13"),
     Mutant(state_from_the_next_pose, "L8", "manifest", "pose with convert='pose_reached' may depend on later frames"),
     Mutant(state_from_a_gripper_made_absolute, "L8", "manifest", "may depend on later frames"),
     Mutant(state_from_the_action, "L3", "manifest", "command is an action, which is a target"),

@@ -92,21 +92,32 @@ def scale_of_a_shared_latent(build: Path) -> None:
 
 
 MUTANTS = (
-    Mutant(context_of_a_later_tubelet, "L2", "shards", "step 0 refers to the tubelet that ends at frame 3, its own",
-           TUBELET),
-    Mutant(reference_moved_one_tubelet_later, "L2", "shards", "step 1 refers to the tubelet that ends at frame 6",
-           TUBELET),
-    Mutant(reference_to_an_earlier_tubelet, "L7", "shards", "step 1 refers to the tubelet of ep_a that ends at frame 4",
-           TUBELET),
+    Mutant(
+        context_of_a_later_tubelet,
+        "L2",
+        "shards",
+        "step 0 refers to the tubelet that ends at frame 3, its own",
+        TUBELET,
+    ),
+    Mutant(
+        reference_moved_one_tubelet_later, "L2", "shards", "step 1 refers to the tubelet that ends at frame 6", TUBELET
+    ),
+    Mutant(
+        reference_to_an_earlier_tubelet,
+        "L7",
+        "shards",
+        "step 1 refers to the tubelet of ep_a that ends at frame 4",
+        TUBELET,
+    ),
     Mutant(reference_of_a_masked_step, "L8", "shards", "a masked step refers to a latent", TUBELET),
     Mutant(reference_past_the_end, "L7", "shards", "in the latents file", TUBELET),
     Mutant(row_of_another_episode, "L7", "shards", "refers to the tubelet of ep_b", TUBELET),
     Mutant(unreferenced_row, "L10", "shards", "is used by no sample", TUBELET),
-    Mutant(tubelet_stored_twice, "L10", "shards", "stands 2 times", TUBELET),
+    Mutant(tubelet_stored_twice, "L10", "shards", "appears 2 times", TUBELET),
     Mutant(extra_column_of_latents, "L10", "shards", "the format does not know: hint", TUBELET),
     Mutant(latents_of_another_shard, "L7", "shards", "schema metadata shard", TUBELET),
     Mutant(missing_latents_file, "L7", "shards", "latents-000000.arrow listed in build.json, but missing", TUBELET),
     Mutant(changed_latents_file, "L7", "shards", "latents-000000.arrow has SHA-256", TUBELET),
     Mutant(nan_in_a_shared_latent, "L7", "shards", "holds NaN", TUBELET),
     Mutant(scale_of_a_shared_latent, "L10", "shards", "is not that of its token", TUBELET_INT8),
-)  # fmt: skip
+)

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from pipeline.audit.attestation import pre_authentication_encoding, require_signature, sign_verdict
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdict import write_verdict
 from pipeline.errors import AuditRefusedError, RunError
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT

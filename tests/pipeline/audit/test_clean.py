@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.audit.finding import RULES
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from tests.pipeline.audit.tiny_build import (
     INT8,
     ROBOT,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdict import require_clean_verdict, write_verdict
 from pipeline.errors import AuditRefusedError
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
@@ -39,9 +39,19 @@ def test_clean_verdict_opens_the_gate(audited: Path) -> None:
 def test_verdict_has_the_keys_of_the_format_and_stable_bytes(audited: Path) -> None:
     first = (audited / VERDICT).read_bytes()
     assert set(json.loads(first)) == {
-        "fingerprint", "build_sha256", "status", "level", "rules", "findings", "samples", "seed", "coverage",
-        "tolerance", "schema_version", "versions",
-    }  # fmt: skip
+        "fingerprint",
+        "build_sha256",
+        "status",
+        "level",
+        "rules",
+        "findings",
+        "samples",
+        "seed",
+        "coverage",
+        "tolerance",
+        "schema_version",
+        "versions",
+    }
     write_verdict(audited, audit_build(audited))  # the audit/ folder is no finding
     assert (audited / VERDICT).read_bytes() == first
     assert [p.name for p in (audited / "audit").iterdir()] == ["verdict.json"]
@@ -83,7 +93,7 @@ def test_shallow_verdict_never_replaces_a_deep_one(audited: Path) -> None:
 
 def test_shallow_verdict_is_refused_unless_asked_for(audited: Path) -> None:
     write_verdict(audited, audit_build(audited, "manifest")).replace(audited / VERDICT)
-    with pytest.raises(AuditRefusedError, match="only as deep as level 'manifest', 'shards' is needed"):
+    with pytest.raises(AuditRefusedError, match="its level is 'manifest', 'shards' is needed"):
         require_clean_verdict(audited)
     require_clean_verdict(audited, level="manifest")
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import pipeline.audit.run as run
+import pipeline.audit.levels.run as run
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import MAX_FINDINGS, Report
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from pipeline.errors import BuildError
 from tests.leakage.tools import ARROW, TAR, edit_json, edit_rows
 from tests.pipeline.audit.tiny_build import rehash, write_build

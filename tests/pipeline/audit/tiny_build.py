@@ -70,10 +70,8 @@ class TinyWorld:
     mode: str = "prefix"
 
     def sizes(self) -> dict[str, int]:
-        return {
-            "views": len(self.views), "image_size": self.image_size, "steps": self.steps, "tokens": self.tokens,
-            "width": self.width, "state": self.state, "chunk": self.chunk, "action": self.action,
-        }  # fmt: skip
+        names = ("image_size", "steps", "tokens", "width", "state", "chunk", "action")
+        return {"views": len(self.views)} | {name: getattr(self, name) for name in names}
 
     def settings(self) -> dict[str, Any]:
         window = {"steps": self.steps, "interval": self.interval, "chunk": self.chunk, "end": self.end}
@@ -195,14 +193,12 @@ def write_manifest(folder: Path, rows: Sequence[Row], world: TinyWorld) -> None:
     """samples.parquet from rows."""
     views, steps = len(world.views), world.steps + 1
     i32, i64, f64 = pa.int32(), pa.int64(), pa.float64()
-    types = {
-        "key": pa.string(), "split": pa.string(), "shard": i32, "row": i32, "source": pa.string(),
-        "episode": pa.string(), "num_frames": i32, "interval": i32, "now": i32, "state_frame": i32,
-        "action_start": i32, "action_count": i32, "supports": pa.list_(pa.list_(i32), steps), "now_s": f64,
-        "support_end_s": pa.list_(f64, steps), "image_offset": pa.list_(i64, views),
-        "image_size": pa.list_(i32, views), "json_offset": i64, "json_size": i32,
-        "inputs_sha256": pa.string(), "targets_sha256": pa.string(),
-    }  # fmt: skip
+    types: dict[str, pa.DataType] = dict.fromkeys(("key", "split"), pa.string())
+    types |= dict.fromkeys(("shard", "row"), i32) | dict.fromkeys(("source", "episode"), pa.string())
+    types |= dict.fromkeys(("num_frames", "interval", "now", "state_frame", "action_start", "action_count"), i32)
+    types |= {"supports": pa.list_(pa.list_(i32), steps), "now_s": f64, "support_end_s": pa.list_(f64, steps)}
+    types |= {"image_offset": pa.list_(i64, views), "image_size": pa.list_(i32, views)}
+    types |= {"json_offset": i64, "json_size": i32, "inputs_sha256": pa.string(), "targets_sha256": pa.string()}
     table = pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()})
     pq.write_table(table, folder / "samples.parquet")
 
@@ -221,14 +217,12 @@ def statistics(folder: Path, rows: Sequence[Row], *splits: str) -> dict[str, Any
             actions.append(columns["actions"][columns["action_mask"]])
     samples = sum(row["split"] in splits for row in rows)
     state = _summary(np.array(states, np.float32)) if states else None
-    return {
-        "split": "train", "samples": samples, "state": state,
-        "action": _summary(np.concatenate(actions)) if actions else None,
-    }  # fmt: skip
+    action = _summary(np.concatenate(actions)) if actions else None
+    return {"split": "train", "samples": samples, "state": state, "action": action}
 
 
 def jpeg(frame: int, view: int, size: int, **options: Any) -> bytes:
-    """A picture whose pixels spell its frame index and view. Options go to the encoder."""
+    """An image whose pixels spell its frame index and view. Options go to the encoder."""
     pixels = np.zeros((size, size, 3), np.uint8)
     pixels[: size // 2] = (10 * frame % 256, 60 * view, 128)
     pixels[size // 2 :] = np.arange(size, dtype=np.uint8)[None, :, None] * 7
@@ -240,16 +234,14 @@ def jpeg(frame: int, view: int, size: int, **options: Any) -> bytes:
 def _tasks(world: TinyWorld) -> bytes:
     lines = []
     for split, index in sorted({(e.split, e.shard) for e in world.episodes}):
-        refs = [
-            {
-                "id": e.id, "split": e.split, "files": [[f"{e.id}.mp4", 1000]], "num_frames": e.num_frames,
-                "data": {"instruction": e.instruction},
-            }
-            for e in world.episodes
-            if (e.split, e.shard) == (split, index)
-        ]  # fmt: skip
+        refs = [_ref(e) for e in world.episodes if (e.split, e.shard) == (split, index)]
         lines.append(compact({"split": split, "index": index, "groups": [len(refs)], "episodes": refs}) + b"\n")
     return b"".join(lines)
+
+
+def _ref(episode: TinyEpisode) -> dict[str, Any]:
+    source = {"files": [[f"{episode.id}.mp4", 1000]], "num_frames": episode.num_frames}
+    return {"id": episode.id, "split": episode.split, **source, "data": {"instruction": episode.instruction}}
 
 
 def _ledger_line(episode: TinyEpisode) -> bytes:
@@ -291,23 +283,29 @@ def _row(world: TinyWorld, episode: TinyEpisode, now: int, split: str, index: in
         last = now + 2 * k * s
         supports.append([max(0, last - s), last] if last < episode.num_frames else [])
     return {
-        "key": f"{episode.id}-{now:06d}", "split": split, "shard": index, "source": world.name, "episode": episode.id,
-        "num_frames": episode.num_frames, "interval": s, "now": now, "state_frame": now if world.state else -1,
+        "key": f"{episode.id}-{now:06d}",
+        "split": split,
+        "shard": index,
+        "source": world.name,
+        "episode": episode.id,
+        "num_frames": episode.num_frames,
+        "interval": s,
+        "now": now,
+        "state_frame": now if world.state else -1,
         "action_start": now if world.action else -1,
         "action_count": min(world.chunk, episode.num_frames - now) if world.action else 0,
-        "supports": supports, "now_s": now / 10,
+        "supports": supports,
+        "now_s": now / 10,
         "support_end_s": [support[-1] / 10 if support else float("nan") for support in supports],
-    }  # fmt: skip
+    }
 
 
 def _members(world: TinyWorld, row: Row, instruction: str) -> list[tuple[str, bytes]]:
     key, now = row["key"], row["now"]
     members = [(f"{key}.{v}.jpg", jpeg(now, i, world.image_size)) for i, v in enumerate(world.views)]
     state = [float(str(np.float32(now + channel / 7))) for channel in range(world.state)]
-    document = {
-        "episode": row["episode"], "instruction": instruction, "key": key, "now": now, "source": world.name,
-        "state": state or None, "views": list(world.views),
-    }  # fmt: skip
+    document = {"episode": row["episode"], "instruction": instruction, "key": key, "now": now, "source": world.name}
+    document |= {"state": state or None, "views": list(world.views)}
     return [*members, (f"{key}.json", compact(document) + b"\n")]
 
 
@@ -341,17 +339,17 @@ def _summary(values: NDArray[np.float32]) -> dict[str, Any]:
 
 def _plan(world: TinyWorld, settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     counts = ("episodes", "windows", "shards", "input_bytes", "target_bytes")
-    return {
-        "settings": settings, "fingerprint": fingerprint, "sizes": world.sizes(), "views": list(world.views),
-        "fps": 10.0, "estimate": {**dict.fromkeys(counts, 0), "flops": 0.0, "exact": True}, "faults": [],
-    }  # fmt: skip
+    plan = {"settings": settings, "fingerprint": fingerprint, "sizes": world.sizes(), "views": list(world.views)}
+    estimate = {**dict.fromkeys(counts, 0), "flops": 0.0, "exact": True}
+    return {**plan, "fps": 10.0, "estimate": estimate, "faults": []}
 
 
 def _build_json(world: TinyWorld, rows: Sequence[Row], settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     places = sorted({(row["split"], row["shard"]) for row in rows})
     shards = [
         {
-            "split": split, "index": index,
+            "split": split,
+            "index": index,
             "samples": sum((row["split"], row["shard"]) == (split, index) for row in rows),
             "inputs": {"file": f"{split}/inputs-{index:06d}.tar"},
             "targets": {"file": f"{split}/targets-{index:06d}.arrow"},
@@ -359,7 +357,7 @@ def _build_json(world: TinyWorld, rows: Sequence[Row], settings: Mapping[str, An
             **({"latents_error": [[0.004**2, 1.0]] * 3} if world.latents == "int8" else {}),
         }
         for split, index in places
-    ]  # fmt: skip
+    ]
     counts = {
         split: {
             "samples": sum(row["split"] == split for row in rows),
@@ -370,11 +368,19 @@ def _build_json(world: TinyWorld, rows: Sequence[Row], settings: Mapping[str, An
     }
     files = ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json", "tasks.jsonl")
     return {
-        "schema_version": 2, "fingerprint": fingerprint, "name": world.name, "leaky": False,
-        "settings": settings, "sizes": world.sizes(), "views": list(world.views), "fps": 10.0,
+        "schema_version": 2,
+        "fingerprint": fingerprint,
+        "name": world.name,
+        "leaky": False,
+        "settings": settings,
+        "sizes": world.sizes(),
+        "views": list(world.views),
+        "fps": 10.0,
         "latents": {"dtype": world.latents, "relative_error": [0.004] * 3 if world.latents == "int8" else None},
-        "counts": counts, "shards": shards, "files": dict.fromkeys(files),
-    }  # fmt: skip
+        "counts": counts,
+        "shards": shards,
+        "files": dict.fromkeys(files),
+    }
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -59,9 +59,10 @@ def share(columns: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> tuple[d
                 )
     place = {name: number for number, name in enumerate(names)}
     shared: dict[str, Any] = {
-        "episode": [episode for episode, _ in names], "frame": np.array([frame for _, frame in names], np.int32),
+        "episode": [episode for episode, _ in names],
+        "frame": np.array([frame for _, frame in names], np.int32),
         "latent": np.stack([columns[column][at] for column, at in names.values()]),
-    }  # fmt: skip
+    }
     if "latents_scale" in columns:
         shared["scale"] = np.stack([columns[f"{column}_scale"][at] for column, at in names.values()])
     places = [[place[row["episode"], s[-1]] if s else -1 for s in row["supports"]] for row in rows]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.datasets.manifests import load_manifests
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 from pipeline.building.commit import describe_build
 from pipeline.building.croissant import croissant_bytes
 from pipeline.format.build import Build

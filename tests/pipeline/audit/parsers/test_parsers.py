@@ -89,9 +89,14 @@ def test_jpeg_layout_depends_on_tables_but_not_on_pixels() -> None:
 
 EXPECTED = Expected("e-000003", "e", 3, "tiny", ("front",), "pick «it»", 2)
 DOCUMENT = {
-    "episode": "e", "instruction": "pick «it»", "key": "e-000003", "now": 3, "source": "tiny",
-    "state": [0.1, -2.0], "views": ["front"],
-}  # fmt: skip
+    "episode": "e",
+    "instruction": "pick «it»",
+    "key": "e-000003",
+    "now": 3,
+    "source": "tiny",
+    "state": [0.1, -2.0],
+    "views": ["front"],
+}
 
 
 def test_document_that_fits_is_accepted() -> None:

@@ -13,11 +13,12 @@ from PIL import Image
 from jobs.audit.audit import sheets
 from pipeline.audit.build import open_build
 from pipeline.audit.finding import RULES, Finding
+from pipeline.audit.levels.run import audit_build
+from pipeline.audit.rederive.duplicates import Match
 from pipeline.audit.report.evidence import DuplicatePair, Evidence, Sheet, Still
 from pipeline.audit.report.offsets import support_offsets
 from pipeline.audit.report.page import RULE_TEXTS, render, write_report
 from pipeline.audit.report.stored_images import choose_samples, stored_sheets
-from pipeline.audit.run import audit_build
 from tests.leakage.marks import one_a_rule
 from tests.leakage.mutants import MUTANTS
 from tests.leakage.mutants.mutant import Mutant
@@ -40,7 +41,7 @@ def _page(build: Path, evidence: Evidence | None = None) -> str:
 
 def _duplicate() -> DuplicatePair:
     pairs = tuple((Still(i, _jpeg(20 * i)), Still(i + 3, _jpeg(20 * i))) for i in range(3))
-    return DuplicatePair("ep_c", "val", "ep_a", "train", "front", "time-reversed", 0.75, pairs)
+    return DuplicatePair(Match("ep_c", "val", "ep_a", "front", "time-reversed", 0.75, 0.99, 0.01, ()), pairs)
 
 
 def _rich(build: Path) -> Evidence:
@@ -85,7 +86,7 @@ def test_histogram_counts_every_frame_of_every_step(tmp_path: Path) -> None:
     assert "step 1, frame now+4: 21 samples" in _page(build)
 
 
-def test_findings_carry_their_pictures(tmp_path: Path) -> None:
+def test_findings_have_their_images(tmp_path: Path) -> None:
     build = write_build(tmp_path / "build")
     next(m for m in MUTANTS if m.name == "bytes_after_the_image").apply(build)
     page = _page(build)
@@ -138,13 +139,13 @@ def test_a_thousand_findings_make_a_page_of_bounded_size(tmp_path: Path) -> None
     build = write_build(tmp_path / "build")
     verdict = audit_build(build)
     many = tuple(Finding("L7", f"k-{i:06d}", "train/inputs-000000.tar", "x" * 5000) for i in range(1000))
-    pictures = [Sheet(f"k-{i:06d}", "front", 0, _jpeg(5)) for i in range(1000)]
-    page = render(open_build(build), replace(verdict, findings=many), Evidence(pictures))
+    images = [Sheet(f"k-{i:06d}", "front", 0, _jpeg(5)) for i in range(1000)]
+    page = render(open_build(build), replace(verdict, findings=many), Evidence(images))
     assert len(page) < 500_000
     assert page.count("stored input of k-") <= 80
 
 
-def test_pictures_of_a_broken_manifest_are_missing_and_not_a_crash(tmp_path: Path) -> None:
+def test_images_of_a_broken_manifest_are_missing_and_not_a_crash(tmp_path: Path) -> None:
     build = write_build(tmp_path / "build")
     edit_rows(build, lambda rows: rows[0].update(image_offset=[-5, 10**12], image_size=[10, 2**30]))
     assert [sheet.stored for sheet in stored_sheets(open_build(build), ["ep_a-000000", "nothing"])] == [b"", b""]
@@ -163,7 +164,7 @@ def test_random_samples_follow_from_the_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("kind", ["clean", "leak"])
 def test_page_renders_in_a_browser(chromium: str, tmp_path: Path, kind: str, width: int) -> None:
-    """From file://: no console message, no error, no request, every picture decoded, nothing wider than the screen."""
+    """From file://: no console message, no error, no request, every image decoded, nothing wider than the screen."""
     from playwright.sync_api import sync_playwright
 
     build = write_build(tmp_path / "build", replace(ROBOT, image_size=16))

@@ -1,4 +1,4 @@
-"""A video decoded from its first frame to its last, without a seek: the count of frames shown is the frame index."""
+"""A video decoded from its first frame to its last, without a seek: its index counts the frames before it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.audit.raw.decoding.frames import TimedFrame
+
 _Decoded = Generator[tuple[float, av.VideoFrame], None, None]
 
 
-def read_video(path: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+def read_video(path: Path) -> Iterator[TimedFrame]:
     """Seconds after the first frame and RGB uint8 [H, W, 3] of every frame, in order of presentation.
 
     Raises:
@@ -24,9 +26,7 @@ def read_video(path: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
             yield second, _pixels(frame)
 
 
-def read_stretch(
-    path: Path, begin_s: float, count: int, tolerance_s: float
-) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+def read_segment(path: Path, begin_s: float, count: int, tolerance_s: float) -> Iterator[TimedFrame]:
     """Like `read_video`, `count` frames from the one that is shown nearest to `begin_s`.
 
     Raises:
@@ -46,7 +46,7 @@ def read_stretch(
 
 
 def _from(path: Path, begin_s: float) -> _Decoded:
-    """Frames from the one nearest to a time, which only the frame after it can tell."""
+    """Frames from the one nearest to a time; that it is the nearest is known with the frame after it."""
     with closing(_decoded(path)) as decoded:
         before: tuple[float, av.VideoFrame] | None = None
         begun = False

@@ -1,4 +1,4 @@
-"""One shard as the rules see it: manifest rows, tar and Arrow file, each parsed once and read through memory maps."""
+"""One shard: manifest rows, tar and Arrow files, each parsed once and read through memory maps."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.audit.build import ClaimedBuild, Origin, ShardEntry, is_regular
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.entries import Origin, ShardEntry
+from pipeline.audit.files import is_regular
 from pipeline.audit.finding import Problem, Report
 from pipeline.audit.parsers.arrow import check_layout
 from pipeline.audit.parsers.key_json import Expected, check_document
 from pipeline.audit.parsers.latents import Tubelets, tensor
 from pipeline.audit.parsers.tar import Member, Tar, parse_tar
-from pipeline.audit.samples import has_nulls
+from pipeline.audit.samples import column_with_null
 from pipeline.format.columns import latents_schema, targets_schema
 from pipeline.format.file_names import json_member, latents_file, targets_file
 from pipeline.format.schema import SCHEMA_VERSION
 
 
 class ShardRule:
-    """A rule that sees every shard once, in the order of build.json, and speaks at the end if it has to."""
+    """A rule that checks every shard once, in the order of build.json."""
 
     def __init__(self, build: ClaimedBuild) -> None:
         self.build = build
 
     def check(self, shard: Shard, report: Report) -> None:
-        """Check one shard. Any bytes may be in it: they lead to findings, never to exceptions."""
+        """Check one shard. Whatever its bytes, the result is findings, never an exception."""
         raise NotImplementedError
 
     def finish(self, report: Report) -> None:
-        """Report what only the whole build can show. By default nothing."""
+        """Report what needs all shards. By default nothing."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class TargetRows:
 
 
 class Shard:
-    """Inputs, targets and manifest rows of one shard. `rows` may be fewer or more than the files hold."""
+    """Inputs, targets and manifest rows of one shard. `rows` may have fewer or more rows than the files."""
 
     def __init__(self, build: ClaimedBuild, entry: ShardEntry, rows: pa.Table) -> None:
         self.build = build
@@ -80,7 +82,7 @@ class Shard:
 
     @cached_property
     def tar(self) -> Tar:
-        """The tar taken apart; empty when the file is missing."""
+        """The parsed tar; empty when the file is missing."""
         return Tar((), (), False) if self.inputs is None else parse_tar(self.inputs)
 
     @cached_property
@@ -165,9 +167,8 @@ class Shard:
         for i in range(reader.num_record_batches):
             batch = reader.get_batch(i)
             batch.validate(full=True)
-            for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                if has_nulls(column):
-                    raise ValueError(f"column {name} of record batch {i} holds a null")
+            if name := column_with_null(batch):
+                raise ValueError(f"column {name} of record batch {i} holds a null")
             yield _target_rows(batch, start, tubelets)
             start += batch.num_rows
 
@@ -193,11 +194,10 @@ def _latents(batch: pa.RecordBatch, tubelets: Tubelets | None) -> dict[str, Any]
     places = np.concatenate([batch.column("context_row").to_numpy()[:, None], later], axis=1).astype(np.int64)
     values, scale = tubelets.gather("latent", places), tubelets.gather("scale", places)
     assert values is not None
-    return {
-        "context": values[:, 0], "latents": values[:, 1:], "places": places,
-        "context_scale": None if scale is None else scale[:, 0],
-        "latents_scale": None if scale is None else scale[:, 1:],
-    }  # fmt: skip
+    columns = {"context": values[:, 0], "latents": values[:, 1:], "places": places}
+    if scale is None:
+        return {**columns, "context_scale": None, "latents_scale": None}
+    return {**columns, "context_scale": scale[:, 0], "latents_scale": scale[:, 1:]}
 
 
 def _mask(column: pa.FixedSizeListArray) -> NDArray[np.bool_]:
@@ -215,7 +215,7 @@ def _schema_problems(found: pa.Schema, expected: pa.Schema) -> tuple[Problem, ..
             has = ", ".join(str(f.type) for f in here) or "nothing"
             problems.append(Problem("L7", f"column {field.name} must be {field.type} without nulls, found {has}"))
     if not problems and not found.equals(expected):
-        problems.append(Problem("L7", f"columns stand in the order {', '.join(found.names)}"))
+        problems.append(Problem("L7", f"the columns are in the order {', '.join(found.names)}"))
     if any(field.metadata for field in found):
         problems.append(Problem("L10", "a column carries metadata"))
     return (*problems, *_metadata_problems(found.metadata or {}, expected.metadata))

@@ -2,7 +2,7 @@
 
 For a random share of samples, the code that makes shards runs again in memory on copies of the episode whose later
 frames are noise, black, or another episode's. What may not depend on them must stay equal to the bit, and equal to what
-the build holds. Controls show that the experiment is not blind: a changed `now` must change the inputs, a changed next
+the build holds. Controls show that the experiment can fail: a changed `now` must change the inputs, a changed next
 step must change its latents. The same is done to the model through its training code (`StudentTrial`).
 """
 
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report
+from pipeline.audit.levels.source import chosen_rows
 from pipeline.audit.rederive.perturbed_episode import PerturbedEpisode, Replacement, black, frames_of, noise
-from pipeline.audit.rederive.source import chosen_rows
 from pipeline.audit.samples import batches
 from pipeline.errors import BuildError, EpisodeError
 from pipeline.format.episode import Episode
@@ -66,7 +66,7 @@ StudentTrial = Callable[[], Sequence[Trial]]
 
 @dataclass(frozen=True)
 class PerturbOptions:
-    """What level "perturb" needs besides what level "source" does."""
+    """What level "perturb" needs in addition to level "source"."""
 
     rebuilder: Rebuilder
     student: StudentTrial
@@ -133,7 +133,7 @@ class _Experiment:
         self._expect("L2", same, f"the context changes when all frames after now={self._row.now} are {name}")
 
     def _change_now(self) -> None:
-        """Control: `now` and what follows replaced by noise must show in the images."""
+        """Control: with noise from `now` on, every image must change."""
         copy = PerturbedEpisode(self._episode, self._row.now - 1, noise)
         images = zip(self._rebuilder.inputs(copy, self._row.now)[:-1], self._inputs[:-1], strict=True)
         changed = all(a != b for a, b in images)

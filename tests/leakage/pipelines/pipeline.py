@@ -1,4 +1,4 @@
-"""What a leaky pipeline is: a change to code, data or encoder, and what must be said about the build that it makes."""
+"""A leaky pipeline: a change to code, data or encoder, and the finding that its build must give."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Level "source": the build derived again from the raw data.
 
 Every episode is decoded and every sample's image, text, state, actions and times compared (L1, L6, L7, L8, L9); the
-latents of a random share of samples are encoded again from the prefix of frames that rule L2 allows; films of different
-splits are compared (L6).
+latents of a random share of samples are encoded again from the prefix of frames that rule L2 allows; videos of
+different splits are compared (L6).
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report
+from pipeline.audit.parsers.shard import Shard, TargetRows
 from pipeline.audit.raw.base import RawSource
 from pipeline.audit.raw.registry import open_raw
-from pipeline.audit.rederive.duplicates import Films, Match
+from pipeline.audit.rederive.duplicates import DuplicateSearch, Match
+from pipeline.audit.rederive.images import IMAGE_TOLERANCE, Facts
 from pipeline.audit.rederive.raw_episode import (
-    IMAGE_TOLERANCE,
     VECTOR_TOLERANCE,
     EpisodeResult,
     EpisodeWork,
-    Facts,
     SampleWork,
     check_episode,
 )
@@ -41,7 +41,6 @@ from pipeline.audit.report.raw_images import duplicate_pair
 from pipeline.audit.rules.int8 import ERROR_TOLERANCE, ErrorClaim
 from pipeline.audit.rules.supports import expected_supports
 from pipeline.audit.samples import ShardRows
-from pipeline.audit.shard import Shard, TargetRows
 from pipeline.errors import BuildError
 from pipeline.format.file_names import image_member
 
@@ -51,11 +50,11 @@ IMAGE_LIBRARIES = ("av", "decord", "pillow")
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What level "source" needs besides the build.
+    """What level "source" needs in addition to the build.
 
     root     folder of the raw data
     encoder  the frozen encoder that the build names
-    seed     of the random share;  share, least  samples encoded again: so large a part, and at least so many
+    seed     of the random share;  share, least  samples encoded again: this share, and at least this number
     workers  threads that decode
     """
 
@@ -68,13 +67,13 @@ class SourceOptions:
 
 
 def chosen_rows(count: int, seed: int, share: float, least: int) -> list[int]:
-    """Rows of the manifest that are looked at more closely, sorted; a function of its arguments alone."""
+    """Rows of the manifest that are checked more deeply, sorted; depends on nothing but the arguments."""
     wanted = min(count, max(least, math.ceil(share * count)))
     return sorted(random.Random(seed).sample(range(count), wanted))
 
 
 class SourceRule:
-    """Compares every shard with the raw data, then the films of all episodes with each other."""
+    """Compares every shard with the raw data, then the videos of all episodes with each other."""
 
     def __init__(
         self, build: ClaimedBuild, samples: int, options: SourceOptions, report: Report, evidence: Evidence
@@ -93,9 +92,9 @@ class SourceRule:
         self._at = 0
         self._computed = False
         self._errors = ErrorClaim(build)
-        self._films = Films()
-        self._filmed: set[str] = set()
-        self.coverage = {"episodes_decoded": 0, "samples_compared": 0, "samples_encoded": 0, "films_compared": 0}
+        self._videos = DuplicateSearch()
+        self._added: set[str] = set()
+        self.coverage = {"episodes_decoded": 0, "samples_compared": 0, "samples_encoded": 0, "videos_compared": 0}
 
     @property
     def raw(self) -> RawSource:
@@ -112,7 +111,7 @@ class SourceRule:
         return {name: value, **image, **vectors, **latents}
 
     def run(self, advance: Callable[[int], None]) -> None:
-        """Compare every shard; `advance` is told the bytes of each."""
+        """Compare every shard; `advance` is called with the bytes of each."""
         with ThreadPoolExecutor(self._options.workers) as pool:
             for entry in self._build.shards:
                 rows = self._rows.take(entry.split, entry.index, entry.samples)
@@ -120,7 +119,7 @@ class SourceRule:
                     self._check_shard(Shard(self._build, entry, rows), pool)
                 advance(sum(file.bytes for file in entry.files))
         self._errors.check(self._report)
-        self._compare_films()
+        self._compare_videos()
         self.coverage |= check_raw_files(self._build, self._options.root, self._report)
 
     def _check_shard(self, shard: Shard, pool: ThreadPoolExecutor) -> None:
@@ -145,9 +144,9 @@ class SourceRule:
         self.coverage["episodes_decoded"] += 1
         self.coverage["samples_compared"] += len(work.samples)
         for view, thumbnails in result.thumbnails.items():
-            if work.episode not in self._filmed:
-                self._films.add(work.episode, work.split, view, thumbnails)
-        self._filmed.add(work.episode)
+            if work.episode not in self._added:
+                self._videos.add(work.episode, work.split, view, thumbnails)
+        self._added.add(work.episode)
         for sample in work.samples:
             if sample.frames:
                 self._encode_again(sample, result, targets, shard)
@@ -169,22 +168,17 @@ class SourceRule:
                     continue  # the video is shorter than the manifest says: reported
                 found = self._options.encoder.last_tubelet(np.stack([result.clips[view, frame] for frame in prefix]))
                 self._errors.add(step, found)
-                self._compare(sample, step, view, stored[step, at], found, slack[step, at], shard)
+                gap = self._gap(stored[step, at], found, slack[step, at])
+                if gap:
+                    what = f"{view}: the {'context' if step == 0 else f'latents of step {step}'}"
+                    detail = f"{what} is not what the encoder makes of the frames up to {support[-1]} ({gap})"
+                    self._report.found("L2", shard.entry.targets.path, detail, sample.key)
 
-    def _compare(
-        self, sample: SampleWork, step: int, view: str, stored: NDArray[np.float64], found: NDArray[np.float16],
-        slack: NDArray[np.float64], shard: Shard,
-    ) -> None:  # fmt: skip
+    def _gap(self, stored: NDArray[Any], found: NDArray[np.float16], slack: NDArray[np.float64]) -> str:
+        """By how much a stored latent [N, D] differs from the one found; "" when the difference is allowed."""
         name, allowed = self._facts.encoder.tolerance
         gap = latents_differ(stored, found, self._facts.encoder, slack) if stored.shape == found.shape else math.inf
-        if not gap <= allowed:
-            what = "context" if step == 0 else f"latents of step {step}"
-            last = sample.frames[step][-1]
-            self._report.found(
-                "L2", shard.entry.targets.path,
-                f"{view}: the {what} is not what the encoder makes of the frames up to {last} ({name} {gap:.3g}, "
-                f"{allowed:.3g} allowed)", sample.key,
-            )  # fmt: skip
+        return "" if gap <= allowed else f"{name} {gap:.3g}, {allowed:.3g} allowed"
 
     def _episodes(self, shard: Shard, targets: _TargetsOf) -> Iterator[EpisodeWork]:
         """The samples of a shard by episode, in the order of the manifest."""
@@ -215,10 +209,10 @@ class SourceRule:
             frames=tuple(pairs) if self._at + at in self._chosen else (),
         )
 
-    def _compare_films(self) -> None:
-        self.coverage["films_compared"] = self._films.count
-        self._report.check("L6", self._films.count)
-        for match in self._films.matches():
+    def _compare_videos(self) -> None:
+        self.coverage["videos_compared"] = self._videos.count
+        self._report.check("L6", self._videos.count)
+        for match in self._videos.matches():
             self._report.found("L6", "tasks.jsonl", _describe(match))
             self._evidence.duplicates.append(duplicate_pair(match, self._raw))
 

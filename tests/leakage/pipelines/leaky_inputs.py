@@ -17,7 +17,7 @@ from pipeline.samples import inputs
 from pipeline.sources.lerobot import source as lerobot
 from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.truncated import TruncatedEpisode
-from tests.leakage.mutants.leaky import LeakyPipeline
+from tests.leakage.pipelines.pipeline import LeakyPipeline
 from tests.leakage.world import World
 
 Pixels = NDArray[np.uint8]

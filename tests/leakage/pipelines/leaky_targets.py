@@ -13,7 +13,7 @@ from pipeline.encoder import encoder_frames as clips
 from pipeline.encoder.encoder import Encoder
 from pipeline.encoder.encoder_frames import FrameBlock, FrameSettings
 from pipeline.samples.windows import Window
-from tests.leakage.mutants.leaky import LeakyPipeline
+from tests.leakage.pipelines.pipeline import LeakyPipeline
 from tests.leakage.world import Latents, World
 
 Change = Callable[[Latents], Latents]

@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.building import rebuild
 from pipeline.building import shard_jobs as tasks
 from pipeline.shards import int8 as quantise
-from tests.leakage.mutants.leaky import LeakyPipeline
+from tests.leakage.pipelines.pipeline import LeakyPipeline
 from tests.leakage.world import World
 
 

@@ -10,24 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.audit.raw.video import read_video
+from pipeline.audit.raw.decoding.video import read_video
 from pipeline.sample_world.video import CODECS, Codec, write_video
-from tests.leakage.mutants.leaky import LeakyPipeline
+from tests.leakage.pipelines.pipeline import LeakyPipeline
 from tests.leakage.world import World
 
-FrameReader = list[NDArray[np.uint8]]
+Frames = list[NDArray[np.uint8]]
 COARSE = Codec("h264", "libx264", (("preset", "veryfast"), ("crf", "33")))
 
 
-def _duplicate(world: World, change: Callable[[FrameReader], FrameReader], codec: Codec = CODECS["vp9"]) -> None:
+def _duplicate(world: World, change: Callable[[Frames], Frames], codec: Codec = CODECS["vp9"]) -> None:
     """The validation clip becomes a changed copy of the first train clip."""
     root = world.copy_raw()
     world.raw_copy = root
     train, val = (json.loads((root / f"labels/{name}.json").read_text())[0]["id"] for name in ("train", "validation"))
-    film = [frame for _, frame in read_video(_clip(root, train))]
+    video = [frame for _, frame in read_video(_clip(root, train))]
     target = _clip(root, val)
     path = target if codec.name == "vp9" else target.with_suffix(".mp4")
-    write_video(path, change(film), 12, codec)
+    write_video(path, change(video), 12, codec)
     path.rename(target)
 
 
@@ -36,38 +36,38 @@ def _clip(root: Path, clip: str) -> Path:
 
 
 def reencoded_duplicate_in_validation(world: World) -> None:
-    _duplicate(world, lambda film: film, COARSE)
+    _duplicate(world, lambda video: video, COARSE)
 
 
 def rescaled_duplicate(world: World) -> None:
-    _duplicate(world, lambda film: [np.asarray(Image.fromarray(frame).resize((44, 36))) for frame in film])
+    _duplicate(world, lambda video: [np.asarray(Image.fromarray(frame).resize((44, 36))) for frame in video])
 
 
 def brightened_duplicate(world: World) -> None:
-    _duplicate(world, lambda film: [np.clip(frame * 1.2 + 15.0, 0, 255).astype(np.uint8) for frame in film])
+    _duplicate(world, lambda video: [np.clip(frame * 1.2 + 15.0, 0, 255).astype(np.uint8) for frame in video])
 
 
 def cut_duplicate(world: World) -> None:
-    _duplicate(world, lambda film: film[len(film) // 4 :])
+    _duplicate(world, lambda video: video[len(video) // 4 :])
 
 
 def time_reversed_duplicate(world: World) -> None:
-    _duplicate(world, lambda film: film[::-1])
+    _duplicate(world, lambda video: video[::-1])
 
 
 def mirrored_duplicate(world: World) -> None:
-    _duplicate(world, lambda film: [np.ascontiguousarray(frame[:, ::-1]) for frame in film])
+    _duplicate(world, lambda video: [np.ascontiguousarray(frame[:, ::-1]) for frame in video])
 
 
-def film_longer_than_the_raw_one(world: World) -> None:
-    """The last frame was repeated before the build was made; the auditor has the film as it is."""
+def video_longer_than_the_raw_one(world: World) -> None:
+    """The last frame was repeated before the build was made; the auditor has the video as it is."""
     world.made_from = world.copy_raw()
     clip = json.loads((world.made_from / "labels/train.json").read_text())[0]["id"]
-    film = [frame for _, frame in read_video(_clip(world.made_from, clip))]
-    write_video(_clip(world.made_from, clip), [*film, *[film[-1]] * 12], 12, CODECS["vp9"])
+    video = [frame for _, frame in read_video(_clip(world.made_from, clip))]
+    write_video(_clip(world.made_from, clip), [*video, *[video[-1]] * 12], 12, CODECS["vp9"])
 
 
-def another_film_under_the_same_id(world: World) -> None:
+def another_video_under_the_same_id(world: World) -> None:
     world.made_from = world.copy_raw()
     first, second = (row["id"] for row in json.loads((world.made_from / "labels/train.json").read_text())[:2])
     _clip(world.made_from, first).write_bytes(_clip(world.made_from, second).read_bytes())
@@ -80,6 +80,6 @@ PIPELINES = (
     LeakyPipeline(cut_duplicate, "video", "L6", "source", "(copy;"),
     LeakyPipeline(time_reversed_duplicate, "video", "L6", "source", "(time-reversed;"),
     LeakyPipeline(mirrored_duplicate, "video", "L6", "source", "(mirrored;"),
-    LeakyPipeline(film_longer_than_the_raw_one, "video", "L8", "source", "the raw video shows"),
-    LeakyPipeline(another_film_under_the_same_id, "video", "L1", "source", "is not frame"),
+    LeakyPipeline(video_longer_than_the_raw_one, "video", "L8", "source", "the raw video has"),
+    LeakyPipeline(another_video_under_the_same_id, "video", "L1", "source", "is not frame"),
 )

@@ -17,7 +17,7 @@ from pipeline.format.input_sample import InputSample
 from pipeline.samples import inputs
 from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.truncated import TruncatedEpisode
-from tests.leakage.mutants.leaky import LeakyPipeline
+from tests.leakage.pipelines.pipeline import LeakyPipeline
 from tests.leakage.world import World
 
 
@@ -49,7 +49,7 @@ def context_depends_on_a_dark_future(world: World) -> None:
 
 
 def blind_to_the_present(world: World) -> None:
-    """Frames that were looked at once come out of a cache by position: the experiment must not pass for a success."""
+    """Frames that were read once come from a cache by position: the experiment must not succeed."""
     held: dict[tuple[str, int], Any] = {}
     honest = rebuild.build_input
 

@@ -1,4 +1,4 @@
-"""Runs the rules over a build. To add a rule, write its file and enter it in one of the two lists."""
+"""Runs the rules on a build. To add a rule, write its file and enter it in one of the two lists."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.audit.build import ClaimedBuild, open_build
-from pipeline.audit.elsewhere import ShardFetcher
+from pipeline.audit.fetcher import ShardFetcher
 from pipeline.audit.finding import LEVELS, RULES, Report
-from pipeline.audit.rederive.perturb import PerturbOptions
-from pipeline.audit.rederive.perturb import check as check_perturb
-from pipeline.audit.rederive.source import SourceOptions, SourceRule
+from pipeline.audit.levels.perturb import PerturbOptions
+from pipeline.audit.levels.perturb import check as check_perturb
+from pipeline.audit.levels.source import SourceOptions, SourceRule
+from pipeline.audit.parsers.shard import Shard, ShardRule
 from pipeline.audit.report.evidence import Evidence
 from pipeline.audit.rules.ancestry import check as check_ancestry
 from pipeline.audit.rules.files import Hashes, check_inventory
@@ -27,7 +28,6 @@ from pipeline.audit.rules.targets import TargetValues
 from pipeline.audit.rules.tubelets import TubeletReferences
 from pipeline.audit.rules.vectors import check as check_vectors
 from pipeline.audit.samples import ShardRows, open_samples
-from pipeline.audit.shard import Shard, ShardRule
 from pipeline.audit.verdict import RuleCount, Verdict
 from pipeline.errors import BuildError, RunError
 
@@ -37,7 +37,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class BuildRule:
-    """A check of the build as a whole. `file` is named when the check itself breaks down."""
+    """A check of the build as a whole. `file` is named when the check itself fails with an exception."""
 
     level: str
     file: str
@@ -67,42 +67,38 @@ def audit_build(
     source: SourceOptions | None = None,
     perturb: PerturbOptions | None = None,
     evidence: Evidence | None = None,
-    elsewhere: ShardFetcher | None = None,
+    fetcher: ShardFetcher | None = None,
 ) -> Verdict:
     """Audit a build.
 
     Args:
         path: the build's folder.
-        level: "manifest" reads the small files alone; "shards" every byte; "source" the raw data as well; "perturb"
+        level: "manifest" reads only the small files; "shards" every byte; "source" the raw data as well; "perturb"
             runs the code that makes shards and the training code once more.
         progress: see `Progress`.
         source: needed from level "source" on.
         perturb: needed by level "perturb".
-        evidence: takes up pictures on the way.
-        elsewhere: fetches the shards of a build that the folder holds the small files of.
+        evidence: collects images for the report.
+        fetcher: brings the shards when the folder holds only the small files.
 
     Returns:
         The verdict; `write_verdict` stores it.
 
     Raises:
-        BuildError: the build cannot be audited (no build.json, unreadable manifest, unknown schema), or a rule broke
-            down on it. Never a clean verdict.
+        BuildError: the build cannot be audited (no build.json, unreadable manifest, unknown schema), or a rule raised
+            an exception. Never a clean verdict.
     """
     if level not in LEVELS:
         raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
     depth = LEVELS.index(level)
     if (depth >= LEVELS.index("source") and source is None) or (level == "perturb" and perturb is None):
         raise ValueError(f"level {level} needs the raw data: give source= (and perturb=)")
-    build = open_build(Path(path), elsewhere)
+    build = open_build(Path(path), fetcher)
     with open_samples(build) as file:
         samples = file.metadata.num_rows
     report = Report()
     meter = _Meter(progress, build, level)
-    for rule in BUILD_RULES:
-        if LEVELS.index(rule.level) <= depth:
-            with _named(rule.check, rule.file):
-                rule.check(build, report)
-    meter.advance(sum(entry.bytes for entry in build.files))
+    _audit_manifest(build, depth, report, meter)
     if level != "manifest":
         _audit_shards(build, report, meter)
     coverage: dict[str, int] = {}
@@ -115,11 +111,25 @@ def audit_build(
     if perturb is not None and level == "perturb":
         with _named(check_perturb, "the raw data"):
             coverage |= check_perturb(build, samples, perturb, report)
-    rules = {rule: RuleCount(report.checked[rule], report.failed[rule]) for rule in RULES}
-    seed = source.seed if source is not None and coverage else None
     return Verdict(
-        build.fingerprint, build.sha256, level, rules, tuple(report.findings), samples, seed, coverage, tolerance
+        fingerprint=build.fingerprint,
+        build_sha256=build.sha256,
+        level=level,
+        rules={rule: RuleCount(report.checked[rule], report.failed[rule]) for rule in RULES},
+        findings=tuple(report.findings),
+        samples=samples,
+        seed=source.seed if source is not None and coverage else None,
+        coverage=coverage,
+        tolerance=tolerance,
     )
+
+
+def _audit_manifest(build: ClaimedBuild, depth: int, report: Report, meter: _Meter) -> None:
+    for rule in BUILD_RULES:
+        if LEVELS.index(rule.level) <= depth:
+            with _named(rule.check, rule.file):
+                rule.check(build, report)
+    meter.advance(sum(entry.bytes for entry in build.files))
 
 
 def _audit_shards(build: ClaimedBuild, report: Report, meter: _Meter) -> None:
@@ -157,7 +167,7 @@ class _Meter:
 
 @contextmanager
 def _named(rule: Callable[..., object] | type, file: str) -> Iterator[None]:
-    """A rule that breaks down must never pass for a clean one."""
+    """A rule that raises an exception must never count as passed."""
     try:
         yield
     except RunError:
@@ -165,5 +175,5 @@ def _named(rule: Callable[..., object] | type, file: str) -> Iterator[None]:
     except Exception as error:
         name = f"{rule.__module__}.{getattr(rule, '__qualname__', rule)}"
         raise BuildError(
-            f"the audit rule {name} broke down on {file}: {error!r}. Nothing is said about the build"
+            f"the audit rule {name} broke down on {file}: {error!r}. There is no verdict on the build"
         ) from error

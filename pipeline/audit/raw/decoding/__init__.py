@@ -1,0 +1,1 @@
+"""Raw files decoded: videos, images, TFRecord files, rotations."""

@@ -1,0 +1,16 @@
+"""Leaky pipelines: builds made by leaky code, or from other raw data, and the finding that each must give."""
+
+from __future__ import annotations
+
+from tests.leakage.pipelines import leaky_code, leaky_inputs, leaky_int8, leaky_targets, leaky_videos
+
+LEAKY_PIPELINES = (
+    *leaky_inputs.PIPELINES,
+    *leaky_targets.PIPELINES,
+    *leaky_videos.PIPELINES,
+    *leaky_int8.PIPELINES,
+)
+"""The files of the build are in order, but not its content."""
+
+LEAKY_CODE = (*leaky_code.PIPELINES, *leaky_int8.CODE)
+"""Code that leaks, with a build that does not."""
