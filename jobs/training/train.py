@@ -40,7 +40,7 @@ from pipeline.storage.store import open_store
 DECIDES = (
     "steps", "warmup_steps", "batch_size", "mixture_unit", "accumulate", "co_training", "lr_backbone", "lr_action_head",
     "lr_rest", "lr_final", "beta1", "beta2", "weight_decay", "clip_norm", "seed", "streams", "block_shards",
-    "on_corrupt", "shift", "blind",
+    "on_corrupt", "shift", "image_ablation",
 )  # fmt: skip
 """Trainer settings that decide what a run learns: a resumed run must have the same. The others may change."""
 
@@ -286,9 +286,9 @@ def describe_results(results: Mapping[str, HeldOut]) -> str:
     ]
     for name, r in results.items():
         action = "-" if r.action is None else f"{r.action:.4f}"
-        blind = "-" if r.action_shuffled is None else f"{r.action_shuffled:.4f}"
+        shuffled = "-" if r.action_shuffled is None else f"{r.action_shuffled:.4f}"
         errors = f"{r.model:9.4f} {r.nothing_changes:16.4f} {r.shuffled:17.4f}"
-        lines.append(f"{name:32} {errors} {action:>9} {blind:>13}")
+        lines.append(f"{name:32} {errors} {action:>9} {shuffled:>13}")
     return "\n".join(lines)
 
 

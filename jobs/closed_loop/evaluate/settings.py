@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.closed_loop.ensemble import MODES
+from jobs.common.image_ablation import ImageAblation
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class EvaluateConfig:
     pixels      of the pictures LIBERO draws; the policy's are resized from them as in preprocessing
     shadows     draw shadows and reflections, as where the demonstrations were made; in SimplerEnv: trace rays
     turned      the build's pictures are turned by 180 degrees (OpenVLA's copies of LIBERO)
-    blank       pictures are replaced by grey: a control
-    swap        tell each task the instruction of the next one of `tasks`: a control
+    image_ablation  none, or grey: pictures are replaced by grey, a control
+    swap        each task gets the instruction of the next one of `tasks`: a control
     cameras     view of the policy -> camera; null: the robot's, in their order (LIBERO: agentview, robot0_eye_in_hand)
     perturb     an axis of LIBERO-Plus: camera, robot, language, light, background, noise, layout;  level  1..5
     videos      episodes of each task that are filmed
@@ -53,7 +54,7 @@ class EvaluateConfig:
     pixels: int = 256
     shadows: bool = True
     turned: bool = False
-    blank: bool = False
+    image_ablation: ImageAblation = ImageAblation.NONE
     swap: bool = False
     cameras: dict[str, str] | None = None
     perturb: str | None = None

@@ -42,22 +42,22 @@ class HeldOut:
     """Held-out numbers of one build: mean L1 of the world model over future steps, and the action loss.
 
     nothing_changes  the last true latent repeated;  shuffled  with the latent actions of another sample
-    reliance         shuffled / model: 1 where latent actions are not used
+    latent_action_reliance  shuffled / model: 1 where latent actions are not used
     per_step, per_step_nothing_changes  by future step; None where no sample has that step
     action_shuffled  the action loss with the images of another sample; None for human video
-    sight            action_shuffled / action: 1 where actions do not depend on the images
+    image_reliance   action_shuffled / action: 1 where actions do not depend on the images
     by_episode       the same by episode
     """
 
     model: float
     nothing_changes: float
     shuffled: float
-    reliance: float
+    latent_action_reliance: float
     per_step: tuple[float | None, ...]
     per_step_nothing_changes: tuple[float | None, ...]
     action: float | None
     action_shuffled: float | None
-    sight: float | None
+    image_reliance: float | None
     samples: int
     episodes: int
     by_episode: Mapping[str, EpisodeErrors] = field(default_factory=dict)
@@ -110,10 +110,11 @@ def evaluate(
         with autocast():
             errors = model.world_model_sample_errors(observation, targets, generator)
             losses = model(observation, targets, noise)
-            blind = _with_other_images(model, observation, targets, _generator(seed, number, ranks.device))
+            other_images = _with_other_images(model, observation, targets, _generator(seed, number, ranks.device))
         if number < len(batches):
             valid = 0 if targets.action_mask is None else int(targets.action_mask.sum().item())
-            action, shuffled = (valid * (0.0 if loss is None else loss.item()) for loss in (losses.action, blind))
+            both = (losses.action, other_images)
+            action, shuffled = (valid * (0.0 if loss is None else loss.item()) for loss in both)
             episodes = tuple(reader.episode(int(index)) for index in batches[number])
             found.append((number, _Errors(errors.double().cpu().numpy(), episodes, action, shuffled, valid)))
     everything = sorted((pair for part in ranks.gather(found) for pair in part), key=lambda pair: pair[0])
@@ -136,15 +137,15 @@ def _summary(parts: Sequence[_Errors]) -> HeldOut:
     per_step = _mean(errors, axis=1)
     means = dict(zip(GUESSES, _mean(per_step, axis=1).tolist(), strict=True))
     actions = sum(part.actions for part in parts)
-    action, blind = (sum(getattr(part, name) for part in parts) for name in ("action", "action_shuffled"))
+    action, other_images = (sum(getattr(part, name) for part in parts) for name in ("action", "action_shuffled"))
     return HeldOut(
         **means,
-        reliance=means["shuffled"] / means["model"],
+        latent_action_reliance=means["shuffled"] / means["model"],
         per_step=_numbers(per_step[0]),
         per_step_nothing_changes=_numbers(per_step[1]),
         action=action / actions if actions else None,
-        action_shuffled=blind / actions if actions else None,
-        sight=blind / action if action else None,
+        action_shuffled=other_images / actions if actions else None,
+        image_reliance=other_images / action if action else None,
         samples=len(episodes),
         episodes=len(set(episodes.tolist())),
         by_episode={str(name): _episode(errors[:, episodes == name]) for name in np.unique(episodes)},

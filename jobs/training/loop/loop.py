@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from jobs.common.differences import first_difference
+from jobs.common.image_ablation import ImageAblation
 from jobs.training.loop.augment import shifted
 from jobs.training.loop.checkpointing import Saver
 from jobs.training.loop.data import BuildPart, Group, held_out_reader, make_groups, open_cache, steps_of
@@ -96,7 +97,8 @@ class Trainer:
         stored = read_state(found[-1])
         self.step, progress = stored.pop("step"), stored.pop("progress", {})
         stored.setdefault("robot", self._state.get("robot"))  # checkpoints of earlier versions do not have it
-        stored["trainer"] = {"shift": self._state["trainer"]["shift"], "blind": False, **stored["trainer"]}  # nor these
+        written = {"shift": self._state["trainer"]["shift"], "image_ablation": ImageAblation.NONE}  # nor these
+        stored["trainer"] = {**written, **stored["trainer"]}
         difference = first_difference(stored, dict(self._state))
         if difference:
             raise BuildError(
@@ -224,7 +226,7 @@ class Trainer:
     def _to_device(self, batch: NumpyBatch) -> tuple[Any, Any]:
         moved = to_device(batch, self.ranks.device, self.model.settings.predictor.views)
         observation = moved.observation
-        if self.settings.blind:
+        if self.settings.image_ablation is ImageAblation.GREY:
             observation = replace(observation, images=torch.full_like(observation.images, GREY))
         return observation, moved.targets
 

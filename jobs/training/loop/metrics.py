@@ -108,7 +108,8 @@ class MetricsLog:
         for numbers in content.values():
             del numbers["by_episode"]
         self._write({"step": step, "held_out": content})
-        shown = ("model", "nothing_changes", "shuffled", "reliance", "action", "action_shuffled", "sight")
+        losses = ("model", "nothing_changes", "shuffled", "action", "action_shuffled")
+        shown = (*losses, "latent_action_reliance", "image_reliance")
         values = {f"held_out/{n}/{field}": getattr(result, field) for n, result in results.items() for field in shown}
         self._scalars({name: value for name, value in values.items() if value is not None}, step)
 

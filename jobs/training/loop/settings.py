@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.common.image_ablation import ImageAblation
+
 _AT_LEAST_ONE = (
     "steps", "batch_size", "mixture_unit", "accumulate", "ahead", "streams", "block_shards", "save_every", "keep",
     "stop_after", "num_workers",
@@ -46,7 +48,8 @@ class TrainerSettings:
     prefetch         steps ahead for which remote shards are fetched
     shift            augmentation: each picture of the student is moved by up to so many pixels, its edge repeated
                      (DrQ, arXiv 2004.13649: 4 of 84); 0: none, as the reference trains
-    blind            the student's pictures are grey, in training and in held-out losses: what the state alone can do
+    image_ablation   "none", or "grey": the student's pictures are grey in training and in held-out losses, a control
+                     for what the state alone can do
     eval_every       steps between held-out losses; 0: only at the end
     eval_samples     samples of each build's validation split used for them;  eval_batch  at a time
     save_every       steps between checkpoints; the last step is always saved
@@ -91,7 +94,7 @@ class TrainerSettings:
     cache_gb: float = 200.0
     prefetch: int = 64
     shift: int = 0
-    blind: bool = False
+    image_ablation: ImageAblation = ImageAblation.NONE
     eval_every: int = 500
     eval_samples: int = 256
     eval_batch: int = 16

@@ -129,7 +129,10 @@ def test_curves_end_in_the_last_values(page: str, trained: Path) -> None:
             assert f"step {k} {last[f'{build}/step_{k}']:.4g}" in curves
             assert f"step {k}, nothing changes {last[f'{build}/nothing_changes_{k}']:.4g}" in curves
     held_out = json.loads((trained / "held_out.json").read_bytes())
-    assert f"robot {held_out['robot']['reliance']:.4g} ssv2 {held_out['ssv2']['reliance']:.4g}" in curves
+    assert (
+        f"robot {held_out['robot']['latent_action_reliance']:.4g} ssv2 {held_out['ssv2']['latent_action_reliance']:.4g}"
+        in curves
+    )
 
 
 @pytest.mark.slow

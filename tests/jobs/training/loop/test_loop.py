@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from jobs.common.image_ablation import ImageAblation
 from jobs.training.loop.guards import SMOOTHING, Watch
 from jobs.training.loop.schedule import learning_rate
 from jobs.training.loop.settings import TrainerSettings
@@ -57,12 +58,12 @@ def test_what_a_step_measures(robot_build: Build, video_build: Build, tmp_path: 
     held_out = rows_of(config.out, "held_out")
     assert [row["step"] for row in held_out] == [1, 2, 3]
     for numbers in held_out[-1]["held_out"].values():
-        assert numbers["reliance"] == pytest.approx(numbers["shuffled"] / numbers["model"])
+        assert numbers["latent_action_reliance"] == pytest.approx(numbers["shuffled"] / numbers["model"])
         assert "by_episode" not in numbers
     robot, video = (held_out[-1]["held_out"][name] for name in ("robot", "ssv2"))
-    assert robot["sight"] == pytest.approx(robot["action_shuffled"] / robot["action"])
-    assert robot["sight"] != 1
-    assert (video["action_shuffled"], video["sight"]) == (None, None)
+    assert robot["image_reliance"] == pytest.approx(robot["action_shuffled"] / robot["action"])
+    assert robot["image_reliance"] != 1
+    assert (video["action_shuffled"], video["image_reliance"]) == (None, None)
     final = json.loads((config.out / "held_out.json").read_text())["robot"]
     episodes = final["by_episode"]
     assert len(episodes) == final["episodes"] == 2
@@ -71,17 +72,17 @@ def test_what_a_step_measures(robot_build: Build, video_build: Build, tmp_path: 
     assert json.loads((config.out / "run.json").read_text())["build_paths"]["robot"] == str(robot_build.path)
 
 
-def test_the_sight_of_a_policy_that_gets_no_image_is_one(
+def test_the_image_reliance_of_a_policy_that_gets_no_image_is_one(
     robot_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = train_config(tmp_path / "run", [robot_build], steps=1, warmup_steps=1, save_every=1)
     monkeypatch.setattr("model.student.backbone.image_patches", lambda images, size: image_patches(images * 0, size))
     result = train(config)["robot"]
     assert result.action == result.action_shuffled
-    assert result.sight == 1
+    assert result.image_reliance == 1
 
 
-def test_a_blind_run_sees_grey_alone_in_training_and_in_held_out_losses(
+def test_a_run_without_images_sees_grey_alone_in_training_and_in_held_out_losses(
     robot_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[int] = set()
@@ -91,20 +92,24 @@ def test_a_blind_run_sees_grey_alone_in_training_and_in_held_out_losses(
         return image_patches(images, size)
 
     monkeypatch.setattr("model.student.backbone.image_patches", remembered)
-    result = train(train_config(tmp_path / "run", [robot_build], steps=2, blind=True, shift=2))["robot"]
+    result = train(train_config(tmp_path / "run", [robot_build], steps=2, image_ablation=ImageAblation.GREY, shift=2))[
+        "robot"
+    ]
     assert seen == {GREY}
-    assert result.sight == 1
+    assert result.image_reliance == 1
 
 
-def test_a_run_from_before_blind_and_shift_were_written_down_goes_on(robot_build: Build, tmp_path: Path) -> None:
+def test_a_run_from_before_image_ablation_and_shift_were_written_down_goes_on(
+    robot_build: Build, tmp_path: Path
+) -> None:
     config = train_config(tmp_path / "run", [robot_build], stop_after=3)
     train(config)
     path = list_checkpoints(config.out / "checkpoints")[-1] / "state.json"
     state = json.loads(path.read_text())
-    del state["trainer"]["blind"], state["trainer"]["shift"]
+    del state["trainer"]["image_ablation"], state["trainer"]["shift"]
     path.write_text(json.dumps(state))
-    with pytest.raises(BuildError, match=r"trainer\.blind"):
-        train(replace(config, trainer=replace(config.trainer, blind=True, stop_after=None)))
+    with pytest.raises(BuildError, match=r"trainer\.image_ablation"):
+        train(replace(config, trainer=replace(config.trainer, image_ablation=ImageAblation.GREY, stop_after=None)))
     train(replace(config, trainer=replace(config.trainer, stop_after=None)))
     assert json.loads((config.out / "ended.json").read_text()) == {"reason": "finished", "step": 6}
 
@@ -307,7 +312,7 @@ def test_wandb_is_told_what_tensorboard_is(video_build: Build, tmp_path: Path, m
     assert opened[0]["config"]["builds"] == {"ssv2": video_build.fingerprint}
     assert [entry[0] for entry in told[:-1]] == [1, 2, 2]
     assert "train/loss" in told[0][1]
-    assert "held_out/ssv2/reliance" in told[2][1]
+    assert "held_out/ssv2/latent_action_reliance" in told[2][1]
     assert told[-1] == 0
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(SettingsError, match=r"trainer\.wandb=vla needs the package wandb"):
