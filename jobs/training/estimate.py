@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from omegaconf import DictConfig
 
 from jobs.common.config import parse
+from jobs.training.builds import common_sizes
 from jobs.training.settings import EstimateConfig
-from jobs.training.train import common_sizes
 from model.estimate import StepEstimate, estimate_step
 from pipeline.format.build import load_build
 from pipeline.format.encoder_settings import encoder_flops

@@ -21,8 +21,8 @@ from transformers import VJEPA2Config, VJEPA2Model
 
 from jobs.training.loop.checkpointing import Saver
 from jobs.training.loop.settings import TrainerSettings
+from jobs.training.run import train
 from jobs.training.settings import TrainConfig
-from jobs.training.train import train
 from model.settings import BackboneSettings, ModelSettings
 from pipeline.encoder.encoder import Encoder
 from pipeline.format.build import Build

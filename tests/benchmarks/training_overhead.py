@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from jobs.training.loop.data import BuildPart, Group, steps_of
 from jobs.training.loop.settings import TrainerSettings
-from jobs.training.train import train
+from jobs.training.run import train
 from pipeline.format.build import Build
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2

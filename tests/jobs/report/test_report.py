@@ -21,7 +21,7 @@ from jobs.report.report import render, write_report
 from jobs.report.run_files import read_run
 from jobs.report.samples import Pictures, SamplePictures, Tile, ViewPictures, find_builds, sample_pictures
 from jobs.report.settings import ReportConfig
-from jobs.training.train import train
+from jobs.training.run import train
 from model.batch import to_device
 from model.checkpoint.checkpoint import list_checkpoints
 from pipeline.errors import RunError, SettingsError

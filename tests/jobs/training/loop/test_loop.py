@@ -21,7 +21,7 @@ from jobs.common.image_ablation import ImageAblation
 from jobs.training.loop.guards import SMOOTHING, Watch
 from jobs.training.loop.schedule import learning_rate
 from jobs.training.loop.settings import TrainerSettings
-from jobs.training.train import train
+from jobs.training.run import train
 from model.checkpoint.checkpoint import list_checkpoints
 from model.student.images import GREY, image_patches
 from pipeline.errors import BuildError, RunError, SettingsError
