@@ -37,7 +37,7 @@ def open_builds(config: TrainConfig) -> list[Build]:
 
 
 def open_audited(address: str, allow_leaky: bool, settings: TrainerSettings) -> Build:
-    """Open a build that has a clean verdict; of one that lies elsewhere the small files are copied here.
+    """Open a build that has a clean verdict; the small files of a remote one are copied here.
 
     A build stamped leaky never has one; with `allow_leaky` it is opened for comparison.
     """

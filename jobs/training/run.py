@@ -14,7 +14,7 @@ from typing import Any
 from jobs.common.driver_lock import DriverLock
 from jobs.common.robot_interface import RobotInterface
 from jobs.training.builds import common_sizes, open_builds
-from jobs.training.loop.data import describe_groups
+from jobs.training.loop.data import describe_streams
 from jobs.training.loop.held_out import HeldOut
 from jobs.training.loop.loop import Trainer
 from jobs.training.loop.metrics import MetricsLog
@@ -56,40 +56,33 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
     if (config.out / "plan.json").exists():
         raise SettingsError(f"{config.out} is a build; choose another folder for out=, the run would spoil it")
     with joined(config.trainer.device) as ranks:
-        return _train(config, ranks)
+        builds = open_builds(config)
+        sizes, stats = common_sizes(builds)
+        model = build_model(config.model, sizes, stats)
+        state = run_state(config, builds, sizes)
+        loaded = _initial_weights(config, model)
+        trainer = Trainer(model, builds, config.weights, config.trainer, config.out, state, ranks)
+        with _alone(config.out, ranks):
+            return _run(config, trainer, state, loaded)
 
 
-def _train(config: TrainConfig, ranks: Ranks) -> dict[str, HeldOut]:
-    builds = open_builds(config)
-    sizes, stats = common_sizes(builds)
-    model = build_model(config.model, sizes, stats)
-    state = run_state(config, builds, sizes)
-    loaded = _initial_weights(config, model)
-    trainer = Trainer(model, builds, config.weights, config.trainer, config.out, state, ranks)
-    with _alone(config.out, ranks):
-        return _run(config, trainer, builds, state, loaded)
-
-
-def _run(
-    config: TrainConfig, trainer: Trainer, builds: Sequence[Build], state: Mapping[str, Any], loaded: str
-) -> dict[str, HeldOut]:
+def _run(config: TrainConfig, trainer: Trainer, state: Mapping[str, Any], loaded: str) -> dict[str, HeldOut]:
     """From the first step, or the newest checkpoint, to the results."""
-    ranks = trainer.ranks
+    ranks, s = trainer.ranks, config.trainer
     resumed = config.resume == "auto" and trainer.resume()
     if ranks.main:
-        write_atomic(config.out / "run.json", _json_bytes({**state, **_circumstances(config, builds, ranks)}))
+        write_atomic(config.out / "run.json", _json_bytes({**state, **_circumstances(config, trainer)}))
         start = f"resumed at step {trainer.step}" if resumed else loaded
-        tell(config.out, "\n".join(filter(None, (start, describe(trainer)))))
-    s = config.trainer
-    throughput = measure_throughput(trainer.groups, config.model, trainer.model.sizes, s, ranks)
+        log_line(config.out, "\n".join(filter(None, (start, describe(trainer)))))
+    throughput = measure_throughput(trainer.streams, config.model, trainer.model.sizes, s, ranks)
     with MetricsLog(config.out, trainer.step, s.last_step, s.log_every, ranks.main, s.wandb, state) as log:
         trainer.train(log, throughput)
-        if trainer.stopped_by:
-            return _stopped(config, trainer)
-        results = trainer.evaluate()
-        log.held_out(trainer.step, results)
+        results = {}
+        if not trainer.stopped_by:
+            results = trainer.evaluate()
+            log.held_out(trainer.step, results)
     if ranks.main:
-        _write_results(config, trainer, results)
+        _write_end(config, trainer, results)
     return results
 
 
@@ -114,29 +107,25 @@ def _alone(out: Path, ranks: Ranks) -> Iterator[None]:
         yield
 
 
-def _stopped(config: TrainConfig, trainer: Trainer) -> dict[str, HeldOut]:
-    if trainer.ranks.main:
-        tell(
-            config.out,
-            f"stopped by {trainer.stopped_by} at step {trainer.step} of {config.trainer.steps}; saved to "
-            f"{trainer.checkpoints}; the same command continues from here",
+def _write_end(config: TrainConfig, trainer: Trainer, results: Mapping[str, HeldOut]) -> None:
+    """How the run ended, and its results unless a signal ended it."""
+    reason = trainer.stopped_by or ("finished" if trainer.step == config.trainer.steps else "stop_after")
+    if trainer.stopped_by:
+        text = (
+            f"stopped by {reason} at step {trainer.step} of {config.trainer.steps}; saved to {trainer.checkpoints}; "
+            "the same command continues from here"
         )
-        ended = {"reason": trainer.stopped_by, "step": trainer.step}
-        write_atomic(config.out / "ended.json", _json_bytes(ended))
-    return {}
-
-
-def _write_results(config: TrainConfig, trainer: Trainer, results: Mapping[str, HeldOut]) -> None:
-    content = {name: asdict(result) for name, result in results.items()}
-    write_atomic(config.out / "held_out.json", _json_bytes(content))
-    reason = "finished" if trainer.step == config.trainer.steps else "stop_after"
+    else:
+        content = {name: asdict(result) for name, result in results.items()}
+        write_atomic(config.out / "held_out.json", _json_bytes(content))
+        where = f"checkpoint: {trainer.checkpoints}; curves: vlajepa report {config.out}"
+        text = f"{describe_results(results)}\n{where}"
     write_atomic(config.out / "ended.json", _json_bytes({"reason": reason, "step": trainer.step}))
-    where = f"checkpoint: {trainer.checkpoints}; curves: vlajepa report {config.out}"
-    tell(config.out, f"{describe_results(results)}\n{where}")
+    log_line(config.out, text)
 
 
-def tell(out: Path, text: str) -> None:
-    """Print, and append to log.txt, where those who started this process can read it."""
+def log_line(out: Path, text: str) -> None:
+    """Print, and append to log.txt, from where `tail_run` shows it to who started the workers."""
     print(text, flush=True)
     with open(out / "log.txt", "a") as file:
         file.write(text + "\n")
@@ -163,14 +152,14 @@ def run_state(config: TrainConfig, builds: Sequence[Build], sizes: Sizes) -> dic
     return plain
 
 
-def _circumstances(config: TrainConfig, builds: Sequence[Build], ranks: Ranks) -> dict[str, Any]:
-    """What may change when a run is resumed: where its builds lie, on how many ranks it runs, versions, the rest."""
-    paths = {build.name: build.remote or str(build.path.resolve()) for build in builds}
+def _circumstances(config: TrainConfig, trainer: Trainer) -> dict[str, Any]:
+    """What may change when a run is resumed: the paths of its builds, on how many ranks it runs, versions, the rest."""
+    paths = {build.name: build.remote or str(build.path.resolve()) for build in trainer.builds}
     other = {name: value for name, value in asdict(config.trainer).items() if name not in DECIDES}
     return {
         "build_paths": paths,
-        "ranks": ranks.world,
-        "device": ranks.device.type,
+        "ranks": trainer.ranks.world,
+        "device": trainer.ranks.device.type,
         "trainer_runtime": json.loads(json.dumps(other, default=str)),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
@@ -189,7 +178,7 @@ def describe(trainer: Trainer) -> str:
     where = (
         f"{ranks.device.type}, {ranks.world} ranks ({trainer.settings.strategy})" if ranks.world > 1 else ranks.device
     )
-    lines = [f"model on {where}, attention by {backend}: {sizes} parameters", *describe_groups(trainer.groups)]
+    lines = [f"model on {where}, attention by {backend}: {sizes} parameters", *describe_streams(trainer.streams)]
     lines.append(f"from step {trainer.step} of {trainer.settings.steps}")
     return "\n".join(lines)
 

@@ -19,7 +19,7 @@ from unittest.mock import patch
 import torch
 from transformers import VJEPA2Config, VJEPA2Model
 
-from jobs.training.loop.checkpointing import Saver
+from jobs.training.loop.checkpointing import CheckpointWriter
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.run import train
 from jobs.training.settings import TrainConfig
@@ -110,7 +110,7 @@ def _train(out: Path, builds: list[Build], compiled: bool) -> None:
         async_save=False,
     )
     config = TrainConfig(out, tuple(build.path for build in builds), SETTINGS, trainer)
-    with _timed(Saver, "save") as saving, quietly():
+    with _timed(CheckpointWriter, "save") as saving, quietly():
         train(config)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     rows = [row for row in rows if "samples_per_s" in row][WARMUP:]

@@ -27,7 +27,7 @@ from model.vla_jepa import VLAJEPA
 from pipeline.errors import RunError
 
 
-class Saver:
+class CheckpointWriter:
     """Use as a context manager: at its end everything has been written.
 
     Args:
@@ -46,11 +46,8 @@ class Saver:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            with contextlib.suppress(RunError) if kind else contextlib.nullcontext():
-                self.wait()
-        finally:
-            self._pool.shutdown()
+        with self._pool, contextlib.suppress(*([RunError] if kind else [])):
+            self.wait()
 
     def save(self, step: int, model: VLAJEPA, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
         """Take a copy of everything, then write it. Called on all ranks.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
 from jobs.common.progress import progress_bar
@@ -23,7 +24,7 @@ def open_tensorboard(folder: Path, purge_step: int | None) -> Any:
     """A `SummaryWriter`, without TensorFlow.
 
     TensorBoard loads TensorFlow wherever it is installed, and TensorFlow takes hold of every GPU; the module `notf` is
-    TensorBoard's own way to be told not to.
+    TensorBoard's own switch against that.
     """
     sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
     from torch.utils.tensorboard import SummaryWriter
@@ -41,7 +42,7 @@ class MetricsLog:
         every: steps between rows and TensorBoard points.
         main: whether this rank is the one that writes; the others note nothing.
         wandb: project of Weights & Biases, None: none.
-        settings: what Weights & Biases is told of the run.
+        settings: configuration of the run for Weights & Biases.
     """
 
     def __init__(
@@ -54,36 +55,32 @@ class MetricsLog:
         wandb: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self._out, self._main, self._project, self._settings = out, main, wandb, settings
+        self._out, self._first, self._steps, self._every, self._main = out, first, steps, every, main
+        self._project, self._settings = wandb, settings or {}
         self._wandb: Any = None
-        self._path = out / "metrics.jsonl"
-        self._first = first
-        self._steps = steps
-        self._every = every
-        self._folder = out / "tensorboard"
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         if not self._main:
             return self
-        kept = [line for line in _lines(self._path) if json.loads(line)["step"] <= self._first]
+        path = self._out / "metrics.jsonl"
+        kept = [line for line in _lines(path) if json.loads(line)["step"] <= self._first]
         self._evaluated = {row["step"] for row in map(json.loads, kept) if "held_out" in row}
-        write_atomic(self._path, "".join(line + "\n" for line in kept).encode())
-        self._file = open(self._path, "a")
-        self._writer = open_tensorboard(self._folder, self._first + 1 if self._first else None)
-        if self._project is not None:
-            self._wandb = open_wandb(self._project, self._out, self._settings or {})
-        self._bar = progress_bar(total=self._steps, initial=self._first, unit="step", desc="train", smoothing=0.05)
+        write_atomic(path, "".join(line + "\n" for line in kept).encode())
+        with contextlib.ExitStack() as stack:
+            self._file = stack.enter_context(open(path, "a"))
+            purge_step = self._first + 1 if self._first else None
+            self._writer = stack.enter_context(open_tensorboard(self._out / "tensorboard", purge_step))
+            if self._project is not None:
+                self._wandb = open_wandb(self._project, self._out, self._settings)
+                stack.push(lambda kind, *_: self._wandb.finish(exit_code=0 if kind is None else 1))
+            bar = progress_bar(total=self._steps, initial=self._first, unit="step", desc="train", smoothing=0.05)
+            self._bar = stack.enter_context(bar)
+            self._open = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._main:
-            self._bar.close()
-            self._writer.close()
-            self._file.close()
-        if self._wandb is not None:
-            self._wandb.finish(exit_code=0 if kind is None else 1)
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         """Record the numbers of one step."""

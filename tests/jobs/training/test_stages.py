@@ -60,9 +60,8 @@ def test_a_wrong_experiment_is_answered_with_those_there_are() -> None:
 def test_stages_follow_each_other(ray_session: None, tmp_path: Path) -> None:
     """Two of them, on builds made of sample data; a second call has nothing left to do."""
     base = composed("experiment=smoke", f"out={tmp_path}")
-    assert [stage.experiment for stage in base.stages] == [
-        "pretrain", "finetune_libero", "finetune_simpler", "finetune_real",
-    ]  # fmt: skip
+    names = [stage.experiment for stage in base.stages]
+    assert names == ["pretrain", "finetune_libero", "finetune_simpler", "finetune_real"]
     settings: dict[str, Any] = vars(base) | {
         "stages": (Stage("pretrain", ("ssv2", "droid")), Stage("finetune_real", ("real",), ("trainer.steps=4",))),
         "stage_settings": (*base.stage_settings, "trainer.num_workers=null"),

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from jobs.common.image_ablation import ImageAblation
-from jobs.training.loop.guards import SMOOTHING, Watch
+from jobs.training.loop.guards import SMOOTHING, LossGuard
 from jobs.training.loop.schedule import learning_rate
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.run import train
@@ -99,21 +99,6 @@ def test_a_run_without_images_sees_grey_alone_in_training_and_in_held_out_losses
     assert result.image_reliance == 1
 
 
-def test_a_run_from_before_image_ablation_and_shift_were_written_down_goes_on(
-    robot_build: Build, tmp_path: Path
-) -> None:
-    config = train_config(tmp_path / "run", [robot_build], stop_after=3)
-    train(config)
-    path = list_checkpoints(config.out / "checkpoints")[-1] / "state.json"
-    state = json.loads(path.read_text())
-    del state["trainer"]["image_ablation"], state["trainer"]["shift"]
-    path.write_text(json.dumps(state))
-    with pytest.raises(BuildError, match=r"trainer\.image_ablation"):
-        train(replace(config, trainer=replace(config.trainer, image_ablation=ImageAblation.GREY, stop_after=None)))
-    train(replace(config, trainer=replace(config.trainer, stop_after=None)))
-    assert json.loads((config.out / "ended.json").read_text()) == {"reason": "finished", "step": 6}
-
-
 @pytest.mark.slow
 def test_alternating_steps_run_the_schedule_twice_as_fast(
     robot_build: Build, video_build: Build, tmp_path: Path
@@ -171,23 +156,23 @@ def require_ended_early(out: Path) -> None:
 
 
 def test_a_diverging_loss_stops_the_run_and_saves_its_samples() -> None:
-    watch, told = Watch(10.0), []
+    guard, dumped = LossGuard(10.0), []
 
     def dump(numbers: Any) -> str:
-        told.append(numbers)
+        dumped.append(numbers)
         return "at step 3"
 
     for loss in (2.0, 1.0, 1.5):
-        watch.require_converging({"loss": loss}, dump)
+        guard.require_converging({"loss": loss}, dump)
     mean = SMOOTHING * (SMOOTHING * 2.0 + (1 - SMOOTHING) * 1.0) + (1 - SMOOTHING) * 1.5
-    assert watch.loss_mean == pytest.approx(mean)
-    watch.require_converging({"loss": 10 * mean - 0.1}, dump)
+    assert guard.loss_mean == pytest.approx(mean)
+    guard.require_converging({"loss": 10 * mean - 0.1}, dump)
     with pytest.raises(
         RunError, match=r"the loss is 30, more than trainer.divergence=10 times its running mean of 2\.3"
     ):
-        watch.require_converging({"loss": 30.0}, dump)
-    assert told == [{"loss": 30.0}]
-    Watch(None).require_converging({"loss": 1e30}, dump)
+        guard.require_converging({"loss": 30.0}, dump)
+    assert dumped == [{"loss": 30.0}]
+    LossGuard(None).require_converging({"loss": 1e30}, dump)
 
 
 def test_a_divergence_is_found_in_a_run_and_survives_a_restart(video_build: Build, tmp_path: Path) -> None:
