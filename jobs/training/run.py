@@ -68,14 +68,14 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
 
 def _run(config: TrainConfig, trainer: Trainer, state: Mapping[str, Any], loaded: str) -> dict[str, HeldOut]:
     """From the first step, or the newest checkpoint, to the results."""
-    ranks, s = trainer.ranks, config.trainer
+    ranks = trainer.ranks
     resumed = config.resume == "auto" and trainer.resume()
     if ranks.main:
         write_atomic(config.out / "run.json", _json_bytes({**state, **_circumstances(config, trainer)}))
         start = f"resumed at step {trainer.step}" if resumed else loaded
         log_line(config.out, "\n".join(filter(None, (start, describe(trainer)))))
-    throughput = measure_throughput(trainer.streams, config.model, trainer.model.sizes, s, ranks)
-    with MetricsLog(config.out, trainer.step, s.last_step, s.log_every, ranks.main, s.wandb, state) as log:
+    throughput = measure_throughput(trainer.streams, config.model, trainer.model.sizes, config.trainer, ranks)
+    with MetricsLog(config.out, trainer.step, config.trainer, state, ranks.main) as log:
         trainer.train(log, throughput)
         results = {}
         if not trainer.stopped_by:

@@ -114,12 +114,11 @@ class Trainer:
             RunError: the loss is not finite or has diverged, or a rank could not read its samples; the same on all
                 ranks.
         """
-        settings = self.settings
+        settings, saved = self.settings, self.step
         stop = settings.last_step
         batches = micro_batches(self.streams, self.step, stop, settings.accumulate)
         self.model.train()
-        writer = CheckpointWriter(self.checkpoints, self.ranks, settings.keep, settings.keep_every, settings.async_save)
-        saved = self.step
+        writer = CheckpointWriter(self.checkpoints, self.ranks, settings)
         signal = StopSignal()
         with signal.noted(), writer:
             while self.step < stop:

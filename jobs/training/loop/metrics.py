@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
 from jobs.common.progress import progress_bar
+from jobs.training.loop.settings import TrainerSettings
 from pipeline.errors import SettingsError
 from pipeline.storage.atomic import write_atomic
 
@@ -38,25 +39,15 @@ class MetricsLog:
     Args:
         out: the run's folder.
         first: the step the run continues from.
-        steps: the step it will end at.
-        every: steps between rows and TensorBoard points.
+        settings: `last_step`, `log_every` and `wandb` are used.
+        state: configuration of the run for Weights & Biases.
         main: whether this rank is the one that writes; the others note nothing.
-        wandb: project of Weights & Biases, None: none.
-        settings: configuration of the run for Weights & Biases.
     """
 
     def __init__(
-        self,
-        out: Path,
-        first: int,
-        steps: int,
-        every: int,
-        main: bool = True,
-        wandb: str | None = None,
-        settings: Mapping[str, Any] | None = None,
+        self, out: Path, first: int, settings: TrainerSettings, state: Mapping[str, Any], main: bool = True
     ) -> None:
-        self._out, self._first, self._steps, self._every, self._main = out, first, steps, every, main
-        self._project, self._settings = wandb, settings or {}
+        self._out, self._first, self._settings, self._state, self._main = out, first, settings, state, main
         self._wandb: Any = None
         self._open = contextlib.ExitStack()
 
@@ -71,10 +62,11 @@ class MetricsLog:
             self._file = stack.enter_context(open(path, "a"))
             purge_step = self._first + 1 if self._first else None
             self._writer = stack.enter_context(open_tensorboard(self._out / "tensorboard", purge_step))
-            if self._project is not None:
-                self._wandb = open_wandb(self._project, self._out, self._settings)
+            if self._settings.wandb is not None:
+                self._wandb = open_wandb(self._settings.wandb, self._out, self._state)
                 stack.push(lambda kind, *_: self._wandb.finish(exit_code=0 if kind is None else 1))
-            bar = progress_bar(total=self._steps, initial=self._first, unit="step", desc="train", smoothing=0.05)
+            total = self._settings.last_step
+            bar = progress_bar(total=total, initial=self._first, unit="step", desc="train", smoothing=0.05)
             self._bar = stack.enter_context(bar)
             self._open = stack.pop_all()
         return self
@@ -87,7 +79,7 @@ class MetricsLog:
         if not self._main:
             return
         self._bar.update(1)
-        if step % self._every and step != self._steps:
+        if step % self._settings.log_every and step != self._settings.last_step:
             return
         self._bar.set_postfix(
             loss=f"{numbers['loss']:.4f}",

@@ -17,7 +17,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from jobs.common.device import pick_device
@@ -129,8 +128,3 @@ def gradients_stay(module: nn.Module, stay: bool) -> contextlib.AbstractContextM
     if stay and isinstance(module, DistributedDataParallel):
         return module.no_sync()
     return contextlib.nullcontext()
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """The whole of a tensor that may be sharded; collective if it is."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
