@@ -43,7 +43,7 @@ class Optimiser:
         return rates
 
     def norms(self) -> dict[str, float]:
-        """L2 norms of the gradients, of all and by group of parameters. Collective if the model is in parts."""
+        """L2 norms of the gradients, of all and by group of parameters. Collective if the model is sharded."""
         names = [f"grad_norm_{group['name']}" for group in self.adamw.param_groups]
         found = torch.stack([_norm(group["params"]) for group in self.adamw.param_groups]).tolist()
         return {"grad_norm": math.sqrt(sum(norm**2 for norm in found)), **dict(zip(names, found, strict=True))}

@@ -283,10 +283,10 @@ def test_a_run_starts_from_the_newest_checkpoint_of_another(video_build: Build, 
 
 
 @pytest.mark.slow
-def test_wandb_is_told_what_tensorboard_is(video_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Any] = []
+def test_wandb_gets_what_tensorboard_gets(video_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
     run = SimpleNamespace(
-        log=lambda values, step: told.append((step, set(values))), finish=lambda exit_code: told.append(exit_code)
+        log=lambda values, step: calls.append((step, set(values))), finish=lambda exit_code: calls.append(exit_code)
     )
     opened: list[dict[str, Any]] = []
     monkeypatch.setitem(
@@ -295,10 +295,10 @@ def test_wandb_is_told_what_tensorboard_is(video_build: Build, tmp_path: Path, m
     train(train_config(tmp_path / "run", [video_build], steps=2, warmup_steps=0, wandb="vla"))
     assert opened[0]["project"] == "vla"
     assert opened[0]["config"]["builds"] == {"ssv2": video_build.fingerprint}
-    assert [entry[0] for entry in told[:-1]] == [1, 2, 2]
-    assert "train/loss" in told[0][1]
-    assert "held_out/ssv2/latent_action_reliance" in told[2][1]
-    assert told[-1] == 0
+    assert [entry[0] for entry in calls[:-1]] == [1, 2, 2]
+    assert "train/loss" in calls[0][1]
+    assert "held_out/ssv2/latent_action_reliance" in calls[2][1]
+    assert calls[-1] == 0
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(SettingsError, match=r"trainer\.wandb=vla needs the package wandb"):
         train(train_config(tmp_path / "other", [video_build], steps=2, warmup_steps=0, wandb="vla"))
