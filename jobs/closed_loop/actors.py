@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from jobs.closed_loop.ensemble import Ensembler
 from jobs.closed_loop.process import Simulator
+from jobs.common.image_ablation import ImageAblation
 from jobs.common.robot_interface import Policy, RobotObservation
 from model.student.images import GREY
 from pipeline.errors import SettingsError
@@ -63,7 +64,7 @@ class PolicyActor:
         execute: actions of a chunk that are carried out before the policy is asked again; None: all, or 1 where chunks
             are averaged.
         turned: pictures of the policy's build are turned by 180 degrees, as OpenVLA's copies of LIBERO are.
-        blank: pictures are replaced by grey: what the state alone is worth to this policy.
+        image_ablation: `GREY`: pictures are replaced by grey: what the state alone is worth to this policy.
         ensemble: how chunks that overlap are averaged, see `ensemble.EnsembleMode`.
         horizon: actions of a chunk that averaging may use; None: all.
 
@@ -78,7 +79,7 @@ class PolicyActor:
         state: int,
         execute: int | None = None,
         turned: bool = False,
-        blank: bool = False,
+        image_ablation: ImageAblation = ImageAblation.NONE,
         ensemble: str = "none",
         horizon: int | None = None,
     ) -> None:
@@ -96,7 +97,7 @@ class PolicyActor:
             if not 1 <= value <= most:
                 raise SettingsError(f"{name} must be 1..{most} for the policy's chunk of {known.chunk}, got {value}")
         self._policy, self._cameras = policy, dict(cameras)
-        self._turned, self._blank, self._ensemble = turned, blank, ensemble
+        self._turned, self._image_ablation, self._ensemble = turned, image_ablation, ensemble
         self._ensemblers: dict[int, Ensembler] = {}
 
     def act(self, moments: Sequence[Moment | None]) -> list[NDArray[np.float32] | None]:
@@ -121,7 +122,7 @@ class PolicyActor:
         return RobotObservation(images, moment.instruction, moment.state[: self._policy.interface.state])
 
     def _picture(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if self._blank:
+        if self._image_ablation is ImageAblation.GREY:
             return np.full_like(picture, GREY)
         return np.ascontiguousarray(picture[:, ::-1]) if self._turned else picture
 

@@ -31,7 +31,7 @@ class TaskRun:
     """What is to be played.
 
     suite, task  which
-    instruction  what the policy is told; None: the environment's own
+    instruction  that the policy gets; None: the environment's own
     limit        simulator steps
     opening      arguments of the simulator's request "open"
     seed         of the policy's noise
@@ -157,8 +157,8 @@ class TaskRunner:
         episode.queries += 1
         numbers = [self._run.seed, self._run.task, episode.start, episode.queries]
         seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
-        told = self._run.instruction or answer["instruction"]
-        return Moment(answer["pictures"], answer["state"], told, seed, simulator, first=episode.queries == 1)
+        instruction = self._run.instruction or answer["instruction"]
+        return Moment(answer["pictures"], answer["state"], instruction, seed, simulator, first=episode.queries == 1)
 
     def _end(self, episode: _Episode, answer: Mapping[str, Any]) -> None:
         outcome = Outcome(
@@ -169,7 +169,7 @@ class TaskRunner:
             queries=episode.queries,
             crashes=self._crashes.get(episode.start, 0),
             seconds=round(time.monotonic() - episode.begun, 3),
-            told=answer["told"],
+            swapped_instruction_success=answer["told"],
         )
         self._finished(outcome, episode.film)
 

@@ -2,59 +2,61 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from jobs.common.progress import progress_bar
 
 SECONDS = 0.5
+"""Between two looks at the files."""
 
 
-class Follower:
-    """Use as a context manager around the run.
+@contextlib.contextmanager
+def tail_run(out: Path, steps: int) -> Iterator[None]:
+    """Show what a run writes while the context is open.
 
     Args:
-        out: the run's folder; what its files hold already is passed over.
+        out: the run's folder; what its log holds already is passed over.
         steps: the step it will end at.
     """
+    tail, stop = _Tail(out, steps), threading.Event()
 
+    def follow() -> None:
+        while not stop.wait(SECONDS):
+            tail.show()
+
+    thread = threading.Thread(target=follow, name="tail", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        tail.show()
+        tail.bar.close()
+
+
+class _Tail:
     def __init__(self, out: Path, steps: int) -> None:
         self._log, self._metrics = out / "log.txt", out / "metrics.jsonl"
-        self._told = self._log.stat().st_size if self._log.exists() else 0
-        self._bar = progress_bar(total=steps, unit="step", desc="train", smoothing=0.05)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
+        self._shown = self._log.stat().st_size if self._log.exists() else 0
+        self.bar = progress_bar(total=steps, unit="step", desc="train", smoothing=0.05)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._look()
-        self._bar.close()
-
-    def _follow(self) -> None:
-        while not self._stop.wait(SECONDS):
-            self._look()
-
-    def _look(self) -> None:
+    def show(self) -> None:
+        """Print the new whole lines of the log, and move the bar to the last step."""
         if self._log.exists():
-            data = self._log.read_bytes()[self._told :]
+            data = self._log.read_bytes()[self._shown :]
             text = data[: data.rfind(b"\n") + 1]
-            self._told += len(text)
+            self._shown += len(text)
             if text:
-                self._bar.write(text.decode().rstrip("\n"))
+                self.bar.write(text.decode().rstrip("\n"))
         row = _last_step(self._metrics)
         if row is not None:
-            self._bar.set_postfix(loss=f"{row['loss']:.4f}", samples_s=f"{row['samples_per_s']:.1f}", refresh=False)
-            self._bar.update(int(row["step"]) - self._bar.n)  # shown as often as the bar's own interval has it
+            self.bar.set_postfix(loss=f"{row['loss']:.4f}", samples_s=f"{row['samples_per_s']:.1f}", refresh=False)
+            self.bar.update(int(row["step"]) - self.bar.n)  # drawn as often as the bar's own interval has it
 
 
 def _last_step(path: Path) -> dict[str, float] | None:
@@ -64,9 +66,5 @@ def _last_step(path: Path) -> dict[str, float] | None:
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - 65536))
         lines = file.read().split(b"\n")[:-1]
-    for line in reversed(lines):
-        if line.startswith(b"{"):
-            row: dict[str, float] = json.loads(line)
-            if "loss" in row:
-                return row
-    return None
+    rows: Iterator[dict[str, float]] = (json.loads(line) for line in reversed(lines) if line.startswith(b"{"))
+    return next((row for row in rows if "loss" in row), None)

@@ -1,14 +1,14 @@
-"""`vlajepa train` on a Ray cluster: Ray Train starts the workers, each of which runs the same loop as a process alone.
+"""Training on a Ray cluster: Ray Train starts workers, each of which runs the function it is given, as one rank.
 
-A worker that dies takes its group down; Ray Train starts a new one, which resumes from the last checkpoint in `out`.
+A worker that dies takes its group down; Ray Train starts a new one, which resumes from the run's last checkpoint.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import uuid
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,106 +17,93 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from jobs.cluster.connect import ray_joined
-from jobs.cluster.tail_run import Follower
-from jobs.training.loop.settings import TrainerSettings
-from jobs.training.settings import TrainConfig
+from jobs.cluster.tail_run import tail_run
 from pipeline.errors import RunError
-from pipeline.format.enums import Device
 from pipeline.storage.atomic import write_atomic
+
+Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Launch:
-    """What the workers are told. `failure`: file that a worker leaves behind when no restart would help."""
+class WorkerGroup:
+    """What a training asks of the cluster.
 
-    config: TrainConfig
-    failure: Path
+    address       of the cluster, see `ray_joined`
+    workers       how many;  resources  that one of them reserves, Ray's names
+    max_failures  restarts after a worker died
+    out           the run's folder, reachable from all workers; Ray's files go to `ray` in it
+    last_step     the step the run ends at
+    """
+
+    address: str | None
+    workers: int
+    resources: Mapping[str, float]
+    max_failures: int
+    out: Path
+    last_step: int
 
 
-def train_on_ray(config: TrainConfig) -> None:
-    """Train on `trainer.num_workers` workers; returns when the run has ended.
+def run_workers(group: WorkerGroup, work: Work) -> None:
+    """Run the work on every worker; returns when all have ended.
+
+    Args:
+        work: can be pickled; a `RunError` that it raises ends the run, anything else restarts the workers.
 
     Raises:
-        RunError: the cluster is too small, the run failed for a reason that a restart does not change, or more often
-            than `trainer.max_failures`.
+        RunError: the cluster is too small, the work raised it, or workers died more often than `max_failures`.
     """
-    workers = config.trainer.num_workers
-    assert workers is not None
-    config = _placed(config)
-    storage = config.out / "ray"
-    name = uuid.uuid4().hex
-    launch = Launch(config, storage / f"failed-{name}.json")
+    storage, name = group.out / "ray", uuid.uuid4().hex
+    failure = storage / f"failed-{name}.json"
     storage.mkdir(parents=True, exist_ok=True)
-    with ray_joined(config.cluster.address), Follower(config.out, config.trainer.last_step):
-        _check_resources(config.trainer, workers)
+    with ray_joined(group.address), tail_run(group.out, group.last_step):
+        _check_resources(group)
         trainer = TorchTrainer(
             _work,
-            train_loop_config={"launch": launch},
+            train_loop_config={"work": work, "failure": failure},
             scaling_config=ScalingConfig(
-                num_workers=workers,
-                use_gpu=config.trainer.use_gpu,
-                resources_per_worker=_resources(config.trainer),
+                num_workers=group.workers,
+                use_gpu="GPU" in group.resources,
+                resources_per_worker=dict(group.resources),
             ),
             run_config=RunConfig(
                 name=f"launch-{name}",
                 storage_path=str(storage),
-                failure_config=FailureConfig(max_failures=config.trainer.max_failures),
+                failure_config=FailureConfig(max_failures=group.max_failures),
             ),
         )
         try:
             trainer.fit()
         except Exception as error:
-            if not launch.failure.exists():
+            if not failure.exists():
                 raise RunError(
                     f"training on Ray failed: {error}; the same command continues from the last checkpoint"
                 ) from error
-    if launch.failure.exists():
-        message = json.loads(launch.failure.read_bytes())["error"]
-        launch.failure.unlink()
+    if failure.exists():
+        message = json.loads(failure.read_bytes())["error"]
+        failure.unlink()
         raise RunError(message)
 
 
-def _work(told: dict[str, Any]) -> None:
-    """One worker."""
-    from jobs.training.train import train
-
-    launch: Launch = told["launch"]
-    if launch.failure.exists():  # an earlier attempt of this launch left it: the driver has the message
+def _work(arguments: dict[str, Any]) -> None:
+    """One worker. It leaves the file `failure` behind when no restart would help."""
+    work: Work = arguments["work"]
+    failure: Path = arguments["failure"]
+    if failure.exists():  # an earlier attempt of this launch left it: the driver has the message
         return
     try:
-        train(launch.config)
+        work()
     except RunError as error:
-        write_atomic(launch.failure, json.dumps({"error": str(error)}).encode())
+        write_atomic(failure, json.dumps({"error": str(error)}).encode())
         raise
 
 
-def _placed(config: TrainConfig) -> TrainConfig:
-    """The settings with absolute paths, for processes with another working folder, and the device that is reserved."""
-
-    def absolute(path: str) -> str:
-        return path if "://" in path else os.path.abspath(path)
-
-    return replace(
-        config,
-        out=Path(absolute(str(config.out))),
-        builds=tuple(absolute(str(path)) for path in config.builds),
-        init_from=None if config.init_from is None else Path(absolute(str(config.init_from))),
-        trainer=replace(config.trainer, device=Device.CUDA if config.trainer.use_gpu else Device.CPU),
-    )
-
-
-def _resources(settings: TrainerSettings) -> dict[str, float]:
-    """What one worker reserves."""
-    return {"CPU": settings.cpus_per_worker} | ({"GPU": 1.0} if settings.use_gpu else {})
-
-
-def _check_resources(settings: TrainerSettings, workers: int) -> None:
+def _check_resources(group: WorkerGroup) -> None:
     """Ray would wait without end for what no node has."""
-    there = ray.cluster_resources()
-    for kind, each in _resources(settings).items():
-        amount = workers * each
-        if amount > there.get(kind, 0):
+    available = ray.cluster_resources()
+    for kind, each in group.resources.items():
+        needed = group.workers * each
+        if needed > available.get(kind, 0):
             raise RunError(
-                f"the cluster has {there.get(kind, 0):g} {kind}, {workers} workers need {amount:g}; lower "
+                f"the cluster has {available.get(kind, 0):g} {kind}, {group.workers} workers need {needed:g}; lower "
                 "trainer.num_workers or trainer.cpus_per_worker, or start more nodes"
             )

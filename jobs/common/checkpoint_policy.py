@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from jobs.common.device import pick_device
 from jobs.common.load_model import load_model
 from jobs.common.robot_interface import RobotInterface, RobotObservation, check_observation, student_batch
 from model.checkpoint.checkpoint import list_checkpoints, read_state
@@ -26,8 +27,9 @@ class CheckpointPolicy:
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        BuildError: there is no checkpoint, or it was written before checkpoints told their robot's interface.
+        BuildError: there is no checkpoint, or it has no robot interface (an imported one).
         SettingsError: it was trained on human video alone, or the backbone it started from cannot be found.
+        RunError: CUDA was asked for and there is none.
     """
 
     def __init__(self, checkpoint: Path, device: str = "auto") -> None:
@@ -35,8 +37,7 @@ class CheckpointPolicy:
         state = read_state(self.checkpoint)
         self.step = int(state["step"])
         self.interface = _interface(self.checkpoint, state)
-        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        self.device = torch.device(chosen)
+        self.device = pick_device(device)
         self.model = load_model(self.checkpoint).to(self.device)
 
     def act(self, observations: Sequence[RobotObservation], seeds: Sequence[int]) -> NDArray[np.float32]:
@@ -83,7 +84,7 @@ def _interface(checkpoint: Path, state: Mapping[str, Any]) -> RobotInterface:
     stored = state.get("robot")
     if stored is None:
         raise BuildError(
-            f"{checkpoint}/state.json does not tell the robot's views: an earlier version wrote it; resume its run "
-            "for a step, or start one from it with init_from="
+            f"{checkpoint}/state.json has no robot interface, as one that was imported; fine-tune it on the robot's "
+            "build with init_from="
         )
     return RobotInterface(**{**stored, "views": tuple(stored["views"])})

@@ -14,7 +14,7 @@ def pick_device(name: str) -> torch.device:
         RunError: CUDA was asked for and there is none.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise RunError("trainer.device=cuda, but PyTorch sees no CUDA device; use trainer.device=auto or cpu")
+        raise RunError("device=cuda, but PyTorch sees no CUDA device; use device=auto or cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

@@ -1,4 +1,4 @@
-"""Where two settings differ, in words."""
+"""Where two settings differ, as text."""
 
 from __future__ import annotations
 

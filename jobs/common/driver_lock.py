@@ -11,6 +11,7 @@ it spares the work of two, and the confusion. Files of a run or an evaluation gr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -20,7 +21,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from pipeline.errors import BuildError, RunError
@@ -90,12 +90,13 @@ class DriverLock:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-        if self._owner() == self._me.token:
+        owner = None
+        with contextlib.suppress(BuildError):
+            owner = read_owner(self._store)
+        if owner is not None and owner.token == self._me.token:
             self._store.remove(LOCK_FOLDER)
 
     def check(self) -> None:
@@ -115,14 +116,7 @@ class DriverLock:
                 if self._on_beat is not None:
                     self._on_beat()
             except (OSError, BuildError):
-                continue  # a full disk or a store out of reach: the work itself will tell
-
-    def _owner(self) -> str | None:
-        try:
-            owner = read_owner(self._store)
-        except BuildError:
-            return None
-        return owner.token if owner else None
+                continue  # a full disk or a store out of reach: the work itself will fail of it
 
     def _lives(self, other: Owner) -> bool:
         me = self._me

@@ -25,7 +25,7 @@ def load_model(checkpoint: Path) -> VLAJEPA:
         settings = TypeAdapter(ModelSettings).validate_python(state["model"])
         sizes = TypeAdapter(Sizes).validate_python(state["model_sizes"])
     except (KeyError, ValidationError) as error:
-        raise BuildError(f"{checkpoint}/state.json does not tell the model's settings and sizes: {error}") from error
+        raise BuildError(f"{checkpoint}/state.json has no usable settings and sizes of the model: {error}") from error
     model = build_model(settings, sizes, unit_stats(sizes))
     load_weights(checkpoint, model)
     return model.eval()

@@ -106,7 +106,7 @@ def check_observation(observation: RobotObservation, interface: RobotInterface) 
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"picture {view!r} must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
     if not observation.instruction.strip():
-        raise ValueError("the instruction is empty; the policy has to be told its task")
+        raise ValueError("the instruction is empty; the policy needs its task")
     state = np.asarray(observation.state)
     if state.shape != (interface.state,):
         raise ValueError(f"state must have {interface.state} numbers, got shape {list(state.shape)}")

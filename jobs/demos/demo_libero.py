@@ -126,7 +126,7 @@ def _training(settings: DemoLiberoConfig, policy: Policy) -> Command:
     if policy.start == "untrained":
         words = (*words, "trainer.steps=1", "trainer.warmup_steps=1")
     else:
-        words = (*words, *_steps(settings.steps), *(("trainer.blind=true",) if policy.blind else ()))
+        words = (*words, *_steps(settings.steps), *(("trainer.image_ablation=grey",) if policy.grey else ()))
     if policy.start == "pretrained":
         world_model = f"world-model-seed-{policy.seed}"
         words = (*words, f"init_from={settings.out}/runs/{world_model}", "fine_tuning=true")
@@ -151,7 +151,7 @@ def _evaluation(settings: DemoLiberoConfig, trial: Trial) -> Command:
     words = ("evaluate", f"policy={settings.out}/runs/{trial.policy.name}", f"simulator={settings.simulator}",
              f"suite={settings.suite}", f"tasks={_list(settings.tasks)}", f"episodes={settings.episodes}",
              f"execute={settings.execute}", f"pixels={PIXELS}", "shadows=false", f"environments={settings.processes}",
-             *((f"{trial.control}=true",) if trial.control else ()),
+             *(("image_ablation=grey",) if trial.policy.grey else ()), *(("swap=true",) if trial.swap else ()),
              "videos=2", f"out={settings.out}/results/{trial.name}")  # fmt: skip
     needs = (_trained(trial.policy.name),)
     return Command(f"evaluate-{trial.name}", words, f"results/{trial.name}/results.json", needs)

@@ -25,14 +25,14 @@ class Timed:
 class Tried:
     """A trial that was played.
 
-    rate      of its successes;  told  how often it did what it was told instead, in words, or empty
+    rate      of its successes;  swapped_instruction_success  the same as text, empty without swapped instructions
     held_out  numbers of its policy's training
     """
 
     trial: Trial
     rate: Rate
     held_out: Mapping[str, Any]
-    told: str = ""
+    swapped_instruction_success: str = ""
 
 
 def make_report(settings: DemoLiberoConfig, timed: Sequence[Timed]) -> str:
@@ -43,14 +43,15 @@ def make_report(settings: DemoLiberoConfig, timed: Sequence[Timed]) -> str:
     wanted = trials(settings)
     tried = [each for trial in wanted if (each := _read(settings.out, trial)) is not None]
     rest = len(wanted) - len(tried)
-    header = ("policy", "demonstrations a task", "steps", "action loss", "sight", "successes, and their 95 % interval")
+    measured = ("action loss", "image reliance", "successes, and their 95 % interval")
+    header = ("policy", "demonstrations a task", "steps", *measured)
     lines = [
         f"# {settings.suite}, tasks {', '.join(map(str, settings.tasks))}: from demonstrations to the closed loop",
         "",
         *([f"**Not finished: {rest} of {len(wanted)} policies are missing.**", ""] if rest else []),
         f"Start states 0..{settings.episodes - 1} of the benchmark for each task; demonstrations began elsewhere.",
-        "Action loss and sight (that loss with another sample's pictures, over it) are of held-out demonstrations"
-        f"{_held_out(tried)}.",
+        "Action loss and image reliance (that loss with another sample's pictures, over it) are of held-out "
+        f"demonstrations{_held_out(tried)}.",
         "",
         table(header, [_row(settings, each) for each in tried]),
         "",
@@ -79,23 +80,23 @@ def _read(out: Path, trial: Trial) -> Tried | None:
     if not path.exists():
         return None
     results = json.loads(path.read_bytes())
-    counts, told = results["total"], results.get("told")
+    counts, swapped = results["total"], results.get("swapped_instruction_success")
     builds = json.loads((out / "runs" / trial.policy.name / "held_out.json").read_bytes())
     rate = success_rate(counts["successes"], counts["episodes"])
-    return Tried(trial, rate, next(iter(builds.values()), {}), "" if told is None else told["text"])
+    return Tried(trial, rate, next(iter(builds.values()), {}), "" if swapped is None else swapped["text"])
 
 
 def _row(settings: DemoLiberoConfig, tried: Tried) -> tuple[str, ...]:
     policy = tried.trial.policy
     pretrained = f"{settings.pretrain_steps:,} + " if policy.start == "pretrained" else ""
-    untrained = policy.start == "untrained"
+    untrained, swapped = policy.start == "untrained", tried.swapped_instruction_success
     return (
         tried.trial.name,
         "0" if untrained else str(policy.demonstrations),
         "1" if untrained else f"{pretrained}{settings.steps:,}",
         _number(tried.held_out.get("action"), ".4f"),
-        _number(tried.held_out.get("sight"), ".1f"),
-        rate_text(tried.rate) + (f"; did what it was told instead: {tried.told}" if tried.told else ""),
+        _number(tried.held_out.get("image_reliance"), ".1f"),
+        rate_text(tried.rate) + (f"; swapped-instruction success: {swapped}" if swapped else ""),
     )
 
 
@@ -119,7 +120,7 @@ def _worth_row(tried: Sequence[Tried], count: int) -> tuple[str, ...] | None:
     found: dict[str, dict[int, Rate]] = {"pretrained": {}, "scratch": {}}
     for each in tried:
         policy = each.trial.policy
-        if policy.demonstrations == count and policy.start in found and not policy.blind and not each.trial.control:
+        if policy.demonstrations == count and policy.start in found and not policy.grey and not each.trial.swap:
             found[policy.start][policy.seed] = each.rate
     seeds = sorted(found["pretrained"].keys() & found["scratch"].keys())
     if not seeds:

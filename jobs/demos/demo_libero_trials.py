@@ -14,33 +14,33 @@ class Policy:
     name            of its folders in runs/ and results/
     demonstrations  of each task;  seed  of its training
     start           "pretrained", "scratch", or "untrained"
-    blind           trained on grey pictures
+    grey            trained and tried with image_ablation=grey
     """
 
     name: str
     demonstrations: int
     seed: int
     start: str
-    blind: bool = False
+    grey: bool = False
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A policy in the closed loop. `control` is the setting of `vlajepa evaluate` that makes it one, or empty."""
+    """A policy in the closed loop. `swap`: each task has the next one's instruction, a control."""
 
     policy: Policy
-    control: str = ""
+    swap: bool = False
 
     @property
     def name(self) -> str:
         """Of its folder in results/."""
-        return f"{self.policy.name}-swap" if self.control == "swap" else self.policy.name
+        return f"{self.policy.name}-swap" if self.swap else self.policy.name
 
 
 def policies(settings: DemoLiberoConfig) -> list[Policy]:
     """The untrained one and the one that knows the state alone; then seed by seed, most demonstrations first."""
     most, first = max(settings.demonstrations), settings.seeds[0]
-    found = [Policy("untrained", most, first, "untrained"), Policy("state-only", most, first, "scratch", blind=True)]
+    found = [Policy("untrained", most, first, "untrained"), Policy("state-only", most, first, "scratch", grey=True)]
     for seed in settings.seeds:
         for count in sorted(settings.demonstrations, reverse=True):
             for start in ("pretrained", "scratch") if settings.compare else ("pretrained",):
@@ -49,11 +49,11 @@ def policies(settings: DemoLiberoConfig) -> list[Policy]:
 
 
 def trials(settings: DemoLiberoConfig) -> list[Trial]:
-    """Every policy, the blind one without pictures; of several tasks the first seeing one also told another task."""
+    """Every policy, and of several tasks the first pretrained one with swapped instructions too."""
     found = []
     for policy in policies(settings):
-        found.append(Trial(policy, "blank" if policy.blind else ""))
+        found.append(Trial(policy))
         first = policy.start == "pretrained" and policy.seed == settings.seeds[0]
         if first and len(settings.tasks) > 1:
-            found.append(Trial(policy, "swap"))
+            found.append(Trial(policy, swap=True))
     return found

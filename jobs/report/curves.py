@@ -79,12 +79,12 @@ def _steps(left: dict[str, Curve]) -> tuple[Chart, ...]:
 
 
 def _held_out(left: dict[str, dict[str, Curve]]) -> tuple[Chart, ...]:
-    charts, reliance, action, sight = [], [], [], []
+    charts, latent_actions, action, images = [], [], [], []
     for i, (build, fields) in enumerate(left.items()):
-        reliance.append((build, fields.pop("reliance", None) or _ratio(fields)))
+        latent_actions.append((build, fields.pop("latent_action_reliance", None) or _ratio(fields)))
         action.append((build, fields.pop("action", None)))
         action.append((f"{build}, with other images", fields.pop("action_shuffled", None)))
-        sight.append((build, fields.pop("sight", None)))
+        images.append((build, fields.pop("image_reliance", None)))
         found = [
             Series(label, fields.pop(name), colour, dashed)
             for name, label, colour, dashed in (
@@ -98,9 +98,9 @@ def _held_out(left: dict[str, dict[str, Curve]]) -> tuple[Chart, ...]:
         charts.append(_held_out_steps(build, fields))
         for name in _COUNTS:
             fields.pop(name, None)
-    charts.append(_chart("Reliance on latent actions: shuffled / model", reliance, line=1.0))
+    charts.append(_chart("Latent-action reliance: shuffled / model", latent_actions, line=1.0))
     charts.append(_chart("Action loss", action))
-    charts.append(_chart("Sight: action loss with other images / action loss", sight, line=1.0))
+    charts.append(_chart("Image reliance: action loss with other images / action loss", images, line=1.0))
     return _there(charts)
 
 
@@ -161,7 +161,7 @@ def _words(name: str, prefix: str) -> str:
 
 
 def _ratio(fields: dict[str, Curve]) -> Curve | None:
-    """What `reliance` is, for runs that did not write it."""
+    """What `latent_action_reliance` is, for runs that did not write it."""
     model, shuffled = fields.get("model"), fields.get("shuffled")
     if model is None or shuffled is None or model.x.tolist() != shuffled.x.tolist() or not model.y.all():
         return None

@@ -137,7 +137,7 @@ def _build_row(record: RunFolder, found: FoundBuild) -> dict[str, Any]:
 
 def _held_out_row(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
     model, copied, shuffled = (number(numbers.get(key)) for key in ("model", "nothing_changes", "shuffled"))
-    reliance = number(numbers.get("reliance"))
+    reliance = number(numbers.get("latent_action_reliance"))
     if reliance is None and model and shuffled is not None:
         reliance = shuffled / model
     steps, copies = (
@@ -147,8 +147,9 @@ def _held_out_row(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
     episodes = sorted(_episodes(numbers), key=lambda entry: float(entry["model"]))
     some = len(episodes) > 2 * EPISODES
     return {
-        "name": name, "model": model, "nothing_changes": copied, "shuffled": shuffled, "reliance": reliance,
-        "gain": _gain(model, copied), "action": numbers.get("action"), "sight": numbers.get("sight"),
+        "name": name, "model": model, "nothing_changes": copied, "shuffled": shuffled,
+        "latent_action_reliance": reliance, "gain": _gain(model, copied), "action": numbers.get("action"),
+        "image_reliance": numbers.get("image_reliance"),
         "samples": numbers.get("samples"), "episodes": numbers.get("episodes"),
         "steps": [(error, copies[i] if i < len(copies) else None) for i, error in enumerate(steps)],
         "smallest": episodes[:EPISODES] if some else episodes, "largest": episodes[-EPISODES:] if some else [],

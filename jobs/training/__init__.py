@@ -1,1 +1,1 @@
-"""The training loop of `vlajepa train` and its parts."""
+"""`vlajepa train` and the commands about its checkpoints and costs."""

@@ -25,5 +25,5 @@ def run(settings: ImportConfig) -> None:
     save_weights(settings.out, model, json.loads(json.dumps(state)))
     print(report)
     if settings.checkpoint.is_file() and settings.sizes.action:
-        print("ranges of actions and state: the file has none, so -1..1 stands for them until a run sets its builds'")
+        print("the file has no ranges of actions and state: -1..1 until a run sets those of its builds")
     print(f"checkpoint: {settings.out}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hydra import compose
@@ -30,17 +30,19 @@ VIDEO = ("ssv2",)
 """Stage builds that are human video; the others are robots."""
 
 
-def train_stages(config: TrainConfig) -> None:
-    """Train every stage in its own folder of `out`; the same command continues where it was interrupted."""
-    from jobs.training.train import run
+def train_stages(config: TrainConfig, train: Callable[[TrainConfig], None]) -> None:
+    """Train every stage in its own folder of `out`; the same command continues where it was interrupted.
 
+    Args:
+        train: trains one stage.
+    """
     make_sample_builds(config.out, [name for stage in config.stages for name in stage.builds])
     before: Path | None = None
     for stage in config.stages:
         out = config.out / stage.experiment
         print(f"\n== {stage.experiment}: {', '.join(stage.builds)}", flush=True)
-        overrides = [*_overrides(config, stage, out, before), *_asked_for()]
-        run(parse(TrainConfig, compose("train", overrides=overrides)))
+        words = [*_overrides(config, stage, out, before), *_asked_for()]
+        train(parse(TrainConfig, compose("train", overrides=words)))
         before = out
 
 

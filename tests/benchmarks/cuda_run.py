@@ -19,10 +19,10 @@ from unittest.mock import patch
 import torch
 from transformers import VJEPA2Config, VJEPA2Model
 
-from jobs.training.loop.checkpointing import Saver
+from jobs.training.loop.checkpointing import CheckpointWriter
 from jobs.training.loop.settings import TrainerSettings
+from jobs.training.run import train
 from jobs.training.settings import TrainConfig
-from jobs.training.train import train
 from model.settings import BackboneSettings, ModelSettings
 from pipeline.encoder.encoder import Encoder
 from pipeline.format.build import Build
@@ -106,8 +106,8 @@ def _train(out: Path, builds: list[Build], compiled: bool) -> None:
         threads=4,
         async_save=False,
     )
-    config = TrainConfig(out=out, builds=tuple(build.path for build in builds), model=SETTINGS, trainer=trainer)
-    with _timed(Saver, "save") as saving, quietly():
+    config = TrainConfig(out=out, builds=tuple(str(build.path) for build in builds), model=SETTINGS, trainer=trainer)
+    with _timed(CheckpointWriter, "save") as saving, quietly():
         train(config)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     rows = [row for row in rows if "samples_per_s" in row][WARMUP:]

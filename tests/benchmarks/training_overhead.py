@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
-from jobs.training.loop.data import BuildPart, Group, steps_of
+from jobs.training.loop.micro_batches import MicroBatch, micro_batches
 from jobs.training.loop.settings import TrainerSettings
-from jobs.training.train import train
+from jobs.training.run import train
 from pipeline.format.build import Build
 from pipeline.format.build_settings import WindowPolicy
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
+from pipeline.streaming.stream import Stream
 from tests.benchmarks.report import Series, Target, interleaved, print_table, quietly
 from tests.jobs.runs import audited, build_config, robot_source, ssv2_source, train_config
 
@@ -78,15 +79,15 @@ def _train(out: Path, builds: Sequence[Build], fixed: bool) -> list[dict[str, fl
     config = train_config(
         out, builds, steps=STEPS, batch_size=BATCH, save_every=STEPS, threads=DEFAULTS.threads, ahead=DEFAULTS.ahead
     )
-    with patch("jobs.training.loop.loop.steps_of", _one_step if fixed else steps_of):
+    with patch("jobs.training.loop.loop.micro_batches", _one_step if fixed else micro_batches):
         train(config)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [row for row in rows if row["step"] > WARMUP and "data_wait_share" in row]
 
 
-def _one_step(groups: Sequence[Group], start: int, stop: int) -> Iterator[list[list[BuildPart]]]:
+def _one_step(streams: Sequence[Stream], start: int, stop: int, pieces: int) -> Iterator[list[list[MicroBatch]]]:
     """The first step again and again."""
-    return itertools.repeat(next(steps_of(groups, start, start + 1)), stop - start)
+    return itertools.repeat(next(micro_batches(streams, start, start + 1, pieces)), stop - start)
 
 
 def _median_ms(rows: Sequence[dict[str, float]]) -> float:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jobs.training.loop.data import pinned
-from jobs.training.train import train
+from jobs.training.run import train
 from model.attention.attention import resolve_backend
 from model.checkpoint.checkpoint import list_checkpoints
 from pipeline.format.build import Build

@@ -105,8 +105,8 @@ def _make_actor(settings: EvaluateConfig, suite: _Suite, stack: ExitStack) -> tu
     policy, about = _policy(settings, stack)
     cameras = settings.cameras or dict(zip(policy.interface.views, suite.cameras, strict=False))
     actor = PolicyActor(
-        policy, cameras, suite.state, settings.execute, settings.turned, settings.blank, settings.ensemble,
-        settings.horizon,
+        policy, cameras, suite.state, settings.execute, settings.turned, settings.image_ablation,
+        settings.ensemble, settings.horizon,
     )  # fmt: skip
     return actor, {**about, "interface": json.loads(json.dumps(asdict(policy.interface))), "cameras": cameras}
 
@@ -211,14 +211,14 @@ def _play(
 
 def _task_run(settings: EvaluateConfig, suite: _Suite, task: int, hold: int) -> TaskRun:
     order = list(suite.tasks)
-    told = order[(order.index(task) + 1) % len(order)] if settings.swap else None
-    instruction = None if told is None else suite.tasks[told]["instruction"]
+    swapped = order[(order.index(task) + 1) % len(order)] if settings.swap else None
+    instruction = None if swapped is None else suite.tasks[swapped]["instruction"]
     perturbation = (
         None if settings.perturb is None else {"axis": settings.perturb, "level": settings.level, "seed": settings.seed}
     )
     opening = {
         "suite": settings.suite, "task": task, "pixels": settings.pixels, "shadows": settings.shadows, "hold": hold,
-        "perturbation": perturbation, "told": told,
+        "perturbation": perturbation, "told": swapped,
     }  # fmt: skip
     first = _starts(settings, suite, task)[: settings.videos]
     limit = suite.tasks[task]["limit"]

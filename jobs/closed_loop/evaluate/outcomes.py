@@ -23,8 +23,8 @@ class Outcome:
     steps        simulator steps until success or the limit;  queries  of the policy
     crashes      times the simulator died in it before it could be finished
     seconds      of wall clock
-    told         whether the task was done that the policy was told instead; None: it was told this one, the scene
-                 does not have what that task is about, or its goal held from the start
+    swapped_instruction_success  whether the task was done whose instruction the policy got instead; None: it got its
+                 own, the scene does not have what that task is about, or its goal held from the start
     """
 
     task: int
@@ -34,7 +34,7 @@ class Outcome:
     queries: int
     crashes: int
     seconds: float
-    told: bool | None = None
+    swapped_instruction_success: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,10 @@ def rates_by_task(outcomes: Iterable[Outcome]) -> dict[int, Rate]:
     return {task: success_rate(sum(counts[task]), len(counts[task])) for task in sorted(counts)}
 
 
-def told_rate(outcomes: Iterable[Outcome]) -> Rate:
-    """Of doing what was told instead, where that can be done."""
-    told = [outcome.told for outcome in outcomes if outcome.told is not None]
-    return success_rate(sum(told), len(told))
+def swapped_instruction_rate(outcomes: Iterable[Outcome]) -> Rate:
+    """Swapped-instruction success, of the episodes where the scene allows it."""
+    found = [one.swapped_instruction_success for one in outcomes if one.swapped_instruction_success is not None]
+    return success_rate(sum(found), len(found))
 
 
 def total(rates: Mapping[int, Rate]) -> Rate:

@@ -8,8 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.closed_loop.evaluate.outcomes import Outcome, Rate, rate_text, rates_by_task, table, told_rate, total
+from jobs.closed_loop.evaluate.outcomes import (
+    Outcome,
+    Rate,
+    rate_text,
+    rates_by_task,
+    swapped_instruction_rate,
+    table,
+    total,
+)
 from jobs.closed_loop.suites import published
+from jobs.common.image_ablation import ImageAblation
 from pipeline.storage.atomic import write_atomic
 
 
@@ -43,12 +52,13 @@ class EvaluationReport:
 
 def write_report(report: EvaluationReport, out: Path) -> str:
     """Write both files. Returns the text of results.md."""
+    swapped = swapped_instruction_rate(report.outcomes)
     content = {
         "total": _numbers(report.total),
         "tasks": [
             {"task": task, "instruction": report.tasks[task], **_numbers(rate)} for task, rate in report.rates.items()
         ],
-        "told": _numbers(told_rate(report.outcomes)) if report.settings["swap"] else None,
+        "swapped_instruction_success": _numbers(swapped) if report.settings["swap"] else None,
         "crashes": sum(outcome.crashes for outcome in report.outcomes),
         "policy": report.policy,
         "settings": report.settings,
@@ -72,10 +82,8 @@ def describe(report: EvaluationReport) -> str:
     crashes = sum(outcome.crashes for outcome in report.outcomes)
     lines = [title, "", *notes, table(("task", "successes", "percent", "95 % interval (Wilson)"), rows), ""]
     if settings["swap"]:
-        lines += [
-            f"Did what they were told instead, where the scene allows it: {rate_text(told_rate(report.outcomes))}",
-            "",
-        ]
+        swapped = rate_text(swapped_instruction_rate(report.outcomes))
+        lines += [f"Swapped-instruction success, where the scene allows it: {swapped}", ""]
     lines += [f"Simulator crashes: {crashes}; each cost an episode that was then begun again.", ""]
     others = published(*_published_as(report))
     if others:
@@ -110,5 +118,5 @@ def _perturbation(settings: Mapping[str, Any]) -> str:
 
 
 def _controls(settings: Mapping[str, Any]) -> str:
-    said = {"blank": "pictures are grey", "swap": "each task is told the next one's instruction"}
-    return "".join(f"Control: {text}.\n" for name, text in said.items() if settings[name])
+    grey = "Control: pictures are grey.\n" if settings["image_ablation"] == ImageAblation.GREY else ""
+    return grey + ("Control: each task has the next one's instruction.\n" if settings["swap"] else "")

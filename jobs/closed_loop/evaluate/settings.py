@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobs.closed_loop.ensemble import EnsembleMode
+from jobs.common.image_ablation import ImageAblation
 from pipeline.format.enums import Device
 from pipeline.format.settings import checked, setting
 
@@ -55,7 +56,7 @@ class EvaluateConfig:
         "draw shadows and reflections, as where the demonstrations were made; in SimplerEnv: trace rays", default=True
     )
     turned: bool = setting("the build's images are turned by 180 degrees (OpenVLA's copies of LIBERO)", default=False)
-    blank: bool = setting("control: images are replaced by grey", default=False)
+    image_ablation: ImageAblation = setting("control: grey replaces every image by grey", default=ImageAblation.NONE)
     swap: bool = setting("control: give each task the instruction of the next one of `tasks`", default=False)
     cameras: dict[str, str] | None = setting(
         "view of the policy -> camera; null: the robot's, in their order (LIBERO: agentview, robot0_eye_in_hand)",

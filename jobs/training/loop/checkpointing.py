@@ -12,6 +12,7 @@ from typing import Any, Self
 import torch
 
 from jobs.training.loop.ranks import Ranks
+from jobs.training.loop.settings import TrainerSettings
 from model.checkpoint.checkpoint import (
     checkpoint_tensors,
     copy_tensors,
@@ -27,18 +28,17 @@ from model.vla_jepa import VLAJEPA
 from pipeline.errors import RunError
 
 
-class Saver:
+class CheckpointWriter:
     """Use as a context manager: at its end everything has been written.
 
     Args:
         folder: of the checkpoints; the same for all ranks.
-        keep, keep_every: which of them stay, see `model.checkpoint.prune_checkpoints`.
-        background: write in a thread, from a copy in the host's memory.
+        settings: `keep` and `keep_every`, see `model.checkpoint.prune_checkpoints`; with `async_save` a checkpoint is
+            written in a thread, from a copy in the host's memory.
     """
 
-    def __init__(self, folder: Path, ranks: Ranks, keep: int, keep_every: int, background: bool) -> None:
-        self.folder = folder
-        self._ranks, self._keep, self._keep_every, self._background = ranks, keep, keep_every, background
+    def __init__(self, folder: Path, ranks: Ranks, settings: TrainerSettings) -> None:
+        self._folder, self._ranks, self._settings = folder, ranks, settings
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._under_way: Future[None] | None = None
 
@@ -46,17 +46,14 @@ class Saver:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            with contextlib.suppress(RunError) if kind else contextlib.nullcontext():
-                self.wait()
-        finally:
-            self._pool.shutdown()
+        with self._pool, contextlib.suppress(*([RunError] if kind else [])):
+            self.wait()
 
     def save(self, step: int, model: VLAJEPA, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
         """Take a copy of everything, then write it. Called on all ranks.
 
         Raises:
-            RunError: this checkpoint, or with `background` the one before, could not be written.
+            RunError: this checkpoint, or with `async_save` the one before, could not be written.
         """
         self.wait()
         if is_sharded(model):
@@ -66,8 +63,8 @@ class Saver:
             work = partial(self._write_whole, step, tensors, dict(state))
         else:
             return
-        self._under_way = self._pool.submit(_explained, work, self.folder)
-        if not self._background:
+        self._under_way = self._pool.submit(_explained, work, self._folder)
+        if not self._settings.async_save:
             self.wait()
 
     def wait(self) -> None:
@@ -81,15 +78,15 @@ class Saver:
             pending.result()
 
     def _write_whole(self, step: int, tensors: Any, state: Mapping[str, Any]) -> None:
-        write_checkpoint(self.folder, step, tensors, state)
-        prune_checkpoints(self.folder, self._keep, self._keep_every)
+        write_checkpoint(self._folder, step, tensors, state)
+        prune_checkpoints(self._folder, self._settings.keep, self._settings.keep_every)
 
     def _start_sharded(
         self, step: int, model: VLAJEPA, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
     ) -> Callable[[], None]:
-        temporary = temporary_checkpoint(self.folder, step)
+        temporary = temporary_checkpoint(self._folder, step)
         if self._ranks.main:
-            remove_unfinished(self.folder)
+            remove_unfinished(self._folder)
             temporary.mkdir(parents=True)
         self._ranks.barrier()
         wait = start_sharded(temporary, checkpoint_tensors(model, optimizer), self._ranks.save_group)
@@ -97,8 +94,8 @@ class Saver:
         def work() -> None:
             wait()
             if self._ranks.main:
-                finish_checkpoint(temporary, self.folder, step, state)
-                prune_checkpoints(self.folder, self._keep, self._keep_every)
+                finish_checkpoint(temporary, self._folder, step, state)
+                prune_checkpoints(self._folder, self._settings.keep, self._settings.keep_every)
 
         return work
 

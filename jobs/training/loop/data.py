@@ -1,11 +1,10 @@
-"""The builds of a run as streams: human video and robots each fill a batch of their own, which their builds share."""
+"""The builds of a run as streams: human video and robots each have one, whose builds share its batches."""
 
 from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,42 +21,20 @@ from pipeline.storage.shard_cache import FileCache
 from pipeline.streaming.mixture import Mixture
 from pipeline.streaming.order import Order
 from pipeline.streaming.reader import SampleReader
-from pipeline.streaming.stream import NumpyBatch, Stream
-
-KINDS = ("video", "robot")
+from pipeline.streaming.stream import Stream
 
 HELD_OUT_SHARDS = 2
 """Shards of each validation split that are kept open: they are read from front to back."""
 
 
-@dataclass(frozen=True)
-class Group:
-    """Builds of one kind and the stream of their batches.
-
-    kind  "video" or "robot"
-    """
-
-    kind: str
-    builds: tuple[Build, ...]
-    stream: Stream
-
-
-@dataclass(frozen=True)
-class BuildPart:
-    """What a build gives to a step on this rank."""
-
-    build: Build
-    batch: NumpyBatch
-
-
-def make_groups(
+def make_streams(
     builds: Sequence[Build],
     weights: Sequence[float],
     settings: TrainerSettings,
     ranks: Ranks,
     cache: FileCache | None = None,
-) -> list[Group]:
-    """Video first: robot batches reach every part of the model, and DDP reduces in the last backward pass.
+) -> list[Stream]:
+    """One a kind. Video first: robot batches reach every part of the model, and DDP reduces in the last backward pass.
 
     Args:
         weights: one a build; none: in proportion to their samples.
@@ -68,42 +45,37 @@ def make_groups(
         RunError: the system allows too few open files.
     """
     weights = weights or [build.manifest["counts"]["train"]["samples"] for build in builds]
-    chosen = {kind: [i for i, build in enumerate(builds) if build.has_actions == (kind == "robot")] for kind in KINDS}
     orders = [_order(build, settings) for build in builds]
     files = [3 if build.shares_latents else 2 for build in builds]
     _allow_open_files(sum(count * order.open_shards for count, order in zip(files, orders, strict=True)))
     if cache is not None:
         _require_room(builds, orders, settings, ranks)
-    groups = []
-    for kind in (kind for kind in KINDS if chosen[kind]):
-        readers = [train_reader(builds[i], orders[i], settings, ranks, cache) for i in chosen[kind]]
-        stream = Stream(
-            readers,
-            [orders[i] for i in chosen[kind]],
-            Mixture([weights[i] for i in chosen[kind]], settings.batch_size, settings.mixture_unit),
+    kinds = [[i for i, build in enumerate(builds) if build.has_actions == robot] for robot in (False, True)]
+    return [
+        Stream(
+            [train_reader(builds[i], orders[i], settings, ranks, cache) for i in chosen],
+            [orders[i] for i in chosen],
+            Mixture([weights[i] for i in chosen], settings.batch_size, settings.mixture_unit),
             ranks.rank,
             ranks.world,
             settings.threads,
             settings.ahead,
             settings.prefetch,
         )
-        groups.append(Group(kind, tuple(builds[i] for i in chosen[kind]), stream))
-    return groups
+        for chosen in kinds
+        if chosen
+    ]
 
 
-def steps_of(groups: Sequence[Group], start: int, stop: int) -> Iterator[list[list[BuildPart]]]:
-    """The parts of every group for steps start..stop-1."""
-    for found in zip(*(group.stream.batches(start, stop) for group in groups), strict=True):
-        yield [
-            [BuildPart(group.builds[part.build], part.batch) for part in parts]
-            for group, parts in zip(groups, found, strict=True)
-        ]
+def kind_of(stream: Stream) -> str:
+    """Of a stream's builds: "robot" or "video"."""
+    return "robot" if stream.readers[0].build.has_actions else "video"
 
 
 def train_reader(
     build: Build, order: Order, settings: TrainerSettings, ranks: Ranks, cache: FileCache | None
 ) -> SampleReader:
-    """Reader of a build's train split as the settings have it; its latents lie in pinned memory for CUDA."""
+    """Reader of a build's train split ; for CUDA its latents are read into pinned memory."""
     return SampleReader(
         build,
         "train",
@@ -121,7 +93,7 @@ def held_out_reader(build: Build, settings: TrainerSettings, cache: FileCache | 
 
 
 def open_cache(builds: Sequence[Build], settings: TrainerSettings) -> FileCache | None:
-    """The cache of this node, if a build lies elsewhere."""
+    """The cache of this node, if a build is remote."""
     if all(build.remote is None for build in builds):
         return None
     return FileCache(cache_folder(settings) / "shards", int(settings.cache_gb * 1e9))
@@ -134,16 +106,15 @@ def cache_folder(settings: TrainerSettings) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlajepa"
 
 
-def describe_groups(groups: Sequence[Group]) -> list[str]:
+def describe_streams(streams: Sequence[Stream]) -> list[str]:
     """Builds, their samples and shares, in lines."""
     lines = []
-    for group in groups:
-        mixture = group.stream.mixture
-        shares = mixture.taken(10_000)
-        for build, order, share in zip(group.builds, group.stream.orders, shares, strict=True):
+    for stream in streams:
+        mixture, kind = stream.mixture, kind_of(stream)
+        for reader, order, share in zip(stream.readers, stream.orders, mixture.taken(10_000), strict=True):
             per_step = share / 10_000
             lines.append(
-                f"{build.name}: {order.samples:,} samples, {per_step:,.4g} of the {mixture.batch_size} {group.kind} "
+                f"{reader.build.name}: {order.samples:,} samples, {per_step:,.4g} of the {mixture.batch_size} {kind} "
                 f"samples of a step, an epoch every {order.samples / per_step:,.1f} steps"
             )
     return lines

@@ -6,13 +6,12 @@ import contextlib
 import json
 import math
 import signal
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
 
-from jobs.training.loop.data import BuildPart
+from jobs.common.signals import handled
+from jobs.training.loop.micro_batches import MicroBatch
 from jobs.training.loop.ranks import Ranks
 from pipeline.errors import BuildError, RunError
 from pipeline.storage.atomic import write_atomic
@@ -21,14 +20,14 @@ SMOOTHING = 0.98
 """Of the running mean of the loss: about the last fifty steps."""
 
 Dump = Callable[[Mapping[str, float]], str]
-"""Saves what a step was made of, beside its numbers; tells where."""
+"""Saves what a step was made of, beside its numbers; returns where, for the message."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """What schedulers send ahead of a preemption (Slurm: `--signal=USR1`)."""
 
 
-class Watch:
-    """Looks at the loss of every step.
+class LossGuard:
+    """Checks the loss of every step.
 
     Args:
         factor: of the running mean at which a loss has diverged; None: any finite loss will do.
@@ -79,13 +78,12 @@ class SkippedSamples:
             lines = self._path.read_text().splitlines(keepends=True)
             write_atomic(self._path, "".join(lines[:skipped]).encode())
 
-    def add(self, step: int, groups: list[list[BuildPart]], ranks: Ranks, anywhere: bool) -> None:
-        """Note the samples of a step. `anywhere`: whether a rank has some to tell of; then collective."""
-        parts = [part for group in groups for part in group]
-        self._seen += sum(len(part.batch.keys) for part in parts) * ranks.world
+    def add(self, step: int, batches: Sequence[MicroBatch], ranks: Ranks, anywhere: bool) -> None:
+        """Count the samples of a step. `anywhere`: whether a rank has skipped some; then collective."""
+        self._seen += sum(len(micro.batch.keys) for micro in batches) * ranks.world
         if not anywhere:
             return
-        found = [(part.build.name, s.key, s.reason) for part in parts for s in part.batch.skipped]
+        found = [(micro.build.name, s.key, s.reason) for micro in batches for s in micro.batch.skipped]
         everything = sorted(entry for rank in ranks.gather(found) for entry in rank)
         if ranks.main:
             with open(self._path, "a") as file:
@@ -108,30 +106,23 @@ class SkippedSamples:
 
 
 class StopSignal:
-    """Notes SIGTERM and SIGUSR1 instead of dying of them, while the context is open. `name`: of the one that came."""
+    """Notes SIGTERM and SIGUSR1 instead of dying of them, while `noted` is open. `name`: of the one that came."""
 
-    def __init__(self) -> None:
-        self.name = ""
-        self._before: dict[int, Any] = {}
+    name = ""
 
-    def __enter__(self) -> Self:
+    def noted(self) -> contextlib.AbstractContextManager[None]:
         # Ray runs the loop in a thread, where Python takes no handlers: there Ray itself ends the workers.
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            with contextlib.suppress(TypeError):  # one that was not set from Python
-                signal.signal(number, handler)
+        return handled(SIGNALS, self._note)
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.name = signal.Signals(number).name
 
 
-def batch_keys(out: Path, step: int, groups: list[list[BuildPart]], ranks: Ranks, numbers: Mapping[str, float]) -> str:
+def dump_keys(out: Path, step: int, batches: Sequence[MicroBatch], ranks: Ranks, numbers: Mapping[str, float]) -> str:
     """Write the keys of all ranks' samples of a step to stopped_batch.json. Called on all ranks; text for the error."""
-    own = {part.build.name: list(part.batch.keys) for group in groups for part in group}
+    own: dict[str, list[str]] = {}
+    for micro in batches:
+        own.setdefault(micro.build.name, []).extend(micro.batch.keys)
     keys = ranks.gather(own)
     path = out / "stopped_batch.json"
     if ranks.main:

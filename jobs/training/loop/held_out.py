@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from jobs.training.loop.ranks import Ranks
+from jobs.training.loop.settings import TrainerSettings
 from model.vla_jepa import VLAJEPA
 from pipeline.format.build import Build
 from pipeline.format.schema import Observation, Targets
 from pipeline.streaming.reader import SampleReader
 from pipeline.streaming.stream import NumpyBatch, ordered_indices
 
-ToDevice = Callable[[NumpyBatch], tuple[Observation[torch.Tensor], Targets[torch.Tensor]]]
+ToDevice = Callable[[NumpyBatch], tuple[Observation[Tensor], Targets[Tensor]]]
 GUESSES = ("model", "nothing_changes", "shuffled")
 
 
@@ -42,39 +44,25 @@ class HeldOut:
     """Held-out numbers of one build: mean L1 of the world model over future steps, and the action loss.
 
     nothing_changes  the last true latent repeated;  shuffled  with the latent actions of another sample
-    reliance         shuffled / model: 1 where latent actions are not used
+    latent_action_reliance  shuffled / model: 1 where latent actions are not used
     per_step, per_step_nothing_changes  by future step; None where no sample has that step
     action_shuffled  the action loss with the images of another sample; None for human video
-    sight            action_shuffled / action: 1 where actions do not depend on the images
+    image_reliance   action_shuffled / action: 1 where actions do not depend on the images
     by_episode       the same by episode
     """
 
     model: float
     nothing_changes: float
     shuffled: float
-    reliance: float
+    latent_action_reliance: float
     per_step: tuple[float | None, ...]
     per_step_nothing_changes: tuple[float | None, ...]
     action: float | None
     action_shuffled: float | None
-    sight: float | None
+    image_reliance: float | None
     samples: int
     episodes: int
     by_episode: Mapping[str, EpisodeErrors] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Errors:
-    """Of the samples of some batches: errors float64 [guess, N, K], NaN where masked; the episode of each sample.
-
-    action, action_shuffled  sums over the `actions` steps that are not masked
-    """
-
-    errors: NDArray[np.float64]
-    episodes: tuple[str, ...]
-    action: float
-    action_shuffled: float
-    actions: int
 
 
 def has_pair(build: Build) -> bool:
@@ -89,62 +77,70 @@ def evaluate(
     ranks: Ranks,
     to_device: ToDevice,
     autocast: Callable[[], torch.autocast],
-    batch_size: int,
-    limit: int,
-    seed: int,
+    settings: TrainerSettings,
 ) -> HeldOut:
-    """Held-out numbers of one build, the same on all ranks.
+    """Held-out numbers of one build, the same on all ranks; by `eval_batch`, `eval_samples` and `seed` of settings."""
+    size = settings.eval_batch
+    batches = [chosen for chosen in ordered_indices(len(reader), size, settings.eval_samples) if len(chosen) > 1]
+    like: Any = {"dtype": torch.float64, "device": ranks.device}
+    errors = torch.zeros(len(GUESSES), sum(map(len, batches)), model.sizes.steps, **like)
+    action = torch.zeros(3, len(batches), **like)
+    for first in range(0, len(batches), ranks.world):
+        number = first + ranks.rank
+        # With sharded parameters every rank has to run the same passes: those without a batch run the last one.
+        observation, targets = to_device(reader.read(batches[min(number, len(batches) - 1)]))
+        with autocast():
+            found, sums = _measure(model, observation, targets, settings.seed, number)
+        if number < len(batches):
+            errors[:, number * size :][:, : found.shape[1]], action[:, number] = found, sums
+    # Every rank has filled in its own batches; the rest of its numbers are zeros.
+    everything = ranks.sum(torch.cat([errors.flatten(), action.flatten()])).cpu()
+    episodes = [reader.episode(int(index)) for chosen in batches for index in chosen]
+    totals = [sum(row) for row in everything[errors.numel() :].view(action.shape).tolist()]
+    return _summary(everything[: errors.numel()].view(errors.shape).numpy(), np.array(episodes), *totals)
+
+
+def _measure(
+    model: VLAJEPA, observation: Observation[Tensor], targets: Targets[Tensor], seed: int, number: int
+) -> tuple[Tensor, Tensor]:
+    """Numbers of one batch.
+
+    Returns:
+        Errors float32 [guess, B, K]. The action steps that are not masked, and the action loss times their number,
+        with the samples' own images and with those half a batch further on: float64 [3], zeros for human video.
+    """
+    device = targets.latents.device
+    errors = model.world_model_sample_errors(observation, targets, _generator(seed, number, "cpu"))
+    own = model(observation, targets, _generator(seed, number, device)).action
+    if own is None or targets.action_mask is None:
+        return errors, torch.zeros(3)
+    images = observation.images.roll(len(observation.images) // 2, 0)
+    other = model(replace(observation, images=images), targets, _generator(seed, number, device)).action
+    steps = targets.action_mask.sum().double()
+    return errors, torch.stack([steps, steps * own.double(), steps * other.double()])
+
+
+def _summary(
+    errors: NDArray[np.float64], episodes: NDArray[np.str_], actions: float, action: float, other_images: float
+) -> HeldOut:
+    """Numbers of a build.
 
     Args:
-        batch_size, limit: samples at a time and in all, spread over the split.
-        seed: of the exchanges and of the action loss's noise.
+        errors: float64 [guess, N, K], NaN where masked.
+        episodes: [N], of each sample.
+        actions: action steps that are not masked.
+        action, other_images: sums of the action loss over them, with the samples' own images and with others.
     """
-    batches = [chosen for chosen in ordered_indices(len(reader), batch_size, limit) if len(chosen) > 1]
-    found: list[tuple[int, _Errors]] = []
-    for round_start in range(0, len(batches), ranks.world):
-        number = round_start + ranks.rank
-        # With parameters in parts every rank has to run the same passes: those without a batch run the last one.
-        batch = reader.read(batches[min(number, len(batches) - 1)])
-        observation, targets = to_device(batch)
-        generator, noise = _generator(seed, number, "cpu"), _generator(seed, number, ranks.device)
-        with autocast():
-            errors = model.world_model_sample_errors(observation, targets, generator)
-            losses = model(observation, targets, noise)
-            blind = _with_other_images(model, observation, targets, _generator(seed, number, ranks.device))
-        if number < len(batches):
-            valid = 0 if targets.action_mask is None else int(targets.action_mask.sum().item())
-            action, shuffled = (valid * (0.0 if loss is None else loss.item()) for loss in (losses.action, blind))
-            episodes = tuple(reader.episode(int(index)) for index in batches[number])
-            found.append((number, _Errors(errors.double().cpu().numpy(), episodes, action, shuffled, valid)))
-    everything = sorted((pair for part in ranks.gather(found) for pair in part), key=lambda pair: pair[0])
-    return _summary([errors for _, errors in everything])
-
-
-def _with_other_images(
-    model: VLAJEPA, observation: Observation[torch.Tensor], targets: Targets[torch.Tensor], noise: torch.Generator
-) -> torch.Tensor | None:
-    """Action loss of samples that see the images half a batch further on; None for human video."""
-    if targets.actions is None:
-        return None
-    images = observation.images.roll(len(observation.images) // 2, 0)
-    return model(replace(observation, images=images), targets, noise).action
-
-
-def _summary(parts: Sequence[_Errors]) -> HeldOut:
-    errors = np.concatenate([part.errors for part in parts], axis=1)
-    episodes = np.array([episode for part in parts for episode in part.episodes])
     per_step = _mean(errors, axis=1)
     means = dict(zip(GUESSES, _mean(per_step, axis=1).tolist(), strict=True))
-    actions = sum(part.actions for part in parts)
-    action, blind = (sum(getattr(part, name) for part in parts) for name in ("action", "action_shuffled"))
     return HeldOut(
         **means,
-        reliance=means["shuffled"] / means["model"],
+        latent_action_reliance=means["shuffled"] / means["model"],
         per_step=_numbers(per_step[0]),
         per_step_nothing_changes=_numbers(per_step[1]),
         action=action / actions if actions else None,
-        action_shuffled=blind / actions if actions else None,
-        sight=blind / action if action else None,
+        action_shuffled=other_images / actions if actions else None,
+        image_reliance=other_images / action if action else None,
         samples=len(episodes),
         episodes=len(set(episodes.tolist())),
         by_episode={str(name): _episode(errors[:, episodes == name]) for name in np.unique(episodes)},

@@ -17,19 +17,20 @@ from typing import Any
 import torch
 
 from jobs.common.differences import first_difference
+from jobs.common.image_ablation import ImageAblation
 from jobs.training.loop.augment import shifted
-from jobs.training.loop.checkpointing import Saver
-from jobs.training.loop.data import BuildPart, Group, held_out_reader, make_groups, open_cache, steps_of
-from jobs.training.loop.guards import SkippedSamples, StopSignal, Watch, batch_keys
+from jobs.training.loop.checkpointing import CheckpointWriter
+from jobs.training.loop.data import held_out_reader, make_streams, open_cache
+from jobs.training.loop.guards import LossGuard, SkippedSamples, StopSignal, dump_keys
 from jobs.training.loop.held_out import HeldOut, evaluate, has_pair
 from jobs.training.loop.metrics import MetricsLog
-from jobs.training.loop.micro_batches import Pass, cut_into_passes, record
+from jobs.training.loop.micro_batches import MicroBatch, micro_batches, record
 from jobs.training.loop.optimiser import Optimiser
 from jobs.training.loop.ranks import Ranks, distribute, gradients_stay
 from jobs.training.loop.schedule import step_seed
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.loop.throughput import Throughput
-from jobs.training.loop.weighted_mean import Means
+from jobs.training.loop.weighted_mean import WeightedMeans
 from model.attention.attention import resolve_backend
 from model.batch import to_device
 from model.checkpoint.checkpoint import list_checkpoints, load_optimizer, load_weights, read_state
@@ -65,16 +66,15 @@ class Trainer:
         self.settings, self.out, self.ranks, self.builds = settings, out, ranks, builds
         resolve_backend(model.settings.attention, ranks.device)  # refused here rather than in the first step
         cache = open_cache(builds, settings)
-        self.groups: list[Group] = make_groups(builds, weights, settings, ranks, cache)
+        self.streams = make_streams(builds, weights, settings, ranks, cache)
         self.model = model.to(ranks.device)
         if settings.compile:
             compile_blocks(self.model)
-        alternate = settings.co_training == "alternate" and len(self.groups) > 1
-        self._turns = [[group] for group in reversed(self.groups)] if alternate else [self.groups]
-        self._wrapped = distribute(self.model, ranks, settings.strategy, unused=alternate)
+        self._alternate = settings.co_training == "alternate" and len(self.streams) > 1
+        self._wrapped = distribute(self.model, ranks, settings.strategy, unused=self._alternate)
         self.optimiser = Optimiser(self.model, settings)
         self._held_out = [held_out_reader(build, settings, cache) for build in builds if has_pair(build)]
-        self._watch = Watch(settings.divergence)
+        self._guard = LossGuard(settings.divergence)
         self._skipped = SkippedSamples(out, settings.max_skipped_share)
         self._state, self.step, self.stopped_by = state, 0, ""
 
@@ -94,9 +94,7 @@ class Trainer:
             self._skipped.restore(0, 0, self.ranks.main)
             return False
         stored = read_state(found[-1])
-        self.step, progress = stored.pop("step"), stored.pop("progress", {})
-        stored.setdefault("robot", self._state.get("robot"))  # checkpoints of earlier versions do not have it
-        stored["trainer"] = {"shift": self._state["trainer"]["shift"], "blind": False, **stored["trainer"]}  # nor these
+        self.step, progress = stored.pop("step"), stored.pop("progress")
         difference = first_difference(stored, dict(self._state))
         if difference:
             raise BuildError(
@@ -105,7 +103,7 @@ class Trainer:
             )
         load_weights(found[-1], self.model)
         load_optimizer(found[-1], self.model, self.optimiser.adamw)
-        self._watch.loss_mean = progress["loss_mean"]
+        self._guard.loss_mean = progress["loss_mean"]
         self._skipped.restore(progress["samples_seen"], progress["samples_skipped"], self.ranks.main)
         return True
 
@@ -116,13 +114,13 @@ class Trainer:
             RunError: the loss is not finite or has diverged, or a rank could not read its samples; the same on all
                 ranks.
         """
-        settings = self.settings
+        settings, saved = self.settings, self.step
         stop = settings.last_step
-        batches = steps_of(self.groups, self.step, stop)
+        batches = micro_batches(self.streams, self.step, stop, settings.accumulate)
         self.model.train()
-        saver = Saver(self.checkpoints, self.ranks, settings.keep, settings.keep_every, settings.async_save)
-        saved = self.step
-        with StopSignal() as signal, saver:
+        writer = CheckpointWriter(self.checkpoints, self.ranks, settings)
+        signal = StopSignal()
+        with signal.noted(), writer:
             while self.step < stop:
                 started = time.perf_counter()
                 current, skipping, self.stopped_by = self._next(batches, signal)
@@ -130,51 +128,44 @@ class Trainer:
                     break
                 waited = time.perf_counter() - started
                 numbers = self._step(current)
-                self._skipped.add(self.step, current, self.ranks, skipping)
+                self._skipped.add(self.step, _all(current), self.ranks, skipping)
                 seconds = time.perf_counter() - started
                 self.step += 1
                 log.step(self.step, numbers | throughput.numbers(seconds, waited) | self._skipped.numbers())
                 if settings.eval_every and self.step % settings.eval_every == 0 and self.step < stop:
                     log.held_out(self.step, self.evaluate())
                 if self.step % settings.save_every == 0:
-                    self._save(saver)
+                    self._save(writer)
                     saved = self.step
             if saved < self.step:
-                self._save(saver)
+                self._save(writer)
 
     def evaluate(self) -> dict[str, HeldOut]:
         """Held-out numbers of every build that has a validation split, by build name; the same on all ranks."""
-        settings, was_training = self.settings, self.model.training
+        was_training = self.model.training
         self.model.eval()
         try:
             return {
                 reader.build.name: evaluate(
-                    self.model,
-                    reader,
-                    self.ranks,
-                    self._to_device,
-                    self._autocast,
-                    settings.eval_batch,
-                    settings.eval_samples,
-                    settings.seed,
+                    self.model, reader, self.ranks, self._to_device, self._autocast, self.settings
                 )
                 for reader in self._held_out
             }
         finally:
             self.model.train(was_training)
 
-    def _next(self, batches: Any, signal: StopSignal) -> tuple[list[list[BuildPart]], bool, str]:
-        """The batches of the next step, whether a rank skipped some of its samples, and the signal that came, if any.
+    def _next(self, batches: Any, signal: StopSignal) -> tuple[list[list[MicroBatch]], bool, str]:
+        """The next step's micro batches by stream, whether a rank skipped samples, and the signal that came, if any.
 
         An error or a signal of one rank is one of all.
         """
-        found: list[list[BuildPart]] = []
+        found: list[list[MicroBatch]] = []
         error = ""
         try:
             found = next(batches)
         except (RunError, OSError) as problem:
             error = str(problem)
-        skipping = any(part.batch.skipped for parts in found for part in parts)
+        skipping = any(micro.batch.skipped for micro in _all(found))
         came = signal.name
         failed, asked, skipped = self.ranks.count(bool(error), bool(came), skipping)
         if failed:
@@ -182,52 +173,56 @@ class Trainer:
         stopped_by = next(name for name in self.ranks.gather(came) if name) if asked else ""
         return found, bool(skipped), stopped_by
 
-    def _step(self, groups: list[list[BuildPart]]) -> dict[str, float]:
+    def _step(self, streams: list[list[MicroBatch]]) -> dict[str, float]:
+        """One optimiser step on the micro batches of all streams; alternating, one on each stream's, robots first."""
         torch.manual_seed(step_seed(self.settings.seed, self.step, self.ranks.rank))
-        by_kind = {group.kind: parts for group, parts in zip(self.groups, groups, strict=True)}
         numbers: dict[str, float] = {}
-        dump = partial(batch_keys, self.out, self.step, groups, self.ranks)
-        for turn, chosen in enumerate(self._turns):
-            parts = [by_kind[group.kind] for group in chosen]
-            means = Means(self.ranks.device)
-            rates = self.optimiser.begin(self.step * len(self._turns) + turn)
-            self._backward([p for group in parts for p in cut_into_passes(group, self.settings.accumulate)], means)
+        dump = partial(dump_keys, self.out, self.step, _all(streams), self.ranks)
+        updates = streams[::-1] if self._alternate else [_all(streams)]
+        for i, batches in enumerate(updates):
+            means = WeightedMeans(self.ranks.device)
+            rates = self.optimiser.begin(self.step * len(updates) + i)
+            self._backward(batches, means)
             found, norms = means.reduce(self.ranks), self.optimiser.norms()
             found["loss"] += numbers.get("loss", 0.0)
             numbers |= found | norms | rates
-            self._watch.require_finite(numbers, dump)
+            self._guard.require_finite(numbers, dump)
             self.optimiser.step(norms["grad_norm"])
-        self._watch.require_converging(numbers, dump)
+        self._guard.require_converging(numbers, dump)
         return numbers
 
-    def _backward(self, passes: Sequence[Pass], means: Means) -> None:
-        """Gradients of all passes add up, activations do not; the ranks' gradients meet in the last one."""
+    def _backward(self, batches: Sequence[MicroBatch], means: WeightedMeans) -> None:
+        """Gradients of all micro batches add up; the ranks' gradients are reduced in the last one's backward pass."""
         local = torch.zeros((), device=self.ranks.device, dtype=torch.float64)
-        for i, current in enumerate(passes):
-            observation, targets = self._to_device(current.batch)
+        for i, micro in enumerate(batches):
+            observation, targets = self._to_device(micro.batch)
             if self.settings.shift:
                 observation = replace(observation, images=shifted(observation.images, self.settings.shift))
-            with gradients_stay(self._wrapped, i < len(passes) - 1):
+            with gradients_stay(self._wrapped, i < len(batches) - 1):
                 with self._autocast():
                     losses = self._wrapped(observation, targets)
                 if not losses.total.requires_grad:
-                    raise SettingsError(f"{current.name} trains nothing: model.freeze holds all that its losses reach")
-                (losses.total * current.weight).backward()
-            local += losses.total.detach().double() * current.weight
-            record(means, current, losses, targets)
+                    raise SettingsError(f"{micro.build.name} trains nothing: model.freeze holds all its losses reach")
+                (losses.total * micro.weight).backward()
+            local += losses.total.detach().double() * micro.weight
+            record(means, micro, losses, targets)
         means.add("loss", local, 1.0)
 
-    def _save(self, saver: Saver) -> None:
-        progress = {"loss_mean": self._watch.loss_mean, **self._skipped.progress()}
-        saver.save(self.step, self.model, self.optimiser.adamw, {**self._state, "progress": progress})
+    def _save(self, writer: CheckpointWriter) -> None:
+        progress = {"loss_mean": self._guard.loss_mean, **self._skipped.progress()}
+        writer.save(self.step, self.model, self.optimiser.adamw, {**self._state, "progress": progress})
 
     def _to_device(self, batch: NumpyBatch) -> tuple[Any, Any]:
         moved = to_device(batch, self.ranks.device, self.model.settings.predictor.views)
         observation = moved.observation
-        if self.settings.blind:
+        if self.settings.image_ablation is ImageAblation.GREY:
             observation = replace(observation, images=torch.full_like(observation.images, GREY))
         return observation, moved.targets
 
     def _autocast(self) -> torch.autocast:
         enabled = self.settings.bf16 and self.ranks.device.type == "cuda"
         return torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=enabled)
+
+
+def _all(streams: Sequence[Sequence[MicroBatch]]) -> list[MicroBatch]:
+    return [micro for batches in streams for micro in batches]

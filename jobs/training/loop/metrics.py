@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
 from jobs.common.progress import progress_bar
+from jobs.training.loop.settings import TrainerSettings
 from pipeline.errors import SettingsError
 from pipeline.storage.atomic import write_atomic
 
@@ -23,7 +25,7 @@ def open_tensorboard(folder: Path, purge_step: int | None) -> Any:
     """A `SummaryWriter`, without TensorFlow.
 
     TensorBoard loads TensorFlow wherever it is installed, and TensorFlow takes hold of every GPU; the module `notf` is
-    TensorBoard's own way to be told not to.
+    TensorBoard's own switch against that.
     """
     sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
     from torch.utils.tensorboard import SummaryWriter
@@ -37,60 +39,47 @@ class MetricsLog:
     Args:
         out: the run's folder.
         first: the step the run continues from.
-        steps: the step it will end at.
-        every: steps between rows and TensorBoard points.
+        settings: `last_step`, `log_every` and `wandb` are used.
+        state: configuration of the run for Weights & Biases.
         main: whether this rank is the one that writes; the others note nothing.
-        wandb: project of Weights & Biases, None: none.
-        settings: what Weights & Biases is told of the run.
     """
 
     def __init__(
-        self,
-        out: Path,
-        first: int,
-        steps: int,
-        every: int,
-        main: bool = True,
-        wandb: str | None = None,
-        settings: Mapping[str, Any] | None = None,
+        self, out: Path, first: int, settings: TrainerSettings, state: Mapping[str, Any], main: bool = True
     ) -> None:
-        self._out, self._main, self._project, self._settings = out, main, wandb, settings
+        self._out, self._first, self._settings, self._state, self._main = out, first, settings, state, main
         self._wandb: Any = None
-        self._path = out / "metrics.jsonl"
-        self._first = first
-        self._steps = steps
-        self._every = every
-        self._folder = out / "tensorboard"
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         if not self._main:
             return self
-        kept = [line for line in _lines(self._path) if json.loads(line)["step"] <= self._first]
+        path = self._out / "metrics.jsonl"
+        kept = [line for line in _lines(path) if json.loads(line)["step"] <= self._first]
         self._evaluated = {row["step"] for row in map(json.loads, kept) if "held_out" in row}
-        write_atomic(self._path, "".join(line + "\n" for line in kept).encode())
-        self._file = open(self._path, "a")
-        self._writer = open_tensorboard(self._folder, self._first + 1 if self._first else None)
-        if self._project is not None:
-            self._wandb = open_wandb(self._project, self._out, self._settings or {})
-        self._bar = progress_bar(total=self._steps, initial=self._first, unit="step", desc="train", smoothing=0.05)
+        write_atomic(path, "".join(line + "\n" for line in kept).encode())
+        with contextlib.ExitStack() as stack:
+            self._file = stack.enter_context(open(path, "a"))
+            purge_step = self._first + 1 if self._first else None
+            self._writer = stack.enter_context(open_tensorboard(self._out / "tensorboard", purge_step))
+            if self._settings.wandb is not None:
+                self._wandb = open_wandb(self._settings.wandb, self._out, self._state)
+                stack.push(lambda kind, *_: self._wandb.finish(exit_code=0 if kind is None else 1))
+            total = self._settings.last_step
+            bar = progress_bar(total=total, initial=self._first, unit="step", desc="train", smoothing=0.05)
+            self._bar = stack.enter_context(bar)
+            self._open = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._main:
-            self._bar.close()
-            self._writer.close()
-            self._file.close()
-        if self._wandb is not None:
-            self._wandb.finish(exit_code=0 if kind is None else 1)
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         """Record the numbers of one step."""
         if not self._main:
             return
         self._bar.update(1)
-        if step % self._every and step != self._steps:
+        if step % self._settings.log_every and step != self._settings.last_step:
             return
         self._bar.set_postfix(
             loss=f"{numbers['loss']:.4f}",
@@ -108,7 +97,8 @@ class MetricsLog:
         for numbers in content.values():
             del numbers["by_episode"]
         self._write({"step": step, "held_out": content})
-        shown = ("model", "nothing_changes", "shuffled", "reliance", "action", "action_shuffled", "sight")
+        losses = ("model", "nothing_changes", "shuffled", "action", "action_shuffled")
+        shown = (*losses, "latent_action_reliance", "image_reliance")
         values = {f"held_out/{n}/{field}": getattr(result, field) for n, result in results.items() for field in shown}
         self._scalars({name: value for name, value in values.items() if value is not None}, step)
 

@@ -1,46 +1,43 @@
-"""A rank's part of a step as forward and backward passes, each with the weight its loss has in the step."""
+"""A rank's part of a step as micro batches: forward and backward passes, each with the weight its loss has."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from jobs.training.loop.data import BuildPart
-from jobs.training.loop.weighted_mean import Means
+from jobs.training.loop.weighted_mean import WeightedMeans
 from model.losses import Losses
+from pipeline.format.build import Build
 from pipeline.format.schema import Batch, Observation, Targets
-from pipeline.streaming.stream import NumpyBatch
+from pipeline.streaming.stream import BuildBatch, NumpyBatch, Stream
 
 
 @dataclass(frozen=True)
-class Pass:
-    """What passes through the model at once.
+class MicroBatch:
+    """Samples of one build that pass through the model at once.
 
-    name    of the build
-    weight  its samples over this rank's samples of the kind
+    weight  its samples over this rank's samples of the same kind (robot or human video) in the step
     """
 
-    name: str
+    build: Build
     batch: NumpyBatch
     weight: float
 
 
-def cut_into_passes(parts: Sequence[BuildPart], pieces: int) -> list[Pass]:
-    """The parts of one kind of builds, each cut into at most `pieces`."""
-    total = sum(len(part.batch.keys) for part in parts)
-    return [
-        Pass(part.build.name, piece, len(piece.keys) / total) for part in parts for piece in _cut(part.batch, pieces)
-    ]
+def micro_batches(streams: Sequence[Stream], start: int, stop: int, pieces: int) -> Iterator[list[list[MicroBatch]]]:
+    """The micro batches of every stream for steps start..stop-1; each build's part is cut into at most `pieces`."""
+    for step in zip(*(stream.batches(start, stop) for stream in streams), strict=True):
+        yield [_micro_batches(stream, parts, pieces) for stream, parts in zip(streams, step, strict=True)]
 
 
-def record(means: Means, current: Pass, losses: Losses, targets: Targets[Tensor]) -> None:
-    """Add what a pass measured."""
-    name, count = current.name, len(current.batch.keys)
+def record(means: WeightedMeans, micro: MicroBatch, losses: Losses, targets: Targets[Tensor]) -> None:
+    """Add what a micro batch measured."""
+    name, count = micro.build.name, len(micro.batch.keys)
     means.add(f"{name}/world_model", losses.world_model, targets.latent_mask.sum())
     if losses.rollout is not None:
         means.add(f"{name}/rollout", losses.rollout, count)
@@ -52,7 +49,17 @@ def record(means: Means, current: Pass, losses: Losses, targets: Targets[Tensor]
         means.add(f"{name}/nothing_changes_{k}", copied, samples)
 
 
+def _micro_batches(stream: Stream, parts: Sequence[BuildBatch], pieces: int) -> list[MicroBatch]:
+    total = sum(len(part.batch.keys) for part in parts)
+    return [
+        MicroBatch(stream.readers[part.build].build, piece, len(piece.keys) / total)
+        for part in parts
+        for piece in _cut(part.batch, pieces)
+    ]
+
+
 def _cut(batch: NumpyBatch, pieces: int) -> list[NumpyBatch]:
+    """Rows of a batch in pieces, in order; `skipped` stays with the first."""
     if pieces == 1:
         return [batch]
     chunks = np.array_split(np.arange(len(batch.keys)), min(pieces, len(batch.keys)))
@@ -63,7 +70,7 @@ def _rows(batch: NumpyBatch, rows: slice) -> NumpyBatch:
     o, t = batch.observation, batch.targets
     observation = Observation(o.images[rows], o.instruction[rows], _some(o.state, rows))
     fields = {field.name: _some(getattr(t, field.name), rows) for field in dataclasses.fields(t)}
-    return Batch(batch.keys[rows], observation, Targets(**fields))
+    return Batch(batch.keys[rows], observation, Targets(**fields), () if rows.start else batch.skipped)
 
 
 def _some(array: Any, rows: slice) -> Any:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
-from jobs.training.loop.ranks import whole
 from jobs.training.loop.schedule import learning_rate
 from jobs.training.loop.settings import TrainerSettings
 from model.vla_jepa import VLAJEPA
@@ -43,7 +43,7 @@ class Optimiser:
         return rates
 
     def norms(self) -> dict[str, float]:
-        """L2 norms of the gradients, of all and by group of parameters. Collective if the model is in parts."""
+        """L2 norms of the gradients, of all and by group of parameters. Collective if the model is sharded."""
         names = [f"grad_norm_{group['name']}" for group in self.adamw.param_groups]
         found = torch.stack([_norm(group["params"]) for group in self.adamw.param_groups]).tolist()
         return {"grad_norm": math.sqrt(sum(norm**2 for norm in found)), **dict(zip(names, found, strict=True))}
@@ -60,4 +60,5 @@ def _norm(parameters: Sequence[nn.Parameter]) -> torch.Tensor:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return torch.zeros((), device=parameters[0].device)
-    return whole(torch.nn.utils.get_total_norm(gradients)).float()
+    norm = torch.nn.utils.get_total_norm(gradients)
+    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).float()

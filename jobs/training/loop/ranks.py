@@ -17,7 +17,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from jobs.common.device import pick_device
@@ -118,19 +117,14 @@ def distribute(model: VLAJEPA, ranks: Ranks, strategy: str, unused: bool) -> nn.
             return DistributedDataParallel(
                 model, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=unused
             )
-    # It warns of in-place changes to what the predictor returns, of which there are none.
+    # It warns of in-place changes to what the predictor returns; nothing makes any.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
     shard_model(model, init_device_mesh(ranks.device.type, (ranks.world,)))
     return model
 
 
 def gradients_stay(module: nn.Module, stay: bool) -> contextlib.AbstractContextManager[Any]:
-    """While open, and if `stay`, DDP leaves gradients on their rank. FSDP2 adds them up in parts as they are made."""
+    """While open, and if `stay`, DDP leaves gradients on their rank. FSDP2 reduces its shards in every pass."""
     if stay and isinstance(module, DistributedDataParallel):
         return module.no_sync()
     return contextlib.nullcontext()
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor that is not in parts; collective if it is."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

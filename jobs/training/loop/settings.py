@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
+from jobs.common.image_ablation import ImageAblation
 from pipeline.format.enums import Device
 from pipeline.format.settings import checked, setting
 
@@ -109,8 +110,9 @@ class TrainerSettings:
         unit="pixels",
         at_least=0,
     )
-    blind: bool = setting(
-        "the student's images are grey, in training and in held-out losses: what the state alone can do", default=False
+    image_ablation: ImageAblation = setting(
+        "grey: the student's images are grey, in training and in held-out losses: what the state alone can do",
+        default=ImageAblation.NONE,
     )
     eval_every: int = setting(
         "steps between held-out losses; 0: only at the end", default=500, decides=False, at_least=0

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
-from jobs.training.loop.data import Group
+from jobs.training.loop.data import kind_of
 from jobs.training.loop.ranks import Ranks
 from jobs.training.loop.settings import TrainerSettings
 from model.estimate import estimate_step
 from model.settings import ModelSettings
 from pipeline.format.schema import Sizes
+from pipeline.streaming.stream import Stream
 
 DEVICE_FLOPS: Mapping[str, float] = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "A10G": 70e12}
 """Dense bfloat16 peak of a device by a part of its name, FLOP/s (NVIDIA's data sheets, without sparsity)."""
@@ -49,16 +51,16 @@ class Throughput:
 
 
 def measure_throughput(
-    groups: Sequence[Group], model: ModelSettings, sizes: Sizes, settings: TrainerSettings, ranks: Ranks
+    streams: Sequence[Stream], model: ModelSettings, sizes: Sizes, settings: TrainerSettings, ranks: Ranks
 ) -> Throughput:
     """Throughput of a run; FLOPs of a step are those of `vlajepa estimate`, each kind of sample with its most views."""
-    samples = sum(group.stream.mixture.batch_size for group in groups)
+    samples = sum(stream.mixture.batch_size for stream in streams)
     flops = 0.0
     if settings.count_flops and ranks.main:
-        for group in groups:
-            seen = Sizes(**{**vars(sizes), "views": max(build.sizes.views for build in group.builds)})
-            one = estimate_step(model, seen, 1, (group.kind,), settings.bf16).flops
-            flops += one * group.stream.mixture.batch_size
+        for stream in streams:
+            most_views = replace(sizes, views=max(reader.build.sizes.views for reader in stream.readers))
+            one = estimate_step(model, most_views, 1, (kind_of(stream),), settings.bf16).flops
+            flops += one * stream.mixture.batch_size
     return Throughput(ranks, samples, flops, settings.device_flops or device_flops(ranks.device))
 
 

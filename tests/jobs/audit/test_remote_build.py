@@ -16,8 +16,8 @@ from jobs.audit.audit import audit, sheets
 from jobs.audit.remote_build import remote_build
 from jobs.audit.settings import AuditConfig, VerifyConfig
 from jobs.audit.verify import verify
+from jobs.training.builds import open_audited
 from jobs.training.loop.settings import TrainerSettings
-from jobs.training.train import open_audited
 from pipeline.audit.build import open_build
 from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdict import verdict_bytes, write_verdict

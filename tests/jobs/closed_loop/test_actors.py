@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from jobs.closed_loop.actors import Moment, PolicyActor
+from jobs.common.image_ablation import ImageAblation
 from jobs.common.robot_interface import RobotInterface, RobotObservation
 from pipeline.errors import SettingsError
 
@@ -58,9 +59,9 @@ def test_turned_pictures_are_those_of_openvlas_copies() -> None:
     assert np.array_equal(policy.seen[0].images["front"], drawn[::-1, ::-1])
 
 
-def test_blank_pictures_are_all_the_same() -> None:
+def test_grey_pictures_are_all_the_same() -> None:
     policy = Recorder()
-    PolicyActor(policy, CAMERAS, 8, blank=True).act([moment(0)])
+    PolicyActor(policy, CAMERAS, 8, image_ablation=ImageAblation.GREY).act([moment(0)])
     assert {int(v) for image in policy.seen[0].images.values() for v in np.unique(image)} == {128}
 
 

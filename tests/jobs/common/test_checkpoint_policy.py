@@ -92,7 +92,7 @@ def test_equal_seeds_give_equal_actions_whatever_stands_beside(policy: Checkpoin
         ({"images": {"front": np.zeros((8, 8, 3), np.uint8)}}, r"picture 'wrist' is missing; .* front, wrist"),
         ({"images": {"front": np.zeros((8, 8, 3)), "wrist": 0}}, r"picture 'front' must be uint8"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_observation_is_refused(policy: CheckpointPolicy, changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_observation(replace(moments(policy, 1)[0], **changes), policy.interface)
@@ -100,10 +100,10 @@ def test_what_is_no_observation_is_refused(policy: CheckpointPolicy, changes: di
 
 def test_checkpoints_that_cannot_act_are_refused(robot_build: Build, tmp_path: Path) -> None:
     old = untrained(tmp_path / "old", robot_build, robot=None)
-    with pytest.raises(BuildError, match=r"does not tell the robot's views"):
+    with pytest.raises(BuildError, match=r"has no robot interface"):
         CheckpointPolicy(old, "cpu")
-    blind = untrained(tmp_path / "video", robot_build, model_sizes={"action": 0})
+    video = untrained(tmp_path / "video", robot_build, model_sizes={"action": 0})
     with pytest.raises(SettingsError, match=r"human video alone"):
-        CheckpointPolicy(blind, "cpu")
+        CheckpointPolicy(video, "cpu")
     with pytest.raises(BuildError, match=r"neither a checkpoint nor a run"):
         find_checkpoint(tmp_path)

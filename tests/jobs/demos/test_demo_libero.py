@@ -63,13 +63,14 @@ def _content(result: str) -> dict[str, Any]:
     if result.endswith("verdict.json"):
         return {"status": "clean"}
     if result.endswith("held_out.json"):
-        numbers = {"action": 0.25, "sight": 3.0, "episodes": 1, "samples": 46}
+        numbers = {"action": 0.25, "image_reliance": 3.0, "episodes": 1, "samples": 46}
         return {"libero_scripted": numbers} if "world" not in result else {}
     if result.endswith("build.json"):
         return {}
     successes = {"pretrained-60-seed-0": 16, "pretrained-60-seed-1": 19, "scratch-60-seed-0": 5}
-    told = {"text": "9/20 = 45.0 % (25.8-65.8)"} if "swap" in result else None
-    return {"total": {"successes": successes.get(Path(result).parent.name, 0), "episodes": 20}, "told": told}
+    swapped = {"text": "9/20 = 45.0 % (25.8-65.8)"} if "swap" in result else None
+    total = {"successes": successes.get(Path(result).parent.name, 0), "episodes": 20}
+    return {"total": total, "swapped_instruction_success": swapped}
 
 
 def test_every_part_is_run_once_and_the_report_has_what_they_wrote(
@@ -92,8 +93,8 @@ def test_every_part_is_run_once_and_the_report_has_what_they_wrote(
         "| state-only | 60 | 3,000 | 0.2500 | 3.0 | 0/20 = 0.0 % (0.0-16.1) |",
         "Task 0 (pick it up): 60 successes in 64 tries.",
         "Audit of the largest build: clean.",
-        "Action loss and sight (that loss with another sample's pictures, over it) are of held-out demonstrations "
-        "(of 60: 46 samples, episodes: 1).",
+        "Action loss and image reliance (that loss with another sample's pictures, over it) are of held-out "
+        "demonstrations (of 60: 46 samples, episodes: 1).",
     ):
         assert line in report.splitlines()
     assert "Not finished" not in report
@@ -161,8 +162,8 @@ def test_of_several_tasks_the_report_says_what_a_policy_does_when_told_another(
     monkeypatch.setattr(demo_libero, "run_commands", _Commands())
     run(_config(tmp_path, "tasks=[0,2]"))
     report = (tmp_path / "report.md").read_text()
-    assert report.count("did what it was told instead") == 1
-    assert "| 0/20 = 0.0 % (0.0-16.1); did what it was told instead: 9/20 = 45.0 % (25.8-65.8) |" in report
+    assert report.count("swapped-instruction success") == 1
+    assert "| 0/20 = 0.0 % (0.0-16.1); swapped-instruction success: 9/20 = 45.0 % (25.8-65.8) |" in report
 
 
 def test_other_settings_need_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

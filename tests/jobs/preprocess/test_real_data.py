@@ -12,7 +12,7 @@ import pytest
 
 from jobs.audit.audit import audit
 from jobs.audit.settings import AuditConfig
-from jobs.training.train import train
+from jobs.training.run import train
 from model.checkpoint.checkpoint import list_checkpoints, load_weights
 from model.normalize import BuildStats
 from model.vla_jepa import build_model

@@ -19,7 +19,7 @@ from jobs.report.report import render, write_report
 from jobs.report.run_files import read_run
 from jobs.report.samples import Pictures, SamplePictures, Tile, ViewPictures, find_builds, sample_pictures
 from jobs.report.settings import ReportConfig
-from jobs.training.train import train
+from jobs.training.run import train
 from model.batch import to_device
 from model.checkpoint.checkpoint import list_checkpoints
 from pipeline.errors import RunError, SettingsError
@@ -129,7 +129,10 @@ def test_curves_end_in_the_last_values(page: str, trained: Path) -> None:
             assert f"step {k} {last[f'{build}/step_{k}']:.4g}" in curves
             assert f"step {k}, nothing changes {last[f'{build}/nothing_changes_{k}']:.4g}" in curves
     held_out = json.loads((trained / "held_out.json").read_bytes())
-    assert f"robot {held_out['robot']['reliance']:.4g} ssv2 {held_out['ssv2']['reliance']:.4g}" in curves
+    assert (
+        f"robot {held_out['robot']['latent_action_reliance']:.4g} ssv2 {held_out['ssv2']['latent_action_reliance']:.4g}"
+        in curves
+    )
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from jobs.cli import main
 from jobs.common.load_model import load_model
-from jobs.training.train import train
+from jobs.training.run import train
 from model.checkpoint.checkpoint import list_checkpoints
 from pipeline.errors import BuildError
 from pipeline.format.build import Build

@@ -15,6 +15,7 @@ from jobs.cli import CONFIGS
 from jobs.common.config import compose_settings
 from jobs.training.settings import Stage, TrainConfig
 from jobs.training.stages import train_stages
+from jobs.training.train import train_anywhere
 from model.checkpoint.checkpoint import list_checkpoints, read_state
 from pipeline.errors import SettingsError
 from tests.jobs.launch import REPOSITORY, environment, losses_of
@@ -58,9 +59,8 @@ def test_a_wrong_experiment_is_answered_with_those_there_are() -> None:
 def test_stages_follow_each_other(ray_session: None, tmp_path: Path) -> None:
     """Two of them, on builds made of sample data; a second call has nothing left to do."""
     base = composed("experiment=smoke", f"out={tmp_path}")
-    assert [stage.experiment for stage in base.stages] == [
-        "pretrain", "finetune_libero", "finetune_simpler", "finetune_real",
-    ]  # fmt: skip
+    names = [stage.experiment for stage in base.stages]
+    assert names == ["pretrain", "finetune_libero", "finetune_simpler", "finetune_real"]
     settings: dict[str, Any] = vars(base) | {
         "stages": (
             Stage(experiment="pretrain", builds=("ssv2", "droid")),
@@ -69,9 +69,9 @@ def test_stages_follow_each_other(ray_session: None, tmp_path: Path) -> None:
         "stage_settings": (*base.stage_settings, "trainer.num_workers=null"),
     }
     with initialize_config_dir(CONFIGS, version_base="1.3"):
-        train_stages(TrainConfig(**settings))
+        train_stages(TrainConfig(**settings), train_anywhere)
         before = (tmp_path / "finetune_real" / "metrics.jsonl").read_text()
-        train_stages(TrainConfig(**settings))
+        train_stages(TrainConfig(**settings), train_anywhere)
     assert (tmp_path / "finetune_real" / "metrics.jsonl").read_text() == before
     assert losses_of(tmp_path / "pretrain")[-1][0] == 8
     assert losses_of(tmp_path / "finetune_real")[-1][0] == 4

@@ -20,7 +20,7 @@ from safetensors.torch import load, load_file
 from jobs.common.differences import first_difference
 from jobs.common.driver_lock import DriverLock
 from jobs.training.loop.schedule import learning_rate
-from jobs.training.train import train
+from jobs.training.run import train
 from model.checkpoint.checkpoint import list_checkpoints
 from model.normalize import BuildStats, ChannelRange, merge_stats
 from model.settings import LossSettings
@@ -299,7 +299,7 @@ def test_neither_training_nor_the_audit_loads_tensorflow(tmp_path: Path) -> None
     program = f"""
 import sys
 from pathlib import Path
-import jobs.train, jobs.audit_options, jobs.ray_map
+import jobs.training.train, jobs.audit.options, jobs.cluster.scheduler
 from jobs.training.loop.metrics import open_tensorboard
 writer = open_tensorboard(Path({str(tmp_path)!r}), None)
 writer.add_scalar("a", 1.0, 1)

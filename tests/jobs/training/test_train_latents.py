@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.training.train import train
+from jobs.training.run import train
 from model.batch import to_device
 from model.normalize import BuildStats
 from model.settings import tiny_settings

@@ -9,8 +9,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from jobs.training.run import train
 from jobs.training.settings import TrainConfig
-from jobs.training.train import train
 from pipeline.errors import AuditRefusedError, BuildError, SettingsError
 from pipeline.format.build import Build
 from tests.jobs.launch import losses_of

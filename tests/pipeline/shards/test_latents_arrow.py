@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.training.train import train
+from jobs.training.run import train
 from pipeline.building.records import ShardRecord, find_records, write_record
 from pipeline.errors import CorruptError
 from pipeline.format.build import Build

@@ -135,34 +135,36 @@ def test_a_stop_ends_the_simulators_and_the_same_call_goes_on(
 
 
 def test_swapped_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+    instructions: list[str] = []
 
     class Listener(jobs.closed_loop.evaluate.evaluate.ScriptActor):
         def act(self, moments: Any) -> Any:
-            told.extend(m.instruction for m in moments if m is not None)
+            instructions.extend(m.instruction for m in moments if m is not None)
             return super().act(moments)
 
     monkeypatch.setattr(jobs.closed_loop.evaluate.evaluate, "ScriptActor", Listener)
     evaluate(config(tmp_path, episodes=1, swap=True))
-    assert list(dict.fromkeys(told)) == ["reach place 2", "reach place 0"]
-    assert "Control: each task is told the next one's instruction." in (tmp_path / "results.md").read_text()
+    assert list(dict.fromkeys(instructions)) == ["reach place 2", "reach place 0"]
+    assert "Control: each task has the next one's instruction." in (tmp_path / "results.md").read_text()
 
 
 def test_whether_what_was_told_instead_was_done(tmp_path: Path) -> None:
     """Task 0 is done before it comes to where task 2 would be; on the way of task 2 it passes what task 1 would be."""
     evaluate(config(tmp_path, tasks=(0, 2, 1), episodes=2, swap=True))
     results = json.loads((tmp_path / "results.json").read_bytes())
-    found = {episode["task"]: (episode["success"], episode["told"]) for episode in results["episodes"]}
+    found = {
+        episode["task"]: (episode["success"], episode["swapped_instruction_success"]) for episode in results["episodes"]
+    }
     assert found == {0: (True, False), 2: (False, True), 1: (True, None)}
-    assert results["told"]["text"] == "2/4 = 50.0 % (15.0-85.0)"
+    assert results["swapped_instruction_success"]["text"] == "2/4 = 50.0 % (15.0-85.0)"
     text = (tmp_path / "results.md").read_text()
-    assert "Did what they were told instead, where the scene allows it: 2/4 = 50.0 % (15.0-85.0)" in text
+    assert "Swapped-instruction success, where the scene allows it: 2/4 = 50.0 % (15.0-85.0)" in text
 
 
 def test_nothing_is_said_of_what_nobody_was_told(tmp_path: Path) -> None:
     evaluate(config(tmp_path))
-    assert json.loads((tmp_path / "results.json").read_bytes())["told"] is None
-    assert "told instead" not in (tmp_path / "results.md").read_text()
+    assert json.loads((tmp_path / "results.json").read_bytes())["swapped_instruction_success"] is None
+    assert "Swapped-instruction" not in (tmp_path / "results.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -53,5 +53,5 @@ def test_the_goal_of_the_told_task_is_watched_where_the_scene_has_its_thing(simu
     )  # fmt: skip
     evaluate(settings)
     results = json.loads((tmp_path / "results.json").read_bytes())
-    assert [(e["task"], e["told"]) for e in results["episodes"]] == [(0, False), (7, None)]
+    assert [(e["task"], e["swapped_instruction_success"]) for e in results["episodes"]] == [(0, False), (7, None)]
     assert results["episodes"][0]["success"] is True

@@ -17,10 +17,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from jobs.training.loop.guards import SMOOTHING, Watch
+from jobs.common.image_ablation import ImageAblation
+from jobs.training.loop.guards import SMOOTHING, LossGuard
 from jobs.training.loop.schedule import learning_rate
 from jobs.training.loop.settings import TrainerSettings
-from jobs.training.train import train
+from jobs.training.run import train
 from model.checkpoint.checkpoint import list_checkpoints
 from model.student.images import GREY, image_patches
 from pipeline.errors import BuildError, RunError, SettingsError
@@ -57,12 +58,12 @@ def test_what_a_step_measures(robot_build: Build, video_build: Build, tmp_path: 
     held_out = rows_of(config.out, "held_out")
     assert [row["step"] for row in held_out] == [1, 2, 3]
     for numbers in held_out[-1]["held_out"].values():
-        assert numbers["reliance"] == pytest.approx(numbers["shuffled"] / numbers["model"])
+        assert numbers["latent_action_reliance"] == pytest.approx(numbers["shuffled"] / numbers["model"])
         assert "by_episode" not in numbers
     robot, video = (held_out[-1]["held_out"][name] for name in ("robot", "ssv2"))
-    assert robot["sight"] == pytest.approx(robot["action_shuffled"] / robot["action"])
-    assert robot["sight"] != 1
-    assert (video["action_shuffled"], video["sight"]) == (None, None)
+    assert robot["image_reliance"] == pytest.approx(robot["action_shuffled"] / robot["action"])
+    assert robot["image_reliance"] != 1
+    assert (video["action_shuffled"], video["image_reliance"]) == (None, None)
     final = json.loads((config.out / "held_out.json").read_text())["robot"]
     episodes = final["by_episode"]
     assert len(episodes) == final["episodes"] == 2
@@ -71,17 +72,17 @@ def test_what_a_step_measures(robot_build: Build, video_build: Build, tmp_path: 
     assert json.loads((config.out / "run.json").read_text())["build_paths"]["robot"] == str(robot_build.path)
 
 
-def test_the_sight_of_a_policy_that_gets_no_image_is_one(
+def test_the_image_reliance_of_a_policy_that_gets_no_image_is_one(
     robot_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = train_config(tmp_path / "run", [robot_build], steps=1, warmup_steps=1, save_every=1)
     monkeypatch.setattr("model.student.backbone.image_patches", lambda images, size: image_patches(images * 0, size))
     result = train(config)["robot"]
     assert result.action == result.action_shuffled
-    assert result.sight == 1
+    assert result.image_reliance == 1
 
 
-def test_a_blind_run_sees_grey_alone_in_training_and_in_held_out_losses(
+def test_a_run_without_images_sees_grey_alone_in_training_and_in_held_out_losses(
     robot_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[int] = set()
@@ -91,22 +92,11 @@ def test_a_blind_run_sees_grey_alone_in_training_and_in_held_out_losses(
         return image_patches(images, size)
 
     monkeypatch.setattr("model.student.backbone.image_patches", remembered)
-    result = train(train_config(tmp_path / "run", [robot_build], steps=2, blind=True, shift=2))["robot"]
+    result = train(train_config(tmp_path / "run", [robot_build], steps=2, image_ablation=ImageAblation.GREY, shift=2))[
+        "robot"
+    ]
     assert seen == {GREY}
-    assert result.sight == 1
-
-
-def test_a_run_from_before_blind_and_shift_were_written_down_goes_on(robot_build: Build, tmp_path: Path) -> None:
-    config = train_config(tmp_path / "run", [robot_build], stop_after=3)
-    train(config)
-    path = list_checkpoints(config.out / "checkpoints")[-1] / "state.json"
-    state = json.loads(path.read_text())
-    del state["trainer"]["blind"], state["trainer"]["shift"]
-    path.write_text(json.dumps(state))
-    with pytest.raises(BuildError, match=r"trainer\.blind"):
-        train(replace(config, trainer=replace(config.trainer, blind=True, stop_after=None)))
-    train(replace(config, trainer=replace(config.trainer, stop_after=None)))
-    assert json.loads((config.out / "ended.json").read_text()) == {"reason": "finished", "step": 6}
+    assert result.image_reliance == 1
 
 
 @pytest.mark.slow
@@ -166,23 +156,23 @@ def require_ended_early(out: Path) -> None:
 
 
 def test_a_diverging_loss_stops_the_run_and_saves_its_samples() -> None:
-    watch, told = Watch(10.0), []
+    guard, dumped = LossGuard(10.0), []
 
     def dump(numbers: Any) -> str:
-        told.append(numbers)
+        dumped.append(numbers)
         return "at step 3"
 
     for loss in (2.0, 1.0, 1.5):
-        watch.require_converging({"loss": loss}, dump)
+        guard.require_converging({"loss": loss}, dump)
     mean = SMOOTHING * (SMOOTHING * 2.0 + (1 - SMOOTHING) * 1.0) + (1 - SMOOTHING) * 1.5
-    assert watch.loss_mean == pytest.approx(mean)
-    watch.require_converging({"loss": 10 * mean - 0.1}, dump)
+    assert guard.loss_mean == pytest.approx(mean)
+    guard.require_converging({"loss": 10 * mean - 0.1}, dump)
     with pytest.raises(
         RunError, match=r"the loss is 30, more than trainer.divergence=10 times its running mean of 2\.3"
     ):
-        watch.require_converging({"loss": 30.0}, dump)
-    assert told == [{"loss": 30.0}]
-    Watch(None).require_converging({"loss": 1e30}, dump)
+        guard.require_converging({"loss": 30.0}, dump)
+    assert dumped == [{"loss": 30.0}]
+    LossGuard(None).require_converging({"loss": 1e30}, dump)
 
 
 def test_a_divergence_is_found_in_a_run_and_survives_a_restart(video_build: Build, tmp_path: Path) -> None:
@@ -293,10 +283,10 @@ def test_a_run_starts_from_the_newest_checkpoint_of_another(video_build: Build, 
 
 
 @pytest.mark.slow
-def test_wandb_is_told_what_tensorboard_is(video_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Any] = []
+def test_wandb_gets_what_tensorboard_gets(video_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
     run = SimpleNamespace(
-        log=lambda values, step: told.append((step, set(values))), finish=lambda exit_code: told.append(exit_code)
+        log=lambda values, step: calls.append((step, set(values))), finish=lambda exit_code: calls.append(exit_code)
     )
     opened: list[dict[str, Any]] = []
     monkeypatch.setitem(
@@ -305,10 +295,10 @@ def test_wandb_is_told_what_tensorboard_is(video_build: Build, tmp_path: Path, m
     train(train_config(tmp_path / "run", [video_build], steps=2, warmup_steps=0, wandb="vla"))
     assert opened[0]["project"] == "vla"
     assert opened[0]["config"]["builds"] == {"ssv2": video_build.fingerprint}
-    assert [entry[0] for entry in told[:-1]] == [1, 2, 2]
-    assert "train/loss" in told[0][1]
-    assert "held_out/ssv2/reliance" in told[2][1]
-    assert told[-1] == 0
+    assert [entry[0] for entry in calls[:-1]] == [1, 2, 2]
+    assert "train/loss" in calls[0][1]
+    assert "held_out/ssv2/latent_action_reliance" in calls[2][1]
+    assert calls[-1] == 0
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(SettingsError, match=r"trainer\.wandb=vla needs the package wandb"):
         train(train_config(tmp_path / "other", [video_build], steps=2, warmup_steps=0, wandb="vla"))

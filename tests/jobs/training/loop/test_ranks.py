@@ -14,9 +14,9 @@ import psutil
 import pytest
 import torch
 
-from jobs.cluster.train_launcher import train_on_ray
 from jobs.common.load_model import load_model
-from jobs.training.train import train
+from jobs.training.run import train
+from jobs.training.workers import train_on_ray
 from model.checkpoint.checkpoint import list_checkpoints, read_state
 from pipeline.errors import RunError
 from pipeline.format.build import Build

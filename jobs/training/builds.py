@@ -1,0 +1,94 @@
+"""The builds of a run: opened behind the gate, and what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jobs.common.differences import first_difference
+from jobs.training.loop.data import cache_folder
+from jobs.training.loop.settings import TrainerSettings
+from jobs.training.settings import TrainConfig
+from model.normalize import BuildStats, merge_stats
+from pipeline.audit.verdict import require_clean_verdict
+from pipeline.errors import AuditRefusedError, SettingsError
+from pipeline.format.build import Build, load_build
+from pipeline.format.schema import Sizes
+from pipeline.storage.remote import is_remote, mirror_build
+
+
+def open_builds(config: TrainConfig) -> list[Build]:
+    """The audited builds of a run, each with train samples.
+
+    Raises:
+        AuditRefusedError: a build has no clean verdict, or is stamped leaky.
+        SettingsError: a build has no train samples.
+    """
+    builds = [open_audited(str(path), config.allow_leaky, config.trainer) for path in config.builds]
+    for build in builds:
+        if not build.manifest["counts"].get("train", {"samples": 0})["samples"]:
+            raise SettingsError(
+                f"{build.path} has no train samples, only {', '.join(build.manifest['counts'])}; build it with a lower "
+                "source.val_share or more episodes"
+            )
+    return builds
+
+
+def open_audited(address: str, allow_leaky: bool, settings: TrainerSettings) -> Build:
+    """Open a build that has a clean verdict; the small files of a remote one are copied here.
+
+    A build stamped leaky never has one; with `allow_leaky` it is opened for comparison.
+    """
+    remote = address if is_remote(address) else None
+    path = Path(address) if remote is None else mirror_build(address, cache_folder(settings) / "builds")
+    build = replace(load_build(path), remote=remote)
+    if build.manifest["leaky"]:
+        if not allow_leaky:
+            raise AuditRefusedError(
+                f"{address} is stamped leaky (encoder mode clip): its targets' context has seen the future. Train on a "
+                "build of mode prefix, or say allow_leaky=true for a comparison"
+            )
+        return build
+    require_clean_verdict(path)
+    return build
+
+
+def common_sizes(builds: Sequence[Build]) -> tuple[Sizes, BuildStats | None]:
+    """Sizes and statistics of the model: those of the robot builds together, or sizes alone if none has actions.
+
+    Raises:
+        SettingsError: builds differ in encoder, steps or latent sizes, or two robot builds differ in state or action.
+    """
+    first = builds[0]
+    names = [build.name for build in builds]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"two builds have the same name ({', '.join(names)}); give source.name when building")
+    for other in builds[1:]:
+        for key in ("steps", "tokens", "width", "image_size"):
+            _require_equal(f"sizes.{key}", first, other, getattr(first.sizes, key), getattr(other.sizes, key))
+        difference = first_difference(_encoder(first), _encoder(other))
+        if difference:
+            raise SettingsError(f"{first.path} and {other.path} have targets of different encoders: {difference}")
+    robots = [build for build in builds if build.has_actions]
+    if not robots:
+        return replace(first.sizes, state=0, chunk=0, action=0), None
+    for other in robots[1:]:
+        for key in ("state", "chunk", "action"):
+            _require_equal(f"sizes.{key}", robots[0], other, getattr(robots[0].sizes, key), getattr(other.sizes, key))
+    views = max(build.sizes.views for build in builds)
+    return replace(robots[0].sizes, views=views), merge_stats(
+        [BuildStats.read(robot.path / "stats.json") for robot in robots]
+    )
+
+
+def _encoder(build: Build) -> dict[str, Any]:
+    """What two builds' encoders must have in common: all but how the work was cut up."""
+    encoder: dict[str, Any] = build.manifest["settings"]["encoder"]
+    return {key: value for key, value in encoder.items() if key not in ("batch", "cpu_threads", "device")}
+
+
+def _require_equal(name: str, first: Build, other: Build, a: int, b: int) -> None:
+    if a != b:
+        raise SettingsError(f"{name} is {a} in {first.path} and {b} in {other.path}; build them with the same settings")

@@ -1,0 +1,213 @@
+"""One training, as one rank of it: from builds and settings to checkpoints, metrics and held-out numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jobs.common.driver_lock import DriverLock
+from jobs.common.robot_interface import RobotInterface
+from jobs.training.builds import common_sizes, open_builds
+from jobs.training.loop.data import describe_streams
+from jobs.training.loop.held_out import HeldOut
+from jobs.training.loop.loop import Trainer
+from jobs.training.loop.metrics import MetricsLog
+from jobs.training.loop.ranks import Ranks, joined
+from jobs.training.loop.throughput import measure_throughput
+from jobs.training.settings import TrainConfig
+from model.attention.attention import resolve_backend
+from model.exchange.initial import load_initial
+from model.vla_jepa import VLAJEPA, build_model
+from pipeline.errors import RunError, SettingsError
+from pipeline.format.build import Build
+from pipeline.format.schema import Sizes
+from pipeline.format.settings import deciding, plain
+from pipeline.storage.atomic import write_atomic
+from pipeline.storage.store import open_store
+
+PACKAGES = ("torch", "transformers", "numpy", "pyarrow", "pillow", "safetensors")
+"""Whose versions a run writes down."""
+
+
+def train(config: TrainConfig) -> dict[str, HeldOut]:
+    """Train, evaluate on the validation splits, and write the results. Returns the held-out numbers by build.
+
+    Runs on one rank of however many this process belongs to.
+
+    Raises:
+        AuditRefusedError: a build has no clean verdict, or is stamped leaky.
+        SettingsError: the builds do not fit each other.
+        RunError: another process writes to `out`, or the training fails.
+    """
+    if (config.out / "plan.json").exists():
+        raise SettingsError(f"{config.out} is a build; choose another folder for out=, the run would spoil it")
+    with joined(config.trainer.device) as ranks:
+        builds = open_builds(config)
+        sizes, stats = common_sizes(builds)
+        model = build_model(config.model, sizes, stats)
+        state = run_state(config, builds, sizes)
+        loaded = _initial_weights(config, model)
+        trainer = Trainer(model, builds, config.weights, config.trainer, config.out, state, ranks)
+        with _alone(config.out, ranks):
+            return _run(config, trainer, state, loaded)
+
+
+def _run(config: TrainConfig, trainer: Trainer, state: Mapping[str, Any], loaded: str) -> dict[str, HeldOut]:
+    """From the first step, or the newest checkpoint, to the results."""
+    ranks = trainer.ranks
+    resumed = config.resume == "auto" and trainer.resume()
+    if ranks.main:
+        write_atomic(config.out / "run.json", _json_bytes({**state, **_circumstances(config, trainer)}))
+        start = f"resumed at step {trainer.step}" if resumed else loaded
+        log_line(config.out, "\n".join(filter(None, (start, describe(trainer)))))
+    throughput = measure_throughput(trainer.streams, config.model, trainer.model.sizes, config.trainer, ranks)
+    with MetricsLog(config.out, trainer.step, config.trainer, state, ranks.main) as log:
+        trainer.train(log, throughput)
+        results = {}
+        if not trainer.stopped_by:
+            results = trainer.evaluate()
+            log.held_out(trainer.step, results)
+    if ranks.main:
+        _write_end(config, trainer, results)
+    return results
+
+
+@contextlib.contextmanager
+def _alone(out: Path, ranks: Ranks) -> Iterator[None]:
+    """Makes the folder of a run, which no other process may write to meanwhile.
+
+    Raises:
+        RunError: one does, and lives; on all ranks.
+    """
+    with contextlib.ExitStack() as stack:
+        problem = ""
+        if ranks.main:
+            out.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(DriverLock(open_store(out)))
+            except RunError as error:
+                problem = str(error)
+        problem = next(filter(None, ranks.gather(problem)), "")
+        if problem:
+            raise RunError(problem)
+        yield
+
+
+def _write_end(config: TrainConfig, trainer: Trainer, results: Mapping[str, HeldOut]) -> None:
+    """How the run ended, and its results unless a signal ended it."""
+    reason = trainer.stopped_by or ("finished" if trainer.step == config.trainer.steps else "stop_after")
+    if trainer.stopped_by:
+        text = (
+            f"stopped by {reason} at step {trainer.step} of {config.trainer.steps}; saved to {trainer.checkpoints}; "
+            "the same command continues from here"
+        )
+    else:
+        content = {name: asdict(result) for name, result in results.items()}
+        write_atomic(config.out / "held_out.json", _json_bytes(content))
+        where = f"checkpoint: {trainer.checkpoints}; curves: vlajepa report {config.out}"
+        text = f"{describe_results(results)}\n{where}"
+    write_atomic(config.out / "ended.json", _json_bytes({"reason": reason, "step": trainer.step}))
+    log_line(config.out, text)
+
+
+def log_line(out: Path, text: str) -> None:
+    """Print, and append to log.txt, from where `tail_run` shows it to who started the workers."""
+    print(text, flush=True)
+    with open(out / "log.txt", "a") as file:
+        file.write(text + "\n")
+
+
+def run_state(config: TrainConfig, builds: Sequence[Build], sizes: Sizes) -> dict[str, Any]:
+    """What the run decided and a resumed run must decide again, as plain JSON values."""
+    content = {
+        "model": asdict(config.model),
+        "model_sizes": asdict(sizes),
+        "init_from": None if config.init_from is None else str(config.init_from),
+        "reinitialise": list(config.reinitialise),
+        "trainer": deciding(config.trainer),
+        "weights": list(config.weights),
+        "builds": {build.name: build.fingerprint for build in builds},
+        "build_order": [build.name for build in builds],
+        "verdicts": {build.name: _verdict(build) for build in builds},
+        "sizes": {build.name: asdict(build.sizes) for build in builds},
+        "robot": next((asdict(RobotInterface.of(build.manifest)) for build in builds if build.sizes.action), None),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(content))
+    return plain
+
+
+def _circumstances(config: TrainConfig, trainer: Trainer) -> dict[str, Any]:
+    """What may change when a run is resumed: the paths of its builds, on how many ranks it runs, versions, the rest."""
+    paths = {build.name: build.remote or str(build.path.resolve()) for build in trainer.builds}
+    decided = deciding(config.trainer)
+    other = {name: value for name, value in plain(config.trainer).items() if name not in decided}
+    return {
+        "build_paths": paths,
+        "ranks": trainer.ranks.world,
+        "device": trainer.ranks.device.type,
+        "trainer_runtime": other,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+    }
+
+
+def describe(trainer: Trainer) -> str:
+    """Model, builds, ranks and position in a few lines."""
+    parts = {
+        "backbone": trainer.model.student,
+        "predictor": trainer.model.predictor,
+        "action head": trainer.model.action_head,
+    }
+    sizes = ", ".join(f"{name} {_count(part) / 1e6:.2f} M" for name, part in parts.items() if part is not None)
+    ranks = trainer.ranks
+    backend = resolve_backend(trainer.model.settings.attention, ranks.device)
+    where = (
+        f"{ranks.device.type}, {ranks.world} ranks ({trainer.settings.strategy})" if ranks.world > 1 else ranks.device
+    )
+    lines = [f"model on {where}, attention by {backend}: {sizes} parameters", *describe_streams(trainer.streams)]
+    lines.append(f"from step {trainer.step} of {trainer.settings.steps}")
+    return "\n".join(lines)
+
+
+def describe_results(results: Mapping[str, HeldOut]) -> str:
+    """Held-out numbers as a table."""
+    lines = [
+        f"{'held-out world-model loss (L1)':32} {'model':>9} {'nothing changes':>16} {'actions shuffled':>17} "
+        f"{'action':>9} {'other images':>13}"
+    ]
+    for name, r in results.items():
+        action = "-" if r.action is None else f"{r.action:.4f}"
+        shuffled = "-" if r.action_shuffled is None else f"{r.action_shuffled:.4f}"
+        errors = f"{r.model:9.4f} {r.nothing_changes:16.4f} {r.shuffled:17.4f}"
+        lines.append(f"{name:32} {errors} {action:>9} {shuffled:>13}")
+    return "\n".join(lines)
+
+
+def _initial_weights(config: TrainConfig, model: VLAJEPA) -> str:
+    """Weights of `init_from`, unless the run goes on from a checkpoint of its own. What was loaded, for people."""
+    found = any((config.out / "checkpoints").glob("step-*"))
+    if config.resume == "never" and found:
+        raise SettingsError(f"{config.out} holds checkpoints and resume=never; choose another out= or resume=auto")
+    if found or config.init_from is None:
+        return ""
+    return load_initial(model, config.init_from, config.reinitialise)
+
+
+def _json_bytes(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _verdict(build: Build) -> str:
+    if build.manifest["leaky"]:
+        return "leaky"
+    verdict = json.loads((build.path / "audit" / "verdict.json").read_bytes())
+    return f"{verdict['status']} at level {verdict['level']}, build.json {verdict['build_sha256']}"
+
+
+def _count(module: Any) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
