@@ -65,7 +65,7 @@ def run(config: DictConfig) -> int:
 def compare(found: Inspection, manifest: DatasetManifest) -> list[Comparison]:
     """What the manifest claims, and what is there."""
     index = found.index
-    counts = Counter(ref.split for ref in index.refs) + Counter(fault.split for fault in index.faults)
+    counts = Counter(ref.split for ref in index.refs) + Counter(entry.split for entry in index.left_out)
     rows = []
     for split, expected in (manifest.episodes or {}).items():
         number = counts.total() if split == "total" else counts[split]
@@ -100,7 +100,7 @@ def describe(found: Inspection, manifest: DatasetManifest | None) -> str:
         names = manifest.channel_names(kind) if manifest else []
         lines += _ranges(kind, getattr(found, kind), names)
     lines += [f"  {'left out':16} {reason}: {count:,}" for reason, count in _reasons(found).most_common()]
-    lines += [f"    {fault.episode}: {fault.reason}: {fault.detail}" for fault in found.faults[:SHOWN]]
+    lines += [f"    {entry.episode}: {entry.reason}: {entry.detail}" for entry in found.left_out[:SHOWN]]
     return "\n".join(lines)
 
 
@@ -118,7 +118,7 @@ def write_report(found: Inspection, comparisons: list[Comparison], out: Path) ->
         "texts": dict(found.texts),
         "state": _range_json(found.state),
         "action": _range_json(found.action),
-        "faults": [asdict(fault) for fault in found.faults],
+        "left_out": [asdict(entry) for entry in found.left_out],
         "manifest": [asdict(row) | {"agrees": row.agrees} for row in comparisons],
     }
     write_atomic(out / "inspection.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
@@ -128,7 +128,7 @@ def write_report(found: Inspection, comparisons: list[Comparison], out: Path) ->
 
 
 def _reasons(found: Inspection) -> Counter[str]:
-    return Counter(fault.reason for fault in found.faults)
+    return Counter(entry.reason for entry in found.left_out)
 
 
 def _counts(counter: Counter[str]) -> str:

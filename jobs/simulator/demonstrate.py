@@ -104,7 +104,7 @@ class Showing:
         done = wanted if other is None or self._success else other
         if not self._success:
             done = self._pushes.disturbed(done)
-        self._rows.append((self._environment.pictures(), self._environment.state(), wanted, done))
+        self._rows.append((self._environment.images(), self._environment.state(), wanted, done))
         self._success = _hold(self._environment, done, self._hold) or self._success
         self._left -= self._success
 

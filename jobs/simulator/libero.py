@@ -1,9 +1,9 @@
-"""One LIBERO task as an environment: its starts, its pictures, its state, its steps.
+"""One LIBERO task as an environment: its starts, its images, its state, its steps.
 
-LIBERO's own observation pipeline draws two pictures at each of 20 steps a second. Here pictures are drawn only when
+LIBERO's own observation pipeline draws two images at each of 20 steps a second. Here images are drawn only when
 they are asked for; physics, controller, start states and the success test are LIBERO's.
 
-Pictures are uint8 RGB [H, W, 3], top row first, as a camera would show them. LIBERO's own observations have the bottom
+Images are uint8 RGB [H, W, 3], top row first, as a camera would show them. LIBERO's own observations have the bottom
 row first; the copies that OpenVLA made of its data are turned by 180 degrees instead.
 """
 
@@ -41,7 +41,7 @@ STEP_LIMITS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, 
 class View:
     """How the scene is drawn.
 
-    pixels    a side of the pictures
+    pixels    a side of the images
     cameras   names in the simulator
     shadows   draw shadows and reflections; without them drawing takes about half the time
     """
@@ -201,11 +201,11 @@ class LiberoEnvironment:
             return None
         return all(env._eval_predicate(list(predicate)) for predicate in goal)
 
-    def pictures(self) -> dict[str, np.ndarray]:
+    def images(self) -> dict[str, np.ndarray]:
         """uint8 RGB [H, W, 3] by camera."""
         size = self.view.pixels
         drawn = {name: self.sim.render(size, size, camera_name=name) for name in self.view.cameras}
-        return {name: np.ascontiguousarray(picture[::-1]) for name, picture in drawn.items()}
+        return {name: np.ascontiguousarray(image[::-1]) for name, image in drawn.items()}
 
     def state(self) -> np.ndarray:
         """float32 [8]: end effector x, y, z (m), its rotation vector (rad), the two fingers' joints (m).

@@ -1,10 +1,10 @@
-"""SimplerEnv (Google Robot, WidowX) as an environment: its tasks, its starts, its pictures, its state, its steps.
+"""SimplerEnv (Google Robot, WidowX) as an environment: its tasks, its starts, its images, its state, its steps.
 
 Scenes, starts and limits are those of SimplerEnv's own evaluation scripts (simpler-env/SimplerEnv@4ab7178,
 `scripts/octo_*.sh`): every start of a task is one episode of the published protocol. Physics, controllers and success
 tests are SimplerEnv's; its evaluator judges the last step of an episode of full length (`View.judged`).
 
-Pictures are uint8 RGB [H, W, 3], top row first, as SimplerEnv gives them. Rendering needs a Vulkan device; visual
+Images are uint8 RGB [H, W, 3], top row first, as SimplerEnv gives them. Rendering needs a Vulkan device; visual
 matching lays the simulated robot and objects over a photograph of the real scene.
 
 SimplerEnv itself has not been run with this file: it was written by SimplerEnv's source and tested against a recorded
@@ -34,9 +34,9 @@ bridge_data_robot `widowx_controller.py`; allenzren/open-pi-zero `src/agent/env_
 class View:
     """How the scene is drawn, and two choices of the protocol.
 
-    pixels       a side of the pictures, squeezed to a square; None: as the camera gives them (640 x 512 or 640 x 480)
+    pixels       a side of the images, squeezed to a square; None: as the camera gives them (640 x 512 or 640 x 480)
     cameras      names in the simulator; empty: the robot's own
-    ray_tracing  draw drawers as SimplerEnv does; without it, any Vulkan device will do but pictures differ
+    ray_tracing  draw drawers as SimplerEnv does; without it, any Vulkan device will do but images differ
     sticky       steps for which the Google Robot's gripper repeats a command
     judged       "last": an episode runs to its limit and its last step decides, as in SimplerEnv's evaluator;
                  "first": it ends with the first success, which can only raise the rate
@@ -156,10 +156,10 @@ class SimplerEnvironment:
         values = np.asarray(action, np.float64)
         return np.array([*values[:6], self.gripper.command(float(values[6]))])
 
-    def pictures(self) -> dict[str, np.ndarray]:
+    def images(self) -> dict[str, np.ndarray]:
         """uint8 RGB [H, W, 3] by camera, of the last step."""
         drawn = {name: np.asarray(self._seen["image"][name]["rgb"], np.uint8) for name in self.view.cameras}
-        return {name: self._sized(picture) for name, picture in drawn.items()}
+        return {name: self._sized(image) for name, image in drawn.items()}
 
     def state(self) -> np.ndarray:
         """The tool in the robot's base frame, and the gripper, as the robot's data set has them.
@@ -218,13 +218,13 @@ class SimplerEnvironment:
             arguments["rgb_overlay_cameras"] = [robot.camera]
         return arguments
 
-    def _sized(self, picture: np.ndarray) -> np.ndarray:
+    def _sized(self, image: np.ndarray) -> np.ndarray:
         if self.view.pixels is None:
-            return np.ascontiguousarray(picture)
+            return np.ascontiguousarray(image)
         import cv2
 
         size = (self.view.pixels, self.view.pixels)
-        return np.ascontiguousarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+        return np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
 def _matrix(turn: np.ndarray) -> np.ndarray:

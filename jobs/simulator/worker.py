@@ -68,7 +68,7 @@ class Worker:
 
         `told` is the task whose instruction the policy is given instead: in LIBERO its goal is watched as well.
 
-        SimplerEnv's pictures have the size of its cameras, whatever `pixels` says; its shadows are its ray tracing.
+        SimplerEnv's images have the size of its cameras, whatever `pixels` says; its shadows are its ray tracing.
         """
         if self._environment is not None:
             self._environment.close()
@@ -96,7 +96,7 @@ class Worker:
         """Carry out actions float32 [n, 7] (metres, radians, gripper 1 open) until success or the limit.
 
         An episode also ends when what the policy was told instead is done: `told`, None where nothing else was told,
-        the scene does not have what it is about, or it held from the start. `film` asks for a picture of the first
+        the scene does not have what it is about, or it held from the start. `film` asks for an image of the first
         camera after every action.
         """
         environment = self._environment
@@ -111,12 +111,12 @@ class Worker:
                 if over:
                     break
             if film:
-                seen.append(environment.pictures()[environment.view.cameras[0]])
+                seen.append(environment.images()[environment.view.cameras[0]])
             if over:
                 break
         rest = {} if over else self._observation()
-        pictures = np.stack(seen) if seen else np.zeros((0, 1, 1, 3), np.uint8)
-        return {**rest, "film": pictures, "steps": environment.steps, "success": success, "told": told, "over": over}
+        images = np.stack(seen) if seen else np.zeros((0, 1, 1, 3), np.uint8)
+        return {**rest, "film": images, "steps": environment.steps, "success": success, "told": told, "over": over}
 
     def demonstrate(self, start: int | None, seed: int, limit: int, disturbance: dict[str, Any]) -> dict[str, Any]:
         """One scripted episode; arrays as in `demonstrate.Demonstration`."""
@@ -155,7 +155,7 @@ class Worker:
     def _observation(self) -> dict[str, Any]:
         environment = self._environment
         return {
-            "pictures": environment.pictures(),
+            "pictures": environment.images(),
             "state": environment.state(),
             "instruction": environment.instruction,
         }

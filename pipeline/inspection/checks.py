@@ -14,7 +14,7 @@ from pipeline.format.episode import Episode
 from pipeline.sources.base import EpisodeRef, LedgerEntry, Source, SourceIndex
 from pipeline.sources.opened import OpenedEpisode
 
-PICTURED = 8
+SHEET_ROWS = 8
 """Episodes of which frames are kept for the contact sheet."""
 
 UNEVEN = 0.25
@@ -60,7 +60,7 @@ class Range:
 
 @dataclass
 class Inspection:
-    """What was found. `faults` are those of the index and of the opened episodes; `texts` counts instructions."""
+    """What was found. `left_out` are those of the index and of the opened episodes; `texts` counts instructions."""
 
     index: SourceIndex
     opened: int = 0
@@ -69,13 +69,13 @@ class Inspection:
     texts: Counter[str] = field(default_factory=Counter)
     state: Range = field(default_factory=Range)
     action: Range = field(default_factory=Range)
-    faults: list[LedgerEntry] = field(default_factory=list)
+    left_out: list[LedgerEntry] = field(default_factory=list)
     strips: list[Strip] = field(default_factory=list)
 
     @property
     def unusable(self) -> int:
         """Opened episodes that cannot be used."""
-        return len(self.faults) - len(self.index.faults)
+        return len(self.left_out) - len(self.index.left_out)
 
 
 def inspect_source(
@@ -87,16 +87,16 @@ def inspect_source(
         episodes: how many, spread evenly over all of them; None: every one.
         progress: called after each.
     """
-    found = Inspection(index, views={view: ViewFacts() for view in index.views}, faults=list(index.faults))
+    found = Inspection(index, views={view: ViewFacts() for view in index.views}, left_out=list(index.left_out))
     chosen = spread(index.refs, episodes)
-    pictured = {ref.id for ref in spread(chosen, PICTURED)}
+    shown = {ref.id for ref in spread(chosen, SHEET_ROWS)}
     for ref in chosen:
         found.opened += 1
         try:
             with source.open(ref) as episode:
-                _look(episode, ref, found, ref.id in pictured)
+                _look(episode, ref, found, ref.id in shown)
         except EpisodeError as error:
-            found.faults.append(LedgerEntry(ref.id, ref.split, "inspect", error.reason, error.detail))
+            found.left_out.append(LedgerEntry(ref.id, ref.split, "inspect", error.reason, error.detail))
         progress()
     return found
 
@@ -108,7 +108,7 @@ def spread(refs: Sequence[EpisodeRef], count: int | None) -> list[EpisodeRef]:
     return [refs[i] for i in np.unique(np.linspace(0, len(refs) - 1, count).round().astype(int))]
 
 
-def _look(episode: Episode, ref: EpisodeRef, found: Inspection, picture: bool) -> None:
+def _look(episode: Episode, ref: EpisodeRef, found: Inspection, image: bool) -> None:
     last = episode.num_frames - 1
     text = "(test: no text)" if ref.split == "test" else episode.instruction(0)
     shown = [(view, at, episode.frames(view, [at])[0]) for view in found.index.views for at in (0, last // 2, last)]
@@ -121,7 +121,7 @@ def _look(episode: Episode, ref: EpisodeRef, found: Inspection, picture: bool) -
         found.action.add(actions)
     found.lengths.append(episode.num_frames)
     found.texts[text] += 1
-    if picture:
+    if image:
         found.strips.append(Strip(ref.id, text, shown))
 
 
@@ -129,9 +129,9 @@ def _look_at_view(episode: Episode, view: str, frame: NDArray[np.uint8], facts: 
     facts.sizes[f"{frame.shape[1]}x{frame.shape[0]}"] += 1
     if not isinstance(episode, OpenedEpisode):
         return
-    film = episode.films[view]
-    facts.codecs[film.codec] += 1
-    steps = np.diff(film.timestamps(range(film.num_frames)))
+    reader = episode.frame_readers[view]
+    facts.codecs[reader.codec] += 1
+    steps = np.diff(reader.timestamps(range(reader.num_frames)))
     if len(steps):
         facts.fps.append(float(1 / steps.mean()))
         facts.uneven += int(np.abs(steps - steps.mean()).max() > UNEVEN * steps.mean())

@@ -1,4 +1,4 @@
-"""A picture of what a dataset looks like: a row an episode, first, middle and last frame of every camera."""
+"""An image of what a dataset looks like: a row an episode, first, middle and last frame of every camera."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CAPTION = 16
 
 
 def draw_contact_sheet(strips: Sequence[Strip]) -> Image.Image:
-    """Rows of frames with the episode's id and text above, and camera and frame number on each picture."""
+    """Rows of frames with the episode's id and text above, and camera and frame number on each image."""
     columns = max((len(strip.frames) for strip in strips), default=1)
     tiles = [[_tile(frame) for _, _, frame in strip.frames] for strip in strips]
     heights = [max((tile.height for tile in row), default=0) for row in tiles]

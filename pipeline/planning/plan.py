@@ -126,7 +126,7 @@ def make_plan(
         exact=all(ref.num_frames is not None for ref in refs),
         tubelets=tubelets,
     )
-    faults = tuple(fault for fault in index.faults if fault.split in splits)
+    faults = tuple(fault for fault in index.left_out if fault.split in splits)
     content = {**settings, "description": dict(index.description), "views": list(index.views), "sizes": asdict(sizes)}
     with no_cycles():
         frozen = json.loads(json.dumps(content)) | {TASKS_TREE: tasks_tree(map(task_content, tasks))}

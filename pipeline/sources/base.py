@@ -65,7 +65,7 @@ class SourceIndex:
     action_dim: int
     fps: float | None
     refs: tuple[EpisodeRef, ...]
-    faults: tuple[LedgerEntry, ...]
+    left_out: tuple[LedgerEntry, ...]
     description: Mapping[str, Any]
 
 

@@ -26,7 +26,7 @@ def hash_files(
         progress: called with the bytes of every file hashed.
 
     Returns:
-        An index without the episodes of files that cannot be read: they are faults ("missing-file").
+        An index without the episodes of files that cannot be read: `left_out` lists them ("missing-file").
     """
     wanted = {path: size for ref in index.refs if ref.split in splits for path, size in ref.files}
     with ThreadPoolExecutor(THREADS) as pool:
@@ -39,16 +39,16 @@ def hash_files(
             if progress is not None:
                 progress(wanted[path])
     refs: list[EpisodeRef] = []
-    faults = list(index.faults)
+    left_out = list(index.left_out)
     for ref in index.refs:
         bad = [problems[path] for path, _ in ref.files if path in problems]
         if bad:
-            faults.append(LedgerEntry(ref.id, ref.split, "index", "missing-file", bad[0]))
+            left_out.append(LedgerEntry(ref.id, ref.split, "index", "missing-file", bad[0]))
         elif ref.split in splits:
             refs.append(replace(ref, sha256=tuple(hashed[path] for path, _ in ref.files)))
         else:
             refs.append(ref)
-    return replace(index, refs=tuple(refs), faults=tuple(faults))
+    return replace(index, refs=tuple(refs), left_out=tuple(left_out))
 
 
 def _hash(root: str, path: str) -> tuple[str, str]:

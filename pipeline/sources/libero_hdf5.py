@@ -5,7 +5,7 @@
 
 Two things are put right (LIBERO `scripts/create_dataset.py`):
 
-- pictures are stored as OpenGL draws them, bottom row first, unless `macros_image_convention` is "opencv";
+- images are stored as OpenGL draws them, bottom row first, unless `macros_image_convention` is "opencv";
 - each observation was taken after the action of the same row had been carried out. What is to be predicted from
   observation n is therefore row n+1 of `actions` (`action_lag` 1), and the last observation has no action.
 """
@@ -33,7 +33,7 @@ from pipeline.sources.metadata import has_text, own_text, sort_found
 from pipeline.sources.naming import clean_name, hashed_split, require_clean_name, require_share, short_name
 from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.vectors import VectorField, lost_frames, make_vectors, parse_vectors, vector_width
-from pipeline.sources.video.pictures import Pictures
+from pipeline.sources.video.frame_readers import StoredImages
 
 HDF5_ERRORS = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
 """What h5py raises on damaged files."""
@@ -46,7 +46,7 @@ class LiberoSource:
     root           folder of the files
     name           first part of every episode id
     fps            control frequency in Hz; files hold no times
-    cameras        picture datasets under `obs`, in the order wanted
+    cameras        image datasets under `obs`, in the order wanted
     state, action  datasets of a demonstration that make these vectors, as in "obs/ee_states": see `vectors.VectorField`
     action_lag     rows by which `actions` runs ahead of the observation it was chosen for: 1 in LIBERO's files, 0 where
                    observations were recorded before the step. A file that says so itself (attribute of data) must agree
@@ -73,11 +73,11 @@ class LiberoSource:
         if isinstance(self.cameras, str) or not self.cameras:
             raise SettingsError(f"cameras must be a list of at least one dataset, got {self.cameras!r}")
         object.__setattr__(self, "cameras", tuple(self.cameras))
-        for name, parts in parse_vectors(self.state, self.action).items():
-            object.__setattr__(self, name, parts)
+        for name, fields in parse_vectors(self.state, self.action).items():
+            object.__setattr__(self, name, fields)
 
     def index(self) -> SourceIndex:
-        """List the demonstrations of every file from its groups and attributes; no picture is read.
+        """List the demonstrations of every file from its groups and attributes; no image is read.
 
         A file that cannot be read is one entry ("undecodable" or "no-instruction"), a demonstration without `actions`
         is another ("bad-entry"), as are two of one number ("duplicate-id").
@@ -91,7 +91,7 @@ class LiberoSource:
         if not paths:
             raise RunError(f"{self.root} holds no .hdf5 file. Set `root` to the folder of a LIBERO suite.")
         found = _without_repeats(entry for path in paths for entry in self._list(path))
-        refs, faults = sort_found(found)
+        refs, left_out = sort_found(found)
         widths = self._widths(refs)
         return SourceIndex(
             name=self.name,
@@ -100,7 +100,7 @@ class LiberoSource:
             action_dim=vector_width(self.action, widths, "action", self.root),
             fps=self.fps,
             refs=refs,
-            faults=faults,
+            left_out=left_out,
             description={
                 "type": "libero",
                 "tasks": len(paths),
@@ -123,21 +123,21 @@ class LiberoSource:
             with _reading(where):
                 file = stack.enter_context(h5py.File(path, "r"))
                 demo = file[f"data/{ref.data['demo']}"]
-                pictures = {camera: demo[f"obs/{camera}"] for camera in self.cameras}
+                images = {camera: demo[f"obs/{camera}"] for camera in self.cameras}
             state = make_vectors(self.state, _fields(demo, where, 0), where)
             actions = make_vectors(self.action, _fields(demo, where, self.action_lag), where)
-            films = {}
-            for camera, dataset in pictures.items():
-                film = Pictures(
-                    _picture(dataset, ref.data["upside_down"], f"{where}, obs/{camera}"), len(dataset), self.fps, "raw"
+            readers = {}
+            for camera, dataset in images.items():
+                reader = StoredImages(
+                    _image(dataset, ref.data["upside_down"], f"{where}, obs/{camera}"), len(dataset), self.fps, "raw"
                 )
-                films[clean_name(camera)] = film
+                readers[clean_name(camera)] = reader
             lengths = {} if state is None else {"state": len(state)}
             if actions is not None:
                 lengths["actions"] = len(actions) + self._lost
             resources = stack.pop_all()
         return OpenedEpisode(
-            ref, where, films, lambda index: own_text(ref), state, actions, lengths, self._lost, resources
+            ref, where, readers, lambda index: own_text(ref), state, actions, lengths, self._lost, resources
         )  # fmt: skip
 
     def _list(self, path: str) -> Iterator[EpisodeRef | LedgerEntry]:
@@ -169,7 +169,7 @@ class LiberoSource:
         if self.action and said is not None and said != self.action_lag:
             raise SettingsError(
                 f"{path} says action_lag={said} of itself, source.action_lag is {self.action_lag}: every action would "
-                f"stand beside another picture than it was chosen for; set source.action_lag={said}"
+                f"stand beside another image than it was chosen for; set source.action_lag={said}"
             )
 
     @property
@@ -196,7 +196,7 @@ class LiberoSource:
 
 
 def _without_repeats(entries: Iterable[EpisodeRef | LedgerEntry]) -> list[EpisodeRef | LedgerEntry]:
-    """`demo_1` and `demo_01` make one id: both become faults."""
+    """`demo_1` and `demo_01` make one id: both are left out."""
     listed = list(entries)
     uses = Counter(entry.id for entry in listed if isinstance(entry, EpisodeRef))
     return [
@@ -222,16 +222,16 @@ def _fields(demo: h5py.Group, where: str, skip: int) -> Callable[[str], NDArray[
     return read
 
 
-def _picture(dataset: h5py.Dataset, upside_down: bool, where: str) -> Callable[[int], NDArray[np.uint8]]:
+def _image(dataset: h5py.Dataset, upside_down: bool, where: str) -> Callable[[int], NDArray[np.uint8]]:
     if dataset.dtype != np.uint8 or dataset.ndim != 4 or dataset.shape[3] != 3:
         raise EpisodeError("bad-table", f"{where} is {dataset.dtype} {dataset.shape}, expected uint8 [N, H, W, 3]")
 
-    def picture(index: int) -> NDArray[np.uint8]:
+    def image(index: int) -> NDArray[np.uint8]:
         with _reading(where):
             stored = np.asarray(dataset[index])
         return np.ascontiguousarray(stored[::-1]) if upside_down else stored
 
-    return picture
+    return image
 
 
 def _instruction(attributes: Any, path: str) -> str:

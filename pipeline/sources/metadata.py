@@ -63,8 +63,8 @@ def sort_found(found: Iterable[EpisodeRef | LedgerEntry]) -> tuple[tuple[Episode
     """The episodes in the order of an index, and what is left out in the order of the ledger."""
     listed = list(found)
     refs = sorted((ref for ref in listed if isinstance(ref, EpisodeRef)), key=lambda ref: (ref.split, ref.id))
-    faults = (fault for fault in listed if isinstance(fault, LedgerEntry))
-    return tuple(refs), tuple(sorted(faults, key=lambda fault: (fault.split, fault.episode, fault.detail)))
+    left_out = (entry for entry in listed if isinstance(entry, LedgerEntry))
+    return tuple(refs), tuple(sorted(left_out, key=lambda entry: (entry.split, entry.episode, entry.detail)))
 
 
 def own_text(ref: EpisodeRef) -> str:

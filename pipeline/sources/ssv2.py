@@ -67,7 +67,7 @@ class SSv2Source:
         uses = Counter(entry.clip for entry in entries if entry.clip is not None)
         answered = self._answered()
         found = [self._judge(entry, uses, sizes, answered) for entry in entries]
-        refs, faults = sort_found(found)
+        refs, left_out = sort_found(found)
         listed = {f"{clip}.webm" for clip in uses}
         return SourceIndex(
             name=self.name,
@@ -76,7 +76,7 @@ class SSv2Source:
             action_dim=0,
             fps=None,
             refs=refs,
-            faults=faults,
+            left_out=left_out,
             description={
                 "type": "ssv2",
                 "version": "2",

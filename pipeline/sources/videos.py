@@ -64,7 +64,7 @@ class VideoFolderSource:
         entries = [_Entry.parse(self, place, row) for place, row in enumerate(rows)]
         uses = Counter(entry.episode for entry in entries)
         found = [self._judge(entry, uses, files) for entry in entries]
-        refs, faults = sort_found(found)
+        refs, left_out = sort_found(found)
         return SourceIndex(
             name=self.name,
             views=(VIEW,),
@@ -72,7 +72,7 @@ class VideoFolderSource:
             action_dim=0,
             fps=None,
             refs=refs,
-            faults=faults,
+            left_out=left_out,
             description={
                 "type": "videos",
                 "episodes": dict(sorted(Counter(ref.split for ref in refs).items())),
@@ -114,22 +114,22 @@ class VideoFolderSource:
         return rows
 
     def _judge(self, entry: _Entry, uses: Mapping[str, int], files: FileSizes) -> EpisodeRef | LedgerEntry:
-        def fault(reason: str, detail: str) -> LedgerEntry:
+        def omit(reason: str, detail: str) -> LedgerEntry:
             return LedgerEntry(entry.episode, entry.split or "train", "index", reason, f"{entry.where}: {detail}")
 
         if not entry.video:
-            return fault("bad-entry", f"no path of a video below root under {self.video_column!r}")
+            return omit("bad-entry", f"no path of a video below root under {self.video_column!r}")
         if not entry.split:
-            return fault("bad-entry", f"the split must be one of {', '.join(SPLIT_NAMES)}")
+            return omit("bad-entry", f"the split must be one of {', '.join(SPLIT_NAMES)}")
         if uses[entry.episode] > 1:
-            return fault("duplicate-id", f"{uses[entry.episode]} entries make the id {entry.episode}")
+            return omit("duplicate-id", f"{uses[entry.episode]} entries make the id {entry.episode}")
         size = files.size(entry.video)
         if size is None:
-            return fault("missing-file", f"{os.path.join(self.root, entry.video)} does not exist")
+            return omit("missing-file", f"{os.path.join(self.root, entry.video)} does not exist")
         if entry.split == "test":
             return EpisodeRef(entry.episode, "test", ((entry.video, size),), None, {})
         if not has_text(entry.text):
-            return fault("no-instruction", f"{entry.video} has no text under {self.text_column!r}")
+            return omit("no-instruction", f"{entry.video} has no text under {self.text_column!r}")
         return EpisodeRef(
             entry.episode, entry.split, ((entry.video, size),), None, {"instruction": str(entry.text).strip()}
         )

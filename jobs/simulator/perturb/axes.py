@@ -55,7 +55,7 @@ _WHAT = {
     "language": "the instruction is put in other words",
     "light": "the lights have another colour, direction and gloss",
     "background": "table, floor or walls look different",
-    "noise": "the third-person camera's pictures are blurred or foggy, strength {noise} of 10",
+    "noise": "the third-person camera's images are blurred or foggy, strength {noise} of 10",
     "layout": "things lie up to {shift:g} cm away from where they usually do",
 }
 

@@ -2,7 +2,7 @@
 
 What is changed follows from axis, level, seed and the start state alone, so that equal ones give equal episodes.
 Camera, light and background change the model that is drawn, never physics; robot and layout change the start state
-before things come to rest; noise changes the third-person camera's pictures; language changes what the robot is told.
+before things come to rest; noise changes the third-person camera's images; language changes what the robot is told.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 
 from ..libero import CAMERAS, LiberoEnvironment
 from .axes import ASKEW, FURTHER, JOINTS, LENS, RAISE, TURN, checked
+from .image_noise import KINDS, spoiled
 from .layout import move_things
 from .paraphrase import paraphrase
-from .picture_noise import KINDS, spoiled
 from .surfaces import Surfaces
 
 Rng = np.random.Generator
@@ -78,9 +78,9 @@ class _Perturbed(LiberoEnvironment):
         self._start = self.seed if start is None else zlib.crc32(np.ascontiguousarray(start, np.float64).tobytes())
         super().reset(start)
 
-    def pictures(self) -> dict[str, np.ndarray]:
-        """As `LiberoEnvironment.pictures`; noise is the same for the same step."""
-        drawn = super().pictures()
+    def images(self) -> dict[str, np.ndarray]:
+        """As `LiberoEnvironment.images`; noise is the same for the same step."""
+        drawn = super().images()
         if self._axis == "noise" and PERSON in drawn:
             first = self._rng()
             kind = KINDS[int(first.integers(len(KINDS)))]

@@ -71,7 +71,7 @@ class Surfaces:
         return texture if texture >= 0 else None
 
     def _bytes(self, texture: int) -> np.ndarray:
-        """The picture uint8 [H, W, channels], to be written to."""
+        """The image uint8 [H, W, channels], to be written to."""
         model = self._sim.model
         height, width = int(model.tex_height[texture]), int(model.tex_width[texture])
         channels, start = int(model.tex_nchannel[texture]), int(model.tex_adr[texture])

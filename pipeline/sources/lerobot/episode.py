@@ -1,4 +1,4 @@
-"""Opens one LeRobot episode: its rows of a table in memory, its films open, their lengths compared."""
+"""Opens one LeRobot episode: its rows of a table in memory, its readers open, their lengths compared."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.sources.metadata import has_text, read_json_lines
 from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.vectors import VectorField, lost_frames, make_vectors
 from pipeline.sources.video.decode import Video
-from pipeline.sources.video.pictures import FrameReader, Pictures, Segment, decode_picture
+from pipeline.sources.video.frame_readers import FrameReader, SegmentReader, StoredImages, decode_image
 
 BOOKKEEPING = ("episode_index", "frame_index", "task_index")
 
@@ -48,18 +48,18 @@ def open_lerobot_episode(
     if ref.num_frames is not None:
         lengths["metadata"] = ref.num_frames
     with ExitStack() as opened:
-        films: dict[str, FrameReader] = {}
+        readers: dict[str, FrameReader] = {}
         for view, place in ref.data["videos"].items():
             video = opened.enter_context(Video(os.path.join(root, place[0])))
-            films[view] = video if len(place) == 1 else _stretch(video, place, table.rows)
+            readers[view] = video if len(place) == 1 else _read_segment(video, place, table.rows)
         for view, key in ref.data.get("images", {}).items():
-            films[view] = Pictures(table.pictures(key), table.rows, ref.data["fps"], "jpeg or png")
+            readers[view] = StoredImages(table.images(key), table.rows, ref.data["fps"], "jpeg or png")
         opened.pop_all()  # from here on OpenedEpisode closes them
-    in_order = {view: films[view] for view in ref.data["views"]}
+    in_order = {view: readers[view] for view in ref.data["views"]}
     return OpenedEpisode(ref, table.file, in_order, texts, states, actions, lengths, lost_frames(action))
 
 
-def _stretch(video: Video, place: Sequence[Any], rows: int) -> Segment:
+def _read_segment(video: Video, place: Sequence[Any], rows: int) -> SegmentReader:
     """An episode's frames of a video that it shares with others.
 
     The first is the frame nearest to `from_timestamp`. Where the video holds exactly the frames of the listed episodes,
@@ -78,7 +78,7 @@ def _stretch(video: Video, place: Sequence[Any], rows: int) -> Segment:
             "bad-clock", f"{path}: by from_timestamp={from_s} s the episode begins at frame {start}, by the lengths of "
             f"the episodes before it at frame {counted}"
         )  # fmt: skip
-    return Segment(video, start, rows, path)
+    return SegmentReader(video, start, rows, path)
 
 
 class _Table:
@@ -114,25 +114,23 @@ class _Table:
             raise EpisodeError("bad-table", f"{self.file}: column {name} is {found}, expected integers")
         return column.to_numpy().astype(np.int64)
 
-    def pictures(self, key: str) -> Callable[[int], NDArray[np.uint8]]:
-        """Decoder of the encoded pictures of a column, which stay encoded until asked for."""
+    def images(self, key: str) -> Callable[[int], NDArray[np.uint8]]:
+        """Decoder of the encoded images of a column, which stay encoded until asked for."""
         column = self._column(key)
         if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
             raise EpisodeError(
-                "bad-table", f"{self.file}: column {key} is {column.type}, expected pictures (bytes, path)"
+                "bad-table", f"{self.file}: column {key} is {column.type}, expected images (bytes, path)"
             )
         encoded = pc.struct_field(column, "bytes")
 
-        def picture(index: int) -> NDArray[np.uint8]:
+        def image(index: int) -> NDArray[np.uint8]:
             content = encoded[index].as_py()
             where = f"{self.file}: {key} at frame {index}"
             if not content:
-                raise EpisodeError(
-                    "undecodable", f"{where} holds no bytes; embed the pictures in the table with lerobot"
-                )
-            return decode_picture(content, where)
+                raise EpisodeError("undecodable", f"{where} holds no bytes; embed the images in the table with lerobot")
+            return decode_image(content, where)
 
-        return picture
+        return image
 
     def _column(self, name: str) -> pa.ChunkedArray:
         if name not in self._table.column_names:

@@ -23,7 +23,7 @@ class Info:
     """The declarations. They are not believed where files can tell better.
 
     widths   channels of every numeric column, by name
-    cameras  feature key -> "video" or "image" (pictures inside the table), in declared order, depth maps left out
+    cameras  feature key -> "video" or "image" (images inside the table), in declared order, depth maps left out
     """
 
     path: str

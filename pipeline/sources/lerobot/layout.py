@@ -42,13 +42,13 @@ VIDEO_PATH_V3 = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d
 
 LISTED = ("episode_index", "length", "tasks", "data/chunk_index", "data/file_index")
 PLACED = ("chunk_index", "file_index", "from_timestamp")
-"""Columns of the v3.0 episode tables: of an episode, and under videos/CAMERA/ of its stretch of a video."""
+"""Columns of the v3.0 episode tables: of an episode, and under videos/CAMERA/ of its segment of a video."""
 
 ROWS = ("dataset_from_index", "dataset_to_index")
 """Columns that say which values of the tables' column `index` are an episode's; not in every set."""
 
 OVERLAP = 0.5
-"""Frames by which two stretches of one video may overlap through rounding."""
+"""Frames by which two segments of one video may overlap through rounding."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _read_v3(root: str, keys: Iterable[str]) -> Iterable[Mapping[str, Any]]:
 def _place_v3(
     files: Files, cameras: Mapping[str, str], entries: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Segment | str]]:
-    """For each entry: view -> its stretch, or what is wrong with it."""
+    """For each entry: view -> its segment, or what is wrong with it."""
     placed: list[dict[str, Segment | str]] = [{} for _ in entries]
     for view, key in cameras.items():
         by_path: dict[str, list[tuple[float, int, int]]] = defaultdict(list)
@@ -170,32 +170,32 @@ def _place_v3(
             values = {"chunk_index": chunk, "file_index": file, "video_key": key}
             length = entry["length"] if _is_count(entry["length"]) else 0
             by_path[files.find(files.info.video_path, VIDEO_PATH_V3, values)].append((from_s, at, length))
-        for path, stretches in by_path.items():
-            _place_in_video(path, sorted(stretches), files.info.fps or 0.0, view, placed)
+        for path, segments in by_path.items():
+            _place_in_video(path, sorted(segments), files.info.fps or 0.0, view, placed)
     return placed
 
 
 def _place_in_video(
     path: str,
-    stretches: Sequence[tuple[float, int, int]],
+    segments: Sequence[tuple[float, int, int]],
     fps: float,
     view: str,
     placed: list[dict[str, Segment | str]],
 ) -> None:
-    """Stretches (second, entry, frames) of one video, in order of time. Frames of two episodes are an error of both."""
-    following = [second for second, _, _ in stretches[1:]]
+    """Segments (second, entry, frames) of one video, in order of time. Frames of two episodes are an error of both."""
+    following = [second for second, _, _ in segments[1:]]
     reaching = {
-        place for place, ((second, _, length), end) in enumerate(zip(stretches, following, strict=False))
+        place for place, ((second, _, length), end) in enumerate(zip(segments, following, strict=False))
         if fps and (end - second) * fps < length - OVERLAP
     }  # fmt: skip
-    start, total = 0, sum(length for _, _, length in stretches)
-    for place, (second, at, length) in enumerate(stretches):
+    start, total = 0, sum(length for _, _, length in segments)
+    for place, (second, at, length) in enumerate(segments):
         shared = next((p for p in (place, place - 1) if p in reaching), None)
         if shared is None:
             placed[at][view] = Segment(path, second, start, total)
         else:
             placed[at][view] = (
-                f"{path}: the {stretches[shared][2]} frames from {stretches[shared][0]} s reach into the episode that "
+                f"{path}: the {segments[shared][2]} frames from {segments[shared][0]} s reach into the episode that "
                 f"begins at {following[shared]} s"
             )
         start += length

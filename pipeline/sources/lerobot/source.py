@@ -1,4 +1,4 @@
-"""LeRobot v2.0, v2.1 and v3.0: a table of numbers and videos (or pictures in the table), in the folders that
+"""LeRobot v2.0, v2.1 and v3.0: a table of numbers and videos (or images in the table), in the folders that
 `lerobot_layout.py` shows.
 
 The index trusts the files on disk over what info.json declares: declared cameras without files, counts, splits and path
@@ -55,8 +55,8 @@ class LeRobotSource:
         for name in ("cameras", "not_instructions"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, parts in parse_vectors(self.state, self.action).items():
-            object.__setattr__(self, name, parts)
+        for name, fields in parse_vectors(self.state, self.action).items():
+            object.__setattr__(self, name, fields)
 
     def index(self) -> SourceIndex:
         """List all episodes from the metadata and the sizes of their files; no data table and no video is opened.
@@ -83,7 +83,7 @@ class LeRobotSource:
             columns=self._columns(cameras, info),
         )
         found = [self._judge(place, row, listing) for place, row in enumerate(rows)]
-        refs, faults = sort_found(found)
+        refs, left_out = sort_found(found)
         return SourceIndex(
             name=self.name,
             views=tuple(cameras),
@@ -91,7 +91,7 @@ class LeRobotSource:
             action_dim=widths["action"],
             fps=info.fps,
             refs=refs,
-            faults=faults,
+            left_out=left_out,
             description=self._describe(info, refs, listing, absent),
         )
 
@@ -106,17 +106,19 @@ class LeRobotSource:
 
     def _columns(self, cameras: Mapping[str, str], info: Info) -> dict[str, Any]:
         """What every episode's reader needs of info.json."""
-        fields = dict.fromkeys(name for part in (*self.state, *self.action) for name in (part.field, part.base) if name)
+        fields = dict.fromkeys(
+            name for field in (*self.state, *self.action) for name in (field.field, field.base) if name
+        )
         columns: dict[str, Any] = {
             "version": info.version,
             "views": list(cameras),
             "tasks_file": tasks_file(info.version),
-            "widths": {name: info.widths[name] for name in fields},
+            "widths": {name: info.widths[name] for name in names},
         }
         images = _of_kind("image", cameras, info)
         if images:
             if info.fps is None:
-                raise RunError(f"{info.path} declares no fps, which pictures in tables need; set fps there")
+                raise RunError(f"{info.path} declares no fps, which images in tables need; set fps there")
             columns |= {"images": images, "fps": info.fps}
         return columns
 
@@ -153,10 +155,10 @@ class LeRobotSource:
         if missing:
             return LedgerEntry(episode, split, "index", "missing-file", f"not found: {', '.join(missing)}")
         files = tuple((path, size) for path, size in sizes.items() if size is not None)
-        stretches = {
+        segments = {
             view: [v.path] if v.from_s is None else [v.path, v.from_s, v.start, v.total] for view, v in videos.items()
         }
-        own = {"episode_index": row.number, "table": row.table, "videos": stretches, "tasks": list(row.tasks)}
+        own = {"episode_index": row.number, "table": row.table, "videos": segments, "tasks": list(row.tasks)}
         own |= {} if row.rows is None else {"rows": list(row.rows)}
         return EpisodeRef(episode, split, files, row.length, {**listing.columns, **own})
 

@@ -2,7 +2,7 @@
 
     meta/{info.json, tasks.jsonl, episodes.jsonl, episodes_stats.jsonl}
     data/chunk-000/episode_000000.parquet
-    videos/chunk-000/observation.images.CAMERA/episode_000000.mp4    written by whoever has films
+    videos/chunk-000/observation.images.CAMERA/episode_000000.mp4    written by the caller
 
 Shapes: N frames, W channels.
 """
@@ -34,8 +34,8 @@ BOOKKEEPING = {"timestamp": "float32", "frame_index": "int64", "episode_index": 
                "task_index": "int64"}  # fmt: skip
 """Columns of every table, one number a frame."""
 
-PICTURES = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-"""A column of encoded pictures, as the library `datasets` stores its type Image."""
+IMAGES = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""A column of encoded images, as the library `datasets` stores its type Image."""
 
 Row = dict[str, Any]
 
@@ -57,7 +57,7 @@ class LeRobotWriter:
         robot: `robot_type` of info.json.
         fps: frames a second.
         features: feature key -> its description in info.json, in the order of the tables' columns: see
-            `vector_feature`, `picture_feature` and `video_feature`. The bookkeeping columns are added.
+            `vector_feature`, `image_feature` and `video_feature`. The bookkeeping columns are added.
     """
 
     def __init__(self, root: Path, robot: str, fps: int, features: Mapping[str, Row]) -> None:
@@ -69,7 +69,7 @@ class LeRobotWriter:
         self._frames = 0
 
     def video_path(self, key: str) -> Path:
-        """Where the film of a camera of the next episode has to lie; its folder exists."""
+        """Where the video of a camera of the next episode belongs; its folder exists."""
         path = self._root / VIDEO_PATH.format(**self._numbers(), video_key=key)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -79,7 +79,7 @@ class LeRobotWriter:
         task: str,
         vectors: Mapping[str, NDArray[np.float32]],
         image_stats: Mapping[str, Row],
-        pictures: Mapping[str, Sequence[bytes]] | None = None,
+        images: Mapping[str, Sequence[bytes]] | None = None,
     ) -> None:
         """Write the next episode's table.
 
@@ -87,13 +87,13 @@ class LeRobotWriter:
             task: its instruction.
             vectors: float32 [N, W] by column.
             image_stats: of every camera, see `image_stats`.
-            pictures: N encoded pictures (PNG or JPEG) by column, of the cameras that have no film.
+            images: N encoded images (PNG or JPEG) by column, of the cameras without a video.
         """
-        table = self._table(vectors, pictures or {}, self._tasks.setdefault(task, len(self._tasks)))
+        table = self._table(vectors, images or {}, self._tasks.setdefault(task, len(self._tasks)))
         path = self._root / DATA_PATH.format(**self._numbers())
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, path)
-        numbers = [name for name in table.column_names if name not in (pictures or {})]
+        numbers = [name for name in table.column_names if name not in (images or {})]
         stats = {name: _stats(np.array(table[name].to_pylist())) for name in numbers}
         self._episodes.append(_Written(table.num_rows, task, {**stats, **image_stats}))
         self._frames += table.num_rows
@@ -116,15 +116,15 @@ class LeRobotWriter:
         return {"episode_chunk": number // CHUNK, "episode_index": number}
 
     def _table(
-        self, vectors: Mapping[str, NDArray[np.float32]], pictures: Mapping[str, Sequence[bytes]], task: int
+        self, vectors: Mapping[str, NDArray[np.float32]], images: Mapping[str, Sequence[bytes]], task: int
     ) -> pa.Table:
         """The columns LeRobot v2.1 writes, in its types."""
         count = len(next(iter(vectors.values())))
         frames = np.arange(count)
         columns = {name: _vectors(values) for name, values in vectors.items()}
-        for name, encoded in pictures.items():
-            rows = [{"bytes": picture, "path": f"frame_{i:06d}.png"} for i, picture in enumerate(encoded)]
-            columns[name] = pa.array(rows, PICTURES)
+        for name, encoded in images.items():
+            rows = [{"bytes": image, "path": f"frame_{i:06d}.png"} for i, image in enumerate(encoded)]
+            columns[name] = pa.array(rows, IMAGES)
         columns |= {
             "timestamp": pa.array((frames / self._fps).astype(np.float32)),
             "frame_index": pa.array(frames, pa.int64()),
@@ -133,24 +133,24 @@ class LeRobotWriter:
             "task_index": pa.array(np.full(count, task), pa.int64()),
         }
         table = pa.table(columns)
-        # Only by this do the loaders of tables with pictures know them for pictures.
-        return table.replace_schema_metadata(_types(self._features, table.column_names)) if pictures else table
+        # Only by this do the loaders of tables with images know them for images.
+        return table.replace_schema_metadata(_types(self._features, table.column_names)) if images else table
 
     def _info(self) -> Row:
-        films = [key for key, feature in self._features.items() if feature["dtype"] == "video"]
+        videos = [key for key, feature in self._features.items() if feature["dtype"] == "video"]
         return {
             "codebase_version": "v2.1",
             "robot_type": self._robot,
             "total_episodes": len(self._episodes),
             "total_frames": self._frames,
             "total_tasks": len(self._tasks),
-            "total_videos": len(self._episodes) * len(films),
+            "total_videos": len(self._episodes) * len(videos),
             "total_chunks": (len(self._episodes) - 1) // CHUNK + 1,
             "chunks_size": CHUNK,
             "fps": self._fps,
             "splits": {"train": f"0:{len(self._episodes)}"},
             "data_path": DATA_PATH,
-            "video_path": VIDEO_PATH if films else None,
+            "video_path": VIDEO_PATH if videos else None,
             "features": self._features,
         }
 
@@ -160,13 +160,13 @@ def vector_feature(names: Sequence[str], units: str) -> Row:
     return {"dtype": "float32", "shape": [len(names)], "names": list(names), "units": units}
 
 
-def picture_feature(size: int) -> Row:
-    """A column of encoded square pictures."""
+def image_feature(size: int) -> Row:
+    """A column of encoded square images."""
     return {"dtype": "image", "shape": [size, size, 3], "names": ["height", "width", "channel"]}
 
 
 def video_feature(size: int, codec: str, fps: int) -> Row:
-    """A square camera whose frames lie in films of pixel format yuv420p."""
+    """A square camera whose frames are stored as video in pixel format yuv420p."""
     return {
         "dtype": "video",
         "shape": [size, size, 3],

@@ -1,6 +1,6 @@
 """One record of an RLDS dataset: an episode, parsed by the dataset's own feature specification.
 
-tensorflow-datasets parses the record (without loading TensorFlow). Pictures stay encoded until a window needs them.
+tensorflow-datasets parses the record (without loading TensorFlow). Images stay encoded until a window needs them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError, RunError
 from pipeline.sources.metadata import has_text
-from pipeline.sources.video.pictures import decode_picture
+from pipeline.sources.video.frame_readers import decode_image
 
 METADATA = "episode_metadata/"
 """Prefix of a text field that stands once an episode; all other fields are paths inside a step."""
@@ -27,11 +27,11 @@ METADATA = "episode_metadata/"
 class Fields:
     """What features.json offers, by path inside a step.
 
-    widths  channels of every numeric vector or scalar;  pictures, texts  names (texts of `episode_metadata/` too)
+    widths  channels of every numeric vector or scalar;  images, texts  names (texts of `episode_metadata/` too)
     """
 
     widths: Mapping[str, int]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     texts: tuple[str, ...]
 
 
@@ -84,18 +84,18 @@ def record_files(folder: str, info: Any) -> dict[str, list[tuple[str, int]]]:
 def list_fields(features: Any) -> Fields:
     """The fields a manifest may name."""
     widths: dict[str, int] = {}
-    pictures, texts = [], []
+    images, texts = [], []
     for path, feature in _leaves(features["steps"].feature, ""):
         kind = type(feature).__name__
         if kind == "Image":
-            pictures.append(path)
+            images.append(path)
         elif kind == "Text":
             texts.append(path)
         elif len(feature.shape) <= 1 and np.dtype(feature.np_dtype).kind in "fiub":
             widths[path] = int(feature.shape[0]) if feature.shape and feature.shape[0] else 1
     metadata = dict(features.items()).get("episode_metadata", {})
     texts += [METADATA + name for name in metadata if type(metadata[name]).__name__ == "Text"]
-    return Fields(widths, tuple(pictures), tuple(texts))
+    return Fields(widths, tuple(images), tuple(texts))
 
 
 class Record:
@@ -134,10 +134,10 @@ class Record:
         except ValueError as error:
             raise EpisodeError("bad-record", f"{self.where}: {path} differs in width from step to step") from error
 
-    def pictures(self, camera: str) -> Callable[[int], NDArray[np.uint8]]:
-        """Decoder of one camera's pictures."""
+    def images(self, camera: str) -> Callable[[int], NDArray[np.uint8]]:
+        """Decoder of one camera's images."""
         path = f"observation/{camera}"
-        return lambda i: decode_picture(self._get(self._steps[i], path), f"{self.where}: {path} at step {i}")
+        return lambda i: decode_image(self._get(self._steps[i], path), f"{self.where}: {path} at step {i}")
 
     def text_of(self, name: str, index: int) -> str | None:
         """A text field at a step, stripped; None when it holds no text."""

@@ -24,7 +24,7 @@ from pipeline.sources.naming import SPLIT_NAMES, clean_name, hashed_split, requi
 from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.rlds.record import Record, list_fields, load_info, record_files
 from pipeline.sources.vectors import VectorField, lost_frames, make_vectors, parse_vectors, vector_width
-from pipeline.sources.video.pictures import Pictures
+from pipeline.sources.video.frame_readers import StoredImages
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RldsSource:
     root           folder with dataset_info.json, or one that holds a single version of it
     name           first part of every episode id
     fps            control frequency in Hz; records hold no times
-    cameras        picture fields under `observation`, in the order wanted
+    cameras        image fields under `observation`, in the order wanted
     instruction    text fields of a step, or of `episode_metadata/`; the first that holds text at the frame counts
     state, action  fields of a step that make these vectors, as in "observation/state": see `vectors.VectorField`
     wanted         text field -> regular expression that must be found in its text at the first step; other episodes are
@@ -70,8 +70,8 @@ class RldsSource:
             if isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise SettingsError(f"{name} must be a list of at least one field, got {getattr(self, name)!r}")
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, parts in parse_vectors(self.state, self.action).items():
-            object.__setattr__(self, name, parts)
+        for name, fields in parse_vectors(self.state, self.action).items():
+            object.__setattr__(self, name, fields)
 
     def index(self) -> SourceIndex:
         """List all episodes from dataset_info.json and the sizes of the files; lengths stay None.
@@ -85,13 +85,13 @@ class RldsSource:
         folder = version_folder(self.root)
         info = load_info(folder)
         fields = list_fields(info.features)
-        self._check_fields(folder, fields.pictures, fields.texts)
+        self._check_fields(folder, fields.images, fields.texts)
         unknown = [name for name in info.splits if name not in SPLIT_NAMES]
         if unknown:
             raise RunError(f"{folder} has the splits {', '.join(unknown)}; known are {', '.join(SPLIT_NAMES)}")
         held_out = len({SPLIT_NAMES[name] for name in info.splits}) > 1
         found = list(self._list(folder, info, held_out))
-        refs, faults = sort_found(found)
+        refs, left_out = sort_found(found)
         return SourceIndex(
             name=self.name,
             views=tuple(clean_name(camera) for camera in self.cameras),
@@ -99,7 +99,7 @@ class RldsSource:
             action_dim=vector_width(self.action, fields.widths, "action", f"{folder}/features.json"),
             fps=self.fps,
             refs=refs,
-            faults=faults,
+            left_out=left_out,
             description={
                 "type": "rlds",
                 "dataset": info.name,
@@ -123,13 +123,13 @@ class RldsSource:
             found = record.text_of(name, 0)
             if not re.search(pattern, found or ""):
                 raise EpisodeError("not-wanted", f"{record.where}: {name} is {found!r:.200}, {pattern!r} is wanted")
-        films = {
-            clean_name(camera): Pictures(record.pictures(camera), record.num_frames, self.fps, "jpeg or png")
+        readers = {
+            clean_name(camera): StoredImages(record.images(camera), record.num_frames, self.fps, "jpeg or png")
             for camera in self.cameras
         }
         state = make_vectors(self.state, record.field, record.where)
         actions = make_vectors(self.action, record.field, record.where)
-        return OpenedEpisode(ref, record.where, films, record.text, state, actions, lost=lost_frames(self.action))
+        return OpenedEpisode(ref, record.where, readers, record.text, state, actions, lost=lost_frames(self.action))
 
     def _list(self, folder: str, info: Any, held_out: bool) -> Iterator[EpisodeRef | LedgerEntry]:
         sizes = FileSizes(folder)
@@ -149,8 +149,8 @@ class RldsSource:
                         path = os.path.normpath(os.path.join(prefix, file))
                         yield EpisodeRef(episode, split, ((path, size),), None, {"record": record})
 
-    def _check_fields(self, folder: str, pictures: Sequence[str], texts: Sequence[str]) -> None:
-        cameras = [name.removeprefix("observation/") for name in pictures]
+    def _check_fields(self, folder: str, images: Sequence[str], texts: Sequence[str]) -> None:
+        cameras = [name.removeprefix("observation/") for name in images]
         for setting, asked, allowed in (
             ("cameras", self.cameras, cameras),
             ("instruction", self.instruction, texts),

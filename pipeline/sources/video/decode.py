@@ -6,7 +6,7 @@ decord 0.6 cannot open and LeRobot writes by default. The split follows from wha
 - after a seek it counts frames in decoding order, so where frames are reordered (H.264, HEVC and MPEG-4 with B-frames
   around a keyframe) it hands out a neighbour, often a later frame. That would be leakage;
 - a packet that shows no frame shifts its count in the same way;
-- it does not report pictures that the H.264 decoder patched up after damage; PyAV does.
+- it does not report images that the H.264 decoder patched up after damage; PyAV does.
 
 Hence decord gets a file only when every packet of it shows one frame, in order (`Packets.plain`), and only when it
 counts the same frames at the same times as the packets say. Every fact about a video comes from the decoder that reads
@@ -49,7 +49,7 @@ CLOCK_TOLERANCE_S = 2e-3
 class VideoInfo:
     """Facts about a video, from the decoder that reads it.
 
-    num_frames  frames that are shown;  width, height  pixels of the decoded picture
+    num_frames  frames that are shown;  width, height  pixels of the decoded image
     fps         average frames a second
     timestamps  presentation time of each frame in seconds after the first one
     decoder     "decord" or "pyav"
@@ -300,5 +300,5 @@ class _PyavReader:
         if frame.is_corrupt:
             raise ValueError(f"frame {index} is corrupt")
         pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-        # Display rotation is part of the picture; decord applies it by itself.
+        # Display rotation is part of the image; decord applies it by itself.
         return np.ascontiguousarray(np.rot90(pixels, k=int(frame.rotation) // 90))

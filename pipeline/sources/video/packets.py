@@ -113,7 +113,7 @@ def _arrange(packets: list[_Packet], time_base: float, rate: float, codec: str) 
 
 
 def vp9_frames_shown(packet: bytes) -> int:
-    """How many pictures a VP9 packet shows; hidden reference frames share a packet with a shown one.
+    """How many images a VP9 packet shows; hidden reference frames share a packet with a shown one.
 
     Reads the superframe index and the first byte of each frame's header: VP9 bitstream specification 0.6, annex B and
     section 6.2.

@@ -21,9 +21,9 @@ from jobs.simulator.perturb.axes import (
     describe,
     read_classification,
 )
+from jobs.simulator.perturb.image_noise import KINDS, spoiled
 from jobs.simulator.perturb.layout import MARGIN, arranged, movable
 from jobs.simulator.perturb.perturb import displaced, move_camera, multiplied, perturbed, quaternion, rotated
-from jobs.simulator.perturb.picture_noise import KINDS, spoiled
 from jobs.simulator.perturb.surfaces import parts_of_the_room, pattern
 
 
@@ -89,7 +89,7 @@ def snapshot(environment):
     """Everything that an axis may change, as bytes by name."""
     model = environment.sim.model
     arrays = {k: v for k, v in vars(model).items() if isinstance(v, np.ndarray)}
-    arrays |= {"qpos": environment.sim.data.qpos} | environment.pictures()
+    arrays |= {"qpos": environment.sim.data.qpos} | environment.images()
     return {name: values.tobytes() for name, values in arrays.items()} | {"told": environment.task.instruction}
 
 
@@ -150,9 +150,9 @@ def test_noise_differs_between_steps():
     for seed in range(8):  # blur and zoom have nothing random, the others have
         environment = fake("noise", seed=seed)
         environment.reset(environment.task.starts[0])
-        first = environment.pictures()["agentview"]
+        first = environment.images()["agentview"]
         environment.steps = 1
-        repeated.append((environment.pictures()["agentview"] == first).all())
+        repeated.append((environment.images()["agentview"] == first).all())
 
     assert not all(repeated)
 
@@ -213,7 +213,7 @@ def test_noise_grows_with_its_strength(kind):
 
 
 @pytest.mark.parametrize("kind", ["motion", "blur", "zoom", "glass"])
-def test_noise_leaves_an_even_picture_alone(kind):
+def test_noise_leaves_an_even_image_alone(kind):
     even = np.full((64, 64, 3), 90, np.uint8)
 
     assert np.abs(spoiled(even, kind, 7, np.random.default_rng(0)).astype(int) - 90).max() <= 1
@@ -326,7 +326,7 @@ def opened(simulator, perturbation=None):
 
 
 def as_bytes(seen):
-    return {name: picture.tobytes() for name, picture in seen["pictures"].items()} | {"state": seen["state"].tobytes()}
+    return {name: image.tobytes() for name, image in seen["pictures"].items()} | {"state": seen["state"].tobytes()}
 
 
 @pytest.mark.slow

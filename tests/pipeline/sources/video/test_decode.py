@@ -198,7 +198,7 @@ def test_a_hidden_frame_shifts_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["h264.mp4", "h264_b_frames.mp4"])
-def test_a_picture_patched_up_after_damage_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_image_patched_up_after_damage_is_refused(tmp_path: Path, name: str) -> None:
     path = write_spelled(tmp_path, name, range(COUNT))
     data = bytearray(path.read_bytes())
     place, size = packet_places(path)[30]
@@ -206,7 +206,7 @@ def test_a_picture_patched_up_after_damage_is_refused(tmp_path: Path, name: str)
     path.write_bytes(data)
     with av.open(str(path)) as container:
         patched = [index for index, frame in enumerate(container.decode(video=0)) if frame.is_corrupt]
-    assert len(patched) == 1, "positive control: the decoder patches exactly this picture"
+    assert len(patched) == 1, "positive control: the decoder patches exactly this image"
     with Video(path) as video, pytest.raises(EpisodeError, match=f"frame {patched[0]} is corrupt"):
         video.frames([patched[0]])
 
@@ -224,7 +224,7 @@ def test_vp9_packets_with_hidden_frames_show_one(spelled: Path) -> None:
 
 @pytest.mark.parametrize("name", ["vp9.mp4", "h264_b_frames.mp4"])
 def test_both_decoders_apply_the_display_rotation(tmp_path: Path, name: str) -> None:
-    """A quarter turn in the track header: the picture comes upright from either decoder."""
+    """A quarter turn in the track header: the image comes upright from either decoder."""
     upright = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     upright[:, : WIDTH // 2] = 255
     path = write_frames(tmp_path / name, name.replace("vp9.mp4", "vp9.webm"), [upright] * 8)
@@ -238,7 +238,7 @@ def test_both_decoders_apply_the_display_rotation(tmp_path: Path, name: str) -> 
         assert video.info.decoder == ("decord" if name == "vp9.mp4" else "pyav")
         assert (video.info.width, video.info.height) == (HEIGHT, WIDTH)
         frame = video.frames([4])[0]
-    # The white left half becomes the upper half: the matrix turns the picture clockwise.
+    # The white left half becomes the upper half: the matrix turns the image clockwise.
     assert frame[: WIDTH // 2].mean() > 200
     assert frame[WIDTH // 2 :].mean() < 55
 

@@ -1,7 +1,7 @@
-"""Five kinds of bad pictures: motion blur, blur, zoom blur, fog, and glass.
+"""Five kinds of bad images: motion blur, blur, zoom blur, fog, and glass.
 
 Kinds and strengths are those of LIBERO-Plus (`libero/libero/envs/env_wrapper.py`), which has them from ImageNet-C
-(arXiv 1903.12261). Lengths are in pixels of a picture of 256 and are scaled to other sizes. Fog is drawn from octaves
+(arXiv 1903.12261). Lengths are in pixels of an image of 256 and are scaled to other sizes. Fog is drawn from octaves
 of smooth noise, glass by moving all pixels at once, which differ from theirs in the details.
 """
 
@@ -14,7 +14,7 @@ KINDS = ("motion", "blur", "zoom", "fog", "glass")
 STRENGTHS = tuple(range(1, 11))
 
 SIZE = 256
-"""Side of the pictures that the lengths below are for."""
+"""Side of the images that the lengths below are for."""
 
 MOTION = ((5, 2), (8, 3), (10, 4), (12, 5), (15, 6), (18, 8), (20, 10), (25, 12), (30, 15), (35, 20))
 """Length of the trail and standard deviation of its weights, pixels."""
@@ -54,16 +54,16 @@ ZOOM_STEPS = 11
 """Magnifications that are averaged; ours."""
 
 
-def spoiled(picture: np.ndarray, kind: str, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture uint8 [H, W, 3] as a bad camera shows it, same shape and type.
+def spoiled(image: np.ndarray, kind: str, strength: int, rng: np.random.Generator) -> np.ndarray:
+    """An image uint8 [H, W, 3] as a bad camera shows it, same shape and type.
 
     Args:
         kind: one of `KINDS`.
         strength: one of `STRENGTHS`.
         rng: of the direction, the fog and the glass.
     """
-    image = picture.astype(np.float32) / 255.0
-    scale, index = len(picture) / SIZE, strength - 1
+    image = image.astype(np.float32) / 255.0
+    scale, index = len(image) / SIZE, strength - 1
     if kind == "motion":
         length, spread = MOTION[index]
         image = _motion(image, length * scale, spread * scale, float(rng.uniform(-45, 45)))
@@ -144,7 +144,7 @@ def _cloud(height: int, width: int, weaker: float, rng: np.random.Generator) -> 
 
 
 def _glass(image: np.ndarray, sigma: float, reach: int, times: int, rng: np.random.Generator) -> np.ndarray:
-    """At `SIZE`, because whole pixels are moved, of which a small picture has too few."""
+    """At `SIZE`, because whole pixels are moved, of which a small image has too few."""
     fine = _blur(_resized(image, (SIZE, SIZE)), sigma)
     rows, columns = np.indices((SIZE, SIZE))
     for _ in range(times):

@@ -1,4 +1,4 @@
-"""Films that are no video files: still pictures one after the other, or a stretch of a longer video."""
+"""Frame readers for views that are not a video file of their own: stored images, and a segment of a longer video."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline.errors import EpisodeError
 
 BLANK = 4
-"""Grey levels between the darkest and the brightest value of a picture that shows nothing."""
+"""Grey levels between the darkest and the brightest value of an image that shows nothing."""
 
 
 class FrameReader(Protocol):
@@ -39,19 +39,19 @@ class FrameReader(Protocol):
     def close(self) -> None: ...
 
 
-class Pictures:
-    """Pictures recorded at a fixed rate, made one at a time when asked for.
+class StoredImages:
+    """Images recorded at a fixed rate, made one at a time when asked for.
 
     Args:
-        picture: index -> RGB uint8 [H, W, 3]; raises EpisodeError.
+        image: index -> RGB uint8 [H, W, 3]; raises EpisodeError.
         num_frames: how many there are.
-        fps: pictures a second.
+        fps: images a second.
         codec: see `FrameReader`.
     """
 
-    def __init__(self, picture: Callable[[int], NDArray[np.uint8]], num_frames: int, fps: float, codec: str) -> None:
+    def __init__(self, image: Callable[[int], NDArray[np.uint8]], num_frames: int, fps: float, codec: str) -> None:
         self.codec = codec
-        self._picture = picture
+        self._image = image
         self._num_frames = num_frames
         self._fps = fps
 
@@ -60,41 +60,41 @@ class Pictures:
         return self._num_frames
 
     def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """See `FrameReader`. All frames of a film have one size."""
-        check_indices(indices, self._num_frames, "the film")
-        found = {index: self._picture(index) for index in dict.fromkeys(indices)}
+        """See `FrameReader`. All frames of a view have one size."""
+        check_indices(indices, self._num_frames, "the view")
+        found = {index: self._image(index) for index in dict.fromkeys(indices)}
         if len({frame.shape for frame in found.values()}) > 1:
             sizes = ", ".join(f"{index}: {frame.shape[:2]}" for index, frame in found.items())
-            raise EpisodeError("undecodable", f"pictures of one view differ in size ({sizes})")
+            raise EpisodeError("undecodable", f"images of one view differ in size ({sizes})")
         return np.stack([found[index] for index in indices]) if found else np.zeros((0, 0, 0, 3), np.uint8)
 
     def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
         """See `FrameReader`."""
-        check_indices(indices, self._num_frames, "the film")
+        check_indices(indices, self._num_frames, "the view")
         return np.asarray(indices, np.float64) / self._fps
 
     def close(self) -> None:
         """Nothing to release."""
 
 
-class Segment:
-    """Frames start..start+num_frames-1 of a longer film, numbered from 0.
+class SegmentReader:
+    """Frames start..start+num_frames-1 of a longer video, numbered from 0.
 
     Raises:
-        EpisodeError: "length-mismatch" when the film ends before.
+        EpisodeError: "length-mismatch" when the video is too short.
     """
 
-    def __init__(self, film: FrameReader, start: int, num_frames: int, where: str) -> None:
-        if not 0 <= start < start + num_frames <= film.num_frames:
+    def __init__(self, reader: FrameReader, start: int, num_frames: int, where: str) -> None:
+        if not 0 <= start < start + num_frames <= reader.num_frames:
             raise EpisodeError(
                 "length-mismatch",
-                f"{where} has {film.num_frames} frames; the episode needs {start}..{start + num_frames - 1} of them",
+                f"{where} has {reader.num_frames} frames; the episode needs {start}..{start + num_frames - 1} of them",
             )
-        self._film, self._start, self._num_frames = film, start, num_frames
+        self._reader, self._start, self._num_frames = reader, start, num_frames
 
     @property
     def codec(self) -> str:
-        return self._film.codec
+        return self._reader.codec
 
     @property
     def num_frames(self) -> int:
@@ -102,18 +102,18 @@ class Segment:
 
     def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """See `FrameReader`."""
-        return self._film.frames(self._moved(indices))
+        return self._reader.frames(self._moved(indices))
 
     def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
         """See `FrameReader`."""
-        return self._film.timestamps(self._moved(indices)) - self._film.timestamps([self._start])[0]
+        return self._reader.timestamps(self._moved(indices)) - self._reader.timestamps([self._start])[0]
 
     def close(self) -> None:
-        """Close the longer film."""
-        self._film.close()
+        """Close the longer video."""
+        self._reader.close()
 
     def _moved(self, indices: Sequence[int]) -> list[int]:
-        check_indices(indices, self._num_frames, "the stretch")
+        check_indices(indices, self._num_frames, "the segment")
         return [self._start + index for index in indices]
 
 
@@ -124,7 +124,7 @@ def check_indices(indices: Sequence[int], num_frames: int, what: str) -> None:
         raise EpisodeError("out-of-range", f"{what} has frames 0..{num_frames - 1}; {bad} were asked for")
 
 
-def decode_picture(encoded: bytes, where: str) -> NDArray[np.uint8]:
+def decode_image(encoded: bytes, where: str) -> NDArray[np.uint8]:
     """A JPEG or PNG -> RGB uint8 [H, W, 3].
 
     Raises:
@@ -133,19 +133,19 @@ def decode_picture(encoded: bytes, where: str) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             if image.format not in ("JPEG", "PNG"):
-                raise ValueError(f"a {image.format} picture, expected JPEG or PNG")
+                raise ValueError(f"a {image.format} image, expected JPEG or PNG")
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise EpisodeError("undecodable", f"{where}: {' '.join(str(error).split())[:300]}") from error
 
 
-def require_visible(film: FrameReader, where: str) -> None:
+def require_visible(reader: FrameReader, where: str) -> None:
     """Raise EpisodeError("blank-camera") when first, middle and last frame show nothing: a camera that was not there.
 
-    A film may begin in the dark, so one blank frame is no fault.
+    A view may begin in the dark, so one blank frame is not an error.
     """
-    last = film.num_frames - 1
-    if all(np.ptp(film.frames([index])) < BLANK for index in (0, last // 2, last)):
+    last = reader.num_frames - 1
+    if all(np.ptp(reader.frames([index])) < BLANK for index in (0, last // 2, last)):
         raise EpisodeError(
             "blank-camera",
             f"{where}: first, middle and last frame show nothing; choose other source.cameras",
