@@ -1,6 +1,6 @@
-"""State and action vectors put together from the fields of a dataset, as its manifest says.
+"""State and action vectors, assembled from the fields of a dataset that its manifest lists.
 
-Actions of different robots meet in one convention of seven numbers for each frame:
+Actions of all robots use one convention of seven numbers per frame:
 
     0-2  change of the end effector's position in the base frame, metres
     3-5  change of its orientation in the base frame, rotation vector (axis times angle), radians
@@ -35,28 +35,28 @@ WIDTHS: Mapping[str, tuple[int | None, int | None]] = {
     "pose_difference": (6, 6),
     "pose_reached": (6, 6),
 }
-"""Conversion -> channels it takes and channels it gives; None: any, and as many."""
+"""Conversion -> channels of its input and output; None: any number, and the same number."""
 
 LOOKS_AHEAD = ("relative_gripper", "pose_reached")
 """Conversions whose value at a frame depends on later frames."""
 
 RELATIVE_THRESHOLD = 0.1
-"""A relative gripper action below it changes nothing (octo, `rel2abs_gripper_actions`)."""
+"""A relative gripper action of smaller size changes nothing (octo, `rel2abs_gripper_actions`)."""
 
 
 @dataclass(frozen=True)
 class VectorField:
     """Some channels of a state or action vector.
 
-    field    where they come from
+    field    name of the field
     take     (first, one past the last) channel of the field; None: all
     scale    factor, applied before the conversion
     convert  "none"; "euler_xyz" (angles about the fixed axes x, y, z) or "quaternion_xyzw": to a rotation vector;
-             "gripper": linear, so that the value `open` becomes 1 and `closed` 0;
-             "relative_gripper": above 0 closes, below 0 opens, else as before (see `absolute_gripper`);
+             "gripper": linear, so that the value `open` becomes 1 and `closed` becomes 0;
+             "relative_gripper": above 0 closes, below 0 opens, else no change (see `absolute_gripper`);
              "pose_difference": from the pose in the field `base` to that in `field`, both x, y, z and Euler angles as
-             above; "pose_reached": from the pose in `field` to the one in the next frame. Such an action is known only
-             from what happened later: it is a target, and the last frame has none
+             above; "pose_reached": from the pose in `field` to that of the next frame. Such an action depends on the
+             next frame: it is a target, and the last frame has none
     """
 
     field: str
@@ -86,10 +86,10 @@ class VectorField:
             raise SettingsError(f"{self.field}: open and closed belong to convert=gripper")
 
     def width(self, available: int) -> int:
-        """Channels this field gives, from a field of so many.
+        """Channels of the vector, if the field has `available` channels.
 
         Raises:
-            SettingsError: the field is too narrow, or not what the conversion takes.
+            SettingsError: the field is too narrow, or does not suit the conversion.
         """
         first, last = self.take or (0, available)
         if last > available:
@@ -103,10 +103,10 @@ class VectorField:
 
 
 def parse_fields(values: Sequence[Any], setting: str) -> tuple[VectorField, ...]:
-    """Parts of the setting "state" or "action": a field's name, or an object with the fields of `VectorField`.
+    """The setting "state" or "action": a list of field names, or of objects with the attributes of `VectorField`.
 
     Raises:
-        SettingsError: an unknown key or a wrong value, or a state that would look ahead (rule L8).
+        SettingsError: an unknown key or a wrong value, or a state that looks ahead (rule L8).
     """
     names = [f.name for f in dataclasses.fields(VectorField)]
     if isinstance(values, str) or not isinstance(values, Sequence):
@@ -122,15 +122,15 @@ def parse_fields(values: Sequence[Any], setting: str) -> tuple[VectorField, ...]
         fields.append(VectorField(**content))
     ahead = [field.convert for field in fields if field.convert in LOOKS_AHEAD]
     if setting == "state" and ahead:
-        raise SettingsError(f"state: convert={ahead[0]} looks at later frames; only an action may be made so (rule L8)")
+        raise SettingsError(f"state: convert={ahead[0]} looks at later frames; only an action may do so (rule L8)")
     return tuple(fields)
 
 
 def parse_vectors(state: Sequence[Any], action: Sequence[Any]) -> dict[str, tuple[VectorField, ...]]:
-    """Parts of both vectors of a source, by name.
+    """Fields of both vectors of a source, by the vector's name.
 
     Raises:
-        SettingsError: as `parse_fields`, or the state takes an action's field: the student would be handed its target.
+        SettingsError: as `parse_fields`, or the state uses a field of the action, so that the target would be an input.
     """
     fields = {"state": parse_fields(state, "state"), "action": parse_fields(action, "action")}
     commanded = {field.field for field in fields["action"] if field.convert != "pose_reached"}
@@ -141,17 +141,16 @@ def parse_vectors(state: Sequence[Any], action: Sequence[Any]) -> dict[str, tupl
 
 
 def vector_width(fields: Sequence[VectorField], widths: Mapping[str, int], setting: str, where: str) -> int:
-    """Channels of a vector, given the channels of every field there is, which `where` declares.
+    """Channels of a vector, from the channels of every field of the dataset, which `where` declares.
 
     Raises:
-        SettingsError: a field is not there, or does not suit its field.
+        SettingsError: a field does not exist, or does not suit its conversion.
     """
     for field in fields:
         for name in filter(None, (field.field, field.base)):
             if name not in widths:
-                raise SettingsError(
-                    f"source.{setting}: {name!r} is no vector in {where}; allowed are {', '.join(widths)}"
-                )
+                found = ", ".join(widths)
+                raise SettingsError(f"source.{setting}: {name!r} is no vector in {where}; allowed are {found}")
         if field.base is not None and widths[field.base] != WIDTHS[field.convert][0]:
             raise SettingsError(f"{setting}: base {field.base} must be a pose of 6 channels, got {widths[field.base]}")
     try:
@@ -161,12 +160,12 @@ def vector_width(fields: Sequence[VectorField], widths: Mapping[str, int], setti
 
 
 def lost_frames(fields: Sequence[VectorField]) -> int:
-    """Frames at the end of an episode that have no action: 1 when it is taken from the next frame's pose."""
+    """Frames at the end of an episode without an action: 1 if it comes from the next frame's pose, else 0."""
     return int(any(field.convert == "pose_reached" for field in fields))
 
 
 def make_vectors(fields: Sequence[VectorField], read: FieldReader, what: str) -> NDArray[np.float32] | None:
-    """The vectors of an episode, float32 [N, W]; None without fields. `lost_frames` says how many rows are missing.
+    """The vectors of an episode, float32 [N, W]; None without fields. The last `lost_frames` rows are missing.
 
     Args:
         what: the file, for messages.
@@ -182,8 +181,8 @@ def make_vectors(fields: Sequence[VectorField], read: FieldReader, what: str) ->
     if len(set(lengths.values())) > 1:
         numbers = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise EpisodeError("length-mismatch", f"{what}: rows by {numbers}")
-    return np.concatenate([made[: len(made) - lost_frames(fields) + lost_frames([field])]
-                           for field, made in zip(fields, rows, strict=True)], axis=1)  # fmt: skip
+    shortest = min(map(len, rows))
+    return np.concatenate([made[:shortest] for made in rows], axis=1)
 
 
 def _convert(field: VectorField, read: FieldReader, what: str) -> NDArray[np.float64]:
@@ -217,7 +216,7 @@ def _taken(field: VectorField, read: FieldReader, what: str) -> NDArray[np.float
     values = np.asarray(read(field.field), np.float64)
     first, last = field.take or (0, values.shape[1])
     values = values[:, first:last] * field.scale
-    # scipy refuses what is not finite; one message for all conversions.
+    # Before the conversion: SciPy rejects values that are not finite with a message of its own.
     _finite(values, field.field, what)
     return values
 
@@ -244,8 +243,8 @@ def pose_difference(target: NDArray[np.float64], base: NDArray[np.float64]) -> N
 def absolute_gripper(closing: NDArray[np.float64]) -> NDArray[np.float64]:
     """Relative commands (above 0 closes, below 0 opens) -> 1 open, 0 closed, float64 [N].
 
-    Before the first command the gripper is in the other state than the one commanded; without any command it is open
-    (octo, `rel2abs_gripper_actions`). That looks ahead, so it serves targets only.
+    Before the first command the gripper is in the opposite state of that command. Without any command it is open (octo,
+    `rel2abs_gripper_actions`). This looks ahead, so it is for targets only.
     """
     commands = np.where(closing > RELATIVE_THRESHOLD, 0.0, np.where(closing < -RELATIVE_THRESHOLD, 1.0, np.nan))
     given = np.flatnonzero(~np.isnan(commands))
@@ -256,7 +255,7 @@ def absolute_gripper(closing: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _finite(values: NDArray[np.float64], field: str, what: str) -> NDArray[np.float32]:
-    # A float64 too large for float32 becomes infinite here and is reported.
+    # A float64 that is too large for float32 becomes infinite here and is reported.
     with np.errstate(over="ignore", invalid="ignore"):
         matrix = values.astype(np.float32)
     finite = np.isfinite(matrix)

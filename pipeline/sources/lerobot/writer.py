@@ -1,4 +1,4 @@
-"""Writes a LeRobot v2.1 folder: a table an episode, its metadata, its statistics.
+"""Writes a LeRobot v2.1 folder: a table per episode, the metadata and the statistics.
 
     meta/{info.json, tasks.jsonl, episodes.jsonl, episodes_stats.jsonl}
     data/chunk-000/episode_000000.parquet
@@ -24,25 +24,24 @@ from pipeline.sources.lerobot.info import INFO_FILE
 from pipeline.sources.lerobot.layout import DATA_PATH, EPISODES_FILE, TASKS_FILE, VIDEO_PATH
 
 CHUNK = 1000
-"""Episodes a folder."""
+"""Episodes per folder."""
 
 STATS_FILE = "meta/episodes_stats.jsonl"
 STATS_FRAMES = 16
-"""Frames an episode that image statistics are taken from."""
+"""Frames per episode for image statistics."""
 
-BOOKKEEPING = {"timestamp": "float32", "frame_index": "int64", "episode_index": "int64", "index": "int64",
-               "task_index": "int64"}  # fmt: skip
-"""Columns of every table, one number a frame."""
+BOOKKEEPING = {"timestamp": "float32"} | dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), "int64")
+"""Columns of every table, one number per frame."""
 
 IMAGES = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-"""A column of encoded images, as the library `datasets` stores its type Image."""
+"""Type of a column of encoded images, as the library `datasets` stores its type Image."""
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class _Written:
-    """One written episode: what the metadata needs of it."""
+    """What the metadata needs of a written episode."""
 
     length: int
     task: str
@@ -55,7 +54,7 @@ class LeRobotWriter:
     Args:
         root: an empty folder.
         robot: `robot_type` of info.json.
-        fps: frames a second.
+        fps: frames per second.
         features: feature key -> its description in info.json, in the order of the tables' columns: see
             `vector_feature`, `image_feature` and `video_feature`. The bookkeeping columns are added.
     """
@@ -70,9 +69,7 @@ class LeRobotWriter:
 
     def video_path(self, key: str) -> Path:
         """Where the video of a camera of the next episode belongs; its folder exists."""
-        path = self._root / VIDEO_PATH.format(**self._numbers(), video_key=key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        return self._path(VIDEO_PATH, video_key=key)
 
     def add(
         self,
@@ -90,9 +87,7 @@ class LeRobotWriter:
             images: N encoded images (PNG or JPEG) by column, of the cameras without a video.
         """
         table = self._table(vectors, images or {}, self._tasks.setdefault(task, len(self._tasks)))
-        path = self._root / DATA_PATH.format(**self._numbers())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, path)
+        pq.write_table(table, self._path(DATA_PATH))
         numbers = [name for name in table.column_names if name not in (images or {})]
         stats = {name: _stats(np.array(table[name].to_pylist())) for name in numbers}
         self._episodes.append(_Written(table.num_rows, task, {**stats, **image_stats}))
@@ -111,9 +106,12 @@ class LeRobotWriter:
         _write_lines(self._root / STATS_FILE, [{"episode_index": n, "stats": e.stats} for n, e in episodes])
         meta.write_text(json.dumps(self._info(), indent=4) + "\n", encoding="utf-8")
 
-    def _numbers(self) -> dict[str, int]:
+    def _path(self, template: str, **values: str) -> Path:
+        """A path of the next episode, in a folder that exists."""
         number = len(self._episodes)
-        return {"episode_chunk": number // CHUNK, "episode_index": number}
+        path = self._root / template.format(episode_chunk=number // CHUNK, episode_index=number, **values)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def _table(
         self, vectors: Mapping[str, NDArray[np.float32]], images: Mapping[str, Sequence[bytes]], task: int
@@ -133,7 +131,7 @@ class LeRobotWriter:
             "task_index": pa.array(np.full(count, task), pa.int64()),
         }
         table = pa.table(columns)
-        # Only by this do the loaders of tables with images know them for images.
+        # The loaders recognise a column of images by this metadata only.
         return table.replace_schema_metadata(_types(self._features, table.column_names)) if images else table
 
     def _info(self) -> Row:
@@ -156,7 +154,7 @@ class LeRobotWriter:
 
 
 def vector_feature(names: Sequence[str], units: str) -> Row:
-    """A column of float32 vectors with one name a channel."""
+    """A column of float32 vectors with one name per channel."""
     return {"dtype": "float32", "shape": [len(names)], "names": list(names), "units": units}
 
 
@@ -185,13 +183,12 @@ def video_feature(size: int, codec: str, fps: int) -> Row:
 
 
 def spread(count: int) -> list[int]:
-    """Indices of the frames, evenly spread over an episode of `count`, that image statistics are taken from."""
-    picked = np.linspace(0, count - 1, min(STATS_FRAMES, count)).astype(int)
-    return [int(index) for index in picked]
+    """Indices of frames for image statistics, evenly spread over an episode of `count` frames."""
+    return np.linspace(0, count - 1, min(STATS_FRAMES, count)).astype(int).tolist()
 
 
 def image_stats(frames: NDArray[np.uint8]) -> Row:
-    """Statistics a channel of frames uint8 [N, H, W, 3], values 0..1, shaped [3, 1, 1] as LeRobot has them."""
+    """Statistics per channel of frames uint8 [N, H, W, 3], values 0..1, shaped [3, 1, 1] as in LeRobot."""
     stats = _stats(frames.reshape(-1, 3) / 255)
     shaped: Row = {name: [[[value]] for value in values] for name, values in stats.items() if name != "count"}
     return {**shaped, "count": [len(frames)]}
@@ -200,13 +197,8 @@ def image_stats(frames: NDArray[np.uint8]) -> Row:
 def _stats(values: NDArray[Any]) -> Row:
     """Statistics over the frames of one column, in LeRobot's form."""
     values = values.reshape(len(values), -1)
-    return {
-        "min": values.min(0).tolist(),
-        "max": values.max(0).tolist(),
-        "mean": values.mean(0).tolist(),
-        "std": values.std(0).tolist(),
-        "count": [len(values)],
-    }
+    stats = {name: getattr(values, name)(0).tolist() for name in ("min", "max", "mean", "std")}
+    return {**stats, "count": [len(values)]}
 
 
 def _vectors(values: NDArray[np.float32]) -> pa.FixedSizeListArray:

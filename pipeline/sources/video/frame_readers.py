@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import EpisodeError
+from pipeline.sources.metadata import undecodable
 
 BLANK = 4
-"""Grey levels between the darkest and the brightest value of an image that shows nothing."""
+"""An image is blank if its brightest and darkest values differ by fewer grey levels."""
 
 
 class FrameReader(Protocol):
     """One view of an episode; `pipeline.sources.video.decode.Video` is one. Frames are numbered from 0.
 
-    codec  how it is stored, for people
+    codec  how the frames are stored, for reports
     """
 
     @property
@@ -40,28 +41,22 @@ class FrameReader(Protocol):
 
 
 class StoredImages:
-    """Images recorded at a fixed rate, made one at a time when asked for.
+    """Images recorded at a fixed rate, decoded one at a time on request.
 
     Args:
         image: index -> RGB uint8 [H, W, 3]; raises EpisodeError.
-        num_frames: how many there are.
-        fps: images a second.
+        num_frames: number of images.
+        fps: images per second.
         codec: see `FrameReader`.
     """
 
     def __init__(self, image: Callable[[int], NDArray[np.uint8]], num_frames: int, fps: float, codec: str) -> None:
-        self.codec = codec
-        self._image = image
-        self._num_frames = num_frames
-        self._fps = fps
-
-    @property
-    def num_frames(self) -> int:
-        return self._num_frames
+        self.codec, self.num_frames = codec, num_frames
+        self._image, self._fps = image, fps
 
     def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """See `FrameReader`. All frames of a view have one size."""
-        check_indices(indices, self._num_frames, "the view")
+        check_indices(indices, self.num_frames, "the view")
         found = {index: self._image(index) for index in dict.fromkeys(indices)}
         if len({frame.shape for frame in found.values()}) > 1:
             sizes = ", ".join(f"{index}: {frame.shape[:2]}" for index, frame in found.items())
@@ -70,7 +65,7 @@ class StoredImages:
 
     def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
         """See `FrameReader`."""
-        check_indices(indices, self._num_frames, "the view")
+        check_indices(indices, self.num_frames, "the view")
         return np.asarray(indices, np.float64) / self._fps
 
     def close(self) -> None:
@@ -81,24 +76,15 @@ class SegmentReader:
     """Frames start..start+num_frames-1 of a longer video, numbered from 0.
 
     Raises:
-        EpisodeError: "length-mismatch" when the video is too short.
+        EpisodeError: "length-mismatch" if the video is too short.
     """
 
     def __init__(self, reader: FrameReader, start: int, num_frames: int, where: str) -> None:
         if not 0 <= start < start + num_frames <= reader.num_frames:
-            raise EpisodeError(
-                "length-mismatch",
-                f"{where} has {reader.num_frames} frames; the episode needs {start}..{start + num_frames - 1} of them",
-            )
-        self._reader, self._start, self._num_frames = reader, start, num_frames
-
-    @property
-    def codec(self) -> str:
-        return self._reader.codec
-
-    @property
-    def num_frames(self) -> int:
-        return self._num_frames
+            needed = f"the episode needs {start}..{start + num_frames - 1} of them"
+            raise EpisodeError("length-mismatch", f"{where} has {reader.num_frames} frames; {needed}")
+        self.codec, self.num_frames = reader.codec, num_frames
+        self._reader, self._start = reader, start
 
     def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """See `FrameReader`."""
@@ -113,7 +99,7 @@ class SegmentReader:
         self._reader.close()
 
     def _moved(self, indices: Sequence[int]) -> list[int]:
-        check_indices(indices, self._num_frames, "the segment")
+        check_indices(indices, self.num_frames, "the segment")
         return [self._start + index for index in indices]
 
 
@@ -128,7 +114,7 @@ def decode_image(encoded: bytes, where: str) -> NDArray[np.uint8]:
     """A JPEG or PNG -> RGB uint8 [H, W, 3].
 
     Raises:
-        EpisodeError: "undecodable", with `where` and what the decoder said; a truncated file is one.
+        EpisodeError: "undecodable", with `where` and the decoder's message; also for a truncated file.
     """
     try:
         with Image.open(io.BytesIO(encoded)) as image:
@@ -136,17 +122,15 @@ def decode_image(encoded: bytes, where: str) -> NDArray[np.uint8]:
                 raise ValueError(f"a {image.format} image, expected JPEG or PNG")
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise EpisodeError("undecodable", f"{where}: {' '.join(str(error).split())[:300]}") from error
+        raise undecodable(where, error) from error
 
 
 def require_visible(reader: FrameReader, where: str) -> None:
-    """Raise EpisodeError("blank-camera") when first, middle and last frame show nothing: a camera that was not there.
+    """Raise EpisodeError("blank-camera") if the first, middle and last frame are blank, as without a camera.
 
-    A view may begin in the dark, so one blank frame is not an error.
+    One blank frame is no error, because a view may begin in the dark.
     """
     last = reader.num_frames - 1
     if all(np.ptp(reader.frames([index])) < BLANK for index in (0, last // 2, last)):
-        raise EpisodeError(
-            "blank-camera",
-            f"{where}: first, middle and last frame show nothing; choose other source.cameras",
-        )
+        detail = f"{where}: the first, middle and last frame are blank; choose other source.cameras"
+        raise EpisodeError("blank-camera", detail)
