@@ -62,7 +62,7 @@ def test_rows_are_gathered_and_masked_steps_zero(tmp_path: Path) -> None:
     reader = write_pair(tmp_path, places)
     for row in (2, 0, 1):
         context, latents = np.full((2, 3, 4), 9, np.float16), np.full((2, 2, 3, 4), 9, np.float16)
-        reader.read_into(row, context, latents)
+        reader.read_into(row, context=context, latents=latents)
         found = [np.unique(step).tolist() for step in (context, *latents)]
         assert found == [[max(0, place)] for place in places[row]]
     assert reader.latent_mask.tolist() == [[True, True], [True, False], [True, True]]
