@@ -12,7 +12,7 @@ from pipeline.sources.registry import make_source
 
 
 def source_of(configured: Mapping[str, Any]) -> Source:
-    """The source of a configuration; its root made absolute, for workers elsewhere."""
+    """The source of a configuration; its root is made absolute for other workers."""
     values = dict(configured)
     kind = values.pop("type", None)
     values.pop("manifest", None)

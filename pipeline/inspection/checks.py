@@ -1,9 +1,9 @@
-"""What a dataset really holds: a spread of its episodes opened and looked at, before anything is built."""
+"""Inspects the content of a dataset before a build: opens evenly spread episodes and summarises them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,18 +15,18 @@ from pipeline.sources.base import EpisodeRef, LedgerEntry, Source, SourceIndex
 from pipeline.sources.opened import OpenedEpisode
 
 SHEET_ROWS = 8
-"""Episodes of which frames are kept for the contact sheet."""
+"""Episodes on the contact sheet."""
 
 UNEVEN = 0.25
-"""Share of the mean step between two frames by which the longest may differ before a view counts as uneven."""
+"""A view is uneven if a step between two frames differs from the mean step by more than this share of it."""
 
 
 @dataclass
 class ViewFacts:
     """One camera over the opened episodes.
 
-    sizes   "WIDTHxHEIGHT" -> episodes;  codecs  how it is stored -> episodes;  fps  measured, one an episode
-    uneven  episodes whose frames are not equally far apart in time
+    sizes   "WIDTHxHEIGHT" -> episodes;  codecs  codec -> episodes;  fps  measured, one per episode
+    uneven  episodes with unequal steps between frames
     """
 
     sizes: Counter[str] = field(default_factory=Counter)
@@ -52,15 +52,15 @@ class Range:
     high: NDArray[np.float64] | None = None
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Take up rows [N, C]."""
+        """Add rows [N, C]."""
         low, high = values.min(axis=0).astype(np.float64), values.max(axis=0).astype(np.float64)
         self.low = low if self.low is None else np.minimum(self.low, low)
-        self.high = high if self.high is None or self.low is None else np.maximum(self.high, high)
+        self.high = high if self.high is None else np.maximum(self.high, high)
 
 
 @dataclass
 class Inspection:
-    """What was found. `left_out` are those of the index and of the opened episodes; `texts` counts instructions."""
+    """The findings. `left_out` holds the entries of the index and of opened episodes; `texts` counts instructions."""
 
     index: SourceIndex
     opened: int = 0
@@ -81,11 +81,11 @@ class Inspection:
 def inspect_source(
     source: Source, index: SourceIndex, episodes: int | None, progress: Callable[[], None] = lambda: None
 ) -> Inspection:
-    """Open episodes and look at them.
+    """Open episodes and inspect them.
 
     Args:
-        episodes: how many, spread evenly over all of them; None: every one.
-        progress: called after each.
+        episodes: number of episodes, spread evenly over the dataset; None: all.
+        progress: called after each episode.
     """
     found = Inspection(index, views={view: ViewFacts() for view in index.views}, left_out=list(index.left_out))
     chosen = spread(index.refs, episodes)
@@ -102,7 +102,7 @@ def inspect_source(
 
 
 def spread(refs: Sequence[EpisodeRef], count: int | None) -> list[EpisodeRef]:
-    """`count` of them at equal distances, the first and the last among them."""
+    """`count` episodes at equal distances, with the first and the last."""
     if count is None or count >= len(refs):
         return list(refs)
     return [refs[i] for i in np.unique(np.linspace(0, len(refs) - 1, count).round().astype(int))]
@@ -114,9 +114,10 @@ def _look(episode: Episode, ref: EpisodeRef, found: Inspection, image: bool) -> 
     shown = [(view, at, episode.frames(view, [at])[0]) for view in found.index.views for at in (0, last // 2, last)]
     for view in found.index.views:
         _look_at_view(episode, view, next(frame for name, _, frame in shown if name == view), found.views[view])
-    states, actions = _vectors(episode)
-    if states is not None:
-        found.state.add(states)
+    states = [state for i in range(episode.num_frames) if (state := episode.state(i)) is not None]
+    if states:
+        found.state.add(np.stack(states))
+    actions = episode.actions(0, episode.num_frames)
     if actions is not None:
         found.action.add(actions)
     found.lengths.append(episode.num_frames)
@@ -135,16 +136,3 @@ def _look_at_view(episode: Episode, view: str, frame: NDArray[np.uint8], facts: 
     if len(steps):
         facts.fps.append(float(1 / steps.mean()))
         facts.uneven += int(np.abs(steps - steps.mean()).max() > UNEVEN * steps.mean())
-
-
-def _vectors(episode: Episode) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
-    states = list(_states(episode))
-    return (np.stack(states) if states else None), episode.actions(0, episode.num_frames)
-
-
-def _states(episode: Episode) -> Iterator[NDArray[np.float32]]:
-    for frame in range(episode.num_frames):
-        state = episode.state(frame)
-        if state is None:
-            return
-        yield state

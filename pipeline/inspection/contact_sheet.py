@@ -1,4 +1,4 @@
-"""An image of what a dataset looks like: a row an episode, first, middle and last frame of every camera."""
+"""A contact sheet of a dataset: one row per episode with the first, middle and last frame of every camera."""
 
 from __future__ import annotations
 
@@ -46,6 +46,6 @@ def _label(draw: ImageDraw.ImageDraw, left: int, top: int, text: str) -> None:
 
 
 def _plain(text: str, limit: int) -> str:
-    """What Pillow's built-in font can draw, cut to a number of letters."""
+    """The text in characters that Pillow's built-in font can draw, cut to a number of letters."""
     shown = text.encode("latin-1", "replace").decode("latin-1")
     return shown if len(shown) <= limit else shown[: max(1, limit - 1)] + "~"

@@ -19,7 +19,7 @@ WIDER = 0.05
 TRIES = 200
 
 RELATION = re.compile(r"\b(?:between|next to|left|right|center|centre|front|back|near|from)\b")
-"""Where a thing is told by its place among others, all move by the same way, so that the place stays true."""
+"""If the instruction names an object by its place among others, all move alike, so that it stays true."""
 
 
 def move_things(env: Any, instruction: str, level: int, rng: np.random.Generator) -> None:

@@ -2,7 +2,7 @@
 
 What is changed follows from axis, level, seed and the start state alone, so that equal ones give equal episodes.
 Camera, light and background change the model that is drawn, never physics; robot and layout change the start state
-before things come to rest; noise changes the third-person camera's images; language changes what the robot is told.
+before things come to rest; noise changes the third-person camera's images; language changes the instruction.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def perturbed(environment: LiberoEnvironment, perturbation: Mapping[str, Any]) -
         perturbation: "axis", one of `axes.AXES`; "level", 1 to 5; "seed", 0 or more.
 
     Raises:
-        ValueError: it is no perturbation.
+        ValueError: the perturbation is invalid.
     """
     return _Perturbed(environment, *checked(perturbation))
 
@@ -88,10 +88,10 @@ class _Perturbed(LiberoEnvironment):
             drawn[PERSON] = spoiled(drawn[PERSON], kind, strength, self._rng(self.steps))
         return drawn
 
-    def _draw_as_asked(self) -> None:
+    def _apply_view(self) -> None:
         """Called by `reset` between the start state and the steps in which things come to rest."""
         self._put_back()
-        super()._draw_as_asked()
+        super()._apply_view()
         change: Callable[[], None] | None = {
             "camera": lambda: move_camera(self.sim.model, self._pivot(), self._level, self._rng()),
             "robot": lambda: self._move_robot(),

@@ -13,13 +13,10 @@ from jobs.closed_loop.process import Simulator
 from jobs.simulator.libero import LiberoEnvironment, Task, View
 from jobs.simulator.perturb.axes import (
     AXES,
-    CATEGORIES,
     JOINTS,
     LEVELS,
-    axis_of_task,
     checked,
     describe,
-    read_classification,
 )
 from jobs.simulator.perturb.image_noise import KINDS, spoiled
 from jobs.simulator.perturb.layout import MARGIN, arranged, movable
@@ -284,36 +281,6 @@ def test_what_is_no_perturbation_is_refused(wrong, message):
 @pytest.mark.parametrize("axis", AXES)
 def test_a_perturbation_is_described(axis):
     assert describe({"axis": axis, "level": 4, "seed": 2}).startswith(f"{axis}, level 4 of 5, seed 2: ")
-
-
-@pytest.mark.parametrize(
-    ("name", "axis"),
-    [
-        ("put_the_bowl_on_the_plate_light_3", "light"),
-        ("pick_up_the_black_bowl_from_table_center_and_place_it_on_the_plate_tb_4", "background"),
-        ("turn_on_the_stove_moved_level5_sample1", "layout"),
-        ("turn_on_the_stove_add_10", "layout"),
-        ("turn_on_the_stove_language_3_view_0_0_100_0_0_initstate_0", "language"),
-        ("turn_on_the_stove_view_0_0_100_0_0_initstate_7", "robot"),
-        ("turn_on_the_stove_view_0_0_100_0_0_initstate_0_noise_12", "noise"),
-        ("turn_on_the_stove_view_350_15_100_0_0_initstate_0", "camera"),
-        ("pick_up_the_black_bowl_from_table_center_and_place_it_on_the_plate", None),
-    ],
-)
-def test_axis_of_a_task_of_libero_plus(name, axis):
-    assert axis_of_task(name) == axis
-
-
-def test_classification_of_libero_plus_is_read():
-    text = '{"libero_goal": [{"id": 1, "name": "a_light_1", "category": "Light Conditions", "difficulty_level": null}]}'
-
-    assert read_classification(text) == {"libero_goal": {"a_light_1": ("light", None)}}
-    assert set(CATEGORIES.values()) == set(AXES)
-
-
-def test_another_file_is_no_classification():
-    with pytest.raises(ValueError, match=r"no task_classification.json"):
-        read_classification('{"libero_goal": [{"name": "a"}]}')
 
 
 def opened(simulator, perturbation=None):
