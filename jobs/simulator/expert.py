@@ -29,7 +29,7 @@ class Skill:
     near        distance from the vertical over the thing within which the hand goes all the way down
     reach       how far below a thing's top the fingers can close before the palm touches it
     slope       how steeply the funnel over the thing rises from there: metres of height a metre of distance
-    around      distance and height over the grasp below which the fingers stand around the thing: all the way down then
+    around      distance and height over the grasp below which the hand goes all the way down
     carry       height over the goal at which things are carried;  release  at which they are let go
     over        distance from the vertical over the goal within which they are let go
     descent     how steeply the funnel over the goal rises from there
@@ -97,7 +97,7 @@ class Expert:
         return Scene(hand, thing, thing + np.array([0.0, 0.0, lift]), self._goal(env), held)
 
     def _top(self, env: Any) -> float:
-        """Height of the thing's highest point as it stands or lies, by the boxes around its shapes."""
+        """Height of the object's highest point in its present pose, from the boxes around its shapes."""
         model, data = env.sim.model._model, env.sim.data._data
         owner = model.body_rootid[model.geom_bodyid]
         own = np.flatnonzero((owner == model.body_rootid[env.obj_body_id[self.thing]]) & (model.geom_contype != 0))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 CONTROL_HZ = 20
-"""Steps a second, LIBERO `libero/envs/env_wrapper.py`."""
+"""Steps per second, LIBERO `libero/envs/env_wrapper.py`."""
 
 SETTLE_STEPS = 10
 """Steps without motion after a start, until objects are at rest (as in the evaluations of OpenVLA and LeRobot)."""

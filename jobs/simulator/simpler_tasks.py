@@ -48,7 +48,7 @@ class Stand:
 class Task:
     """A task of a suite.
 
-    A start is a number: of the variant, then of the stand, then of the objects' places, the last running fastest.
+    The number of a start counts variants, stands and objects' places, with the last index fastest.
 
     instruction  text; empty if it depends on the start (see `SimplerEnvironment.instruction`)
     limit        steps of an episode;  scene  what surrounds robot and objects

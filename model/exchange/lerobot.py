@@ -258,7 +258,7 @@ def _load_scaler(scaler: MinMaxScaler | None, folder: Path, key: str, processor:
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except Exception as error:  # safetensors has an error class of its own that it does not export for typing
+    except Exception as error:  # safetensors does not export its error class for typing
         raise SettingsError(f"{path} cannot be read: {error}") from error
 
 

@@ -79,7 +79,7 @@ def _texture(rng: np.random.Generator, base: Colour) -> NDArray[np.uint8]:
 def _table(look: Look, camera: Camera, size: int) -> NDArray[np.uint8]:
     """Table and wall without anything on them, [size, size, 3]."""
     points, falling = camera.table_points(size)
-    # The middle of the texture lies in the middle of the table, so that its seam stays out of sight.
+    # The texture is centred on the table, so that its seam is not visible.
     texel = (points * TEXELS_A_METRE).astype(np.int32) + TEXELS // 2
     texel %= TEXELS
     image = look.texture[texel[..., 1], texel[..., 0]]

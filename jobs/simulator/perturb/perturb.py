@@ -138,7 +138,7 @@ class _Perturbed(LiberoEnvironment):
 
 
 def move_camera(model: Any, pivot: np.ndarray, level: int, rng: Rng) -> None:
-    """Put the third-person camera elsewhere: about the scene, further away, askew, or with another lens.
+    """Move the third-person camera around the scene or away from it, rotate it, or change its field of view.
 
     Args:
         model: with `camera_name2id`, `cam_pos` [N, 3] in metres, `cam_quat` [N, 4] (w first), `cam_fovy` [N] in

@@ -248,5 +248,5 @@ class _PyavReader:
         if frame.is_corrupt:
             raise ValueError(f"frame {index} is corrupt")
         pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-        # Display rotation is part of the image; decord applies it by itself.
+        # Display rotation is part of the image; decord applies it itself.
         return np.ascontiguousarray(np.rot90(pixels, k=int(frame.rotation) // 90))

@@ -16,7 +16,7 @@ class Packets:
 
     pts       presentation time of each frame
     keys      indices of the keyframes, sorted;  key_dts  the time by which a demuxer finds each of them
-    fps       average frames a second
+    fps       average frames per second
     codec     name of the video codec
     plain     VP9, every packet shows exactly one frame, and packets are in order of presentation
     """

@@ -32,9 +32,14 @@ SIZES = Sizes(views=2, image_size=8, steps=2, tokens=3, width=4, state=0, chunk=
 
 
 @given(
-    st.integers(0, 60), st.integers(1, 3), st.integers(1, 3), st.integers(0, 5), st.integers(1, 4),
-    st.sampled_from(["drop", "pad"]), st.booleans(),
-)  # fmt: skip
+    st.integers(0, 60),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(0, 5),
+    st.integers(1, 4),
+    st.sampled_from(["drop", "pad"]),
+    st.booleans(),
+)
 def test_tubelets_are_counted_as_windows_have_them(
     frames: int, steps: int, interval: int, every: int, per_episode: int, end: str, robot: bool
 ) -> None:

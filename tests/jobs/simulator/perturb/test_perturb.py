@@ -222,9 +222,8 @@ def test_things_move_without_overlaps():
 
     moved = boxes + np.tile(arranged(boxes, still, 0.1, False, np.random.default_rng(1)), 2)
     every = np.concatenate([moved, still])
-    gaps = [
-        np.maximum(a[:2] - b[2:], b[:2] - a[2:]).max() for i, a in enumerate(every) for b in every[:i]
-    ]  # fmt: skip
+    pairs = [(a, b) for i, a in enumerate(every) for b in every[:i]]
+    gaps = [np.maximum(a[:2] - b[2:], b[:2] - a[2:]).max() for a, b in pairs]
 
     assert min(gaps) >= MARGIN - 1e-12
     assert not np.allclose(moved, boxes)
