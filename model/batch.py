@@ -23,7 +23,7 @@ def to_device(batch: NumpyBatch, device: torch.device, views: int) -> TorchBatch
     """Copy a batch to a device; latents cross as they are stored and are float16 there, whatever the build's are.
 
     Latents of a build with fewer views than the model's predictor takes are filled up by repeating the last view, as
-    the reference does. The student sees the real images alone: a second copy would tell it nothing.
+    the reference does. The student sees only the real images, because a copy adds no information.
 
     Args:
         batch: from the stream. Keep it until the device has used the result: its buffers are reused after that.

@@ -103,18 +103,7 @@ def estimate_step(
     with LiveMemory(model.parameters()) as memory, _MasksAsRows():
         for kind in kinds:
             _total_loss(model, *batches[kind], bf16).backward()
-    forward, backward = dict.fromkeys(PARTS, 0), 0
-    # Again, since the counter keeps tensors alive that gradient checkpointing would free.
-    with FlopCounterMode(display=False) as flops, _MasksAsRows():
-        for kind in kinds:
-            before, called = flops.get_total_flops(), {"student": 0, "predictor": 0}
-            with _calls_counted(model, flops, called):
-                loss = _total_loss(model, *batches[kind], bf16)
-            after = flops.get_total_flops()
-            loss.backward()
-            backward += flops.get_total_flops() - after
-            called["action_head"] = after - before - sum(called.values())
-            forward = {part: forward[part] + called[part] for part in PARTS}
+    forward, backward = _count_flops(model, [batches[kind] for kind in kinds], bf16)
     return StepEstimate(
         parameters={part: _count(getattr(model, part)) for part in PARTS},
         trainable=sum(p.numel() for p in trained),
@@ -127,6 +116,25 @@ def estimate_step(
         passes=memory.peak,
         optimiser=gradients,
     )
+
+
+def _count_flops(
+    model: VLAJEPA, batches: Sequence[tuple[Observation[Tensor], Targets[Tensor]]], bf16: bool
+) -> tuple[dict[str, int], int]:
+    """FLOPs of the forward passes by part of the model, and of the backward passes."""
+    forward, backward = dict.fromkeys(PARTS, 0), 0
+    # Apart from the memory, since the counter keeps tensors alive that gradient checkpointing would free.
+    with FlopCounterMode(display=False) as flops, _MasksAsRows():
+        for batch in batches:
+            before, called = flops.get_total_flops(), {"student": 0, "predictor": 0}
+            with _calls_counted(model, flops, called):
+                loss = _total_loss(model, *batch, bf16)
+            after = flops.get_total_flops()
+            loss.backward()
+            backward += flops.get_total_flops() - after
+            called["action_head"] = after - before - sum(called.values())
+            forward = {part: forward[part] + called[part] for part in PARTS}
+    return forward, backward
 
 
 class LiveMemory(TorchDispatchMode):

@@ -194,7 +194,7 @@ class VLAJEPA(nn.Module):
         return errors.masked_fill(~forced.mask, torch.nan)
 
     def param_groups(self, lr_backbone: float, lr_action_head: float, lr_rest: float) -> list[dict[str, Any]]:
-        """Groups for an optimiser: `name`, `params`, `lr`; every trainable parameter stands in exactly one."""
+        """Groups for an optimiser: `name`, `params`, `lr`; every trainable parameter is in exactly one."""
         owners = {"student": "backbone", "action_head": "action_head", "predictor": "rest"}
         rates = {"backbone": lr_backbone, "action_head": lr_action_head, "rest": lr_rest}
         groups: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
@@ -246,7 +246,7 @@ class VLAJEPA(nn.Module):
         assert targets.actions is not None
         actions, mask = scaler(targets.actions.detach()), targets.action_mask
         if mask is not None:
-            # Padding is zero in source units, which may lie far outside the range; 0 is its middle.
+            # Padding is zero in source units, which may be far outside the range; 0 is its middle.
             actions = actions.masked_fill(~mask[..., None], 0.0)
         return head.training_loss(embodied, self._state(state), actions, mask, generator)
 

@@ -1,6 +1,6 @@
-"""`vlajepa inspect`: what a dataset folder really holds, beside its manifest, before anything is built.
+"""`vlajepa inspect`: compares the content of a dataset folder with its manifest before a build.
 
-Exit code 0 when everything is as the manifest says (or there is none), 1 when something is not.
+Exit code 0 if everything agrees with the manifest, or without a manifest; 1 if something differs.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any
 from jobs.common.progress import progress_bar
 from jobs.datasets.manifests import DatasetManifest, load_manifests
 from jobs.datasets.settings import InspectConfig
-from pipeline.inspection.checks import Inspection, Range, ViewFacts, inspect_source, spread
+from pipeline.inspection.checks import Inspection, Range, inspect_source, spread
 from pipeline.inspection.contact_sheet import draw_contact_sheet
 from pipeline.storage.atomic import write_atomic
 
 SHOWN = 5
-"""Faults and texts printed; inspection.json holds all."""
+"""Printed entries and texts; inspection.json holds all."""
 
 RATE_TOLERANCE = 0.02
-"""Relative difference of the measured frame rate that is no difference."""
+"""Tolerated relative difference of the measured frame rate."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One fact beside the manifest's claim."""
+    """One fact and the manifest's claim."""
 
     what: str
     expected: str
@@ -58,9 +58,9 @@ def run(settings: InspectConfig) -> int:
 
 
 def compare(found: Inspection, manifest: DatasetManifest) -> list[Comparison]:
-    """What the manifest claims, and what is there."""
+    """The claims of the manifest and the facts."""
     index = found.index
-    counts = Counter(ref.split for ref in index.refs) + Counter(fault.split for fault in index.faults)
+    counts = Counter(ref.split for ref in index.refs) + Counter(entry.split for entry in index.left_out)
     rows = []
     for split, expected in (manifest.episodes or {}).items():
         number = counts.total() if split == "total" else counts[split]
@@ -77,7 +77,7 @@ def compare(found: Inspection, manifest: DatasetManifest) -> list[Comparison]:
 
 
 def describe(found: Inspection, manifest: DatasetManifest | None) -> str:
-    """What was found, for people."""
+    """The findings as text."""
     index = found.index
     splits = Counter(ref.split for ref in index.refs)
     lines = [f"{index.name}: {manifest.title if manifest else index.description['type']}"]
@@ -94,8 +94,9 @@ def describe(found: Inspection, manifest: DatasetManifest | None) -> str:
     for kind in ("state", "action"):
         names = manifest.channel_names(kind) if manifest else []
         lines += _ranges(kind, getattr(found, kind), names)
-    lines += [f"  {'left out':16} {reason}: {count:,}" for reason, count in _reasons(found).most_common()]
-    lines += [f"    {fault.episode}: {fault.reason}: {fault.detail}" for fault in found.faults[:SHOWN]]
+    reasons = Counter(entry.reason for entry in found.left_out).most_common()
+    lines += [f"  {'left out':16} {reason}: {count:,}" for reason, count in reasons]
+    lines += [f"    {entry.episode}: {entry.reason}: {entry.detail}" for entry in found.left_out[:SHOWN]]
     return "\n".join(lines)
 
 
@@ -109,21 +110,17 @@ def write_report(found: Inspection, comparisons: list[Comparison], out: Path) ->
         "episodes": dict(Counter(ref.split for ref in index.refs)),
         "opened": found.opened,
         "lengths": found.lengths,
-        "views": {view: _view_json(facts) for view, facts in found.views.items()},
+        "views": {view: vars(facts) for view, facts in found.views.items()},
         "texts": dict(found.texts),
         "state": _range_json(found.state),
         "action": _range_json(found.action),
-        "faults": [asdict(fault) for fault in found.faults],
+        "left_out": [asdict(entry) for entry in found.left_out],
         "manifest": [asdict(row) | {"agrees": row.agrees} for row in comparisons],
     }
     write_atomic(out / "inspection.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
     if found.strips:
         draw_contact_sheet(found.strips).save(out / "contact-sheet.png")
     return out
-
-
-def _reasons(found: Inspection) -> Counter[str]:
-    return Counter(fault.reason for fault in found.faults)
 
 
 def _counts(counter: Counter[str]) -> str:
@@ -136,10 +133,6 @@ def _ranges(kind: str, values: Range, names: list[str]) -> list[str]:
     labels = names if len(names) == len(values.low) else [str(i) for i in range(len(values.low))]
     cells = [f"{n} {a:.3g}..{b:.3g}" for n, a, b in zip(labels, values.low, values.high, strict=True)]
     return [f"  {kind if not at else '':16} {'  '.join(cells[at : at + 4])}" for at in range(0, len(cells), 4)]
-
-
-def _view_json(facts: ViewFacts) -> dict[str, Any]:
-    return {"sizes": dict(facts.sizes), "codecs": dict(facts.codecs), "fps": facts.fps, "uneven": facts.uneven}
 
 
 def _range_json(values: Range) -> dict[str, list[float]] | None:

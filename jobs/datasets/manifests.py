@@ -1,6 +1,6 @@
-"""Dataset manifests: what a dataset is, where it comes from, and how it is read. One YAML file each, in `manifests/`.
+"""Dataset manifests: facts about a dataset, their sources, and the reader. One YAML file each, in `manifests/`.
 
-Every manifest is a choice of `source=`; more are found in the folder that the variable VLAJEPA_MANIFESTS names.
+Every manifest is a choice of `source=`; the folder in the variable VLAJEPA_MANIFESTS adds more.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Camera:
 class Channels:
     """Neighbouring channels of a state or action vector, as the build holds them.
 
-    names    one a channel, in order
+    names    one per channel, in order
     units    metres, radians, …
     meaning  frame, rotation convention, which value of a gripper is open
     """
@@ -49,7 +49,7 @@ class Channels:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a claim of the manifest rests on: a public reader, the dataset's own code or page, our own look at it."""
+    """The source of a claim in the manifest: a public reader, the dataset's code or page, or our own inspection."""
 
     claim: str
     source: str
@@ -59,14 +59,14 @@ class Evidence:
 class DatasetManifest:
     """A dataset.
 
-    name           what `source=` calls it, and the first part of every episode id
-    kind           "robot" or "video": which windows are taken by default
-    episodes       expected number by split, or `total` where splits are hashed; None where nobody says
-    splits         where they come from, in words
-    fps            control frequency (frames a second); None where it differs by file
+    name           its name in `source=`, and the first part of every episode id
+    kind           "robot" or "video": the default windows
+    episodes       expected number by split, or `total` if splits are hashed; None if unknown
+    splits         origin of the splits, as text
+    fps            control frequency (frames per second); None if it differs by file
     interval       source frames between two sampled frames
     reader         `type` of the source and its settings
-    max_bad_share  share of the episodes that is known to be unusable, if more than the default
+    max_bad_share  known share of unusable episodes, if above the default
     """
 
     name: str
@@ -103,7 +103,7 @@ class DatasetManifest:
         make_source(**{**self.reader, "name": self.name, "root": "."})
 
     def node(self) -> dict[str, Any]:
-        """The configuration that `source=NAME` stands for."""
+        """The configuration of `source=NAME`."""
         own = defaults_of(self.reader["type"]) | {key: value for key, value in self.reader.items() if key != "type"}
         content: dict[str, Any] = {
             "defaults": [{"override /window": self.kind}, "_self_"],
@@ -113,7 +113,7 @@ class DatasetManifest:
         return content | ({} if self.max_bad_share is None else {"max_bad_share": self.max_bad_share})
 
     def facts(self) -> dict[str, str]:
-        """What a build says about its dataset."""
+        """The facts that a build records about its dataset."""
         names = ("name", "title", "version", "licence", "publisher", "citation", "sha256")
         return {name: getattr(self, name) for name in names}
 
@@ -123,7 +123,7 @@ class DatasetManifest:
 
 
 def defaults_of(kind: str) -> dict[str, Any]:
-    """Every setting of a source type that has a default, so that each can be given on the command line."""
+    """All settings of a source type with a default, so that the command line can change each."""
     values = {}
     for setting in fields(SOURCES[kind]):
         if setting.name not in ("root", "name"):
@@ -135,7 +135,7 @@ def defaults_of(kind: str) -> dict[str, Any]:
 
 
 def load_manifests() -> dict[str, DatasetManifest]:
-    """All sound manifests by name: those of this package, then those of the user's folder.
+    """All valid manifests by name: those of this package, then those of the user's folder.
 
     Raises:
         SettingsError: the user's folder does not exist.
@@ -144,10 +144,10 @@ def load_manifests() -> dict[str, DatasetManifest]:
 
 
 def find_manifests() -> tuple[dict[str, DatasetManifest], dict[str, SettingsError]]:
-    """All manifests by name, and what is wrong with those of the user's that are not sound, by the file's name.
+    """All valid manifests by name, and the errors of invalid manifests of the user, by file name.
 
     Raises:
-        SettingsError: the user's folder does not exist, or a manifest of this package is wrong.
+        SettingsError: the user's folder does not exist, or a manifest of this package is invalid.
     """
     found = {manifest.name: manifest for manifest in map(read_manifest, sorted(FOLDER.glob("*.yaml")))}
     wrong: dict[str, SettingsError] = {}
@@ -169,7 +169,7 @@ def read_manifest(path: Path) -> DatasetManifest:
     """Read and check one file.
 
     Raises:
-        SettingsError: it cannot be read, a key is unknown or missing, a value is wrong, or its reader refuses it.
+        SettingsError: it cannot be read, a key is unknown or missing, a value is wrong, or its reader rejects it.
     """
     try:
         raw = path.read_bytes()

@@ -1,4 +1,4 @@
-"""`vlajepa sources [NAME]`: the datasets there are manifests for, or everything one manifest says."""
+"""`vlajepa sources [NAME]`: lists the datasets that have a manifest, or prints one manifest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from jobs.datasets.manifests import OWN_FOLDER, Channels, DatasetManifest, find_manifests
 from jobs.datasets.settings import SourcesConfig
 from pipeline.errors import SettingsError
+
+FACTS = ("title", "version", "kind", "licence", "terms", "publisher", "citation", "episodes", "splits")
 
 
 def run(settings: SourcesConfig) -> None:
@@ -26,31 +28,25 @@ def run(settings: SourcesConfig) -> None:
 
 
 def list_manifests(manifests: Iterable[DatasetManifest]) -> str:
-    """One line a dataset."""
+    """One line per dataset."""
     rows = [("source", "reader", "kind", "version", "episodes", "licence", "what")]
     rows += [(m.name, m.reader["type"], m.kind, m.version, _count(m), m.licence[:24], m.title) for m in manifests]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + f"  {row[-1]}" for row in rows
     ]
-    return "\n".join(
-        [*lines, "", "vlajepa sources NAME shows one. Data of your own: source=lerobot, source=rlds or source=videos,",
-         f"or a manifest of your own in the folder {OWN_FOLDER} names (manifests/README.md)."]
-    )  # fmt: skip
+    lines += ["", "vlajepa sources NAME shows one. Data of your own: source=lerobot, source=rlds or source=videos,"]
+    return "\n".join([*lines, f"or your own manifest in the folder that {OWN_FOLDER} names (manifests/README.md)."])
 
 
 def describe(manifest: DatasetManifest) -> str:
-    """Everything one manifest says."""
+    """The content of one manifest."""
     counts = manifest.episodes
-    episodes = ", ".join(f"{split} {n:,}" for split, n in counts.items()) if counts else "not stated"
-    head = [
-        ("title", manifest.title), ("version", manifest.version), ("kind", manifest.kind),
-        ("licence", manifest.licence), ("terms", manifest.terms), ("publisher", manifest.publisher),
-        ("citation", manifest.citation), ("episodes", episodes), ("splits", manifest.splits),
-        ("rate", f"{manifest.fps:g} frames a second" if manifest.fps else "differs by file"),
-        ("interval", f"{manifest.interval} frames between two sampled ones"),
-    ]  # fmt: skip
-    lines = [f"source={manifest.name} source.root=FOLDER", *(f"  {name:10} {text}" for name, text in head)]
+    facts = {name: getattr(manifest, name) for name in FACTS}
+    facts["episodes"] = ", ".join(f"{split} {n:,}" for split, n in counts.items()) if counts else "not stated"
+    facts["rate"] = f"{manifest.fps:g} frames a second" if manifest.fps else "differs by file"
+    facts["interval"] = f"{manifest.interval} frames between two sampled ones"
+    lines = [f"source={manifest.name} source.root=FOLDER", *(f"  {name:10} {text}" for name, text in facts.items())]
     lines += ["cameras, in order", *(f"  {camera.name}: {camera.shows}" for camera in manifest.cameras)]
     for kind in ("state", "action"):
         if getattr(manifest, kind):

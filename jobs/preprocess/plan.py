@@ -177,8 +177,8 @@ def _limited(index: SourceIndex, limit: int | None) -> SourceIndex:
     refs = [ref for split in SPLITS for ref in [r for r in index.refs if r.split == split][:limit]]
     cut = {ref.split: ref.id for ref in index.refs} != {ref.split: ref.id for ref in refs}
     last = {ref.split: ref.id for ref in refs}
-    faults = [f for f in index.faults if not cut or f.episode <= last.get(f.split, "")]
-    return replace(index, refs=tuple(refs), faults=tuple(faults))
+    faults = [f for f in index.left_out if not cut or f.episode <= last.get(f.split, "")]
+    return replace(index, refs=tuple(refs), left_out=tuple(faults))
 
 
 def _size(count: float) -> str:

@@ -1,7 +1,7 @@
-"""One scripted demonstration, disturbed on the way so that it shows how to come back.
+"""One scripted demonstration with disturbances, so that it shows recoveries.
 
-Disturbances move the hand and the things; the labels stay what the script wants in the state that came of it (the idea
-of DART, arXiv 1703.09327). What was carried out is recorded beside the label.
+Disturbances move the hand and the objects. The label is the script's action in the resulting state (as in DART, arXiv
+1703.09327). The executed action is recorded, too.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Demonstration:
 
     frames    uint8 RGB [N, H, W, 3] by camera
     state     float32 [N, 8]
-    actions   float32 [N, 7], what the script wanted, in the controller's units of -1..1
-    executed  float32 [N, 7], what was carried out
+    actions   float32 [N, 7], the script's actions, in the controller's units of -1..1
+    executed  float32 [N, 7], the executed actions
     success   the goal was reached
     """
 
@@ -56,7 +56,7 @@ class Demonstration:
 
 
 class Showing:
-    """A demonstration under way: at every step the script says what it wants, and something is carried out.
+    """A running demonstration: at every step the script gives an action, and a disturbed one is executed.
 
     Args:
         environment: the task.
@@ -95,21 +95,21 @@ class Showing:
 
     @property
     def over(self) -> bool:
-        """The goal was reached a while ago, or time is up."""
+        """The demonstration has ended: some steps after the goal, or at the step limit."""
         return self._environment.steps >= self._limit or self._left <= 0
 
     def step(self, other: np.ndarray | None = None) -> None:
-        """Record what is seen and wanted, and carry it out, disturbed; or, until the goal is reached, `other`."""
+        """Record observation and label. Execute the label, or `other` until the goal is reached, with disturbances."""
         wanted = self._expert.action()
         done = wanted if other is None or self._success else other
         if not self._success:
             done = self._pushes.disturbed(done)
-        self._rows.append((self._environment.pictures(), self._environment.state(), wanted, done))
+        self._rows.append((self._environment.images(), self._environment.state(), wanted, done))
         self._success = _hold(self._environment, done, self._hold) or self._success
         self._left -= self._success
 
     def result(self) -> Demonstration:
-        """What was recorded so far."""
+        """The recording so far."""
         rows, cameras = self._rows, self._environment.view.cameras
         return Demonstration(
             frames={name: np.stack([row[0][name] for row in rows]) for name in cameras},
@@ -121,7 +121,7 @@ class Showing:
 
 
 class _Pushes:
-    """Correlated noise, and now and then a push."""
+    """Correlated noise and occasional pushes."""
 
     def __init__(self, rng: np.random.Generator, disturbance: Disturbance) -> None:
         self._rng, self._settings = rng, disturbance

@@ -1,9 +1,9 @@
-"""A scripted hand that picks one thing up and puts it where the goal says.
+"""A scripted policy that picks up one object and places it at the goal.
 
-Its action depends on nothing but the simulator's present state. A script with phases and timers gives different labels
-for equal observations, and a policy that has no memory can learn neither.
+Its action depends only on the present state of the simulator. A script with phases and timers gives different labels
+for equal observations, which a policy without memory cannot learn.
 
-Things are grasped from above with the hand's first orientation: in the middle, or as far below the top as the fingers
+Objects are grasped from above with the hand's first orientation: in the middle, or as far below the top as the fingers
 reach. Lengths in metres, the world's axes.
 """
 
@@ -29,7 +29,7 @@ class Skill:
     near        distance from the vertical over the thing within which the hand goes all the way down
     reach       how far below a thing's top the fingers can close before the palm touches it
     slope       how steeply the funnel over the thing rises from there: metres of height a metre of distance
-    around      distance and height over the grasp below which the fingers stand around the thing: all the way down then
+    around      distance and height over the grasp below which the hand goes all the way down
     carry       height over the goal at which things are carried;  release  at which they are let go
     over        distance from the vertical over the goal within which they are let go
     descent     how steeply the funnel over the goal rises from there
@@ -50,7 +50,7 @@ class Skill:
 
 @dataclass(frozen=True)
 class Scene:
-    """What the script looks at: positions float64 [3], and whether the thing is between the fingers.
+    """Input of the script: positions float64 [3], and whether the object is between the fingers.
 
     grasp  where the hand closes
     """
@@ -97,7 +97,7 @@ class Expert:
         return Scene(hand, thing, thing + np.array([0.0, 0.0, lift]), self._goal(env), held)
 
     def _top(self, env: Any) -> float:
-        """Height of the thing's highest point as it stands or lies, by the boxes around its shapes."""
+        """Height of the object's highest point in its present pose, from the boxes around its shapes."""
         model, data = env.sim.model._model, env.sim.data._data
         owner = model.body_rootid[model.geom_bodyid]
         own = np.flatnonzero((owner == model.body_rootid[env.obj_body_id[self.thing]]) & (model.geom_contype != 0))
@@ -113,14 +113,14 @@ class Expert:
 
 
 def decide(scene: Scene, skill: Skill) -> np.ndarray:
-    """The script: what to do in a scene, float64 [7] in -1..1."""
+    """The script's action in a scene, float64 [7] in -1..1."""
     target, gripper = _carry(scene, skill) if scene.held else _fetch(scene, skill)
     way = np.clip((target - scene.hand) * skill.gain / METRES, -skill.fastest, skill.fastest)
     return np.array([*way, 0.0, 0.0, 0.0, gripper])
 
 
 def _fetch(scene: Scene, skill: Skill) -> tuple[np.ndarray, float]:
-    """Where the hand should be, and what the fingers should do: down a funnel over the thing."""
+    """Target of the hand and command of the fingers on the way to the object: down a funnel over it."""
     hand = scene.hand
     if _over_goal(scene) < 0.05:  # let go, or not to be touched again: up and away
         return np.array([hand[0], hand[1], scene.goal[2] + skill.carry]), OPEN
@@ -149,5 +149,5 @@ def _carry(scene: Scene, skill: Skill) -> tuple[np.ndarray, float]:
 
 
 def _over_goal(scene: Scene) -> float:
-    """How far the thing is from the vertical over the goal."""
+    """Distance of the object from the vertical over the goal, metres."""
     return float(np.linalg.norm(scene.thing[:2] - scene.goal[:2]))

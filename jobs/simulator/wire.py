@@ -1,7 +1,7 @@
 """Messages between two processes over a pair of pipes: a JSON object, some of whose values are NumPy arrays.
 
     8 bytes   length of the JSON text, little endian
-    JSON      an array stands as {"__array__": [dtype, shape]}
+    JSON      {"__array__": [dtype, shape]} in place of an array
     bytes     of the arrays, in the order of the text
 
 Not pickle: the two sides run different versions of NumPy.
@@ -18,7 +18,7 @@ import numpy as np
 _LENGTH = struct.Struct("<Q")
 _MARK = "__array__"
 KINDS = "biuf"
-"""Kinds of dtype that may be sent: booleans and numbers."""
+"""Kinds of dtype that can be sent: booleans and numbers."""
 
 
 def send(file: BinaryIO, message: dict[str, Any]) -> None:
@@ -26,7 +26,7 @@ def send(file: BinaryIO, message: dict[str, Any]) -> None:
 
     Raises:
         TypeError: a value is neither JSON nor an array of numbers.
-        BrokenPipeError: the other side is gone.
+        BrokenPipeError: the other process has ended.
     """
     arrays: list[np.ndarray] = []
 
@@ -50,7 +50,7 @@ def receive(file: BinaryIO) -> dict[str, Any]:
     """Read one message.
 
     Raises:
-        EOFError: the other side is gone, maybe in the middle of a message.
+        EOFError: the other process has ended, maybe in the middle of a message.
     """
     (length,) = _LENGTH.unpack(_exactly(file, _LENGTH.size))
 
@@ -91,5 +91,5 @@ def _fill(value: Any, arrays: list[np.ndarray]) -> Any:
 def _exactly(file: BinaryIO, count: int) -> bytes:
     data = file.read(count)
     if data is None or len(data) < count:
-        raise EOFError("the other process has gone")
+        raise EOFError("the other process has ended")
     return data

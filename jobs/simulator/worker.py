@@ -1,7 +1,7 @@
-"""The simulator's process: answers one request after the other, over its standard input and output.
+"""The simulator's process: answers requests in order, over standard input and output.
 
-A request is {"do": NAME, …}, its answer {"ok": …} or {"error": text}. What the simulator's packages print goes to the
-error output. The process ends with its input.
+A request is {"do": NAME, …}, its answer {"ok": …} or {"error": text}. Output of the simulator's packages goes to
+standard error. The process ends with its input.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from . import libero, simpler, simpler_tasks
 from .demonstrate import Disturbance, Showing
+from .versions import installed_versions
 from .wire import receive, send
 
 
@@ -32,12 +34,12 @@ class Worker:
 
     def hello(self) -> dict[str, Any]:
         """Versions of the simulators' packages."""
-        return {"versions": {**simpler.versions(), **libero.versions()}}
+        return {"versions": installed_versions()}
 
     def tasks(self, suite: str) -> dict[str, Any]:
         """A suite's benchmark, its robot, and its tasks.
 
-        control_hz  steps a second;  cameras  names, the first one is filmed;  state  numbers of the robot's state
+        control_hz  steps per second;  cameras  names, videos show the first;  state  width of the robot's state
         tasks       name, instruction, number of start states and step limit (or None) of each
         """
         listed = self._list(suite)
@@ -46,10 +48,9 @@ class Worker:
             rows = [{**_named(task), "limit": task.limit} for task in listed]
             about = {"benchmark": "simpler_env", "control_hz": robot.control_hz, "cameras": [robot.camera]}
             return {**about, "state": simpler.state_width(robot), "tasks": rows}
-        try:
-            limit: int | None = libero.step_limit(suite)
-        except ValueError:
-            limit = None
+        limit: int | None = None
+        with suppress(ValueError):  # the caller sets the limit of an unknown suite
+            limit = libero.step_limit(suite)
         rows = [{**_named(task), "limit": limit} for task in listed]
         about = {"benchmark": "libero", "control_hz": libero.CONTROL_HZ, "cameras": list(libero.CAMERAS)}
         return {**about, "state": libero.STATE, "tasks": rows}
@@ -64,11 +65,11 @@ class Worker:
         perturbation: dict[str, Any] | None = None,
         told: int | None = None,
     ) -> dict[str, Any]:
-        """Make a task's environment; actions are kept for `hold` steps each.
+        """Make a task's environment; each action is repeated for `hold` steps.
 
-        `told` is the task whose instruction the policy is given instead: in LIBERO its goal is watched as well.
+        `told` is the task whose instruction the policy gets instead; in LIBERO its goal is checked, too.
 
-        SimplerEnv's pictures have the size of its cameras, whatever `pixels` says; its shadows are its ray tracing.
+        SimplerEnv's images have the size of its cameras, whatever `pixels` says; its shadows are its ray tracing.
         """
         if self._environment is not None:
             self._environment.close()
@@ -88,15 +89,15 @@ class Worker:
     def reset(self, start: int, limit: int) -> dict[str, Any]:
         """Begin an episode that ends after `limit` steps at the latest."""
         self._environment.begin(start, limit)
-        # A goal that holds from the start says nothing of the policy.
+        # A goal that holds at the start says nothing about the policy.
         self._watched = None if self._told is None or self._environment.holds(self._told) else self._told
         return self._observation()
 
     def act(self, actions: np.ndarray, film: bool) -> dict[str, Any]:
         """Carry out actions float32 [n, 7] (metres, radians, gripper 1 open) until success or the limit.
 
-        An episode also ends when what the policy was told instead is done: `told`, None where nothing else was told,
-        the scene does not have what it is about, or it held from the start. `film` asks for a picture of the first
+        An episode also ends when the goal of the other instruction is reached (`told`). `told` is None without another
+        instruction, if the scene lacks its objects, or if its goal held at the start. `film` adds an image of the first
         camera after every action.
         """
         environment = self._environment
@@ -111,12 +112,12 @@ class Worker:
                 if over:
                     break
             if film:
-                seen.append(environment.pictures()[environment.view.cameras[0]])
+                seen.append(environment.images()[environment.view.cameras[0]])
             if over:
                 break
         rest = {} if over else self._observation()
-        pictures = np.stack(seen) if seen else np.zeros((0, 1, 1, 3), np.uint8)
-        return {**rest, "film": pictures, "steps": environment.steps, "success": success, "told": told, "over": over}
+        images = np.stack(seen) if seen else np.zeros((0, 1, 1, 3), np.uint8)
+        return {**rest, "film": images, "steps": environment.steps, "success": success, "told": told, "over": over}
 
     def demonstrate(self, start: int | None, seed: int, limit: int, disturbance: dict[str, Any]) -> dict[str, Any]:
         """One scripted episode; arrays as in `demonstrate.Demonstration`."""
@@ -155,7 +156,7 @@ class Worker:
     def _observation(self) -> dict[str, Any]:
         environment = self._environment
         return {
-            "pictures": environment.pictures(),
+            "pictures": environment.images(),
             "state": environment.state(),
             "instruction": environment.instruction,
         }
@@ -168,7 +169,7 @@ def _named(task: Any) -> dict[str, Any]:
 def main() -> None:
     """Serve until the input ends."""
     source, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what simulators print must not get into the answers
+    os.dup2(2, 1)  # output of the simulators must not get into the answers
     worker = Worker()
     while True:
         try:
@@ -178,6 +179,6 @@ def main() -> None:
         try:
             method: Callable[..., dict[str, Any]] = getattr(worker, request.pop("do"))
             send(answers, {"ok": method(**request)})
-        except Exception as error:  # the other side decides what an error means
+        except Exception as error:  # the caller decides what an error means
             traceback.print_exc()
             send(answers, {"error": f"{type(error).__name__}: {error}"})

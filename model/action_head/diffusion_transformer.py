@@ -1,4 +1,4 @@
-"""The diffusion transformer of the action head: blocks told the time by adaptive norms.
+"""The diffusion transformer of the action head: blocks conditioned on the time by adaptive norms.
 
 Cross-attention to the student's tokens in even blocks, self-attention in odd ones (GR00T N1 style). Parameter names
 are those of the released checkpoints.

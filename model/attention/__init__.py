@@ -1,1 +1,1 @@
-"""Attention behind one function: xFormers on CUDA, SDPA elsewhere."""
+"""One attention function: xFormers on CUDA, SDPA on other devices."""

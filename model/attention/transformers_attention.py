@@ -1,4 +1,4 @@
-"""Our attention under names that models of transformers can be told to use (Qwen3-VL text and vision, V-JEPA2)."""
+"""Registers our attention in transformers (Qwen3-VL text and vision, V-JEPA2)."""
 
 from __future__ import annotations
 

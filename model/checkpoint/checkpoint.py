@@ -5,7 +5,7 @@
       optimizer.safetensors  state tensors as PARAMETER_NAME/STATE_NAME
       state.json             the step and what the run decided (settings, builds, verdicts)
 
-A model in parts (FSDP2) is written in parts, see `sharded_checkpoint.py`; either kind is loaded into either kind.
+A sharded model (FSDP2) is written in shards, see `sharded_checkpoint.py`. Models of both kinds load both kinds.
 Random numbers need no state: the trainer seeds every step from (seed, step).
 """
 
@@ -113,7 +113,7 @@ def save_weights(folder: Path, model: nn.Module, state: Mapping[str, Any]) -> No
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder to fill, which stands as `folder` at the end, synced to disk; nothing stands after an error.
+    """A temporary folder to fill. It is synced and renamed to `folder` at the end; after an error it is removed.
 
     Raises:
         FileExistsError: the folder exists.
@@ -175,7 +175,7 @@ def load_weights(checkpoint: Path, model: nn.Module, keep: tuple[str, ...] = ())
 
 
 def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load a checkpoint's optimiser in place; moments lie on the devices of their parameters, in parts if those do.
+    """Load a checkpoint's optimiser in place; moments are on the devices of their parameters and sharded like them.
 
     Raises:
         BuildError: it has a state of a parameter that is not trained.

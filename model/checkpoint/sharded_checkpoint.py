@@ -1,4 +1,4 @@
-"""Checkpoints of a model in parts: every rank writes its own, by PyTorch's distributed checkpoint.
+"""Checkpoints of a sharded model: every rank writes its shards with PyTorch's distributed checkpoint.
 
     step-00000100/
       sharded/     __0_0.distcp … one file a rank, .metadata; tensors named model/NAME and optimizer/NAME/STATE
@@ -21,7 +21,7 @@ SHARDED = "sharded"
 
 
 def start_sharded(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], group: Any) -> Callable[[], None]:
-    """Copy the parts of this rank to the host and begin to write them. Called on all ranks.
+    """Copy the shards of this rank to the host and begin to write them. Called on all ranks.
 
     Args:
         folder: of the unfinished checkpoint; it exists.
@@ -29,9 +29,9 @@ def start_sharded(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], gro
         group: a process group with a backend for the CPU, used by nothing else.
 
     Returns:
-        Waits until the parts of all ranks are written, on the main rank; until this rank's are, on the others.
+        Waits until the shards of all ranks are written, on the main rank; until this rank's are, on the others.
     """
-    logging.getLogger("torch.distributed.checkpoint").setLevel(logging.ERROR)  # it reports each of its own threads
+    logging.getLogger("torch.distributed.checkpoint").setLevel(logging.ERROR)  # it logs every thread
     flat = {f"{kind}/{name}": tensor for kind, content in tensors.items() for name, tensor in content.items()}
     future: Any = dcp.async_save(flat, checkpoint_id=folder / SHARDED, process_group=group)
 
@@ -52,7 +52,7 @@ def sharded_shapes(checkpoint: Path, kind: str) -> dict[str, tuple[int, ...]]:
 
 
 def fill_sharded(checkpoint: Path, kind: str, wanted: Mapping[str, Tensor]) -> None:
-    """Fill tensors in place, each rank its own parts."""
+    """Fill tensors in place, each rank its own shards."""
     dcp.load(
         {f"{kind}/{name}": tensor for name, tensor in wanted.items()}, checkpoint_id=checkpoint / SHARDED, no_dist=True
     )

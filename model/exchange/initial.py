@@ -15,7 +15,7 @@ from pipeline.errors import SettingsError
 
 
 def load_initial(model: VLAJEPA, source: Path, reinitialise: Sequence[str] = (), scalers: bool = False) -> str:
-    """Load weights in place; the kind of source is told by what it holds.
+    """Load weights in place; its content determines the kind of source.
 
     Args:
         source: a run's folder (its newest checkpoint), a folder with state.json (a checkpoint of this system), a folder

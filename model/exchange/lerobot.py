@@ -21,6 +21,7 @@ from model.checkpoint.checkpoint import new_folder
 from model.exchange.names import Account
 from model.exchange.weights import foreign_weights, load_foreign
 from model.normalize import MinMaxScaler
+from model.settings import ActionHeadSettings
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import SettingsError
 
@@ -113,16 +114,7 @@ def policy_config(model: VLAJEPA, cameras: Sequence[str], encoder: str) -> dict[
         "state_dim": sizes.state,
         "num_action_tokens_per_timestep": s.prompt.action_tokens_per_step,
         "num_embodied_action_tokens_per_instruction": s.prompt.embodied_tokens,
-        "num_inference_timesteps": head.inference_steps,
-        "action_hidden_size": head.hidden_size,
-        "action_model_type": "DiT-B",
-        "action_num_layers": head.layers,
-        "action_num_heads": head.heads,
-        "action_attention_head_dim": head.head_width,
-        "action_dropout": head.dropout,
-        "action_num_timestep_buckets": head.time_buckets,
-        "action_noise_beta_alpha": head.beta_a,
-        "action_noise_beta_beta": head.beta_b,
+        **_head_config(head),
         "action_noise_s": head.time_max,
         "action_max_seq_len": head.max_positions,
         "num_video_frames": 2 * (sizes.steps + 1),
@@ -138,6 +130,21 @@ def policy_config(model: VLAJEPA, cameras: Sequence[str], encoder: str) -> dict[
         "torch_dtype": s.backbone.dtype,
         # LeRobot 0.6.1 refuses a key it does not know, and has no other number of views than this.
         **({} if predictor.views == PORT_VIEWS else {"world_model_num_views": predictor.views}),
+    }
+
+
+def _head_config(head: ActionHeadSettings) -> dict[str, Any]:
+    return {
+        "num_inference_timesteps": head.inference_steps,
+        "action_hidden_size": head.hidden_size,
+        "action_model_type": "DiT-B",
+        "action_num_layers": head.layers,
+        "action_num_heads": head.heads,
+        "action_attention_head_dim": head.head_width,
+        "action_dropout": head.dropout,
+        "action_num_timestep_buckets": head.time_buckets,
+        "action_noise_beta_alpha": head.beta_a,
+        "action_noise_beta_beta": head.beta_b,
     }
 
 
@@ -258,7 +265,7 @@ def _load_scaler(scaler: MinMaxScaler | None, folder: Path, key: str, processor:
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except Exception as error:  # safetensors has an error class of its own that it does not export for typing
+    except Exception as error:  # safetensors does not export its error class for typing
         raise SettingsError(f"{path} cannot be read: {error}") from error
 
 

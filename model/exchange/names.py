@@ -87,7 +87,7 @@ def own_name(foreign: str, style: str) -> str | None:
 
 
 def foreign_name(own: str, style: str) -> str | None:
-    """Their name of one of our tensors; None for the scalers, which other formats keep elsewhere."""
+    """Their name of one of our tensors; None for the scalers, which other formats store separately."""
     for prefix, theirs in OWN_PREFIXES[style].items():
         if own.startswith(prefix):
             return theirs + own.removeprefix(prefix)

@@ -113,7 +113,7 @@ class Student(nn.Module):
         return seen[-1]
 
     def _masked(self, packed: Packed | None) -> dict[str, Packed | None]:
-        """The keyword that reaches `model.attention.transformers_attention`; PyTorch's own attention knows none."""
+        """The keyword that reaches `model.attention.transformers_attention`; PyTorch's own attention has none."""
         return {"packed": packed} if self.packed else {}
 
 

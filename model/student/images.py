@@ -19,7 +19,7 @@ MEAN = 0.5
 STD = 0.5
 
 GREY = 128
-"""Every pixel of a picture that tells nothing, near `MEAN`: what controls show instead of the real one."""
+"""Every pixel of an image without content, near `MEAN`: what controls show instead of the real one."""
 
 WEIGHT_BITS = 22
 """Precision of Pillow's resampling weights."""

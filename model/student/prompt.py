@@ -1,4 +1,4 @@
-"""Instruction -> tokens of the student's prompt, and where the action tokens stand in it.
+"""Instruction -> tokens of the student's prompt, and the positions of the action tokens.
 
 Qwen's chat form with one user message: the images, then the text. Shapes: B batch, L longest prompt of the batch.
 """
@@ -49,7 +49,7 @@ class PromptBuilder:
     """Builds prompts; each distinct instruction is tokenised once while it stays in the cache.
 
     Args:
-        tokenizer: knows the chat markers and the action tokens.
+        tokenizer: with the chat markers and the action tokens.
         settings: how many of which tokens.
         steps: K.
         image_tokens: tokens one view's image takes.
@@ -76,7 +76,7 @@ class PromptBuilder:
         groups = [self._id(action_token(k)) for k in range(steps)]
         self.action_ids = tuple(token for token in groups for _ in range(settings.action_tokens_per_step))
         self.embodied_ids = (self._id(EMBODIED_TOKEN),) * settings.embodied_tokens
-        # What stands after the instruction's piece is the same in every prompt, so positions count from the end.
+        # The text after the instruction is the same in every prompt, so positions count from the end.
         self._tails = {robot: self._tail(robot) for robot in (False, True)}
 
     def batch(self, instructions: Sequence[str], views: int, robot: bool) -> PromptBatch:

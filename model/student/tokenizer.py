@@ -11,11 +11,11 @@ CHAT_MARKERS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>
 """Qwen's markers the prompts are made of; the first one pads."""
 
 WORDS = (
-    "task", "is", "Infer", "the", "temporal", "dynamics", "from", "of", "future", "frames", "and", "produce",
-    "corresponding", "policy", "actions", "pick", "up", "place", "put", "push", "turn", "open", "close", "it", "in",
-    "on", "to", "a", "basket", "bowl", "plate", "drawer", "cabinet", "stove", "top",
-)  # fmt: skip
-"""Of the prompts and of instructions to robots: one token each after a space, which makes short prompts for a CPU."""
+    *("task", "is", "Infer", "the", "temporal", "dynamics", "from", "of", "future", "frames", "and", "produce"),
+    *("corresponding", "policy", "actions", "pick", "up", "place", "put", "push", "turn", "open", "close", "it", "in"),
+    *("on", "to", "a", "basket", "bowl", "plate", "drawer", "cabinet", "stove", "top"),
+)
+"""Words of prompts and robot instructions: one token each after a space, so that prompts are short on a CPU."""
 
 EMBODIED_TOKEN = "<|embodied_action|>"
 

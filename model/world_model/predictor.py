@@ -26,7 +26,7 @@ def rotary_angles(steps: int, grid: int, action_tokens: int, head_width: int) ->
     """Angles float32 [M, R] by which the first R channels of each token are turned.
 
     Channels fall into three even parts of 2 * ((C // 3) // 2) for frame, row, column, R together; the rest is not
-    turned. Within a part the frequencies stand twice, one after the other, rather than interleaved (as V-JEPA2 was
+    turned. Within a part the sequence of frequencies occurs twice in a row and is not interleaved (as V-JEPA2 was
     trained). Action tokens carry the frame alone.
     """
     part = 2 * ((head_width // 3) // 2)

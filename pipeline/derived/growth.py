@@ -40,11 +40,11 @@ def compare(plan: Plan, ledger: Collection[LedgerEntry], index: SourceIndex, spl
     found = {ref.id: ref for ref in index.refs}
     noted = {fault.episode for fault in ledger}
     new = tuple(ref for ref in index.refs if ref.id not in known and ref.split in splits)
-    faults = tuple(fault for fault in index.faults if fault.episode not in noted and fault.episode not in known)
+    faults = tuple(fault for fault in index.left_out if fault.episode not in noted and fault.episode not in known)
     kept = {name: ref for name, ref in known.items() if not is_dropped(ref_content(ref))}
     vanished = tuple(sorted(name for name in kept if name not in found))
     changed = tuple(sorted(name for name, ref in kept.items() if name in found and _differ(ref, found[name])))
-    return IndexDiff(replace(index, refs=new, faults=faults), vanished, changed)
+    return IndexDiff(replace(index, refs=new, left_out=faults), vanished, changed)
 
 
 def _differ(stored: EpisodeRef, found: EpisodeRef) -> bool:

@@ -1,1 +1,1 @@
-"""What is wrong with a raw dataset."""
+"""Checks of raw datasets before a build."""

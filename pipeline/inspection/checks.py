@@ -1,9 +1,9 @@
-"""What a dataset really holds: a spread of its episodes opened and looked at, before anything is built."""
+"""Inspects the content of a dataset before a build: opens evenly spread episodes and summarises them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,19 +14,19 @@ from pipeline.format.episode import Episode
 from pipeline.sources.base import EpisodeRef, LedgerEntry, Source, SourceIndex
 from pipeline.sources.opened import OpenedEpisode
 
-PICTURED = 8
-"""Episodes of which frames are kept for the contact sheet."""
+SHEET_ROWS = 8
+"""Episodes on the contact sheet."""
 
 UNEVEN = 0.25
-"""Share of the mean step between two frames by which the longest may differ before a view counts as uneven."""
+"""A view is uneven if a step between two frames differs from the mean step by more than this share of it."""
 
 
 @dataclass
 class ViewFacts:
     """One camera over the opened episodes.
 
-    sizes   "WIDTHxHEIGHT" -> episodes;  codecs  how it is stored -> episodes;  fps  measured, one an episode
-    uneven  episodes whose frames are not equally far apart in time
+    sizes   "WIDTHxHEIGHT" -> episodes;  codecs  codec -> episodes;  fps  measured, one per episode
+    uneven  episodes with unequal steps between frames
     """
 
     sizes: Counter[str] = field(default_factory=Counter)
@@ -52,15 +52,15 @@ class Range:
     high: NDArray[np.float64] | None = None
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Take up rows [N, C]."""
+        """Add rows [N, C]."""
         low, high = values.min(axis=0).astype(np.float64), values.max(axis=0).astype(np.float64)
         self.low = low if self.low is None else np.minimum(self.low, low)
-        self.high = high if self.high is None or self.low is None else np.maximum(self.high, high)
+        self.high = high if self.high is None else np.maximum(self.high, high)
 
 
 @dataclass
 class Inspection:
-    """What was found. `faults` are those of the index and of the opened episodes; `texts` counts instructions."""
+    """The findings. `left_out` holds the entries of the index and of opened episodes; `texts` counts instructions."""
 
     index: SourceIndex
     opened: int = 0
@@ -69,59 +69,60 @@ class Inspection:
     texts: Counter[str] = field(default_factory=Counter)
     state: Range = field(default_factory=Range)
     action: Range = field(default_factory=Range)
-    faults: list[LedgerEntry] = field(default_factory=list)
+    left_out: list[LedgerEntry] = field(default_factory=list)
     strips: list[Strip] = field(default_factory=list)
 
     @property
     def unusable(self) -> int:
         """Opened episodes that cannot be used."""
-        return len(self.faults) - len(self.index.faults)
+        return len(self.left_out) - len(self.index.left_out)
 
 
 def inspect_source(
     source: Source, index: SourceIndex, episodes: int | None, progress: Callable[[], None] = lambda: None
 ) -> Inspection:
-    """Open episodes and look at them.
+    """Open episodes and inspect them.
 
     Args:
-        episodes: how many, spread evenly over all of them; None: every one.
-        progress: called after each.
+        episodes: number of episodes, spread evenly over the dataset; None: all.
+        progress: called after each episode.
     """
-    found = Inspection(index, views={view: ViewFacts() for view in index.views}, faults=list(index.faults))
+    found = Inspection(index, views={view: ViewFacts() for view in index.views}, left_out=list(index.left_out))
     chosen = spread(index.refs, episodes)
-    pictured = {ref.id for ref in spread(chosen, PICTURED)}
+    shown = {ref.id for ref in spread(chosen, SHEET_ROWS)}
     for ref in chosen:
         found.opened += 1
         try:
             with source.open(ref) as episode:
-                _look(episode, ref, found, ref.id in pictured)
+                _look(episode, ref, found, ref.id in shown)
         except EpisodeError as error:
-            found.faults.append(LedgerEntry(ref.id, ref.split, "inspect", error.reason, error.detail))
+            found.left_out.append(LedgerEntry(ref.id, ref.split, "inspect", error.reason, error.detail))
         progress()
     return found
 
 
 def spread(refs: Sequence[EpisodeRef], count: int | None) -> list[EpisodeRef]:
-    """`count` of them at equal distances, the first and the last among them."""
+    """`count` episodes at equal distances, with the first and the last."""
     if count is None or count >= len(refs):
         return list(refs)
     return [refs[i] for i in np.unique(np.linspace(0, len(refs) - 1, count).round().astype(int))]
 
 
-def _look(episode: Episode, ref: EpisodeRef, found: Inspection, picture: bool) -> None:
+def _look(episode: Episode, ref: EpisodeRef, found: Inspection, image: bool) -> None:
     last = episode.num_frames - 1
     text = "(test: no text)" if ref.split == "test" else episode.instruction(0)
     shown = [(view, at, episode.frames(view, [at])[0]) for view in found.index.views for at in (0, last // 2, last)]
     for view in found.index.views:
         _look_at_view(episode, view, next(frame for name, _, frame in shown if name == view), found.views[view])
-    states, actions = _vectors(episode)
-    if states is not None:
-        found.state.add(states)
+    states = [state for i in range(episode.num_frames) if (state := episode.state(i)) is not None]
+    if states:
+        found.state.add(np.stack(states))
+    actions = episode.actions(0, episode.num_frames)
     if actions is not None:
         found.action.add(actions)
     found.lengths.append(episode.num_frames)
     found.texts[text] += 1
-    if picture:
+    if image:
         found.strips.append(Strip(ref.id, text, shown))
 
 
@@ -129,22 +130,9 @@ def _look_at_view(episode: Episode, view: str, frame: NDArray[np.uint8], facts: 
     facts.sizes[f"{frame.shape[1]}x{frame.shape[0]}"] += 1
     if not isinstance(episode, OpenedEpisode):
         return
-    film = episode.films[view]
-    facts.codecs[film.codec] += 1
-    steps = np.diff(film.timestamps(range(film.num_frames)))
+    reader = episode.frame_readers[view]
+    facts.codecs[reader.codec] += 1
+    steps = np.diff(reader.timestamps(range(reader.num_frames)))
     if len(steps):
         facts.fps.append(float(1 / steps.mean()))
         facts.uneven += int(np.abs(steps - steps.mean()).max() > UNEVEN * steps.mean())
-
-
-def _vectors(episode: Episode) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
-    states = list(_states(episode))
-    return (np.stack(states) if states else None), episode.actions(0, episode.num_frames)
-
-
-def _states(episode: Episode) -> Iterator[NDArray[np.float32]]:
-    for frame in range(episode.num_frames):
-        state = episode.state(frame)
-        if state is None:
-            return
-        yield state

@@ -1,4 +1,4 @@
-"""A picture of what a dataset looks like: a row an episode, first, middle and last frame of every camera."""
+"""A contact sheet of a dataset: one row per episode with the first, middle and last frame of every camera."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CAPTION = 16
 
 
 def draw_contact_sheet(strips: Sequence[Strip]) -> Image.Image:
-    """Rows of frames with the episode's id and text above, and camera and frame number on each picture."""
+    """Rows of frames with the episode's id and text above, and camera and frame number on each image."""
     columns = max((len(strip.frames) for strip in strips), default=1)
     tiles = [[_tile(frame) for _, _, frame in strip.frames] for strip in strips]
     heights = [max((tile.height for tile in row), default=0) for row in tiles]
@@ -46,6 +46,6 @@ def _label(draw: ImageDraw.ImageDraw, left: int, top: int, text: str) -> None:
 
 
 def _plain(text: str, limit: int) -> str:
-    """What Pillow's built-in font can draw, cut to a number of letters."""
+    """The text in characters that Pillow's built-in font can draw, cut to a number of letters."""
     shown = text.encode("latin-1", "replace").decode("latin-1")
     return shown if len(shown) <= limit else shown[: max(1, limit - 1)] + "~"

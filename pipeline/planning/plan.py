@@ -138,7 +138,7 @@ def make_plan(source: Source, index: SourceIndex, settings: BuildSettings) -> Pl
         exact=all(ref.num_frames is not None for ref in refs),
         tubelets=tubelets,
     )
-    faults = tuple(fault for fault in index.faults if fault.split in splits)
+    faults = tuple(fault for fault in index.left_out if fault.split in splits)
     facts = {"description": dict(index.description), "views": list(index.views), "sizes": asdict(sizes)}
     with no_cycles():
         frozen = json.loads(json.dumps({**settings.content, **facts})) | {

@@ -1,6 +1,6 @@
-"""Pinhole cameras: where a point of the world lands in the picture, and where a pixel meets the table.
+"""Pinhole cameras: where a point of the world lands in the image, and where a pixel meets the table.
 
-Letters: S picture size in pixels (square), M points. Picture axes: u to the right, v down, from the top left corner.
+Letters: S image size in pixels (square), M points. Image axes: u to the right, v down, from the top left corner.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera at `position` looking at `target` (metres); `focal` in picture sizes; `up` points up in the picture."""
+    """A camera at `position` looking at `target` (metres); `focal` in image sizes; `up` points up in the image."""
 
     position: tuple[float, float, float]
     target: tuple[float, float, float]
@@ -29,7 +29,7 @@ class Camera:
         return np.stack([right, np.cross(forward, right), forward])
 
     def project(self, points: NDArray[np.floating], size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Picture coordinates [M, 2] in pixels and distances [M] in metres of points [M, 3]."""
+        """Image coordinates [M, 2] in pixels and distances [M] in metres of points [M, 3]."""
         local = (np.asarray(points, np.float64) - self.position) @ self.axes.T
         depth = np.maximum(local[:, 2], 0.02)
         return size * (0.5 + self.focal * local[:, :2] / depth[:, None]), depth

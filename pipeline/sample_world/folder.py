@@ -1,4 +1,4 @@
-"""Checks that both writers of sample data share."""
+"""Checks of both writers of sample data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SIZES = range(32, 513, 2)
 
 
 def new_folder(root: str | Path) -> Path:
-    """Make the folder, with its parents. Raises RunError when something lies in it already."""
+    """Make the folder, with its parents. Raises RunError if it is not empty."""
     path = Path(root)
     path.mkdir(parents=True, exist_ok=True)
     if any(path.iterdir()):

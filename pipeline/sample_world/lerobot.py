@@ -28,7 +28,7 @@ STATE_UNITS = "metres and radians; the two fingers' distances from the middle"
 
 @dataclass(frozen=True)
 class _Setup:
-    """What all episodes of a set share."""
+    """Settings that all episodes of a dataset share."""
 
     root: Path
     seed: int
@@ -84,7 +84,7 @@ def _write_episode(setup: _Setup, index: int, writer: LeRobotWriter) -> None:
 
 
 def sentence(task: Task, world: World) -> str:
-    """The instruction a person would give for a task."""
+    """The instruction for a task."""
     name = world.things[task.thing].name
     if task.kind == "push":
         return f"push the {name} to the {task.direction}"
@@ -100,15 +100,10 @@ def _frames(
         yield render(world, look, CAMERAS[camera](world), size, rng)
 
 
-def _front(world: World) -> Camera:
-    return front_camera()
-
-
-def _wrist(world: World) -> Camera:
-    return wrist_camera(world.state)
-
-
-CAMERAS: Mapping[str, Callable[[World], Camera]] = {"front": _front, "wrist": _wrist}
+CAMERAS: Mapping[str, Callable[[World], Camera]] = {
+    "front": lambda world: front_camera(),
+    "wrist": lambda world: wrist_camera(world.state),
+}
 
 
 def _features(setup: _Setup) -> Mapping[str, Row]:

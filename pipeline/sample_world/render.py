@@ -55,14 +55,14 @@ def make_look(rng: np.random.Generator, effector: str) -> Look:
 def render(world: World, look: Look, camera: Camera, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """One frame as the camera sees it, uint8 RGB [size, size, 3]; `rng` gives the sensor noise alone."""
     background = _table(look, camera, size).repeat(OVERSAMPLING, 0).repeat(OVERSAMPLING, 1)
-    picture = Image.fromarray(background)
-    canvas = _Canvas(ImageDraw.Draw(picture), camera, size * OVERSAMPLING)
+    image = Image.fromarray(background)
+    canvas = _Canvas(ImageDraw.Draw(image), camera, size * OVERSAMPLING)
     canvas.shadows(world)
     parts = [canvas.thing(world, index) for index in range(len(world.things))]
     parts += canvas.hand(world, look.skin) if look.effector == "hand" else canvas.gripper(world)
     for _, draw in sorted(parts, key=lambda part: -part[0]):
         draw()
-    clean = np.asarray(picture.reduce(OVERSAMPLING), np.float32)
+    clean = np.asarray(image.reduce(OVERSAMPLING), np.float32)
     noise = rng.standard_normal(clean.shape, np.float32) * SENSOR_NOISE
     return np.clip(clean + noise + 0.5, 0, 255).astype(np.uint8)
 
@@ -79,12 +79,12 @@ def _texture(rng: np.random.Generator, base: Colour) -> NDArray[np.uint8]:
 def _table(look: Look, camera: Camera, size: int) -> NDArray[np.uint8]:
     """Table and wall without anything on them, [size, size, 3]."""
     points, falling = camera.table_points(size)
-    # The middle of the texture lies in the middle of the table, so that its seam stays out of sight.
+    # The texture is centred on the table, so that its seam is not visible.
     texel = (points * TEXELS_A_METRE).astype(np.int32) + TEXELS // 2
     texel %= TEXELS
-    picture = look.texture[texel[..., 1], texel[..., 0]]
-    picture[~falling | (points[..., 1] > 1.0)] = WALL
-    return picture
+    image = look.texture[texel[..., 1], texel[..., 0]]
+    image[~falling | (points[..., 1] > 1.0)] = WALL
+    return image
 
 
 class _Canvas:

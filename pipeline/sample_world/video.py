@@ -70,8 +70,8 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int, codec
 def unchanged_priority() -> Iterator[None]:
     """Give threads that become real-time ones in this block, and those that begin in it, the caller's scheduling.
 
-    As root, SVT-AV1 sets SCHED_FIFO at priority 99 for the thread that opens it (for good) and for its own ones, and so
-    for processes that this thread starts later. With as many of them as processors everything else stands still.
+    As root, SVT-AV1 sets SCHED_FIFO at priority 99 permanently for the thread that opens it, for its own threads, and
+    so for processes that this thread starts later. With one such thread per processor nothing else runs.
     """
     if not hasattr(os, "sched_getscheduler"):  # not Linux: nothing of this kind is known there
         yield

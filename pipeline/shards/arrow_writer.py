@@ -1,4 +1,4 @@
-"""Arrow IPC files, written batch by batch and hashed on the way."""
+"""Arrow IPC files, written in batches and hashed while they are written."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import hashlib
 import io
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +17,8 @@ from pipeline.storage.atomic import FileRecord
 
 
 class ArrowWriter:
-    """Writes an Arrow IPC file batch by batch and hashes it. Use as a context manager; the file appears under its name
-    when the block ends well.
+    """Writes an Arrow IPC file in batches and hashes it. A context manager: without an error, the file gets its name at
+    the end of the block.
 
     Args:
         place: as for `InputsWriter`.
@@ -36,10 +35,8 @@ class ArrowWriter:
         self._writer = self._stack.enter_context(pa.ipc.new_file(self._sink, self._schema))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def record(self, file: str) -> FileRecord:
         """Size and hash of the finished file."""
@@ -47,7 +44,7 @@ class ArrowWriter:
 
 
 class HashingFile(io.RawIOBase):
-    """A file open for writing that hashes all that passes."""
+    """A file open for writing that hashes what is written."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -71,6 +68,6 @@ class HashingFile(io.RawIOBase):
 
 
 def tensor_column(kind: pa.DataType, values: NDArray[np.generic]) -> pa.Array:
+    """Rows of tensors [R, ...] as a column of an extension type."""
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-    storage = pa.FixedSizeListArray.from_arrays(flat, kind.storage_type.list_size)
-    return pa.ExtensionArray.from_storage(kind, storage)
+    return pa.ExtensionArray.from_storage(kind, pa.FixedSizeListArray.from_arrays(flat, kind.storage_type.list_size))

@@ -20,7 +20,7 @@ from pipeline.storage.atomic import FileRecord
 
 @dataclass(frozen=True)
 class InputPlacement:
-    """Where a sample's members stand in the tar: offset of the first payload byte and size, and their joint SHA-256."""
+    """The members of a sample in the tar: offset of the payload and size, in bytes, and their joint SHA-256."""
 
     image_offset: tuple[int, ...]
     image_size: tuple[int, ...]
@@ -30,10 +30,10 @@ class InputPlacement:
 
 
 class InputsWriter:
-    """Writes an inputs shard. Use as a context manager; the file appears under its name when the block ends well.
+    """Writes an inputs shard. A context manager: without an error, the file gets its name at the end of the block.
 
     Args:
-        place: gives a path to write at and puts the file in its place: `atomic_file`, or `Store.writing`.
+        place: gives a temporary path and renames the file at the end: `atomic_file`, or `Store.writing`.
         views: camera names in order.
     """
 

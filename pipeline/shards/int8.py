@@ -1,9 +1,9 @@
-"""Latents as int8: symmetric, with one scale for each token of each view and step of each sample.
+"""Latents as int8: symmetric quantisation, with one scale per token, view, step and sample.
 
     scale = max|z| / 127      q = round(z / scale)      z' = q * scale
 
-over the D channels of a token, in float32, rounded to the nearest, halves to even; a token of zeros has scale 0 and
-values 0. The scale depends on its own token alone: one shared by several steps would tell the context of the future.
+over the D channels of a token, in float32, rounded half to even. A token of zeros has scale 0 and values 0. The scale
+depends only on its own token: a scale shared by several steps would leak the future into the context.
 
 Letters: W windows, K steps, V views, N tokens, D width.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.format.schema import Targets
 
 LEVELS = 127
-"""Largest value that is used; -128 is not, so that the sign of a latent does not change its precision."""
+"""Largest value in use. -128 is not used, so that both signs have the same precision."""
 
 ErrorSums = tuple[tuple[float, float], ...]
 """For each step 0..K the sum of squared errors and the sum of squares, float64."""
@@ -42,7 +42,7 @@ def quantise(latents: NDArray[np.floating[Any]]) -> tuple[NDArray[np.int8], NDAr
 
 
 def dequantise(values: NDArray[np.int8], scale: NDArray[np.float32]) -> NDArray[np.float16]:
-    """int8 [..., D] and float32 [...] -> float16 [..., D], to the bit what `model.batch` makes on the device."""
+    """int8 [..., D] and float32 [...] -> float16 [..., D], bit for bit as `model.batch` on the device."""
     return (values * scale[..., None]).astype(np.float16)
 
 
@@ -51,7 +51,7 @@ def quantise_windows(
 ) -> tuple[NDArray[np.int8], NDArray[np.float32], ErrorSums]:
     """float16 [W, K+1, V, N, D] -> int8 of that shape, scales float32 [W, K+1, V, N], and the errors of each step.
 
-    Window by window: the temporary float64 copies would otherwise be many times the latents.
+    Works on one window at a time, because the temporary float64 copies are several times as large as the latents.
 
     Raises:
         ValueError: a value is NaN or infinite.
@@ -63,15 +63,15 @@ def quantise_windows(
         values[i], scale[i] = quantise(window)
         exact = window.astype(np.float64)
         gap = exact - dequantise(values[i], scale[i])
-        sums += [[np.square(part[k]).sum() for part in (gap, exact)] for k in range(len(window))]
+        sums += [[np.square(array[k]).sum() for array in (gap, exact)] for k in range(len(window))]
     return values, scale, tuple((float(error), float(square)) for error, square in sums)
 
 
-def add_errors(parts: Sequence[ErrorSums]) -> ErrorSums:
-    """Sums over parts, in their order, to 9 digits: the last ones depend on the processor. Empty without any part."""
-    if not parts:
+def add_errors(sums: Sequence[ErrorSums]) -> ErrorSums:
+    """Total of several sums, in their order, to 9 digits, because further digits depend on the processor."""
+    if not sums:
         return ()
-    return tuple((_rounded(error, 9), _rounded(square, 9)) for error, square in np.sum(np.array(parts), axis=0))
+    return tuple((_rounded(error, 9), _rounded(square, 9)) for error, square in np.sum(np.array(sums), axis=0))
 
 
 def relative_errors(sums: ErrorSums) -> list[float]:
@@ -84,7 +84,7 @@ def _rounded(value: float, digits: int) -> float:
 
 
 def float_targets(targets: Targets[NDArray[Any]]) -> Targets[NDArray[Any]]:
-    """Targets with float16 latents, whatever those of the build are."""
+    """Targets with float16 latents, from float16 or int8."""
     if targets.context_scale is None or targets.latents_scale is None:
         return targets
     return replace(

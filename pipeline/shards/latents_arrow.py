@@ -1,7 +1,7 @@
-"""Latents that windows share (encoder mode `tubelet`): a shard's distinct tubelets, written once and read by row.
+"""Latents shared by windows (encoder mode `tubelet`): the distinct tubelets of a shard, read by row.
 
-Each tubelet {e-s, e} is encoded alone, so its latent is a function of these two frames; windows whose steps end at the
-same frame e of an episode refer to the same row. Letters as in `shards.py`; U tubelets.
+Each tubelet {e-s, e} is encoded alone, so its latent depends only on these two frames. Windows with steps that end at
+the same frame e of an episode refer to the same row. Letters as in `targets_arrow.py`; U tubelets.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class TubeletTargetsReader:
     """`TargetsReader` for a shard whose targets refer to the rows of a latents file, with the same attributes.
 
     Raises:
-        CorruptError: a file is missing, truncated, has other columns, or a row number points nowhere.
+        CorruptError: a file is missing, truncated or has other columns, or a row number is out of range.
     """
 
     def __init__(self, path: Path, latents: Path, sizes: Sizes, dtype: LatentDtype = LatentDtype.FLOAT16) -> None:
@@ -84,25 +84,19 @@ class TubeletTargetsReader:
         if not ((self._places[:, 1:] >= 0) == self.latent_mask).all() or not self._inside():
             raise CorruptError(f"{path} refers to rows that {latents} does not have; run vlajepa audit")
 
-    def read_into(
-        self,
-        row: int,
-        context: NDArray[Any],
-        latents: NDArray[Any],
-        context_scale: NDArray[np.float32] | None = None,
-        latents_scale: NDArray[np.float32] | None = None,
-    ) -> None:
+    def read_into(self, row: int, **outs: NDArray[Any]) -> None:
         """See `TargetsReader.read_into`. Steps without a row are zeros."""
+        context = {"latent": outs["context"], "scale": outs.get("context_scale")}
+        latents = {"latent": outs["latents"], "scale": outs.get("latents_scale")}
         context_row, *steps = self._places[row].tolist()
-        self._latents.read(context_row, {"latent": context, "scale": context_scale})
+        self._latents.read(context_row, context)
         for step, place in enumerate(steps):
-            scale = None if latents_scale is None else latents_scale[step]
+            out = {name: array[step] for name, array in latents.items() if array is not None}
             if place >= 0:
-                self._latents.read(place, {"latent": latents[step], "scale": scale})
-                continue
-            latents[step] = 0
-            if scale is not None:
-                scale[...] = 0
+                self._latents.read(place, out)
+            else:
+                for array in out.values():
+                    array[...] = 0
 
     def _inside(self) -> bool:
         places = self._places

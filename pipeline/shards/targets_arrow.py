@@ -1,9 +1,9 @@
-"""Shard files, written and read: the inputs tar and the targets Arrow file.
+"""The targets shard: an Arrow file of latents and actions.
 
 Letters for shapes: V views, K steps, N tokens, D width, T actions in a chunk, A action width, R rows.
 
-A file is written under a temporary name, synced, renamed, and its folder synced: a reader sees it whole or not at all.
-Both writers hash what they write, so the manifest never needs a second pass over terabytes.
+A file is written under a temporary name, synced and renamed, and its folder is synced, so that a reader sees either the
+whole file or none. The writers hash what they write, so that the manifest needs no second pass over terabytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.format.columns import latent_columns, targets_schema
 from pipeline.format.enums import LatentDtype
-from pipeline.format.schema import Sizes
+from pipeline.format.schema import Sizes, Targets
 from pipeline.shards.arrow_writer import ArrowWriter, tensor_column
 from pipeline.shards.tensor_columns import TensorColumns, small_columns
 
@@ -44,17 +44,18 @@ class TargetRows:
     context_scale: NDArray[np.float32] | None = None
     latents_scale: NDArray[np.float32] | None = None
 
-    def digest(self, row: int) -> str:
-        """SHA-256 of one row as `docs/formats.md` defines it, in hex."""
-        parts = (
-            self.context, self.context_scale, self.latents, self.latents_scale, self.latent_mask, self.actions,
-            self.action_mask,
-        )  # fmt: skip
-        digest = hashlib.sha256()
-        for part in parts:
-            if part is not None:
-                digest.update(np.ascontiguousarray(part[row]).data)
-        return digest.hexdigest()
+
+DIGESTED = ("context", "context_scale", "latents", "latents_scale", "latent_mask", "actions", "action_mask")
+
+
+def row_digest(targets: TargetRows | Targets[NDArray[Any]], row: int) -> str:
+    """SHA-256 of one row as `docs/formats.md` defines it, in hex."""
+    digest = hashlib.sha256()
+    for name in DIGESTED:
+        array = getattr(targets, name)
+        if array is not None:
+            digest.update(np.ascontiguousarray(array[row]).data)
+    return digest.hexdigest()
 
 
 class TargetsWriter(ArrowWriter):
@@ -92,15 +93,15 @@ class TargetsWriter(ArrowWriter):
             columns.append(tensor_column(self._schema.field("actions").type, rows.actions))
             columns.append(_mask_column(rows.action_mask))
         self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
-        return [rows.digest(i) for i in range(len(rows.keys))]
+        return [row_digest(rows, i) for i in range(len(rows.keys))]
 
 
 class TargetsReader:
     """Random access to the rows of a targets shard.
 
-    The file is mapped once to learn where its buffers lie; latents are then read by offset straight into the memory
-    of the caller. A fresh mapping costs a page fault every few KiB, which held copies out of it to a tenth of this
-    speed on the first pass over a shard, and with more shards than can stay open every pass is a first one.
+    The file is mapped once to find the offsets of its buffers. Latents are then read by offset straight into the memory
+    of the caller. A fresh mapping costs a page fault every few KiB, so that copies from it had a tenth of this speed on
+    the first pass over a shard. With more shards than can stay open, every pass is a first pass.
 
     Attributes:
         keys: every key, in row order.
@@ -118,22 +119,13 @@ class TargetsReader:
         self.keys: list[str] = table.column("key").to_pylist()
         self.latent_mask, self.actions, self.action_mask = small_columns(table, sizes)
 
-    def read_into(
-        self,
-        row: int,
-        context: NDArray[Any],
-        latents: NDArray[Any],
-        context_scale: NDArray[np.float32] | None = None,
-        latents_scale: NDArray[np.float32] | None = None,
-    ) -> None:
-        """Read z_0 of a row into `context` [V, N, D] and z_1..z_K into `latents` [K, V, N, D], both contiguous.
+    def read_into(self, row: int, **outs: NDArray[Any]) -> None:
+        """Read a row into contiguous arrays, by name.
 
         Args:
-            context_scale, latents_scale: take the scales [V, N] and [K, V, N] of an int8 build.
+            outs: `context` [V, N, D] for z_0 and `latents` [K, V, N, D] for z_1..z_K; of an int8 build also
+                `context_scale` [V, N] and `latents_scale` [K, V, N].
         """
-        outs = {
-            "context": context, "latents": latents, "context_scale": context_scale, "latents_scale": latents_scale,
-        }  # fmt: skip
         self._columns.read(row, outs)
 
 

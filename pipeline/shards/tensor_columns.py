@@ -21,12 +21,12 @@ from pipeline.format.schema import Sizes
 
 
 class TensorColumns:
-    """Columns of large tensors in an Arrow file, read by offset; `table` holds the other columns, in memory.
+    """Columns of large tensors in an Arrow file, read by offset. `table` holds the other columns in memory.
 
     Args:
-        expected: the schema that the file must have, besides metadata.
+        expected: the schema that the file must have, apart from metadata.
         columns: the tensors, see `schema.latent_columns`.
-        kind: of the file, for messages.
+        kind: "targets" or "latents", for messages.
 
     Raises:
         CorruptError: the file is missing, truncated, or does not have these columns.
@@ -54,7 +54,7 @@ class TensorColumns:
         batch = int(np.searchsorted(self._starts, row, side="right")) - 1
         inner = row - int(self._starts[batch])
         for name, size in self._row_bytes.items():
-            out = outs[name]
+            out = outs.get(name)
             if out is None or out.nbytes != size:
                 raise ValueError(f"{name} must be an array of {size} bytes to read a row of {self._path}")
             if os.preadv(self._descriptor, [out.data], self._offsets[name][batch] + inner * size) != size:
@@ -77,7 +77,7 @@ class TensorColumns:
 def small_columns(
     table: pa.Table, sizes: Sizes
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None, NDArray[np.bool_] | None]:
-    """latent_mask bool [R, K], actions float32 [R, T, A] and action_mask bool [R, T] (None for human video)."""
+    """latent_mask bool [R, K]; actions float32 [R, T, A] and action_mask bool [R, T], or None for human video."""
     mask = _masks(table.column("latent_mask"), sizes.steps)
     if not sizes.action:
         return mask, None, None
@@ -87,6 +87,5 @@ def small_columns(
 
 
 def _masks(column: pa.ChunkedArray, width: int) -> NDArray[np.bool_]:
-    return np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]).reshape(
-        -1, width
-    )
+    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return np.concatenate(flat).reshape(-1, width)

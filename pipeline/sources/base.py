@@ -1,16 +1,20 @@
-"""What every reader of raw data offers: a cheap index, and episodes opened one at a time.
+"""The interface of a source: an index that is cheap to make, and episodes opened one at a time.
 
-The index is made once by `plan` from metadata alone and frozen into the shard tasks, so an `EpisodeRef` carries all
-that a worker on another machine needs besides the files themselves.
+`plan` makes the index once, from metadata alone, and freezes it into the shard tasks. An `EpisodeRef` therefore holds
+everything that a worker on another machine needs besides the files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pipeline.errors import SettingsError
 from pipeline.format.episode import Episode
+from pipeline.sources.naming import clean_name
+from pipeline.sources.vectors import parse_vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +24,9 @@ class EpisodeRef:
     id          unique within the source, without dots: it becomes part of keys and file names
     split       "train", "val" or "test"
     files       (path relative to the source's root, size in bytes) of every file the episode is read from
-    num_frames  length by the metadata; None where only opening the file can tell
-    data        what the reader needs besides (JSON values), such as the instruction
-    sha256      of each of the files, if the plan was asked to hash them (`hash_raw`)
+    num_frames  length by the metadata; None if only the opened file has it
+    data        further JSON values for the reader, such as the instruction
+    sha256      of each file, if the plan hashes files (`hash_raw`)
     """
 
     id: str
@@ -37,8 +41,8 @@ class EpisodeRef:
 class LedgerEntry:
     """An episode left out, and why. One line of `ledger.jsonl`.
 
-    stage is "index", "inputs" or "targets": where it was found out; "drop": taken out of a finished build. windows
-    counts the samples lost, None if unknown.
+    stage    "index", "inputs" or "targets": the step that found the problem; "drop": removed from a finished build
+    windows  samples lost; None if unknown
     """
 
     episode: str
@@ -55,7 +59,8 @@ class SourceIndex:
 
     views        camera names in order, without dots
     state_dim    S, 0 for human video;  action_dim  A, 0 for human video
-    fps          nominal frames a second; None where it differs by file
+    fps          nominal frames per second; None if it differs by file
+    left_out     episodes that cannot be used, by (split, id)
     description  JSON-able facts for build.json (type, version, licence if known, counts)
     """
 
@@ -65,7 +70,7 @@ class SourceIndex:
     action_dim: int
     fps: float | None
     refs: tuple[EpisodeRef, ...]
-    faults: tuple[LedgerEntry, ...]
+    left_out: tuple[LedgerEntry, ...]
     description: Mapping[str, Any]
 
 
@@ -92,3 +97,32 @@ class Source(Protocol):
             EpisodeError: a file is missing, changed its size since the plan, or does not fit its metadata.
         """
         ...
+
+
+def check_settings(source: Any, names: Sequence[str] = ()) -> None:
+    """Check the settings that source types share, and convert them to their final types.
+
+    Args:
+        source: a source under construction, with `root` and `name`, and maybe `val_share`, `fps`, `state`, `action`.
+        names: settings that must be a list of at least one name.
+
+    Raises:
+        SettingsError: a value that cannot be used.
+    """
+    values: dict[str, Any] = {"root": os.fspath(source.root)}
+    if not source.name or clean_name(source.name) != source.name:
+        fix = clean_name(source.name) or "a name"
+        raise SettingsError(f"name must consist of letters, digits, _ and -, got {source.name!r}; use {fix!r} instead")
+    if not 0 <= getattr(source, "val_share", 0) < 1:
+        raise SettingsError(f"val_share must be at least 0 and below 1, got {source.val_share}")
+    if not getattr(source, "fps", 1) > 0:
+        raise SettingsError(f"fps must be above 0, got {source.fps}")
+    for name in names:
+        values[name] = getattr(source, name)
+        if isinstance(values[name], str) or not values[name]:
+            raise SettingsError(f"{name} must be a list of at least one name, got {values[name]!r}")
+        values[name] = tuple(values[name])
+    if hasattr(source, "state"):
+        values |= parse_vectors(source.state, source.action)
+    for name, value in values.items():
+        object.__setattr__(source, name, value)

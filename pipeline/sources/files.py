@@ -1,4 +1,4 @@
-"""Hashes of raw files, so that a file that changes between plan and read is told even if its size stays."""
+"""Sizes and hashes of raw files. A hash detects a file that changed after the plan and kept its size."""
 
 from __future__ import annotations
 
@@ -13,46 +13,44 @@ from pipeline.errors import EpisodeError
 from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 
 THREADS = 8
-"""Files read at the same time; hashing runs without the interpreter's lock, and storage elsewhere likes several."""
+"""Files read at the same time. Hashing releases the interpreter lock, and remote storage is faster with several."""
 
 
 def hash_files(
     root: str, index: SourceIndex, splits: Collection[str], progress: Callable[[int], None] | None = None
 ) -> SourceIndex:
-    """The index with the SHA-256 of every file of the episodes of some splits; one of several episodes is read once.
+    """The index with the SHA-256 of every file of the episodes of some splits. A shared file is read once.
 
     Args:
         root: the source's root.
-        progress: called with the bytes of every file hashed.
+        progress: called with the bytes of each hashed file.
 
     Returns:
-        An index without the episodes of files that cannot be read: they are faults ("missing-file").
+        An index in which episodes with an unreadable file are in `left_out` ("missing-file").
     """
     wanted = {path: size for ref in index.refs if ref.split in splits for path, size in ref.files}
     with ThreadPoolExecutor(THREADS) as pool:
-        hashed: dict[str, str] = {}
-        problems: dict[str, str] = {}
-        for path, (digest, problem) in zip(wanted, pool.map(lambda p: _hash(root, p), wanted), strict=True):
-            if problem:
-                problems[path] = problem
-            hashed[path] = digest
+        hashed: dict[str, tuple[str, str]] = {}
+        for path, found in zip(wanted, pool.map(lambda p: _hash(root, p), wanted), strict=True):
+            hashed[path] = found
             if progress is not None:
                 progress(wanted[path])
     refs: list[EpisodeRef] = []
-    faults = list(index.faults)
+    left_out = list(index.left_out)
     for ref in index.refs:
-        bad = [problems[path] for path, _ in ref.files if path in problems]
-        if bad:
-            faults.append(LedgerEntry(ref.id, ref.split, "index", "missing-file", bad[0]))
+        found_files = [hashed.get(path, ("", "")) for path, _ in ref.files]
+        problems = [problem for _, problem in found_files if problem]
+        if problems:
+            left_out.append(LedgerEntry(ref.id, ref.split, "index", "missing-file", problems[0]))
         elif ref.split in splits:
-            refs.append(replace(ref, sha256=tuple(hashed[path] for path, _ in ref.files)))
+            refs.append(replace(ref, sha256=tuple(digest for digest, _ in found_files)))
         else:
             refs.append(ref)
-    return replace(index, refs=tuple(refs), faults=tuple(faults))
+    return replace(index, refs=tuple(refs), left_out=tuple(left_out))
 
 
 def _hash(root: str, path: str) -> tuple[str, str]:
-    """SHA-256 in hex, and what is wrong, if anything."""
+    """SHA-256 in hex, and the problem or ""."""
     full = os.path.join(root, path)
     try:
         with open(full, "rb") as file:
@@ -62,9 +60,9 @@ def _hash(root: str, path: str) -> tuple[str, str]:
 
 
 def check_files(root: str, ref: EpisodeRef) -> None:
-    """Raise EpisodeError when a file of the episode is gone or is not the one the plan recorded: size, and hash if any.
+    """Raise EpisodeError if a file of the episode is missing or differs from the plan in size, or in hash if recorded.
 
-    A file that several episodes share is hashed once a process, as long as its size and times stay.
+    A process hashes a shared file once, as long as its size and times stay the same.
     """
     for i, (path, size) in enumerate(ref.files):
         full = os.path.join(root, path)
@@ -80,7 +78,7 @@ def check_files(root: str, ref: EpisodeRef) -> None:
 
 
 def file_identities(root: str, ref: EpisodeRef) -> tuple[tuple[int, ...], ...]:
-    """What changes when one of the episode's files is written or replaced; empty for one that is gone."""
+    """For each file of the episode, values that change when it is rewritten or replaced; empty if it is missing."""
     found = []
     for path, _ in ref.files:
         try:
@@ -101,9 +99,9 @@ def _sha256(path: str, identity: tuple[int, ...]) -> str:
 
 
 def folder_sizes(folder: str) -> dict[str, int]:
-    """Size in bytes of every file of a folder, by name; empty when there is no such folder.
+    """Size in bytes of every file of a folder, by name; empty if the folder does not exist.
 
-    One listing of the folder: a plan over 220,000 clips must not look each path up by itself.
+    The folder is listed once. A plan over 220,000 clips must not look up each path.
     """
     try:
         with os.scandir(folder) as entries:
@@ -120,7 +118,7 @@ class FileSizes:
         self._folders: dict[str, dict[str, int]] = {}
 
     def size(self, path: str) -> int | None:
-        """Size in bytes of ROOT/path; None when there is no such file."""
+        """Size in bytes of ROOT/path; None if the file does not exist."""
         folder, _, name = path.rpartition("/")
         if folder not in self._folders:
             self._folders[folder] = folder_sizes(os.path.join(self.root, folder))

@@ -1,13 +1,13 @@
-"""LIBERO's own HDF5 files: one file a task, one group a demonstration.
+"""LIBERO's HDF5 files: one file per task, one group per demonstration.
 
     ROOT/**/TASK_demo.hdf5: data/demo_0/{actions, obs/{agentview_rgb, eye_in_hand_rgb, ee_states, gripper_states, …}}
     attributes of data: problem_info (JSON with language_instruction), macros_image_convention
 
-Two things are put right (LIBERO `scripts/create_dataset.py`):
+The reader corrects two things (LIBERO `scripts/create_dataset.py`):
 
-- pictures are stored as OpenGL draws them, bottom row first, unless `macros_image_convention` is "opencv";
-- each observation was taken after the action of the same row had been carried out. What is to be predicted from
-  observation n is therefore row n+1 of `actions` (`action_lag` 1), and the last observation has no action.
+- images are stored bottom row first, as OpenGL draws them, unless `macros_image_convention` is "opencv";
+- each observation was recorded after the action of its row. The target of observation n is therefore row n+1 of
+  `actions` (`action_lag` 1), and the last observation has no action.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError, RunError, SettingsError
-from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
+from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex, check_settings
 from pipeline.sources.files import check_files
-from pipeline.sources.metadata import has_text, own_text, sort_found
-from pipeline.sources.naming import clean_name, hashed_split, require_clean_name, require_share, short_name
+from pipeline.sources.metadata import count_splits, has_text, own_text, sort_found, undecodable
+from pipeline.sources.naming import clean_name, hashed_split, short_name
 from pipeline.sources.opened import OpenedEpisode
-from pipeline.sources.vectors import VectorField, lost_frames, make_vectors, parse_vectors, vector_width
-from pipeline.sources.video.pictures import Pictures
+from pipeline.sources.vectors import VectorField, lost_frames, make_vectors, vector_width
+from pipeline.sources.video.frame_readers import StoredImages
 
 HDF5_ERRORS = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
 """What h5py raises on damaged files."""
@@ -45,12 +45,12 @@ class LiberoSource:
 
     root           folder of the files
     name           first part of every episode id
-    fps            control frequency in Hz; files hold no times
-    cameras        picture datasets under `obs`, in the order wanted
-    state, action  datasets of a demonstration that make these vectors, as in "obs/ee_states": see `vectors.VectorField`
-    action_lag     rows by which `actions` runs ahead of the observation it was chosen for: 1 in LIBERO's files, 0 where
-                   observations were recorded before the step. A file that says so itself (attribute of data) must agree
-    val_share      share of the episodes that `hashed_split` sends to "val": there are no official splits
+    fps            control frequency in Hz; the files hold no times
+    cameras        image datasets under `obs`, in order
+    state, action  datasets of a demonstration that make these vectors, such as "obs/ee_states": see `VectorField`
+    action_lag     rows between an observation and its action: 1 in LIBERO's files, 0 if observations were recorded
+                   before the step. The attribute of `data`, if a file has one, must agree
+    val_share      share of the episodes that `hashed_split` assigns to "val"; there are no official splits
     """
 
     root: str
@@ -63,35 +63,25 @@ class LiberoSource:
     val_share: float = 0.05
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", os.fspath(self.root))
-        require_clean_name(self.name)
-        require_share(self.val_share)
-        if not self.fps > 0:
-            raise SettingsError(f"fps must be above 0, got {self.fps}")
+        check_settings(self, names=("cameras",))
         if self.action_lag not in (0, 1):
             raise SettingsError(f"action_lag must be 0 or 1, got {self.action_lag!r}")
-        if isinstance(self.cameras, str) or not self.cameras:
-            raise SettingsError(f"cameras must be a list of at least one dataset, got {self.cameras!r}")
-        object.__setattr__(self, "cameras", tuple(self.cameras))
-        for name, parts in parse_vectors(self.state, self.action).items():
-            object.__setattr__(self, name, parts)
 
     def index(self) -> SourceIndex:
-        """List the demonstrations of every file from its groups and attributes; no picture is read.
+        """List the demonstrations of every file from its groups and attributes, without reading images.
 
-        A file that cannot be read is one entry ("undecodable" or "no-instruction"), a demonstration without `actions`
-        is another ("bad-entry"), as are two of one number ("duplicate-id").
+        Each unreadable file is a LedgerEntry ("undecodable" or "no-instruction"). So is each demonstration without
+        `actions` ("bad-entry") and each demonstration whose number occurs twice ("duplicate-id").
 
         Raises:
             RunError: no .hdf5 file below root.
-            SettingsError: a dataset that the first readable demonstration does not have, or another action_lag than a
-                file says.
+            SettingsError: the first readable demonstration lacks a dataset, or a file states another action_lag.
         """
         paths = sorted(glob.glob(os.path.join(glob.escape(self.root), "**", "*.hdf5"), recursive=True))
         if not paths:
             raise RunError(f"{self.root} holds no .hdf5 file. Set `root` to the folder of a LIBERO suite.")
         found = _without_repeats(entry for path in paths for entry in self._list(path))
-        refs, faults = sort_found(found)
+        refs, left_out = sort_found(found)
         widths = self._widths(refs)
         return SourceIndex(
             name=self.name,
@@ -100,11 +90,11 @@ class LiberoSource:
             action_dim=vector_width(self.action, widths, "action", self.root),
             fps=self.fps,
             refs=refs,
-            faults=faults,
+            left_out=left_out,
             description={
                 "type": "libero",
                 "tasks": len(paths),
-                "episodes": dict(sorted(Counter(ref.split for ref in refs).items())),
+                "episodes": count_splits(refs),
                 "splits_from": f"hash of the id, val_share {self.val_share}",
             },
         )
@@ -113,7 +103,7 @@ class LiberoSource:
         """Open one demonstration. The file stays open until the episode is closed.
 
         Raises:
-            EpisodeError: "missing-file", "changed-file", "undecodable", "bad-table" (a dataset holds something else),
+            EpisodeError: "missing-file", "changed-file", "undecodable", "bad-table" (wrong type or shape of a dataset),
                 "length-mismatch", "not-finite", "blank-camera" or "too-short".
         """
         check_files(self.root, ref)
@@ -123,25 +113,23 @@ class LiberoSource:
             with _reading(where):
                 file = stack.enter_context(h5py.File(path, "r"))
                 demo = file[f"data/{ref.data['demo']}"]
-                pictures = {camera: demo[f"obs/{camera}"] for camera in self.cameras}
+                images = {camera: demo[f"obs/{camera}"] for camera in self.cameras}
             state = make_vectors(self.state, _fields(demo, where, 0), where)
             actions = make_vectors(self.action, _fields(demo, where, self.action_lag), where)
-            films = {}
-            for camera, dataset in pictures.items():
-                film = Pictures(
-                    _picture(dataset, ref.data["upside_down"], f"{where}, obs/{camera}"), len(dataset), self.fps, "raw"
-                )
-                films[clean_name(camera)] = film
+            readers = {}
+            for camera, dataset in images.items():
+                image = _image(dataset, ref.data["upside_down"], f"{where}, obs/{camera}")
+                readers[clean_name(camera)] = StoredImages(image, len(dataset), self.fps, "raw")
             lengths = {} if state is None else {"state": len(state)}
             if actions is not None:
                 lengths["actions"] = len(actions) + self._lost
             resources = stack.pop_all()
         return OpenedEpisode(
-            ref, where, films, lambda index: own_text(ref), state, actions, lengths, self._lost, resources
-        )  # fmt: skip
+            ref, where, readers, lambda _: own_text(ref), state, actions, lengths, self._lost, resources
+        )
 
     def _list(self, path: str) -> Iterator[EpisodeRef | LedgerEntry]:
-        """The demonstrations of a file, by rising number."""
+        """The demonstrations of a file, by number."""
         relative = os.path.relpath(path, self.root)
         task = f"{self.name}-{short_name(relative.removesuffix('.hdf5'))}"
         try:
@@ -156,7 +144,7 @@ class LiberoSource:
                     split = hashed_split(episode, self.val_share)
                     actions = data[demo].get("actions")
                     if _number(demo) < 0 or not isinstance(actions, h5py.Dataset) or not actions.shape:
-                        detail = f"{path}: {demo} is no demonstration with actions"
+                        detail = f"{path}: {demo} is not a demonstration with actions"
                         yield LedgerEntry(f"{task}-{clean_name(demo)}", split, "index", "bad-entry", detail)
                         continue
                     own = {"demo": demo, "instruction": instruction, "upside_down": upside_down}
@@ -168,8 +156,8 @@ class LiberoSource:
         said = attributes.get("action_lag")
         if self.action and said is not None and said != self.action_lag:
             raise SettingsError(
-                f"{path} says action_lag={said} of itself, source.action_lag is {self.action_lag}: every action would "
-                f"stand beside another picture than it was chosen for; set source.action_lag={said}"
+                f"{path} says action_lag={said} of its data, but source.action_lag is {self.action_lag}: every action "
+                f"would be paired with the wrong image; set source.action_lag={said}"
             )
 
     @property
@@ -196,7 +184,7 @@ class LiberoSource:
 
 
 def _without_repeats(entries: Iterable[EpisodeRef | LedgerEntry]) -> list[EpisodeRef | LedgerEntry]:
-    """`demo_1` and `demo_01` make one id: both become faults."""
+    """`demo_1` and `demo_01` have the same id: both are left out."""
     listed = list(entries)
     uses = Counter(entry.id for entry in listed if isinstance(entry, EpisodeRef))
     return [
@@ -222,20 +210,20 @@ def _fields(demo: h5py.Group, where: str, skip: int) -> Callable[[str], NDArray[
     return read
 
 
-def _picture(dataset: h5py.Dataset, upside_down: bool, where: str) -> Callable[[int], NDArray[np.uint8]]:
+def _image(dataset: h5py.Dataset, upside_down: bool, where: str) -> Callable[[int], NDArray[np.uint8]]:
     if dataset.dtype != np.uint8 or dataset.ndim != 4 or dataset.shape[3] != 3:
         raise EpisodeError("bad-table", f"{where} is {dataset.dtype} {dataset.shape}, expected uint8 [N, H, W, 3]")
 
-    def picture(index: int) -> NDArray[np.uint8]:
+    def image(index: int) -> NDArray[np.uint8]:
         with _reading(where):
             stored = np.asarray(dataset[index])
         return np.ascontiguousarray(stored[::-1]) if upside_down else stored
 
-    return picture
+    return image
 
 
 def _instruction(attributes: Any, path: str) -> str:
-    """`language_instruction` of problem_info; some files hold it as a list of words."""
+    """`language_instruction` of problem_info; in some files it is a list of words."""
     try:
         found = json.loads(_plain(attributes["problem_info"]))["language_instruction"]
     except (KeyError, ValueError, TypeError) as error:
@@ -258,10 +246,10 @@ def _number(demo: str) -> int:
 
 @contextmanager
 def _reading(where: str) -> Iterator[None]:
-    """Whatever h5py raises on damaged content becomes one EpisodeError that names the place."""
+    """Turn what h5py raises on damaged content into an EpisodeError that names the place."""
     try:
         yield
     except EpisodeError:
         raise
     except HDF5_ERRORS as error:
-        raise EpisodeError("undecodable", f"{where}: {' '.join(str(error).split())[:300]}") from error
+        raise undecodable(where, error) from error

@@ -1,8 +1,9 @@
-"""Reading of metadata files, shared by the sources. What cannot be read stops the run with the file and the fix."""
+"""Reading of metadata files, shared by the sources. An unreadable file stops the run and names the fix."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,10 +16,10 @@ def read_json(path: str, fix: str, lenient: bool = False) -> Any:
 
     Args:
         fix: the end of the message.
-        lenient: bytes that are no UTF-8 become lone surrogates, which `has_text` refuses entry by entry.
+        lenient: bytes that are not UTF-8 become lone surrogates, which `has_text` refuses in each entry.
 
     Raises:
-        RunError: the file is missing or no JSON.
+        RunError: the file is missing or not JSON.
     """
     try:
         with open(path, encoding="utf-8", errors="surrogateescape" if lenient else "strict") as file:
@@ -30,9 +31,9 @@ def read_json(path: str, fix: str, lenient: bool = False) -> Any:
 
 
 def read_json_lines(path: str, fix: str) -> list[Any]:
-    """Parse a file with one JSON value a line; blank lines are skipped, a line that is no JSON becomes None.
+    """Parse a file with one JSON value per line. Blank lines are skipped.
 
-    So does a line with bytes that are no UTF-8.
+    A line that is not JSON, or holds bytes that are not UTF-8, becomes None.
 
     Raises:
         RunError: the file is missing; `fix` is the end of the message.
@@ -46,34 +47,45 @@ def read_json_lines(path: str, fix: str) -> list[Any]:
 
 def _parse(line: str) -> Any:
     try:
-        line.encode()  # fails on what was no UTF-8
+        line.encode()  # fails on bytes that were not UTF-8
         return json.loads(line)
     except ValueError:
         return None
 
 
 def has_text(value: object) -> bool:
-    """Whether a value can serve as an instruction (rule L9): text, not blank, and all of it valid Unicode."""
+    """Whether a value can be an instruction (rule L9): text that is not blank and is valid Unicode."""
     return (
         isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= letter <= "\udfff" for letter in value)
     )
 
 
 def sort_found(found: Iterable[EpisodeRef | LedgerEntry]) -> tuple[tuple[EpisodeRef, ...], tuple[LedgerEntry, ...]]:
-    """The episodes in the order of an index, and what is left out in the order of the ledger."""
+    """Episodes in the order of an index, and entries in the order of the ledger."""
     listed = list(found)
     refs = sorted((ref for ref in listed if isinstance(ref, EpisodeRef)), key=lambda ref: (ref.split, ref.id))
-    faults = (fault for fault in listed if isinstance(fault, LedgerEntry))
-    return tuple(refs), tuple(sorted(faults, key=lambda fault: (fault.split, fault.episode, fault.detail)))
+    left_out = (entry for entry in listed if isinstance(entry, LedgerEntry))
+    return tuple(refs), tuple(sorted(left_out, key=lambda entry: (entry.split, entry.episode, entry.detail)))
 
 
 def own_text(ref: EpisodeRef) -> str:
-    """The text that the index found for a whole episode.
-
-    Raises:
-        EpisodeError: "no-instruction" when there is none, as for a test clip.
-    """
+    """The text that the index found for an episode. Raises EpisodeError("no-instruction"), as for a test clip."""
     text = ref.data.get("instruction")
     if not isinstance(text, str):
         raise EpisodeError("no-instruction", f"{ref.id} of split {ref.split} has no label")
     return text
+
+
+def count_splits(refs: Iterable[EpisodeRef]) -> dict[str, int]:
+    """Episodes of each split, by name."""
+    return dict(sorted(Counter(ref.split for ref in refs).items()))
+
+
+def one_line(error: object) -> str:
+    """A library's message in at most 300 characters, without line breaks."""
+    return " ".join(str(error).split())[:300]
+
+
+def undecodable(where: str, error: object) -> EpisodeError:
+    """The error for content that a library cannot read."""
+    return EpisodeError("undecodable", f"{where}: {one_line(error) or 'no message'}")

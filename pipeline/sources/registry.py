@@ -1,4 +1,4 @@
-"""Source types by the name a manifest uses."""
+"""Source types by their name in manifests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make_source(type: str, **settings: Any) -> Source:
         settings: fields of that source's class; lists become tuples.
 
     Raises:
-        SettingsError: unknown type, unknown or missing setting, or a value the source refuses.
+        SettingsError: unknown type, unknown or missing setting, or a value that the source refuses.
     """
     if type not in SOURCES:
         raise SettingsError(f"source type must be one of {', '.join(SOURCES)}, got {type!r}")

@@ -1,4 +1,4 @@
-"""An episode truncated at the present frame: the only thing the inputs job is handed."""
+"""An episode truncated at the current frame, the only input of the inputs job."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pipeline.format.episode import Episode
 
 
 class TruncatedEpisode:
-    """An episode truncated at `now`: the only thing the inputs job is handed (rule L1).
+    """An episode truncated at `now`, the only input of the inputs job (rule L1).
 
-    Asking for a later frame raises ValueError: that is a bug in the job, never a property of the data.
+    A request for a later frame raises ValueError, because it is a bug in the job and not a property of the data.
     """
 
     def __init__(self, episode: Episode, now: int) -> None:

@@ -1,19 +1,20 @@
-"""State and action vectors put together from the fields of a dataset, as its manifest says.
+"""State and action vectors, assembled from the fields of a dataset that its manifest lists.
 
-Actions of different robots meet in one convention of seven numbers for each frame:
+Actions of all robots use one convention of seven numbers per frame:
 
     0-2  change of the end effector's position in the base frame, metres
     3-5  change of its orientation in the base frame, rotation vector (axis times angle), radians
     6    gripper, 1 open, 0 closed
 
-A vector is a list of parts, each from one field. Fields are columns of a LeRobot table, paths inside an RLDS step or
-datasets of an HDF5 demonstration. N frames, W channels.
+A vector is a list of fields of the dataset: columns of a LeRobot table, paths inside an RLDS step, or datasets of an
+HDF5 demonstration. N frames, W channels.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,28 +35,28 @@ WIDTHS: Mapping[str, tuple[int | None, int | None]] = {
     "pose_difference": (6, 6),
     "pose_reached": (6, 6),
 }
-"""Conversion -> channels it takes and channels it gives; None: any, and as many."""
+"""Conversion -> channels of its input and output; None: any number, and the same number."""
 
 LOOKS_AHEAD = ("relative_gripper", "pose_reached")
 """Conversions whose value at a frame depends on later frames."""
 
 RELATIVE_THRESHOLD = 0.1
-"""A relative gripper action below it changes nothing (octo, `rel2abs_gripper_actions`)."""
+"""A relative gripper action of smaller size changes nothing (octo, `rel2abs_gripper_actions`)."""
 
 
 @dataclass(frozen=True)
 class VectorField:
     """Some channels of a state or action vector.
 
-    field    where they come from
+    field    name of the field
     take     (first, one past the last) channel of the field; None: all
     scale    factor, applied before the conversion
     convert  "none"; "euler_xyz" (angles about the fixed axes x, y, z) or "quaternion_xyzw": to a rotation vector;
-             "gripper": linear, so that the value `open` becomes 1 and `closed` 0;
-             "relative_gripper": above 0 closes, below 0 opens, else as before (see `absolute_gripper`);
+             "gripper": linear, so that the value `open` becomes 1 and `closed` becomes 0;
+             "relative_gripper": above 0 closes, below 0 opens, else no change (see `absolute_gripper`);
              "pose_difference": from the pose in the field `base` to that in `field`, both x, y, z and Euler angles as
-             above; "pose_reached": from the pose in `field` to the one in the next frame. Such an action is known only
-             from what happened later: it is a target, and the last frame has none
+             above; "pose_reached": from the pose in `field` to that of the next frame. Such an action depends on the
+             next frame: it is a target, and the last frame has none
     """
 
     field: str
@@ -85,10 +86,10 @@ class VectorField:
             raise SettingsError(f"{self.field}: open and closed belong to convert=gripper")
 
     def width(self, available: int) -> int:
-        """Channels this part gives, from a field of so many.
+        """Channels of the vector, if the field has `available` channels.
 
         Raises:
-            SettingsError: the field is too narrow, or not what the conversion takes.
+            SettingsError: the field is too narrow, or does not suit the conversion.
         """
         first, last = self.take or (0, available)
         if last > available:
@@ -101,71 +102,70 @@ class VectorField:
         return given or last - first
 
 
-def parse_parts(values: Sequence[Any], setting: str) -> tuple[VectorField, ...]:
-    """Parts of the setting "state" or "action": a field's name, or an object with the fields of `VectorField`.
+def parse_fields(values: Sequence[Any], setting: str) -> tuple[VectorField, ...]:
+    """The setting "state" or "action": a list of field names, or of objects with the attributes of `VectorField`.
 
     Raises:
-        SettingsError: an unknown key or a wrong value, or a state that would look ahead (rule L8).
+        SettingsError: an unknown key or a wrong value, or a state that looks ahead (rule L8).
     """
-    names = [f.name for f in fields(VectorField)]
+    names = [f.name for f in dataclasses.fields(VectorField)]
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise SettingsError(f"{setting} must be a list of fields, got {values!r}")
-    parts = []
+    fields = []
     for value in values:
         if isinstance(value, VectorField):
-            parts.append(value)
+            fields.append(value)
             continue
         content = {"field": value} if isinstance(value, str) else value
         if not isinstance(content, Mapping) or "field" not in content or not content.keys() <= set(names):
             raise SettingsError(f"{setting}: an entry is a name, or an object of {', '.join(names)}; got {value!r}")
-        parts.append(VectorField(**content))
-    ahead = [part.convert for part in parts if part.convert in LOOKS_AHEAD]
+        fields.append(VectorField(**content))
+    ahead = [field.convert for field in fields if field.convert in LOOKS_AHEAD]
     if setting == "state" and ahead:
-        raise SettingsError(f"state: convert={ahead[0]} looks at later frames; only an action may be made so (rule L8)")
-    return tuple(parts)
+        raise SettingsError(f"state: convert={ahead[0]} looks at later frames; only an action may do so (rule L8)")
+    return tuple(fields)
 
 
 def parse_vectors(state: Sequence[Any], action: Sequence[Any]) -> dict[str, tuple[VectorField, ...]]:
-    """Parts of both vectors of a source, by name.
+    """Fields of both vectors of a source, by the vector's name.
 
     Raises:
-        SettingsError: as `parse_parts`, or the state takes an action's field: the student would be handed its target.
+        SettingsError: as `parse_fields`, or the state uses a field of the action, so that the target would be an input.
     """
-    parts = {"state": parse_parts(state, "state"), "action": parse_parts(action, "action")}
-    commanded = {part.field for part in parts["action"] if part.convert != "pose_reached"}
-    shared = [part.field for part in parts["state"] if part.field in commanded]
+    fields = {"state": parse_fields(state, "state"), "action": parse_fields(action, "action")}
+    commanded = {field.field for field in fields["action"] if field.convert != "pose_reached"}
+    shared = [field.field for field in fields["state"] if field.field in commanded]
     if shared:
         raise SettingsError(f"state: {', '.join(shared)} is an action, a target; it must not be an input too (rule L3)")
-    return parts
+    return fields
 
 
-def vector_width(parts: Sequence[VectorField], widths: Mapping[str, int], setting: str, where: str) -> int:
-    """Channels of a vector, given the channels of every field there is, which `where` declares.
+def vector_width(fields: Sequence[VectorField], widths: Mapping[str, int], setting: str, where: str) -> int:
+    """Channels of a vector, from the channels of every field of the dataset, which `where` declares.
 
     Raises:
-        SettingsError: a field is not there, or does not suit its part.
+        SettingsError: a field does not exist, or does not suit its conversion.
     """
-    for part in parts:
-        for name in filter(None, (part.field, part.base)):
+    for field in fields:
+        for name in filter(None, (field.field, field.base)):
             if name not in widths:
-                raise SettingsError(
-                    f"source.{setting}: {name!r} is no vector in {where}; allowed are {', '.join(widths)}"
-                )
-        if part.base is not None and widths[part.base] != WIDTHS[part.convert][0]:
-            raise SettingsError(f"{setting}: base {part.base} must be a pose of 6 channels, got {widths[part.base]}")
+                found = ", ".join(widths)
+                raise SettingsError(f"source.{setting}: {name!r} is no vector in {where}; allowed are {found}")
+        if field.base is not None and widths[field.base] != WIDTHS[field.convert][0]:
+            raise SettingsError(f"{setting}: base {field.base} must be a pose of 6 channels, got {widths[field.base]}")
     try:
-        return sum(part.width(widths[part.field]) for part in parts)
+        return sum(field.width(widths[field.field]) for field in fields)
     except SettingsError as error:
         raise SettingsError(f"source.{setting}, by {where}: {error}") from error
 
 
-def lost_frames(parts: Sequence[VectorField]) -> int:
-    """Frames at the end of an episode that have no action: 1 when it is taken from the next frame's pose."""
-    return int(any(part.convert == "pose_reached" for part in parts))
+def lost_frames(fields: Sequence[VectorField]) -> int:
+    """Frames at the end of an episode without an action: 1 if it comes from the next frame's pose, else 0."""
+    return int(any(field.convert == "pose_reached" for field in fields))
 
 
-def make_vectors(parts: Sequence[VectorField], read: FieldReader, what: str) -> NDArray[np.float32] | None:
-    """The vectors of an episode, float32 [N, W]; None without parts. `lost_frames` says how many rows are missing.
+def make_vectors(fields: Sequence[VectorField], read: FieldReader, what: str) -> NDArray[np.float32] | None:
+    """The vectors of an episode, float32 [N, W]; None without fields. The last `lost_frames` rows are missing.
 
     Args:
         what: the file, for messages.
@@ -174,50 +174,50 @@ def make_vectors(parts: Sequence[VectorField], read: FieldReader, what: str) -> 
         EpisodeError: "not-finite", "bad-rotation", "length-mismatch" (fields of different lengths), or what `read`
             raises.
     """
-    if not parts:
+    if not fields:
         return None
-    rows = [_finite(_convert(part, read, what), part.field, what) for part in parts]
-    lengths = {part.field: len(made) + lost_frames([part]) for part, made in zip(parts, rows, strict=True)}
+    rows = [_finite(_convert(field, read, what), field.field, what) for field in fields]
+    lengths = {field.field: len(made) + lost_frames([field]) for field, made in zip(fields, rows, strict=True)}
     if len(set(lengths.values())) > 1:
-        numbers = ", ".join(f"{field} {length}" for field, length in lengths.items())
+        numbers = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise EpisodeError("length-mismatch", f"{what}: rows by {numbers}")
-    return np.concatenate([made[: len(made) - lost_frames(parts) + lost_frames([part])]
-                           for part, made in zip(parts, rows, strict=True)], axis=1)  # fmt: skip
+    shortest = min(map(len, rows))
+    return np.concatenate([made[:shortest] for made in rows], axis=1)
 
 
-def _convert(part: VectorField, read: FieldReader, what: str) -> NDArray[np.float64]:
-    values = _taken(part, read, what)
-    match part.convert:
+def _convert(field: VectorField, read: FieldReader, what: str) -> NDArray[np.float64]:
+    values = _taken(field, read, what)
+    match field.convert:
         case "none":
             return values
         case "euler_xyz":
             return Rotation.from_euler("xyz", values).as_rotvec()
         case "quaternion_xyzw":
-            return _from_quaternion(values, f"{what} {part.field}")
+            return _from_quaternion(values, f"{what} {field.field}")
         case "gripper":
-            assert part.open is not None
-            assert part.closed is not None
-            return (values - part.closed) / (part.open - part.closed)
+            assert field.open is not None
+            assert field.closed is not None
+            return (values - field.closed) / (field.open - field.closed)
         case "relative_gripper":
             return absolute_gripper(values[:, 0])[:, None]
         case "pose_difference":
-            assert part.base is not None
-            base = _taken(VectorField(part.base), read, what)
+            assert field.base is not None
+            base = _taken(VectorField(field.base), read, what)
             if len(base) != len(values):
                 raise EpisodeError(
-                    "length-mismatch", f"{what}: rows by {part.field} {len(values)}, {part.base} {len(base)}"
+                    "length-mismatch", f"{what}: rows by {field.field} {len(values)}, {field.base} {len(base)}"
                 )
             return pose_difference(values, base)
         case _:  # pose_reached
             return pose_difference(values[1:], values[:-1])
 
 
-def _taken(part: VectorField, read: FieldReader, what: str) -> NDArray[np.float64]:
-    values = np.asarray(read(part.field), np.float64)
-    first, last = part.take or (0, values.shape[1])
-    values = values[:, first:last] * part.scale
-    # scipy refuses what is not finite; one message for all conversions.
-    _finite(values, part.field, what)
+def _taken(field: VectorField, read: FieldReader, what: str) -> NDArray[np.float64]:
+    values = np.asarray(read(field.field), np.float64)
+    first, last = field.take or (0, values.shape[1])
+    values = values[:, first:last] * field.scale
+    # Before the conversion: SciPy rejects values that are not finite with a message of its own.
+    _finite(values, field.field, what)
     return values
 
 
@@ -243,8 +243,8 @@ def pose_difference(target: NDArray[np.float64], base: NDArray[np.float64]) -> N
 def absolute_gripper(closing: NDArray[np.float64]) -> NDArray[np.float64]:
     """Relative commands (above 0 closes, below 0 opens) -> 1 open, 0 closed, float64 [N].
 
-    Before the first command the gripper is in the other state than the one commanded; without any command it is open
-    (octo, `rel2abs_gripper_actions`). That looks ahead, so it serves targets only.
+    Before the first command the gripper is in the opposite state of that command. Without any command it is open (octo,
+    `rel2abs_gripper_actions`). This looks ahead, so it is for targets only.
     """
     commands = np.where(closing > RELATIVE_THRESHOLD, 0.0, np.where(closing < -RELATIVE_THRESHOLD, 1.0, np.nan))
     given = np.flatnonzero(~np.isnan(commands))
@@ -255,7 +255,7 @@ def absolute_gripper(closing: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _finite(values: NDArray[np.float64], field: str, what: str) -> NDArray[np.float32]:
-    # A float64 too large for float32 becomes infinite here and is reported.
+    # A float64 that is too large for float32 becomes infinite here and is reported.
     with np.errstate(over="ignore", invalid="ignore"):
         matrix = values.astype(np.float32)
     finite = np.isfinite(matrix)

@@ -1,9 +1,9 @@
-"""A plain folder of videos with a list of texts, for human video that has no reader of its own.
+"""Human video: a folder of videos with a list of texts, for datasets without a reader of their own.
 
     ROOT/texts.csv      video,text,split        ROOT/texts.json     [{"video": …, "text": …, "split": …}, …]
     ROOT/any/path.mp4   …
 
-The list says which videos there are; its columns may have other names, and the split may be left out.
+The list names the videos. Its columns may have other names, and the split is optional.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RunError
-from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
+from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex, check_settings
 from pipeline.sources.files import FileSizes, check_files
-from pipeline.sources.metadata import has_text, own_text, read_json, sort_found
-from pipeline.sources.naming import SPLIT_NAMES, hashed_split, require_clean_name, require_share, short_name
+from pipeline.sources.metadata import count_splits, has_text, own_text, read_json, sort_found
+from pipeline.sources.naming import SPLIT_NAMES, hashed_split, short_name
 from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.video.decode import Video
 
@@ -30,7 +30,7 @@ VIEW = "video"
 class VideoFolderSource:
     """Reader of a folder of videos.
 
-    root          folder that the list and the paths in it start from
+    root          folder of the list; paths in the list are relative to it
     texts         the list: a .csv file with a header, or a .json file with a list of objects
     name          first part of every episode id
     video_column  column (key) with the path of the video;  text_column  with its text
@@ -46,49 +46,33 @@ class VideoFolderSource:
     val_share: float = 0.05
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", os.fspath(self.root))
-        require_clean_name(self.name)
-        require_share(self.val_share)
+        check_settings(self)
 
     def index(self) -> SourceIndex:
-        """List the videos by the list of texts.
+        """List the videos from the list of texts.
 
-        A video that cannot be used is an entry with reason "bad-entry" (no path, or an unknown split), "duplicate-id"
-        (listed twice, or a name that differs in no letter or digit), "missing-file" or "no-instruction".
+        A video that cannot be used is a LedgerEntry with reason "bad-entry" (no path, or an unknown split),
+        "duplicate-id" (listed twice, or two names with the same letters and digits), "missing-file" or
+        "no-instruction".
 
         Raises:
-            RunError: the list is missing or holds no such column.
+            RunError: the list is missing or lacks a column.
         """
         rows = self._rows()
         files = FileSizes(self.root)
         entries = [_Entry.parse(self, place, row) for place, row in enumerate(rows)]
         uses = Counter(entry.episode for entry in entries)
-        found = [self._judge(entry, uses, files) for entry in entries]
-        refs, faults = sort_found(found)
-        return SourceIndex(
-            name=self.name,
-            views=(VIEW,),
-            state_dim=0,
-            action_dim=0,
-            fps=None,
-            refs=refs,
-            faults=faults,
-            description={
-                "type": "videos",
-                "episodes": dict(sorted(Counter(ref.split for ref in refs).items())),
-                "splits_from": self.split_column or f"hash of the id, val_share {self.val_share}",
-            },
-        )
+        refs, left_out = sort_found(self._judge(entry, uses, files) for entry in entries)
+        description = {
+            "type": "videos",
+            "episodes": count_splits(refs),
+            "splits_from": self.split_column or f"hash of the id, val_share {self.val_share}",
+        }
+        return SourceIndex(self.name, (VIEW,), 0, 0, None, refs, left_out, description)
 
     def open(self, ref: EpisodeRef) -> OpenedEpisode:
-        """Open one video.
-
-        Raises:
-            EpisodeError: "missing-file", "changed-file", "undecodable" or "blank-camera".
-        """
-        check_files(self.root, ref)
-        path = os.path.join(self.root, ref.files[0][0])
-        return OpenedEpisode(ref, path, {VIEW: Video(path)}, lambda index: own_text(ref))
+        """Open one video; raises as `open_video`."""
+        return open_video(self.root, ref)
 
     def _rows(self) -> list[Mapping[str, Any]]:
         path = os.path.join(self.root, self.texts)
@@ -114,30 +98,40 @@ class VideoFolderSource:
         return rows
 
     def _judge(self, entry: _Entry, uses: Mapping[str, int], files: FileSizes) -> EpisodeRef | LedgerEntry:
-        def fault(reason: str, detail: str) -> LedgerEntry:
+        def omit(reason: str, detail: str) -> LedgerEntry:
             return LedgerEntry(entry.episode, entry.split or "train", "index", reason, f"{entry.where}: {detail}")
 
         if not entry.video:
-            return fault("bad-entry", f"no path of a video below root under {self.video_column!r}")
+            return omit("bad-entry", f"no path of a video below root under {self.video_column!r}")
         if not entry.split:
-            return fault("bad-entry", f"the split must be one of {', '.join(SPLIT_NAMES)}")
+            return omit("bad-entry", f"the split must be one of {', '.join(SPLIT_NAMES)}")
         if uses[entry.episode] > 1:
-            return fault("duplicate-id", f"{uses[entry.episode]} entries make the id {entry.episode}")
+            return omit("duplicate-id", f"{uses[entry.episode]} entries make the id {entry.episode}")
         size = files.size(entry.video)
         if size is None:
-            return fault("missing-file", f"{os.path.join(self.root, entry.video)} does not exist")
+            return omit("missing-file", f"{os.path.join(self.root, entry.video)} does not exist")
         if entry.split == "test":
             return EpisodeRef(entry.episode, "test", ((entry.video, size),), None, {})
         if not has_text(entry.text):
-            return fault("no-instruction", f"{entry.video} has no text under {self.text_column!r}")
-        return EpisodeRef(
-            entry.episode, entry.split, ((entry.video, size),), None, {"instruction": str(entry.text).strip()}
-        )
+            return omit("no-instruction", f"{entry.video} has no text under {self.text_column!r}")
+        text = {"instruction": str(entry.text).strip()}
+        return EpisodeRef(entry.episode, entry.split, ((entry.video, size),), None, text)
+
+
+def open_video(root: str, ref: EpisodeRef) -> OpenedEpisode:
+    """Open an episode that is one video file with one text.
+
+    Raises:
+        EpisodeError: "missing-file", "changed-file", "undecodable" or "blank-camera".
+    """
+    check_files(root, ref)
+    path = os.path.join(root, ref.files[0][0])
+    return OpenedEpisode(ref, path, {VIEW: Video(path)}, lambda index: own_text(ref))
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One row of the list. `video` is "" when there is no usable path, `split` "" when it is unknown."""
+    """One row of the list. `video` is "" without a usable path, `split` is "" if unknown."""
 
     where: str
     episode: str

@@ -1,4 +1,4 @@
-"""Memory for the large arrays of a batch, used again and again."""
+"""Reused memory for the large arrays of a batch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Allocate = Callable[[int], NDArray[np.uint8]]
-"""Makes a buffer of so many bytes; the trainer passes one that gives pinned memory."""
+"""Size in bytes -> a buffer; the trainer passes a function that allocates pinned memory."""
 
 
 class BufferPool:
-    """Memory for large arrays, reused once nothing refers to the array handed out.
+    """Memory for large arrays, reused once nothing refers to an array.
 
     Fresh memory of this size costs a page fault every 4 KiB, about as much as the copy itself. Every array, view or
-    tensor made from the array keeps it alive, so a buffer is never reused under a reader. A copy to a device that has
-    not ended yet does not: hold the batch until the device has it.
+    tensor made from an array keeps it alive, so a buffer is never reused while it is read. An unfinished copy to a
+    device does not keep it alive: hold the batch until the copy is done.
     """
 
     def __init__(self, allocate: Allocate) -> None:
@@ -45,8 +45,8 @@ class BufferPool:
 
 
 def allocate_pages(size: int) -> NDArray[np.uint8]:
-    """Pages of its own, huge ones where the system has them."""
-    # Private: Linux ignores the advice on Python's default, a shared mapping.
+    """Anonymous memory, in huge pages if the system supports them."""
+    # Private: Linux ignores the advice for shared mappings, Python's default.
     memory = mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)

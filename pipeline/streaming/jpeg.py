@@ -1,4 +1,4 @@
-"""JPEG -> pixels, in the memory of a batch."""
+"""Decodes JPEG into the memory of a batch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 
 def decode_jpeg(data: bytes, out: NDArray[np.uint8]) -> None:
-    """Decode into `out`, uint8 RGB [H, W, 3], contiguous. The same bytes as Pillow gives, in two thirds of the time.
+    """Decode into `out`, uint8 RGB [H, W, 3], contiguous. The pixels equal those of Pillow, in two thirds of the time.
 
     Raises:
-        ValueError: the data are no whole JPEG, or of another size.
+        ValueError: not a complete JPEG, or of another size.
     """
     height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     if (height, width) != out.shape[:2]:

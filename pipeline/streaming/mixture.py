@@ -1,8 +1,8 @@
 """How builds share a global batch: a pure function of (weights, batch size, step).
 
-Samples are handed out in units, one unit after the other, each to the build that is furthest behind its weight: after u
-units a build has had its share of u, rounded (Webster's method of apportionment). What the first u units hold can be
-computed directly for any u, so a run resumes at any step.
+Samples are assigned in units, one after the other. Each unit goes to the build that is furthest behind its weight:
+after u units a build has its rounded share of u (Webster's method of apportionment). The counts after u units can be
+computed directly for any u, so that a run resumes at any step.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pipeline.errors import SettingsError
 
 
 class Mixture:
-    """Counts of samples that builds give to the steps of a run.
+    """Samples of each build in the steps of a run.
 
     Args:
-        weights: one a build, above 0; only their ratios count.
-        batch_size: G, samples of all builds together in a step.
-        unit: a build gives whole units to a batch, of gcd(unit, G) samples. The number of ranks must divide it, so that
-            every rank gets the same part of every build. Without meaning for a build alone.
+        weights: one per build, above 0; only their ratios matter.
+        batch_size: G, samples of all builds in a step.
+        unit: a batch holds whole units of gcd(unit, G) samples of each build. The number of ranks must divide it, so
+            that every rank gets an equal share of every build. Ignored for a single build.
 
     Raises:
         SettingsError: a number is not positive.
@@ -41,7 +41,7 @@ class Mixture:
         self._weights = [int(weight * scale) for weight in exact]
 
     def check_ranks(self, world: int) -> None:
-        """Raise SettingsError unless `world` ranks get equal parts of every build."""
+        """Raise SettingsError unless `world` ranks get equal shares of every build."""
         if self.batch_size % world:
             raise SettingsError(f"a global batch of {self.batch_size} cannot be divided among {world} ranks")
         if self.unit % world:
@@ -60,7 +60,7 @@ class Mixture:
         return tuple(b - a for a, b in zip(before, after, strict=True))
 
     def largest(self, build: int) -> int:
-        """The most samples a build can give to one step, at most a unit above the truth."""
+        """Upper bound of the samples of a build in one step, at most one unit too large."""
         share = Fraction(self._weights[build] * self._units, sum(self._weights))
         return min(self._units, math.ceil(share) + 1) * self.unit
 

@@ -1,4 +1,4 @@
-"""The files of a build's shards, open: in its folder, or elsewhere behind a local cache."""
+"""Open files of a build's shards: in its folder, or remote behind a local cache."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from pipeline.storage.shard_cache import CachedFile, FileCache
 
 
 class ShardFiles:
-    """Where the files of a build's shards lie: in its folder, or elsewhere behind a cache.
+    """Local paths of the files of a build's shards, which are in its folder or remote behind a cache.
 
     Args:
-        cache: needed for a build that is elsewhere.
+        cache: needed for a remote build.
     """
 
     def __init__(self, build: Build, cache: FileCache | None) -> None:
         if build.remote is not None and cache is None:
-            raise BuildError(f"{build.remote} lies elsewhere: reading it needs a local cache (trainer.cache_gb)")
+            raise BuildError(f"{build.remote} is remote: reading it needs a local cache (trainer.cache_gb)")
         self.build = build
         self._cache = cache
 
@@ -37,10 +37,10 @@ class ShardFiles:
         return self.build.remote is not None
 
     def open(self, entry: Mapping[str, Any]) -> tuple[Path, CachedFile | None]:
-        """Local path of a file of build.json, and what keeps it there while it is used.
+        """Local path of a file of build.json, and the handle that keeps it in the cache while it is used.
 
         Raises:
-            CorruptError: the file is missing, of another size, or (elsewhere) of another content than listed.
+            CorruptError: the file is missing, or has another size or (if remote) other content than listed.
         """
         if self.build.remote is None:
             _check_size(self.build, entry)
@@ -50,13 +50,13 @@ class ShardFiles:
         return found.path, found
 
     def prefetch(self, shard: Mapping[str, Any]) -> None:
-        """Ask for the files of a shard."""
+        """Request the files of a shard."""
         if self.build.remote is not None and self._cache is not None:
             self._cache.prefetch([shard_file(self.build.remote, shard[kind]) for kind in SHARD_FILES if kind in shard])
 
 
 class OpenShard:
-    """The files of a shard, open."""
+    """The open files of a shard."""
 
     def __init__(self, files: ShardFiles, shard: Mapping[str, Any]) -> None:
         self.sha256 = shard["inputs"]["sha256"]
@@ -80,7 +80,7 @@ class OpenShard:
 
 
 class OpenShards:
-    """Open shards, the least recently used one closed first. One that cannot be opened is remembered as such."""
+    """Open shards; the least recently used one is closed first. A shard that cannot be opened is not tried again."""
 
     def __init__(self, files: ShardFiles, limit: int) -> None:
         self.files = files
@@ -98,7 +98,7 @@ class OpenShards:
                 self._open.move_to_end(name)
                 return self._open[name]
             opening = self._opening.setdefault(name, threading.Lock())
-        with opening:  # one thread opens a shard, which may have to be fetched; the others go on with theirs
+        with opening:  # one thread opens a shard, maybe by a download, while others read theirs
             with self._lock:
                 if name in self._open:
                     return self._open[name]
@@ -115,7 +115,7 @@ class OpenShards:
     def _add(self, name: str, entry: Mapping[str, Any]) -> OpenShard:
         if name in self._broken:
             raise CorruptError(self._broken[name])
-        with self._lock:  # before the new one: what is open cannot make room for it in a cache
+        with self._lock:  # before the new one: an open shard cannot be evicted from a cache to make room
             while len(self._open) >= self._limit:
                 self._open.popitem(last=False)
         try:

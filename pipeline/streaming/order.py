@@ -1,11 +1,11 @@
 """Position -> sample: a pure function of (build fingerprint, seed, position).
 
-Shards are permuted, shuffled within blocks of shards, and the shuffled sequence is cut into C canonical streams; in an
-epoch, position p belongs to stream p mod C. Epochs follow each other without a gap: running position P is position
-P mod S of epoch P // S, where S is the number of samples. So every epoch holds every sample once, whatever the batch
-size, and a batch may hold the end of one epoch and the beginning of the next.
+Shards are permuted, samples are shuffled within blocks of shards, and the sequence is cut into C canonical streams. In
+an epoch, position p belongs to stream p mod C. Epochs follow each other without a gap: running position P is position
+P mod S of epoch P // S, where S is the number of samples. Every epoch holds every sample once for any batch size, and
+a batch may span two epochs.
 
-Rank r of W takes the positions P with P mod W == r of a batch that starts at a multiple of W. With W dividing C it owns
+Rank r of W takes the positions P with P mod W == r of a batch that starts at a multiple of W. If W divides C, it owns
 whole streams within an epoch, and any number of ranks sees the same global batches. The resume state is one integer.
 """
 
@@ -55,7 +55,7 @@ class Order:
 
     @property
     def open_shards(self) -> int:
-        """Shards that one pass over the positions keeps coming back to."""
+        """Shards that one pass over the positions reads alternately."""
         return min(len(self._sizes), self.streams * (self._block_shards + 1))
 
     def check_ranks(self, world: int) -> None:
@@ -106,6 +106,6 @@ class Order:
 
 
 def _permutation(length: int, name: str) -> NDArray[np.int64]:
-    """A permutation fixed by its name for good: numpy guarantees raw Philox output, not `Generator.permutation`."""
+    """A permutation fixed by its name. NumPy guarantees raw Philox output across versions, unlike `permutation`."""
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
     return np.argsort(np.random.Philox(key=key).random_raw(length), kind="stable").astype(np.int64)

@@ -1,4 +1,4 @@
-"""A build and sample indices -> a batch of both halves, joined by key. Random access; nothing is read ahead.
+"""Random access to the samples of a build: sample indices -> a batch of inputs and targets, joined by key.
 
 Letters as in `schema.py`. Safe to use from several threads: shard files are opened once and read by offset.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +20,33 @@ from pipeline.errors import BuildError, CorruptError
 from pipeline.format.build import Build
 from pipeline.format.columns import latent_columns
 from pipeline.format.schema import Batch, Observation, Skipped, Targets
-from pipeline.shards.targets_arrow import TargetRows
+from pipeline.shards.targets_arrow import row_digest
 from pipeline.storage.atomic import hash_file
 from pipeline.storage.shard_cache import FileCache
 from pipeline.streaming.buffers import Allocate, BufferPool, allocate_pages
 from pipeline.streaming.jpeg import decode_jpeg
 from pipeline.streaming.open_shards import OpenShard, OpenShards, ShardFiles
 
-_COLUMNS = [
-    "key", "split", "shard", "row", "episode", "image_offset", "image_size", "json_offset", "json_size",
-    "inputs_sha256", "targets_sha256",
-]  # fmt: skip
+_TEXTS = ("key", "split", "episode", "inputs_sha256", "targets_sha256")
+_NUMBERS = ("shard", "row", "json_offset", "json_size")
+_BY_VIEW = ("image_offset", "image_size")
 
 
 class SampleReader:
     """Reads samples of one split of a finished build.
 
     Args:
-        open_shards: how many shards are kept open, two or three file descriptors each; the least recently used
-            one is closed first. A stream wants `Order.open_shards`.
-        verify: hash every sample read and compare with the manifest, so that what is trained on is what was audited.
-            Costs one SHA-256 over the sample, in the threads that read ahead.
-        allocate: makes the memory of a batch's latents. Buffers are reused once nothing refers to the batch any more.
-        skip_corrupt: a sample that cannot be read or is not the audited one does not raise: its row is zeros, its masks
-            are False, so that no loss sees it, and `Batch.skipped` names it.
-        cache: for a build whose shards lie elsewhere.
+        open_shards: shards kept open, with two or three file descriptors each. The least recently used one is closed
+            first. A stream needs `Order.open_shards`.
+        verify: hash every sample and compare it with the manifest, so that training reads what was audited. Costs one
+            SHA-256 over the sample, in the reading threads.
+        allocate: allocates the memory of a batch's latents. Buffers are reused once nothing refers to the batch.
+        skip_corrupt: a sample that is unreadable or not the audited one does not raise. Its row is zeros, its masks are
+            False, so that no loss uses it, and `Batch.skipped` names it.
+        cache: for a build with remote shards.
 
     Raises:
-        BuildError: the build has no samples in this split, or a file is not what the manifest says.
+        BuildError: the build has no samples in this split, or a file does not match the manifest.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class SampleReader:
 
     @property
     def remote(self) -> bool:
-        """Whether shards are fetched from elsewhere."""
+        """Whether the shards are remote."""
         return self._open.files.remote
 
     def prefetch(self, indices: NDArray[np.int64]) -> None:
@@ -96,62 +95,67 @@ class SampleReader:
         """Read samples by their index in the split.
 
         Raises:
-            CorruptError: a member is not where or what the manifest says, or keys of inputs and targets differ (rule
-                L7), unless `skip_corrupt`.
-            BuildError: shards that lie elsewhere cannot be reached, or the cache is too small.
+            CorruptError: a member does not match the manifest, or the keys of inputs and targets differ (rule L7),
+                unless `skip_corrupt`.
+            BuildError: remote shards cannot be reached, or the cache is too small.
         """
-        rows = self._empty(len(indices))
+        observation, targets = self._empty(len(indices))
         instructions, keys, skipped = [], [], []
         for i, index in enumerate(indices):
             try:
-                content = self._read_sample(rows, i, int(index))
+                content = self._read_sample(observation, targets, i, int(index))
             except CorruptError as error:
                 if not self._skip_corrupt:
                     raise
-                rows.clear(i)
+                for array in (observation.images, observation.state, *vars(targets).values()):
+                    if array is not None:
+                        array[i] = 0  # no loss sees a row of zeros
                 skipped.append(Skipped(self._samples.key[index].as_py(), str(error)))
                 content = {"instruction": ""}
             keys.append(self._samples.key[index].as_py())
             instructions.append(content["instruction"])
-        observation: Observation[NDArray[Any]] = Observation(rows.images, tuple(instructions), rows.state)
-        targets: Targets[NDArray[Any]] = Targets(
-            rows.context, rows.latents, rows.latent_mask, rows.actions, rows.action_mask, rows.context_scale,
-            rows.latents_scale,
-        )  # fmt: skip
+        observation = replace(observation, instruction=tuple(instructions))
         return Batch(tuple(keys), observation, targets, tuple(skipped))
 
-    def _empty(self, count: int) -> _Rows:
+    def _empty(self, count: int) -> tuple[Observation[NDArray[Any]], Targets[NDArray[Any]]]:
+        """Arrays of a batch, to be filled in place."""
         sizes = self.build.sizes
         columns = latent_columns(sizes, self.build.latents)
         latents = {name: self._pool.array((count, *shape), kind) for name, (kind, shape) in columns.items()}
         robot = bool(sizes.action)
-        return _Rows(
-            images=np.empty((count, sizes.views, sizes.image_size, sizes.image_size, 3), np.uint8),
-            state=np.empty((count, sizes.state), np.float32) if robot else None,
+        images = np.empty((count, sizes.views, sizes.image_size, sizes.image_size, 3), np.uint8)
+        state = np.empty((count, sizes.state), np.float32) if robot else None
+        targets: Targets[NDArray[Any]] = Targets(
             **latents,
             latent_mask=np.empty((count, sizes.steps), bool),
             actions=np.empty((count, sizes.chunk, sizes.action), np.float32) if robot else None,
             action_mask=np.empty((count, sizes.chunk), bool) if robot else None,
         )
+        return Observation(images, (), state), targets
 
-    def _read_sample(self, rows: _Rows, i: int, index: int) -> Mapping[str, Any]:
+    def _read_sample(
+        self, observation: Observation[NDArray[Any]], targets: Targets[NDArray[Any]], i: int, index: int
+    ) -> Mapping[str, Any]:
         """Fill row i; the content of the sample's JSON."""
         shard = self._open.shard(self._shards[self._position[int(self._samples.shard[index])]])
         row = int(self._samples.row[index])
-        content = self._read_inputs(shard, index, rows, i)
+        content = self._read_inputs(shard, index, observation, i)
         self._check_key(shard, row, content, index)
-        shard.targets.read_into(row, **rows.latent_arrays(i))
-        rows.latent_mask[i] = shard.targets.latent_mask[row]
-        if rows.actions is not None and rows.action_mask is not None:
+        latents = {name: getattr(targets, name)[i] for name in latent_columns(self.build.sizes, self.build.latents)}
+        shard.targets.read_into(row, **latents)
+        targets.latent_mask[i] = shard.targets.latent_mask[row]
+        if targets.actions is not None and targets.action_mask is not None:
             assert shard.targets.actions is not None
             assert shard.targets.action_mask is not None
-            rows.actions[i], rows.action_mask[i] = shard.targets.actions[row], shard.targets.action_mask[row]
+            targets.actions[i], targets.action_mask[i] = shard.targets.actions[row], shard.targets.action_mask[row]
         if self._verify:
             listed = self._samples.targets_sha256[index]
-            self._check_digest(shard.targets.path, "targets", rows.targets(content["key"], i), listed, index)
+            self._check_digest(shard.targets.path, "targets", row_digest(targets, i), listed, index)
         return content
 
-    def _read_inputs(self, shard: OpenShard, index: int, rows: _Rows, i: int) -> Mapping[str, Any]:
+    def _read_inputs(
+        self, shard: OpenShard, index: int, observation: Observation[NDArray[Any]], i: int
+    ) -> Mapping[str, Any]:
         samples, digest = self._samples, hashlib.sha256()
         try:
             members = [
@@ -164,10 +168,10 @@ class SampleReader:
                     digest.update(member)
                 self._check_digest(shard.path, "inputs", digest.hexdigest(), samples.inputs_sha256[index], index)
             for view, data in enumerate(members[:-1]):
-                decode_jpeg(data, rows.images[i, view])
+                decode_jpeg(data, observation.images[i, view])
             content: dict[str, Any] = json.loads(members[-1])
-            if rows.state is not None:
-                rows.state[i] = content["state"] or []  # a robot without a recorded state has S = 0
+            if observation.state is not None:
+                observation.state[i] = content["state"] or []  # a robot without a recorded state has S = 0
             return content
         except (OSError, ValueError) as error:
             raise CorruptError(
@@ -195,65 +199,21 @@ class SampleReader:
             )
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """The arrays of a batch while it is filled; shapes as in `schema.Observation` and `schema.Targets`."""
-
-    images: NDArray[np.uint8]
-    state: NDArray[np.float32] | None
-    context: NDArray[Any]
-    latents: NDArray[Any]
-    latent_mask: NDArray[np.bool_]
-    actions: NDArray[np.float32] | None
-    action_mask: NDArray[np.bool_] | None
-    context_scale: NDArray[np.float32] | None = None
-    latents_scale: NDArray[np.float32] | None = None
-
-    def clear(self, i: int) -> None:
-        """Make row i one that no loss sees."""
-        for array in vars(self).values():
-            if array is not None:
-                array[i] = 0
-
-    def latent_arrays(self, i: int) -> dict[str, NDArray[Any]]:
-        """Row i of the arrays that hold latents, by column."""
-        arrays = {
-            "context": self.context, "latents": self.latents, "context_scale": self.context_scale,
-            "latents_scale": self.latents_scale,
-        }  # fmt: skip
-        return {name: array[i] for name, array in arrays.items() if array is not None}
-
-    def targets(self, key: str, i: int) -> str:
-        """Digest of the targets of row i."""
-        rows = TargetRows(
-            (key,), self.context, self.latents, self.latent_mask, self.actions, self.action_mask, self.context_scale,
-            self.latents_scale,
-        )  # fmt: skip
-        return rows.digest(i)
-
-
 class _SampleTable:
-    """The columns of samples.parquet that reading needs, for one split, in manifest order."""
+    """The columns of samples.parquet that a reader needs, for one split, in manifest order."""
 
     def __init__(self, build: Build, split: str) -> None:
         path = build.path / "samples.parquet"
         listed = build.manifest["files"]["samples.parquet"]["sha256"]
         if hash_file(path) != listed:
             raise BuildError(f"{path} is not the one build.json lists (SHA-256 {listed}); copy the build again")
-        table = pq.read_table(path, columns=_COLUMNS, filters=[("split", "=", split)], read_dictionary=["episode"])
+        table = pq.read_table(
+            path, columns=[*_TEXTS, *_NUMBERS, *_BY_VIEW], filters=[("split", "=", split)], read_dictionary=["episode"]
+        )
         table = table.combine_chunks()
-        self.key = table.column("key")
-        self.episode = table.column("episode")
-        self.shard = table.column("shard").to_numpy()
-        self.row = table.column("row").to_numpy()
-        views = build.sizes.views
-        self.image_offset = _flat(table.column("image_offset")).reshape(-1, views)
-        self.image_size = _flat(table.column("image_size")).reshape(-1, views)
-        self.json_offset = table.column("json_offset").to_numpy()
-        self.json_size = table.column("json_size").to_numpy()
-        self.inputs_sha256 = table.column("inputs_sha256")
-        self.targets_sha256 = table.column("targets_sha256")
-
-
-def _flat(column: Any) -> NDArray[Any]:
-    return column.combine_chunks().flatten().to_numpy()
+        self.key, self.episode = table.column("key"), table.column("episode")
+        self.inputs_sha256, self.targets_sha256 = table.column("inputs_sha256"), table.column("targets_sha256")
+        self.shard, self.row, self.json_offset, self.json_size = (table.column(n).to_numpy() for n in _NUMBERS)
+        self.image_offset, self.image_size = (
+            table.column(name).combine_chunks().flatten().to_numpy().reshape(-1, build.sizes.views) for name in _BY_VIEW
+        )

@@ -1,12 +1,12 @@
 """Builds + order + mixture -> batches, read ahead by threads.
 
-Reading and copying release the interpreter lock, so threads overlap it with the training step without passing arrays
-between processes. The batches are a pure function of the order: neither the number of threads nor a restart changes
-them.
+Reading and copying release the interpreter lock, so threads overlap them with the training step, and no arrays pass
+between processes. The batches depend only on the order, not on the number of threads or on restarts.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,25 +28,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class BuildBatch:
-    """What one build gives to a step. `build` counts within the stream."""
+    """The samples of one build in a step. `build` is its index in the stream."""
 
     build: int
     batch: NumpyBatch
 
 
 class Stream:
-    """One rank's parts of the global batches of builds that share a batch.
+    """One rank's share of the global batches of several builds.
 
     Args:
-        readers, orders: one a build, of its train split.
-        mixture: how many samples each gives to a step.
-        rank, world: this rank and how many there are.
-        threads: how many parts are read at the same time; 0 reads in the caller's thread.
-        ahead: how many steps are kept ready or under way while the caller works on one.
-        prefetch: how many steps ahead remote shards are asked for.
+        readers, orders: one per build, of its train split.
+        mixture: samples of each build in a step.
+        rank, world: this rank, and the number of ranks.
+        threads: build batches read at the same time; 0 reads in the caller's thread.
+        ahead: steps that are ready or being read while the caller works on one.
+        prefetch: steps between the request for a remote shard and its use.
 
     Raises:
-        SettingsError: ranks do not fit, or a build is smaller than what it gives to one step.
+        SettingsError: the ranks do not divide the batch, or a build is smaller than its share of one step.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Stream:
         self._threads, self._ahead, self._prefetch = threads, ahead, prefetch
 
     def indices(self, step: int) -> list[tuple[int, NDArray[np.int64]]]:
-        """Build and sample indices of this rank's parts of a step, builds that give nothing left out."""
+        """Build and sample indices of this rank in a step, without builds that have no sample in it."""
         shares = zip(self.orders, self.mixture.taken(step), self.mixture.counts(step), strict=True)
         return [
             (i, order.take(first, count, self._rank, self._world))
@@ -85,15 +85,15 @@ class Stream:
             if count
         ]
 
-    def parts(self, step: int) -> list[BuildBatch]:
-        """This rank's parts of the global batch of a step, read now."""
+    def build_batches(self, step: int) -> list[BuildBatch]:
+        """This rank's share of the global batch of a step, read in the caller's thread."""
         return [BuildBatch(i, self.readers[i].read(chosen)) for i, chosen in self.indices(step)]
 
     def batches(self, start: int = 0, stop: int | None = None) -> Iterator[list[BuildBatch]]:
-        """The parts of steps start..stop-1, without end if stop is None."""
-        steps = iter(range(start, stop)) if stop is not None else _count(start)
+        """This rank's share of steps start..stop-1; endless if stop is None."""
+        steps = iter(range(start, stop)) if stop is not None else itertools.count(start)
         if self._threads == 0:
-            yield from map(self.parts, steps)
+            yield from map(self.build_batches, steps)
             return
         with ThreadPoolExecutor(self._threads, thread_name_prefix="stream") as pool:
             work = _read_ahead(steps, lambda step: self._submit(pool, step), self._ahead)
@@ -104,27 +104,21 @@ class Stream:
                 work.close()
 
     def _submit(self, pool: ThreadPoolExecutor, step: int) -> list[tuple[int, Future[NumpyBatch]]]:
-        self._ask_for_shards(step + self._prefetch)
+        self._prefetch_shards(step + self._prefetch)
         return [(i, pool.submit(self.readers[i].read, chosen)) for i, chosen in self.indices(step)]
 
-    def _ask_for_shards(self, step: int) -> None:
+    def _prefetch_shards(self, step: int) -> None:
         if any(reader.remote for reader in self.readers):
             for i, chosen in self.indices(step):
                 self.readers[i].prefetch(chosen)
 
 
-def ordered_batches(reader: SampleReader, batch_size: int, limit: int | None = None) -> Iterator[NumpyBatch]:
-    """All samples of a split in manifest order, the last batch shorter; for held-out losses.
+def ordered_indices(samples: int, batch_size: int, limit: int | None = None) -> list[NDArray[np.int64]]:
+    """Sample indices of batches in manifest order, for held-out losses; the last batch may be shorter.
 
     Args:
-        limit: take this many samples, evenly spread over the split.
+        limit: use this many samples, evenly spread over the split; None: all.
     """
-    for chosen in ordered_indices(len(reader), batch_size, limit):
-        yield reader.read(chosen)
-
-
-def ordered_indices(samples: int, batch_size: int, limit: int | None = None) -> list[NDArray[np.int64]]:
-    """Sample indices of the batches of `ordered_batches`."""
     count = samples if limit is None else min(limit, samples)
     indices = np.arange(count, dtype=np.int64) * samples // max(1, count)
     return [indices[start : start + batch_size] for start in range(0, count, batch_size)]
@@ -133,7 +127,7 @@ def ordered_indices(samples: int, batch_size: int, limit: int | None = None) -> 
 def _read_ahead(
     steps: Iterator[int], submit: Callable[[int], list[tuple[int, Future[T]]]], ahead: int
 ) -> Generator[list[tuple[int, Future[T]]]]:
-    """What `submit` gives for each step in order, `ahead` steps early; what was not taken is cancelled at the end."""
+    """The results of `submit` for each step in order, submitted `ahead` steps early. Cancels the rest."""
     waiting: deque[list[tuple[int, Future[T]]]] = deque()
     try:
         for step in steps:
@@ -146,9 +140,3 @@ def _read_ahead(
         for futures in waiting:
             for _, future in futures:
                 future.cancel()
-
-
-def _count(start: int) -> Iterator[int]:
-    while True:
-        yield start
-        start += 1

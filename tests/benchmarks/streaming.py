@@ -154,7 +154,7 @@ class _TargetsPass:
             latents = self._pool.array((BATCH, SIZES.steps, *step_shape), np.float16)
             for i, index in enumerate(self._order.take(step * BATCH, BATCH)):
                 shard, row = divmod(int(index), SHARD_SAMPLES)
-                self._shards[shard].read_into(row, context[i], latents[i])
+                self._shards[shard].read_into(row, context=context[i], latents=latents[i])
 
 
 def _consume(found: Iterator[Any]) -> None:

@@ -3,7 +3,7 @@
 The outcome is "error" (a clear one, that names the file), or "equal" (what was read is what the audit's own reader
 reads in the damaged file, from its beginning and without a seek), or "audit" (nobody can tell, and level source refuses
 the episode: behind damage to another episode in the same video, which that reader cannot pass and the pipeline's leaps
-over; or inside a damaged picture that two decoders patch up differently, the right one all the same). Anything else is
+over; or inside a damaged image that two decoders patch up differently, the right one all the same). Anything else is
 a finding.
 """
 
@@ -28,7 +28,7 @@ from pipeline.sources.registry import make_source
 MEMORY_BYTES = 8 * 2**30
 FRAMES = (0, 5, 15)
 PATCHED = 8.0
-"""Mean difference in grey levels of one damaged picture as two decoders show it."""
+"""Mean difference in grey levels of one damaged image as two decoders show it."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ def run(trial: Trial, folder: Path) -> str:
         index = source.index()
     except RunError as error:
         return "error" if _names(str(error), trial.file) else f"the error does not name the file: {error}"
-    nameless = [fault.detail for fault in index.faults if not fault.detail]
+    nameless = [entry.detail for entry in index.left_out if not entry.detail]
     if nameless:
-        return f"a fault says nothing: {index.faults}"
+        return f"an entry says nothing: {index.left_out}"
     stored = {**{k: v for k, v in asdict(source).items() if k != "root"}, "type": trial.settings["type"]}  # type: ignore[call-overload]
     outcomes = [_read(source, ref, index, stored, root) for ref in _touched(index, trial.file)]
     bad = [outcome for outcome in outcomes if outcome not in ("error", "equal", "audit")]
-    return bad[0] if bad else "error" if "error" in outcomes or index.faults else "equal"
+    return bad[0] if bad else "error" if "error" in outcomes or index.left_out else "equal"
 
 
 def _read(source: Any, ref: EpisodeRef, index: SourceIndex, stored: Mapping[str, Any], root: Path) -> str:
@@ -100,9 +100,9 @@ def _read(source: Any, ref: EpisodeRef, index: SourceIndex, stored: Mapping[str,
     except RawError as error:
         if len(ref.data.get("videos", {}).get(index.views[0], ())) > 1:
             return "audit"  # level source refuses the whole file
-        return f"only the audit finds a fault in {ref.id}: {error}"
+        return f"only the audit finds what is wrong with {ref.id}: {error}"
     except BuildError as error:
-        return f"only the audit finds a fault in the metadata: {error}"
+        return f"only the audit finds what is wrong with the metadata: {error}"
 
 
 def _compare(episode: Episode, index: SourceIndex, raw: RawEpisode) -> str:

@@ -53,9 +53,12 @@ def test_int8_latents_are_multiplied_on_the_device_to_the_bit_of_numpy() -> None
     values, scale = quantise(exact)
     batch = _batch(V, robot=True)
     targets = replace(
-        batch.targets, context=values[:, 0], latents=values[:, 1:], context_scale=scale[:, 0],
+        batch.targets,
+        context=values[:, 0],
+        latents=values[:, 1:],
+        context_scale=scale[:, 0],
         latents_scale=scale[:, 1:],
-    )  # fmt: skip
+    )
     out = to_device(replace(batch, targets=targets), CPU, views=V + 1).targets
     assert out.context.dtype == out.latents.dtype == torch.float16
     assert out.context_scale is None

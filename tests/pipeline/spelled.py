@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.sample_world.video import unchanged_priority
+from pipeline.sources.video.decode import Video
 
 HEIGHT, WIDTH = 64, 96
 ROWS, COLUMNS = 2, 4
@@ -76,3 +77,9 @@ def write_frames(path: Path, name: str, frames: Sequence[NDArray[np.uint8]], fps
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def decode_frames(path: Path, indices: Sequence[int]) -> NDArray[np.uint8]:
+    """Frames of one file by a new decoder, uint8 RGB [len(indices), H, W, 3]."""
+    with Video(path) as video:
+        return video.frames(indices)

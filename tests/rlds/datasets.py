@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.rlds.writer import Recorded, picture, real_frames, smooth, steps_feature, with_flags, write_rlds
+from tests.rlds.writer import Recorded, image_feature, real_frames, smooth, steps_feature, with_flags, write_rlds
 
 LENGTH = 16
 
@@ -22,7 +22,7 @@ def write_droid(root: Path, shared_data: Path) -> Path:
     def features(tfds: Any) -> Any:
         views = ("exterior_image_1_left", "exterior_image_2_left", "wrist_image_left")
         texts = ("language_instruction", "language_instruction_2", "language_instruction_3")
-        observation = {view: picture(tfds, 180, 320) for view in views}
+        observation = {view: image_feature(tfds, 180, 320) for view in views}
         poses = {"cartesian_position": _vector(tfds, 6), "gripper_position": _vector(tfds, 1)}
         joints = {"joint_position": _vector(tfds, 7)}
         more = {"cartesian_velocity": _vector(tfds, 6), "gripper_velocity": _vector(tfds, 1)}
@@ -84,7 +84,7 @@ def write_fractal(root: Path, shared_data: Path, episodes: int = 3) -> Path:
             return _vector(tfds, width, np.float32)
 
         observation = {
-            "image": picture(tfds, 256, 320),
+            "image": image_feature(tfds, 256, 320),
             "natural_language_instruction": tfds.features.Text(),
             "natural_language_embedding": f32(512),
             "base_pose_tool_reached": f32(7),
@@ -151,8 +151,8 @@ def write_libero(root: Path, shared_data: Path, episodes: int = 3) -> Path:
             return _vector(tfds, width, np.float32)
 
         observation = {
-            "image": picture(tfds, 256, 256),
-            "wrist_image": picture(tfds, 256, 256),
+            "image": image_feature(tfds, 256, 256),
+            "wrist_image": image_feature(tfds, 256, 256),
             "state": f32(8),
             "joint_state": f32(7),
         }

@@ -1,6 +1,6 @@
 """RLDS datasets written with the real TFDS builder and the feature specification each has at its publisher.
 
-The pictures are frames of a real clip, in the dataset's own size; the numbers are smooth made-up trajectories.
+The images are frames of a real clip, in the dataset's own size; the numbers are smooth made-up trajectories.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def steps_feature(tfds: Any, step: Features) -> Any:
     return tfds.features.Dataset({**flags, **numbers, **step})
 
 
-def picture(tfds: Any, height: int, width: int) -> Any:
+def image_feature(tfds: Any, height: int, width: int) -> Any:
     """A camera."""
     return tfds.features.Image(shape=(height, width, 3), dtype=np.uint8, encoding_format="jpeg")
 

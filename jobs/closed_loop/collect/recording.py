@@ -22,8 +22,8 @@ from PIL import Image
 
 from pipeline.errors import RunError
 from pipeline.sources.lerobot.info import IMAGE_PREFIX
-from pipeline.sources.lerobot.writer import LeRobotWriter, image_stats, picture_feature, spread, vector_feature
-from pipeline.sources.video.pictures import decode_picture
+from pipeline.sources.lerobot.writer import LeRobotWriter, image_feature, image_stats, spread, vector_feature
+from pipeline.sources.video.frame_readers import decode_image
 from pipeline.storage.atomic import atomic_file
 
 VIEWS = {"agentview": "agentview", "robot0_eye_in_hand": "wrist"}
@@ -92,7 +92,7 @@ class Recording:
         """uint8 RGB [len(indices), H, W, 3]; all of them without `indices`."""
         encoded = self.pictures[camera]
         picked = range(len(encoded)) if indices is None else indices
-        return np.stack([decode_picture(encoded[i], f"{self.task}, seed {self.seed}") for i in picked])
+        return np.stack([decode_image(encoded[i], f"{self.task}, seed {self.seed}") for i in picked])
 
 
 def encode_png(frame: NDArray[np.uint8]) -> bytes:
@@ -155,7 +155,7 @@ def write_lerobot_demonstrations(root: Path, paths: Sequence[Path], pixels: int,
         "action.executed": vector_feature(ACTION_NAMES, ACTION_UNITS),
     }
     keys = {camera: IMAGE_PREFIX + view for camera, view in VIEWS.items()}
-    writer = LeRobotWriter(root, ROBOT, fps, {**features, **{key: picture_feature(pixels) for key in keys.values()}})
+    writer = LeRobotWriter(root, ROBOT, fps, {**features, **{key: image_feature(pixels) for key in keys.values()}})
     for path in paths:
         one = read_recording(path)
         picked = spread(len(one.state))

@@ -19,13 +19,13 @@ WIDER = 0.05
 TRIES = 200
 
 RELATION = re.compile(r"\b(?:between|next to|left|right|center|centre|front|back|near|from)\b")
-"""Where a thing is told by its place among others, all move by the same way, so that the place stays true."""
+"""If the instruction names an object by its place among others, all move alike, so that it stays true."""
 
 
 def move_things(env: Any, instruction: str, level: int, rng: np.random.Generator) -> None:
-    """Move what lies on the table or the floor, and what is on it along with it.
+    """Move the objects on the table or the floor, each with the objects on it.
 
-    What stands in or on a fixture stays, and so do fixtures. A thing for which no free place is found stays too.
+    Fixtures and objects in or on a fixture stay. So does an object without a free place.
 
     Args:
         env: robosuite's environment, in its start state.

@@ -1,4 +1,4 @@
-"""An instruction in other words, at five levels: a grammar of templates, no language model.
+"""Paraphrases of an instruction at five levels, by a grammar of templates without a language model.
 
 1  politely                         please put the bowl on the stove
 2  other verbs                      set the bowl on the stove
@@ -85,7 +85,7 @@ DESCRIBED = {
     r"caddy": "desk organiser",
     r"rack": "stand for bottles",
 }
-"""A noun and what may be said instead; what is sold under its name (milk, ketchup, …) has no other."""
+"""A noun and a description; products (milk, ketchup, …) have none."""
 
 _PLACE = r"(?P<place>(?:in|on|inside|into|onto|to|under|at)\b.*)"
 _SPLIT = re.compile(r"(?:,? and|,) (?=(?:put|close|open|turn|push|place|pick)\b)(?!place (?:it|them)\b)")
@@ -104,7 +104,7 @@ _FORMS = tuple(
 
 
 def paraphrase(instruction: str, level: int, seed: int) -> str:
-    """The instruction in other words, lower case; the same for the same arguments.
+    """The paraphrased instruction in lower case; equal arguments give equal texts.
 
     Args:
         level: 1 to 5, see the module.

@@ -2,7 +2,7 @@
 
 What is changed follows from axis, level, seed and the start state alone, so that equal ones give equal episodes.
 Camera, light and background change the model that is drawn, never physics; robot and layout change the start state
-before things come to rest; noise changes the third-person camera's pictures; language changes what the robot is told.
+before things come to rest; noise changes the third-person camera's images; language changes the instruction.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 
 from ..libero import CAMERAS, LiberoEnvironment
 from .axes import ASKEW, FURTHER, JOINTS, LENS, RAISE, TURN, checked
+from .image_noise import KINDS, spoiled
 from .layout import move_things
 from .paraphrase import paraphrase
-from .picture_noise import KINDS, spoiled
 from .surfaces import Surfaces
 
 Rng = np.random.Generator
@@ -54,7 +54,7 @@ def perturbed(environment: LiberoEnvironment, perturbation: Mapping[str, Any]) -
         perturbation: "axis", one of `axes.AXES`; "level", 1 to 5; "seed", 0 or more.
 
     Raises:
-        ValueError: it is no perturbation.
+        ValueError: the perturbation is invalid.
     """
     return _Perturbed(environment, *checked(perturbation))
 
@@ -78,9 +78,9 @@ class _Perturbed(LiberoEnvironment):
         self._start = self.seed if start is None else zlib.crc32(np.ascontiguousarray(start, np.float64).tobytes())
         super().reset(start)
 
-    def pictures(self) -> dict[str, np.ndarray]:
-        """As `LiberoEnvironment.pictures`; noise is the same for the same step."""
-        drawn = super().pictures()
+    def images(self) -> dict[str, np.ndarray]:
+        """As `LiberoEnvironment.images`; noise is the same for the same step."""
+        drawn = super().images()
         if self._axis == "noise" and PERSON in drawn:
             first = self._rng()
             kind = KINDS[int(first.integers(len(KINDS)))]
@@ -88,10 +88,10 @@ class _Perturbed(LiberoEnvironment):
             drawn[PERSON] = spoiled(drawn[PERSON], kind, strength, self._rng(self.steps))
         return drawn
 
-    def _draw_as_asked(self) -> None:
+    def _apply_view(self) -> None:
         """Called by `reset` between the start state and the steps in which things come to rest."""
         self._put_back()
-        super()._draw_as_asked()
+        super()._apply_view()
         change: Callable[[], None] | None = {
             "camera": lambda: move_camera(self.sim.model, self._pivot(), self._level, self._rng()),
             "robot": lambda: self._move_robot(),
@@ -138,7 +138,7 @@ class _Perturbed(LiberoEnvironment):
 
 
 def move_camera(model: Any, pivot: np.ndarray, level: int, rng: Rng) -> None:
-    """Put the third-person camera elsewhere: about the scene, further away, askew, or with another lens.
+    """Move the third-person camera around the scene or away from it, rotate it, or change its field of view.
 
     Args:
         model: with `camera_name2id`, `cam_pos` [N, 3] in metres, `cam_quat` [N, 4] (w first), `cam_fovy` [N] in

@@ -1,4 +1,4 @@
-"""Table, floor and walls in other colours and patterns. Sizes and choices are ours."""
+"""Other colours and patterns of table, floor and walls. Sizes and choices are ours."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Surfaces:
         return texture if texture >= 0 else None
 
     def _bytes(self, texture: int) -> np.ndarray:
-        """The picture uint8 [H, W, channels], to be written to."""
+        """The image uint8 [H, W, channels], to be written to."""
         model = self._sim.model
         height, width = int(model.tex_height[texture]), int(model.tex_width[texture])
         channels, start = int(model.tex_nchannel[texture]), int(model.tex_adr[texture])
@@ -84,7 +84,7 @@ class Surfaces:
         values[..., :3] = np.tile(side, (sides, 1, 1))
 
     def _upload(self, textures: Sequence[int]) -> None:
-        """To the renderer, which has a copy of its own."""
+        """Copy textures to the renderer."""
         import mujoco
 
         context = self._sim._render_context_offscreen

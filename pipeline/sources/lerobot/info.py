@@ -1,4 +1,4 @@
-"""What the info.json of a LeRobot dataset declares, and where its files lie."""
+"""The declarations in the info.json of a LeRobot dataset, and the paths of its files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ROOT_FIX = f"Set `root` to a LeRobot dataset folder of version {', '.join(VERSIO
 
 @dataclass(frozen=True)
 class Info:
-    """The declarations. They are not believed where files can tell better.
+    """The declarations. Facts from the files take precedence.
 
     widths   channels of every numeric column, by name
-    cameras  feature key -> "video" or "image" (pictures inside the table), in declared order, depth maps left out
+    cameras  feature key -> "video" or "image" (images inside the table), in declared order, without depth maps
     """
 
     path: str
@@ -43,7 +43,7 @@ class Info:
         """Read ROOT/meta/info.json.
 
         Raises:
-            RunError: it is missing, no JSON, of another version, or declares no features.
+            RunError: it is missing, not JSON, of another version, or declares no features.
         """
         path = os.path.join(root, INFO_FILE)
         raw = read_json(path, ROOT_FIX)
@@ -77,7 +77,7 @@ class Files(FileSizes):
         self.info = info
 
     def find(self, declared: str | None, standard: str, values: Mapping[str, Any]) -> str:
-        """Path by the declared template, else by LeRobot's standard one if a file lies there.
+        """Path by the declared template, or by LeRobot's standard template if only that file exists.
 
         Raises:
             RunError: the declared template cannot be filled in.
@@ -93,8 +93,8 @@ class Files(FileSizes):
 def official_splits(declared: Mapping[str, str], episodes: int) -> dict[int, str] | None:
     """Episode number -> split from ranges such as {"train": "0:80", "val": "80:100"}.
 
-    Used only when they hold out something and are consistent: known names, no overlap, every episode in one range, none
-    past the end. Published sets declare "0:100" for five episodes.
+    None unless they are consistent and hold something out: known names, no overlap, every episode in one range, none
+    past the end. Some published datasets declare "0:100" for five episodes.
     """
     found: dict[int, str] = {}
     for name, text in declared.items():

@@ -1,12 +1,12 @@
-"""Where the parts of an episode lie in a LeRobot folder.
+"""Where the data of an episode is stored in a LeRobot folder.
 
-v2.0 and v2.1: one table and, for each camera, one video an episode.
+v2.0 and v2.1: one table per episode, and one video per episode and camera.
 
     meta/{info.json, tasks.jsonl, episodes.jsonl}
     data/chunk-000/episode_000000.parquet
     videos/chunk-000/observation.images.CAMERA/episode_000000.mp4
 
-v3.0: many episodes in a file.
+v3.0: many episodes per file.
 
     meta/{info.json, tasks.parquet, episodes/chunk-000/file-000.parquet}
     data/chunk-000/file-000.parquet
@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import RunError
 from pipeline.sources.lerobot.info import ROOT_FIX, Files
-from pipeline.sources.metadata import read_json_lines
+from pipeline.sources.metadata import one_line, read_json_lines
 
 EPISODES_FILE = "meta/episodes.jsonl"
 TASKS_FILE = "meta/tasks.jsonl"
@@ -42,20 +42,20 @@ VIDEO_PATH_V3 = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d
 
 LISTED = ("episode_index", "length", "tasks", "data/chunk_index", "data/file_index")
 PLACED = ("chunk_index", "file_index", "from_timestamp")
-"""Columns of the v3.0 episode tables: of an episode, and under videos/CAMERA/ of its stretch of a video."""
+"""Columns of the v3.0 episode tables: of an episode, and under videos/CAMERA/ of its segment of a video."""
 
 ROWS = ("dataset_from_index", "dataset_to_index")
-"""Columns that say which values of the tables' column `index` are an episode's; not in every set."""
+"""Columns with the range of an episode in the tables' column `index`; some datasets lack them."""
 
 OVERLAP = 0.5
-"""Frames by which two stretches of one video may overlap through rounding."""
+"""Frames by which two segments of a video may overlap because of rounding."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Where one view of an episode lies. v2.x: the whole video, from_s None.
+    """The frames of an episode in a video. v2.x: the whole video, from_s None.
 
-    from_s  second of its first frame;  start  frames of earlier episodes in the file;  total  frames of all of them
+    from_s  time of the first frame, seconds;  start  frames of earlier episodes in the file;  total  frames of all
     """
 
     path: str
@@ -69,9 +69,9 @@ class Row:
     """An episode as the metadata lists it.
 
     rows     (first, one past the last) value of the column `index` of a table shared with other episodes
-    number   episode_index, None where the entry has none
+    number   episode_index; None if the entry has none
     where    the entry, for messages
-    problem  why its place is unusable; ""
+    problem  why the entry cannot be used, or ""
     """
 
     number: int | None
@@ -85,7 +85,7 @@ class Row:
 
 
 def tasks_file(version: str) -> str:
-    """The file that holds the texts."""
+    """The file with the task texts."""
     return TASKS_TABLE if version == "v3.0" else TASKS_FILE
 
 
@@ -93,7 +93,7 @@ def list_episodes(files: Files, cameras: Mapping[str, str]) -> list[Row]:
     """All episodes in the order of the metadata.
 
     Args:
-        cameras: view -> feature key of the cameras that are videos.
+        cameras: view -> feature key, of the cameras stored as video.
 
     Raises:
         RunError: the metadata cannot be read.
@@ -111,8 +111,8 @@ def _row_v2(files: Files, cameras: Mapping[str, str], place: int, row: Any) -> R
         return Row(None, where)
     values = {"episode_chunk": number // files.info.chunks_size, "episode_index": number}
     tasks, length = row.get("tasks"), row.get("length")
-    paths = {
-        view: files.find(files.info.video_path, VIDEO_PATH, values | {"video_key": key})
+    videos = {
+        view: Segment(files.find(files.info.video_path, VIDEO_PATH, values | {"video_key": key}))
         for view, key in cameras.items()
     }
     return Row(
@@ -121,7 +121,7 @@ def _row_v2(files: Files, cameras: Mapping[str, str], place: int, row: Any) -> R
         length if type(length) is int else None,
         tuple(task for task in tasks if isinstance(task, str)) if isinstance(tasks, list) else (),
         files.find(files.info.data_path, DATA_PATH, values | {"video_key": ""}),
-        videos={view: Segment(path) for view, path in paths.items()},
+        videos=videos,
     )
 
 
@@ -149,8 +149,7 @@ def _read_v3(root: str, keys: Iterable[str]) -> Iterable[Mapping[str, Any]]:
             optional = [name for name in ROWS if name in file.schema_arrow.names]
             rows = file.read([*columns, *optional]).to_pylist()
         except (pa.ArrowException, OSError) as error:
-            detail = " ".join(str(error).split())[:300]
-            raise RunError(f"{path}: {detail}. Restore the file from the dataset.") from error
+            raise RunError(f"{path}: {one_line(error)}. Restore the file from the dataset.") from error
         name = os.path.relpath(path, root)
         yield from ({**row, "where": f"row {place} of {name}"} for place, row in enumerate(rows))
 
@@ -158,46 +157,45 @@ def _read_v3(root: str, keys: Iterable[str]) -> Iterable[Mapping[str, Any]]:
 def _place_v3(
     files: Files, cameras: Mapping[str, str], entries: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Segment | str]]:
-    """For each entry: view -> its stretch, or what is wrong with it."""
+    """For each entry: view -> its segment, or what is wrong with it."""
     placed: list[dict[str, Segment | str]] = [{} for _ in entries]
     for view, key in cameras.items():
         by_path: dict[str, list[tuple[float, int, int]]] = defaultdict(list)
         for at, entry in enumerate(entries):
             chunk, file, from_s = (entry[f"videos/{key}/{name}"] for name in PLACED)
             if not _is_count(chunk) or not _is_count(file) or not isinstance(from_s, float) or not from_s >= 0:
-                placed[at][view] = f"{key} lies in chunk {chunk}, file {file} from {from_s} s"
+                placed[at][view] = f"{key} is in chunk {chunk}, file {file} from {from_s} s"
                 continue
             values = {"chunk_index": chunk, "file_index": file, "video_key": key}
             length = entry["length"] if _is_count(entry["length"]) else 0
             by_path[files.find(files.info.video_path, VIDEO_PATH_V3, values)].append((from_s, at, length))
-        for path, stretches in by_path.items():
-            _place_in_video(path, sorted(stretches), files.info.fps or 0.0, view, placed)
+        for path, segments in by_path.items():
+            _place_in_video(path, sorted(segments), files.info.fps or 0.0, view, placed)
     return placed
 
 
 def _place_in_video(
     path: str,
-    stretches: Sequence[tuple[float, int, int]],
+    segments: Sequence[tuple[float, int, int]],
     fps: float,
     view: str,
     placed: list[dict[str, Segment | str]],
 ) -> None:
-    """Stretches (second, entry, frames) of one video, in order of time. Frames of two episodes are an error of both."""
-    following = [second for second, _, _ in stretches[1:]]
+    """Place the segments (second, entry, frames) of one video, in order of time. An overlap is an error of both."""
+    following = [second for second, _, _ in segments[1:]]
+    spans = zip(segments, following, strict=False)
     reaching = {
-        place for place, ((second, _, length), end) in enumerate(zip(stretches, following, strict=False))
-        if fps and (end - second) * fps < length - OVERLAP
-    }  # fmt: skip
-    start, total = 0, sum(length for _, _, length in stretches)
-    for place, (second, at, length) in enumerate(stretches):
+        i for i, ((second, _, length), end) in enumerate(spans) if fps and (end - second) * fps < length - OVERLAP
+    }
+    start, total = 0, sum(length for _, _, length in segments)
+    for place, (second, at, length) in enumerate(segments):
         shared = next((p for p in (place, place - 1) if p in reaching), None)
         if shared is None:
             placed[at][view] = Segment(path, second, start, total)
         else:
-            placed[at][view] = (
-                f"{path}: the {stretches[shared][2]} frames from {stretches[shared][0]} s reach into the episode that "
-                f"begins at {following[shared]} s"
-            )
+            begin, _, count = segments[shared]
+            problem = f"the {count} frames from {begin} s reach into the episode that begins at {following[shared]} s"
+            placed[at][view] = f"{path}: {problem}"
         start += length
 
 
@@ -226,10 +224,10 @@ def _row_v3(files: Files, entry: Mapping[str, Any], videos: Mapping[str, Segment
 
 
 def _in_next_table(files: Files, entry: Mapping[str, Any], row: Row) -> Row:
-    """A table's last episode by the metadata, placed in the table that holds it.
+    """The last episode of a table by the metadata, moved to the table that holds it.
 
-    LeRobot's converter from v2.1 (0.4.0 to 0.4.4 at least, its issue 2401) begins a table with an episode whose entry
-    names the table before.
+    LeRobot's converter from v2.1 (at least 0.4.0 to 0.4.4, its issue 2401) begins a table with an episode whose entry
+    names the previous table.
     """
     chunk, file = entry["data/chunk_index"], entry["data/file_index"]
     if row.number is None or row.problem or _holds(files, row.table, row):
@@ -243,14 +241,14 @@ def _in_next_table(files: Files, entry: Mapping[str, Any], row: Row) -> Row:
 
 
 def _holds(files: Files, path: str, row: Row) -> bool:
-    """Whether a table's statistics have room for the episode's first row; True where they do not tell."""
+    """Whether a table can hold the episode's first row by its statistics; True without statistics."""
     column, value = ("episode_index", row.number) if row.rows is None else ("index", row.rows[0])
     if files.size(path) is None:
         return False
     try:
         meta = pq.read_metadata(os.path.join(files.root, path))
     except (pa.ArrowException, OSError):
-        return True  # opening the episode tells what is wrong
+        return True  # opening the episode reports the problem
     names = [meta.schema.column(i).path for i in range(meta.num_columns)]
     if column not in names:
         return True

@@ -1,9 +1,7 @@
-"""LeRobot v2.0, v2.1 and v3.0: a table of numbers and videos (or pictures in the table), in the folders that
-`lerobot_layout.py` shows.
+"""LeRobot v2.0, v2.1 and v3.0: a table of numbers, and videos or images in the table. See `layout.py` for the folders.
 
-The index trusts the files on disk over what info.json declares: declared cameras without files, counts, splits and path
-templates are wrong in published sets. What an episode holds is read, and compared, when it is opened: see
-`lerobot_episode.py`.
+The index trusts the files on disk more than info.json: published datasets declare cameras without files, and wrong
+counts, splits and path templates. The content of an episode is read and compared when it is opened: see `episode.py`.
 """
 
 from __future__ import annotations
@@ -15,15 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RunError, SettingsError
-from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
+from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex, check_settings
 from pipeline.sources.files import check_files
 from pipeline.sources.lerobot.episode import open_lerobot_episode
 from pipeline.sources.lerobot.info import IMAGE_PREFIX, Files, Info, official_splits
 from pipeline.sources.lerobot.layout import Row, list_episodes, tasks_file
-from pipeline.sources.metadata import sort_found
-from pipeline.sources.naming import clean_name, hashed_split, require_clean_name, require_share
+from pipeline.sources.metadata import count_splits, sort_found
+from pipeline.sources.naming import clean_name, hashed_split
 from pipeline.sources.opened import OpenedEpisode
-from pipeline.sources.vectors import VectorField, parse_vectors, vector_width
+from pipeline.sources.vectors import VectorField, vector_width
 
 
 @dataclass(frozen=True)
@@ -32,10 +30,10 @@ class LeRobotSource:
 
     root              folder that holds meta/, data/ and videos/
     name              first part of every episode id
-    cameras           view names or feature keys, in the order wanted; None: every declared colour camera that has files
-    state, action     columns that make these vectors: see `vectors.VectorField`; empty: none is read
-    not_instructions  task texts that say nothing ("valid"): a frame with one has no instruction (rule L9)
-    val_share         share of the episodes that `hashed_split` sends to "val" when the set has no usable splits
+    cameras           view names or feature keys, in order; None: every declared colour camera that has files
+    state, action     columns that make these vectors: see `VectorField`; empty: no vector
+    not_instructions  task texts without content ("valid"): a frame with one has no instruction (rule L9)
+    val_share         share of the episodes that `hashed_split` assigns to "val" if the dataset has no usable splits
     """
 
     root: str
@@ -47,25 +45,17 @@ class LeRobotSource:
     val_share: float = 0.05
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", os.fspath(self.root))
-        require_clean_name(self.name)
-        require_share(self.val_share)
-        if isinstance(self.cameras, str) or (self.cameras is not None and not self.cameras):
-            raise SettingsError(f"cameras must be a list of at least one name, or null for all, got {self.cameras!r}")
-        for name in ("cameras", "not_instructions"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, parts in parse_vectors(self.state, self.action).items():
-            object.__setattr__(self, name, parts)
+        check_settings(self, names=() if self.cameras is None else ("cameras",))
+        object.__setattr__(self, "not_instructions", tuple(self.not_instructions))
 
     def index(self) -> SourceIndex:
-        """List all episodes from the metadata and the sizes of their files; no data table and no video is opened.
+        """List all episodes from the metadata and the sizes of their files, without opening a data table or a video.
 
         An episode that cannot be used is a LedgerEntry with reason "bad-entry", "duplicate-id" or "missing-file".
 
         Raises:
-            RunError: not a dataset of these versions, or metadata that cannot be read.
-            SettingsError: a camera or column that the dataset does not declare.
+            RunError: not a dataset of these versions, or unreadable metadata.
+            SettingsError: a camera or column that is not declared.
         """
         info = Info.read(self.root)
         files = Files(self.root, info)
@@ -73,8 +63,9 @@ class LeRobotSource:
         rows = list_episodes(files, _of_kind("video", cameras, info))
         absent = self._absent(cameras, rows, files, info)
         cameras = {view: key for view, key in cameras.items() if view not in absent}
-        widths = {"state": vector_width(self.state, info.widths, "state", info.path),
-                  "action": vector_width(self.action, info.widths, "action", info.path)}  # fmt: skip
+        state_dim, action_dim = (
+            vector_width(getattr(self, name), info.widths, name, info.path) for name in ("state", "action")
+        )
         listing = _Listing(
             uses=Counter(row.number for row in rows if row.number is not None),
             splits=official_splits(info.splits, len(rows)),
@@ -82,18 +73,9 @@ class LeRobotSource:
             cameras=cameras,
             columns=self._columns(cameras, info),
         )
-        found = [self._judge(place, row, listing) for place, row in enumerate(rows)]
-        refs, faults = sort_found(found)
-        return SourceIndex(
-            name=self.name,
-            views=tuple(cameras),
-            state_dim=widths["state"],
-            action_dim=widths["action"],
-            fps=info.fps,
-            refs=refs,
-            faults=faults,
-            description=self._describe(info, refs, listing, absent),
-        )
+        refs, left_out = sort_found(self._judge(place, row, listing) for place, row in enumerate(rows))
+        description = self._describe(info, refs, listing, absent)
+        return SourceIndex(self.name, tuple(cameras), state_dim, action_dim, info.fps, refs, left_out, description)
 
     def open(self, ref: EpisodeRef) -> OpenedEpisode:
         """Open one episode: read its table and compare its length with every camera's.
@@ -105,18 +87,20 @@ class LeRobotSource:
         return open_lerobot_episode(self.root, ref, self.state, self.action, self.not_instructions)
 
     def _columns(self, cameras: Mapping[str, str], info: Info) -> dict[str, Any]:
-        """What every episode's reader needs of info.json."""
-        fields = dict.fromkeys(name for part in (*self.state, *self.action) for name in (part.field, part.base) if name)
+        """The declarations that the reader of an episode needs."""
+        names = dict.fromkeys(
+            name for field in (*self.state, *self.action) for name in (field.field, field.base) if name
+        )
         columns: dict[str, Any] = {
             "version": info.version,
             "views": list(cameras),
             "tasks_file": tasks_file(info.version),
-            "widths": {name: info.widths[name] for name in fields},
+            "widths": {name: info.widths[name] for name in names},
         }
         images = _of_kind("image", cameras, info)
         if images:
             if info.fps is None:
-                raise RunError(f"{info.path} declares no fps, which pictures in tables need; set fps there")
+                raise RunError(f"{info.path} declares no fps, which images in tables need; set fps there")
             columns |= {"images": images, "fps": info.fps}
         return columns
 
@@ -127,7 +111,7 @@ class LeRobotSource:
             "type": "lerobot",
             "version": info.version,
             "robot": info.robot,
-            "episodes": dict(sorted(Counter(ref.split for ref in refs).items())),
+            "episodes": count_splits(refs),
             "declared_episodes": info.total_episodes,
             "declared_splits": dict(info.splits),
             "cameras_without_files": list(absent),
@@ -137,12 +121,12 @@ class LeRobotSource:
     def _judge(self, place: int, row: Row, listing: _Listing) -> EpisodeRef | LedgerEntry:
         """The episode of an entry, or why it is left out."""
         if row.number is None:
-            detail = f"{row.where} is no entry with an episode_index"
+            detail = f"{row.where} has no episode_index"
             return LedgerEntry(f"{self.name}-unknown-{place:06d}", "train", "index", "bad-entry", detail)
         episode = f"{self.name}-{row.number:06d}"
         split = (listing.splits or {}).get(row.number) or hashed_split(episode, self.val_share)
         if listing.uses[row.number] > 1:
-            detail = f"episode_index {row.number} stands {listing.uses[row.number]} times in the metadata"
+            detail = f"episode_index {row.number} occurs {listing.uses[row.number]} times in the metadata"
             return LedgerEntry(episode, split, "index", "duplicate-id", detail)
         if row.problem:
             return LedgerEntry(episode, split, "index", "bad-entry", f"{row.where}: {row.problem}")
@@ -153,10 +137,10 @@ class LeRobotSource:
         if missing:
             return LedgerEntry(episode, split, "index", "missing-file", f"not found: {', '.join(missing)}")
         files = tuple((path, size) for path, size in sizes.items() if size is not None)
-        stretches = {
+        segments = {
             view: [v.path] if v.from_s is None else [v.path, v.from_s, v.start, v.total] for view, v in videos.items()
         }
-        own = {"episode_index": row.number, "table": row.table, "videos": stretches, "tasks": list(row.tasks)}
+        own = {"episode_index": row.number, "table": row.table, "videos": segments, "tasks": list(row.tasks)}
         own |= {} if row.rows is None else {"rows": list(row.rows)}
         return EpisodeRef(episode, split, files, row.length, {**listing.columns, **own})
 
@@ -180,23 +164,21 @@ class LeRobotSource:
         return wanted
 
     def _absent(self, cameras: Mapping[str, str], rows: Sequence[Row], files: Files, info: Info) -> list[str]:
-        """Declared cameras of which no episode has a file. Those that were asked for by name must have some."""
+        """Declared cameras without any file. RunError if `cameras` names one of them, or if none is left."""
         videos = _of_kind("video", cameras, info)
-        absent = [
-            view for view in videos
-            if rows and not any(view in row.videos and files.size(row.videos[view].path) is not None for row in rows)
-        ]  # fmt: skip
+        present = {view for row in rows for view, video in row.videos.items() if files.size(video.path) is not None}
+        absent = [view for view in videos if rows and view not in present]
         if absent and (self.cameras is not None or len(absent) == len(cameras)):
             raise RunError(
                 f"{info.path} declares the cameras {', '.join(absent)}, but there is no video of them below "
-                f"{self.root}; choose others with cameras, or restore the files"
+                f"{self.root}; set source.cameras to others, or restore the files"
             )
         return absent
 
 
 @dataclass(frozen=True)
 class _Listing:
-    """What is known about the whole set while its episodes are judged. cameras: view name -> feature key."""
+    """Facts about the whole dataset, for `_judge`. cameras: view name -> feature key."""
 
     uses: Mapping[int, int]
     splits: Mapping[int, str] | None

@@ -1,8 +1,8 @@
-"""Writes a LeRobot v2.1 folder: a table an episode, its metadata, its statistics.
+"""Writes a LeRobot v2.1 folder: a table per episode, the metadata and the statistics.
 
     meta/{info.json, tasks.jsonl, episodes.jsonl, episodes_stats.jsonl}
     data/chunk-000/episode_000000.parquet
-    videos/chunk-000/observation.images.CAMERA/episode_000000.mp4    written by whoever has films
+    videos/chunk-000/observation.images.CAMERA/episode_000000.mp4    written by the caller
 
 Shapes: N frames, W channels.
 """
@@ -24,25 +24,24 @@ from pipeline.sources.lerobot.info import INFO_FILE
 from pipeline.sources.lerobot.layout import DATA_PATH, EPISODES_FILE, TASKS_FILE, VIDEO_PATH
 
 CHUNK = 1000
-"""Episodes a folder."""
+"""Episodes per folder."""
 
 STATS_FILE = "meta/episodes_stats.jsonl"
 STATS_FRAMES = 16
-"""Frames an episode that image statistics are taken from."""
+"""Frames per episode for image statistics."""
 
-BOOKKEEPING = {"timestamp": "float32", "frame_index": "int64", "episode_index": "int64", "index": "int64",
-               "task_index": "int64"}  # fmt: skip
-"""Columns of every table, one number a frame."""
+BOOKKEEPING = {"timestamp": "float32"} | dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), "int64")
+"""Columns of every table, one number per frame."""
 
-PICTURES = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-"""A column of encoded pictures, as the library `datasets` stores its type Image."""
+IMAGES = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""Type of a column of encoded images, as the library `datasets` stores its type Image."""
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class _Written:
-    """One written episode: what the metadata needs of it."""
+    """What the metadata needs of a written episode."""
 
     length: int
     task: str
@@ -55,9 +54,9 @@ class LeRobotWriter:
     Args:
         root: an empty folder.
         robot: `robot_type` of info.json.
-        fps: frames a second.
+        fps: frames per second.
         features: feature key -> its description in info.json, in the order of the tables' columns: see
-            `vector_feature`, `picture_feature` and `video_feature`. The bookkeeping columns are added.
+            `vector_feature`, `image_feature` and `video_feature`. The bookkeeping columns are added.
     """
 
     def __init__(self, root: Path, robot: str, fps: int, features: Mapping[str, Row]) -> None:
@@ -69,17 +68,15 @@ class LeRobotWriter:
         self._frames = 0
 
     def video_path(self, key: str) -> Path:
-        """Where the film of a camera of the next episode has to lie; its folder exists."""
-        path = self._root / VIDEO_PATH.format(**self._numbers(), video_key=key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        """Where the video of a camera of the next episode belongs; its folder exists."""
+        return self._path(VIDEO_PATH, video_key=key)
 
     def add(
         self,
         task: str,
         vectors: Mapping[str, NDArray[np.float32]],
         image_stats: Mapping[str, Row],
-        pictures: Mapping[str, Sequence[bytes]] | None = None,
+        images: Mapping[str, Sequence[bytes]] | None = None,
     ) -> None:
         """Write the next episode's table.
 
@@ -87,13 +84,11 @@ class LeRobotWriter:
             task: its instruction.
             vectors: float32 [N, W] by column.
             image_stats: of every camera, see `image_stats`.
-            pictures: N encoded pictures (PNG or JPEG) by column, of the cameras that have no film.
+            images: N encoded images (PNG or JPEG) by column, of the cameras without a video.
         """
-        table = self._table(vectors, pictures or {}, self._tasks.setdefault(task, len(self._tasks)))
-        path = self._root / DATA_PATH.format(**self._numbers())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, path)
-        numbers = [name for name in table.column_names if name not in (pictures or {})]
+        table = self._table(vectors, images or {}, self._tasks.setdefault(task, len(self._tasks)))
+        pq.write_table(table, self._path(DATA_PATH))
+        numbers = [name for name in table.column_names if name not in (images or {})]
         stats = {name: _stats(np.array(table[name].to_pylist())) for name in numbers}
         self._episodes.append(_Written(table.num_rows, task, {**stats, **image_stats}))
         self._frames += table.num_rows
@@ -111,20 +106,23 @@ class LeRobotWriter:
         _write_lines(self._root / STATS_FILE, [{"episode_index": n, "stats": e.stats} for n, e in episodes])
         meta.write_text(json.dumps(self._info(), indent=4) + "\n", encoding="utf-8")
 
-    def _numbers(self) -> dict[str, int]:
+    def _path(self, template: str, **values: str) -> Path:
+        """A path of the next episode, in a folder that exists."""
         number = len(self._episodes)
-        return {"episode_chunk": number // CHUNK, "episode_index": number}
+        path = self._root / template.format(episode_chunk=number // CHUNK, episode_index=number, **values)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def _table(
-        self, vectors: Mapping[str, NDArray[np.float32]], pictures: Mapping[str, Sequence[bytes]], task: int
+        self, vectors: Mapping[str, NDArray[np.float32]], images: Mapping[str, Sequence[bytes]], task: int
     ) -> pa.Table:
         """The columns LeRobot v2.1 writes, in its types."""
         count = len(next(iter(vectors.values())))
         frames = np.arange(count)
         columns = {name: _vectors(values) for name, values in vectors.items()}
-        for name, encoded in pictures.items():
-            rows = [{"bytes": picture, "path": f"frame_{i:06d}.png"} for i, picture in enumerate(encoded)]
-            columns[name] = pa.array(rows, PICTURES)
+        for name, encoded in images.items():
+            rows = [{"bytes": image, "path": f"frame_{i:06d}.png"} for i, image in enumerate(encoded)]
+            columns[name] = pa.array(rows, IMAGES)
         columns |= {
             "timestamp": pa.array((frames / self._fps).astype(np.float32)),
             "frame_index": pa.array(frames, pa.int64()),
@@ -133,40 +131,40 @@ class LeRobotWriter:
             "task_index": pa.array(np.full(count, task), pa.int64()),
         }
         table = pa.table(columns)
-        # Only by this do the loaders of tables with pictures know them for pictures.
-        return table.replace_schema_metadata(_types(self._features, table.column_names)) if pictures else table
+        # The loaders recognise a column of images by this metadata only.
+        return table.replace_schema_metadata(_types(self._features, table.column_names)) if images else table
 
     def _info(self) -> Row:
-        films = [key for key, feature in self._features.items() if feature["dtype"] == "video"]
+        videos = [key for key, feature in self._features.items() if feature["dtype"] == "video"]
         return {
             "codebase_version": "v2.1",
             "robot_type": self._robot,
             "total_episodes": len(self._episodes),
             "total_frames": self._frames,
             "total_tasks": len(self._tasks),
-            "total_videos": len(self._episodes) * len(films),
+            "total_videos": len(self._episodes) * len(videos),
             "total_chunks": (len(self._episodes) - 1) // CHUNK + 1,
             "chunks_size": CHUNK,
             "fps": self._fps,
             "splits": {"train": f"0:{len(self._episodes)}"},
             "data_path": DATA_PATH,
-            "video_path": VIDEO_PATH if films else None,
+            "video_path": VIDEO_PATH if videos else None,
             "features": self._features,
         }
 
 
 def vector_feature(names: Sequence[str], units: str) -> Row:
-    """A column of float32 vectors with one name a channel."""
+    """A column of float32 vectors with one name per channel."""
     return {"dtype": "float32", "shape": [len(names)], "names": list(names), "units": units}
 
 
-def picture_feature(size: int) -> Row:
-    """A column of encoded square pictures."""
+def image_feature(size: int) -> Row:
+    """A column of encoded square images."""
     return {"dtype": "image", "shape": [size, size, 3], "names": ["height", "width", "channel"]}
 
 
 def video_feature(size: int, codec: str, fps: int) -> Row:
-    """A square camera whose frames lie in films of pixel format yuv420p."""
+    """A square camera whose frames are stored as video in pixel format yuv420p."""
     return {
         "dtype": "video",
         "shape": [size, size, 3],
@@ -185,13 +183,12 @@ def video_feature(size: int, codec: str, fps: int) -> Row:
 
 
 def spread(count: int) -> list[int]:
-    """Indices of the frames, evenly spread over an episode of `count`, that image statistics are taken from."""
-    picked = np.linspace(0, count - 1, min(STATS_FRAMES, count)).astype(int)
-    return [int(index) for index in picked]
+    """Indices of frames for image statistics, evenly spread over an episode of `count` frames."""
+    return np.linspace(0, count - 1, min(STATS_FRAMES, count)).astype(int).tolist()
 
 
 def image_stats(frames: NDArray[np.uint8]) -> Row:
-    """Statistics a channel of frames uint8 [N, H, W, 3], values 0..1, shaped [3, 1, 1] as LeRobot has them."""
+    """Statistics per channel of frames uint8 [N, H, W, 3], values 0..1, shaped [3, 1, 1] as in LeRobot."""
     stats = _stats(frames.reshape(-1, 3) / 255)
     shaped: Row = {name: [[[value]] for value in values] for name, values in stats.items() if name != "count"}
     return {**shaped, "count": [len(frames)]}
@@ -200,13 +197,8 @@ def image_stats(frames: NDArray[np.uint8]) -> Row:
 def _stats(values: NDArray[Any]) -> Row:
     """Statistics over the frames of one column, in LeRobot's form."""
     values = values.reshape(len(values), -1)
-    return {
-        "min": values.min(0).tolist(),
-        "max": values.max(0).tolist(),
-        "mean": values.mean(0).tolist(),
-        "std": values.std(0).tolist(),
-        "count": [len(values)],
-    }
+    stats = {name: getattr(values, name)(0).tolist() for name in ("min", "max", "mean", "std")}
+    return {**stats, "count": [len(values)]}
 
 
 def _vectors(values: NDArray[np.float32]) -> pa.FixedSizeListArray:

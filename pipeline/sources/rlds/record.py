@@ -1,6 +1,6 @@
 """One record of an RLDS dataset: an episode, parsed by the dataset's own feature specification.
 
-tensorflow-datasets parses the record (without loading TensorFlow). Pictures stay encoded until a window needs them.
+tensorflow-datasets parses the record without loading TensorFlow. Images stay encoded until a window needs them.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError, RunError
-from pipeline.sources.metadata import has_text
-from pipeline.sources.video.pictures import decode_picture
+from pipeline.sources.metadata import has_text, one_line
+from pipeline.sources.video.frame_readers import decode_image
 
 METADATA = "episode_metadata/"
-"""Prefix of a text field that stands once an episode; all other fields are paths inside a step."""
+"""Prefix of a text field that an episode has once; all other fields are paths inside a step."""
 
 
 @dataclass(frozen=True)
 class Fields:
-    """What features.json offers, by path inside a step.
+    """The fields in features.json, by path inside a step.
 
-    widths  channels of every numeric vector or scalar;  pictures, texts  names (texts of `episode_metadata/` too)
+    widths  channels of every numeric vector or scalar;  images, texts  names (texts of `episode_metadata/` too)
     """
 
     widths: Mapping[str, int]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     texts: tuple[str, ...]
 
 
@@ -39,22 +39,19 @@ def load_info(folder: str) -> Any:
     """`tfds.core.DatasetInfo` of a prepared folder.
 
     Raises:
-        RunError: tensorflow-datasets is not installed, a metadata file is damaged, the files are no TFRecords, or
-            the records are no episodes.
+        RunError: tensorflow-datasets is not installed, a metadata file is damaged, the files are not TFRecords, or
+            the records are not episodes.
     """
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise RunError(
-            f"RLDS data needs tensorflow-datasets ({error}); install the extra: pip install '.[rlds]'"
-        ) from error
-    logging.getLogger("absl").setLevel(logging.WARNING)  # it reports every file it loads
+        raise RunError(f"RLDS data needs tensorflow-datasets ({error}); run pip install '.[rlds]'") from error
+    logging.getLogger("absl").setLevel(logging.WARNING)  # it logs every file it loads
     try:
         info = tfds.builder_from_directory(folder).info
         file_format = getattr(info.file_format, "value", info.file_format)
     except Exception as error:  # whatever a library raises on a damaged file
-        detail = " ".join(str(error).split())[:300]
-        raise RunError(f"{folder}: dataset_info.json or features.json cannot be read: {detail}") from error
+        raise RunError(f"{folder}: dataset_info.json or features.json cannot be read: {one_line(error)}") from error
     if file_format != "tfrecord":
         raise RunError(f"{folder} is stored as {file_format}, expected tfrecord")
     if "steps" not in info.features or "observation" not in info.features["steps"].feature:
@@ -66,36 +63,34 @@ def record_files(folder: str, info: Any) -> dict[str, list[tuple[str, int]]]:
     """Split -> (name of the file, its records) in order.
 
     Raises:
-        RunError: dataset_info.json does not tell.
+        RunError: dataset_info.json does not list them.
     """
     try:
         return {
             name: [
-                (os.path.basename(os.fspath(path)), int(count))
-                for path, count in zip(split.filepaths, split.shard_lengths, strict=True)
+                (os.path.basename(path), int(n)) for path, n in zip(split.filepaths, split.shard_lengths, strict=True)
             ]
             for name, split in info.splits.items()
         }
     except Exception as error:  # whatever a library raises on a damaged file
-        detail = " ".join(str(error).split())[:300]
-        raise RunError(f"{folder}/dataset_info.json does not tell the record files: {detail}") from error
+        raise RunError(f"{folder}/dataset_info.json does not list the record files: {one_line(error)}") from error
 
 
 def list_fields(features: Any) -> Fields:
-    """The fields a manifest may name."""
+    """The fields that a manifest may name."""
     widths: dict[str, int] = {}
-    pictures, texts = [], []
+    images, texts = [], []
     for path, feature in _leaves(features["steps"].feature, ""):
         kind = type(feature).__name__
         if kind == "Image":
-            pictures.append(path)
+            images.append(path)
         elif kind == "Text":
             texts.append(path)
         elif len(feature.shape) <= 1 and np.dtype(feature.np_dtype).kind in "fiub":
             widths[path] = int(feature.shape[0]) if feature.shape and feature.shape[0] else 1
     metadata = dict(features.items()).get("episode_metadata", {})
     texts += [METADATA + name for name in metadata if type(metadata[name]).__name__ == "Text"]
-    return Fields(widths, tuple(pictures), tuple(texts))
+    return Fields(widths, tuple(images), tuple(texts))
 
 
 class Record:
@@ -103,7 +98,7 @@ class Record:
 
     Args:
         path: the TFRecord file, beside the dataset's features.json.
-        number: which record of it, from 0.
+        number: index of the record in the file, from 0.
         instruction: text fields in the order of preference.
         skip_first: steps left out at the beginning.
 
@@ -123,7 +118,7 @@ class Record:
 
     @property
     def num_frames(self) -> int:
-        """Steps that are left."""
+        """Steps that are not skipped."""
         return len(self._steps)
 
     def field(self, path: str) -> NDArray[Any]:
@@ -134,10 +129,10 @@ class Record:
         except ValueError as error:
             raise EpisodeError("bad-record", f"{self.where}: {path} differs in width from step to step") from error
 
-    def pictures(self, camera: str) -> Callable[[int], NDArray[np.uint8]]:
-        """Decoder of one camera's pictures."""
+    def images(self, camera: str) -> Callable[[int], NDArray[np.uint8]]:
+        """Decoder of one camera's images."""
         path = f"observation/{camera}"
-        return lambda i: decode_picture(self._get(self._steps[i], path), f"{self.where}: {path} at step {i}")
+        return lambda i: decode_image(self._get(self._steps[i], path), f"{self.where}: {path} at step {i}")
 
     def text_of(self, name: str, index: int) -> str | None:
         """A text field at a step, stripped; None when it holds no text."""
@@ -168,7 +163,7 @@ class Record:
 
 @functools.lru_cache(maxsize=4)
 def _features(folder: str) -> Any:
-    """Feature specification of a folder; read once a process."""
+    """Feature specification of a folder; a process reads it once."""
     return load_info(folder).features
 
 
@@ -181,9 +176,9 @@ def _parse(features: Any, record: bytes, where: str) -> tuple[list[Mapping[str, 
     try:
         example = features.deserialize_example_np(record, decoders={"steps": {"observation": skipped}})
         return list(example["steps"]), example.get("episode_metadata", {})
-    except Exception as error:  # whatever a library raises on a record that is not what features.json says
-        detail = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise EpisodeError("bad-record", f"{where} is not what features.json says: {detail}") from error
+    except Exception as error:  # whatever a library raises on a record that does not match features.json
+        detail = f"{type(error).__name__}: {one_line(error)}"
+        raise EpisodeError("bad-record", f"{where} does not match features.json: {detail}") from error
 
 
 def _leaves(features: Any, prefix: str) -> Iterator[tuple[str, Any]]:

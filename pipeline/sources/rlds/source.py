@@ -3,44 +3,43 @@
     ROOT/{dataset_info.json, features.json}
     ROOT/NAME-SPLIT.tfrecord-00000-of-00064
 
-The index comes from dataset_info.json, which tells how many records each file holds; no record is read. An episode is
-one record: opening it seeks to that record in its file, so workers read in parallel (see `rlds_record.py`).
+The index comes from dataset_info.json, which lists the number of records of each file. No record is read. An episode is
+one record. Opening it seeks to that record, so workers read in parallel (see `record.py`).
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.errors import EpisodeError, RunError, SettingsError
-from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
+from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex, check_settings
 from pipeline.sources.files import FileSizes, check_files
-from pipeline.sources.metadata import sort_found
-from pipeline.sources.naming import SPLIT_NAMES, clean_name, hashed_split, require_clean_name, require_share
+from pipeline.sources.metadata import count_splits, sort_found
+from pipeline.sources.naming import SPLIT_NAMES, clean_name, hashed_split
 from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.rlds.record import Record, list_fields, load_info, record_files
-from pipeline.sources.vectors import VectorField, lost_frames, make_vectors, parse_vectors, vector_width
-from pipeline.sources.video.pictures import Pictures
+from pipeline.sources.vectors import VectorField, lost_frames, make_vectors, vector_width
+from pipeline.sources.video.frame_readers import StoredImages
 
 
 @dataclass(frozen=True)
 class RldsSource:
     """Reader of a prepared TFDS folder in the RLDS layout.
 
-    root           folder with dataset_info.json, or one that holds a single version of it
+    root           folder with dataset_info.json, or a folder that holds a single version of the dataset
     name           first part of every episode id
     fps            control frequency in Hz; records hold no times
-    cameras        picture fields under `observation`, in the order wanted
-    instruction    text fields of a step, or of `episode_metadata/`; the first that holds text at the frame counts
-    state, action  fields of a step that make these vectors, as in "observation/state": see `vectors.VectorField`
-    wanted         text field -> regular expression that must be found in its text at the first step; other episodes are
-                   left out with the reason "not-wanted", which does not count as bad
-    skip_first     steps left out at the beginning of every episode (no action had been commanded yet)
-    val_share      share of the episodes that `hashed_split` sends to "val" when the dataset has no split but train
+    cameras        image fields under `observation`, in order
+    instruction    text fields of a step, or of `episode_metadata/`; the first with text at the frame is used
+    state, action  fields of a step that make these vectors, such as "observation/state": see `VectorField`
+    wanted         text field -> regular expression that its text at the first step must match; other episodes are left
+                   out with the reason "not-wanted", which does not count as bad
+    skip_first     steps skipped at the beginning of every episode, before the first commanded action
+    val_share      share of the episodes that `hashed_split` assigns to "val" if the dataset has only a train split
     """
 
     root: str
@@ -55,43 +54,32 @@ class RldsSource:
     val_share: float = 0.05
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", os.fspath(self.root))
-        require_clean_name(self.name)
-        require_share(self.val_share)
-        if not self.fps > 0:
-            raise SettingsError(f"fps must be above 0, got {self.fps}")
+        check_settings(self, names=("cameras", "instruction"))
         if type(self.skip_first) is not int or self.skip_first < 0:
             raise SettingsError(f"skip_first must be a number of steps, at least 0, got {self.skip_first!r}")
         try:
             all(re.compile(pattern) for pattern in self.wanted.values())
         except (re.error, TypeError, AttributeError) as error:
             raise SettingsError(f"wanted must be an object of fields and regular expressions: {error}") from error
-        for name in ("cameras", "instruction"):
-            if isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise SettingsError(f"{name} must be a list of at least one field, got {getattr(self, name)!r}")
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, parts in parse_vectors(self.state, self.action).items():
-            object.__setattr__(self, name, parts)
 
     def index(self) -> SourceIndex:
-        """List all episodes from dataset_info.json and the sizes of the files; lengths stay None.
+        """List all episodes from dataset_info.json and the sizes of the files; `num_frames` is None.
 
-        An episode whose file is not there is a LedgerEntry with reason "missing-file".
+        An episode without its file is a LedgerEntry with reason "missing-file".
 
         Raises:
-            RunError: no prepared TFDS folder, or one in another file format.
-            SettingsError: a field that the dataset does not have.
+            RunError: not a prepared TFDS folder, or another file format.
+            SettingsError: a field that is not in the dataset.
         """
         folder = version_folder(self.root)
         info = load_info(folder)
         fields = list_fields(info.features)
-        self._check_fields(folder, fields.pictures, fields.texts)
+        self._check_fields(folder, fields.images, fields.texts)
         unknown = [name for name in info.splits if name not in SPLIT_NAMES]
         if unknown:
             raise RunError(f"{folder} has the splits {', '.join(unknown)}; known are {', '.join(SPLIT_NAMES)}")
         held_out = len({SPLIT_NAMES[name] for name in info.splits}) > 1
-        found = list(self._list(folder, info, held_out))
-        refs, faults = sort_found(found)
+        refs, left_out = sort_found(self._list(folder, info, held_out))
         return SourceIndex(
             name=self.name,
             views=tuple(clean_name(camera) for camera in self.cameras),
@@ -99,12 +87,12 @@ class RldsSource:
             action_dim=vector_width(self.action, fields.widths, "action", f"{folder}/features.json"),
             fps=self.fps,
             refs=refs,
-            faults=faults,
+            left_out=left_out,
             description={
                 "type": "rlds",
                 "dataset": info.name,
                 "version": str(info.version),
-                "episodes": dict(sorted(Counter(ref.split for ref in refs).items())),
+                "episodes": count_splits(refs),
                 "splits_from": "dataset_info.json" if held_out else f"hash of the id, val_share {self.val_share}",
             },
         )
@@ -113,7 +101,7 @@ class RldsSource:
         """Open one episode: read and parse its record.
 
         Raises:
-            EpisodeError: "missing-file", "changed-file", "undecodable", "bad-record" (not what features.json says),
+            EpisodeError: "missing-file", "changed-file", "undecodable", "bad-record" (does not match features.json),
                 "not-wanted", "not-finite", "blank-camera" or "too-short".
         """
         check_files(self.root, ref)
@@ -123,13 +111,13 @@ class RldsSource:
             found = record.text_of(name, 0)
             if not re.search(pattern, found or ""):
                 raise EpisodeError("not-wanted", f"{record.where}: {name} is {found!r:.200}, {pattern!r} is wanted")
-        films = {
-            clean_name(camera): Pictures(record.pictures(camera), record.num_frames, self.fps, "jpeg or png")
+        readers = {
+            clean_name(camera): StoredImages(record.images(camera), record.num_frames, self.fps, "jpeg or png")
             for camera in self.cameras
         }
         state = make_vectors(self.state, record.field, record.where)
         actions = make_vectors(self.action, record.field, record.where)
-        return OpenedEpisode(ref, record.where, films, record.text, state, actions, lost=lost_frames(self.action))
+        return OpenedEpisode(ref, record.where, readers, record.text, state, actions, lost=lost_frames(self.action))
 
     def _list(self, folder: str, info: Any, held_out: bool) -> Iterator[EpisodeRef | LedgerEntry]:
         sizes = FileSizes(folder)
@@ -149,14 +137,10 @@ class RldsSource:
                         path = os.path.normpath(os.path.join(prefix, file))
                         yield EpisodeRef(episode, split, ((path, size),), None, {"record": record})
 
-    def _check_fields(self, folder: str, pictures: Sequence[str], texts: Sequence[str]) -> None:
-        cameras = [name.removeprefix("observation/") for name in pictures]
-        for setting, asked, allowed in (
-            ("cameras", self.cameras, cameras),
-            ("instruction", self.instruction, texts),
-            ("wanted", list(self.wanted), texts),
-        ):
-            unknown = [name for name in asked if name not in allowed]
+    def _check_fields(self, folder: str, images: Sequence[str], texts: Sequence[str]) -> None:
+        cameras = [name.removeprefix("observation/") for name in images]
+        for setting, allowed in (("cameras", cameras), ("instruction", texts), ("wanted", texts)):
+            unknown = [name for name in getattr(self, setting) if name not in allowed]
             if unknown:
                 raise SettingsError(
                     f"{setting}: {', '.join(unknown)} is not in {folder}/features.json; allowed are "

@@ -1,7 +1,7 @@
-"""Records of a TFRecord file by number, without reading those before.
+"""Random access to the records of a TFRecord file by number.
 
 A record is its length (8 bytes, little-endian), the masked CRC-32C of these (4), the payload, and its masked CRC-32C
-(4): tensorflow.org/tutorials/load_data/tfrecord. A damaged record is an error, never another record.
+(4): tensorflow.org/tutorials/load_data/tfrecord. A damaged record is an error; it is never confused with another one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_record(path: str, number: int) -> bytes:
 
 @functools.lru_cache(maxsize=8)
 def _starts(path: str, modified: int, size: int) -> tuple[int, ...]:
-    """Where each record begins; reads 12 bytes a record. Kept per version of the file."""
+    """Byte offset of each record; reads 12 bytes per record. Cached per version of the file."""
     starts: list[int] = []
     at = 0
     with open(path, "rb", buffering=0) as file:

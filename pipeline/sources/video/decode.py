@@ -1,16 +1,16 @@
 """Video file and frame indices to RGB pixels: uint8 [T, H, W, 3].
 
-Two decoders share the work: decord reads VP9 (and so Something-Something-v2), PyAV reads the rest, among it AV1, which
-decord 0.6 cannot open and LeRobot writes by default. The split follows from what decord 0.6 does in silence:
+There are two decoders. decord reads VP9, and so Something-Something-v2. PyAV reads all other codecs, among them AV1,
+which LeRobot writes by default and decord 0.6 cannot open. The reason is that decord 0.6 gives wrong frames silently:
 
-- after a seek it counts frames in decoding order, so where frames are reordered (H.264, HEVC and MPEG-4 with B-frames
-  around a keyframe) it hands out a neighbour, often a later frame. That would be leakage;
+- after a seek it counts frames in decoding order. With reordered frames (H.264, HEVC and MPEG-4 with B-frames around a
+  keyframe) it returns a neighbour, often a later frame, which would be leakage;
 - a packet that shows no frame shifts its count in the same way;
-- it does not report pictures that the H.264 decoder patched up after damage; PyAV does.
+- it does not report frames that the H.264 decoder concealed after damage; PyAV does.
 
-Hence decord gets a file only when every packet of it shows one frame, in order (`Packets.plain`), and only when it
-counts the same frames at the same times as the packets say. Every fact about a video comes from the decoder that reads
-it or was compared with it. A frame that does not decode is an EpisodeError; nothing stands in for it.
+decord therefore reads a file only if every packet shows one frame, in order (`Packets.plain`), and if it finds the same
+frames at the same times as the packets. All facts about a video come from the decoder that reads it, or were compared
+with it. A frame that cannot be decoded is an EpisodeError and is never replaced.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ import os
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from types import TracebackType
 from typing import Protocol, Self
 
 import av
@@ -30,37 +28,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError
+from pipeline.sources.metadata import undecodable
+from pipeline.sources.video.frame_readers import check_indices
 from pipeline.sources.video.packets import Packets, open_container, read_packets
 
 CACHE_BYTES = 64 * 2**20
-"""Decoded frames an open video keeps, so that overlapping windows do not decode the same frames again."""
+"""Decoded frames that an open video caches for overlapping windows."""
 
 DECORD_ERRORS = (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, AssertionError, StopIteration)
 AV_ERRORS = (av.FFmpegError, ValueError, IndexError, OSError, MemoryError)
 
 DECORD_NO_REPEATS = 1e-9
-"""decord's `fault_tol`, a share of the frames: fail at the first frame it would replace by a neighbour."""
+"""decord's `fault_tol`, a share of the frames: fail at the first frame that it would replace by a neighbour."""
 
 CLOCK_TOLERANCE_S = 2e-3
 """decord reports times as float32, containers as milliseconds."""
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """Facts about a video, from the decoder that reads it.
-
-    num_frames  frames that are shown;  width, height  pixels of the decoded picture
-    fps         average frames a second
-    timestamps  presentation time of each frame in seconds after the first one
-    decoder     "decord" or "pyav"
-    """
-
-    num_frames: int
-    fps: float
-    width: int
-    height: int
-    timestamps: tuple[float, ...]
-    decoder: str
 
 
 class _Reader(Protocol):
@@ -76,8 +58,15 @@ class _Reader(Protocol):
 class Video:
     """One open video file; use it as a context manager.
 
-    Opening reads all packets (not the pixels) and decodes the first frame, so a file that opens is a video of
-    `num_frames` frames. Not safe to share between threads.
+    Opening reads all packets, without their pixels, and decodes the first frame. A file that opens is therefore a video
+    of `num_frames` frames. Not safe to share between threads.
+
+    Attributes:
+        codec: name of the video codec.
+        num_frames: frames that are shown, in order of presentation.
+        fps: average frames per second.
+        width, height: pixels of a decoded frame.
+        decoder: "decord" or "pyav".
 
     Raises:
         EpisodeError: "missing-file", or "undecodable" with the file and what the decoder said.
@@ -90,31 +79,13 @@ class Video:
         packets = _packets_of(self.path)
         self._reader = _open_reader(self.path, packets)
         self._cache: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
-        self._seconds = packets.seconds
-        self.codec = packets.codec
+        self._seconds, self.num_frames = packets.seconds, len(packets.pts)
+        self.codec, self.fps, self.decoder = packets.codec, packets.fps, self._reader.name
         try:
-            height, width = self._decode([0])[0].shape[:2]
+            self.height, self.width = self._decode([0])[0].shape[:2]
         except EpisodeError:
             self.close()
             raise
-        self.info = VideoInfo(
-            num_frames=len(packets.pts),
-            fps=packets.fps,
-            width=width,
-            height=height,
-            timestamps=tuple(self._seconds.tolist()),
-            decoder=self._reader.name,
-        )
-
-    @property
-    def num_frames(self) -> int:
-        """Frames that are shown, in order of presentation."""
-        return len(self._seconds)
-
-    @property
-    def fps(self) -> float:
-        """Average frames a second."""
-        return self.info.fps
 
     def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """RGB frames uint8 [len(indices), H, W, 3]; any order, repeats allowed.
@@ -122,14 +93,14 @@ class Video:
         Raises:
             EpisodeError: "out-of-range", or "undecodable".
         """
-        self._check(indices)
+        check_indices(indices, self.num_frames, self.path)
         wanted = set(indices)
         found = {i: self._cache[i] for i in wanted if i in self._cache}
         missing = sorted(wanted - found.keys())
         if missing:
             found.update(self._decode(missing))
         if not indices:
-            return np.zeros((0, self.info.height, self.info.width, 3), np.uint8)
+            return np.zeros((0, self.height, self.width, 3), np.uint8)
         return np.stack([found[i] for i in indices])
 
     def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
@@ -138,26 +109,19 @@ class Video:
         Raises:
             EpisodeError: "out-of-range".
         """
-        self._check(indices)
+        check_indices(indices, self.num_frames, self.path)
         return self._seconds[np.asarray(indices, np.int64)]
 
     def close(self) -> None:
-        """Release the decoder. The video cannot be read any more."""
+        """Release the decoder."""
         self._reader.close()
         self._cache.clear()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _check(self, indices: Sequence[int]) -> None:
-        bad = [i for i in indices if not 0 <= i < self.num_frames]
-        if bad:
-            raise EpisodeError("out-of-range", f"{self.path} has frames 0..{self.num_frames - 1}; {bad} were asked for")
 
     def _decode(self, indices: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
         frames = self._reader.read(indices)
@@ -165,27 +129,11 @@ class Video:
         for index in indices:
             frame = frames[index]
             if frame.shape != first.shape:
-                raise _undecodable(self.path, f"frame {index} is {frame.shape}, earlier frames are {first.shape}")
+                raise undecodable(self.path, f"frame {index} is {frame.shape}, earlier frames are {first.shape}")
             self._cache[index] = frame
         while len(self._cache) * first.nbytes > CACHE_BYTES:
             self._cache.popitem(last=False)
         return frames
-
-
-def decode_frames(path: str | os.PathLike[str], indices: Sequence[int]) -> NDArray[np.uint8]:
-    """Frames of one file, uint8 RGB [len(indices), H, W, 3]. Raises EpisodeError like `Video`."""
-    with Video(path) as video:
-        return video.frames(indices)
-
-
-def probe(path: str | os.PathLike[str]) -> VideoInfo:
-    """Facts about one file. Raises EpisodeError like `Video`."""
-    with Video(path) as video:
-        return video.info
-
-
-def _undecodable(path: str, detail: object) -> EpisodeError:
-    return EpisodeError("undecodable", f"{path}: {' '.join(str(detail).split())[:300] or 'no message'}")
 
 
 def _packets_of(path: str) -> Packets:
@@ -193,17 +141,17 @@ def _packets_of(path: str) -> Packets:
         stat = os.stat(path)
         return _read_packets(path, stat.st_mtime_ns, stat.st_size)
     except AV_ERRORS as error:
-        raise _undecodable(path, error) from error
+        raise undecodable(path, error) from error
 
 
 @lru_cache(maxsize=4)
 def _read_packets(path: str, modified: int, size: int) -> Packets:
-    """Kept per version of the file: many episodes may share one, and reading its packets reads all of it."""
+    """Cached per version of the file: episodes may share one, and reading its packets reads the whole file."""
     return read_packets(path)
 
 
 def _open_reader(path: str, packets: Packets) -> _Reader:
-    """decord where it is exact and can open the file, else PyAV."""
+    """decord if it is exact and can open the file, else PyAV."""
     if packets.plain:
         reader = _DecordReader.try_open(path, packets)
         if reader is not None:
@@ -220,7 +168,7 @@ class _DecordReader:
 
     @classmethod
     def try_open(cls, path: str, packets: Packets) -> _DecordReader | None:
-        """None when decord cannot open the file or sees other frames in it than its packets (another stream, say)."""
+        """None if decord cannot open the file, or finds other frames than the packets, as of another stream."""
         decord.logging.set_level(decord.logging.QUIET)
         try:
             reader = decord.VideoReader(path, num_threads=1, fault_tol=DECORD_NO_REPEATS)
@@ -240,7 +188,7 @@ class _DecordReader:
         try:
             batch = self._reader.get_batch(list(indices)).asnumpy()
         except DECORD_ERRORS as error:
-            raise _undecodable(self._path, error) from error
+            raise undecodable(self._path, error) from error
         return dict(zip(indices, batch, strict=True))
 
     def close(self) -> None:
@@ -248,7 +196,7 @@ class _DecordReader:
 
 
 class _PyavReader:
-    """Seeks to the keyframe at or before the frame, then decodes forward and compares timestamps: exact or an error."""
+    """Seeks to the keyframe at or before a frame, decodes forward and compares timestamps: exact or an error."""
 
     name = "pyav"
 
@@ -261,14 +209,14 @@ class _PyavReader:
         try:
             self._container = open_container(path)
         except AV_ERRORS as error:
-            raise _undecodable(path, error) from error
+            raise undecodable(path, error) from error
 
     def read(self, indices: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
         try:
             return {index: self._read_one(index) for index in indices}
         except AV_ERRORS as error:
             self._next = None
-            raise _undecodable(self._path, error) from error
+            raise undecodable(self._path, error) from error
 
     def close(self) -> None:
         self._frames = iter(())
@@ -288,10 +236,10 @@ class _PyavReader:
                 return self._pixels(frame, index)
             break
         self._next = None
-        raise ValueError(f"frame {index} does not come out of the decoder")
+        raise ValueError(f"the decoder does not return frame {index}")
 
     def _seek(self, dts: int) -> None:
-        """By decoding time: some demuxers look keyframes up by it, and it is never later than the presentation time."""
+        """Seek by decoding time: some demuxers find keyframes by it, and it is never after the presentation time."""
         stream = self._container.streams.best("video")
         self._container.seek(dts, stream=stream, backward=True)
         self._frames = self._container.decode(stream)
@@ -300,5 +248,5 @@ class _PyavReader:
         if frame.is_corrupt:
             raise ValueError(f"frame {index} is corrupt")
         pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-        # Display rotation is part of the picture; decord applies it by itself.
+        # Display rotation is part of the image; decord applies it itself.
         return np.ascontiguousarray(np.rot90(pixels, k=int(frame.rotation) // 90))

@@ -1,4 +1,4 @@
-"""What a video file tells without decoding a pixel: how many frames there are, their times, where a seek may land."""
+"""Facts about a video file that need no decoding: the number of frames, their times, and where a seek can land."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Packets:
     """The frames of a file. Index i is the i-th frame in order of presentation; times are in units of `time_base`.
 
     pts       presentation time of each frame
-    keys      indices of the keyframes, rising;  key_dts  the time by which a demuxer finds each of them
-    fps       average frames a second
+    keys      indices of the keyframes, sorted;  key_dts  the time by which a demuxer finds each of them
+    fps       average frames per second
     codec     name of the video codec
-    plain     VP9, every packet shows exactly one frame, and packets stand in order of presentation
+    plain     VP9, every packet shows exactly one frame, and packets are in order of presentation
     """
 
     pts: tuple[int, ...]
@@ -45,13 +45,13 @@ class _Packet:
 
 
 _NO_DECODER = {"codec_whitelist": "none"}
-"""Opening a file without trying its decoders: ten times as fast. What VP9's packets say does not need them."""
+"""Opens a file without its decoders, which is ten times as fast. VP9's packets do not need them."""
 
 
 def open_container(path: str, options: Mapping[str, str] | None = None) -> av.container.InputContainer:
     """Open a file whose best video stream has a known codec.
 
-    Metadata that is not UTF-8 is nothing to fail on; one thread, as many workers share a machine.
+    Metadata that is not UTF-8 is accepted. One thread is used, because many workers share a machine.
 
     Raises:
         av.FFmpegError, ValueError: no such file, no video stream, or an unknown codec.
@@ -66,7 +66,7 @@ def open_container(path: str, options: Mapping[str, str] | None = None) -> av.co
 
 
 def read_packets(path: str) -> Packets:
-    """Demultiplex a whole file: the frame count is true whatever the header says.
+    """Demultiplex a whole file, so that the frame count does not depend on the header.
 
     Raises:
         av.FFmpegError, ValueError: unreadable, no frames, or frames that share a time or have none.
@@ -76,7 +76,7 @@ def read_packets(path: str) -> Packets:
             packets = _demultiplex(container)
             if packets.plain:
                 return packets
-    with open_container(path) as container:  # other codecs tell times and order only to those who decode a little
+    with open_container(path) as container:  # other codecs need some decoding for times and order
         return _demultiplex(container)
 
 
@@ -113,7 +113,7 @@ def _arrange(packets: list[_Packet], time_base: float, rate: float, codec: str) 
 
 
 def vp9_frames_shown(packet: bytes) -> int:
-    """How many pictures a VP9 packet shows; hidden reference frames share a packet with a shown one.
+    """How many frames a VP9 packet shows. Hidden reference frames share a packet with a shown frame.
 
     Reads the superframe index and the first byte of each frame's header: VP9 bitstream specification 0.6, annex B and
     section 6.2.

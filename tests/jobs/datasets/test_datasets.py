@@ -87,8 +87,10 @@ def test_bridge_repeats_its_training_episodes_in_val(shared_data: Path, ray_sess
 
 
 RLDS: dict[str, Callable[[Path, Path], Path]] = {
-    "droid": write_droid, "fractal": write_fractal, "libero_spatial": write_libero,
-}  # fmt: skip
+    "droid": write_droid,
+    "fractal": write_fractal,
+    "libero_spatial": write_libero,
+}
 
 
 @pytest.mark.parametrize("name", RLDS)

@@ -76,9 +76,9 @@ def test_what_cannot_be_used_is_named(sample_data: SampleData, tmp_path: Path) -
     source = LeRobotSource(str(root), "robot")
     found = inspect_source(source, source.index(), None)
     assert (found.opened, found.unusable) == (4, 1)
-    (fault,) = found.faults
-    assert (fault.episode, fault.reason) == ("robot-000001", "undecodable")
-    assert str(video) in fault.detail
+    (entry,) = found.left_out
+    assert (entry.episode, entry.reason) == ("robot-000001", "undecodable")
+    assert str(video) in entry.detail
     assert set(found.views) == {"front", "wrist"}
     assert found.action.low is not None
     assert len(found.strips) == 3

@@ -59,14 +59,23 @@ def test_sources_lists_and_shows_them(capsys: pytest.CaptureFixture[str]) -> Non
 
 def own(**changes: Any) -> dict[str, Any]:
     content: dict[str, Any] = {
-        "name": "mine", "title": "t", "kind": "robot", "version": "1", "licence": "none", "terms": "none",
-        "publisher": "us", "citation": "", "episodes": {"total": 2}, "splits": "hashed", "fps": 30,
+        "name": "mine",
+        "title": "t",
+        "kind": "robot",
+        "version": "1",
+        "licence": "none",
+        "terms": "none",
+        "publisher": "us",
+        "citation": "",
+        "episodes": {"total": 2},
+        "splits": "hashed",
+        "fps": 30,
         "cameras": [{"name": "cam_high", "shows": "everything"}],
         "reader": {"type": "lerobot", "cameras": ["cam_high"], "val_share": 0.0},
         "evidence": [{"claim": "all", "source": "us"}],
         "state": [{"names": [f"s{i}" for i in range(26)], "units": "radians", "meaning": "joints"}],
         "action": [{"names": [f"a{i}" for i in range(26)], "units": "radians", "meaning": "joints"}],
-    }  # fmt: skip
+    }
     return {key: value for key, value in {**content, **changes}.items() if value != "absent"}
 
 

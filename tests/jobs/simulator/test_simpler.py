@@ -27,7 +27,7 @@ SIZES = {"overhead_camera": (512, 640), "3rd_view_camera": (480, 640)}
 
 
 class FakeEnvironment:
-    """Answers as SimplerEnv's environments do; its pictures count its steps."""
+    """Answers as SimplerEnv's environments do; its images count its steps."""
 
     def __init__(self, name: str, arguments: dict[str, Any]) -> None:
         self.name, self.arguments = name, arguments
@@ -211,19 +211,19 @@ def test_the_protocol_decides_which_step_is_judged(
     assert environment.steps == (3 if judged == "first" else 60)
 
 
-def test_pictures_are_the_cameras_own_or_squeezed(made: list[FakeEnvironment], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_the_cameras_own_or_squeezed(made: list[FakeEnvironment], monkeypatch: pytest.MonkeyPatch) -> None:
     environment = simpler.SimplerEnvironment(task(BRIDGE, "stack_cube"))
     environment.reset(0)
     environment.step(environment.command(np.zeros(7)))
-    picture = environment.pictures()["3rd_view_camera"]
-    assert (picture.shape, picture.dtype, picture.min(), picture.max()) == ((480, 640, 3), np.uint8, 1, 1)
+    image = environment.images()["3rd_view_camera"]
+    assert (image.shape, image.dtype, image.min(), image.max()) == ((480, 640, 3), np.uint8, 1, 1)
     cv2 = ModuleType("cv2")
     cv2.INTER_AREA = 3  # type: ignore[attr-defined]
     cv2.resize = lambda image, size, interpolation: image[: size[1], : size[0]]  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "cv2", cv2)
     small = simpler.SimplerEnvironment(task(BRIDGE, "stack_cube"), simpler.View(pixels=64))
     small.reset(0)
-    assert small.pictures()["3rd_view_camera"].shape == (64, 64, 3)
+    assert small.images()["3rd_view_camera"].shape == (64, 64, 3)
 
 
 def placed(made: list[FakeEnvironment], base: Rotation, tool: Rotation) -> np.ndarray:

@@ -36,7 +36,7 @@ class World:
     def holds(self, goal: list[list[str]]) -> bool | None:
         return bool(self.x == float(goal[0][1])) if goal[0][0] == "at" else None
 
-    def pictures(self) -> dict[str, np.ndarray]:
+    def images(self) -> dict[str, np.ndarray]:
         return {"front": np.zeros((4, 4, 3), np.uint8)}
 
     def state(self) -> np.ndarray:

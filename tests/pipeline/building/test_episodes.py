@@ -92,7 +92,7 @@ class Blaming:
 def test_an_episode_that_was_blamed_is_not_read_again() -> None:
     log = EpisodeLog(RECIPE, "inputs", Blaming())  # type: ignore[arg-type]
     assert log.attempt(ref(), Failing(0, KeyError())) is None
-    assert [(fault.reason, fault.detail) for fault in log.faults] == [("timed-out", "for ever")]
+    assert [(entry.reason, entry.detail) for entry in log.faults] == [("timed-out", "for ever")]
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ def test_hashing_reads_a_shared_file_once_and_names_one_that_is_gone(tmp_path: P
     index = hash_files(str(tmp_path), index_of(ref("a"), ref("a"), ref("gone")), ("train",), seen.append)
     assert seen == [5, 5]
     assert len({r.sha256 for r in index.refs}) == 1
-    assert [(fault.episode, fault.reason) for fault in index.faults] == [("e", "missing-file")]
-    assert hash_files(str(tmp_path), index_of(ref("gone")), ("val",)).faults == ()
+    assert [(entry.episode, entry.reason) for entry in index.left_out] == [("e", "missing-file")]
+    assert hash_files(str(tmp_path), index_of(ref("gone")), ("val",)).left_out == ()
 
 
 def test_a_full_disk_is_no_fault_of_an_episode(tmp_path: Path) -> None:

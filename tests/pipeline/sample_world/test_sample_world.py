@@ -59,7 +59,7 @@ def test_more_clips_leave_the_earlier_ones_as_they_were(tmp_path: Path, sample_d
 def test_human_half_reads_as_ssv2(sample_data: SampleData) -> None:
     source = SSv2Source(str(sample_data.ssv2))
     index = source.index()
-    assert index.faults == ()
+    assert index.left_out == ()
     assert index.description["episodes"] == {"test": 1, "train": 6, "val": 1}
     for ref in index.refs:
         with source.open(ref) as episode:
@@ -73,7 +73,7 @@ def test_human_half_reads_as_ssv2(sample_data: SampleData) -> None:
 def test_robot_half_reads_as_lerobot(sample_data: SampleData) -> None:
     source = LeRobotSource(str(sample_data.lerobot), "sample")
     index = source.index()
-    assert index.faults == ()
+    assert index.left_out == ()
     assert (index.views, index.state_dim, index.action_dim, index.fps) == (("front", "wrist"), 8, 7, 12.0)
     assert len(index.refs) == 4
     for ref in index.refs:
@@ -172,7 +172,7 @@ def test_the_first_frame_does_not_tell_the_task() -> None:
     assert {task.direction for task in tasks} >= {"left", "right"}
 
 
-def test_much_of_the_picture_moves() -> None:
+def test_much_of_the_image_moves() -> None:
     """A world model must have something to predict: two sampled frames 8 source frames apart differ widely."""
     changed = {"front": [], "wrist": []}  # type: dict[str, list[float]]
     for seed in range(4):

@@ -132,8 +132,8 @@ def test_a_build_says_how_far_off_it_is(int8_build: Build, robot_build: Build) -
     claim = int8_build.manifest["latents"]
     assert claim["dtype"] == "int8"
     parts = [(_all(b, split).targets) for b in (robot_build, int8_build) for split in ("train", "val")]
-    exact, found = (np.concatenate([_steps(t) for t in (float_targets(a), float_targets(b))])
-                    for a, b in (parts[:2], parts[2:]))  # fmt: skip
+    steps = [_steps(float_targets(part)) for part in parts]
+    exact, found = np.concatenate(steps[:2]), np.concatenate(steps[2:])
     wanted = np.sqrt(((exact - found) ** 2).sum(axis=(0, 2, 3, 4)) / (exact**2).sum(axis=(0, 2, 3, 4)))
     np.testing.assert_allclose(claim["relative_error"], wanted, rtol=1e-5)
 

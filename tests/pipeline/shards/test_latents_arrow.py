@@ -33,9 +33,14 @@ SIZES = Sizes(views=2, image_size=8, steps=2, tokens=3, width=4, state=0, chunk=
 
 
 @given(
-    st.integers(0, 60), st.integers(1, 3), st.integers(1, 3), st.integers(0, 5), st.integers(1, 4),
-    st.sampled_from(["drop", "pad"]), st.booleans(),
-)  # fmt: skip
+    st.integers(0, 60),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(0, 5),
+    st.integers(1, 4),
+    st.sampled_from(["drop", "pad"]),
+    st.booleans(),
+)
 def test_tubelets_are_counted_as_windows_have_them(
     frames: int, steps: int, interval: int, every: int, per_episode: int, end: str, robot: bool
 ) -> None:
@@ -65,7 +70,7 @@ def test_rows_are_gathered_and_masked_steps_zero(tmp_path: Path) -> None:
     reader = write_pair(tmp_path, places)
     for row in (2, 0, 1):
         context, latents = np.full((2, 3, 4), 9, np.float16), np.full((2, 2, 3, 4), 9, np.float16)
-        reader.read_into(row, context, latents)
+        reader.read_into(row, context=context, latents=latents)
         found = [np.unique(step).tolist() for step in (context, *latents)]
         assert found == [[max(0, place)] for place in places[row]]
     assert reader.latent_mask.tolist() == [[True, True], [True, False], [True, True]]

@@ -1,4 +1,4 @@
-"""LIBERO's HDF5 files: pictures the right way up, each action beside the observation it was chosen for."""
+"""LIBERO's HDF5 files: images the right way up, each action beside the observation it was chosen for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_task(
     path: Path, demos: dict[str, int], convention: str | None = "opengl", instruction: Any = SENTENCE
 ) -> Path:
     """A file as LIBERO writes it. Row i of a demonstration shows i (wrist: i + 100), stored bottom row first; its state
-    is i, and its action i - 1: it was carried out before the picture was taken."""
+    is i, and its action i - 1: it was carried out before the image was taken."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
@@ -60,7 +60,7 @@ def open_error(root: Path, **settings: Any) -> EpisodeError:
     return caught.value
 
 
-def test_pictures_states_and_actions_belong_together(root: Path) -> None:
+def test_images_states_and_actions_belong_together(root: Path) -> None:
     index = source(root).index()
     assert (index.views, index.state_dim, index.action_dim, index.fps) == (
         ("agentview_rgb", "eye_in_hand_rgb"),
@@ -83,7 +83,7 @@ def test_pictures_states_and_actions_belong_together(root: Path) -> None:
         assert state is not None
         assert actions is not None
         assert state.tolist() == [2] * 8
-        # Row n+1 of the file is what was done after picture n was seen, and led to picture n+1.
+        # Row n+1 of the file is what was done after image n was seen, and led to image n+1.
         assert actions[:, 0].tolist() == [0, 1, 2, 3]
         assert episode.instruction(3) == SENTENCE
         assert episode.timestamps([2]).tolist() == [0.1]
@@ -133,7 +133,7 @@ def test_instructions_as_they_are_written(tmp_path: Path, instruction: Any, expe
     index = source(tmp_path).index()
     texts = {ref.id: ref.data["instruction"] for ref in index.refs}
     assert texts.get("libero-task_demo-0000") == expected
-    assert [fault.reason for fault in index.faults] == ([] if expected else ["no-instruction"])
+    assert [entry.reason for entry in index.left_out] == ([] if expected else ["no-instruction"])
 
 
 def test_long_names_stay_short_and_apart(root: Path) -> None:
@@ -151,9 +151,9 @@ def test_what_is_left_out(root: Path) -> None:
         file["data"].create_group("mask")
     index = source(root).index()
     assert len(index.refs) == 3
-    reasons = sorted(fault.reason for fault in index.faults)
+    reasons = sorted(entry.reason for entry in index.left_out)
     assert reasons == ["bad-entry", "bad-entry", "duplicate-id", "duplicate-id", "undecodable"]
-    assert any("broken_demo.hdf5" in fault.detail for fault in index.faults)
+    assert any("broken_demo.hdf5" in entry.detail for entry in index.left_out)
 
 
 @pytest.mark.parametrize(

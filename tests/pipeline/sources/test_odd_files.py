@@ -27,9 +27,9 @@ from tests.pipeline.spelled import read, spell, write_spelled
 def reason_of_first(source: Source, name: str) -> str:
     """Why the first episode is left out, at the index or when opened; the file must be named."""
     index = source.index()
-    faults = [fault for fault in index.faults if name in fault.detail]
-    if faults:
-        return faults[0].reason
+    left_out = [entry for entry in index.left_out if name in entry.detail]
+    if left_out:
+        return left_out[0].reason
     with pytest.raises(EpisodeError) as caught:
         source.open(min(index.refs, key=lambda ref: ref.id))
     assert name in caught.value.detail

@@ -37,7 +37,7 @@ def test_real_folder(shared_data: Path) -> None:
     source = SSv2Source(str(shared_data / "ssv2"))
     index = source.index()
     assert (index.views, index.state_dim, index.action_dim, index.fps) == (("video",), 0, 0, None)
-    assert index.faults == ()
+    assert index.left_out == ()
     assert index.description["episodes"] == {"train": 12, "val": 4, "test": 4}
     assert list(index.refs) == sorted(index.refs, key=lambda ref: (ref.split, ref.id))
     assert all(ref.num_frames is None for ref in index.refs)
@@ -101,7 +101,7 @@ def test_faults_leave_the_rest_alone(tmp_path: Path) -> None:
     source = make_root(tmp_path, train, [entry("3"), entry("9")], None, clips)
     index = source.index()
     assert [(ref.id, ref.split) for ref in index.refs] == [("ssv2-1", "train"), ("ssv2-9", "val")]
-    assert sorted((fault.episode, fault.split, fault.reason) for fault in index.faults) == [
+    assert sorted((entry.episode, entry.split, entry.reason) for entry in index.left_out) == [
         ("ssv2-2", "train", "duplicate-id"),
         ("ssv2-2", "train", "duplicate-id"),
         ("ssv2-3", "train", "duplicate-id"),
@@ -114,12 +114,12 @@ def test_faults_leave_the_rest_alone(tmp_path: Path) -> None:
         ("ssv2-unknown-entry_8_of_train_json", "train", "bad-entry"),
         ("ssv2-unknown-entry_9_of_train_json", "train", "bad-entry"),
     ]
-    assert all(fault.stage == "index" and fault.detail for fault in index.faults)
+    assert all(entry.stage == "index" and entry.detail for entry in index.left_out)
 
 
 def test_a_number_is_as_good_an_id_as_its_digits(tmp_path: Path) -> None:
     source = make_root(tmp_path, [{**entry("1"), "id": 1}], [entry("1")], None, {"1": 2})
-    assert {fault.reason for fault in source.index().faults} == {"duplicate-id"}
+    assert {entry.reason for entry in source.index().left_out} == {"duplicate-id"}
 
 
 @pytest.mark.parametrize("damage", ["gone", "broken", "no list"])
@@ -183,8 +183,8 @@ def test_answers_of_test_clips_are_never_read(tmp_path: Path) -> None:
     (tmp_path / "labels/test-answers.csv").write_bytes(answers)
     index = source.index()
     assert {ref.id: ref.split for ref in index.refs} == {"ssv2-1": "train", "ssv2-3": "test"}
-    (fault,) = index.faults
-    assert (fault.episode, fault.reason) == ("ssv2-2", "test-clip")
+    (clip,) = index.left_out
+    assert (clip.episode, clip.reason) == ("ssv2-2", "test-clip")
     assert index.description["test_answers"] == 2
     assert "Dropping" not in repr(index)
     test = next(ref for ref in index.refs if ref.split == "test")
@@ -211,4 +211,4 @@ def test_a_label_that_is_no_unicode_is_quarantined_alone(tmp_path: Path) -> None
     path.write_bytes(path.read_bytes().replace(b"XX", b"\xff\xfe"))
     index = source.index()
     assert [ref.id for ref in index.refs] == ["ssv2-1"]
-    assert [fault.reason for fault in index.faults] == ["no-instruction"]
+    assert [entry.reason for entry in index.left_out] == ["no-instruction"]

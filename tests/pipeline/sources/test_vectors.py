@@ -16,7 +16,7 @@ from pipeline.sources.vectors import (
     absolute_gripper,
     lost_frames,
     make_vectors,
-    parse_parts,
+    parse_fields,
     parse_vectors,
     vector_width,
 )
@@ -25,9 +25,9 @@ QUARTER = np.pi / 2
 ANGLES = st.tuples(st.floats(-3.1, 3.1), st.floats(-1.5, 1.5), st.floats(-3.1, 3.1))
 
 
-def made(part: Any, **fields: Any) -> NDArray[np.float32]:
+def made(field: Any, **fields: Any) -> NDArray[np.float32]:
     arrays = {name: np.asarray(values, np.float64) for name, values in fields.items()}
-    result = make_vectors(parse_parts([part], "action"), lambda name: arrays[name], "file")
+    result = make_vectors(parse_fields([field], "action"), lambda name: arrays[name], "file")
     assert result is not None
     return result
 
@@ -56,49 +56,49 @@ def test_known_quaternions(name: str) -> None:
     angle = np.linalg.norm(vector)
     axis = vector / angle if angle else vector
     quaternion = [*(axis * np.sin(angle / 2)), np.cos(angle / 2)]
-    part = {"field": "q", "convert": "quaternion_xyzw"}
-    np.testing.assert_allclose(made(part, q=[quaternion])[0], vector, atol=1e-6)
+    field = {"field": "q", "convert": "quaternion_xyzw"}
+    np.testing.assert_allclose(made(field, q=[quaternion])[0], vector, atol=1e-6)
 
 
 @settings(max_examples=100, deadline=None)
 @given(ANGLES, ANGLES, st.tuples(*[st.floats(-1, 1)] * 6))
 def test_a_pose_difference_leads_from_one_pose_to_the_other(a: Any, b: Any, places: Any) -> None:
     now, target = [*places[:3], *a], [*places[3:], *b]
-    part = {"field": "target", "base": "now", "convert": "pose_difference"}
-    found = made(part, now=[now], target=[target])[0].astype(np.float64)
+    field = {"field": "target", "base": "now", "convert": "pose_difference"}
+    found = made(field, now=[now], target=[target])[0].astype(np.float64)
     np.testing.assert_allclose(np.array(now[:3]) + found[:3], target[:3], atol=1e-6)
     turned = Rotation.from_rotvec(found[3:]) * Rotation.from_euler("xyz", now[3:])
     np.testing.assert_allclose(turned.as_matrix(), Rotation.from_euler("xyz", target[3:]).as_matrix(), atol=1e-5)
 
 
 def test_small_differences_are_the_difference_of_the_angles() -> None:
-    part = {"field": "target", "base": "now", "convert": "pose_difference"}
-    found = made(part, now=[[0, 0, 0, 0, 0, 0]], target=[[0.01, 0, -0.02, 1e-3, -2e-3, 3e-3]])[0]
+    field = {"field": "target", "base": "now", "convert": "pose_difference"}
+    found = made(field, now=[[0, 0, 0, 0, 0, 0]], target=[[0.01, 0, -0.02, 1e-3, -2e-3, 3e-3]])[0]
     np.testing.assert_allclose(found, [0.01, 0, -0.02, 1e-3, -2e-3, 3e-3], atol=1e-5)
 
 
 def test_angles_that_wrap_are_no_large_turn() -> None:
     """Yaw from +179 to -179 degrees is a turn of 2 degrees; subtracting the angles would say -358."""
-    part = {"field": "pose", "convert": "pose_reached"}
-    found = made(part, pose=[[0, 0, 0, 0, 0, np.deg2rad(179)], [0, 0, 0, 0, 0, np.deg2rad(-179)]])
+    field = {"field": "pose", "convert": "pose_reached"}
+    found = made(field, pose=[[0, 0, 0, 0, 0, np.deg2rad(179)], [0, 0, 0, 0, 0, np.deg2rad(-179)]])
     np.testing.assert_allclose(found, [[0, 0, 0, 0, 0, np.deg2rad(2)]], atol=1e-6)
 
 
 def test_the_reached_pose_shortens_every_part_by_one() -> None:
-    parts = parse_parts([{"field": "pose", "convert": "pose_reached"}, {"field": "grip"}], "action")
+    chosen = parse_fields([{"field": "pose", "convert": "pose_reached"}, {"field": "grip"}], "action")
     fields = {"pose": np.cumsum(np.ones((4, 6)) * 0.01, 0), "grip": np.array([[1.0], [2], [3], [4]])}
-    found = make_vectors(parts, lambda name: fields[name], "file")
+    found = make_vectors(chosen, lambda name: fields[name], "file")
     assert found is not None
     assert found.shape == (3, 7)
     assert found[:, 6].tolist() == [1, 2, 3]
-    assert (lost_frames(parts), lost_frames(parse_parts(["grip"], "action"))) == (1, 0)
+    assert (lost_frames(chosen), lost_frames(parse_fields(["grip"], "action"))) == (1, 0)
 
 
 @pytest.mark.parametrize(("open_", "closed"), [(1, 0), (0, 1), (-1, 1), (0.08, 0.0)])
 def test_grippers_meet_at_one_open(open_: float, closed: float) -> None:
-    part = {"field": "g", "convert": "gripper", "open": open_, "closed": closed}
+    field = {"field": "g", "convert": "gripper", "open": open_, "closed": closed}
     values = [[open_], [closed], [(open_ + closed) / 2]]
-    np.testing.assert_allclose(made(part, g=values).ravel(), [1, 0, 0.5], atol=1e-6)
+    np.testing.assert_allclose(made(field, g=values).ravel(), [1, 0, 0.5], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -113,24 +113,24 @@ def test_grippers_meet_at_one_open(open_: float, closed: float) -> None:
 )
 def test_relative_grippers_hold_their_state(commands: list[float], expected: list[float]) -> None:
     assert absolute_gripper(np.array(commands, np.float64)).tolist() == expected
-    part = {"field": "g", "convert": "relative_gripper"}
-    assert made(part, g=[[value] for value in commands]).ravel().tolist() == expected
+    field = {"field": "g", "convert": "relative_gripper"}
+    assert made(field, g=[[value] for value in commands]).ravel().tolist() == expected
 
 
 def test_scale_comes_before_the_conversion() -> None:
-    part = {"field": "a", "take": [3, 6], "scale": 0.5, "convert": "euler_xyz"}
-    np.testing.assert_allclose(made(part, a=[[9, 9, 9, 0, 0, np.pi]])[0], [0, 0, QUARTER], atol=1e-6)
+    field = {"field": "a", "take": [3, 6], "scale": 0.5, "convert": "euler_xyz"}
+    np.testing.assert_allclose(made(field, a=[[9, 9, 9, 0, 0, np.pi]])[0], [0, 0, QUARTER], atol=1e-6)
 
 
 def test_width_of_a_vector() -> None:
-    parts = parse_parts(["a", {"field": "b", "take": [1, 5], "convert": "quaternion_xyzw"}], "state")
-    assert vector_width(parts, {"a": 2, "b": 7}, "state", "file") == 5
-    poses = parse_parts([{"field": "a", "base": "b", "convert": "pose_difference"}], "action")
+    chosen = parse_fields(["a", {"field": "b", "take": [1, 5], "convert": "quaternion_xyzw"}], "state")
+    assert vector_width(chosen, {"a": 2, "b": 7}, "state", "file") == 5
+    poses = parse_fields([{"field": "a", "base": "b", "convert": "pose_difference"}], "action")
     with pytest.raises(SettingsError, match="base b must be a pose of 6 channels, got 7"):
         vector_width(poses, {"a": 6, "b": 7}, "action", "file")
     for widths, message in (({"a": 2}, "'b' is no vector"), ({"a": 2, "b": 4}, "has 4 channels")):
         with pytest.raises(SettingsError, match=message):
-            vector_width(parts, widths, "state", "file")
+            vector_width(chosen, widths, "state", "file")
 
 
 REFUSED: list[tuple[Any, str]] = [
@@ -150,14 +150,14 @@ REFUSED: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("value", "message"), REFUSED)
 def test_what_is_refused(value: Any, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        parse_parts(value, "action")
+        parse_fields(value, "action")
 
 
 @pytest.mark.parametrize("convert", ["pose_reached", "relative_gripper"])
 def test_a_state_may_not_look_ahead(convert: str) -> None:
-    parse_parts([{"field": "a", "convert": convert}], "action")
+    parse_fields([{"field": "a", "convert": convert}], "action")
     with pytest.raises(SettingsError, match=r"looks at later frames.*rule L8"):
-        parse_parts([{"field": "a", "convert": convert}], "state")
+        parse_fields([{"field": "a", "convert": convert}], "state")
 
 
 def test_a_state_may_not_be_an_action() -> None:
@@ -169,23 +169,23 @@ def test_a_state_may_not_be_an_action() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e39])
 def test_numbers_that_are_none(bad: float) -> None:
-    for part in ("a", {"field": "a", "convert": "euler_xyz"}):
+    for field in ("a", {"field": "a", "convert": "euler_xyz"}):
         with pytest.raises(EpisodeError, match=r"a at frame 1, channel 2") as caught:
-            made(part, a=[[0, 0, 0], [0, 0, bad]])
+            made(field, a=[[0, 0, 0], [0, 0, bad]])
         assert caught.value.reason == "not-finite"
 
 
 def test_fields_of_different_lengths() -> None:
     fields = {"a": np.zeros((4, 2)), "b": np.zeros((3, 1)), "pose": np.zeros((4, 6))}
-    for parts in (["a", "b"], [{"field": "pose", "convert": "pose_reached"}, "b"]):
+    for chosen in (["a", "b"], [{"field": "pose", "convert": "pose_reached"}, "b"]):
         with pytest.raises(EpisodeError, match=r"length-mismatch: file: rows by \w+ 4, b 3"):
-            make_vectors(parse_parts(parts, "action"), lambda name: fields[name], "file")
+            make_vectors(parse_fields(chosen, "action"), lambda name: fields[name], "file")
 
 
 def test_a_base_that_is_not_finite() -> None:
-    part = {"field": "target", "base": "now", "convert": "pose_difference"}
+    field = {"field": "target", "base": "now", "convert": "pose_difference"}
     with pytest.raises(EpisodeError, match="not-finite"):
-        made(part, now=[[0, 0, 0, 0, 0, np.nan]], target=[[0.0] * 6])
+        made(field, now=[[0, 0, 0, 0, 0, np.nan]], target=[[0.0] * 6])
 
 
 def test_a_quaternion_that_is_no_rotation() -> None:

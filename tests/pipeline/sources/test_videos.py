@@ -71,8 +71,8 @@ def test_json_with_other_names_and_splits(root: Path) -> None:
 def test_entries_that_cannot_be_used(root: Path, line: str, reason: str) -> None:
     (root / "texts.csv").write_text(f"video,text\nc.webm,stir\nday 1/b.webm,pour\n{line}\n")
     index = source(root).index()
-    assert {fault.reason for fault in index.faults} == {reason}
-    assert all("texts.csv" in fault.detail for fault in index.faults)
+    assert {entry.reason for entry in index.left_out} == {reason}
+    assert all("texts.csv" in entry.detail for entry in index.left_out)
     assert len(index.refs) == (1 if reason == "duplicate-id" else 2)
 
 
@@ -80,13 +80,13 @@ def test_a_text_that_is_no_unicode_is_quarantined_alone(root: Path) -> None:
     (root / "texts.csv").write_bytes(b"video,text\na.webm,caf\xe9\nc.webm,stir\n")
     index = source(root).index()
     assert [ref.id for ref in index.refs] == ["kitchen-c"]
-    assert [fault.reason for fault in index.faults] == ["no-instruction"]
+    assert [entry.reason for entry in index.left_out] == ["no-instruction"]
 
 
 def test_an_unknown_split(root: Path) -> None:
     (root / "texts.csv").write_text("video,text,split\na.webm,cut,most\n")
-    (fault,) = source(root, split_column="split").index().faults
-    assert (fault.reason, fault.split) == ("bad-entry", "train")
+    (entry,) = source(root, split_column="split").index().left_out
+    assert (entry.reason, entry.split) == ("bad-entry", "train")
 
 
 def test_lists_that_are_none(root: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline.format.build_settings import InputSettings
 from pipeline.samples.inputs import encode_jpeg
-from pipeline.sources.video.decode import decode_frames
+from pipeline.sources.video.decode import Video
 from pipeline.streaming.jpeg import decode_jpeg
 
 
@@ -41,7 +41,8 @@ def test_real_frames_are_those_of_pillow(shared_data: Path) -> None:
     files = sorted((shared_data / "ssv2").rglob("*.webm"))[:8]
     assert files
     for file in files:
-        frame = Image.fromarray(decode_frames(file, [0])[0]).resize((224, 224))
+        with Video(file) as video:
+            frame = Image.fromarray(video.frames([0])[0]).resize((224, 224))
         data = encode_jpeg(np.asarray(frame), InputSettings(image_size=224))
         assert np.array_equal(decoded(data, 224, 224), pillow(data))
 

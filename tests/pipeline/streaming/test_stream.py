@@ -9,6 +9,7 @@ import shutil
 import tarfile
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from pipeline.streaming.mixture import Mixture
 from pipeline.streaming.open_shards import OpenShard, OpenShards, ShardFiles
 from pipeline.streaming.order import Order
 from pipeline.streaming.reader import SampleReader
-from pipeline.streaming.stream import BuildBatch, Stream, ordered_batches
+from pipeline.streaming.stream import BuildBatch, Stream, ordered_indices
 from tests.conftest import SampleData
 from tests.jobs.runs import build_config, make_here, robot_source
 
@@ -66,9 +67,13 @@ def global_rows(parts_by_rank: list[list[BuildBatch]]) -> list[list[tuple[bytes,
     return [[row for one in zip(*ranks, strict=True) for row in one] for ranks in by_build]
 
 
+def read_all(reader: SampleReader, batch_size: int) -> Iterator[Batch[NDArray[Any]]]:
+    return map(reader.read, ordered_indices(len(reader), batch_size))
+
+
 def test_a_batch_equals_what_plain_libraries_read(robot_build: Build) -> None:
     """webdataset and pyarrow alone, without any of our code, read the same samples."""
-    (batch,) = ordered_batches(SampleReader(robot_build, "val"), 10_000)
+    (batch,) = read_all(SampleReader(robot_build, "val"), 10_000)
     shard = next(s for s in robot_build.manifest["shards"] if s["split"] == "val")
     plain = list(wds.WebDataset(str(robot_build.path / shard["inputs"]["file"]), shardshuffle=False))
     table = pa.ipc.open_file(str(robot_build.path / shard["targets"]["file"])).read_all()
@@ -88,7 +93,7 @@ def test_a_batch_equals_what_plain_libraries_read(robot_build: Build) -> None:
 
 
 def test_human_video_has_neither_state_nor_actions(video_build: Build) -> None:
-    (part,) = make_stream(video_build).parts(0)
+    (part,) = make_stream(video_build).build_batches(0)
     batch = part.batch
     assert batch.observation.state is None
     assert batch.targets.actions is None
@@ -117,7 +122,7 @@ def test_any_ranks_and_threads_give_the_same_global_batches(
     streams = [make_stream(readers=readers, batch=8, rank=r, world=world, threads=threads) for r in range(world)]
     batches = [list(stream.batches(0, steps)) for stream in streams]
     for step in range(steps):
-        assert global_rows([rank[step] for rank in batches]) == global_rows([whole.parts(step)])
+        assert global_rows([rank[step] for rank in batches]) == global_rows([whole.build_batches(step)])
         seen = [row[0] for build in global_rows([rank[step] for rank in batches]) for row in build]
         assert len(set(seen)) == len(seen) == 8  # no two ranks share a sample
 
@@ -217,7 +222,7 @@ def test_corrupt_samples_can_be_skipped(robot_build: Build, tmp_path: Path, kind
     shard = next(s for s in robot_build.manifest["shards"] if s["split"] == "train")
     file = path / shard[kind]["file"]
     data = bytearray(file.read_bytes())
-    good = make_stream(robot_build, batch=8).parts(0)[0].batch
+    good = make_stream(robot_build, batch=8).build_batches(0)[0].batch
     if kind == "targets":
         place = data.index(good.targets.latents[3].tobytes()) + 5
     else:
@@ -230,7 +235,7 @@ def test_corrupt_samples_can_be_skipped(robot_build: Build, tmp_path: Path, kind
         readers = [SampleReader(load_build(path), "train", skip_corrupt=True)]
         steps = range(-(-len(readers[0]) // 8))
         streams = [make_stream(readers=readers, batch=8, rank=rank, world=world) for rank in range(world)]
-        batches = [[stream.parts(step)[0].batch for step in steps] for stream in streams]
+        batches = [[stream.build_batches(step)[0].batch for step in steps] for stream in streams]
         skipped = {s.key: s.reason for rank in batches for batch in rank for s in batch.skipped}
         found.append(repr(sorted(skipped.items())))
         assert len(skipped) == 1
@@ -262,9 +267,9 @@ def test_shards_of_different_order_are_refused(video_build: Build, tmp_path: Pat
     data[one], data[two] = data[two], data[one]
     name.write_bytes(data)
     with pytest.raises(BuildError, match="do not belong together"):
-        list(ordered_batches(SampleReader(load_build(path), "train", verify=False), 4))
+        list(read_all(SampleReader(load_build(path), "train", verify=False), 4))
     with pytest.raises(BuildError, match="have SHA-256"):
-        list(ordered_batches(SampleReader(load_build(path), "train"), 4))
+        list(read_all(SampleReader(load_build(path), "train"), 4))
 
 
 @pytest.mark.parametrize("kind", ["inputs", "targets"])
@@ -273,7 +278,7 @@ def test_a_shard_of_another_size_is_refused(robot_build: Build, tmp_path: Path, 
     name = path / robot_build.manifest["shards"][0][kind]["file"]
     name.write_bytes(name.read_bytes()[:-1])
     with pytest.raises(BuildError, match="the manifest lists"):
-        list(ordered_batches(SampleReader(load_build(path), "train"), 4))
+        list(read_all(SampleReader(load_build(path), "train"), 4))
 
 
 def test_a_missing_split_names_those_there(video_build: Build) -> None:

@@ -55,7 +55,7 @@ def paths(tmp_path: Path) -> list[Path]:
 def check(source: Source, views: tuple[str, str], seeds: list[int]) -> None:
     """Every episode holds its seed's pictures, states and actions; actions in metres, radians, 1 open."""
     index = source.index()
-    assert index.faults == ()
+    assert index.left_out == ()
     assert (index.views, index.state_dim, index.action_dim, index.fps) == (views, 8, 7, 10)
     for ref, seed in zip(index.refs, seeds, strict=True):
         wanted = answer(seed, 5 + seed)

@@ -121,7 +121,7 @@ def test_real_episodes(shared_data: Path) -> None:
         ("g1-000001", 277),
         ("g1-000002", 280),
     ]
-    assert index.faults == ()
+    assert index.left_out == ()
     for ref in index.refs:
         assert ref.split == hashed_split(ref.id, 0.05)
         with source.open(ref) as episode:
@@ -300,9 +300,9 @@ def test_declared_camera_without_files(dataset: Dataset) -> None:
     dataset.video(WRIST, 1).unlink()
     index = dataset.source().index()
     assert [ref.id for ref in index.refs] == ["toy-000000"]
-    (fault,) = index.faults
-    assert (fault.episode, fault.stage, fault.reason) == ("toy-000001", "index", "missing-file")
-    assert str(dataset.video(WRIST, 1)) in fault.detail
+    (entry,) = index.left_out
+    assert (entry.episode, entry.stage, entry.reason) == ("toy-000001", "index", "missing-file")
+    assert str(dataset.video(WRIST, 1)) in entry.detail
     assert len(dataset.source(cameras=("front",)).index().refs) == 2
 
 
@@ -318,10 +318,10 @@ def test_depth_is_no_camera(dataset: Dataset) -> None:
     assert dataset.source().index().views == ("front", "wrist_left")
 
 
-def test_pictures_in_tables_stay_encoded_until_asked_for(dataset: Dataset) -> None:
+def test_images_in_tables_stay_encoded_until_asked_for(dataset: Dataset) -> None:
     for number, length in enumerate(dataset.lengths):
-        pictures = [{"bytes": png(frame + 200), "path": f"{frame}.png"} for frame in range(length)]
-        dataset.write_table(number, dataset.columns(number, length) | {"top": pa.array(pictures)})
+        images = [{"bytes": png(frame + 200), "path": f"{frame}.png"} for frame in range(length)]
+        dataset.write_table(number, dataset.columns(number, length) | {"top": pa.array(images)})
     dataset.info["features"]["top"] = {**CAMERA, "dtype": "image"}
     (dataset.root / "meta/info.json").write_text(json.dumps(dataset.info))
     source = dataset.source(cameras=("top", "front"))
@@ -331,8 +331,8 @@ def test_pictures_in_tables_stay_encoded_until_asked_for(dataset: Dataset) -> No
         assert [read(frame) for frame in episode.frames("top", [4, 0])] == [204, 200]
         assert [read(frame) for frame in episode.frames("front", [4])] == [4]
         assert episode.timestamps([3]).tolist() == [0.25]
-    pictures[2] = {"bytes": png(2)[:60], "path": "2.png"}
-    dataset.write_table(1, dataset.columns(1, 5) | {"top": pa.array(pictures)})
+    images[2] = {"bytes": png(2)[:60], "path": "2.png"}
+    dataset.write_table(1, dataset.columns(1, 5) | {"top": pa.array(images)})
     with (
         source.open(ref_of(source.index(), 1)) as episode,
         pytest.raises(EpisodeError, match=r"000001\.parquet: top at frame 2"),
@@ -384,7 +384,12 @@ def test_episodes_that_cannot_be_told_apart(dataset: Dataset) -> None:
     )
     index = dataset.source().index()
     assert [ref.id for ref in index.refs] == ["toy-000001"]
-    assert sorted(fault.reason for fault in index.faults) == ["bad-entry", "bad-entry", "duplicate-id", "duplicate-id"]
+    assert sorted(entry.reason for entry in index.left_out) == [
+        "bad-entry",
+        "bad-entry",
+        "duplicate-id",
+        "duplicate-id",
+    ]
 
 
 SPLITS = {

@@ -165,14 +165,14 @@ def test_a_video_shorter_than_its_episodes(tmp_path: Path) -> None:
     assert error_of(shared, 2).reason == "length-mismatch"
 
 
-def test_stretches_that_overlap_are_left_out_on_both_sides(tmp_path: Path) -> None:
+def test_segments_that_overlap_are_left_out_on_both_sides(tmp_path: Path) -> None:
     """A frame of two episodes could stand in two splits."""
     shared = Shared(tmp_path)
     shared.changed = {f"videos/{FRONT}/from_timestamp": [0.0, 4 / FPS, 11 / FPS]}
     index = shared.write().source.index()
     assert [ref.data["episode_index"] for ref in index.refs] == [2]
-    assert {fault.reason for fault in index.faults} == {"bad-entry"}
-    assert all("the 6 frames from 0.0 s reach into the episode" in fault.detail for fault in index.faults)
+    assert {entry.reason for entry in index.left_out} == {"bad-entry"}
+    assert all("the 6 frames from 0.0 s reach into the episode" in entry.detail for entry in index.left_out)
 
 
 def test_texts_in_the_index_of_pandas(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_an_episode_in_no_table_is_left_out(tmp_path: Path) -> None:
 )
 def test_entries_that_cannot_be_used(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     index = Shared(tmp_path, changed=change).write().source.index()
-    assert reason in {fault.reason for fault in index.faults}
+    assert reason in {entry.reason for entry in index.left_out}
     assert 0 not in [ref.data["episode_index"] for ref in index.refs]
 
 

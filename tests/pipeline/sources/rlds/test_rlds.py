@@ -22,7 +22,7 @@ from pipeline.sources.registry import make_source
 from pipeline.sources.rlds.source import RldsSource
 from pipeline.sources.rlds.tfrecord import read_record
 from tests.rlds.datasets import LENGTH, write_droid, write_fractal, write_libero
-from tests.rlds.writer import Recorded, picture, steps_feature, with_flags, write_rlds
+from tests.rlds.writer import Recorded, image_feature, steps_feature, with_flags, write_rlds
 
 BRIDGE = "rlds/bridge_dataset"
 
@@ -69,7 +69,7 @@ def test_bridge_sample(shared_data: Path) -> None:
     index = source.index()
     assert (index.views, index.state_dim, index.action_dim, index.fps) == (("image_0",), 7, 7, 5.0)
     assert index.description["episodes"] == {"train": 25, "val": 25}
-    assert index.faults == ()
+    assert index.left_out == ()
     assert all(ref.num_frames is None for ref in index.refs)
     plain = source_of("bridge", shared_data / BRIDGE, skip_first=0, action=["action"])
     for ours, raw in zip(index.refs[::7], plain.index().refs[::7], strict=True):
@@ -92,7 +92,7 @@ def test_bridge_sample(shared_data: Path) -> None:
 
 
 def test_a_black_camera_quarantines_and_flags_are_not_believed(shared_data: Path) -> None:
-    """All has_image flags of the sample are 0; cameras 0 to 2 hold pictures, camera 3 is black."""
+    """All has_image flags of the sample are 0; cameras 0 to 2 hold images, camera 3 is black."""
     for camera, reason in (("image_1", None), ("image_2", None), ("image_3", "blank-camera")):
         source = source_of("bridge", shared_data / BRIDGE, cameras=[camera])
         _, reasons = opened(source, source.index())
@@ -182,7 +182,7 @@ def test_splits_and_ids_go_over_all_files(tmp_path: Path) -> None:
     """A dataset with train and validation, three files each: every episode once, numbered through."""
 
     def features(tfds: Any) -> Any:
-        observation = tfds.features.FeaturesDict({"image": picture(tfds, 8, 8), "state": np.float32})
+        observation = tfds.features.FeaturesDict({"image": image_feature(tfds, 8, 8), "state": np.float32})
         step = {"observation": observation, "action": np.float32, "language_instruction": tfds.features.Text()}
         return {"steps": steps_feature(tfds, step)}
 
@@ -208,8 +208,8 @@ def test_splits_and_ids_go_over_all_files(tmp_path: Path) -> None:
     assert sorted(numbers) == sorted([("train", i) for i in range(7)] + [("val", i) for i in range(7, 11)])
     (folder / "toy-train.tfrecord-00001-of-00003").unlink()
     index = source.index()
-    assert {fault.reason for fault in index.faults} == {"missing-file"}
-    assert len(index.refs) + len(index.faults) == 11
+    assert {entry.reason for entry in index.left_out} == {"missing-file"}
+    assert len(index.refs) + len(index.left_out) == 11
 
 
 def copy_of(shared_data: Path, tmp_path: Path) -> Path:

@@ -1,8 +1,8 @@
-"""Five kinds of bad pictures: motion blur, blur, zoom blur, fog, and glass.
+"""Five kinds of bad images: motion blur, blur, zoom blur, fog, and glass.
 
 Kinds and strengths are those of LIBERO-Plus (`libero/libero/envs/env_wrapper.py`), which has them from ImageNet-C
-(arXiv 1903.12261). Lengths are in pixels of a picture of 256 and are scaled to other sizes. Fog is drawn from octaves
-of smooth noise, glass by moving all pixels at once, which differ from theirs in the details.
+(arXiv 1903.12261). Lengths are in pixels of an image of 256 and are scaled to other sizes. Fog is drawn from octaves
+of smooth noise, glass by moving all pixels at once, which differs from theirs in the details.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ KINDS = ("motion", "blur", "zoom", "fog", "glass")
 STRENGTHS = tuple(range(1, 11))
 
 SIZE = 256
-"""Side of the pictures that the lengths below are for."""
+"""Side of the images that the lengths below are for."""
 
 MOTION = ((5, 2), (8, 3), (10, 4), (12, 5), (15, 6), (18, 8), (20, 10), (25, 12), (30, 15), (35, 20))
 """Length of the trail and standard deviation of its weights, pixels."""
@@ -22,48 +22,29 @@ MOTION = ((5, 2), (8, 3), (10, 4), (12, 5), (15, 6), (18, 8), (20, 10), (25, 12)
 ZOOM = (1.10, 1.15, 1.20, 1.25, 1.30, 1.35, 1.40, 1.45, 1.50, 1.55)
 """Largest of the magnifications that are averaged."""
 
-FOG = (
-    (0.5, 3.0),
-    (1.0, 2.8),
-    (1.5, 2.5),
-    (2.0, 2.2),
-    (2.5, 2.0),
-    (3.0, 1.8),
-    (3.5, 1.6),
-    (4.0, 1.5),
-    (4.5, 1.4),
-    (5.0, 1.3),
-)
-"""How thick, and by how much each finer octave is weaker."""
+FOG_THICKNESS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
+FOG_DECAY = (3.0, 2.8, 2.5, 2.2, 2.0, 1.8, 1.6, 1.5, 1.4, 1.3)
+"""Thickness of the fog, and the factor by which each finer octave is weaker."""
 
-GLASS = (
-    (0.5, 1, 3),
-    (0.7, 1, 3),
-    (0.9, 2, 3),
-    (1.0, 2, 2),
-    (1.1, 3, 2),
-    (1.3, 3, 2),
-    (1.5, 4, 2),
-    (1.8, 4, 2),
-    (2.2, 5, 1),
-    (2.5, 5, 1),
-)
-"""Blur before and after, pixels that a pixel moves at most, how often."""
+GLASS_BLUR = (0.5, 0.7, 0.9, 1.0, 1.1, 1.3, 1.5, 1.8, 2.2, 2.5)
+GLASS_REACH = (1, 1, 2, 2, 3, 3, 4, 4, 5, 5)
+GLASS_TIMES = (3, 3, 3, 2, 2, 2, 2, 2, 1, 1)
+"""Blur before and after, largest displacement of a pixel in pixels, and number of repetitions."""
 
 ZOOM_STEPS = 11
 """Magnifications that are averaged; ours."""
 
 
-def spoiled(picture: np.ndarray, kind: str, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture uint8 [H, W, 3] as a bad camera shows it, same shape and type.
+def spoiled(image: np.ndarray, kind: str, strength: int, rng: np.random.Generator) -> np.ndarray:
+    """An image uint8 [H, W, 3] as from a bad camera, with the same shape and type.
 
     Args:
         kind: one of `KINDS`.
         strength: one of `STRENGTHS`.
-        rng: of the direction, the fog and the glass.
+        rng: for the direction, the fog and the glass.
     """
-    image = picture.astype(np.float32) / 255.0
-    scale, index = len(picture) / SIZE, strength - 1
+    image = image.astype(np.float32) / 255.0
+    scale, index = len(image) / SIZE, strength - 1
     if kind == "motion":
         length, spread = MOTION[index]
         image = _motion(image, length * scale, spread * scale, float(rng.uniform(-45, 45)))
@@ -72,13 +53,12 @@ def spoiled(picture: np.ndarray, kind: str, strength: int, rng: np.random.Genera
     elif kind == "zoom":
         image = _zoom(image, ZOOM[index])
     elif kind == "fog":
-        thick, weaker = FOG[index]
+        thick, weaker = FOG_THICKNESS[index], FOG_DECAY[index]
         brightest = image.max()
         cloud = image + thick * _cloud(image.shape[0], image.shape[1], weaker, rng)[..., None]
         image = cloud * brightest / (brightest + thick)
     else:
-        sigma, reach, times = GLASS[index]
-        image = _glass(image, sigma, reach, times, rng)
+        image = _glass(image, GLASS_BLUR[index], GLASS_REACH[index], GLASS_TIMES[index], rng)
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
@@ -144,7 +124,7 @@ def _cloud(height: int, width: int, weaker: float, rng: np.random.Generator) -> 
 
 
 def _glass(image: np.ndarray, sigma: float, reach: int, times: int, rng: np.random.Generator) -> np.ndarray:
-    """At `SIZE`, because whole pixels are moved, of which a small picture has too few."""
+    """At `SIZE`, because whole pixels are moved, of which a small image has too few."""
     fine = _blur(_resized(image, (SIZE, SIZE)), sigma)
     rows, columns = np.indices((SIZE, SIZE))
     for _ in range(times):
