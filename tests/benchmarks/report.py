@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import statistics
@@ -20,6 +21,10 @@ class Series:
 
     name: str
     values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values or not all(map(math.isfinite, self.values)):
+            raise ValueError(f"{self.name}: measurements must be finite numbers, at least one, got {self.values}")
 
     @property
     def median(self) -> float:
@@ -58,6 +63,14 @@ def interleaved(runs: Mapping[str, Callable[[], float]], repeats: int) -> dict[s
         for name, run in runs.items():
             values[name].append(run())
     return {name: Series(name, tuple(found)) for name, found in values.items()}
+
+
+def seconds_of(work: Callable[[], object], rounds: int = 1) -> float:
+    """Mean seconds of so many calls."""
+    started = time.perf_counter()
+    for _ in range(rounds):
+        work()
+    return (time.perf_counter() - started) / rounds
 
 
 def print_machine() -> None:
