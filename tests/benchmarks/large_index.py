@@ -110,6 +110,8 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+STEPS: Mapping[str, Callable[[str, int, Path], tuple[float, float]]] = {"plan": plan, "read": read}
+
 if __name__ == "__main__":
     step, kind_, count, where = sys.argv[1:]
-    print(json.dumps({"plan": plan, "read": read}[step](kind_, int(count), Path(where))))
+    print(json.dumps(STEPS[step](kind_, int(count), Path(where))))

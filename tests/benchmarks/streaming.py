@@ -122,8 +122,8 @@ def _targets_only(data: _Data, repeats: int) -> None:
     )
     plain, small_pages, ours, first, peer = rates
     print_table(
-        f"Streaming, targets only: {scale.samples} samples of {SAMPLE_BYTES / 2**20:.0f} MiB, batches of {scale.batch}, "
-        "one thread",
+        f"Streaming, targets only: {scale.samples} samples of {SAMPLE_BYTES / 2**20:.0f} MiB, "
+        f"batches of {scale.batch}, one thread",
         "GiB/s",
         rates,
         [
