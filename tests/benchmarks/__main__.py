@@ -50,7 +50,7 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error(f"--repeats must be at least 1, got {arguments.repeats}")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     define_operators()  # transformers imports torchvision wherever the peers have brought it
-    print_machine()
+    print_machine(0.0 if arguments.tiny else 2.0)
     for name in arguments.names or BENCHMARKS:
         with tempfile.TemporaryDirectory(prefix=f"vlajepa-{name}-") as folder:
             module = import_module(f"tests.benchmarks.{BENCHMARKS[name]}")

@@ -44,7 +44,7 @@ class Scale:
     side             of their frames, pixels;  image_size: of the student's images
     encoder          settings of the V-JEPA2 that makes targets; none: ViT-L
     batch            samples of each build;  steps of a run, the first `warmup` left out of what is shown
-    compiled         of each run of the trainer
+    compiled         of each run of the trainer;  count_flops: for its MFU
     device           "cpu" shows that everything runs
     """
 
@@ -58,6 +58,7 @@ class Scale:
     steps: int = 40
     warmup: int = 10
     compiled: tuple[bool, ...] = (False, True)
+    count_flops: bool = True
     device: str = "cuda"
 
 
@@ -72,6 +73,7 @@ TINY = Scale(
     steps=3,
     warmup=1,
     compiled=(False,),
+    count_flops=False,
     device="cpu",
 )
 
@@ -139,6 +141,7 @@ def _train(out: Path, builds: list[Build], compiled: bool, scale: Scale) -> None
         log_every=1,
         threads=4,
         async_save=False,
+        count_flops=scale.count_flops,
     )
     config = TrainConfig(out, tuple(build.path for build in builds), scale.model, trainer)
     with _timed(Saver, "save") as saving, quietly():

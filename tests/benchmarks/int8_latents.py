@@ -24,7 +24,6 @@ from pipeline.schema import LATENT_DTYPES
 from pipeline.shards import TargetRows, TargetsReader, TargetsWriter, atomic_file
 from pipeline.windows import WindowPolicy
 from tests.benchmarks.full_size_build import CHUNK, SIZES, RandomSamples
-from tests.benchmarks.packing import small_settings
 from tests.benchmarks.random_encoder import MID_ENCODER, TINY_ENCODER, save_random_encoder
 from tests.benchmarks.report import interleaved, print_table, quietly, seconds_of
 from tests.jobs.runs import build_config, make_here, ssv2_source
@@ -59,13 +58,14 @@ def run(folder: Path, repeats: int, scale: Scale) -> None:
     root = folder / "ssv2"
     write_ssv2(root, scale.clips, seed=0)
     weights = save_random_encoder(folder / "encoder", scale.encoder)
+    tiny = tiny_settings(views=1)
     layers, width = scale.encoder["num_hidden_layers"], scale.encoder["hidden_size"]
     for name, encoder, model in (
-        ("the tiny encoder, width 96", EncoderSettings(kind="tiny", resize="squash"), tiny_settings(views=1)),
+        ("the tiny encoder, width 96", EncoderSettings(kind="tiny", resize="squash"), tiny),
         (
             f"V-JEPA2 of {layers} layers, width {width}, random weights",
             EncoderSettings(name_or_path=str(weights), resize="squash"),
-            small_settings(views=1),
+            replace(tiny, predictor=replace(tiny.predictor, init="reference")),
         ),
     ):
         builds = [_build(root, folder / f"{encoder.kind}-{dtype}", encoder, dtype, scale) for dtype in LATENT_DTYPES]

@@ -23,9 +23,14 @@ MIXES = {"labels of 4 to 20 tokens": (4, 20), "texts of 4 to 200 tokens": (4, 20
 
 
 def small_settings(views: int = 2) -> ModelSettings:
-    """The tiny model for latents of any width."""
+    """The tiny model for latents of any width, of as few layers as there can be: counting FLOPs takes long."""
     tiny = tiny_settings(views=views)
-    return replace(tiny, predictor=replace(tiny.predictor, init="reference"))
+    return replace(
+        tiny,
+        backbone=replace(tiny.backbone, tiny=TinyBackboneSettings(vision_layers=1)),
+        predictor=replace(tiny.predictor, depth=1, init="reference"),
+        action_head=replace(tiny.action_head, layers=1),
+    )
 
 
 @dataclass(frozen=True)

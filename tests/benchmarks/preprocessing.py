@@ -91,7 +91,7 @@ def run(folder: Path, repeats: int, scale: Scale) -> None:
         for used in dict.fromkeys((available[:1], available) if scale.own_process else (available,)):
             others, timings = [], []
             for i in range(repeats):
-                others.append(f"{busy_share():.0%}")
+                others.append(f"{busy_share(2.0 if scale.own_process else 0.0):.0%}")
                 timings.append(_measure(root, folder / f"{bool(encoder)}-{len(used)}-{i}", encoder, used, scale))
             note = f"other programs took {', '.join(others)} of the processors before each run"
             _print(name, bool(encoder), timings, len(used), note)

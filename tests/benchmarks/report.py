@@ -73,12 +73,12 @@ def seconds_of(work: Callable[[], object], rounds: int = 1) -> float:
     return (time.perf_counter() - started) / rounds
 
 
-def print_machine() -> None:
+def print_machine(seconds: float = 2.0) -> None:
     """Processors, memory, load and versions: without them no figure below means anything."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{_processor()}, {cores()} cores, {pages / 2**30:.0f} GiB; load over 1, 5, 15 min: {load}")
-    print(f"other programs take {busy_share():.0%} of the processors just now")
+    print(f"other programs take {busy_share(seconds):.0%} of the processors just now")
     print(f"{platform.platform()}, Python {platform.python_version()}")
     print(", ".join(f"{name} {version(name)}" for name in PACKAGES))
 

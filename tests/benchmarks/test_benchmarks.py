@@ -16,7 +16,7 @@ from tests.benchmarks import growth, preprocessing
 from tests.benchmarks.__main__ import BENCHMARKS, main
 
 ON_RAY = ("preprocessing", "growth", "scheduler")
-"""Benchmarks that use the Ray of the session here."""
+"""Benchmarks that use the Ray of the session, in tests/jobs/test_benchmarks_on_ray.py: there is one already."""
 
 ROW = re.compile(r"^  \S.* \d[\d.,]*(?![\w.,])", re.MULTILINE)
 """A line of a table: indented, with a name and a number."""
@@ -31,22 +31,14 @@ def test_a_benchmark_prints_finite_rows(
     if name == "readers":
         monkeypatch.setenv("VLAJEPA_TEST_DATA", str(request.getfixturevalue("shared_data")))
     main(["--tiny", "--repeats", "1", name])
-    _check_rows(capsys.readouterr().out)
-
-
-@pytest.mark.parametrize("name", ON_RAY)
-def test_a_benchmark_on_ray_prints_finite_rows(
-    name: str, ray_session: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    main(["--tiny", "--repeats", "1", name])
-    _check_rows(capsys.readouterr().out)
+    check_rows(capsys.readouterr().out)
 
 
 @pytest.mark.slow  # each of seven processes starts a Ray or imports PyTorch
 @pytest.mark.parametrize("module", [growth, preprocessing], ids=["growth", "preprocessing"])
 def test_in_processes_of_their_own_too(module: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module.run(tmp_path, 1, replace(module.TINY, own_process=True))  # type: ignore[attr-defined]
-    _check_rows(capsys.readouterr().out)
+    check_rows(capsys.readouterr().out)
 
 
 def test_every_benchmark_has_a_name() -> None:
@@ -55,10 +47,11 @@ def test_every_benchmark_has_a_name() -> None:
     }
     assert found == set(BENCHMARKS.values())
     for module in map(import_module, (f"tests.benchmarks.{name}" for name in found)):
-        assert module.TINY != module.Scale()
+        assert module.Scale() != module.TINY
 
 
-def _check_rows(printed: str) -> None:
+def check_rows(printed: str) -> None:
+    """Assert that a benchmark printed a table, and finite numbers alone."""
     machine, _, tables = printed.partition("\n\n")
     tables = tables or machine
     assert ROW.search(tables), printed
