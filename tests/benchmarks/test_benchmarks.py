@@ -1,4 +1,4 @@
-"""Every benchmark runs to its end at a tiny size and prints rows of finite numbers. How fast anything is, is not checked.
+"""Every benchmark runs to its end at a tiny size and prints rows of finite numbers. Speed is not checked.
 
 What is not installed (peers, torchcodec, TensorFlow) the benchmarks leave out themselves.
 """
