@@ -41,6 +41,7 @@ class Scale:
     """What is made and trained, and where.
 
     clips, episodes  of the sample world; episodes have two cameras
+    every            frame of them that is the present of a window
     side             of their frames, pixels;  image_size: of the student's images
     encoder          settings of the V-JEPA2 that makes targets; none: ViT-L
     batch            samples of each build;  steps of a run, the first `warmup` left out of what is shown
@@ -50,6 +51,7 @@ class Scale:
 
     clips: int = 24
     episodes: int = 6
+    every: int = 3
     side: int = 256
     image_size: int = 224
     encoder: Mapping[str, Any] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class Scale:
 TINY = Scale(
     clips=8,
     episodes=4,
+    every=20,
     side=64,
     image_size=64,
     encoder=TINY_ENCODER,
@@ -100,7 +103,7 @@ def _build(out: Path, source: Mapping[str, Any], weights: Path, scale: Scale) ->
     config = build_config(
         out,
         dict(source),
-        window=WindowPolicy(interval=1, every=3),
+        window=WindowPolicy(interval=1, every=scale.every),
         inputs=InputSettings(scale.image_size),
         encoder=EncoderSettings(name_or_path=str(weights), dtype="bfloat16"),
         shards=ShardSettings(samples=128, chunk_samples=32),

@@ -44,7 +44,7 @@ AT_LEAST = {"LitData": 1.7}
 Measured = tuple[Series, Series, Series]
 """Samples a second of the first and the second epoch, seconds to resume."""
 
-TINY = Scale(shards=2, shard_samples=8, batch=2)
+TINY = Scale(shards=2, shard_samples=4, batch=2)
 
 
 @dataclass(frozen=True)

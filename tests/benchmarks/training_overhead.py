@@ -28,18 +28,20 @@ OVERHEAD = 1.03
 class Scale:
     """Raw data, and the training runs.
 
+    every         frame of an episode that is the present of a window
     steps, batch  of a run; samples of each build
     warmup        steps left out of the median: files are opened and memory is touched for the first time
     """
 
     clips: int = 16
     episodes: int = 6
+    every: int = 3
     steps: int = 60
     warmup: int = 10
     batch: int = 16
 
 
-TINY = Scale(clips=8, episodes=4, steps=3, warmup=1, batch=2)
+TINY = Scale(clips=8, episodes=4, every=20, steps=3, warmup=1, batch=2)
 
 
 def run(folder: Path, repeats: int, scale: Scale) -> None:
@@ -81,7 +83,7 @@ def run(folder: Path, repeats: int, scale: Scale) -> None:
 def _builds(folder: Path, scale: Scale) -> list[Build]:
     write_ssv2(folder / "ssv2", clips=scale.clips, seed=0, size=64)
     write_lerobot(folder / "lerobot", episodes=scale.episodes, seed=0, size=64)
-    policy = WindowPolicy(interval=2, every=3)
+    policy = WindowPolicy(interval=2, every=scale.every)
     return [
         audited(build_config(folder / "build-ssv2", ssv2_source(folder / "ssv2"), window=policy)),
         audited(build_config(folder / "build-robot", robot_source(folder / "lerobot"), window=policy)),
