@@ -10,69 +10,106 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from transformers import VJEPA2Config, VJEPA2Model
 
 from jobs.training.loop.checkpointing import CheckpointWriter
 from jobs.training.loop.settings import TrainerSettings
-from jobs.training.run import train
 from jobs.training.settings import TrainConfig
-from model.settings import BackboneSettings, ModelSettings
+from jobs.training.train import train
+from model.settings import ModelSettings
 from pipeline.encoder.encoder import Encoder
 from pipeline.format.build import Build
 from pipeline.format.build_settings import EncoderSettings, InputSettings, ShardSettings, WindowPolicy
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
+from tests.benchmarks.packing import FULL, small_settings
+from tests.benchmarks.random_encoder import TINY_ENCODER, save_random_encoder
 from tests.benchmarks.report import Series, print_table, quietly
 from tests.jobs.runs import build_config, make_here, robot_source, ssv2_source, with_verdict
 
-CLIPS, EPISODES, SIZE = 24, 6, 256
-"""Clips, robot episodes of two cameras, and pixels of their sides."""
 
-BATCH = 16
-STEPS, WARMUP = 40, 10
-SETTINGS = ModelSettings(backbone=BackboneSettings(kind="random"))
+@dataclass(frozen=True)
+class Scale:
+    """What is made and trained, and where.
+
+    clips, episodes  of the sample world; episodes have two cameras
+    every            frame of them that is the present of a window
+    side             of their frames, pixels;  image_size: of the student's images
+    encoder          settings of the V-JEPA2 that makes targets; none: ViT-L
+    batch            samples of each build;  steps of a run, the first `warmup` left out of what is shown
+    compiled         of each run of the trainer;  count_flops: for its MFU
+    device           "cpu" shows that everything runs
+    """
+
+    clips: int = 24
+    episodes: int = 6
+    every: int = 3
+    side: int = 256
+    image_size: int = 224
+    encoder: Mapping[str, Any] = field(default_factory=dict)
+    model: ModelSettings = FULL
+    batch: int = 16
+    steps: int = 40
+    warmup: int = 10
+    compiled: tuple[bool, ...] = (False, True)
+    count_flops: bool = True
+    device: str = "cuda"
 
 
-def run(folder: Path, repeats: int) -> None:
+TINY = Scale(
+    clips=8,
+    episodes=4,
+    every=20,
+    side=64,
+    image_size=64,
+    encoder=TINY_ENCODER,
+    model=small_settings(),
+    batch=2,
+    steps=3,
+    warmup=1,
+    compiled=(False,),
+    count_flops=False,
+    device="cpu",
+)
+
+
+def run(folder: Path, repeats: int, scale: Scale) -> None:
     """Print what each part took, or say that there is no device. Every part runs once, whatever `repeats` says."""
-    if not torch.cuda.is_available():
+    if scale.device == "cuda" and not torch.cuda.is_available():
         print("\ncuda-run: PyTorch finds no CUDA device here, nothing is measured")
         return
     with quietly():
-        write_ssv2(folder / "ssv2", clips=CLIPS, seed=0, size=SIZE)
-        write_lerobot(folder / "lerobot", episodes=EPISODES, seed=0, size=SIZE)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            VJEPA2Model(VJEPA2Config()).save_pretrained(folder / "vitl")
+        write_ssv2(folder / "ssv2", clips=scale.clips, seed=0, size=scale.side)
+        write_lerobot(folder / "lerobot", episodes=scale.episodes, seed=0, size=scale.side)
+    weights = save_random_encoder(folder / "encoder", scale.encoder)
     builds = [
-        _build(folder / "build-ssv2", ssv2_source(folder / "ssv2"), folder / "vitl"),
-        _build(folder / "build-robot", robot_source(folder / "lerobot"), folder / "vitl"),
+        _build(folder / "build-ssv2", ssv2_source(folder / "ssv2"), weights, scale),
+        _build(folder / "build-robot", robot_source(folder / "lerobot"), weights, scale),
     ]
-    for compiled in (False, True):
-        _train(folder / f"run-{compiled}", builds, compiled)
+    for compiled in scale.compiled:
+        _train(folder / f"run-{compiled}", builds, compiled, scale)
 
 
-def _build(out: Path, source: Mapping[str, Any], weights: Path) -> Build:
+def _build(out: Path, source: Mapping[str, Any], weights: Path, scale: Scale) -> Build:
     """Preprocess and audit, and print how many windows a second of each."""
     config = build_config(
         out,
         dict(source),
-        window=WindowPolicy(interval=1, every=3),
-        inputs=InputSettings(),
+        window=WindowPolicy(interval=1, every=scale.every),
+        inputs=InputSettings(image_size=scale.image_size),
         encoder=EncoderSettings(name_or_path=str(weights), dtype="bfloat16"),
         shards=ShardSettings(samples=128, group_samples=32),
     )
-    config = replace(config, cluster=replace(config.cluster, encoder_gpus=1.0))
+    config = replace(config, cluster=replace(config.cluster, encoder_gpus=float(scale.device == "cuda")))
     with _timed(Encoder, "encode") as encoding:
         began = time.perf_counter()
-        made = make_here(config, "cuda")
+        made = make_here(config, scale.device)
         seconds = time.perf_counter() - began
     began = time.perf_counter()
     build = with_verdict(made)
@@ -91,40 +128,41 @@ def _build(out: Path, source: Mapping[str, Any], weights: Path) -> Build:
     return build
 
 
-def _train(out: Path, builds: list[Build], compiled: bool) -> None:
+def _train(out: Path, builds: list[Build], compiled: bool, scale: Scale) -> None:
     """A run of the trainer with its checkpoint, and what its metrics say."""
     trainer = TrainerSettings(
-        steps=STEPS,
-        warmup_steps=WARMUP,
-        batch_size=BATCH,
+        steps=scale.steps,
+        warmup_steps=scale.warmup,
+        batch_size=scale.batch,
         compile=compiled,
         eval_every=0,
-        eval_samples=BATCH,
-        save_every=STEPS,
+        eval_samples=scale.batch,
+        save_every=scale.steps,
         keep=1,
         log_every=1,
         threads=4,
         async_save=False,
+        count_flops=scale.count_flops,
     )
-    config = TrainConfig(out=out, builds=tuple(str(build.path) for build in builds), model=SETTINGS, trainer=trainer)
+    config = TrainConfig(out=out, builds=tuple(build.path for build in builds), model=scale.model, trainer=trainer)
     with _timed(CheckpointWriter, "save") as saving, quietly():
         train(config)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    rows = [row for row in rows if "samples_per_s" in row][WARMUP:]
+    rows = [row for row in rows if "samples_per_s" in row][scale.warmup :]
     found = {name: [row[name] for row in rows if name in row] for name in ("samples_per_s", "data_wait_share", "mfu")}
     checkpoint = sum(file.stat().st_size for file in (out / "checkpoints").rglob("*") if file.is_file())
     said = (out / "log.txt").read_text()
     print_table(
-        f"Trainer at full size, {BATCH} robot and {BATCH} video samples, compile={compiled}",
+        f"Trainer, {scale.batch} robot and {scale.batch} video samples, compile={compiled}",
         "samples/s",
-        [Series(f"steps {WARMUP + 1} to {STEPS}", tuple(found["samples_per_s"]))],
+        [Series(f"steps {scale.warmup + 1} to {scale.steps}", tuple(found["samples_per_s"]))],
         [
             Series("waiting for data / step", tuple(found["data_wait_share"])),
             *([Series("MFU", tuple(found["mfu"]))] if found["mfu"] else []),
         ],
         [
             next(line for line in said.splitlines() if line.startswith("model on")),
-            f"memory {max(row['memory_gib'] for row in rows):.1f} GiB; loss {rows[0]['loss']:.3f} -> "
+            f"memory {max(row.get('memory_gib', 0) for row in rows):.1f} GiB; loss {rows[0]['loss']:.3f} -> "
             f"{median(row['loss'] for row in rows[-5:]):.3f}",
             f"checkpoint {checkpoint / 1e9:.1f} GB in {sum(saving):.1f} s",
         ],

@@ -5,14 +5,14 @@ Weights are random and batches made up: neither speed nor memory depends on thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from pipeline.format.encoder_settings import encoder_flops
 from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
 
@@ -21,26 +21,60 @@ from model.attention.attention import resolve_backend
 from model.attention.transformers_attention import use_attention
 from model.checkpoint.sharding import compile_blocks
 from model.estimate import KINDS, StepEstimate, estimate_step
-from model.settings import BackboneSettings, ModelSettings
+from model.settings import ModelSettings
 from model.vla_jepa import VLAJEPA, build_model, unit_stats
 from pipeline.encoder.rotary_tables import use_rotary_tables
-from pipeline.format.schema import Observation, Targets
+from pipeline.format.schema import Observation, Sizes, Targets
 from tests.benchmarks.full_size_build import SIZES
-from tests.benchmarks.report import Series, Target, print_table
+from tests.benchmarks.packing import FULL, small_settings
+from tests.benchmarks.random_encoder import TINY_ENCODER
+from tests.benchmarks.report import Series, Target, print_table, seconds_of
 
-CUDA = torch.device("cuda")
-SETTINGS = ModelSettings(backbone=BackboneSettings(kind="random"))
 INSTRUCTION = "pick up the bottle and put it on the plate"
-BATCH = 16
-"""Samples of each kind: what a GPU of eight gets in the stage `pretrain`."""
-
-WARMUP, STEPS = 3, 10
-CLIPS = 16
-"""Windows of one view that the encoder takes at a time."""
 
 GIB, TERA = 2**30, 1e12
 MEMORY_ERROR = 1.1
 """The allocator's fragmentation and work space come on top of what the estimate counts."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What is measured, and where.
+
+    model, sizes  of the training step; weights are random
+    encoder       settings of the V-JEPA2 that makes targets; none: ViT-L
+    batch         samples of each kind: what a GPU of eight gets in the stage `pretrain`
+    warmup        calls before those that are timed;  steps: calls that are timed
+    clips         windows of one view that the encoder takes at a time
+    matrix        rows of the matrices whose product is the limit
+    compiled      measure the step with compiled blocks as well
+    device        "cpu" shows that everything runs; memory is counted on CUDA alone
+    """
+
+    model: ModelSettings = FULL
+    sizes: Sizes = SIZES
+    encoder: Mapping[str, Any] = field(default_factory=dict)
+    batch: int = 16
+    warmup: int = 3
+    steps: int = 10
+    clips: int = 16
+    matrix: int = 8192
+    compiled: bool = True
+    device: str = "cuda"
+
+
+TINY = Scale(
+    model=small_settings(),
+    sizes=replace(SIZES, image_size=64, tokens=16, width=96),
+    encoder=TINY_ENCODER,
+    batch=1,
+    warmup=0,
+    steps=1,
+    clips=1,
+    matrix=64,
+    compiled=False,
+    device="cpu",
+)
 
 
 @dataclass(frozen=True)
@@ -52,38 +86,42 @@ class Measured:
     bytes: int
 
 
-def run(folder: Path, repeats: int) -> None:
+def run(folder: Path, repeats: int, scale: Scale) -> None:
     """Print the tables, or say that there is no device."""
-    if not torch.cuda.is_available():
+    if scale.device == "cuda" and not torch.cuda.is_available():
         print("\ncuda: PyTorch finds no CUDA device here, nothing is measured")
         return
-    print(f"\n{torch.cuda.get_device_name()}, PyTorch {torch.__version__}")
-    limit = Series("bf16 product of 8192 x 8192 matrices, TFLOP/s", tuple(_matrix_product() for _ in range(repeats)))
+    name = torch.cuda.get_device_name() if scale.device == "cuda" else "CPU in the place of a CUDA device"
+    print(f"\n{name}, PyTorch {torch.__version__}")
+    products = tuple(_matrix_product(scale) for _ in range(repeats))
+    limit = Series(f"bf16 product of {scale.matrix} x {scale.matrix} matrices, TFLOP/s", products)
     print_table("The limit", "TFLOP/s", [limit])
-    _print_encoder(limit)
-    measured = list(_training_steps())
-    estimate = estimate_step(SETTINGS, SIZES, BATCH, KINDS, instruction=INSTRUCTION)
+    _print_encoder(limit, scale)
+    measured = list(_training_steps(scale))
+    estimate = estimate_step(scale.model, scale.sizes, scale.batch, KINDS, instruction=INSTRUCTION)
     for found in measured:
-        _print_step(estimate, found, limit)
+        _print_step(estimate, found, limit, scale)
 
 
-def _training_steps() -> Iterator[Measured]:
+def _training_steps(scale: Scale) -> Iterator[Measured]:
     """By each kernel; by PyTorch's also with the blocks of fixed shape compiled."""
-    model = build_model(SETTINGS, SIZES, unit_stats(SIZES)).train().to(CUDA)
+    device = torch.device(scale.device)
+    model = build_model(scale.model, scale.sizes, unit_stats(scale.sizes)).train().to(device)
     adamw = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    batches = [_batch(kind) for kind in KINDS]
-    for name in dict.fromkeys((resolve_backend("auto", CUDA), "sdpa")):
-        yield _training_step(f"attention by {name}", model, adamw, batches, name)
-    compile_blocks(model)
-    yield _training_step("attention by sdpa, compile", model, adamw, batches, "sdpa")
+    batches = [_batch(kind, scale) for kind in KINDS]
+    for name in dict.fromkeys((resolve_backend("auto", device), "sdpa")):
+        yield _training_step(f"attention by {name}", model, adamw, batches, name, scale)
+    if scale.compiled:
+        compile_blocks(model)
+        yield _training_step("attention by sdpa, compile", model, adamw, batches, "sdpa", scale)
 
 
-def _print_step(estimate: StepEstimate, measured: Measured, limit: Series) -> None:
+def _print_step(estimate: StepEstimate, measured: Measured, limit: Series, scale: Scale) -> None:
     times = Series("a step", tuple(1e3 * seconds for seconds in measured.seconds))
     speed = estimate.flops / TERA / (times.median / 1e3)
     peak, estimated = measured.bytes / GIB, estimate.peak / GIB
     print_table(
-        f"Training at full size, bf16, {BATCH} robot and {BATCH} video samples, {measured.name}",
+        f"Training at full size, bf16, {scale.batch} robot and {scale.batch} video samples, {measured.name}",
         "ms",
         [times],
         [
@@ -91,7 +129,7 @@ def _print_step(estimate: StepEstimate, measured: Measured, limit: Series) -> No
             Series("FLOP/s / limit (what `utilisation` assumes)", (speed / limit.median,)),
         ],
         [
-            f"{1e3 * len(KINDS) * BATCH / times.median:.1f} samples/s; {estimate.flops / TERA:.1f} TFLOP a step; "
+            f"{1e3 * len(KINDS) * scale.batch / times.median:.1f} samples/s; {estimate.flops / TERA:.1f} TFLOP a step; "
             f"{speed:.0f} TFLOP/s; {peak:.1f} GiB, estimated {estimated:.1f}"
         ],
     )
@@ -100,84 +138,101 @@ def _print_step(estimate: StepEstimate, measured: Measured, limit: Series) -> No
 Batch = tuple[Observation[Tensor], Targets[Tensor]]
 
 
-def _training_step(name: str, model: VLAJEPA, adamw: torch.optim.AdamW, batches: list[Batch], backend: str) -> Measured:
+def _training_step(
+    name: str, model: VLAJEPA, adamw: torch.optim.AdamW, batches: list[Batch], backend: str, scale: Scale
+) -> Measured:
     """Forward and backward of each kind, clipping and AdamW, as the trainer does them."""
-    torch.cuda.reset_peak_memory_stats()
-    with patch("model.attention.attention.resolve_backend", lambda *_: backend):
-        seconds = _times(lambda: _step(model, adamw, batches), WARMUP, STEPS)
-    return Measured(name, seconds, torch.cuda.max_memory_allocated())
+    counted = scale.device == "cuda"
+    if counted:
+        torch.cuda.reset_peak_memory_stats()
+    with patch("model.attention.resolve_backend", lambda *_: backend):
+        seconds = _times(lambda: _step(model, adamw, batches, scale.device), scale)
+    return Measured(name, seconds, torch.cuda.max_memory_allocated() if counted else 0)
 
 
-def _step(model: VLAJEPA, adamw: torch.optim.AdamW, batches: list[Batch]) -> None:
+def _step(model: VLAJEPA, adamw: torch.optim.AdamW, batches: list[Batch], device: str) -> None:
     adamw.zero_grad(set_to_none=True)
     for observation, targets in batches:
-        with torch.autocast(CUDA.type, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16):
             loss = model.losses(observation, targets).total
         loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     adamw.step()
 
 
-def _batch(kind: str) -> Batch:
+def _batch(kind: str, scale: Scale) -> Batch:
     """As the loader gives it: a video has one view, which stands for both in its latents, and neither state nor
     actions."""
-    s, robot = SIZES, kind == "robot"
+    s, batch, device, robot = scale.sizes, scale.batch, scale.device, kind == "robot"
     latent = (s.views, s.tokens, s.width)
-    seen = (BATCH, s.views if robot else 1, s.image_size, s.image_size, 3)
+    seen = (batch, s.views if robot else 1, s.image_size, s.image_size, 3)
     observation = Observation(
-        images=torch.randint(0, 256, seen, dtype=torch.uint8, device=CUDA),
-        instruction=(INSTRUCTION,) * BATCH,
-        state=torch.rand(BATCH, s.state, device=CUDA) if robot else None,
+        images=torch.randint(0, 256, seen, dtype=torch.uint8, device=device),
+        instruction=(INSTRUCTION,) * batch,
+        state=torch.rand(batch, s.state, device=device) if robot else None,
     )
     targets = Targets(
-        context=torch.randn(BATCH, *latent, dtype=torch.float16, device=CUDA),
-        latents=torch.randn(BATCH, s.steps, *latent, dtype=torch.float16, device=CUDA),
-        latent_mask=torch.ones(BATCH, s.steps, dtype=torch.bool, device=CUDA),
-        actions=torch.rand(BATCH, s.chunk, s.action, device=CUDA) if robot else None,
-        action_mask=torch.ones(BATCH, s.chunk, dtype=torch.bool, device=CUDA) if robot else None,
+        context=torch.randn(batch, *latent, dtype=torch.float16, device=device),
+        latents=torch.randn(batch, s.steps, *latent, dtype=torch.float16, device=device),
+        latent_mask=torch.ones(batch, s.steps, dtype=torch.bool, device=device),
+        actions=torch.rand(batch, s.chunk, s.action, device=device) if robot else None,
+        action_mask=torch.ones(batch, s.chunk, dtype=torch.bool, device=device) if robot else None,
     )
     return observation, targets
 
 
-def _print_encoder(limit: Series) -> None:
-    """One view of CLIPS windows in mode prefix: encodings of 1, 2, ... tubelets (rule L2)."""
-    with CUDA:
-        model = VJEPA2Model(VJEPA2Config()).eval()
-    frames = torch.randn(CLIPS, 2 * (SIZES.steps + 1), 3, 256, 256, device=CUDA)
+def _print_encoder(limit: Series, scale: Scale) -> None:
+    """One view of some windows in mode prefix: encodings of 1, 2, ... tubelets (rule L2)."""
+    config, sizes, device = VJEPA2Config(**scale.encoder), scale.sizes, torch.device(scale.device)
+    with device:
+        model = VJEPA2Model(config).eval()
+    side = config.crop_size
+    frames = torch.randn(scale.clips, 2 * (sizes.steps + 1), 3, side, side, device=device)
 
     @torch.inference_mode()
     def encode() -> None:
-        with torch.autocast(CUDA.type, torch.bfloat16):
-            for step in range(SIZES.steps + 1):
+        with torch.autocast(device.type, torch.bfloat16):
+            for step in range(sizes.steps + 1):
                 model.get_vision_features(frames[:, : 2 * (step + 1)])
 
-    found = {"as transformers has it": _times(encode, WARMUP, STEPS)}
+    found = {"as transformers has it": _times(encode, scale)}
     use_rotary_tables(layer.attention for layer in model.encoder.layer)
-    for backend in dict.fromkeys(("sdpa", resolve_backend("auto", CUDA))):
+    for backend in dict.fromkeys(("sdpa", resolve_backend("auto", device))):
         use_attention(model, backend)
-        found[f"as `preprocess` runs it, attention by {backend}"] = _times(encode, WARMUP, STEPS)
-    flops = CLIPS * encoder_flops({**VITL_ENCODER, "tokens": SIZES.tokens}, SIZES.steps) / TERA
+        found[f"as `preprocess` runs it, attention by {backend}"] = _times(encode, scale)
+    identity = replace(
+        VITL_ENCODER,
+        width=config.hidden_size,
+        layers=config.num_hidden_layers,
+        mlp_ratio=config.mlp_ratio,
+        tokens=sizes.tokens,
+    )
+    flops = scale.clips * identity.flops(sizes.steps) / TERA
     times = [Series(name, tuple(1e3 * one for one in seconds)) for name, seconds in found.items()]
     print_table(
-        f"Targets by ViT-L at 256 px, bf16, prefixes of 1 to {SIZES.steps + 1} tubelets, {CLIPS} windows, one view",
+        f"Targets by V-JEPA2 of {config.num_hidden_layers} layers, width {config.hidden_size}, at {side} px, bf16, "
+        f"prefixes of 1 to {sizes.steps + 1} tubelets, {scale.clips} windows, one view",
         "ms",
         times,
         [Series(f"FLOP/s / limit, {one.name}", (flops / (one.median / 1e3) / limit.median,)) for one in times],
-        [f"{one.name}: {1e3 * CLIPS / one.median:.1f} windows a second" for one in times],
+        [f"{one.name}: {1e3 * scale.clips / one.median:.1f} windows a second" for one in times],
     )
 
 
-def _matrix_product() -> float:
-    a, b = (torch.randn(8192, 8192, dtype=torch.bfloat16, device=CUDA) for _ in range(2))
-    return 2 * 8192**3 / TERA / float(np.median(_times(lambda: a @ b, 3, 10)))
+def _matrix_product(scale: Scale) -> float:
+    n = scale.matrix
+    a, b = (torch.randn(n, n, dtype=torch.bfloat16, device=scale.device) for _ in range(2))
+    return 2 * n**3 / TERA / float(np.median(_times(lambda: a @ b, scale)))
 
 
-def _times(function: Callable[[], object], warmup: int, count: int) -> tuple[float, ...]:
+def _times(function: Callable[[], object], scale: Scale) -> tuple[float, ...]:
     """Seconds of each call on the device, by its own clock."""
-    for _ in range(warmup):
+    for _ in range(scale.warmup):
         function()
+    if scale.device == "cpu":
+        return tuple(seconds_of(function) for _ in range(scale.steps))
     seconds = []
-    for _ in range(count):
+    for _ in range(scale.steps):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
         function()

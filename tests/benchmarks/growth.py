@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.cluster.settings import ClusterSettings
@@ -17,20 +19,14 @@ from jobs.preprocess.settings import BuildConfig
 from pipeline.format.build_settings import EncoderSettings, InputSettings, ShardSettings, WindowPolicy
 from pipeline.sample_world.ssv2 import write_ssv2
 from pipeline.sources.ssv2 import LABEL_FILES, LABEL_FOLDER, VIDEO_FOLDER
+from tests.benchmarks import large_index
 from tests.benchmarks.large_index import EPISODES
 from tests.benchmarks.preprocessing import Timing
 from tests.benchmarks.report import Series, Target, cores, print_table, quietly
 
-PLANNED = 1_000_000
-"""Episodes: five times Something-Something-v2, ten times DROID."""
-
 MAX_SECONDS, MAX_GIB = 60, 2
 
-WINDOWS = (100, 1_000, 10_000)
 WINDOWS_PER_CLIP = 4
-FILMED = 20
-"""Clips that are filmed; all others are the same files under other names."""
-
 FLAT = 1.1
 """A window of the largest build may take so many times as long as one of the build a tenth its size, and the driver so
 many times its memory."""
@@ -45,18 +41,37 @@ print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10))
 """In a process of its own, the driver: the workers of Ray are not in its peak of memory (MiB)."""
 
 
-def run(folder: Path, repeats: int) -> None:
+@dataclass(frozen=True)
+class Scale:
+    """What is planned and made.
+
+    planned      episodes of a plan: five times Something-Something-v2, ten times DROID
+    windows      of each build
+    filmed       clips that are filmed; all others are the same files under other names
+    own_process  what is measured runs in a process of its own; else in this one, and its memory means nothing
+    """
+
+    planned: int = 1_000_000
+    windows: tuple[int, ...] = (100, 1_000, 10_000)
+    filmed: int = 20
+    own_process: bool = True
+
+
+TINY = Scale(planned=100, windows=(8, 16), filmed=8, own_process=False)
+
+
+def run(folder: Path, repeats: int, scale: Scale) -> None:
     for kind in EPISODES:
-        _measure_plan(folder / kind, kind, repeats)
-    _measure_growth(folder / "growth", WINDOWS, repeats)
+        _measure_plan(folder / kind, kind, repeats, scale)
+    _measure_growth(folder / "growth", repeats, scale)
 
 
-def _measure_plan(folder: Path, kind: str, repeats: int) -> None:
+def _measure_plan(folder: Path, kind: str, repeats: int, scale: Scale) -> None:
     planned, read = [], []
     for i in range(repeats):
         out = folder / str(i)
-        planned.append(_in_own_process("plan", kind, out))
-        read.append(_in_own_process("read", kind, out))
+        planned.append(_step("plan", kind, out, scale))
+        read.append(_step("read", kind, out, scale))
         size = (out / "tasks.jsonl").stat().st_size / 1e6
         shutil.rmtree(out)
     series = [
@@ -68,21 +83,24 @@ def _measure_plan(folder: Path, kind: str, repeats: int) -> None:
         "peak memory of the larger process, GiB", tuple(max(a, b) for (_, a), (_, b) in zip(planned, read, strict=True))
     )
     reading = Series("peak memory of the one that reads, GiB", tuple(gib for _, gib in read))
-    title = f"A plan of {PLANNED:,} episodes as {kind} has them, tasks.jsonl of {size:.0f} MB"
+    title = f"A plan of {scale.planned:,} episodes as {kind} has them, tasks.jsonl of {size:.0f} MB"
     targets = [Target(total, MAX_SECONDS, at_most=True), Target(peak, MAX_GIB, at_most=True), reading]
     print_table(title, "s", series, targets)
 
 
-def _in_own_process(step: str, kind: str, out: Path) -> tuple[float, float]:
-    command = [sys.executable, "-m", "tests.benchmarks.large_index", step, kind, str(PLANNED), str(out)]
+def _step(step: str, kind: str, out: Path, scale: Scale) -> tuple[float, float]:
+    """Seconds, and the process's peak of memory in GiB."""
+    if not scale.own_process:
+        return large_index.STEPS[step](kind, scale.planned, out)
+    command = [sys.executable, "-m", "tests.benchmarks.large_index", step, kind, str(scale.planned), str(out)]
     seconds, gib = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     return seconds, gib
 
 
-def _measure_growth(folder: Path, windows: Sequence[int], repeats: int) -> None:
+def _measure_growth(folder: Path, repeats: int, scale: Scale) -> None:
     """Time a window and memory of the driver, over builds of so many windows each."""
-    filmed = folder / "filmed"
-    write_ssv2(filmed, FILMED, seed=0, size=64)
+    filmed, windows = folder / "filmed", scale.windows
+    write_ssv2(filmed, scale.filmed, seed=0, size=64)
     times: dict[int, list[float]] = {count: [] for count in windows}
     commits: dict[int, list[float]] = {count: [] for count in windows}
     peaks: dict[int, list[float]] = {count: [] for count in windows}
@@ -90,7 +108,7 @@ def _measure_growth(folder: Path, windows: Sequence[int], repeats: int) -> None:
         root = _linked(filmed, folder / f"clips-{count}", count // WINDOWS_PER_CLIP)
         for i in range(repeats):
             out = folder / f"build-{count}-{i}"
-            peaks[count].append(_drive(root, out))
+            peaks[count].append(_drive(root, out, scale))
             timing = Timing.read(out)
             assert timing.samples == count, f"{timing.samples} windows were made, {count} asked for"
             times[count].append(1e3 * timing.shards_s / count)
@@ -157,7 +175,11 @@ def _linked(filmed: Path, root: Path, clips: int) -> Path:
     return root
 
 
-def _drive(root: Path, out: Path) -> float:
+def _drive(root: Path, out: Path, scale: Scale) -> float:
+    """Peak of memory of the driver, MiB."""
+    if not scale.own_process:
+        build(root, out)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     command = [sys.executable, "-c", DRIVE, str(root), str(out)]
     mib: float = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     return mib

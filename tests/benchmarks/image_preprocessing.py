@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +14,25 @@ from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from model.student.images import MEAN, MERGE, PATCH, STD, TEMPORAL, image_patches
-from tests.benchmarks.report import Target, interleaved, print_table
+from tests.benchmarks.report import Target, interleaved, print_table, seconds_of
 
 SIZE = 224
-ROUNDS = 5
-CASES = ((64, SIZE, 5.0), (16, SIZE, 5.0), (64, 256, None))
-"""Images (32 or 8 samples of two views), their side, and the ratio to reach."""
 
 
-def run(_: Path, repeats: int) -> None:
+@dataclass(frozen=True)
+class Scale:
+    """Images (32 or 8 samples of two views), their side and the ratio to reach; rounds of one measurement."""
+
+    cases: tuple[tuple[int, int, float | None], ...] = ((64, SIZE, 5.0), (16, SIZE, 5.0), (64, 256, None))
+    rounds: int = 5
+
+
+TINY = Scale(cases=((2, SIZE, 5.0), (2, 256, None)), rounds=1)
+
+
+def run(_: Path, repeats: int, scale: Scale) -> None:
     """Time both on images of the size in the shards, and on larger ones that have to be resized."""
-    for count, side, bound in CASES:
+    for count, side, bound in scale.cases:
         images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
         batch, pictures = torch.from_numpy(images), [Image.fromarray(image) for image in images]
         runs: dict[str, Callable[[], torch.Tensor]] = {
@@ -34,7 +42,8 @@ def run(_: Path, repeats: int) -> None:
         }
         pictured, arrays, ours = runs
         torch.testing.assert_close(runs[ours]().flatten(1), runs[pictured](), rtol=0, atol=1e-6)
-        series = interleaved({name: functools.partial(_timed, work) for name, work in runs.items()}, repeats)
+        timed = {name: lambda work=work: 1e3 * seconds_of(work, scale.rounds) for name, work in runs.items()}
+        series = interleaved(timed, repeats)
         ratio = series[pictured].over(series[ours], "transformers from PIL images / ours")
         print_table(
             f"{count} images of {side} px to patches of {SIZE} px",
@@ -45,14 +54,6 @@ def run(_: Path, repeats: int) -> None:
                 series[arrays].over(series[ours], "transformers from arrays / ours"),
             ],
         )
-
-
-def _timed(work: Callable[[], object]) -> float:
-    """Mean milliseconds of a few rounds."""
-    started = time.perf_counter()
-    for _ in range(ROUNDS):
-        work()
-    return 1e3 * (time.perf_counter() - started) / ROUNDS
 
 
 def _transformers(images: list[Image.Image] | list[NDArray[np.uint8]]) -> torch.Tensor:

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import EpisodeError
-from pipeline.format.build_settings import ShardSettings, WindowPolicy
+from pipeline.format.build_settings import BuildSettings, ShardSettings, WindowPolicy
 from pipeline.format.episode import Episode
-from pipeline.format.schema import Sizes
+from pipeline.format.settings import plain
 from pipeline.planning.plan import make_plan, read_plan, write_plan
 from pipeline.sources.base import EpisodeRef, SourceIndex
 from pipeline.storage.store import open_store
+from tests.pipeline.plan_settings import SETTINGS
 
-SETTINGS: Mapping[str, Any] = {"source": {"name": "large"}}
 COLUMNS: Mapping[str, Any] = {
     "version": "v2.1",
     "views": ["front", "wrist"],
@@ -88,11 +88,10 @@ def plan(kind: str, episodes: int, folder: Path) -> tuple[float, float]:
     """Seconds of making and writing a plan (the index is there already), and this process's peak of memory in GiB."""
     source, robot = LargeSource(kind, episodes), kind == "lerobot"
     index = source.index()
-    action = 7 if robot else 0
-    sizes = Sizes(len(index.views), 224, 3, 256, 1024, index.state_dim, action, action)
-    policy = WindowPolicy() if robot else WindowPolicy(every=0, per_episode=1)
+    window = WindowPolicy() if robot else WindowPolicy(every=0, per_episode=1)
+    settings = {**SETTINGS, "source": {"name": "large"}, "window": plain(window), "shards": plain(ShardSettings())}
     started = time.monotonic()
-    made = make_plan(source, index, policy, sizes, ShardSettings(), SETTINGS, 1e12)
+    made = make_plan(source, index, BuildSettings.read(settings))
     write_plan(made, open_store(folder))
     return time.monotonic() - started, _peak()
 
@@ -111,6 +110,8 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+STEPS: Mapping[str, Callable[[str, int, Path], tuple[float, float]]] = {"plan": plan, "read": read}
+
 if __name__ == "__main__":
     step, kind_, count, where = sys.argv[1:]
-    print(json.dumps({"plan": plan, "read": read}[step](kind_, int(count), Path(where))))
+    print(json.dumps(STEPS[step](kind_, int(count), Path(where))))

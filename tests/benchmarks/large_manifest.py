@@ -100,7 +100,8 @@ def _task(index: int, ids: list[str]) -> bytes:
 
 def _settings() -> dict[str, Any]:
     window = {"steps": STEPS, "interval": INTERVAL, "chunk": CHUNK, "every": 1, "per_episode": 0, "end": "drop"}
-    return {"source": {"name": "robot"}, "window": window, "encoder": {"mode": "prefix"}, "versions": {}}
+    source = {"name": "robot", "state": [{"field": "state"}], "action": [{"field": "action"}]}
+    return {"source": source, "window": window, "encoder": {"mode": "prefix"}, "versions": {}}
 
 
 def _stats(samples: int) -> dict[str, Any]:

@@ -31,18 +31,20 @@ from pipeline.streaming.mixture import Mixture
 from pipeline.streaming.order import Order
 from pipeline.streaming.reader import SampleReader
 from pipeline.streaming.stream import Stream
-from tests.benchmarks.full_size_build import RandomSamples, sample_key, write_full_size_build
+from tests.benchmarks.full_size_build import RandomSamples, sample_index, sample_key, write_full_size_build
 from tests.benchmarks.peers import Peer, PeerBatch, stored
-from tests.benchmarks.report import Series, Target, quietly
+from tests.benchmarks.report import Series, Target, print_table, quietly, seconds_of
+from tests.benchmarks.streaming import Scale
 
-SHARDS, SHARD_SAMPLES = 8, 64
-SAMPLES = SHARDS * SHARD_SAMPLES
-BATCH, WORKERS, SEED = 16, 2, 3
-STEPS = SAMPLES // BATCH
-MIDDLE = STEPS // 2
+WORKERS, SEED = 2, 3
 
 AT_LEAST = {"LitData": 1.7}
 """How many times a peer's samples a second ours should give; 1 for those not named."""
+
+Measured = tuple[Series, Series, Series]
+"""Samples a second of the first and the second epoch, seconds to resume."""
+
+TINY = Scale(shards=2, shard_samples=4, batch=2)
 
 
 @dataclass(frozen=True)
@@ -120,22 +122,24 @@ class Ours:
             yield _as_tensors(parts[0].batch)
 
 
-def run(folder: Path, repeats: int) -> None:
+def run(folder: Path, repeats: int, scale: Scale) -> None:
     """Measure and print epochs and resuming, then the ratios to each peer."""
     peers, missing = _installed()
     contenders: list[Peer] = [Ours(hashed=False), Ours(hashed=True), *peers]
-    print(f"\nLoaders: {SAMPLES} samples in batches of {BATCH}, {WORKERS} workers, all files in the page cache")
+    print(
+        f"\nLoaders: {scale.samples} samples in batches of {scale.batch}, {WORKERS} workers, "
+        "all files in the page cache"
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the workers of MDS and Energon repeat theirs
         for contender in contenders:
             with quietly():
-                contender.write(
-                    folder / ("ours" if isinstance(contender, Ours) else contender.name), SHARDS, SHARD_SAMPLES
-                )
+                where = folder / ("ours" if isinstance(contender, Ours) else contender.name)
+                contender.write(where, scale.shards, scale.shard_samples)
             print("\n    ".join((f"  {contender.name}:", *contender.notes)))
         os.sync()
-        saved = {contender.name: _checked(contender) for contender in contenders}
-        found = _measured(contenders, saved, repeats)
+        saved = {contender.name: _checked(contender, scale) for contender in contenders}
+        found = _measured(contenders, saved, repeats, scale)
     for line in missing:
         print(f"  {line}")
     _print(found, [peer.name for peer in peers])
@@ -164,17 +168,18 @@ class Saved:
     following: tuple[str, ...]
 
 
-def _checked(contender: Peer) -> Saved:
+def _checked(contender: Peer, scale: Scale) -> Saved:
     """One untimed epoch: contents compared with what was written, samples counted, a state saved half way."""
-    batches = contender.batches(BATCH, WORKERS, SEED)
+    batches = contender.batches(scale.batch, WORKERS, SEED)
     keys: list[str] = []
-    for batch in islice(batches, MIDDLE):
+    middle = scale.steps // 2
+    for batch in islice(batches, middle):
         keys += batch.key
         _check_contents(contender.name, batch)
     state = pickle.dumps(contender.state())
     following = next(batches).key
     keys += following
-    keys += [key for batch in islice(batches, STEPS - MIDDLE - 1) for key in batch.key]
+    keys += [key for batch in islice(batches, scale.steps - middle - 1) for key in batch.key]
     if keys == sorted(keys):
         raise RuntimeError(f"{contender.name} did not shuffle")
     print(f"  {contender.name}: {len(set(keys))} distinct of the first {len(keys)} samples")
@@ -186,7 +191,7 @@ def _check_contents(name: str, batch: PeerBatch) -> None:
     """Raise unless the batch holds what was written."""
     source = RandomSamples()
     for i, key in enumerate(batch.key):
-        index = int(key[-6:])
+        index = sample_index(key)
         wanted = stored(source, index)
         content = source.inputs(index)
         pictures = np.stack([np.asarray(Image.open(io.BytesIO(image))) for image in content.images])
@@ -200,25 +205,31 @@ def _check_contents(name: str, batch: PeerBatch) -> None:
 
 
 def _measured(
-    contenders: Sequence[Peer], saved: Mapping[str, Saved], repeats: int
-) -> Mapping[str, tuple[Series, Series, Series]]:
-    """Samples a second of the first and the second epoch and seconds to resume, of each contender in turn."""
+    contenders: Sequence[Peer], saved: Mapping[str, Saved], repeats: int, scale: Scale
+) -> Mapping[str, Measured]:
+    """Each contender in turn."""
     values: dict[str, list[tuple[float, float, float]]] = {contender.name: [] for contender in contenders}
     for _ in range(repeats):
         for contender in contenders:
-            values[contender.name].append((*_epochs(contender), _resumed(contender, saved[contender.name])))
+            values[contender.name].append((*_epochs(contender, scale), _resumed(contender, saved[contender.name])))
     return {name: tuple(Series(name, one) for one in zip(*rows, strict=True)) for name, rows in values.items()}  # type: ignore[misc]
 
 
-def _epochs(contender: Peer) -> tuple[float, float]:
-    started = time.perf_counter()
-    batches = contender.batches(BATCH, WORKERS, SEED)
-    _take(batches)
-    between = time.perf_counter()
-    _take(batches)
-    ended = time.perf_counter()
+def _epochs(contender: Peer, scale: Scale) -> tuple[float, float]:
+    batches: Iterator[PeerBatch] = iter(())
+
+    def first() -> None:
+        nonlocal batches
+        batches = contender.batches(scale.batch, WORKERS, SEED)
+        second()
+
+    def second() -> None:
+        for _ in range(scale.steps):
+            next(batches)
+
+    rates = scale.samples / seconds_of(first), scale.samples / seconds_of(second)
     _stop(contender, batches)
-    return SAMPLES / (between - started), SAMPLES / (ended - between)
+    return rates
 
 
 def _resumed(contender: Peer, saved: Saved) -> float:
@@ -232,11 +243,6 @@ def _resumed(contender: Peer, saved: Saved) -> float:
         )
     _stop(contender, batches)
     return seconds
-
-
-def _take(batches: Iterator[PeerBatch]) -> None:
-    for _ in range(STEPS):
-        next(batches)
 
 
 def _stop(contender: Peer, batches: Iterator[PeerBatch]) -> None:
@@ -261,25 +267,25 @@ def _sample_megabytes() -> float:
     return sum(len(v) if isinstance(v, bytes) else getattr(v, "nbytes", 0) for v in sample.values()) / 1e6
 
 
-def _print(found: Mapping[str, tuple[Series, Series, Series]], peers: Sequence[str]) -> None:
+def _print(found: Mapping[str, Measured], peers: Sequence[str]) -> None:
     megabytes = _sample_megabytes()
-    for i, title in enumerate(("first epoch, the loader's start included", "second epoch")):
-        print(f"\n  {title:58} {'median':>9}  {'lowest':>9}    {'highest':>9}")
-        for series in (rows[i] for rows in found.values()):
-            print(series.row(f"samples/s, {series.median * megabytes:6.0f} MB/s"))
-    print(f"\n  {'resuming: fresh loader to the right batch':58} {'median':>9}  {'lowest':>9}    {'highest':>9}")
-    for rows in found.values():
-        print(rows[2].row("s"))
-    print()
-    for name in (name for name in found if name not in peers):
-        for peer in peers:
-            for target in _targets(name.split(" (")[0], peer, found[name], found[peer]):
-                print(target.row())
+    for i, title in enumerate(("First epoch, the loader's start included", "Second epoch")):
+        rates = [rows[i] for rows in found.values()]
+        notes = [f"{one.name}: {one.median * megabytes:.0f} MB/s" for one in rates]
+        print_table(f"Loaders: {title.lower()}", "samples/s", rates, notes=notes)
+    targets = [
+        target
+        for name in found
+        if name not in peers
+        for peer in peers
+        for target in _targets(name.split(" (")[0], peer, found[name], found[peer])
+    ]
+    print_table(
+        "Loaders: resuming, a fresh loader to the right batch", "s", [rows[2] for rows in found.values()], targets
+    )
 
 
-def _targets(
-    name: str, peer: str, ours: tuple[Series, Series, Series], theirs: tuple[Series, Series, Series]
-) -> Iterator[Target]:
+def _targets(name: str, peer: str, ours: Measured, theirs: Measured) -> Iterator[Target]:
     least = AT_LEAST.get(peer, 1.0)
     for i, epoch in enumerate(("first epoch", "second epoch")):
         yield Target(ours[i].over(theirs[i], f"{name} / {peer}, {epoch}"), least)

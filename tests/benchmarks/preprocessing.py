@@ -6,13 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
-from transformers import VJEPA2Config, VJEPA2Model
 
 from jobs.cluster.settings import ClusterSettings
 from jobs.datasets.configured_source import configured_source
@@ -20,30 +17,18 @@ from jobs.preprocess.preprocess import preprocess
 from jobs.preprocess.settings import BuildConfig
 from pipeline.format.build_settings import EncoderSettings, InputSettings, ShardSettings, WindowPolicy
 from pipeline.sample_world.ssv2 import write_ssv2
+from tests.benchmarks.random_encoder import MID_ENCODER, TINY_ENCODER, save_random_encoder
 from tests.benchmarks.report import Series, Target, busy_share, cores, print_table, quietly
 
-CLIPS = 60
-WINDOWS_PER_CLIP = 8
 SHARDS = ShardSettings(samples=32, group_samples=16)
 SHARE_OF_IDEAL = 0.85
-ENCODER = {
-    "crop_size": 64,
-    "frames_per_clip": 8,
-    "hidden_size": 384,
-    "num_hidden_layers": 6,
-    "num_attention_heads": 6,
-    "pred_hidden_size": 32,
-    "pred_num_attention_heads": 2,
-    "pred_num_hidden_layers": 1,
-}
-"""Random weights of a V-JEPA2 that takes several times as long to encode a window as decoding it takes."""
 
 DRIVE = """
 import os, sys
 from pathlib import Path
-os.sched_setaffinity(0, {int(core) for core in sys.argv[4].split(",")})
+os.sched_setaffinity(0, {int(core) for core in sys.argv[5].split(",")})
 from tests.benchmarks.preprocessing import build
-build(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], len(sys.argv[4].split(",")))
+build(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), len(sys.argv[5].split(",")))
 """
 """A driver and its Ray on some of the cores: what it starts inherits them."""
 
@@ -72,35 +57,52 @@ class Timing:
         return self.decode_cpu_s + self.encode_cpu_s
 
 
-def run(folder: Path, repeats: int) -> None:
+@dataclass(frozen=True)
+class Scale:
+    """What is preprocessed.
+
+    clips, windows_per_clip  of the raw data
+    encoder      the dearer one of the two
+    own_process  each run in a process with a Ray of its own on some of the cores; else once in this one, on all
+    """
+
+    clips: int = 60
+    windows_per_clip: int = 8
+    encoder: Mapping[str, Any] = field(default_factory=lambda: MID_ENCODER)
+    own_process: bool = True
+
+
+TINY = Scale(clips=8, windows_per_clip=1, encoder=TINY_ENCODER, own_process=False)
+
+
+def run(folder: Path, repeats: int, scale: Scale) -> None:
     """Measure and print a table for each of two encoders and for one core and all."""
-    root, weights = folder / "ssv2", folder / "encoder"
-    write_ssv2(root, CLIPS, seed=0)
-    with quietly(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        VJEPA2Model(VJEPA2Config(**ENCODER)).save_pretrained(weights)
-    available = sorted(os.sched_getaffinity(0))
+    root = folder / "ssv2"
+    write_ssv2(root, scale.clips, seed=0)
+    weights = save_random_encoder(folder / "encoder", scale.encoder)
+    layers, width = scale.encoder["num_hidden_layers"], scale.encoder["hidden_size"]
     encoders = {
-        "an encoder of 6 layers, width 384 (inputs and decoding a tenth of the work)": str(weights),
+        f"an encoder of {layers} layers, width {width}": str(weights),
         "the tiny encoder (far cheaper than any real one, to show the overhead)": "",
     }
+    available = tuple(sorted(os.sched_getaffinity(0)))
     for name, encoder in encoders.items():
-        for used in dict.fromkeys((tuple(available[:1]), tuple(available))):
+        for used in dict.fromkeys((available[:1], available) if scale.own_process else (available,)):
             others, timings = [], []
             for i in range(repeats):
-                others.append(f"{busy_share():.0%}")
-                timings.append(_measure(root, folder / f"{bool(encoder)}-{len(used)}-{i}", encoder, used))
+                others.append(f"{busy_share(2.0 if scale.own_process else 0.0):.0%}")
+                timings.append(_measure(root, folder / f"{bool(encoder)}-{len(used)}-{i}", encoder, used, scale))
             note = f"other programs took {', '.join(others)} of the processors before each run"
             _print(name, bool(encoder), timings, len(used), note)
 
 
-def build(root: Path, out: Path, encoder: str, workers: int) -> None:
+def build(root: Path, out: Path, encoder: str, windows_per_clip: int, workers: int) -> None:
     """Make the build on a local Ray of so many processors, an encoder for each."""
     kind = EncoderSettings(name_or_path=encoder) if encoder else EncoderSettings(kind="tiny")
     config = BuildConfig(
         out=out,
         source=configured_source({"type": "ssv2", "name": "ssv2", "root": str(root)}),
-        window=WindowPolicy(interval=2, every=0, per_episode=WINDOWS_PER_CLIP),
+        window=WindowPolicy(interval=2, every=0, per_episode=windows_per_clip),
         inputs=InputSettings(),
         encoder=EncoderSettings(**{**vars(kind), "resize": "squash"}),
         shards=SHARDS,
@@ -109,8 +111,13 @@ def build(root: Path, out: Path, encoder: str, workers: int) -> None:
     preprocess(config)
 
 
-def _measure(root: Path, out: Path, encoder: str, used: Sequence[int]) -> Timing:
-    words = [sys.executable, "-c", DRIVE, str(root), str(out), encoder, ",".join(map(str, used))]
+def _measure(root: Path, out: Path, encoder: str, used: Sequence[int], scale: Scale) -> Timing:
+    if not scale.own_process:
+        with quietly():
+            build(root, out, encoder, scale.windows_per_clip, len(used))
+        return Timing.read(out)
+    cores = ",".join(map(str, used))
+    words = [sys.executable, "-c", DRIVE, str(root), str(out), encoder, str(scale.windows_per_clip), cores]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"preprocessing on {len(used)} cores failed: {done.stderr[-2000:]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import statistics
@@ -20,6 +21,10 @@ class Series:
 
     name: str
     values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values or not all(map(math.isfinite, self.values)):
+            raise ValueError(f"{self.name}: measurements must be finite numbers, at least one, got {self.values}")
 
     @property
     def median(self) -> float:
@@ -60,12 +65,20 @@ def interleaved(runs: Mapping[str, Callable[[], float]], repeats: int) -> dict[s
     return {name: Series(name, tuple(found)) for name, found in values.items()}
 
 
-def print_machine() -> None:
+def seconds_of(work: Callable[[], object], rounds: int = 1) -> float:
+    """Mean seconds of so many calls."""
+    started = time.perf_counter()
+    for _ in range(rounds):
+        work()
+    return (time.perf_counter() - started) / rounds
+
+
+def print_machine(seconds: float = 2.0) -> None:
     """Processors, memory, load and versions: without them no figure below means anything."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{_processor()}, {cores()} cores, {pages / 2**30:.0f} GiB; load over 1, 5, 15 min: {load}")
-    print(f"other programs take {busy_share():.0%} of the processors just now")
+    print(f"other programs take {busy_share(seconds):.0%} of the processors just now")
     print(f"{platform.platform()}, Python {platform.python_version()}")
     print(", ".join(f"{name} {version(name)}" for name in PACKAGES))
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-from pipeline.format.encoder_settings import encoder_flops
 
 from jobs.cluster.connect import ray_joined
 from jobs.cluster.scheduler import run_shards
 from jobs.training.estimate import VITL_ENCODER
 from pipeline.encoder.encoder_frames import FrameSettings
 from pipeline.format.build_settings import InputSettings, WindowPolicy
+from pipeline.format.enums import EncoderMode
 from pipeline.format.schema import Sizes
 from pipeline.planning.cost import target_bytes
 from pipeline.planning.plan import ShardTask
@@ -35,9 +35,6 @@ from pipeline.sources.registry import make_source
 from tests.benchmarks.report import quietly
 from tests.benchmarks.simulated_cluster import SimulatedCluster, SimulatedPool, SimulatedShard, task_names
 
-RUNS = ((16, 256, (8, 64, 512)), (16, 64, (8, 64, 512)), (0, 256, (64, 512)))
-"""Windows of a DROID episode (0: every frame), samples a shard, GPUs."""
-
 CORES_PER_GPU = 12
 """As in rented machines of 8 A100 and 96 processors."""
 
@@ -47,7 +44,6 @@ STORAGE_B_S = 2.375e9
 NODE_HOURS = 200.0
 """Mean hours between deaths of one node of 8 GPUs (assumed): at 512 GPUs a node dies every three hours."""
 
-CLIPS, EPISODES = 220_000, 76_000
 EPISODE_FRAMES = 250
 """Mean length of a DROID episode that is assumed; lengths are drawn from an exponential distribution."""
 
@@ -73,7 +69,7 @@ class Dataset:
             windows=(),
             inputs_s=self.times.inputs_s,
             decode_s=self.times.targets_s,
-            encode_s=self.views * encoder_flops(VITL_ENCODER | {"tokens": 256}, 3) / (peak.flops * peak.utilisation),
+            encode_s=self.views * VITL_ENCODER.flops(3) / (peak.flops * peak.utilisation),
             raw_bytes=self.raw_bytes,
             input_bytes=self.views * 0.6 * 224**2,
             target_bytes=float(target_bytes(sizes)),
@@ -81,10 +77,34 @@ class Dataset:
         return [SimulatedShard(**{**vars(made), "windows": chunks}) for chunks in _packed(self.windows, samples, chunk)]
 
 
-def run(folder: Path, repeats: int) -> None:
+@dataclass(frozen=True)
+class Scale:
+    """What is simulated, and what is measured for it.
+
+    runs             windows of a DROID episode (0: every frame), samples a shard, GPUs
+    clips, episodes  of SSv2 and DROID
+    side             of the frames that are read for the measurement, pixels
+    tasks            that Ray is given
+    """
+
+    runs: tuple[tuple[int, int, tuple[int, ...]], ...] = (
+        (16, 256, (8, 64, 512)),
+        (16, 64, (8, 64, 512)),
+        (0, 256, (64, 512)),
+    )
+    clips: int = 220_000
+    episodes: int = 76_000
+    side: int = 240
+    tasks: int = 500
+
+
+TINY = Scale(runs=((16, 64, (8,)), (0, 256, (8,))), clips=500, episodes=20, side=64, tasks=4)
+
+
+def run(folder: Path, repeats: int, scale: Scale) -> None:
     """Print one table a size of shards."""
-    video, robot = _measured(folder)
-    per_task = _ray_seconds_a_task()
+    video, robot = _measured(folder, scale.side)
+    per_task = _ray_seconds_a_task(scale.tasks)
     print("\nThe scheduler at the size of SSv2 + DROID, simulated")
     print(
         f"  processor ms a window here: SSv2 {_ms(video)}, robot with two cameras {_ms(robot)}; "
@@ -96,8 +116,8 @@ def run(folder: Path, repeats: int) -> None:
     )
     head = ("GPUs", "shard", "windows", "hours", "GPUs busy", "once loaded, to 95 %", "lost", "TB", "GB/s", "driver")
     print("  " + "".join(f"{name:>12}" if name != head[5] else f"{name:>22}" for name in head))
-    for per_episode, samples, sizes in RUNS:
-        datasets = _datasets(video, robot, per_episode)
+    for per_episode, samples, sizes in scale.runs:
+        datasets = _datasets(video, robot, per_episode, scale)
         shards = [shard for data in datasets for shard in data.shards(samples, min(samples, 64))]
         for gpus in sizes:
             print("  " + _row(gpus, samples, shards, per_task))
@@ -127,14 +147,14 @@ def _row(gpus: int, samples: int, shards: list[SimulatedShard], per_task: float)
     return "".join(f"{cell:>22}" if i == 5 else f"{cell:>12}" for i, cell in enumerate(cells))
 
 
-def _datasets(video: StageTimes, robot: StageTimes, per_episode: int) -> list[Dataset]:
+def _datasets(video: StageTimes, robot: StageTimes, per_episode: int, scale: Scale) -> list[Dataset]:
     """SSv2 with a window a clip, DROID with so many an episode, or with every frame (0)."""
     draw, policy = random.Random(0), WindowPolicy(every=int(per_episode == 0), per_episode=per_episode)
-    lengths = [max(20, round(draw.expovariate(1 / EPISODE_FRAMES))) for _ in range(EPISODES)]
+    lengths = [max(20, round(draw.expovariate(1 / EPISODE_FRAMES))) for _ in range(scale.episodes)]
     windows = tuple(count for n in lengths if (count := count_windows(n, policy, True)))
     per_window = sum(lengths) * FRAME_BYTES / sum(windows)
     return [
-        Dataset("ssv2", (1,) * CLIPS, 1, CLIP_BYTES, video),
+        Dataset("ssv2", (1,) * scale.clips, 1, CLIP_BYTES, video),
         Dataset("droid", windows, 2, per_window, robot),
     ]
 
@@ -154,11 +174,11 @@ def _packed(windows: tuple[int, ...], samples: int, chunk: int) -> Iterator[tupl
         yield (*chunks, here) if here else tuple(chunks)
 
 
-def _measured(folder: Path) -> tuple[StageTimes, StageTimes]:
-    """Processor seconds a window of both jobs at full size, on clips of 240 px and robot episodes of two cameras."""
+def _measured(folder: Path, side: int) -> tuple[StageTimes, StageTimes]:
+    """Processor seconds a window of both jobs at full size, on clips and robot episodes of two cameras."""
     with quietly():
-        write_ssv2(folder / "ssv2", 8, seed=0, size=240)
-        write_lerobot(folder / "robot", 4, seed=0, size=224)
+        write_ssv2(folder / "ssv2", 8, seed=0, size=side)
+        write_lerobot(folder / "robot", 4, seed=0, size=side)
     video = make_source("ssv2", name="ssv2", root=str(folder / "ssv2"))
     robot = make_source("lerobot", name="robot", root=str(folder / "robot"))
     return _stages(video, 1, WindowPolicy(every=0, per_episode=1)), _stages(
@@ -170,18 +190,20 @@ def _stages(source: Source, views: int, policy: WindowPolicy) -> StageTimes:
     index = source.index()
     refs = [ref for ref in index.refs if ref.split == "train"]
     sizes = Sizes(len(index.views), 224, policy.steps, 256, 1024, index.state_dim, policy.chunk, index.action_dim)
-    recipe = Recipe("", index.name, index.views, sizes, policy, InputSettings(), FrameSettings(256), "prefix", 64)
+    recipe = Recipe(
+        "", index.name, index.views, sizes, policy, InputSettings(), FrameSettings(256), EncoderMode.PREFIX, 64
+    )
     task = ShardTask("train", 0, tuple((ref,) for ref in refs))
     found = measure_stages(source, (task,), recipe)
     assert found is not None, "the sample world cannot be read"
     return found
 
 
-def _ray_seconds_a_task(count: int = 500) -> float:
+def _ray_seconds_a_task(count: int) -> float:
     """Processor seconds that a driver spends on one task: handing it out, waiting, taking its result."""
     with quietly(), ray_joined(None, num_cpus=2, object_store_mb=100):
         task = ray.remote(num_cpus=1)(_nothing)
-        ray.get([task.remote() for _ in range(8)])
+        ray.get([task.remote() for _ in range(min(count, 8))])
         started = time.process_time()
         waiting = [task.remote() for _ in range(count)]
         while waiting:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +31,19 @@ ROBOT = RobotInterface(
 )
 CAMERA = 256
 """Pixels a side of the pictures that are sent."""
-ROUND_TRIPS = 200
-CLIENTS = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Queries of one measurement without a policy, with the model, and of each client; clients at once."""
+
+    round_trips: int = 200
+    model_trips: int = 20
+    each: int = 20
+    clients: tuple[int, ...] = (1, 2, 4, 8)
+
+
+TINY = Scale(round_trips=2, model_trips=1, each=1, clients=(1, 2))
 
 
 class NoPolicy:
@@ -44,10 +55,13 @@ class NoPolicy:
         return np.zeros((len(observations), ROBOT.chunk, ROBOT.action), np.float32)
 
 
-def run(folder: Path, repeats: int) -> None:
+def run(folder: Path, repeats: int, scale: Scale) -> None:
     """Time both policies, called and served, and print the tables."""
     tiny = _tiny_policy(folder)
-    policies: dict[str, tuple[Policy, int]] = {"no policy": (NoPolicy(), ROUND_TRIPS), "tiny model": (tiny, 20)}
+    policies: dict[str, tuple[Policy, int]] = {
+        "no policy": (NoPolicy(), scale.round_trips),
+        "tiny model": (tiny, scale.model_trips),
+    }
     for name, (policy, count) in policies.items():
         with _served(policy) as port, PolicyClient("127.0.0.1", port) as client:
             runs = {
@@ -67,10 +81,10 @@ def run(folder: Path, repeats: int) -> None:
             [f"2 pictures of {CAMERA} px, {2 * CAMERA**2 * 3 / 1024:.0f} KiB a query, one client, localhost"],
         )
     with _served(tiny) as port:
-        runs = {f"{n} clients": lambda n=n: _rate(port, n) for n in CLIENTS}
+        runs = {f"{n} clients": lambda n=n: _rate(port, n, scale.each) for n in scale.clients}
         series = interleaved(runs, repeats)
-    first = series[f"{CLIENTS[0]} clients"]
-    ratios = [series[f"{n} clients"].over(first, f"{n} clients / 1 client") for n in CLIENTS[1:]]
+    first = series[f"{scale.clients[0]} clients"]
+    ratios = [series[f"{n} clients"].over(first, f"{n} clients / 1 client") for n in scale.clients[1:]]
     print_table(
         "Policy server, tiny model: queries of several clients, batched", "queries/s", [*series.values()], ratios
     )
@@ -86,7 +100,7 @@ def _latency(policy: Policy, count: int) -> float:
     return float(np.median(took))
 
 
-def _rate(port: int, clients: int, each: int = 20) -> float:
+def _rate(port: int, clients: int, each: int) -> float:
     """Queries a second of clients that each ask one after another."""
 
     def ask(_: int) -> None:

@@ -7,25 +7,15 @@ decode raw video; that work of the CPU is not counted.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.training.estimate import VITL_ENCODER
 from model.estimate import estimate_step
-from model.settings import BackboneSettings, ModelSettings
-from pipeline.format.encoder_settings import encoder_flops
-from pipeline.format.file_names import inputs_file, targets_file
-from pipeline.format.input_sample import InputSample
-from pipeline.format.schema import SCHEMA_VERSION
-from pipeline.shards.inputs_tar import InputsWriter
-from pipeline.shards.targets_arrow import TargetRows, TargetsWriter
-from pipeline.storage.atomic import atomic_file
-from tests.benchmarks.full_size_build import CHUNK, FINGERPRINT, SIZES, VIEWS, RandomSamples, write_full_size_build
-
-SAMPLES = 64
-"""Samples of the shards that are measured."""
+from model.settings import ModelSettings
+from tests.benchmarks.full_size_build import SIZES, VIDEO_SIZES, write_full_size_build
+from tests.benchmarks.packing import FULL, small_settings
 
 PEAK, UTILISATION, GPUS = 312e12, 0.4, 8
 """A100: dense bfloat16 FLOP/s of its data sheet."""
@@ -75,12 +65,23 @@ class Costs:
         return BATCH * (SIZES.views + 1) * self.view / self.speed
 
 
-def run(folder: Path, repeats: int) -> None:
+@dataclass(frozen=True)
+class Scale:
+    """Samples of the shards that are measured, and the model whose FLOPs are counted."""
+
+    samples: int = 64
+    model: ModelSettings = FULL
+
+
+TINY = Scale(4, small_settings())
+
+
+def run(folder: Path, repeats: int, scale: Scale) -> None:
     """Print the tables. Nothing is timed, so `repeats` changes nothing."""
-    costs = measure(folder)
+    costs = measure(folder, scale)
     print("\nStorage needs, on paper (bytes and FLOPs are counted, the speed of a GPU is assumed)")
     for title, rows in (
-        ("assumed and measured", _basis(costs)),
+        ("assumed and measured", _basis(costs, scale.samples)),
         ("what training asks of storage", _needs(costs)),
         ("space, and encoding once", _space(costs)),
         ("encoding in every step instead", _online(costs)),
@@ -91,35 +92,18 @@ def run(folder: Path, repeats: int) -> None:
             print(f"  {name:58} {value:>18}   {formula}")
 
 
-def measure(folder: Path) -> Costs:
+def measure(folder: Path, scale: Scale) -> Costs:
     """Bytes by writing a shard of each kind, FLOPs by counting them."""
-    build = write_full_size_build(folder / "robot", 1, SAMPLES).path
-    settings = ModelSettings(backbone=BackboneSettings(kind="random"))
-    return Costs(
-        robot=_bytes_of(build) / SAMPLES,
-        video=_bytes_of(_write_video(folder / "video")) / SAMPLES,
-        step=estimate_step(settings, SIZES, BATCH, ("robot", "video")).flops,
-        view=encoder_flops({**VITL_ENCODER, "tokens": SIZES.tokens}, SIZES.steps),
+    robot, video = (
+        _bytes_of(write_full_size_build(folder / name, 1, scale.samples, sizes).path) / scale.samples
+        for name, sizes in (("robot", SIZES), ("video", VIDEO_SIZES))
     )
-
-
-def _write_video(out: Path) -> Path:
-    """A shard of human video: one view, no state, no actions."""
-    source, sizes = RandomSamples(), replace(SIZES, views=1, state=0, chunk=0, action=0)
-    with InputsWriter(atomic_file(out / inputs_file("train", 0)), VIEWS[:1]) as inputs:
-        for index in range(SAMPLES):
-            robot = source.inputs(index)
-            content = {**json.loads(robot.json), "state": None, "views": VIEWS[:1]}
-            text = (json.dumps(content, separators=(",", ":")) + "\n").encode()
-            inputs.add(InputSample(robot.key, robot.images[:1], text))
-    file = targets_file("train", 0)
-    metadata = {"fingerprint": FINGERPRINT, "schema_version": str(SCHEMA_VERSION), "shard": file}
-    with TargetsWriter(atomic_file(out / file), sizes, metadata) as targets:
-        for start in range(0, SAMPLES, CHUNK):
-            rows = source.rows(range(start, start + CHUNK))
-            context, latents = rows.context[:, :1], rows.latents[:, :, :1]
-            targets.add(TargetRows(rows.keys, context, latents, rows.latent_mask, None, None))
-    return out
+    return Costs(
+        robot,
+        video,
+        step=estimate_step(scale.model, SIZES, BATCH, ("robot", "video")).flops,
+        view=replace(VITL_ENCODER, tokens=SIZES.tokens).flops(SIZES.steps),
+    )
 
 
 def _bytes_of(build: Path) -> int:
@@ -130,10 +114,10 @@ Row = tuple[str, str, str]
 """Name, value, formula."""
 
 
-def _basis(costs: Costs) -> Sequence[Row]:
+def _basis(costs: Costs, samples: int) -> Sequence[Row]:
     return (
-        ("b_r: a robot sample, 2 views", f"{costs.robot / 1e6:.3f} MB", f"both shard files / {SAMPLES} samples"),
-        ("b_v: a human video sample, 1 view", f"{costs.video / 1e6:.3f} MB", f"both shard files / {SAMPLES} samples"),
+        ("b_r: a robot sample, 2 views", f"{costs.robot / 1e6:.3f} MB", f"both shard files / {samples} samples"),
+        ("b_v: a human video sample, 1 view", f"{costs.video / 1e6:.3f} MB", f"both shard files / {samples} samples"),
         ("F: a training step on one GPU", f"{costs.step / 1e12:.1f} TFLOP", f"{BATCH} robot + {BATCH} video samples"),
         ("E: targets of one view of one sample", f"{costs.view / 1e12:.3f} TFLOP", "V-JEPA2 ViT-L on each prefix"),
         ("P: a GPU", f"{costs.speed / 1e12:.1f} TFLOP/s", f"{PEAK / 1e12:.0f} TFLOP/s x utilisation {UTILISATION}"),

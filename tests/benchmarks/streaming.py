@@ -8,8 +8,8 @@ from __future__ import annotations
 import io
 import mmap
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,45 +26,104 @@ from pipeline.streaming.reader import SampleReader
 from pipeline.streaming.stream import Stream
 from tests.benchmarks import webdataset_peer
 from tests.benchmarks.full_size_build import SIZES, RandomSamples, write_full_size_build
-from tests.benchmarks.report import Series, Target, interleaved, print_table
+from tests.benchmarks.report import Series, Target, interleaved, print_table, seconds_of
 
-BATCH = 16
-SHARDS = 8
-SHARD_SAMPLES = 64
-SAMPLES = SHARDS * SHARD_SAMPLES
-STEPS = SAMPLES // BATCH
 STEP_BYTES = SIZES.views * SIZES.tokens * SIZES.width * 2
 SAMPLE_BYTES = (SIZES.steps + 1) * STEP_BYTES
-BATCH_BYTES = BATCH * SAMPLE_BYTES
 PLAIN_SHARE = 0.65
 WEBDATASET_FACTOR = 4.0
 
 
-def run(folder: Path, repeats: int) -> None:
+@dataclass(frozen=True)
+class Scale:
+    """The build, and the samples of a batch; a shard has whole batches."""
+
+    shards: int = 8
+    shard_samples: int = 64
+    batch: int = 16
+
+    @property
+    def samples(self) -> int:
+        return self.shards * self.shard_samples
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return self.samples // self.batch
+
+    @property
+    def batch_bytes(self) -> int:
+        return self.batch * SAMPLE_BYTES
+
+
+TINY = Scale(shards=2, shard_samples=4, batch=2)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The same samples as our build, as WebDataset's tars, and how many there are."""
+
+    build: Build
+    tars: list[str]
+    scale: Scale
+
+    def files(self, *kinds: str) -> list[Path]:
+        """Paths of shard files of these kinds, shard by shard."""
+        return [self.build.path / shard[kind]["file"] for shard in self.build.manifest["shards"] for kind in kinds]
+
+    def order(self) -> Order:
+        return Order([self.scale.shard_samples] * self.scale.shards, self.build.fingerprint, 0)
+
+    def stream(self, reader: SampleReader, threads: int) -> Iterator[Any]:
+        return Stream([reader], [self.order()], Mixture([1], self.scale.batch), threads=threads).batches(
+            0, self.scale.steps
+        )
+
+    def webdataset(self, workers: int, targets_only: bool) -> Iterator[Any]:
+        return webdataset_peer.batches(self.tars, self.scale.batch, workers, targets_only)
+
+    def consume(self, found: Iterator[Any]) -> None:
+        """Take every batch of an epoch."""
+        count = sum(1 for _ in found)
+        if count != self.scale.steps:
+            raise RuntimeError(f"{count} batches came, {self.scale.steps} were expected")
+
+    def rates(self, runs: dict[str, Callable[[], None]], repeats: int) -> list[Series]:
+        """GiB of latents a second of each contender, after one untimed round that warms the page cache."""
+        for run in runs.values():
+            run()
+        size = self.scale.samples * SAMPLE_BYTES / 2**30
+        timed = {name: lambda run=run: size / seconds_of(run) for name, run in runs.items()}
+        return list(interleaved(timed, repeats).values())
+
+
+def run(folder: Path, repeats: int, scale: Scale) -> None:
     """Measure and print the two tables, targets only and whole samples."""
-    build = write_full_size_build(folder / "build", SHARDS, SHARD_SAMPLES)
-    tars = webdataset_peer.write_tars(folder / "webdataset", SHARDS, SHARD_SAMPLES)
-    _targets_only(build, tars, repeats)
-    _whole_samples(build, tars, repeats)
+    build = write_full_size_build(folder / "build", scale.shards, scale.shard_samples)
+    tars = webdataset_peer.write_tars(folder / "webdataset", scale.shards, scale.shard_samples)
+    data = _Data(build, tars, scale)
+    _targets_only(data, repeats)
+    _whole_samples(data, repeats)
 
 
-def _targets_only(build: Build, tars: list[str], repeats: int) -> None:
-    files = [build.path / shard["targets"]["file"] for shard in build.manifest["shards"]]
-    huge, small = _buffer(_huge_pages(BATCH_BYTES)), _buffer(_small_pages(BATCH_BYTES))
-    later = _TargetsPass(build)
-    rates = _rates(
+def _targets_only(data: _Data, repeats: int) -> None:
+    scale, files = data.scale, data.files("targets")
+    huge, small = _buffer(_huge_pages(scale.batch_bytes)), _buffer(_small_pages(scale.batch_bytes))
+    later = _TargetsPass(data)
+    rates = data.rates(
         {
             "plain sequential read": lambda: _plain_read(files, huge),
             "plain sequential read, 4 KiB pages": lambda: _plain_read(files, small),
             "ours, later passes": later.run,
-            "ours, first pass of a fresh reader": lambda: _TargetsPass(build).run(),
-            "WebDataset": lambda: _consume(webdataset_peer.batches(tars, BATCH, 0, targets_only=True)),
+            "ours, first pass of a fresh reader": lambda: _TargetsPass(data).run(),
+            "WebDataset": lambda: data.consume(data.webdataset(0, targets_only=True)),
         },
         repeats,
     )
     plain, small_pages, ours, first, peer = rates
     print_table(
-        f"Streaming, targets only: {SAMPLES} samples of {SAMPLE_BYTES / 2**20:.0f} MiB, batches of {BATCH}, one thread",
+        f"Streaming, targets only: {scale.samples} samples of {SAMPLE_BYTES / 2**20:.0f} MiB, "
+        f"batches of {scale.batch}, one thread",
         "GiB/s",
         rates,
         [
@@ -77,22 +136,23 @@ def _targets_only(build: Build, tars: list[str], repeats: int) -> None:
     )
 
 
-def _whole_samples(build: Build, tars: list[str], repeats: int) -> None:
-    files = [build.path / shard[kind]["file"] for shard in build.manifest["shards"] for kind in ("inputs", "targets")]
-    source = RandomSamples()
-    jpegs = [image for i in range(SAMPLES) for image in source.inputs(i).images]
-    buffer = _buffer(_huge_pages(BATCH_BYTES))
+def _whole_samples(data: _Data, repeats: int) -> None:
+    build, files, source = data.build, data.files("inputs", "targets"), RandomSamples()
+    jpegs = [image for i in range(data.scale.samples) for image in source.inputs(i).images]
+    buffer = _buffer(_huge_pages(data.scale.batch_bytes))
     reader, verifying = SampleReader(build, "train", verify=False), SampleReader(build, "train", verify=True)
-    rates = _rates(
+    rates = data.rates(
         {
             "plain sequential read of all bytes": lambda: _plain_read(files, buffer),
             "the same, and Pillow decoding the JPEGs": lambda: _plain_read_and_decode(files, jpegs, buffer),
-            "ours, 0 threads, later passes": lambda: _consume(_stream(reader, 0)),
-            "ours, 0 threads, first pass": lambda: _consume(_stream(SampleReader(build, "train", verify=False), 0)),
-            "ours, 2 threads, later passes": lambda: _consume(_stream(reader, 2)),
-            "ours, 2 threads, every sample hashed": lambda: _consume(_stream(verifying, 2)),
-            "WebDataset, in this process": lambda: _consume(webdataset_peer.batches(tars, BATCH, 0, False)),
-            "WebDataset, 2 worker processes": lambda: _consume(webdataset_peer.batches(tars, BATCH, 2, False)),
+            "ours, 0 threads, later passes": lambda: data.consume(data.stream(reader, 0)),
+            "ours, 0 threads, first pass": lambda: data.consume(
+                data.stream(SampleReader(build, "train", verify=False), 0)
+            ),
+            "ours, 2 threads, later passes": lambda: data.consume(data.stream(reader, 2)),
+            "ours, 2 threads, every sample hashed": lambda: data.consume(data.stream(verifying, 2)),
+            "WebDataset, in this process": lambda: data.consume(data.webdataset(0, False)),
+            "WebDataset, 2 worker processes": lambda: data.consume(data.webdataset(2, False)),
         },
         repeats,
     )
@@ -113,54 +173,22 @@ def _whole_samples(build: Build, tars: list[str], repeats: int) -> None:
     )
 
 
-def _rates(runs: dict[str, Callable[[], None]], repeats: int) -> list[Series]:
-    """GiB of latents a second of each contender, after one untimed round that warms the page cache."""
-
-    def timed(run: Callable[[], None]) -> Callable[[], float]:
-        def measure() -> float:
-            started = time.perf_counter()
-            run()
-            return SAMPLES * SAMPLE_BYTES / 2**30 / (time.perf_counter() - started)
-
-        return measure
-
-    for run in runs.values():
-        run()
-    return list(interleaved({name: timed(run) for name, run in runs.items()}, repeats).values())
-
-
-def _order(build: Build) -> Order:
-    return Order([SHARD_SAMPLES] * SHARDS, build.fingerprint, 0)
-
-
-def _stream(reader: SampleReader, threads: int) -> Iterator[Any]:
-    return Stream([reader], [_order(reader.build)], Mixture([1], BATCH), threads=threads).batches(0, STEPS)
-
-
 class _TargetsPass:
     """What SampleReader does for the latents of a batch, without its inputs."""
 
-    def __init__(self, build: Build) -> None:
-        self._order = _order(build)
-        self._shards = [
-            TargetsReader(build.path / shard["targets"]["file"], SIZES) for shard in build.manifest["shards"]
-        ]
+    def __init__(self, data: _Data) -> None:
+        self._scale, self._order = data.scale, data.order()
+        self._shards = [TargetsReader(file, SIZES) for file in data.files("targets")]
         self._pool = BufferPool(_huge_pages)
 
     def run(self) -> None:
-        step_shape = (SIZES.views, SIZES.tokens, SIZES.width)
-        for step in range(STEPS):
-            context = self._pool.array((BATCH, *step_shape), np.float16)
-            latents = self._pool.array((BATCH, SIZES.steps, *step_shape), np.float16)
-            for i, index in enumerate(self._order.take(step * BATCH, BATCH)):
-                shard, row = divmod(int(index), SHARD_SAMPLES)
-                self._shards[shard].read_into(row, context=context[i], latents=latents[i])
-
-
-def _consume(found: Iterator[Any]) -> None:
-    count = sum(1 for _ in found)
-    if count != STEPS:
-        raise RuntimeError(f"{count} batches came, {STEPS} were expected")
+        step_shape, batch = (SIZES.views, SIZES.tokens, SIZES.width), self._scale.batch
+        for step in range(self._scale.steps):
+            context = self._pool.array((batch, *step_shape), np.float16)
+            latents = self._pool.array((batch, SIZES.steps, *step_shape), np.float16)
+            for i, index in enumerate(self._order.take(step * batch, batch)):
+                shard, row = divmod(int(index), self._scale.shard_samples)
+                self._shards[shard].read_into(row, context[i], latents[i])
 
 
 def _plain_read(files: Sequence[Path], buffer: NDArray[np.uint8]) -> None:

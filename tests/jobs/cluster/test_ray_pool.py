@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import ray
-from pipeline.audit.run import audit_build
 
 from jobs.cluster.episode_registry import DEATHS, DEATHS_WITH_NODES, EpisodeRegistry
 from jobs.cluster.ray_pool import _Budget, _check_resources
 from jobs.cluster.run_progress import read_progress
 from jobs.preprocess import plan
 from jobs.preprocess.preprocess import preprocess
+from pipeline.audit.levels.run import audit_build
 from pipeline.errors import RunError
 from pipeline.sources.base import EpisodeRef
 from pipeline.sources.opened import OpenedEpisode

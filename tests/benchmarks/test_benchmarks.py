@@ -1,0 +1,59 @@
+"""Every benchmark runs to its end at a tiny size and prints rows of finite numbers. Speed is not checked.
+
+What is not installed (peers, torchcodec, TensorFlow) the benchmarks leave out themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import growth, preprocessing
+from tests.benchmarks.__main__ import BENCHMARKS, main
+
+ON_RAY = ("preprocessing", "growth", "scheduler")
+"""Benchmarks that use the Ray of the session, in tests/jobs/test_benchmarks_on_ray.py: there is one already."""
+
+ROW = re.compile(r"^  \S.* \d[\d.,]*(?![\w.,])", re.MULTILINE)
+"""A line of a table: indented, with a name and a number."""
+
+NOT_FINITE = re.compile(r"\b(nan|inf)\b", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in ON_RAY])
+def test_a_benchmark_prints_finite_rows(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if name == "readers":
+        monkeypatch.setenv("VLAJEPA_TEST_DATA", str(request.getfixturevalue("shared_data")))
+    main(["--tiny", "--repeats", "1", name])
+    check_rows(capsys.readouterr().out)
+
+
+@pytest.mark.slow  # each of seven processes starts a Ray or imports PyTorch
+@pytest.mark.parametrize("module", [growth, preprocessing], ids=["growth", "preprocessing"])
+def test_in_processes_of_their_own_too(module: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module.run(tmp_path, 1, replace(module.TINY, own_process=True))  # type: ignore[attr-defined]
+    check_rows(capsys.readouterr().out)
+
+
+def test_every_benchmark_has_a_name() -> None:
+    found = {
+        path.stem for path in Path(__file__).parent.glob("*.py") if re.search(r"^def run\(", path.read_text(), re.M)
+    }
+    assert found == set(BENCHMARKS.values())
+    for module in map(import_module, (f"tests.benchmarks.{name}" for name in found)):
+        assert module.Scale() != module.TINY
+
+
+def check_rows(printed: str) -> None:
+    """Assert that a benchmark printed a table, and finite numbers alone."""
+    machine, _, tables = printed.partition("\n\n")
+    tables = tables or machine
+    assert ROW.search(tables), printed
+    assert not NOT_FINITE.search(tables), printed
+    assert "nothing is measured" not in tables, printed
