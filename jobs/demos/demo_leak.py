@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 from omegaconf import DictConfig
 
 from jobs.common.config import parse
+from jobs.common.svg import COLOURS, empty_axes, inline_svg
 from jobs.demos.demo import Step, run_step
 from jobs.demos.leak_experiment import KINDS, common, context_shifts, explained, read_latents
 from jobs.demos.settings import DemoLeakConfig
@@ -111,7 +113,38 @@ def describe(result: dict[str, Any]) -> str:
 def render(result: dict[str, Any]) -> str:
     """leak.html: the same numbers as plots; no script, nothing fetched."""
     environment = Environment(loader=PackageLoader("jobs.demos", "."), autoescape=True, trim_blocks=True)
-    largest = max(max(values) for shifts in result["context_shift"].values() for values in shifts.values()) or 1.0
     return environment.get_template("demo_leak.html.jinja").render(
-        result=result, modes=MODES, kinds=KINDS, largest=largest, text=describe(result)
+        result=result, shifts=_draw_shifts(result), explained=_draw_explained(result), text=describe(result)
     )
+
+
+def _draw_shifts(result: dict[str, Any]) -> Markup:
+    """A row for each kind of replacement, and in it a line of dots for each mode."""
+    axes = empty_axes(width=800, height=70 * len(KINDS) + 40, left=150, bottom=30)
+    largest = max(max(values) for shifts in result["context_shift"].values() for values in shifts.values()) or 1.0
+    for column, mode in enumerate(MODES):
+        for row, kind in enumerate(KINDS):
+            values = result["context_shift"][mode][kind]
+            look = {"color": COLOURS[f"c{column}"], "alpha": 0.55, "clip_on": False, "gid": f"dots {mode}"}
+            axes.plot(values, [row + 0.4 * column] * len(values), "o", markersize=9, **look)
+    ticks = [largest * i / 4 for i in range(5)]
+    axes.set(xlim=(0, largest), ylim=(len(KINDS) - 0.3, -0.3))
+    axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+    axes.set_yticks([row + 0.2 for row in range(len(KINDS))], KINDS)
+    axes.spines.bottom.set(visible=True, color=COLOURS["line"])
+    return inline_svg(axes)
+
+
+def _draw_explained(result: dict[str, Any]) -> Markup:
+    """A group of bars for each pair of targets and context."""
+    groups = result["explained"]
+    axes = empty_axes(width=800, height=90 * len(groups) + 20, left=210, bottom=10)
+    for group, values in enumerate(groups.values()):
+        at = [group + (step + 0.5) / (len(values) + 0.5) for step in range(len(values))]
+        bars = axes.barh(at, [max(0.0, v) for v in values], 0.7 / len(values), color=COLOURS[f"c{group}"], gid="bar")
+        labels = [f"step {step}: {value:.3f}" for step, value in enumerate(values, 1)]
+        axes.bar_label(bars, labels, padding=6, color=COLOURS["ink"])
+    axes.set(xlim=(0, 1.2), ylim=(len(groups), 0))
+    axes.set_xticks([])
+    axes.set_yticks([group + 0.5 for group in range(len(groups))], groups)
+    return inline_svg(axes)
