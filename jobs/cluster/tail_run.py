@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from jobs.common.json_lines import read_rows
 from jobs.common.progress import progress_bar
 
 SECONDS = 0.5
@@ -59,14 +59,5 @@ class Follower:
 
 def _last_step(path: Path) -> dict[str, float] | None:
     """The last whole row with a loss, from the last few KiB of the file."""
-    if not path.exists():
-        return None
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - 65536))
-        lines = file.read().split(b"\n")[:-1]
-    for line in reversed(lines):
-        if line.startswith(b"{"):
-            row: dict[str, float] = json.loads(line)
-            if "loss" in row:
-                return row
-    return None
+    rows = [row for whole, row in read_rows(path, last_bytes=65536) if whole and row is not None]
+    return next((row for row in reversed(rows) if "loss" in row), None)

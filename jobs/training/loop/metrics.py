@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -11,9 +10,9 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from jobs.common.json_lines import append_rows, keep_rows, read_rows
 from jobs.common.progress import progress_bar
 from pipeline.errors import SettingsError
-from pipeline.storage.atomic import write_atomic
 
 if TYPE_CHECKING:
     from jobs.training.loop.held_out import HeldOut
@@ -65,10 +64,10 @@ class MetricsLog:
     def __enter__(self) -> Self:
         if not self._main:
             return self
-        kept = [line for line in _lines(self._path) if json.loads(line)["step"] <= self._first]
-        self._evaluated = {row["step"] for row in map(json.loads, kept) if "held_out" in row}
-        write_atomic(self._path, "".join(line + "\n" for line in kept).encode())
-        self._file = open(self._path, "a")
+        rows = [row for whole, row in read_rows(self._path) if whole and row is not None]
+        kept = [row for row in rows if row["step"] <= self._first]
+        self._evaluated = {row["step"] for row in kept if "held_out" in row}
+        keep_rows(self._path, kept)
         self._writer = open_tensorboard(self._folder, self._first + 1 if self._first else None)
         if self._project is not None:
             self._wandb = open_wandb(self._project, self._out, self._settings or {})
@@ -81,7 +80,6 @@ class MetricsLog:
         if self._main:
             self._bar.close()
             self._writer.close()
-            self._file.close()
         if self._wandb is not None:
             self._wandb.finish(exit_code=0 if kind is None else 1)
 
@@ -97,7 +95,7 @@ class MetricsLog:
             samples_s=f"{numbers['samples_per_s']:.1f}",
             wait=f"{numbers['data_wait_share']:.1%}",
         )
-        self._write({"step": step, **numbers})
+        append_rows(self._path, [{"step": step, **numbers}])
         self._scalars({f"train/{name}": value for name, value in numbers.items()}, step)
 
     def held_out(self, step: int, results: Mapping[str, HeldOut]) -> None:
@@ -107,7 +105,7 @@ class MetricsLog:
         content = {name: asdict(replace(result, by_episode={})) for name, result in results.items()}
         for numbers in content.values():
             del numbers["by_episode"]
-        self._write({"step": step, "held_out": content})
+        append_rows(self._path, [{"step": step, "held_out": content}])
         shown = ("model", "nothing_changes", "shuffled", "reliance", "action", "action_shuffled", "sight")
         values = {f"held_out/{n}/{field}": getattr(result, field) for n, result in results.items() for field in shown}
         self._scalars({name: value for name, value in values.items() if value is not None}, step)
@@ -117,10 +115,6 @@ class MetricsLog:
             self._writer.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(dict(values), step=step)
-
-    def _write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(row, allow_nan=False) + "\n")
-        self._file.flush()
 
 
 def open_wandb(project: str, out: Path, settings: Mapping[str, Any]) -> Any:
@@ -138,10 +132,3 @@ def open_wandb(project: str, out: Path, settings: Mapping[str, Any]) -> Any:
     name = out.resolve().name
     identity = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
     return wandb.init(project=project, name=name, id=identity, resume="allow", dir=str(out), config=dict(settings))
-
-
-def _lines(path: Path) -> list[str]:
-    """Whole lines of a file; a line torn by a sudden end is dropped."""
-    if not path.exists():
-        return []
-    return [line for line in path.read_text().split("\n")[:-1] if line]
