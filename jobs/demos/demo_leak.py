@@ -125,8 +125,8 @@ def _draw_shifts(result: dict[str, Any]) -> Markup:
     for column, mode in enumerate(MODES):
         for row, kind in enumerate(KINDS):
             values = result["context_shift"][mode][kind]
-            look = {"color": COLOURS[f"c{column}"], "alpha": 0.55, "clip_on": False, "gid": f"dots {mode}"}
-            axes.plot(values, [row + 0.4 * column] * len(values), "o", markersize=9, **look)
+            dots = axes.plot(values, [row + 0.4 * column] * len(values), "o", color=COLOURS[f"c{column}"])[0]
+            dots.set(markersize=9, alpha=0.55, clip_on=False, gid=f"dots {mode}")
     ticks = [largest * i / 4 for i in range(5)]
     axes.set(xlim=(0, largest), ylim=(len(KINDS) - 0.3, -0.3))
     axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])

@@ -13,7 +13,6 @@ from dataclasses import asdict, replace
 from omegaconf import DictConfig
 
 from jobs.common.config import parse
-from jobs.common.differences import first_difference
 from jobs.common.driver_lock import DriverLock
 from jobs.common.json_lines import JsonLines
 from jobs.demos.command_runner import Command, run_commands
@@ -21,6 +20,7 @@ from jobs.demos.demo_libero_report import Timed, make_report
 from jobs.demos.demo_libero_trials import Policy, Trial, policies, trials
 from jobs.demos.settings import DemoLiberoConfig
 from pipeline.errors import BuildError
+from pipeline.format.differences import first_difference
 from pipeline.storage.atomic import write_atomic
 from pipeline.storage.store import open_store
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.closed_loop.evaluate.outcomes import Rate, difference, rate_text, success_rate, table, total
+from jobs.closed_loop.evaluate.outcomes import Rate, difference, rate_text, success_rate, total
+from jobs.common.text import markdown_table
 from jobs.demos.demo_libero_trials import Trial, trials
 from jobs.demos.settings import DemoLiberoConfig
 
@@ -52,13 +53,13 @@ def make_report(settings: DemoLiberoConfig, timed: Sequence[Timed]) -> str:
         "Action loss and sight (that loss with another sample's pictures, over it) are of held-out demonstrations"
         f"{_held_out(tried)}.",
         "",
-        table(header, [_row(settings, each) for each in tried]),
+        markdown_table(header, [_row(settings, each) for each in tried]),
         "",
         *(_worth(settings, tried) if settings.compare else ()),
         *[_demonstrations(task) for task in collected["tasks"]],
         f"Audit of the largest build: {verdict['status']}.",
         "",
-        table(("command", "seconds"), [(f"`{part.command}`", f"{part.seconds:.0f}") for part in timed]),
+        markdown_table(("command", "seconds"), [(f"`{part.command}`", f"{part.seconds:.0f}") for part in timed]),
     ]
     return "\n".join(lines) + "\n"
 
@@ -111,7 +112,7 @@ def _worth(settings: DemoLiberoConfig, tried: Sequence[Tried]) -> Iterator[str]:
     yield "What the pretrained world model is worth (successes of each seed; all seeds together with 95 % intervals"
     yield "that hold for other start states, not for other seeds):"
     yield ""
-    yield table(("demonstrations a task", "pretrained", "from scratch", "difference, percentage points"), rows)
+    yield markdown_table(("demonstrations a task", "pretrained", "from scratch", "difference, percentage points"), rows)
     yield ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
@@ -106,7 +106,7 @@ def _add_series(axes: Axes, series: Series, smooth: bool) -> int:
     smooth = smooth and len(curve.x) >= SMOOTH_FROM
     reach = len(curve.x) // 100
     classes = f"line {name}" + (" dashed" if series.dashed else "")
-    look = {"color": COLOURS[name], "linestyle": "--" if series.dashed else "-", "clip_on": False}
+    look: dict[str, Any] = {"color": COLOURS[name], "linestyle": "--" if series.dashed else "-", "clip_on": False}
     width = 1.4 if series.dashed else 1.75
     rows = shrink(curve.x.astype(np.float64), curve.y)
     if smooth:

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader
 from omegaconf import DictConfig
 
 from jobs.common.config import parse
+from jobs.common.text import duration_text, size_text
 from jobs.report.curves import chart_groups
 from jobs.report.plots import POINTS, draw, short_number
 from jobs.report.run_files import RunFolder, number, read_run, wall_time
@@ -34,7 +35,7 @@ PACKAGES = ("torch", "transformers", "numpy", "safetensors", "pyarrow")
 
 def run(config: DictConfig) -> None:
     path = write_report(parse(ReportConfig, config))
-    print(f"report: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
+    print(f"report: {path} ({size_text(path.stat().st_size)})")
 
 
 def write_report(settings: ReportConfig) -> Path:
@@ -73,7 +74,7 @@ def render(record: RunFolder, builds: Sequence[FoundBuild], pictures: Pictures) 
         name=record.path.resolve().name,
         steps=number(_inner(record.config, "trainer").get("steps")),
         ending=_ending(record),
-        wall=_duration(wall_time(metrics)),
+        wall="–" if (wall := wall_time(metrics)) is None else duration_text(wall),
         builds=[_build_row(record, found) for found in builds],
         held_out=[_held_out_row(name, numbers) for name, numbers in record.held_out.items()],
         groups=groups,
@@ -204,16 +205,6 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
 def _number(value: Any) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 from omegaconf import DictConfig
 
 from jobs.common.config import parse
-from jobs.common.differences import first_difference
 from jobs.common.driver_lock import DriverLock
 from jobs.common.robot_interface import RobotInterface
 from jobs.training.loop.data import cache_folder, describe_groups
@@ -32,6 +31,7 @@ from model.vla_jepa import VLAJEPA, build_model
 from pipeline.audit.verdict import require_clean_verdict
 from pipeline.errors import AuditRefusedError, RunError, SettingsError
 from pipeline.format.build import Build, load_build
+from pipeline.format.differences import first_difference
 from pipeline.format.schema import Sizes
 from pipeline.storage.atomic import write_atomic
 from pipeline.storage.remote import is_remote, mirror_build

@@ -24,11 +24,11 @@ from jobs.closed_loop.collect.settings import CollectConfig
 from jobs.closed_loop.process import Simulator
 from jobs.closed_loop.rollout import Slot
 from jobs.common.config import parse
-from jobs.common.differences import first_difference
 from jobs.common.driver_lock import DriverLock
 from jobs.common.signals import ended_like_interrupted
 from jobs.simulator.libero import CAMERAS
 from pipeline.errors import BuildError, SettingsError
+from pipeline.format.differences import first_difference
 from pipeline.storage.atomic import TEMPORARY_PREFIX, remove_temporary_files, write_atomic
 from pipeline.storage.store import open_store
 

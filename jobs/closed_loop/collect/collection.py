@@ -16,9 +16,9 @@ from jobs.closed_loop.collect.recording import Recording, write_recording
 from jobs.closed_loop.collect.settings import CollectConfig
 from jobs.closed_loop.process import Simulator, SimulatorDied
 from jobs.closed_loop.rollout import Slot
-from jobs.common.differences import first_difference
 from jobs.common.progress import progress_bar
 from pipeline.errors import BuildError, RunError
+from pipeline.format.differences import first_difference
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,12 @@ from jobs.closed_loop.evaluate.settings import EvaluateConfig
 from jobs.closed_loop.process import Simulator
 from jobs.closed_loop.rollout import Slot, TaskRun, TaskRunner
 from jobs.common.config import parse
-from jobs.common.differences import first_difference
 from jobs.common.driver_lock import DriverLock
 from jobs.common.progress import progress_bar
 from jobs.common.robot_interface import Policy, RobotInterface
 from jobs.common.signals import ended_like_interrupted
 from pipeline.errors import BuildError, SettingsError
+from pipeline.format.differences import first_difference
 from pipeline.sample_world.video import find_codec, write_video
 from pipeline.storage.atomic import write_atomic
 from pipeline.storage.store import open_store
