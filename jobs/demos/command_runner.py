@@ -46,6 +46,11 @@ class Command:
         return shlex.join(("vlajepa", *self.words))
 
 
+def command_words(template: str, **values: object) -> tuple[str, ...]:
+    """The words of a template with its {values}, which may hold blanks themselves."""
+    return tuple(word.format(**values) for word in template.split())
+
+
 @dataclass(frozen=True)
 class _Running:
     """A process, and where it writes: `log` from byte `begin` on."""

@@ -132,10 +132,14 @@ def _build_row(record: RunFolder, found: FoundBuild) -> dict[str, Any]:
     verdict, _, _ = str(_inner(record.config, "verdicts").get(found.name, "")).partition(", build.json")
     kind = "robot" if sizes.get("action") else "human video"
     return {
-        "name": found.name, "kind": kind if sizes else "", "samples": samples, "verdict": verdict,
-        "fingerprint": str(_inner(record.config, "builds").get(found.name, "")), "address": found.address,
+        "name": found.name,
+        "kind": kind if sizes else "",
+        "samples": samples,
+        "verdict": verdict,
+        "fingerprint": str(_inner(record.config, "builds").get(found.name, "")),
+        "address": found.address,
         "problem": found.problem,
-    }  # fmt: skip
+    }
 
 
 def _held_out_row(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,13 +154,21 @@ def _held_out_row(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
     episodes = sorted(_episodes(numbers), key=lambda entry: float(entry["model"]))
     some = len(episodes) > 2 * EPISODES
     return {
-        "name": name, "model": model, "nothing_changes": copied, "shuffled": shuffled, "reliance": reliance,
-        "gain": _gain(model, copied), "action": numbers.get("action"), "sight": numbers.get("sight"),
-        "samples": numbers.get("samples"), "episodes": numbers.get("episodes"),
+        "name": name,
+        "model": model,
+        "nothing_changes": copied,
+        "shuffled": shuffled,
+        "reliance": reliance,
+        "gain": _gain(model, copied),
+        "action": numbers.get("action"),
+        "sight": numbers.get("sight"),
+        "samples": numbers.get("samples"),
+        "episodes": numbers.get("episodes"),
         "steps": [(error, copies[i] if i < len(copies) else None) for i, error in enumerate(steps)],
-        "smallest": episodes[:EPISODES] if some else episodes, "largest": episodes[-EPISODES:] if some else [],
+        "smallest": episodes[:EPISODES] if some else episodes,
+        "largest": episodes[-EPISODES:] if some else [],
         "number_of_episodes": len(episodes),
-    }  # fmt: skip
+    }
 
 
 def _episodes(numbers: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

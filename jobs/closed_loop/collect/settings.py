@@ -12,11 +12,11 @@ from jobs.simulator.libero import CONTROL_HZ
 
 FORMATS = ("lerobot", "hdf5", "both")
 
-LEAST_TRIES = 10
-"""Tries of a task before the share of failures is judged."""
+LEAST_ATTEMPTS = 10
+"""Attempts of a task before the share of failures is judged."""
 
 MOST_CRASHES = 3
-"""So many deaths of the simulator in the same try, and the try counts as failed."""
+"""After this many crashes of the simulator an attempt counts as failed."""
 
 RATES = tuple(rate for rate in range(1, CONTROL_HZ + 1) if CONTROL_HZ % rate == 0)
 
@@ -33,12 +33,12 @@ class CollectConfig:
     pixels        a side of the pictures
     fps           observations a second; each action is kept for 20/fps simulator steps
     shadows       draw shadows and reflections; as where a policy will be evaluated
-    seed          of the first try of each task; the next ones take seed+1, seed+2, …
-    limit         simulator steps after which a try has failed; null: the benchmark's limit
+    seed          of the first attempt of each task; the next ones take seed+1, seed+2, …
+    limit         simulator steps after which an attempt has failed; null: the benchmark's limit
     starts        [first, one past the last] of the benchmark's start states to use; null: things are placed at random,
                   so that what a policy is evaluated on is never shown in training
     processes     simulators at a time
-    max_failures  share of a task's tries that may fail, from the tenth try on
+    max_failures  share of a task's attempts that may fail, from the tenth on
     format        lerobot, hdf5 or both
     disturbance   how the hand and the things are disturbed, see `jobs.simulator.demonstrate.Disturbance`
     policy        a run or a checkpoint that acts in the script's place, so that what it comes to is shown and told too;
@@ -102,7 +102,7 @@ class CollectConfig:
         return tuple(sorted(wanted))
 
     def start_of(self, seed: int) -> int | None:
-        """Index of the start state of a try; None: a free start."""
+        """Index of the start state of an attempt; None: a free start."""
         return None if self.starts is None else self.starts[0] + seed % (self.starts[1] - self.starts[0])
 
     def content(self) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from jobs.closed_loop.actors import Actor, PolicyActor, ScriptActor
-from jobs.closed_loop.evaluate.outcomes import Outcome, OutcomeLog, rate_text, rates_by_task, total
 from jobs.closed_loop.evaluate.report import EvaluationReport, write_report
 from jobs.closed_loop.evaluate.settings import EvaluateConfig
+from jobs.closed_loop.outcomes import Outcome, OutcomeLog, rate_text, rates_by_task, total
 from jobs.closed_loop.process import Simulator
-from jobs.closed_loop.rollout import Slot, TaskRun, TaskRunner
+from jobs.closed_loop.rollout import SimulatorSlot, TaskRun, TaskRunner
 from jobs.common.config import parse
 from jobs.common.driver_lock import DriverLock
 from jobs.common.progress import progress_bar
@@ -74,7 +74,7 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
     settings.out.mkdir(parents=True, exist_ok=True)
     with ended_like_interrupted(), DriverLock(open_store(settings.out)), ExitStack() as stack:
         start = partial(Simulator, settings.simulator)
-        slots = [Slot.logging_to(settings.out, i, start) for i in range(settings.environments)]
+        slots = [SimulatorSlot.logging_to(settings.out, i, start) for i in range(settings.environments)]
         for slot in slots:
             stack.callback(slot.close)
         suite = _look_up(settings, slots[0].running())
@@ -107,9 +107,15 @@ def _make_actor(settings: EvaluateConfig, suite: _Suite, stack: ExitStack) -> tu
     policy, about = _policy(settings, stack)
     cameras = settings.cameras or dict(zip(policy.interface.views, suite.cameras, strict=False))
     actor = PolicyActor(
-        policy, cameras, suite.state, settings.execute, settings.turned, settings.blank, settings.ensemble,
+        policy,
+        cameras,
+        suite.state,
+        settings.execute,
+        settings.turned,
+        settings.blank,
+        settings.ensemble,
         settings.horizon,
-    )  # fmt: skip
+    )
     return actor, {**about, "interface": json.loads(json.dumps(asdict(policy.interface))), "cameras": cameras}
 
 
@@ -190,7 +196,7 @@ def _starts(settings: EvaluateConfig, suite: _Suite, task: int) -> range:
 
 
 def _play(
-    settings: EvaluateConfig, slots: Sequence[Slot], actor: Actor, suite: _Suite, hold: int, log: OutcomeLog
+    settings: EvaluateConfig, slots: Sequence[SimulatorSlot], actor: Actor, suite: _Suite, hold: int, log: OutcomeLog
 ) -> None:
     done = log.read()
     missing = {task: [s for s in _starts(settings, suite, task) if (task, s) not in done] for task in suite.tasks}
@@ -215,13 +221,9 @@ def _task_run(settings: EvaluateConfig, suite: _Suite, task: int, hold: int) -> 
     order = list(suite.tasks)
     told = order[(order.index(task) + 1) % len(order)] if settings.swap else None
     instruction = None if told is None else suite.tasks[told]["instruction"]
-    perturbation = (
-        None if settings.perturb is None else {"axis": settings.perturb, "level": settings.level, "seed": settings.seed}
-    )
-    opening = {
-        "suite": settings.suite, "task": task, "pixels": settings.pixels, "shadows": settings.shadows, "hold": hold,
-        "perturbation": perturbation, "told": told,
-    }  # fmt: skip
+    perturbed = {"axis": settings.perturb, "level": settings.level, "seed": settings.seed}
+    opening = {name: getattr(settings, name) for name in ("suite", "pixels", "shadows")}
+    opening |= {"task": task, "hold": hold, "told": told, "perturbation": perturbed if settings.perturb else None}
     first = _starts(settings, suite, task)[: settings.videos]
     limit = suite.tasks[task]["limit"]
     return TaskRun(settings.suite, task, instruction, limit, opening, settings.seed, frozenset(first))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.closed_loop.evaluate.outcomes import Outcome, Rate, rate_text, rates_by_task, told_rate, total
+from jobs.closed_loop.outcomes import Outcome, Rate, rate_text, rates_by_task, told_rate, total
 from jobs.closed_loop.suites import published
 from jobs.common.text import markdown_table
 from pipeline.storage.atomic import write_atomic
