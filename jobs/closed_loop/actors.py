@@ -24,14 +24,14 @@ WIDTH = 7
 
 
 @dataclass(frozen=True)
-class Moment:
+class EnvironmentState:
     """What one environment shows, waiting for actions.
 
     pictures     uint8 RGB [H, W, 3] by the simulator's camera, upright
     state        float32 [S]
     instruction  what the policy is told
     seed         of the policy's noise
-    simulator    whose moment it is
+    simulator    that shows it
     first        of its episode
     """
 
@@ -46,8 +46,8 @@ class Moment:
 class Actor(Protocol):
     """Gives actions to environments that wait."""
 
-    def act(self, moments: Sequence[Moment | None]) -> list[NDArray[np.float32] | None]:
-        """Actions float32 [n, 7] (metres, radians, gripper 1 open) for every moment; None where none waits."""
+    def act(self, envs: Sequence[EnvironmentState | None]) -> list[NDArray[np.float32] | None]:
+        """Actions float32 [n, 7] (metres, radians, gripper 1 open) for every environment; None where none waits."""
         ...
 
 
@@ -100,26 +100,26 @@ class PolicyActor:
         self._turned, self._image_ablation, self._ensemble = turned, image_ablation, ensemble
         self._ensemblers: dict[int, Ensembler] = {}
 
-    def act(self, moments: Sequence[Moment | None]) -> list[NDArray[np.float32] | None]:
+    def act(self, envs: Sequence[EnvironmentState | None]) -> list[NDArray[np.float32] | None]:
         """See `Actor.act`."""
-        filler = next(moment for moment in moments if moment is not None)
-        rows = [filler if moment is None else moment for moment in moments]
+        filler = next(env for env in envs if env is not None)
+        rows = [filler if env is None else env for env in envs]
         chunks = self._policy.act([self._seen(row) for row in rows], [row.seed for row in rows])
         return [
-            None if moment is None else self._actions(row, moment, chunk)
-            for row, (moment, chunk) in enumerate(zip(moments, chunks, strict=True))
+            None if env is None else self._actions(row, env, chunk)
+            for row, (env, chunk) in enumerate(zip(envs, chunks, strict=True))
         ]
 
-    def _actions(self, row: int, moment: Moment, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
-        if moment.first or row not in self._ensemblers:
+    def _actions(self, row: int, env: EnvironmentState, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
+        if env.first or row not in self._ensemblers:
             self._ensemblers[row] = Ensembler(self._ensemble, self._execute, self._horizon)
         ensembler = self._ensemblers[row]
         ensembler.add(chunk)
         return np.stack([ensembler.next() for _ in range(self._execute)])
 
-    def _seen(self, moment: Moment) -> RobotObservation:
-        images = {view: self._picture(moment.pictures[camera]) for view, camera in self._cameras.items()}
-        return RobotObservation(images, moment.instruction, moment.state[: self._policy.interface.state])
+    def _seen(self, env: EnvironmentState) -> RobotObservation:
+        images = {view: self._picture(env.pictures[camera]) for view, camera in self._cameras.items()}
+        return RobotObservation(images, env.instruction, env.state[: self._policy.interface.state])
 
     def _picture(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self._image_ablation is ImageAblation.GREY:
@@ -130,9 +130,9 @@ class PolicyActor:
 class ScriptActor:
     """The script of `jobs.simulator.expert`, which sees the simulator's state: what the set-up itself allows."""
 
-    def act(self, moments: Sequence[Moment | None]) -> list[NDArray[np.float32] | None]:
+    def act(self, envs: Sequence[EnvironmentState | None]) -> list[NDArray[np.float32] | None]:
         """See `Actor.act`; one action each."""
-        return [None if moment is None else _wish(moment.simulator)[None] for moment in moments]
+        return [None if env is None else _wish(env.simulator)[None] for env in envs]
 
 
 def _wish(simulator: Simulator) -> Any:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.closed_loop.actors import Actor, Moment
-from jobs.closed_loop.evaluate.outcomes import Outcome
+from jobs.closed_loop.actors import Actor, EnvironmentState
+from jobs.closed_loop.outcomes import Outcome
 from jobs.closed_loop.process import Simulator, SimulatorDied
 from pipeline.errors import RunError
 
@@ -55,7 +55,7 @@ class _Episode:
     film: list[NDArray[np.uint8]] = field(default_factory=list)
 
 
-class Slot:
+class SimulatorSlot:
     """One place for a simulator; it is started when it is needed, and again after it died."""
 
     def __init__(self, start: Callable[[], Simulator]) -> None:
@@ -78,7 +78,7 @@ class Slot:
         return simulator
 
     @classmethod
-    def logging_to(cls, out: Path, index: int, start: Callable[[Path], Simulator]) -> Slot:
+    def logging_to(cls, out: Path, index: int, start: Callable[[Path], Simulator]) -> SimulatorSlot:
         """The slot of a run's folder whose simulators write what they print to logs/simulator-`index`.txt."""
         log = out / "logs" / f"simulator-{index}.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ class TaskRunner:
     def __init__(
         self,
         run: TaskRun,
-        slots: Sequence[Slot],
+        slots: Sequence[SimulatorSlot],
         actor: Actor,
         finished: Callable[[Outcome, Sequence[NDArray[np.uint8]]], None],
     ) -> None:
@@ -119,30 +119,32 @@ class TaskRunner:
         """
         waiting = deque(starts)
         under_way: list[_Episode | None] = [None] * len(self._slots)
-        moments: list[Moment | None] = [None] * len(self._slots)
+        envs: list[EnvironmentState | None] = [None] * len(self._slots)
         with ThreadPoolExecutor(len(self._slots)) as pool:
             while waiting or any(under_way):
                 for i, episode in enumerate(under_way):
                     if episode is None and waiting:
                         under_way[i] = _Episode(waiting.popleft(), time.monotonic())
-                actions = self._actor.act(moments) if any(m is not None for m in moments) else [None] * len(moments)
+                actions = self._actor.act(envs) if any(m is not None for m in envs) else [None] * len(envs)
                 steps = [
                     None if episode is None else pool.submit(self._advance, slot, episode, chunk)
                     for slot, episode, chunk in zip(self._slots, under_way, actions, strict=True)
                 ]
                 for i, (step, episode) in enumerate(zip(steps, under_way, strict=True)):
-                    moments[i] = None
+                    envs[i] = None
                     if step is None or episode is None:
                         continue
                     try:
-                        moments[i] = step.result()
+                        envs[i] = step.result()
                     except SimulatorDied as error:
                         self._died(self._slots[i], episode, error)
                         waiting.appendleft(episode.start)
-                    if moments[i] is None:
+                    if envs[i] is None:
                         under_way[i] = None
 
-    def _advance(self, slot: Slot, episode: _Episode, chunk: NDArray[np.float32] | None) -> Moment | None:
+    def _advance(
+        self, slot: SimulatorSlot, episode: _Episode, chunk: NDArray[np.float32] | None
+    ) -> EnvironmentState | None:
         """Begin an episode, or go on with it; None when it is over."""
         simulator = slot.simulator(self._run.opening)
         if chunk is None:
@@ -158,7 +160,9 @@ class TaskRunner:
         numbers = [self._run.seed, self._run.task, episode.start, episode.queries]
         seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
         instruction = self._run.instruction or answer["instruction"]
-        return Moment(answer["pictures"], answer["state"], instruction, seed, simulator, first=episode.queries == 1)
+        return EnvironmentState(
+            answer["pictures"], answer["state"], instruction, seed, simulator, first=episode.queries == 1
+        )
 
     def _end(self, episode: _Episode, answer: Mapping[str, Any]) -> None:
         outcome = Outcome(
@@ -173,7 +177,7 @@ class TaskRunner:
         )
         self._finished(outcome, episode.film)
 
-    def _died(self, slot: Slot, episode: _Episode, error: SimulatorDied) -> None:
+    def _died(self, slot: SimulatorSlot, episode: _Episode, error: SimulatorDied) -> None:
         slot.close()
         count = self._crashes[episode.start] = self._crashes.get(episode.start, 0) + 1
         if count >= MOST_CRASHES:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from jobs.common.json_lines import read_rows
 from jobs.common.progress import progress_bar
 
 SECONDS = 0.5
@@ -61,10 +61,5 @@ class _Tail:
 
 def _last_step(path: Path) -> dict[str, float] | None:
     """The last whole row with a loss, from the last few KiB of the file."""
-    if not path.exists():
-        return None
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - 65536))
-        lines = file.read().split(b"\n")[:-1]
-    rows: Iterator[dict[str, float]] = (json.loads(line) for line in reversed(lines) if line.startswith(b"{"))
-    return next((row for row in rows if "loss" in row), None)
+    rows = [row for whole, row in read_rows(path, last_bytes=65536) if whole and row is not None]
+    return next((row for row in reversed(rows) if "loss" in row), None)

@@ -1,20 +1,66 @@
-"""Records that a run adds one after the other to a file, each on disk before the next begins."""
+"""Files with one JSON object a line, written one after the other while a command works."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pipeline.errors import BuildError
+from pipeline.storage.atomic import write_atomic
 
 RecordT = TypeVar("RecordT")
 
 
+def read_rows(path: Path, last_bytes: int | None = None) -> Iterator[tuple[bool, dict[str, Any] | None]]:
+    """Of each line that is not blank: whether it is whole (ends with a newline), and its object, None if it is none.
+
+    Args:
+        path: a file that need not exist.
+        last_bytes: read no more than so many at the end, where the first line may be cut.
+    """
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        if last_bytes is not None:
+            file.seek(max(0, path.stat().st_size - last_bytes))
+        for line in file:
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode(errors="replace"))
+            except (ValueError, RecursionError):
+                row = None
+            yield line.endswith(b"\n"), row if isinstance(row, dict) else None
+
+
+def append_rows(path: Path, rows: Iterable[Mapping[str, Any]], sync: bool = False) -> None:
+    """Append a line for each row; `sync`: they are on disk when this returns.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    with open(path, "ab") as file:
+        file.write(_encoded(rows))
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def keep_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a file of these rows alone in place of what is there, whole or not at all."""
+    write_atomic(path, _encoded(rows))
+
+
+def _encoded(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
+
+
 class JsonLines(Generic[RecordT]):
-    """One JSON object a line, each a record.
+    """Records that a command continues with after an interruption, each on disk before the next begins.
 
     Args:
         path: of the file, which the first record makes.
@@ -49,7 +95,4 @@ class JsonLines(Generic[RecordT]):
     def add(self, record: RecordT) -> None:
         """Append one line and sync it."""
         content: Any = record
-        with open(self.path, "ab") as file:
-            file.write(json.dumps(asdict(content)).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_rows(self.path, [asdict(content)], sync=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.common.signals import ended_like_interrupted
+from jobs.common.text import duration_text
 from pipeline.errors import RunError
 
 POLL_S = 0.2
@@ -43,6 +44,11 @@ class Command:
     def text(self) -> str:
         """As a user would type it."""
         return shlex.join(("vlajepa", *self.words))
+
+
+def command_words(template: str, **values: object) -> tuple[str, ...]:
+    """The words of a template with its {values}, which may hold blanks themselves."""
+    return tuple(word.format(**values) for word in template.split())
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def run_commands(
                     _check(each, out)
                     _mark(each.command, out).touch()
                     ready.add(each.command.result)
-                    print(f"ended after {each.seconds:.0f} s: {each.command.name}", flush=True)
+                    print(f"ended after {duration_text(each.seconds)}: {each.command.name}", flush=True)
                     ended(each.command, each.seconds)
                 for command in _startable(waiting, ready, at_a_time - len(running)):
                     waiting.remove(command)
@@ -118,7 +124,7 @@ class _News:
         self._next += NEWS_S
         for each in running:
             newest = (_lines(each) or [""])[-1]
-            print(f"[{done}] {each.command.name}, {each.seconds:.0f} s: {newest}", flush=True)
+            print(f"[{done}] {each.command.name}, {duration_text(each.seconds)}: {newest}", flush=True)
 
 
 def _check_needs(commands: Sequence[Command]) -> None:

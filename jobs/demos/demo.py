@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.demos.command_runner import command_words
 from jobs.demos.settings import DemoConfig
 from pipeline.errors import RunError
 from pipeline.format.build import load_build
 from pipeline.storage.atomic import write_atomic
-
-WINDOW = "window.interval=3"
-"""At 12 frames a second, a step of the world model is half a second."""
 
 
 @dataclass(frozen=True)
@@ -45,24 +43,21 @@ def run(settings: DemoConfig) -> None:
 
 def commands(settings: DemoConfig) -> list[Step]:
     """What the demonstration runs, in order."""
-    data, builds, out = settings.out / "data", settings.out / "builds", settings.out
-    common = ("encoder=tiny", "inputs.image_size=64", WINDOW)
-    video = ("source=ssv2", f"source.root={data}/ssv2", "window.per_episode=12", *common, f"out={builds}/ssv2")
-    robot = ("source=lerobot", f"source.root={data}/lerobot", "source.val_share=0.2", "window.every=2", *common,
-             f"out={builds}/robot")  # fmt: skip
-    train = ("train", f"builds=[{builds}/robot,{builds}/ssv2]", f"out={out}/run", "model=tiny", "trainer=demo",
-             f"trainer.steps={settings.steps}", f"trainer.seed={settings.seed}")  # fmt: skip
-    sizes = (f"clips={settings.clips}", f"episodes={settings.episodes}", f"seed={settings.seed}")
-    return [
-        Step(("sample-data", f"out={data}", *sizes)),
-        Step(("plan", *video)),
-        Step(("preprocess", *video)),
-        Step(("plan", *robot)),
-        Step(("preprocess", *robot)),
-        Step(("audit", f"{builds}/ssv2")),
-        Step(("audit", f"{builds}/robot")),
-        Step(train),
+    out = settings.out
+    common = "encoder=tiny inputs.image_size=64 window.interval=3"  # at 12 frames a second, steps of half a second
+    sources = {
+        "ssv2": f"source=ssv2 source.root={{out}}/data/ssv2 window.per_episode=12 {common} out={{out}}/builds/ssv2",
+        "robot": "source=lerobot source.root={out}/data/lerobot source.val_share=0.2 window.every=2 "
+        f"{common} out={{out}}/builds/robot",
+    }
+    templates = [
+        "sample-data out={out}/data clips={s.clips} episodes={s.episodes} seed={s.seed}",
+        *(f"{command} {source}" for source in sources.values() for command in ("plan", "preprocess")),
+        *(f"audit {{out}}/builds/{name}" for name in sources),
+        "train builds=[{out}/builds/robot,{out}/builds/ssv2] out={out}/run model=tiny trainer=demo "
+        "trainer.steps={s.steps} trainer.seed={s.seed}",
     ]
+    return [Step(command_words(template, out=out, s=settings)) for template in templates]
 
 
 def make_report(settings: DemoConfig, steps: Sequence[Step]) -> str:

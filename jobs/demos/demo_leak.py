@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 
+from jobs.common.svg import COLOURS, empty_axes, inline_svg
+from jobs.common.text import markdown_table
+from jobs.demos.command_runner import command_words
 from jobs.demos.demo import Step, run_step
 from jobs.demos.leak_experiment import KINDS, common, context_shifts, explained, read_latents
 from jobs.demos.settings import DemoLeakConfig
@@ -37,20 +41,19 @@ def run(settings: DemoLeakConfig) -> None:
 
 def commands(settings: DemoLeakConfig) -> list[tuple[Step, tuple[int, ...]]]:
     """What runs, with the exit codes that are right: the audit must find the clip build leaky."""
-    out = settings.out
-    sizes = ("clips=4", f"episodes={settings.episodes}", f"seed={settings.seed}")
-    steps: list[tuple[Step, tuple[int, ...]]] = [(Step(("sample-data", f"out={out}/data", *sizes)), (0,))]
+    templates = [("sample-data out={out}/data clips=4 episodes={s.episodes} seed={s.seed}", 0)]
     for mode in MODES:
-        build = ("source=lerobot", f"source.root={out}/data/lerobot", "source.val_share=0.25", "window.every=2",
-                 "window.interval=3", "encoder=tiny", f"encoder.mode={mode}", "inputs.image_size=64",
-                 f"out={out}/{mode}")  # fmt: skip
-        train = ("train", f"builds=[{out}/{mode}]", f"out={out}/run-{mode}", "model=tiny", "trainer=demo",
-                 f"trainer.steps={settings.steps}", f"trainer.seed={settings.seed}")  # fmt: skip
         leaky = mode == "clip"
-        steps.append((Step(("preprocess", *build)), (0,)))
-        steps.append((Step(("audit", f"{out}/{mode}")), (1,) if leaky else (0,)))
-        steps.append((Step((*train, "allow_leaky=true") if leaky else train), (0,)))
-    return steps
+        build = (
+            "preprocess source=lerobot source.root={out}/data/lerobot source.val_share=0.25 window.every=2 "
+            f"window.interval=3 encoder=tiny encoder.mode={mode} inputs.image_size=64 out={{out}}/{mode}"
+        )
+        train = (
+            f"train builds=[{{out}}/{mode}] out={{out}}/run-{mode} model=tiny trainer=demo "
+            "trainer.steps={s.steps} trainer.seed={s.seed}" + (" allow_leaky=true" if leaky else "")
+        )
+        templates += [(build, 0), (f"audit {{out}}/{mode}", int(leaky)), (train, 0)]
+    return [(Step(command_words(template, out=settings.out, s=settings)), (code,)) for template, code in templates]
 
 
 def measure(settings: DemoLeakConfig) -> dict[str, Any]:
@@ -85,30 +88,69 @@ def _explained(out: Path) -> dict[str, list[float]]:
 
 def describe(result: dict[str, Any]) -> str:
     """The numbers as Markdown."""
-    lines = ["Change of the context when only frames after now change (median, largest; relative):", "",
-             "| future replaced by | prefix (ours) | clip (the reference's way) |", "|---|---:|---:|"]  # fmt: skip
-    for kind in KINDS:
-        cells = [result["context_shift"][mode][kind] for mode in MODES]
-        lines.append(f"| {kind} | " + " | ".join(f"{statistics.median(c):.3g}, {max(c):.3g}" for c in cells) + " |")
-    lines += ["", "R^2 of a linear map from the context alone to future latents, on held-out episodes:", "",
-              "| targets and context | " + " | ".join(f"step {k + 1}" for k in range(len(result["explained"]["clip"])))
-              + " |", "|---|" + "---:|" * len(result["explained"]["clip"])]  # fmt: skip
-    lines += [f"| {name} | " + " | ".join(f"{v:.3f}" for v in row) + " |" for name, row in result["explained"].items()]
-    lines += ["", f"Held-out world-model loss after {result['settings']['steps']} steps:", "",
-              "| build | model | latent actions shuffled | nothing changes |", "|---|---:|---:|---:|"]  # fmt: skip
-    for mode in MODES:
-        n = result["world_model"][mode]
-        change = n["shuffled"] / n["model"] - 1
-        lines.append(
-            f"| {mode} | {n['model']:.4f} | {n['shuffled']:.4f} ({change:+.3%}) | {n['nothing_changes']:.4f} |"
-        )
-    return "\n".join(lines) + "\n\nThe steps of mode clip end one interval later, so losses of the two are no contest."
+    steps = range(1, len(result["explained"]["clip"]) + 1)
+    by_mode = [result["context_shift"][mode] for mode in MODES]
+    shifts = [
+        (kind, *(f"{statistics.median(shift[kind]):.3g}, {max(shift[kind]):.3g}" for shift in by_mode))
+        for kind in KINDS
+    ]
+    losses = [(mode, result["world_model"][mode]) for mode in MODES]
+    parts = [
+        "Change of the context when only frames after now change (median, largest; relative):",
+        markdown_table(("future replaced by", "prefix (ours)", "clip (the reference's way)"), shifts),
+        "R^2 of a linear map from the context alone to future latents, on held-out episodes:",
+        markdown_table(
+            ("targets and context", *(f"step {k}" for k in steps)),
+            [(name, *(f"{value:.3f}" for value in row)) for name, row in result["explained"].items()],
+        ),
+        f"Held-out world-model loss after {result['settings']['steps']} steps:",
+        markdown_table(("build", "model", "latent actions shuffled", "nothing changes"), map(_loss_row, losses)),
+        "The steps of mode clip end one interval later, so losses of the two modes cannot be compared.",
+    ]
+    return "\n\n".join(parts)
+
+
+def _loss_row(entry: tuple[str, dict[str, float]]) -> tuple[str, ...]:
+    mode, n = entry
+    change = n["shuffled"] / n["model"] - 1
+    return mode, f"{n['model']:.4f}", f"{n['shuffled']:.4f} ({change:+.3%})", f"{n['nothing_changes']:.4f}"
 
 
 def render(result: dict[str, Any]) -> str:
     """leak.html: the same numbers as plots; no script, nothing fetched."""
     environment = Environment(loader=PackageLoader("jobs.demos", "."), autoescape=True, trim_blocks=True)
-    largest = max(max(values) for shifts in result["context_shift"].values() for values in shifts.values()) or 1.0
     return environment.get_template("demo_leak.html.jinja").render(
-        result=result, modes=MODES, kinds=KINDS, largest=largest, text=describe(result)
+        result=result, shifts=_draw_shifts(result), explained=_draw_explained(result), text=describe(result)
     )
+
+
+def _draw_shifts(result: dict[str, Any]) -> Markup:
+    """A row for each kind of replacement, and in it a line of dots for each mode."""
+    axes = empty_axes(width=800, height=70 * len(KINDS) + 40, left=150, bottom=30)
+    largest = max(max(values) for shifts in result["context_shift"].values() for values in shifts.values()) or 1.0
+    for column, mode in enumerate(MODES):
+        for row, kind in enumerate(KINDS):
+            values = result["context_shift"][mode][kind]
+            dots = axes.plot(values, [row + 0.4 * column] * len(values), "o", color=COLOURS[f"c{column}"])[0]
+            dots.set(markersize=9, alpha=0.55, clip_on=False, gid=f"dots {mode}")
+    ticks = [largest * i / 4 for i in range(5)]
+    axes.set(xlim=(0, largest), ylim=(len(KINDS) - 0.3, -0.3))
+    axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+    axes.set_yticks([row + 0.2 for row in range(len(KINDS))], KINDS)
+    axes.spines.bottom.set(visible=True, color=COLOURS["line"])
+    return inline_svg(axes)
+
+
+def _draw_explained(result: dict[str, Any]) -> Markup:
+    """A group of bars for each pair of targets and context."""
+    groups = result["explained"]
+    axes = empty_axes(width=800, height=90 * len(groups) + 20, left=210, bottom=10)
+    for group, values in enumerate(groups.values()):
+        at = [group + (step + 0.5) / (len(values) + 0.5) for step in range(len(values))]
+        bars = axes.barh(at, [max(0.0, v) for v in values], 0.7 / len(values), color=COLOURS[f"c{group}"], gid="bar")
+        labels = [f"step {step}: {value:.3f}" for step, value in enumerate(values, 1)]
+        axes.bar_label(bars, labels, padding=6, color=COLOURS["ink"])
+    axes.set(xlim=(0, 1.2), ylim=(len(groups), 0))
+    axes.set_xticks([])
+    axes.set_yticks([group + 0.5 for group in range(len(groups))], groups)
+    return inline_svg(axes)

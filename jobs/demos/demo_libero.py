@@ -10,14 +10,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 
-from jobs.common.differences import first_difference
 from jobs.common.driver_lock import DriverLock
 from jobs.common.json_lines import JsonLines
-from jobs.demos.command_runner import Command, run_commands
+from jobs.demos.command_runner import Command, command_words, run_commands
 from jobs.demos.demo_libero_report import Timed, make_report
 from jobs.demos.demo_libero_trials import Policy, Trial, policies, trials
 from jobs.demos.settings import DemoLiberoConfig
 from pipeline.errors import BuildError
+from pipeline.format.differences import first_difference
 from pipeline.storage.atomic import write_atomic
 from pipeline.storage.store import open_store
 
@@ -25,9 +25,9 @@ PIXELS, FPS = 96, 10
 """Of the demonstrations, and of what the policy sees."""
 
 BUILD = (
-    "source=libero_scripted", "encoder=tiny", "encoder.mode=tubelet", "latents.dtype=int8",
-    f"inputs.image_size={PIXELS}", "window.interval=3", "window.end=pad",
-)  # fmt: skip
+    "preprocess source=libero_scripted encoder=tiny encoder.mode=tubelet latents.dtype=int8 window.interval=3 "
+    f"window.end=pad inputs.image_size={PIXELS} source.root={{s.out}}/demonstrations/lerobot"
+)
 
 DEMONSTRATIONS = "demonstrations/collected.json"
 
@@ -90,9 +90,11 @@ def commands(settings: DemoLiberoConfig) -> Iterator[Command]:
 
 
 def _collecting(settings: DemoLiberoConfig) -> Command:
-    words = ("collect", f"simulator={settings.simulator}", f"suite={settings.suite}", f"task={_list(settings.tasks)}",
-             f"episodes={max(settings.demonstrations)}", f"pixels={PIXELS}", f"fps={FPS}", "shadows=false",
-             "format=lerobot", f"processes={settings.processes}", f"out={settings.out}/demonstrations")  # fmt: skip
+    template = (
+        "collect simulator={s.simulator} suite={s.suite} task={tasks} episodes={most} shadows=false format=lerobot "
+        f"pixels={PIXELS} fps={FPS} processes={{s.processes}} out={{s.out}}/demonstrations"
+    )
+    words = command_words(template, s=settings, tasks=_list(settings.tasks), most=max(settings.demonstrations))
     return Command("collect", words, DEMONSTRATIONS)
 
 
@@ -102,8 +104,8 @@ def _building(settings: DemoLiberoConfig) -> Iterator[Command]:
     for count in sorted(settings.demonstrations, reverse=True):
         build = f"builds/{count}"
         few = () if count == max(settings.demonstrations) else (f"limit={count}",)
-        words = (*BUILD, f"source.root={settings.out}/demonstrations/lerobot", *few, f"out={settings.out}/{build}")
-        yield Command(f"preprocess-{count}", ("preprocess", *words), f"{build}/build.json", (before,))
+        words = (*command_words(BUILD, s=settings), *few, f"out={settings.out}/{build}")
+        yield Command(f"preprocess-{count}", words, f"{build}/build.json", (before,))
         before = _verdict(count)
         yield Command(f"audit-{count}", ("audit", f"{settings.out}/{build}"), before, (f"{build}/build.json",))
 
@@ -135,8 +137,11 @@ def _training(settings: DemoLiberoConfig, policy: Policy) -> Command:
 
 
 def _train(settings: DemoLiberoConfig, count: int, seed: int, name: str) -> tuple[str, ...]:
-    return ("train", f"builds=[{settings.out}/builds/{count}]", "model=libero_small", "trainer=libero_small",
-            f"model.seed={seed}", f"trainer.seed={seed}", f"out={settings.out}/runs/{name}")  # fmt: skip
+    template = (
+        "train builds=[{out}/builds/{count}] model=libero_small trainer=libero_small model.seed={seed} "
+        "trainer.seed={seed} out={out}/runs/{name}"
+    )
+    return command_words(template, out=settings.out, count=count, seed=seed, name=name)
 
 
 def _trained(name: str) -> str:
@@ -148,11 +153,14 @@ def _steps(steps: int) -> tuple[str, str]:
 
 
 def _evaluation(settings: DemoLiberoConfig, trial: Trial) -> Command:
-    words = ("evaluate", f"policy={settings.out}/runs/{trial.policy.name}", f"simulator={settings.simulator}",
-             f"suite={settings.suite}", f"tasks={_list(settings.tasks)}", f"episodes={settings.episodes}",
-             f"execute={settings.execute}", f"pixels={PIXELS}", "shadows=false", f"environments={settings.processes}",
-             *(("image_ablation=grey",) if trial.policy.grey else ()), *(("swap=true",) if trial.swap else ()),
-             "videos=2", f"out={settings.out}/results/{trial.name}")  # fmt: skip
+    template = (
+        "evaluate policy={s.out}/runs/{trial.policy.name} simulator={s.simulator} suite={s.suite} tasks={tasks} "
+        f"episodes={{s.episodes}} execute={{s.execute}} pixels={PIXELS} shadows=false environments={{s.processes}} "
+        "{control} videos=2 out={s.out}/results/{trial.name}"
+    )
+    control = "image_ablation=grey" if trial.policy.grey else "swap=true" if trial.swap else ""
+    found = command_words(template, s=settings, trial=trial, tasks=_list(settings.tasks), control=control)
+    words = tuple(word for word in found if word)
     needs = (_trained(trial.policy.name),)
     return Command(f"evaluate-{trial.name}", words, f"results/{trial.name}/results.json", needs)
 

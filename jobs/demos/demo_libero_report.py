@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.closed_loop.evaluate.outcomes import Rate, difference, rate_text, success_rate, table, total
+from jobs.closed_loop.outcomes import Rate, difference, rate_text, success_rate, total
+from jobs.common.text import markdown_table
 from jobs.demos.demo_libero_trials import Trial, trials
 from jobs.demos.settings import DemoLiberoConfig
 
@@ -22,7 +23,7 @@ class Timed:
 
 
 @dataclass(frozen=True)
-class Tried:
+class TrialResult:
     """A trial that was played.
 
     rate      of its successes;  swapped_instruction_success  the same as text, empty without swapped instructions
@@ -41,62 +42,68 @@ def make_report(settings: DemoLiberoConfig, timed: Sequence[Timed]) -> str:
     collected = json.loads((out / "demonstrations" / "collected.json").read_bytes())
     verdict = json.loads((out / f"builds/{max(settings.demonstrations)}" / "audit" / "verdict.json").read_bytes())
     wanted = trials(settings)
-    tried = [each for trial in wanted if (each := _read(settings.out, trial)) is not None]
-    rest = len(wanted) - len(tried)
-    measured = ("action loss", "image reliance", "successes, and their 95 % interval")
-    header = ("policy", "demonstrations a task", "steps", *measured)
+    results = [each for trial in wanted if (each := _read(settings.out, trial)) is not None]
+    rest = len(wanted) - len(results)
+    header = (
+        "policy",
+        "demonstrations a task",
+        "steps",
+        "action loss",
+        "image reliance",
+        "successes, and their 95 % interval",
+    )
     lines = [
         f"# {settings.suite}, tasks {', '.join(map(str, settings.tasks))}: from demonstrations to the closed loop",
         "",
         *([f"**Not finished: {rest} of {len(wanted)} policies are missing.**", ""] if rest else []),
         f"Start states 0..{settings.episodes - 1} of the benchmark for each task; demonstrations began elsewhere.",
-        "Action loss and image reliance (that loss with another sample's pictures, over it) are of held-out "
-        f"demonstrations{_held_out(tried)}.",
+        "Action loss and image reliance (that loss with another sample's images, over it) are of held-out "
+        f"demonstrations{_held_out(results)}.",
         "",
-        table(header, [_row(settings, each) for each in tried]),
+        markdown_table(header, [_row(settings, each) for each in results]),
         "",
-        *(_worth(settings, tried) if settings.compare else ()),
+        *(_worth(settings, results) if settings.compare else ()),
         *[_demonstrations(task) for task in collected["tasks"]],
         f"Audit of the largest build: {verdict['status']}.",
         "",
-        table(("command", "seconds"), [(f"`{part.command}`", f"{part.seconds:.0f}") for part in timed]),
+        markdown_table(("command", "seconds"), [(f"`{part.command}`", f"{part.seconds:.0f}") for part in timed]),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _held_out(tried: Sequence[Tried]) -> str:
+def _held_out(results: Sequence[TrialResult]) -> str:
     """How few or many they are, by the number of demonstrations trained on."""
     counts = {
         each.trial.policy.demonstrations: (each.held_out["episodes"], each.held_out["samples"])
-        for each in tried
+        for each in results
         if each.held_out
     }
     parts = [f"of {most}: {samples} samples, episodes: {count}" for most, (count, samples) in sorted(counts.items())]
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _read(out: Path, trial: Trial) -> Tried | None:
+def _read(out: Path, trial: Trial) -> TrialResult | None:
     path = out / "results" / trial.name / "results.json"
     if not path.exists():
         return None
-    results = json.loads(path.read_bytes())
-    counts, swapped = results["total"], results.get("swapped_instruction_success")
+    content = json.loads(path.read_bytes())
+    counts, swapped = content["total"], content.get("swapped_instruction_success")
     builds = json.loads((out / "runs" / trial.policy.name / "held_out.json").read_bytes())
     rate = success_rate(counts["successes"], counts["episodes"])
-    return Tried(trial, rate, next(iter(builds.values()), {}), "" if swapped is None else swapped["text"])
+    return TrialResult(trial, rate, next(iter(builds.values()), {}), "" if swapped is None else swapped["text"])
 
 
-def _row(settings: DemoLiberoConfig, tried: Tried) -> tuple[str, ...]:
-    policy = tried.trial.policy
+def _row(settings: DemoLiberoConfig, results: TrialResult) -> tuple[str, ...]:
+    policy = results.trial.policy
     pretrained = f"{settings.pretrain_steps:,} + " if policy.start == "pretrained" else ""
-    untrained, swapped = policy.start == "untrained", tried.swapped_instruction_success
+    untrained, swapped = policy.start == "untrained", results.swapped_instruction_success
     return (
-        tried.trial.name,
+        results.trial.name,
         "0" if untrained else str(policy.demonstrations),
         "1" if untrained else f"{pretrained}{settings.steps:,}",
-        _number(tried.held_out.get("action"), ".4f"),
-        _number(tried.held_out.get("image_reliance"), ".1f"),
-        rate_text(tried.rate) + (f"; swapped-instruction success: {swapped}" if swapped else ""),
+        _number(results.held_out.get("action"), ".4f"),
+        _number(results.held_out.get("image_reliance"), ".1f"),
+        rate_text(results.rate) + (f"; swapped-instruction success: {swapped}" if swapped else ""),
     )
 
 
@@ -104,21 +111,21 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _worth(settings: DemoLiberoConfig, tried: Sequence[Tried]) -> Iterator[str]:
+def _worth(settings: DemoLiberoConfig, results: Sequence[TrialResult]) -> Iterator[str]:
     """With and without the pretrained world model, of those seeds of which both were played."""
-    rows = [row for count in sorted(settings.demonstrations) if (row := _worth_row(tried, count)) is not None]
+    rows = [row for count in sorted(settings.demonstrations) if (row := _worth_row(results, count)) is not None]
     if not rows:
         return
     yield "What the pretrained world model is worth (successes of each seed; all seeds together with 95 % intervals"
     yield "that hold for other start states, not for other seeds):"
     yield ""
-    yield table(("demonstrations a task", "pretrained", "from scratch", "difference, percentage points"), rows)
+    yield markdown_table(("demonstrations a task", "pretrained", "from scratch", "difference, percentage points"), rows)
     yield ""
 
 
-def _worth_row(tried: Sequence[Tried], count: int) -> tuple[str, ...] | None:
+def _worth_row(results: Sequence[TrialResult], count: int) -> tuple[str, ...] | None:
     found: dict[str, dict[int, Rate]] = {"pretrained": {}, "scratch": {}}
-    for each in tried:
+    for each in results:
         policy = each.trial.policy
         if policy.demonstrations == count and policy.start in found and not policy.grey and not each.trial.swap:
             found[policy.start][policy.seed] = each.rate
@@ -135,4 +142,4 @@ def _worth_row(tried: Sequence[Tried], count: int) -> tuple[str, ...] | None:
 
 
 def _demonstrations(task: Mapping[str, Any]) -> str:
-    return f"Task {task['task']} ({task['instruction']}): {task['successes']} successes in {task['tries']} tries."
+    return f"Task {task['task']} ({task['instruction']}): {task['successes']} successes in {task['attempts']} attempts."

@@ -23,6 +23,7 @@ from pipeline.storage.store import open_store
 from pipeline.streaming.reader import SampleReader
 
 KINDS = ("noise", "another episode", "black")
+Vectors = NDArray[np.float64]
 PENALTIES = tuple(10.0**power for power in range(-2, 6))
 
 
@@ -55,7 +56,7 @@ def context_shifts(path: Path, root: Path, count: int, seed: int) -> dict[str, l
     return found
 
 
-def _context(latents: NDArray[np.float16]) -> NDArray[np.float64]:
+def _context(latents: NDArray[np.float16]) -> Vectors:
     return latents[0].astype(np.float64)
 
 
@@ -64,8 +65,8 @@ class Latents:
     """Contexts float64 [W, F] and futures float64 [K, W, F] of one split, with the samples' keys."""
 
     keys: tuple[str, ...]
-    context: NDArray[np.float64]
-    future: NDArray[np.float64]
+    context: Vectors
+    future: Vectors
 
 
 def read_latents(build: Build, split: str) -> Latents:
@@ -98,25 +99,28 @@ def _take(latents: Latents, keys: list[str]) -> Latents:
 
 
 def explained(
-    context: NDArray[np.float64], future: NDArray[np.float64],
-    held_context: NDArray[np.float64], held_future: NDArray[np.float64],
-) -> float:  # fmt: skip
+    context: Vectors,
+    future: Vectors,
+    held_context: Vectors,
+    held_future: Vectors,
+) -> float:
     """R^2 on held-out samples of a ridge regression context -> future: 1 - squared error over that of the train mean.
 
     The penalty is chosen on the last quarter of the training samples, which is then trained on as well.
     """
     cut = len(context) * 3 // 4
-    scores = [
-        _score(context[:cut], future[:cut], context[cut:], future[cut:], penalty) for penalty in PENALTIES
-    ]  # fmt: skip
+    scores = [_score(context[:cut], future[:cut], context[cut:], future[cut:], each) for each in PENALTIES]
     best = PENALTIES[int(np.argmax(scores))]
     return _score(context, future, held_context, held_future, best)
 
 
 def _score(
-    x: NDArray[np.float64], y: NDArray[np.float64], held_x: NDArray[np.float64], held_y: NDArray[np.float64],
+    x: Vectors,
+    y: Vectors,
+    held_x: Vectors,
+    held_y: Vectors,
     penalty: float,
-) -> float:  # fmt: skip
+) -> float:
     """In dual form, since samples are fewer than features."""
     middle, mean = x.mean(axis=0), y.mean(axis=0)
     centred = x - middle

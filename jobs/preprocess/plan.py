@@ -9,8 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from jobs.common.progress import progress_bar
+from jobs.common.text import size_text, two_columns
 from jobs.datasets.manifests import load_manifests
-from jobs.preprocess.prediction import describe_prediction, stored_prediction, table
+from jobs.preprocess.prediction import describe_prediction, stored_prediction
 from jobs.preprocess.settings import BuildConfig
 from pipeline.encoder.encoder import Encoder
 from pipeline.errors import SettingsError
@@ -103,8 +104,8 @@ def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) 
         ("views", ", ".join(plan.views)),
         ("samples", f"{about}{cost.windows:,}"),
         ("shards", f"{cost.shards:,}"),
-        ("inputs on disk", f"about {_size(cost.input_bytes)}"),
-        ("targets on disk", f"{about}{_size(cost.target_bytes)}"),
+        ("inputs on disk", f"about {size_text(cost.input_bytes)}"),
+        ("targets on disk", f"{about}{size_text(cost.target_bytes)}"),
         ("targets a sample", about + _per_sample(plan)),
         (
             "target shape",
@@ -119,7 +120,8 @@ def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) 
         if cost.exact
         else "\nlengths of some episodes are known only once their files are opened: estimated from a sample"
     )
-    return f"{plan.name} -> {out}\n{table(rows)}{note}" + "".join(f"\nWARNING: {text}" for text in _warnings(plan))
+    warnings = "".join(f"\nWARNING: {text}" for text in _warnings(plan))
+    return f"{plan.name} -> {out}\n{two_columns(rows)}{note}{warnings}"
 
 
 def _per_sample(plan: Plan) -> str:
@@ -129,7 +131,7 @@ def _per_sample(plan: Plan) -> str:
     for mode, tubelets in (("prefix or clip", None), ("tubelet", cost.tubelets)):
         sizes = [targets_bytes(plan.sizes, dtype, cost.windows, tubelets) / cost.windows for dtype in LatentDtype]
         if tubelets != 0:  # older plans did not count them
-            each = ", ".join(f"{_size(size)} {dtype}" for size, dtype in zip(sizes, LatentDtype, strict=True))
+            each = ", ".join(f"{size_text(size)} {dtype}" for size, dtype in zip(sizes, LatentDtype, strict=True))
             shown.append(f"{mode} {each}")
     return "; ".join(shown)
 
@@ -179,11 +181,3 @@ def _limited(index: SourceIndex, limit: int | None) -> SourceIndex:
     last = {ref.split: ref.id for ref in refs}
     faults = [f for f in index.left_out if not cut or f.episode <= last.get(f.split, "")]
     return replace(index, refs=tuple(refs), left_out=tuple(faults))
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"

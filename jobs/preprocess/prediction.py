@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from jobs.common.text import duration_text, size_text
 from pipeline.format.enums import FloatDtype
 from pipeline.planning.hardware import Hardware
 from pipeline.planning.plan import Plan
@@ -16,9 +17,6 @@ from pipeline.sources.base import Source
 from pipeline.storage.store import Store
 
 PREDICTION_FILE = "logs/prediction.json"
-
-ROW = 16
-"""Width of the first column of the table that `vlajepa plan` prints."""
 
 
 @dataclass(frozen=True)
@@ -80,23 +78,25 @@ def read_prediction(store: Store) -> Prediction | None:
 
 
 def describe_prediction(prediction: Prediction) -> list[tuple[str, str]]:
-    """Rows of a table: a name of at most ROW characters, and what it is."""
+    """Rows of a table: a name, and what it is."""
     p, hardware = prediction, prediction.hardware
     about = "" if p.exact else "about "
+    raw, start = size_text(p.raw_bytes), duration_text(hardware.startup_s)
     return [
         ("hardware", _hardware(p)),
-        ("read", f"{_time(p.read_s)}: raw files of {_size(p.raw_bytes)}, twice, at {hardware.read_mb_s:g} MB/s"),
+        (
+            "read",
+            f"{duration_text(p.read_s)}: raw files of {raw}, twice, at {hardware.read_mb_s:g} MB/s",
+        ),
         ("decode", _decoding(p, about)),
-        ("encode", f"{_time(p.encode_s, about)}: {p.flops:.3g} FLOPs in {p.dtype}"),
-        ("write", f"{_time(p.write_s, about)}: {_size(p.bytes)} at {hardware.write_mb_s:g} MB/s"),
+        ("encode", f"{about}{duration_text(p.encode_s)}: {p.flops:.3g} FLOPs in {p.dtype}"),
+        ("write", f"{about}{duration_text(p.write_s)}: {size_text(p.bytes)} at {hardware.write_mb_s:g} MB/s"),
         ("bottleneck", p.bottleneck),
-        ("total", f"{about}{_hours(p.wall_s / 3600)}, {_time(hardware.startup_s)} of it to start; {_devices(p)}"),
+        (
+            "total",
+            f"{about}{_number(p.wall_s / 3600)} hours, {start} of it to start; {_devices(p)}",
+        ),
     ]
-
-
-def table(rows: list[tuple[str, str]]) -> str:
-    """Rows as lines of text."""
-    return "\n".join(f"  {name:{ROW}} {text}" for name, text in rows)
 
 
 def beside(prediction: Prediction, measured: Measured) -> list[str]:
@@ -130,8 +130,8 @@ def _decoding(p: Prediction, about: str) -> str:
         return "unknown, and not in the total: no episode could be measured"
     t = p.times
     return (
-        f"{_time(p.decode_s, about)}: inputs {t.inputs_s * 1e3:.3g}, targets {t.targets_s * 1e3:.3g} ms a window, "
-        f"measured here on {t.windows:,} of {t.episodes} episodes"
+        f"{about}{duration_text(p.decode_s)}: inputs {t.inputs_s * 1e3:.3g}, targets {t.targets_s * 1e3:.3g} ms a "
+        f"window, measured here on {t.windows:,} of {t.episodes} episodes"
     )
 
 
@@ -140,21 +140,5 @@ def _devices(p: Prediction) -> str:
     return f"{_number(p.gpu_hours)} GPU hours, {cores}" if p.hardware.gpus else cores
 
 
-def _time(seconds: float, about: str = "") -> str:
-    return "under 0.01 s" if seconds < 0.01 else f"{about}{_number(seconds)} s"
-
-
-def _hours(hours: float) -> str:
-    return f"{_number(hours)} hours"
-
-
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

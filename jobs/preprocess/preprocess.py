@@ -16,6 +16,7 @@ from jobs.cluster.run_progress import Progress, ProgressLog
 from jobs.cluster.scheduler import run_shards
 from jobs.common.driver_lock import DriverLock
 from jobs.common.progress import progress_bar
+from jobs.common.text import duration_text, size_text
 from jobs.preprocess.plan import Preparation, describe, prepare
 from jobs.preprocess.prediction import Measured, beside
 from jobs.preprocess.settings import BuildConfig
@@ -226,13 +227,11 @@ def summary(build: Build, watch: BadEpisodes, timing: Timing, progress: Progress
         )
     rate = timing.samples / max(timing.shards_s, 1e-9)
     lines.append(f"  left out {watch.left_out:,} episodes (ledger.jsonl)")
-    lines.append(f"  {rate:.1f} samples/s; Ray and encoders took {timing.ray_startup_s:.1f} s to start")
-    lines.append(
-        f"  {progress.lost} tasks were lost and started again; object stores held at most "
-        f"{progress.store_peak_bytes / 2**20:.0f} MiB"
-    )
+    lines.append(f"  {rate:.1f} samples/s; Ray and encoders took {duration_text(timing.ray_startup_s)} to start")
+    held = size_text(progress.store_peak_bytes)
+    lines.append(f"  {progress.lost} tasks were lost and started again; object stores held at most {held}")
     lines += [
-        f"  node {name}: {node.samples:,} samples, {node.bytes / 1e6:,.1f} MB, {node.samples_per_s:.1f} samples/s"
+        f"  node {name}: {node.samples:,} samples, {size_text(node.bytes)}, {node.samples_per_s:.1f} samples/s"
         for name, node in sorted(progress.nodes.items())
     ]
     return "\n".join(lines)

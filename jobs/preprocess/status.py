@@ -13,6 +13,7 @@ from typing import Any
 
 from jobs.cluster.run_progress import Progress, read_progress
 from jobs.common.driver_lock import BEAT_S, read_owner
+from jobs.common.text import duration_text, size_text
 from jobs.preprocess.settings import StatusConfig
 from pipeline.errors import BuildError
 from pipeline.format.file_names import LOCK_FOLDER, PLAN_FILE, TASKS_FILE, WORK_FOLDER
@@ -87,23 +88,17 @@ def describe(status: Status, where: str) -> str:
     p = status.progress
     if p is None:
         return "\n".join(lines)
-    left = "unknown" if p.left_s is None else _time(p.left_s)
+    left = "unknown" if p.left_s is None else duration_text(p.left_s)
     lines += [
         f"  shards    {p.shards_done:,} of {p.files_total // 2:,}",
         f"  samples   {p.samples_done:,} of about {p.samples_expected:,}; {p.samples_per_s:.1f} a second, {left} left",
-        f"  written   {p.bytes_written / 1e9:,.3f} GB, {p.bytes_now / max(p.running_s, 1e-9) / 1e6:,.1f} MB a second",
+        f"  written   {size_text(p.bytes_written)}, {size_text(p.bytes_now / max(p.running_s, 1e-9))} a second",
         f"  skipped   {p.skipped:,} episodes;  lost and started again: {p.lost:,} tasks",
-        f"  memory    object stores held at most {p.store_peak_bytes / 2**20:,.0f} MiB",
+        f"  memory    object stores held at most {size_text(p.store_peak_bytes)}",
     ]
     lines += [
         f"  node {name}: {n.files:,} files, {n.samples:,} samples, {n.samples_per_s:.1f} a second"
         for name, n in sorted(p.nodes.items())
     ]
-    lines.append(f"  last sign of life {_time(status.silent_s or 0.0)} ago")
+    lines.append(f"  last sign of life {duration_text(status.silent_s or 0.0)} ago")
     return "\n".join(lines)
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

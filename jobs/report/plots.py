@@ -1,18 +1,20 @@
-"""Line plots for pages without script: a chart becomes polylines in a unit square, ticks in percent, and last values.
-
-The template stretches the square to the width there is, so that labels keep their size on any screen.
-"""
+"""Line plots: a chart becomes an inline SVG, drawn by matplotlib, and the last value of each series."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
+from jobs.common.svg import COLOURS, FONT_SIZE, empty_axes, inline_svg
 from jobs.report.run_files import Curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 POINTS = 500
 """Points of a drawn line at most."""
@@ -20,8 +22,6 @@ LOG_RATIO = 30.0
 """A chart that may choose gets a logarithmic axis when its largest value is so many times the smallest."""
 SMOOTH_FROM = 100
 """Curves of fewer points are drawn as they are."""
-SIDE = 1000.0
-"""Of the square the lines are drawn in."""
 
 
 @dataclass(frozen=True)
@@ -55,67 +55,24 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Line:
-    """`points` of a polyline; `faint`: single rows, behind their running mean."""
-
-    points: str
-    colour: int
-    dashed: bool
-    faint: bool
-
-
-@dataclass(frozen=True)
 class Key:
-    """A series in the legend: its last value and where its end stands, in percent from left and top."""
+    """A series in the legend, with its last value."""
 
     label: str
     last: str
     colour: int
     dashed: bool
-    left: float
-    top: float
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawn chart; ticks are (percent from left or top, label). `mean_of`: rows of the running mean, 0: none."""
+    """A drawn chart. `mean_of`: rows of the running mean, 0: none."""
 
     title: str
-    lines: tuple[Line, ...]
+    svg: Markup
     keys: tuple[Key, ...]
-    x_ticks: tuple[tuple[float, str], ...]
-    y_ticks: tuple[tuple[float, str], ...]
-    mark: float | None
     log: bool
     mean_of: int
-
-
-class Axis:
-    """Values low..high to 0..1.
-
-    Args:
-        log: both are positive, and so are all values placed.
-    """
-
-    def __init__(self, low: float, high: float, log: bool = False) -> None:
-        self.log = log
-        self.low, self.high = (math.log10(low), math.log10(high)) if log else (low, high)
-
-    def place(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        found = np.log10(values) if self.log else values
-        placed: NDArray[np.float64] = (found - self.low) / (self.high - self.low)
-        return placed
-
-    def ticks(self, count: int = 4, whole: bool = False) -> list[tuple[float, str]]:
-        """(value, label) of round numbers, about `count` of them."""
-        if self.log and self.high - self.low > 0.7:
-            return _log_ticks(self.low, self.high)
-        low, high = (10**self.low, 10**self.high) if self.log else (self.low, self.high)
-        step = nice_step((high - low) / count)
-        if whole:
-            step = max(1.0, step)
-        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-        return [(i * step, tick_label(i * step, step)) for i in range(first, last + 1)]
 
 
 def draw(chart: Chart, first: int, last: int) -> Plot:
@@ -123,33 +80,42 @@ def draw(chart: Chart, first: int, last: int) -> Plot:
 
     Every series has at least one point.
     """
-    log, y_axis = _y_axis(chart)
+    axes = empty_axes(width=440, height=214, left=52, bottom=24)
+    log, low, high = y_limits(chart)
     first = 0 if first <= 0.1 * last else first
-    x_axis = Axis(first, last) if last > first else Axis(first - 0.5, first + 0.5)
-    lines, window = [], 0
-    for series in chart.series:
-        curve, size = series.curve, len(series.curve.x) // 50
-        smooth = chart.smooth and len(curve.x) >= SMOOTH_FROM
-        x, y = shrink(curve.x.astype(np.float64), curve.y)
-        lines.append(Line(_points(x_axis.place(x), y_axis.place(y)), series.colour, series.dashed, smooth))
-        if smooth:
-            window = max(window, 2 * (size // 2) + 1)
-            chosen = np.unique(np.linspace(0, len(curve.x) - 1, POINTS // 2).round().astype(int))
-            x, y = curve.x[chosen].astype(np.float64), running_mean(curve.y, size // 2)[chosen]
-            lines.append(Line(_points(x_axis.place(x), y_axis.place(y)), series.colour, series.dashed, False))
-    mark = None
+    left, right = (first, last) if last > first else (first - 0.5, first + 0.5)
+    axes.set(yscale="log" if log else "linear", xlim=(left, right), ylim=(low, high))
+    axes.minorticks_off()
+    for set_ticks, ticks in (
+        (axes.set_xticks, round_ticks(left, right, 5, whole=True)),
+        (axes.set_yticks, round_ticks(low, high, log=log)),
+    ):
+        set_ticks([value for value, _ in ticks], [label for _, label in ticks])
+    axes.grid(axis="y", color=COLOURS["grid"], linewidth=1)
+    axes.set_xlabel("step", color=COLOURS["soft"], fontsize=FONT_SIZE)
+    axes.xaxis.set_label_coords(-0.08, -0.03)
     if chart.line is not None:
-        mark = round(100 - 100 * float(y_axis.place(np.array(chart.line))), 2)
-    return Plot(
-        title=chart.title,
-        lines=tuple(sorted(lines, key=lambda line: not line.faint)),
-        keys=tuple(_key(series, chart.unit, x_axis, y_axis) for series in chart.series),
-        x_ticks=_percent(x_axis, x_axis.ticks(5, whole=True), upwards=False),
-        y_ticks=_percent(y_axis, y_axis.ticks(), upwards=True),
-        mark=mark,
-        log=log,
-        mean_of=window,
-    )
+        axes.axhline(chart.line, color=COLOURS["soft"], linewidth=1, linestyle="--", gid="mark")
+    window = max([_add_series(axes, series, chart.smooth) for series in chart.series])
+    return Plot(chart.title, inline_svg(axes), tuple(_key(series, chart.unit) for series in chart.series), log, window)
+
+
+def _add_series(axes: Axes, series: Series, smooth: bool) -> int:
+    """Lines and end point of a series. Returns the rows of its running mean, 0 without one."""
+    curve, name = series.curve, f"c{series.colour}"
+    smooth = smooth and len(curve.x) >= SMOOTH_FROM
+    reach = len(curve.x) // 100
+    classes = f"line {name}" + (" dashed" if series.dashed else "")
+    look: dict[str, Any] = {"color": COLOURS[name], "linestyle": "--" if series.dashed else "-", "clip_on": False}
+    width = 1.4 if series.dashed else 1.75
+    rows = shrink(curve.x.astype(np.float64), curve.y)
+    if smooth:
+        axes.plot(*rows, **look, linewidth=1, alpha=0.28, zorder=2, gid=f"{classes} faint")
+        chosen = np.unique(np.linspace(0, len(curve.x) - 1, POINTS // 2).round().astype(int))
+        rows = curve.x[chosen].astype(np.float64), running_mean(curve.y, reach)[chosen]
+    axes.plot(*rows, **look, linewidth=width, zorder=3, gid=classes)
+    axes.plot(curve.x[-1:], curve.y[-1:], "o", color=COLOURS[name], markersize=5, clip_on=False, gid=f"end {name}")
+    return 2 * reach + 1 if smooth else 0
 
 
 def shrink(
@@ -175,10 +141,22 @@ def running_mean(y: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
     return mean
 
 
-def nice_step(raw: float) -> float:
-    """The smallest of 1, 2, 2.5, 5, 10 times a power of ten that is at least `raw`."""
-    power = 10.0 ** math.floor(math.log10(raw))
-    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))
+def round_ticks(
+    low: float, high: float, count: int = 4, log: bool = False, whole: bool = False
+) -> list[tuple[float, str]]:
+    """(value, label) of round numbers between two limits, about `count` of them; of a logarithmic axis, of any number.
+
+    Args:
+        whole: integers alone.
+    """
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    if log:
+        values = LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=7).tick_values(low, high)
+        return [(float(value), short_number(value)) for value in values if low <= value <= high]
+    values = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10], integer=whole).tick_values(low, high)
+    step, rounding = float(values[1] - values[0]), 1e-9 * (high - low)
+    return [(float(v), tick_label(v, step)) for v in values if low - rounding <= v <= high + rounding]
 
 
 def tick_label(value: float, step: float) -> str:
@@ -206,42 +184,22 @@ def short_number(value: float) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(power)}"
 
 
-def _y_axis(chart: Chart) -> tuple[bool, Axis]:
+def y_limits(chart: Chart) -> tuple[bool, float, float]:
+    """Whether the axis is logarithmic, and where it begins and ends."""
     low = min(float(series.curve.y.min()) for series in chart.series)
     high = max(float(series.curve.y.max()) for series in chart.series)
     if chart.line is not None:
         low, high = min(low, chart.line), max(high, chart.line)
     if chart.log and low > 0 and LOG_RATIO <= high / low < 1e100:
         room = (high / low) ** 0.04
-        return True, Axis(low / room, high * room, log=True)
+        return True, low / room, high * room
     if chart.zero and low >= 0:
-        return False, Axis(0.0, 1.06 * high if high > 0 else 1.0)
+        return False, 0.0, 1.06 * high if high > 0 else 1.0
     flat = high - low <= 1e-9 * abs(high)
     room = (0.1 * abs(high) or 1.0) if flat else 0.06 * (high - low)
-    return False, Axis(low - room, high + room)
+    return False, low - room, high + room
 
 
-def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """Powers of ten, with 2 and 5 between them where they are few."""
-    powers = range(math.floor(low), math.ceil(high) + 1)
-    every = max(1, math.ceil((high - low) / 6))
-    factors: Sequence[int] = (1, 2, 5) if high - low < 2 else (1,)
-    values = [factor * 10.0**power for power in powers if power % every == 0 for factor in factors]
-    return [(value, short_number(value)) for value in values if low <= math.log10(value) <= high]
-
-
-def _points(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
-    pairs = zip(SIDE * x, SIDE * (1 - y), strict=True)
-    return " ".join(f"{a:.1f},{b:.1f}" for a, b in pairs)
-
-
-def _percent(axis: Axis, ticks: Sequence[tuple[float, str]], upwards: bool) -> tuple[tuple[float, str], ...]:
-    places = [(100 * float(axis.place(np.array(value))), label) for value, label in ticks]
-    return tuple((round(100 - at if upwards else at, 2), label) for at, label in places)
-
-
-def _key(series: Series, unit: str, x_axis: Axis, y_axis: Axis) -> Key:
-    x, y = np.array(float(series.curve.x[-1])), series.curve.y[-1:]
-    left, top = 100 * float(x_axis.place(x)), 100 - 100 * float(y_axis.place(y)[0])
-    last = short_number(float(y[0])) + (f" {unit}" if unit else "")
-    return Key(series.label, last, series.colour, series.dashed, round(left, 2), round(top, 2))
+def _key(series: Series, unit: str) -> Key:
+    last = short_number(float(series.curve.y[-1])) + (f" {unit}" if unit else "")
+    return Key(series.label, last, series.colour, series.dashed)

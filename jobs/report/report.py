@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from jinja2 import Environment, PackageLoader
 
+from jobs.common.text import duration_text, size_text
 from jobs.report.curves import chart_groups
 from jobs.report.plots import POINTS, draw, short_number
 from jobs.report.run_files import RunFolder, number, read_run, wall_time
@@ -32,7 +33,7 @@ PACKAGES = ("torch", "transformers", "numpy", "safetensors", "pyarrow")
 
 def run(settings: ReportConfig) -> None:
     path = write_report(settings)
-    print(f"report: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
+    print(f"report: {path} ({size_text(path.stat().st_size)})")
 
 
 def write_report(settings: ReportConfig) -> Path:
@@ -71,7 +72,7 @@ def render(record: RunFolder, builds: Sequence[FoundBuild], pictures: Pictures) 
         name=record.path.resolve().name,
         steps=number(_inner(record.config, "trainer").get("steps")),
         ending=_ending(record),
-        wall=_duration(wall_time(metrics)),
+        wall="–" if (wall := wall_time(metrics)) is None else duration_text(wall),
         builds=[_build_row(record, found) for found in builds],
         held_out=[_held_out_row(name, numbers) for name, numbers in record.held_out.items()],
         groups=groups,
@@ -129,10 +130,14 @@ def _build_row(record: RunFolder, found: FoundBuild) -> dict[str, Any]:
     verdict, _, _ = str(_inner(record.config, "verdicts").get(found.name, "")).partition(", build.json")
     kind = "robot" if sizes.get("action") else "human video"
     return {
-        "name": found.name, "kind": kind if sizes else "", "samples": samples, "verdict": verdict,
-        "fingerprint": str(_inner(record.config, "builds").get(found.name, "")), "address": found.address,
+        "name": found.name,
+        "kind": kind if sizes else "",
+        "samples": samples,
+        "verdict": verdict,
+        "fingerprint": str(_inner(record.config, "builds").get(found.name, "")),
+        "address": found.address,
         "problem": found.problem,
-    }  # fmt: skip
+    }
 
 
 def _held_out_row(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,14 +152,21 @@ def _held_out_row(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
     episodes = sorted(_episodes(numbers), key=lambda entry: float(entry["model"]))
     some = len(episodes) > 2 * EPISODES
     return {
-        "name": name, "model": model, "nothing_changes": copied, "shuffled": shuffled,
-        "latent_action_reliance": reliance, "gain": _gain(model, copied), "action": numbers.get("action"),
+        "name": name,
+        "model": model,
+        "nothing_changes": copied,
+        "shuffled": shuffled,
+        "latent_action_reliance": reliance,
+        "gain": _gain(model, copied),
+        "action": numbers.get("action"),
         "image_reliance": numbers.get("image_reliance"),
-        "samples": numbers.get("samples"), "episodes": numbers.get("episodes"),
+        "samples": numbers.get("samples"),
+        "episodes": numbers.get("episodes"),
         "steps": [(error, copies[i] if i < len(copies) else None) for i, error in enumerate(steps)],
-        "smallest": episodes[:EPISODES] if some else episodes, "largest": episodes[-EPISODES:] if some else [],
+        "smallest": episodes[:EPISODES] if some else episodes,
+        "largest": episodes[-EPISODES:] if some else [],
         "number_of_episodes": len(episodes),
-    }  # fmt: skip
+    }
 
 
 def _episodes(numbers: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -203,16 +215,6 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
 def _number(value: Any) -> str:

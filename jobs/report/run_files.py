@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.common.json_lines import read_rows
 from pipeline.errors import RunError
 
 LOG_LINES = 200
@@ -96,7 +97,7 @@ def read_run(path: Path) -> RunFolder:
         held_out_from=source,
         ended=_object(path / "ended.json", notes),
         stopped_batch=_object(path / "stopped_batch.json", notes),
-        skipped=[entry for _, entry in _json_lines(path / "skipped.jsonl") if entry is not None],
+        skipped=[entry for _, entry in read_rows(path / "skipped.jsonl") if entry is not None],
         log=_text(path / "log.txt").splitlines()[-LOG_LINES:],
         notes=notes,
     )
@@ -106,7 +107,7 @@ def read_metrics(path: Path) -> Metrics:
     """Curves of every numeric field. A torn last line, unreadable lines and numbers that are not finite are noted."""
     metrics, bad = Metrics(), 0
     train, held_out = _Points(), dict[str, _Points]()
-    for whole, row in _json_lines(path):
+    for whole, row in read_rows(path):
         step = None if row is None else row.pop("step", None)
         if row is None or not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 2**53:
             bad += whole  # a line without an end is one that is being written, or was when the run was killed
@@ -189,20 +190,6 @@ def _object(path: Path, notes: list[str]) -> dict[str, Any]:
         notes.append(f"{path} cannot be read: it holds no JSON object")
         return {}
     return content
-
-
-def _json_lines(path: Path) -> Iterator[tuple[bool, dict[str, Any] | None]]:
-    """Whether the line is whole (ends with a newline) and its object, None if it is none."""
-    if not path.exists():
-        return
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if line.strip():
-                yield line.endswith("\n"), row if isinstance(row, dict) else None
 
 
 def _numbers(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, float]]:

@@ -23,8 +23,8 @@ from pipeline.errors import RunError, SettingsError
 _OPEN_S = 10.0
 _CLOSING_S = 5.0
 _SILENT_S = 60.0
-_BETWEEN_TRIES_S = 0.5
-_MOST_TRIES = 3
+_BETWEEN_ATTEMPTS_S = 0.5
+_MOST_ATTEMPTS = 3
 """Times that a query is sent when the connection is lost before its answer."""
 _ROOM = 4096
 """Bytes of a message beside its pictures and texts, at most."""
@@ -122,7 +122,7 @@ class PolicyClient:
 
     def _exchange(self, message: bytes) -> bytes:
         """Send a message and wait for its answer, again after a lost connection."""
-        for tried in range(1, _MOST_TRIES + 1):
+        for attempt in range(1, _MOST_ATTEMPTS + 1):
             try:
                 connection = self._connected()
                 connection.send(message)
@@ -134,8 +134,8 @@ class PolicyClient:
                 self.close()
                 if _too_big(error):
                     raise RunError(f"{self.address} refused a message of {len(message):,} bytes: {error}") from error
-                if tried == _MOST_TRIES:
-                    text = f"{self.address}: the connection was lost {tried} times before an answer came: {error}"
+                if attempt == _MOST_ATTEMPTS:
+                    text = f"{self.address}: the connection was lost {attempt} times before an answer came: {error}"
                     raise RunError(text) from error
                 continue
             if isinstance(reply, str):
@@ -177,12 +177,12 @@ class PolicyClient:
                 problem = f"{error}: {text}"
             except (OSError, InvalidHandshake, ConnectionClosed) as error:  # TimeoutError is an OSError
                 problem = f"{type(error).__name__}: {error}"
-            if time.monotonic() + _BETWEEN_TRIES_S > deadline:
+            if time.monotonic() + _BETWEEN_ATTEMPTS_S > deadline:
                 raise RunError(
                     f"{self.address}: no policy server within {self._wait_s:g} s ({problem}); "
                     "is `vlajepa serve` running there, with a host= that can be reached?"
                 )
-            time.sleep(_BETWEEN_TRIES_S)
+            time.sleep(_BETWEEN_ATTEMPTS_S)
 
     def _try_to_connect(self) -> tuple[ClientConnection, dict[str, Any]]:
         opening = connect(

@@ -14,6 +14,7 @@ import torch
 
 from jobs.common.checkpoint_policy import CheckpointPolicy
 from jobs.common.robot_interface import Policy, RobotObservation
+from jobs.common.text import duration_text
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServeConfig, ServerSettings
 from pipeline.errors import SettingsError
@@ -28,7 +29,7 @@ def run(settings: ServeConfig) -> None:
     run_name = policy.checkpoint.resolve().parent.parent.name
     identity = {"checkpoint": f"{run_name}/{policy.checkpoint.name}", "step": policy.step}
     server = PolicyServer(policy, settings, identity, _say)
-    _say(f"{policy.checkpoint} on {policy.device}: a first query took {warm_up(policy):.1f} s")
+    _say(f"{policy.checkpoint} on {policy.device}: a first query took {duration_text(warm_up(policy))}")
     asyncio.run(serve_until_signal(server, lambda port: _say(welcome(server, settings, port))))
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jobs.common.differences import first_difference
 from jobs.training.loop.data import cache_folder
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.settings import TrainConfig
@@ -15,6 +14,7 @@ from model.normalize import BuildStats, merge_stats
 from pipeline.audit.verdict import require_clean_verdict
 from pipeline.errors import AuditRefusedError, SettingsError
 from pipeline.format.build import Build, load_build
+from pipeline.format.differences import first_difference
 from pipeline.format.schema import Sizes
 from pipeline.storage.remote import is_remote, mirror_build
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pipeline.format.differences import differences
 from pipeline.planning.tasks import CANONICAL
 
 
@@ -24,18 +25,4 @@ def make_fingerprint(settings: Mapping[str, Any], tasks: bytes | Iterable[bytes]
 
 def setting_differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     """Settings that differ, among the sections that were asked for."""
-    before = dict(_flatten("", {section: stored.get(section) for section in asked}))
-    after = dict(_flatten("", asked))
-    return [
-        f"{key}: {before.get(key, '(absent)')!r} -> {after.get(key, '(absent)')!r}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key, "(absent)") != after.get(key, "(absent)")
-    ]
-
-
-def _flatten(prefix: str, value: Any) -> Iterable[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flatten(f"{prefix}.{key}" if prefix else str(key), inner)
-    else:
-        yield prefix, list(value) if isinstance(value, tuple) else value
+    return [str(found) for found in differences({section: stored.get(section) for section in asked}, asked)]

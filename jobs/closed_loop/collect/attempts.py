@@ -1,4 +1,4 @@
-"""Which seeds are tried, and what came of each: a function of the seeds alone, however many simulators work at a time.
+"""Which seeds are attempted, and the outcome of each: a function of the seeds alone, not of the number of simulators.
 
 A task's demonstrations are its first successes in the order of seeds. A seed is handed out only when it is needed
 whatever comes of those under way, so that nothing is recorded in vain.
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.closed_loop.collect.settings import LEAST_TRIES, MOST_CRASHES
+from jobs.closed_loop.collect.settings import LEAST_ATTEMPTS, MOST_CRASHES
 from jobs.common.json_lines import JsonLines
 
 OUTCOMES = ("success", "failure", "refused", "crash")
@@ -23,7 +23,7 @@ class Attempt:
 
     task, seed  which
     outcome     "success"; "failure": the goal was not reached; "refused": the simulator answered with an error;
-                "crash": it died, and the seed is tried again
+                "crash": it died, and the seed is attempted again
     frames      observations recorded
     seconds     of wall clock
     detail      what was said, for the last two
@@ -45,29 +45,29 @@ class AttemptLog(JsonLines[Attempt]):
     """`episodes.jsonl` of a collection."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, Attempt, "try")
+        super().__init__(path, Attempt, "attempt")
 
 
-class Tally:
-    """The tries of one task.
+class TaskAttempts:
+    """The attempts of one task.
 
     Args:
         wanted: successes.
-        first: seed of the first try.
-        tries: earlier ones.
+        first: seed of the first attempt.
+        earlier: what was recorded before.
     """
 
-    def __init__(self, wanted: int, first: int, tries: Iterable[Attempt] = ()) -> None:
+    def __init__(self, wanted: int, first: int, earlier: Iterable[Attempt] = ()) -> None:
         self._wanted, self._first = wanted, first
         self._decided: dict[int, bool] = {}
         self._under_way: set[int] = set()
         self._crashes: Counter[int] = Counter()
         self.last_detail = ""
-        for one in tries:
-            self.record(one)
+        for attempt in earlier:
+            self.record(attempt)
 
     def take(self) -> int | None:
-        """A seed to try now, which counts as under way until it is recorded; None: none is needed yet, or ever."""
+        """The seed to attempt now, under way until it is recorded; None: none is needed yet, or ever."""
         seed = self.next()
         if seed is not None:
             self._under_way.add(seed)
@@ -83,15 +83,15 @@ class Tally:
             seed += 1
         return None
 
-    def record(self, one: Attempt) -> None:
-        """A try has ended. A seed that crashed is free again, and failed at the third time."""
-        self._under_way.discard(one.seed)
-        self.last_detail = one.detail or self.last_detail
-        if one.outcome == "crash":
-            self._crashes[one.seed] += 1
-            if self._crashes[one.seed] < MOST_CRASHES:
+    def record(self, attempt: Attempt) -> None:
+        """An attempt has ended. A seed that crashed is free again; the third crash counts as a failure."""
+        self._under_way.discard(attempt.seed)
+        self.last_detail = attempt.detail or self.last_detail
+        if attempt.outcome == "crash":
+            self._crashes[attempt.seed] += 1
+            if self._crashes[attempt.seed] < MOST_CRASHES:
                 return
-        self._decided[one.seed] = one.outcome == "success"
+        self._decided[attempt.seed] = attempt.outcome == "success"
 
     @property
     def accepted(self) -> tuple[int, ...]:
@@ -104,7 +104,7 @@ class Tally:
         return len(self.accepted) == self._wanted
 
     @property
-    def tries(self) -> int:
+    def count(self) -> int:
         """Seeds up to the last one needed so far."""
         return len(list(self._in_order()))
 
@@ -114,12 +114,12 @@ class Tally:
         return sum(self._crashes[seed] for seed, _ in self._in_order())
 
     def too_many_failures(self, share: float) -> tuple[int, int] | None:
-        """(failures, tries) at the first try, from the tenth on, where more than `share` had failed; None: never."""
+        """(failures, attempts) as soon as more than `share` of at least ten attempts failed; None: never."""
         failures = 0
-        for tries, (_, success) in enumerate(self._in_order(), 1):
+        for attempts, (_, success) in enumerate(self._in_order(), 1):
             failures += not success
-            if tries >= LEAST_TRIES and failures > share * tries:
-                return failures, tries
+            if attempts >= LEAST_ATTEMPTS and failures > share * attempts:
+                return failures, attempts
         return None
 
     def _in_order(self) -> Iterator[tuple[int, bool]]:

@@ -14,18 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jobs.closed_loop.collect.attempts import Attempt, AttemptLog, Tally
+from jobs.closed_loop.collect.attempts import Attempt, AttemptLog, TaskAttempts
 from jobs.closed_loop.collect.collection import Collection, Suite, episode_path
 from jobs.closed_loop.collect.guided import Guide
 from jobs.closed_loop.collect.recording import write_lerobot_demonstrations, write_libero_demonstrations
 from jobs.closed_loop.collect.settings import CollectConfig
 from jobs.closed_loop.process import Simulator
-from jobs.closed_loop.rollout import Slot
-from jobs.common.differences import first_difference
+from jobs.closed_loop.rollout import SimulatorSlot
 from jobs.common.driver_lock import DriverLock
 from jobs.common.signals import ended_like_interrupted
 from jobs.simulator.libero import CAMERAS
 from pipeline.errors import BuildError, SettingsError
+from pipeline.format.differences import first_difference
 from pipeline.storage.atomic import TEMPORARY_PREFIX, remove_temporary_files, write_atomic
 from pipeline.storage.store import open_store
 
@@ -46,7 +46,7 @@ def collect(settings: CollectConfig) -> dict[str, Any]:
     Raises:
         SettingsError: the suite and the settings do not fit together.
         BuildError: `out` holds episodes of other settings or another simulator.
-        RunError: too many tries of a task failed, or a simulator cannot be started.
+        RunError: too many attempts of a task failed, or a simulator cannot be started.
     """
     if settings.policy is not None:
         from jobs.common.checkpoint_policy import find_checkpoint
@@ -57,16 +57,17 @@ def collect(settings: CollectConfig) -> dict[str, Any]:
     with ended_like_interrupted(), DriverLock(open_store(settings.out)), ExitStack() as stack:
         remove_temporary_files(settings.out / "episodes")
         slots = [
-            Slot.logging_to(settings.out, i, partial(Simulator, settings.simulator)) for i in range(settings.processes)
+            SimulatorSlot.logging_to(settings.out, i, partial(Simulator, settings.simulator))
+            for i in range(settings.processes)
         ]
         for slot in slots:
             stack.callback(slot.close)
         suite = _look_up(settings, slots[0])
         log = AttemptLog(settings.out / "episodes.jsonl")
-        tallies = _tallies(settings, suite, log)
+        attempts = _earlier_attempts(settings, suite, log)
         guide = None if settings.policy is None else _guide(settings, settings.policy)
-        Collection(settings, suite, tallies, log, guide).record(slots)
-        return _write_datasets(settings, suite, tallies, log)
+        Collection(settings, suite, attempts, log, guide).record(slots)
+        return _write_datasets(settings, suite, attempts, log)
 
 
 def _guide(settings: CollectConfig, checkpoint: Path) -> Guide:
@@ -75,7 +76,7 @@ def _guide(settings: CollectConfig, checkpoint: Path) -> Guide:
     return Guide(CheckpointPolicy(checkpoint), CAMERAS, settings.fps, settings.guide)
 
 
-def _look_up(settings: CollectConfig, slot: Slot) -> Suite:
+def _look_up(settings: CollectConfig, slot: SimulatorSlot) -> Suite:
     """What was written down by the first run, or else what the simulator says now."""
     path = settings.out / "collection.json"
     asked = settings.content()
@@ -110,22 +111,22 @@ def _look_up(settings: CollectConfig, slot: Slot) -> Suite:
     return Suite(tasks, limit, stored["versions"])
 
 
-def _tallies(settings: CollectConfig, suite: Suite, log: AttemptLog) -> dict[int, Tally]:
+def _earlier_attempts(settings: CollectConfig, suite: Suite, log: AttemptLog) -> dict[int, TaskAttempts]:
     earlier: dict[int, list[Attempt]] = {task: [] for task in suite.tasks}
     for one in log.read():
         name = suite.tasks[one.task]["name"] if one.task in suite.tasks else None
         there = one.outcome != "success" or name is None or episode_path(settings.out, name, one.seed).exists()
         if name is not None and there:
             earlier[one.task].append(one)
-    return {task: Tally(settings.episodes, settings.seed, tries) for task, tries in earlier.items()}
+    return {task: TaskAttempts(settings.episodes, settings.seed, own) for task, own in earlier.items()}
 
 
 def _write_datasets(
-    settings: CollectConfig, suite: Suite, tallies: Mapping[int, Tally], log: AttemptLog
+    settings: CollectConfig, suite: Suite, attempts: Mapping[int, TaskAttempts], log: AttemptLog
 ) -> dict[str, Any]:
     """The folders, where they do not hold these episodes yet, and then collected.json."""
     path = settings.out / "collected.json"
-    seeds = {suite.tasks[task]["name"]: list(tally.accepted) for task, tally in tallies.items()}
+    seeds = {suite.tasks[task]["name"]: list(own.accepted) for task, own in attempts.items()}
     before = json.loads(path.read_bytes()) if path.exists() else {}
     same = before.get("seeds") == seeds
     paths = [episode_path(settings.out, task, seed) for task, own in seeds.items() for seed in own]
@@ -145,27 +146,27 @@ def _write_datasets(
         "limit": suite.limit,
         "versions": dict(suite.versions),
         "datasets": [name for name in FOLDERS["both"] if name in (*written, *missing)],
-        "tasks": _counts(suite, tallies, log),
+        "tasks": _counts(suite, attempts, log),
         "seeds": seeds,
     }
     write_atomic(path, (json.dumps(result, indent=2) + "\n").encode())
     return result
 
 
-def _counts(suite: Suite, tallies: Mapping[int, Tally], log: AttemptLog) -> list[dict[str, Any]]:
-    tries = log.read()
+def _counts(suite: Suite, attempts: Mapping[int, TaskAttempts], log: AttemptLog) -> list[dict[str, Any]]:
+    recorded = log.read()
     return [
         {
             "task": task,
             "name": suite.tasks[task]["name"],
             "instruction": suite.tasks[task]["instruction"],
-            "tries": tally.tries,
-            "successes": len(tally.accepted),
-            "failures": tally.tries - len(tally.accepted),
-            "crashes": tally.crashes,
-            "seconds": round(sum(one.seconds for one in tries if one.task == task), 1),
+            "attempts": own.count,
+            "successes": len(own.accepted),
+            "failures": own.count - len(own.accepted),
+            "crashes": own.crashes,
+            "seconds": round(sum(one.seconds for one in recorded if one.task == task), 1),
         }
-        for task, tally in tallies.items()
+        for task, own in attempts.items()
     ]
 
 
@@ -187,7 +188,7 @@ def _replace(folder: Path, by: Path) -> None:
 def describe(settings: CollectConfig, result: Mapping[str, Any]) -> str:
     """What there is now, and the commands that come next."""
     lines = [
-        f"{row['name']}: {row['successes']} demonstrations of {row['tries']} tries ({row['failures']} failed), "
+        f"{row['name']}: {row['successes']} demonstrations in {row['attempts']} attempts ({row['failures']} failed), "
         f"{row['crashes']} crashes of the simulator"
         for row in result["tasks"]
     ]

@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.closed_loop.collect.attempts import Attempt, AttemptLog, Tally
+from jobs.closed_loop.collect.attempts import Attempt, AttemptLog, TaskAttempts
 from jobs.closed_loop.collect.guided import Guide
 from jobs.closed_loop.collect.recording import Recording, write_recording
 from jobs.closed_loop.collect.settings import CollectConfig
 from jobs.closed_loop.process import Simulator, SimulatorDied
-from jobs.closed_loop.rollout import Slot
-from jobs.common.differences import first_difference
+from jobs.closed_loop.rollout import SimulatorSlot
 from jobs.common.progress import progress_bar
 from pipeline.errors import BuildError, RunError
+from pipeline.format.differences import first_difference
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ def episode_path(out: Path, task: str, seed: int) -> Path:
 
 
 class Collection:
-    """Several simulators that record what the tallies want, each in a thread.
+    """Several simulators that record what the tasks still need, each in a thread.
 
     Args:
         settings: the command's.
         suite: its tasks.
-        tallies: of each task; they grow.
-        log: where every try is written down.
+        attempts: of each task; they grow.
+        log: where every attempt is recorded.
         guide: a policy that acts in the script's place; None: the script alone.
     """
 
@@ -50,25 +50,25 @@ class Collection:
         self,
         settings: CollectConfig,
         suite: Suite,
-        tallies: Mapping[int, Tally],
+        attempts: Mapping[int, TaskAttempts],
         log: AttemptLog,
         guide: Guide | None = None,
     ) -> None:
-        self._settings, self._suite, self._tallies, self._log, self._guide = settings, suite, tallies, log, guide
+        self._settings, self._suite, self._attempts, self._log, self._guide = settings, suite, attempts, log, guide
         self._changed = threading.Condition()
         self._stopping = False
-        self._at: dict[Slot, int] = {}
+        self._at: dict[SimulatorSlot, int] = {}
 
-    def record(self, slots: Sequence[Slot]) -> None:
+    def record(self, slots: Sequence[SimulatorSlot]) -> None:
         """Return when every task has its demonstrations.
 
         Raises:
-            RunError: too many tries of a task failed, a task cannot be opened, or a simulator cannot be started.
+            RunError: too many attempts of a task failed, a task cannot be opened, or a simulator cannot be started.
             BuildError: a simulator has other versions than the one of the first run.
         """
-        for task in self._tallies:
+        for task in self._attempts:
             self._judge(task)
-        total = self._settings.episodes * len(self._tallies)
+        total = self._settings.episodes * len(self._attempts)
         done = self._count()
         if done == total:
             return
@@ -85,9 +85,9 @@ class Collection:
                 raise
 
     def _count(self) -> int:
-        return sum(len(tally.accepted) for tally in self._tallies.values())
+        return sum(len(own.accepted) for own in self._attempts.values())
 
-    def _stop(self, slots: Sequence[Slot]) -> None:
+    def _stop(self, slots: Sequence[SimulatorSlot]) -> None:
         """Give up what is under way; it is not recorded."""
         with self._changed:
             self._stopping = True
@@ -95,35 +95,35 @@ class Collection:
         with ThreadPoolExecutor(len(slots)) as closing:
             list(closing.map(lambda slot: slot.close(), slots))
 
-    def _work(self, slot: Slot, told: Callable[[], object]) -> None:
+    def _work(self, slot: SimulatorSlot, told: Callable[[], object]) -> None:
         while (job := self._next(slot)) is not None:
             one = self._play(slot, *job)
             with self._changed:
                 if self._stopping:
                     return
                 self._log.add(one)
-                self._tallies[one.task].record(one)
+                self._attempts[one.task].record(one)
                 self._changed.notify_all()
                 told()
                 self._judge(one.task)
 
-    def _next(self, slot: Slot) -> tuple[int, int] | None:
+    def _next(self, slot: SimulatorSlot) -> tuple[int, int] | None:
         """Task and seed for a simulator, or None when all is done. Opening a task takes long: it stays with its own."""
         with self._changed:
-            while not self._stopping and not all(tally.finished for tally in self._tallies.values()):
-                open_tasks = [task for task, tally in self._tallies.items() if tally.next() is not None]
+            while not self._stopping and not all(own.finished for own in self._attempts.values()):
+                open_tasks = [task for task, own in self._attempts.items() if own.next() is not None]
                 others = [task for other, task in self._at.items() if other is not slot]
                 open_tasks.sort(key=lambda task: (task != self._at.get(slot), others.count(task), task))
                 if open_tasks:
                     self._at[slot] = open_tasks[0]
-                    seed = self._tallies[open_tasks[0]].take()
+                    seed = self._attempts[open_tasks[0]].take()
                     assert seed is not None
                     return open_tasks[0], seed
                 self._changed.wait()
         return None
 
-    def _play(self, slot: Slot, task: int, seed: int) -> Attempt:
-        """One try. A success is on disk when this returns."""
+    def _play(self, slot: SimulatorSlot, task: int, seed: int) -> Attempt:
+        """One attempt. A success is on disk when this returns."""
         begun = time.monotonic()
         simulator = slot.running()
         difference = first_difference(self._suite.versions, simulator.about["versions"])
@@ -168,16 +168,16 @@ class Collection:
         return {"suite": s.suite, "task": task, "pixels": s.pixels, "shadows": s.shadows, "hold": s.hold}
 
     def _judge(self, task: int) -> None:
-        found = self._tallies[task].too_many_failures(self._settings.max_failures)
+        found = self._attempts[task].too_many_failures(self._settings.max_failures)
         if found is not None:
-            said = self._tallies[task].last_detail
+            said = self._attempts[task].last_detail
             last = f" (last: {said})" if said else ""
             raise RunError(
                 f"{self._settings.suite}, task {task} ({self._suite.tasks[task]['name']}): {found[0]} of "
-                f"{found[1]} tries failed, more than max_failures={self._settings.max_failures:g}{last}; see "
+                f"{found[1]} attempts failed, more than max_failures={self._settings.max_failures:g}{last}; see "
                 f"{self._log.path}. Lower disturbance.*, raise limit= or max_failures=, or leave the task out"
             )
 
 
 class _RefusedError(Exception):
-    """The simulator answers a try with an error."""
+    """The simulator answers an attempt with an error."""

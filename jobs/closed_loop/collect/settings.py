@@ -9,7 +9,7 @@ from typing import Any
 from jobs.simulator.libero import CONTROL_HZ
 from pipeline.format.settings import checked, deciding, setting
 
-LEAST_TRIES = 10
+LEAST_ATTEMPTS = 10
 """Attempts of a task before the share of failures is judged."""
 
 MOST_CRASHES = 3

@@ -18,17 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.closed_loop.actors import Actor, PolicyActor, ScriptActor
-from jobs.closed_loop.evaluate.outcomes import Outcome, OutcomeLog, rate_text, rates_by_task, total
 from jobs.closed_loop.evaluate.report import EvaluationReport, write_report
 from jobs.closed_loop.evaluate.settings import EvaluateConfig
+from jobs.closed_loop.outcomes import Outcome, OutcomeLog, rate_text, rates_by_task, total
 from jobs.closed_loop.process import Simulator
-from jobs.closed_loop.rollout import Slot, TaskRun, TaskRunner
-from jobs.common.differences import first_difference
+from jobs.closed_loop.rollout import SimulatorSlot, TaskRun, TaskRunner
 from jobs.common.driver_lock import DriverLock
 from jobs.common.progress import progress_bar
 from jobs.common.robot_interface import Policy, RobotInterface
 from jobs.common.signals import ended_like_interrupted
 from pipeline.errors import BuildError, SettingsError
+from pipeline.format.differences import first_difference
 from pipeline.sample_world.video import find_codec, write_video
 from pipeline.storage.atomic import write_atomic
 from pipeline.storage.store import open_store
@@ -72,7 +72,7 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
     settings.out.mkdir(parents=True, exist_ok=True)
     with ended_like_interrupted(), DriverLock(open_store(settings.out)), ExitStack() as stack:
         start = partial(Simulator, settings.simulator)
-        slots = [Slot.logging_to(settings.out, i, start) for i in range(settings.environments)]
+        slots = [SimulatorSlot.logging_to(settings.out, i, start) for i in range(settings.environments)]
         for slot in slots:
             stack.callback(slot.close)
         suite = _look_up(settings, slots[0].running())
@@ -105,9 +105,15 @@ def _make_actor(settings: EvaluateConfig, suite: _Suite, stack: ExitStack) -> tu
     policy, about = _policy(settings, stack)
     cameras = settings.cameras or dict(zip(policy.interface.views, suite.cameras, strict=False))
     actor = PolicyActor(
-        policy, cameras, suite.state, settings.execute, settings.turned, settings.image_ablation,
-        settings.ensemble, settings.horizon,
-    )  # fmt: skip
+        policy,
+        cameras,
+        suite.state,
+        settings.execute,
+        settings.turned,
+        settings.image_ablation,
+        settings.ensemble,
+        settings.horizon,
+    )
     return actor, {**about, "interface": json.loads(json.dumps(asdict(policy.interface))), "cameras": cameras}
 
 
@@ -188,7 +194,7 @@ def _starts(settings: EvaluateConfig, suite: _Suite, task: int) -> range:
 
 
 def _play(
-    settings: EvaluateConfig, slots: Sequence[Slot], actor: Actor, suite: _Suite, hold: int, log: OutcomeLog
+    settings: EvaluateConfig, slots: Sequence[SimulatorSlot], actor: Actor, suite: _Suite, hold: int, log: OutcomeLog
 ) -> None:
     done = log.read()
     missing = {task: [s for s in _starts(settings, suite, task) if (task, s) not in done] for task in suite.tasks}
@@ -213,13 +219,9 @@ def _task_run(settings: EvaluateConfig, suite: _Suite, task: int, hold: int) -> 
     order = list(suite.tasks)
     swapped = order[(order.index(task) + 1) % len(order)] if settings.swap else None
     instruction = None if swapped is None else suite.tasks[swapped]["instruction"]
-    perturbation = (
-        None if settings.perturb is None else {"axis": settings.perturb, "level": settings.level, "seed": settings.seed}
-    )
-    opening = {
-        "suite": settings.suite, "task": task, "pixels": settings.pixels, "shadows": settings.shadows, "hold": hold,
-        "perturbation": perturbation, "told": swapped,
-    }  # fmt: skip
+    perturbed = {"axis": settings.perturb, "level": settings.level, "seed": settings.seed}
+    opening = {name: getattr(settings, name) for name in ("suite", "pixels", "shadows")}
+    opening |= {"task": task, "hold": hold, "told": swapped, "perturbation": perturbed if settings.perturb else None}
     first = _starts(settings, suite, task)[: settings.videos]
     limit = suite.tasks[task]["limit"]
     return TaskRun(settings.suite, task, instruction, limit, opening, settings.seed, frozenset(first))

@@ -8,17 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.closed_loop.evaluate.outcomes import (
-    Outcome,
-    Rate,
-    rate_text,
-    rates_by_task,
-    swapped_instruction_rate,
-    table,
-    total,
-)
+from jobs.closed_loop.outcomes import Outcome, Rate, rate_text, rates_by_task, swapped_instruction_rate, total
 from jobs.closed_loop.suites import published
 from jobs.common.image_ablation import ImageAblation
+from jobs.common.text import markdown_table
 from pipeline.storage.atomic import write_atomic
 
 
@@ -80,7 +73,7 @@ def describe(report: EvaluationReport) -> str:
     rows = [(report.tasks[task], *_row(rate)) for task, rate in report.rates.items()]
     rows.append(("all", *_row(report.total)))
     crashes = sum(outcome.crashes for outcome in report.outcomes)
-    lines = [title, "", *notes, table(("task", "successes", "percent", "95 % interval (Wilson)"), rows), ""]
+    lines = [title, "", *notes, markdown_table(("task", "successes", "percent", "95 % interval (Wilson)"), rows), ""]
     if settings["swap"]:
         swapped = rate_text(swapped_instruction_rate(report.outcomes))
         lines += [f"Swapped-instruction success, where the scene allows it: {swapped}", ""]
@@ -90,7 +83,7 @@ def describe(report: EvaluationReport) -> str:
         lines += [
             "Published, 50 episodes a task unless the source says otherwise:",
             "",
-            table(("system", "percent", "source"), [(o.name, f"{o.percent:.1f}", o.source) for o in others]),
+            markdown_table(("system", "percent", "source"), [(o.name, f"{o.percent:.1f}", o.source) for o in others]),
             "",
         ]
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from jobs.common.json_lines import append_rows, keep_rows, read_rows
 from jobs.common.signals import handled
 from jobs.training.loop.micro_batches import MicroBatch
 from jobs.training.loop.ranks import Ranks
@@ -75,8 +76,8 @@ class SkippedSamples:
         """Continue from a checkpoint, or from nothing: later lines of the file will be written again."""
         self._seen, self._count = seen, skipped
         if main and self._path.exists():
-            lines = self._path.read_text().splitlines(keepends=True)
-            write_atomic(self._path, "".join(lines[:skipped]).encode())
+            rows = [row for _, row in read_rows(self._path) if row is not None]
+            keep_rows(self._path, rows[:skipped])
 
     def add(self, step: int, batches: Sequence[MicroBatch], ranks: Ranks, anywhere: bool) -> None:
         """Count the samples of a step. `anywhere`: whether a rank has skipped some; then collective."""
@@ -86,9 +87,8 @@ class SkippedSamples:
         found = [(micro.build.name, s.key, s.reason) for micro in batches for s in micro.batch.skipped]
         everything = sorted(entry for rank in ranks.gather(found) for entry in rank)
         if ranks.main:
-            with open(self._path, "a") as file:
-                for build, key, reason in everything:
-                    file.write(json.dumps({"step": step, "build": build, "key": key, "reason": reason}) + "\n")
+            rows = [{"step": step, "build": build, "key": key, "reason": reason} for build, key, reason in everything]
+            append_rows(self._path, rows)
         self._count += len(everything)
         if self._count > max(1, self._limit * self._seen):
             raise BuildError(

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from jobs.common.differences import first_difference
 from jobs.common.image_ablation import ImageAblation
 from jobs.training.loop.augment import shifted
 from jobs.training.loop.checkpointing import CheckpointWriter
@@ -39,6 +38,7 @@ from model.student.images import GREY
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.format.build import Build
+from pipeline.format.differences import first_difference
 from pipeline.streaming.stream import NumpyBatch
 
 

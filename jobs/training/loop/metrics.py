@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -12,10 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
+from jobs.common.json_lines import append_rows, keep_rows, read_rows
 from jobs.common.progress import progress_bar
 from jobs.training.loop.settings import TrainerSettings
 from pipeline.errors import SettingsError
-from pipeline.storage.atomic import write_atomic
 
 if TYPE_CHECKING:
     from jobs.training.loop.held_out import HeldOut
@@ -48,18 +47,18 @@ class MetricsLog:
         self, out: Path, first: int, settings: TrainerSettings, state: Mapping[str, Any], main: bool = True
     ) -> None:
         self._out, self._first, self._settings, self._state, self._main = out, first, settings, state, main
+        self._path = out / "metrics.jsonl"
         self._wandb: Any = None
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         if not self._main:
             return self
-        path = self._out / "metrics.jsonl"
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= self._first]
-        self._evaluated = {row["step"] for row in map(json.loads, kept) if "held_out" in row}
-        write_atomic(path, "".join(line + "\n" for line in kept).encode())
+        rows = [row for whole, row in read_rows(self._path) if whole and row is not None]
+        kept = [row for row in rows if row["step"] <= self._first]
+        self._evaluated = {row["step"] for row in kept if "held_out" in row}
+        keep_rows(self._path, kept)
         with contextlib.ExitStack() as stack:
-            self._file = stack.enter_context(open(path, "a"))
             purge_step = self._first + 1 if self._first else None
             self._writer = stack.enter_context(open_tensorboard(self._out / "tensorboard", purge_step))
             if self._settings.wandb is not None:
@@ -86,7 +85,7 @@ class MetricsLog:
             samples_s=f"{numbers['samples_per_s']:.1f}",
             wait=f"{numbers['data_wait_share']:.1%}",
         )
-        self._write({"step": step, **numbers})
+        append_rows(self._path, [{"step": step, **numbers}])
         self._scalars({f"train/{name}": value for name, value in numbers.items()}, step)
 
     def held_out(self, step: int, results: Mapping[str, HeldOut]) -> None:
@@ -96,7 +95,7 @@ class MetricsLog:
         content = {name: asdict(replace(result, by_episode={})) for name, result in results.items()}
         for numbers in content.values():
             del numbers["by_episode"]
-        self._write({"step": step, "held_out": content})
+        append_rows(self._path, [{"step": step, "held_out": content}])
         losses = ("model", "nothing_changes", "shuffled", "action", "action_shuffled")
         shown = (*losses, "latent_action_reliance", "image_reliance")
         values = {f"held_out/{n}/{field}": getattr(result, field) for n, result in results.items() for field in shown}
@@ -107,10 +106,6 @@ class MetricsLog:
             self._writer.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(dict(values), step=step)
-
-    def _write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(row, allow_nan=False) + "\n")
-        self._file.flush()
 
 
 def open_wandb(project: str, out: Path, settings: Mapping[str, Any]) -> Any:
@@ -128,10 +123,3 @@ def open_wandb(project: str, out: Path, settings: Mapping[str, Any]) -> Any:
     name = out.resolve().name
     identity = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
     return wandb.init(project=project, name=name, id=identity, resume="allow", dir=str(out), config=dict(settings))
-
-
-def _lines(path: Path) -> list[str]:
-    """Whole lines of a file; a line torn by a sudden end is dropped."""
-    if not path.exists():
-        return []
-    return [line for line in path.read_text().split("\n")[:-1] if line]

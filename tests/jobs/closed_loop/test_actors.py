@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from jobs.closed_loop.actors import Moment, PolicyActor
+from jobs.closed_loop.actors import EnvironmentState, PolicyActor
 from jobs.common.image_ablation import ImageAblation
 from jobs.common.robot_interface import RobotInterface, RobotObservation
 from pipeline.errors import SettingsError
@@ -29,39 +29,39 @@ class Recorder:
         return np.stack([np.full((5, 7), seed, np.float32) for seed in seeds])
 
 
-def moment(seed: int) -> Moment:
+def env(seed: int) -> EnvironmentState:
     picture = np.zeros((8, 8, 3), np.uint8)
     picture[:, :4], picture[0] = 200, 50
     pictures = {"agentview": picture, "robot0_eye_in_hand": picture + 1}
-    return Moment(pictures, np.arange(8, dtype=np.float32), "reach", seed, simulator=None)  # type: ignore[arg-type]
+    return EnvironmentState(pictures, np.arange(8, dtype=np.float32), "reach", seed, simulator=None)  # type: ignore[arg-type]
 
 
 def test_rows_stay_with_their_environment() -> None:
     policy = Recorder()
-    chunks = PolicyActor(policy, CAMERAS, 8, execute=2).act([None, moment(4), None, moment(9)])
+    chunks = PolicyActor(policy, CAMERAS, 8, execute=2).act([None, env(4), None, env(9)])
     assert [None if c is None else (c.shape, c[0, 0]) for c in chunks] == [None, ((2, 7), 4.0), None, ((2, 7), 9.0)]
     assert len(policy.seen) == 4
 
 
 def test_a_policy_sees_the_views_it_was_trained_on() -> None:
     policy = Recorder()
-    PolicyActor(policy, CAMERAS, 8).act([moment(0)])
+    PolicyActor(policy, CAMERAS, 8).act([env(0)])
     seen = policy.seen[0]
-    assert np.array_equal(seen.images["front"], moment(0).pictures["agentview"])
-    assert np.array_equal(seen.images["wrist"], moment(0).pictures["robot0_eye_in_hand"])
+    assert np.array_equal(seen.images["front"], env(0).pictures["agentview"])
+    assert np.array_equal(seen.images["wrist"], env(0).pictures["robot0_eye_in_hand"])
     assert (seen.instruction, seen.state.tolist()) == ("reach", list(range(8)))
 
 
 def test_turned_pictures_are_those_of_openvlas_copies() -> None:
     """These turn by 180 degrees what the simulator draws bottom row first: an upright picture, mirrored."""
-    policy, drawn = Recorder(), moment(0).pictures["agentview"][::-1]
-    PolicyActor(policy, CAMERAS, 8, turned=True).act([moment(0)])
+    policy, drawn = Recorder(), env(0).pictures["agentview"][::-1]
+    PolicyActor(policy, CAMERAS, 8, turned=True).act([env(0)])
     assert np.array_equal(policy.seen[0].images["front"], drawn[::-1, ::-1])
 
 
 def test_grey_pictures_are_all_the_same() -> None:
     policy = Recorder()
-    PolicyActor(policy, CAMERAS, 8, image_ablation=ImageAblation.GREY).act([moment(0)])
+    PolicyActor(policy, CAMERAS, 8, image_ablation=ImageAblation.GREY).act([env(0)])
     assert {int(v) for image in policy.seen[0].images.values() for v in np.unique(image)} == {128}
 
 
@@ -76,7 +76,7 @@ def test_grey_pictures_are_all_the_same() -> None:
         ({"horizon": 2, "execute": 3}, r"execute must be 1\.\.2"),
         ({"state": 7}, r"the robot has 7 numbers of state and 7 of action; the policy of robot has 8 and 7"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
     settings = {"cameras": CAMERAS, "state": 8} | changes
     policy = Recorder(settings.pop("interface", INTERFACE))
@@ -88,12 +88,12 @@ def test_chunks_that_overlap_are_averaged_within_an_episode_alone() -> None:
     """The plain mean is what "adaptive" comes to here: all predictions are parallel."""
     actor = PolicyActor(Recorder(), CAMERAS, 8, ensemble="adaptive")
     means = []
-    for first, second in ((moment(4), moment(0)), (moment(8), None), (moment(6), moment(3))):
+    for first, second in ((env(4), env(0)), (env(8), None), (env(6), env(3))):
         chosen = actor.act([first, second])
         means.append([None if actions is None else (len(actions), float(actions[0, 0])) for actions in chosen])
     assert means[0] == [(1, 4.0), (1, 0.0)]
     assert means[1] == [(1, 6.0), None]
     assert means[2][0] == (1, 6.0)
-    restarted = actor.act([replace(moment(1), first=True), None])
+    restarted = actor.act([replace(env(1), first=True), None])
     assert restarted[0] is not None
     assert float(restarted[0][0, 0]) == 1.0

@@ -32,8 +32,11 @@ def test_an_error_in_the_simulator_is_answered_and_it_goes_on(simulator: Simulat
 def test_the_worker_knows_simplerenvs_tasks_without_its_packages(simulator: Simulator) -> None:
     answer = simulator.ask("tasks", suite="widowx_visual_matching")
     assert {name: answer[name] for name in ("benchmark", "control_hz", "cameras", "state")} == {
-        "benchmark": "simpler_env", "control_hz": 5, "cameras": ["3rd_view_camera"], "state": 7,
-    }  # fmt: skip
+        "benchmark": "simpler_env",
+        "control_hz": 5,
+        "cameras": ["3rd_view_camera"],
+        "state": 7,
+    }
     assert {row["limit"] for row in answer["tasks"]} == {60, 120}
     simulator.ask("open", suite="widowx_visual_matching", task=0, pixels=256, shadows=True, hold=1)
     with pytest.raises(RunError, match=r"refuses 'reset': ModuleNotFoundError: No module named 'gymnasium'"):

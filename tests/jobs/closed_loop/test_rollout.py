@@ -7,23 +7,26 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from jobs.closed_loop.actors import Moment, ScriptActor
-from jobs.closed_loop.evaluate.outcomes import Outcome
-from jobs.closed_loop.rollout import Slot, TaskRun, TaskRunner
+from jobs.closed_loop.actors import EnvironmentState, ScriptActor
+from jobs.closed_loop.outcomes import Outcome
+from jobs.closed_loop.rollout import SimulatorSlot, TaskRun, TaskRunner
 from pipeline.errors import RunError
 from tests.jobs.closed_loop.fake_simulator import FakeSimulator
 
 
 class Pusher:
-    """Pushes by what a moment's seed says, and remembers what it was shown."""
+    """Pushes by what an environment's seed says, and remembers what it was shown."""
 
     def __init__(self) -> None:
         self.seen: list[list[tuple[str, int, int] | None]] = []
 
-    def act(self, moments: Sequence[Moment | None]) -> list[NDArray[np.float32] | None]:
-        self.seen.append([None if m is None else (m.instruction, int(m.pictures["agentview"][0, 0, 0]), m.seed)
-                          for m in moments])  # fmt: skip
-        return [None if m is None else self._push(m.seed) for m in moments]
+    @staticmethod
+    def _noted(env: EnvironmentState) -> tuple[str, int, int]:
+        return env.instruction, int(env.pictures["agentview"][0, 0, 0]), env.seed
+
+    def act(self, envs: Sequence[EnvironmentState | None]) -> list[NDArray[np.float32] | None]:
+        self.seen.append([None if m is None else self._noted(m) for m in envs])
+        return [None if m is None else self._push(m.seed) for m in envs]
 
     def _push(self, seed: int) -> NDArray[np.float32]:
         actions = np.zeros((3, 7), np.float32)
@@ -43,7 +46,9 @@ def play(
         assert outcome.start not in found
         found[outcome.start], films[outcome.start] = outcome, len(film)
 
-    TaskRunner(TaskRun(opening=opening, **settings), [Slot(make) for _ in range(slots)], actor, keep).play(starts)
+    TaskRunner(TaskRun(opening=opening, **settings), [SimulatorSlot(make) for _ in range(slots)], actor, keep).play(
+        starts
+    )
     return found, films
 
 
@@ -75,20 +80,20 @@ def test_an_episode_does_not_depend_on_what_plays_beside_it() -> None:
 def test_every_query_has_its_own_seed() -> None:
     actor = Pusher()
     play(range(4), actor)
-    seeds = [moment[2] for moments in actor.seen for moment in moments if moment is not None]
+    seeds = [env[2] for envs in actor.seen for env in envs if env is not None]
     assert len(set(seeds)) == len(seeds)
 
 
 def test_every_slot_keeps_its_row() -> None:
     actor = Pusher()
     play(range(5), actor, slots=3)
-    assert all(len(moments) == 3 for moments in actor.seen)
+    assert all(len(envs) == 3 for envs in actor.seen)
 
 
 def test_another_instruction_is_told() -> None:
     actor = Pusher()
     play([0], actor, instruction="do something else")
-    assert {m[0] for moments in actor.seen for m in moments if m is not None} == {"do something else"}
+    assert {m[0] for envs in actor.seen for m in envs if m is not None} == {"do something else"}
 
 
 def test_films_are_made_where_wanted() -> None:

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.demos.demo_leak import describe, render
+from jobs.demos.demo_leak import MODES, describe, render
 from jobs.demos.leak_experiment import KINDS, Latents, common, context_shifts, explained, read_latents
 from pipeline.format.build import Build
 from pipeline.format.build_settings import WindowPolicy
 from tests.conftest import SampleData
+from tests.jobs.drawings import read_drawings
 from tests.jobs.runs import build_config, make_here, robot_source
 
 
@@ -82,8 +83,13 @@ def test_tables_and_plots_show_the_numbers() -> None:
     text, page = describe(_result()), render(_result())
     assert "| noise | 0, 0 | 0.5, 0.75 |" in text
     assert "0.5100 (+2.000%)" in text
-    assert page.count("<circle") == 2 * 2 * len(KINDS)
-    assert 'cx="150.0"' in page  # a change of exactly 0 stands at 0
+    shifts, bars = read_drawings(page)
+    assert [sum(len(row.points) for row in shifts.of("dots", mode)) for mode in MODES] == [2 * len(KINDS)] * 2
+    assert all((row.points[:, 0] == 0).all() for row in shifts.of("dots", "prefix"))  # a change of exactly 0
+    np.testing.assert_allclose([row.points[:, 0] for row in shifts.of("dots", "clip")], [[1 / 3, 1]] * 3, atol=1e-4)
+    assert [text for *_, text in bars.texts if text.startswith("step 2")] == [
+        f"step 2: {n}" for n in ("-0.200", "0.200", "0.100")
+    ]
     assert not re.search(r"https?://|<script", page)
 
 

@@ -59,7 +59,7 @@ class _Commands:
 
 def _content(result: str) -> dict[str, Any]:
     if result.endswith("collected.json"):
-        return {"tasks": [{"task": 0, "instruction": "pick it up", "successes": 60, "tries": 64}]}
+        return {"tasks": [{"task": 0, "instruction": "pick it up", "successes": 60, "attempts": 64}]}
     if result.endswith("verdict.json"):
         return {"status": "clean"}
     if result.endswith("held_out.json"):
@@ -79,11 +79,11 @@ def test_every_part_is_run_once_and_the_report_has_what_they_wrote(
     parts = _Commands()
     monkeypatch.setattr(demo_libero, "run_commands", parts)
     run(_config(tmp_path))
-    assert parts.names == [
-        "collect", "preprocess-60", "audit-60", "train-world-model-seed-0",
-        "train-untrained", "evaluate-untrained", "train-state-only", "evaluate-state-only",
-        "train-pretrained-60-seed-0", "evaluate-pretrained-60-seed-0",
-    ]  # fmt: skip
+    expected = (
+        "collect preprocess-60 audit-60 train-world-model-seed-0 train-untrained evaluate-untrained "
+        "train-state-only evaluate-state-only train-pretrained-60-seed-0 evaluate-pretrained-60-seed-0"
+    )
+    assert parts.names == expected.split()
     assert [command.words[0] for command in parts.ran] == [name.split("-")[0] for name in parts.names]
     report = (tmp_path / "report.md").read_text()
     assert report in capsys.readouterr().out
@@ -91,7 +91,7 @@ def test_every_part_is_run_once_and_the_report_has_what_they_wrote(
         "| untrained | 0 | 1 | 0.2500 | 3.0 | 0/20 = 0.0 % (0.0-16.1) |",
         "| pretrained-60-seed-0 | 60 | 1,000 + 3,000 | 0.2500 | 3.0 | 16/20 = 80.0 % (58.4-91.9) |",
         "| state-only | 60 | 3,000 | 0.2500 | 3.0 | 0/20 = 0.0 % (0.0-16.1) |",
-        "Task 0 (pick it up): 60 successes in 64 tries.",
+        "Task 0 (pick it up): 60 successes in 64 attempts.",
         "Audit of the largest build: clean.",
         "Action loss and image reliance (that loss with another sample's pictures, over it) are of held-out "
         "demonstrations (of 60: 46 samples, episodes: 1).",
@@ -197,9 +197,8 @@ def test_the_world_model_learns_from_all_demonstrations_without_actions(tmp_path
 
 def test_policies_and_controls(tmp_path: Path) -> None:
     several = _settings(tmp_path, tasks=(0, 3, 5))
-    assert [trial.name for trial in trials(several)] == [
-        "untrained", "state-only", "pretrained-60-seed-0", "pretrained-60-seed-0-swap",
-    ]  # fmt: skip
+    expected = "untrained state-only pretrained-60-seed-0 pretrained-60-seed-0-swap"
+    assert [trial.name for trial in trials(several)] == expected.split()
     sizes = _settings(tmp_path, demonstrations=(5, 15), seeds=(0, 1), compare=True)
     assert len(policies(sizes)) == 2 + 2 * 2 * 2
     assert len({policy.name for policy in policies(sizes)}) == len(policies(sizes))
@@ -208,12 +207,12 @@ def test_policies_and_controls(tmp_path: Path) -> None:
 def test_a_seed_is_whole_before_the_next_begins_and_its_largest_policies_come_first(tmp_path: Path) -> None:
     settings = _settings(tmp_path, demonstrations=(5, 15), seeds=(0, 1), compare=True)
     trained = [c.name.removeprefix("train-") for c in commands(settings) if c.words[0] == "train"]
-    assert trained == [
-        "world-model-seed-0", "untrained", "state-only",
-        "pretrained-15-seed-0", "scratch-15-seed-0", "pretrained-5-seed-0", "scratch-5-seed-0",
-        "world-model-seed-1",
-        "pretrained-15-seed-1", "scratch-15-seed-1", "pretrained-5-seed-1", "scratch-5-seed-1",
-    ]  # fmt: skip
+    expected = (
+        "world-model-seed-0 untrained state-only pretrained-15-seed-0 scratch-15-seed-0 pretrained-5-seed-0 "
+        "scratch-5-seed-0 world-model-seed-1 pretrained-15-seed-1 scratch-15-seed-1 pretrained-5-seed-1 "
+        "scratch-5-seed-1"
+    )
+    assert trained == expected.split()
 
 
 def test_what_is_evaluated_was_drawn_like_the_demonstrations(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,21 @@ from PIL import Image
 
 from jobs.report.curves import chart_groups
 from jobs.report.latent_pictures import fit_colours, input_picture, latent_picture, to_rgb
-from jobs.report.plots import Axis, Chart, Series, draw, nice_step, running_mean, short_number, shrink, tick_label
+from jobs.report.plots import (
+    POINTS,
+    Chart,
+    Plot,
+    Series,
+    draw,
+    round_ticks,
+    running_mean,
+    short_number,
+    shrink,
+    tick_label,
+    y_limits,
+)
 from jobs.report.run_files import Curve, Metrics, wall_time
+from tests.jobs.drawings import Drawing, read_drawing
 
 
 def curve(values: Any, first: int = 1) -> Curve:
@@ -27,6 +39,10 @@ def curve(values: Any, first: int = 1) -> Curve:
 
 def one(values: Any, **how: Any) -> Chart:
     return Chart("x", (Series("", curve(values)),), **how)
+
+
+def drawn(plot: Plot) -> Drawing:
+    return read_drawing(plot.svg)
 
 
 def pixels(uri: str) -> NDArray[np.uint8]:
@@ -127,26 +143,58 @@ def test_a_running_mean_is_the_mean_of_its_window() -> None:
     np.testing.assert_array_equal(running_mean(y, 0).round(12), y.round(12))
 
 
-@given(st.lists(st.floats(-1e99, 1e99), min_size=1, max_size=200), st.booleans(), st.booleans(), st.booleans())
-@settings(deadline=None, max_examples=200)
+numbers = st.lists(st.floats(-1e99, 1e99), min_size=1, max_size=200)
+
+
+@given(numbers, st.booleans(), st.booleans(), st.booleans())
+@settings(deadline=None, max_examples=25)
 def test_any_numbers_can_be_drawn(values: list[float], log: bool, zero: bool, smooth: bool) -> None:
-    plot = draw(one(values, log=log, zero=zero, smooth=smooth), 1, len(values))
-    for line in plot.lines:
-        numbers = [float(n) for pair in line.points.split() for n in pair.split(",")]
-        assert all(-0.5 <= n <= 1000.5 for n in numbers)
-    for ticks in (plot.x_ticks, plot.y_ticks):
+    drawing = drawn(draw(one(values, log=log, zero=zero, smooth=smooth), 1, len(values)))
+    for mark in drawing.of("line") + drawing.of("end"):
+        assert len(mark.points)
+        assert (mark.points >= -0.001).all()
+        assert (mark.points <= 1.001).all()
+    assert "nan" not in "".join(text for *_, text in drawing.texts)
+
+
+@given(numbers, st.booleans(), st.booleans())
+@settings(deadline=None, max_examples=200)
+def test_limits_hold_all_values_and_few_ticks(values: list[float], log: bool, zero: bool) -> None:
+    log, low, high = y_limits(one(values, log=log, zero=zero))
+    assert low <= min(values) <= max(values) <= high
+    assert low < high
+    for ticks in (round_ticks(low, high, log=log), round_ticks(0, len(values), 5, whole=True)):
         assert len(ticks) <= 12
-        assert all(-0.5 <= at <= 100.5 and "nan" not in label for at, label in ticks)
+        assert all("nan" not in label for _, label in ticks)
+    room = 0.005 * (high - low)
+    assert all(low - room <= value <= high + room for value, _ in round_ticks(low, high, log=log))
 
 
 def test_points_stand_where_their_values_are() -> None:
-    plot = draw(one([0.0, 10.0, 5.0], zero=True), 0, 4)
-    (line,) = plot.lines
-    found = [float(number) for pair in line.points.split() for number in pair.split(",")]
-    top = 1000 - 1000 * 10 / 10.6
-    assert found == pytest.approx([250, 1000, 500, top, 750, (1000 + top) / 2], abs=0.1)
+    drawing = drawn(plot := draw(one([0.0, 10.0, 5.0], zero=True), 0, 4))
+    (line,), (end,) = drawing.of("line"), drawing.of("end")
+    top = 10 / 10.6
+    np.testing.assert_allclose(line.points, [[0.25, 0], [0.5, top], [0.75, top / 2]], atol=1e-4)
+    np.testing.assert_allclose(end.points, [[0.75, top / 2]], atol=1e-4)
     (key,) = plot.keys
-    assert (key.last, key.left, key.top) == ("5", 75.0, pytest.approx(52.83))
+    assert key.last == "5"
+    steps = {text: at for at, height, text in drawing.texts if height < 0 and at >= 0}
+    assert steps == pytest.approx({"0": 0, "1": 0.25, "2": 0.5, "3": 0.75, "4": 1}, abs=1e-4)
+
+
+def test_a_value_can_be_marked_across_the_chart() -> None:
+    (mark,) = drawn(draw(one([1.0, 3.0], line=2.0), 1, 2)).of("mark")
+    np.testing.assert_allclose(mark.points, [[0, 0.5], [1, 0.5]], atol=1e-4)
+
+
+def test_baselines_are_dashed_and_equal_charts_are_equal_text() -> None:
+    chart = Chart("x", (Series("a", curve([1, 2])), Series("b", curve([2, 1]), 1, dashed=True)))
+    plot = draw(chart, 1, 2)
+    assert [key.label for key in plot.keys] == ["a", "b"]
+    assert [key.dashed for key in plot.keys] == [False, True]
+    assert len(drawn(plot).of("line")) == 2
+    assert len(drawn(plot).of("line", "c1", "dashed")) == 1
+    assert draw(chart, 1, 2).svg == plot.svg
 
 
 def test_decades_get_a_logarithmic_axis_where_it_is_allowed() -> None:
@@ -154,19 +202,20 @@ def test_decades_get_a_logarithmic_axis_where_it_is_allowed() -> None:
     assert not draw(one([1, 100.0]), 1, 2).log
     assert not draw(one([1, 10.0], log=True), 1, 2).log
     assert not draw(one([0, 100.0], log=True), 1, 2).log
-    plot = draw(one([0.01, 1.0, 100.0], log=True), 1, 3)
-    assert [label for _, label in plot.y_ticks] == ["0.01", "0.1", "1", "10", "100"]
-    middle = float(plot.lines[0].points.split()[1].split(",")[1])
-    assert middle == pytest.approx(500, abs=0.2)
+    drawing = drawn(draw(one([0.01, 1.0, 100.0], log=True), 1, 3))
+    heights = {text: height for at, height, text in drawing.texts if at < 0 and height > 0}
+    assert list(heights) == ["0.01", "0.1", "1", "10", "100"]
+    (line,) = drawing.of("line")
+    assert line.points[1, 1] == pytest.approx(0.5, abs=2e-4)
 
 
 def test_long_curves_get_a_mean_in_front_of_their_rows() -> None:
     values = 1 + np.random.default_rng(0).standard_normal(5000) ** 2
-    rows, mean = draw(one(values, smooth=True), 1, 5000).lines
-    assert (rows.faint, mean.faint) == (True, False)
-    heights = [float(pair.split(",")[1]) for pair in mean.points.split()]
-    assert max(heights) - min(heights) < 100
-    assert len(draw(one(values[:99], smooth=True), 1, 99).lines) == 1
+    rows, mean = drawn(draw(one(values, smooth=True), 1, 5000)).of("line")
+    assert ["faint" in mark.words for mark in (rows, mean)] == [True, False]
+    assert np.ptp(mean.points[:, 1]) < 0.1
+    assert len(rows.points) <= POINTS
+    assert len(drawn(draw(one(values[:99], smooth=True), 1, 99)).of("line")) == 1
 
 
 @pytest.mark.parametrize(
@@ -178,19 +227,18 @@ def test_long_curves_get_a_mean_in_front_of_their_rows() -> None:
         (0, 50_000, ["0", "20K", "40K"]),
         (0, 4_000_000, ["0", "1M", "2M", "3M", "4M"]),
         (0.512, 0.541, ["0.52", "0.53", "0.54"]),
+        (0, 4 * 0.13, ["0", "0.2", "0.4"]),
+        (0, 4000, ["0", "1000", "2000", "3000", "4000"]),
     ],
 )
 def test_ticks_are_round_numbers(low: float, high: float, labels: list[str]) -> None:
-    assert [label for _, label in Axis(low, high).ticks()] == labels
+    assert [label for _, label in round_ticks(low, high)] == labels
 
 
 def test_numbers_are_written_for_people() -> None:
-    assert [short_number(n) for n in (0.0, 0.51234, 12.0, 12345.6, 1.5e-5, 0.0001, -2e12, 3e9)] == [
-        "0", "0.5123", "12", "12,346", "1.5e-5", "1e-4", "-2e12", "3e9",
-    ]  # fmt: skip
-    assert nice_step(0.13) == pytest.approx(0.2)
+    numbers = (0.0, 0.51234, 12.0, 12345.6, 1.5e-5, 0.0001, -2e12, 3e9)
+    assert " ".join(map(short_number, numbers)) == "0 0.5123 12 12,346 1.5e-5 1e-4 -2e12 3e9"
     assert tick_label(2.5, 2.5) == "2.5"
-    assert math.isclose(nice_step(1000.0), 1000.0)
 
 
 def test_every_field_stands_in_exactly_one_chart() -> None:

@@ -26,7 +26,7 @@ from tests.jobs.serving.fakes import (
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "_BETWEEN_TRIES_S", 0.01)
+    monkeypatch.setattr(client_module, "_BETWEEN_ATTEMPTS_S", 0.01)
 
 
 def client(server: Running, **options: float) -> PolicyClient:

@@ -58,19 +58,31 @@ def test_a_client_is_told_what_it_has_to_know() -> None:
             hello = unpack(connection.recv(IN_TIME_S, decode=False))
         assert hello == server.server.metadata
     assert (hello["server"], hello["wire"], hello["checkpoint"], hello["step"]) == (
-        "vlajepa", 1, "run/step-00000007", 7
-    )  # fmt: skip
+        "vlajepa",
+        1,
+        "run/step-00000007",
+        7,
+    )
     assert hello["interface"] == {
-        "source": "bottle", "views": ["front", "wrist"], "image_size": 64, "jpeg_quality": 95, "fps": 10.0,
-        "state": 3, "chunk": 4, "action": 2,
-    }  # fmt: skip
+        "source": "bottle",
+        "views": ["front", "wrist"],
+        "image_size": 64,
+        "jpeg_quality": 95,
+        "fps": 10.0,
+        "state": 3,
+        "chunk": 4,
+        "action": 2,
+    }
     assert hello["keys"] == {
         "images": {
             "front": ["images/front", "observation/front", "observation/image"],
             "wrist": ["cam_wrist", "images/wrist", "observation/wrist", "observation/wrist_image"],
         },
-        "state": ["observation/state", "state"], "prompt": ["prompt"], "seed": "seed", "group": "observations",
-    }  # fmt: skip
+        "state": ["observation/state", "state"],
+        "prompt": ["prompt"],
+        "seed": "seed",
+        "group": "observations",
+    }
     assert hello["limits"] == {"max_batch": 5, "message_bytes": 64 * 2**20}
 
 

@@ -17,7 +17,6 @@ import pytest
 import torch
 from safetensors.torch import load, load_file
 
-from jobs.common.differences import first_difference
 from jobs.common.driver_lock import DriverLock
 from jobs.training.loop.schedule import learning_rate
 from jobs.training.run import train
@@ -285,12 +284,6 @@ def test_learning_rate_warms_up_and_decays() -> None:
     assert rates[55] == pytest.approx(0.55)
     assert rates[100] == pytest.approx(0.1)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
-
-
-def test_the_first_difference_is_named() -> None:
-    assert first_difference({"a": {"b": [1, 2]}}, {"a": {"b": [1, 2]}}) == ""
-    assert first_difference({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}) == "a.b[1] was 2, now 3"
-    assert first_difference({"a": 1}, {"b": 1}) == "a was 1, now None"
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import pytest
 from pydantic import TypeAdapter
 
 import jobs.closed_loop.collect.collect
-from jobs.closed_loop.collect.attempts import Attempt, AttemptLog, Tally
+from jobs.closed_loop.collect.attempts import Attempt, AttemptLog, TaskAttempts
 from jobs.closed_loop.collect.collect import collect, describe
 from jobs.closed_loop.collect.settings import CollectConfig
 from jobs.closed_loop.process import SimulatorDied
@@ -122,7 +122,9 @@ def test_demonstrations_become_both_datasets(fake: type[FakeSimulator], tmp_path
     settings = config(tmp_path)
     result = collect(settings)
     assert result["seeds"] == {"task_0": [1, 2, 4], "task_2": [1, 2, 4]}
-    counts = [(row["task"], row["tries"], row["successes"], row["failures"], row["crashes"]) for row in result["tasks"]]
+    counts = [
+        (row["task"], row["attempts"], row["successes"], row["failures"], row["crashes"]) for row in result["tasks"]
+    ]
     assert counts == [(0, 5, 3, 2, 0), (2, 5, 3, 2, 0)]
     assert result == json.loads((tmp_path / "collected.json").read_bytes())
     assert len(AttemptLog(tmp_path / "episodes.jsonl").read()) == len(fake.asked) == 10
@@ -200,7 +202,9 @@ def test_a_crash_costs_a_new_simulator_and_the_third_the_seed(fake: type[FakeSim
 def test_too_many_failures_stop_with_the_reason(fake: type[FakeSimulator], tmp_path: Path, monkeypatch: Any) -> None:
     # One simulator: with two, some seeds more may have been refused by the time the run stops.
     monkeypatch.setattr(fake, "refused", frozenset(range(2, 100)))
-    message = r"toy, task 0 \(task_0\): 9 of 10 tries failed, more than max_failures=0.5 \(last: no place for the thing"
+    message = (
+        r"toy, task 0 \(task_0\): 9 of 10 attempts failed, more than max_failures=0.5 \(last: no place for the thing"
+    )
     with pytest.raises(RunError, match=message):
         collect(config(tmp_path, task=0, processes=1))
     fake.asked.clear()
@@ -266,34 +270,34 @@ def test_starts_go_round(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
 def test_no_seed_is_tried_in_vain(workers: int) -> None:
-    """Whoever of those under way ends first: the seeds tried are those that one simulator would have tried."""
+    """Whoever of those under way ends first: the seeds attempted are those that one simulator would have attempted."""
     good = {2, 3, 5, 6, 8, 12, 13}
     rng = np.random.default_rng(workers)
     for wanted in range(1, 8):
-        tally, under_way, tried = Tally(wanted, 0), [], []
-        while not tally.finished:
-            while len(under_way) < workers and (seed := tally.take()) is not None:
+        attempts, under_way, attempted = TaskAttempts(wanted, 0), [], []
+        while not attempts.finished:
+            while len(under_way) < workers and (seed := attempts.take()) is not None:
                 under_way.append(seed)
-                tried.append(seed)
+                attempted.append(seed)
             seed = under_way.pop(int(rng.integers(len(under_way))))
-            tally.record(Attempt(0, seed, "success" if seed in good else "failure"))
+            attempts.record(Attempt(0, seed, "success" if seed in good else "failure"))
         assert under_way == []
-        assert tally.accepted == tuple(sorted(good)[:wanted])
-        assert sorted(tried) == list(range(sorted(good)[wanted - 1] + 1))
+        assert attempts.accepted == tuple(sorted(good)[:wanted])
+        assert sorted(attempted) == list(range(sorted(good)[wanted - 1] + 1))
 
 
 def test_failures_are_judged_in_the_order_of_seeds() -> None:
-    tally = Tally(50, 0)
+    attempts = TaskAttempts(50, 0)
     for seed in [*range(1, 12), 0]:
-        assert tally.too_many_failures(0.5) is None  # seed 0 is not there yet
-        tally.record(Attempt(0, seed, "success" if seed in (0, 1, 2, 3) else "failure"))
-    assert tally.too_many_failures(0.5) == (6, 10)
-    assert tally.too_many_failures(0.7) is None
+        assert attempts.too_many_failures(0.5) is None  # seed 0 is not there yet
+        attempts.record(Attempt(0, seed, "success" if seed in (0, 1, 2, 3) else "failure"))
+    assert attempts.too_many_failures(0.5) == (6, 10)
+    assert attempts.too_many_failures(0.7) is None
 
 
 def test_a_line_that_is_no_try_is_named(tmp_path: Path) -> None:
     (tmp_path / "episodes.jsonl").write_text('{"task": 0, "seed": 1, "outcome": "success"}\n{"task": 0}\n')
-    with pytest.raises(BuildError, match=r"episodes\.jsonl, line 2 is no try"):
+    with pytest.raises(BuildError, match=r"episodes\.jsonl, line 2 is no attempt"):
         AttemptLog(tmp_path / "episodes.jsonl").read()
 
 

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import jobs.closed_loop.evaluate.evaluate
-from jobs.closed_loop.actors import Moment
+from jobs.closed_loop.actors import EnvironmentState
 from jobs.closed_loop.evaluate.evaluate import evaluate
 from jobs.closed_loop.evaluate.settings import EvaluateConfig
 from jobs.common.checkpoint_policy import CheckpointPolicy
@@ -116,10 +116,10 @@ def test_a_stop_ends_the_simulators_and_the_same_call_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     class Stopped(jobs.closed_loop.evaluate.evaluate.ScriptActor):
-        def act(self, moments: Any) -> Any:
-            if any(moment is not None and moment.instruction == "reach place 2" for moment in moments):
+        def act(self, envs: Any) -> Any:
+            if any(env is not None and env.instruction == "reach place 2" for env in envs):
                 os.kill(os.getpid(), number)
-            return super().act(moments)
+            return super().act(envs)
 
     closed: list[FakeSimulator] = []
     monkeypatch.setattr(FakeSimulator, "close", lambda self: closed.append(self))
@@ -138,9 +138,9 @@ def test_swapped_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     instructions: list[str] = []
 
     class Listener(jobs.closed_loop.evaluate.evaluate.ScriptActor):
-        def act(self, moments: Any) -> Any:
-            instructions.extend(m.instruction for m in moments if m is not None)
-            return super().act(moments)
+        def act(self, envs: Any) -> Any:
+            instructions.extend(m.instruction for m in envs if m is not None)
+            return super().act(envs)
 
     monkeypatch.setattr(jobs.closed_loop.evaluate.evaluate, "ScriptActor", Listener)
     evaluate(config(tmp_path, episodes=1, swap=True))
@@ -228,5 +228,5 @@ def test_another_benchmark_has_limits_starts_and_published_figures_of_its_own(
 
 
 class _Still:
-    def act(self, moments: Sequence[Moment | None]) -> list[NDArray[np.float32] | None]:
-        return [None if moment is None else np.zeros((2, 7), np.float32) for moment in moments]
+    def act(self, envs: Sequence[EnvironmentState | None]) -> list[NDArray[np.float32] | None]:
+        return [None if env is None else np.zeros((2, 7), np.float32) for env in envs]

@@ -48,9 +48,19 @@ def test_the_script_solves_a_task_the_same_way_twice(simulator: Path, tmp_path: 
 def test_the_goal_of_the_told_task_is_watched_where_the_scene_has_its_thing(simulator: Path, tmp_path: Path) -> None:
     """Told the milk in the scene of the soup, which has it, and the soup in the scene of the milk, which does not."""
     settings = EvaluateConfig(
-        policy="script", simulator=simulator, suite="libero_object", out=tmp_path, tasks=(0, 7), episodes=1,
-        environments=1, pixels=64, shadows=False, hold=2, videos=0, swap=True,
-    )  # fmt: skip
+        policy="script",
+        simulator=simulator,
+        suite="libero_object",
+        out=tmp_path,
+        tasks=(0, 7),
+        episodes=1,
+        environments=1,
+        pixels=64,
+        shadows=False,
+        hold=2,
+        videos=0,
+        swap=True,
+    )
     evaluate(settings)
     results = json.loads((tmp_path / "results.json").read_bytes())
     assert [(e["task"], e["swapped_instruction_success"]) for e in results["episodes"]] == [(0, False), (7, None)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.closed_loop.evaluate.outcomes import (
+from jobs.closed_loop.outcomes import (
     Outcome,
     OutcomeLog,
     difference,
@@ -55,9 +55,13 @@ def test_no_episodes_say_nothing() -> None:
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     # The examples of table II in Newcombe 1998, method 10
-    [((56, 70), (48, 80), (0.2, 0.0524, 0.3339)), ((9, 10), (3, 10), (0.6, 0.1705, 0.8090)),
-     ((10, 10), (0, 20), (1.0, 0.6791, 1.0)), ((0, 10), (0, 10), (0.0, -0.2775, 0.2775))],
-)  # fmt: skip
+    [
+        ((56, 70), (48, 80), (0.2, 0.0524, 0.3339)),
+        ((9, 10), (3, 10), (0.6, 0.1705, 0.8090)),
+        ((10, 10), (0, 20), (1.0, 0.6791, 1.0)),
+        ((0, 10), (0, 10), (0.0, -0.2775, 0.2775)),
+    ],
+)
 def test_interval_of_a_difference(
     one: tuple[int, int], other: tuple[int, int], expected: tuple[float, float, float]
 ) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.common.json_lines import JsonLines
 from pipeline.errors import BuildError
-
-Z_95 = 1.959963984540054
-"""Two-sided 95 % quantile of the normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +59,11 @@ def success_rate(successes: int, episodes: int) -> Rate:
         raise ValueError(f"successes must be 0..{episodes}, got {successes}")
     if not episodes:
         return Rate(0, 0, 0.0, 1.0)
-    share, z2 = successes / episodes, Z_95**2
-    middle = (share + z2 / (2 * episodes)) / (1 + z2 / episodes)
-    half = Z_95 * math.sqrt(share * (1 - share) / episodes + z2 / (4 * episodes**2)) / (1 + z2 / episodes)
-    low = 0.0 if successes == 0 else middle - half
-    high = 1.0 if successes == episodes else middle + half
-    return Rate(successes, episodes, low, high)
+    # Imported here: it takes longer than everything else that an evaluation imports.
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, episodes).proportion_ci(method="wilson")
+    return Rate(successes, episodes, float(interval.low), float(interval.high))
 
 
 def difference(one: Rate, other: Rate) -> tuple[float, float, float]:
@@ -130,9 +126,3 @@ def rate_text(rate: Rate) -> str:
     if not rate.episodes:
         return "no episodes"
     return f"{rate.successes}/{rate.episodes} = {100 * rate.share:.1f} % ({100 * rate.low:.1f}-{100 * rate.high:.1f})"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the first column to the left, the others to the right."""
-    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
