@@ -23,7 +23,7 @@ from pipeline.audit.report.stored_images import choose_samples, stored_sheets
 from pipeline.audit.run import Progress, audit_build
 from pipeline.audit.verdict import Verdict, verdict_level, write_verdict
 from pipeline.errors import RunError
-from pipeline.storage.remote import is_remote
+from pipeline.storage.store import is_remote
 
 PICTURED = 20
 """Samples with findings whose pictures the report shows."""

@@ -17,7 +17,7 @@ from pipeline.audit.attestation import require_signature
 from pipeline.audit.build import ClaimedBuild, FileEntry, file_sha256, is_regular, open_build
 from pipeline.audit.verdict import require_clean_verdict
 from pipeline.errors import AuditRefusedError, BuildError, RunError
-from pipeline.storage.remote import is_remote
+from pipeline.storage.store import is_remote
 
 SHOWN = 20
 """Changed files named in the message."""

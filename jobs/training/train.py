@@ -34,8 +34,8 @@ from pipeline.errors import AuditRefusedError, RunError, SettingsError
 from pipeline.format.build import Build, load_build
 from pipeline.format.schema import Sizes
 from pipeline.storage.atomic import write_atomic
-from pipeline.storage.remote import is_remote, mirror_build
-from pipeline.storage.store import open_store
+from pipeline.storage.download import mirror_build
+from pipeline.storage.store import is_remote, open_store
 
 DECIDES = (
     "steps", "warmup_steps", "batch_size", "mixture_unit", "accumulate", "co_training", "lr_backbone", "lr_action_head",

@@ -1,74 +1,84 @@
-"""A build folder on S3, Google Cloud Storage, or wherever else fsspec writes.
+"""A build folder on S3 or Google Cloud Storage, or, to be read from, on an HTTP(S) server or under file://.
 
 Object stores have no rename, and need none here: an object appears whole when its upload ends, one that was cut off is
 never seen, and one that is there counts only once a record lists it. What is written passes through a local temporary
 file (TMPDIR); what a moment's trouble of the network or the store spoils is tried again.
 
-What arrived is compared with what was sent: S3 checks the CRC32 that botocore sends with every request, and after the
-upload the object's size and MD5 (of S3's ETag, of its parts for one sent in parts; md5Hash of Google) are compared. An
-object whose store tells no MD5 (SSE-KMS) is read back and its SHA-256 compared.
+What arrived is compared with what was sent: S3 checks the SHA-256 that obstore signs each request with, and after the
+upload the object's size and MD5 (of the ETag, of its parts for one sent in parts) are compared. An object whose store
+gives no MD5 (SSE-KMS; on Google one sent in parts) is read back and its SHA-256 compared.
 
-S3's silent requests end after 60 seconds. FSSPEC_S3='{"config_kwargs": {"read_timeout": 300}}' changes that.
+Where the store is, and who asks, comes from the environment as its own tools have it: AWS_ENDPOINT_URL, AWS_REGION,
+AWS_ACCESS_KEY_ID, AWS_PROFILE and so on for s3://, GOOGLE_APPLICATION_CREDENTIALS for gs://. A request that is silent
+for 60 seconds ends, one that sends a part included; VLAJEPA_STORE_TIMEOUT=300 changes that. obstore's threads do not
+survive a fork: start processes that read remote builds with spawn, or before the first file is read.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
-import json
 import os
+import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote, unquote
 
-import fsspec
+import obstore
+from obstore.exceptions import AlreadyExistsError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import GCSStore, HTTPStore, LocalStore, S3Store
 
-from pipeline.errors import BuildError, CorruptError
+from pipeline.errors import BuildError, RunError, SettingsError
+from pipeline.storage.aws_profile import read_profile
 from pipeline.storage.full_disk import naming_full_disk
-from pipeline.storage.remote import Retry, attempt, file_system
 
 _THREADS = 16
-_S3 = ("s3", "s3a")
-_PART = 16 * 2**20
-"""Bytes of one part of a large object on S3; two parts or more are sent as parts, four at a time."""
+_PART = 8 * 2**20
+"""Bytes of one part of a large object; two parts or more are sent as parts, four at a time."""
 
 _CHUNK = 4 * 2**20
-_S3_LIMITS: Mapping[str, Any] = {
-    "connect_timeout": 10,
-    "read_timeout": 60,
-    "max_pool_connections": 2 * _THREADS,
-    "retries": {"mode": "standard", "total_max_attempts": 3},
-}
+_REQUEST_RETRIES = 2
 """Of one request, so that one bad answer does not undo a large file. `Retry` tries the whole operation again."""
 
-_systems: dict[tuple[Any, ...], Any] = {}
+_TIMEOUT = "VLAJEPA_STORE_TIMEOUT"
+_S3, _GOOGLE, _HTTP = ("s3", "s3a"), ("gs", "gcs"), ("http", "https")
+_clients: dict[tuple[Any, ...], Any] = {}
 _T = TypeVar("_T")
 
 
-def place_options(url: str) -> dict[str, Any]:
-    """What a worker elsewhere has to know of the place, from the environment here: endpoint and region, no secret."""
-    if url.split("://")[0] not in _S3:
-        return {}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    options: dict[str, Any] = {"endpoint_url": endpoint} if endpoint else {}
-    return options | ({"client_kwargs": {"region_name": region}} if region else {})
+class DeniedError(BuildError):
+    """The store says no: to this user, or, without the right to list, to a question about a missing file."""
 
 
 @dataclass(frozen=True)
-class RemoteStore:
-    """See `store.Store`. Who asks comes from the environment of the process that does: see `remote.py`.
+class Retry:
+    """How often a read is tried (once or more), and the seconds before the second try; the wait doubles each time."""
 
-    options  of the fsspec file system: see `place_options`
+    attempts: int = 6
+    delay: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.delay < 0:
+            raise SettingsError(f"attempts must be 1 or more and delay 0 or more, got {self.attempts} and {self.delay}")
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """See `store.Store`. Who asks comes from the environment of the process that does.
+
+    endpoint, region  of S3, where they are not AWS's: a worker elsewhere has to know them. See `open_object_store`
     """
 
     url: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    retry: Retry = field(default_factory=lambda: Retry(attempts=6, delay=1.0))
+    endpoint: str | None = None
+    region: str | None = None
+    retry: Retry = field(default_factory=lambda: Retry())
 
     @property
     def where(self) -> str:
@@ -86,10 +96,15 @@ class RemoteStore:
 
     def create(self, name: str, data: bytes) -> bool:
         """A conditional write (If-None-Match). A store that ignores the condition would let everybody win: refused."""
-        if not self._create(name, data):
+
+        def create() -> bool:
+            with self._nothing_missing():
+                # What is there may be of an earlier attempt whose answer was lost.
+                return self._put_new(name, data) or self._get(name).bytes() == data
+
+        if not self.attempt(name, create):
             return False
-        system, path = self._system(name)
-        if self._try(name, lambda: _put_new(system, path, data)):
+        if self.attempt(name, lambda: self._put_new(name, data)):
             self.remove(name)
             raise BuildError(
                 f"{self.url}: the store ignores the condition of a conditional write (If-None-Match: *), so nothing "
@@ -98,20 +113,16 @@ class RemoteStore:
         return True
 
     def read(self, name: str) -> bytes:
-        system, path = self._system(name)
-        with _missing_is_missing():
-            content: bytes = self._try(name, lambda: system.cat_file(path))
-        return content
+        return self.attempt(name, lambda: bytes(self._get(name).bytes()))
 
     def read_part(self, name: str, start: int, stop: int) -> bytes:
         """Bytes [start, stop) of a file, fewer where it ends before. Raises FileNotFoundError."""
-        system, path = self._system(name)
-        with _missing_is_missing():
-            size = int(self._try(name, lambda: system.info(path)["size"]))
-            if min(stop, size) <= start:  # asking for nothing is an error to some stores
-                return b""
-            content: bytes = self._try(name, lambda: system.cat_file(path, start=start, end=min(stop, size)))
-        return content
+        stop = min(stop, int(self.attempt(name, lambda: self._head(name)["size"])))
+        if stop <= start:  # asking for nothing is an error to some stores
+            return b""
+        return self.attempt(
+            name, lambda: bytes(obstore.get_range(self._client(), self._key(name), start=start, end=stop))
+        )
 
     @contextlib.contextmanager
     def reading(self, name: str) -> Iterator[Path]:
@@ -122,7 +133,7 @@ class RemoteStore:
 
     @contextlib.contextmanager
     def folder(self, name: str) -> Iterator[Path]:
-        names = [other for other in self.sizes() if other.startswith(f"{name}/") and not other.endswith("/")]
+        names = [other for other in self._below(name) if not other.endswith("/")]
         with _scratch() as folder, ThreadPoolExecutor(_THREADS) as pool:
             targets = [folder / other.removeprefix(f"{name}/") for other in names]
             for target in targets:
@@ -132,72 +143,87 @@ class RemoteStore:
 
     def sizes(self) -> dict[str, int]:
         """A name that ends in `/` is the mark of an empty folder, as the consoles of stores make them."""
-        system, root = self._system("")
-        prefix = root.rstrip("/") + "/"
-        found = self._try("", lambda: _find(system, prefix))
-        return {path.removeprefix(prefix): size for path, size in found.items() if path != prefix or size}
+        return self._below("")
 
     def remove(self, name: str) -> None:
-        system, path = self._system(name)
-
-        def remove(one: str) -> None:
-            self._try(name, lambda: _remove(system, one))
-
-        remove(path)
+        """Of marks of empty folders those on S3 alone: obstore has no names that end in `/`."""
         with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(remove, self._try(name, lambda: _find(system, f"{path}/"))))
+            list(pool.map(self._remove, [name, *self._below(name)]))
 
     def tidy(self) -> None:
         """Nothing to do: an upload that was cut off leaves no object (a bucket's lifecycle rule drops its parts)."""
 
     def download(self, name: str, target: Path) -> None:
         """Copy a file to a local path. Raises FileNotFoundError."""
-        system, path = self._system(name)
 
         def get() -> None:
-            expected = int(system.info(path)["size"])
-            with _naming_full_disk(target.parent):
-                system.get_file(path, str(target))
-            if target.stat().st_size != expected:
-                raise OSError(f"{target.stat().st_size} bytes arrived, it has {expected}")
+            with _naming_full_disk(target.parent), open(target, "wb") as file:
+                file.writelines(self.chunks(name))
 
-        with _missing_is_missing():
-            self._try(name, get)
+        self.attempt(name, get)
+
+    def digest(self, name: str) -> tuple[int, str]:
+        """Size and SHA-256 of a file, read in one pass and kept nowhere. Raises FileNotFoundError."""
+        return self.attempt(name, lambda: _size_and_sha256(self.chunks(name)))
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """Content of a file, read once: to be tried again as a whole, with `attempt`."""
+        yield from self._get(name).stream(min_chunk_size=_CHUNK)
+
+    def attempt(self, name: str, action: Callable[[], _T]) -> _T:
+        """The result of `action`, tried again while it fails in a way that may pass.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            BuildError: it was tried often enough, is not allowed, or is nothing that this store does.
+        """
+        address = f"{self.url}/{name}" if name else self.url
+        for tried in range(self.retry.attempts):
+            if tried:
+                time.sleep(self.retry.delay * 2 ** (tried - 1))
+            try:
+                return action()
+            except RunError:
+                raise
+            except Exception as error:  # of obstore, of Python, or of a disk
+                _raise_permanent(address, error)
+                last = error
+        raise BuildError(
+            f"{address} cannot be read or written, tried {self.retry.attempts} times: {_cause(last)}; check the "
+            "network, the credentials, and the endpoint (AWS_ENDPOINT_URL for s3://)"
+        ) from last
 
     def _download_if_there(self, name: str, target: Path) -> None:
         with contextlib.suppress(FileNotFoundError):  # gone since it was listed, as from a local folder
             self.download(name, target)
 
-    def digest(self, name: str) -> tuple[int, str]:
-        """Size and SHA-256 of a file, read in one pass and kept nowhere. Raises FileNotFoundError."""
-        system, path = self._system(name)
-        with _missing_is_missing():
-            return self._try(name, lambda: _digest(system, path))
-
     def _put(self, name: str, source: Path | bytes) -> None:
-        system, path = self._system(name)
-
         def put() -> None:
             # Of parts whose answer "complete" was lost, S3 says afterwards that there is no such upload.
             with self._nothing_missing():
-                if isinstance(source, bytes):
-                    system.pipe_file(path, source)
-                else:
-                    parts = {"chunksize": _PART, "max_concurrency": 4} if self._is_s3 else {}
-                    system.put_file(str(source), path, **parts)
-                _require_arrived(system, path, source)
+                obstore.put(self._client(), self._key(name), source, chunk_size=_PART, max_concurrency=4)
+                self._require_arrived(name, source)
 
-        self._try(name, put)
+        self.attempt(name, put)
 
-    def _create(self, name: str, data: bytes) -> bool:
-        system, path = self._system(name)
+    def _put_new(self, name: str, data: bytes) -> bool:
+        """Write an object unless one is there; False then."""
+        try:
+            obstore.put(self._client(), self._key(name), data, mode="create")
+        except AlreadyExistsError:
+            return False
+        return True
 
-        def create() -> bool:
-            with self._nothing_missing():
-                # What is there may be of an earlier attempt whose answer was lost.
-                return _put_new(system, path, data) or bool(system.cat_file(path) == data)
-
-        return self._try(name, create)
+    def _require_arrived(self, name: str, source: Path | bytes) -> None:
+        """Raises OSError when the object is not what was sent."""
+        info = self._head(name)
+        size = len(source) if isinstance(source, bytes) else source.stat().st_size
+        if info["size"] != size:
+            raise OSError(f"{info['size']} bytes arrived, {size} were sent")
+        if _etag(info) != _md5(source):
+            sent, arrived = _size_and_sha256(_pieces(source, _CHUNK))[1], _size_and_sha256(self.chunks(name))[1]
+            if arrived != sent:
+                raise OSError(f"what arrived has SHA-256 {arrived}, {sent} was sent")
 
     @contextlib.contextmanager
     def _nothing_missing(self) -> Iterator[None]:
@@ -205,35 +231,149 @@ class RemoteStore:
         try:
             yield
         except FileNotFoundError as error:
-            if _code(error) == "NoSuchBucket":
+            if _no_bucket(error):
                 raise BuildError(f"{self.url}: there is no such bucket; make it, or choose another out=") from error
-            raise OSError(f"not found, perhaps there is no such bucket: {error}") from error
+            raise OSError(f"not found, perhaps there is no such bucket: {_cause(error)}") from error
 
-    @property
-    def _is_s3(self) -> bool:
-        return self.url.split("://")[0] in _S3
+    def _below(self, name: str) -> dict[str, int]:
+        """Every object below a folder with its size. Folder by folder: a mark is listed with its own folder alone."""
+        root, found, folders = f"{self._key('')}/".lstrip("/"), {}, [name]
+        for folder in folders:  # which grows
+            key = self._key(folder)
+            listed = self.attempt(folder, lambda key=key: _list(self._client(), key))  # type: ignore[misc]
+            folders += [path.removeprefix(root) for path in listed["common_prefixes"]]
+            for info in listed["objects"]:
+                other = f"{folder}/".lstrip("/") if info["path"] == key else info["path"].removeprefix(root)
+                if other or info["size"]:
+                    found[other] = int(info["size"])
+        return found
 
-    def _system(self, name: str) -> tuple[Any, str]:
-        options: dict[str, Any] = {"use_listings_cache": False, **self.options}
-        if self._is_s3:
-            own = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
-            options["config_kwargs"] = _S3_LIMITS | own
-        url = f"{self.url}/{name}" if name else self.url
-        return _shared_system(url, options), fsspec.core.strip_protocol(url)
+    def _remove(self, name: str) -> None:
+        client, key = self._client(), self._key(name)
+        if name.endswith("/"):
+            if self.url.split("://")[0] not in _S3:
+                return
+            client, key = self._mark(name), ""
+        with contextlib.suppress(FileNotFoundError):
+            self.attempt(name, lambda: obstore.delete(client, key))
 
-    def _try(self, name: str, action: Callable[[], _T]) -> _T:
-        return attempt(f"{self.url}/{name}", self.retry, action)
+    def _mark(self, name: str) -> Any:
+        """A client whose object "" is the mark of a folder."""
+        region = self.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        host = self.endpoint or f"https://s3.{region}.amazonaws.com"
+        bucket = self.url.split("/")[2]
+        endpoint = f"{host}/{bucket}/{quote(self._key(name.rstrip('/')))}"
+        return _make_client("s3", bucket, endpoint, self.region, virtual_hosted_style_request=True)
+
+    def _head(self, name: str) -> Any:
+        return obstore.head(self._client(), self._key(name))
+
+    def _get(self, name: str) -> Any:
+        return obstore.get(self._client(), self._key(name))
+
+    def _key(self, name: str) -> str:
+        scheme, rest = self.url.split("://", 1)
+        path = rest.partition("/")[2]
+        return "/".join(part for part in (unquote(path) if scheme.lower() in _HTTP else path, name) if part)
+
+    def _client(self) -> Any:
+        """One client a process and bucket."""
+        scheme, rest = self.url.split("://", 1)
+        key = (os.getpid(), scheme.lower(), rest.partition("/")[0], self.endpoint, self.region)
+        if key not in _clients:
+            if any(pid != key[0] for pid, *_ in _clients):  # would wait forever for threads that are not there
+                raise BuildError(f"{self.url}: a process that read a remote build was forked; start this one with spawn")
+            if (client := _make_client(*key[1:])) is None:
+                raise BuildError(f"{self.url} cannot be opened; use s3://, gs://, https://, http:// or file:///")
+            _clients.setdefault(key, client)
+        return _clients[key]
 
 
-def _shared_system(url: str, options: Mapping[str, Any]) -> Any:
-    """One client a process. fsspec by itself makes one for each thread, and each costs a tenth of a second."""
-    key = (os.getpid(), url.split("://")[0], json.dumps(options, sort_keys=True, default=str))
-    if key not in _systems:
-        system = file_system(url, options)[0]
-        if url.split("://")[0] in _S3:
-            system.retries = 1  # botocore and `attempt` try again: a third layer would multiply the time to an error
-        _systems.setdefault(key, system)
-    return _systems[key]
+def open_object_store(url: str, retry: Retry | None = None) -> ObjectStore:
+    """The store of a URL: its endpoint and region as the environment here says, no secret.
+
+    Raises:
+        BuildError: AWS_PROFILE is wrong.
+    """
+    url, more = url.rstrip("/"), {"retry": retry} if retry else {}
+    if url.split("://")[0].lower() not in _S3:
+        return ObjectStore(url, **more)
+    profile = read_profile()
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or profile.endpoint
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or profile.region
+    return ObjectStore(url, endpoint or None, region or None, **more)
+
+
+def _make_client(scheme: str, host: str, endpoint: str | None, region: str | None, **more: Any) -> Any:
+    client = {
+        "allow_http": True,
+        "connect_timeout": timedelta(seconds=10),
+        "read_timeout": timedelta(seconds=_silent_seconds()),
+        "timeout": timedelta(days=365),  # by default any request ends after 30 seconds, however well it goes
+    }
+    common: dict[str, Any] = {
+        "client_options": client,
+        "retry_config": {"max_retries": _REQUEST_RETRIES, "backoff": {"init_backoff": timedelta(milliseconds=100)}},
+    }
+    if scheme in _S3:
+        own = {key: value for key, value in asdict(read_profile()).items() if value is not None}
+        own |= {key: value for key, value in (("endpoint", endpoint), ("region", region)) if value is not None}
+        # A request an object: of many that are removed at once, S3 alone tells which were not.
+        return S3Store(host, config={**own, "disable_bulk_delete": True, **more}, **common)
+    if scheme in _GOOGLE:
+        return GCSStore(host, **common)
+    if scheme in _HTTP:  # a file is one request, and `Retry` counts
+        return HTTPStore.from_url(f"{scheme}://{host}", **common | {"retry_config": {"max_retries": 0}})
+    if scheme == "file" and not host:
+        return LocalStore()
+    return None
+
+
+def _silent_seconds() -> float:
+    text = os.environ.get(_TIMEOUT, "60")
+    try:
+        return float(text)
+    except ValueError as error:
+        raise SettingsError(f"{_TIMEOUT} must be a number of seconds, got {text!r}") from error
+
+
+def _list(client: Any, key: str) -> Any:
+    """What lies in a folder; nothing in a bucket that does not exist."""
+    try:
+        return obstore.list_with_delimiter(client, key or None)
+    except Exception as error:
+        if isinstance(error, FileNotFoundError) or _no_bucket(error):
+            return {"objects": [], "common_prefixes": []}
+        raise
+
+
+def _no_bucket(error: Exception) -> bool:
+    return "<Code>NoSuchBucket</Code>" in str(error)
+
+
+def _raise_permanent(address: str, error: Exception) -> None:
+    found = re.search(r"status code: (\d+)", str(error))
+    status = int(found[1]) if found else 0
+    if isinstance(error, FileNotFoundError) or status == 410:
+        raise FileNotFoundError(f"{address} does not exist ({_cause(error)})") from error
+    if isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError)) or status in (401, 403):
+        raise DeniedError(
+            f"{address}: permission denied ({_cause(error)}); check the credentials, their right to read or write, and "
+            "the endpoint. Without the right to list a bucket, S3 answers the same for a file that does not exist"
+        ) from error
+    if isinstance(error, ValueError):
+        raise BuildError(f"{address} cannot be opened: {_cause(error)}; check the URL") from error
+    if status in (405, 501):
+        raise BuildError(f"{address}: {_cause(error)}; a web server's files are read only: use a bucket or a folder")
+
+
+def _cause(error: Exception) -> str:
+    """One line. What went wrong at the bottom is the last text that obstore quotes."""
+    said, _, inside = str(error).partition("\n\nDebug source:")
+    quoted = re.findall(r'"([^"\\]{4,80})"', inside)
+    bottom = f" ({quoted[-1]})" if quoted and "status code" not in said else ""
+    kind = "Timeout" if "TimedOut" in inside else type(error).__name__
+    return f"{kind}: {' '.join(said.split())[:500]}{bottom}"
 
 
 @contextlib.contextmanager
@@ -246,108 +386,32 @@ def _naming_full_disk(folder: Path | str) -> contextlib.AbstractContextManager[N
     return naming_full_disk(folder, "free space there, or name another folder in TMPDIR")
 
 
-@contextlib.contextmanager
-def _missing_is_missing() -> Iterator[None]:
-    try:
-        yield
-    except CorruptError as error:
-        raise FileNotFoundError(str(error)) from error
-
-
-def _put_new(system: Any, path: str, data: bytes) -> bool:
-    """Write an object unless one is there; False then."""
-    try:
-        system.pipe_file(path, data, mode="create")
-    except Exception as error:  # s3fs knows AWS's answer alone as FileExistsError
-        if isinstance(error, FileExistsError) or _code(error) in ("PreconditionFailed", "412"):
-            return False
-        raise
-    return True
-
-
-def _find(system: Any, prefix: str) -> dict[str, int]:
-    """Path and size of every object below `prefix`, which ends in a slash."""
-    try:
-        found = system.find(prefix.rstrip("/"), detail=True)
-    except FileNotFoundError:
-        return {}
-    return {path: int(info["size"]) for path, info in found.items() if path.startswith(prefix)}
-
-
-def _remove(system: Any, path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        system.rm_file(path)
-
-
-def _require_arrived(system: Any, path: str, source: Path | bytes) -> None:
-    """Raises OSError when the object is not what was sent."""
-    size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    info = system.info(path)
-    if int(info["size"]) != size:
-        raise OSError(f"{info['size']} bytes arrived, {size} were sent")
-    told = _told_md5(info)
-    if told and told == _md5(source, _PART if "-" in told else size + 1):
-        return
-    sent = hashlib.sha256(b"".join(_chunks(source))).hexdigest() if isinstance(source, bytes) else _file_sha256(source)
-    arrived = _digest(system, path)[1]
-    if arrived != sent:
-        raise OSError(f"what arrived has SHA-256 {arrived}, {sent} was sent")
-
-
-def _told_md5(info: Mapping[str, Any]) -> str:
+def _etag(info: Any) -> str:
     """The MD5 that a store tells of an object, in hex; "" where it tells none. An ETag need not be one."""
-    if "md5Hash" in info:
-        return base64.b64decode(info["md5Hash"]).hex()
-    return str(info.get("ETag", "")).strip('"')
+    return str(info["e_tag"] or "").strip('"')
 
 
-def _md5(source: Path | bytes, part: int) -> str:
+def _md5(source: Path | bytes) -> str:
     """MD5 in hex; of more than one part the MD5 of their MD5s and their number, as S3 makes its ETag."""
-    digests: list[bytes] = []
-    digest, room = hashlib.md5(usedforsecurity=False), part
-    for chunk in _chunks(source):
-        view = memoryview(chunk)
-        while len(view) >= room:
-            digest.update(view[:room])
-            digests.append(digest.digest())
-            view, digest, room = view[room:], hashlib.md5(usedforsecurity=False), part
-        digest.update(view)
-        room -= len(view)
-    if not digests:
-        return digest.hexdigest()
-    if room < part:
-        digests.append(digest.digest())
-    return f"{hashlib.md5(b''.join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"
+    digests = [hashlib.md5(piece, usedforsecurity=False) for piece in _pieces(source, _PART)]
+    if len(digests) == 1:
+        return digests[0].hexdigest()
+    whole = hashlib.md5(b"".join(digest.digest() for digest in digests), usedforsecurity=False)
+    return f"{whole.hexdigest()}-{len(digests)}" if digests else whole.hexdigest()
 
 
-def _chunks(source: Path | bytes) -> Iterator[bytes]:
+def _pieces(source: Path | bytes, size: int) -> Iterator[bytes]:
     if isinstance(source, bytes):
-        yield source
+        yield from (source[start : start + size] for start in range(0, len(source), size))
         return
     with open(source, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
+        while piece := file.read(size):
+            yield piece
 
 
-def _file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest(system: Any, path: str) -> tuple[int, str]:
+def _size_and_sha256(chunks: Iterable[bytes]) -> tuple[int, str]:
     digest, size = hashlib.sha256(), 0
-    with system.open(path, "rb", block_size=_PART, cache_type="readahead") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
+    for chunk in chunks:
+        digest.update(chunk)
+        size += len(chunk)
     return size, digest.hexdigest()
-
-
-def _code(error: BaseException | None) -> str:
-    """The store's own code of an error, from wherever in the chain of causes it is."""
-    while error is not None:
-        response = getattr(error, "response", None)
-        if isinstance(response, Mapping):
-            return str(response.get("Error", {}).get("Code", ""))
-        error = error.__cause__ or error.__context__
-    return ""
