@@ -47,13 +47,13 @@ def read_profile() -> AwsProfile:
     region, endpoint = settings.get("region"), settings.get("endpoint_url")
     if any(os.environ.get(variable) for variable in _ENVIRONMENT):
         return AwsProfile(region=region, endpoint=endpoint)
-    keys = [settings.get(key) for key in _KEYS]
-    if keys[0] is None and any(key in settings for key in _CONVERSATIONS):
+    access, secret, token = (settings.get(key) for key in _KEYS)
+    if access is None and any(key in settings for key in _CONVERSATIONS):
         raise BuildError(
             f"the AWS profile {name!r} holds no keys of its own (single sign-on, a role or a program gives them); run "
             f'eval "$(aws configure export-credentials --profile {name} --format env)" first'
         )
-    return AwsProfile(*keys, region=region, endpoint=endpoint)
+    return AwsProfile(access, secret, token, region, endpoint)
 
 
 def _section(variable: str, file: str, name: str) -> Mapping[str, str] | None:

@@ -1,4 +1,4 @@
-"""Files of a build that lies elsewhere: its small files are mirrored into a local folder, its shards fetched one by one.
+"""Files of a build at a URL: its small files are mirrored into a local folder, its shards fetched one by one.
 
 `load_build` and the audit's gate work on a mirror as on any build. Shards go through `pipeline.storage.shard_cache`.
 """
@@ -20,7 +20,8 @@ from typing import Any, BinaryIO
 from pipeline.errors import BuildError, CorruptError
 from pipeline.format.file_names import CROISSANT, SIGNED_VERDICT, VERDICT
 from pipeline.storage.atomic import TEMPORARY_PREFIX, write_atomic
-from pipeline.storage.object_store import DeniedError, ObjectStore, Retry, open_object_store
+from pipeline.storage.object_store import ObjectStore, open_object_store
+from pipeline.storage.retry import DeniedError, Retry
 
 _MIRRORED = ("samples.parquet", "stats.json", "ledger.jsonl")
 

@@ -8,71 +8,42 @@ What arrived is compared with what was sent: S3 checks the SHA-256 that obstore 
 upload the object's size and MD5 (of the ETag, of its parts for one sent in parts) are compared. An object whose store
 gives no MD5 (SSE-KMS; on Google one sent in parts) is read back and its SHA-256 compared.
 
-Where the store is, and who asks, comes from the environment as its own tools have it: AWS_ENDPOINT_URL, AWS_REGION,
-AWS_ACCESS_KEY_ID, AWS_PROFILE and so on for s3://, GOOGLE_APPLICATION_CREDENTIALS for gs://. A request that is silent
-for 60 seconds ends, one that sends a part included; VLAJEPA_STORE_TIMEOUT=300 changes that. obstore's threads do not
-survive a fork: start processes that read remote builds with spawn, or before the first file is read.
+obstore's threads do not survive a fork: start processes that read remote builds with spawn, or before the first file
+is read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import re
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import GCSStore, HTTPStore, LocalStore, S3Store
+from obstore.exceptions import AlreadyExistsError
 
-from pipeline.errors import BuildError, RunError, SettingsError
-from pipeline.storage.aws_profile import read_profile
+from pipeline.errors import BuildError
+from pipeline.storage.clients import client_of, client_of_mark, is_s3, key_of, s3_place
 from pipeline.storage.full_disk import naming_full_disk
+from pipeline.storage.retry import Retry, attempt, cause
 
 _THREADS = 16
 _PART = 8 * 2**20
 """Bytes of one part of a large object; two parts or more are sent as parts, four at a time."""
 
 _CHUNK = 4 * 2**20
-_REQUEST_RETRIES = 2
-"""Of one request, so that one bad answer does not undo a large file. `Retry` tries the whole operation again."""
-
-_TIMEOUT = "VLAJEPA_STORE_TIMEOUT"
-_S3, _GOOGLE, _HTTP = ("s3", "s3a"), ("gs", "gcs"), ("http", "https")
-_clients: dict[tuple[Any, ...], Any] = {}
 _T = TypeVar("_T")
-
-
-class DeniedError(BuildError):
-    """The store says no: to this user, or, without the right to list, to a question about a missing file."""
-
-
-@dataclass(frozen=True)
-class Retry:
-    """How often a read is tried (once or more), and the seconds before the second try; the wait doubles each time."""
-
-    attempts: int = 6
-    delay: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1 or self.delay < 0:
-            raise SettingsError(f"attempts must be 1 or more and delay 0 or more, got {self.attempts} and {self.delay}")
 
 
 @dataclass(frozen=True)
 class ObjectStore:
     """See `store.Store`. Who asks comes from the environment of the process that does.
 
-    endpoint, region  of S3, where they are not AWS's: a worker elsewhere has to know them. See `open_object_store`
+    endpoint, region  of S3 (None: AWS's), which a worker elsewhere has to know: see `open_object_store`
     """
 
     url: str
@@ -171,27 +142,8 @@ class ObjectStore:
         yield from self._get(name).stream(min_chunk_size=_CHUNK)
 
     def attempt(self, name: str, action: Callable[[], _T]) -> _T:
-        """The result of `action`, tried again while it fails in a way that may pass.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            BuildError: it was tried often enough, is not allowed, or is nothing that this store does.
-        """
-        address = f"{self.url}/{name}" if name else self.url
-        for tried in range(self.retry.attempts):
-            if tried:
-                time.sleep(self.retry.delay * 2 ** (tried - 1))
-            try:
-                return action()
-            except RunError:
-                raise
-            except Exception as error:  # of obstore, of Python, or of a disk
-                _raise_permanent(address, error)
-                last = error
-        raise BuildError(
-            f"{address} cannot be read or written, tried {self.retry.attempts} times: {_cause(last)}; check the "
-            "network, the credentials, and the endpoint (AWS_ENDPOINT_URL for s3://)"
-        ) from last
+        """See `retry.attempt`."""
+        return attempt(f"{self.url}/{name}" if name else self.url, self.retry, action)
 
     def _download_if_there(self, name: str, target: Path) -> None:
         with contextlib.suppress(FileNotFoundError):  # gone since it was listed, as from a local folder
@@ -231,16 +183,19 @@ class ObjectStore:
         try:
             yield
         except FileNotFoundError as error:
-            if _no_bucket(error):
+            if "NoSuchBucket" in str(error):
                 raise BuildError(f"{self.url}: there is no such bucket; make it, or choose another out=") from error
-            raise OSError(f"not found, perhaps there is no such bucket: {_cause(error)}") from error
+            raise OSError(f"not found, perhaps there is no such bucket: {cause(error)}") from error
 
     def _below(self, name: str) -> dict[str, int]:
         """Every object below a folder with its size. Folder by folder: a mark is listed with its own folder alone."""
         root, found, folders = f"{self._key('')}/".lstrip("/"), {}, [name]
         for folder in folders:  # which grows
             key = self._key(folder)
-            listed = self.attempt(folder, lambda key=key: _list(self._client(), key))  # type: ignore[misc]
+            try:
+                listed = self.attempt(folder, lambda key=key: obstore.list_with_delimiter(self._client(), key))  # type: ignore[misc]
+            except FileNotFoundError:
+                continue
             folders += [path.removeprefix(root) for path in listed["common_prefixes"]]
             for info in listed["objects"]:
                 other = f"{folder}/".lstrip("/") if info["path"] == key else info["path"].removeprefix(root)
@@ -251,19 +206,11 @@ class ObjectStore:
     def _remove(self, name: str) -> None:
         client, key = self._client(), self._key(name)
         if name.endswith("/"):
-            if self.url.split("://")[0] not in _S3:
+            if not is_s3(self.url):
                 return
-            client, key = self._mark(name), ""
+            client, key = client_of_mark(self.url, name, self.endpoint, self.region), ""
         with contextlib.suppress(FileNotFoundError):
             self.attempt(name, lambda: obstore.delete(client, key))
-
-    def _mark(self, name: str) -> Any:
-        """A client whose object "" is the mark of a folder."""
-        region = self.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-        host = self.endpoint or f"https://s3.{region}.amazonaws.com"
-        bucket = self.url.split("/")[2]
-        endpoint = f"{host}/{bucket}/{quote(self._key(name.rstrip('/')))}"
-        return _make_client("s3", bucket, endpoint, self.region, virtual_hosted_style_request=True)
 
     def _head(self, name: str) -> Any:
         return obstore.head(self._client(), self._key(name))
@@ -272,21 +219,10 @@ class ObjectStore:
         return obstore.get(self._client(), self._key(name))
 
     def _key(self, name: str) -> str:
-        scheme, rest = self.url.split("://", 1)
-        path = rest.partition("/")[2]
-        return "/".join(part for part in (unquote(path) if scheme.lower() in _HTTP else path, name) if part)
+        return key_of(self.url, name)
 
     def _client(self) -> Any:
-        """One client a process and bucket."""
-        scheme, rest = self.url.split("://", 1)
-        key = (os.getpid(), scheme.lower(), rest.partition("/")[0], self.endpoint, self.region)
-        if key not in _clients:
-            if any(pid != key[0] for pid, *_ in _clients):  # would wait forever for threads that are not there
-                raise BuildError(f"{self.url}: a process that read a remote build was forked; start this one with spawn")
-            if (client := _make_client(*key[1:])) is None:
-                raise BuildError(f"{self.url} cannot be opened; use s3://, gs://, https://, http:// or file:///")
-            _clients.setdefault(key, client)
-        return _clients[key]
+        return client_of(self.url, self.endpoint, self.region)
 
 
 def open_object_store(url: str, retry: Retry | None = None) -> ObjectStore:
@@ -295,85 +231,8 @@ def open_object_store(url: str, retry: Retry | None = None) -> ObjectStore:
     Raises:
         BuildError: AWS_PROFILE is wrong.
     """
-    url, more = url.rstrip("/"), {"retry": retry} if retry else {}
-    if url.split("://")[0].lower() not in _S3:
-        return ObjectStore(url, **more)
-    profile = read_profile()
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or profile.endpoint
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or profile.region
-    return ObjectStore(url, endpoint or None, region or None, **more)
-
-
-def _make_client(scheme: str, host: str, endpoint: str | None, region: str | None, **more: Any) -> Any:
-    client = {
-        "allow_http": True,
-        "connect_timeout": timedelta(seconds=10),
-        "read_timeout": timedelta(seconds=_silent_seconds()),
-        "timeout": timedelta(days=365),  # by default any request ends after 30 seconds, however well it goes
-    }
-    common: dict[str, Any] = {
-        "client_options": client,
-        "retry_config": {"max_retries": _REQUEST_RETRIES, "backoff": {"init_backoff": timedelta(milliseconds=100)}},
-    }
-    if scheme in _S3:
-        own = {key: value for key, value in asdict(read_profile()).items() if value is not None}
-        own |= {key: value for key, value in (("endpoint", endpoint), ("region", region)) if value is not None}
-        # A request an object: of many that are removed at once, S3 alone tells which were not.
-        return S3Store(host, config={**own, "disable_bulk_delete": True, **more}, **common)
-    if scheme in _GOOGLE:
-        return GCSStore(host, **common)
-    if scheme in _HTTP:  # a file is one request, and `Retry` counts
-        return HTTPStore.from_url(f"{scheme}://{host}", **common | {"retry_config": {"max_retries": 0}})
-    if scheme == "file" and not host:
-        return LocalStore()
-    return None
-
-
-def _silent_seconds() -> float:
-    text = os.environ.get(_TIMEOUT, "60")
-    try:
-        return float(text)
-    except ValueError as error:
-        raise SettingsError(f"{_TIMEOUT} must be a number of seconds, got {text!r}") from error
-
-
-def _list(client: Any, key: str) -> Any:
-    """What lies in a folder; nothing in a bucket that does not exist."""
-    try:
-        return obstore.list_with_delimiter(client, key or None)
-    except Exception as error:
-        if isinstance(error, FileNotFoundError) or _no_bucket(error):
-            return {"objects": [], "common_prefixes": []}
-        raise
-
-
-def _no_bucket(error: Exception) -> bool:
-    return "<Code>NoSuchBucket</Code>" in str(error)
-
-
-def _raise_permanent(address: str, error: Exception) -> None:
-    found = re.search(r"status code: (\d+)", str(error))
-    status = int(found[1]) if found else 0
-    if isinstance(error, FileNotFoundError) or status == 410:
-        raise FileNotFoundError(f"{address} does not exist ({_cause(error)})") from error
-    if isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError)) or status in (401, 403):
-        raise DeniedError(
-            f"{address}: permission denied ({_cause(error)}); check the credentials, their right to read or write, and "
-            "the endpoint. Without the right to list a bucket, S3 answers the same for a file that does not exist"
-        ) from error
-    if isinstance(error, ValueError):
-        raise BuildError(f"{address} cannot be opened: {_cause(error)}; check the URL") from error
-    if status in (405, 501):
-        raise BuildError(f"{address}: {_cause(error)}; a web server's files are read only: use a bucket or a folder")
-
-
-def _cause(error: Exception) -> str:
-    """One line. What went wrong at the bottom is the last text that obstore quotes."""
-    said, _, inside = str(error).partition("\n\nDebug source:")
-    quoted = re.findall(r'"([^"\\]{4,80})"', inside)
-    bottom = f" ({quoted[-1]})" if quoted and "status code" not in said else ""
-    kind = "Timeout" if "TimedOut" in inside else type(error).__name__
-    return f"{kind}: {' '.join(said.split())[:500]}{bottom}"
+    endpoint, region = s3_place() if is_s3(url) else (None, None)
+    return ObjectStore(url.rstrip("/"), endpoint, region, retry or Retry())
 
 
 @contextlib.contextmanager

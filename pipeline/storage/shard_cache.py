@@ -37,7 +37,7 @@ from typing import Self
 
 from pipeline.errors import BuildError, SettingsError
 from pipeline.storage.download import RemoteFile, download, make_folder, writing
-from pipeline.storage.object_store import Retry
+from pipeline.storage.retry import Retry
 
 _POLL_SECONDS = 0.02
 _log = logging.getLogger(__name__)

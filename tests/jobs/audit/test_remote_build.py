@@ -24,7 +24,8 @@ from pipeline.errors import AuditRefusedError, BuildError
 from pipeline.format.build import Build
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
 from pipeline.storage import object_store
-from pipeline.storage.object_store import Retry, open_object_store
+from pipeline.storage.object_store import open_object_store
+from pipeline.storage.retry import Retry
 from tests.conftest import SampleData
 from tests.jobs.test_cli import run
 from tests.leakage.tools import ARROW, TAR

@@ -25,7 +25,7 @@ from pipeline.format.file_names import VERDICT
 from pipeline.planning.plan import read_plan
 from pipeline.storage import object_store
 from pipeline.storage.download import mirror_build
-from pipeline.storage.object_store import Retry
+from pipeline.storage.retry import Retry
 from pipeline.storage.store import Store, open_store
 from tests.conftest import SampleData
 from tests.jobs.runs import build_config, build_hashes, ssv2_source

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import socket
 import subprocess
@@ -30,7 +31,7 @@ S3_USER = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing"}
 def be_impatient(patch: pytest.MonkeyPatch) -> None:
     """For a server that is made to fail: a request ends after half a second of silence, and the store tries again."""
     patch.setenv("VLAJEPA_STORE_TIMEOUT", "0.5")
-    patch.setattr("pipeline.storage.object_store._REQUEST_RETRIES", 0)
+    patch.setattr("pipeline.storage.clients._REQUEST_RETRIES", 0)
 
 
 @contextlib.contextmanager
@@ -66,6 +67,7 @@ def s3_client() -> Any:
     """AWS's own client of the server that the environment names."""
     import boto3  # comes with moto, which slow tests alone need
 
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # Hydra would print where it found its settings
     return boto3.client("s3")
 
 

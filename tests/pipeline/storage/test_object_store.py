@@ -15,7 +15,8 @@ import pytest
 
 from pipeline.errors import BuildError
 from pipeline.storage import object_store
-from pipeline.storage.object_store import ObjectStore, Retry, open_object_store
+from pipeline.storage.object_store import ObjectStore, open_object_store
+from pipeline.storage.retry import Retry
 from pipeline.storage.store import open_store
 from tests.pipeline.storage.flaky_proxy import FAULTS, FlakyProxy, even_rates
 from tests.pipeline.storage.s3_server import BUCKET, be_impatient, put_object, s3_client, s3_server
@@ -85,6 +86,7 @@ def test_a_large_file_goes_in_parts_through_every_fault(
 ) -> None:
     """Also when the answer to the last request is lost: the parts are gone by then."""
     monkeypatch.setattr(object_store, "_PART", 5 * 2**20)
+    monkeypatch.setenv("VLAJEPA_STORE_TIMEOUT", "10")  # which sending a part counts towards
     data = random.Random(0).randbytes(12 * 2**20)
     proxy.forced = {"POST": ["500", None, "lost"], "PUT": [None, "dropped", "damaged", "lost"], "HEAD": ["503"]}
     with place.writing("train/large") as path:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import BuildError, CorruptError, SettingsError
 from pipeline.storage.download import RemoteFile
-from pipeline.storage.object_store import Retry
+from pipeline.storage.retry import Retry
 from pipeline.storage.shard_cache import CachedFile, FileCache
 from tests.pipeline.storage.s3_server import FlakyServer
 

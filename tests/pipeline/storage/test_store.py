@@ -20,8 +20,9 @@ from pipeline.format.input_sample import InputSample
 from pipeline.format.schema import Sizes
 from pipeline.shards.inputs_tar import InputsWriter
 from pipeline.shards.targets_arrow import TargetRows, TargetsWriter
-from pipeline.storage import atomic, object_store, store
-from pipeline.storage.object_store import ObjectStore, Retry
+from pipeline.storage import atomic, clients, store
+from pipeline.storage.object_store import ObjectStore
+from pipeline.storage.retry import Retry
 from pipeline.storage.store import LocalStore, Store, open_store
 from tests.conftest import SampleData
 from tests.jobs.test_cli import run
@@ -40,7 +41,7 @@ def s3() -> Iterator[str]:
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a bucket in memory."""
-    monkeypatch.setitem(object_store._clients, (os.getpid(), "memory", "builds", None, None), MemoryStore())
+    monkeypatch.setitem(clients._clients, (os.getpid(), "memory", "builds", None, None), MemoryStore())
     return "memory://builds"
 
 
