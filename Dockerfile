@@ -16,7 +16,7 @@ COPY jobs ./jobs
 COPY manifests ./manifests
 COPY tests ./tests
 
-RUN UV_NO_CACHE=1 make install PYTHON=python3 VENV=/opt/venv EXTRAS=dev,rlds,s3,gcs
+RUN UV_NO_CACHE=1 make install PYTHON=python3 VENV=/opt/venv
 
 # xFormers' kernels are built for CUDA 12, PyTorch brings CUDA 13: they load beside each other once this library is found
 RUN /opt/venv/bin/python -m pip install --no-cache-dir --constraint constraints.txt nvidia-cuda-runtime-cu12

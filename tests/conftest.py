@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -22,7 +21,7 @@ from pipeline.format.build_settings import EncoderSettings, LatentSettings, Wind
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
 from tests.jobs.runs import audited, build_config, robot_source, ssv2_source
-from tests.pipeline.storage.s3_server import IMPATIENT, S3_USER
+from tests.pipeline.storage.s3_server import S3_USER
 
 # mlcroissant and tensorflow-datasets log through absl, whose handler closes its first stream when Hydra sets up
 # logging: were that pytest's own capture, pytest would end there. The process's stderr it leaves open.
@@ -93,7 +92,7 @@ def ray_session() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as env:
         for name, value in S3_USER.items():
             env.setenv(name, value)
-        env.setenv("FSSPEC_S3", json.dumps({"config_kwargs": IMPATIENT}))
+        env.setenv("VLAJEPA_STORE_TIMEOUT", "0.5")
         start_ray(num_cpus=4, object_store_memory=256 * 2**20, include_dashboard=False)
     yield
     ray.shutdown()

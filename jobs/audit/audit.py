@@ -20,7 +20,7 @@ from pipeline.audit.report.raw_images import with_raw_frames
 from pipeline.audit.report.stored_images import choose_samples, stored_sheets
 from pipeline.audit.verdict import Verdict, verdict_level, write_verdict
 from pipeline.errors import RunError
-from pipeline.storage.remote import is_remote
+from pipeline.storage.store import is_remote
 
 ILLUSTRATED = 20
 """Samples with findings whose images the report shows."""

@@ -22,7 +22,7 @@ from pipeline.audit.entries import FileEntry, ShardEntry
 from pipeline.errors import RunError
 from pipeline.format.file_names import CROISSANT, META_FILES, SIGNED_VERDICT, VERDICT
 from pipeline.storage.atomic import hash_file
-from pipeline.storage.object_store import RemoteStore, place_options
+from pipeline.storage.object_store import ObjectStore, open_object_store
 
 _SMALL = ("build.json", *META_FILES, CROISSANT, VERDICT, SIGNED_VERDICT)
 _AUDIT = "audit"
@@ -38,7 +38,7 @@ class RemoteBuild:
         root: the folder with its small files; `audit/` in it is for the audit to write.
     """
 
-    def __init__(self, store: RemoteStore, root: Path, sizes: Mapping[str, int]) -> None:
+    def __init__(self, store: ObjectStore, root: Path, sizes: Mapping[str, int]) -> None:
         self.url, self.root = store.where, root
         self._store, self._sizes = store, sizes
         self._audit_before = _contents(root / _AUDIT)
@@ -121,7 +121,7 @@ class RemoteBuild:
 
 
 @contextlib.contextmanager
-def remote_build(url: str, store: RemoteStore | None = None) -> Iterator[RemoteBuild]:
+def remote_build(url: str, store: ObjectStore | None = None) -> Iterator[RemoteBuild]:
     """Copy the small files of a build into a scratch folder (TMPDIR), which goes when the context closes.
 
     Args:
@@ -131,7 +131,7 @@ def remote_build(url: str, store: RemoteStore | None = None) -> Iterator[RemoteB
         RunError: there is no build at the URL. Messages of errors name the URL, not the scratch folder.
         BuildError: it cannot be reached.
     """
-    store = store or RemoteStore(url.rstrip("/"), place_options(url))
+    store = store or open_object_store(url)
     sizes = store.sizes()
     if "build.json" not in sizes:
         raise RunError(f"{store.where} holds no build.json: no build, or an unfinished one; run vlajepa preprocess")

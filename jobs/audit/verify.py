@@ -16,7 +16,7 @@ from pipeline.audit.entries import FileEntry
 from pipeline.audit.files import file_sha256, is_regular
 from pipeline.audit.verdict import require_clean_verdict
 from pipeline.errors import AuditRefusedError, BuildError, RunError
-from pipeline.storage.remote import is_remote
+from pipeline.storage.store import is_remote
 
 SHOWN = 20
 """Changed files named in the message."""

@@ -16,8 +16,7 @@ from pipeline.errors import SettingsError
 from pipeline.format.build import Build, load_build
 from pipeline.format.file_names import PLAN_FILE
 from pipeline.planning.plan import Plan, check_same_plan, read_plan, write_plan
-from pipeline.storage.remote import is_remote
-from pipeline.storage.store import LocalStore
+from pipeline.storage.store import LocalStore, is_remote
 
 
 @dataclass(frozen=True)

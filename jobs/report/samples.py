@@ -27,7 +27,8 @@ from model.vla_jepa import VLAJEPA
 from model.world_model.latents import predict_latents
 from pipeline.errors import RunError
 from pipeline.format.build import Build, load_build
-from pipeline.storage.remote import is_remote, mirror_build
+from pipeline.storage.download import mirror_build
+from pipeline.storage.store import is_remote
 from pipeline.streaming.reader import SampleReader
 from pipeline.streaming.stream import NumpyBatch, ordered_indices
 

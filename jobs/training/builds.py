@@ -16,7 +16,8 @@ from pipeline.errors import AuditRefusedError, SettingsError
 from pipeline.format.build import Build, load_build
 from pipeline.format.differences import first_difference
 from pipeline.format.schema import Sizes
-from pipeline.storage.remote import is_remote, mirror_build
+from pipeline.storage.download import mirror_build
+from pipeline.storage.store import is_remote
 
 
 def open_builds(config: TrainConfig) -> list[Build]:

@@ -29,14 +29,15 @@ import stat
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from pipeline.errors import BuildError, SettingsError
-from pipeline.storage.remote import RemoteFile, Retry, download, make_folder, writing
+from pipeline.storage.download import RemoteFile, download, make_folder, writing
+from pipeline.storage.retry import Retry
 
 _POLL_SECONDS = 0.02
 _log = logging.getLogger(__name__)
@@ -72,7 +73,6 @@ class FileCache:
 
     Args:
         limit: bytes of all files together, those being downloaded included.
-        storage_options: passed to fsspec.
         patience: seconds to wait for room that other users of the cache hold, before giving up.
         threads: how many files `prefetch` downloads at a time.
 
@@ -86,7 +86,6 @@ class FileCache:
         folder: Path,
         limit: int,
         *,
-        storage_options: Mapping[str, Any] | None = None,
         retry: Retry | None = None,
         patience: float = 10.0,
         threads: int = 4,
@@ -96,7 +95,7 @@ class FileCache:
         self.folder, self.limit = folder, limit
         self._downloads = folder / "downloads"
         make_folder(self._downloads)
-        self._options, self._retry, self._patience = dict(storage_options or {}), retry or Retry(), patience
+        self._retry, self._patience = retry, patience
         self._ahead = _Background(self, threads)
 
     def open(self, source: RemoteFile) -> CachedFile:
@@ -171,7 +170,7 @@ class FileCache:
 
     def _download(self, source: RemoteFile, part: Path) -> CachedFile:
         with open(part, "r+b") as sink:
-            download(source, sink, self._options, self._retry)
+            download(source, sink, self._retry)
         path, descriptor = self._path(source.sha256), os.open(part, os.O_RDONLY)
         found = CachedFile(path, descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_SH)

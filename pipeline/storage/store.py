@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from typing import Protocol
 from pipeline.errors import BuildError
 from pipeline.storage.atomic import TEMPORARY_PREFIX, atomic_file, remove_temporary_files
 from pipeline.storage.full_disk import naming_full_disk
-from pipeline.storage.remote import is_remote
+from pipeline.storage.object_store import open_object_store
 
 _SWEPT = 20
 """How often a lock is tried again whose temporary folder another process tidied away."""
@@ -80,13 +81,15 @@ class Store(Protocol):
         ...
 
 
+def is_remote(path: str) -> bool:
+    """Whether a path is a URL. A URL that went through `pathlib.Path` has lost a slash and is none any more."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path) is not None
+
+
 def open_store(out: Path | str) -> Store:
     """The store of a folder or a URL. Nothing is created yet."""
     if is_remote(str(out)):
-        from pipeline.storage.object_store import RemoteStore, place_options
-
-        url = str(out).rstrip("/")
-        return RemoteStore(url, place_options(url))
+        return open_object_store(str(out))
     return LocalStore(Path(out).expanduser().resolve())
 
 

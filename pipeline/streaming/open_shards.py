@@ -15,7 +15,7 @@ from pipeline.format.build import Build
 from pipeline.format.file_names import SHARD_FILES
 from pipeline.shards.latents_arrow import TubeletTargetsReader
 from pipeline.shards.targets_arrow import TargetsReader
-from pipeline.storage.remote import shard_file
+from pipeline.storage.download import shard_file
 from pipeline.storage.shard_cache import CachedFile, FileCache
 
 

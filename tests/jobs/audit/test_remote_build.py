@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from jobs.audit.audit import audit, sheets
@@ -24,15 +23,16 @@ from pipeline.audit.verdict import verdict_bytes, write_verdict
 from pipeline.errors import AuditRefusedError, BuildError
 from pipeline.format.build import Build
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
-from pipeline.storage import object_store as remote_store
-from pipeline.storage.remote import Retry
+from pipeline.storage import object_store
+from pipeline.storage.object_store import open_object_store
+from pipeline.storage.retry import Retry
 from tests.conftest import SampleData
 from tests.jobs.test_cli import run
 from tests.leakage.tools import ARROW, TAR
 from tests.pipeline.audit.test_attestation import write_keys
 from tests.pipeline.audit.tiny_build import ROBOT, TinyEpisode, write_build
 from tests.pipeline.storage.flaky_proxy import FlakyProxy, even_rates
-from tests.pipeline.storage.s3_server import IMPATIENT, forget_file_systems, s3_server, upload
+from tests.pipeline.storage.s3_server import be_impatient, put_object, s3_server, upload
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +53,16 @@ def url(s3: str) -> str:
 
 
 def objects(url: str) -> dict[str, bytes]:
-    system, root = fsspec.url_to_fs(url, use_listings_cache=False)
-    return {path.removeprefix(f"{root}/"): system.cat_file(path) for path in system.find(root)}
+    store = open_object_store(url)
+    return {name: store.read(name) for name in store.sizes() if not name.endswith("/")}
 
 
 def put(url: str, name: str, data: bytes) -> None:
-    system, root = fsspec.url_to_fs(url)
-    system.pipe_file(f"{root}/{name}", data)
+    put_object(f"{url}/{name}", data)
 
 
 def remove(url: str, name: str) -> None:
-    system, root = fsspec.url_to_fs(url)
-    system.rm_file(f"{root}/{name}")
+    open_object_store(url).remove(name)
 
 
 @pytest.mark.slow
@@ -285,12 +283,11 @@ def test_what_cannot_be_audited_has_another_exit_code(
 def flaky(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyProxy]:
     """A proxy that every store finds in the environment; a request is given up quickly and tried again at once."""
     made = FlakyProxy(os.environ["AWS_ENDPOINT_URL"], seed=2)
-    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": IMPATIENT})
-    monkeypatch.setattr(remote_store, "Retry", lambda **_: Retry(attempts=25, delay=0.0))
+    be_impatient(monkeypatch)
+    monkeypatch.setattr(object_store, "Retry", lambda **_: Retry(attempts=25, delay=0.0))
     with made.running() as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         yield made
-    forget_file_systems()
 
 
 @pytest.mark.slow
@@ -311,7 +308,7 @@ def test_a_flaky_store_changes_no_verdict(
 def test_a_store_that_fails_leaves_no_verdict(
     local: Path, url: str, flaky: FlakyProxy, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_store, "Retry", lambda **_: Retry(attempts=2, delay=0.0))
+    monkeypatch.setattr(object_store, "Retry", lambda **_: Retry(attempts=2, delay=0.0))
     write_verdict(local, replace(audit_build(local), samples=0))  # clean, and another than the one to come
     upload(local, url)
     flaky.forced = {"PUT": ["503"] * 2}

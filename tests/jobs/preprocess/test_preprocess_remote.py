@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from jobs.common.driver_lock import LOCK_FILE, DriverLock
@@ -24,14 +23,15 @@ from pipeline.errors import BuildError, RunError
 from pipeline.format.build import Build
 from pipeline.format.file_names import VERDICT
 from pipeline.planning.plan import read_plan
-from pipeline.storage import object_store as remote_store
-from pipeline.storage.remote import Retry, mirror_build
+from pipeline.storage import object_store
+from pipeline.storage.download import mirror_build
+from pipeline.storage.retry import Retry
 from pipeline.storage.store import Store, open_store
 from tests.conftest import SampleData
 from tests.jobs.runs import build_config, build_hashes, ssv2_source
 from tests.jobs.test_cli import run
 from tests.pipeline.storage.flaky_proxy import FlakyProxy, even_rates
-from tests.pipeline.storage.s3_server import IMPATIENT, forget_file_systems, s3_server
+from tests.pipeline.storage.s3_server import be_impatient, s3_server
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +56,10 @@ def direct(url: str) -> Store:
 def flaky(direct: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyProxy]:
     """A proxy that every store made from now on goes through."""
     made = FlakyProxy(os.environ["AWS_ENDPOINT_URL"], seed=3)
-    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": IMPATIENT})
+    be_impatient(monkeypatch)
     with made.running() as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         yield made
-    forget_file_systems()
 
 
 @contextlib.contextmanager
@@ -111,7 +110,7 @@ def test_a_build_is_planned_made_and_audited_on_a_flaky_s3(
 ) -> None:  # fmt: skip
     """On the Ray of the tests, which knew nothing of this S3 when it started."""
     flaky.rates = even_rates(0.25)
-    monkeypatch.setattr(remote_store, "Retry", lambda **_: Retry(attempts=25, delay=0.0))
+    monkeypatch.setattr(object_store, "Retry", lambda **_: Retry(attempts=25, delay=0.0))
     config = build_config(url, ssv2_source(sample_data.ssv2))  # type: ignore[arg-type]
     with watched(direct) as seen:
         build = preprocess(config)
@@ -158,7 +157,7 @@ def test_a_killed_run_continues_to_the_same_bytes(
     """SIGKILL the whole process group once three files are finished; the same command does the rest."""
     flaky.rates = even_rates(0.1)
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    environment["FSSPEC_S3"] = '{"config_kwargs": {"read_timeout": 1}}'
+    environment["VLAJEPA_STORE_TIMEOUT"] = "1"
     words = command(sample_data, url)
     with subprocess.Popen(
         words, start_new_session=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

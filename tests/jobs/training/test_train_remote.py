@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from jobs.training.run import train
 from jobs.training.settings import TrainConfig
 from pipeline.errors import AuditRefusedError, BuildError, SettingsError
 from pipeline.format.build import Build
+from pipeline.storage.object_store import open_object_store
 from tests.jobs.launch import losses_of
 from tests.jobs.runs import train_config
 from tests.pipeline.storage.s3_server import s3_server, upload
@@ -75,9 +75,9 @@ def test_a_small_cache_holds_its_limit(video_build: Build, bucket: str, tmp_path
 def test_a_changed_object_stops_the_run_or_is_skipped(video_build: Build, bucket: str, tmp_path: Path) -> None:
     shard = next(s for s in video_build.manifest["shards"] if s["split"] == "train")["targets"]
     url = f"{bucket}/ssv2/{shard['file']}"
-    system, path = fsspec.url_to_fs(url)
-    before = system.cat_file(path)
-    system.pipe_file(path, before[:-9] + b"x" + before[-8:])
+    store = open_object_store(url)
+    before = store.read("")
+    store.write("", before[:-9] + b"x" + before[-8:])
     try:
         config = remote(train_config(tmp_path / "run", [video_build], steps=6), bucket, tmp_path / "cache")
         with pytest.raises(BuildError, match=rf"{url} has SHA-256 .*build\.json lists {shard['sha256']}"):
@@ -87,17 +87,17 @@ def test_a_changed_object_stops_the_run_or_is_skipped(video_build: Build, bucket
         lines = (tmp_path / "skip" / "skipped.jsonl").read_text().splitlines()
         assert len(lines) == 12  # of 24 samples, those of one shard of two
     finally:
-        system.pipe_file(path, before)
+        store.write("", before)
 
 
 @pytest.mark.slow
 def test_a_remote_build_without_a_verdict_is_refused(video_build: Build, bucket: str, tmp_path: Path) -> None:
-    system, path = fsspec.url_to_fs(f"{bucket}/ssv2/audit/verdict.json")
-    before = system.cat_file(path)
-    system.rm_file(path)
+    store = open_object_store(f"{bucket}/ssv2/audit/verdict.json")
+    before = store.read("")
+    store.remove("")
     try:
         config = remote(train_config(tmp_path / "run", [video_build]), bucket, tmp_path / "cache")
         with pytest.raises(AuditRefusedError, match="vlajepa audit"):
             train(config)
     finally:
-        system.pipe_file(path, before)
+        store.write("", before)

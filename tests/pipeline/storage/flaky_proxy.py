@@ -122,10 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
             only_one,
             contextlib.closing(http.client.HTTPConnection(self.owner.host, self.owner.port, timeout=60)) as server,
         ):
-            headers = dict(self.headers)
             if self.owner.unconditional:
-                headers.pop("If-None-Match", None)
-            server.request(self.command, self.path, body, headers)
+                del self.headers["If-None-Match"]
+            server.request(self.command, self.path, body, dict(self.headers))
             answer = server.getresponse()
             content, said = answer.read(), answer.getheaders()
         if fault == "lost":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import socket
 import subprocess
@@ -15,18 +16,22 @@ from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
-import fsspec
 import pytest
 
-from pipeline.storage.remote import RemoteFile
+from pipeline.storage.download import RemoteFile
+from pipeline.storage.object_store import open_object_store
 
 BUCKET = "builds"
 S3_USER = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing"}
 """Variables of whoever asks; moto lets everybody in, but S3's tools ask nothing without them."""
 
-IMPATIENT = {"read_timeout": 0.5, "connect_timeout": 5, "retries": {"total_max_attempts": 1}}
-"""Settings of botocore for a server that is made to fail: every request is tried once; the store tries again."""
+
+def be_impatient(patch: pytest.MonkeyPatch) -> None:
+    """For a server that is made to fail: a request ends after half a second of silence, and the store tries again."""
+    patch.setenv("VLAJEPA_STORE_TIMEOUT", "0.5")
+    patch.setattr("pipeline.storage.clients._REQUEST_RETRIES", 0)
 
 
 @contextlib.contextmanager
@@ -38,10 +43,8 @@ def s3_server() -> Iterator[str]:
         for name, value in S3_USER.items():
             env.setenv(name, value)
         env.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        forget_file_systems()
-        fsspec.filesystem("s3").mkdir(BUCKET)
+        s3_client().create_bucket(Bucket=BUCKET)
         yield f"s3://{BUCKET}"
-    forget_file_systems()
 
 
 @contextlib.contextmanager
@@ -54,16 +57,24 @@ def http_server(folder: Path) -> Iterator[str]:
 
 def upload(folder: Path, url: str) -> None:
     """Copy a build to a URL, build.json last."""
-    system, root = fsspec.url_to_fs(url)
+    store = open_object_store(url)
     files = sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: (p.name == "build.json", p))
     for path in files:
-        system.pipe_file(f"{root}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+        store.write(path.relative_to(folder).as_posix(), path.read_bytes())
 
 
-def forget_file_systems() -> None:
-    """Let fsspec look at the environment anew: it keeps file systems by their arguments."""
-    with contextlib.suppress(ImportError):
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
+def s3_client() -> Any:
+    """AWS's own client of the server that the environment names."""
+    import boto3  # comes with moto, which slow tests alone need
+
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # Hydra would print where it found its settings
+    return boto3.client("s3")
+
+
+def put_object(url: str, data: bytes) -> None:
+    """Make an object, also one whose name ends in `/`."""
+    bucket, key = url.removeprefix("s3://").split("/", 1)
+    s3_client().put_object(Bucket=bucket, Key=key, Body=data)
 
 
 def free_port() -> int:
@@ -104,6 +115,7 @@ class FlakyServer:
     cut       how many are still cut off in the middle
     damaged   how many still get a file with one bit flipped
     denied    files answered with 403
+    gone      files answered with 410
     held      files of which half is sent and then nothing, until `release` is set
     """
 
@@ -113,6 +125,7 @@ class FlakyServer:
         self.cut: Counter[str] = Counter()
         self.damaged: Counter[str] = Counter()
         self.denied: set[str] = set()
+        self.gone: set[str] = set()
         self.held: set[str] = set()
         self.half_sent, self.release = threading.Event(), threading.Event()
         self.requests: Counter[str] = Counter()
@@ -153,6 +166,8 @@ def _handler(owner: FlakyServer) -> type[BaseHTTPRequestHandler]:
             owner.count(name)
             if name in owner.denied:
                 self.send_error(403)
+            elif name in owner.gone:
+                self.send_error(410)
             elif name not in owner.files:
                 self.send_error(404)
             elif owner.take(owner.failures, name):

@@ -11,16 +11,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from pipeline.errors import BuildError
-from pipeline.storage import object_store as remote_store
-from pipeline.storage.object_store import RemoteStore, place_options
-from pipeline.storage.remote import Retry
+from pipeline.storage import object_store
+from pipeline.storage.object_store import ObjectStore, open_object_store
+from pipeline.storage.retry import Retry
 from pipeline.storage.store import open_store
 from tests.pipeline.storage.flaky_proxy import FAULTS, FlakyProxy, even_rates
-from tests.pipeline.storage.s3_server import IMPATIENT, s3_server
+from tests.pipeline.storage.s3_server import BUCKET, be_impatient, put_object, s3_client, s3_server
 
 PATIENT = Retry(attempts=25, delay=0.0)
 LOCK = "lock/driver.json"
@@ -37,7 +36,7 @@ def s3() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that is not answered within half a second is given up, and tried again by `attempt` alone."""
-    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": IMPATIENT})
+    be_impatient(monkeypatch)
 
 
 @pytest.fixture
@@ -49,18 +48,18 @@ def proxy(s3: str) -> Iterator[FlakyProxy]:
 
 
 @pytest.fixture
-def place(s3: str, proxy: FlakyProxy) -> RemoteStore:
+def place(s3: str, proxy: FlakyProxy) -> ObjectStore:
     """A build of its own, through the proxy."""
-    return RemoteStore(f"{s3}/{uuid.uuid4().hex}/build", {"endpoint_url": proxy.url}, PATIENT)
+    return ObjectStore(f"{s3}/{uuid.uuid4().hex}/build", proxy.url, retry=PATIENT)
 
 
-def stored(place: RemoteStore) -> dict[str, bytes]:
+def stored(place: ObjectStore) -> dict[str, bytes]:
     """What the server holds, asked without the proxy."""
     direct = open_store(place.url)
     return {name: direct.read(name) for name in direct.sizes()}
 
 
-def test_what_a_flaky_store_holds_in_the_end_is_what_was_sent(place: RemoteStore, proxy: FlakyProxy) -> None:
+def test_what_a_flaky_store_holds_in_the_end_is_what_was_sent(place: ObjectStore, proxy: FlakyProxy) -> None:
     proxy.rates = even_rates(0.35)
     choice = random.Random(0)
     sent = {f"train/{i:03}": choice.randbytes(choice.randrange(40_000)) for i in range(20)}
@@ -83,28 +82,29 @@ def test_what_a_flaky_store_holds_in_the_end_is_what_was_sent(place: RemoteStore
 
 
 def test_a_large_file_goes_in_parts_through_every_fault(
-    place: RemoteStore, proxy: FlakyProxy, monkeypatch: pytest.MonkeyPatch
+    place: ObjectStore, proxy: FlakyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when the answer to the last request is lost: the parts are gone by then."""
-    monkeypatch.setattr(remote_store, "_PART", 5 * 2**20)
+    monkeypatch.setattr(object_store, "_PART", 5 * 2**20)
+    monkeypatch.setenv("VLAJEPA_STORE_TIMEOUT", "10")  # which sending a part counts towards
     data = random.Random(0).randbytes(12 * 2**20)
     proxy.forced = {"POST": ["500", None, "lost"], "PUT": [None, "dropped", "damaged", "lost"], "HEAD": ["503"]}
     with place.writing("train/large") as path:
         path.write_bytes(data)
     assert proxy.forced == {"POST": [], "PUT": [], "HEAD": []}
     assert stored(place) == {"train/large": data}
-    info = fsspec.filesystem("s3").info(f"{place.url}/train/large")
+    info = s3_client().head_object(Bucket=BUCKET, Key=f"{place.url.removeprefix(f's3://{BUCKET}/')}/train/large")
     assert info["ETag"].endswith('-3"')
-    assert place.digest("train/large") == open_store(place.url).digest("train/large")
+    assert place.digest("train/large") == open_object_store(place.url).digest("train/large")
 
 
 @pytest.mark.parametrize("told", ["md5", "nothing"])
 def test_a_byte_that_changed_on_the_way_is_noticed_and_sent_again(
-    told: str, place: RemoteStore, proxy: FlakyProxy, monkeypatch: pytest.MonkeyPatch
+    told: str, place: ObjectStore, proxy: FlakyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the MD5 the store tells, or, of one that tells none, by reading the object back."""
     if told == "nothing":
-        monkeypatch.setattr(remote_store, "_told_md5", lambda _info: "")
+        monkeypatch.setattr(object_store, "_etag", lambda _info: "")
     proxy.forced = {"PUT": ["damaged", "damaged"]}
     place.write("a", b"x" * 1000)
     with place.writing("b") as path:
@@ -113,10 +113,10 @@ def test_a_byte_that_changed_on_the_way_is_noticed_and_sent_again(
     assert stored(place) == {"a": b"x" * 1000, "b": b"y" * 1000}
     proxy.forced = {"PUT": ["damaged"] * 3}
     with pytest.raises(BuildError, match=r"/c cannot be read or written, tried 3 times: .*(has SHA-256|checksum)"):
-        RemoteStore(place.url, place.options, Retry(3, 0.0)).write("c", b"z")
+        ObjectStore(place.url, place.endpoint, retry=Retry(3, 0.0)).write("c", b"z")
 
 
-def test_a_lost_answer_to_a_lock_does_not_make_it_anothers(place: RemoteStore, proxy: FlakyProxy) -> None:
+def test_a_lost_answer_to_a_lock_does_not_make_it_anothers(place: ObjectStore, proxy: FlakyProxy) -> None:
     proxy.forced = {"PUT": ["lost", "503", "lost"]}
     assert place.create(LOCK, b"mine")
     proxy.forced = {"PUT": ["lost"]}
@@ -124,7 +124,7 @@ def test_a_lost_answer_to_a_lock_does_not_make_it_anothers(place: RemoteStore, p
     assert stored(place) == {LOCK: b"mine"}
 
 
-def test_of_many_one_makes_the_lock_whatever_fails(place: RemoteStore, proxy: FlakyProxy) -> None:
+def test_of_many_one_makes_the_lock_whatever_fails(place: ObjectStore, proxy: FlakyProxy) -> None:
     proxy.rates = even_rates(0.3)
     for i in range(3):
         with ThreadPoolExecutor(6) as pool:
@@ -134,23 +134,23 @@ def test_of_many_one_makes_the_lock_whatever_fails(place: RemoteStore, proxy: Fl
     assert proxy.injected > 10
 
 
-def test_a_store_that_knows_no_conditions_is_no_place_for_a_lock(place: RemoteStore, proxy: FlakyProxy) -> None:
+def test_a_store_that_knows_no_conditions_is_no_place_for_a_lock(place: ObjectStore, proxy: FlakyProxy) -> None:
     proxy.unconditional = True
     with pytest.raises(BuildError, match=r"ignores the condition of a conditional write \(If-None-Match"):
         place.create(LOCK, b"mine")
     assert stored(place) == {}
 
 
-def test_a_store_that_is_silent_is_given_up(place: RemoteStore, proxy: FlakyProxy) -> None:
+def test_a_store_that_is_silent_is_given_up(place: ObjectStore, proxy: FlakyProxy) -> None:
     proxy.rates = {"silent": 1.0}
     start = time.monotonic()
     with pytest.raises(BuildError, match=r"build/a cannot be read or written, tried 2 times: .*[Tt]imeout.*endpoint"):
-        RemoteStore(place.url, place.options, Retry(2, 0.0)).write("a", b"x")
+        ObjectStore(place.url, place.endpoint, retry=Retry(2, 0.0)).write("a", b"x")
     assert time.monotonic() - start < 5
 
 
 def test_a_missing_bucket_is_named(proxy: FlakyProxy) -> None:
-    place = RemoteStore("s3://no-such-bucket/build", {"endpoint_url": proxy.url}, PATIENT)
+    place = ObjectStore("s3://no-such-bucket/build", proxy.url, retry=PATIENT)
     for act in (lambda: place.write("a", b"x"), lambda: place.create(LOCK, b"x")):
         proxy.counts.clear()
         with pytest.raises(BuildError, match="s3://no-such-bucket/build: there is no such bucket; make it"):
@@ -161,15 +161,14 @@ def test_a_missing_bucket_is_named(proxy: FlakyProxy) -> None:
 
 def test_marks_of_empty_folders_are_told_from_files(s3: str) -> None:
     place = open_store(f"{s3}/{uuid.uuid4().hex}")
-    system, root = fsspec.url_to_fs(place.where)
     for name, data in (("", b""), ("train/", b""), ("odd/", b"hidden"), ("a", b"1")):
-        system.pipe_file(f"{root}/{name}", data)
+        put_object(f"{place.where}/{name}", data)
     assert place.sizes() == {"train/": 0, "odd/": 6, "a": 1}
     place.remove("odd")
     assert place.sizes() == {"train/": 0, "a": 1}
 
 
-def test_a_part_of_a_file(place: RemoteStore) -> None:
+def test_a_part_of_a_file(place: ObjectStore) -> None:
     place.write("a", b"0123456789")
     assert place.read_part("a", 2, 5) == b"234"
     assert place.read_part("a", 8, 50) == b"89"
@@ -179,17 +178,14 @@ def test_a_part_of_a_file(place: RemoteStore) -> None:
 
 
 def test_workers_are_told_the_place_and_no_secret(s3: str) -> None:
-    assert place_options(s3) == {
-        "endpoint_url": os.environ["AWS_ENDPOINT_URL"],
-        "client_kwargs": {"region_name": "us-east-1"},
-    }
-    assert place_options("gs://bucket/x") == {}
+    assert open_object_store(s3) == ObjectStore(s3, os.environ["AWS_ENDPOINT_URL"], "us-east-1")
+    assert open_object_store("gs://bucket/x") == ObjectStore("gs://bucket/x", None, None)
     sent = pickle.dumps(open_store(f"{s3}/build"))
     assert os.environ["AWS_ENDPOINT_URL"].encode() in sent
     assert not any(os.environ[name].encode() in sent for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
 
 
-def test_a_file_that_shrinks_on_the_way_is_fetched_again(place: RemoteStore, proxy: FlakyProxy, tmp_path: Path) -> None:
+def test_a_file_that_shrinks_on_the_way_is_fetched_again(place: ObjectStore, proxy: FlakyProxy, tmp_path: Path) -> None:
     place.write("a", b"x" * 5000)
     proxy.forced = {"GET": ["cut", "lost", "500"]}
     place.download("a", tmp_path / "a")

@@ -23,7 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import BuildError, CorruptError, SettingsError
-from pipeline.storage.remote import RemoteFile, Retry
+from pipeline.storage.download import RemoteFile
+from pipeline.storage.retry import Retry
 from pipeline.storage.shard_cache import CachedFile, FileCache
 from tests.pipeline.storage.s3_server import FlakyServer
 
@@ -456,7 +457,7 @@ def test_a_cached_file_that_was_cut_is_fetched_again(server: FlakyServer, tmp_pa
 def test_a_disk_that_is_full_is_not_blamed_on_the_store(server: FlakyServer, tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys; from pathlib import Path; from pipeline.storage.shard_cache import FileCache\n"
-        "from pipeline.storage.remote import RemoteFile\n"
+        "from pipeline.storage.download import RemoteFile\n"
         "cache = FileCache(Path(sys.argv[1]), 10**7)\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))\n"
         "cache.open(RemoteFile(sys.argv[2], 10**6 + 1, sys.argv[3]))\n"
@@ -514,7 +515,7 @@ def test_a_process_ends_while_it_fetches_ahead(server: FlakyServer, tmp_path: Pa
     server.held.add("a")
     code = (
         "import sys; from pathlib import Path; from pipeline.storage.shard_cache import FileCache\n"
-        "from pipeline.storage.remote import RemoteFile\n"
+        "from pipeline.storage.download import RemoteFile\n"
         "FileCache_ = FileCache(Path(sys.argv[1]), 10**6)\n"
         "FileCache_.prefetch([RemoteFile(sys.argv[2], 100_000, sys.argv[3])]); sys.stdin.read(1)\n"
     )

@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
+from obstore.store import MemoryStore
 
 from pipeline.errors import BuildError
 from pipeline.format.input_sample import InputSample
 from pipeline.format.schema import Sizes
 from pipeline.shards.inputs_tar import InputsWriter
 from pipeline.shards.targets_arrow import TargetRows, TargetsWriter
-from pipeline.storage import atomic, store
-from pipeline.storage.object_store import RemoteStore
-from pipeline.storage.remote import Retry
+from pipeline.storage import atomic, clients, store
+from pipeline.storage.object_store import ObjectStore
+from pipeline.storage.retry import Retry
 from pipeline.storage.store import LocalStore, Store, open_store
 from tests.conftest import SampleData
 from tests.jobs.test_cli import run
@@ -38,13 +38,20 @@ def s3() -> Iterator[str]:
         yield bucket
 
 
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a bucket in memory."""
+    monkeypatch.setitem(clients._clients, (os.getpid(), "memory", "builds", None, None), MemoryStore())
+    return "memory://builds"
+
+
 @pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.slow), "memory"])
 def made(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Store]:
     """Makes stores of one kind; names that begin alike lie beside each other."""
     root = f"{uuid.uuid4().hex}"
     if request.param == "folder":
         return lambda name: open_store(tmp_path / root / name)
-    bucket = request.getfixturevalue("s3") if request.param == "s3" else "memory://builds"
+    bucket = request.getfixturevalue("s3" if request.param == "s3" else "memory")
     return lambda name: open_store(f"{bucket}/{root}/{name}")
 
 
@@ -310,13 +317,15 @@ def _fill(place: Store) -> None:
         path.write_bytes(b"x" * 100_000)
 
 
-def test_a_full_scratch_folder_is_named_and_nothing_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_scratch_folder_is_named_and_nothing_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: str
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    place = RemoteStore(f"memory://builds/{uuid.uuid4().hex}", retry=Retry(attempts=1))
+    place = ObjectStore(f"{memory}/{uuid.uuid4().hex}", retry=Retry(attempts=1))
     with pytest.raises(BuildError, match=f"{FULL.format(tmp_path)}, or name another folder in TMPDIR"):
         _fill(place)
     assert place.sizes() == {}
-    fsspec.filesystem("memory").pipe_file(f"/builds/{place.url.rsplit('/', 1)[1]}/b", b"x" * 100_000)
+    place.write("b", b"x" * 100_000)
     (tmp_path / "b").symlink_to("/dev/full")
     with pytest.raises(BuildError, match=r"TMPDIR"):
         place.download("b", tmp_path / "b")

@@ -1,4 +1,4 @@
-"""Builds on S3, on HTTP and in memory: mirrored whole or not at all, and told apart from what is broken there."""
+"""Builds on S3, on HTTP and in a folder: mirrored whole or not at all, and told apart from what is broken there."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import fsspec
 import pytest
-from fsspec.registry import _registry
 
 from pipeline.audit.verdict import require_clean_verdict
 from pipeline.errors import AuditRefusedError, BuildError, CorruptError, SettingsError
 from pipeline.format.build import Build, load_build
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
-from pipeline.storage import remote
 from pipeline.storage.atomic import hash_file
-from pipeline.storage.remote import RemoteFile, Retry, download, is_remote, mirror_build, shard_file
+from pipeline.storage.download import RemoteFile, download, mirror_build, shard_file
+from pipeline.storage.object_store import open_object_store
+from pipeline.storage.retry import Retry
 from pipeline.storage.shard_cache import FileCache
-from tests.pipeline.storage.s3_server import FlakyServer, forget_file_systems, free_port, http_server, s3_server, upload
+from pipeline.storage.store import is_remote
+from tests.pipeline.storage.s3_server import FlakyServer, be_impatient, free_port, http_server, s3_server, upload
 
 QUICK = Retry(attempts=2, delay=0.001)
 SPAWN = multiprocessing.get_context("spawn")
@@ -114,14 +112,25 @@ def test_a_plain_http_server_will_do(small_build: Path, tmp_path: Path) -> None:
     assert (path / VERDICT).read_text() == "first"
 
 
-@pytest.mark.parametrize("scheme", ["memory", "file"])
-def test_anything_fsspec_opens_will_do(scheme: str, small_build: Path, tmp_path: Path) -> None:
-    url = f"{scheme}://{tmp_path}/elsewhere"
-    (tmp_path / "elsewhere" / "audit").mkdir(parents=True)
-    (tmp_path / "elsewhere" / "train").mkdir()
-    upload(small_build, url)
+@pytest.mark.parametrize("scheme", [pytest.param("s3", marks=pytest.mark.slow), "http", "file"])
+def test_each_kind_of_place_will_do(
+    scheme: str, small_build: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if scheme == "http":
+        url = serve(request.getfixturevalue("server"), small_build)
+    else:
+        url = f"{request.getfixturevalue('s3')}/small" if scheme == "s3" else f"file://{tmp_path}/elsewhere"
+        upload(small_build, url)
     path = mirror_build(url, tmp_path / "mirrors")
     assert set(contents(path)) == {*SMALL, "croissant.json", VERDICT, SIGNED_VERDICT}
+
+
+def test_characters_of_a_url_and_of_a_path_are_told_apart(small_build: Path, tmp_path: Path) -> None:
+    """A URL of HTTP is written with escapes; a path or an object's name is not."""
+    small_build.rename(tmp_path / "é 100%")
+    with http_server(tmp_path) as url:
+        mirror_build(f"{url}/%C3%A9%20100%25", tmp_path / "mirrors")
+    mirror_build(f"file://{tmp_path}/é 100%", tmp_path / "mirrors")
 
 
 def test_a_mirror_is_used_again(server: FlakyServer, small_build: Path, tmp_path: Path) -> None:
@@ -187,7 +196,7 @@ def test_a_file_that_build_json_does_not_list_is_refused(
 def test_an_unfinished_build_is_told_so(server: FlakyServer, small_build: Path, tmp_path: Path, s3: str) -> None:
     url = serve(server, small_build)
     del server.files["b/build.json"]
-    for place in (url, f"{s3}/nothing", "s3://nowhere/x", "memory://nowhere"):
+    for place in (url, f"{s3}/nothing", "s3://nowhere/x", f"file://{tmp_path}/nowhere"):
         with pytest.raises(BuildError, match=r"holds no build\.json: no build, or an unfinished one") as error:
             mirror_build(place, tmp_path / "m", retry=QUICK)
         assert place in str(error.value)
@@ -252,36 +261,9 @@ def test_many_threads_mirror_a_build_once(server: FlakyServer, small_build: Path
     assert server.requests["b/samples.parquet"] == 1
 
 
-def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for protocol, module, extra in (("s3", "s3fs", "s3"), ("gs", "gcsfs", "gcs")):
-        monkeypatch.setitem(sys.modules, module, None)
-        monkeypatch.delitem(_registry, protocol, raising=False)
-        with pytest.raises(BuildError, match=rf"pip install '\.\[{extra}\]' in the repository"):
-            mirror_build(f"{protocol}://b/x", tmp_path)
-
-
 def test_an_unknown_protocol_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="nosuch://b/x"):
+    with pytest.raises(BuildError, match=r"nosuch://b/x.*use s3://, gs://, https://, http:// or file:///"):
         mirror_build("nosuch://b/x", tmp_path)
-
-
-class _Refusing(fsspec.AbstractFileSystem):
-    """A store that refuses some files, as S3 does without the right to list."""
-
-    protocol = "refusing"
-    refused: frozenset[str] = frozenset()
-    files: Mapping[str, bytes] = {}
-
-    def cat_file(self, path: str, *_: Any, **__: Any) -> bytes:
-        name = path.split("/", 1)[1]
-        if name in self.refused or name not in self.files:
-            raise PermissionError("Forbidden")
-        return self.files[name]
-
-    def _open(self, path: str, *_: Any, **__: Any) -> Any:
-        import io
-
-        return io.BytesIO(self.cat_file(path))
 
 
 def test_http_that_denies_is_not_asked_again(server: FlakyServer, tmp_path: Path) -> None:
@@ -295,34 +277,46 @@ def test_http_that_denies_is_not_asked_again(server: FlakyServer, tmp_path: Path
     assert server.requests == {"a": 1, "a/build.json": 1}
 
 
-def test_denied_is_not_missing(small_build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_denied_is_not_missing(server: FlakyServer, small_build: Path, tmp_path: Path) -> None:
     """A verdict that may not be read is an error of its own; what nothing depends on may be refused."""
-    fsspec.register_implementation("refusing", _Refusing, clobber=True)
-    monkeypatch.setattr(_Refusing, "files", contents(small_build))
-    monkeypatch.setattr(_Refusing, "refused", frozenset({"croissant.json", SIGNED_VERDICT}))
-    path = mirror_build("refusing://b", tmp_path / "m", retry=QUICK)
+    url = serve(server, small_build)
+    server.denied = {"b/croissant.json", f"b/{SIGNED_VERDICT}"}
+    path = mirror_build(url, tmp_path / "m", retry=QUICK)
     assert set(contents(path)) == {*SMALL, VERDICT}
     for name in ("build.json", VERDICT):
-        monkeypatch.setattr(_Refusing, "refused", frozenset({name}))
-        with pytest.raises(BuildError, match=f"refusing://b/{name}: permission denied.*credentials"):
-            mirror_build("refusing://b", tmp_path / "m", retry=QUICK)
+        server.denied = {f"b/{name}"}
+        with pytest.raises(BuildError, match=f"{url}/{name}: permission denied.*credentials"):
+            mirror_build(url, tmp_path / "m", retry=QUICK)
+
+
+def test_what_is_gone_for_good_is_missing(server: FlakyServer, tmp_path: Path) -> None:
+    source = server.add("a", b"x")
+    server.gone.add("a")
+    with pytest.raises(CorruptError, match=r"/a does not exist.*410 Gone"):
+        FileCache(tmp_path, 10).open(source)
+    assert server.requests == {"a": 1}
+
+
+def test_a_web_server_is_read_from_alone(server: FlakyServer) -> None:
+    place = open_object_store(server.url)
+    for act in (lambda: place.write("a", b"x"), place.sizes):
+        with pytest.raises(BuildError, match=r"501.*from a web server a build is read, not written"):
+            act()
 
 
 @pytest.mark.slow
 def test_an_endpoint_that_is_not_there_is_an_error(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    forget_file_systems()
-    with pytest.raises(BuildError, match=r"s3://builds/x/build\.json cannot be read.*AWS_ENDPOINT_URL"):
-        mirror_build("s3://builds/x", tmp_path, {"config_kwargs": {"retries": {"max_attempts": 0}}}, Retry(attempts=1))
-    monkeypatch.undo()
-    forget_file_systems()
+    be_impatient(monkeypatch)
+    with pytest.raises(BuildError, match=r"s3://builds/x/build\.json cannot be read.*refused.*AWS_ENDPOINT_URL"):
+        mirror_build("s3://builds/x", tmp_path, Retry(attempts=1))
 
 
 def test_a_full_disk_is_not_blamed_on_the_store(server: FlakyServer) -> None:
     source = server.add("a", b"x" * 100_000)
     with pytest.raises(BuildError, match=r"/dev/full cannot be written.*lower trainer\.cache_gb"):  # noqa: SIM117
         with open("/dev/full", "wb", buffering=0) as sink:
-            download(source, sink, {}, QUICK)
+            download(source, sink, QUICK)
     assert server.requests["a"] == 1
 
 
@@ -330,12 +324,12 @@ def test_a_full_disk_is_not_blamed_on_the_store(server: FlakyServer) -> None:
 def test_a_server_that_falls_silent_is_given_up(
     server: FlakyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "_SILENT_SECONDS", 0.3)
+    monkeypatch.setenv("VLAJEPA_STORE_TIMEOUT", "0.3")
     source = server.add("a", b"x" * 100_000)
     server.held.add("a")
     start = time.monotonic()
     with open(tmp_path / "a", "wb") as sink, pytest.raises(BuildError, match=r"tried 2 times.*Timeout"):
-        download(source, sink, {}, QUICK)
+        download(source, sink, QUICK)
     assert time.monotonic() - start < 5
 
 
