@@ -31,7 +31,7 @@ class Stage:
 class TrainConfig:
     """`vlajepa train`.
 
-    builds       finished, audited builds, folders or addresses (s3://, gs://, https://, …); all with targets of the
+    builds       finished, audited builds, folders or addresses (s3://, gs://, https://); all with targets of the
                  same encoder and number of steps
     weights      one number a build: how the builds of a kind (robot, human video) share a batch; none: by their samples
     resume       "auto": from the last checkpoint in `out` if there is one; "never": refuse if there is one
