@@ -1,8 +1,21 @@
 """Sphinx: the Markdown pages of this folder as HTML. `make docs` builds them and takes every warning for an error."""
 
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from settings_tables import tables
+
+GENERATED = Path(__file__).parent / "_generated"
+GENERATED.mkdir(exist_ok=True)
+(GENERATED / "settings.md").write_text(tables())
+
 project = "vlajepa"
 extensions = ["myst_parser"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_generated"]
 highlight_language = "text"
 myst_heading_anchors = 3  # a link to a heading that does not exist is a warning
 nitpicky = True

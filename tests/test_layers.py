@@ -10,6 +10,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 Graph = Mapping[str, Set[str]]
 TOPS = ("pipeline", "model", "jobs")
 
+
 def imports(repository: Path) -> dict[str, set[str]]:
     """Module -> modules of pipeline, model and jobs that it imports."""
     files = {_name(path.relative_to(repository)): path for top in TOPS for path in (repository / top).rglob("*.py")}

@@ -1,0 +1,51 @@
+"""The tables of the settings page, made of the dataclasses when the pages are built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import MISSING
+from typing import Any
+
+from jobs.cli import COMMANDS
+from pipeline.format.settings import Setting, describe, plain
+
+
+def tables() -> str:
+    """A section for every command, then one for every group of settings that commands share."""
+    groups: dict[type[Any], None] = {}
+    parts = [_section(f"vlajepa {name}", command.text, command.settings_class()) for name, command in COMMANDS.items()]
+    for command in COMMANDS.values():
+        groups |= dict.fromkeys(_nested(command.settings_class()))
+    parts += [_section(cls.__name__, str(cls.__doc__).split("\n")[0], cls) for cls in groups]
+    return "\n\n".join(parts) + "\n"
+
+
+def _nested(cls: type[Any]) -> Iterator[type[Any]]:
+    for setting in describe(cls):
+        if setting.nested is not None:
+            yield setting.nested
+            yield from _nested(setting.nested)
+
+
+def _section(title: str, text: str, cls: type[Any]) -> str:
+    rows = [f"| `{s.name}` | {_default(s)} | {_allowed(s)} | {_escaped(s.rule.help)} |" for s in describe(cls)]
+    head = (f"## {title}", text, "", "| setting | default | allowed | what it is |", "|---|---|---|---|")
+    return "\n".join((*head, *rows))
+
+
+def _default(setting: Setting) -> str:
+    if setting.nested is not None:
+        name = setting.nested.__name__
+        return f"[{name}](#{name.lower()})"
+    if setting.default is MISSING:
+        return "(must be given)"
+    value = plain(setting.default)
+    return f"`{'null' if value is None else str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _allowed(setting: Setting) -> str:
+    return " ".join(filter(None, (setting.allowed, setting.rule.unit)))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
