@@ -165,9 +165,21 @@ COMMANDS = {
 CONFIGS = str(Path(__file__).parent / "conf")
 
 HYDRA_FLAGS = (
-    "cfg", "config-dir", "config-name", "config-path", "experimental-rerun", "help", "hydra-help", "info", "multirun",
-    "package", "resolve", "run", "shell-completion", "version",
-)  # fmt: skip
+    "cfg",
+    "config-dir",
+    "config-name",
+    "config-path",
+    "experimental-rerun",
+    "help",
+    "hydra-help",
+    "info",
+    "multirun",
+    "package",
+    "resolve",
+    "run",
+    "shell-completion",
+    "version",
+)
 """Flags that Hydra answers itself; any other `--name value` stands for the setting `name=value`."""
 
 USAGE = """usage: vlajepa COMMAND [setting=value …]

@@ -17,15 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from model.action_head.action_head import ActionHead
-from model.losses import (
-    Losses,
-    WorldModelErrors,
-    derangement,
-    masked_mean,
-    masked_step_mean,
-    merge_views,
-    step_errors,
-)
+from model.losses import Losses, WorldModelErrors, derangement, masked_mean, masked_step_mean, merge_views, step_errors
 from model.normalize import BuildStats, ChannelRange, MinMaxScaler
 from model.settings import ModelSettings
 from model.student.backbone import Student
@@ -83,19 +75,13 @@ class VLAJEPA(nn.Module):
         self._freeze(settings.freeze)
 
     def forward(
-        self,
-        observation: Observation[Tensor],
-        targets: Targets[Tensor],
-        generator: torch.Generator | None = None,
+        self, observation: Observation[Tensor], targets: Targets[Tensor], generator: torch.Generator | None = None
     ) -> Losses:
         """The same as `losses`: what data-parallel wrappers call."""
         return self.losses(observation, targets, generator)
 
     def losses(
-        self,
-        observation: Observation[Tensor],
-        targets: Targets[Tensor],
-        generator: torch.Generator | None = None,
+        self, observation: Observation[Tensor], targets: Targets[Tensor], generator: torch.Generator | None = None
     ) -> Losses:
         """Losses of a robot batch (with actions) or a human-video batch (without).
 
@@ -127,10 +113,7 @@ class VLAJEPA(nn.Module):
 
     @torch.no_grad()
     def act(
-        self,
-        observation: Observation[Tensor],
-        generator: torch.Generator | None = None,
-        start: Tensor | None = None,
+        self, observation: Observation[Tensor], generator: torch.Generator | None = None, start: Tensor | None = None
     ) -> Tensor:
         """Actions float32 [B, T, A] in the source's units.
 
@@ -185,11 +168,7 @@ class VLAJEPA(nn.Module):
         actions = self.student(observation).latent_actions
         forced = self._teacher_forced(targets)
         other = derangement(len(actions), shuffle_generator).to(actions.device)
-        guesses = (
-            self.predictor(forced.inputs, actions),
-            forced.inputs,
-            self.predictor(forced.inputs, actions[other]),
-        )
+        guesses = (self.predictor(forced.inputs, actions), forced.inputs, self.predictor(forced.inputs, actions[other]))
         errors = torch.stack([step_errors(guess, forced.targets, self.sizes.steps) for guess in guesses])
         return errors.masked_fill(~forced.mask, torch.nan)
 
@@ -234,11 +213,7 @@ class VLAJEPA(nn.Module):
         return masked_mean(errors, forced.mask[:, :steps])
 
     def _action_loss(
-        self,
-        embodied: Tensor | None,
-        state: Tensor | None,
-        targets: Targets[Tensor],
-        generator: torch.Generator | None,
+        self, embodied: Tensor | None, state: Tensor | None, targets: Targets[Tensor], generator: torch.Generator | None
     ) -> Tensor:
         head, scaler = self._action_parts()
         assert embodied is not None  # checked in losses: actions come with a state, and so with the robot prompt

@@ -61,9 +61,7 @@ def run_workers(group: WorkerGroup, work: Work) -> None:
             _work,
             train_loop_config={"work": work, "failure": failure},
             scaling_config=ScalingConfig(
-                num_workers=group.workers,
-                use_gpu="GPU" in group.resources,
-                resources_per_worker=dict(group.resources),
+                num_workers=group.workers, use_gpu="GPU" in group.resources, resources_per_worker=dict(group.resources)
             ),
             run_config=RunConfig(
                 name=f"launch-{name}",

@@ -98,12 +98,7 @@ def _take(latents: Latents, keys: list[str]) -> Latents:
     return Latents(tuple(keys), latents.context[rows], latents.future[:, rows])
 
 
-def explained(
-    context: Vectors,
-    future: Vectors,
-    held_context: Vectors,
-    held_future: Vectors,
-) -> float:
+def explained(context: Vectors, future: Vectors, held_context: Vectors, held_future: Vectors) -> float:
     """R^2 on held-out samples of a ridge regression context -> future: 1 - squared error over that of the train mean.
 
     The penalty is chosen on the last quarter of the training samples, which is then trained on as well.
@@ -114,13 +109,7 @@ def explained(
     return _score(context, future, held_context, held_future, best)
 
 
-def _score(
-    x: Vectors,
-    y: Vectors,
-    held_x: Vectors,
-    held_y: Vectors,
-    penalty: float,
-) -> float:
+def _score(x: Vectors, y: Vectors, held_x: Vectors, held_y: Vectors, penalty: float) -> float:
     """In dual form, since samples are fewer than features."""
     middle, mean = x.mean(axis=0), y.mean(axis=0)
     centred = x - middle

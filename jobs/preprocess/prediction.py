@@ -84,18 +84,12 @@ def describe_prediction(prediction: Prediction) -> list[tuple[str, str]]:
     raw, start = size_text(p.raw_bytes), duration_text(hardware.startup_s)
     return [
         ("hardware", _hardware(p)),
-        (
-            "read",
-            f"{duration_text(p.read_s)}: raw files of {raw}, twice, at {hardware.read_mb_s:g} MB/s",
-        ),
+        ("read", f"{duration_text(p.read_s)}: raw files of {raw}, twice, at {hardware.read_mb_s:g} MB/s"),
         ("decode", _decoding(p, about)),
         ("encode", f"{about}{duration_text(p.encode_s)}: {p.flops:.3g} FLOPs in {p.dtype}"),
         ("write", f"{about}{duration_text(p.write_s)}: {size_text(p.bytes)} at {hardware.write_mb_s:g} MB/s"),
         ("bottleneck", p.bottleneck),
-        (
-            "total",
-            f"{about}{_number(p.wall_s / 3600)} hours, {start} of it to start; {_devices(p)}",
-        ),
+        ("total", f"{about}{_number(p.wall_s / 3600)} hours, {start} of it to start; {_devices(p)}"),
     ]
 
 

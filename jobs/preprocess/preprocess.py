@@ -145,9 +145,13 @@ def _run_tasks(
     for part in before.values():
         watch.add(part.faults)
     work = ray_map.Work(
-        preparation.source, plan.recipe(), preparation.store, settings.encoder, dict(plan.content["encoder"]),
+        preparation.source,
+        plan.recipe(),
+        preparation.store,
+        settings.encoder,
+        dict(plan.content["encoder"]),
         settings.cluster,
-    )  # fmt: skip
+    )
     progress, begun = log.progress, time.monotonic()
     decode_s = inputs_s = encode_cpu_s = encode_s = 0.0
     with ray_map.connected(work) as pool, _bar(plan, progress) as bar:

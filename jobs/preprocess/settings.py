@@ -6,13 +6,7 @@ from pathlib import Path
 
 from jobs.cluster.settings import ClusterSettings
 from jobs.datasets.configured_source import ConfiguredSource
-from pipeline.format.build_settings import (
-    EncoderSettings,
-    InputSettings,
-    LatentSettings,
-    ShardSettings,
-    WindowPolicy,
-)
+from pipeline.format.build_settings import EncoderSettings, InputSettings, LatentSettings, ShardSettings, WindowPolicy
 from pipeline.format.enums import Attention
 from pipeline.format.settings import checked, setting
 from pipeline.planning.hardware import Hardware

@@ -117,9 +117,7 @@ def _optimiser(left: dict[str, Curve]) -> tuple[Chart, ...]:
     norms = [("all", left.pop("grad_norm", None))]
     norms += [(_words(name, "grad_norm_"), left.pop(name)) for name in _starting(left, "grad_norm_")]
     rates = [(_words(name, "lr_"), left.pop(name)) for name in _starting(left, "lr_")]
-    return _there(
-        [_chart("Gradient norm", norms, log=True, smooth=True), _chart("Learning rate", rates, zero=True)],
-    )
+    return _there([_chart("Gradient norm", norms, log=True, smooth=True), _chart("Learning rate", rates, zero=True)])
 
 
 def _speed(left: dict[str, Curve]) -> tuple[Chart, ...]:

@@ -155,11 +155,7 @@ class Worker:
 
     def _observation(self) -> dict[str, Any]:
         environment = self._environment
-        return {
-            "pictures": environment.images(),
-            "state": environment.state(),
-            "instruction": environment.instruction,
-        }
+        return {"pictures": environment.images(), "state": environment.state(), "instruction": environment.instruction}
 
 
 def _named(task: Any) -> dict[str, Any]:

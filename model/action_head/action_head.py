@@ -109,13 +109,7 @@ class ActionHead(nn.Module):
         return self.action_decoder(out[:, -noisy.shape[1] :])
 
     def loss(
-        self,
-        context: Tensor,
-        state: Tensor | None,
-        actions: Tensor,
-        mask: Tensor | None,
-        noise: Tensor,
-        time: Tensor,
+        self, context: Tensor, state: Tensor | None, actions: Tensor, mask: Tensor | None, noise: Tensor, time: Tensor
     ) -> Tensor:
         """Mean squared error of the velocity, over unmasked actions.
 

@@ -54,8 +54,13 @@ _CONTEXT: Mapping[str, Any] = {
     "transform": "cr:transform",
 }
 
-_FORMATS = {".json": "application/json", ".jsonl": "application/jsonlines", ".parquet": "application/x-parquet",
-            ".tar": "application/x-tar", ".arrow": "application/vnd.apache.arrow.file"}  # fmt: skip
+_FORMATS = {
+    ".json": "application/json",
+    ".jsonl": "application/jsonlines",
+    ".parquet": "application/x-parquet",
+    ".tar": "application/x-tar",
+    ".arrow": "application/vnd.apache.arrow.file",
+}
 
 _TEXT, _INT, _FLOAT = "sc:Text", "sc:Integer", "sc:Float"
 
@@ -80,7 +85,7 @@ _COLUMNS: tuple[tuple[str, str, str, str], ...] = (
     ("json_size", _INT, "", "Bytes of the sample's JSON."),
     ("inputs_sha256", _TEXT, "", "SHA-256 of the sample's members, in order."),
     ("targets_sha256", _TEXT, "", "SHA-256 of the sample's row of targets."),
-)  # fmt: skip
+)
 """(column of samples.parquet, type, length of a list or "", meaning)."""
 
 

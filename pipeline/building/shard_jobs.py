@@ -97,10 +97,11 @@ def write_inputs_shard(
             made = None if ref.id in excluded else log.attempt(ref, partial(_inputs_of, source, ref, recipe))
             for window, sample, now_s, state in made or ():
                 rows.append(InputsRow(sample.key, ref.id, window, now_s, state, writer.add(sample)))
+    decoding = time.process_time() - started
+    left_out = (tuple(log.faults), tuple(sorted(excluded)))
     part = ShardRecord(
-        task.name, "inputs", recipe.fingerprint, writer.record(file), tuple(log.faults), tuple(sorted(excluded)),
-        len(rows), time.process_time() - started, 0.0,
-    )  # fmt: skip
+        task.name, "inputs", recipe.fingerprint, writer.record(file), *left_out, len(rows), decoding, 0.0
+    )
     write_record(store, part, rows)
     return part
 
@@ -205,10 +206,19 @@ def write_targets_shard(
                 digests = writer.add(made, places)
                 finished = enumerate(zip(piece.rows, digests, strict=True))
                 rows += [row.finished(digest, piece.actions, i) for i, (row, digest) in finished]
+    left_out, seconds = (tuple(faults), tuple(sorted(excluded))), (decoding, encoding)
+    latents = None if pool is None else pool.record()
     part = ShardRecord(
-        task.name, "targets", recipe.fingerprint, writer.record(file), tuple(faults), tuple(sorted(excluded)),
-        len(rows), decoding, encoding, add_errors(errors), None if pool is None else pool.record(),
-    )  # fmt: skip
+        task.name,
+        "targets",
+        recipe.fingerprint,
+        writer.record(file),
+        *left_out,
+        len(rows),
+        *seconds,
+        add_errors(errors),
+        latents,
+    )
     write_record(store, part, rows)
     return part
 
@@ -243,9 +253,15 @@ def _target_rows(
 ) -> TargetRows:
     """From latents [W, K+1, V, N, D], their scales [W, K+1, V, N] and their mask [W, K+1]."""
     return TargetRows(
-        tuple(row.key for row in piece.rows), values[:, 0], values[:, 1:], valid[:, 1:], piece.actions,
-        piece.action_mask, None if scale is None else scale[:, 0], None if scale is None else scale[:, 1:],
-    )  # fmt: skip
+        tuple(row.key for row in piece.rows),
+        values[:, 0],
+        values[:, 1:],
+        valid[:, 1:],
+        piece.actions,
+        piece.action_mask,
+        None if scale is None else scale[:, 0],
+        None if scale is None else scale[:, 1:],
+    )
 
 
 def _windows(episode: Episode, recipe: Recipe) -> list[Window]:

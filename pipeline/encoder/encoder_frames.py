@@ -85,8 +85,8 @@ def recorded_supports(window: Window, mode: EncoderMode) -> tuple[tuple[int, ...
     if mode != EncoderMode.CLIP:
         return window.supports()
     frames = sampled_frames(window, mode)
-    everything = tuple(frame for first, last in zip(frames[::2], frames[1::2], strict=True) if last >= 0
-                       for frame in (first, last))  # fmt: skip
+    pairs = zip(frames[::2], frames[1::2], strict=True)
+    everything = tuple(frame for pair in pairs if pair[1] >= 0 for frame in pair)
     return tuple(everything if last >= 0 else () for last in frames[1::2])
 
 

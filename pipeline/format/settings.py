@@ -35,12 +35,7 @@ class Rule:
         """The limits in words: "at least 1", "0..1", "above 0 and at most 1"; empty without limits."""
         if self.at_least is not None and self.at_most is not None:
             return f"{self.at_least:g}..{self.at_most:g}"
-        limits = (
-            ("at least", self.at_least),
-            ("above", self.above),
-            ("at most", self.at_most),
-            ("below", self.below),
-        )
+        limits = (("at least", self.at_least), ("above", self.above), ("at most", self.at_most), ("below", self.below))
         return " and ".join(f"{word} {limit:g}" for word, limit in limits if limit is not None)
 
     def holds(self, value: Any) -> bool:

@@ -46,9 +46,7 @@ def dequantise(values: NDArray[np.int8], scale: NDArray[np.float32]) -> NDArray[
     return (values * scale[..., None]).astype(np.float16)
 
 
-def quantise_windows(
-    latents: NDArray[np.float16],
-) -> tuple[NDArray[np.int8], NDArray[np.float32], ErrorSums]:
+def quantise_windows(latents: NDArray[np.float16]) -> tuple[NDArray[np.int8], NDArray[np.float32], ErrorSums]:
     """float16 [W, K+1, V, N, D] -> int8 of that shape, scales float32 [W, K+1, V, N], and the errors of each step.
 
     Works on one window at a time, because the temporary float64 copies are several times as large as the latents.

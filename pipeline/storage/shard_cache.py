@@ -82,13 +82,7 @@ class FileCache:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        limit: int,
-        *,
-        retry: Retry | None = None,
-        patience: float = 10.0,
-        threads: int = 4,
+        self, folder: Path, limit: int, *, retry: Retry | None = None, patience: float = 10.0, threads: int = 4
     ) -> None:
         if limit < 1:
             raise SettingsError(f"a cache of {limit} bytes holds no file; raise trainer.cache_gb")

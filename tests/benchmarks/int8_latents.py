@@ -187,9 +187,7 @@ def _as_int8(rows: TargetRows) -> TargetRows:
     gap = np.abs(dequantise(context, context_scale) - rows.context.astype(np.float32)).max()
     if gap > 0.05:
         raise RuntimeError(f"int8 latents are off by {gap}, about 0.02 was expected")
-    return replace(
-        rows, context=context, context_scale=context_scale, latents=latents, latents_scale=latents_scale
-    )  # fmt: skip
+    return replace(rows, context=context, context_scale=context_scale, latents=latents, latents_scale=latents_scale)
 
 
 def _rows(path: Path, dtype: str, count: int) -> Callable[[], float]:
@@ -197,8 +195,9 @@ def _rows(path: Path, dtype: str, count: int) -> Callable[[], float]:
     kind = np.float16 if dtype == "float16" else np.int8
     token = (SIZES.views, SIZES.tokens)
     arrays: dict[str, Any] = {
-        "context": np.zeros((*token, SIZES.width), kind), "latents": np.zeros((SIZES.steps, *token, SIZES.width), kind)
-    }  # fmt: skip
+        "context": np.zeros((*token, SIZES.width), kind),
+        "latents": np.zeros((SIZES.steps, *token, SIZES.width), kind),
+    }
     if dtype == "int8":
         arrays |= {"context_scale": np.zeros(token, np.float32), "latents_scale": np.zeros((SIZES.steps, *token), "f4")}
     order = np.random.default_rng(0).permutation(count)

@@ -91,10 +91,15 @@ def _digests(count: int, rng: np.random.Generator) -> pa.Array:
 def _task(index: int, ids: list[str]) -> bytes:
     own = ids[index * SHARD_EPISODES : (index + 1) * SHARD_EPISODES]
     episodes = [
-        {"id": name, "split": "train", "files": [[f"data/{name}.parquet", 1000], [f"videos/{name}.mp4", 100_000]],
-         "num_frames": FRAMES, "data": {"table": f"data/{name}.parquet", "tasks": ["put it down"]}}
+        {
+            "id": name,
+            "split": "train",
+            "files": [[f"data/{name}.parquet", 1000], [f"videos/{name}.mp4", 100_000]],
+            "num_frames": FRAMES,
+            "data": {"table": f"data/{name}.parquet", "tasks": ["put it down"]},
+        }
         for name in own
-    ]  # fmt: skip
+    ]
     return _compact({"split": "train", "index": index, "groups": [len(own)], "episodes": episodes}) + b"\n"
 
 
@@ -117,19 +122,36 @@ def _build(folder: Path, shards: int, settings: dict[str, Any], fingerprint: str
     files = {name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)} for name in names}
     entry = {"bytes": 1, "sha256": "0" * 64}
     return {
-        "schema_version": 2, "fingerprint": fingerprint, "name": "robot", "leaky": False, "settings": settings,
-        "sizes": {"views": VIEWS, "image_size": 224, "steps": STEPS, "tokens": 256, "width": 1024, "state": 8,
-                  "chunk": CHUNK, "action": 7},
-        "views": ["front", "wrist"], "fps": 30.0,
+        "schema_version": 2,
+        "fingerprint": fingerprint,
+        "name": "robot",
+        "leaky": False,
+        "settings": settings,
+        "sizes": {
+            "views": VIEWS,
+            "image_size": 224,
+            "steps": STEPS,
+            "tokens": 256,
+            "width": 1024,
+            "state": 8,
+            "chunk": CHUNK,
+            "action": 7,
+        },
+        "views": ["front", "wrist"],
+        "fps": 30.0,
         "counts": {"train": {"samples": shards * per_shard, "episodes": shards * SHARD_EPISODES, "shards": shards}},
         "shards": [
-            {"split": "train", "index": index, "samples": per_shard,
-             "inputs": {"file": f"train/inputs-{index:06d}.tar", **entry},
-             "targets": {"file": f"train/targets-{index:06d}.arrow", **entry}}
+            {
+                "split": "train",
+                "index": index,
+                "samples": per_shard,
+                "inputs": {"file": f"train/inputs-{index:06d}.tar", **entry},
+                "targets": {"file": f"train/targets-{index:06d}.arrow", **entry},
+            }
             for index in range(shards)
         ],
         "files": files,
-    }  # fmt: skip
+    }
 
 
 def _sha256(path: Path) -> str:

@@ -140,10 +140,17 @@ def _row(gpus: int, samples: int, shards: list[SimulatedShard], per_task: float)
     loop_s = time.perf_counter() - started - pool.simulating_s
     driver = (loop_s + 2 * len(tasks) * per_task) / pool.now
     cells = [
-        f"{gpus:,}", f"{samples}", f"{windows:,}", f"{pool.now / 3600:.2f}", f"{pool.gpu_s / (gpus * pool.now):.1%}",
-        f"{busy95 / (gpus * at95 - pool.loading_s):.1%}", f"{pool.lost}", f"{pool.bytes / 1e12:.2f}",
-        f"{pool.bytes / pool.now / 1e9:.2f}", f"{driver:.2%}",
-    ]  # fmt: skip
+        f"{gpus:,}",
+        f"{samples}",
+        f"{windows:,}",
+        f"{pool.now / 3600:.2f}",
+        f"{pool.gpu_s / (gpus * pool.now):.1%}",
+        f"{busy95 / (gpus * at95 - pool.loading_s):.1%}",
+        f"{pool.lost}",
+        f"{pool.bytes / 1e12:.2f}",
+        f"{pool.bytes / pool.now / 1e9:.2f}",
+        f"{driver:.2%}",
+    ]
     return "".join(f"{cell:>22}" if i == 5 else f"{cell:>12}" for i, cell in enumerate(cells))
 
 
@@ -153,10 +160,7 @@ def _datasets(video: StageTimes, robot: StageTimes, per_episode: int, scale: Sca
     lengths = [max(20, round(draw.expovariate(1 / EPISODE_FRAMES))) for _ in range(scale.episodes)]
     windows = tuple(count for n in lengths if (count := count_windows(n, policy, True)))
     per_window = sum(lengths) * FRAME_BYTES / sum(windows)
-    return [
-        Dataset("ssv2", (1,) * scale.clips, 1, CLIP_BYTES, video),
-        Dataset("droid", windows, 2, per_window, robot),
-    ]
+    return [Dataset("ssv2", (1,) * scale.clips, 1, CLIP_BYTES, video), Dataset("droid", windows, 2, per_window, robot)]
 
 
 def _packed(windows: tuple[int, ...], samples: int, chunk: int) -> Iterator[tuple[int, ...]]:

@@ -26,10 +26,7 @@ from tests.benchmarks.packing import FULL, MID, small_settings
 from tests.benchmarks.random_encoder import MID_ENCODER, TINY_ENCODER, save_random_encoder
 from tests.benchmarks.report import interleaved, print_table, seconds_of
 
-MODES = {
-    "prefix": "each prefix by itself (our targets)",
-    "clip": "one pass over the clip (the reference; leaks)",
-}
+MODES = {"prefix": "each prefix by itself (our targets)", "clip": "one pass over the clip (the reference; leaks)"}
 INSTRUCTION = "pushing the red cup from left to right"
 
 

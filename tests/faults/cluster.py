@@ -138,9 +138,20 @@ class RayCluster:
 
     def _launch(self, name: str, words: list[str]) -> None:
         command = [
-            sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats", "--node-name",
-            name, "--node-ip-address", "127.0.0.1", "--object-store-memory", str(self.object_store_mb * 2**20), *words,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "ray.scripts.scripts",
+            "start",
+            "--block",
+            "--disable-usage-stats",
+            "--node-name",
+            name,
+            "--node-ip-address",
+            "127.0.0.1",
+            "--object-store-memory",
+            str(self.object_store_mb * 2**20),
+            *words,
+        ]
         environment = plain_environment(RAY_TMPDIR=self._folder, **self.environment)
         with open(Path(self._folder, f"{name}.log"), "wb") as log:
             self._nodes[name] = subprocess.Popen(

@@ -40,12 +40,12 @@ class Run:
     def words(self, command: str = "preprocess") -> list[str]:
         where = [f"cluster.address={self.address}"] if self.address else ["cluster.num_cpus=2"]
         start = ["-m", "jobs.cli"] if self.node is None else ["-m", "tests.faults.on_node", self.node]
-        return [
-            sys.executable, *start, command, "source=ssv2", f"source.root={self.root}", f"out={self.out}",
-            "window.interval=2", "window.every=0", "window.per_episode=4", "encoder=tiny", "inputs.image_size=64",
-            "shards.samples=12", "shards.group_samples=6", "cluster.encoders=2", "cluster.encoder_cpus=0.5",
-            "cluster.object_store_mb=128", "cluster.patience_s=600", "max_bad_share=0.5", *where, *self.settings,
-        ]  # fmt: skip
+        source = ["source=ssv2", f"source.root={self.root}", f"out={self.out}"]
+        sizes = "window.interval=2 window.every=0 window.per_episode=4 encoder=tiny inputs.image_size=64"
+        shards = "shards.samples=12 shards.group_samples=6 max_bad_share=0.5"
+        ray = "cluster.encoders=2 cluster.encoder_cpus=0.5 cluster.object_store_mb=128 cluster.patience_s=600"
+        words = [*source, *sizes.split(), *shards.split(), *ray.split()]
+        return [sys.executable, *start, command, *words, *where, *self.settings]
 
 
 class Driver:
@@ -56,9 +56,13 @@ class Driver:
         self._log = logs / f"driver-{uuid.uuid4().hex}.log"
         with open(self._log, "wb") as log:
             self.process = subprocess.Popen(
-                run.words(command), cwd=REPOSITORY, env=plain_environment(**run.environment), stdout=log,
-                stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+                run.words(command),
+                cwd=REPOSITORY,
+                env=plain_environment(**run.environment),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def wait(self, seconds: float = 300) -> int:
         """Exit code; a driver that does not end is killed and counts as one: 999."""

@@ -110,10 +110,7 @@ def our_outputs(golden: Golden) -> dict[str, Tensor]:
     context = given["context_tokens"]
     state = given["state"][:, 0] if golden.config["with_state"] else None
     loss = head.loss(context, state, given["actions"], None, given["noise"], given["time"])
-    return {
-        "loss": loss.reshape(1),
-        "sampled_actions": head.sample(context, state, given["initial_actions"]),
-    }
+    return {"loss": loss.reshape(1), "sampled_actions": head.sample(context, state, given["initial_actions"])}
 
 
 def differences(path: Path) -> dict[str, float]:

@@ -22,13 +22,12 @@ def train_command(out: Path, builds: Sequence[Build], *settings: str, ranks: int
     if ranks > 1:
         start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     paths = ",".join(str(build.path) for build in builds)
-    return [
-        *start, "-m", "jobs.cli", "train", f"builds=[{paths}]", f"out={out}", "model=tiny", "trainer=demo",
-        "trainer.steps=6", "trainer.warmup_steps=2", "trainer.batch_size=8", "trainer.eval_every=0",
-        "trainer.eval_samples=16", "trainer.eval_batch=4", "trainer.save_every=3", "trainer.log_every=1",
-        "trainer.count_flops=false",
-        *settings,
-    ]  # fmt: skip
+    trainer = (
+        "steps=6 warmup_steps=2 batch_size=8 eval_every=0 eval_samples=16 eval_batch=4 save_every=3 log_every=1 "
+        "count_flops=false"
+    )
+    words = ["train", f"builds=[{paths}]", f"out={out}", "model=tiny", "trainer=demo"]
+    return [*start, "-m", "jobs.cli", *words, *(f"trainer.{word}" for word in trainer.split()), *settings]
 
 
 def environment() -> dict[str, str]:

@@ -60,6 +60,16 @@ def robot_source(root: Path, **settings: Any) -> dict[str, Any]:
     return {"type": "lerobot", "name": "robot", "root": str(root), "val_share": 0.3, **settings}
 
 
+def robot_words(root: Path, out: Path | str) -> list[str]:
+    """`vlajepa preprocess` of the robot episodes with `build_config`'s sizes, as words of a command line."""
+    sizes = (
+        "shards.samples=12 shards.group_samples=6 encoder=tiny inputs.image_size=64 window.interval=2 window.every=6"
+    )
+    ray = "cluster.num_cpus=2 cluster.encoders=1 cluster.object_store_mb=256"
+    source = ["source=lerobot", f"source.root={root}", "source.val_share=0.3"]
+    return ["preprocess", *source, *sizes.split(), *ray.split(), f"out={out}"]
+
+
 def make_here(settings: BuildConfig, device: str = "cpu") -> Build:
     """What `preprocess` does, one shard after the other in this process. Nothing may be wrong with the episodes."""
     preparation = prepare(settings)

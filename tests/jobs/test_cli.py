@@ -61,10 +61,7 @@ def test_help_shows_groups_and_settings() -> None:
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (
-            ["plan", "window.intervall=2"],
-            ["window.intervall=2", "allowed here: steps, interval"],
-        ),
+        (["plan", "window.intervall=2"], ["window.intervall=2", "allowed here: steps, interval"]),
         (["plan", "source=sssv2"], ["source=sssv2", "droid", "lerobot", "ssv2"]),
         (["plan", "source.root=/x"], ["out is not set", "give out=", "folder of the build, or its URL"]),
         (["plan", "out=/x", "source.root=/x", "window.interval=0"], ["interval must be at least 1, got 0", "window"]),
@@ -84,10 +81,7 @@ def test_help_shows_groups_and_settings() -> None:
             ["one of ssv2, lerobot, rlds, libero, videos, got 'mp4'"],
         ),
         (["plan", "out=/x", "source.root=/nowhere", "encoder=tiny"], ["/nowhere"]),
-        (
-            ["preprocess", "out=/x", "source.root=/x", "+source.fps=3", "encoder=tiny"],
-            ["no setting fps"],
-        ),
+        (["preprocess", "out=/x", "source.root=/x", "+source.fps=3", "encoder=tiny"], ["no setting fps"]),
         (["audit", "/nowhere"], ["/nowhere: no such folder"]),
         (["audit", "/nowhere", "encoder_path=/a/folder"], ["/nowhere: no such folder"]),
         (["plan", "window"], ["'window' is no setting; write key=value"]),
@@ -122,13 +116,7 @@ def test_plan_prints_the_cost_and_writes_the_tasks(
     words = ["plan", f"source.root={sample_data.ssv2}", "encoder=tiny", "window.interval=2", f"out={tmp_path}/build"]
     code, out, _ = run(capsys, *words)
     assert code == 0
-    for part in (
-        "episodes         7",
-        "samples          about 7",
-        "shards           2",
-        "FLOPs",
-        "estimated from",
-    ):
+    for part in ("episodes         7", "samples          about 7", "shards           2", "FLOPs", "estimated from"):
         assert part in out
     assert {path.name for path in (tmp_path / "build").iterdir()} == {"plan.json", "tasks.jsonl", "logs"}
     assert run(capsys, *words)[0] == 0  # the same plan again is fine

@@ -27,13 +27,7 @@ from pipeline.audit.raw.base import RawSource
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.rederive.duplicates import DuplicateSearch, Match
 from pipeline.audit.rederive.images import IMAGE_TOLERANCE, Facts
-from pipeline.audit.rederive.raw_episode import (
-    VECTOR_TOLERANCE,
-    EpisodeResult,
-    EpisodeWork,
-    SampleWork,
-    check_episode,
-)
+from pipeline.audit.rederive.raw_episode import VECTOR_TOLERANCE, EpisodeResult, EpisodeWork, SampleWork, check_episode
 from pipeline.audit.rederive.raw_files import check as check_raw_files
 from pipeline.audit.rederive.reencode import Reencoder, latents_differ, read_claim, require_same_encoder
 from pipeline.audit.report.evidence import Evidence

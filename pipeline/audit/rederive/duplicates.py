@@ -181,11 +181,7 @@ def _best(video: _Video, others: list[_Video], kept: _Kept, view: str, flip: boo
 
 
 def _contradicted(
-    own: Mapping[str, _Video],
-    theirs: Mapping[str, _Video],
-    pairs: Sequence[tuple[int, int]],
-    kept: _Kept,
-    flip: bool,
+    own: Mapping[str, _Video], theirs: Mapping[str, _Video], pairs: Sequence[tuple[int, int]], kept: _Kept, flip: bool
 ) -> bool:
     """Whether another view of both episodes, in which something changes, differs in the same pairs of frames."""
     for view in own.keys() & theirs.keys():

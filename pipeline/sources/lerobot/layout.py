@@ -175,11 +175,7 @@ def _place_v3(
 
 
 def _place_in_video(
-    path: str,
-    segments: Sequence[tuple[float, int, int]],
-    fps: float,
-    view: str,
-    placed: list[dict[str, Segment | str]],
+    path: str, segments: Sequence[tuple[float, int, int]], fps: float, view: str, placed: list[dict[str, Segment | str]]
 ) -> None:
     """Place the segments (second, entry, frames) of one video, in order of time. An overlap is an error of both."""
     following = [second for second, _, _ in segments[1:]]

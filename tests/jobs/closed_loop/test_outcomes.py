@@ -8,15 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.closed_loop.outcomes import (
-    Outcome,
-    OutcomeLog,
-    difference,
-    rate_text,
-    rates_by_task,
-    success_rate,
-    total,
-)
+from jobs.closed_loop.outcomes import Outcome, OutcomeLog, difference, rate_text, rates_by_task, success_rate, total
 from pipeline.errors import BuildError
 
 

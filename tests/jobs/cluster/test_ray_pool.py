@@ -96,12 +96,7 @@ class TrapSource(SSv2Source):
 @pytest.mark.slow
 @pytest.mark.parametrize(("trap", "reason"), [("hangs", "timed-out"), ("crashes", "kills-reader")])
 def test_an_episode_that_hangs_or_crashes_its_reader_is_left_out(
-    trap: str,
-    reason: str,
-    sample_data: SampleData,
-    ray_session: None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    trap: str, reason: str, sample_data: SampleData, ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clips = [entry["id"] for entry in json.loads((sample_data.ssv2 / "labels" / "train.json").read_text())]
     traps: dict[str, Any] = {trap: f"ssv2-{clips[1]}", "driver": os.getpid()}

@@ -58,8 +58,9 @@ def test_untouched_shards_keep_every_byte(tiny: Path, tmp_path: Path, link: bool
     after = build_hashes(tmp_path / "out")
     shards = {name for name in before if name.startswith(("train", "val"))}
     assert {name for name in shards if after[name] != before[name]} == {
-        "train/inputs-000000.tar", "train/targets-000000.arrow"
-    }  # fmt: skip
+        "train/inputs-000000.tar",
+        "train/targets-000000.arrow",
+    }
     inode = (tiny / "train/inputs-000001.tar").stat().st_ino == (tmp_path / "out/train/inputs-000001.tar").stat().st_ino
     assert inode == link
     assert build_hashes(tiny) == before
@@ -99,8 +100,9 @@ def test_nothing_of_a_dropped_episode_is_left_but_id_and_hash(tiny: Path, tmp_pa
 def test_a_shard_without_samples_and_a_split_without_shards_disappear(tiny: Path, tmp_path: Path) -> None:
     out = drop(DropConfig(build=tiny, out=tmp_path / "out", episodes=("ep_b", "ep_c", "ep_e"))).path
     assert sorted(p.relative_to(out).as_posix() for p in out.glob("*/*.*")) == [
-        "train/inputs-000000.tar", "train/targets-000000.arrow"
-    ]  # fmt: skip
+        "train/inputs-000000.tar",
+        "train/targets-000000.arrow",
+    ]
     assert not (out / "val").exists()
     assert load_build(out).manifest["counts"] == {"train": {"samples": 17, "episodes": 2, "shards": 1}}
     assert clean(out)

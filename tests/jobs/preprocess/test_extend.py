@@ -131,13 +131,7 @@ def test_what_vanished_or_changed_is_reported_and_kept(
     ],
 )
 def test_a_killed_run_continues_to_the_same_samples(
-    grown: Path,
-    old: Path,
-    extended: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    function: str,
-    call: int,
+    grown: Path, old: Path, extended: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, call: int
 ) -> None:
     """Killed before the plan of the new episodes, in their shards, while joining, and after the last file."""
     with monkeypatch.context() as patch:

@@ -26,7 +26,7 @@ from pipeline.errors import BuildError, TooManyBadEpisodesError
 from pipeline.format.build import Build, load_build
 from pipeline.format.build_settings import EncoderSettings, LatentSettings, WindowPolicy
 from tests.conftest import SampleData
-from tests.jobs.runs import CLUSTER, build_config, build_hashes, robot_source, ssv2_source
+from tests.jobs.runs import CLUSTER, build_config, build_hashes, robot_source, robot_words, ssv2_source
 
 
 @pytest.mark.slow
@@ -229,12 +229,7 @@ def test_a_killed_run_continues_to_the_same_bytes(
 ) -> None:
     """SIGKILL the whole process group once so many files are finished; the second run must do the rest."""
     out = tmp_path / "robot"
-    command = [
-        sys.executable, "-m", "jobs.cli", "preprocess", "source=lerobot", f"source.root={sample_data.lerobot}",
-        "source.val_share=0.3", "window.interval=2", "window.every=6", "encoder=tiny", "inputs.image_size=64",
-        "shards.samples=12", "shards.group_samples=6", f"out={out}",
-        "cluster.num_cpus=2", "cluster.encoders=1", "cluster.object_store_mb=256",
-    ]  # fmt: skip
+    command = [sys.executable, "-m", "jobs.cli", *robot_words(sample_data.lerobot, out)]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     with subprocess.Popen(
         command, start_new_session=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

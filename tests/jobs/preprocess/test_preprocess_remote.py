@@ -28,7 +28,7 @@ from pipeline.storage.download import mirror_build
 from pipeline.storage.retry import Retry
 from pipeline.storage.store import Store, open_store
 from tests.conftest import SampleData
-from tests.jobs.runs import build_config, build_hashes, ssv2_source
+from tests.jobs.runs import build_config, build_hashes, robot_words, ssv2_source
 from tests.jobs.test_cli import run
 from tests.pipeline.storage.flaky_proxy import FlakyProxy, even_rates
 from tests.pipeline.storage.s3_server import be_impatient, s3_server
@@ -105,9 +105,14 @@ def object_hashes(place: Store) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_a_build_is_planned_made_and_audited_on_a_flaky_s3(
-    sample_data: SampleData, video_build: Build, url: str, direct: Store, flaky: FlakyProxy,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    sample_data: SampleData,
+    video_build: Build,
+    url: str,
+    direct: Store,
+    flaky: FlakyProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """On the Ray of the tests, which knew nothing of this S3 when it started."""
     flaky.rates = even_rates(0.25)
     monkeypatch.setattr(object_store, "Retry", lambda **_: Retry(attempts=25, delay=0.0))
@@ -142,12 +147,7 @@ def test_a_missing_bucket_is_one_error(sample_data: SampleData, s3: str, capsys:
 
 
 def command(sample_data: SampleData, out: str) -> list[str]:
-    return [
-        sys.executable, "-m", "jobs.cli", "preprocess", "source=lerobot", f"source.root={sample_data.lerobot}",
-        "source.val_share=0.3", "window.interval=2", "window.every=6", "encoder=tiny", "inputs.image_size=64",
-        "shards.samples=12", "shards.group_samples=6", f"out={out}",
-        "cluster.num_cpus=2", "cluster.encoders=1", "cluster.object_store_mb=256",
-    ]  # fmt: skip
+    return [sys.executable, "-m", "jobs.cli", *robot_words(sample_data.lerobot, out)]
 
 
 @pytest.mark.slow

@@ -16,16 +16,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from jobs.serving.server import UNHEALTHY_AFTER, noise_seed
 from jobs.serving.wire import pack, unpack
-from tests.jobs.serving.fakes import (
-    IN_TIME_S,
-    FakePolicy,
-    Running,
-    expected,
-    message,
-    observation,
-    running,
-    until,
-)
+from tests.jobs.serving.fakes import IN_TIME_S, FakePolicy, Running, expected, message, observation, running, until
 
 
 def client(server: Running, **options: Any) -> ClientConnection:

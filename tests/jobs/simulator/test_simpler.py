@@ -194,8 +194,7 @@ def test_a_scene_is_kept_until_a_start_needs_another(made: list[FakeEnvironment]
 
 
 @pytest.mark.parametrize(
-    ("judged", "successes", "expected"),
-    [("last", {3}, False), ("last", {3, 60}, True), ("first", {3}, True)],
+    ("judged", "successes", "expected"), [("last", {3}, False), ("last", {3, 60}, True), ("first", {3}, True)]
 )
 def test_the_protocol_decides_which_step_is_judged(
     made: list[FakeEnvironment], judged: str, successes: set[int], expected: bool

@@ -8,14 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.leakage.mutants.mutant import Mutant, set_column
-from tests.leakage.tools import (
-    ARROW,
-    edit_json,
-    edit_rows,
-    edit_tasks,
-    read_rows,
-    refingerprint,
-)
+from tests.leakage.tools import ARROW, edit_json, edit_rows, edit_tasks, read_rows, refingerprint
 from tests.pipeline.audit.tiny_build import Row, compact, pretty, rehash, statistics
 
 

@@ -8,15 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.leakage.mutants.mutant import Mutant
-from tests.leakage.tools import (
-    TAR,
-    Members,
-    edit_bytes,
-    edit_document,
-    edit_image,
-    edit_tar,
-    refit_inputs,
-)
+from tests.leakage.tools import TAR, Members, edit_bytes, edit_document, edit_image, edit_tar, refit_inputs
 from tests.pipeline.audit.tiny_build import jpeg, read_tar, rehash
 
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.leakage.mutants.mutant import Mutant, set_column
-from tests.leakage.tools import (
-    edit_json,
-    edit_rows,
-    refingerprint,
-)
+from tests.leakage.tools import edit_json, edit_rows, refingerprint
 from tests.pipeline.audit.tiny_build import Row
 
 

@@ -11,11 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tests.leakage.mutants.mutant import Mutant
-from tests.leakage.tools import (
-    ARROW,
-    edit_bytes,
-    edit_targets,
-)
+from tests.leakage.tools import ARROW, edit_bytes, edit_targets
 from tests.pipeline.audit.tiny_build import ROBOT, rehash, write_build
 from tests.pipeline.audit.tiny_targets import read_targets, write_targets
 

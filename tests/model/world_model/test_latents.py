@@ -70,10 +70,7 @@ def test_a_prediction_knows_neither_its_own_step_nor_other_samples(model: VLAJEP
     assert torch.equal(moved, predicted)
     assert true[:, -1].min() == 99.0
     alone = replace(
-        targets,
-        context=targets.context[:1],
-        latents=targets.latents[:1],
-        latent_mask=targets.latent_mask[:1],
+        targets, context=targets.context[:1], latents=targets.latents[:1], latent_mask=targets.latent_mask[:1]
     )
     single, _, _ = predict_latents(model, rows(robot_observation(), [0]), alone)
     torch.testing.assert_close(single, predicted[:1], atol=1e-4, rtol=1e-4)

@@ -80,10 +80,7 @@ def test_what_cannot_be_read_cannot_be_audited(build: Path, file: str, content: 
         (lambda d: d["settings"]["window"].update(interval="2"), "'interval' must be int, found str"),
         (lambda d: d["settings"]["window"].update(end="repeat"), "drop, pad"),
         (lambda d: d.update(views=["a.b"]), "view names"),
-        (
-            lambda d: d["shards"][0]["inputs"].update(file="../../x"),
-            "expected the file train/inputs-000000.tar",
-        ),
+        (lambda d: d["shards"][0]["inputs"].update(file="../../x"), "expected the file train/inputs-000000.tar"),
         (lambda d: d["files"].pop("stats.json"), "must list exactly"),
     ],
 )

@@ -21,9 +21,14 @@ def both_models(width: int = 96, heads: int = 4) -> tuple[VJEPA2Model, VJEPA2Mod
     """As transformers makes it, and with tables; the same weights."""
     torch.manual_seed(0)
     config = VJEPA2Config(
-        crop_size=16 * GRID, hidden_size=width, num_hidden_layers=2, num_attention_heads=heads,
-        pred_hidden_size=32, pred_num_attention_heads=2, pred_num_hidden_layers=1,
-    )  # fmt: skip
+        crop_size=16 * GRID,
+        hidden_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=heads,
+        pred_hidden_size=32,
+        pred_num_attention_heads=2,
+        pred_num_hidden_layers=1,
+    )
     theirs = VJEPA2Model(config).eval()
     ours = deepcopy(theirs)
     use_rotary_tables(layer.attention for layer in ours.encoder.layer)

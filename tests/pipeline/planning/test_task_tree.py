@@ -40,8 +40,7 @@ def test_an_erased_episode_leaves_the_tree_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"files": [["b.mp4", 8]]}, {"num_frames": 6}, {"data": {"note": "de"}}, {"split": "val"}, {"id": "d"}],
+    "change", [{"files": [["b.mp4", 8]]}, {"num_frames": 6}, {"data": {"note": "de"}}, {"split": "val"}, {"id": "d"}]
 )
 def test_any_change_of_an_episode_changes_the_tree(change: dict[str, Any]) -> None:
     found = tasks()

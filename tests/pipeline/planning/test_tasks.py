@@ -85,8 +85,7 @@ def test_any_task_gives_the_same_line_again(chunks: tuple[tuple[EpisodeRef, ...]
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"groups": [1]}, {"groups": [2, 2]}, {"groups": None}, {"episodes": 3}, {"split": None}, {"split": 1}],
+    "change", [{"groups": [1]}, {"groups": [2, 2]}, {"groups": None}, {"episodes": 3}, {"split": None}, {"split": 1}]
 )
 def test_what_is_no_task_is_refused(change: dict[str, Any]) -> None:
     (line,) = task_lines([TASK])

@@ -11,13 +11,7 @@ import pytest
 
 from jobs.closed_loop.process import Simulator
 from jobs.simulator.libero import LiberoEnvironment, Task, View
-from jobs.simulator.perturb.axes import (
-    AXES,
-    JOINTS,
-    LEVELS,
-    checked,
-    describe,
-)
+from jobs.simulator.perturb.axes import AXES, JOINTS, LEVELS, checked, describe
 from jobs.simulator.perturb.image_noise import KINDS, spoiled
 from jobs.simulator.perturb.layout import MARGIN, arranged, movable
 from jobs.simulator.perturb.perturb import displaced, move_camera, multiplied, perturbed, quaternion, rotated
