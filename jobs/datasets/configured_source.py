@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, InstanceOf
 
 from pipeline.errors import SettingsError
 from pipeline.sources.base import Source
@@ -51,5 +51,5 @@ def configured_source(configured: Mapping[str, Any] | SourceChoice) -> SourceCho
     return SourceChoice(kind, make_source(kind, **values | {"root": root}), manifest)
 
 
-ConfiguredSource = Annotated[SourceChoice, BeforeValidator(configured_source)]
+ConfiguredSource = Annotated[InstanceOf[SourceChoice], BeforeValidator(configured_source)]
 """A setting that a configuration gives as a section."""

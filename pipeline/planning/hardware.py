@@ -28,7 +28,7 @@ class Hardware:
         above=0,
     )
     utilisation: float = setting(
-        "share of the peak that the encoder reaches (0.4 is assumed, as in `estimate`)",
+        "share of the peak that the encoder reaches: 0.4 for 40 % (assumed, as in `estimate`)",
         default=0.4,
         decides=False,
         above=0,

@@ -29,7 +29,7 @@ TINY = Scale(samples=10_000, shards=2, shard_samples=4)
 
 AUDIT = """
 import json, resource, sys, time
-from pipeline.audit.run import audit_build
+from pipeline.audit.levels.run import audit_build
 started = time.monotonic()
 verdict = audit_build(sys.argv[1], sys.argv[2])
 seconds = time.monotonic() - started

@@ -145,7 +145,7 @@ def _training_step(
     counted = scale.device == "cuda"
     if counted:
         torch.cuda.reset_peak_memory_stats()
-    with patch("model.attention.resolve_backend", lambda *_: backend):
+    with patch("model.attention.attention.resolve_backend", lambda *_: backend):
         seconds = _times(lambda: _step(model, adamw, batches, scale.device), scale)
     return Measured(name, seconds, torch.cuda.max_memory_allocated() if counted else 0)
 

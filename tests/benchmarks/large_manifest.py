@@ -106,7 +106,8 @@ def _task(index: int, ids: list[str]) -> bytes:
 def _settings() -> dict[str, Any]:
     window = {"steps": STEPS, "interval": INTERVAL, "chunk": CHUNK, "every": 1, "per_episode": 0, "end": "drop"}
     source = {"name": "robot", "state": [{"field": "state"}], "action": [{"field": "action"}]}
-    return {"source": source, "window": window, "encoder": {"mode": "prefix"}, "versions": {}}
+    latents = {"dtype": "float16"}
+    return {"source": source, "window": window, "encoder": {"mode": "prefix"}, "latents": latents, "versions": {}}
 
 
 def _stats(samples: int) -> dict[str, Any]:
@@ -127,6 +128,7 @@ def _build(folder: Path, shards: int, settings: dict[str, Any], fingerprint: str
         "name": "robot",
         "leaky": False,
         "settings": settings,
+        "latents": {"dtype": "float16", "relative_error": None},
         "sizes": {
             "views": VIEWS,
             "image_size": 224,

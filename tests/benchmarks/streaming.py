@@ -188,7 +188,7 @@ class _TargetsPass:
             latents = self._pool.array((batch, SIZES.steps, *step_shape), np.float16)
             for i, index in enumerate(self._order.take(step * batch, batch)):
                 shard, row = divmod(int(index), self._scale.shard_samples)
-                self._shards[shard].read_into(row, context[i], latents[i])
+                self._shards[shard].read_into(row, context=context[i], latents=latents[i])
 
 
 def _plain_read(files: Sequence[Path], buffer: NDArray[np.uint8]) -> None:

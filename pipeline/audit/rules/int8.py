@@ -33,8 +33,6 @@ def check(build: ClaimedBuild, report: Report) -> None:
     from the sums of the shards."""
     report.check("L7")
     claim, dtype = build.latents, build.latent_dtype
-    if claim is None and dtype == "float16":
-        return  # made before there was a choice
     if not isinstance(claim, dict) or set(claim) != {"dtype", "relative_error"} or claim["dtype"] != dtype:
         report.found("L7", BUILD, f"latents must hold dtype {dtype!r}, as the settings do, and relative_error")
         return

@@ -93,7 +93,7 @@ def test_every_part_is_run_once_and_the_report_has_what_they_wrote(
         "| state-only | 60 | 3,000 | 0.2500 | 3.0 | 0/20 = 0.0 % (0.0-16.1) |",
         "Task 0 (pick it up): 60 successes in 64 attempts.",
         "Audit of the largest build: clean.",
-        "Action loss and image reliance (that loss with another sample's pictures, over it) are of held-out "
+        "Action loss and image reliance (that loss with another sample's images, over it) are of held-out "
         "demonstrations (of 60: 46 samples, episodes: 1).",
     ):
         assert line in report.splitlines()

@@ -127,7 +127,7 @@ def test_a_wrong_measurement_is_refused() -> None:
     ("word", "parts"),
     [
         ("hardware.cores=0", ["cores must be at least 1, got 0", "processors of all nodes together"]),
-        ("hardware.utilisation=40", ["at most 1, got 40", "0.4 stands for 40 %"]),
+        ("hardware.utilisation=40", ["at most 1, got 40", "0.4 for 40 %"]),
         ("hardware.flops=fast", ["hardware.flops='fast'", "dense bfloat16"]),
         ("hardware=h100", ["there are a100x8, cpu"]),
         ("hardware.gpu=8", ["allowed here: gpus, flops"]),

@@ -26,6 +26,19 @@ from tests.pipeline.audit.tiny_targets import digest, gathered, read_targets, sh
 Row = dict[str, Any]
 
 
+ENCODER = {
+    "resize": "crop",
+    "dtype": "float32",
+    "device": "cpu",
+    "crop_size": 16,
+    "tokens": 2,
+    "width": 3,
+    "layers": 1,
+    "mlp_ratio": 4.0,
+}
+"""The identity of an encoder that nobody runs."""
+
+
 @dataclass(frozen=True)
 class TinyEpisode:
     """An episode of the tiny world; an unusable one goes to the ledger."""
@@ -79,9 +92,9 @@ class TinyWorld:
             "source": {"name": self.name, "path": "données", **self.vectors()},
             "window": {**window, "every": 1, "per_episode": 0},
             "inputs": {"image_size": self.image_size},
-            "encoder": {"mode": self.mode, "seed": self.seed},
+            "encoder": {**ENCODER, "mode": self.mode, "seed": self.seed},
             "latents": {"dtype": self.latents},
-            "shards": {},
+            "shards": {"samples": 8, "group_samples": 4},
             "splits": ["train", "val"],
             "versions": {},
         }

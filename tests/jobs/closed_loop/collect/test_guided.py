@@ -107,9 +107,9 @@ def test_a_policy_of_another_robot_or_rate_is_refused(changes: dict[str, Any], m
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"share": 1.5}, r"guide\.share must be 0\.\.1"),
-        ({"until": -1}, r"guide\.until"),
-        ({"execute": 0}, r"guide\.execute"),
+        ({"share": 1.5}, r"share must be 0\.\.1"),
+        ({"until": -1}, r"until"),
+        ({"execute": 0}, r"execute"),
     ],
 )
 def test_settings_that_cannot_be(changed: dict[str, Any], message: str) -> None:

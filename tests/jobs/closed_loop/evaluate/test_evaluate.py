@@ -183,7 +183,7 @@ def test_what_the_suite_does_not_have_is_refused(tmp_path: Path, changes: dict[s
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"episodes": 0}, r"episodes must be at least 1"),
+        ({"episodes": 0}, r"episodes must be null or at least 1"),
         ({"level": 6}, r"level must be 1\.\.5"),
         ({"tasks": (1, 1)}, r"different indices"),
         ({"tasks": (1,), "swap": True}, r"swap needs at least two tasks"),
