@@ -16,7 +16,7 @@ import pytest
 from jobs import cli
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if "_" not in p.parent.name)]
 FENCED = re.compile(r"^( *)```[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`(vlajepa [^`]+)`")
 COMMAND = re.compile(r"(?:^|\s)(?:vlajepa|-m jobs\.cli)\s+(.+)")

@@ -98,7 +98,7 @@ class Scale:
     tasks: int = 500
 
 
-TINY = Scale(runs=((16, 64, (8,)), (0, 256, (8,))), clips=500, episodes=20, side=64, tasks=4)
+TINY = Scale(runs=((16, 64, (8,)), (0, 256, (8,))), clips=60, episodes=8, side=64, tasks=4)
 
 
 def run(folder: Path, repeats: int, scale: Scale) -> None:
