@@ -7,6 +7,7 @@ for bit on the CPU; on another number of ranks it sees the same global batches.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +18,6 @@ from typing import Any
 import torch
 
 from jobs.common.image_ablation import ImageAblation
-from jobs.training.loop.augment import shifted
 from jobs.training.loop.checkpointing import CheckpointWriter
 from jobs.training.loop.data import held_out_reader, make_streams, open_cache
 from jobs.training.loop.guards import LossGuard, SkippedSamples, StopSignal, dump_keys
@@ -26,7 +26,6 @@ from jobs.training.loop.metrics import MetricsLog
 from jobs.training.loop.micro_batches import MicroBatch, micro_batches, record
 from jobs.training.loop.optimiser import Optimiser
 from jobs.training.loop.ranks import Ranks, distribute, gradients_stay
-from jobs.training.loop.schedule import step_seed
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.loop.throughput import Throughput
 from jobs.training.loop.weighted_mean import WeightedMeans
@@ -34,6 +33,7 @@ from model.attention.attention import resolve_backend
 from model.batch import to_device
 from model.checkpoint.checkpoint import list_checkpoints, load_optimizer, load_weights, read_state
 from model.checkpoint.sharding import compile_blocks
+from model.student.augment import shifted
 from model.student.images import GREY
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import BuildError, RunError, SettingsError
@@ -226,3 +226,9 @@ class Trainer:
 
 def _all(streams: Sequence[Sequence[MicroBatch]]) -> list[MicroBatch]:
     return [micro for batches in streams for micro in batches]
+
+
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """Seed of the random numbers of one step (noise, dropout) on a rank: 63 bits of SHA-256 of "seed:step[:rank]"."""
+    name = f"{seed}:{step}" + (f":{rank}" if rank else "")
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") >> 1

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from jobs.training.loop.schedule import learning_rate
 from jobs.training.loop.settings import TrainerSettings
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import SettingsError
@@ -62,3 +61,14 @@ def _norm(parameters: Sequence[nn.Parameter]) -> torch.Tensor:
         return torch.zeros((), device=parameters[0].device)
     norm = torch.nn.utils.get_total_norm(gradients)
     return (norm.full_tensor() if isinstance(norm, DTensor) else norm).float()
+
+
+def learning_rate(step: int, steps: int, warmup: int, peak: float, final: float) -> float:
+    """Linear warm-up from peak / warmup to `peak` over `warmup` steps, then a cosine to `final` at step steps-1.
+
+    It stays at `final` from there on.
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, steps - 1 - warmup))
+    return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load, load_file
 
 from jobs.common.driver_lock import DriverLock
-from jobs.training.loop.schedule import learning_rate
+from jobs.training.loop.optimiser import learning_rate
 from jobs.training.run import train
 from model.checkpoint.checkpoint import list_checkpoints
 from model.normalize import BuildStats, ChannelRange, merge_stats

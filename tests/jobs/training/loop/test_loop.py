@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from jobs.common.image_ablation import ImageAblation
 from jobs.training.loop.guards import SMOOTHING, LossGuard
-from jobs.training.loop.schedule import learning_rate
+from jobs.training.loop.optimiser import learning_rate
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.run import train
 from model.checkpoint.checkpoint import list_checkpoints

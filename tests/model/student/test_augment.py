@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from jobs.training.loop.augment import shifted
+from model.student.augment import shifted
 
 
 def _pictures(batch: int = 3, views: int = 2, height: int = 7, width: int = 9) -> torch.Tensor:

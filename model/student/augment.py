@@ -1,4 +1,4 @@
-"""Augmentation of the student's pictures. Targets are never touched: they come from what was on disk."""
+"""Augmentation of the student's images. Targets are never touched: they come from what was on disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def shifted(images: Tensor, most: int, generator: torch.Generator | None = None) -> Tensor:
-    """Move each picture by a whole number of pixels, its edge repeated (DrQ, arXiv 2004.13649, section 3).
+    """Move each image by a whole number of pixels, its edge repeated (DrQ, arXiv 2004.13649, section 3).
 
     Args:
         images: uint8 [B, V, H, W, 3], on any device.
