@@ -29,7 +29,7 @@ class EnvironmentState:
 
     pictures     uint8 RGB [H, W, 3] by the simulator's camera, upright
     state        float32 [S]
-    instruction  what the policy is told
+    instruction  the text that the policy gets
     seed         of the policy's noise
     simulator    that shows it
     first        of its episode

@@ -57,7 +57,7 @@ def _living_nodes() -> frozenset[str]:
 
 
 class EpisodeRegistry:
-    """What is being read. Attempts of a task are told apart by a name of their own."""
+    """What is being read. Attempts of a task are distinguished by a name of their own."""
 
     def __init__(self, limit_s: float, living_nodes: Callable[[], frozenset[str]] = _living_nodes) -> None:
         self._limit_s, self._living_nodes = limit_s, living_nodes

@@ -66,7 +66,7 @@ class Pool(Protocol):
 def run_shards(
     tasks: Collection[ShardTask], finished: Mapping[tuple[str, str], ShardRecord], pool: Pool
 ) -> Iterator[Finished]:
-    """Finish every task, yielding each part record as its file appears.
+    """Finish every task, yielding each shard record as its file appears.
 
     Args:
         finished: records of files that are there already, by task name and kind.
@@ -152,7 +152,7 @@ class _Board:
         """Once both files are there, make those again that hold an episode the other lacks; else the shard is done."""
         if len(shard.parts) < len(KINDS):
             return
-        faulty = {kind: frozenset(f.episode for f in part.faults) for kind, part in shard.parts.items()}
+        faulty = {kind: frozenset(f.episode for f in part.left_out) for kind, part in shard.parts.items()}
         everything = frozenset[str]().union(*faulty.values())
         for kind, own in faulty.items():
             if shard.parts[kind].missing() != everything:

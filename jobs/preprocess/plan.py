@@ -100,7 +100,7 @@ def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) 
     about = "" if cost.exact else "about "
     rows = [
         ("fingerprint", plan.fingerprint[:16]),
-        ("episodes", f"{cost.episodes:,} ({len(plan.faults):,} more left out, see ledger)"),
+        ("episodes", f"{cost.episodes:,} ({len(plan.left_out):,} more left out, see ledger)"),
         ("views", ", ".join(plan.views)),
         ("samples", f"{about}{cost.windows:,}"),
         ("shards", f"{cost.shards:,}"),
@@ -143,9 +143,9 @@ def _warnings(plan: Plan) -> list[str]:
     for split in plan.settings.splits:
         if split not in planned:
             found.append(f"no episode is in split {split}; a source without official splits has source.val_share")
-    if plan.faults:
-        share = len(plan.faults) / plan.num_episodes
-        listed = "; ".join(f"{fault.episode}: {fault.reason}" for fault in plan.faults[:3])
+    if plan.left_out:
+        share = len(plan.left_out) / plan.num_episodes
+        listed = "; ".join(f"{entry.episode}: {entry.reason}" for entry in plan.left_out[:3])
         found.append(f"{share:.1%} of the episodes are left out already ({listed}); see plan.json and max_bad_share")
     return found
 
@@ -173,11 +173,11 @@ def read_index(config: BuildConfig) -> SourceIndex:
 
 
 def _limited(index: SourceIndex, limit: int | None) -> SourceIndex:
-    """The first `limit` episodes of each split, and the faults found among them."""
+    """The first `limit` episodes of each split, and the left_out found among them."""
     if limit is None:
         return index
     refs = [ref for split in SPLITS for ref in [r for r in index.refs if r.split == split][:limit]]
     cut = {ref.split: ref.id for ref in index.refs} != {ref.split: ref.id for ref in refs}
     last = {ref.split: ref.id for ref in refs}
-    faults = [f for f in index.left_out if not cut or f.episode <= last.get(f.split, "")]
-    return replace(index, refs=tuple(refs), left_out=tuple(faults))
+    left_out = [f for f in index.left_out if not cut or f.episode <= last.get(f.split, "")]
+    return replace(index, refs=tuple(refs), left_out=tuple(left_out))

@@ -143,7 +143,7 @@ def _run_tasks(
 ) -> Timing:
     plan = preparation.plan
     for part in before.values():
-        watch.add(part.faults)
+        watch.add(part.left_out)
     work = ray_map.Work(
         preparation.source,
         plan.recipe(),
@@ -165,7 +165,7 @@ def _run_tasks(
             inputs_s += event.part.decode_seconds if event.part.kind == "inputs" else 0.0
             encode_cpu_s += event.part.encode_seconds
             encode_s += event.encode_s
-            watch.add(event.part.faults)
+            watch.add(event.part.left_out)
             log.note(skipped=watch.left_out, lost=pool.lost, store_peak_bytes=pool.peak_store_bytes)
             metrics.update(progress)
             _show(bar, progress)
@@ -194,26 +194,26 @@ class BadEpisodes:
     """Counts episodes that had to be left out and stops the run at the allowed share."""
 
     def __init__(self, plan: Plan, allowed: float, store: Store) -> None:
-        self._faults: dict[str, LedgerEntry] = {}
+        self._entries: dict[str, LedgerEntry] = {}
         self._plan = plan
         self._allowed = allowed
         self._store = store
-        self.add(plan.faults)
+        self.add(plan.left_out)
 
     @property
     def left_out(self) -> int:
         """Distinct episodes left out so far, too short ones included."""
-        return len(self._faults)
+        return len(self._entries)
 
-    def add(self, faults: Iterable[LedgerEntry]) -> None:
-        """Record faults; raises TooManyBadEpisodesError when the share is exceeded."""
-        for fault in faults:
-            self._faults.setdefault(fault.episode, fault)
-        bad = [fault for fault in self._faults.values() if fault.reason not in NOT_BAD]
+    def add(self, entries: Iterable[LedgerEntry]) -> None:
+        """Record entries; raises TooManyBadEpisodesError when the share is exceeded."""
+        for entry in entries:
+            self._entries.setdefault(entry.episode, entry)
+        bad = [entry for entry in self._entries.values() if entry.reason not in NOT_BAD]
         total = self._plan.num_episodes
         if len(bad) > self._allowed * total:
             self._store.write(BAD_EPISODES, ledger_bytes(bad))
-            shown = "\n".join(f"  {fault.episode}: {fault.reason}: {fault.detail}" for fault in bad[:LISTED])
+            shown = "\n".join(f"  {entry.episode}: {entry.reason}: {entry.detail}" for entry in bad[:LISTED])
             raise TooManyBadEpisodesError(
                 f"{len(bad)} of {total} episodes of {self._plan.name} are bad, more than "
                 f"max_bad_share={self._allowed:g} allows:\n{shown}\n"

@@ -1,1 +1,1 @@
-"""`vlajepa report`: a training run as one page."""
+"""`vlajepa report`: a training run as one page, from `report.html.jinja`."""

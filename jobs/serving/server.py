@@ -1,6 +1,6 @@
 """A policy for evaluators and robots elsewhere, in the protocol of openpi's policy server.
 
-A client connects by WebSocket and is told the metadata. Each of its messages is one observation (see `keys.py`), packed
+A client connects by WebSocket and gets the metadata. Each of its messages is one observation (see `keys.py`), packed
 as in `wire.py`; the reply is packed, too:
 
     actions        float32 [T, A] in the build's units
@@ -68,7 +68,7 @@ class _Client:
 
 
 class PolicyServer:
-    """Serves a policy until it is told to stop.
+    """Serves a policy until it is stopped.
 
     Args:
         policy: called from one thread, for several clients at a time.
@@ -97,7 +97,7 @@ class PolicyServer:
         """Serve until `stop`, then answer the queries under way and close the connections.
 
         Args:
-            started: is told the port as soon as clients may connect.
+            started: is called with the port as soon as clients may connect.
 
         Raises:
             OSError: the address cannot be listened on.

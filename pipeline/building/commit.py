@@ -1,6 +1,6 @@
 """What a build says about itself, and the commit that joins inputs and targets.
 
-The commit reads the part records shard by shard, checks that inputs and targets hold the same keys in the same order
+The commit reads the shard records shard by shard, checks that inputs and targets hold the same keys in the same order
 (rule L7), writes samples.parquet, stats.json, ledger.jsonl and, last of all, build.json. A folder without build.json is
 an unfinished build. croissant.json describes a finished one and is made from build.json alone.
 """
@@ -64,7 +64,7 @@ def commit(plan: Plan, store: Store, provenance: Provenance = NO_PROVENANCE) -> 
                 raise BuildError(
                     f"{store.where}: the {kind} file of shard {task.name} is not finished; run vlajepa preprocess again"
                 )
-    faults = [*plan.faults, *(fault for part in parts.values() for fault in part.faults)]
+    left_out = [*plan.left_out, *(entry for part in parts.values() for entry in part.left_out)]
     with store.folder(WORK_FOLDER) as work:
         shards = _write_samples(plan, store, work, parts)
         for shard in shards:
@@ -74,7 +74,7 @@ def commit(plan: Plan, store: Store, provenance: Provenance = NO_PROVENANCE) -> 
             raise BuildError(
                 f"{store.where}: no episode gave a sample; plan shorter windows (window.steps, window.interval) anew"
             )
-        store.write("ledger.jsonl", ledger_bytes(faults))
+        store.write("ledger.jsonl", ledger_bytes(left_out))
         train_samples = sum(shard["samples"] for shard in shards if shard["split"] == "train")
         store.write("stats.json", json_bytes(_statistics(work, plan, train_samples)))
     _write_build(plan, store, shards, provenance)
@@ -101,7 +101,7 @@ def _write_samples(
 
 
 def clean_up(store: Store) -> None:
-    """Remove what a finished build no longer needs: part records, and files that killed writers left behind."""
+    """Remove what a finished build no longer needs: shard records, and files that killed writers left behind."""
     store.remove(WORK_FOLDER)
     store.remove(LOCK_FOLDER)
     store.tidy()
@@ -113,12 +113,12 @@ def describe_build(store: Store) -> None:
         store.write(CROISSANT, croissant_bytes(store.read("build.json")))
 
 
-def ledger_bytes(faults: Sequence[LedgerEntry]) -> bytes:
+def ledger_bytes(left_out: Sequence[LedgerEntry]) -> bytes:
     """The content of ledger.jsonl: one line an episode, what was found out first, in a stable order."""
     order = {"index": 0, "inputs": 1, "targets": 2, "drop": 3}
     first: dict[tuple[str, str], LedgerEntry] = {}
-    for fault in sorted(faults, key=lambda f: (f.split, f.episode, order[f.stage])):
-        first.setdefault((fault.split, fault.episode), fault)
+    for entry in sorted(left_out, key=lambda f: (f.split, f.episode, order[f.stage])):
+        first.setdefault((entry.split, entry.episode), entry)
     return b"".join(
         json.dumps(asdict(f), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
         for f in first.values()
@@ -126,7 +126,7 @@ def ledger_bytes(faults: Sequence[LedgerEntry]) -> bytes:
 
 
 def _statistics(work: Path, plan: Plan, samples: int) -> dict[str, Any]:
-    """State and valid actions of all train samples, from the part records, shard by shard in the order of the plan."""
+    """State and valid actions of all train samples, from the shard records, shard by shard in the order of the plan."""
     train = [task.name for task in plan.tasks if task.split == "train"]
     return {
         "split": "train",
@@ -137,7 +137,7 @@ def _statistics(work: Path, plan: Plan, samples: int) -> dict[str, Any]:
 
 
 def _values(work: Path, tasks: Sequence[str], kind: str, column: str, width: int) -> Iterator[NDArray[np.float32]]:
-    """Rows float32 [N, width] of one column of the part records."""
+    """Rows float32 [N, width] of one column of the shard records."""
     for task in tasks if width else ():
         values = pq.read_table(work / record_name(task, kind), columns=[column]).column(column)
         yield values.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)

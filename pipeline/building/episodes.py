@@ -54,14 +54,14 @@ UNWATCHED: EpisodeWatch = _Unwatched()
 
 
 class EpisodeLog:
-    """Works through the episodes of a task and keeps what had to be left out, in `faults`.
+    """Works through the episodes of a task and keeps what had to be left out, in `left_out`.
 
     Args:
         stage: "inputs" or "targets".
     """
 
     def __init__(self, recipe: Recipe, stage: str, watch: EpisodeWatch) -> None:
-        self.faults: list[LedgerEntry] = []
+        self.left_out: list[LedgerEntry] = []
         self._recipe, self._stage, self._watch = recipe, stage, watch
         self._blamed = watch.blamed()
 
@@ -94,7 +94,7 @@ class EpisodeLog:
         recipe, lost = self._recipe, None
         if ref.num_frames is not None:
             lost = count_windows(ref.num_frames, recipe.window, recipe.sizes.action > 0)
-        self.faults.append(LedgerEntry(ref.id, ref.split, self._stage, error.reason, error.detail, lost))
+        self.left_out.append(LedgerEntry(ref.id, ref.split, self._stage, error.reason, error.detail, lost))
 
 
 @contextlib.contextmanager

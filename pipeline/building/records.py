@@ -116,9 +116,9 @@ class ShardRecord:
     """The record of one finished shard file.
 
     kind            "inputs" or "targets"
-    faults          episodes this job had to leave out
+    left_out          episodes this job had to leave out
     rows            samples in the file
-    excluded        episodes it was told to leave out, because the other job had to
+    excluded        episodes it had to leave out, because the other job did
     decode_seconds  processor time: reading and resizing frames (inputs: all of the job)
     encode_seconds  time of the encoder
     latents         the file of shared latents beside a targets file (encoder mode "tubelet")
@@ -129,7 +129,7 @@ class ShardRecord:
     kind: str
     fingerprint: str
     record: FileRecord
-    faults: tuple[LedgerEntry, ...]
+    left_out: tuple[LedgerEntry, ...]
     excluded: tuple[str, ...]
     rows: int
     decode_seconds: float
@@ -149,20 +149,20 @@ class ShardRecord:
 
     def missing(self) -> frozenset[str]:
         """Episodes of the task that are not in the file."""
-        return frozenset(fault.episode for fault in self.faults) | frozenset(self.excluded)
+        return frozenset(entry.episode for entry in self.left_out) | frozenset(self.excluded)
 
 
-def write_record(store: Store, part: ShardRecord, rows: Sequence[InputsRow] | Sequence[TargetsRow]) -> None:
-    """Write a part record: a Parquet file with the rows, and the ShardRecord in its metadata."""
+def write_record(store: Store, shard: ShardRecord, rows: Sequence[InputsRow] | Sequence[TargetsRow]) -> None:
+    """Write a shard record: a Parquet file with the rows, and the record in its metadata."""
     write_record_table(
-        store, part, pa.Table.from_pylist([row.columns() for row in rows], schema=record_schema(part.kind))
+        store, shard, pa.Table.from_pylist([row.columns() for row in rows], schema=record_schema(shard.kind))
     )
 
 
-def write_record_table(store: Store, part: ShardRecord, rows: pa.Table) -> None:
-    """Write a part record from rows that have the columns of `record_schema`."""
-    table = rows.replace_schema_metadata({"part": json.dumps(asdict(part))})
-    with store.writing(f"{WORK_FOLDER}/{record_name(part.task, part.kind)}") as path:
+def write_record_table(store: Store, shard: ShardRecord, rows: pa.Table) -> None:
+    """Write a shard record from rows that have the columns of `record_schema`."""
+    table = rows.replace_schema_metadata({"shard": json.dumps(asdict(shard))})
+    with store.writing(f"{WORK_FOLDER}/{record_name(shard.task, shard.kind)}") as path:
         pq.write_table(table, path)
 
 
@@ -176,26 +176,26 @@ def find_records(store: Store, tasks: Iterable[ShardTask], fingerprint: str) -> 
         for task in tasks:
             for kind in KINDS:
                 path = work / record_name(task.name, kind)
-                part = read_part(path) if f"{WORK_FOLDER}/{path.name}" in sizes else None
-                if part and part.fingerprint == fingerprint and _whole(part, sizes):
-                    found[task.name, kind] = part
+                shard = read_record(path) if f"{WORK_FOLDER}/{path.name}" in sizes else None
+                if shard and shard.fingerprint == fingerprint and _whole(shard, sizes):
+                    found[task.name, kind] = shard
     return found
 
 
-def read_part(path: Path) -> ShardRecord:
-    """The ShardRecord in the metadata of a part record."""
-    content = json.loads(pq.read_schema(path).metadata[b"part"])
+def read_record(path: Path) -> ShardRecord:
+    """The record in the metadata of its file."""
+    content = json.loads(pq.read_schema(path).metadata[b"shard"])
     record = FileRecord(**content.pop("record"))
-    faults = tuple(LedgerEntry(**fault) for fault in content.pop("faults"))
+    left_out = tuple(LedgerEntry(**entry) for entry in content.pop("left_out"))
     errors = tuple((error, square) for error, square in content.pop("errors", ()))
     shared = content.pop("latents", None)
     latents = None if shared is None else FileRecord(**shared)
     excluded = tuple(content.pop("excluded"))
-    return ShardRecord(record=record, faults=faults, excluded=excluded, errors=errors, latents=latents, **content)
+    return ShardRecord(record=record, left_out=left_out, excluded=excluded, errors=errors, latents=latents, **content)
 
 
-def _whole(part: ShardRecord, sizes: Mapping[str, int]) -> bool:
-    return all(sizes.get(record.file) == record.bytes for record in part.records)
+def _whole(shard: ShardRecord, sizes: Mapping[str, int]) -> bool:
+    return all(sizes.get(record.file) == record.bytes for record in shard.records)
 
 
 def record_name(task: str, kind: str) -> str:
@@ -204,7 +204,7 @@ def record_name(task: str, kind: str) -> str:
 
 
 def record_schema(kind: str) -> pa.Schema:
-    """Columns of a part record of "inputs" or "targets"."""
+    """Columns of a shard record of "inputs" or "targets"."""
     known = {field.name: field for field in samples_schema(0, 0)}
     columns = ["key", *(INPUT_COLUMNS if kind == "inputs" else TARGET_COLUMNS)]
     lists = {"supports": pa.list_(pa.list_(pa.int32())), "support_end_s": pa.list_(pa.float64())}

@@ -1,6 +1,6 @@
 """The two jobs of a shard, as plain functions: they know nothing of how they are run.
 
-The inputs job and the targets job never share memory. Each opens the episodes itself, and each leaves a part record
+The inputs job and the targets job never share memory. Each opens the episodes itself, and each leaves a shard record
 (`parts.py`); the commit joins the two by key. An episode that fails in one job must be missing from
 the other too: the driver compares the records and runs the other job again with that episode excluded.
 """
@@ -56,7 +56,7 @@ class DecodedGroup:
     block: FrameBlock | None
     actions: NDArray[np.float32] | None
     action_mask: NDArray[np.bool_] | None
-    faults: tuple[LedgerEntry, ...]
+    left_out: tuple[LedgerEntry, ...]
     cpu_seconds: float
 
     def slices(self, size: int) -> Iterator[DecodedGroup]:
@@ -84,7 +84,7 @@ def write_inputs_shard(
 
     Args:
         excluded: ids of episodes that failed in the targets job.
-        watch: told which episode is in work.
+        watch: notified of the episode in work.
 
     Raises:
         RunError: the build folder cannot be written, or an episode met an error that is none of its own.
@@ -98,10 +98,8 @@ def write_inputs_shard(
             for window, sample, now_s, state in made or ():
                 rows.append(InputsRow(sample.key, ref.id, window, now_s, state, writer.add(sample)))
     decoding = time.process_time() - started
-    left_out = (tuple(log.faults), tuple(sorted(excluded)))
-    part = ShardRecord(
-        task.name, "inputs", recipe.fingerprint, writer.record(file), *left_out, len(rows), decoding, 0.0
-    )
+    absent = (tuple(log.left_out), tuple(sorted(excluded)))
+    part = ShardRecord(task.name, "inputs", recipe.fingerprint, writer.record(file), *absent, len(rows), decoding, 0.0)
     write_record(store, part, rows)
     return part
 
@@ -150,7 +148,7 @@ def decode_group(
         merge_blocks(blocks) if blocks else None,
         np.stack(actions) if actions and sizes.action else None,
         mask if rows and sizes.action else None,
-        tuple(log.faults),
+        tuple(log.left_out),
         time.process_time() - started,
     )
 
@@ -187,14 +185,14 @@ def write_targets_shard(
     file = targets_file(task.split, task.index)
     metadata = {"fingerprint": recipe.fingerprint, "schema_version": str(SCHEMA_VERSION), "shard": file}
     rows: list[TargetsRow] = []
-    faults: list[LedgerEntry] = []
+    left_out: list[LedgerEntry] = []
     errors: list[ErrorSums] = []
     decoding = encoding = 0.0
     pool = TubeletPool(task, recipe, store) if recipe.mode == EncoderMode.TUBELET else None
     writer = TargetsWriter(store.writing(file), recipe.sizes, metadata, recipe.latents, pool is not None)
     with storing(store), pool or contextlib.nullcontext(), writer:
         for group in groups:
-            faults += group.faults
+            left_out += group.left_out
             decoding += group.cpu_seconds
             if group.block is None:
                 continue
@@ -206,14 +204,14 @@ def write_targets_shard(
                 digests = writer.add(made, places)
                 finished = enumerate(zip(piece.rows, digests, strict=True))
                 rows += [row.finished(digest, piece.actions, i) for i, (row, digest) in finished]
-    left_out, seconds = (tuple(faults), tuple(sorted(excluded))), (decoding, encoding)
+    absent, seconds = (tuple(left_out), tuple(sorted(excluded))), (decoding, encoding)
     latents = None if pool is None else pool.record()
     part = ShardRecord(
         task.name,
         "targets",
         recipe.fingerprint,
         writer.record(file),
-        *left_out,
+        *absent,
         len(rows),
         *seconds,
         add_errors(errors),

@@ -16,7 +16,7 @@ from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 class IndexDiff:
     """An index beside a plan.
 
-    index     the episodes that the plan does not know, and faults that no ledger holds yet
+    index     the episodes that the plan does not know, and left_out that no ledger holds yet
     vanished  planned episodes that the index has no longer
     changed   planned episodes of which the index says something else: files, sizes, length, text or split
     """
@@ -38,13 +38,13 @@ def compare(plan: Plan, ledger: Collection[LedgerEntry], index: SourceIndex, spl
     """
     known = {ref.id: ref for ref in refs_of(plan)}
     found = {ref.id: ref for ref in index.refs}
-    noted = {fault.episode for fault in ledger}
+    noted = {entry.episode for entry in ledger}
     new = tuple(ref for ref in index.refs if ref.id not in known and ref.split in splits)
-    faults = tuple(fault for fault in index.left_out if fault.episode not in noted and fault.episode not in known)
+    left_out = tuple(entry for entry in index.left_out if entry.episode not in noted and entry.episode not in known)
     kept = {name: ref for name, ref in known.items() if not is_dropped(ref_content(ref))}
     vanished = tuple(sorted(name for name in kept if name not in found))
     changed = tuple(sorted(name for name, ref in kept.items() if name in found and _differ(ref, found[name])))
-    return IndexDiff(replace(index, refs=new, left_out=faults), vanished, changed)
+    return IndexDiff(replace(index, refs=new, left_out=left_out), vanished, changed)
 
 
 def _differ(stored: EpisodeRef, found: EpisodeRef) -> bool:

@@ -110,8 +110,8 @@ def drop_plan(finished: FinishedBuild, episodes: Collection[str], reason: str) -
     rest = sum(not is_dropped(ref_content(ref)) for task in tasks for ref in task.episodes)
     share = rest / max(1, plan.estimate.episodes)
     estimate = _scaled(plan.estimate, min(1.0, share), rest)
-    faults = tuple(fault for fault in finished.ledger if fault.stage == "index")
-    return _derived_plan(plan, dict(plan.content), derived, tasks, faults, estimate)
+    left_out = tuple(entry for entry in finished.ledger if entry.stage == "index")
+    return _derived_plan(plan, dict(plan.content), derived, tasks, left_out, estimate)
 
 
 def join_plan(kind: str, parents: Sequence[Parent]) -> Plan:
@@ -137,8 +137,8 @@ def join_plan(kind: str, parents: Sequence[Parent]) -> Plan:
     if any(plan.content.get("description") != settings.get("description") for plan in plans):
         del settings["description"]  # each is kept with its parent's settings
     planned = {ref.id for task in tasks for ref in task.episodes}
-    faults = [fault for plan in plans for fault in plan.faults if fault.episode not in planned]
-    unique = {(fault.split, fault.episode): fault for fault in faults}
+    left_out = [entry for plan in plans for entry in plan.left_out if entry.episode not in planned]
+    unique = {(entry.split, entry.episode): entry for entry in left_out}
     estimate = _sum(*(plan.estimate for plan in plans))
     return _derived_plan(plans[0], settings, derived, tuple(tasks), tuple(unique.values()), estimate)
 
@@ -156,12 +156,12 @@ def check_episode_list(episodes: Sequence[str]) -> None:
 
 def _check_droppable(finished: FinishedBuild, episodes: Collection[str]) -> None:
     known = {ref.id for task in finished.plan.tasks for ref in task.episodes}
-    left_out = {fault.episode: fault for fault in finished.ledger}
+    left_out = {entry.episode: entry for entry in finished.ledger}
     problems = []
     for episode in sorted(episodes):
         if episode in left_out:
-            fault = left_out[episode]
-            problems.append(f"{episode} is left out already ({fault.stage}: {fault.reason})")
+            entry = left_out[episode]
+            problems.append(f"{episode} is left out already ({entry.stage}: {entry.reason})")
         elif episode not in known:
             near = difflib.get_close_matches(episode, known, n=3)
             meant = f"; did you mean {', '.join(near)}?" if near else ""
@@ -223,12 +223,12 @@ def _derived_plan(
     settings: dict[str, Any],
     derived: Mapping[str, Any],
     tasks: tuple[ShardTask, ...],
-    faults: tuple[LedgerEntry, ...],
+    left_out: tuple[LedgerEntry, ...],
     estimate: Estimate,
 ) -> Plan:
     settings |= {DERIVED: derived, TASKS_TREE: tasks_tree(map(task_content, tasks))}
     fingerprint = make_fingerprint(settings, task_lines(tasks))
-    return Plan(settings, fingerprint, first.sizes, first.views, first.fps, tasks, faults, estimate)
+    return Plan(settings, fingerprint, first.sizes, first.views, first.fps, tasks, left_out, estimate)
 
 
 def _scaled(estimate: Estimate, share: float, episodes: int) -> Estimate:

@@ -1,7 +1,7 @@
 """Shards of a derived build, from the files of the builds it is made from: linked under new names, or written anew
 without the samples of dropped episodes. Every payload keeps its bytes; neither the raw data nor the encoder is needed.
 
-Each shard leaves the part records that a job would have left, so that resuming and the commit are those of any build.
+Each shard leaves the shard records that a job would have left, so that resuming and the commit are those of any build.
 Letters: R rows, S state width, T actions in a chunk, A action width.
 """
 
@@ -80,10 +80,10 @@ class ShardCopy:
         own = {"fingerprint": self.finished.build.fingerprint, "index": self.index}
         return dict(self.entry.get("origin", own))
 
-    def faults(self, rows: pa.Table) -> tuple[LedgerEntry, ...]:
+    def left_out(self, rows: pa.Table) -> tuple[LedgerEntry, ...]:
         """Lines of the ledger: those of the old build, and the episodes dropped now (`rows`: the old samples)."""
         own = {ref.id for ref in self.task.episodes}
-        kept = [fault for fault in self.finished.ledger if fault.episode in own and fault.stage != "index"]
+        kept = [entry for entry in self.finished.ledger if entry.episode in own and entry.stage != "index"]
         episodes = rows.column("episode").to_pylist()
         split = self.task.split
         return (
@@ -188,13 +188,13 @@ def _record(
     rows: tuple[pa.Table, pa.Table],
     values: Mapping[str, pa.Array],
 ) -> None:
-    """Write the part records of a shard. rows: those of the old one, and those of the new one."""
+    """Write the shard records of a shard. rows: those of the old one, and those of the new one."""
     old, new = rows
     for kind, names, extra in (("inputs", INPUT_COLUMNS, "state"), ("targets", TARGET_COLUMNS, "actions")):
         table = new.select(["key", *names]).append_column(extra, values[kind]).cast(record_schema(kind))
         part = ShardRecord(piece.task.name, kind, plan.fingerprint, records[kind], (), (), table.num_rows, 0.0, 0.0)
         if kind == "inputs":
-            part = replace(part, faults=piece.faults(old))
+            part = replace(part, left_out=piece.left_out(old))
         else:
             part = replace(part, errors=_errors(piece, new.num_rows), latents=records.get("latents"))
         write_record_table(store, part, table)

@@ -94,6 +94,6 @@ def samples_schema(views: int, steps: int) -> pa.Schema:
             ("json_offset", pa.int64()),
             ("json_size", pa.int32()),
             ("inputs_sha256", pa.string()),  # of the members' payloads, in order
-            ("targets_sha256", pa.string()),  # of the row: see shards.row_digest
+            ("targets_sha256", pa.string()),  # of the row: see `shards.targets_arrow.row_digest`
         ]
     )

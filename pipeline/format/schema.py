@@ -73,7 +73,7 @@ class Skipped:
 class Batch(Generic[ArrayT]):
     """`keys[i]` names row i of both halves; it was compared on both sides before this object was made (rule L7).
 
-    skipped  samples whose rows are zeros with all masks False, because the run was told to go on without them
+    skipped  samples whose rows are zeros with all masks False, because the run goes on without them
     """
 
     keys: tuple[str, ...]

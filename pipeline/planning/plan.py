@@ -46,7 +46,7 @@ class Plan:
     views: tuple[str, ...]
     fps: float | None
     tasks: tuple[ShardTask, ...]
-    faults: tuple[LedgerEntry, ...]
+    left_out: tuple[LedgerEntry, ...]
     estimate: Estimate
 
     @cached_property
@@ -78,7 +78,7 @@ class Plan:
     @cached_property
     def num_episodes(self) -> int:
         """Episodes that are to be used and episodes already left out: the base of the allowed share of bad ones."""
-        return sum(task.num_episodes for task in self.tasks) + len(self.faults)
+        return sum(task.num_episodes for task in self.tasks) + len(self.left_out)
 
 
 def sizes_of(index: SourceIndex, settings: BuildSettings) -> Sizes:
@@ -138,14 +138,14 @@ def make_plan(source: Source, index: SourceIndex, settings: BuildSettings) -> Pl
         exact=all(ref.num_frames is not None for ref in refs),
         tubelets=tubelets,
     )
-    faults = tuple(fault for fault in index.left_out if fault.split in splits)
+    left_out = tuple(entry for entry in index.left_out if entry.split in splits)
     facts = {"description": dict(index.description), "views": list(index.views), "sizes": asdict(sizes)}
     with no_cycles():
         frozen = json.loads(json.dumps({**settings.content, **facts})) | {
             TASKS_TREE: tasks_tree(map(task_content, tasks))
         }
         fingerprint = make_fingerprint(frozen, task_lines(tasks))
-    return Plan(frozen, fingerprint, sizes, index.views, index.fps, tasks, faults, estimate)
+    return Plan(frozen, fingerprint, sizes, index.views, index.fps, tasks, left_out, estimate)
 
 
 def check_same_plan(
@@ -184,7 +184,7 @@ def write_plan(plan: Plan, store: Store) -> None:
         "views": plan.views,
         "fps": plan.fps,
         "estimate": asdict(plan.estimate),
-        "faults": [asdict(fault) for fault in plan.faults],
+        "left_out": [asdict(entry) for entry in plan.left_out],
     }
     store.write(PLAN_FILE, (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
@@ -207,7 +207,7 @@ def read_plan(store: Store) -> Plan:
             tuple(content["views"]),
             content["fps"],
             tuple(tasks),
-            tuple(LedgerEntry(**fault) for fault in content["faults"]),
+            tuple(LedgerEntry(**entry) for entry in content["left_out"]),
             Estimate(**content["estimate"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""The only frame arithmetic: which raw frames a sample is made of.
+"""Which raw frames a sample is made of; encoder mode `clip` alone counts otherwise (`encoder/encoder_frames.py`).
 
 With `n` = now, `s` = interval, K = steps, the tubelet of step k is the frame pair {n+(2k-1)s, n+2ks}; step 0 ends at
 `now` and starts at max(0, n-s) (rule L2). A step whose last frame lies past the end of the episode has no support; the

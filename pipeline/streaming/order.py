@@ -39,7 +39,7 @@ class Order:
     """
 
     def __init__(
-        self, shard_sizes: Sequence[int], fingerprint: str, seed: int, streams: int = 64, block_shards: int = 4
+        self, shard_sizes: Sequence[int], fingerprint: str, seed: int, streams: int, block_shards: int
     ) -> None:
         for name, value in (("streams", streams), ("block_shards", block_shards), ("samples", sum(shard_sizes))):
             if value < 1:

@@ -114,7 +114,13 @@ class Ours:
     def _run(self, step: int) -> Iterator[PeerBatch]:
         batch, workers, seed = self._arguments
         build = load_build(self._folder)
-        order = Order([shard["samples"] for shard in build.manifest["shards"]], build.fingerprint, seed)
+        order = Order(
+            [shard["samples"] for shard in build.manifest["shards"]],
+            build.fingerprint,
+            seed,
+            streams=64,
+            block_shards=4,
+        )
         reader = SampleReader(build, "train", order.open_shards, verify=self._hashed)
         self._taken = step
         for parts in Stream([reader], [order], Mixture([1.0], batch), threads=workers).batches(step):

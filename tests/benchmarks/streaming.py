@@ -72,7 +72,9 @@ class _Data:
         return [self.build.path / shard[kind]["file"] for shard in self.build.manifest["shards"] for kind in kinds]
 
     def order(self) -> Order:
-        return Order([self.scale.shard_samples] * self.scale.shards, self.build.fingerprint, 0)
+        return Order(
+            [self.scale.shard_samples] * self.scale.shards, self.build.fingerprint, 0, streams=64, block_shards=4
+        )
 
     def stream(self, reader: SampleReader, threads: int) -> Iterator[Any]:
         return Stream([reader], [self.order()], Mixture([1], self.scale.batch), threads=threads).batches(

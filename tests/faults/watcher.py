@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from jobs.preprocess.status import read_status
-from pipeline.building.records import read_part
+from pipeline.building.records import read_record
 from pipeline.errors import BuildError
 from pipeline.format.file_names import PLAN_FILE, WORK_FOLDER
 from pipeline.storage.atomic import TEMPORARY_PREFIX, hash_file
@@ -74,7 +74,7 @@ class Watcher:
         for path in (self._out / WORK_FOLDER).glob("*.parquet"):
             if path.name.startswith(TEMPORARY_PREFIX):
                 continue
-            record = read_part(path).record
+            record = read_record(path).record
             file = self._out / record.file
             if file.exists() and (file.stat().st_size, self._hash(file)) == (record.bytes, record.sha256):
                 self._suspects.pop((path.name, record.sha256), None)

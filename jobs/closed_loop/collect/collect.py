@@ -201,7 +201,7 @@ def describe(settings: CollectConfig, result: Mapping[str, Any]) -> str:
         lines += [
             "",
             "next, from the HDF5 files (here an observation stands before the action of its row, in LIBERO's own after",
-            "it, so action_lag has to be told):",
+            "it, so action_lag must be given):",
             f"  vlajepa preprocess source=libero_hdf5 source.root={settings.out}/hdf5 {own} {rest}",
         ]
     return "\n".join(lines)

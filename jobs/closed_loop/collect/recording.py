@@ -55,7 +55,7 @@ class Recording:
     state        float32 [N, 8], see STATE_UNITS
     actions      float32 [N, 7], the label, see ACTION_UNITS
     executed     float32 [N, 7], what was carried out
-    instruction  what the robot is told;  task  name of the task;  seed  of the episode
+    instruction  the text of the task;  task  name of the task;  seed  of the episode
     """
 
     pictures: Mapping[str, Sequence[bytes]]

@@ -17,10 +17,10 @@ from pipeline.sources.base import LedgerEntry
 from pipeline.storage.atomic import FileRecord
 
 
-def part(task: str, kind: str, faults: str = "", excluded: str = "") -> ShardRecord:
+def part(task: str, kind: str, left_out: str = "", excluded: str = "") -> ShardRecord:
     """A record whose faulty and excluded episodes are the letters given."""
     record = FileRecord(f"{task}-{kind}", 0, "")
-    lost = tuple(LedgerEntry(episode, "train", kind, "undecodable", "") for episode in faults)
+    lost = tuple(LedgerEntry(episode, "train", kind, "undecodable", "") for episode in left_out)
     return ShardRecord(task, kind, "print", record, lost, tuple(excluded), 0, 0.0, 0.0)
 
 

@@ -354,7 +354,7 @@ def _plan(world: TinyWorld, settings: Mapping[str, Any], fingerprint: str) -> di
     counts = ("episodes", "windows", "shards", "input_bytes", "target_bytes")
     plan = {"settings": settings, "fingerprint": fingerprint, "sizes": world.sizes(), "views": list(world.views)}
     estimate = {**dict.fromkeys(counts, 0), "flops": 0.0, "exact": True}
-    return {**plan, "fps": 10.0, "estimate": estimate, "faults": []}
+    return {**plan, "fps": 10.0, "estimate": estimate, "left_out": []}
 
 
 def _build_json(world: TinyWorld, rows: Sequence[Row], settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:

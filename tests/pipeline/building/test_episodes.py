@@ -69,7 +69,7 @@ def test_an_error_that_may_pass_is_tried_again(reason: str, times: int, result: 
     log, work = EpisodeLog(RECIPE, "inputs", UNWATCHED), Failing(times, EpisodeError(reason, "why"))
     assert log.attempt(ref(), work) == result
     assert work.calls == calls
-    assert [(f.stage, f.reason, f.windows) for f in log.faults] == ([] if result else [("inputs", reason, 14)])
+    assert [(f.stage, f.reason, f.windows) for f in log.left_out] == ([] if result else [("inputs", reason, 14)])
 
 
 def test_an_error_that_is_none_of_the_episodes_stops_the_run_and_names_it() -> None:
@@ -92,7 +92,7 @@ class Blaming:
 def test_an_episode_that_was_blamed_is_not_read_again() -> None:
     log = EpisodeLog(RECIPE, "inputs", Blaming())  # type: ignore[arg-type]
     assert log.attempt(ref(), Failing(0, KeyError())) is None
-    assert [(entry.reason, entry.detail) for entry in log.faults] == [("timed-out", "for ever")]
+    assert [(entry.reason, entry.detail) for entry in log.left_out] == [("timed-out", "for ever")]
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def test_the_order_is_fixed_for_good() -> None:
 
     It is of the first 200 of 202 samples of two epochs and of 80 of a third, in batches of 8.
     """
-    order = Order([7, 100, 31, 64], "fingerprint", seed=5)
+    order = Order([7, 100, 31, 64], "fingerprint", seed=5, streams=64, block_shards=4)
     positions = [(step // 25, np.arange(8) + step % 25 * 8) for step in range(60)]
     content = b"".join(order.samples_at(epoch, within).astype("<i8").tobytes() for epoch, within in positions)
     assert hashlib.sha256(content).hexdigest() == GOLDEN

@@ -173,7 +173,7 @@ def test_ranks_never_share_a_sample_of_a_step(
     robot_build: Build, builds: list[list[int]], weights: list[int], world: int, step: int
 ) -> None:
     """The whole of what a step draws, as integers: for any builds and weights, ranks cut it without rest or overlap."""
-    orders = [Order(sizes, str(i), 0, streams=8) for i, sizes in enumerate(builds)]
+    orders = [Order(sizes, str(i), 0, streams=8, block_shards=4) for i, sizes in enumerate(builds)]
     mixture = Mixture(weights[: len(builds)], 8, 8)
     if any(order.samples < mixture.largest(i) for i, order in enumerate(orders)):
         return
