@@ -7,7 +7,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLModel
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig, Qwen3VLVisionConfig
 
-from model.settings import BackboneSettings, PromptSettings
+from model.settings import BackboneKind, BackboneSettings, PromptSettings
 from model.student.images import MERGE, PATCH, TEMPORAL
 from model.student.tokenizer import add_action_tokens, byte_tokenizer
 from pipeline.errors import SettingsError
@@ -21,12 +21,12 @@ def load_backbone(settings: BackboneSettings, prompt: PromptSettings) -> tuple[P
     Raises:
         SettingsError: the weights cannot be found or are no Qwen3-VL.
     """
-    if settings.kind == "pretrained":
+    if settings.kind == BackboneKind.PRETRAINED:
         return _load(settings, prompt)
     tokenizer = byte_tokenizer()
     add_action_tokens(tokenizer, prompt.action_token_groups)
     dtype = getattr(torch, settings.dtype)
-    if settings.kind == "random":
+    if settings.kind == BackboneKind.RANDOM:
         return tokenizer, _random(qwen3vl_2b_config(tokenizer), dtype)
     model = _random(tiny_config(settings, tokenizer), dtype)
     _scale_to_width(model)

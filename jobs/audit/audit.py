@@ -20,6 +20,7 @@ from pipeline.audit.report.raw_images import with_raw_frames
 from pipeline.audit.report.stored_images import choose_samples, stored_sheets
 from pipeline.audit.verdict import Verdict, verdict_level, write_verdict
 from pipeline.errors import RunError
+from pipeline.format.enums import AuditLevel
 from pipeline.storage.store import is_remote
 
 ILLUSTRATED = 20
@@ -76,7 +77,7 @@ def audit(
         fetcher: brings the shards when the folder holds only the small files.
     """
     root, evidence = Path(settings.build), Evidence()
-    if settings.level in ("manifest", "shards"):
+    if not settings.level.includes(AuditLevel.SOURCE):
         verdict = audit_build(root, settings.level, progress, evidence=evidence, fetcher=fetcher)
         evidence.sheets += sheets(root, verdict, fetcher)
         return verdict, evidence

@@ -41,6 +41,7 @@ from pipeline.building.shard_jobs import (
 from pipeline.encoder.encoder_frames import FrameBlock
 from pipeline.errors import RunError
 from pipeline.format.build_settings import EncoderSettings
+from pipeline.format.enums import Attention
 from pipeline.planning.plan import ShardTask
 from pipeline.planning.recipe import Recipe
 from pipeline.sources.base import Source
@@ -320,7 +321,7 @@ class _EncoderActor:
         from pipeline.encoder.encoder import Encoder
 
         work, attend = self._work, None
-        if work.encoder.attention != "sdpa":
+        if work.encoder.attention != Attention.SDPA:
             attend = partial(use_attention, backend=work.encoder.attention)
         self._encoder = Encoder(work.encoder, work.cluster.encoder_device, attend)
         identity = self._encoder.identity()

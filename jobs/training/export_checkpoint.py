@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.common.load_model import load_model
-from jobs.training.settings import ExportConfig
+from jobs.training.settings import CheckpointFormat, ExportConfig
 from model.exchange.lerobot import save_lerobot
 from model.exchange.starvla import save_starvla
 from pipeline.errors import SettingsError
@@ -13,7 +13,7 @@ def run(settings: ExportConfig) -> None:
     if settings.out.exists():
         raise SettingsError(f"{settings.out} exists; choose another out=")
     model = load_model(settings.checkpoint)
-    if settings.format == "starvla":
+    if settings.format == CheckpointFormat.STARVLA:
         save_starvla(model, settings.out)
         notes = ["the format has no ranges of actions and state; they stay in the checkpoint"]
     else:

@@ -20,7 +20,7 @@ from jobs.training.loop.loop import Trainer
 from jobs.training.loop.metrics import MetricsLog
 from jobs.training.loop.ranks import Ranks, joined
 from jobs.training.loop.throughput import measure_throughput
-from jobs.training.settings import TrainConfig
+from jobs.training.settings import Resume, TrainConfig
 from model.attention.attention import resolve_backend
 from model.exchange.initial import load_initial
 from model.vla_jepa import VLAJEPA, build_model
@@ -61,7 +61,7 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
 def _run(config: TrainConfig, trainer: Trainer, state: Mapping[str, Any], loaded: str) -> dict[str, HeldOut]:
     """From the first step, or the newest checkpoint, to the results."""
     ranks = trainer.ranks
-    resumed = config.resume == "auto" and trainer.resume()
+    resumed = config.resume == Resume.AUTO and trainer.resume()
     if ranks.main:
         write_atomic(config.out / "run.json", _json_bytes({**state, **_circumstances(config, trainer)}))
         start = f"resumed at step {trainer.step}" if resumed else loaded
@@ -191,7 +191,7 @@ def describe_results(results: Mapping[str, HeldOut]) -> str:
 def _initial_weights(config: TrainConfig, model: VLAJEPA) -> str:
     """Weights of `init_from`, unless the run goes on from a checkpoint of its own. What was loaded, for people."""
     found = any((config.out / "checkpoints").glob("step-*"))
-    if config.resume == "never" and found:
+    if config.resume == Resume.NEVER and found:
         raise SettingsError(f"{config.out} holds checkpoints and resume=never; choose another out= or resume=auto")
     if found or config.init_from is None:
         return ""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from model.attention.attention import StepCausal, attention
 from model.attention.recompute import recomputed
-from model.settings import PredictorSettings
+from model.settings import PredictorInit, PredictorSettings
 
 ROTARY_BASE = 10000.0
 """Base of the rotary frequencies, base ** (-i / (channels / 2)) for pair i (V-JEPA2)."""
@@ -139,7 +139,7 @@ class LatentPredictor(nn.Module):
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
         self.apply(_initialise)
-        if settings.init == "copy":
+        if settings.init == PredictorInit.COPY:
             self._start_as_a_copy()
         else:
             self._scale_residual_branches()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.format.build_settings import WindowPolicy
+from pipeline.format.enums import WindowEnd
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def enumerate_windows(num_frames: int, policy: WindowPolicy, has_actions: bool) 
 
 def _fitting(num_frames: int, policy: WindowPolicy, has_actions: bool) -> int:
     """Frames 0..result-1 may be `now`. With `pad` at least one future step must exist."""
-    if policy.end == "pad":
+    if policy.end == WindowEnd.PAD:
         return max(0, num_frames - 2 * policy.interval)
     by_latents = num_frames - 2 * policy.steps * policy.interval
     by_actions = num_frames - policy.chunk + 1 if has_actions else num_frames

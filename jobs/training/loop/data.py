@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from jobs.training.loop.ranks import Ranks
-from jobs.training.loop.settings import TrainerSettings
+from jobs.training.loop.settings import OnCorrupt, TrainerSettings
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.build import Build
 from pipeline.format.file_names import SHARD_FILES
@@ -82,7 +82,7 @@ def train_reader(
         _open_shards(order, ranks),
         pinned if ranks.device.type == "cuda" else None,
         settings.verify,
-        settings.on_corrupt == "skip",
+        settings.on_corrupt == OnCorrupt.SKIP,
         cache,
     )
 

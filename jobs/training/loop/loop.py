@@ -26,7 +26,7 @@ from jobs.training.loop.metrics import MetricsLog
 from jobs.training.loop.micro_batches import MicroBatch, micro_batches, record
 from jobs.training.loop.optimiser import Optimiser
 from jobs.training.loop.ranks import Ranks, distribute, gradients_stay
-from jobs.training.loop.settings import TrainerSettings
+from jobs.training.loop.settings import CoTraining, TrainerSettings
 from jobs.training.loop.throughput import Throughput
 from jobs.training.loop.weighted_mean import WeightedMeans
 from model.attention.attention import resolve_backend
@@ -70,7 +70,7 @@ class Trainer:
         self.model = model.to(ranks.device)
         if settings.compile:
             compile_blocks(self.model)
-        self._alternate = settings.co_training == "alternate" and len(self.streams) > 1
+        self._alternate = settings.co_training == CoTraining.ALTERNATE and len(self.streams) > 1
         self._wrapped = distribute(self.model, ranks, settings.strategy, unused=self._alternate)
         self.optimiser = Optimiser(self.model, settings)
         self._held_out = [held_out_reader(build, settings, cache) for build in builds if has_pair(build)]

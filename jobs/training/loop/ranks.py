@@ -20,6 +20,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from jobs.common.device import pick_device
+from jobs.training.loop.settings import Strategy
 from model.checkpoint.sharding import shard_model
 from model.vla_jepa import VLAJEPA
 
@@ -101,16 +102,16 @@ def joined(device: str) -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
-def distribute(model: VLAJEPA, ranks: Ranks, strategy: str, unused: bool) -> nn.Module:
+def distribute(model: VLAJEPA, ranks: Ranks, strategy: Strategy, unused: bool) -> nn.Module:
     """What the loop calls in place of the model: itself, itself with FSDP2's hooks, or wrapped by DDP.
 
     Args:
-        strategy: "ddp" or "fsdp".
+        strategy: how several ranks hold the model.
         unused: whether some backward passes leave out parts of the model, for which DDP would wait otherwise.
     """
     if ranks.world == 1:
         return model
-    if strategy == "ddp":
+    if strategy == Strategy.DDP:
         with warnings.catch_warnings():  # newer versions of PyTorch want another name for `broadcast_buffers`
             warnings.simplefilter("ignore", FutureWarning)
             # Buffers are constants, the same on all ranks.
