@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from jobs.common.driver_lock import DriverLock
 from jobs.common.json_lines import JsonLines
@@ -18,6 +18,7 @@ from jobs.demos.demo_libero_trials import Policy, Trial, policies, trials
 from jobs.demos.settings import DemoLiberoConfig
 from pipeline.errors import BuildError
 from pipeline.format.differences import first_difference
+from pipeline.format.settings import deciding
 from pipeline.storage.atomic import write_atomic
 from pipeline.storage.store import open_store
 
@@ -30,9 +31,6 @@ BUILD = (
 )
 
 DEMONSTRATIONS = "demonstrations/collected.json"
-
-MAY_CHANGE = ("simulator", "out", "at_a_time")
-"""Settings that decide no number."""
 
 
 def run(settings: DemoLiberoConfig) -> None:
@@ -65,8 +63,7 @@ def claim(settings: DemoLiberoConfig) -> None:
     Raises:
         BuildError: `out` holds an experiment with other settings.
     """
-    deciding = {name: value for name, value in asdict(settings).items() if name not in MAY_CHANGE}
-    plain = json.loads(json.dumps(deciding, default=str))
+    plain = deciding(settings)
     path = settings.out / "experiment.json"
     if path.exists():
         difference = first_difference(json.loads(path.read_bytes()), plain)

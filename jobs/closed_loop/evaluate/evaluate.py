@@ -29,15 +29,10 @@ from jobs.common.robot_interface import Policy, RobotInterface
 from jobs.common.signals import ended_like_interrupted
 from pipeline.errors import BuildError, SettingsError
 from pipeline.format.differences import first_difference
+from pipeline.format.settings import deciding, plain
 from pipeline.sample_world.video import find_codec, write_video
 from pipeline.storage.atomic import write_atomic
 from pipeline.storage.store import open_store
-
-MAY_CHANGE = ("simulator", "out", "episodes", "tasks", "videos", "device")
-"""Settings that do not decide how an episode goes: the same command with others adds episodes to those there are.
-
-`environments` is not among them: the rows of a batch decide the last bits of its sums.
-"""
 
 
 @dataclass(frozen=True)
@@ -166,23 +161,20 @@ def _hold(settings: EvaluateConfig, about: Mapping[str, Any], control_hz: int) -
 
 def _written(settings: EvaluateConfig) -> dict[str, Any]:
     """What may be written down of the settings, as plain JSON values: not the password."""
-    values = {name: value for name, value in asdict(settings).items() if name != "api_key"}
-    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
-    return plain
+    return {name: value for name, value in plain(settings).items() if name != "api_key"}
 
 
 def _claim(settings: EvaluateConfig, about: Mapping[str, Any], hold: int, suite: _Suite) -> None:
     """Write down what decides the episodes, or compare it with what is there."""
-    free = {*MAY_CHANGE, "policy"} - ({"tasks"} if settings.swap else set())
-    deciding = {name: value for name, value in _written(settings).items() if name not in free}
-    plain = json.loads(json.dumps({**deciding, **about, "hold": hold, "versions": dict(suite.versions)}))
+    decided = deciding(settings) | ({"tasks": plain(settings.tasks)} if settings.swap else {})
+    content = json.loads(json.dumps({**decided, **about, "hold": hold, "versions": dict(suite.versions)}))
     path = settings.out / "evaluation.json"
     if path.exists():
-        difference = first_difference(json.loads(path.read_bytes()), plain)
+        difference = first_difference(json.loads(path.read_bytes()), content)
         if difference:
             raise BuildError(f"{settings.out} holds another evaluation: {difference}; choose another out=")
     else:
-        write_atomic(path, (json.dumps(plain, indent=2) + "\n").encode())
+        write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def _starts(settings: EvaluateConfig, suite: _Suite, task: int) -> range:

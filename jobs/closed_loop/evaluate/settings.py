@@ -12,23 +12,28 @@ from pipeline.format.settings import checked, setting
 
 @checked
 class EvaluateConfig:
-    """`vlajepa evaluate`."""
+    """`vlajepa evaluate`. What does not decide how an episode goes may change: the same command then adds episodes.
+
+    `environments` decides: the rows of a batch decide the last bits of its sums.
+    """
 
     policy: str = setting(
         "a run's folder (its newest checkpoint), a checkpoint's, ws://HOST:PORT of a `vlajepa serve`, or script: the "
-        "scripted expert, which sees the simulator's state"
+        "scripted expert, which sees the simulator's state",
+        decides=False,
     )
-    simulator: Path = setting("python of the environment that the simulator is installed in")
+    simulator: Path = setting("python of the environment that the simulator is installed in", decides=False)
     suite: str = setting(
         "libero_spatial, libero_object, libero_goal, libero_10, libero_90, a changed one (libero_goal_swap, …); of "
         "SimplerEnv google_robot_visual_matching, google_robot_variant_aggregation, widowx_visual_matching"
     )
-    out: Path = setting("folder for episodes.jsonl, results.json, results.md and videos/")
-    tasks: tuple[int, ...] | None = setting("indices; null: all", default=None)
+    out: Path = setting("folder for episodes.jsonl, results.json, results.md and videos/", decides=False)
+    tasks: tuple[int, ...] | None = setting("indices; null: all", default=None, decides=False)
     episodes: int | None = setting(
         "of each task, with start states first_start, first_start+1, …; null: all there are (LIBERO has 50)",
         default=50,
         at_least=1,
+        decides=False,
     )
     first_start: int = setting("index of the first start state", default=0, at_least=0)
     environments: int = setting("simulators at a time, and rows of the policy's batch", default=2, at_least=1)
@@ -66,10 +71,10 @@ class EvaluateConfig:
         "an axis of LIBERO-Plus: camera, robot, language, light, background, noise, layout", default=None
     )
     level: int = setting("strength of the perturbation", default=3, at_least=1, at_most=5)
-    videos: int = setting("episodes of each task that are filmed", default=1, at_least=0)
+    videos: int = setting("episodes of each task that are filmed", default=1, at_least=0, decides=False)
     seed: int = setting("of the policy's noise", default=0, at_least=0)
-    device: Device = setting("where the policy computes", default=Device.AUTO)
-    api_key: str | None = setting("of a served policy; null: it asks for none", default=None, repr=False)
+    device: Device = setting("where the policy computes", default=Device.AUTO, decides=False)
+    api_key: str | None = setting("of a served policy; null: it asks for none", default=None, repr=False, decides=False)
 
     def __post_init__(self) -> None:
         if self.tasks is not None and (not self.tasks or len(set(self.tasks)) < len(self.tasks)):
