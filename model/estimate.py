@@ -249,10 +249,8 @@ def _batch(
 
 
 def _prompt_tokens(model: VLAJEPA, observation: Observation[Tensor]) -> int:
-    prompts = model.student.prompts.batch(
-        observation.instruction[:1], observation.images.shape[1], observation.state is not None
-    )
-    return int(prompts.attention_mask.sum())
+    tokens = model.student.prompts.tokens
+    return len(tokens(observation.instruction[0], observation.images.shape[1], observation.state is not None))
 
 
 def _count(module: nn.Module | None) -> int:

@@ -77,11 +77,6 @@ class BackboneSettings:
         at_least=32,
     )
     dtype: FloatDtype = setting("of the weights", default=FloatDtype.FLOAT32)
-    packed: bool = setting(
-        "pack sequences of different length one after the other; false: pad them to the longest, by PyTorch's "
-        "attention whatever model.attention says",
-        default=True,
-    )
     gradient_checkpointing: bool = setting(CHECKPOINTING, default=False)
     tiny: TinyBackboneSettings = setting("sizes of kind tiny", default_factory=TinyBackboneSettings)
 

@@ -10,6 +10,7 @@ A action width.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +21,13 @@ from model.action_head.action_head import ActionHead
 from model.losses import Losses, WorldModelErrors, derangement, masked_mean, masked_step_mean, merge_views, step_errors
 from model.normalize import BuildStats, ChannelRange, MinMaxScaler
 from model.settings import ModelSettings
-from model.student.backbone import Student
+from model.student.backbone import Student, StudentOutput
 from model.world_model.predictor import LatentPredictor
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.schema import Observation, Sizes, Targets
+
+TrainingBatch = tuple[Observation[Tensor], Targets[Tensor]]
+"""What the student sees, and what is learned from it."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,13 @@ class TeacherForced:
     inputs: Tensor
     targets: Tensor
     mask: Tensor
+
+    @classmethod
+    def joined(cls, batches: Sequence[TeacherForced]) -> TeacherForced:
+        """Batches as one."""
+        if len(batches) == 1:
+            return batches[0]
+        return cls(*(torch.cat([getattr(b, name) for b in batches]) for name in ("inputs", "targets", "mask")))
 
 
 class VLAJEPA(nn.Module):
@@ -74,42 +85,73 @@ class VLAJEPA(nn.Module):
             self.state_scaler = MinMaxScaler(state, settings.range_floor)
         self._freeze(settings.freeze)
 
-    def forward(
-        self, observation: Observation[Tensor], targets: Targets[Tensor], generator: torch.Generator | None = None
-    ) -> Losses:
-        """The same as `losses`: what data-parallel wrappers call."""
-        return self.losses(observation, targets, generator)
-
-    def losses(
-        self, observation: Observation[Tensor], targets: Targets[Tensor], generator: torch.Generator | None = None
-    ) -> Losses:
-        """Losses of a robot batch (with actions) or a human-video batch (without).
+    def forward(self, *batches: TrainingBatch, generator: torch.Generator | None = None) -> tuple[Losses, ...]:
+        """Losses of some batches, of robots (with actions) or human video (without), in one pass for all.
 
         Args:
-            observation: the student's input.
-            targets: latents with as many views as the predictor takes, see `model.batch`.
-            generator: of the action loss's noise, on the batch's device; None: PyTorch's default.
+            batches: observations, and targets with as many views as the predictor takes, see `model.batch`.
+            generator: of the action loss's noise, on the batches' device; None: PyTorch's default.
+
+        Returns:
+            One a batch.
 
         Raises:
             ValueError: only one of state and actions is there, or a shape does not fit the model.
         """
-        if (targets.actions is None) != (observation.state is None):
-            raise ValueError("a robot batch has state (maybe of width 0) and actions, a video batch neither; got one")
-        forced = self._teacher_forced(targets)
-        # Before there are activations to keep, which its temporary memory would come on top of.
-        copied = masked_step_mean(step_errors(forced.inputs, forced.targets, self.sizes.steps), forced.mask)
-        output = self.student(observation)
-        predicted = self.predictor(forced.inputs, output.latent_actions)
-        errors = step_errors(predicted, forced.targets, self.sizes.steps)
-        world_model, per_step = masked_mean(errors, forced.mask), masked_step_mean(errors.detach(), forced.mask)
-        weights = self.settings.loss
-        rollout = self._rollout_loss(forced, output.latent_actions) if weights.rollout else None
+        return self.losses_from(self.student(*(observation for observation, _ in batches)), batches, generator)
+
+    def losses_from(
+        self,
+        outputs: Sequence[StudentOutput],
+        batches: Sequence[TrainingBatch],
+        generator: torch.Generator | None = None,
+    ) -> tuple[Losses, ...]:
+        """Losses of batches that the student has read, see `forward`."""
+        for observation, targets in batches:
+            if (targets.actions is None) != (observation.state is None):
+                raise ValueError(
+                    "a robot batch has state (maybe of width 0) and actions, a video batch neither; got one"
+                )
+        counts = [len(targets.context) for _, targets in batches]
+        forced = TeacherForced.joined([self._teacher_forced(targets) for _, targets in batches])
+        latent_actions = torch.cat([output.latent_actions for output in outputs])
+        predicted = self.predictor(forced.inputs, latent_actions)
+        errors, copied = (
+            step_errors(guess, forced.targets, self.sizes.steps).split(counts) for guess in (predicted, forced.inputs)
+        )
+        rollouts = self._rollout_errors(forced, latent_actions, counts)
+        return tuple(
+            self._batch_losses(batch, output, error, rollout, repeated, generator)
+            for batch, output, error, rollout, repeated in zip(batches, outputs, errors, rollouts, copied, strict=True)
+        )
+
+    def losses(
+        self, observation: Observation[Tensor], targets: Targets[Tensor], generator: torch.Generator | None = None
+    ) -> Losses:
+        """Losses of one batch, see `forward`."""
+        return self.forward((observation, targets), generator=generator)[0]
+
+    def _batch_losses(
+        self,
+        batch: TrainingBatch,
+        output: StudentOutput,
+        errors: Tensor,
+        rollout_errors: Tensor | None,
+        copied: Tensor,
+        generator: torch.Generator | None,
+    ) -> Losses:
+        """Of a batch whose errors float32 [B, K] by teacher forcing, rollout and repetition are known."""
+        observation, targets = batch
+        mask, weights = targets.latent_mask, self.settings.loss
+        world_model, per_step = masked_mean(errors, mask), masked_step_mean(errors.detach(), mask)
+        nothing_changes = masked_step_mean(copied, mask)
+        rollout = None if rollout_errors is None else masked_mean(rollout_errors, mask[:, : rollout_errors.shape[1]])
         latent = world_model if rollout is None else world_model + weights.rollout * rollout
         if targets.actions is None:
-            return Losses(weights.world_model_on_video * latent, world_model, rollout, None, per_step, copied)
+            return Losses(weights.world_model_on_video * latent, world_model, rollout, None, per_step, nothing_changes)
         action = self._action_loss(output.embodied, observation.state, targets, generator)
         total = weights.action * action + weights.world_model_on_robot * latent
-        return Losses(total, world_model, rollout, action, per_step, copied)
+        return Losses(total, world_model, rollout, action, per_step, nothing_changes)
 
     @torch.no_grad()
     def act(
@@ -131,7 +173,7 @@ class VLAJEPA(nn.Module):
             raise RunError("act() needs eval mode: call model.eval() first")
         if observation.state is None:
             raise ValueError("act() needs an observation with state (of width 0 if the robot has none), got None")
-        output = self.student(observation)
+        (output,) = self.student(observation)
         assert output.embodied is not None  # an observation with a state gets the robot prompt
         if start is None:
             shape = (len(observation.images), head.chunk, head.action_width)
@@ -165,7 +207,7 @@ class VLAJEPA(nn.Module):
         By the prediction, by repeating the latent of the step before, and by the prediction with the latent actions of
         another sample. Arguments and errors as in `world_model_errors`.
         """
-        actions = self.student(observation).latent_actions
+        actions = self.student(observation)[0].latent_actions
         forced = self._teacher_forced(targets)
         other = derangement(len(actions), shuffle_generator).to(actions.device)
         guesses = (self.predictor(forced.inputs, actions), forced.inputs, self.predictor(forced.inputs, actions[other]))
@@ -205,12 +247,15 @@ class VLAJEPA(nn.Module):
         inputs = torch.cat([context[:, None], latents[:, :-1]], dim=1)
         return TeacherForced(merge_views(inputs), merge_views(latents), targets.latent_mask)
 
-    def _rollout_loss(self, forced: TeacherForced, latent_actions: Tensor) -> Tensor:
-        """Mean L1 of the first steps, predicted from z_0 alone."""
+    def _rollout_errors(
+        self, forced: TeacherForced, latent_actions: Tensor, counts: Sequence[int]
+    ) -> Sequence[Tensor | None]:
+        """Of each batch float32 [B, rollout_steps]: errors of the first steps, predicted from z_0 alone."""
+        if not self.settings.loss.rollout:
+            return [None] * len(counts)
         steps, tokens = self.settings.loss.rollout_steps, self.sizes.tokens
         predicted = self.predictor.rollout(forced.inputs[:, :tokens], latent_actions, steps)
-        errors = step_errors(predicted, forced.targets[:, : steps * tokens], steps)
-        return masked_mean(errors, forced.mask[:, :steps])
+        return step_errors(predicted, forced.targets[:, : steps * tokens], steps).split(list(counts))
 
     def _action_loss(
         self, embodied: Tensor | None, state: Tensor | None, targets: Targets[Tensor], generator: torch.Generator | None

@@ -126,7 +126,7 @@ def _no_gradient(model: VLAJEPA, observation: Observation[Tensor], targets: Targ
 @torch.no_grad()
 def predictor_trials(model: VLAJEPA, observation: Observation[Tensor], targets: Targets[Tensor]) -> list[Trial]:
     """Change one step's latent, then one step's latent actions: earlier predictions must stay equal to the bit."""
-    actions = model.student(observation).latent_actions
+    actions = model.student(observation)[0].latent_actions
     forced = model._teacher_forced(targets)
     steps, tokens, per_step = model.sizes.steps, model.sizes.tokens, model.settings.prompt.action_tokens_per_step
     before = model.predictor(forced.inputs, actions)

@@ -20,7 +20,7 @@ from jobs.report.latent_pictures import Colours, fit_colours, input_picture, lat
 from jobs.report.run_files import RunFolder
 from jobs.training.loop.data import cache_folder, held_out_reader, open_cache
 from jobs.training.loop.settings import TrainerSettings
-from model.attention.attention import resolve_backend
+from model.attention.backend import resolve_backend
 from model.batch import to_device
 from model.checkpoint.checkpoint import list_checkpoints
 from model.vla_jepa import VLAJEPA

@@ -21,7 +21,7 @@ from jobs.training.loop.metrics import MetricsLog
 from jobs.training.loop.ranks import Ranks, joined
 from jobs.training.loop.throughput import measure_throughput
 from jobs.training.settings import Resume, TrainConfig
-from model.attention.attention import resolve_backend
+from model.attention.backend import resolve_backend
 from model.exchange.initial import load_initial
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.errors import RunError, SettingsError

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
-def recomputed(block: nn.Module, enabled: bool, *arguments: Any) -> Tensor:
+def recomputed(block: nn.Module, enabled: bool, *arguments: Any, **keywords: Any) -> Tensor:
     """What a block gives for its arguments; with `enabled`, and where there will be a backward pass, recomputed there.
 
     Random numbers (dropout) are the same in both passes.
     """
     if not (enabled and torch.is_grad_enabled()):
-        return block(*arguments)
-    out: Tensor = checkpoint(block, *arguments, use_reentrant=False)
+        return block(*arguments, **keywords)
+    out: Tensor = checkpoint(block, *arguments, use_reentrant=False, **keywords)
     return out

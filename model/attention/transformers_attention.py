@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
-from model.attention.attention import Packed, attention
+from model.attention.attention import attention
+from model.attention.packed import Packed, packed_attention
 from model.settings import AttentionBackend
 
 _NAME = "vla_jepa_flash_"
@@ -57,9 +59,11 @@ def register_attention(backend: str) -> str:
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
         """Query [B, H, Q, C] -> [B, Q, H, C]."""
-        mask = packed or _described(module, query, attention_mask, dropout, **kwargs)
-        out = attention(query, key, value, mask, backend, scaling)
-        return out.transpose(1, 2).contiguous(), None
+        packed = packed or _described(module, query, attention_mask, dropout, **kwargs)
+        if packed is None:
+            return attention(query, key, value, None, backend, scaling).transpose(1, 2).contiguous(), None
+        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+        return packed_attention(q, k, v, packed, backend, scaling)[None], None
 
     AttentionInterface.register(_NAME + backend, forward)
     return _NAME + backend
@@ -72,6 +76,7 @@ def _described(
     dropout: float,
     is_causal: bool | None = None,
     cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int = 0,
     **_: Any,
 ) -> Packed | None:
     """The mask that transformers asks for in its own words.
@@ -83,9 +88,10 @@ def _described(
         raise ValueError("this attention takes packed sequences without dropout; a padded batch needs sdpa")
     causal = bool(getattr(module, "is_causal", False)) if is_causal is None else is_causal
     if cu_seq_lens_q is not None:
-        return Packed(tuple(cu_seq_lens_q.diff().tolist()), causal)
+        return Packed(cu_seq_lens_q.int(), max_length_q, causal)
     if not causal:
         return None
     if len(query) > 1:
         raise ValueError(f"causal attention takes packed sequences, a batch of 1; got {len(query)}")
-    return Packed((query.shape[2],), True)
+    starts = torch.tensor((0, query.shape[2]), dtype=torch.int32, device=query.device)
+    return Packed(starts, query.shape[2], causal=True)

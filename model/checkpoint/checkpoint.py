@@ -33,20 +33,28 @@ PREFIX = "step-"
 _TEMPORARY = ".tmp-"
 
 
-def copy_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+def copy_tensors(
+    model: nn.Module, masters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> dict[str, dict[str, Tensor]]:
     """The tensors of a checkpoint, "model" and "optimizer", as copies on the CPU."""
-    return {kind: _on_cpu(tensors) for kind, tensors in checkpoint_tensors(model, optimizer).items()}
+    return {kind: _on_cpu(tensors) for kind, tensors in checkpoint_tensors(model, masters, optimizer).items()}
 
 
-def checkpoint_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
-    """The tensors of a checkpoint themselves."""
+def checkpoint_tensors(
+    model: nn.Module, masters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a checkpoint themselves. `masters`: by name, what the optimiser steps and the model computes with
+    a rounded copy of."""
     moments = {
         f"{name}/{key}": value
-        for name, parameter in model.named_parameters()
+        for name, parameter in masters.items()
         for key, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
     }
-    return {"model": model.state_dict(), "optimizer": moments}
+    return {
+        "model": model.state_dict() | {name: parameter.detach() for name, parameter in masters.items()},
+        "optimizer": moments,
+    }
 
 
 def write_checkpoint(
@@ -151,16 +159,20 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-def load_weights(checkpoint: Path, model: nn.Module, keep: tuple[str, ...] = ()) -> None:
+def load_weights(
+    checkpoint: Path, model: nn.Module, keep: tuple[str, ...] = (), masters: Mapping[str, Tensor] | None = None
+) -> None:
     """Load a checkpoint's model in place.
 
     Args:
+        masters: tensors to fill in place of the model's own, by name.
         keep: prefixes of tensors that stay as they are in the model, whatever the file has.
 
     Raises:
         BuildError: names or shapes differ; every tensor concerned is listed.
     """
-    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(keep)}
+    everything = model.state_dict() | dict(masters or {})
+    own = {name: tensor for name, tensor in everything.items() if not name.startswith(keep)}
     stored = {name: shape for name, shape in _stored_shapes(checkpoint, "model").items() if not name.startswith(keep)}
     problems = [f"missing {name}" for name in sorted(own.keys() - stored.keys())]
     problems += [f"unknown {name}" for name in sorted(stored.keys() - own.keys())]
@@ -174,13 +186,15 @@ def load_weights(checkpoint: Path, model: nn.Module, keep: tuple[str, ...] = ())
     _fill(checkpoint, "model", own)
 
 
-def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def load_optimizer(checkpoint: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
     """Load a checkpoint's optimiser in place; moments are on the devices of their parameters and sharded like them.
+
+    Args:
+        parameters: what the optimiser steps, by name.
 
     Raises:
         BuildError: it has a state of a parameter that is not trained.
     """
-    parameters = dict(model.named_parameters())
     trained = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     wanted: dict[str, Tensor] = {}
     for name, shape in _stored_shapes(checkpoint, "optimizer").items():

@@ -8,21 +8,19 @@ Shapes: B batch, V views, H, W image, K future steps, E width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from model.attention.attention import Packed
+from model.attention.recompute import recomputed
 from model.attention.transformers_attention import use_attention
 from model.loading import load_backbone
 from model.settings import BackboneSettings, PromptSettings
 from model.student.images import image_patches, image_token_count
 from model.student.patch_projection import project_patches_as_matrices
-from model.student.prompt import PromptBuilder
-from model.student.sequences import Sequences, lay_out
+from model.student.prompt import PackedPrompts, PromptBuilder, PromptRequest, Readout
+from model.student.vision import image_tokens
 from pipeline.format.schema import Observation
 
 
@@ -36,6 +34,15 @@ class StudentOutput:
 
     latent_actions: Tensor
     embodied: Tensor | None
+
+
+@dataclass(frozen=True)
+class StudentInput:
+    """Prompts and image patches (see `model.student.images`) of some observations, on the device."""
+
+    prompts: PackedPrompts
+    patches: Tensor
+    images: int
 
 
 class Student(nn.Module):
@@ -53,15 +60,12 @@ class Student(nn.Module):
 
     def __init__(self, settings: BackboneSettings, prompt: PromptSettings, steps: int, backend: str = "auto") -> None:
         super().__init__()
-        self.image_size, self.packed = settings.image_size, settings.packed
+        self.image_size, self.recompute = settings.image_size, settings.gradient_checkpointing
         tokenizer, self.model = load_backbone(settings, prompt)
         project_patches_as_matrices(self.model)
-        if settings.packed:
-            use_attention(self.model, backend)
+        use_attention(self.model, backend)
         # Nothing reads the final norm; frozen, it cannot stall a data-parallel reduction waiting for its gradient.
         self.model.language_model.norm.requires_grad_(False)
-        if settings.gradient_checkpointing:
-            self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.prompts = PromptBuilder(tokenizer, prompt, steps, image_token_count(settings.image_size))
 
     @property
@@ -69,64 +73,67 @@ class Student(nn.Module):
         """E."""
         return int(self.model.config.text_config.hidden_size)
 
-    def forward(self, observation: Observation[Tensor]) -> StudentOutput:
-        """Read an observation. One with a state (of any width) gets the robot prompt, one without the video prompt.
+    def forward(self, *observations: Observation[Tensor]) -> tuple[StudentOutput, ...]:
+        """Read observations in one pass, those of robots and of human video together.
+
+        One with a state (of any width) gets the robot prompt, one without the video prompt.
 
         Raises:
-            ValueError: the images are not [B, V, H, W, 3] with B the number of instructions.
+            ValueError: images are not [B, V, H, W, 3] with B the number of instructions.
         """
-        images = observation.images
-        if images.ndim != 5 or images.shape[-1] != 3 or len(images) != len(observation.instruction):
-            raise ValueError(
-                f"images must be [B, V, H, W, 3] for {len(observation.instruction)} instructions, "
-                f"got {tuple(images.shape)}"
-            )
-        prompts = self.prompts.batch(observation.instruction, images.shape[1], observation.state is not None)
-        pixels, grid = image_patches(images.flatten(0, 1), self.image_size)
-        # On the CPU, since it walks over the prompts token by token.
-        positions, _ = self.model.get_rope_index(
-            prompts.input_ids, prompts.image_mask, grid, None, prompts.attention_mask
-        )
-        sequences = lay_out(prompts, positions, self.packed).to(images.device)
-        hidden = self._last_layer(sequences, pixels, grid.to(images.device, non_blocking=True)).flatten(0, 1)
-        embodied = sequences.embodied_index
-        return StudentOutput(
-            latent_actions=hidden[sequences.action_index].float(),
-            embodied=None if embodied is None else hidden[embodied].float(),
-        )
+        return self.read(self.prepare(*observations))
 
-    def _last_layer(self, sequences: Sequences, pixels: Tensor, grid: Tensor) -> Tensor:
-        """Output of the last decoder layer, before the final norm: [rows, tokens a row, E]."""
-        per_image = len(pixels) // len(grid)
-        images = self._masked(Packed((per_image,) * len(grid)))
-        # Apart from the text's call, whose keywords it would be given as well.
-        features = self.model.get_image_features(pixels, grid, return_dict=True, max_seqlen=per_image, **images)
-        with _input_of(self.model.language_model.norm) as seen:
-            self.model(
-                input_ids=sequences.input_ids,
-                attention_mask=sequences.attention_mask,
-                position_ids=sequences.position_ids,
-                mm_encoder_outputs={"image": features},
-                use_cache=False,
-                **self._masked(sequences.packed),
-            )
-        return seen[-1]
+    def prepare(self, *observations: Observation[Tensor], padded_to: int = 1) -> StudentInput:
+        """The work of the host, and nothing that waits for the device.
 
-    def _masked(self, packed: Packed | None) -> dict[str, Packed | None]:
-        """The keyword that reaches `model.attention.transformers_attention`; PyTorch's own attention has none."""
-        return {"packed": packed} if self.packed else {}
+        Args:
+            observations: see `forward`.
+            padded_to: the prompts' tokens become a multiple of it; 1: no padding.
+        """
+        for observation in observations:
+            _check(observation)
+        requests = [PromptRequest(o.instruction, o.images.shape[1], o.state is not None) for o in observations]
+        prompts = self.prompts.pack(requests)
+        if padded_to > 1:
+            prompts = prompts.padded(padded_to, self.prompts.pad_id)
+        images = [o.images.flatten(0, 1) for o in observations]
+        patches = torch.cat([image_patches(each, self.image_size) for each in images])
+        return StudentInput(prompts.to(patches.device), patches, sum(map(len, images)))
+
+    def read(self, inputs: StudentInput) -> tuple[StudentOutput, ...]:
+        """Hidden states of the action tokens of each observation that was prepared."""
+        hidden = self._last_layer(inputs.prompts, inputs.patches, inputs.images)
+        return tuple(_read_out(hidden, readout) for readout in inputs.prompts.readouts)
+
+    def _last_layer(self, prompts: PackedPrompts, patches: Tensor, images: int) -> Tensor:
+        """Output of the last decoder layer, before the final norm: [T, E].
+
+        As `Qwen3VLModel.forward` has it, which finds the image tokens by a mask, and so waits for the device.
+        """
+        decoder, recompute = self.model.language_model, self.recompute
+        tokens, features = image_tokens(self.model.visual, patches, images, recompute)
+        x = decoder.embed_tokens(prompts.input_ids)
+        x = x.index_copy(0, prompts.image_rows, tokens.to(x.dtype))[None]
+        rotary = decoder.rotary_emb(x, prompts.positions[:, None])
+        for i, layer in enumerate(decoder.layers):
+            x = recomputed(layer, recompute, x, position_embeddings=rotary, attention_mask=None, packed=prompts.packed)
+            if i < len(features):
+                x = x.index_add(1, prompts.image_rows, features[i].to(x.dtype)[None])
+        return x[0]
 
 
-@contextmanager
-def _input_of(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Collects what a module is called with while the context is open."""
-    seen: list[Tensor] = []
+def _check(observation: Observation[Tensor]) -> None:
+    images, count = observation.images, len(observation.instruction)
+    if images.ndim != 5 or images.shape[-1] != 3 or len(images) != count:
+        raise ValueError(f"images must be [B, V, H, W, 3] for {count} instructions, got {tuple(images.shape)}")
 
-    def remember(_: nn.Module, arguments: tuple[Any, ...]) -> None:
-        seen.append(arguments[0])
 
-    handle = module.register_forward_pre_hook(remember)
-    try:
-        yield seen
-    finally:
-        handle.remove()
+def _read_out(hidden: Tensor, readout: Readout) -> StudentOutput:
+    # The gradient of a selection of distinct rows is written row by row; that of an index is sorted first.
+    actions = hidden.index_select(0, readout.actions.flatten()).unflatten(0, readout.actions.shape)
+    embodied = readout.embodied
+    if embodied is None:
+        return StudentOutput(actions.float(), None)
+    return StudentOutput(
+        actions.float(), hidden.index_select(0, embodied.flatten()).unflatten(0, embodied.shape).float()
+    )

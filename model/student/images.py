@@ -30,7 +30,7 @@ def image_token_count(size: int) -> int:
     return (size // (PATCH * MERGE)) ** 2
 
 
-def image_patches(images: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def image_patches(images: Tensor, size: int) -> Tensor:
     """Cut images into patches.
 
     Args:
@@ -38,9 +38,8 @@ def image_patches(images: Tensor, size: int) -> tuple[Tensor, Tensor]:
         size: pixels a side of what is cut, a multiple of 32; other images are resized to it (bicubic, antialiased).
 
     Returns:
-        patches float32 [M * (size/16)**2, 3, 2, 16, 16]: groups of 2 x 2 neighbours together; the two in time are one
-        and the same memory, which the vision tower's own cast or convolution then writes out. And the grid int64
-        [M, 3], (1, size/16, size/16) an image, on the CPU.
+        float32 [M * (size/16)**2, 3, 2, 16, 16]: groups of 2 x 2 neighbours together; the two in time are one and the
+        same memory, which the vision tower's own cast or projection then writes out.
 
     Raises:
         TypeError: the images are not uint8.
@@ -54,8 +53,7 @@ def image_patches(images: Tensor, size: int) -> tuple[Tensor, Tensor]:
     cut = images.reshape(count, grid // MERGE, MERGE, PATCH, grid // MERGE, MERGE, PATCH, 3)
     cut = cut.permute(0, 1, 4, 2, 5, 7, 3, 6).contiguous()
     pixels = cut.float().mul_(1 / (255 * STD)).sub_(MEAN / STD)
-    patches = pixels.reshape(count * grid * grid, 3, 1, PATCH, PATCH).expand(-1, -1, TEMPORAL, -1, -1)
-    return patches, torch.tensor([[1, grid, grid]]).expand(count, -1)
+    return pixels.reshape(count * grid * grid, 3, 1, PATCH, PATCH).expand(-1, -1, TEMPORAL, -1, -1)
 
 
 def _resized(images: Tensor, size: int) -> Tensor:

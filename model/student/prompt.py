@@ -1,18 +1,24 @@
-"""Instruction -> tokens of the student's prompt, and the positions of the action tokens.
+"""Instruction -> tokens of the student's prompt, and the rows of the action tokens.
 
-Qwen's chat form with one user message: the images, then the text. Shapes: B batch, L longest prompt of the batch.
+Qwen's chat form with one user message: the images, then the text.
+
+Shapes: B prompts of a batch, T tokens of all prompts, I image tokens of all prompts.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
+from model.attention.packed import Packed
 from model.settings import PromptSettings
 from model.student.tokenizer import CHAT_MARKERS, EMBODIED_TOKEN, action_token
 
@@ -28,21 +34,59 @@ VIDEO_PROMPT = ("Your task is {instruction}. Infer the temporal dynamics of futu
 
 
 @dataclass(frozen=True)
-class PromptBatch:
-    """Padded prompts on the CPU.
+class PromptRequest:
+    """Prompts to build for one batch; `robot` asks for policy actions as well."""
 
-    input_ids           int64 [B, L], padded on the left
-    attention_mask      int64 [B, L], 0 on padding
-    image_mask          int32 [B, L], 1 on image tokens
-    action_positions    int64 [B, K * action_tokens_per_step]
-    embodied_positions  int64 [B, embodied_tokens]; None in video prompts
+    instructions: Sequence[str]
+    views: int
+    robot: bool
+
+
+@dataclass(frozen=True)
+class Readout:
+    """Rows of a batch's action tokens int64 [B, K * action_tokens_per_step] and embodied tokens int64
+    [B, embodied_tokens], which video prompts lack."""
+
+    actions: Tensor
+    embodied: Tensor | None
+
+
+@dataclass(frozen=True)
+class PackedPrompts:
+    """Prompts of some batches one after the other.
+
+    input_ids   int64 [T]
+    positions   int64 [3, T], rotary positions in time, row and column
+    packed      where each prompt begins
+    image_rows  int64 [I], where the image tokens are
+    readouts    one a batch
     """
 
     input_ids: Tensor
-    attention_mask: Tensor
-    image_mask: Tensor
-    action_positions: Tensor
-    embodied_positions: Tensor | None
+    positions: Tensor
+    packed: Packed
+    image_rows: Tensor
+    readouts: tuple[Readout, ...]
+
+    def padded(self, multiple: int, pad_id: int) -> PackedPrompts:
+        """With one prompt more, of padding tokens that nothing reads: T is a multiple of a number then."""
+        extra = multiple - len(self.input_ids) % multiple
+        ids = functional.pad(self.input_ids, (0, extra), value=pad_id)
+        starts = torch.cat([self.packed.starts, self.packed.starts[-1:] + extra])
+        packed = replace(self.packed, starts=starts, longest=max(self.packed.longest, multiple))
+        return replace(self, input_ids=ids, positions=functional.pad(self.positions, (0, extra)), packed=packed)
+
+    def to(self, device: torch.device) -> PackedPrompts:
+        """The same on a device, by one copy that does not wait for it."""
+        rows = [row for r in self.readouts for row in (r.actions, r.embodied) if row is not None]
+        tensors = [self.input_ids, self.positions, self.packed.starts, self.image_rows, *rows]
+        flat = torch.cat([tensor.long().flatten() for tensor in tensors])
+        moved = (flat.pin_memory() if device.type == "cuda" else flat).to(device, non_blocking=True)
+        parts = zip(moved.split([tensor.numel() for tensor in tensors]), tensors, strict=True)
+        ids, positions, starts, images, *rows = [part.view(tensor.shape) for part, tensor in parts]
+        left = iter(rows)
+        readouts = tuple(Readout(next(left), None if r.embodied is None else next(left)) for r in self.readouts)
+        return PackedPrompts(ids, positions, replace(self.packed, starts=starts.int()), images, readouts)
 
 
 class PromptBuilder:
@@ -74,27 +118,30 @@ class PromptBuilder:
             self._id(marker) for marker in CHAT_MARKERS
         )
         groups = [self._id(action_token(k)) for k in range(steps)]
+        self._user = self._text("user\n")
         self.action_ids = tuple(token for token in groups for _ in range(settings.action_tokens_per_step))
         self.embodied_ids = (self._id(EMBODIED_TOKEN),) * settings.embodied_tokens
         # The text after the instruction is the same in every prompt, so positions count from the end.
         self._tails = {robot: self._tail(robot) for robot in (False, True)}
 
-    def batch(self, instructions: Sequence[str], views: int, robot: bool) -> PromptBatch:
-        """Prompts of a batch; `robot` asks for policy actions as well."""
-        prompts = [self.tokens(text, views, robot) for text in instructions]
-        length = max(map(len, prompts))
-        ids = torch.tensor([[self.pad_id] * (length - len(p)) + list(p) for p in prompts])
-        # The padding token is never part of a prompt: text is tokenised with special tokens read as plain text.
-        mask = (ids != self.pad_id).long()
-        actions, embodied = self._positions(length, len(prompts), robot)
-        return PromptBatch(ids, mask, (ids == self.image_id).int(), actions, embodied)
+    def pack(self, requests: Sequence[PromptRequest]) -> PackedPrompts:
+        """The prompts of all requests, in order."""
+        prompts = [self.tokens(text, r.views, r.robot) for r in requests for text in r.instructions]
+        views = [r.views for r in requests for _ in r.instructions]
+        lengths = tuple(map(len, prompts))
+        input_ids = torch.tensor([token for prompt in prompts for token in prompt])
+        return PackedPrompts(
+            input_ids=input_ids,
+            positions=torch.cat([self._rotary(*sizes) for sizes in zip(lengths, views, strict=True)], dim=1),
+            packed=Packed.of(lengths, causal=True),
+            image_rows=(input_ids == self.image_id).nonzero()[:, 0],
+            readouts=self._readouts(requests, lengths),
+        )
 
     def tokens(self, instruction: str, views: int, robot: bool) -> tuple[int, ...]:
         """Token ids of one prompt, without padding."""
         image = (self._vision_start, *(self.image_id,) * self._image_tokens, self._vision_end)
-        return (self._start, *self._text("user\n"), *image * views, *self._opening(instruction, robot)) + (
-            self._tails[robot]
-        )
+        return (self._start, *self._user, *image * views, *self._opening(instruction, robot)) + (self._tails[robot])
 
     @property
     def cached(self) -> int:
@@ -121,13 +168,41 @@ class PromptBuilder:
         middle, last = self._text(ROBOT_PROMPT[1]), self._text(ROBOT_PROMPT[2])
         return (*self.action_ids, *middle, *self.embodied_ids, *last, *closing)
 
-    def _positions(self, length: int, count: int, robot: bool) -> tuple[Tensor, Tensor | None]:
-        first = length - len(self._tails[robot])
-        actions = first + torch.arange(len(self.action_ids)).expand(count, -1)
-        if not robot:
-            return actions, None
-        start = first + self._tails[robot].index(self.embodied_ids[0])
-        return actions, start + torch.arange(len(self.embodied_ids)).expand(count, -1)
+    def _readouts(self, requests: Sequence[PromptRequest], lengths: Sequence[int]) -> tuple[Readout, ...]:
+        ends = torch.tensor(lengths).cumsum(0).split([len(r.instructions) for r in requests])
+        found = []
+        for request, end in zip(requests, ends, strict=True):
+            tail = self._tails[request.robot]
+            first = end[:, None] - len(tail)
+            embodied = None
+            if request.robot:
+                embodied = first + tail.index(self.embodied_ids[0]) + torch.arange(len(self.embodied_ids))
+            found.append(Readout(first + torch.arange(len(self.action_ids)), embodied))
+        return tuple(found)
+
+    def _rotary(self, length: int, views: int) -> Tensor:
+        """Positions int64 [3, length] of a prompt (transformers, `Qwen3VLModel.get_rope_index`).
+
+        Text counts on in all three axes. An image's tokens share one time; rows and columns count from there, and the
+        text behind it goes on past the larger of the two.
+        """
+        head = self._head_positions(views)
+        rest = torch.arange(length - head.shape[1]) + int(head.max()) + 1
+        return torch.cat([head, rest.expand(3, -1)], dim=1)
+
+    @functools.lru_cache(maxsize=16)  # noqa: B019 (a model has one builder)
+    def _head_positions(self, views: int) -> Tensor:
+        """Of the tokens up to the end of the last image."""
+        side = math.isqrt(self._image_tokens)
+        opening = 1 + len(self._user)
+        parts, at = [torch.arange(opening).expand(3, -1)], opening
+        for _ in range(views):
+            row, column = (at + 1 + torch.arange(side * side) // d % side for d in (side, 1))
+            end = torch.tensor([at + 1 + side])
+            parts += [torch.tensor([[at]]).expand(3, 1), torch.stack([torch.full_like(row, at + 1), row, column])]
+            parts.append(end.expand(3, 1))
+            at = int(end) + 1
+        return torch.cat(parts, dim=1)
 
     def _text(self, text: str) -> tuple[int, ...]:
         """Ids of plain text. A marker or action token spelled out in an instruction stays plain text."""

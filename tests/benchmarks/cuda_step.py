@@ -1,28 +1,33 @@
-"""A training step and the encoder at full size on a CUDA device, beside what that device can do and `vlajepa estimate`.
+"""A training step and the encoder at full size on a CUDA device, beside its limit and `vlajepa estimate`.
 
 Weights are random and batches made up: neither speed nor memory depends on their values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
 
 from jobs.training.estimate import VITL_ENCODER
-from model.attention.attention import resolve_backend
+from jobs.training.loop.optimiser import Optimiser
+from jobs.training.loop.settings import TrainerSettings
+from jobs.training.loop.step_graph import StepGraphs
+from model.attention.backend import resolve_backend
 from model.attention.transformers_attention import use_attention
 from model.checkpoint.sharding import compile_blocks
 from model.estimate import KINDS, StepEstimate, estimate_step
-from model.settings import ModelSettings
-from model.vla_jepa import VLAJEPA, build_model, unit_stats
+from model.settings import AttentionBackend, ModelSettings
+from model.vla_jepa import VLAJEPA, TrainingBatch, build_model, unit_stats
 from pipeline.encoder.rotary_tables import use_rotary_tables
 from pipeline.format.schema import Observation, Sizes, Targets
 from tests.benchmarks.full_size_build import SIZES
@@ -30,7 +35,8 @@ from tests.benchmarks.packing import FULL, small_settings
 from tests.benchmarks.random_encoder import TINY_ENCODER
 from tests.benchmarks.report import Series, Target, print_table, seconds_of
 
-INSTRUCTION = "pick up the bottle and put it on the plate"
+LABEL_TOKENS = (4, 20)
+"""Lengths of instructions, in tokens (SSv2 and LIBERO); the byte tokenizer makes a token of a letter."""
 
 GIB, TERA = 2**30, 1e12
 MEMORY_ERROR = 1.1
@@ -47,7 +53,7 @@ class Scale:
     warmup        calls before those that are timed;  steps: calls that are timed
     clips         windows of one view that the encoder takes at a time
     matrix        rows of the matrices whose product is the limit
-    compiled      measure the step with compiled blocks as well
+    compiled      measure the step with compiled blocks as well, and recorded as CUDA graphs
     device        "cpu" shows that everything runs; memory is counted on CUDA alone
     """
 
@@ -98,22 +104,62 @@ def run(folder: Path, repeats: int, scale: Scale) -> None:
     print_table("The limit", "TFLOP/s", [limit])
     _print_encoder(limit, scale)
     measured = list(_training_steps(scale))
-    estimate = estimate_step(scale.model, scale.sizes, scale.batch, KINDS, instruction=INSTRUCTION)
+    instruction = max(_batches(scale, 0)[0][0].instruction, key=len)
+    estimate = estimate_step(scale.model, scale.sizes, scale.batch, KINDS, instruction=instruction)
     for found in measured:
         _print_step(estimate, found, limit, scale)
 
 
 def _training_steps(scale: Scale) -> Iterator[Measured]:
-    """By each kernel; by PyTorch's also with the blocks of fixed shape compiled."""
+    """As the trainer runs it: by each kernel, then compiled, then recorded."""
     device = torch.device(scale.device)
     model = build_model(scale.model, scale.sizes, unit_stats(scale.sizes)).train().to(device)
-    adamw = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    batches = [_batch(kind, scale) for kind in KINDS]
-    for name in dict.fromkeys((resolve_backend("auto", device), "sdpa")):
-        yield _training_step(f"attention by {name}", model, adamw, batches, name, scale)
+    optimiser = Optimiser(model, TrainerSettings(device="cpu"), rounded=True)
+    batches = [_batches(scale, seed) for seed in range(scale.warmup + 1)]
+    for name in dict.fromkeys((str(resolve_backend("auto", device)), "sdpa")):
+        chosen = AttentionBackend(name)
+        with ExitStack() as stack:
+            for module in ("attention", "packed"):
+                stack.enter_context(patch(f"model.attention.{module}.resolve_backend", lambda *_, one=chosen: one))
+            yield _training_step(
+                f"attention by {name}", optimiser, partial(_eager, model, optimiser, scale), batches, scale
+            )
     if scale.compiled:
         compile_blocks(model)
-        yield _training_step("attention by sdpa, compile", model, adamw, batches, "sdpa", scale)
+        yield _training_step("compiled", optimiser, partial(_eager, model, optimiser, scale), batches, scale)
+    if scale.compiled and scale.device == "cuda":
+        graphs = StepGraphs(model, optimiser)
+        run = partial(graphs.run, weights=(1.0, 1.0), first=True)
+        yield _training_step("compiled and recorded", optimiser, run, batches, scale)
+
+
+def _training_step(
+    name: str,
+    optimiser: Optimiser,
+    run: Callable[[Sequence[TrainingBatch]], object],
+    batches: list[list[TrainingBatch]],
+    scale: Scale,
+) -> Measured:
+    """Forward and backward of both kinds together, clipping and AdamW, on batches of different lengths."""
+    on_cuda = batches[0][0][0].images.device.type == "cuda"
+    if on_cuda:
+        torch.cuda.reset_peak_memory_stats()
+    turn = itertools.cycle(batches)
+
+    def step() -> None:
+        optimiser.begin(0)
+        run(next(turn))
+        optimiser.step(optimiser.norms()["grad_norm"])
+
+    seconds = _times(step, scale)
+    return Measured(name, seconds, torch.cuda.max_memory_allocated() if on_cuda else 0)
+
+
+def _eager(model: VLAJEPA, optimiser: Optimiser, scale: Scale, batches: Sequence[TrainingBatch]) -> None:
+    with torch.autocast(scale.device, torch.bfloat16):
+        losses = model(*batches)
+    torch.stack([each.total for each in losses]).sum().backward()
+    optimiser.collect()
 
 
 def _print_step(estimate: StepEstimate, measured: Measured, limit: Series, scale: Scale) -> None:
@@ -126,7 +172,7 @@ def _print_step(estimate: StepEstimate, measured: Measured, limit: Series, scale
         [times],
         [
             Target(Series("memory / estimate", (peak / estimated,)), MEMORY_ERROR, at_most=True),
-            Series("FLOP/s / limit (what `utilisation` assumes)", (speed / limit.median,)),
+            Series("FLOP/s / limit", (speed / limit.median,)),
         ],
         [
             f"{1e3 * len(KINDS) * scale.batch / times.median:.1f} samples/s; {estimate.flops / TERA:.1f} TFLOP a step; "
@@ -135,50 +181,32 @@ def _print_step(estimate: StepEstimate, measured: Measured, limit: Series, scale
     )
 
 
-Batch = tuple[Observation[Tensor], Targets[Tensor]]
+def _batches(scale: Scale, seed: int) -> list[TrainingBatch]:
+    """One of video and one of robots, as the loader gives them, with instructions of a label's length.
 
-
-def _training_step(
-    name: str, model: VLAJEPA, adamw: torch.optim.AdamW, batches: list[Batch], backend: str, scale: Scale
-) -> Measured:
-    """Forward and backward of each kind, clipping and AdamW, as the trainer does them."""
-    counted = scale.device == "cuda"
-    if counted:
-        torch.cuda.reset_peak_memory_stats()
-    with patch("model.attention.attention.resolve_backend", lambda *_: backend):
-        seconds = _times(lambda: _step(model, adamw, batches, scale.device), scale)
-    return Measured(name, seconds, torch.cuda.max_memory_allocated() if counted else 0)
-
-
-def _step(model: VLAJEPA, adamw: torch.optim.AdamW, batches: list[Batch], device: str) -> None:
-    adamw.zero_grad(set_to_none=True)
-    for observation, targets in batches:
-        with torch.autocast(device, torch.bfloat16):
-            loss = model.losses(observation, targets).total
-        loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    adamw.step()
-
-
-def _batch(kind: str, scale: Scale) -> Batch:
-    """As the loader gives it: a video has one view, which stands for both in its latents, and neither state nor
-    actions."""
-    s, batch, device, robot = scale.sizes, scale.batch, scale.device, kind == "robot"
+    A video has one view, which is repeated in its latents, and neither state nor actions.
+    """
+    s, count, device = scale.sizes, scale.batch, scale.device
     latent = (s.views, s.tokens, s.width)
-    seen = (batch, s.views if robot else 1, s.image_size, s.image_size, 3)
-    observation = Observation(
-        images=torch.randint(0, 256, seen, dtype=torch.uint8, device=device),
-        instruction=(INSTRUCTION,) * batch,
-        state=torch.rand(batch, s.state, device=device) if robot else None,
-    )
-    targets = Targets(
-        context=torch.randn(batch, *latent, dtype=torch.float16, device=device),
-        latents=torch.randn(batch, s.steps, *latent, dtype=torch.float16, device=device),
-        latent_mask=torch.ones(batch, s.steps, dtype=torch.bool, device=device),
-        actions=torch.rand(batch, s.chunk, s.action, device=device) if robot else None,
-        action_mask=torch.ones(batch, s.chunk, dtype=torch.bool, device=device) if robot else None,
-    )
-    return observation, targets
+    lengths = np.random.default_rng(seed).integers(*LABEL_TOKENS, size=(len(KINDS), count), endpoint=True)
+    found = []
+    for kind, words in zip(("video", "robot"), lengths, strict=True):
+        robot = kind == "robot"
+        seen = (count, s.views if robot else 1, s.image_size, s.image_size, 3)
+        observation = Observation(
+            images=torch.randint(0, 256, seen, dtype=torch.uint8, device=device),
+            instruction=tuple("x" * int(n) for n in words),
+            state=torch.rand(count, s.state, device=device) if robot else None,
+        )
+        targets = Targets(
+            context=torch.randn(count, *latent, dtype=torch.float16, device=device),
+            latents=torch.randn(count, s.steps, *latent, dtype=torch.float16, device=device),
+            latent_mask=torch.ones(count, s.steps, dtype=torch.bool, device=device),
+            actions=torch.rand(count, s.chunk, s.action, device=device) if robot else None,
+            action_mask=torch.ones(count, s.chunk, dtype=torch.bool, device=device) if robot else None,
+        )
+        found.append((observation, targets))
+    return found
 
 
 def _print_encoder(limit: Series, scale: Scale) -> None:

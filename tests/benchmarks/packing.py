@@ -1,13 +1,16 @@
-"""Packed against padded prompts: forward and backward of the student's backbone, the same weights and batch."""
+"""Packed prompts, as the student reads them, against padded ones by transformers' own forward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 
 from model.settings import BackboneSettings, ModelSettings, PromptSettings, TinyBackboneSettings, tiny_settings
 from model.student.backbone import Student
@@ -47,15 +50,15 @@ TINY = Scale(TinyBackboneSettings(), batch=2)
 def run(_: Path, repeats: int, scale: Scale) -> None:
     """Time both layouts on each mix, and print the tables."""
     m = scale.backbone
-    students = {packed: _student(packed, scale.backbone) for packed in (True, False)}
+    student = _student(scale.backbone)
     for name, (shortest, longest) in MIXES.items():
         observation = _observation(shortest, longest, scale.batch)
-        lengths = students[True].prompts.batch(observation.instruction, 1, True).attention_mask.sum(dim=1)
+        lengths = student.prepare(observation).prompts.packed.starts.diff()
         padding = 1 - lengths.sum().item() / (len(lengths) * lengths.max().item())
         for what, step in (("forward", _forward), ("forward and backward", _forward_backward)):
             runs: dict[str, Callable[[], float]] = {
-                "padded": lambda step=step, batch=observation: step(students[False], batch),
-                "packed": lambda step=step, batch=observation: step(students[True], batch),
+                name: lambda step=step, read=read, batch=observation: step(student, read, batch)
+                for name, read in (("padded", _padded), ("packed", _packed))
             }
             for warm_up in runs.values():
                 warm_up()
@@ -69,10 +72,51 @@ def run(_: Path, repeats: int, scale: Scale) -> None:
             )
 
 
-def _student(packed: bool, tiny: TinyBackboneSettings) -> Student:
+def _student(tiny: TinyBackboneSettings) -> Student:
     torch.manual_seed(0)
-    settings = BackboneSettings(kind="tiny", image_size=224, tiny=tiny, packed=packed)
+    settings = BackboneSettings(kind="tiny", image_size=224, tiny=tiny)
     return Student(settings, PromptSettings(), steps=3, backend="sdpa").eval()
+
+
+Read = Callable[[Student, Observation[torch.Tensor]], torch.Tensor]
+
+
+def _packed(student: Student, observation: Observation[torch.Tensor]) -> torch.Tensor:
+    return student(observation)[0].latent_actions
+
+
+def _padded(student: Student, observation: Observation[torch.Tensor]) -> torch.Tensor:
+    inputs, model = student.prepare(observation), student.model
+    prompts = inputs.prompts.input_ids.split(inputs.prompts.packed.starts.diff().tolist())
+    ids = pad_sequence(prompts, batch_first=True, padding_value=student.prompts.pad_id, padding_side="left")
+    grid = torch.tensor([[1, 14, 14]]).expand(inputs.images, 3)
+    types = (ids == student.prompts.image_id).int()
+    mask = (ids != student.prompts.pad_id).long()
+    with _own_attention(model):
+        found = model(
+            input_ids=ids,
+            attention_mask=mask,
+            pixel_values=inputs.patches,
+            image_grid_thw=grid,
+            mm_token_type_ids=types,
+            use_cache=False,
+        )
+    hidden: torch.Tensor = found.last_hidden_state
+    return hidden[:, -24:]
+
+
+@contextmanager
+def _own_attention(model: PreTrainedModel) -> Iterator[None]:
+    """The attention that transformers itself has for PyTorch, while the context is open."""
+    configs = [module.config for module in model.modules() if isinstance(module, PreTrainedModel)]
+    ours = configs[0]._attn_implementation
+    for config in configs:
+        config._attn_implementation = "sdpa"
+    try:
+        yield
+    finally:
+        for config in configs:
+            config._attn_implementation = ours
 
 
 def _observation(shortest: int, longest: int, batch: int) -> Observation[torch.Tensor]:
@@ -82,14 +126,14 @@ def _observation(shortest: int, longest: int, batch: int) -> Observation[torch.T
     return Observation(images, texts, torch.zeros(batch, 0))
 
 
-def _forward(student: Student, observation: Observation[torch.Tensor]) -> float:
+def _forward(student: Student, read: Read, observation: Observation[torch.Tensor]) -> float:
     with torch.no_grad():
-        return 1e3 * seconds_of(lambda: student(observation))
+        return 1e3 * seconds_of(lambda: read(student, observation))
 
 
-def _forward_backward(student: Student, observation: Observation[torch.Tensor]) -> float:
+def _forward_backward(student: Student, read: Read, observation: Observation[torch.Tensor]) -> float:
     def step() -> None:
-        student(observation).latent_actions.square().mean().backward()
+        read(student, observation).square().mean().backward()
         student.zero_grad(set_to_none=True)
 
     return 1e3 * seconds_of(step)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from model.attention.attention import Mask, Packed, StepCausal, attention, resolve_backend
-from tests.model.attention.test_attention import allowed_pairs, plain_attention
+from model.attention.attention import StepCausal, attention
+from model.attention.backend import resolve_backend
+from model.attention.packed import Packed
+from tests.model.attention.test_attention import allowed_pairs, attend, plain_attention
 
 CUDA = torch.device("cuda")
 LENGTHS = (3, 17, 17, 64, 1, 200)
-MASKS: dict[str, Mask | None] = {
+MASKS: dict[str, Packed | StepCausal | None] = {
     "everyone": None,
-    "packed": Packed(LENGTHS),
-    "packed-causal": Packed(LENGTHS, causal=True),
+    "packed": Packed.of(LENGTHS),
+    "packed-causal": Packed.of(LENGTHS, causal=True),
     "step-causal": StepCausal(steps=4, tokens=49),
 }
 ERROR = {torch.float32: 2e-3, torch.bfloat16: 1.5e-2}
 """Relative, of the norm: float32 kernels may use the tensor cores' 10-bit mantissa."""
 
 
-def tensors(mask: Mask | None, channels: int, shared: int) -> tuple[Tensor, Tensor, Tensor]:
+def tensors(mask: Packed | StepCausal | None, channels: int, shared: int) -> tuple[Tensor, Tensor, Tensor]:
     """float64 on the CPU: 4 query heads, 4 / `shared` key-value heads."""
     tokens = 196 if mask is None or isinstance(mask, StepCausal) else sum(LENGTHS)
     batch = 1 if isinstance(mask, Packed) else 3
@@ -53,7 +57,10 @@ def test_results_and_gradients(backend: str, name: str, dtype: torch.dtype, shar
     upstream = torch.randn_like(expected).to(dtype).double()
     expected.backward(upstream)
     found_inputs = [x.detach().to(CUDA, dtype).requires_grad_() for x in exact]
-    found = attention(*found_inputs, mask=mask, backend=backend)
+    if isinstance(mask, Packed):
+        found = attend(*found_inputs, replace(mask, starts=mask.starts.to(CUDA)), backend=backend)
+    else:
+        found = attention(*found_inputs, mask=mask, backend=backend)
     found.backward(upstream.to(CUDA, dtype))
     assert found.dtype == dtype
     assert relative_error(found.detach(), expected.detach()) < ERROR[dtype]

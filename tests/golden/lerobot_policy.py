@@ -41,7 +41,7 @@ from model.exchange.initial import load_initial
 from model.exchange.lerobot import save_lerobot
 from model.exchange.weights import foreign_weights
 from model.loading import tiny_config
-from model.student.images import MEAN, MERGE, PATCH, STD, TEMPORAL, image_patches
+from model.student.images import MEAN, MERGE, PATCH, STD, TEMPORAL
 from model.student.tokenizer import byte_tokenizer
 from model.vla_jepa import VLAJEPA
 from tests.model.exchange.test_exchange import CAMERAS, OTHER_STATS, WIDE, lerobot_model
@@ -121,14 +121,14 @@ def differences(folder: Path) -> dict[str, float]:
     given = native.qwen.build_inputs(
         images, list(observation.instruction), native.replace_prompt, native.embodied_replace_prompt
     )
-    prompts = model.student.prompts.batch(observation.instruction, len(CAMERAS), robot=True)
+    inputs = model.student.prepare(observation)
     for name, a, b in (
-        ("prompts", given["input_ids"][given["attention_mask"].bool()], prompts.input_ids[prompts.attention_mask > 0]),
-        ("image patches", given["pixel_values"], image_patches(observation.images.flatten(0, 1), 64)[0].flatten(1)),
+        ("prompts", given["input_ids"][given["attention_mask"].bool()], inputs.prompts.input_ids),
+        ("image patches", given["pixel_values"], inputs.patches.flatten(1)),
     ):
         found[name] = _difference(a, b)
     embodied, actions = native._encode_qwen(images, list(observation.instruction), need_action_tokens=True)
-    ours = model.student(observation)
+    (ours,) = model.student(observation)
     assert ours.embodied is not None
     latents = torch.randn(2, WIDE.steps * WIDE.tokens, WIDE.views * WIDE.width)
     found |= {

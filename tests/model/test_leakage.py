@@ -40,7 +40,7 @@ def _seeded(seed: int = 5) -> torch.Generator:
 def _predictions(model: VLAJEPA, targets: Targets[Tensor], actions: Tensor | None = None) -> Tensor:
     """What the predictor says about z_1..z_K, [B, K, N, V*D]."""
     forced = model._teacher_forced(targets)
-    actions = model.student(robot_observation()).latent_actions if actions is None else actions
+    actions = model.student(robot_observation())[0].latent_actions if actions is None else actions
     return model.predictor(forced.inputs, actions).unflatten(1, (SIZES.steps, SIZES.tokens))
 
 
@@ -48,7 +48,7 @@ def _predictions(model: VLAJEPA, targets: Targets[Tensor], actions: Tensor | Non
 def test_replacing_every_target_leaves_student_and_policy_bit_identical(model: VLAJEPA) -> None:
     """L3. A hook watches what the student gives during `losses`, so a leak around its arguments would show."""
     seen: list[Tensor] = []
-    handle = model.student.register_forward_hook(lambda _module, _args, out: seen.append(out.latent_actions))
+    handle = model.student.register_forward_hook(lambda _module, _args, out: seen.append(out[0].latent_actions))
     acted, totals = [], []
     for seed in (0, 1):
         losses = model.losses(robot_observation(), robot_targets(seed=seed), _seeded())
@@ -146,7 +146,7 @@ def test_views_merge_by_sample_where_the_references_chunk_mixes_samples() -> Non
 def test_a_latent_action_moves_no_prediction_of_an_earlier_step(model: VLAJEPA, step: int) -> None:
     """L4. The latent action between z_step and z_{step+1} may reach the predictions of z_{step+1}.. alone."""
     targets = robot_targets()
-    actions = model.student(robot_observation()).latent_actions
+    actions = model.student(robot_observation())[0].latent_actions
     before = _predictions(model, targets, actions)
     changed = actions.clone()
     changed[:, step * ACTION_TOKENS : (step + 1) * ACTION_TOKENS] += 1
@@ -158,7 +158,7 @@ def test_a_latent_action_moves_no_prediction_of_an_earlier_step(model: VLAJEPA, 
 @torch.no_grad()
 def test_a_rollout_sees_no_latent_but_the_first(model: VLAJEPA) -> None:
     """L4 for roll-outs: none of z_1..z_K is fed."""
-    actions = model.student(robot_observation()).latent_actions
+    actions = model.student(robot_observation())[0].latent_actions
     rolled = []
     for targets in (robot_targets(), replace(robot_targets(), latents=robot_targets(seed=9).latents)):
         context = model._teacher_forced(targets).inputs[:, : SIZES.tokens]
@@ -194,7 +194,7 @@ def test_a_sample_moves_nothing_of_another_one(model: VLAJEPA, what: str) -> Non
     }[what]
 
     def outputs(given: object) -> list[Tensor]:
-        read = model.student(given)
+        (read,) = model.student(given)
         assert read.embodied is not None
         start = torch.randn(4, SIZES.chunk, SIZES.action, generator=_seeded())
         acted = model.act(given, start=start)  # type: ignore[arg-type]

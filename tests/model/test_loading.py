@@ -91,7 +91,7 @@ def test_an_image_reaches_the_embodied_tokens_of_a_tiny_model(width: int) -> Non
     student = Student(BackboneSettings(kind="tiny", image_size=96, tiny=tiny), PromptSettings(embodied_tokens=8), 3)
     images = torch.randint(0, 256, (4, 2, 96, 96, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     with torch.no_grad():
-        embodied = student(Observation(images, ("pick it up",) * 4, torch.zeros(4, 8))).embodied
+        embodied = student(Observation(images, ("pick it up",) * 4, torch.zeros(4, 8)))[0].embodied
     assert embodied is not None
     assert 0.3 < embodied.abs().mean() < 3
     assert embodied.std(dim=0).mean() > 0.05

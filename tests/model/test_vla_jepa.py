@@ -114,7 +114,7 @@ def test_a_rollout_is_made_of_the_predictors_own_predictions() -> None:
     losses = model.losses(observation, targets)
     assert losses.rollout is not None
     torch.testing.assert_close(losses.total, losses.world_model + 0.5 * losses.rollout)
-    forced, actions = model._teacher_forced(targets), model.student(observation).latent_actions
+    forced, actions = model._teacher_forced(targets), model.student(observation)[0].latent_actions
     first = model.predictor(forced.inputs, actions)[:, : SIZES.tokens]
     fed = torch.cat([forced.inputs[:, : SIZES.tokens], first, forced.inputs[:, 2 * SIZES.tokens :]], dim=1)
     second = model.predictor(fed, actions)[:, SIZES.tokens : 2 * SIZES.tokens]
@@ -134,7 +134,7 @@ def test_a_rollout_is_made_of_the_predictors_own_predictions() -> None:
 def test_rollout_gradients_pass_through_the_predictions_fed_in() -> None:
     model = small_model()
     forced = model._teacher_forced(video_targets())
-    actions = model.student(video_observation()).latent_actions.detach().requires_grad_()
+    actions = model.student(video_observation())[0].latent_actions.detach().requires_grad_()
     model.predictor.rollout(forced.inputs[:, : SIZES.tokens], actions, 3)[:, -SIZES.tokens :].sum().backward()
     assert actions.grad is not None
     per_step = actions.grad.unflatten(1, (SIZES.steps, -1)).abs().sum(dim=(0, 2, 3))

@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
+from jobs.training.loop.optimiser import Optimiser
 from jobs.training.loop.ranks import Ranks
 from jobs.training.loop.settings import TrainerSettings
 from model.checkpoint.checkpoint import (
@@ -49,7 +48,7 @@ class CheckpointWriter:
         with self._pool, contextlib.suppress(*([RunError] if kind else [])):
             self.wait()
 
-    def save(self, step: int, model: VLAJEPA, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    def save(self, step: int, model: VLAJEPA, optimiser: Optimiser, state: Mapping[str, Any]) -> None:
         """Take a copy of everything, then write it. Called on all ranks.
 
         Raises:
@@ -57,9 +56,9 @@ class CheckpointWriter:
         """
         self.wait()
         if is_sharded(model):
-            work = self._start_sharded(step, model, optimizer, state)
+            work = self._start_sharded(step, model, optimiser, state)
         elif self._ranks.main:
-            tensors = copy_tensors(model, optimizer)
+            tensors = copy_tensors(model, optimiser.masters, optimiser.adamw)
             work = partial(self._write_whole, step, tensors, dict(state))
         else:
             return
@@ -82,14 +81,16 @@ class CheckpointWriter:
         prune_checkpoints(self._folder, self._settings.keep, self._settings.keep_every)
 
     def _start_sharded(
-        self, step: int, model: VLAJEPA, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
+        self, step: int, model: VLAJEPA, optimiser: Optimiser, state: Mapping[str, Any]
     ) -> Callable[[], None]:
         temporary = temporary_checkpoint(self._folder, step)
         if self._ranks.main:
             remove_unfinished(self._folder)
             temporary.mkdir(parents=True)
         self._ranks.barrier()
-        wait = start_sharded(temporary, checkpoint_tensors(model, optimizer), self._ranks.save_group)
+        wait = start_sharded(
+            temporary, checkpoint_tensors(model, optimiser.masters, optimiser.adamw), self._ranks.save_group
+        )
 
         def work() -> None:
             wait()

@@ -111,11 +111,12 @@ def _measure(
     """
     device = targets.latents.device
     errors = model.world_model_sample_errors(observation, targets, _generator(seed, number, "cpu"))
-    own = model(observation, targets, _generator(seed, number, device)).action
+    own = model((observation, targets), generator=_generator(seed, number, device))[0].action
     if own is None or targets.action_mask is None:
         return errors, torch.zeros(3)
     images = observation.images.roll(len(observation.images) // 2, 0)
-    other = model(replace(observation, images=images), targets, _generator(seed, number, device)).action
+    swapped = replace(observation, images=images)
+    other = model((swapped, targets), generator=_generator(seed, number, device))[0].action
     steps = targets.action_mask.sum().double()
     return errors, torch.stack([steps, steps * own.double(), steps * other.double()])
 

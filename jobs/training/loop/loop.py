@@ -23,19 +23,21 @@ from jobs.training.loop.data import held_out_reader, make_streams, open_cache
 from jobs.training.loop.guards import LossGuard, SkippedSamples, StopSignal, dump_keys
 from jobs.training.loop.held_out import HeldOut, evaluate, has_pair
 from jobs.training.loop.metrics import MetricsLog
-from jobs.training.loop.micro_batches import MicroBatch, micro_batches, record
+from jobs.training.loop.micro_batches import MicroBatch, micro_batches, passes, record
 from jobs.training.loop.optimiser import Optimiser
 from jobs.training.loop.ranks import Ranks, distribute, gradients_stay
 from jobs.training.loop.settings import CoTraining, TrainerSettings
+from jobs.training.loop.step_graph import StepGraphs
 from jobs.training.loop.throughput import Throughput
 from jobs.training.loop.weighted_mean import WeightedMeans
-from model.attention.attention import resolve_backend
+from model.attention.backend import resolve_backend
 from model.batch import to_device
 from model.checkpoint.checkpoint import list_checkpoints, load_optimizer, load_weights, read_state
-from model.checkpoint.sharding import compile_blocks
+from model.checkpoint.sharding import compile_blocks, shard_model
+from model.losses import Losses
 from model.student.augment import shifted
 from model.student.images import GREY
-from model.vla_jepa import VLAJEPA
+from model.vla_jepa import VLAJEPA, TrainingBatch
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.format.build import Build
 from pipeline.format.differences import first_difference
@@ -68,11 +70,16 @@ class Trainer:
         cache = open_cache(builds, settings)
         self.streams = make_streams(builds, weights, settings, ranks, cache)
         self.model = model.to(ranks.device)
+        bf16, sharded = settings.bf16 and ranks.device.type == "cuda", ranks.sharded(settings.strategy)
+        if sharded:
+            shard_model(self.model, ranks.mesh(), torch.bfloat16 if bf16 else None)
+        self.optimiser = Optimiser(self.model, settings, rounded=bf16 and not sharded)
         if settings.compile:
             compile_blocks(self.model)
         self._alternate = settings.co_training == CoTraining.ALTERNATE and len(self.streams) > 1
-        self._wrapped = distribute(self.model, ranks, settings.strategy, unused=self._alternate)
-        self.optimiser = Optimiser(self.model, settings)
+        self._wrapped = self.model if sharded else distribute(self.model, ranks, unused=self._alternate)
+        graphed = settings.cuda_graphs and bf16 and ranks.world == 1
+        self._graphs = StepGraphs(self.model, self.optimiser) if graphed else None
         self._held_out = [held_out_reader(build, settings, cache) for build in builds if has_pair(build)]
         self._guard = LossGuard(settings.divergence)
         self._skipped = SkippedSamples(out, settings.max_skipped_share)
@@ -101,8 +108,9 @@ class Trainer:
                 f"{found[-1]} belongs to another run: {difference}; choose another out=, or start with "
                 "the same settings"
             )
-        load_weights(found[-1], self.model)
-        load_optimizer(found[-1], self.model, self.optimiser.adamw)
+        load_weights(found[-1], self.model, masters=self.optimiser.masters)
+        load_optimizer(found[-1], self.optimiser.masters, self.optimiser.adamw)
+        self.optimiser.publish()
         self._guard.loss_mean = progress["loss_mean"]
         self._skipped.restore(progress["samples_seen"], progress["samples_skipped"], self.ranks.main)
         return True
@@ -192,29 +200,46 @@ class Trainer:
         return numbers
 
     def _backward(self, batches: Sequence[MicroBatch], means: WeightedMeans) -> None:
-        """Gradients of all micro batches add up; the ranks' gradients are reduced in the last one's backward pass."""
-        local = torch.zeros((), device=self.ranks.device, dtype=torch.float64)
-        for i, micro in enumerate(batches):
-            observation, targets = self._to_device(micro.batch)
-            if self.settings.shift:
-                observation = replace(observation, images=shifted(observation.images, self.settings.shift))
-            with gradients_stay(self._wrapped, i < len(batches) - 1):
-                with self._autocast():
-                    losses = self._wrapped(observation, targets)
-                if not losses.total.requires_grad:
+        """Gradients of all passes add up; the ranks' gradients are reduced in the last one's backward pass."""
+        loss = torch.zeros((), device=self.ranks.device, dtype=torch.float64)
+        together = passes(batches)
+        for i, micros in enumerate(together):
+            moved = [self._to_device(micro.batch) for micro in micros]
+            weights = [micro.weight for micro in micros]
+            last = i == len(together) - 1
+            if self._graphs:
+                found = self._graphs.run(moved, weights, first=i == 0)
+            else:
+                found = self._pass(moved, micros, last)
+            for micro, losses, (_, targets) in zip(micros, found, moved, strict=True):
+                loss += losses.total.detach().double() * micro.weight
+                record(means, micro, losses, targets)
+        means.add("loss", loss, 1.0)
+
+    def _pass(self, batches: Sequence[TrainingBatch], micros: Sequence[MicroBatch], last: bool) -> tuple[Losses, ...]:
+        """One forward and backward pass."""
+        with gradients_stay(self._wrapped, not last):
+            with self._autocast():
+                found: tuple[Losses, ...] = self._wrapped(*batches)
+            weighted = [losses.total * micro.weight for losses, micro in zip(found, micros, strict=True)]
+            for micro, each in zip(micros, weighted, strict=True):
+                if not each.requires_grad:
                     raise SettingsError(f"{micro.build.name} trains nothing: model.freeze holds all its losses reach")
-                (losses.total * micro.weight).backward()
-            local += losses.total.detach().double() * micro.weight
-            record(means, micro, losses, targets)
-        means.add("loss", local, 1.0)
+            torch.stack(weighted).sum().backward()
+        # DDP averages in the last pass what the model's own parameters have collected.
+        if last or self.ranks.world == 1:
+            self.optimiser.collect()
+        return found
 
     def _save(self, writer: CheckpointWriter) -> None:
         progress = {"loss_mean": self._guard.loss_mean, **self._skipped.progress()}
-        writer.save(self.step, self.model, self.optimiser.adamw, {**self._state, "progress": progress})
+        writer.save(self.step, self.model, self.optimiser, {**self._state, "progress": progress})
 
-    def _to_device(self, batch: NumpyBatch) -> tuple[Any, Any]:
+    def _to_device(self, batch: NumpyBatch) -> TrainingBatch:
         moved = to_device(batch, self.ranks.device, self.model.settings.predictor.views)
         observation = moved.observation
+        if self.settings.shift and self.model.training:
+            observation = replace(observation, images=shifted(observation.images, self.settings.shift))
         if self.settings.image_ablation is ImageAblation.GREY:
             observation = replace(observation, images=torch.full_like(observation.images, GREY))
         return observation, moved.targets

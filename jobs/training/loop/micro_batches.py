@@ -1,10 +1,11 @@
-"""A rank's part of a step as micro batches: forward and backward passes, each with the weight its loss has."""
+"""A rank's part of a step as micro batches, each with the weight its loss has, and how they pass through the model."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from pipeline.streaming.stream import BuildBatch, NumpyBatch, Stream
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Samples of one build that pass through the model at once.
+    """Samples of one build, or a piece of them.
 
     weight  its samples over this rank's samples of the same kind (robot or human video) in the step
     """
@@ -33,6 +34,18 @@ def micro_batches(streams: Sequence[Stream], start: int, stop: int, pieces: int)
     """The micro batches of every stream for steps start..stop-1; each build's part is cut into at most `pieces`."""
     for step in zip(*(stream.batches(start, stop) for stream in streams), strict=True):
         yield [_micro_batches(stream, parts, pieces) for stream, parts in zip(streams, step, strict=True)]
+
+
+def passes(batches: Sequence[MicroBatch]) -> list[list[MicroBatch]]:
+    """What goes through the model together: a micro batch of every build that has one left.
+
+    Counted from the end, so that the last pass, in which ranks reduce their gradients, has all builds.
+    """
+    by_build: dict[str, list[MicroBatch]] = {}
+    for micro in batches:
+        by_build.setdefault(micro.build.name, []).append(micro)
+    backwards = zip_longest(*(reversed(pieces) for pieces in by_build.values()))
+    return [[micro for micro in together if micro is not None] for together in backwards][::-1]
 
 
 def record(means: WeightedMeans, micro: MicroBatch, losses: Losses, targets: Targets[Tensor]) -> None:

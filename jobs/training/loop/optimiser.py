@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from jobs.training.loop.settings import TrainerSettings
+from model.checkpoint.sharding import is_sharded
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import SettingsError
 
@@ -17,19 +18,35 @@ from pipeline.errors import SettingsError
 class Optimiser:
     """Optimiser steps by the settings' schedule.
 
+    Args:
+        model: on its device, and sharded if it will be.
+        rounded: keep float32 weights here, and let the model compute with bfloat16 copies of them. Its parameters
+            change their type in place, so this comes before anything is compiled.
+
+    Attributes:
+        masters: the float32 weights by name; the model's own where nothing is rounded.
+
     Raises:
         SettingsError: everything is frozen.
     """
 
-    def __init__(self, model: VLAJEPA, settings: TrainerSettings) -> None:
+    def __init__(self, model: VLAJEPA, settings: TrainerSettings, rounded: bool = False) -> None:
         self._settings = settings
         groups = model.param_groups(settings.lr_backbone, settings.lr_action_head, settings.lr_rest)
         if not groups:
             raise SettingsError(f"model.freeze={list(model.settings.freeze)} leaves nothing to train")
-        on_cuda = groups[0]["params"][0].device.type == "cuda"
+        own = dict(model.named_parameters())
+        self.masters = {name: _rounded(parameter) for name, parameter in own.items()} if rounded else own
+        self._pairs = [(own[name], master) for name, master in self.masters.items() if rounded]
+        self._gradients: dict[nn.Parameter, Tensor] = {}
+        master_of = {id(parameter): master for parameter, master in self._pairs}
+        for group in groups:
+            group["params"] = [master_of.get(id(parameter), parameter) for parameter in group["params"]]
+        fused = groups[0]["params"][0].device.type == "cuda"
         self.adamw = torch.optim.AdamW(
-            groups, betas=(settings.beta1, settings.beta2), weight_decay=settings.weight_decay, fused=on_cuda
+            groups, betas=(settings.beta1, settings.beta2), weight_decay=settings.weight_decay, fused=fused
         )
+        self._scales_in_kernel = fused and not is_sharded(model)
         self._peaks = [group["lr"] for group in groups]
 
     def begin(self, position: int) -> dict[str, float]:
@@ -41,6 +58,37 @@ class Optimiser:
             rates[f"lr_{group['name']}"] = group["lr"]
         return rates
 
+    @torch.no_grad()
+    def collect(self) -> list[nn.Parameter]:
+        """Add the gradients of the model's rounded parameters to those of the float32 weights, and clear them.
+
+        Returns:
+            The weights concerned. Their gradients have the same memory in every step.
+        """
+        found = []
+        first: tuple[list[Tensor], list[Tensor]] = ([], [])
+        later: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for own, master in self._pairs:
+            if own.grad is None:
+                continue
+            if master not in self._gradients:
+                self._gradients[master] = torch.empty_like(master)
+            sums, parts = first if master.grad is None else later
+            sums.append(self._gradients[master])
+            parts.append(own.grad)
+            master.grad, own.grad = self._gradients[master], None
+            found.append(master)
+        if first[0]:
+            torch._foreach_copy_(*first)
+        if later[0]:
+            torch._foreach_add_(*later)
+        return found
+
+    def collected(self, masters: Sequence[nn.Parameter]) -> None:
+        """As after `collect`, where a recorded one has written the gradients of these weights."""
+        for master in masters:
+            master.grad = self._gradients[master]
+
     def norms(self) -> dict[str, float]:
         """L2 norms of the gradients, of all and by group of parameters. Collective if the model is sharded."""
         names = [f"grad_norm_{group['name']}" for group in self.adamw.param_groups]
@@ -51,8 +99,26 @@ class Optimiser:
         """Scale gradients down to `clip_norm` if their norm is above it, and step."""
         parameters = [p for group in self.adamw.param_groups for p in group["params"]]
         total = torch.tensor(norm, device=parameters[0].device)
-        torch.nn.utils.clip_grads_with_norm_(parameters, self._settings.clip_norm, total)
+        if self._scales_in_kernel:  # divides the gradients by it, which saves a pass over them
+            scale = ((total + 1e-6) / self._settings.clip_norm).clamp(min=1.0)
+            setattr(self.adamw, "grad_scale", scale)  # noqa: B010  as GradScaler does; the class does not declare it
+        else:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self._settings.clip_norm, total)
         self.adamw.step()
+        self.publish()
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Round the float32 weights into the model's own."""
+        if self._pairs:
+            torch._foreach_copy_([own for own, _ in self._pairs], [master for _, master in self._pairs])
+
+
+def _rounded(parameter: nn.Parameter) -> nn.Parameter:
+    """A parameter's float32 values; it keeps them in bfloat16."""
+    master = nn.Parameter(parameter.detach().float().clone(), parameter.requires_grad)
+    parameter.data = parameter.data.bfloat16()
+    return master
 
 
 def _norm(parameters: Sequence[nn.Parameter]) -> torch.Tensor:

@@ -16,12 +16,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from jobs.common.device import pick_device
 from jobs.training.loop.settings import Strategy
-from model.checkpoint.sharding import shard_model
 from model.vla_jepa import VLAJEPA
 
 
@@ -66,6 +65,14 @@ class Ranks:
             dist.all_reduce(values)
         return values
 
+    def sharded(self, strategy: Strategy) -> bool:
+        """Whether several ranks share the parameters of one model."""
+        return self.world > 1 and strategy == Strategy.FSDP
+
+    def mesh(self) -> DeviceMesh:
+        """All ranks, in one dimension."""
+        return init_device_mesh(self.device.type, (self.world,))
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world > 1:
@@ -102,26 +109,20 @@ def joined(device: str) -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
-def distribute(model: VLAJEPA, ranks: Ranks, strategy: Strategy, unused: bool) -> nn.Module:
-    """What the loop calls in place of the model: itself, itself with FSDP2's hooks, or wrapped by DDP.
+def distribute(model: VLAJEPA, ranks: Ranks, unused: bool) -> nn.Module:
+    """What the loop calls in place of a model that is whole on every rank: itself, or wrapped by DDP.
 
     Args:
-        strategy: how several ranks hold the model.
         unused: whether some backward passes leave out parts of the model, for which DDP would wait otherwise.
     """
     if ranks.world == 1:
         return model
-    if strategy == Strategy.DDP:
-        with warnings.catch_warnings():  # newer versions of PyTorch want another name for `broadcast_buffers`
-            warnings.simplefilter("ignore", FutureWarning)
-            # Buffers are constants, the same on all ranks.
-            return DistributedDataParallel(
-                model, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=unused
-            )
-    # It warns of in-place changes to what the predictor returns; nothing makes any.
-    warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
-    shard_model(model, init_device_mesh(ranks.device.type, (ranks.world,)))
-    return model
+    with warnings.catch_warnings():  # newer versions of PyTorch want another name for `broadcast_buffers`
+        warnings.simplefilter("ignore", FutureWarning)
+        # Buffers are constants, the same on all ranks.
+        return DistributedDataParallel(
+            model, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=unused
+        )
 
 
 def gradients_stay(module: nn.Module, stay: bool) -> contextlib.AbstractContextManager[Any]:

@@ -72,10 +72,17 @@ class TrainerSettings:
     clip_norm: float = setting("largest norm of the gradients", default=1.0, above=0)
     seed: int = setting("of the order of samples and of the noise", default=0)
     device: Device = setting("where the run computes", default=Device.AUTO, decides=False)
-    bf16: bool = setting("autocast to bfloat16 on CUDA", default=True, decides=False)
+    bf16: bool = setting(
+        "on CUDA, compute in bfloat16 with rounded copies of float32 weights", default=True, decides=False
+    )
     strategy: Strategy = setting("of several ranks: ddp, or fsdp (FSDP2)", default=Strategy.DDP, decides=False)
     compile: bool = setting(
-        "torch.compile of vision, predictor and action head, block by block", default=False, decides=False
+        "torch.compile of the model, block by block: about a minute at the start", default=False, decides=False
+    )
+    cuda_graphs: bool = setting(
+        "with bf16 on one CUDA device, record forward and backward passes once for each set of shapes",
+        default=True,
+        decides=False,
     )
     threads: int = setting("threads that read samples; 0: the training thread", default=2, decides=False, at_least=0)
     ahead: int = setting("steps kept ready or being read", default=4, decides=False, at_least=1)

@@ -37,10 +37,10 @@ def steps(model: nn.Module, adamw: torch.optim.AdamW, numbers: range) -> None:
 def test_a_loaded_optimiser_goes_on(tmp_path: Path, before: bool, after: bool) -> None:
     whole, adamw = model_and_adamw(before)
     steps(whole, adamw, range(3))
-    folder = write_checkpoint(tmp_path, 3, copy_tensors(whole, adamw), {})
+    folder = write_checkpoint(tmp_path, 3, copy_tensors(whole, dict(whole.named_parameters()), adamw), {})
     resumed, other = model_and_adamw(after)
     load_weights(folder, resumed)
-    load_optimizer(folder, resumed, other)
+    load_optimizer(folder, dict(resumed.named_parameters()), other)
     steps(whole, adamw, range(3, 6))
     steps(resumed, other, range(3, 6))
     for found, expected in zip(resumed.parameters(), whole.parameters(), strict=True):
@@ -51,11 +51,11 @@ def test_a_loaded_optimiser_goes_on(tmp_path: Path, before: bool, after: bool) -
 def test_the_fused_form_counts_steps_on_the_device(tmp_path: Path, fused: bool, device: str) -> None:
     model, adamw = model_and_adamw(False)
     steps(model, adamw, range(2))
-    folder = write_checkpoint(tmp_path, 2, copy_tensors(model, adamw), {})
+    folder = write_checkpoint(tmp_path, 2, copy_tensors(model, dict(model.named_parameters()), adamw), {})
     elsewhere = model.to("meta")
     other = torch.optim.AdamW(elsewhere.parameters(), lr=0.1)
     other.param_groups[0]["fused"] = fused
-    load_optimizer(folder, elsewhere, other)
+    load_optimizer(folder, dict(elsewhere.named_parameters()), other)
     state = other.state[next(elsewhere.parameters())]
     assert state["step"].device.type == device
     assert state["exp_avg"].device.type == "meta"
@@ -65,7 +65,10 @@ def test_a_kill_while_checkpoints_are_removed_leaves_nothing_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, adamw = model_and_adamw(False)
-    first, second = (write_checkpoint(tmp_path, step, copy_tensors(model, adamw), {}) for step in (1, 2))
+    first, second = (
+        write_checkpoint(tmp_path, step, copy_tensors(model, dict(model.named_parameters()), adamw), {})
+        for step in (1, 2)
+    )
 
     def killed(folder: Path) -> None:
         (folder / "state.json").unlink()

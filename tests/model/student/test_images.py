@@ -31,8 +31,7 @@ def _images(side: int) -> np.ndarray:
 def test_patches_are_those_of_the_real_processor(side: int) -> None:
     images = _images(side)
     expected = _processor()(list(images), return_tensors="pt")
-    patches, grid = image_patches(torch.from_numpy(images), side)
-    assert torch.equal(grid, expected["image_grid_thw"])
+    patches = image_patches(torch.from_numpy(images), side)
     torch.testing.assert_close(patches.flatten(1), expected["pixel_values"].float(), rtol=0, atol=1e-6)
 
 
@@ -42,7 +41,7 @@ def test_resized_images_are_those_of_the_real_processor(side: int, resized: int)
     processor = _processor()
     processor.size = {"shortest_edge": resized * resized, "longest_edge": resized * resized}
     expected = processor(list(images), return_tensors="pt")["pixel_values"].float()
-    patches, _ = image_patches(torch.from_numpy(images), resized)
+    patches = image_patches(torch.from_numpy(images), resized)
     torch.testing.assert_close(patches.flatten(1), expected, rtol=0, atol=1e-6)
 
 
@@ -50,8 +49,8 @@ def test_resized_images_are_those_of_the_real_processor(side: int, resized: int)
 def test_an_image_that_is_no_square_is_resized_as_pillow_does(shape: tuple[int, int]) -> None:
     image = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
     by_pillow = np.array(Image.fromarray(image).resize((64, 64), Image.Resampling.BICUBIC))
-    ours, _ = image_patches(torch.from_numpy(image[None]), 64)
-    expected, _ = image_patches(torch.from_numpy(by_pillow[None]), 64)
+    ours = image_patches(torch.from_numpy(image[None]), 64)
+    expected = image_patches(torch.from_numpy(by_pillow[None]), 64)
     assert torch.equal(ours, expected)
 
 
@@ -59,7 +58,7 @@ def test_a_patch_spells_its_place() -> None:
     """Pixel value = patch row * 16 + patch column; 2 x 2 neighbours stand together."""
     rows, columns = np.divmod(np.arange(64 * 64).reshape(64, 64), 64)
     value = (rows // 16) * 16 + columns // 16
-    patches, _ = image_patches(torch.from_numpy(np.repeat(value[None, ..., None], 3, -1).astype(np.uint8)), 64)
+    patches = image_patches(torch.from_numpy(np.repeat(value[None, ..., None], 3, -1).astype(np.uint8)), 64)
     found = ((patches.flatten(1) * 0.5 + 0.5) * 255).round().int()
     assert (found == found[:, :1]).all()
     assert found[:, 0].tolist() == [0, 1, 16, 17, 2, 3, 18, 19, 32, 33, 48, 49, 34, 35, 50, 51]

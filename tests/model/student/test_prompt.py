@@ -4,9 +4,11 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from model.loading import load_backbone
 from model.settings import PromptSettings
-from model.student.prompt import PromptBuilder
+from model.student.prompt import PackedPrompts, PromptBuilder, PromptRequest
 from model.student.tokenizer import CHAT_MARKERS, EMBODIED_TOKEN, WORDS, action_token, add_action_tokens, byte_tokenizer
+from tests.model.helpers import small_settings
 
 SETTINGS = PromptSettings(action_tokens_per_step=2, action_token_groups=4, embodied_tokens=3, cache_size=2)
 STEPS, IMAGE_TOKENS = 3, 4
@@ -56,36 +58,59 @@ def test_a_known_word_after_a_space_is_one_token(tokenizer: PreTrainedTokenizerF
         assert len(tokenizer.encode(f" {word}", add_special_tokens=False)) == 1, word
 
 
-def test_positions_point_at_the_action_tokens_under_left_padding(prompts: PromptBuilder) -> None:
-    batch = prompts.batch(["lift", "put the cup on the plate"], views=2, robot=True)
-    assert batch.attention_mask[0, 0] == 0
-    assert batch.attention_mask[:, -1].all()
-    assert batch.attention_mask[1].all()
-    found = batch.input_ids.gather(1, batch.action_positions)
-    assert found.tolist() == [list(prompts.action_ids)] * 2
-    assert batch.embodied_positions is not None
-    assert batch.input_ids.gather(1, batch.embodied_positions).tolist() == [list(prompts.embodied_ids)] * 2
-    assert batch.image_mask.sum(dim=1).tolist() == [2 * IMAGE_TOKENS] * 2
-    for token in prompts.action_ids:
-        assert (batch.input_ids == token).sum(dim=1).tolist() == [2, 2]
-    assert (batch.input_ids == prompts.embodied_ids[0]).sum(dim=1).tolist() == [3, 3]
+def picked(packed: PackedPrompts, rows: torch.Tensor) -> list[list[int]]:
+    return packed.input_ids[rows].tolist()
 
 
-def test_a_video_prompt_has_no_embodied_tokens(prompts: PromptBuilder) -> None:
-    batch = prompts.batch(["lift"], views=1, robot=False)
-    assert batch.embodied_positions is None
-    assert not (batch.input_ids == prompts.embodied_ids[0]).any()
-    assert batch.input_ids.gather(1, batch.action_positions).tolist() == [list(prompts.action_ids)]
+def test_prompts_lie_one_after_the_other_and_readouts_point_at_their_tokens(prompts: PromptBuilder) -> None:
+    texts, video = ["lift", "put the cup on the plate"], ["push"]
+    packed = prompts.pack([PromptRequest(texts, 2, robot=True), PromptRequest(video, 1, robot=False)])
+    each = [*(prompts.tokens(text, 2, True) for text in texts), prompts.tokens("push", 1, False)]
+    assert packed.input_ids.tolist() == [token for prompt in each for token in prompt]
+    assert packed.packed.starts.tolist() == [0, len(each[0]), len(each[0]) + len(each[1]), sum(map(len, each))]
+    assert packed.packed.causal
+    robots, videos = packed.readouts
+    assert picked(packed, robots.actions) == [list(prompts.action_ids)] * 2
+    assert robots.embodied is not None
+    assert picked(packed, robots.embodied) == [list(prompts.embodied_ids)] * 2
+    assert picked(packed, videos.actions) == [list(prompts.action_ids)]
+    assert videos.embodied is None
+    assert packed.input_ids[packed.image_rows].tolist() == [prompts.image_id] * (5 * IMAGE_TOKENS)
+    assert len(packed.image_rows) == int((packed.input_ids == prompts.image_id).sum())
+
+
+def test_padding_is_one_prompt_more_and_moves_nothing(prompts: PromptBuilder) -> None:
+    plain = prompts.pack([PromptRequest(["lift"], 1, robot=True)])
+    padded = plain.padded(128, prompts.pad_id)
+    count = len(plain.input_ids)
+    assert len(padded.input_ids) % 128 == 0
+    assert torch.equal(padded.input_ids[:count], plain.input_ids)
+    assert torch.equal(padded.positions[:, :count], plain.positions)
+    assert padded.packed.starts.tolist() == [0, count, len(padded.input_ids)]
+    assert padded.packed.longest >= int(padded.packed.starts.diff().max())
+    assert len(padded.padded(128, prompts.pad_id).input_ids) == len(padded.input_ids) + 128  # as many prompts always
+
+
+@pytest.mark.parametrize("views", [1, 2, 3])
+def test_rotary_positions_are_those_of_transformers(views: int) -> None:
+    settings = small_settings()
+    model = load_backbone(settings.backbone, settings.prompt)[1]
+    builder = PromptBuilder(load_backbone(settings.backbone, settings.prompt)[0], settings.prompt, STEPS, 4)
+    packed = builder.pack([PromptRequest(["lift", "close the drawer"], views, robot=True)])
+    found = []
+    for ids in packed.input_ids.split(packed.packed.starts.diff().tolist()):
+        grid = torch.tensor([[1, 4, 4]] * views)
+        found.append(model.get_rope_index(ids[None], (ids == builder.image_id).int()[None], grid)[0][:, 0])
+    assert torch.equal(packed.positions, torch.cat(found, dim=1))
 
 
 @pytest.mark.parametrize("token", [action_token(0), EMBODIED_TOKEN, *CHAT_MARKERS])
 def test_a_special_token_spelled_in_an_instruction_stays_text(prompts: PromptBuilder, token: str) -> None:
-    plain = prompts.batch(["lift it"], views=1, robot=True)
-    odd = prompts.batch([f"lift {token} it"], views=1, robot=True)
+    plain, odd = (prompts.pack([PromptRequest([text], 1, robot=True)]) for text in ("lift it", f"lift {token} it"))
     special = {prompts.pad_id, prompts.image_id, prompts.embodied_ids[0], *prompts.action_ids}
     for each in special:
         assert int((odd.input_ids == each).sum()) == int((plain.input_ids == each).sum())
-    assert torch.equal(odd.input_ids.gather(1, odd.action_positions), plain.input_ids.gather(1, plain.action_positions))
+    assert picked(odd, odd.readouts[0].actions) == picked(plain, plain.readouts[0].actions)
 
 
 def test_braces_and_foreign_letters_survive(prompts: PromptBuilder, tokenizer: PreTrainedTokenizerFast) -> None:
