@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.audit.build import ClaimedBuild, open_build
+from pipeline.audit.entries import FileEntry
 from pipeline.audit.fetcher import ShardFetcher
 from pipeline.audit.finding import LEVELS, RULES, Report
 from pipeline.audit.levels.perturb import PerturbOptions
@@ -96,13 +97,16 @@ def audit_build(
     build = open_build(Path(path), fetcher)
     with open_samples(build) as file:
         samples = file.metadata.num_rows
-    report = Report()
-    meter = _Meter(progress, build, level)
-    _audit_manifest(build, depth, report, meter)
-    if level != "manifest":
-        _audit_shards(build, report, meter)
+    report, meter = Report(), _Meter(progress, build, depth)
     coverage: dict[str, int] = {}
     tolerance: dict[str, float] = {}
+    for rule in BUILD_RULES:
+        if LEVELS.index(rule.level) <= depth:
+            with _named(rule.check, rule.file):
+                rule.check(build, report)
+    meter.advance(build.files)
+    if level != "manifest":
+        _audit_shards(build, report, meter)
     if source is not None and depth >= LEVELS.index("source"):
         with _named(SourceRule, "the raw data"):
             deep = SourceRule(build, samples, source, report, evidence or Evidence())
@@ -124,21 +128,13 @@ def audit_build(
     )
 
 
-def _audit_manifest(build: ClaimedBuild, depth: int, report: Report, meter: _Meter) -> None:
-    for rule in BUILD_RULES:
-        if LEVELS.index(rule.level) <= depth:
-            with _named(rule.check, rule.file):
-                rule.check(build, report)
-    meter.advance(sum(entry.bytes for entry in build.files))
-
-
 def _audit_shards(build: ClaimedBuild, report: Report, meter: _Meter) -> None:
     rows = ShardRows(build)
     rules = [kind(build) for kind in SHARD_RULES]
     for entry in build.shards:
         with build.present(entry):
             _audit_shard(Shard(build, entry, rows.take(entry.split, entry.index, entry.samples)), rules, report)
-        meter.advance(sum(file.bytes for file in entry.files))
+        meter.advance(entry.files)
     for rule in rules:
         with _named(type(rule), "the build as a whole"):
             rule.finish(report)
@@ -152,15 +148,13 @@ def _audit_shard(shard: Shard, rules: Sequence[ShardRule], report: Report) -> No
 
 
 class _Meter:
-    def __init__(self, progress: Progress | None, build: ClaimedBuild, level: str) -> None:
-        self._progress = progress
-        self._done = 0
-        passes = {"manifest": 0, "shards": 1}.get(level, 2)  # over the shards
+    def __init__(self, progress: Progress | None, build: ClaimedBuild, depth: int) -> None:
+        self._progress, self._done = progress, 0
         shards = sum(file.bytes for entry in build.shards for file in entry.files)
-        self._total = sum(entry.bytes for entry in build.files) + passes * shards
+        self._total = sum(entry.bytes for entry in build.files) + min(depth, 2) * shards  # read once or twice
 
-    def advance(self, count: int) -> None:
-        self._done += count
+    def advance(self, files: Iterable[FileEntry]) -> None:
+        self._done += sum(file.bytes for file in files)
         if self._progress is not None:
             self._progress(self._done, self._total)
 
@@ -174,6 +168,5 @@ def _named(rule: Callable[..., object] | type, file: str) -> Iterator[None]:
         raise
     except Exception as error:
         name = f"{rule.__module__}.{getattr(rule, '__qualname__', rule)}"
-        raise BuildError(
-            f"the audit rule {name} broke down on {file}: {error!r}. There is no verdict on the build"
-        ) from error
+        what = f"the audit rule {name} broke down on {file}: {error!r}"
+        raise BuildError(f"{what}. There is no verdict on the build") from error

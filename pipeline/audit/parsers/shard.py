@@ -26,6 +26,9 @@ from pipeline.format.columns import latents_schema, targets_schema
 from pipeline.format.file_names import json_member, latents_file, targets_file
 from pipeline.format.schema import SCHEMA_VERSION
 
+UNREADABLE = (pa.ArrowException, OSError, ValueError)
+"""What reading a damaged Arrow file raises."""
+
 
 class ShardRule:
     """A rule that checks every shard once, in the order of build.json."""
@@ -66,8 +69,13 @@ class Shard:
     def __init__(self, build: ClaimedBuild, entry: ShardEntry, rows: pa.Table) -> None:
         self.build = build
         self.entry = entry
-        self.rows = rows.combine_chunks()
+        self.rows = pa.RecordBatch.from_arrays([column.combine_chunks() for column in rows.columns], schema=rows.schema)
         self.keys: list[str] = rows.column("key").to_pylist()
+
+    def manifest(self, rows: TargetRows) -> pa.RecordBatch | None:
+        """The manifest's rows of a batch of targets; None when it has fewer."""
+        part = self.rows.slice(rows.start, len(rows.keys))
+        return part if part.num_rows == len(rows.keys) else None
 
     @cached_property
     def inputs(self) -> memoryview | None:
@@ -83,7 +91,7 @@ class Shard:
     @cached_property
     def tar(self) -> Tar:
         """The parsed tar; empty when the file is missing."""
-        return Tar((), (), False) if self.inputs is None else parse_tar(self.inputs)
+        return Tar() if self.inputs is None else parse_tar(self.inputs)
 
     @cached_property
     def members(self) -> dict[str, Member]:
@@ -149,7 +157,7 @@ class Shard:
             data = pa.memory_map(str(path)).read_buffer()
             reader = pa.ipc.open_file(data)
             problems = _schema_problems(reader.schema, expected) + check_layout(data, reader)
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except UNREADABLE as error:
             return None, (Problem("L7", f"is no readable Arrow file: {error}"),)
         return (reader if reader.schema.equals(expected) else None), problems
 

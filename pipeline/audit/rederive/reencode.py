@@ -5,6 +5,7 @@ V views, U frames, C side of the encoder's input, N tokens a step, D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -99,6 +100,8 @@ def latents_differ(
     Args:
         slack: difference of each value that is ignored: half a scale where latents are stored as int8.
     """
+    if stored.shape != found.shape:
+        return math.inf
     a, b = stored.astype(np.float64), found.astype(np.float64)
     gap = np.maximum(np.abs(a - b) - slack, 0.0)
     if claim.dtype == "float32":
