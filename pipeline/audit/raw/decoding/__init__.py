@@ -1,1 +1,1 @@
-"""Raw files decoded: videos, images, TFRecord files, rotations."""
+"""Raw files decoded: videos, images, TFRecord files."""

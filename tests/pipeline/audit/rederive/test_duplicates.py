@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.audit.raw.decoding.tfrecord import parse_example, read_records
+from pipeline.audit.raw.decoding.tfrecord import parse_example, read_record
 from pipeline.audit.raw.decoding.video import read_video
 from pipeline.audit.rederive.duplicates import DuplicateSearch, Match, align
 from pipeline.audit.rederive.thumbnails import SIDE, descriptors, perceptual_hashes, thumbnail
@@ -107,7 +107,8 @@ def test_the_bridge_sample_repeats_its_training_episodes_in_validation(shared_da
     search = DuplicateSearch()
     for split in ("train", "val"):
         (path,) = (shared_data / "rlds/bridge_dataset/1.0.0").glob(f"*-{split}.tfrecord*")
-        for number, record in enumerate(map(parse_example, read_records(path))):
+        for number in range(25):
+            record = parse_example(read_record(path, number))
             for camera in range(4):
                 frames = [
                     np.asarray(Image.open(io.BytesIO(jpeg))) for jpeg in record[f"steps/observation/image_{camera}"]
