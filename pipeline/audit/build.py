@@ -53,7 +53,7 @@ class ClaimedBuild:
     latents       as read; None where build.json has none
     latent_dtype  as the settings name it
     ancestors     as read: the builds that it was made from and their ancestors, by fingerprint
-    fetcher       brings the shards when `root` holds only the small files
+    fetcher       fetches the shards when `root` holds only the small files
     """
 
     root: Path
@@ -99,7 +99,7 @@ def open_build(root: Path, fetcher: ShardFetcher | None = None) -> ClaimedBuild:
     """Read build.json and tasks.jsonl.
 
     Args:
-        fetcher: brings the shards when `root` holds only the small files.
+        fetcher: fetches the shards when `root` holds only the small files.
 
     Raises:
         BuildError: one of them is missing, malformed, or of an unknown schema version.
@@ -108,7 +108,7 @@ def open_build(root: Path, fetcher: ShardFetcher | None = None) -> ClaimedBuild:
     document = parse_object(raw, where)
     version = document.get("schema_version")
     if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise BuildError(f"{where}: schema_version is {version!r}, this audit knows {SCHEMA_VERSION}; use its version")
+        raise BuildError(f"{where}: schema_version is {version!r}, this audit reads {SCHEMA_VERSION}; use its version")
     settings, inside = member(document, "settings", dict, where), f"{where}: settings"
     shards, counts = member(document, "shards", list, where), member(document, "counts", dict, where)
     return ClaimedBuild(

@@ -48,7 +48,7 @@ class Report:
     failed: Counter[str] = field(default_factory=Counter)
 
     def check(self, rule: str, count: int = 1) -> None:
-        """Count checks that were made, whatever came of them."""
+        """Count checks that were made, whatever their result."""
         self.checked[rule] += count
 
     def found(self, rule: str, file: str, detail: str, sample: str = "") -> None:

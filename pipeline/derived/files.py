@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,6 @@ from pipeline.format.input_sample import InputSample
 from pipeline.shards.inputs_tar import InputPlacement, InputsWriter
 from pipeline.storage.atomic import FileRecord, hash_file
 from pipeline.storage.store import Store
-
-_BLOCK = 1 << 22
 
 _ROW_NUMBERS = ("context_row", "latent_rows")
 """Columns of a targets file that hold row numbers of the latents file beside it (encoder mode `tubelet`)."""
@@ -50,7 +49,8 @@ def place_files(
         with store.writing(name) as path:
             if not (link and _linked(source, path, listed)):
                 linked = False
-                _check_digest(source, listed, _copied(source, path))
+                shutil.copyfile(source, path)
+                _check_digest(source, listed, hash_file(path))
         records[kind] = FileRecord(name, listed["bytes"], listed["sha256"])
     return records, linked
 
@@ -82,16 +82,13 @@ def rewrite_files(
         _check_digest(source, entry[kind], hash_file(source))
     keep = kept_rows(rows, dropped)
     kept = rows.filter(pa.array(keep, pa.bool_()))
-    inputs, placements = _write_inputs(folder / entry["inputs"]["file"], names["inputs"], store, views, kept)
-    records = {"inputs": inputs}
-    numbers = None
+    sources, records, numbers = {kind: folder / entry[kind]["file"] for kind in names}, {}, None
+    records["inputs"], placements = _write_inputs(sources["inputs"], names["inputs"], store, views, kept)
     if "latents" in names:
-        source = folder / entry["latents"]["file"]
-        tubelets = _kept_tubelets(source, dropped)
+        tubelets = _kept_tubelets(sources["latents"], dropped)
         numbers = np.cumsum(tubelets, dtype=np.int32) - np.int32(1)
-        records["latents"] = _write_arrow(source, names["latents"], store, fingerprint, tubelets)
-    source = folder / entry["targets"]["file"]
-    records["targets"] = _write_arrow(source, names["targets"], store, fingerprint, keep, numbers)
+        records["latents"] = _write_arrow(sources["latents"], names["latents"], store, fingerprint, tubelets)
+    records["targets"] = _write_arrow(sources["targets"], names["targets"], store, fingerprint, keep, numbers)
     return records, _with_places(kept, placements)
 
 
@@ -101,7 +98,7 @@ def kept_rows(rows: pa.Table, dropped: Collection[str]) -> NDArray[np.bool_]:
 
 
 def empty_file(store: Store, name: str) -> FileRecord:
-    """A stand-in for the file of a shard without samples; the commit removes it."""
+    """A placeholder for the file of a shard without samples; the commit removes it."""
     store.write(name, b"")
     return FileRecord(name, 0, hashlib.sha256(b"").hexdigest())
 
@@ -142,21 +139,10 @@ def _linked(source: Path, path: Path, listed: Mapping[str, Any]) -> bool:
     return True
 
 
-def _copied(source: Path, path: Path) -> str:
-    """Copy a file; SHA-256 of what was read."""
-    digest = hashlib.sha256()
-    with open(source, "rb") as reading, open(path, "wb") as writing:
-        while block := reading.read(_BLOCK):
-            digest.update(block)
-            writing.write(block)
-    return digest.hexdigest()
-
-
 def _check_digest(source: Path, listed: Mapping[str, Any], found: str) -> None:
     if found != listed["sha256"]:
-        raise CorruptError(
-            f"{source} has SHA-256 {found}, its build.json lists {listed['sha256']}; it is damaged: run vlajepa audit"
-        )
+        lists = f"its build.json lists {listed['sha256']}"
+        raise CorruptError(f"{source} has SHA-256 {found}, {lists}; it is damaged: run vlajepa audit")
 
 
 def _write_inputs(
@@ -185,9 +171,9 @@ def _kept_tubelets(source: Path, dropped: Collection[str]) -> NDArray[np.bool_]:
     """Which rows of a latents file are not of a dropped episode, bool [U]."""
     with pa.memory_map(str(source)) as mapped:
         reader = pa.ipc.open_file(mapped)
-        gone = pa.array(sorted(dropped), pa.string())
+        removed = pa.array(sorted(dropped), pa.string())
         parts = [
-            pc.is_in(reader.get_batch(i).column("episode"), value_set=gone).to_numpy(zero_copy_only=False)
+            pc.is_in(reader.get_batch(i).column("episode"), value_set=removed).to_numpy(zero_copy_only=False)
             for i in range(reader.num_record_batches)
         ]
     return ~np.concatenate([np.zeros(0, bool), *parts])
@@ -215,9 +201,9 @@ def _write_arrow(
             with pa.ipc.new_file(str(path), schema) as writer:
                 for batch, rows in kept_batches(reader, keep):
                     columns = [column.take(rows) for column in batch.columns]
-                    for i, column in enumerate(batch.schema.names):
-                        if numbers is not None and column in _ROW_NUMBERS:
-                            columns[i] = _renumbered(columns[i], numbers)
+                    if numbers is not None:
+                        for place in map(schema.get_field_index, _ROW_NUMBERS):
+                            columns[place] = _renumbered(columns[place], numbers)
                     writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
         return FileRecord(name, path.stat().st_size, hash_file(path))
 

@@ -73,6 +73,10 @@ class ShardCopy:
         """Of the files that the old shard consists of: inputs, targets and, in encoder mode `tubelet`, latents."""
         return tuple(kind for kind in SHARD_FILES if self.entry is not None and kind in self.entry)
 
+    def file(self, kind: str) -> str:
+        """Path of an old file in its build. Raises KeyError where there is none."""
+        return str((self.entry or {})[kind]["file"])
+
     def origin(self) -> dict[str, Any] | None:
         """Where its files were written, when they are those of the old shard."""
         if self.entry is None or self.dropped:
@@ -93,11 +97,7 @@ class ShardCopy:
 
 
 def shard_copies(plan: Plan, builds: Sequence[FinishedBuild]) -> list[ShardCopy]:
-    """The shards of a plan by `derive.drop_plan` or `derive.join_plan`, from the builds it was derived from.
-
-    Raises:
-        BuildError: a shard of theirs consists of files that this version cannot copy.
-    """
+    """The shards of a plan by `drop_plan` or `join_plan`, from the builds it was derived from."""
     derived = plan.content["derived"]
     episodes = frozenset(derived.get("episodes", ()))
     rest = {(task.split, task.index): task for task in plan.tasks}
@@ -109,13 +109,11 @@ def shard_copies(plan: Plan, builds: Sequence[FinishedBuild]) -> list[ShardCopy]
             used[old.split] += 1
             own = frozenset(ref.id for ref in task.episodes) & episodes
             pieces.append(ShardCopy(task, finished, old.index, own, derived.get("reason", "")))
-    for piece in pieces:
-        _check_files(piece)
     return pieces
 
 
 def provenance_of(pieces: Sequence[ShardCopy]) -> Provenance:
-    """What build.json says about where a derived build comes from."""
+    """The provenance of a derived build, as build.json records it."""
     builds = {id(piece.finished): piece.finished for piece in pieces}
     ancestors: dict[str, Any] = {}
     for finished in builds.values():
@@ -125,7 +123,7 @@ def provenance_of(pieces: Sequence[ShardCopy]) -> Provenance:
 
 
 class SampleRows:
-    """Rows of samples.parquet by shard, read as they are needed: of 10 million samples only one shard's are held."""
+    """Rows of samples.parquet by shard, read on demand: of 10 million samples only one shard's are in memory."""
 
     def __init__(self, path: Path) -> None:
         self._file = pq.ParquetFile(path)
@@ -133,15 +131,14 @@ class SampleRows:
         for group in range(self._file.num_row_groups):
             table = self._file.read_row_group(group, columns=["split", "shard"])
             places = list(zip(table.column("split").to_pylist(), table.column("shard").to_pylist(), strict=True))
-            edges = [0, *(i for i in range(1, len(places)) if places[i] != places[i - 1]), len(places)]
-            for start, stop in itertools.pairwise(edges):
-                if stop > start:
-                    self._runs.setdefault(places[start], []).append((group, start, stop))
+            for place, numbers in itertools.groupby(range(len(places)), key=places.__getitem__):
+                first, *rest = numbers
+                self._runs.setdefault(place, []).append((group, first, 1 + len(rest)))
 
     def of(self, split: str, index: int) -> pa.Table:
         """The rows of a shard, in order; none when it is not listed."""
         runs = self._runs.get((split, index), [])
-        parts = [self._file.read_row_group(group).slice(start, stop - start) for group, start, stop in runs]
+        parts = [self._file.read_row_group(group).slice(first, count) for group, first, count in runs]
         return pa.concat_tables(parts) if parts else self._file.schema_arrow.empty_table()
 
 
@@ -173,9 +170,12 @@ def make_shard(piece: ShardCopy, plan: Plan, store: Store, rows: pa.Table, link:
         linked = False
     else:
         records, linked = place_files(folder, piece.entry, names, store, link)
-    train = piece.task.split == "train"  # statistics are those of the train split: nobody reads the others
-    states = _states(piece, kept, plan.sizes.state if train else 0)
-    actions = _actions(piece, keep, kept, plan.sizes.action if train else 0)
+    states = actions = pa.array([[]] * kept.num_rows, pa.list_(pa.float32()))
+    if (
+        piece.task.split == "train" and kept.num_rows
+    ):  # statistics are those of the train split: nobody reads the others
+        states = _states(folder / piece.file("inputs"), kept, plan.sizes.state) if plan.sizes.state else states
+        actions = _actions(folder / piece.file("targets"), keep, plan.sizes.action) if plan.sizes.action else actions
     _record(piece, plan, store, records, (rows, placed), {"inputs": states, "targets": actions})
     return linked
 
@@ -201,8 +201,7 @@ def _record(
 
 
 def _errors(piece: ShardCopy, rows: int) -> ErrorSums:
-    """What int8 latents lost. Of a shard that was written anew it is a share of what the old one lost: the latents as
-    they were before are nowhere any more."""
+    """Error of int8 latents. Of a rewritten shard a share of the old one's: the latents before it no longer exist."""
     if piece.entry is None or not rows:
         return ()
     share = rows / piece.entry["samples"]
@@ -210,21 +209,8 @@ def _errors(piece: ShardCopy, rows: int) -> ErrorSums:
     return tuple((float(f"{error * share:.9g}"), float(f"{square * share:.9g}")) for error, square in sums)
 
 
-def _check_files(piece: ShardCopy) -> None:
-    entry = piece.entry or {}
-    strange = [k for k, value in entry.items() if isinstance(value, Mapping) and "file" in value and k not in _NAMES]
-    if strange:
-        raise BuildError(
-            f"{piece.finished.path}: shard {piece.task.name} has files that this version does not know: "
-            f"{', '.join(strange)}; use the version that made it"
-        )
-
-
-def _states(piece: ShardCopy, kept: pa.Table, width: int) -> pa.Array:
-    """The state of each row as KEY.json holds it: lists of S float32, or empty ones."""
-    if piece.entry is None or not width or not kept.num_rows:
-        return pa.array([[]] * kept.num_rows, pa.list_(pa.float32()))
-    source = piece.finished.path / piece.entry["inputs"]["file"]
+def _states(source: Path, kept: pa.Table, width: int) -> pa.Array:
+    """The state of each row as KEY.json holds it: lists of S float32."""
     places = zip(kept.column("json_offset").to_pylist(), kept.column("json_size").to_pylist(), strict=True)
     try:
         with open(source, "rb") as file:
@@ -233,26 +219,21 @@ def _states(piece: ShardCopy, kept: pa.Table, width: int) -> pa.Array:
         raise CorruptError(f"{source}: the states cannot be read ({error}); run vlajepa audit") from error
     if values.shape != (kept.num_rows, width):
         raise CorruptError(f"{source}: states have the shape {values.shape}, expected {(kept.num_rows, width)}")
-    ends = np.arange(kept.num_rows + 1, dtype=np.int32) * width
-    return pa.ListArray.from_arrays(pa.array(ends), pa.array(values.astype(np.float32).reshape(-1)))
+    return pa.array(list(values.astype(np.float32)), pa.list_(pa.float32()))
 
 
-def _actions(piece: ShardCopy, keep: NDArray[np.bool_], kept: pa.Table, width: int) -> pa.Array:
-    """The valid actions of each row, flat: lists of float32, or empty ones."""
-    if piece.entry is None or not width or not kept.num_rows:
-        return pa.array([[]] * kept.num_rows, pa.list_(pa.float32()))
-    source = piece.finished.path / piece.entry["targets"]["file"]
-    parts, masks = [], []
+def _actions(source: Path, keep: NDArray[np.bool_], width: int) -> pa.Array:
+    """The valid actions of each kept row, flat: lists of float32."""
+    found: list[NDArray[np.float32]] = []
     try:
         with pa.memory_map(str(source)) as mapped:
             for batch, rows in kept_batches(pa.ipc.open_file(mapped), keep):
                 columns = [batch.column(name).take(rows) for name in ("actions", "action_mask")]
-                parts.append(columns[0].storage.flatten().to_numpy().reshape(len(rows), -1, width))
-                masks.append(columns[1].flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1))
+                values = columns[0].storage.flatten().to_numpy().reshape(len(rows), -1, width)
+                masks = columns[1].flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
+                found += [actions[mask].reshape(-1) for actions, mask in zip(values, masks, strict=True)]
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise CorruptError(f"{source}: the actions cannot be read ({error}); run vlajepa audit") from error
-    mask = np.concatenate(masks)
-    if len(mask) != kept.num_rows:
-        raise CorruptError(f"{source} holds {len(mask)} of the {kept.num_rows} rows of samples.parquet")
-    ends = np.cumsum([0, *(mask.sum(axis=1) * width)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(parts)[mask].reshape(-1)))
+    if len(found) != keep.sum():
+        raise CorruptError(f"{source} holds {len(found)} of the {keep.sum()} rows of samples.parquet")
+    return pa.array(found, pa.list_(pa.float32()))

@@ -34,7 +34,7 @@ class Rebuilder(Protocol):
 
     @property
     def exact(self) -> bool:
-        """Whether the libraries at hand are those of the build, so that its bytes must come out again."""
+        """Whether the installed libraries are those of the build, so that its bytes must be reproduced."""
         ...
 
     def open(self, episode: str) -> AbstractContextManager[Episode]:

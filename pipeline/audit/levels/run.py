@@ -80,7 +80,7 @@ def audit_build(
         source: needed from level "source" on.
         perturb: needed by level "perturb".
         evidence: collects images for the report.
-        fetcher: brings the shards when the folder holds only the small files.
+        fetcher: fetches the shards when the folder holds only the small files.
 
     Returns:
         The verdict; `write_verdict` stores it.
@@ -141,7 +141,7 @@ def _audit_shards(build: ClaimedBuild, report: Report, meter: _Meter) -> None:
 
 
 def _audit_shard(shard: Shard, rules: Sequence[ShardRule], report: Report) -> None:
-    """A function of its own: the shard and its memory maps go with it, before its files do."""
+    """A separate function: on return the shard and its memory maps are freed, before its files are removed."""
     for rule in rules:
         with _named(type(rule), f"{shard.entry.inputs.path} and {shard.entry.targets.path}"):
             rule.check(shard, report)

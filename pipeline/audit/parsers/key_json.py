@@ -21,7 +21,7 @@ class Expected:
     episode: str
     now: int
     source: str
-    views: tuple[str, ...]
+    views: list[str]
     instruction: str | None
     state: int
 
@@ -80,12 +80,8 @@ def _is_float32(x: float) -> bool:
 
 def _differences(value: dict[str, Any], expected: Expected) -> list[Problem]:
     problems = []
-    for key, wants in (
-        ("key", expected.key),
-        ("episode", expected.episode),
-        ("source", expected.source),
-        ("views", list(expected.views)),
-    ):
+    for key in ("key", "episode", "source", "views"):
+        wants = getattr(expected, key)
         if value[key] != wants:
             problems.append(Problem("L7", f"{key!r} is {value[key]!r:.80}, the manifest has {wants!r:.80}"))
     if value["now"] != expected.now:
@@ -93,11 +89,8 @@ def _differences(value: dict[str, Any], expected: Expected) -> list[Problem]:
     if not value["instruction"].strip():
         problems.append(Problem("L9", "the instruction is empty; such an episode belongs in the ledger"))
     elif expected.instruction is not None and value["instruction"] != expected.instruction:
-        problems.append(
-            Problem(
-                "L9", f"the instruction is {value['instruction']!r:.80}, the episode's own {expected.instruction!r:.80}"
-            )
-        )
+        own = f"the episode's own {expected.instruction!r:.80}"
+        problems.append(Problem("L9", f"the instruction is {value['instruction']!r:.80}, {own}"))
     return problems
 
 

@@ -108,7 +108,7 @@ class Shard:
         """KEY.json of every manifest row with its problems; None where missing or malformed."""
         episodes = self.rows.column("episode").to_pylist()
         nows = self.rows.column("now").to_pylist()
-        tasks = self.build.tasks
+        tasks, views = self.build.tasks, list(self.build.views)
         at = pc.index_in(self.rows.column("episode"), value_set=tasks.ids).to_pylist()
         result: list[tuple[dict[str, Any] | None, tuple[Problem, ...]]] = []
         for key, episode, now, position in zip(self.keys, episodes, nows, at, strict=True):
@@ -117,7 +117,7 @@ class Shard:
                 result.append((None, ()))
                 continue
             own = None if position is None else tasks.instruction[position].as_py()
-            expected = Expected(key, episode, now, self.build.name, self.build.views, own, self.build.sizes.state)
+            expected = Expected(key, episode, now, self.build.name, views, own, self.build.sizes.state)
             result.append(check_document(self.payload(member), expected))
         return result
 

@@ -61,20 +61,18 @@ def read_claim(build: ClaimedBuild) -> EncoderClaim:
     values = encoder if isinstance(encoder, dict) else {}
     claim = EncoderClaim(*(values.get(name) for name in ("crop_size", "resize", "dtype", "weights_sha256")))  # type: ignore[arg-type]
     if type(claim.crop_size) is not int or not 16 <= claim.crop_size <= 4096 or claim.resize not in ("crop", "squash"):
-        raise BuildError(
-            f"{build.root}/build.json: settings.encoder names no crop_size and resize that level source knows"
-        )
+        raise BuildError(f"{build.root}/build.json: settings.encoder names no crop_size and resize of level source")
     if not isinstance(claim.dtype, str) or not isinstance(claim.weights_sha256, str):
         raise BuildError(f"{build.root}/build.json: settings.encoder names no dtype and weights_sha256")
     return claim
 
 
 def require_same_encoder(claim: EncoderClaim, encoder: Reencoder) -> None:
-    """Raise BuildError unless the encoder at hand has the weights that build.json names."""
+    """Raise BuildError unless the given encoder has the weights that build.json names."""
     found = encoder.identity["weights_sha256"]
     if found != claim.weights_sha256:
         raise BuildError(
-            f"the encoder at hand has weights {found}, build.json names {claim.weights_sha256}; "
+            f"the given encoder has weights {found}, build.json names {claim.weights_sha256}; "
             "give the encoder that the build was made with (encoder_path=NAME_OR_FOLDER)"
         )
 

@@ -57,7 +57,7 @@ def _names_on_disk(root: Path, folder: str) -> Iterator[tuple[str, str]]:
 
 
 def _names_in_bucket(sizes: Mapping[str, int]) -> Callable[[Path, str], list[tuple[str, str]]]:
-    """The same for a store of objects, which knows no folders: a slash in a name makes one.
+    """The same for an object store, which has no folders: a slash in a name implies one.
 
     A name that ends in a slash and holds nothing is the mark of a folder; one that holds something is a file.
     """

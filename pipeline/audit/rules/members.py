@@ -1,4 +1,4 @@
-"""The inputs shard: exactly the members of the manifest, each exactly what its name says.
+"""The inputs shard: exactly the members of the manifest, each in exactly the format of its name.
 
 Rules L10 (structure), L7 (keys, order, offsets, digests), L1 (`now`), L8 (state), L9 (instruction).
 """
@@ -91,6 +91,6 @@ def _check_places(shard: Shard, expected: list[list[str]], report: Report) -> No
             payloads.update(shard.payload(member))
             if place != (member.offset, member.size):
                 found = f"{name} is at {member.offset} with {member.size} bytes"
-                report.found("L7", file, f"{found}, samples.parquet says {place[0]} with {place[1]}", key)
+                report.found("L7", file, f"{found}, samples.parquet has {place[0]} with {place[1]}", key)
         if None not in members and payloads.hexdigest() != row["inputs_sha256"]:
             report.found("L7", file, "the members are not those whose digest the manifest holds (inputs_sha256)", key)

@@ -1,4 +1,4 @@
-"""The targets shard: schema, keys in the tar's order, finite values, zeros where masked, masks as the manifest says.
+"""The targets shard: schema, keys in the tar's order, finite values, zeros where masked, masks as in the manifest.
 
 Rules L7 (join, corruption), L8 (masks) and L10 (what the format does not know).
 """
@@ -120,7 +120,7 @@ def _invented(values: NDArray, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _check_masks(rows: TargetRows, part: pa.RecordBatch, checks: RowChecks) -> None:
     mask, steps = rows.latent_mask, (supports(part).lengths > 0)[:, 1:]
-    text = "latent_mask is {}, the manifest's supports say {}"
+    text = "latent_mask is {}, the manifest's supports give {}"
     checks.rows("L8", mask != steps, text, mask.tolist(), steps.tolist())
     if rows.action_mask is not None:
         mask, count = rows.action_mask, part.column("action_count").to_numpy()

@@ -148,7 +148,7 @@ def filler_labels(world: World) -> None:
 
 
 def test_split_labels(world: World) -> None:
-    """A test clip, with a label from elsewhere, is trained on."""
+    """A test clip, labelled by another file, is trained on."""
     world.made_from = world.copy_raw()
     train, test = (world.made_from / f"labels/{name}.json" for name in ("train", "test"))
     (clip,) = json.loads(test.read_text())

@@ -81,7 +81,7 @@ def test_jpeg_layout_depends_on_tables_but_not_on_pixels() -> None:
     assert parse_jpeg(jpeg(3, 1, 16), 16).layout != parse_jpeg(jpeg(3, 1, 16, quality=89), 16).layout
 
 
-EXPECTED = Expected("e-000003", "e", 3, "tiny", ("front",), "pick «it»", 2)
+EXPECTED = Expected("e-000003", "e", 3, "tiny", ["front"], "pick «it»", 2)
 DOCUMENT = {
     "episode": "e",
     "instruction": "pick «it»",

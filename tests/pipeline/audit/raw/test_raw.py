@@ -153,7 +153,7 @@ def test_declared_splits_of_a_robot_set_are_used_only_when_they_fit(sample_data:
         assert {ref.id: raw.split_of(ref.id) for ref in refs} == {ref.id: ref.split for ref in refs}
 
 
-def test_what_is_missing_is_said(sample_data: SampleData, tmp_path: Path) -> None:
+def test_errors_name_what_is_missing(sample_data: SampleData, tmp_path: Path) -> None:
     with pytest.raises(
         BuildError, match="level source reads raw data of the types ssv2, lerobot, rlds, libero, videos"
     ):
@@ -202,7 +202,7 @@ def test_episodes_of_a_shared_file_are_those_of_single_files(shared_data: Path) 
 
 
 @pytest.mark.slow
-def test_rows_that_share_their_episode_s_number_are_told_by_their_place(shared_data: Path, tmp_path: Path) -> None:
+def test_rows_that_share_an_episode_number_are_found_by_their_place(shared_data: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(shared_data / "lerobot_v30/unitree_g1_inspire_bottle", tmp_path / "robot"))
     path = root / "data/chunk-000/file-000.parquet"
     table = pq.read_table(path, partitioning=None)
@@ -376,7 +376,7 @@ def test_demonstrations_read_alike(tmp_path: Path, lag: int, action: Any) -> Non
     assert raw.split_of("libero-short-0001") is raw.split_of("libero-short-12") is None
 
 
-def test_a_file_of_another_lag_than_the_build_says_is_a_raw_error(tmp_path: Path) -> None:
+def test_a_file_of_another_lag_than_the_build_s_is_a_raw_error(tmp_path: Path) -> None:
     path = tmp_path / "task.hdf5"
     _write_demonstrations(path, None, "x")
     settings = _settings(LiberoSource(str(tmp_path), "libero", action_lag=1), "libero")

@@ -155,7 +155,7 @@ def test_where_a_camera_is_not_certain_the_others_are_asked(
     monkeypatch.setattr("pipeline.audit.rederive.duplicates.CERTAIN_CORRELATION", 2.0)
     assert _matches_of_two_views(clips, clips[5], flip) == ["front", "wrist"]
     assert _matches_of_two_views(clips, clips[10], flip) == []
-    assert _matches_of_two_views(clips, clips[5][:1] * COMMON, flip) == []  # the wrist camera stands still in one alone
+    assert _matches_of_two_views(clips, clips[5][:1] * COMMON, flip) == []  # static in only one
 
 
 def test_a_certain_copy_in_one_camera_is_one_whatever_the_others_show(clips: list[Frames]) -> None:
@@ -167,7 +167,7 @@ def test_other_cameras_that_show_nothing_are_not_asked(clips: list[Frames], monk
     front = _thumbnails(clips[1][:COMMON])
     still, another = (_thumbnails(clips[number][:1] * COMMON) for number in (5, 10))
     moving, nearly_black = _thumbnails(clips[5][:COMMON]), _thumbnails(clips[10][:COMMON])
-    nearly_black[3:] = 0  # what is seen in three frames says nothing
+    nearly_black[3:] = 0  # three visible frames prove nothing
     for own, theirs in ((still, another), (nearly_black, moving)):
         search = DuplicateSearch()
         for split, wrist in (("val", own), ("train", theirs)):
