@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.format.enums import AuditLevel
+
 RULES = ("L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10")
 """L3, L4 and L5 are properties of the model and its losses: only level "perturb" checks them."""
 
-LEVELS = ("manifest", "shards", "source", "perturb")
+LEVELS = tuple(level.value for level in AuditLevel)
 """From the cheapest to the deepest; each level includes those before it."""
 
 MAX_FINDINGS = 100

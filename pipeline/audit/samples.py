@@ -9,8 +9,10 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,9 @@ from pipeline.errors import BuildError
 from pipeline.format.columns import samples_schema
 
 SAMPLES = "samples.parquet"
+UNREADABLE = (pa.ArrowException, OSError, ValueError)
+"""What reading a damaged Arrow or Parquet file raises."""
+
 BATCH_ROWS = 1 << 16
 
 
@@ -37,11 +42,9 @@ def open_samples(build: ClaimedBuild) -> pq.ParquetFile:
     path = build.root / SAMPLES
     if not is_regular(path):
         raise BuildError(f"{path} is missing or not a regular file; the build cannot be audited")
-    try:
+    with _reading(path):
         file = pq.ParquetFile(path)
         found = file.schema_arrow
-    except (pa.ArrowException, OSError) as error:
-        raise BuildError(f"{path} cannot be read: {error}. Make the build again") from error
     expected = samples_schema(build.sizes.views, build.sizes.steps)
     if not found.equals(expected):
         raise BuildError(f"{path} has other columns than this version writes: {_difference(found, expected)}")
@@ -54,16 +57,18 @@ def batches(build: ClaimedBuild, columns: Sequence[str], rows: int = BATCH_ROWS)
     Raises:
         BuildError: the file cannot be read, or holds a null.
     """
-    path = build.root / SAMPLES
-    with open_samples(build) as file:
-        try:
-            for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
-                batch.validate(full=True)
-                if name := column_with_null(batch):
-                    raise BuildError(f"{path}: column {name} holds a null; every value must be given")
-                yield batch
-        except (pa.ArrowException, OSError) as error:
-            raise BuildError(f"{path} cannot be read: {error}. Make the build again") from error
+    with open_samples(build) as file, _reading(build.root / SAMPLES):
+        for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
+            check_batch(batch)
+            yield batch
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UNREADABLE as error:
+        raise BuildError(f"{path} cannot be read: {error}. Make the build again") from error
 
 
 def chosen_rows(count: int, seed: int, share: float, least: int) -> list[int]:
@@ -84,9 +89,12 @@ def rows_at(build: ClaimedBuild, columns: Sequence[str], numbers: Sequence[int])
     return rows
 
 
-def column_with_null(batch: pa.RecordBatch) -> str | None:
-    """Name of the first column in which a value, or anything nested in one, is null."""
-    return next((name for name in batch.schema.names if _has_nulls(batch.column(name))), None)
+def check_batch(batch: pa.RecordBatch) -> None:
+    """Raise ValueError when a batch is corrupt, or a value, or anything nested in one, is null."""
+    batch.validate(full=True)
+    for name in batch.schema.names:
+        if _has_nulls(batch.column(name)):
+            raise ValueError(f"column {name} holds a null; every value must be given")
 
 
 def _has_nulls(array: pa.Array) -> bool:

@@ -54,17 +54,12 @@ class Parent:
 
 
 @dataclass(frozen=True)
-class FinishedBuild:
+class FinishedBuild(Parent):
     """A finished build in a folder. ledger: its lines; entries: those of its shards in build.json, by task name."""
 
     build: Build
-    parent: Parent
     ledger: tuple[LedgerEntry, ...]
     entries: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def plan(self) -> Plan:
-        return self.parent.plan
 
     @property
     def path(self) -> Path:
@@ -86,8 +81,7 @@ def open_finished(path: Path) -> FinishedBuild:
     except (OSError, ValueError, TypeError) as error:
         raise BuildError(f"{path}/ledger.jsonl cannot be read ({error}); run vlajepa audit {path}") from error
     entries = {f"{entry['split']}-{entry['index']:06d}": entry for entry in build.manifest["shards"]}
-    parent = Parent(plan, str(path), build.manifest.get("ancestors", {}))
-    return FinishedBuild(build, parent, ledger, entries)
+    return FinishedBuild(plan, str(path), build.manifest.get("ancestors", {}), build, ledger, entries)
 
 
 def drop_plan(finished: FinishedBuild, episodes: Collection[str], reason: str) -> Plan:
@@ -132,7 +126,7 @@ def join_plan(kind: str, parents: Sequence[Parent]) -> Plan:
     settings["splits"] = [split for split in JOINED_SPLITS if split in wanted]
     if any(plan.content.get("description") != settings.get("description") for plan in plans):
         del settings["description"]  # each is kept with its parent's settings
-    planned = {ref.id for task in tasks for ref in task.episodes}
+    planned = {ref.id for plan in plans for ref in refs_of(plan)}
     left_out = [entry for plan in plans for entry in plan.left_out if entry.episode not in planned]
     unique = {(entry.split, entry.episode): entry for entry in left_out}
     estimate = _sum([plan.estimate for plan in plans])
@@ -148,7 +142,7 @@ def check_episode_list(episodes: Sequence[str]) -> None:
 
 
 def _check_droppable(finished: FinishedBuild, episodes: Collection[str]) -> None:
-    known = {ref.id for task in finished.plan.tasks for ref in task.episodes}
+    known = {ref.id for ref in refs_of(finished.plan)}
     left_out = {entry.episode: entry for entry in finished.ledger}
     problems = []
     for episode in sorted(episodes):

@@ -117,7 +117,7 @@ def provenance_of(pieces: Sequence[ShardCopy]) -> Provenance:
     builds = {id(piece.finished): piece.finished for piece in pieces}
     ancestors: dict[str, Any] = {}
     for finished in builds.values():
-        ancestors |= finished.parent.lineage()
+        ancestors |= finished.lineage()
     origins = {piece.task.name: origin for piece in pieces if (origin := piece.origin())}
     return Provenance(ancestors, origins)
 

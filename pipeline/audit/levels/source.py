@@ -22,7 +22,7 @@ from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.entries import FileEntry
 from pipeline.audit.files import TASKS
 from pipeline.audit.finding import Report
-from pipeline.audit.parsers.shard import UNREADABLE, Shard, TargetRows
+from pipeline.audit.parsers.shard import Shard, TargetRows
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.rederive.duplicates import DuplicateSearch
 from pipeline.audit.rederive.images import IMAGE_TOLERANCE, Facts
@@ -33,7 +33,7 @@ from pipeline.audit.report.evidence import Evidence
 from pipeline.audit.report.raw_images import duplicate_pair
 from pipeline.audit.rules.int8 import ERROR_TOLERANCE, ErrorClaim
 from pipeline.audit.rules.supports import expected_supports
-from pipeline.audit.samples import ShardRows, chosen_rows
+from pipeline.audit.samples import UNREADABLE, ShardRows, chosen_rows
 from pipeline.errors import BuildError
 from pipeline.format.file_names import image_member
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.audit.samples import column_with_null
+from pipeline.audit.samples import check_batch
 
 
 class Tubelets:
@@ -25,10 +25,8 @@ class Tubelets:
 
     def __init__(self, reader: pa.ipc.RecordBatchFileReader) -> None:
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        for i, batch in enumerate(batches):
-            batch.validate(full=True)
-            if name := column_with_null(batch):
-                raise ValueError(f"column {name} of record batch {i} holds a null")
+        for batch in batches:
+            check_batch(batch)
         self.episodes: list[str] = [e for batch in batches for e in batch.column("episode").to_pylist()]
         frames = [batch.column("frame").to_numpy().astype(np.int64) for batch in batches]
         self.frames = np.concatenate([np.zeros(0, np.int64), *frames])

@@ -21,13 +21,10 @@ from pipeline.audit.parsers.arrow import check_layout
 from pipeline.audit.parsers.key_json import Expected, check_document
 from pipeline.audit.parsers.latents import Tubelets, tensor
 from pipeline.audit.parsers.tar import Member, Tar, parse_tar
-from pipeline.audit.samples import column_with_null
+from pipeline.audit.samples import UNREADABLE, check_batch
 from pipeline.format.columns import latents_schema, targets_schema
 from pipeline.format.file_names import json_member, latents_file, targets_file
 from pipeline.format.schema import SCHEMA_VERSION
-
-UNREADABLE = (pa.ArrowException, OSError, ValueError)
-"""What reading a damaged Arrow file raises."""
 
 
 class ShardRule:
@@ -165,7 +162,7 @@ class Shard:
         """Record batches of the Arrow file in order, shared latents gathered; none when it cannot be read.
 
         Raises:
-            pa.ArrowException, OSError, ValueError: a batch is corrupt or holds nulls.
+            UNREADABLE: a batch is corrupt or holds nulls.
         """
         reader = self.opened[0]
         tubelets = self.tubelets
@@ -174,9 +171,7 @@ class Shard:
         start = 0
         for i in range(reader.num_record_batches):
             batch = reader.get_batch(i)
-            batch.validate(full=True)
-            if name := column_with_null(batch):
-                raise ValueError(f"column {name} of record batch {i} holds a null")
+            check_batch(batch)
             yield _target_rows(batch, start, tubelets)
             start += batch.num_rows
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.files import read_regular
 from pipeline.audit.finding import Report
-from pipeline.audit.parsers.shard import UNREADABLE, Shard, ShardRule
+from pipeline.audit.parsers.shard import Shard, ShardRule
 from pipeline.audit.rederive.recount import Recount
-from pipeline.audit.samples import batches, integers
+from pipeline.audit.samples import UNREADABLE, batches, integers
 from pipeline.format.strict_json import parse
 
 STATS = "stats.json"

@@ -12,9 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.audit.finding import Report, RowChecks
-from pipeline.audit.parsers.shard import UNREADABLE, Shard, ShardRule, TargetRows
+from pipeline.audit.parsers.shard import Shard, ShardRule, TargetRows
 from pipeline.audit.rules.int8 import check_tokens
-from pipeline.audit.samples import supports
+from pipeline.audit.samples import UNREADABLE, supports
 from pipeline.format.file_names import json_member
 
 

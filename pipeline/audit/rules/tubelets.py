@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from pipeline.audit.finding import Report, RowChecks
 from pipeline.audit.parsers.latents import Tubelets
-from pipeline.audit.parsers.shard import UNREADABLE, Shard, ShardRule, TargetRows
-from pipeline.audit.samples import supports
+from pipeline.audit.parsers.shard import Shard, ShardRule, TargetRows
+from pipeline.audit.samples import UNREADABLE, supports
 
 
 class TubeletReferences(ShardRule):
