@@ -50,6 +50,7 @@ class ClaimedBuild:
 
     sha256        of build.json
     settings      as read: their bytes are part of the fingerprint
+    mode          of the encoder, as read
     latents       as read; None where build.json has none
     latent_dtype  as the settings name it
     ancestors     as read: the builds that it was made from and their ancestors, by fingerprint
@@ -69,15 +70,11 @@ class ClaimedBuild:
     shards: tuple[ShardEntry, ...]
     files: tuple[FileEntry, ...]
     tasks: TaskTable
+    mode: Any
     latent_dtype: LatentDtype
     latents: Any
     ancestors: dict[str, Any]
     fetcher: ShardFetcher | None = None
-
-    @property
-    def mode(self) -> Any:
-        """Encoder mode, as read."""
-        return _mode(self.settings)
 
     @property
     def shares_latents(self) -> bool:
@@ -110,6 +107,8 @@ def open_build(root: Path, fetcher: ShardFetcher | None = None) -> ClaimedBuild:
     if version != SCHEMA_VERSION or isinstance(version, bool):
         raise BuildError(f"{where}: schema_version is {version!r}, this audit reads {SCHEMA_VERSION}; use its version")
     settings, inside = member(document, "settings", dict, where), f"{where}: settings"
+    encoder = settings.get("encoder")
+    mode = encoder.get("mode") if isinstance(encoder, dict) else None
     shards, counts = member(document, "shards", list, where), member(document, "counts", dict, where)
     return ClaimedBuild(
         root=root,
@@ -125,9 +124,10 @@ def open_build(root: Path, fetcher: ShardFetcher | None = None) -> ClaimedBuild:
             split: read_fields(SplitCounts, member(counts, split, dict, f"{where}: counts"), f"{where}: counts.{split}")
             for split in counts
         },
-        shards=tuple(read_shard(shard, where, _mode(settings) == TUBELET) for shard in shards),
+        shards=tuple(read_shard(shard, where, mode == TUBELET) for shard in shards),
         files=read_files(member(document, "files", dict, where), f"{where}: files"),
         tasks=read_tasks(read_regular(root / TASKS), str(root / TASKS)),
+        mode=mode,
         latent_dtype=_latent_dtype(settings, inside),
         latents=document.get("latents"),
         ancestors=member(document, "ancestors", dict, where) if "ancestors" in document else {},
@@ -166,8 +166,3 @@ def _views(value: list[Any], where: str) -> tuple[str, ...]:
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise BuildError(f"{where}: view names consist of letters, digits, _ and -; found {name!r}")
     return tuple(value)
-
-
-def _mode(settings: dict[str, Any]) -> Any:
-    encoder = settings.get("encoder")
-    return encoder.get("mode") if isinstance(encoder, dict) else None

@@ -29,10 +29,10 @@ from pipeline.building.records import (
     record_schema,
     write_record_table,
 )
-from pipeline.derived.files import empty_file, kept_batches, kept_rows, place_files, read_span, rewrite_files
+from pipeline.derived.files import ShardFile, empty_file, kept_batches, kept_rows, place_files, read_span, rewrite_files
 from pipeline.derived.plan import FinishedBuild
 from pipeline.errors import BuildError, CorruptError
-from pipeline.format.file_names import SHARD_FILES, inputs_file, latents_file, targets_file
+from pipeline.format.file_names import inputs_file, latents_file, targets_file
 from pipeline.planning.plan import Plan
 from pipeline.planning.tasks import ShardTask
 from pipeline.shards.int8 import ErrorSums
@@ -63,19 +63,23 @@ class ShardCopy:
         """The old shard in its build.json; None when no episode of the task gave a sample."""
         return self.finished.entries.get(f"{self.task.split}-{self.index:06d}")
 
+    @cached_property
+    def files(self) -> dict[str, ShardFile]:
+        """Files of the old shard by kind: inputs, targets and, in encoder mode `tubelet`, latents."""
+        listed = {kind: value for kind, value in (self.entry or {}).items() if kind in _NAMES}
+        return {
+            kind: ShardFile(self.finished.path / file["file"], self.name(kind), file["bytes"], file["sha256"])
+            for kind, file in listed.items()
+        }
+
+    def name(self, kind: str) -> str:
+        """Name of a new file."""
+        return _NAMES[kind](self.task.split, self.task.index)
+
     @property
     def bytes(self) -> int:
         """Of the old files."""
-        return 0 if self.entry is None else sum(self.entry[kind]["bytes"] for kind in self.kinds)
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Of the files that the old shard consists of: inputs, targets and, in encoder mode `tubelet`, latents."""
-        return tuple(kind for kind in SHARD_FILES if self.entry is not None and kind in self.entry)
-
-    def file(self, kind: str) -> str:
-        """Path of an old file in its build. Raises KeyError where there is none."""
-        return str((self.entry or {})[kind]["file"])
+        return sum(file.bytes for file in self.files.values())
 
     def origin(self) -> dict[str, Any] | None:
         """Where its files were written, when they are those of the old shard."""
@@ -160,22 +164,19 @@ def make_shard(piece: ShardCopy, plan: Plan, store: Store, rows: pa.Table, link:
         raise BuildError(f"{piece.finished.path}: samples.parquet and build.json disagree on shard {piece.task.name}")
     keep = kept_rows(rows, piece.dropped)
     kept = placed = rows.filter(pa.array(keep, pa.bool_()))
-    names = {kind: _NAMES[kind](piece.task.split, piece.task.index) for kind in piece.kinds}
-    folder, linked = piece.finished.path, None
-    if piece.entry is None or kept.num_rows == 0:
-        records = {kind: empty_file(store, _NAMES[kind](piece.task.split, piece.task.index)) for kind in KINDS}
+    linked = None
+    if kept.num_rows == 0:
+        records = {kind: empty_file(store, piece.name(kind)) for kind in KINDS}
     elif piece.dropped:
         identity = (plan.fingerprint, plan.views)
-        records, placed = rewrite_files(folder, piece.entry, names, store, identity, rows, piece.dropped)
+        records, placed = rewrite_files(piece.files, store, identity, rows, piece.dropped)
         linked = False
     else:
-        records, linked = place_files(folder, piece.entry, names, store, link)
+        records, linked = place_files(piece.files, store, link)
     states = actions = pa.array([[]] * kept.num_rows, pa.list_(pa.float32()))
-    if (
-        piece.task.split == "train" and kept.num_rows
-    ):  # statistics are those of the train split: nobody reads the others
-        states = _states(folder / piece.file("inputs"), kept, plan.sizes.state) if plan.sizes.state else states
-        actions = _actions(folder / piece.file("targets"), keep, plan.sizes.action) if plan.sizes.action else actions
+    if piece.task.split == "train" and kept.num_rows:  # statistics are those of the train split
+        states = _states(piece.files["inputs"].source, kept, plan.sizes.state) if plan.sizes.state else states
+        actions = _actions(piece.files["targets"].source, keep, plan.sizes.action) if plan.sizes.action else actions
     _record(piece, plan, store, records, (rows, placed), {"inputs": states, "targets": actions})
     return linked
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,23 +40,22 @@ def check_document(data: bytes, expected: Expected) -> tuple[dict[str, Any] | No
     if not isinstance(value, dict) or tuple(sorted(value)) != INPUT_JSON_KEYS:
         keys = sorted(value) if isinstance(value, dict) else type(value).__name__
         return None, (Problem("L10", f"the JSON must hold exactly {', '.join(INPUT_JSON_KEYS)}; found {keys}"),)
-    wrong = _type_problems(value)
+    wrong = [f"{key!r} must be {what}, found {value[key]!r:.80}" for key, what in _wrong_types(value)]
     if wrong:
-        return None, tuple(wrong)
+        return None, tuple(Problem("L10", detail) for detail in wrong)
     return value, tuple(_spelling(data, value) + _differences(value, expected) + _state_problems(value, expected))
 
 
-def _type_problems(value: dict[str, Any]) -> list[Problem]:
-    problems = []
+def _wrong_types(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Keys whose values have another type, and the type that they must have."""
     for key, kind in (("episode", str), ("instruction", str), ("key", str), ("now", int), ("source", str)):
         if type(value[key]) is not kind:
-            problems.append(Problem("L10", f"{key!r} must be {kind.__name__}, found {value[key]!r:.80}"))
-    if not isinstance(value["views"], list) or any(type(view) is not str for view in value["views"]):
-        problems.append(Problem("L10", f"'views' must be a list of strings, found {value['views']!r:.80}"))
-    state = value["state"]
+            yield key, kind.__name__
+    views, state = value["views"], value["state"]
+    if not isinstance(views, list) or any(type(view) is not str for view in views):
+        yield "views", "a list of strings"
     if state is not None and not (isinstance(state, list) and all(type(x) is float for x in state)):
-        problems.append(Problem("L10", f"'state' must be null or a list of decimal numbers, found {state!r:.80}"))
-    return problems
+        yield "state", "null or a list of decimal numbers"
 
 
 def _spelling(data: bytes, value: dict[str, Any]) -> list[Problem]:

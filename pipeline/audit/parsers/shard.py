@@ -55,8 +55,8 @@ class TargetRows:
     latent_mask: NDArray[np.bool_]
     actions: NDArray[np.float32] | None
     action_mask: NDArray[np.bool_] | None
-    context_scale: NDArray[np.float32] | None
-    latents_scale: NDArray[np.float32] | None
+    context_scale: NDArray[np.float32] | None = None
+    latents_scale: NDArray[np.float32] | None = None
     places: NDArray[np.int64] | None = None
 
 
@@ -103,28 +103,24 @@ class Shard:
     @cached_property
     def documents(self) -> list[tuple[dict[str, Any] | None, tuple[Problem, ...]]]:
         """KEY.json of every manifest row with its problems; None where missing or malformed."""
-        episodes = self.rows.column("episode").to_pylist()
-        nows = self.rows.column("now").to_pylist()
-        tasks, views = self.build.tasks, list(self.build.views)
-        at = pc.index_in(self.rows.column("episode"), value_set=tasks.ids).to_pylist()
+        build, tasks, views = self.build, self.build.tasks, list(self.build.views)
+        instructions = tasks.instruction.take(pc.index_in(self.rows.column("episode"), value_set=tasks.ids)).to_pylist()
         result: list[tuple[dict[str, Any] | None, tuple[Problem, ...]]] = []
-        for key, episode, now, position in zip(self.keys, episodes, nows, at, strict=True):
-            member = self.members.get(json_member(key))
+        rows = self.rows.select(["key", "episode", "now"]).to_pylist()
+        for row, own in zip(rows, instructions, strict=True):
+            member = self.members.get(json_member(row["key"]))
             if member is None:
                 result.append((None, ()))
-                continue
-            own = None if position is None else tasks.instruction[position].as_py()
-            expected = Expected(key, episode, now, self.build.name, views, own, self.build.sizes.state)
-            result.append(check_document(self.payload(member), expected))
+            else:
+                expected = Expected(**row, source=build.name, views=views, instruction=own, state=build.sizes.state)
+                result.append(check_document(self.payload(member), expected))
         return result
 
     @cached_property
     def opened(self) -> tuple[pa.ipc.RecordBatchFileReader | None, tuple[Problem, ...]]:
         """A reader of the Arrow file when its schema is the right one, and what is wrong with it."""
-        build = self.build
-        expected = targets_schema(
-            build.sizes, self._metadata(targets_file), build.latent_dtype, tubelets=build.shares_latents
-        )
+        build, metadata = self.build, self._metadata(targets_file)
+        expected = targets_schema(build.sizes, metadata, build.latent_dtype, tubelets=build.shares_latents)
         return self._arrow(self.entry.targets.path, expected)
 
     @cached_property
@@ -195,12 +191,10 @@ def _latents(batch: pa.RecordBatch, tubelets: Tubelets | None) -> dict[str, Any]
     steps = batch.column("latent_rows")
     later = steps.flatten().to_numpy().reshape(len(steps), steps.type.list_size)
     places = np.concatenate([batch.column("context_row").to_numpy()[:, None], later], axis=1).astype(np.int64)
-    values, scale = tubelets.gather("latent", places), tubelets.gather("scale", places)
-    assert values is not None
-    columns = {"context": values[:, 0], "latents": values[:, 1:], "places": places}
-    if scale is None:
-        return {**columns, "context_scale": None, "latents_scale": None}
-    return {**columns, "context_scale": scale[:, 0], "latents_scale": scale[:, 1:]}
+    found: dict[str, Any] = {"places": places}
+    for name, values in tubelets.gather(places).items():
+        found |= {f"context{name}": values[:, 0], f"latents{name}": values[:, 1:]}
+    return found
 
 
 def _mask(column: pa.FixedSizeListArray) -> NDArray[np.bool_]:

@@ -196,7 +196,7 @@ def _parse(value: object, key: str) -> _Part:
     raise RawError(f"settings.source.{key}: no part of a vector: {value!r:.200}")
 
 
-def _is_range(take: object) -> bool:
+def _is_range(take: Any) -> bool:
     """Whether it is a list of the first channel and the one after the last."""
     numbers = isinstance(take, list | tuple) and [type(end) for end in take] == [int, int]
-    return numbers and 0 <= take[0] < take[1]  # type: ignore[index]
+    return numbers and 0 <= take[0] < take[1]
