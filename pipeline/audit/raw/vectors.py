@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from pipeline.audit.raw.base import RawError
+from pipeline.audit.raw.decoding import rotations
 
 FieldReader = Callable[[str], NDArray[np.float64]]
 """Name of a field -> its values [N, W]. Raises RawError when they cannot be read."""
@@ -55,12 +55,9 @@ class _Part:
         taken = self._taken(read)
         match self.convert:
             case "euler_xyz":
-                return _about_fixed_axes(taken).as_rotvec()
+                return rotations.to_vector(rotations.from_euler(taken))
             case "quaternion_xyzw":
-                length = np.linalg.norm(taken, axis=1)
-                if not (length > 1e-6).all():
-                    raise ValueError(f"the quaternion of row {int(np.argmin(length))} has no length")
-                return Rotation.from_quat(taken).as_rotvec()
+                return rotations.to_vector(rotations.from_xyzw(taken))
             case "gripper":
                 closed, opened = float(self.closed or 0), float(self.open or 0)
                 return (taken - closed) / (opened - closed)
@@ -168,13 +165,9 @@ def gripper_states(commands: list[float]) -> list[float]:
 
 def _from_pose_to_pose(base: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
     """Poses [N, 6], x, y, z and angles about fixed axes -> target - base, rotation vector of R(target) R(base)^T."""
-    turned = _about_fixed_axes(target[:, 3:]) * _about_fixed_axes(base[:, 3:]).inv()
-    return np.concatenate([target[:, :3] - base[:, :3], turned.as_rotvec()], axis=1)
-
-
-def _about_fixed_axes(angles: NDArray[np.float64]) -> Rotation:
-    """Turns about the fixed axes x, then y, then z, radians [N, 3]: R = Rz(c) Ry(b) Rx(a)."""
-    return Rotation.from_euler("xyz", angles)
+    start, end = rotations.from_euler(base[:, 3:]), rotations.from_euler(target[:, 3:])
+    turned = rotations.to_vector(rotations.product(end, rotations.inverse(start)))
+    return np.concatenate([target[:, :3] - base[:, :3], turned], axis=1)
 
 
 def _parse(value: object, key: str) -> _Part:

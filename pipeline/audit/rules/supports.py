@@ -93,12 +93,12 @@ def _check_actions(build: ClaimedBuild, rows: _Indices, checks: RowChecks) -> No
 
 def _check_times(batch: pa.RecordBatch, lengths: NDArray[np.int64], checks: RowChecks) -> None:
     now_s, ends = column(batch, "now_s"), column(batch, "support_end_s")
-    given, listed = np.isfinite(ends), ends.tolist()
+    given = np.isfinite(ends)
     right = np.where(lengths > 0, given, np.isnan(ends)) & np.isfinite(now_s)[:, None]
-    text = "times must be finite where a step exists and NaN where it is masked; now_s={}, support_end_s={}"
-    checks.rows("L8", ~right, text, now_s, listed)
+    wanted = "times must be finite where a step exists and NaN where it is masked"
+    checks.rows("L8", ~right, lambda i: f"{wanted}; now_s={now_s[i]}, support_end_s={ends[i].tolist()}")
     # Compared only between two given times: missing ones were reported above.
     rising = (np.diff(ends, axis=1) > 0) | ~(given[:, 1:] & given[:, :-1])
-    checks.rows("L8", ~rising, "support_end_s must rise, found {}", listed)
+    checks.rows("L8", ~rising, lambda i: f"support_end_s must rise, found {ends[i].tolist()}")
     differs = given[:, 0] & (ends[:, 0] != now_s)
     checks.rows("L1", differs, "the context ends at {} s, now is {} s", ends[:, 0], now_s)

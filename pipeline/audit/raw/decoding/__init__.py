@@ -1,1 +1,1 @@
-"""Raw files decoded: videos, images, TFRecord files."""
+"""Raw files decoded: videos, images, TFRecord files, rotations."""

@@ -23,8 +23,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from pipeline.audit.raw.base import RawEpisode, RawError
+from pipeline.audit.raw.decoding import rotations
 from pipeline.audit.raw.decoding.frames import drop_last_frames
 from pipeline.audit.raw.decoding.tfrecord import masked_checksum, parse_example, read_record
 from pipeline.audit.raw.decoding.video import read_segment, read_video
@@ -550,27 +552,43 @@ def test_a_segment_begins_with_the_nearest_frame_and_is_whole(shared_data: Path)
         list(read_segment(path, len(video) / 30 + 1, 1, 0.5 / 30))
 
 
-def _made(values: NDArray[np.float64], convert: str, **settings: str) -> NDArray[np.float32]:
-    part = {"field": "x", "convert": convert, **settings}
-    made = RawVectors({"state": [part]}, "state").make(lambda field: values[::-1] if field == "base" else values, 1)
-    assert made is not None
-    return made
-
-
 def test_rotations_are_known_ones() -> None:
     quarter = np.pi / 2
     for axis in range(3):
         angles = np.zeros((1, 3))
         angles[0, axis] = quarter
-        np.testing.assert_allclose(_made(angles, "euler_xyz"), angles, atol=1e-6)
+        np.testing.assert_allclose(rotations.to_vector(rotations.from_euler(angles)), angles, atol=1e-15)
     # x, then y: x -> x -> -z, y -> z -> x, z -> -y -> -y, a third of a turn about (1, 1, -1)
-    both = _made(np.array([[quarter, quarter, 0]]), "euler_xyz")
-    np.testing.assert_allclose(both, 2 * np.pi / 3 / np.sqrt(3) * np.array([[1, 1, -1]]), atol=1e-6)
+    both = rotations.to_vector(rotations.from_euler(np.array([[quarter, quarter, 0]])))
+    np.testing.assert_allclose(both, 2 * np.pi / 3 / np.sqrt(3) * np.array([[1, 1, -1]]), atol=1e-15)
     half = np.array([[0, 0, 3.0, 0]])
-    np.testing.assert_allclose(_made(half, "quaternion_xyzw"), [[0, 0, np.pi]], atol=1e-6)
-    np.testing.assert_array_equal(_made(np.zeros((1, 3)), "euler_xyz"), np.zeros((1, 3)))
-    with pytest.raises(RawError, match="row 0 has no length"):
-        _made(np.zeros((1, 4)), "quaternion_xyzw")
+    np.testing.assert_allclose(rotations.to_vector(rotations.from_xyzw(half)), [[0, 0, np.pi]], atol=1e-15)
+    np.testing.assert_array_equal(rotations.to_vector(rotations.from_euler(np.zeros((1, 3)))), np.zeros((1, 3)))
+    with pytest.raises(ValueError, match="row 0 has no length"):
+        rotations.from_xyzw(np.zeros((1, 4)))
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-300, 1e-9, 1.9e-4, 2.1e-4, 1.0, 3.0, np.pi - 1e-5, np.pi - 1e-9])
+def test_rotations_agree_with_scipy_near_none_and_near_half_a_turn(angle: float) -> None:
+    rng = np.random.default_rng(5)
+    axes = rng.normal(size=(200, 3))
+    vectors = angle * axes / np.linalg.norm(axes, axis=1, keepdims=True)
+    theirs = Rotation.from_rotvec(vectors)
+    found = rotations.to_vector(rotations.from_xyzw(theirs.as_quat()))
+    np.testing.assert_allclose(found, vectors, rtol=1e-9, atol=1e-12 if angle < 3 else 1e-6)
+    angles = theirs.as_euler("xyz")
+    again = rotations.to_vector(rotations.from_euler(angles))
+    np.testing.assert_allclose(again, Rotation.from_euler("xyz", angles).as_rotvec(), rtol=1e-9, atol=1e-12)
+    turned = rotations.product(rotations.from_euler(angles[::-1]), rotations.inverse(rotations.from_euler(angles)))
+    wanted = Rotation.from_euler("xyz", angles[::-1]) * Rotation.from_euler("xyz", angles).inv()
+    np.testing.assert_allclose(rotations.to_vector(turned), wanted.as_rotvec(), rtol=1e-7, atol=1e-12)
+
+
+def _made(values: NDArray[np.float64], convert: str, **settings: str) -> NDArray[np.float32]:
+    part = {"field": "x", "convert": convert, **settings}
+    made = RawVectors({"state": [part]}, "state").make(lambda field: values[::-1] if field == "base" else values, 1)
+    assert made is not None
+    return made
 
 
 def test_the_turn_from_pose_to_pose_is_about_the_fixed_axes() -> None:
