@@ -45,7 +45,6 @@ def sign_verdict(build: Path, key: Path, made: Verdict | None = None) -> Path:
     """Sign audit/verdict.json, clean or not.
 
     Args:
-        build: the build's folder.
         key: PEM file of an unencrypted ed25519 private key.
         made: what the file must hold, so that a deeper verdict that was kept is not signed by mistake;
             None: the file as it is.

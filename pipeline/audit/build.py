@@ -95,9 +95,6 @@ class ClaimedBuild:
 def open_build(root: Path, fetcher: ShardFetcher | None = None) -> ClaimedBuild:
     """Read build.json and tasks.jsonl.
 
-    Args:
-        fetcher: fetches the shards when `root` holds only the small files.
-
     Raises:
         BuildError: one of them is missing, malformed, or of an unknown schema version.
     """

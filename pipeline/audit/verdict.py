@@ -125,7 +125,6 @@ def require_clean_verdict(build: Path, level: str = "shards") -> None:
     """The gate of training.
 
     Args:
-        build: the build's folder.
         level: the least depth of audit that is accepted. At level "manifest" no shard was read.
 
     Raises:

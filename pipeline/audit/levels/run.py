@@ -70,20 +70,12 @@ def audit_build(
     evidence: Evidence | None = None,
     fetcher: ShardFetcher | None = None,
 ) -> Verdict:
-    """Audit a build.
+    """Audit the build in a folder. `write_verdict` stores the result.
 
     Args:
-        path: the build's folder.
-        level: "manifest" reads only the small files; "shards" every byte; "source" the raw data as well; "perturb"
-            runs the code that makes shards and the training code once more.
-        progress: see `Progress`.
-        source: needed from level "source" on.
-        perturb: needed by level "perturb".
+        source: needed from level "source" on;  perturb: needed by level "perturb".
         evidence: collects images for the report.
         fetcher: fetches the shards when the folder holds only the small files.
-
-    Returns:
-        The verdict; `write_verdict` stores it.
 
     Raises:
         BuildError: the build cannot be audited (no build.json, unreadable manifest, unknown schema), or a rule raised
