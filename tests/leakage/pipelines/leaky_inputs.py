@@ -75,7 +75,7 @@ def future_blended_in(world: World) -> None:
 
 def views_swapped(world: World) -> None:
     def paint(past: TruncatedEpisode, view: str, frame: Pixels) -> Pixels:
-        other = next(v for v in past._episode._films if v != view)  # type: ignore[attr-defined]
+        other = next(v for v in past._episode.frame_readers if v != view)  # type: ignore[attr-defined]
         return past._episode.frames(other, [past.now])[0]
 
     _repaint(world, paint)
