@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.audit.options import load_encoder
-from pipeline.audit.levels.source import chosen_rows
 from pipeline.audit.rederive.perturbed_episode import PerturbedEpisode, Replacement, black, frames_of, noise
+from pipeline.audit.samples import chosen_rows
 from pipeline.building.rebuild import SampleRebuilder
 from pipeline.format.build import Build
 from pipeline.planning.plan import read_plan

@@ -61,7 +61,7 @@ def extend(settings: ExtendConfig, make: MakeBuild = preprocess_new) -> Build | 
     if added is None:
         print(f"{old.path} holds every episode of the source already: nothing to do, nothing written")
         return None
-    plan = join_plan("extend", [old.parent, Parent(added, work.where, {})])
+    plan = join_plan("extend", [old, Parent(added, work.where, {})])
     with DriverLock(store):
         if start(plan, store):
             return load_build(store.root)

@@ -21,7 +21,7 @@ def merge(settings: MergeConfig) -> Build:
     """
     store = new_folder(settings.out, settings.builds)
     parts = [open_finished(path.expanduser().resolve()) for path in settings.builds]
-    plan = join_plan("merge", [part.parent for part in parts])
+    plan = join_plan("merge", parts)
     with DriverLock(store):
         if start(plan, store):
             return load_build(store.root)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,6 @@ PREDICATE_TYPE = "urn:vlajepa:leakage-audit:v1"
 _STANDARD = str.maketrans("-_", "+/")
 
 
-@dataclass(frozen=True)
-class _Envelope:
-    """A DSSE envelope as read; keyid is an unauthenticated hint, "" when there is none."""
-
-    payload_type: str
-    payload: bytes
-    signed: bytes
-    signatures: tuple[tuple[str, bytes], ...]
-
-
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     """What is signed: type and payload with their lengths (DSSE protocol.md, "PAE")."""
     kind = payload_type.encode()
@@ -55,7 +45,6 @@ def sign_verdict(build: Path, key: Path, made: Verdict | None = None) -> Path:
     """Sign audit/verdict.json, clean or not.
 
     Args:
-        build: the build's folder.
         key: PEM file of an unencrypted ed25519 private key.
         made: what the file must hold, so that a deeper verdict that was kept is not signed by mistake;
             None: the file as it is.
@@ -96,16 +85,15 @@ def require_signature(build: Path, public_key: Path) -> str:
         AuditRefusedError: there is no envelope, or it does not vouch for this verdict.
     """
     public = _public_key(public_key)
-    path = build / SIGNED_VERDICT
-    envelope = _read_envelope(path)
-    own = key_id(public)
-    if not any(_holds(public, signature, envelope.signed) for _, signature in envelope.signatures):
-        named = [name for name, _ in envelope.signatures]
+    path, own = build / SIGNED_VERDICT, key_id(public)
+    kind, payload, signed, signatures = _read_envelope(path)
+    if not any(_holds(public, signature, signed) for _, signature in signatures):
+        named = [name for name, _ in signatures]
         if own in named:
             raise AuditRefusedError(f"{path}: the signature of {own} is wrong: payload or signature were changed")
         found = ", ".join(map(repr, named)) or "nobody"
         raise AuditRefusedError(f"{path} is signed by {found}, not by {own} ({public_key})")
-    _require_statement(build, path, envelope)
+    _require_statement(build, path, kind, payload)
     return own
 
 
@@ -121,16 +109,17 @@ def _read_verdict(build: Path) -> bytes:
     return path.read_bytes()
 
 
-def _read_envelope(path: Path) -> _Envelope:
+def _read_envelope(path: Path) -> tuple[str, bytes, bytes, list[tuple[str, bytes]]]:
+    """Payload type, payload, what was signed, and signatures by keyid: an unauthenticated hint, "" without one."""
     if not is_regular(path):
         raise AuditRefusedError(f"{path} is missing: nobody signed the verdict; run vlajepa audit … sign_key=KEY.pem")
     try:
         content = _parse(path.read_bytes())
         kind, payload = content["payloadType"], _decode(content["payload"])
-        signatures = tuple((entry.get("keyid", ""), _decode(entry["sig"])) for entry in content["signatures"])
+        signatures = [(entry.get("keyid", ""), _decode(entry["sig"])) for entry in content["signatures"]]
         if not all(isinstance(text, str) for text in (kind, *(name for name, _ in signatures))):
             raise TypeError("payloadType and keyid must be strings")
-        return _Envelope(kind, payload, pre_authentication_encoding(kind, payload), signatures)
+        return kind, payload, pre_authentication_encoding(kind, payload), signatures
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AuditRefusedError(f"{path} is no DSSE envelope ({error!r}); sign the verdict again") from error
 
@@ -169,14 +158,14 @@ def _statement(build: Path, verdict: bytes) -> dict[str, Any]:
     }
 
 
-def _require_statement(build: Path, path: Path, envelope: _Envelope) -> None:
+def _require_statement(build: Path, path: Path, kind: str, payload: bytes) -> None:
     try:
-        found = _parse(envelope.payload)
+        found = _parse(payload)
     except ValueError as error:
         raise AuditRefusedError(f"{path}: the payload is no JSON: {error}") from error
     expected = _statement(build, _read_verdict(build))
-    if envelope.payload_type != PAYLOAD_TYPE or not isinstance(found, dict):
-        raise AuditRefusedError(f"{path} holds {envelope.payload_type!r}, not an in-toto statement")
+    if kind != PAYLOAD_TYPE or not isinstance(found, dict):
+        raise AuditRefusedError(f"{path} holds {kind!r}, not an in-toto statement")
     for name, what in (
         ("_type", "another kind of statement"),
         ("predicateType", "another kind of predicate"),
@@ -190,21 +179,22 @@ def _require_statement(build: Path, path: Path, envelope: _Envelope) -> None:
 def read_private_key(path: Path) -> Ed25519PrivateKey:
     """An unencrypted ed25519 key from a PEM file (PKCS #8). Raises RunError for anything else."""
     fix = "make one with: openssl genpkey -algorithm ed25519 -out key.pem"
-    try:
-        key = load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise RunError(f"{path} is no unencrypted PEM private key ({error}); {fix}") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise RunError(f"{path} holds a key of another kind than ed25519; {fix}")
-    return key
+    key = _load(path, lambda pem: load_pem_private_key(pem, None), "unencrypted PEM private key", fix)
+    if isinstance(key, Ed25519PrivateKey):
+        return key
+    raise RunError(f"{path} holds a key of another kind than ed25519; {fix}")
 
 
 def _public_key(path: Path) -> Ed25519PublicKey:
     fix = "make it with: openssl pkey -in key.pem -pubout -out public.pem"
+    key = _load(path, load_pem_public_key, "PEM public key", fix)
+    if isinstance(key, Ed25519PublicKey):
+        return key
+    raise RunError(f"{path} holds a key of another kind than ed25519; {fix}")
+
+
+def _load(path: Path, load: Callable[[bytes], object], what: str, fix: str) -> object:
     try:
-        key = load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise RunError(f"{path} is no PEM public key ({error}); {fix}") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise RunError(f"{path} holds a key of another kind than ed25519; {fix}")
-    return key
+        return load(path.read_bytes())
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise RunError(f"{path} is no {what} ({error}); {fix}") from error

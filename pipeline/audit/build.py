@@ -8,16 +8,16 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.audit.entries import FileEntry, ShardEntry, read_files, read_shard
+from pipeline.audit.entries import FileEntry, ShardEntry, read_fields, read_files, read_shard
 from pipeline.audit.fetcher import ShardFetcher
-from pipeline.audit.files import read_regular
+from pipeline.audit.files import BUILD, TASKS, read_regular
 from pipeline.audit.tasks import TaskTable, read_tasks
 from pipeline.errors import BuildError
-from pipeline.format.enums import LatentDtype
+from pipeline.format.enums import LatentDtype, WindowEnd
 from pipeline.format.schema import SCHEMA_VERSION, Sizes
 from pipeline.format.strict_json import member, parse_object
 
@@ -50,10 +50,11 @@ class ClaimedBuild:
 
     sha256        of build.json
     settings      as read: their bytes are part of the fingerprint
+    mode          of the encoder, as read
     latents       as read; None where build.json has none
     latent_dtype  as the settings name it
     ancestors     as read: the builds that it was made from and their ancestors, by fingerprint
-    fetcher       brings the shards when `root` holds only the small files
+    fetcher       fetches the shards when `root` holds only the small files
     """
 
     root: Path
@@ -69,15 +70,11 @@ class ClaimedBuild:
     shards: tuple[ShardEntry, ...]
     files: tuple[FileEntry, ...]
     tasks: TaskTable
+    mode: Any
     latent_dtype: LatentDtype
     latents: Any
     ancestors: dict[str, Any]
     fetcher: ShardFetcher | None = None
-
-    @property
-    def mode(self) -> Any:
-        """Encoder mode, as read."""
-        return _mode(self.settings)
 
     @property
     def shares_latents(self) -> bool:
@@ -98,20 +95,18 @@ class ClaimedBuild:
 def open_build(root: Path, fetcher: ShardFetcher | None = None) -> ClaimedBuild:
     """Read build.json and tasks.jsonl.
 
-    Args:
-        fetcher: brings the shards when `root` holds only the small files.
-
     Raises:
         BuildError: one of them is missing, malformed, or of an unknown schema version.
     """
-    where = str(root / "build.json")
-    raw = read_regular(root / "build.json")
+    where, raw = str(root / BUILD), read_regular(root / BUILD)
     document = parse_object(raw, where)
     version = document.get("schema_version")
     if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise BuildError(f"{where}: schema_version is {version!r}, this audit knows {SCHEMA_VERSION}; use its version")
-    settings = member(document, "settings", dict, where)
-    shards = member(document, "shards", list, where)
+        raise BuildError(f"{where}: schema_version is {version!r}, this audit reads {SCHEMA_VERSION}; use its version")
+    settings, inside = member(document, "settings", dict, where), f"{where}: settings"
+    encoder = settings.get("encoder")
+    mode = encoder.get("mode") if isinstance(encoder, dict) else None
+    shards, counts = member(document, "shards", list, where), member(document, "counts", dict, where)
     return ClaimedBuild(
         root=root,
         sha256=hashlib.sha256(raw).hexdigest(),
@@ -120,13 +115,17 @@ def open_build(root: Path, fetcher: ShardFetcher | None = None) -> ClaimedBuild:
         leaky=member(document, "leaky", bool, where),
         settings=settings,
         sizes=_sizes(member(document, "sizes", dict, where), f"{where}: sizes"),
-        window=_window(member(settings, "window", dict, f"{where}: settings"), f"{where}: settings.window"),
+        window=_window(member(settings, "window", dict, inside), f"{inside}.window"),
         views=_views(member(document, "views", list, where), where),
-        counts=_counts(member(document, "counts", dict, where), f"{where}: counts"),
-        shards=tuple(read_shard(shard, where, _mode(settings) == TUBELET) for shard in shards),
+        counts={
+            split: read_fields(SplitCounts, member(counts, split, dict, f"{where}: counts"), f"{where}: counts.{split}")
+            for split in counts
+        },
+        shards=tuple(read_shard(shard, where, mode == TUBELET) for shard in shards),
         files=read_files(member(document, "files", dict, where), f"{where}: files"),
-        tasks=read_tasks(read_regular(root / "tasks.jsonl"), str(root / "tasks.jsonl")),
-        latent_dtype=_latent_dtype(settings, where),
+        tasks=read_tasks(read_regular(root / TASKS), str(root / TASKS)),
+        mode=mode,
+        latent_dtype=_latent_dtype(settings, inside),
         latents=document.get("latents"),
         ancestors=member(document, "ancestors", dict, where) if "ancestors" in document else {},
         fetcher=fetcher,
@@ -134,35 +133,28 @@ def open_build(root: Path, fetcher: ShardFetcher | None = None) -> ClaimedBuild:
 
 
 def _sizes(value: dict[str, Any], where: str) -> Sizes:
-    sizes = Sizes(**{field.name: member(value, field.name, int, where) for field in fields(Sizes)})
-    for name in ("views", "image_size", "steps", "tokens", "width"):
-        if getattr(sizes, name) < 1:
-            raise BuildError(f"{where}: {name} must be at least 1, found {getattr(sizes, name)}")
-    for name in ("state", "chunk", "action"):
-        if getattr(sizes, name) < 0:
-            raise BuildError(f"{where}: {name} must be at least 0, found {getattr(sizes, name)}")
+    sizes = read_fields(Sizes, value, where)
+    for name, size in vars(sizes).items():
+        least = 0 if name in ("state", "chunk", "action") else 1
+        if size < least:
+            raise BuildError(f"{where}: {name} must be at least {least}, found {size}")
     return sizes
 
 
 def _latent_dtype(settings: dict[str, Any], where: str) -> LatentDtype:
     """Element type of the stored latents."""
-    dtype = member(member(settings, "latents", dict, f"{where}: settings"), "dtype", str, f"{where}: settings.latents")
+    dtype = member(member(settings, "latents", dict, where), "dtype", str, f"{where}.latents")
     if dtype not in list(LatentDtype):
-        raise BuildError(f"{where}: settings.latents.dtype must be one of {', '.join(LatentDtype)}, found {dtype!r}")
+        raise BuildError(f"{where}.latents.dtype must be one of {', '.join(LatentDtype)}, found {dtype!r}")
     return LatentDtype(dtype)
 
 
 def _window(value: dict[str, Any], where: str) -> WindowSettings:
-    window = WindowSettings(
-        steps=member(value, "steps", int, where),
-        interval=member(value, "interval", int, where),
-        chunk=member(value, "chunk", int, where),
-        end=member(value, "end", str, where),
-    )
+    window = read_fields(WindowSettings, value, where)
     if min(window.steps, window.interval, window.chunk) < 1:
         raise BuildError(f"{where}: steps, interval and chunk must be at least 1, found {window}")
-    if window.end not in ("drop", "pad"):
-        raise BuildError(f"{where}: end must be one of drop, pad, found {window.end!r}")
+    if window.end not in list(WindowEnd):
+        raise BuildError(f"{where}: end must be one of {', '.join(WindowEnd)}, found {window.end!r}")
     return window
 
 
@@ -171,17 +163,3 @@ def _views(value: list[Any], where: str) -> tuple[str, ...]:
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise BuildError(f"{where}: view names consist of letters, digits, _ and -; found {name!r}")
     return tuple(value)
-
-
-def _counts(value: dict[str, Any], where: str) -> dict[str, SplitCounts]:
-    result = {}
-    for split in value:
-        entry = member(value, split, dict, where)
-        numbers = {field.name: member(entry, field.name, int, f"{where}.{split}") for field in fields(SplitCounts)}
-        result[split] = SplitCounts(**numbers)
-    return result
-
-
-def _mode(settings: dict[str, Any]) -> Any:
-    encoder = settings.get("encoder")
-    return encoder.get("mode") if isinstance(encoder, dict) else None

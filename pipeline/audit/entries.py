@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_type_hints
 
 from pipeline.errors import BuildError
 from pipeline.format.file_names import META_FILES, inputs_file, latents_file, targets_file
 from pipeline.format.schema import SPLITS
 from pipeline.format.strict_json import member
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,11 @@ class ShardEntry:
     @property
     def files(self) -> tuple[FileEntry, ...]:
         """Every file of the shard."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return tuple(value for value in values if isinstance(value, FileEntry))
+        return tuple(file for file in (self.inputs, self.targets, self.latents) if file is not None)
 
 
 def read_shard(value: Any, where: str, shares_latents: bool) -> ShardEntry:
-    """An entry of `shards`. Raises BuildError naming `where` when it is malformed."""
+    """An entry of `shards`. Raises BuildError that names `where` when it is malformed."""
     if not isinstance(value, dict):
         raise BuildError(f"{where}: an entry of shards must be an object, found {type(value).__name__}")
     split = member(value, "split", str, f"{where}: shards")
@@ -96,4 +97,9 @@ def _entry(path: str, value: dict[str, Any], where: str) -> FileEntry:
 def _origin(value: dict[str, Any], where: str) -> Origin:
     if set(value) != {"fingerprint", "index"}:
         raise BuildError(f"{where}: origin must hold fingerprint and index, found {', '.join(sorted(value))}")
-    return Origin(member(value, "fingerprint", str, where), member(value, "index", int, where))
+    return read_fields(Origin, value, where)
+
+
+def read_fields(kind: type[T], value: dict[str, Any], where: str) -> T:
+    """A dataclass of plain values from the members of their names. Raises BuildError that names `where` and the key."""
+    return kind(**{name: member(value, name, hint, where) for name, hint in get_type_hints(kind).items()})

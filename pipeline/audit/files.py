@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pipeline.errors import BuildError
 
+BUILD, TASKS, LEDGER = "build.json", "tasks.jsonl", "ledger.jsonl"
+
 
 def is_regular(path: Path) -> bool:
     """True for a regular file; links are not followed."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.format.enums import AuditLevel
+
 RULES = ("L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10")
 """L3, L4 and L5 are properties of the model and its losses: only level "perturb" checks them."""
 
-LEVELS = ("manifest", "shards", "source", "perturb")
+LEVELS = tuple(level.value for level in AuditLevel)
 """From the cheapest to the deepest; each level includes those before it."""
 
 MAX_FINDINGS = 100
@@ -38,22 +41,20 @@ class Problem:
     detail: str
 
 
+@dataclass
 class Report:
     """Collects findings while the rules run."""
 
-    def __init__(self) -> None:
-        self.findings: list[Finding] = []
-        self.checked: Counter[str] = Counter()
-        self.failed: Counter[str] = Counter()
+    findings: list[Finding] = field(default_factory=list)
+    checked: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
 
     def check(self, rule: str, count: int = 1) -> None:
-        """Count checks that were made, whatever came of them."""
+        """Count checks that were made, whatever their result."""
         self.checked[rule] += count
 
     def found(self, rule: str, file: str, detail: str, sample: str = "") -> None:
         """Record one violation."""
-        if rule not in RULES:
-            raise ValueError(f"unknown rule {rule!r}; add it to RULES or use one of {', '.join(RULES)}")
         self.failed[rule] += 1
         if self.failed[rule] <= MAX_FINDINGS:
             self.findings.append(Finding(rule, sample, file, detail))
@@ -74,18 +75,19 @@ class RowChecks:
 
     report: Report
     file: str
-    keys: pa.Array | None
+    keys: pa.Array | None = None
 
-    def rows(self, rule: str, bad: NDArray[np.bool_], describe: Callable[[int], str]) -> None:
+    def rows(self, rule: str, bad: NDArray[np.bool_], detail: str | Callable[[int], str], *columns: Any) -> None:
         """Count a check of every row and record the bad ones.
 
         Args:
-            bad: bool [B].
-            describe: gives the detail of row i; only called for findings that are kept.
+            bad: bool [B] or [B, ...]; a row is bad where any of its entries is.
+            detail: text with a `{}` for the value of each of `columns` in the row, or a function of the row's number.
         """
         self.report.check(rule, len(bad))
-        where = np.flatnonzero(bad)
+        where = np.flatnonzero(bad.any(axis=tuple(range(1, bad.ndim))))
         room = max(0, MAX_FINDINGS - self.report.failed[rule])
         for i in where[:room].tolist():
-            self.report.found(rule, self.file, describe(i), "" if self.keys is None else self.keys[i].as_py())
+            text = detail.format(*(column[i] for column in columns)) if isinstance(detail, str) else detail(i)
+            self.report.found(rule, self.file, text, "" if self.keys is None else self.keys[i].as_py())
         self.report.failed[rule] += max(0, len(where) - room)

@@ -6,8 +6,14 @@ B rows of a batch, K future steps.
 from __future__ import annotations
 
 import itertools
+import math
+import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +27,9 @@ from pipeline.errors import BuildError
 from pipeline.format.columns import samples_schema
 
 SAMPLES = "samples.parquet"
+UNREADABLE = (pa.ArrowException, OSError, ValueError)
+"""What reading a damaged Arrow or Parquet file raises."""
+
 BATCH_ROWS = 1 << 16
 
 
@@ -33,11 +42,9 @@ def open_samples(build: ClaimedBuild) -> pq.ParquetFile:
     path = build.root / SAMPLES
     if not is_regular(path):
         raise BuildError(f"{path} is missing or not a regular file; the build cannot be audited")
-    try:
+    with _reading(path):
         file = pq.ParquetFile(path)
         found = file.schema_arrow
-    except (pa.ArrowException, OSError) as error:
-        raise BuildError(f"{path} cannot be read: {error}. Make the build again") from error
     expected = samples_schema(build.sizes.views, build.sizes.steps)
     if not found.equals(expected):
         raise BuildError(f"{path} has other columns than this version writes: {_difference(found, expected)}")
@@ -50,21 +57,44 @@ def batches(build: ClaimedBuild, columns: Sequence[str], rows: int = BATCH_ROWS)
     Raises:
         BuildError: the file cannot be read, or holds a null.
     """
-    path = build.root / SAMPLES
-    with open_samples(build) as file:
-        try:
-            for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
-                batch.validate(full=True)
-                if name := column_with_null(batch):
-                    raise BuildError(f"{path}: column {name} holds a null; every value must be given")
-                yield batch
-        except (pa.ArrowException, OSError) as error:
-            raise BuildError(f"{path} cannot be read: {error}. Make the build again") from error
+    with open_samples(build) as file, _reading(build.root / SAMPLES):
+        for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
+            check_batch(batch)
+            yield batch
 
 
-def column_with_null(batch: pa.RecordBatch) -> str | None:
-    """Name of the first column in which a value, or anything nested in one, is null."""
-    return next((name for name in batch.schema.names if _has_nulls(batch.column(name))), None)
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UNREADABLE as error:
+        raise BuildError(f"{path} cannot be read: {error}. Make the build again") from error
+
+
+def chosen_rows(count: int, seed: int, share: float, least: int) -> list[int]:
+    """Rows of the manifest that are checked more deeply, sorted; depends on nothing but the arguments."""
+    wanted = min(count, max(least, math.ceil(share * count)))
+    return sorted(random.Random(seed).sample(range(count), wanted))
+
+
+def rows_at(build: ClaimedBuild, columns: Sequence[str], numbers: Sequence[int]) -> list[dict[str, Any]]:
+    """Some columns of the rows with these numbers, in the order of the file. Raises BuildError as `batches`."""
+    wanted, at, rows = np.array(numbers, np.int64), 0, []
+    for batch in batches(build, columns):
+        here = wanted[(wanted >= at) & (wanted < at + batch.num_rows)] - at
+        rows += batch.take(pa.array(here)).to_pylist()
+        at += batch.num_rows
+    if len(rows) != len(wanted):
+        raise BuildError(f"{build.root}/{SAMPLES}: {len(wanted)} rows were chosen, {len(rows)} found")
+    return rows
+
+
+def check_batch(batch: pa.RecordBatch) -> None:
+    """Raise ValueError when a batch is corrupt, or a value, or anything nested in one, is null."""
+    batch.validate(full=True)
+    for name in batch.schema.names:
+        if _has_nulls(batch.column(name)):
+            raise ValueError(f"column {name} holds a null; every value must be given")
 
 
 def _has_nulls(array: pa.Array) -> bool:
@@ -129,8 +159,7 @@ class ShardRows:
 
     def __init__(self, build: ClaimedBuild) -> None:
         self._build = build
-        self._names = samples_schema(build.sizes.views, build.sizes.steps).names
-        self._runs = _runs(build, self._names)
+        self._runs = _runs(build)
         self._ahead = next(self._runs, None)
 
     def take(self, split: str, index: int, count: int) -> pa.Table:
@@ -142,28 +171,23 @@ class ShardRows:
         empty = samples_schema(self._build.sizes.views, self._build.sizes.steps).empty_table()
         if count == 0:
             return empty
-        parts = [table for at, table in _runs(self._build, self._names) if at == (split, index)]
+        parts = [table for at, table in _runs(self._build) if at == (split, index)]
         return pa.concat_tables(parts) if parts else empty
 
 
-def _runs(build: ClaimedBuild, names: Sequence[str]) -> Iterator[tuple[tuple[str, int], pa.Table]]:
+def _runs(build: ClaimedBuild) -> Iterator[tuple[tuple[str, int], pa.Table]]:
     """Runs of rows of one shard, joined across batches."""
-    at: tuple[str, int] | None = None
-    parts: list[pa.Table] = []
-    for batch in batches(build, names, rows=4096):
-        code = np.unique(batch.column("split").to_numpy(zero_copy_only=False), return_inverse=True)[1]
-        shard = integers(batch, "shard")
-        breaks = np.flatnonzero((np.diff(code) != 0) | (np.diff(shard) != 0)) + 1
-        edges = [0, *breaks.tolist(), batch.num_rows]
-        for start, stop in itertools.pairwise(edges):
-            here = (batch.column("split")[start].as_py(), int(shard[start]))
-            if here != at and at is not None:
-                yield at, pa.concat_tables(parts)
-                parts = []
-            at = here
-            parts.append(pa.Table.from_batches([batch.slice(start, stop - start)]))
-    if at is not None:
-        yield at, pa.concat_tables(parts)
+    for place, pieces in itertools.groupby(_pieces(build), key=itemgetter(0)):
+        yield place, pa.Table.from_batches([piece for _, piece in pieces])
+
+
+def _pieces(build: ClaimedBuild) -> Iterator[tuple[tuple[str, int], pa.RecordBatch]]:
+    """Runs of rows of one shard in one batch."""
+    for batch in batches(build, samples_schema(build.sizes.views, build.sizes.steps).names, rows=4096):
+        places = list(zip(batch.column("split").to_pylist(), batch.column("shard").to_pylist(), strict=True))
+        for place, numbers in itertools.groupby(range(len(places)), key=places.__getitem__):
+            first, *rest = numbers
+            yield place, batch.slice(first, 1 + len(rest))
 
 
 def _difference(found: pa.Schema, expected: pa.Schema) -> str:

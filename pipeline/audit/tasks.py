@@ -33,17 +33,22 @@ class TaskTable:
     sha256: str
     tasks: tuple[tuple[str, int], ...]
     heads: tuple[dict[str, Any], ...]
-    ids: pa.Array
     task: NDArray[np.int64]
-    ref_split: pa.Array
     num_frames: NDArray[np.int64]
+    dropped: NDArray[np.bool_]
+    ids: pa.Array
+    ref_split: pa.Array
     instruction: pa.Array
     hashes: pa.Array
-    dropped: NDArray[np.bool_]
+
+    def episodes(self, line: int) -> slice:
+        """The rows of the episodes of a line."""
+        first, last = np.searchsorted(self.task, [line, line + 1])
+        return slice(int(first), int(last))
 
 
 def read_tasks(data: bytes, where: str) -> TaskTable:
-    """Parse tasks.jsonl. Raises BuildError naming `where` and the line when it is malformed."""
+    """Parse tasks.jsonl. Raises BuildError that names `where` and the line when it is malformed."""
     tasks: list[tuple[str, int]] = []
     heads: list[dict[str, Any]] = []
     rows: list[tuple[Any, ...]] = []
@@ -53,42 +58,30 @@ def read_tasks(data: bytes, where: str) -> TaskTable:
         rows += [(len(tasks), *_row(ref, place)) for ref in member(value, "episodes", list, place)]
         heads.append({key: item for key, item in value.items() if key != "episodes"})
         tasks.append((member(value, "split", str, place), member(value, "index", int, place)))
-    task, ids, splits, num_frames, instruction, hashes, dropped = zip(*rows, strict=True) if rows else ((),) * 7
+    task, num_frames, dropped, *texts = zip(*rows, strict=True) if rows else ((),) * 7
     return TaskTable(
-        sha256=hashlib.sha256(data).hexdigest(),
-        tasks=tuple(tasks),
-        heads=tuple(heads),
-        ids=pa.array(ids, pa.string()),
-        task=np.array(task, np.int64),
-        ref_split=pa.array(splits, pa.string()),
-        num_frames=np.array(num_frames, np.int64),
-        instruction=pa.array(instruction, pa.string()),
-        hashes=pa.array(hashes, pa.string()),
-        dropped=np.array(dropped, bool),
+        hashlib.sha256(data).hexdigest(),
+        tuple(tasks),
+        tuple(heads),
+        np.array(task, np.int64),
+        np.array(num_frames, np.int64),
+        np.array(dropped, bool),
+        *(pa.array(column, pa.string()) for column in texts),
     )
 
 
-def _row(ref: Any, place: str) -> tuple[str, str, int, str | None, str, bool]:
-    """Id, split, frames, instruction, hash and whether it is dropped: an episode's values in the columns."""
+def _row(ref: Any, place: str) -> tuple[int, bool, str, str, str | None, str]:
+    """Frames, whether it is dropped, id, split, instruction and hash: an episode's values in the columns."""
     if not isinstance(ref, dict):
         raise BuildError(f"{place}: an episode must be an object, found {type(ref).__name__}")
-    names = (member(ref, "id", str, place), member(ref, "split", str, place))
-    numbers = (_num_frames(ref, place), _instruction(ref, place))
-    if _is_dropped(ref):
-        return *names, *numbers, ref["data"]["dropped"], True
-    return *names, *numbers, hashlib.sha256(canonical(ref).encode()).hexdigest(), False
-
-
-def _is_dropped(ref: dict[str, Any]) -> bool:
-    data = ref["data"]
-    kept = {key: value for key, value in ref.items() if key not in ("id", "split", "data")}
-    return set(data) == {"dropped"} and isinstance(data["dropped"], str) and kept == {"files": [], "num_frames": None}
-
-
-def _num_frames(ref: dict[str, Any], place: str) -> int:
-    return -1 if ref.get("num_frames") is None else member(ref, "num_frames", int, place)
-
-
-def _instruction(ref: dict[str, Any], place: str) -> str | None:
-    data = member(ref, "data", dict, place)
-    return None if data.get("instruction") is None else member(data, "instruction", str, place)
+    name, split, data = (
+        member(ref, "id", str, place),
+        member(ref, "split", str, place),
+        member(ref, "data", dict, place),
+    )
+    num_frames = -1 if ref.get("num_frames") is None else member(ref, "num_frames", int, place)
+    instruction = None if data.get("instruction") is None else member(data, "instruction", str, place)
+    kept: dict[str, Any] = {"id": name, "split": split, "data": data, "files": [], "num_frames": None}
+    dropped = ref == kept and set(data) == {"dropped"} and isinstance(data["dropped"], str)
+    digest = data["dropped"] if dropped else hashlib.sha256(canonical(ref).encode()).hexdigest()
+    return num_frames, dropped, name, split, instruction, digest

@@ -72,16 +72,17 @@ def write_verdict(build: Path, verdict: Verdict) -> Path:
 
     Levels from "shards" on write audit/verdict.json, which opens the gate of training. A manifest-level verdict goes
     to audit/verdict-manifest.json. A clean verdict does not replace a deeper clean one of the same
-    build.json. The signature of a verdict that is replaced goes with it.
+    build.json. The signature of a replaced verdict is removed.
     """
     path = build / VERDICT
-    if verdict.level == "manifest":
+    manifest = verdict.level == "manifest"
+    if manifest:
         path = path.with_name("verdict-manifest.json")
     path.parent.mkdir(exist_ok=True)
-    if verdict.status == "clean" and verdict.level != "manifest" and _holds_deeper(build, path, verdict.level):
+    if not manifest and verdict.status == "clean" and _holds_deeper(build, path, verdict.level):
         return path
     data = verdict_bytes(verdict)
-    if verdict.level != "manifest" and not (is_regular(path) and path.read_bytes() == data):
+    if not manifest and not (is_regular(path) and path.read_bytes() == data):
         (build / SIGNED_VERDICT).unlink(missing_ok=True)
     replace_whole(path, data)
     return path
@@ -124,7 +125,6 @@ def require_clean_verdict(build: Path, level: str = "shards") -> None:
     """The gate of training.
 
     Args:
-        build: the build's folder.
         level: the least depth of audit that is accepted. At level "manifest" no shard was read.
 
     Raises:
@@ -135,8 +135,7 @@ def require_clean_verdict(build: Path, level: str = "shards") -> None:
     if not is_regular(path):
         raise AuditRefusedError(f"{build} has not been audited: there is no {VERDICT}. {fix}")
     try:
-        verdict = parse(path.read_bytes())
-        reason = _refusal(build, verdict, level)
+        reason = _refusal(build, parse(path.read_bytes()), level)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AuditRefusedError(f"{path} is not a verdict of this version: {error!r}. {fix}") from error
     if reason:

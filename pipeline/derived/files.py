@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,43 +24,51 @@ from pipeline.shards.inputs_tar import InputPlacement, InputsWriter
 from pipeline.storage.atomic import FileRecord, hash_file
 from pipeline.storage.store import Store
 
-_BLOCK = 1 << 22
-
 _ROW_NUMBERS = ("context_row", "latent_rows")
 """Columns of a targets file that hold row numbers of the latents file beside it (encoder mode `tubelet`)."""
 
 
-def place_files(
-    folder: Path, entry: Mapping[str, Any], names: Mapping[str, str], store: Store, link: bool
-) -> tuple[dict[str, FileRecord], bool]:
+@dataclass(frozen=True)
+class ShardFile:
+    """A file of an old shard, with size and SHA-256 as its build.json lists them, and the name of the new file."""
+
+    source: Path
+    name: str
+    bytes: int
+    sha256: str
+
+    def check(self, sha256: str) -> None:
+        """Raise CorruptError unless this is the listed SHA-256."""
+        if sha256 != self.sha256:
+            lists = f"its build.json lists {self.sha256}"
+            raise CorruptError(f"{self.source} has SHA-256 {sha256}, {lists}; it is damaged: run vlajepa audit")
+
+
+def place_files(files: Mapping[str, ShardFile], store: Store, link: bool) -> tuple[dict[str, FileRecord], bool]:
     """Put the files of a shard into place unchanged.
 
     Args:
-        folder: the old build;  entry: the shard in its build.json.
-        names: of the new files, by kind.
         link: hard-link them, where the file system allows it.
 
     Returns:
-        Their records, and whether all of them are links.
+        Their records by kind, and whether all of them are links.
 
     Raises:
         CorruptError: a file has another size than listed, or (when it is copied) another SHA-256.
     """
     records, linked = {}, True
-    for kind, name in names.items():
-        listed, source = entry[kind], folder / entry[kind]["file"]
-        with store.writing(name) as path:
-            if not (link and _linked(source, path, listed)):
+    for kind, file in files.items():
+        with store.writing(file.name) as path:
+            if not (link and _linked(file, path)):
                 linked = False
-                _check_digest(source, listed, _copied(source, path))
-        records[kind] = FileRecord(name, listed["bytes"], listed["sha256"])
+                shutil.copyfile(file.source, path)
+                file.check(hash_file(path))
+        records[kind] = FileRecord(file.name, file.bytes, file.sha256)
     return records, linked
 
 
 def rewrite_files(
-    folder: Path,
-    entry: Mapping[str, Any],
-    names: Mapping[str, str],
+    files: Mapping[str, ShardFile],
     store: Store,
     identity: tuple[str, Sequence[str]],
     rows: pa.Table,
@@ -77,21 +87,16 @@ def rewrite_files(
         CorruptError: a file is not the one that the old build.json lists.
     """
     fingerprint, views = identity
-    for kind in names:
-        source = folder / entry[kind]["file"]
-        _check_digest(source, entry[kind], hash_file(source))
+    for file in files.values():
+        file.check(hash_file(file.source))
     keep = kept_rows(rows, dropped)
-    kept = rows.filter(pa.array(keep, pa.bool_()))
-    inputs, placements = _write_inputs(folder / entry["inputs"]["file"], names["inputs"], store, views, kept)
-    records = {"inputs": inputs}
-    numbers = None
-    if "latents" in names:
-        source = folder / entry["latents"]["file"]
-        tubelets = _kept_tubelets(source, dropped)
+    kept, records, numbers = rows.filter(pa.array(keep, pa.bool_())), {}, None
+    records["inputs"], placements = _write_inputs(files["inputs"], store, views, kept)
+    if "latents" in files:
+        tubelets = _kept_tubelets(files["latents"].source, dropped)
         numbers = np.cumsum(tubelets, dtype=np.int32) - np.int32(1)
-        records["latents"] = _write_arrow(source, names["latents"], store, fingerprint, tubelets)
-    source = folder / entry["targets"]["file"]
-    records["targets"] = _write_arrow(source, names["targets"], store, fingerprint, keep, numbers)
+        records["latents"] = _write_arrow(files["latents"], store, fingerprint, tubelets)
+    records["targets"] = _write_arrow(files["targets"], store, fingerprint, keep, numbers)
     return records, _with_places(kept, placements)
 
 
@@ -101,7 +106,7 @@ def kept_rows(rows: pa.Table, dropped: Collection[str]) -> NDArray[np.bool_]:
 
 
 def empty_file(store: Store, name: str) -> FileRecord:
-    """A stand-in for the file of a shard without samples; the commit removes it."""
+    """A placeholder for the file of a shard without samples; the commit removes it."""
     store.write(name, b"")
     return FileRecord(name, 0, hashlib.sha256(b"").hexdigest())
 
@@ -127,51 +132,34 @@ def read_span(file: Any, offset: int, size: int) -> bytes:
     return data
 
 
-def _linked(source: Path, path: Path, listed: Mapping[str, Any]) -> bool:
+def _linked(file: ShardFile, path: Path) -> bool:
     """A hard link, where the file system allows it. The content is not read: auditing the new build does."""
     try:
-        size = source.stat().st_size
+        size = file.source.stat().st_size
     except OSError as error:
-        raise CorruptError(f"{source} cannot be read: {error}") from error
-    if size != listed["bytes"]:
-        raise CorruptError(f"{source} has {size} bytes, its build.json lists {listed['bytes']}; run vlajepa audit")
+        raise CorruptError(f"{file.source} cannot be read: {error}") from error
+    if size != file.bytes:
+        raise CorruptError(f"{file.source} has {size} bytes, its build.json lists {file.bytes}; run vlajepa audit")
     try:
-        os.link(source, path, follow_symlinks=False)
+        os.link(file.source, path, follow_symlinks=False)
     except OSError:
         return False
     return True
 
 
-def _copied(source: Path, path: Path) -> str:
-    """Copy a file; SHA-256 of what was read."""
-    digest = hashlib.sha256()
-    with open(source, "rb") as reading, open(path, "wb") as writing:
-        while block := reading.read(_BLOCK):
-            digest.update(block)
-            writing.write(block)
-    return digest.hexdigest()
-
-
-def _check_digest(source: Path, listed: Mapping[str, Any], found: str) -> None:
-    if found != listed["sha256"]:
-        raise CorruptError(
-            f"{source} has SHA-256 {found}, its build.json lists {listed['sha256']}; it is damaged: run vlajepa audit"
-        )
-
-
 def _write_inputs(
-    source: Path, name: str, store: Store, views: Sequence[str], kept: pa.Table
+    tar: ShardFile, store: Store, views: Sequence[str], kept: pa.Table
 ) -> tuple[FileRecord, list[InputPlacement]]:
     placements = []
-    with InputsWriter(store.writing(name), views) as writer, open(source, "rb") as file:
+    with InputsWriter(store.writing(tar.name), views) as writer, open(tar.source, "rb") as file:
         for row in kept.to_pylist():
             images = (read_span(file, *place) for place in zip(row["image_offset"], row["image_size"], strict=True))
             sample = InputSample(row["key"], tuple(images), read_span(file, row["json_offset"], row["json_size"]))
             placement = writer.add(sample)
             if placement.sha256 != row["inputs_sha256"]:
-                raise CorruptError(f"{source}: the members of {row['key']} are not those of samples.parquet")
+                raise CorruptError(f"{tar.source}: the members of {row['key']} are not those of samples.parquet")
             placements.append(placement)
-    return writer.record(name), placements
+    return writer.record(tar.name), placements
 
 
 def _with_places(kept: pa.Table, placements: Sequence[InputPlacement]) -> pa.Table:
@@ -185,21 +173,16 @@ def _kept_tubelets(source: Path, dropped: Collection[str]) -> NDArray[np.bool_]:
     """Which rows of a latents file are not of a dropped episode, bool [U]."""
     with pa.memory_map(str(source)) as mapped:
         reader = pa.ipc.open_file(mapped)
-        gone = pa.array(sorted(dropped), pa.string())
+        removed = pa.array(sorted(dropped), pa.string())
         parts = [
-            pc.is_in(reader.get_batch(i).column("episode"), value_set=gone).to_numpy(zero_copy_only=False)
+            pc.is_in(reader.get_batch(i).column("episode"), value_set=removed).to_numpy(zero_copy_only=False)
             for i in range(reader.num_record_batches)
         ]
     return ~np.concatenate([np.zeros(0, bool), *parts])
 
 
 def _write_arrow(
-    source: Path,
-    name: str,
-    store: Store,
-    fingerprint: str,
-    keep: NDArray[np.bool_],
-    numbers: NDArray[np.int32] | None = None,
+    file: ShardFile, store: Store, fingerprint: str, keep: NDArray[np.bool_], numbers: NDArray[np.int32] | None = None
 ) -> FileRecord:
     """The kept rows of an Arrow file, under the name and fingerprint of the new build.
 
@@ -207,19 +190,19 @@ def _write_arrow(
         keep: bool [R].
         numbers: int32 [U], new number of each row of the latents file, for the columns that hold such numbers.
     """
-    with store.writing(name) as path:
-        with pa.memory_map(str(source)) as mapped:
+    with store.writing(file.name) as path:
+        with pa.memory_map(str(file.source)) as mapped:
             reader = pa.ipc.open_file(mapped)
-            own = {b"fingerprint": fingerprint.encode(), b"shard": name.encode()}
+            own = {b"fingerprint": fingerprint.encode(), b"shard": file.name.encode()}
             schema = reader.schema.with_metadata({**reader.schema.metadata, **own})
             with pa.ipc.new_file(str(path), schema) as writer:
                 for batch, rows in kept_batches(reader, keep):
                     columns = [column.take(rows) for column in batch.columns]
-                    for i, column in enumerate(batch.schema.names):
-                        if numbers is not None and column in _ROW_NUMBERS:
-                            columns[i] = _renumbered(columns[i], numbers)
+                    if numbers is not None:
+                        for place in map(schema.get_field_index, _ROW_NUMBERS):
+                            columns[place] = _renumbered(columns[place], numbers)
                     writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
-        return FileRecord(name, path.stat().st_size, hash_file(path))
+        return FileRecord(file.name, path.stat().st_size, hash_file(path))
 
 
 def _renumbered(column: pa.Array, numbers: NDArray[np.int32]) -> pa.Array:

@@ -1,4 +1,4 @@
-"""What a dataset has gained since a build was made of it, and what has become of the rest."""
+"""New episodes of a dataset since a build was made of it, and those that vanished or changed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class IndexDiff:
     """An index beside a plan.
 
     index     the episodes that the plan does not know, and left_out that no ledger holds yet
-    vanished  planned episodes that the index has no longer
-    changed   planned episodes of which the index says something else: files, sizes, length, text or split
+    vanished  planned episodes that are no longer in the index
+    changed   planned episodes for which the index differs: files, sizes, length, text or split
     """
 
     index: SourceIndex
@@ -30,7 +30,7 @@ def compare(plan: Plan, ledger: Collection[LedgerEntry], index: SourceIndex, spl
     """What is new in an index.
 
     An episode that the plan left out before its shards were made is new if the index can use it now; one that was
-    dropped is known, and stays away.
+    dropped is known, and stays left out.
 
     Args:
         ledger: that of the build of the plan.

@@ -2,7 +2,7 @@
 
 A derived build has settings, tasks and a fingerprint like any other. Its settings name its parents by their
 fingerprints (`derived`), and `build.json` holds what these were computed from (`ancestors`), so that the audit can
-recompute them from the derived build alone. What the shards hold is made in `derive_shards.py`.
+recompute them from the derived build alone. `shards.py` makes the shards.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,14 +38,14 @@ SHOWN = 12
 
 @dataclass(frozen=True)
 class Parent:
-    """A plan that another one is derived from. ancestors: as in `manifest.Provenance`, of this plan."""
+    """A plan that another one is derived from. ancestors: as in `commit.Provenance`, of this plan."""
 
     plan: Plan
     where: str
     ancestors: Mapping[str, Any]
 
     def lineage(self) -> dict[str, Any]:
-        """Its ancestors and itself, as they stand in the build.json of what is derived from it."""
+        """Its ancestors and itself, as the build.json of what is derived from it lists them."""
         digest = hashlib.sha256()
         for line in task_lines(self.plan.tasks):
             digest.update(line)
@@ -53,17 +54,12 @@ class Parent:
 
 
 @dataclass(frozen=True)
-class FinishedBuild:
+class FinishedBuild(Parent):
     """A finished build in a folder. ledger: its lines; entries: those of its shards in build.json, by task name."""
 
     build: Build
-    parent: Parent
     ledger: tuple[LedgerEntry, ...]
     entries: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def plan(self) -> Plan:
-        return self.parent.plan
 
     @property
     def path(self) -> Path:
@@ -71,31 +67,25 @@ class FinishedBuild:
 
 
 def open_finished(path: Path) -> FinishedBuild:
-    """Read what a build says about itself.
+    """Read a build's description of itself.
 
     Raises:
-        BuildError: it is unfinished, was edited, or its plan is from a version that wrote no tree of its tasks.
+        BuildError: it is unfinished or was edited.
     """
     build, plan = load_build(path), read_plan(LocalStore(path))
     if build.fingerprint != plan.fingerprint:
         raise BuildError(f"{path}: build.json and plan.json have different fingerprints; run vlajepa audit {path}")
-    if TASKS_TREE not in plan.content:
-        raise BuildError(
-            f"{path} was planned by an older version: its settings hold no {TASKS_TREE}, by which a build made from it "
-            "could be proven; make it again with vlajepa preprocess"
-        )
     try:
         lines = (path / "ledger.jsonl").read_bytes().splitlines()
         ledger = tuple(LedgerEntry(**json.loads(line)) for line in lines)
     except (OSError, ValueError, TypeError) as error:
         raise BuildError(f"{path}/ledger.jsonl cannot be read ({error}); run vlajepa audit {path}") from error
     entries = {f"{entry['split']}-{entry['index']:06d}": entry for entry in build.manifest["shards"]}
-    parent = Parent(plan, str(path), build.manifest.get("ancestors", {}))
-    return FinishedBuild(build, parent, ledger, entries)
+    return FinishedBuild(plan, str(path), build.manifest.get("ancestors", {}), build, ledger, entries)
 
 
 def drop_plan(finished: FinishedBuild, episodes: Collection[str], reason: str) -> Plan:
-    """The plan without some episodes: of each, id, split and the hash of what the plan said are left.
+    """The plan without some episodes: of each, only id, split and the hash of its planned object are kept.
 
     Raises:
         BuildError: an episode is unknown or has no samples in the build.
@@ -136,26 +126,23 @@ def join_plan(kind: str, parents: Sequence[Parent]) -> Plan:
     settings["splits"] = [split for split in JOINED_SPLITS if split in wanted]
     if any(plan.content.get("description") != settings.get("description") for plan in plans):
         del settings["description"]  # each is kept with its parent's settings
-    planned = {ref.id for task in tasks for ref in task.episodes}
+    planned = {ref.id for plan in plans for ref in refs_of(plan)}
     left_out = [entry for plan in plans for entry in plan.left_out if entry.episode not in planned]
     unique = {(entry.split, entry.episode): entry for entry in left_out}
-    estimate = _sum(*(plan.estimate for plan in plans))
+    estimate = _sum([plan.estimate for plan in plans])
     return _derived_plan(plans[0], settings, derived, tuple(tasks), tuple(unique.values()), estimate)
 
 
 def check_episode_list(episodes: Sequence[str]) -> None:
     """Raise BuildError unless there is at least one episode, each once."""
-    twice = sorted({episode for episode in episodes if episodes.count(episode) > 1})
+    twice = [episode for episode, count in sorted(Counter(episodes).items()) if count > 1]
     if not episodes or twice:
-        raise BuildError(
-            f"give the episodes to drop, each once: episode=ID or 'episodes=[ID,ID]'; got {', '.join(twice)} twice"
-            if twice
-            else "give the episodes to drop: episode=ID or 'episodes=[ID,ID]'; got none"
-        )
+        found = f"{', '.join(twice)} twice" if twice else "none"
+        raise BuildError(f"give the episodes to drop, each once: episode=ID or 'episodes=[ID,ID]'; got {found}")
 
 
 def _check_droppable(finished: FinishedBuild, episodes: Collection[str]) -> None:
-    known = {ref.id for task in finished.plan.tasks for ref in task.episodes}
+    known = {ref.id for ref in refs_of(finished.plan)}
     left_out = {entry.episode: entry for entry in finished.ledger}
     problems = []
     for episode in sorted(episodes):
@@ -167,13 +154,12 @@ def _check_droppable(finished: FinishedBuild, episodes: Collection[str]) -> None
             meant = f"; did you mean {', '.join(near)}?" if near else ""
             problems.append(f"{episode} is no episode of this build{meant}")
     if problems:
-        more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        listed = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
-        raise BuildError(f"{finished.path}: nothing was dropped:{listed}{more}")
+        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        listed = "".join(f"\n  {problem}" for problem in [*problems[:SHOWN], *more])
+        raise BuildError(f"{finished.path}: nothing was dropped:{listed}")
     if known - set(left_out) == set(episodes):
-        raise BuildError(
-            f"{finished.path}: these {len(episodes)} episodes are all that it holds; delete the folder instead"
-        )
+        which = f"these {len(episodes)} episodes are all that it holds"
+        raise BuildError(f"{finished.path}: {which}; delete the folder instead")
 
 
 def _check_joinable(parents: Sequence[Parent]) -> None:
@@ -193,7 +179,7 @@ def _check_joinable(parents: Sequence[Parent]) -> None:
     if shared:
         more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
         raise BuildError(
-            f"an episode may stand in one build and one split alone (rule L6), found {'; '.join(shared[:3])}{more}; "
+            f"an episode may be in only one build and one split (rule L6), found {'; '.join(shared[:3])}{more}; "
             "drop them from all builds but one"
         )
 
@@ -244,16 +230,10 @@ def _scaled(estimate: Estimate, share: float, episodes: int) -> Estimate:
     )
 
 
-def _sum(*estimates: Estimate) -> Estimate:
-    return Estimate(
-        sum(e.episodes for e in estimates),
-        sum(e.windows for e in estimates),
-        sum(e.shards for e in estimates),
-        sum(e.input_bytes for e in estimates),
-        sum(e.target_bytes for e in estimates),
-        sum(e.flops for e in estimates),
-        all(e.exact for e in estimates),
-    )
+def _sum(estimates: Sequence[Estimate]) -> Estimate:
+    names = ("episodes", "windows", "shards", "input_bytes", "target_bytes", "flops")
+    totals = {name: sum(getattr(estimate, name) for estimate in estimates) for name in names}
+    return Estimate(**totals, exact=all(estimate.exact for estimate in estimates))
 
 
 def refs_of(plan: Plan) -> Iterator[EpisodeRef]:

@@ -29,10 +29,10 @@ from pipeline.building.records import (
     record_schema,
     write_record_table,
 )
-from pipeline.derived.files import empty_file, kept_batches, kept_rows, place_files, read_span, rewrite_files
+from pipeline.derived.files import ShardFile, empty_file, kept_batches, kept_rows, place_files, read_span, rewrite_files
 from pipeline.derived.plan import FinishedBuild
 from pipeline.errors import BuildError, CorruptError
-from pipeline.format.file_names import SHARD_FILES, inputs_file, latents_file, targets_file
+from pipeline.format.file_names import inputs_file, latents_file, targets_file
 from pipeline.planning.plan import Plan
 from pipeline.planning.tasks import ShardTask
 from pipeline.shards.int8 import ErrorSums
@@ -63,15 +63,23 @@ class ShardCopy:
         """The old shard in its build.json; None when no episode of the task gave a sample."""
         return self.finished.entries.get(f"{self.task.split}-{self.index:06d}")
 
+    @cached_property
+    def files(self) -> dict[str, ShardFile]:
+        """Files of the old shard by kind: inputs, targets and, in encoder mode `tubelet`, latents."""
+        listed = {kind: value for kind, value in (self.entry or {}).items() if kind in _NAMES}
+        return {
+            kind: ShardFile(self.finished.path / file["file"], self.name(kind), file["bytes"], file["sha256"])
+            for kind, file in listed.items()
+        }
+
+    def name(self, kind: str) -> str:
+        """Name of a new file."""
+        return _NAMES[kind](self.task.split, self.task.index)
+
     @property
     def bytes(self) -> int:
         """Of the old files."""
-        return 0 if self.entry is None else sum(self.entry[kind]["bytes"] for kind in self.kinds)
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Of the files that the old shard consists of: inputs, targets and, in encoder mode `tubelet`, latents."""
-        return tuple(kind for kind in SHARD_FILES if self.entry is not None and kind in self.entry)
+        return sum(file.bytes for file in self.files.values())
 
     def origin(self) -> dict[str, Any] | None:
         """Where its files were written, when they are those of the old shard."""
@@ -93,11 +101,7 @@ class ShardCopy:
 
 
 def shard_copies(plan: Plan, builds: Sequence[FinishedBuild]) -> list[ShardCopy]:
-    """The shards of a plan by `derive.drop_plan` or `derive.join_plan`, from the builds it was derived from.
-
-    Raises:
-        BuildError: a shard of theirs consists of files that this version cannot copy.
-    """
+    """The shards of a plan by `drop_plan` or `join_plan`, from the builds it was derived from."""
     derived = plan.content["derived"]
     episodes = frozenset(derived.get("episodes", ()))
     rest = {(task.split, task.index): task for task in plan.tasks}
@@ -109,23 +113,21 @@ def shard_copies(plan: Plan, builds: Sequence[FinishedBuild]) -> list[ShardCopy]
             used[old.split] += 1
             own = frozenset(ref.id for ref in task.episodes) & episodes
             pieces.append(ShardCopy(task, finished, old.index, own, derived.get("reason", "")))
-    for piece in pieces:
-        _check_files(piece)
     return pieces
 
 
 def provenance_of(pieces: Sequence[ShardCopy]) -> Provenance:
-    """What build.json says about where a derived build comes from."""
+    """The provenance of a derived build, as build.json records it."""
     builds = {id(piece.finished): piece.finished for piece in pieces}
     ancestors: dict[str, Any] = {}
     for finished in builds.values():
-        ancestors |= finished.parent.lineage()
+        ancestors |= finished.lineage()
     origins = {piece.task.name: origin for piece in pieces if (origin := piece.origin())}
     return Provenance(ancestors, origins)
 
 
 class SampleRows:
-    """Rows of samples.parquet by shard, read as they are needed: of 10 million samples only one shard's are held."""
+    """Rows of samples.parquet by shard, read on demand: of 10 million samples only one shard's are in memory."""
 
     def __init__(self, path: Path) -> None:
         self._file = pq.ParquetFile(path)
@@ -133,15 +135,14 @@ class SampleRows:
         for group in range(self._file.num_row_groups):
             table = self._file.read_row_group(group, columns=["split", "shard"])
             places = list(zip(table.column("split").to_pylist(), table.column("shard").to_pylist(), strict=True))
-            edges = [0, *(i for i in range(1, len(places)) if places[i] != places[i - 1]), len(places)]
-            for start, stop in itertools.pairwise(edges):
-                if stop > start:
-                    self._runs.setdefault(places[start], []).append((group, start, stop))
+            for place, numbers in itertools.groupby(range(len(places)), key=places.__getitem__):
+                first, *rest = numbers
+                self._runs.setdefault(place, []).append((group, first, 1 + len(rest)))
 
     def of(self, split: str, index: int) -> pa.Table:
         """The rows of a shard, in order; none when it is not listed."""
         runs = self._runs.get((split, index), [])
-        parts = [self._file.read_row_group(group).slice(start, stop - start) for group, start, stop in runs]
+        parts = [self._file.read_row_group(group).slice(first, count) for group, first, count in runs]
         return pa.concat_tables(parts) if parts else self._file.schema_arrow.empty_table()
 
 
@@ -163,19 +164,19 @@ def make_shard(piece: ShardCopy, plan: Plan, store: Store, rows: pa.Table, link:
         raise BuildError(f"{piece.finished.path}: samples.parquet and build.json disagree on shard {piece.task.name}")
     keep = kept_rows(rows, piece.dropped)
     kept = placed = rows.filter(pa.array(keep, pa.bool_()))
-    names = {kind: _NAMES[kind](piece.task.split, piece.task.index) for kind in piece.kinds}
-    folder, linked = piece.finished.path, None
-    if piece.entry is None or kept.num_rows == 0:
-        records = {kind: empty_file(store, _NAMES[kind](piece.task.split, piece.task.index)) for kind in KINDS}
+    linked = None
+    if kept.num_rows == 0:
+        records = {kind: empty_file(store, piece.name(kind)) for kind in KINDS}
     elif piece.dropped:
         identity = (plan.fingerprint, plan.views)
-        records, placed = rewrite_files(folder, piece.entry, names, store, identity, rows, piece.dropped)
+        records, placed = rewrite_files(piece.files, store, identity, rows, piece.dropped)
         linked = False
     else:
-        records, linked = place_files(folder, piece.entry, names, store, link)
-    train = piece.task.split == "train"  # statistics are those of the train split: nobody reads the others
-    states = _states(piece, kept, plan.sizes.state if train else 0)
-    actions = _actions(piece, keep, kept, plan.sizes.action if train else 0)
+        records, linked = place_files(piece.files, store, link)
+    states = actions = pa.array([[]] * kept.num_rows, pa.list_(pa.float32()))
+    if piece.task.split == "train" and kept.num_rows:  # statistics are those of the train split
+        states = _states(piece.files["inputs"].source, kept, plan.sizes.state) if plan.sizes.state else states
+        actions = _actions(piece.files["targets"].source, keep, plan.sizes.action) if plan.sizes.action else actions
     _record(piece, plan, store, records, (rows, placed), {"inputs": states, "targets": actions})
     return linked
 
@@ -201,8 +202,7 @@ def _record(
 
 
 def _errors(piece: ShardCopy, rows: int) -> ErrorSums:
-    """What int8 latents lost. Of a shard that was written anew it is a share of what the old one lost: the latents as
-    they were before are nowhere any more."""
+    """Error of int8 latents. Of a rewritten shard a share of the old one's: the latents before it no longer exist."""
     if piece.entry is None or not rows:
         return ()
     share = rows / piece.entry["samples"]
@@ -210,21 +210,8 @@ def _errors(piece: ShardCopy, rows: int) -> ErrorSums:
     return tuple((float(f"{error * share:.9g}"), float(f"{square * share:.9g}")) for error, square in sums)
 
 
-def _check_files(piece: ShardCopy) -> None:
-    entry = piece.entry or {}
-    strange = [k for k, value in entry.items() if isinstance(value, Mapping) and "file" in value and k not in _NAMES]
-    if strange:
-        raise BuildError(
-            f"{piece.finished.path}: shard {piece.task.name} has files that this version does not know: "
-            f"{', '.join(strange)}; use the version that made it"
-        )
-
-
-def _states(piece: ShardCopy, kept: pa.Table, width: int) -> pa.Array:
-    """The state of each row as KEY.json holds it: lists of S float32, or empty ones."""
-    if piece.entry is None or not width or not kept.num_rows:
-        return pa.array([[]] * kept.num_rows, pa.list_(pa.float32()))
-    source = piece.finished.path / piece.entry["inputs"]["file"]
+def _states(source: Path, kept: pa.Table, width: int) -> pa.Array:
+    """The state of each row as KEY.json holds it: lists of S float32."""
     places = zip(kept.column("json_offset").to_pylist(), kept.column("json_size").to_pylist(), strict=True)
     try:
         with open(source, "rb") as file:
@@ -233,26 +220,21 @@ def _states(piece: ShardCopy, kept: pa.Table, width: int) -> pa.Array:
         raise CorruptError(f"{source}: the states cannot be read ({error}); run vlajepa audit") from error
     if values.shape != (kept.num_rows, width):
         raise CorruptError(f"{source}: states have the shape {values.shape}, expected {(kept.num_rows, width)}")
-    ends = np.arange(kept.num_rows + 1, dtype=np.int32) * width
-    return pa.ListArray.from_arrays(pa.array(ends), pa.array(values.astype(np.float32).reshape(-1)))
+    return pa.array(list(values.astype(np.float32)), pa.list_(pa.float32()))
 
 
-def _actions(piece: ShardCopy, keep: NDArray[np.bool_], kept: pa.Table, width: int) -> pa.Array:
-    """The valid actions of each row, flat: lists of float32, or empty ones."""
-    if piece.entry is None or not width or not kept.num_rows:
-        return pa.array([[]] * kept.num_rows, pa.list_(pa.float32()))
-    source = piece.finished.path / piece.entry["targets"]["file"]
-    parts, masks = [], []
+def _actions(source: Path, keep: NDArray[np.bool_], width: int) -> pa.Array:
+    """The valid actions of each kept row, flat: lists of float32."""
+    found: list[NDArray[np.float32]] = []
     try:
         with pa.memory_map(str(source)) as mapped:
             for batch, rows in kept_batches(pa.ipc.open_file(mapped), keep):
                 columns = [batch.column(name).take(rows) for name in ("actions", "action_mask")]
-                parts.append(columns[0].storage.flatten().to_numpy().reshape(len(rows), -1, width))
-                masks.append(columns[1].flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1))
+                values = columns[0].storage.flatten().to_numpy().reshape(len(rows), -1, width)
+                masks = columns[1].flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
+                found += [actions[mask].reshape(-1) for actions, mask in zip(values, masks, strict=True)]
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise CorruptError(f"{source}: the actions cannot be read ({error}); run vlajepa audit") from error
-    mask = np.concatenate(masks)
-    if len(mask) != kept.num_rows:
-        raise CorruptError(f"{source} holds {len(mask)} of the {kept.num_rows} rows of samples.parquet")
-    ends = np.cumsum([0, *(mask.sum(axis=1) * width)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(parts)[mask].reshape(-1)))
+    if len(found) != keep.sum():
+        raise CorruptError(f"{source} holds {len(found)} of the {keep.sum()} rows of samples.parquet")
+    return pa.array(found, pa.list_(pa.float32()))

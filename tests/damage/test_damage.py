@@ -37,7 +37,7 @@ def files_of(root: Path) -> list[str]:
 
 
 def damages(seed: int, count: int) -> Iterator[Damage]:
-    """A cut and flipped bits by turns, anywhere in the file; the first near its end, where indexes stand."""
+    """A cut and flipped bits by turns, anywhere in the file; the first near its end, where indexes are."""
     rng = np.random.default_rng(seed)
     for number in range(count):
         place = 1 - 10 ** rng.uniform(-4, -1) if number < 2 else rng.uniform()

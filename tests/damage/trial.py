@@ -1,7 +1,7 @@
 """One damaged copy of one real file: what comes of reading its dataset. Runs in a process of its own.
 
 The outcome is "error" (a clear one, that names the file), or "equal" (what was read is what the audit's own reader
-reads in the damaged file, from its beginning and without a seek), or "audit" (nobody can tell, and level source refuses
+reads in the damaged file, from its beginning and without a seek), or "audit" (undecidable, and level source refuses
 the episode: behind damage to another episode in the same video, which that reader cannot pass and the pipeline's leaps
 over; or inside a damaged image that two decoders patch up differently, the right one all the same). Anything else is
 a finding.
@@ -81,7 +81,7 @@ def run(trial: Trial, folder: Path) -> str:
         return "error" if _names(str(error), trial.file) else f"the error does not name the file: {error}"
     nameless = [entry.detail for entry in index.left_out if not entry.detail]
     if nameless:
-        return f"an entry says nothing: {index.left_out}"
+        return f"an entry has no detail: {index.left_out}"
     stored = {**{k: v for k, v in asdict(source).items() if k != "root"}, "type": trial.settings["type"]}  # type: ignore[call-overload]
     outcomes = [_read(source, ref, index, stored, root) for ref in _touched(index, trial.file)]
     bad = [outcome for outcome in outcomes if outcome not in ("error", "equal", "audit")]

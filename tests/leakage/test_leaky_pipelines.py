@@ -34,12 +34,12 @@ from tests.leakage.world import World
 REST = ("video", "int8", "tubelet")
 
 
-def _look(world: World, build: Path, level: str) -> Verdict:
+def _audited(world: World, build: Path, level: str) -> Verdict:
     return audit(AuditConfig(build=build, level=level, root=world.raw, seed=0, share=1.0))[0]
 
 
-def _said(verdict: Verdict, mutant: LeakyPipeline) -> bool:
-    return any(f.rule == mutant.rule and mutant.says in f.detail for f in verdict.findings)
+def _reported(verdict: Verdict, mutant: LeakyPipeline) -> bool:
+    return any(f.rule == mutant.rule and mutant.message in f.detail for f in verdict.findings)
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +60,10 @@ def test_leaky_pipeline_is_found_beside_the_raw_data(
         world = World(tmp_path, sample_data, patch, mutant.kind)
         mutant.apply(world)
         build = world.build()
-    assert _look(world, build, "shards").findings == ()
-    verdict = _look(world, build, "source")
+    assert _audited(world, build, "shards").findings == ()
+    verdict = _audited(world, build, "source")
     assert verdict.exit_code == 1
-    assert _said(verdict, mutant), verdict.findings
+    assert _reported(verdict, mutant), verdict.findings
 
 
 @pytest.mark.slow
@@ -75,9 +75,9 @@ def test_leaky_code_is_found_by_experiment(
         world = World(tmp_path, sample_data, patch, mutant.kind)
         mutant.apply(world)
         build = honest_build(mutant.kind)
-        assert _look(world, build, "source").findings == ()
-        verdict = _look(world, build, "perturb")
-    assert _said(verdict, mutant), verdict.findings
+        assert _audited(world, build, "source").findings == ()
+        verdict = _audited(world, build, "perturb")
+    assert _reported(verdict, mutant), verdict.findings
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_honest_builds_have_no_finding_at_the_deepest_level(
     sample_data: SampleData, honest_build: Callable[[str], Path], tmp_path: Path, kind: str
 ) -> None:
     world = World(tmp_path, sample_data, pytest.MonkeyPatch(), kind)
-    verdict = _look(world, honest_build(kind), "perturb")
+    verdict = _audited(world, honest_build(kind), "perturb")
     assert verdict.findings == ()
     assert all(count.checked for count in verdict.rules.values())
     assert verdict.coverage["samples_encoded"] == verdict.coverage["samples_perturbed"] == verdict.samples

@@ -44,12 +44,12 @@ def test_mutant_is_found_at_its_level(clean_builds: dict[TinyWorld, Path], tmp_p
     mutant.apply(build)
     shallow, deep = audit_build(build, "manifest"), audit_build(build, "shards")
     assert deep.exit_code == 1
-    assert said(deep, mutant), deep.findings
+    assert reported(deep, mutant), deep.findings
     if mutant.level == "manifest":
-        assert said(shallow, mutant), shallow.findings
+        assert reported(shallow, mutant), shallow.findings
     else:
         assert shallow.findings == (), "a manifest audit already sees this: lower the mutant's level"
 
 
-def said(verdict: Verdict, mutant: Mutant) -> bool:
-    return any(f.rule == mutant.rule and mutant.says in f"{f.file} {f.detail}" for f in verdict.findings)
+def reported(verdict: Verdict, mutant: Mutant) -> bool:
+    return any(f.rule == mutant.rule and mutant.message in f"{f.file} {f.detail}" for f in verdict.findings)

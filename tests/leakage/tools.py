@@ -64,7 +64,7 @@ def edit_tasks(build: Path, edit: Callable[[list[Any]], object], repair: bool = 
 
 
 def refingerprint(build: Path) -> None:
-    """A new fingerprint from settings and tasks, entered wherever one stands, and new hashes."""
+    """A new fingerprint from settings and tasks, written wherever there is one, and new hashes."""
     tasks = (build / "tasks.jsonl").read_bytes()
     settings = {**json.loads((build / "build.json").read_bytes())["settings"], "tasks_tree": tree_of(tasks)}
     fingerprint = fingerprint_of(settings, tasks)

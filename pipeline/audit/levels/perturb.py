@@ -9,20 +9,20 @@ step must change its latents. The same is done to the model through its training
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report
-from pipeline.audit.levels.source import chosen_rows
 from pipeline.audit.rederive.perturbed_episode import PerturbedEpisode, Replacement, black, frames_of, noise
-from pipeline.audit.samples import batches
-from pipeline.errors import BuildError, EpisodeError
+from pipeline.audit.samples import chosen_rows, rows_at
+from pipeline.errors import EpisodeError
 from pipeline.format.episode import Episode
 
 CODE = "the code that makes shards"
@@ -34,7 +34,7 @@ class Rebuilder(Protocol):
 
     @property
     def exact(self) -> bool:
-        """Whether the libraries at hand are those of the build, so that its bytes must come out again."""
+        """Whether the installed libraries are those of the build, so that its bytes must be reproduced."""
         ...
 
     def open(self, episode: str) -> AbstractContextManager[Episode]:
@@ -75,27 +75,19 @@ class PerturbOptions:
     least: int = 8
 
 
-@dataclass(frozen=True)
-class _Row:
-    key: str
-    episode: str
-    now: int
-    ends: tuple[int, ...]
-    inputs_sha256: str
-
-
 def check(build: ClaimedBuild, samples: int, options: PerturbOptions, report: Report) -> dict[str, int]:
     """Run all experiments. Returns the coverage."""
-    rows = list(_rows(build, chosen_rows(samples, options.seed, options.share, options.least)))
+    chosen = chosen_rows(samples, options.seed, options.share, options.least)
+    rows = rows_at(build, ("key", "episode", "now", "supports", "inputs_sha256"), chosen)
     done = 0
     for row in rows:
-        other = next((r.episode for r in rows if r.episode != row.episode), row.episode)
+        other = next((r["episode"] for r in rows if r["episode"] != row["episode"]), row["episode"])
         try:
-            with options.rebuilder.open(row.episode) as episode, options.rebuilder.open(other) as stranger:
+            with options.rebuilder.open(row["episode"]) as episode, options.rebuilder.open(other) as stranger:
                 _Experiment(options.rebuilder, episode, row, report).run(frames_of(stranger))
                 done += 1
         except EpisodeError as error:
-            report.found("L7", CODE, f"cannot build the sample again: {error}", row.key)
+            report.found("L7", CODE, f"cannot build the sample again: {error}", row["key"])
     trials = options.student()
     for trial in trials:
         report.check(trial.rule)
@@ -105,69 +97,47 @@ def check(build: ClaimedBuild, samples: int, options: PerturbOptions, report: Re
 
 
 class _Experiment:
-    """One sample, several copies of its episode."""
+    """One sample, a row of samples.parquet, and several copies of its episode."""
 
-    def __init__(self, rebuilder: Rebuilder, episode: Episode, row: _Row, report: Report) -> None:
+    def __init__(self, rebuilder: Rebuilder, episode: Episode, row: dict[str, Any], report: Report) -> None:
         self._rebuilder, self._episode, self._row, self._report = rebuilder, episode, row, report
-        self._inputs = rebuilder.inputs(episode, row.now)
-        self._latents = rebuilder.latents(episode, row.now)
+        self._now: int = row["now"]
+        self._inputs, self._latents = rebuilder.inputs(episode, self._now), rebuilder.latents(episode, self._now)
 
     def run(self, stranger: Replacement) -> None:
         if self._rebuilder.exact:
-            digest = hashlib.sha256(b"".join(self._inputs)).hexdigest()
-            self._expect(
-                "L1", digest == self._row.inputs_sha256, "the inputs, built again, are other bytes than stored"
-            )
+            same = hashlib.sha256(b"".join(self._inputs)).hexdigest() == self._row["inputs_sha256"]
+            self._expect("L1", same, "the inputs, built again, are other bytes than stored")
         for name, replace in (("noise", noise), ("black", black), ("another episode", stranger)):
-            self._replace_after_now(name, replace)
+            self._replace_after_now(f"when all frames after now={self._now} are {name}", replace)
         self._change_now()
-        for step in range(1, len(self._row.ends)):
-            self._replace_after_step(step)
+        ends = [support[-1] if support else None for support in self._row["supports"]]
+        for step, (last, end) in enumerate(itertools.pairwise(ends), start=1):
+            if end is not None:
+                self._replace_after_step(step, -1 if last is None else last)
 
-    def _replace_after_now(self, name: str, replace: Replacement) -> None:
-        copy = PerturbedEpisode(self._episode, self._row.now, replace)
-        same = self._rebuilder.inputs(copy, self._row.now) == self._inputs
-        self._expect("L1", same, f"the inputs change when all frames after now={self._row.now} are {name}")
-        context = self._rebuilder.latents(copy, self._row.now)[0]
-        same = np.array_equal(_bits(context), _bits(self._latents[0]))
-        self._expect("L2", same, f"the context changes when all frames after now={self._row.now} are {name}")
+    def _replace_after_now(self, when: str, replace: Replacement) -> None:
+        copy = PerturbedEpisode(self._episode, self._now, replace)
+        self._expect("L1", self._rebuilder.inputs(copy, self._now) == self._inputs, f"the inputs change {when}")
+        context = self._rebuilder.latents(copy, self._now)[0]
+        self._expect("L2", context.tobytes() == self._latents[0].tobytes(), f"the context changes {when}")
 
     def _change_now(self) -> None:
         """Control: with noise from `now` on, every image must change."""
-        copy = PerturbedEpisode(self._episode, self._row.now - 1, noise)
-        images = zip(self._rebuilder.inputs(copy, self._row.now)[:-1], self._inputs[:-1], strict=True)
+        copy = PerturbedEpisode(self._episode, self._now - 1, noise)
+        images = zip(self._rebuilder.inputs(copy, self._now)[:-1], self._inputs[:-1], strict=True)
         changed = all(a != b for a, b in images)
-        self._expect("L1", changed, f"control: an image does not change when frame now={self._row.now} does")
+        self._expect("L1", changed, f"control: an image does not change when frame now={self._now} does")
 
-    def _replace_after_step(self, step: int) -> None:
-        """Frames after the end of step k-1: steps before k stay, step k must change (where it exists)."""
-        if self._row.ends[step] < 0:
-            return
-        last = self._row.ends[step - 1]
-        found = self._rebuilder.latents(PerturbedEpisode(self._episode, last, noise), self._row.now)
-        same = np.array_equal(_bits(found[:step]), _bits(self._latents[:step]))
+    def _replace_after_step(self, step: int, last: int) -> None:
+        """Frames after `last`, the end of step k-1: steps before k stay, step k must change."""
+        found = self._rebuilder.latents(PerturbedEpisode(self._episode, last, noise), self._now)
+        same = found[:step].tobytes() == self._latents[:step].tobytes()
         self._expect("L2", same, f"steps up to {step - 1} change when frames after {last} do")
-        changed = not np.array_equal(_bits(found[step]), _bits(self._latents[step]))
+        changed = found[step].tobytes() != self._latents[step].tobytes()
         self._expect("L2", changed, f"control: step {step} does not change when frames after {last} do")
 
     def _expect(self, rule: str, true: bool, detail: str) -> None:
         self._report.check(rule)
         if not true:
-            self._report.found(rule, CODE, detail, self._row.key)
-
-
-def _bits(values: NDArray[np.float16]) -> NDArray[np.uint16]:
-    return np.ascontiguousarray(values).view(np.uint16)
-
-
-def _rows(build: ClaimedBuild, chosen: Sequence[int]) -> list[_Row]:
-    wanted, at, result = set(chosen), 0, []
-    for batch in batches(build, ("key", "episode", "now", "supports", "inputs_sha256")):
-        for i in sorted(w - at for w in wanted if at <= w < at + batch.num_rows):
-            row = batch.slice(i, 1).to_pylist()[0]
-            ends = tuple(support[-1] if support else -1 for support in row["supports"])
-            result.append(_Row(row["key"], row["episode"], row["now"], ends, row["inputs_sha256"]))
-        at += batch.num_rows
-    if len(result) != len(wanted):
-        raise BuildError(f"{build.root}/samples.parquet: {len(wanted)} rows were chosen, {len(result)} found")
-    return result
+            self._report.found(rule, CODE, detail, self._row["key"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.audit.build import ClaimedBuild, open_build
+from pipeline.audit.entries import FileEntry
 from pipeline.audit.fetcher import ShardFetcher
 from pipeline.audit.finding import LEVELS, RULES, Report
 from pipeline.audit.levels.perturb import PerturbOptions
@@ -69,20 +70,12 @@ def audit_build(
     evidence: Evidence | None = None,
     fetcher: ShardFetcher | None = None,
 ) -> Verdict:
-    """Audit a build.
+    """Audit the build in a folder. `write_verdict` stores the result.
 
     Args:
-        path: the build's folder.
-        level: "manifest" reads only the small files; "shards" every byte; "source" the raw data as well; "perturb"
-            runs the code that makes shards and the training code once more.
-        progress: see `Progress`.
-        source: needed from level "source" on.
-        perturb: needed by level "perturb".
+        source: needed from level "source" on;  perturb: needed by level "perturb".
         evidence: collects images for the report.
-        fetcher: brings the shards when the folder holds only the small files.
-
-    Returns:
-        The verdict; `write_verdict` stores it.
+        fetcher: fetches the shards when the folder holds only the small files.
 
     Raises:
         BuildError: the build cannot be audited (no build.json, unreadable manifest, unknown schema), or a rule raised
@@ -96,13 +89,16 @@ def audit_build(
     build = open_build(Path(path), fetcher)
     with open_samples(build) as file:
         samples = file.metadata.num_rows
-    report = Report()
-    meter = _Meter(progress, build, level)
-    _audit_manifest(build, depth, report, meter)
-    if level != "manifest":
-        _audit_shards(build, report, meter)
+    report, meter = Report(), _Meter(progress, build, depth)
     coverage: dict[str, int] = {}
     tolerance: dict[str, float] = {}
+    for rule in BUILD_RULES:
+        if LEVELS.index(rule.level) <= depth:
+            with _named(rule.check, rule.file):
+                rule.check(build, report)
+    meter.advance(build.files)
+    if level != "manifest":
+        _audit_shards(build, report, meter)
     if source is not None and depth >= LEVELS.index("source"):
         with _named(SourceRule, "the raw data"):
             deep = SourceRule(build, samples, source, report, evidence or Evidence())
@@ -124,43 +120,33 @@ def audit_build(
     )
 
 
-def _audit_manifest(build: ClaimedBuild, depth: int, report: Report, meter: _Meter) -> None:
-    for rule in BUILD_RULES:
-        if LEVELS.index(rule.level) <= depth:
-            with _named(rule.check, rule.file):
-                rule.check(build, report)
-    meter.advance(sum(entry.bytes for entry in build.files))
-
-
 def _audit_shards(build: ClaimedBuild, report: Report, meter: _Meter) -> None:
     rows = ShardRows(build)
     rules = [kind(build) for kind in SHARD_RULES]
     for entry in build.shards:
         with build.present(entry):
             _audit_shard(Shard(build, entry, rows.take(entry.split, entry.index, entry.samples)), rules, report)
-        meter.advance(sum(file.bytes for file in entry.files))
+        meter.advance(entry.files)
     for rule in rules:
         with _named(type(rule), "the build as a whole"):
             rule.finish(report)
 
 
 def _audit_shard(shard: Shard, rules: Sequence[ShardRule], report: Report) -> None:
-    """A function of its own: the shard and its memory maps go with it, before its files do."""
+    """A separate function: on return the shard and its memory maps are freed, before its files are removed."""
     for rule in rules:
         with _named(type(rule), f"{shard.entry.inputs.path} and {shard.entry.targets.path}"):
             rule.check(shard, report)
 
 
 class _Meter:
-    def __init__(self, progress: Progress | None, build: ClaimedBuild, level: str) -> None:
-        self._progress = progress
-        self._done = 0
-        passes = {"manifest": 0, "shards": 1}.get(level, 2)  # over the shards
+    def __init__(self, progress: Progress | None, build: ClaimedBuild, depth: int) -> None:
+        self._progress, self._done = progress, 0
         shards = sum(file.bytes for entry in build.shards for file in entry.files)
-        self._total = sum(entry.bytes for entry in build.files) + passes * shards
+        self._total = sum(entry.bytes for entry in build.files) + min(depth, 2) * shards  # read once or twice
 
-    def advance(self, count: int) -> None:
-        self._done += count
+    def advance(self, files: Iterable[FileEntry]) -> None:
+        self._done += sum(file.bytes for file in files)
         if self._progress is not None:
             self._progress(self._done, self._total)
 
@@ -174,6 +160,5 @@ def _named(rule: Callable[..., object] | type, file: str) -> Iterator[None]:
         raise
     except Exception as error:
         name = f"{rule.__module__}.{getattr(rule, '__qualname__', rule)}"
-        raise BuildError(
-            f"the audit rule {name} broke down on {file}: {error!r}. There is no verdict on the build"
-        ) from error
+        what = f"the audit rule {name} broke down on {file}: {error!r}"
+        raise BuildError(f"{what}. There is no verdict on the build") from error

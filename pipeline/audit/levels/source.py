@@ -7,9 +7,8 @@ different splits are compared (L6).
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -17,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.entries import FileEntry
+from pipeline.audit.files import TASKS
 from pipeline.audit.finding import Report
 from pipeline.audit.parsers.shard import Shard, TargetRows
-from pipeline.audit.raw.base import RawSource
 from pipeline.audit.raw.registry import open_raw
-from pipeline.audit.rederive.duplicates import DuplicateSearch, Match
+from pipeline.audit.rederive.duplicates import DuplicateSearch
 from pipeline.audit.rederive.images import IMAGE_TOLERANCE, Facts
 from pipeline.audit.rederive.raw_episode import VECTOR_TOLERANCE, EpisodeResult, EpisodeWork, SampleWork, check_episode
 from pipeline.audit.rederive.raw_files import check as check_raw_files
@@ -34,9 +33,12 @@ from pipeline.audit.report.evidence import Evidence
 from pipeline.audit.report.raw_images import duplicate_pair
 from pipeline.audit.rules.int8 import ERROR_TOLERANCE, ErrorClaim
 from pipeline.audit.rules.supports import expected_supports
-from pipeline.audit.samples import ShardRows
+from pipeline.audit.samples import UNREADABLE, ShardRows, chosen_rows
 from pipeline.errors import BuildError
 from pipeline.format.file_names import image_member
+
+_Targets = dict[str, tuple[TargetRows, int]]
+_Latents = NDArray[np.float64]
 
 IMAGE_LIBRARIES = ("av", "decord", "pillow")
 """Where their versions are those of the build, a stored JPEG must be equal to the byte."""
@@ -58,12 +60,6 @@ class SourceOptions:
     share: float = 0.02
     least: int = 16
     workers: int = 2
-
-
-def chosen_rows(count: int, seed: int, share: float, least: int) -> list[int]:
-    """Rows of the manifest that are checked more deeply, sorted; depends on nothing but the arguments."""
-    wanted = min(count, max(least, math.ceil(share * count)))
-    return sorted(random.Random(seed).sample(range(count), wanted))
 
 
 class SourceRule:
@@ -91,11 +87,6 @@ class SourceRule:
         self.coverage = {"episodes_decoded": 0, "samples_compared": 0, "samples_encoded": 0, "videos_compared": 0}
 
     @property
-    def raw(self) -> RawSource:
-        """The raw data that was compared with."""
-        return self._raw
-
-    @property
     def tolerance(self) -> dict[str, float]:
         """What comparisons allowed."""
         name, value = self._facts.encoder.tolerance
@@ -104,53 +95,49 @@ class SourceRule:
         latents = {"latents_relative_error": ERROR_TOLERANCE} if self._errors.applies else {}
         return {name: value, **image, **vectors, **latents}
 
-    def run(self, advance: Callable[[int], None]) -> None:
-        """Compare every shard; `advance` is called with the bytes of each."""
+    def run(self, advance: Callable[[Iterable[FileEntry]], None]) -> None:
+        """Compare every shard; `advance` is called with the files of each."""
         with ThreadPoolExecutor(self._options.workers) as pool:
             for entry in self._build.shards:
                 rows = self._rows.take(entry.split, entry.index, entry.samples)
                 with self._build.present(entry):
                     self._check_shard(Shard(self._build, entry, rows), pool)
-                advance(sum(file.bytes for file in entry.files))
+                advance(entry.files)
         self._errors.check(self._report)
         self._compare_videos()
         self.coverage |= check_raw_files(self._build, self._options.root, self._report)
 
     def _check_shard(self, shard: Shard, pool: ThreadPoolExecutor) -> None:
-        targets = _TargetsOf(shard)
-        works = list(self._episodes(shard, targets))
+        targets = _targets_by_key(shard)
+        works = self._episodes(shard, targets)
         self._at += len(shard.keys)
         size = 2 * self._options.workers  # bounds the frames held
         for start in range(0, len(works), size):
-            for result in pool.map(self._check_episode, works[start : start + size]):
+            for result in pool.map(lambda work: check_episode(work, self._facts, self._raw), works[start:][:size]):
                 self._take(result, targets, shard)
 
-    def _check_episode(self, work: EpisodeWork) -> EpisodeResult:
-        return check_episode(work, self._facts, self._raw)
-
-    def _take(self, result: EpisodeResult, targets: _TargetsOf, shard: Shard) -> None:
+    def _take(self, result: EpisodeResult, targets: _Targets, shard: Shard) -> None:
         work = result.work
-        for rule, count in result.checked.items():
-            self._report.check(rule, count)
+        self._report.checked.update(result.checked)
         for rule, key, detail in result.problems:
             self._report.found(rule, work.file, detail, key)
         self._computed |= result.computed
         self.coverage["episodes_decoded"] += 1
         self.coverage["samples_compared"] += len(work.samples)
-        for view, thumbnails in result.thumbnails.items():
-            if work.episode not in self._added:
+        if work.episode not in self._added:
+            for view, thumbnails in result.thumbnails.items():
                 self._videos.add(work.episode, work.split, view, thumbnails)
         self._added.add(work.episode)
         for sample in work.samples:
-            if sample.frames:
-                self._encode_again(sample, result, targets, shard)
+            if sample.frames and sample.key in targets:  # a missing row was reported at level shards
+                self._encode_again(sample, result, *_stored_latents(*targets[sample.key]), shard.entry.targets.path)
 
-    def _encode_again(self, sample: SampleWork, result: EpisodeResult, targets: _TargetsOf, shard: Shard) -> None:
-        read = targets.latents(sample.key)
-        if read is None:
-            return  # reported at level shards
-        stored, slack = read
+    def _encode_again(
+        self, sample: SampleWork, result: EpisodeResult, stored: _Latents, slack: _Latents, file: str
+    ) -> None:
+        """Latents [K+1, V, N, D] as stored, and by how much rounding may have moved each."""
         self.coverage["samples_encoded"] += 1
+        name, allowed = self._facts.encoder.tolerance
         for step, support in enumerate(sample.frames):
             if not support:
                 continue
@@ -162,33 +149,27 @@ class SourceRule:
                     continue  # the video is shorter than the manifest says: reported
                 found = self._options.encoder.last_tubelet(np.stack([result.clips[view, frame] for frame in prefix]))
                 self._errors.add(step, found)
-                gap = self._gap(stored[step, at], found, slack[step, at])
-                if gap:
+                gap = latents_differ(stored[step, at], found, self._facts.encoder, slack[step, at])
+                if not gap <= allowed:
                     what = f"{view}: the {'context' if step == 0 else f'latents of step {step}'}"
-                    detail = f"{what} is not what the encoder makes of the frames up to {support[-1]} ({gap})"
-                    self._report.found("L2", shard.entry.targets.path, detail, sample.key)
+                    detail = f"{what} is not what the encoder makes of the frames up to {support[-1]}"
+                    self._report.found("L2", file, f"{detail} ({name} {gap:.3g}, {allowed:.3g} allowed)", sample.key)
 
-    def _gap(self, stored: NDArray[Any], found: NDArray[np.float16], slack: NDArray[np.float64]) -> str:
-        """By how much a stored latent [N, D] differs from the one found; "" when the difference is allowed."""
-        name, allowed = self._facts.encoder.tolerance
-        gap = latents_differ(stored, found, self._facts.encoder, slack) if stored.shape == found.shape else math.inf
-        return "" if gap <= allowed else f"{name} {gap:.3g}, {allowed:.3g} allowed"
-
-    def _episodes(self, shard: Shard, targets: _TargetsOf) -> Iterator[EpisodeWork]:
+    def _episodes(self, shard: Shard, targets: _Targets) -> list[EpisodeWork]:
         """The samples of a shard by episode, in the order of the manifest."""
         rows = shard.rows.select(["episode", "now", "num_frames", "action_count", "now_s", "support_end_s"]).to_pylist()
         by_episode: dict[str, list[SampleWork]] = {}
-        for at, (key, row) in enumerate(zip(shard.keys, rows, strict=True)):
-            sample = self._sample(shard, targets, at, key, row)
-            by_episode.setdefault(row["episode"], []).append(sample)
-        for episode, samples in by_episode.items():
-            yield EpisodeWork(episode, shard.entry.split, shard.entry.inputs.path, tuple(samples))
+        for at, row in enumerate(rows):
+            by_episode.setdefault(row["episode"], []).append(self._sample(shard, targets, at, row))
+        split, file = shard.entry.split, shard.entry.inputs.path
+        return [EpisodeWork(episode, split, file, tuple(samples)) for episode, samples in by_episode.items()]
 
-    def _sample(self, shard: Shard, targets: _TargetsOf, at: int, key: str, row: dict[str, Any]) -> SampleWork:
-        window = self._build.window
-        first, last = expected_supports(np.array([row["now"]]), window.interval, self._build.sizes.steps)
+    def _sample(self, shard: Shard, targets: _Targets, at: int, row: dict[str, Any]) -> SampleWork:
+        key = shard.keys[at]
+        first, last = expected_supports(np.array([row["now"]]), self._build.window.interval, self._build.sizes.steps)
         pairs = [(int(a), int(b)) if b < row["num_frames"] else () for a, b in zip(first[0], last[0], strict=True)]
         members = {view: shard.members.get(image_member(key, view)) for view in self._build.views}
+        batch, place = targets.get(key, (None, 0))
         return SampleWork(
             key=key,
             now=row["now"],
@@ -198,7 +179,7 @@ class SourceRule:
             ends_s=tuple(row["support_end_s"]),
             images={view: None if member is None else shard.payload(member) for view, member in members.items()},
             document=shard.documents[at][0],
-            actions=targets.actions(key),
+            actions=None if batch is None or batch.actions is None else batch.actions[place],
             action_count=row["action_count"],
             frames=tuple(pairs) if self._at + at in self._chosen else (),
         )
@@ -207,50 +188,34 @@ class SourceRule:
         self.coverage["videos_compared"] = self._videos.count
         self._report.check("L6", self._videos.count)
         for match in self._videos.matches():
-            self._report.found("L6", "tasks.jsonl", _describe(match))
+            what = f"{match.view}: episode {match.episode} shows the same as train episode {match.other}"
+            share = f"{match.share:.0%} of the frames have a counterpart"
+            change = f"change over time correlates {match.correlation:.3f}"
+            self._report.found("L6", TASKS, f"{what} ({match.relation}; {share}, {change})")
             self._evidence.duplicates.append(duplicate_pair(match, self._raw))
 
 
-class _TargetsOf:
-    """Rows of a targets shard by key; nothing when the file cannot be read (reported at level shards)."""
+def _targets_by_key(shard: Shard) -> _Targets:
+    """Record batch of targets and place in it by key; as far as the file can be read (reported at level shards)."""
+    found: _Targets = {}
+    with contextlib.suppress(*UNREADABLE):
+        for rows in shard.targets():
+            found |= {key: (rows, place) for place, key in enumerate(rows.keys)}
+    return found
 
-    def __init__(self, shard: Shard) -> None:
-        self._places: dict[str, tuple[TargetRows, int]] = {}
-        try:
-            for rows in shard.targets():
-                self._places |= {key: (rows, i) for i, key in enumerate(rows.keys)}
-        except (pa.ArrowException, OSError, ValueError):
-            return
 
-    def latents(self, key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Context and future [K+1, V, N, D], and what rounding may have moved each: half a scale [K+1, V, N, 1]."""
-        if key not in self._places:
-            return None
-        rows, i = self._places[key]
-        values = np.concatenate([rows.context[i][None], rows.latents[i]]).astype(np.float64)
-        if rows.context_scale is None or rows.latents_scale is None:
-            return values, np.zeros((*values.shape[:-1], 1))
-        scale = np.concatenate([rows.context_scale[i][None], rows.latents_scale[i]]).astype(np.float64)[..., None]
-        return values * scale, scale / 2
-
-    def actions(self, key: str) -> NDArray[np.float32] | None:
-        """float32 [T, A]."""
-        rows, i = self._places.get(key, (None, 0))
-        return None if rows is None or rows.actions is None else rows.actions[i]
+def _stored_latents(rows: TargetRows, i: int) -> tuple[_Latents, _Latents]:
+    """Context and future [K+1, V, N, D], and what rounding may have moved each: half a scale [K+1, V, N, 1]."""
+    values = np.concatenate([rows.context[i][None], rows.latents[i]]).astype(np.float64)
+    if rows.context_scale is None or rows.latents_scale is None:
+        return values, np.zeros((*values.shape[:-1], 1))
+    scale = np.concatenate([rows.context_scale[i][None], rows.latents_scale[i]]).astype(np.float64)[..., None]
+    return values * scale, scale / 2
 
 
 def _same_libraries(build: ClaimedBuild) -> bool:
     claimed = build.settings.get("versions")
-    if not isinstance(claimed, dict):
-        return False
     try:
-        return all(claimed.get(name) == version(name) for name in IMAGE_LIBRARIES)
+        return isinstance(claimed, dict) and all(claimed.get(name) == version(name) for name in IMAGE_LIBRARIES)
     except PackageNotFoundError:
         return False
-
-
-def _describe(match: Match) -> str:
-    return (
-        f"{match.view}: episode {match.episode} shows the same as train episode {match.other} ({match.relation}; "
-        f"{match.share:.0%} of the frames have a counterpart, change over time correlates {match.correlation:.3f})"
-    )

@@ -59,7 +59,7 @@ def _batch_problems(message: pa.ipc.Message, reader: pa.ipc.RecordBatchFileReade
         return [Problem("L10", f"message {i + 1} is a {message.type}, must be a record batch")]
     batch, custom = reader.get_batch_with_custom_metadata(i)
     if custom:
-        return [Problem("L10", f"record batch {i} carries metadata of its own")]
+        return [Problem("L10", f"record batch {i} carries its own metadata")]
     used = sorted(span for column in batch.columns for span in _spans(column))
     start, end = message.body.address, message.body.address + message.body.size
     if used and not (start <= used[0][0] and max(a + n for a, n in used) <= end):

@@ -8,18 +8,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from pipeline.audit.finding import Problem
-
 _NAMES = {0xFE: "a comment", 0xE1: "EXIF or XMP (APP1)", 0xE2: "an ICC profile (APP2)", 0xC2: "a progressive frame"}
 _MARKER = re.compile(rb"\xff[^\x00]")
 
 
 @dataclass(frozen=True)
 class Jpeg:
-    """What was found: `layout` is every header byte that must not differ between the images of a build."""
+    """What is wrong, "" if nothing is; `layout` is every header byte that must be equal in all images of a build."""
 
-    problems: tuple[Problem, ...]
-    layout: bytes
+    problem: str
+    layout: bytes = b""
 
 
 class _StructureError(Exception):
@@ -29,9 +27,9 @@ class _StructureError(Exception):
 def parse_jpeg(data: bytes, size: int) -> Jpeg:
     """Walk a JPEG that must be `size` x `size`. Never raises, whatever the bytes."""
     try:
-        return Jpeg((), _walk(data, size))
+        return Jpeg("", _walk(data, size))
     except _StructureError as error:
-        return Jpeg((Problem("L10", f"the JPEG {error}"),), b"")
+        return Jpeg(str(error))
 
 
 def _walk(data: bytes, size: int) -> bytes:
@@ -60,31 +58,29 @@ def _walk(data: bytes, size: int) -> bytes:
 
 
 def _check_segment(marker: int, body: bytes, size: int, seen: list[int]) -> None:
+    problem = ""
     if (marker == 0xE0) != (not seen):
-        raise _StructureError("must have one JFIF segment (APP0), as its first")
-    if marker == 0xE0:
+        problem = "must have one JFIF segment (APP0), as its first"
+    elif marker == 0xE0:
         if len(body) != 14 or body[:5] != b"JFIF\0" or body[12:] != b"\0\0":
-            raise _StructureError("has an APP0 segment that is not plain JFIF without a thumbnail")
-    elif marker == 0xDB:
-        _check_quantisation(body)
+            problem = "has an APP0 segment that is not plain JFIF without a thumbnail"
+    elif marker == 0xDB:  # 8-bit tables of 64 entries, nothing else
+        if not body or len(body) % 65 or any(body[i] > 3 for i in range(0, len(body), 65)):
+            problem = "has malformed quantisation tables"
     elif marker == 0xC4:
         _check_huffman(body)
     elif marker == 0xC0:
         _check_frame(body, size, seen)
     elif marker == 0xDA:
         if len(body) != 10 or body[0] != 3 or body[1:7:2] != b"\x01\x02\x03" or body[7:] != b"\x00\x3f\x00":
-            raise _StructureError("has a scan that is not one baseline scan of all three components")
+            problem = "has a scan that is not one baseline scan of all three components"
     elif marker == 0xDD:
         if len(body) != 2:
-            raise _StructureError("has a malformed restart interval")
+            problem = "has a malformed restart interval"
     else:
-        raise _StructureError(f"holds {_NAMES.get(marker, f'a segment of type {marker:#04x}')}, which is not allowed")
-
-
-def _check_quantisation(body: bytes) -> None:
-    """8-bit tables of 64 entries, nothing else."""
-    if not body or len(body) % 65 or any(body[i] > 3 for i in range(0, len(body), 65)):
-        raise _StructureError("has malformed quantisation tables")
+        problem = f"holds {_NAMES.get(marker, f'a segment of type {marker:#04x}')}, which is not allowed"
+    if problem:
+        raise _StructureError(problem)
 
 
 def _check_huffman(body: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ class Expected:
     episode: str
     now: int
     source: str
-    views: tuple[str, ...]
+    views: list[str]
     instruction: str | None
     state: int
 
@@ -39,23 +40,22 @@ def check_document(data: bytes, expected: Expected) -> tuple[dict[str, Any] | No
     if not isinstance(value, dict) or tuple(sorted(value)) != INPUT_JSON_KEYS:
         keys = sorted(value) if isinstance(value, dict) else type(value).__name__
         return None, (Problem("L10", f"the JSON must hold exactly {', '.join(INPUT_JSON_KEYS)}; found {keys}"),)
-    wrong = _type_problems(value)
+    wrong = [f"{key!r} must be {what}, found {value[key]!r:.80}" for key, what in _wrong_types(value)]
     if wrong:
-        return None, tuple(wrong)
+        return None, tuple(Problem("L10", detail) for detail in wrong)
     return value, tuple(_spelling(data, value) + _differences(value, expected) + _state_problems(value, expected))
 
 
-def _type_problems(value: dict[str, Any]) -> list[Problem]:
-    problems = []
+def _wrong_types(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Keys whose values have another type, and the type that they must have."""
     for key, kind in (("episode", str), ("instruction", str), ("key", str), ("now", int), ("source", str)):
         if type(value[key]) is not kind:
-            problems.append(Problem("L10", f"{key!r} must be {kind.__name__}, found {value[key]!r:.80}"))
-    if not isinstance(value["views"], list) or any(type(view) is not str for view in value["views"]):
-        problems.append(Problem("L10", f"'views' must be a list of strings, found {value['views']!r:.80}"))
-    state = value["state"]
+            yield key, kind.__name__
+    views, state = value["views"], value["state"]
+    if not isinstance(views, list) or any(type(view) is not str for view in views):
+        yield "views", "a list of strings"
     if state is not None and not (isinstance(state, list) and all(type(x) is float for x in state)):
-        problems.append(Problem("L10", f"'state' must be null or a list of decimal numbers, found {state!r:.80}"))
-    return problems
+        yield "state", "null or a list of decimal numbers"
 
 
 def _spelling(data: bytes, value: dict[str, Any]) -> list[Problem]:
@@ -80,12 +80,8 @@ def _is_float32(x: float) -> bool:
 
 def _differences(value: dict[str, Any], expected: Expected) -> list[Problem]:
     problems = []
-    for key, wants in (
-        ("key", expected.key),
-        ("episode", expected.episode),
-        ("source", expected.source),
-        ("views", list(expected.views)),
-    ):
+    for key in ("key", "episode", "source", "views"):
+        wants = getattr(expected, key)
         if value[key] != wants:
             problems.append(Problem("L7", f"{key!r} is {value[key]!r:.80}, the manifest has {wants!r:.80}"))
     if value["now"] != expected.now:
@@ -93,11 +89,8 @@ def _differences(value: dict[str, Any], expected: Expected) -> list[Problem]:
     if not value["instruction"].strip():
         problems.append(Problem("L9", "the instruction is empty; such an episode belongs in the ledger"))
     elif expected.instruction is not None and value["instruction"] != expected.instruction:
-        problems.append(
-            Problem(
-                "L9", f"the instruction is {value['instruction']!r:.80}, the episode's own {expected.instruction!r:.80}"
-            )
-        )
+        own = f"the episode's own {expected.instruction!r:.80}"
+        problems.append(Problem("L9", f"the instruction is {value['instruction']!r:.80}, {own}"))
     return problems
 
 

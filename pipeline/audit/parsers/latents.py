@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.audit.samples import column_with_null
+from pipeline.audit.samples import check_batch
 
 
 class Tubelets:
@@ -25,35 +25,30 @@ class Tubelets:
 
     def __init__(self, reader: pa.ipc.RecordBatchFileReader) -> None:
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        for i, batch in enumerate(batches):
-            batch.validate(full=True)
-            if name := column_with_null(batch):
-                raise ValueError(f"column {name} of record batch {i} holds a null")
+        for batch in batches:
+            check_batch(batch)
         self.episodes: list[str] = [e for batch in batches for e in batch.column("episode").to_pylist()]
         frames = [batch.column("frame").to_numpy().astype(np.int64) for batch in batches]
         self.frames = np.concatenate([np.zeros(0, np.int64), *frames])
         self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
-        self._columns = {
-            name: [tensor(batch.column(name)) for batch in batches]
-            for name in ("latent", "scale")
-            if name in reader.schema.names
-        }
-        self._row = {name: reader.schema.field(name).type for name in self._columns}
+        names = [name for name in ("latent", "scale") if name in reader.schema.names]
+        self._columns = {name: [tensor(batch.column(name)) for batch in batches] for name in names}
+        self._row = {name: reader.schema.field(name).type for name in names}
 
     def __len__(self) -> int:
         return len(self.episodes)
 
-    def gather(self, name: str, places: NDArray[np.int64]) -> NDArray[Any] | None:
-        """Rows of "latent" or "scale" at [...], zeros where there is no such row; None without that column."""
-        if name not in self._columns:
-            return None
-        kind = self._row[name]
-        out = np.zeros((*places.shape, *kind.shape), kind.value_type.to_pandas_dtype())
-        for at in np.argwhere((places >= 0) & (places < len(self))):
-            place = int(places[tuple(at)])
-            batch = int(np.searchsorted(self._starts, place, side="right")) - 1
-            out[tuple(at)] = self._columns[name][batch][place - self._starts[batch]]
-        return out
+    def gather(self, places: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Latents ("") and, of int8 ones, scales ("_scale") of the rows at [...]; zeros where there is no such row."""
+        out = {
+            name: np.zeros((*places.shape, *kind.shape), kind.value_type.to_pandas_dtype())
+            for name, kind in self._row.items()
+        }
+        for at in map(tuple, np.argwhere((places >= 0) & (places < len(self)))):
+            batch = int(np.searchsorted(self._starts, places[at], side="right")) - 1
+            for name, values in out.items():
+                values[at] = self._columns[name][batch][places[at] - self._starts[batch]]
+        return {"" if name == "latent" else "_scale": values for name, values in out.items()}
 
 
 def tensor(column: pa.ExtensionArray) -> NDArray[Any]:

@@ -21,7 +21,7 @@ from pipeline.audit.parsers.arrow import check_layout
 from pipeline.audit.parsers.key_json import Expected, check_document
 from pipeline.audit.parsers.latents import Tubelets, tensor
 from pipeline.audit.parsers.tar import Member, Tar, parse_tar
-from pipeline.audit.samples import column_with_null
+from pipeline.audit.samples import UNREADABLE, check_batch
 from pipeline.format.columns import latents_schema, targets_schema
 from pipeline.format.file_names import json_member, latents_file, targets_file
 from pipeline.format.schema import SCHEMA_VERSION
@@ -55,8 +55,8 @@ class TargetRows:
     latent_mask: NDArray[np.bool_]
     actions: NDArray[np.float32] | None
     action_mask: NDArray[np.bool_] | None
-    context_scale: NDArray[np.float32] | None
-    latents_scale: NDArray[np.float32] | None
+    context_scale: NDArray[np.float32] | None = None
+    latents_scale: NDArray[np.float32] | None = None
     places: NDArray[np.int64] | None = None
 
 
@@ -66,8 +66,13 @@ class Shard:
     def __init__(self, build: ClaimedBuild, entry: ShardEntry, rows: pa.Table) -> None:
         self.build = build
         self.entry = entry
-        self.rows = rows.combine_chunks()
+        self.rows = pa.RecordBatch.from_arrays([column.combine_chunks() for column in rows.columns], schema=rows.schema)
         self.keys: list[str] = rows.column("key").to_pylist()
+
+    def manifest(self, rows: TargetRows) -> pa.RecordBatch | None:
+        """The manifest's rows of a batch of targets; None when it has fewer."""
+        part = self.rows.slice(rows.start, len(rows.keys))
+        return part if part.num_rows == len(rows.keys) else None
 
     @cached_property
     def inputs(self) -> memoryview | None:
@@ -83,7 +88,7 @@ class Shard:
     @cached_property
     def tar(self) -> Tar:
         """The parsed tar; empty when the file is missing."""
-        return Tar((), (), False) if self.inputs is None else parse_tar(self.inputs)
+        return Tar() if self.inputs is None else parse_tar(self.inputs)
 
     @cached_property
     def members(self) -> dict[str, Member]:
@@ -98,28 +103,24 @@ class Shard:
     @cached_property
     def documents(self) -> list[tuple[dict[str, Any] | None, tuple[Problem, ...]]]:
         """KEY.json of every manifest row with its problems; None where missing or malformed."""
-        episodes = self.rows.column("episode").to_pylist()
-        nows = self.rows.column("now").to_pylist()
-        tasks = self.build.tasks
-        at = pc.index_in(self.rows.column("episode"), value_set=tasks.ids).to_pylist()
+        build, tasks, views = self.build, self.build.tasks, list(self.build.views)
+        instructions = tasks.instruction.take(pc.index_in(self.rows.column("episode"), value_set=tasks.ids)).to_pylist()
         result: list[tuple[dict[str, Any] | None, tuple[Problem, ...]]] = []
-        for key, episode, now, position in zip(self.keys, episodes, nows, at, strict=True):
-            member = self.members.get(json_member(key))
+        rows = self.rows.select(["key", "episode", "now"]).to_pylist()
+        for row, own in zip(rows, instructions, strict=True):
+            member = self.members.get(json_member(row["key"]))
             if member is None:
                 result.append((None, ()))
-                continue
-            own = None if position is None else tasks.instruction[position].as_py()
-            expected = Expected(key, episode, now, self.build.name, self.build.views, own, self.build.sizes.state)
-            result.append(check_document(self.payload(member), expected))
+            else:
+                expected = Expected(**row, source=build.name, views=views, instruction=own, state=build.sizes.state)
+                result.append(check_document(self.payload(member), expected))
         return result
 
     @cached_property
     def opened(self) -> tuple[pa.ipc.RecordBatchFileReader | None, tuple[Problem, ...]]:
         """A reader of the Arrow file when its schema is the right one, and what is wrong with it."""
-        build = self.build
-        expected = targets_schema(
-            build.sizes, self._metadata(targets_file), build.latent_dtype, tubelets=build.shares_latents
-        )
+        build, metadata = self.build, self._metadata(targets_file)
+        expected = targets_schema(build.sizes, metadata, build.latent_dtype, tubelets=build.shares_latents)
         return self._arrow(self.entry.targets.path, expected)
 
     @cached_property
@@ -149,7 +150,7 @@ class Shard:
             data = pa.memory_map(str(path)).read_buffer()
             reader = pa.ipc.open_file(data)
             problems = _schema_problems(reader.schema, expected) + check_layout(data, reader)
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except UNREADABLE as error:
             return None, (Problem("L7", f"is no readable Arrow file: {error}"),)
         return (reader if reader.schema.equals(expected) else None), problems
 
@@ -157,7 +158,7 @@ class Shard:
         """Record batches of the Arrow file in order, shared latents gathered; none when it cannot be read.
 
         Raises:
-            pa.ArrowException, OSError, ValueError: a batch is corrupt or holds nulls.
+            UNREADABLE: a batch is corrupt or holds nulls.
         """
         reader = self.opened[0]
         tubelets = self.tubelets
@@ -166,9 +167,7 @@ class Shard:
         start = 0
         for i in range(reader.num_record_batches):
             batch = reader.get_batch(i)
-            batch.validate(full=True)
-            if name := column_with_null(batch):
-                raise ValueError(f"column {name} of record batch {i} holds a null")
+            check_batch(batch)
             yield _target_rows(batch, start, tubelets)
             start += batch.num_rows
 
@@ -192,12 +191,10 @@ def _latents(batch: pa.RecordBatch, tubelets: Tubelets | None) -> dict[str, Any]
     steps = batch.column("latent_rows")
     later = steps.flatten().to_numpy().reshape(len(steps), steps.type.list_size)
     places = np.concatenate([batch.column("context_row").to_numpy()[:, None], later], axis=1).astype(np.int64)
-    values, scale = tubelets.gather("latent", places), tubelets.gather("scale", places)
-    assert values is not None
-    columns = {"context": values[:, 0], "latents": values[:, 1:], "places": places}
-    if scale is None:
-        return {**columns, "context_scale": None, "latents_scale": None}
-    return {**columns, "context_scale": scale[:, 0], "latents_scale": scale[:, 1:]}
+    found: dict[str, Any] = {"places": places}
+    for name, values in tubelets.gather(places).items():
+        found |= {f"context{name}": values[:, 0], f"latents{name}": values[:, 1:]}
+    return found
 
 
 def _mask(column: pa.FixedSizeListArray) -> NDArray[np.bool_]:

@@ -5,15 +5,23 @@ R frames of an episode, S and A channels of state and action.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame
+from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame, brief
+
+_DAMAGE = (
+    *(pa.ArrowException, csv.Error, OSError, MemoryError, RuntimeError),
+    *(ValueError, LookupError, TypeError, AttributeError),
+)
 
 
 class RawError(Exception):
@@ -60,16 +68,48 @@ class RawEpisode:
             raise RawError(f"{self.id}, {view}: {error}") from error
 
 
-class RawSource(Protocol):
-    """The raw data of one build."""
+class RawSource:
+    """The raw data of one build below `root`. A reader of one format lists all episodes when it is made.
+
+    Args:
+        settings: `settings.source` of build.json.
+
+    Raises:
+        RawError: the metadata cannot be read.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], root: Path) -> None:
+        self.settings, self.root = settings, root
+        self._listed: dict[str, tuple[str | None, Any]] = {}
+        self._repeated: set[str] = set()
+        self.list_episodes()
+
+    def list_episodes(self) -> None:
+        """Call `add` for every episode of the metadata."""
+        raise NotImplementedError
+
+    def read(self, episode: str, split: str, place: Any) -> RawEpisode:
+        """An episode at the place that was added for it. Raises RawError when it cannot be read."""
+        raise NotImplementedError
+
+    def add(self, episode: str, split: str | None, place: Any) -> None:
+        """List an episode; an id that is listed twice cannot be opened. split: None where it is unknown."""
+        if episode in self._listed:
+            self._repeated.add(episode)
+        self._listed[episode] = split, place
 
     def split_of(self, episode: str) -> str | None:
         """Split of an episode by the metadata; None when the raw data does not list it."""
-        ...
+        return self._listed.get(episode, (None, None))[0]
 
     def open(self, episode: str) -> RawEpisode:
         """Raises RawError when it is not there or cannot be read."""
-        ...
+        split, place = self._listed.get(episode, (None, None))
+        if split is None:
+            raise RawError(f"the metadata lists no {episode!r}, or in no known split")
+        if episode in self._repeated:
+            raise RawError(f"the metadata lists {episode!r} more than once")
+        return self.read(episode, split, place)
 
 
 def usable_text(value: object) -> str:
@@ -83,9 +123,10 @@ def usable_text(value: object) -> str:
     return value.strip()
 
 
-def read_bytes(path: Path) -> bytes:
-    """Raises RawError when the file is not there or cannot be read."""
+@contextmanager
+def reading(where: object) -> Iterator[None]:
+    """Whatever a library raises on damaged data becomes a RawError that names the file or record."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise RawError(f"{path}: {error.strerror}") from error
+        yield
+    except _DAMAGE as error:
+        raise RawError(f"{where}: {brief(error)}") from error

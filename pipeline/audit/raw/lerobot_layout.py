@@ -5,6 +5,7 @@ R rows of an episode's table.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.audit.raw.base import RawError, read_bytes, usable_text
+from pipeline.audit.raw.base import RawError, reading, usable_text
 from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame
 from pipeline.audit.raw.decoding.video import read_segment, read_video
 from pipeline.audit.raw.settings import rate_of
@@ -31,7 +32,7 @@ class Layout:
     """The metadata of a LeRobot folder.
 
     shared    many episodes lie in one file (v3.0)
-    rows      episode number -> its entry;  repeated  numbers with several entries;  entries  all there are
+    rows      episode number -> its entry;  numbers  how many entries a number has;  entries  all there are
     texts     task number -> text, "" where two texts have one number
     """
 
@@ -39,7 +40,7 @@ class Layout:
     info: Mapping[str, Any]
     shared: bool
     rows: Mapping[int, Mapping[str, Any]]
-    repeated: frozenset[int]
+    numbers: Mapping[int, int]
     entries: int
     texts: Mapping[int, str]
 
@@ -55,8 +56,7 @@ class Layout:
         tasks = _task_table(root / "meta/tasks.parquet") if shared else _lines(root / "meta/tasks.jsonl")
         numbers = Counter(row["episode_index"] for row in entries if type(row.get("episode_index")) is int)
         rows = {row["episode_index"]: row for row in entries if row.get("episode_index") in numbers}
-        repeated = frozenset(number for number, count in numbers.items() if count > 1)
-        return cls(root, info, shared, rows, repeated, len(entries), _texts(tasks))
+        return cls(root, info, shared, rows, numbers, len(entries), _texts(tasks))
 
     @property
     def cameras(self) -> dict[str, str]:
@@ -114,25 +114,21 @@ class Layout:
         else:
             chunk = self.info.get("chunks_size") or 1000
             values = {"episode_chunk": number // int(chunk), "episode_index": number}
-        try:
+        with reading(f"{setting} of meta/info.json, filled in with {values}"):
             declared = self.root / str(self.info.get(setting) or standard).format(**values, video_key=camera)
             fallback = self.root / standard.format(**values, video_key=camera)
-        except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-            raise RawError(f"{setting} of meta/info.json cannot be filled in with {values}: {error!r}") from error
         return fallback if not declared.exists() and fallback.exists() else declared
 
 
 def read_table(path: Path, columns: frozenset[str] | None = None, only: tuple[str, int, int] | None = None) -> pa.Table:
     """A parquet file, or some of its columns; `only` the rows where a column is from .. to below. Raises RawError."""
-    try:
+    with reading(path):
         present = pq.ParquetFile(path).schema_arrow.names
         if only is not None and only[0] not in present:
             raise RawError(f"{path} has no column {only[0]}")
         names = [name for name in present if columns is None or name in columns]
         rows = None if only is None else [(only[0], ">=", only[1]), (only[0], "<", only[2])]
         return pq.read_table(path, columns=names, filters=rows, partitioning=None)
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise RawError(f"{path}: {' '.join(str(error).split())[:200]}") from error
 
 
 def _episode_tables(root: Path) -> Iterator[dict[str, Any]]:
@@ -140,10 +136,8 @@ def _episode_tables(root: Path) -> Iterator[dict[str, Any]]:
     if not paths:
         raise RawError(f"{root}/meta/episodes holds no table")
     for path in paths:
-        try:
+        with reading(path):
             names = frozenset(name for name in pq.ParquetFile(path).schema_arrow.names if not name.startswith("stats/"))
-        except (pa.ArrowException, OSError) as error:
-            raise RawError(f"{path}: {' '.join(str(error).split())[:200]}") from error
         yield from read_table(path, names).to_pylist()
 
 
@@ -167,21 +161,19 @@ def _texts(tasks: Iterator[dict[str, Any]]) -> dict[int, str]:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise RawError(f"{path}: {error}") from error
-    if not isinstance(value, dict):
-        raise RawError(f"{path} holds no object")
-    return value
+    with reading(path):
+        value = json.loads(path.read_bytes())
+        if not isinstance(value, dict):
+            raise ValueError("holds no object")
+        return value
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """Every line of a file of JSON lines; {} for one that is no object."""
-    for line in read_bytes(path).splitlines():
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            yield row if isinstance(row, dict) else {}
+    with reading(path):
+        lines = path.read_bytes().splitlines()
+    for line in filter(bytes.strip, lines):
+        row = None
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+        yield row if isinstance(row, dict) else {}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pipeline.audit.raw.base import RawError, RawSource
 from pipeline.audit.raw.lerobot import RawLeRobot
@@ -14,7 +13,7 @@ from pipeline.audit.raw.ssv2 import RawSSv2
 from pipeline.audit.raw.videos import RawVideos
 from pipeline.errors import BuildError
 
-RAW_SOURCES: Mapping[str, Callable[[Mapping[str, Any], Path], RawSource]] = {
+RAW_SOURCES: Mapping[str, type[RawSource]] = {
     "ssv2": RawSSv2,
     "lerobot": RawLeRobot,
     "rlds": RawRlds,

@@ -18,48 +18,31 @@ _SHORT = 40
 
 def text_of(settings: Mapping[str, Any], key: str) -> str:
     """A setting of the source that must be text. Raises RawError otherwise."""
-    value = settings.get(key)
-    if not isinstance(value, str):
-        raise RawError(f"settings.source.{key} must be text, found {value!r:.80}")
-    return value
+    return str(_checked(settings, key, isinstance(settings.get(key), str), "text"))
 
 
 def texts_of(settings: Mapping[str, Any], key: str) -> tuple[str, ...]:
     """A setting that must be a list of texts; none when it is not set. Raises RawError otherwise."""
     value = settings.get(key) or ()
-    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
-        raise RawError(f"settings.source.{key} must be a list of texts, found {value!r:.80}")
-    return tuple(value)
-
-
-def number_of(settings: Mapping[str, Any], key: str) -> float:
-    """A setting that must be a finite number. Raises RawError otherwise."""
-    value = settings.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise RawError(f"settings.source.{key} must be a number, found {value!r:.80}")
-    return float(value)
+    right = isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
+    return tuple(_checked(settings, key, right, "a list of texts") or ())
 
 
 def count_of(settings: Mapping[str, Any], key: str) -> int:
     """A setting that must be a whole number from 0 up. Raises RawError otherwise."""
     value = settings.get(key)
-    if type(value) is not int or value < 0:
-        raise RawError(f"settings.source.{key} must be a whole number from 0 up, found {value!r:.80}")
-    return value
+    return int(_checked(settings, key, type(value) is int and value >= 0, "a whole number from 0 up"))
 
 
 def rate_of(settings: Mapping[str, Any], key: str = "fps") -> float:
     """Frames a second. Raises RawError unless above 0."""
-    value = number_of(settings, key)
-    if not value > 0:
-        raise RawError(f"{key} must be above 0, found {value}")
-    return value
+    return float(_checked(settings, key, _is_number(settings.get(key)) and settings[key] > 0, "a number above 0"))
 
 
 def hashed_split(episode: str, settings: Mapping[str, Any]) -> str:
     """Split by a hash of the id, where the raw data has no official ones: the share `val_share` is held out."""
-    value = int.from_bytes(hashlib.sha256(episode.encode()).digest()[:8], "big") / 2**64
-    return "val" if value < number_of(settings, "val_share") else "train"
+    share = _checked(settings, "val_share", _is_number(settings.get("val_share")), "a number")
+    return "val" if int.from_bytes(hashlib.sha256(episode.encode()).digest()[:8], "big") / 2**64 < share else "train"
 
 
 def clean(name: str) -> str:
@@ -75,9 +58,11 @@ def short(path: str) -> str:
     return f"{name[:31].strip('_-')}-{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
 
-def number_in(text: str, digits: int) -> int | None:
-    """A number written with at least so many digits, as ids hold it; None where another text means the same number."""
-    if not re.fullmatch(r"[0-9]+", text):
-        return None
-    number = int(text) if len(text) < 19 else -1
-    return number if f"{number:0{digits}d}" == text else None
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _checked(settings: Mapping[str, Any], key: str, right: bool, what: str) -> Any:
+    if not right:
+        raise RawError(f"settings.source.{key} must be {what}, found {settings.get(key)!r:.80}")
+    return settings.get(key)

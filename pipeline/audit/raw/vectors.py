@@ -131,6 +131,23 @@ class RawVectors:
         return vectors
 
 
+class RobotVectors:
+    """State and action of an episode."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.state, self.action = RawVectors(settings, "state"), RawVectors(settings, "action")
+        self.fields = self.state.fields | self.action.fields
+
+    def make(self, read: FieldReader, frames: int, read_action: FieldReader | None = None) -> dict[str, Any]:
+        """The fields of `RawEpisode` that they fill. Raises RawError as `RawVectors.make`."""
+        return {
+            "state": self.state.make(read, frames),
+            "actions": self.action.make(read_action or read, frames),
+            "exact_state": self.state.exact,
+            "exact_actions": self.action.exact,
+        }
+
+
 def gripper_states(commands: list[float]) -> list[float]:
     """Relative commands -> 1 open, 0 closed: above 0.1 it closes, below -0.1 it opens, else it stays as it is.
 
@@ -148,31 +165,31 @@ def gripper_states(commands: list[float]) -> list[float]:
 
 def _from_pose_to_pose(base: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
     """Poses [N, 6], x, y, z and angles about fixed axes -> target - base, rotation vector of R(target) R(base)^T."""
-    turned = rotations.product(
-        rotations.from_euler(target[:, 3:]), rotations.inverse(rotations.from_euler(base[:, 3:]))
-    )
-    return np.concatenate([target[:, :3] - base[:, :3], rotations.to_vector(turned)], axis=1)
+    start, end = rotations.from_euler(base[:, 3:]), rotations.from_euler(target[:, 3:])
+    turned = rotations.to_vector(rotations.product(end, rotations.inverse(start)))
+    return np.concatenate([target[:, :3] - base[:, :3], turned], axis=1)
 
 
 def _parse(value: object, key: str) -> _Part:
     """Raises RawError unless the object defines in full how its channels are made: nothing is guessed."""
-    if not isinstance(value, Mapping) or not value.keys() <= {f.name for f in fields(_Part)}:
-        raise RawError(f"settings.source.{key}: no part of a vector: {value!r:.200}")
-    part = _Part(**{"field": None, **value})
-    take = part.take
-    numbers = [part.scale, *(end for end in (part.open, part.closed) if end is not None)]
-    ends = part.convert != "gripper" or (None not in (part.open, part.closed) and part.open != part.closed)
-    usable = (
-        isinstance(part.field, str)
-        and isinstance(part.convert, str)
-        and part.convert in _CHANNELS
-        and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
-        and (isinstance(part.base, str) if part.convert == "pose_difference" else part.base is None)
-        and ends
-    )
-    if take is not None:
-        usable = usable and isinstance(take, list | tuple) and [type(end) for end in take] == [int, int]
-        usable = usable and 0 <= take[0] < take[1]
-    if not usable:
-        raise RawError(f"settings.source.{key}: no part of a vector: {value!r:.200}")
-    return part
+    if isinstance(value, Mapping) and value.keys() <= {f.name for f in fields(_Part)}:
+        part = _Part(**{"field": None, **value})
+        take, ends = part.take, (part.open, part.closed)
+        numbers = [part.scale, *(end for end in ends if end is not None)]
+        if (
+            isinstance(part.field, str)
+            and isinstance(part.convert, str)
+            and part.convert in _CHANNELS
+            and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+            and (isinstance(part.base, str) if part.convert == "pose_difference" else part.base is None)
+            and (part.convert != "gripper" or (None not in ends and part.open != part.closed))
+            and (take is None or _is_range(take))
+        ):
+            return part
+    raise RawError(f"settings.source.{key}: no part of a vector: {value!r:.200}")
+
+
+def _is_range(take: Any) -> bool:
+    """Whether it is a list of the first channel and the one after the last."""
+    numbers = isinstance(take, list | tuple) and [type(end) for end in take] == [int, int]
+    return numbers and 0 <= take[0] < take[1]

@@ -1,7 +1,7 @@
 """croissant.json, derived a second time from what the audit has read of build.json (manifests/README.md).
 
-The audit shares no code with the pipeline's generator. A file that differs in one byte is a finding, so the file can
-hold nothing of its own, and a generator that changes without this module is noticed.
+The audit shares no code with the pipeline's generator. A file that differs in one byte is a finding, so nothing can be
+hidden in it, and a change of the generator alone is noticed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.audit.build import ClaimedBuild
-from pipeline.audit.entries import FileEntry, ShardEntry
-from pipeline.audit.files import read_regular
+from pipeline.audit.entries import FileEntry
+from pipeline.audit.files import BUILD, read_regular
 from pipeline.format.columns import samples_schema
 from pipeline.format.schema import SCHEMA_VERSION
 
@@ -38,6 +38,8 @@ _CONTEXT = {
     **{name: {"@id": f"cr:{name}", "@type": "@json"} for name in ("data", "examples")},
     **{name: f"cr:{name}" for name in _TERMS.split()},
 }
+
+_SPLITS = {"train": "Training", "val": "Validation"}
 
 _MEDIA_TYPES = {
     ".arrow": "application/vnd.apache.arrow.file",
@@ -119,41 +121,33 @@ def _description(build: ClaimedBuild) -> str:
 
 def _provenance(dataset: Any) -> dict[str, str]:
     """Licence, publisher and citation as far as the dataset's manifest gives them."""
-    if not dataset:
-        return {}
-    terms = (("license", "licence"), ("url", "publisher"), ("citeAs", "citation"))
-    return {term: dataset[key] for term, key in terms if dataset[key]}
+    terms = {"license": "licence", "url": "publisher", "citeAs": "citation"} if dataset else {}
+    return {term: dataset[key] for term, key in terms.items() if dataset[key]}
 
 
 def _distribution(build: ClaimedBuild) -> Iterator[dict[str, Any]]:
-    own = FileEntry("build.json", len(read_regular(build.root / "build.json")), build.sha256)
+    own = FileEntry(BUILD, len(read_regular(build.root / BUILD)), build.sha256)
     yield _file(own, "Settings, fingerprint, and the SHA-256 of every other file.")
     for entry in sorted(build.files, key=lambda entry: entry.path):
         yield _file(entry)
     for shard in build.shards:
-        yield from _shard(shard)
-
-
-def _shard(shard: ShardEntry) -> Iterator[dict[str, Any]]:
-    kinds = (("Inputs", shard.inputs), ("Targets", shard.targets), ("Latents", shard.latents))
-    for kind, entry in kinds:
-        if entry is not None:
-            yield _file(entry, f"{kind} of {shard.samples} samples of split {shard.split}.")
+        for kind, file in zip(("Inputs", "Targets", "Latents"), shard.files, strict=False):
+            yield _file(file, f"{kind} of {shard.samples} samples of split {shard.split}.")
 
 
 def _file(entry: FileEntry, description: str = "") -> dict[str, Any]:
-    value = _node("FileObject", entry.path, entry.path)
-    value["contentUrl"] = entry.path
-    value["contentSize"] = f"{entry.bytes} B"
-    value["encodingFormat"] = _MEDIA_TYPES[os.path.splitext(entry.path)[1]]
-    value["sha256"] = entry.sha256
-    if description:
-        value["description"] = description
-    return value
+    return {
+        **_node("FileObject", entry.path, entry.path),
+        "contentUrl": entry.path,
+        "contentSize": f"{entry.bytes} B",
+        "encodingFormat": _MEDIA_TYPES[os.path.splitext(entry.path)[1]],
+        "sha256": entry.sha256,
+        **({"description": description} if description else {}),
+    }
 
 
 def _splits() -> dict[str, Any]:
-    values = (("train", "Training"), ("val", "Validation"))
+    urls = {name: f"http://mlcommons.org/croissant/{kind}Split" for name, kind in _SPLITS.items()}
     return {
         **_node("RecordSet", "splits", "splits"),
         "dataType": "cr:Split",
@@ -162,42 +156,33 @@ def _splits() -> dict[str, Any]:
             {**_node("Field", "splits/name", "name"), "dataType": "sc:Text"},
             {**_node("Field", "splits/url", "url"), "dataType": "sc:URL"},
         ],
-        "data": [
-            {"splits/name": name, "splits/url": f"http://mlcommons.org/croissant/{kind}Split"} for name, kind in values
-        ],
+        "data": [{"splits/name": name, "splits/url": url} for name, url in urls.items()],
     }
 
 
 def _samples(build: ClaimedBuild) -> dict[str, Any]:
-    columns = [column for column in samples_schema(build.sizes.views, build.sizes.steps) if column.name != "supports"]
+    columns = samples_schema(build.sizes.views, build.sizes.steps)
     return {
         **_node("RecordSet", "samples", "samples"),
         "description": "One record a sample; the column `supports` (frames of each step) is left to Parquet readers.",
         "key": {"@id": "samples/key"},
-        "field": [_column(column) for column in columns],
+        "field": [_column(column) for column in columns if column.name in _MEANINGS],
     }
 
 
 def _column(column: pa.Field) -> dict[str, Any]:
     """Type and length of a column are those of the Parquet file's own schema."""
     is_list = pa.types.is_fixed_size_list(column.type)
-    field = {
+    kind = column.type.value_type if is_list else column.type
+    number = "sc:Integer" if pa.types.is_integer(kind) else "sc:Float"
+    return {
         **_node("Field", f"samples/{column.name}", column.name),
         "description": _MEANINGS[column.name],
-        "dataType": _data_type(column.type.value_type if is_list else column.type),
+        "dataType": "sc:Text" if pa.types.is_string(kind) else number,
         "source": {"fileObject": {"@id": "samples.parquet"}, "extract": {"column": column.name}},
+        **({"isArray": True, "arrayShape": str(column.type.list_size)} if is_list else {}),
+        **({"references": {"field": {"@id": "splits/name"}}} if column.name == "split" else {}),
     }
-    if is_list:
-        field |= {"isArray": True, "arrayShape": str(column.type.list_size)}
-    if column.name == "split":
-        field["references"] = {"field": {"@id": "splits/name"}}
-    return field
-
-
-def _data_type(kind: pa.DataType) -> str:
-    if pa.types.is_string(kind):
-        return "sc:Text"
-    return "sc:Integer" if pa.types.is_integer(kind) else "sc:Float"
 
 
 def _node(kind: str, identifier: str, name: str) -> dict[str, Any]:

@@ -11,7 +11,8 @@ A video is one view of one episode. F frames of a video, S side of a thumbnail.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,18 +76,15 @@ class _Video:
     frames: NDArray[np.int32]
     start: int
 
-    @property
-    def stop(self) -> int:
-        return self.start + len(self.frames)
-
 
 class DuplicateSearch:
     """Thumbnails of every view of every episode, kept in a temporary file; hashes in memory."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (gone when this object is)
-        self._videos: dict[str, list[_Video]] = {}
-        self._hashes: dict[str, list[NDArray[np.uint16]]] = {}
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
+        self._videos: dict[str, list[_Video]] = defaultdict(list)
+        self._views: dict[tuple[str, str], dict[str, _Video]] = defaultdict(dict)
+        self._hashes: dict[str, list[NDArray[np.uint16]]] = defaultdict(list)
         self._count = 0
 
     def add(self, episode: str, split: str, view: str, thumbnails: NDArray[np.uint8]) -> None:
@@ -97,13 +95,13 @@ class DuplicateSearch:
         """
         if len(thumbnails) == 0:
             return
-        chosen = np.unique(
-            np.linspace(0, len(thumbnails) - 1, min(MAX_FRAMES, len(thumbnails))).round().astype(np.int32)
-        )
+        chosen = evenly_spread(len(thumbnails), MAX_FRAMES).astype(np.int32)
         kept = np.ascontiguousarray(thumbnails[chosen])
         self._file.write(kept.data)
-        self._videos.setdefault(view, []).append(_Video(episode, split, chosen, self._count))
-        self._hashes.setdefault(view, []).append(perceptual_hashes(kept))
+        video = _Video(episode, split, chosen, self._count)
+        self._videos[view].append(video)
+        self._views[split, episode][view] = video
+        self._hashes[view].append(perceptual_hashes(kept))
         self._count += len(kept)
 
     @property
@@ -114,85 +112,56 @@ class DuplicateSearch:
     def matches(self) -> Iterator[Match]:
         """Every pair of videos in two splits that show the same; at most one for each episode and view."""
         self._file.flush()
-        if not self._count:
-            return
-        store = np.memmap(self._file, np.uint8, "r", shape=(self._count, SIDE, SIDE))
-        views: dict[tuple[str, str], dict[str, _Video]] = {}
         for view, videos in self._videos.items():
+            train = [i for i, video in enumerate(videos) if video.split == "train"]
+            index = _HashIndex(train, self._hashes[view])
             for video in videos:
-                views.setdefault((video.split, video.episode), {})[view] = video
-        kept = _Kept(store, views)
-        for view, videos in self._videos.items():
-            yield from self._matches_of(view, videos, kept)
+                for flip in (False, True) if video.split != "train" else ():
+                    others = [videos[i] for i in index.closest(self._thumbnails(video, flip))]
+                    if found := self._best(video, others, view, flip):
+                        yield found
+                        break
 
-    def _matches_of(self, view: str, videos: list[_Video], kept: _Kept) -> Iterator[Match]:
-        train = [i for i, video in enumerate(videos) if video.split == "train"]
-        index = _HashIndex(train, self._hashes[view])
-        for video in videos:
-            if video.split == "train":
-                continue
-            for flip in (False, True):
-                others = [videos[i] for i in index.closest(kept.thumbnails(video, flip))]
-                found = _best(video, others, kept, view, flip)
-                if found:
-                    yield found
-                    break
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """The thumbnails of all videos, and the videos of an episode, (split, id), by view."""
-
-    store: NDArray[np.uint8]
-    views: Mapping[tuple[str, str], Mapping[str, _Video]]
-
-    def thumbnails(self, video: _Video, flip: bool = False) -> NDArray[np.uint8]:
-        own = np.array(self.store[video.start : video.stop])
+    def _thumbnails(self, video: _Video, flip: bool = False) -> NDArray[np.uint8]:
+        shape = (len(video.frames), SIDE, SIDE)
+        own = np.array(np.memmap(self._file, np.uint8, "r", video.start * SIDE * SIDE, shape))
         return mirrored(own) if flip else own
 
-    def others(self, video: _Video, view: str) -> Mapping[str, _Video]:
-        """The videos of the same episode in other views."""
-        return {name: each for name, each in self.views[video.split, video.episode].items() if name != view}
+    def _best(self, video: _Video, others: list[_Video], view: str, flip: bool) -> Match | None:
+        """The train video that a video, mirrored when `flip` is set, is most certainly a copy of."""
+        mine, best = descriptors(self._thumbnails(video, flip)), None
+        for other in others:
+            found = align(mine, descriptors(self._thumbnails(other)))
+            if found is None or (best is not None and found.correlation <= best.correlation):
+                continue
+            pairs = tuple((int(video.frames[i]), int(other.frames[j])) for i, j in found.pairs)
+            if found.correlation < CERTAIN_CORRELATION and self._contradicted(video, other, view, pairs, flip):
+                continue
+            names = [name for name, yes in (("mirrored", flip), ("time-reversed", not found.forward)) if yes]
+            scores = (found.share, found.correlation, found.distance)
+            relation = " and ".join(names) or "copy"
+            best = Match(video.episode, video.split, other.episode, view, relation, *scores, pairs)
+        return best
+
+    def _contradicted(
+        self, video: _Video, other: _Video, view: str, pairs: Sequence[tuple[int, int]], flip: bool
+    ) -> bool:
+        """Whether another view of both episodes, in which something changes, differs in the same pairs of frames."""
+        own, theirs = self._views[video.split, video.episode], self._views[other.split, other.episode]
+        for name in own.keys() & theirs.keys() - {view}:
+            a = descriptors(self._thumbnails(own[name], flip))[_closest(own[name].frames, [i for i, _ in pairs])]
+            b = descriptors(self._thumbnails(theirs[name]))[_closest(theirs[name].frames, [j for _, j in pairs])]
+            visible = a.any(axis=1) & b.any(axis=1)
+            a, b = a[visible], b[visible]
+            # Two cameras in which nothing changes agree; the distance of their images does not count.
+            if len(a) >= MIN_FRAMES and _correlation_of_change(a, b, 0.0) < OTHER_CORRELATION:
+                return True
+        return False
 
 
-def _best(video: _Video, others: list[_Video], kept: _Kept, view: str, flip: bool) -> Match | None:
-    """The train video that a video, mirrored when `flip` is set, is most certainly a copy of."""
-    mine, best = descriptors(kept.thumbnails(video, flip)), None
-    for other in others:
-        alignment = align(mine, descriptors(kept.thumbnails(other)))
-        if alignment is None or (best is not None and alignment.correlation <= best.correlation):
-            continue
-        pairs = [(int(video.frames[i]), int(other.frames[j])) for i, j in alignment.pairs]
-        sure = alignment.correlation >= CERTAIN_CORRELATION
-        if not sure and _contradicted(kept.others(video, view), kept.others(other, view), pairs, kept, flip):
-            continue
-        best = Match(
-            episode=video.episode,
-            split=video.split,
-            other=other.episode,
-            view=view,
-            relation=_relation(alignment, flip),
-            share=alignment.share,
-            correlation=alignment.correlation,
-            distance=alignment.distance,
-            pairs=tuple(pairs),
-        )
-    return best
-
-
-def _contradicted(
-    own: Mapping[str, _Video], theirs: Mapping[str, _Video], pairs: Sequence[tuple[int, int]], kept: _Kept, flip: bool
-) -> bool:
-    """Whether another view of both episodes, in which something changes, differs in the same pairs of frames."""
-    for view in own.keys() & theirs.keys():
-        a = descriptors(kept.thumbnails(own[view], flip))[_closest(own[view].frames, [i for i, _ in pairs])]
-        b = descriptors(kept.thumbnails(theirs[view]))[_closest(theirs[view].frames, [j for _, j in pairs])]
-        seen = a.any(axis=1) & b.any(axis=1)
-        a, b = a[seen], b[seen]
-        # Two cameras in which nothing changes agree; the distance of their images does not count.
-        if len(a) >= MIN_FRAMES and _correlation_of_change(a, b, 0.0) < OTHER_CORRELATION:
-            return True
-    return False
+def evenly_spread(count: int, most: int) -> NDArray[np.int64]:
+    """At most so many of the numbers 0..count-1, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
 
 
 def _closest(frames: NDArray[np.int32], wanted: Sequence[int]) -> NDArray[np.int64]:
@@ -245,11 +214,6 @@ def _correlation_of_change(a: NDArray[np.float32], b: NDArray[np.float32], dista
     if max(power_a, power_b) < STILL:
         return 1.0 if distance < STILL else 0.0
     return float((change_a * change_b).sum() / np.sqrt((change_a**2).sum() * (change_b**2).sum() + 1e-12))
-
-
-def _relation(alignment: Alignment, flip: bool) -> str:
-    names = [name for name, yes in (("mirrored", flip), ("time-reversed", not alignment.forward)) if yes]
-    return " and ".join(names) or "copy"
 
 
 class _HashIndex:

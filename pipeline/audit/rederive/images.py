@@ -45,30 +45,19 @@ def image_gap(stored: bytes, frame: NDArray[np.uint8], facts: Facts) -> float:
     return _gap(stored, _encoded(frame, facts))
 
 
-def _resized(frame: NDArray[np.uint8], facts: Facts) -> Image.Image:
-    image = Image.fromarray(np.ascontiguousarray(frame))
-    if image.size == (facts.image_size, facts.image_size):
-        return image
-    return image.resize((facts.image_size, facts.image_size), Image.Resampling.BICUBIC)
-
-
 def _encoded(frame: NDArray[np.uint8], facts: Facts) -> bytes:
+    image, size = Image.fromarray(np.ascontiguousarray(frame)), (facts.image_size, facts.image_size)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
-    _resized(frame, facts).save(buffer, "JPEG", quality=facts.jpeg_quality, subsampling=0)
+    image.save(buffer, "JPEG", quality=facts.jpeg_quality, subsampling=0)
     return buffer.getvalue()
-
-
-def _decoded(jpeg: bytes) -> NDArray[np.int16] | None:
-    try:
-        with Image.open(io.BytesIO(jpeg)) as image:
-            return np.asarray(image.convert("RGB"), np.int16)
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return None
 
 
 def _gap(stored: bytes, expected: bytes) -> float:
     """Mean difference of two JPEGs in grey levels; 255 when they cannot be compared."""
-    a, b = _decoded(stored), _decoded(expected)
-    if a is None or b is None or a.shape != b.shape:
+    try:
+        a, b = (np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"), np.int16) for jpeg in (stored, expected))
+    except (OSError, ValueError, Image.DecompressionBombError):
         return 255.0
-    return float(np.abs(a - b).mean())
+    return float(np.abs(a - b).mean()) if a.shape == b.shape else 255.0

@@ -31,7 +31,6 @@ class PerturbedEpisode:
         return self._episode.num_frames
 
     def frames(self, view: str, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """See `Episode.frames`."""
         frames = self._episode.frames(view, indices).copy()
         for i, index in enumerate(indices):
             if index > self._last:
@@ -39,21 +38,17 @@ class PerturbedEpisode:
         return frames
 
     def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
-        """See `Episode.timestamps`."""
         return self._episode.timestamps(indices)
 
     def instruction(self, index: int) -> str:
-        """See `Episode.instruction`."""
         text = self._episode.instruction(index)
         return text if index <= self._last else f"{text} (changed)"
 
     def state(self, index: int) -> NDArray[np.float32] | None:
-        """See `Episode.state`."""
         state = self._episode.state(index)
         return state if state is None or index <= self._last else state + np.float32(1)
 
     def actions(self, start: int, stop: int) -> NDArray[np.float32] | None:
-        """See `Episode.actions`."""
         actions = self._episode.actions(start, stop)
         if actions is None:
             return None

@@ -6,8 +6,8 @@ V views, S side of a thumbnail, C side of the encoder's input.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+import contextlib
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,8 +65,12 @@ class EpisodeWork:
 
 @dataclass
 class EpisodeResult:
-    """What came out. problems: (rule, sample, detail); thumbnails uint8 [F, S, S] by view; clips uint8 [C, C, 3] by
-    (view, frame). computed: state or actions are computed from the raw data, so that they need not be equal."""
+    """The result of comparing an episode.
+
+    problems    (rule, sample, detail)
+    thumbnails  uint8 [F, S, S] by view;  clips  uint8 [C, C, 3] by (view, frame)
+    computed    state or actions are computed from the raw data, so that they need not be equal
+    """
 
     work: EpisodeWork
     problems: list[tuple[str, str, str]] = field(default_factory=list)
@@ -153,87 +157,63 @@ def _closest(values: NDArray[np.float32], rows: NDArray[np.float32]) -> str:
 def _check_view(episode: RawEpisode, view: str, facts: Facts, result: EpisodeResult) -> None:
     """Decode one view and compare what the samples took from it."""
     samples = result.work.samples
-    at_now: dict[int, list[SampleWork]] = {}
-    for sample in samples:
-        at_now.setdefault(sample.now, []).append(sample)
     needed = {frame for sample in samples for support in sample.frames for frame in support}
+    at_now: dict[int, list[SampleWork]] = defaultdict(list)
+    for sample in samples:
+        at_now[sample.now].append(sample)
     small: list[NDArray[np.uint8]] = []
     seconds: list[float] = []
-    neighbours = _Neighbours(view, facts, result)
+    recent: list[NDArray[np.uint8]] = []  # at most three frames
+    accepted: list[SampleWork] = []  # images of the frame before this one
     for index, (second, frame) in enumerate(episode.frames(view)):
-        neighbours.show(index, frame)
+        recent = [*recent[-2:], frame]
+        if not facts.exact:
+            for sample in accepted:
+                _check_neighbours(sample, view, recent, facts, result)
+        accepted = []
         seconds.append(second)
         small.append(thumbnail(frame))
         if index in needed:
             result.clips[view, index] = encoder_frame(frame, facts.encoder)
-        for sample in at_now.get(index, ()):
+        for sample in at_now[index]:
             result.checked["L1"] += 1
             reason = image_differs(sample.images.get(view), frame, facts)
             if not reason:
-                neighbours.watch(sample)
-            else:
-                rule, closest = _whose_image(episode, view, sample.images.get(view), facts)
-                detail = f"{view}: the stored image is not frame {index} of the raw video ({reason}); {closest}"
-                result.problems.append((rule, sample.key, detail))
-    result.thumbnails[view] = np.stack(small) if small else np.zeros((0, SIDE, SIDE), np.uint8)
+                accepted.append(sample)
+                continue
+            rule, closest = _whose_image(episode, view, sample.images.get(view), facts)
+            detail = f"{view}: the stored image is not frame {index} of the raw video ({reason}); {closest}"
+            result.problems.append((rule, sample.key, detail))
+    result.thumbnails[view] = np.array(small, np.uint8).reshape(-1, SIDE, SIDE)
     _check_times(view, np.array(seconds), facts, result)
 
 
-class _Neighbours:
-    """Where bytes need not be equal, an image may not be closer to the frame before or after than to its own."""
-
-    def __init__(self, view: str, facts: Facts, result: EpisodeResult) -> None:
-        self._view, self._facts, self._result = view, facts, result
-        self._frames: list[NDArray[np.uint8]] = []
-        self._watched: list[SampleWork] = []
-
-    def show(self, index: int, frame: NDArray[np.uint8]) -> None:
-        """The next frame of the video."""
-        if self._facts.exact:
-            return
-        self._frames = [*self._frames[-2:], frame]
-        for sample in self._watched:
-            self._compare(sample, index - 1)
-        self._watched = []
-
-    def watch(self, sample: SampleWork) -> None:
-        """An image that was accepted as the last frame; compared again when the next frame is known."""
-        if not self._facts.exact:
-            self._watched.append(sample)
-
-    def _compare(self, sample: SampleWork, now: int) -> None:
-        stored = sample.images[self._view] or b""
-        gaps = [image_gap(stored, frame, self._facts) for frame in self._frames]
-        own = len(gaps) - 2  # the last is the frame after it
-        closest = int(np.argmin(gaps))
-        if gaps[closest] < _CLEARLY * gaps[own]:  # frames of a still scene are alike but for noise
-            where = now + closest - own
-            detail = (
-                f"{self._view}: the stored image is closer to frame {where} than to frame {now} of the raw video "
-                f"({gaps[closest]:.2f} and {gaps[own]:.2f} grey levels)"
-            )
-            self._result.problems.append(("L1", sample.key, detail))
+def _check_neighbours(
+    sample: SampleWork, view: str, recent: list[NDArray[np.uint8]], facts: Facts, result: EpisodeResult
+) -> None:
+    """Where bytes need not be equal, an image may not be closer to the frame before or after than to its own, which is
+    the last but one of `recent`."""
+    gaps = [image_gap(sample.images[view] or b"", frame, facts) for frame in recent]
+    closest = int(np.argmin(gaps))
+    if gaps[closest] < _CLEARLY * gaps[-2]:  # frames of a still scene are alike but for noise
+        where = sample.now + closest - (len(gaps) - 2)
+        other = f"frame {where} than to frame {sample.now} of the raw video"
+        levels = f"{gaps[closest]:.2f} and {gaps[-2]:.2f} grey levels"
+        result.problems.append(("L1", sample.key, f"{view}: the stored image is closer to {other} ({levels})"))
 
 
 def _whose_image(episode: RawEpisode, view: str, stored: bytes | None, facts: Facts) -> tuple[str, str]:
     """Search the episode for the frame that was stored: the rule that is broken, and the place as text."""
     best = (255.0, view, -1)
     for other in facts.views if stored is not None else ():
-        for index, frame in enumerate(_frames_or_none(episode, other)):
-            best = min(best, (image_gap(stored or b"", frame, facts), other, index))
+        with contextlib.suppress(RawError):
+            for index, (_, frame) in enumerate(episode.frames(other)):
+                best = min(best, (image_gap(stored or b"", frame, facts), other, index))
     gap, other, index = best
     if index < 0:
         return "L1", "nothing to compare it with"
     place = f"frame {index}" if other == view else f"frame {index} of view {other}"
     return ("L1" if other == view else "L7"), f"closest is {place}, {gap:.2f} grey levels away"
-
-
-def _frames_or_none(episode: RawEpisode, view: str) -> Iterator[NDArray[np.uint8]]:
-    try:
-        for _, frame in episode.frames(view):
-            yield frame
-    except RawError:
-        return
 
 
 def _check_times(view: str, seconds: NDArray[np.float64], facts: Facts, result: EpisodeResult) -> None:
@@ -243,15 +223,10 @@ def _check_times(view: str, seconds: NDArray[np.float64], facts: Facts, result: 
         if len(seconds) != sample.num_frames:
             detail = f"{view}: num_frames is {sample.num_frames}, the raw video has {len(seconds)}"
             result.problems.append(("L8", sample.key, detail))
-        elif view == facts.views[0]:
-            detail = _time_problem(sample, seconds)
-            if detail:
+            continue
+        claims = [(sample.now, sample.now_s), *zip(sample.ends, sample.ends_s, strict=True)]
+        for frame, claim in claims if view == facts.views[0] else ():
+            if 0 <= frame < len(seconds) and abs(seconds[frame] - claim) > CLOCK_TOLERANCE_S:
+                detail = f"frame {frame} has time {claim} s, in the raw video {seconds[frame]:.6f} s"
                 result.problems.append(("L8", sample.key, detail))
-
-
-def _time_problem(sample: SampleWork, seconds: NDArray[np.float64]) -> str:
-    claims = [(sample.now, sample.now_s), *zip(sample.ends, sample.ends_s, strict=True)]
-    for frame, claim in claims:
-        if 0 <= frame < len(seconds) and abs(seconds[frame] - claim) > CLOCK_TOLERANCE_S:
-            return f"frame {frame} has time {claim} s, in the raw video {seconds[frame]:.6f} s"
-    return ""
+                break

@@ -6,7 +6,6 @@ C channels.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,16 +18,8 @@ QUANTILES = {"q01": 0.01, "q99": 0.99}
 NAMES = ("min", "max", "mean", "std", *QUANTILES)
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One of the two groups of stats.json; arrays are float64 [C]."""
-
-    count: int
-    values: dict[str, NDArray[np.float64]]
-
-
-def parse_claim(value: Any, channels: int) -> Claim:
-    """Read `{"count", "min", "max", "mean", "std", "q01", "q99"}`. Raises ValueError that names what is wrong."""
+def _parse(value: Any, channels: int) -> dict[str, NDArray[np.float64]]:
+    """The arrays of a group of stats.json, float64 [C]. Raises ValueError that names what is wrong."""
     if not isinstance(value, dict) or sorted(value) != sorted(("count", *NAMES)):
         raise ValueError(f"must be an object with count, {', '.join(NAMES)}")
     if type(value["count"]) is not int:
@@ -36,28 +27,32 @@ def parse_claim(value: Any, channels: int) -> Claim:
     arrays = {}
     for name in NAMES:
         numbers = value[name]
-        whole = isinstance(numbers, list) and all(type(x) in (int, float) for x in numbers)
+        whole = isinstance(numbers, list) and all(type(x) in (int, float) and math.isfinite(x) for x in numbers)
         if not whole or len(numbers) != channels:
-            raise ValueError(f"{name} must be a list of {channels} numbers, found {numbers!r:.80}")
+            raise ValueError(f"{name} must be a list of {channels} finite numbers, found {numbers!r:.80}")
         arrays[name] = np.array(numbers, np.float64)
-        if not np.isfinite(arrays[name]).all():
-            raise ValueError(f"{name} must be finite, found {numbers!r:.80}")
-    return Claim(value["count"], arrays)
+    return arrays
 
 
 class Recount:
-    """Streams over values [R, C] and compares them with a claim at the end.
+    """Streams over values [R, C] and compares them with a group of stats.json at the end.
 
     A claimed quantile is verified by counting the values below and equal to it and keeping its two neighbours: they are
     the order statistics around it. Arrays of quantiles are [2, C].
+
+    Args:
+        claim: `{"count", "min", "max", "mean", "std", "q01", "q99"}`.
+
+    Raises:
+        ValueError: the claim is no such group; the message names what is wrong.
     """
 
-    def __init__(self, claim: Claim, channels: int) -> None:
-        self._claim = claim
-        self._count = 0
+    def __init__(self, claim: Any, channels: int) -> None:
+        self._claim = _parse(claim, channels)
+        self.claimed, self._count = claim["count"], 0
         self._mean, self._squares = np.zeros(channels), np.zeros(channels)
         self._low, self._high = np.full(channels, np.inf), np.full(channels, -np.inf)
-        self._quantile = np.stack([claim.values[name] for name in QUANTILES])
+        self._quantile = np.stack([self._claim[name] for name in QUANTILES])
         self._below, self._equal = np.zeros((2, *self._quantile.shape), np.int64)
         self._lower, self._upper = np.full_like(self._quantile, -np.inf), np.full_like(self._quantile, np.inf)
 
@@ -83,20 +78,20 @@ class Recount:
 
     def differences(self) -> list[str]:
         """Where the claim differs, one text for each wrong entry."""
-        if self._count != self._claim.count:
-            return [f"count is {self._claim.count}, the train shards hold {self._count}"]
+        if self._count != self.claimed:
+            return [f"count is {self.claimed}, the train shards hold {self._count}"]
         if self._count == 0:
             return []
         scale = np.maximum(np.maximum(np.abs(self._low), np.abs(self._high)), np.finfo(np.float64).tiny)
         found = {"min": self._low, "max": self._high, "mean": self._mean, "std": np.sqrt(self._squares / self._count)}
         texts = [
-            f"{name} is {self._claim.values[name].tolist()}, the train shards give {value.tolist()}"
+            f"{name} is {self._claim[name].tolist()}, the train shards give {value.tolist()}"
             for name, value in found.items()
-            if (np.abs(value - self._claim.values[name]) > TOLERANCE * scale).any()
+            if (np.abs(value - self._claim[name]) > TOLERANCE * scale).any()
         ]
         for i, (name, share) in enumerate(QUANTILES.items()):
             if not (np.abs(self._interpolated(i, share) - self._quantile[i]) <= 2 * TOLERANCE * scale).all():
-                texts.append(f"{name} is {self._claim.values[name].tolist()}, not the {share:.0%} quantile")
+                texts.append(f"{name} is {self._claim[name].tolist()}, not the {share:.0%} quantile")
         return texts
 
     def _interpolated(self, i: int, share: float) -> NDArray[np.float64]:

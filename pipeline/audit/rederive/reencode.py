@@ -5,6 +5,7 @@ V views, U frames, C side of the encoder's input, N tokens a step, D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -60,20 +61,18 @@ def read_claim(build: ClaimedBuild) -> EncoderClaim:
     values = encoder if isinstance(encoder, dict) else {}
     claim = EncoderClaim(*(values.get(name) for name in ("crop_size", "resize", "dtype", "weights_sha256")))  # type: ignore[arg-type]
     if type(claim.crop_size) is not int or not 16 <= claim.crop_size <= 4096 or claim.resize not in ("crop", "squash"):
-        raise BuildError(
-            f"{build.root}/build.json: settings.encoder names no crop_size and resize that level source knows"
-        )
+        raise BuildError(f"{build.root}/build.json: settings.encoder names no crop_size and resize of level source")
     if not isinstance(claim.dtype, str) or not isinstance(claim.weights_sha256, str):
         raise BuildError(f"{build.root}/build.json: settings.encoder names no dtype and weights_sha256")
     return claim
 
 
 def require_same_encoder(claim: EncoderClaim, encoder: Reencoder) -> None:
-    """Raise BuildError unless the encoder at hand has the weights that build.json names."""
+    """Raise BuildError unless the given encoder has the weights that build.json names."""
     found = encoder.identity["weights_sha256"]
     if found != claim.weights_sha256:
         raise BuildError(
-            f"the encoder at hand has weights {found}, build.json names {claim.weights_sha256}; "
+            f"the given encoder has weights {found}, build.json names {claim.weights_sha256}; "
             "give the encoder that the build was made with (encoder_path=NAME_OR_FOLDER)"
         )
 
@@ -99,6 +98,8 @@ def latents_differ(
     Args:
         slack: difference of each value that is ignored: half a scale where latents are stored as int8.
     """
+    if stored.shape != found.shape:
+        return math.inf
     a, b = stored.astype(np.float64), found.astype(np.float64)
     gap = np.maximum(np.abs(a - b) - slack, 0.0)
     if claim.dtype == "float32":

@@ -7,17 +7,16 @@ the rest, so that a hostile build cannot make the page do anything.
 from __future__ import annotations
 
 import base64
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
 from pipeline.audit.build import ClaimedBuild
-from pipeline.audit.files import read_regular
-from pipeline.audit.finding import RULES, Finding
+from pipeline.audit.files import LEDGER, read_regular
+from pipeline.audit.finding import RULES
 from pipeline.audit.report.evidence import Evidence, Sheet
 from pipeline.audit.report.offsets import StepOffsets, support_offsets
 from pipeline.audit.verdict import Verdict, replace_whole
@@ -43,26 +42,6 @@ RULE_TEXTS = {
 }
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A bar of the plot, in user units of its SVG."""
-
-    x: float
-    height: float
-    offset: int
-    count: int
-
-
-@dataclass(frozen=True)
-class StepPlot:
-    """One row of the plot of supports."""
-
-    step: int
-    bars: tuple[Bar, ...]
-    other: int
-    masked: int
-
-
 def write_report(build: ClaimedBuild, verdict: Verdict, evidence: Evidence) -> Path:
     """Write the page whole or not at all. Returns its path."""
     path = build.root / REPORT
@@ -74,12 +53,14 @@ def write_report(build: ClaimedBuild, verdict: Verdict, evidence: Evidence) -> P
 def render(build: ClaimedBuild, verdict: Verdict, evidence: Evidence) -> str:
     """The page as text. Never raises on account of what the build holds."""
     environment = Environment(loader=PackageLoader("pipeline.audit.report", "."), autoescape=True, trim_blocks=True)
-    environment.filters["uri"] = _data_uri
+    environment.filters["uri"] = lambda jpeg: "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
     environment.filters["short"] = _short
     shown = verdict.findings[:MAX_FINDINGS]
-    sheets = _by_sample(evidence.sheets)
-    flagged = [finding.sample for finding in shown if finding.sample in sheets]
-    illustrated = list(dict.fromkeys(flagged))[:MAX_SHEETS]
+    sheets: dict[str, list[Sheet]] = defaultdict(list)
+    for sheet in evidence.sheets:
+        sheets[sheet.sample].append(sheet)
+    flagged = {finding.sample: finding for finding in reversed(shown) if finding.sample in sheets}
+    illustrated = list(dict.fromkeys(finding.sample for finding in shown if finding.sample in flagged))[:MAX_SHEETS]
     low, high, plots = _plots(build)
     return environment.get_template("page.html.jinja").render(
         build=build,
@@ -89,32 +70,20 @@ def render(build: ClaimedBuild, verdict: Verdict, evidence: Evidence) -> str:
         shown=len(shown),
         groups=[(rule, own) for rule in RULES if (own := [f for f in shown if f.rule == rule])],
         sheets={sample: sheets[sample] for sample in illustrated},
-        illustrated=set(_first_of_each(shown, illustrated)),
-        random_sheets=[sheets[sample] for sample in sheets if sample not in set(flagged)][:MAX_SHEETS],
+        illustrated={flagged[sample] for sample in illustrated},
+        random_sheets=[sheets[sample] for sample in sheets if sample not in flagged][:MAX_SHEETS],
         duplicates=evidence.duplicates[:MAX_SHEETS],
         hidden_duplicates=max(0, len(evidence.duplicates) - MAX_SHEETS),
         plots=plots,
         axis=(low, high),
         ledger=_ledger(build),
         splits=_splits(build),
-        settings=_settings(build),
+        settings=[(section, _canonical_or_text(value)) for section, value in sorted(build.settings.items())],
     )
 
 
-def _first_of_each(findings: Sequence[Finding], samples: Sequence[str]) -> list[Finding]:
-    """For each sample, the finding with which its sheet is shown."""
-    return [next(f for f in findings if f.sample == sample) for sample in samples]
-
-
-def _by_sample(sheets: Sequence[Sheet]) -> dict[str, list[Sheet]]:
-    result: dict[str, list[Sheet]] = {}
-    for sheet in sheets:
-        result.setdefault(sheet.sample, []).append(sheet)
-    return result
-
-
-def _plots(build: ClaimedBuild) -> tuple[int, int, list[StepPlot]]:
-    """First and last offset of the axis, and bars for each step. One offset is 10 units wide; offset 0 is at 0."""
+def _plots(build: ClaimedBuild) -> tuple[int, int, list[StepOffsets]]:
+    """First and last offset of the axis, and the counts of each step between them."""
     try:
         steps = support_offsets(build)
     except BuildError:
@@ -122,27 +91,21 @@ def _plots(build: ClaimedBuild) -> tuple[int, int, list[StepPlot]]:
     offsets = [offset for step in steps for offset, _ in step.counts] or [0]
     reach = 2 * (build.sizes.steps + 1) * build.window.interval + 2
     low, high = max(min(offsets), -reach), min(max(offsets), 4 * reach)
-    return low - 1, high + 1, [_plot(step, low, high) for step in steps]
-
-
-def _plot(step: StepOffsets, low: int, high: int) -> StepPlot:
-    top = max((count for _, count in step.counts), default=1)
-    bars = [
-        Bar(10.0 * offset - 4, 40 * count / top, offset, count)
-        for offset, count in step.counts
-        if low <= offset <= high
-    ]
-    far = sum(count for offset, count in step.counts if not low <= offset <= high)
-    return StepPlot(step.step, tuple(bars), step.other + far, step.masked)
+    plots = []
+    for step in steps:
+        near = tuple((offset, count) for offset, count in step.counts if low <= offset <= high)
+        far = sum(count for offset, count in step.counts if not low <= offset <= high)
+        plots.append(replace(step, counts=near, other=step.other + far))
+    return low - 1, high + 1, plots
 
 
 def _ledger(build: ClaimedBuild) -> list[tuple[str, int, int | None, list[str]]]:
     """(reason, episodes, windows lost if all are known, a few entries as text), the most frequent first."""
     count: Counter[str] = Counter()
     windows: dict[str, int | None] = {}
-    examples: dict[str, list[str]] = {}
+    examples: dict[str, list[str]] = defaultdict(list)
     try:
-        lines = read_regular(build.root / "ledger.jsonl").splitlines()
+        lines = read_regular(build.root / LEDGER).splitlines()
     except BuildError:
         return []
     for line in lines:
@@ -155,9 +118,7 @@ def _ledger(build: ClaimedBuild) -> list[tuple[str, int, int | None, list[str]]]
         count[reason] += 1
         before = windows.get(reason, 0)
         windows[reason] = None if before is None or not isinstance(lost, int) else before + lost
-        examples.setdefault(reason, [])
-        if len(examples[reason]) < 10:
-            examples[reason].append(text)
+        examples[reason] += [text] if len(examples[reason]) < 10 else []
     return [(reason, number, windows[reason], examples[reason]) for reason, number in count.most_common()]
 
 
@@ -169,11 +130,7 @@ def _splits(build: ClaimedBuild) -> list[tuple[str, int, int, int, int]]:
     return [(name, c.samples, c.episodes, c.shards, size[name]) for name, c in sorted(build.counts.items())]
 
 
-def _settings(build: ClaimedBuild) -> list[tuple[str, str]]:
-    return [(section, canonical_or_text(value)) for section, value in sorted(build.settings.items())]
-
-
-def canonical_or_text(value: Any) -> str:
+def _canonical_or_text(value: Any) -> str:
     """Canonical JSON if the value has one, else its repr."""
     try:
         return canonical(value)
@@ -181,11 +138,7 @@ def canonical_or_text(value: Any) -> str:
         return repr(value)
 
 
-def _data_uri(jpeg: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
-
-
 def _short(text: object, limit: int = 400) -> str:
     """One line without control characters, of bounded length."""
-    plain = "".join(c if c.isprintable() else "�" for c in str(text)[: limit + 1])
+    plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text)[: limit + 1])
     return plain if len(plain) <= limit else plain[:limit] + "…"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.files import is_regular
 from pipeline.audit.report.evidence import Sheet
-from pipeline.audit.samples import batches, open_samples
+from pipeline.audit.samples import batches, chosen_rows, open_samples, rows_at
 from pipeline.errors import BuildError
 from pipeline.format.file_names import inputs_file
 
@@ -23,18 +23,18 @@ MAX_IMAGE_BYTES = 1 << 22
 def choose_samples(build: ClaimedBuild, count: int, seed: int) -> list[str]:
     """Keys of some random samples, in the manifest's order."""
     with open_samples(build) as file:
-        total = file.metadata.num_rows
-    wanted = set(random.Random(seed).sample(range(total), min(count, total)))
-    keys, at = [], 0
-    for batch in batches(build, ("key",)):
-        keys += [batch.column("key")[i - at].as_py() for i in sorted(wanted) if at <= i < at + batch.num_rows]
-        at += batch.num_rows
-    return keys
+        chosen = chosen_rows(file.metadata.num_rows, seed, 0.0, count)
+    return [row["key"] for row in rows_at(build, ("key",), chosen)]
 
 
 def stored_sheets(build: ClaimedBuild, samples: Sequence[str]) -> list[Sheet]:
     """A sheet for each view of each sample that the manifest knows, in the order of `samples`."""
-    rows = _rows(build, set(samples))
+    rows: dict[str, dict[str, Any]] = {}
+    with contextlib.suppress(BuildError):
+        for batch in batches(build, ("key", "split", "shard", "now", "image_offset", "image_size")):
+            wanted = pc.is_in(batch.column("key"), value_set=pa.array(samples, pa.string()))
+            for row in batch.filter(wanted).to_pylist():
+                rows.setdefault(row["key"], row)
     return [
         Sheet(key, view, rows[key]["now"], _stored(build, rows[key], position))
         for key in samples
@@ -43,24 +43,11 @@ def stored_sheets(build: ClaimedBuild, samples: Sequence[str]) -> list[Sheet]:
     ]
 
 
-def _rows(build: ClaimedBuild, keys: Collection[str]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    try:
-        for batch in batches(build, ("key", "split", "shard", "now", "image_offset", "image_size")):
-            here = pc.is_in(batch.column("key"), value_set=pa.array(sorted(keys), pa.string()))
-            for row in batch.filter(here).to_pylist():
-                found.setdefault(row["key"], row)
-    except BuildError:
-        return found
-    return found
-
-
 def _stored(build: ClaimedBuild, row: dict[str, Any], position: int) -> bytes:
     file = inputs_file(str(row["split"]), row["shard"])
     offset, size = row["image_offset"][position], row["image_size"][position]
-    if file not in {entry.inputs.path for entry in build.shards}:
-        return b""
-    if offset < 0 or not 0 < size <= MAX_IMAGE_BYTES:
+    listed = any(entry.inputs.path == file for entry in build.shards)
+    if not listed or offset < 0 or not 0 < size <= MAX_IMAGE_BYTES:
         return b""
     if build.fetcher is not None:
         return build.fetcher.part(file, offset, size)

@@ -9,21 +9,18 @@ their fingerprints, which cover the trees, from the settings in `ancestors`.
 from __future__ import annotations
 
 import hashlib
-import re
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.files import BUILD, LEDGER, TASKS
 from pipeline.audit.finding import Report
-from pipeline.audit.ledger import LEDGER, ledger_entries
-from pipeline.audit.rules.splits import TASKS
+from pipeline.audit.ledger import ledger_entries
 from pipeline.format.strict_json import canonical
 
-BUILD = "build.json"
 TREE = "tasks_tree"
 DERIVED = "derived"
 SPLITS = ("train", "val")
@@ -31,8 +28,6 @@ SPLITS = ("train", "val")
 MAY_DIFFER = {"drop": (DERIVED,), "merge": (DERIVED, TREE, "description", "splits")}
 MAY_DIFFER["extend"] = MAY_DIFFER["merge"]
 """Sections of the settings that a derived build need not have in common with its parents."""
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -91,26 +86,21 @@ def _ancestry(build: ClaimedBuild, root: _Node, report: Report) -> Iterator[_Nod
 
 
 def _parents(build: ClaimedBuild, node: _Node) -> list[_Node]:
-    derived = node.settings[DERIVED]
+    derived, where = node.settings[DERIVED], f"settings.derived of {node.fingerprint:.16}"
     kind = derived.get("kind") if isinstance(derived, dict) else None
     keys = {"drop": {"kind", "parents", "episodes", "reason"}}.get(str(kind), {"kind", "parents", "tasks"})
     if kind not in MAY_DIFFER or set(derived) != keys or not _strings(derived["parents"]):
-        raise _WrongError(f"settings.derived of {node.fingerprint:.16} must be of the kind {', '.join(MAY_DIFFER)}")
-    settings = [_settings(build, fingerprint) for fingerprint in derived["parents"]]
+        raise _WrongError(f"{where} must be of the kind {', '.join(MAY_DIFFER)}")
+    parents = derived["parents"]
+    settings = [_settings(build, fingerprint) for fingerprint in parents]
     if kind == "drop":
         if len(settings) != 1 or not _strings(derived["episodes"]) or not isinstance(derived["reason"], str):
-            raise _WrongError(f"settings.derived of {node.fingerprint:.16} must name one parent, episodes and a reason")
-        dropped = node.dropped | set(derived["episodes"])
-        return [_Node(derived["parents"][0], settings[0], node.places, dropped)]
+            raise _WrongError(f"{where} must name one parent, episodes and a reason")
+        return [_Node(parents[0], settings[0], node.places, node.dropped | set(derived["episodes"]))]
     shares = _shares(build, node, derived["tasks"])
     if len(shares) != len(settings) or len(settings) < 2:
-        raise _WrongError(
-            f"settings.derived of {node.fingerprint:.16} must name two parents or more, each with its tasks"
-        )
-    return [
-        _Node(fingerprint, own, places, node.dropped)
-        for fingerprint, own, places in zip(derived["parents"], settings, shares, strict=True)
-    ]
+        raise _WrongError(f"{where} must name two parents or more, each with its tasks")
+    return [_Node(*parent, node.dropped) for parent in zip(parents, settings, shares, strict=True)]
 
 
 def _shares(build: ClaimedBuild, node: _Node, counts: object) -> list[tuple[tuple[int, int], ...]]:
@@ -120,20 +110,19 @@ def _shares(build: ClaimedBuild, node: _Node, counts: object) -> list[tuple[tupl
         for count in counts
     ):
         raise _WrongError(f"settings.derived.tasks of {node.fingerprint:.16} must give train and val for each parent")
-    own = {split: [line for line, _ in node.places if build.tasks.tasks[line][0] == split] for split in SPLITS}
-    if any(sum(count[split] for count in counts) != len(own[split]) for split in SPLITS) or len(node.places) != sum(
-        map(len, own.values())
-    ):
+    splits = [build.tasks.tasks[line][0] for line, _ in node.places]
+    together = {split: sum(count[split] for count in counts) for split in SPLITS}
+    if Counter(splits) != Counter(together):
         raise _WrongError(f"{node.fingerprint:.16} has other numbers of tasks than its parents together")
-    shares, at = [], dict.fromkeys(SPLITS, 0)
-    for count in counts:
-        share: list[tuple[int, int]] = []
-        for split in SPLITS:
-            lines = own[split][at[split] : at[split] + max(0, count[split])]
-            at[split] += len(lines)
-            share += [(line, index) for index, line in enumerate(lines)]
-        shares.append(tuple(share))
-    return shares
+    rest = {split: iter([line for line, _ in node.places if build.tasks.tasks[line][0] == split]) for split in SPLITS}
+    return [
+        tuple(
+            (line, index)
+            for split in SPLITS
+            for index, line in enumerate(itertools.islice(rest[split], max(0, count[split])))
+        )
+        for count in counts
+    ]
 
 
 def _settings(build: ClaimedBuild, fingerprint: str) -> dict[str, Any]:
@@ -154,10 +143,8 @@ def _check_tree(build: ClaimedBuild, node: _Node, report: Report) -> None:
     """The task list, or the part of it that an ancestor had, is that of the fingerprint."""
     report.check("L7")
     digest, table = hashlib.sha256(), build.tasks
-    edges = np.searchsorted(table.task, np.arange(len(table.tasks) + 1))
     for line, index in node.places:
-        hashes = table.hashes[int(edges[line]) : int(edges[line + 1])].to_pylist()
-        content = {**table.heads[line], "index": index, "episodes": hashes}
+        content = {**table.heads[line], "index": index, "episodes": table.hashes[table.episodes(line)].to_pylist()}
         digest.update(canonical(content).encode() + b"\n")
     found, claimed = digest.hexdigest(), node.settings.get(TREE)
     if claimed != found:
@@ -171,9 +158,8 @@ def _check_settings(child: _Node, parent: _Node, report: Report) -> None:
     different = MAY_DIFFER[child.settings[DERIVED]["kind"]]
     for name in sorted({*child.settings, *parent.settings} - {*different}):
         if canonical(child.settings.get(name)) != canonical(parent.settings.get(name)):
-            report.found(
-                "L7", BUILD, f"settings.{name} is not that of {parent.fingerprint:.16}, which the build is made of"
-            )
+            other = f"{parent.fingerprint:.16}, which the build is made of"
+            report.found("L7", BUILD, f"settings.{name} is not that of {other}")
     if "description" in child.settings and child.settings["description"] != parent.settings.get("description"):
         report.found("L7", BUILD, f"settings.description is not that of {parent.fingerprint:.16}")
 
@@ -198,7 +184,6 @@ def _check_origins(build: ClaimedBuild, nodes: list[_Node], report: Report) -> N
     """The files of a shard were written for this build, or for an ancestor that had the same task, whole."""
     at = {task: line for line, task in enumerate(build.tasks.tasks)}
     places = {node.fingerprint: (dict(node.places), node.dropped) for node in nodes[1:]}
-    ids, edges = build.tasks.ids, np.searchsorted(build.tasks.task, np.arange(len(build.tasks.tasks) + 1))
     for shard in build.shards:
         report.check("L7")
         line, origin = at.get((shard.split, shard.index)), shard.origin
@@ -211,8 +196,7 @@ def _check_origins(build: ClaimedBuild, nodes: list[_Node], report: Report) -> N
         indices, dropped = places[origin.fingerprint]
         if indices.get(line) != origin.index:
             report.found("L7", BUILD, f"{name}: its origin's task {origin.index} is not the task of this shard")
-        held = dropped & set(ids[int(edges[line]) : int(edges[line + 1])].to_pylist())
-        for episode in sorted(held):
+        for episode in sorted(dropped & set(build.tasks.ids[build.tasks.episodes(line)].to_pylist())):
             report.found("L7", BUILD, f"{name}: its origin is older than the drop of episode {episode}")
 
 

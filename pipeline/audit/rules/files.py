@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.entries import FileEntry
-from pipeline.audit.files import file_sha256, is_regular, read_regular
+from pipeline.audit.files import BUILD, file_sha256, is_regular, read_regular
 from pipeline.audit.finding import Report
 from pipeline.audit.parsers.shard import Shard, ShardRule
 from pipeline.audit.rederive.croissant import derive_croissant
 from pipeline.audit.rules.identity import check_file
 from pipeline.format.file_names import CROISSANT
 
-FILE, FOLDER = "file", "folder"
+FILE, FOLDER = "file", "is a folder that does not belong to a build"
 FREE_FOLDERS = ("audit", "logs")
 """Not part of a build's identity: their contents are not checked, and nothing else reads them."""
 
 
 def check_inventory(build: ClaimedBuild, report: Report) -> None:
     """Every file and folder on disk must be listed; links and special files are never allowed."""
-    listed = {entry.path for entry in build.listed()} | {"build.json"}
+    listed = {entry.path for entry in build.listed()} | {BUILD}
     folders = {os.path.dirname(path) for path in listed} | set(FREE_FOLDERS)
     names = _names_on_disk if build.fetcher is None else _names_in_bucket(build.fetcher.sizes())
     pending = [""]
@@ -34,10 +35,8 @@ def check_inventory(build: ClaimedBuild, report: Report) -> None:
                 pending += [] if path in FREE_FOLDERS else [path]
                 continue
             report.check("L10")
-            if kind not in (FILE, FOLDER):
+            if kind != FILE:
                 report.found("L10", path, kind)
-            elif kind == FOLDER:
-                report.found("L10", path, "is a folder that does not belong to a build")
             elif path == CROISSANT:
                 _check_description(build, report)
             elif path not in listed:
@@ -45,7 +44,7 @@ def check_inventory(build: ClaimedBuild, report: Report) -> None:
 
 
 def _names_on_disk(root: Path, folder: str) -> Iterator[tuple[str, str]]:
-    """Paths in a folder in order of their names; each FILE, FOLDER, or what is wrong with it."""
+    """Paths in a folder in order of their names; each FILE, FOLDER, or what else is wrong with it."""
     for entry in sorted(os.scandir(root / folder), key=lambda e: e.name):
         path = os.path.relpath(entry.path, root)
         mode = entry.stat(follow_symlinks=False).st_mode
@@ -58,24 +57,18 @@ def _names_on_disk(root: Path, folder: str) -> Iterator[tuple[str, str]]:
 
 
 def _names_in_bucket(sizes: Mapping[str, int]) -> Callable[[Path, str], list[tuple[str, str]]]:
-    """The same for a store of objects, which knows no folders: a slash in a name makes one.
+    """The same for an object store, which has no folders: a slash in a name implies one.
 
     A name that ends in a slash and holds nothing is the mark of a folder; one that holds something is a file.
     """
-    inside: dict[str, set[tuple[str, str]]] = {}
+    inside: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for name, size in sizes.items():
-        *parents, last = name.rstrip("/").split("/") if name.endswith("/") and not size else name.split("/")
-        folder = ""
-        for parent in parents:
-            inside.setdefault(folder, set()).add((parent, FOLDER))
-            folder = f"{folder}/{parent}" if folder else parent
-        inside.setdefault(folder, set()).add((last, FOLDER if name.endswith("/") and not size else FILE))
-
-    def names(_root: Path, folder: str) -> list[tuple[str, str]]:
-        found = sorted(inside.get(folder, ()))
-        return [(f"{folder}/{name}" if folder else name, kind) for name, kind in found]
-
-    return names
+        path, kind = (name.rstrip("/"), FOLDER) if name.endswith("/") and not size else (name, FILE)
+        while path:
+            folder = path.rpartition("/")[0]
+            inside[folder].add((path, kind))
+            path, kind = folder, FOLDER
+    return lambda _root, folder: sorted(inside[folder])
 
 
 def _check_description(build: ClaimedBuild, report: Report) -> None:

@@ -12,11 +12,9 @@ from pathlib import Path
 
 from pipeline.audit.build import TUBELET, ClaimedBuild
 from pipeline.audit.entries import FileEntry
-from pipeline.audit.files import file_sha256, is_regular, read_regular
+from pipeline.audit.files import BUILD, file_sha256, is_regular, read_regular
 from pipeline.audit.finding import Report
 from pipeline.format.strict_json import canonical, parse
-
-BUILD = "build.json"
 
 
 def check(build: ClaimedBuild, report: Report) -> None:
@@ -30,20 +28,18 @@ def check(build: ClaimedBuild, report: Report) -> None:
 
 def check_file(
     build: ClaimedBuild, entry: FileEntry, report: Report, sha256: Callable[[Path], str] = file_sha256
-) -> bool:
-    """Size and SHA-256 of a listed file. False when the file cannot even be read."""
+) -> None:
+    """Size and SHA-256 of a listed file."""
     report.check("L7")
     path = build.root / entry.path
     if not is_regular(path):
         report.found("L7", entry.path, "listed in build.json, but missing or not a regular file")
-        return False
-    size = path.stat().st_size
+        return
+    size, found = path.stat().st_size, sha256(path)
     if size != entry.bytes:
         report.found("L7", entry.path, f"has {size} bytes, build.json lists {entry.bytes}")
-    found = sha256(path)
     if found != entry.sha256:
         report.found("L7", entry.path, f"has SHA-256 {found}, build.json lists {entry.sha256}")
-    return True
 
 
 def _check_fingerprint(build: ClaimedBuild, report: Report) -> None:

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.files import BUILD
 from pipeline.audit.finding import Report, RowChecks
-
-BUILD = "build.json"
 
 LEVELS = 127
 
@@ -39,19 +38,14 @@ def check(build: ClaimedBuild, report: Report) -> None:
     errors = claim["relative_error"]
     if dtype == "float16":
         if errors is not None or any(shard.latents_error is not None for shard in build.shards):
-            detail = (
-                "float16 latents have no error: latents.relative_error must be null, no shard may have a latents_error"
-            )
-            report.found("L7", BUILD, detail)
+            rule = "latents.relative_error must be null, no shard may have a latents_error"
+            report.found("L7", BUILD, f"float16 latents have no error: {rule}")
     elif _possible(errors, build):
         _check_sums(build, errors, report)
     else:
-        most = _largest_error(build.sizes.width)
-        detail = (
-            f"latents.relative_error must be {build.sizes.steps + 1} numbers from 0 to {most:.3g}, which no rounding to"
-            f" a scale exceeds; found {errors!r:.80}"
-        )
-        report.found("L7", BUILD, detail)
+        numbers = f"{build.sizes.steps + 1} numbers from 0 to {_largest_error(build.sizes.width):.3g}"
+        limit = f"{numbers}, which no rounding to a scale exceeds"
+        report.found("L7", BUILD, f"latents.relative_error must be {limit}; found {errors!r:.80}")
 
 
 def _check_sums(build: ClaimedBuild, errors: list[float], report: Report) -> None:
@@ -67,29 +61,23 @@ def _check_sums(build: ClaimedBuild, errors: list[float], report: Report) -> Non
     squared, squares = sums.sum(axis=0).T
     wanted = np.sqrt(np.divide(squared, squares, out=np.zeros_like(squared), where=squares > 0))
     if not np.allclose(errors, wanted, rtol=SPELLING, atol=0.0):
-        detail = f"latents.relative_error is {errors}, the shards' latents_error give {wanted.tolist()}"
-        report.found("L7", BUILD, detail)
+        found = f"the shards' latents_error give {wanted.tolist()}"
+        report.found("L7", BUILD, f"latents.relative_error is {errors}, {found}")
 
 
 def check_tokens(name: str, values: NDArray[Any], scale: NDArray[np.float32], checks: RowChecks) -> None:
     """int8 [B, ..., D] and its scales float32 [B, ...]: nothing in them but what quantising gives."""
     lowest, highest = values.min(axis=-1).astype(np.int16), values.max(axis=-1).astype(np.int16)
     largest = np.maximum(highest, -lowest)
-    checks.rows(
-        "L7",
-        _any(~np.isfinite(scale) | np.signbit(scale)),
-        lambda i: f"a scale of the {name} is negative, NaN or infinite",
-    )
-    checks.rows("L10", _any(lowest < -LEVELS), lambda i: f"the {name} hold -128, which no latent is stored as")
-    wanted = np.where(scale > 0, LEVELS, 0)
-    checks.rows(
-        "L10",
-        _any((largest != wanted) & (lowest >= -LEVELS)),
-        lambda i: (
-            f"a scale of the {name} is not that of its token: the token's largest value must be {LEVELS}, or 0 "
-            "with scale 0"
-        ),
-    )
+    no_scale, unused = ~np.isfinite(scale) | np.signbit(scale), lowest < -LEVELS
+    other = (largest != np.where(scale > 0, LEVELS, 0)) & ~unused
+    limit = f"the token's largest value must be {LEVELS}, or 0 with scale 0"
+    for rule, bad, problem in (
+        ("L7", no_scale, f"a scale of the {name} is negative, NaN or infinite"),
+        ("L10", unused, f"the {name} hold -128, which no latent is stored as"),
+        ("L10", other, f"a scale of the {name} is not that of its token: {limit}"),
+    ):
+        checks.rows(rule, bad, problem)
 
 
 class ErrorClaim:
@@ -101,9 +89,12 @@ class ErrorClaim:
         self.applies = build.latent_dtype == "int8"
 
     def add(self, step: int, latents: NDArray[np.float16]) -> None:
-        """Add latents that the audit has encoded itself, float16 [N, D]."""
+        """Add latents that the audit has encoded itself, float16 [N, D], and the error of quantising them."""
         if self.applies:
-            self._sums[step] += _squares(latents.astype(np.float64))
+            values = latents.astype(np.float64)
+            scale = np.abs(values).max(axis=1, keepdims=True) / LEVELS
+            gap = values - scale * np.round(values / np.where(scale > 0, scale, 1.0))
+            self._sums[step] += np.square(gap).sum(), np.square(values).sum()
 
     def check(self, report: Report) -> None:
         """Compare each step of which the share held a latent. A claim of another shape is reported by `check`."""
@@ -117,18 +108,10 @@ class ErrorClaim:
             report.check("L7")
             found = math.sqrt(error / square)
             if abs(found - errors[step]) > ERROR_TOLERANCE * max(found, errors[step]):
-                detail = (
-                    f"latents.relative_error claims {errors[step]:.3g} for step {step}; quantising the latents of the"
-                    f" random share gives {found:.3g}, {ERROR_TOLERANCE:.0%} of difference are allowed"
-                )
-                report.found("L7", BUILD, detail)
-
-
-def _squares(latents: NDArray[np.float64]) -> tuple[float, float]:
-    """Squared error of quantising [N, D] by the format's rule, and the squares of the latents."""
-    step = np.abs(latents).max(axis=1, keepdims=True) / LEVELS
-    gap = latents - step * np.round(latents / np.where(step > 0, step, 1.0))
-    return float(np.square(gap).sum()), float(np.square(latents).sum())
+                claimed = f"latents.relative_error claims {errors[step]:.3g} for step {step}"
+                measured = f"quantising the latents of the random share gives {found:.3g}"
+                allowed = f"{ERROR_TOLERANCE:.0%} of difference are allowed"
+                report.found("L7", BUILD, f"{claimed}; {measured}, {allowed}")
 
 
 def _possible(errors: Any, build: ClaimedBuild) -> bool:
@@ -142,8 +125,3 @@ def _largest_error(width: int) -> float:
     """Every channel of a token off by half a scale, max|z| / 254, while the token holds at least max|z|^2; and the
     rounding to float16, 2^-11."""
     return math.sqrt(width) / (2 * LEVELS) + 2**-11
-
-
-def _any(bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """bool [B, ...] -> [B]."""
-    return np.any(bad.reshape(len(bad), -1), axis=1)

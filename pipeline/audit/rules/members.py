@@ -1,4 +1,4 @@
-"""The inputs shard: exactly the members of the manifest, each exactly what its name says.
+"""The inputs shard: exactly the members of the manifest, each in exactly the format of its name.
 
 Rules L10 (structure), L7 (keys, order, offsets, digests), L1 (`now`), L8 (state), L9 (instruction).
 """
@@ -9,10 +9,12 @@ import hashlib
 from collections import Counter
 
 from pipeline.audit.build import ClaimedBuild
-from pipeline.audit.finding import Problem, Report
+from pipeline.audit.finding import Report
 from pipeline.audit.parsers.jpeg import parse_jpeg
 from pipeline.audit.parsers.shard import Shard, ShardRule
-from pipeline.format.file_names import image_member, json_member, member_names
+from pipeline.format.file_names import image_member, member_names
+
+_PLACES = ("image_offset", "image_size", "json_offset", "json_size", "inputs_sha256")
 
 
 class Members(ShardRule):
@@ -28,8 +30,9 @@ class Members(ShardRule):
         file = shard.entry.inputs.path
         report.check("L10", len(shard.tar.members))
         report.problems(shard.tar.problems, file)
-        _check_names(shard, self.build.views, report)
-        _check_places(shard, self.build.views, report)
+        expected = [member_names(key, self.build.views) for key in shard.keys]
+        _check_names(shard, [name for names in expected for name in names], report)
+        _check_places(shard, expected, report)
         self._check_images(shard, report)
         for key, (_, problems) in zip(shard.keys, shard.documents, strict=True):
             for rule in ("L1", "L9", "L10"):
@@ -45,21 +48,19 @@ class Members(ShardRule):
                     continue  # reported with the names
                 report.check("L10")
                 image = parse_jpeg(shard.payload(member), self.build.sizes.image_size)
-                report.problems(tuple(Problem(p.rule, f"{view}: {p.detail}") for p in image.problems), file, key)
-                if image.problems:
+                if image.problem:
+                    report.found("L10", file, f"{view}: the JPEG {image.problem}", key)
                     continue
-                if self._layout is None:
-                    self._layout = image.layout
-                elif image.layout != self._layout:
+                self._layout = self._layout or image.layout
+                if image.layout != self._layout:
                     detail = f"{view}: the JPEG's tables or sampling are not those of the build's first image"
                     report.found("L10", file, detail, key)
 
 
-def _check_names(shard: Shard, views: tuple[str, ...], report: Report) -> None:
+def _check_names(shard: Shard, expected: list[str], report: Report) -> None:
     """Members are those of the manifest's keys, in order, each once."""
     file = shard.entry.inputs.path
     report.check("L7", len(shard.keys))
-    expected = [name for key in shard.keys for name in member_names(key, views)]
     found = [member.name for member in shard.tar.members]
     if found == expected:
         return
@@ -76,15 +77,12 @@ def _check_names(shard: Shard, views: tuple[str, ...], report: Report) -> None:
         report.found("L7", file, "the members are not in the manifest's order")
 
 
-def _check_places(shard: Shard, views: tuple[str, ...], report: Report) -> None:
-    """Offsets, sizes and the digest of the payloads, as the manifest records them."""
+def _check_places(shard: Shard, expected: list[list[str]], report: Report) -> None:
+    """Offsets, sizes and the digest of the payloads of each sample, as the manifest records them."""
     file = shard.entry.inputs.path
-    columns = ("image_offset", "image_size", "json_offset", "json_size", "inputs_sha256")
-    recorded = zip(*(shard.rows.column(name).to_pylist() for name in columns), strict=True)
-    for key, (offsets, sizes, json_offset, json_size, digest) in zip(shard.keys, recorded, strict=True):
+    for key, names, row in zip(shard.keys, expected, shard.rows.select(_PLACES).to_pylist(), strict=True):
         report.check("L7")
-        names = [image_member(key, view) for view in views] + [json_member(key)]
-        places = list(zip([*offsets, json_offset], [*sizes, json_size], strict=True))
+        places = zip([*row["image_offset"], row["json_offset"]], [*row["image_size"], row["json_size"]], strict=True)
         members = [shard.members.get(name) for name in names]
         payloads = hashlib.sha256()
         for name, place, member in zip(names, places, members, strict=False):
@@ -93,6 +91,6 @@ def _check_places(shard: Shard, views: tuple[str, ...], report: Report) -> None:
             payloads.update(shard.payload(member))
             if place != (member.offset, member.size):
                 found = f"{name} is at {member.offset} with {member.size} bytes"
-                report.found("L7", file, f"{found}, samples.parquet says {place[0]} with {place[1]}", key)
-        if None not in members and payloads.hexdigest() != digest:
+                report.found("L7", file, f"{found}, samples.parquet has {place[0]} with {place[1]}", key)
+        if None not in members and payloads.hexdigest() != row["inputs_sha256"]:
             report.found("L7", file, "the members are not those whose digest the manifest holds (inputs_sha256)", key)

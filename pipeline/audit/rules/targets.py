@@ -1,4 +1,4 @@
-"""The targets shard: schema, keys in the tar's order, finite values, zeros where masked, masks as the manifest says.
+"""The targets shard: schema, keys in the tar's order, finite values, zeros where masked, masks as in the manifest.
 
 Rules L7 (join, corruption), L8 (masks) and L10 (what the format does not know).
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.audit.finding import Report, RowChecks
 from pipeline.audit.parsers.shard import Shard, ShardRule, TargetRows
 from pipeline.audit.rules.int8 import check_tokens
-from pipeline.audit.samples import supports
+from pipeline.audit.samples import UNREADABLE, supports
 from pipeline.format.file_names import json_member
 
 
@@ -32,42 +32,36 @@ class TargetValues(ShardRule):
         try:
             for rows in shard.targets():
                 keys += rows.keys
-                self._check_rows(shard, rows, report)
-        except (pa.ArrowException, OSError, ValueError) as error:
+                _check_rows(shard, rows, report)
+        except UNREADABLE as error:
             report.found("L7", file, f"cannot be read to its end: {error}")
             return
-        self._check_join(shard, keys, report)
+        _check_join(shard, keys, report)
 
-    def _check_join(self, shard: Shard, keys: list[str], report: Report) -> None:
-        """One and the same list of keys in manifest, Arrow file and tar."""
-        file = shard.entry.targets.path
-        if len(keys) != len(shard.keys):
-            report.found("L7", file, f"has {len(keys)} rows, the manifest {len(shard.keys)}")
-        known = {json_member(key) for key in keys}
-        in_tar = [member.name for member in shard.tar.members if member.name in known]
-        if shard.inputs is not None and in_tar != [json_member(key) for key in keys]:
-            report.found("L7", file, f"its keys are not those of {shard.entry.inputs.path} in the same order")
 
-    def _check_rows(self, shard: Shard, rows: TargetRows, report: Report) -> None:
-        part = shard.rows.slice(rows.start, len(rows.keys))
-        if part.num_rows < len(rows.keys):
-            return  # the row count is reported by the join
-        file, keys = shard.entry.targets.path, pa.array(rows.keys, pa.string())
-        wants = part.column("key").to_pylist()
-        checks = RowChecks(report, file, keys)
-        checks.rows(
-            "L7",
-            np.array([a != b for a, b in zip(rows.keys, wants, strict=True)], bool),
-            lambda i: f"row {rows.start + i} must be {wants[i]}",
-        )
-        digests = part.column("targets_sha256").to_pylist()
-        checks.rows(
-            "L7",
-            np.array([row_digest(rows, i) != d for i, d in enumerate(digests)], bool),
-            lambda i: "the row is not the one whose digest the manifest holds (targets_sha256)",
-        )
-        _check_values(rows, checks)
-        _check_masks(rows, part, checks)
+def _check_join(shard: Shard, keys: list[str], report: Report) -> None:
+    """One and the same list of keys in manifest, Arrow file and tar."""
+    file = shard.entry.targets.path
+    if len(keys) != len(shard.keys):
+        report.found("L7", file, f"has {len(keys)} rows, the manifest {len(shard.keys)}")
+    names = [json_member(key) for key in keys]
+    known = set(names)
+    if shard.inputs is not None and [m.name for m in shard.tar.members if m.name in known] != names:
+        report.found("L7", file, f"its keys are not those of {shard.entry.inputs.path} in the same order")
+
+
+def _check_rows(shard: Shard, rows: TargetRows, report: Report) -> None:
+    part = shard.manifest(rows)
+    if part is None:
+        return  # the row count is reported by the join
+    checks = RowChecks(report, shard.entry.targets.path, pa.array(rows.keys, pa.string()))
+    wants, digests = part.column("key").to_pylist(), part.column("targets_sha256").to_pylist()
+    other = np.array([a != b for a, b in zip(rows.keys, wants, strict=True)], bool)
+    checks.rows("L7", other, lambda i: f"row {rows.start + i} must be {wants[i]}")
+    changed = np.array([row_digest(rows, i) != digest for i, digest in enumerate(digests)], bool)
+    checks.rows("L7", changed, "the row is not the one whose digest the manifest holds (targets_sha256)")
+    _check_values(rows, checks)
+    _check_masks(rows, part, checks)
 
 
 def row_digest(rows: TargetRows, i: int) -> str:
@@ -90,25 +84,22 @@ def _check_values(rows: TargetRows, checks: RowChecks) -> None:
     for name, values, scale in (
         ("context", rows.context, rows.context_scale),
         ("latents", rows.latents, rows.latents_scale),
+        ("actions", rows.actions, None),
     ):
-        if scale is None:
-            _check_finite(name, values, checks)
-        else:
+        if values is None:
+            continue
+        if scale is not None:
             check_tokens(name, values, scale, checks)
-    if rows.actions is not None:
-        _check_finite("actions", rows.actions, checks)
-    checks.rows("L8", _invented(rows.latents, rows.latent_mask), lambda i: "a masked step's latents are not zero")
-    if rows.latents_scale is not None:
-        checks.rows(
-            "L8", _invented(rows.latents_scale, rows.latent_mask), lambda i: "a masked step's scales are not zero"
-        )
-    if rows.actions is not None and rows.action_mask is not None:
-        checks.rows("L8", _invented(rows.actions, rows.action_mask), lambda i: "a masked action is not zero")
-
-
-def _check_finite(name: str, values: NDArray, checks: RowChecks) -> None:
-    bad = np.array([not _all_finite(row) for row in values], bool)
-    checks.rows("L7", bad, lambda i: f"{name} holds NaN or infinity")
+        else:
+            bad = np.array([not _all_finite(row) for row in values], bool)
+            checks.rows("L7", bad, f"{name} holds NaN or infinity")
+    for values, mask, problem in (
+        (rows.latents, rows.latent_mask, "a masked step's latents are not zero"),
+        (rows.latents_scale, rows.latent_mask, "a masked step's scales are not zero"),
+        (rows.actions, rows.action_mask, "a masked action is not zero"),
+    ):
+        if values is not None and mask is not None:
+            checks.rows("L8", _invented(values, mask), problem)
 
 
 def _all_finite(values: NDArray) -> bool:
@@ -127,27 +118,12 @@ def _invented(values: NDArray, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return bad
 
 
-def _check_masks(rows: TargetRows, part: pa.Table, checks: RowChecks) -> None:
-    steps = _step_mask(part)
-    checks.rows(
-        "L8",
-        (rows.latent_mask != steps).any(axis=1),
-        lambda i: f"latent_mask is {rows.latent_mask[i].tolist()}, the manifest's supports say {steps[i].tolist()}",
-    )
-    mask = rows.action_mask
-    if mask is None:
-        return
-    count = part.column("action_count").to_numpy()
-    valid = np.arange(mask.shape[1])[None, :] < count[:, None]
-    checks.rows(
-        "L8",
-        (mask != valid).any(axis=1),
-        lambda i: f"action_mask marks {int(mask[i].sum())} actions, the manifest's action_count is {count[i]}",
-    )
-
-
-def _step_mask(part: pa.Table) -> NDArray[np.bool_]:
-    """Which of steps 1..K have a support, bool [B, K]."""
-    batches = part.combine_chunks().to_batches()
-    steps = part.schema.field("supports").type.list_size - 1
-    return np.concatenate([(supports(b).lengths > 0)[:, 1:] for b in batches] or [np.zeros((0, steps), bool)])
+def _check_masks(rows: TargetRows, part: pa.RecordBatch, checks: RowChecks) -> None:
+    mask, steps = rows.latent_mask, (supports(part).lengths > 0)[:, 1:]
+    text = "latent_mask is {}, the manifest's supports give {}"
+    checks.rows("L8", mask != steps, text, mask.tolist(), steps.tolist())
+    if rows.action_mask is not None:
+        mask, count = rows.action_mask, part.column("action_count").to_numpy()
+        wrong = mask != (np.arange(mask.shape[1]) < count[:, None])
+        text = "action_mask marks {} actions, the manifest's action_count is {}"
+        checks.rows("L8", wrong, text, mask.sum(axis=1), count)

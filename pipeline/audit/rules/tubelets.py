@@ -10,24 +10,18 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report, RowChecks
 from pipeline.audit.parsers.latents import Tubelets
 from pipeline.audit.parsers.shard import Shard, ShardRule, TargetRows
-from pipeline.audit.samples import supports
+from pipeline.audit.samples import UNREADABLE, supports
 
 
 class TubeletReferences(ShardRule):
     """Row numbers in the targets file against episodes and supports of the manifest."""
 
-    def __init__(self, build: ClaimedBuild) -> None:
-        super().__init__(build)
-        self._shared = build.shares_latents
-
     def check(self, shard: Shard, report: Report) -> None:
-        if not self._shared or shard.entry.latents is None:
+        if shard.entry.latents is None:
             return
         file = shard.entry.latents.path
         report.check("L7")
@@ -38,61 +32,35 @@ class TubeletReferences(ShardRule):
             if tubelets is None:
                 return
             for rows in shard.targets():
-                used |= self._check_rows(shard, rows, tubelets, report)
-        except (pa.ArrowException, OSError, ValueError) as error:
+                used |= _check_rows(shard, rows, tubelets, report)
+        except UNREADABLE as error:
             report.found("L7", file, f"cannot be read to its end: {error}")
             return
         _check_unused(tubelets, used, file, report)
 
-    def _check_rows(self, shard: Shard, rows: TargetRows, tubelets: Tubelets, report: Report) -> set[int]:
-        part = shard.rows.slice(rows.start, len(rows.keys))
-        places = rows.places
-        if part.num_rows < len(rows.keys) or places is None:
-            return set()  # the row count is reported with the keys
-        file, keys = shard.entry.targets.path, pa.array(rows.keys, pa.string())
-        batches = part.combine_chunks().to_batches()
-        ends = np.concatenate([supports(batch).last for batch in batches]) if batches else np.zeros(places.shape, int)
-        there = (places >= 0) & (places < len(tubelets))
-        safe = np.where(there, places, 0)
-        frames = tubelets.frames[safe] if len(tubelets) else np.full(places.shape, -1)
-        own = _same_episode(part.column("episode").to_pylist(), safe, tubelets)
-        wanted = ends >= 0
-        checks = RowChecks(report, file, keys)
-        checks.rows("L8", np.any((places != -1) & ~wanted, axis=1), lambda i: "a masked step refers to a latent")
-        checks.rows(
-            "L7",
-            np.any(wanted & ~there, axis=1),
-            lambda i: f"refers to rows {places[i].tolist()} of {len(tubelets)} in the latents file",
-        )
-        later = wanted & there & own & (frames > ends)
-        checks.rows(
-            "L2",
-            np.any(later, axis=1),
-            lambda i: (
-                f"step {int(later[i].argmax())} refers to the tubelet that ends at frame "
-                f"{frames[i][later[i]][0]}, its own ends at {ends[i][later[i]][0]}"
-            ),
-        )
-        other = wanted & there & ~later & (~own | (frames != ends))
-        checks.rows(
-            "L7",
-            np.any(other, axis=1),
-            lambda i: (
-                f"step {int(other[i].argmax())} refers to the tubelet of {tubelets.episodes[safe[i][other[i]][0]]} "
-                f"that ends at frame {frames[i][other[i]][0]}, its own ends at {ends[i][other[i]][0]}"
-            ),
-        )
-        return set(places[there].tolist())
 
-
-def _same_episode(episodes: list[str], places: NDArray[np.int64], tubelets: Tubelets) -> NDArray[np.bool_]:
-    """Whether the row at each of places [B, K+1] is of the window's own episode."""
-    if not len(tubelets):
-        return np.zeros(places.shape, bool)
-    return np.array(
-        [[tubelets.episodes[place] == episode for place in row] for episode, row in zip(episodes, places, strict=True)],
-        bool,
-    ).reshape(places.shape)
+def _check_rows(shard: Shard, rows: TargetRows, tubelets: Tubelets, report: Report) -> set[int]:
+    """The rows of the latents file that these rows refer to."""
+    part, places = shard.manifest(rows), rows.places
+    if part is None or places is None:
+        return set()  # the row count is reported with the keys
+    ends = supports(part).last
+    there = (places >= 0) & (places < len(tubelets))
+    safe = np.where(there, places, len(tubelets))  # one entry past the end: no row
+    frames = np.append(tubelets.frames, -1)[safe]
+    episodes = np.array([*tubelets.episodes, ""], object)[safe]
+    own = episodes == np.array(part.column("episode").to_pylist(), object)[:, None]
+    wanted = ends >= 0
+    checks = RowChecks(report, shard.entry.targets.path, pa.array(rows.keys, pa.string()))
+    checks.rows("L8", (places != -1) & ~wanted, "a masked step refers to a latent")
+    checks.rows("L7", wanted & ~there, f"refers to rows {{}} of {len(tubelets)} in the latents file", places.tolist())
+    later = wanted & there & own & (frames > ends)
+    other = wanted & there & ~later & (~own | (frames != ends))
+    for rule, wrong, tubelet in (("L2", later, "the tubelet"), ("L7", other, "the tubelet of {1}")):
+        text = f"step {{0}} refers to {tubelet} that ends at frame {{2}}, its own ends at {{3}}"
+        at = (np.arange(len(wrong)), wrong.argmax(axis=1))
+        checks.rows(rule, wrong, text, at[1], episodes[at], frames[at], ends[at])
+    return set(places[there].tolist())
 
 
 def _check_unused(tubelets: Tubelets, used: set[int], file: str, report: Report) -> None:
@@ -103,6 +71,5 @@ def _check_unused(tubelets: Tubelets, used: set[int], file: str, report: Report)
             report.found("L10", file, f"row {place} (episode {episode}, frame {frame}) is used by no sample")
     for (episode, frame), count in Counter(names).items():
         if count > 1:
-            report.found(
-                "L10", file, f"the tubelet of episode {episode} that ends at frame {frame} appears {count} times"
-            )
+            detail = f"the tubelet of episode {episode} that ends at frame {frame} appears {count} times"
+            report.found("L10", file, detail)

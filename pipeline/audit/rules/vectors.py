@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.files import BUILD
 from pipeline.audit.finding import Report
-
-BUILD = "build.json"
 
 _OF_ONE_FRAME = ("none", "euler_xyz", "quaternion_xyzw", "gripper", "pose_difference")
 """Conversions whose value at a frame depends only on the fields at that frame."""

@@ -110,7 +110,7 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path, world: TinyWorld, say
 
 
 def test_a_build_is_not_merged_with_itself(parts: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="one build and one split alone"):
+    with pytest.raises(BuildError, match="only one build and one split"):
         merge(MergeConfig(builds=(parts[0], parts[0]), out=tmp_path / "out"))
 
 

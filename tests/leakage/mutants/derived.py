@@ -45,7 +45,7 @@ def _drop(build: Path, episode: str = "ep_d") -> Path:
     """Put the build without an episode in the build's place. The folder of the old one."""
     old = Path(shutil.move(build, build.parent / "old"))
     drop(DropConfig(build=old, out=build, episode=episode, link=False))
-    (build / "croissant.json").unlink()  # would tell of any change of build.json
+    (build / "croissant.json").unlink()  # would reveal any change of build.json
     return old
 
 
@@ -57,7 +57,7 @@ def _merge(build: Path, episodes: tuple[TinyEpisode, ...] = OTHER) -> None:
 
 
 def _reseal(build: Path, edit: Callable[[dict[str, Any]], object], tree: bool = True) -> None:
-    """Edit the settings, and make the build's own fingerprint fit again wherever it stands."""
+    """Edit the settings, and correct the build's own fingerprint wherever it is written."""
     tasks = (build / "tasks.jsonl").read_bytes()
     settings = json.loads((build / "build.json").read_bytes())["settings"]
     edit(settings)
@@ -252,8 +252,8 @@ def sample_moved_into_another_parents_shard(build: Path) -> None:
     rehash(build)
 
 
-def _mutant(apply: Callable[[Path], object], level: str, says: str, rule: str = "L7") -> Mutant:
-    return Mutant(apply, rule, level, says, WORLD)
+def _mutant(apply: Callable[[Path], object], level: str, message: str, rule: str = "L7") -> Mutant:
+    return Mutant(apply, rule, level, message, WORLD)
 
 
 MUTANTS = (

@@ -107,8 +107,8 @@ def stamped_float16(build: Path) -> None:
 
 
 MUTANTS = tuple(
-    Mutant(apply, rule, level, says, INT8)
-    for apply, rule, level, says in (
+    Mutant(apply, rule, level, message, INT8)
+    for apply, rule, level, message in (
         (data_in_scales_of_masked_tokens, "L8", "shards", "a masked step's scales are not zero"),
         (values_of_masked_tokens, "L8", "shards", "a masked step's latents are not zero"),
         (negative_zero_scale_of_a_masked_token, "L8", "shards", "a masked step's scales are not zero"),

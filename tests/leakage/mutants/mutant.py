@@ -12,12 +12,12 @@ from tests.pipeline.audit.tiny_build import ROBOT, Row, TinyWorld
 
 @dataclass(frozen=True)
 class Mutant:
-    """One way to break a build of `world`. `level` is the lowest that must find it; `says` is part of the finding."""
+    """One way to break a build of `world`. `level` is the lowest that must find it; `message` is part of its text."""
 
     apply: Callable[[Path], object]
     rule: str
     level: str
-    says: str
+    message: str
     world: TinyWorld = ROBOT
 
     @property

@@ -75,7 +75,7 @@ def future_blended_in(world: World) -> None:
 
 def views_swapped(world: World) -> None:
     def paint(past: TruncatedEpisode, view: str, frame: Pixels) -> Pixels:
-        other = next(v for v in past._episode._films if v != view)  # type: ignore[attr-defined]
+        other = next(v for v in past._episode.frame_readers if v != view)  # type: ignore[attr-defined]
         return past._episode.frames(other, [past.now])[0]
 
     _repaint(world, paint)
@@ -148,7 +148,7 @@ def filler_labels(world: World) -> None:
 
 
 def test_split_labels(world: World) -> None:
-    """A test clip, with a label from elsewhere, is trained on."""
+    """A test clip, labelled by another file, is trained on."""
     world.made_from = world.copy_raw()
     train, test = (world.made_from / f"labels/{name}.json" for name in ("train", "test"))
     (clip,) = json.loads(test.read_text())

@@ -31,7 +31,7 @@ def claims_a_tenth_of_its_error(world: World) -> None:
 
 
 def scale_shared_by_all_steps(world: World) -> None:
-    """One scale for all steps of a place: the context's values then tell how large the future's are. On disk the audit
+    """One scale for all steps of a place: the context's values then reveal the size of the future's. On disk the audit
     would see that a scale is not its token's; here code does it that a build was not made with."""
     honest = quantise.quantise
 

@@ -17,7 +17,7 @@ class LeakyPipeline:
     kind: str
     rule: str
     level: str
-    says: str
+    message: str
 
     @property
     def name(self) -> str:

@@ -92,7 +92,7 @@ def _edit_payload(envelope: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "says"),
+    ("file", "change", "message"),
     [
         (SIGNED_VERDICT, _edit_payload, "the signature of .* is wrong"),
         (SIGNED_VERDICT, lambda e: e.update(payloadType="text/plain"), "the signature of .* is wrong"),
@@ -110,10 +110,10 @@ def _edit_payload(envelope: dict[str, Any]) -> None:
     ],
 )
 def test_what_was_changed_is_noticed(
-    signed: Path, keys: tuple[Path, Path], file: str, change: Callable[[dict[str, Any]], object], says: str
+    signed: Path, keys: tuple[Path, Path], file: str, change: Callable[[dict[str, Any]], object], message: str
 ) -> None:
     _edit(signed, file, change)
-    with pytest.raises(AuditRefusedError, match=says):
+    with pytest.raises(AuditRefusedError, match=message):
         require_signature(signed, keys[1])
 
 
@@ -157,7 +157,7 @@ def test_what_dsse_leaves_to_the_writer_is_accepted(signed: Path, keys: tuple[Pa
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"_type": "https://in-toto.io/Statement/v0.1"}, "another kind of statement"),
         ({"predicateType": "https://slsa.dev/provenance/v1"}, "another kind of predicate"),
@@ -165,7 +165,7 @@ def test_what_dsse_leaves_to_the_writer_is_accepted(signed: Path, keys: tuple[Pa
     ],
 )
 def test_statements_of_other_kinds_are_refused_though_well_signed(
-    signed: Path, keys: tuple[Path, Path], change: dict[str, Any], says: str
+    signed: Path, keys: tuple[Path, Path], change: dict[str, Any], message: str
 ) -> None:
     envelope = json.loads((signed / SIGNED_VERDICT).read_bytes())
     payload = json.dumps({**json.loads(base64.b64decode(envelope["payload"])), **change}).encode()
@@ -174,7 +174,7 @@ def test_statements_of_other_kinds_are_refused_though_well_signed(
     envelope["payload"] = base64.b64encode(payload).decode()
     envelope["signatures"][0]["sig"] = base64.b64encode(signature).decode()
     (signed / SIGNED_VERDICT).write_text(json.dumps(envelope))
-    with pytest.raises(AuditRefusedError, match=says):
+    with pytest.raises(AuditRefusedError, match=message):
         require_signature(signed, keys[1])
 
 
@@ -198,7 +198,7 @@ def test_a_signature_by_another_key_is_named(signed: Path, tmp_path: Path) -> No
 def test_keys_of_other_kinds_are_refused(signed: Path, tmp_path: Path) -> None:
     curve = ec.generate_private_key(ec.SECP256R1())
     locked = Ed25519PrivateKey.generate()
-    for name, data, says in (
+    for name, data, message in (
         ("missing", None, "No such file"),
         ("text", b"no key", "no unencrypted PEM private key"),
         ("curve", curve.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), "another kind than ed25519"),
@@ -206,13 +206,13 @@ def test_keys_of_other_kinds_are_refused(signed: Path, tmp_path: Path) -> None:
     ):
         if data is not None:
             (tmp_path / name).write_bytes(data)
-        with pytest.raises(RunError, match=says) as caught:
+        with pytest.raises(RunError, match=message) as caught:
             sign_verdict(signed, tmp_path / name)
         assert "\n" not in str(caught.value)
     curve_public = curve.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "curve").write_bytes(curve_public)
-    for name, says in (("missing.pub", "No such file"), ("text", "no PEM public key"), ("curve", "another kind")):
-        with pytest.raises(RunError, match=says) as caught:
+    for name, message in (("missing.pub", "No such file"), ("text", "no PEM public key"), ("curve", "another kind")):
+        with pytest.raises(RunError, match=message) as caught:
             require_signature(signed, tmp_path / name)
         assert not isinstance(caught.value, AuditRefusedError)  # it could not be checked, which is not "not verified"
         assert "\n" not in str(caught.value)

@@ -99,7 +99,7 @@ def test_shallow_verdict_is_refused_unless_asked_for(audited: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("edit", "says"),
+    ("edit", "message"),
     [
         (lambda v: v.update(status="leak"), "status is 'leak'"),
         (lambda v: v["rules"]["L1"].update(failed=1), "'L1': 1"),
@@ -113,10 +113,10 @@ def test_shallow_verdict_is_refused_unless_asked_for(audited: Path) -> None:
     ],
 )
 def test_verdict_that_is_not_clean_or_not_whole_is_refused(
-    audited: Path, edit: Callable[[dict[str, Any]], object], says: str
+    audited: Path, edit: Callable[[dict[str, Any]], object], message: str
 ) -> None:
     edit_verdict(audited, edit)
-    with pytest.raises(AuditRefusedError, match=says):
+    with pytest.raises(AuditRefusedError, match=message):
         require_clean_verdict(audited)
 
 

@@ -70,7 +70,7 @@ def test_what_cannot_be_read_cannot_be_audited(build: Path, file: str, content: 
 
 
 @pytest.mark.parametrize(
-    ("edit", "says"),
+    ("edit", "message"),
     [
         (lambda d: d.update(schema_version=1), "schema_version is 1"),
         (lambda d: d.update(schema_version=True), "schema_version is True"),
@@ -85,10 +85,10 @@ def test_what_cannot_be_read_cannot_be_audited(build: Path, file: str, content: 
     ],
 )
 def test_build_json_that_cannot_be_trusted_stops_the_audit(
-    build: Path, edit: Callable[[dict[str, Any]], object], says: str
+    build: Path, edit: Callable[[dict[str, Any]], object], message: str
 ) -> None:
     edit_json(build, "build.json", edit, repair=False)
-    with pytest.raises(BuildError, match=says):
+    with pytest.raises(BuildError, match=message):
         audit_build(build, "manifest")
 
 

@@ -36,7 +36,7 @@ ENCODER = {
     "layers": 1,
     "mlp_ratio": 4.0,
 }
-"""The identity of an encoder that nobody runs."""
+"""The identity of an encoder that is never run."""
 
 
 @dataclass(frozen=True)

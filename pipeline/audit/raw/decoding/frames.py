@@ -17,17 +17,6 @@ FrameReader = Callable[[], Iterator[TimedFrame]]
 """Gives every frame in order of presentation. Raises ValueError when one cannot be read."""
 
 
-def image_reader(image: Callable[[int], NDArray[np.uint8]], count: int, fps: float) -> FrameReader:
-    """Frames that are single images, recorded at a fixed rate.
-
-    Args:
-        image: decodes the image of one index, RGB uint8 [H, W, 3].
-        count: number of images.
-        fps: frames a second.
-    """
-    return lambda: ((index / fps, image(index)) for index in range(count))
-
-
 def drop_last_frames(reader: FrameReader, count: int) -> FrameReader:
     """The same frames without the last `count`."""
 
@@ -53,4 +42,9 @@ def decode_image(encoded: object, where: str) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG")) as image:
             return np.array(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{where}: {' '.join(str(error).split())[:200]}") from error
+        raise ValueError(f"{where}: {brief(error)}") from error
+
+
+def brief(error: Exception) -> str:
+    """The message of an error as one line of bounded length."""
+    return " ".join(str(error).split())[:200]

@@ -8,9 +8,8 @@ wire: what should be there once and is there twice must not be merged silently.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
@@ -38,23 +37,23 @@ _MESSAGES: dict[str, dict[str, Any]] = {
 """Message -> its fields, numbered from 1, and their types."""
 
 
-def read_records(path: Path) -> Iterator[bytes]:
-    """Every record of a file. Raises ValueError when it ends early or a length is damaged."""
-    with path.open("rb") as file:
-        while (length := _length(file, path)) is not None:
-            yield _payload(file, length, path)
-
-
 def read_record(path: Path, number: int) -> bytes:
-    """One record of a file, without reading those before. Raises ValueError when there is none."""
+    """One record of a file, without reading those before. Raises ValueError when it is not there or damaged."""
     with path.open("rb") as file:
+        length = 0
         for at in range(number + 1):
-            length = _length(file, path)
-            if length is None:
+            header = file.read(_HEADER.size)
+            if not header:
                 raise ValueError(f"{path} has {at} records, record {number} was requested")
+            length, checksum = _HEADER.unpack(header) if len(header) == _HEADER.size else (0, -1)
+            if checksum != masked_checksum(header[:8]):
+                raise ValueError(f"{path}: no record begins at byte {file.tell() - len(header)}")
             if at < number:
                 file.seek(length + _CHECKSUM_BYTES, 1)
-        return _payload(file, length or 0, path)
+        record = file.read(length)
+        if len(record) < length or len(file.read(_CHECKSUM_BYTES)) < _CHECKSUM_BYTES:
+            raise ValueError(f"{path} ends inside a record")
+        return record
 
 
 def parse_example(record: bytes) -> dict[str, Values]:
@@ -101,25 +100,6 @@ def _example_class() -> Any:
 
 
 _EXAMPLE = _example_class()
-
-
-def _length(file: BinaryIO, path: Path) -> int | None:
-    """Length of the record that begins here; None at the end of the file."""
-    header = file.read(_HEADER.size)
-    if not header:
-        return None
-    if len(header) == _HEADER.size:
-        length, checksum = _HEADER.unpack(header)
-        if checksum == masked_checksum(header[:8]):
-            return int(length)
-    raise ValueError(f"{path}: no record begins at byte {file.tell() - len(header)}")
-
-
-def _payload(file: BinaryIO, length: int, path: Path) -> bytes:
-    record = file.read(length)
-    if len(record) < length or len(file.read(_CHECKSUM_BYTES)) < _CHECKSUM_BYTES:
-        raise ValueError(f"{path} ends inside a record")
-    return record
 
 
 def masked_checksum(data: bytes) -> int:

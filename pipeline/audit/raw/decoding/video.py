@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import closing
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.raw.decoding.frames import TimedFrame
-
-_Decoded = Generator[tuple[float, av.VideoFrame], None, None]
+from pipeline.audit.raw.decoding.frames import TimedFrame, brief
 
 
 def read_video(path: Path) -> Iterator[TimedFrame]:
@@ -21,9 +19,8 @@ def read_video(path: Path) -> Iterator[TimedFrame]:
     Raises:
         ValueError: the file is missing, has no video, or a frame does not decode.
     """
-    with closing(_decoded(path)) as decoded:
-        for second, frame in decoded:
-            yield second, _pixels(frame)
+    for second, frame in _decoded(path):
+        yield second, _pixels(frame)
 
 
 def read_segment(path: Path, begin_s: float, count: int, tolerance_s: float) -> Iterator[TimedFrame]:
@@ -32,37 +29,21 @@ def read_segment(path: Path, begin_s: float, count: int, tolerance_s: float) -> 
     Raises:
         ValueError: as `read_video`; no frame is shown within `tolerance_s`, or the video ends too early.
     """
-    with closing(_from(path, begin_s)) as decoded:
-        start: float | None = None
-        for shown, (second, frame) in enumerate(decoded):
-            if start is None:
-                start = second
-                if abs(start - begin_s) > tolerance_s:
-                    raise ValueError(f"{path}: the frame nearest to {begin_s} s is shown at {start:.6f} s")
-            yield second - start, _pixels(frame)
-            if shown + 1 == count:
-                return
+    decoded = _decoded(path)
+    first, following = next(decoded, None), next(decoded, None)
+    while first and following and abs(following[0] - begin_s) < abs(first[0] - begin_s):
+        first, following = following, next(decoded, None)
+    if first and abs(first[0] - begin_s) > tolerance_s:
+        raise ValueError(f"{path}: the frame nearest to {begin_s} s is shown at {first[0]:.6f} s")
+    shown = 0
+    for second, frame in islice(chain(filter(None, (first, following)), decoded), count):
+        yield second - (first or (0.0,))[0], _pixels(frame)
+        shown += 1
+    if shown < count:
         raise ValueError(f"{path}: fewer than {count} frames from {begin_s} s on")
 
 
-def _from(path: Path, begin_s: float) -> _Decoded:
-    """Frames from the one nearest to a time; that it is the nearest is known with the frame after it."""
-    with closing(_decoded(path)) as decoded:
-        before: tuple[float, av.VideoFrame] | None = None
-        begun = False
-        for now in decoded:
-            if begun:
-                yield now
-            elif before is not None and abs(now[0] - begin_s) >= abs(before[0] - begin_s):
-                begun = True
-                yield before
-                yield now
-            before = now
-        if not begun and before is not None:
-            yield before
-
-
-def _decoded(path: Path) -> _Decoded:
+def _decoded(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
     """Seconds after the first frame, and the frame as the decoder holds it."""
     try:
         with av.open(str(path)) as container:
@@ -76,7 +57,7 @@ def _decoded(path: Path) -> _Decoded:
                 start = frame.time if start is None else start
                 yield frame.time - start, frame
     except av.FFmpegError as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())[:200]}") from error
+        raise ValueError(f"{path}: {brief(error)}") from error
 
 
 def _pixels(frame: av.VideoFrame) -> NDArray[np.uint8]:

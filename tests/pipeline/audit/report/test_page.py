@@ -1,4 +1,4 @@
-"""The page of an audit: what it says, that it holds together for any build, and that nothing in it can act."""
+"""The page of an audit: its content, that it is made for any build, and that nothing in it is active."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _rich(build: Path) -> Evidence:
     return Evidence([strip], [_duplicate()])
 
 
-def test_clean_page_says_so_rule_by_rule(tmp_path: Path) -> None:
+def test_clean_page_lists_every_rule(tmp_path: Path) -> None:
     page = _page(write_build(tmp_path / "build"))
     assert '<h1 id="verdict">CLEAN</h1>' in page
     for rule, (name, text) in RULE_TEXTS.items():
@@ -112,7 +112,7 @@ def test_a_page_is_made_of_every_broken_build(tmp_path: Path, mutant: Mutant) ->
     assert "LEAK" in path.read_text("utf-8")
 
 
-def test_nothing_a_build_says_becomes_markup(tmp_path: Path) -> None:
+def test_nothing_in_a_build_becomes_markup(tmp_path: Path) -> None:
     build = write_build(tmp_path / "build")
     edit_json(build, "build.json", lambda d: d.update(name=HOSTILE))
     edit_rows(build, lambda rows: [row.update(source=HOSTILE) for row in rows])
