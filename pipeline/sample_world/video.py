@@ -13,8 +13,6 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import SettingsError
-
 
 @dataclass(frozen=True)
 class Codec:
@@ -35,13 +33,6 @@ CODECS = {
     "av1": Codec("av1", "libsvtav1", (("preset", "12"), ("g", "2"), ("crf", "30"), ("svtav1-params", "lp=1"))),
     "h264": Codec("h264", "libx264", (("preset", "veryfast"), ("g", "2"), ("crf", "23"))),
 }
-
-
-def find_codec(name: str) -> Codec:
-    """Raise SettingsError for a codec that cannot be written."""
-    if name not in CODECS:
-        raise SettingsError(f"codec must be one of {', '.join(CODECS)}, got {name!r}")
-    return CODECS[name]
 
 
 def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int, codec: Codec) -> None:
