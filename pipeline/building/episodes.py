@@ -18,6 +18,7 @@ from pipeline.planning.recipe import Recipe
 from pipeline.samples.windows import count_windows
 from pipeline.sources.base import EpisodeRef, LedgerEntry, Source
 from pipeline.sources.files import file_identities
+from pipeline.storage.full_disk import naming_folder
 from pipeline.storage.store import Store
 
 MAY_PASS = ("missing-file", "undecodable", "bad-table", "bad-record")
@@ -112,17 +113,7 @@ def opened(source: Source, ref: EpisodeRef) -> Iterator[Episode]:
         raise EpisodeError("changed-file", f"{names} of {source.root} changed while it was read")
 
 
-@contextlib.contextmanager
-def storing(store: Store) -> Iterator[None]:
-    """Around the writing of a shard: a full disk is no fault of an episode.
-
-    Raises:
-        RunError: the store cannot be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"{store.where} cannot be written: {error}; free space there (or mend the folder), then run the same "
-            "command again: what is finished is kept"
-        ) from error
+def storing(store: Store) -> AbstractContextManager[None]:
+    """Around the writing of a shard: a store that cannot be written is no fault of an episode. Raises RunError."""
+    fix = "free space there (or mend the folder), then run the same command again: what is finished is kept"
+    return naming_folder(store.where, fix, errors=None)

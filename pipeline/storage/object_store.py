@@ -16,19 +16,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
 
 from pipeline.errors import BuildError
 from pipeline.storage.clients import client_of, client_of_mark, is_s3, key_of, s3_place
-from pipeline.storage.full_disk import naming_full_disk
+from pipeline.storage.full_disk import naming_folder
 from pipeline.storage.retry import Retry, attempt, cause
 
 _THREADS = 16
@@ -135,7 +136,7 @@ class ObjectStore:
 
     def digest(self, name: str) -> tuple[int, str]:
         """Size and SHA-256 of a file, read in one pass and kept nowhere. Raises FileNotFoundError."""
-        return self.attempt(name, lambda: _size_and_sha256(self.chunks(name)))
+        return self.attempt(name, lambda: size_and_sha256(self.chunks(name)))
 
     def chunks(self, name: str) -> Iterator[bytes]:
         """Content of a file, read once: to be tried again as a whole, with `attempt`."""
@@ -173,7 +174,9 @@ class ObjectStore:
         if info["size"] != size:
             raise OSError(f"{info['size']} bytes arrived, {size} were sent")
         if _etag(info) != _md5(source):
-            sent, arrived = _size_and_sha256(_pieces(source, _CHUNK))[1], _size_and_sha256(self.chunks(name))[1]
+            with _open(source) as file:
+                sent = hashlib.file_digest(file, "sha256").hexdigest()
+            arrived = size_and_sha256(self.chunks(name))[1]
             if arrived != sent:
                 raise OSError(f"what arrived has SHA-256 {arrived}, {sent} was sent")
 
@@ -242,7 +245,7 @@ def _scratch() -> Iterator[Path]:
 
 
 def _naming_full_disk(folder: Path | str) -> contextlib.AbstractContextManager[None]:
-    return naming_full_disk(folder, "free space there, or name another folder in TMPDIR")
+    return naming_folder(folder, "free space there, or name another folder in TMPDIR")
 
 
 def _etag(info: Any) -> str:
@@ -250,25 +253,22 @@ def _etag(info: Any) -> str:
     return str(info["e_tag"] or "").strip('"')
 
 
+def _open(source: Path | bytes) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
+
+
 def _md5(source: Path | bytes) -> str:
     """MD5 in hex; of more than one part the MD5 of their MD5s and their number, as S3 makes its ETag."""
-    digests = [hashlib.md5(piece, usedforsecurity=False) for piece in _pieces(source, _PART)]
+    with _open(source) as file:
+        digests = [hashlib.md5(part, usedforsecurity=False) for part in iter(lambda: file.read(_PART), b"")]
     if len(digests) == 1:
         return digests[0].hexdigest()
     whole = hashlib.md5(b"".join(digest.digest() for digest in digests), usedforsecurity=False)
     return f"{whole.hexdigest()}-{len(digests)}" if digests else whole.hexdigest()
 
 
-def _pieces(source: Path | bytes, size: int) -> Iterator[bytes]:
-    if isinstance(source, bytes):
-        yield from (source[start : start + size] for start in range(0, len(source), size))
-        return
-    with open(source, "rb") as file:
-        while piece := file.read(size):
-            yield piece
-
-
-def _size_and_sha256(chunks: Iterable[bytes]) -> tuple[int, str]:
+def size_and_sha256(chunks: Iterable[bytes]) -> tuple[int, str]:
+    """Bytes and SHA-256 in hex of chunks together."""
     digest, size = hashlib.sha256(), 0
     for chunk in chunks:
         digest.update(chunk)

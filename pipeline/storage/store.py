@@ -21,7 +21,7 @@ from typing import Protocol
 
 from pipeline.errors import BuildError
 from pipeline.storage.atomic import TEMPORARY_PREFIX, atomic_file, remove_temporary_files
-from pipeline.storage.full_disk import naming_full_disk
+from pipeline.storage.full_disk import naming_folder
 from pipeline.storage.object_store import open_object_store
 
 _SWEPT = 20
@@ -169,7 +169,7 @@ class LocalStore:
         remove_temporary_files(self.root)
 
     def _naming_full_disk(self) -> AbstractContextManager[None]:
-        return naming_full_disk(self.root, "free space there, then run the same command again: what is finished stays")
+        return naming_folder(self.root, "free space there, then run the same command again: what is finished stays")
 
 
 _WRITTEN_INTO = 10
