@@ -42,7 +42,6 @@ class InputsRow:
     placement: InputPlacement
 
     def columns(self) -> dict[str, Any]:
-        p = self.placement
         return {
             "key": self.key,
             "episode": self.episode,
@@ -51,11 +50,7 @@ class InputsRow:
             "now": self.window.now,
             "state_frame": -1 if self.state is None else self.window.now,
             "now_s": self.now_s,
-            "image_offset": p.image_offset,
-            "image_size": p.image_size,
-            "json_offset": p.json_offset,
-            "json_size": p.json_size,
-            "inputs_sha256": p.sha256,
+            **vars(self.placement),
             "state": [] if self.state is None else self.state.tolist(),
         }
 
@@ -94,21 +89,10 @@ class TargetsRow:
         }
 
 
-INPUT_COLUMNS = (
-    "episode",
-    "num_frames",
-    "interval",
-    "now",
-    "state_frame",
-    "now_s",
-    "image_offset",
-    "image_size",
-    "json_offset",
-    "json_size",
-    "inputs_sha256",
-)
 TARGET_COLUMNS = ("supports", "support_end_s", "action_start", "action_count", "targets_sha256")
-"""Columns of samples.parquet, besides the key, by the job that knows them."""
+PLACE_COLUMNS = ("key", "split", "shard", "row", "source")
+INPUT_COLUMNS = tuple(n for n in samples_schema(0, 0).names if n not in (*TARGET_COLUMNS, *PLACE_COLUMNS))
+"""Columns of samples.parquet, by who knows them: the targets job, the commit, the inputs job."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.building.episodes import UNWATCHED, EpisodeLog, EpisodeWatch, opened, storing
 from pipeline.building.records import InputsRow, ShardRecord, TargetsRow, write_record
 from pipeline.building.tubelet_pool import TubeletPool
-from pipeline.encoder.encoder_frames import FrameBlock, cut_frames, merge_blocks, recorded_supports
+from pipeline.encoder.encoder_frames import FrameBlock, merge_blocks
 from pipeline.errors import EpisodeError, RunError
 from pipeline.format.enums import EncoderMode, LatentDtype
 from pipeline.format.episode import Episode
@@ -29,13 +29,11 @@ from pipeline.format.input_sample import InputSample
 from pipeline.format.schema import SCHEMA_VERSION
 from pipeline.planning.plan import ShardTask
 from pipeline.planning.recipe import Recipe
-from pipeline.samples.inputs import build_input
-from pipeline.samples.windows import Window, enumerate_windows
+from pipeline.samples.windows import Window
 from pipeline.shards.inputs_tar import InputsWriter
 from pipeline.shards.int8 import ErrorSums, add_errors, quantise_windows
 from pipeline.shards.targets_arrow import TargetRows, TargetsWriter
 from pipeline.sources.base import EpisodeRef, LedgerEntry, Source
-from pipeline.sources.truncated import TruncatedEpisode
 from pipeline.storage.store import Store
 
 Encode = Callable[[FrameBlock], tuple[NDArray[np.float16], NDArray[np.bool_]]]
@@ -111,12 +109,7 @@ def _inputs_of(source: Source, ref: EpisodeRef, recipe: Recipe) -> list[_Inputs]
     """Window, members, time in seconds and state of every sample of an episode."""
     with opened(source, ref) as episode:
         windows = _windows(episode, recipe)
-        samples = [
-            build_input(
-                TruncatedEpisode(episode, w.now), w.key(ref.id), ref.id, recipe.name, recipe.views, recipe.inputs
-            )
-            for w in windows
-        ]
+        samples = [recipe.input_sample(episode, window) for window in windows]
         times = episode.timestamps([w.now for w in windows])
         states = [episode.state(w.now) for w in windows]
         return list(zip(windows, samples, map(float, times), states, strict=True))
@@ -159,9 +152,13 @@ def _targets_of(
     """Frames, padded actions and rows of every window of an episode."""
     with opened(source, ref) as episode:
         windows = _windows(episode, recipe)
-        block = cut_frames(episode, windows, recipe.views, recipe.frames, recipe.mode)
-        actions = [_padded_actions(episode, window, recipe) for window in windows]
-        return block, actions, [_targets_row(episode, ref, window, recipe) for window in windows]
+        block = recipe.frame_block(episode, windows)
+        actions = [recipe.padded_actions(episode, window) for window in windows]
+        return (
+            block,
+            actions,
+            [TargetsRow(window.key(ref.id), window, *recipe.supports(episode, window)) for window in windows],
+        )
 
 
 def group_bytes(refs: Sequence[EpisodeRef], recipe: Recipe) -> int:
@@ -263,7 +260,7 @@ def _target_rows(
 
 
 def _windows(episode: Episode, recipe: Recipe) -> list[Window]:
-    windows = list(enumerate_windows(episode.num_frames, recipe.window, recipe.sizes.action > 0))
+    windows = list(recipe.windows(episode))
     if not windows:
         raise EpisodeError(
             "too-short",
@@ -271,20 +268,3 @@ def _windows(episode: Episode, recipe: Recipe) -> list[Window]:
             f"{recipe.window.interval}",
         )
     return windows
-
-
-def _padded_actions(episode: Episode, window: Window, recipe: Recipe) -> NDArray[np.float32]:
-    """float32 [T, A], zeros past the end of the episode; empty for human video."""
-    out = np.zeros((recipe.sizes.chunk, recipe.sizes.action), np.float32)
-    actions = episode.actions(window.now, window.now + window.action_count) if recipe.sizes.action else None
-    if actions is not None:
-        out[: window.action_count] = actions
-    return out
-
-
-def _targets_row(episode: Episode, ref: EpisodeRef, window: Window, recipe: Recipe) -> TargetsRow:
-    supports = recorded_supports(window, recipe.mode)
-    ends = [support[-1] if support else -1 for support in supports]
-    times = iter(episode.timestamps([end for end in ends if end >= 0]))
-    end_s = tuple(float(next(times)) if end >= 0 else float("nan") for end in ends)
-    return TargetsRow(window.key(ref.id), window, supports, end_s)

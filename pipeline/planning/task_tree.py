@@ -8,17 +8,16 @@ goes and this hash stays in its place: the tree does not change.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from pipeline.planning.tasks import CANONICAL
 
 TASKS_TREE = "tasks_tree"
 """Key of the settings."""
 
 DROPPED = "dropped"
 """Key of a dropped episode's `data`: the SHA-256 that its object had."""
-
-_CANONICAL: Mapping[str, Any] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
 
 
 def tasks_tree(tasks: Iterable[Mapping[str, Any]]) -> str:
@@ -47,4 +46,4 @@ def is_dropped(episode: Mapping[str, Any]) -> bool:
 
 
 def _bytes(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, **_CANONICAL).encode()
+    return CANONICAL.encode(content).encode()

@@ -137,8 +137,3 @@ def _ref(content: dict[str, Any]) -> EpisodeRef:
         content["data"],
         tuple(content.get("sha256", ())),
     )
-
-
-def tasks_bytes(tasks: Iterable[ShardTask]) -> bytes:
-    """The content of tasks.jsonl at once."""
-    return b"".join(task_lines(tasks))

@@ -26,7 +26,7 @@ class InputPlacement:
     image_size: tuple[int, ...]
     json_offset: int
     json_size: int
-    sha256: str
+    inputs_sha256: str
 
 
 class InputsWriter:

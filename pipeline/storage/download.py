@@ -214,5 +214,3 @@ def _update_audit(path: Path, audit: Mapping[str, bytes | None]) -> None:
 
 def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
-
-
