@@ -154,11 +154,8 @@ def _targets_of(
         windows = _windows(episode, recipe)
         block = recipe.frame_block(episode, windows)
         actions = [recipe.padded_actions(episode, window) for window in windows]
-        return (
-            block,
-            actions,
-            [TargetsRow(window.key(ref.id), window, *recipe.supports(episode, window)) for window in windows],
-        )
+        rows = [TargetsRow(window.key(ref.id), window, *recipe.supports(episode, window)) for window in windows]
+        return block, actions, rows
 
 
 def group_bytes(refs: Sequence[EpisodeRef], recipe: Recipe) -> int:

@@ -127,7 +127,7 @@ def download(source: RemoteFile, sink: BinaryIO, retry: Retry | None = None) -> 
 
 
 def writing(sink: BinaryIO) -> AbstractContextManager[None]:
-    """Around writing to a local file: its failure is not the remote store's, and is not tried again. Raises BuildError."""
+    """Around writing to a local file: a failure is not the remote store's, and is final. Raises BuildError."""
     fix = "free space there, choose another folder (trainer.cache_folder), or lower trainer.cache_gb"
     return naming_folder(sink.name, fix, errors=None)
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
@@ -253,7 +253,7 @@ def _etag(info: Any) -> str:
     return str(info["e_tag"] or "").strip('"')
 
 
-def _open(source: Path | bytes) -> BinaryIO:
+def _open(source: Path | bytes) -> io.BytesIO | io.BufferedReader:
     return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
 
 
