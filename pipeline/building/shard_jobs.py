@@ -24,7 +24,7 @@ from pipeline.encoder.encoder_frames import FrameBlock, merge_blocks
 from pipeline.errors import EpisodeError, RunError
 from pipeline.format.enums import EncoderMode, LatentDtype
 from pipeline.format.episode import Episode
-from pipeline.format.file_names import inputs_file, targets_file
+from pipeline.format.file_names import inputs_file, latents_file, targets_file
 from pipeline.format.input_sample import InputSample
 from pipeline.format.schema import SCHEMA_VERSION
 from pipeline.planning.plan import ShardTask
@@ -199,7 +199,7 @@ def write_targets_shard(
                 finished = enumerate(zip(piece.rows, digests, strict=True))
                 rows += [row.finished(digest, piece.actions, i) for i, (row, digest) in finished]
     absent, seconds = (tuple(left_out), tuple(sorted(excluded))), (decoding, encoding)
-    latents = None if pool is None else pool.record()
+    latents = None if pool is None else pool.record(latents_file(task.split, task.index))
     part = ShardRecord(
         task.name,
         "targets",
@@ -228,7 +228,7 @@ def encode_piece(
     keys = tuple(row.key for row in piece.rows)
     try:
         if pool is not None:
-            found = pool.add(piece.rows, piece.block, encode)
+            found = pool.gather(piece.rows, piece.block, encode)
             rows = _target_rows(piece, found.values, found.scale, found.valid)
             return rows, [found.errors] if found.errors else [], found.places
         latents, valid = encode(piece.block)

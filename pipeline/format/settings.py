@@ -11,7 +11,7 @@ import enum
 import numbers
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass
 from functools import cache
 from typing import Any, TypeVar, dataclass_transform, get_type_hints
@@ -153,7 +153,14 @@ def deciding(settings: Any) -> dict[str, Any]:
 
 def default_values(cls: type[Any]) -> dict[str, Any]:
     """Every default as plain values for a configuration file; "???" where a value must be given."""
-    return dict(_default_values(cls))
+    return {
+        s.name: plain(s.default)
+        if s.default is not MISSING
+        else default_values(s.nested)
+        if s.nested is not None
+        else "???"
+        for s in describe(cls)
+    }
 
 
 def plain(value: Any) -> Any:
@@ -167,16 +174,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return value if isinstance(value, bool | int | float | str | None) else str(value)
-
-
-def _default_values(cls: type[Any]) -> Iterator[tuple[str, Any]]:
-    for described in describe(cls):
-        if described.default is not MISSING:
-            yield described.name, plain(described.default)
-        elif described.nested is not None:
-            yield described.name, default_values(described.nested)
-        else:
-            yield described.name, "???"
 
 
 def _describe(field: dataclasses.Field[Any], hint: Any) -> Setting:

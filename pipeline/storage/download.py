@@ -76,7 +76,10 @@ def mirror_build(url: str, folder: Path, retry: Retry | None = None) -> Path:
             f"{source.url} holds no build.json: no build, or an unfinished one; finish vlajepa preprocess, and upload "
             "build.json last"
         )
-    audit = {VERDICT: _read_if_there(source, VERDICT), SIGNED_VERDICT: _read_if_allowed(source, SIGNED_VERDICT)}
+    audit = {
+        VERDICT: _read_if_there(source, VERDICT),
+        SIGNED_VERDICT: _read_if_there(source, SIGNED_VERDICT, optional=True),
+    }
     files = _listed(source.url, manifest)
     path = folder / hashlib.sha256(source.url.encode() + b"\n" + manifest).hexdigest()
     make_folder(folder)
@@ -147,19 +150,20 @@ def _limited(chunks: Iterator[bytes], limit: int, sink: BinaryIO) -> Iterator[by
         sink.flush()
 
 
-def _read_if_there(source: ObjectStore, name: str) -> bytes | None:
+def _read_if_there(source: ObjectStore, name: str, optional: bool = False) -> bytes | None:
+    """Content of a file, None if it does not exist.
+
+    Args:
+        optional: nothing depends on it: None too if S3 does not say whether it exists.
+    """
     try:
         return source.read(name)
     except FileNotFoundError:
         return None
-
-
-def _read_if_allowed(source: ObjectStore, name: str) -> bytes | None:
-    """Content of a file that nothing depends on; None if it does not exist, or S3 does not say whether."""
-    try:
-        return _read_if_there(source, name)
     except DeniedError:
-        return None
+        if optional:
+            return None
+        raise
 
 
 def _listed(url: str, manifest: bytes) -> list[RemoteFile]:
@@ -188,7 +192,7 @@ def _copy_build(source: ObjectStore, path: Path, manifest: bytes, files: list[Re
         for name, file in zip(_MIRRORED, files, strict=True):
             with open(temporary / name, "wb") as sink:
                 download(file, sink, source.retry)
-        croissant = _read_if_allowed(source, CROISSANT)
+        croissant = _read_if_there(source, CROISSANT, optional=True)
         if croissant is not None:
             write_atomic(temporary / CROISSANT, croissant)
         write_atomic(temporary / "build.json", manifest)  # syncs the folder

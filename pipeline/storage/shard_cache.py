@@ -30,6 +30,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -204,21 +205,21 @@ class FileCache:
             What the cache holds then.
         """
         usage = _Usage(0, 0, self._downloading())
-        files = sorted(self._files(), key=lambda file: file.used)
-        usage.whole, usage.files = sum(file.bytes for file in files), len(files)
-        for file in files:
+        files = sorted(self._files(), key=lambda file: file[1].st_mtime_ns)
+        usage.whole, usage.files = sum(found.st_size for _, found in files), len(files)
+        for path, found in files:
             if usage.total + needed <= self.limit:
                 break
-            if not (ahead and file.unused) and _delete_unless_open(file.path):
-                usage.whole -= file.bytes
+            unused = found.st_mode & stat.S_IWUSR
+            if not (ahead and unused) and _delete_unless_open(path):
+                usage.whole -= found.st_size
                 usage.files -= 1
         return usage
 
-    def _files(self) -> Iterator[_File]:
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
             with contextlib.suppress(FileNotFoundError):  # of a wrong size, and deleted for that
-                found = path.stat()
-                yield _File(path, found.st_size, found.st_mtime_ns, bool(found.st_mode & stat.S_IWUSR))
+                yield path, path.stat()
 
     def _downloading(self) -> int:
         """Bytes of downloads in progress, after what is left of dead ones is deleted."""
@@ -233,10 +234,8 @@ class FileCache:
                         total += part.stat().st_size
         return total
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        with _held(self.folder / "lock", wait=True, delete=False):
-            yield
+    def _locked(self) -> AbstractContextManager[bool]:
+        return _held(self.folder / "lock", wait=True, delete=False)
 
 
 class _Background:
@@ -271,16 +270,6 @@ def _work(sources: queue.SimpleQueue[RemoteFile | None], cache: weakref.ref[File
 def _stop(sources: queue.SimpleQueue[RemoteFile | None], threads: int) -> None:
     for _ in range(threads):
         sources.put(None)
-
-
-@dataclass(frozen=True)
-class _File:
-    """A whole file of the cache: size, time of last use in ns, and whether it was fetched ahead and not opened yet."""
-
-    path: Path
-    bytes: int
-    used: int
-    unused: bool
 
 
 @dataclass
