@@ -1,6 +1,6 @@
 """`croissant.json`: what a build holds, in the vocabulary that catalogues read (mlcommons.org/croissant/1.1).
 
-A pure function of build.json's bytes, so that the audit can make it again and nothing can hide in it.
+A pure function of build.json's bytes, so that the audit can derive it again.
 """
 
 from __future__ import annotations

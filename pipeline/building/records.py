@@ -1,8 +1,4 @@
-"""ShardRecord records: what each job knows of the shard file it has just finished.
-
-A record is a Parquet file in `work/`, written after its shard file is in place. Resuming and the commit read nothing
-else, shard by shard.
-"""
+"""Shard records: one Parquet file in `work/` for each finished shard file, all that resuming and the commit read."""
 
 from __future__ import annotations
 
@@ -100,7 +96,7 @@ class ShardRecord:
     """The record of one finished shard file.
 
     kind            "inputs" or "targets"
-    left_out          episodes this job had to leave out
+    left_out        episodes this job had to leave out
     rows            samples in the file
     excluded        episodes it had to leave out, because the other job did
     decode_seconds  processor time: reading and resizing frames (inputs: all of the job)

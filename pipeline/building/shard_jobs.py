@@ -1,8 +1,8 @@
 """The two jobs of a shard, as plain functions: they know nothing of how they are run.
 
 The inputs job and the targets job never share memory. Each opens the episodes itself, and each leaves a shard record
-(`parts.py`); the commit joins the two by key. An episode that fails in one job must be missing from
-the other too: the driver compares the records and runs the other job again with that episode excluded.
+(`records.py`); the commit joins the two by key. An episode that fails in one job must be missing from the other too:
+the driver compares the records and runs the other job again with that episode excluded.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def write_inputs_shard(
         watch: notified of the episode in work.
 
     Raises:
-        RunError: the build folder cannot be written, or an episode met an error that is none of its own.
+        RunError: the build folder cannot be written, or an episode met an error that is not its own.
     """
     started, file = time.process_time(), inputs_file(task.split, task.index)
     rows: list[InputsRow] = []
@@ -159,8 +159,8 @@ def _targets_of(
 
 
 def group_bytes(refs: Sequence[EpisodeRef], recipe: Recipe) -> int:
-    """Upper bound of the bytes of a decoded group's frames; 0 for episodes whose length only opening them can tell,
-    unless the policy takes a fixed number of windows of each."""
+    """Upper bound of the bytes of a decoded group's frames. Episodes of unknown length count as 0, unless the policy
+    takes a fixed number of windows of each."""
     frame = recipe.sizes.views * recipe.frames.crop_size**2 * 3
     few = recipe.window.per_episode * 2 * (recipe.sizes.steps + 1)
     lengths = [min(ref.num_frames, few) if few and ref.num_frames else ref.num_frames or few for ref in refs]
@@ -218,8 +218,8 @@ def write_targets_shard(
 def encode_piece(
     piece: DecodedGroup, encode: Encode, recipe: Recipe, pool: TubeletPool | None
 ) -> tuple[TargetRows, list[ErrorSums], NDArray[np.int32] | None]:
-    """Rows as they are stored, what int8 latents lost (nothing to say for float16 ones), and with a `pool` where in the
-    latents shard theirs lie, int32 [W, K+1].
+    """Rows as they are stored, what int8 latents lost (empty for float16 ones), and with a `pool` their rows in the
+    latents shard, int32 [W, K+1].
 
     Raises:
         RunError: latents that int8 cannot express.

@@ -1,4 +1,4 @@
-"""Settings, typed once: a frozen dataclass says each setting's type, default, limits, unit and one line of help.
+"""Settings, typed once: a frozen dataclass declares each setting's type, default, limits, unit and one line of help.
 
 `@checked` makes the dataclass. It checks the limits wherever an object is made, from a command line as in a test.
 Help texts, documentation, default configurations and error messages are made from `describe`; nothing repeats them.
@@ -34,7 +34,7 @@ class Rule:
     nonempty: bool
 
     def text(self) -> str:
-        """The limits in words: "at least 1", "0..1", "above 0 and at most 1"; empty without limits."""
+        """The limits as text: "at least 1", "0..1", "above 0 and at most 1"; empty without limits."""
         if self.at_least is not None and self.at_most is not None:
             return f"{self.at_least:g}..{self.at_most:g}"
         limits = (("at least", self.at_least), ("above", self.above), ("at most", self.at_most), ("below", self.below))
@@ -104,7 +104,7 @@ class Setting:
     """One setting as documentation, help and messages need it.
 
     kind     the type of a value; of a list, that of the whole list
-    nested   the `checked` class whose settings stand below this name; None for a plain value
+    nested   the `checked` class whose settings are below this name; None for a plain value
     default  MISSING: it must be given
     """
 
@@ -122,7 +122,7 @@ class Setting:
 
     @property
     def allowed(self) -> str:
-        """Which values there are, in words; empty if all of its type."""
+        """The allowed values as text; empty if all of its type."""
         text = "a list of at least one" if self.rule.nonempty else self.rule.text()
         if self.choices:
             text = f"one of {', '.join(self.choices)}"

@@ -27,8 +27,8 @@ READS = 2
 MEASURED_WINDOWS = 64
 """Windows of an episode that are measured at most, its first: a longer one costs the same a window."""
 
-TRIES = 4
-"""So many episodes are tried for each one that is to be measured: some may be unreadable."""
+ATTEMPTS = 4
+"""Episodes opened at most for each one that is to be measured: some may be unreadable."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What `predict` says. Seconds are those of a stage by itself on the whole cluster.
+    """The result of `predict`. Seconds are those of a stage by itself on the whole cluster.
 
     times       None: no episode could be measured; decode_s is None then, and the total holds no decoding
     exact       False: windows were estimated from a sample of files
@@ -195,9 +195,9 @@ def _longest(seconds: dict[str, float], shared: bool) -> tuple[str, float]:
 
 
 def _spread(tasks: Sequence[ShardTask], episodes: int) -> list[EpisodeRef]:
-    """Episodes to try: the first `episodes` are spread over all, and so are those after them."""
+    """Episodes to measure: the first `episodes` are spread over all, and so are those after them."""
     total = sum(task.num_episodes for task in tasks)
-    count = min(total, TRIES * episodes)
+    count = min(total, ATTEMPTS * episodes)
     wanted = [(2 * i + 1) * total // (2 * count) for i in range(count)]
     picked: list[EpisodeRef] = []
     start = 0
@@ -208,7 +208,7 @@ def _spread(tasks: Sequence[ShardTask], episodes: int) -> list[EpisodeRef]:
             own = task.episodes
             picked += [own[position] for position in inside]
         start = end
-    return [ref for first in range(TRIES) for ref in picked[first::TRIES]]
+    return [ref for first in range(ATTEMPTS) for ref in picked[first::ATTEMPTS]]
 
 
 _Job = Callable[[Source, EpisodeRef, Recipe, int], int]

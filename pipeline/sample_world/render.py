@@ -97,7 +97,7 @@ class _Canvas:
         self._size = size
 
     def shadows(self, world: World) -> None:
-        """On the table, below everything: they tell the height of what is lifted."""
+        """On the table, below everything: they show the height of a lifted thing."""
         for thing, place in zip(world.things, world.places, strict=True):
             self._polygon(_ring((place[0], place[1], 0.001), thing.radius), (70, 60, 50))
         self._polygon(_ring((world.state[0], world.state[1], 0.001), 0.05), (85, 75, 65))

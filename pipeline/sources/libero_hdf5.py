@@ -145,11 +145,11 @@ class LiberoSource(VectorSettings):
             yield LedgerEntry(task, "train", "index", error.reason, error.detail)
 
     def _require_lag(self, attributes: Any, path: str) -> None:
-        said = attributes.get("action_lag")
-        if self.action and said is not None and said != self.action_lag:
+        declared = attributes.get("action_lag")
+        if self.action and declared is not None and declared != self.action_lag:
             raise SettingsError(
-                f"{path} says action_lag={said} of its data, but source.action_lag is {self.action_lag}: every action "
-                f"would be paired with the wrong image; set source.action_lag={said}"
+                f"{path} says action_lag={declared} of its data, but source.action_lag is {self.action_lag}: every "
+                f"action would be paired with the wrong image; set source.action_lag={declared}"
             )
 
     @property

@@ -7,7 +7,7 @@
 The layout is that of the download (Goyal et al. 2017, arXiv 1706.04261; version 2 has 220,847 clips: 168,913 train,
 24,777 validation, 27,157 test). The index lists test clips without labels, so that a plan can prove that it uses none
 of them (rule L6). From test-answers.csv only the ids are read, never the answers: a clip with an answer is a test clip,
-even if other files list it elsewhere.
+even if another file lists it under another split.
 """
 
 from __future__ import annotations

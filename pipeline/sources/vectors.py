@@ -234,7 +234,7 @@ def _taken(field: VectorField, read: FieldReader, what: str) -> NDArray[np.float
     values = np.asarray(read(field.field), np.float64)
     first, last = field.take or (0, values.shape[1])
     values = values[:, first:last] * field.scale
-    # Before the conversion: SciPy rejects values that are not finite with a message of its own.
+    # Before the conversion: SciPy's message on values that are not finite names no place.
     _finite(values, field.field, what)
     return values
 

@@ -1,4 +1,4 @@
-"""Human video: a folder of videos with a list of texts, for datasets without a reader of their own.
+"""Human video: a folder of videos with a list of texts, for datasets without their own reader.
 
     ROOT/texts.csv      video,text,split        ROOT/texts.json     [{"video": …, "text": …, "split": …}, …]
     ROOT/any/path.mp4   …

@@ -106,8 +106,8 @@ def make_folder(folder: Path) -> None:
 def download(source: RemoteFile, sink: BinaryIO, retry: Retry | None = None) -> None:
     """Write a remote file to `sink` from position 0, compare its size and hash, and sync it.
 
-    What a store or the network can get wrong for a moment is tried again, from the start. A file of other content than
-    listed is read once more, since a proxy or a network card may have damaged it on the way.
+    Passing errors of the store or the network are retried from the start. A file of other content than listed is read
+    once more, since it may have been damaged in transit.
 
     Raises:
         CorruptError: the file does not exist, or is not what build.json lists.
@@ -175,7 +175,7 @@ def _listed(url: str, manifest: bytes) -> list[RemoteFile]:
 
 
 def _is_whole(path: Path, manifest: bytes, files: list[RemoteFile]) -> bool:
-    """Whether the copy is all there: /tmp and caches lose single files to whoever tidies up."""
+    """Whether the copy is complete: cleaners of /tmp and of caches delete single files."""
     try:
         sizes = [(path / name).stat().st_size for name in _MIRRORED]
         return (path / "build.json").read_bytes() == manifest and sizes == [file.bytes for file in files]

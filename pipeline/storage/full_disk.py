@@ -1,4 +1,4 @@
-"""A disk of this machine that cannot be written: one error that names the folder, however deep the write failed."""
+"""One error, which names the folder, for a local disk that cannot be written."""
 
 from __future__ import annotations
 

@@ -1,12 +1,10 @@
 """A build folder on S3 or Google Cloud Storage, or, to be read from, on an HTTP(S) server or under file://.
 
-Object stores have no rename, and need none here: an object appears whole when its upload ends, one that was cut off is
-never seen, and one that is there counts only once a record lists it. What is written passes through a local temporary
-file (TMPDIR); what a moment's trouble of the network or the store spoils is tried again.
+An object appears whole when its upload ends, so no rename is needed. What is written passes through a local temporary
+file (TMPDIR); passing errors are retried.
 
-What arrived is compared with what was sent: S3 checks the SHA-256 that obstore signs each request with, and after the
-upload the object's size and MD5 (of the ETag, of its parts for one sent in parts) are compared. An object whose store
-gives no MD5 (SSE-KMS; on Google one sent in parts) is read back and its SHA-256 compared.
+After an upload the object's size and MD5 (its ETag) are compared with what was sent. An object whose store gives no MD5
+(SSE-KMS; on Google one sent in parts) is read back and its SHA-256 compared.
 
 obstore's threads do not survive a fork: start processes that read remote builds with spawn, or before the first file
 is read.
@@ -42,9 +40,9 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """See `store.Store`. Who asks comes from the environment of the process that does.
+    """See `store.Store`. Credentials come from the environment of the process that uses it.
 
-    endpoint, region  of S3 (None: AWS's), which a worker elsewhere has to know: see `open_object_store`
+    endpoint, region  of S3 (None: AWS's), sent along to workers on other machines: see `open_object_store`
     """
 
     url: str
@@ -139,7 +137,7 @@ class ObjectStore:
         return self.attempt(name, lambda: size_and_sha256(self.chunks(name)))
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """Content of a file, read once: to be tried again as a whole, with `attempt`."""
+        """Content of a file, in one request: to be retried as a whole, with `attempt`."""
         yield from self._get(name).stream(min_chunk_size=_CHUNK)
 
     def attempt(self, name: str, action: Callable[[], _T]) -> _T:
@@ -249,7 +247,7 @@ def _naming_full_disk(folder: Path | str) -> contextlib.AbstractContextManager[N
 
 
 def _etag(info: Any) -> str:
-    """The MD5 that a store tells of an object, in hex; "" where it tells none. An ETag need not be one."""
+    """The MD5 that a store reports of an object, in hex; "" if it reports none. An ETag need not be one."""
     return str(info["e_tag"] or "").strip('"')
 
 

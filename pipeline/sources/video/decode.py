@@ -59,7 +59,7 @@ class Video:
         decoder: "decord" or "pyav".
 
     Raises:
-        EpisodeError: "missing-file", or "undecodable" with the file and what the decoder said.
+        EpisodeError: "missing-file", or "undecodable" with the file and the decoder's message.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -49,7 +49,7 @@ def test_empty_files(tmp_path: Path) -> None:
     (tmp_path / "libero/a_demo.hdf5").write_bytes(b"")
     assert reason_of_first(LiberoSource(root=str(tmp_path / "libero"), name="l"), "a_demo.hdf5") == "undecodable"
     (tmp_path / "empty.tfrecord").write_bytes(b"")
-    with pytest.raises(EpisodeError, match=r"empty\.tfrecord has records 0\.\.-1; 0 was asked for"):
+    with pytest.raises(EpisodeError, match=r"empty\.tfrecord has records 0\.\.-1; 0 was requested"):
         read_record(str(tmp_path / "empty.tfrecord"), 0)
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips/a.mp4").write_bytes(b"")

@@ -160,7 +160,7 @@ def test_unknown_view_is_a_bug_of_the_caller(tmp_path: Path) -> None:
     source = make_root(tmp_path, [entry("1")], [], None, {"1": 2})
     with (
         source.open(source.index().refs[0]) as episode,
-        pytest.raises(ValueError, match="has the views video; 'wrist' was asked for"),
+        pytest.raises(ValueError, match="has the views video; 'wrist' was requested"),
     ):
         episode.frames("wrist", [0])
 

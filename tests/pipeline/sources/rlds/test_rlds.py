@@ -245,7 +245,7 @@ def test_a_truncated_file_loses_only_what_is_cut_off(shared_data: Path, tmp_path
     path = root / "bridge_dataset-train.tfrecord-00000-of-00001"
     path.write_bytes(path.read_bytes()[:-1000])
     read_record(str(path), 23)
-    with pytest.raises(EpisodeError, match=r"records 0\.\.23; 24 was asked for"):
+    with pytest.raises(EpisodeError, match=r"records 0\.\.23; 24 was requested"):
         read_record(str(path), 24)
     source = source_of("bridge", root)
     with pytest.raises(EpisodeError, match="changed-file"):
