@@ -1,8 +1,8 @@
 """The hash tree over a task list: an episode can be removed from the list, and the rest still be proven.
 
 Each episode's object of `tasks.jsonl` is replaced by its SHA-256; the SHA-256 of the resulting lines is a plan's
-setting `tasks_tree`, and so part of its fingerprint. When an episode is dropped from a finished build, its hash takes the place
-of its object: the tree does not change.
+setting `tasks_tree`, and so part of its fingerprint. When an episode is dropped from a finished build, its
+hash takes the place of its object: the tree does not change.
 """
 
 from __future__ import annotations
