@@ -8,16 +8,24 @@ from typing import Any
 
 from jobs.cli import COMMANDS
 from pipeline.format.settings import Setting, describe, plain
+from pipeline.sources.registry import SOURCES
+from pipeline.sources.vectors import VectorField
 
 
 def tables() -> str:
-    """A section for every command, then one for every group of settings that commands share."""
+    """A section for every command, then one for every group of settings that commands share and for every reader."""
     groups: dict[type[Any], None] = {}
     parts = [_section(f"vlajepa {name}", command.text, command.settings_class()) for name, command in COMMANDS.items()]
     for command in COMMANDS.values():
         groups |= dict.fromkeys(_nested(command.settings_class()))
-    parts += [_section(cls.__name__, str(cls.__doc__).split("\n")[0], cls) for cls in groups]
+    parts += [_section(cls.__name__, _summary(cls), cls) for cls in groups]
+    parts += [_section(f"source.type={name}", _summary(cls), cls) for name, cls in SOURCES.items()]
+    parts.append(_section("VectorField", _summary(VectorField), VectorField))
     return "\n\n".join(parts) + "\n"
+
+
+def _summary(cls: type[Any]) -> str:
+    return str(cls.__doc__).split("\n")[0]
 
 
 def _nested(cls: type[Any]) -> Iterator[type[Any]]:

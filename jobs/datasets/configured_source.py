@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, InstanceOf
 
 from pipeline.errors import SettingsError
+from pipeline.format.settings import deciding
 from pipeline.sources.base import Source
 from pipeline.sources.registry import make_source
 
@@ -29,10 +30,7 @@ class SourceChoice:
 
     def content(self) -> dict[str, Any]:
         """What changes bytes: the type and all settings, defaults included, but not where the data lies."""
-        assert is_dataclass(self.reader)
-        assert not isinstance(self.reader, type)
-        own = {key: value for key, value in asdict(self.reader).items() if key != "root"}
-        return {"type": self.type, **own}
+        return {"type": self.type, **deciding(self.reader)}
 
 
 def configured_source(configured: Mapping[str, Any] | SourceChoice) -> SourceChoice:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
 from pipeline.errors import RunError, SettingsError
+from pipeline.format.settings import default_values
 from pipeline.sources.registry import SOURCES, make_source
 
 FOLDER = Path(__file__).resolve().parents[2] / "manifests"
@@ -124,14 +125,8 @@ class DatasetManifest:
 
 def defaults_of(kind: str) -> dict[str, Any]:
     """All settings of a source type with a default, so that the command line can change each."""
-    values = {}
-    for setting in fields(SOURCES[kind]):
-        if setting.name not in ("root", "name"):
-            if setting.default is not MISSING:
-                values[setting.name] = setting.default
-            elif setting.default_factory is not MISSING:
-                values[setting.name] = setting.default_factory()
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    values = default_values(SOURCES[kind])
+    return {name: value for name, value in values.items() if name not in ("root", "name") and value != "???"}
 
 
 def load_manifests() -> dict[str, DatasetManifest]:

@@ -1,8 +1,6 @@
-"""What a build says about itself, and the commit that joins inputs and targets.
+"""The commit: joins inputs and targets shard by shard (rule L7), writes the manifest files and, last, build.json.
 
-The commit reads the shard records shard by shard, checks that inputs and targets hold the same keys in the same order
-(rule L7), writes samples.parquet, stats.json, ledger.jsonl and, last of all, build.json. A folder without build.json is
-an unfinished build. croissant.json describes a finished one and is made from build.json alone.
+A folder without build.json is an unfinished build. croissant.json is made from build.json alone.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ from pipeline.storage.store import Store
 
 @dataclass(frozen=True)
 class Provenance:
-    """What build.json says about a build that was made from others: see `pipeline.derived.plan`.
+    """What build.json records about a build that was made from others: see `pipeline.derived.plan`.
 
     ancestors  fingerprint -> {settings, tasks: SHA-256 of its tasks.jsonl}, of every build this one goes back to
     origins    task name -> {fingerprint, index}: the build and the number under which a shard's files were written
@@ -72,7 +70,7 @@ def commit(plan: Plan, store: Store, provenance: Provenance = NO_PROVENANCE) -> 
                 shard["origin"] = origin
         if not shards:
             raise BuildError(
-                f"{store.where}: no episode gave a sample; plan shorter windows (window.steps, window.interval) anew"
+                f"{store.where}: no episode gave a sample; plan shorter windows (window.steps, window.interval)"
             )
         store.write("ledger.jsonl", ledger_bytes(left_out))
         train_samples = sum(shard["samples"] for shard in shards if shard["split"] == "train")
@@ -114,7 +112,7 @@ def describe_build(store: Store) -> None:
 
 
 def ledger_bytes(left_out: Sequence[LedgerEntry]) -> bytes:
-    """The content of ledger.jsonl: one line an episode, what was found out first, in a stable order."""
+    """The content of ledger.jsonl: one line an episode, the first finding of each, in a stable order."""
     order = {"index": 0, "inputs": 1, "targets": 2, "drop": 3}
     first: dict[tuple[str, str], LedgerEntry] = {}
     for entry in sorted(left_out, key=lambda f: (f.split, f.episode, order[f.stage])):

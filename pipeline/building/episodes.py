@@ -1,7 +1,7 @@
-"""What happens to one episode of a shard: opened, tried again where an error may pass, left out with the reason.
+"""One episode of a shard: opened, retried where an error may pass, left out with the reason.
 
-A reader may also hang or take its whole process down. No error tells of that, so an `EpisodeWatch` outside the process
-is told which episode is in work; who tries the task again asks it whom to blame.
+A reader may also hang or kill its whole process. An `EpisodeWatch` outside the process is therefore notified of the
+episode in work; the next attempt of the task leaves out the episodes it blames.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from pipeline.planning.recipe import Recipe
 from pipeline.samples.windows import count_windows
 from pipeline.sources.base import EpisodeRef, LedgerEntry, Source
 from pipeline.sources.files import file_identities
+from pipeline.storage.full_disk import naming_folder
 from pipeline.storage.store import Store
 
 MAY_PASS = ("missing-file", "undecodable", "bad-table", "bad-record")
-"""Reasons that a file system's bad moment also gives; such an episode is read again before it is left out."""
+"""Reasons that a temporary fault of a file system also gives; such an episode is read again before it is left out."""
 
 PAUSES = (0.1, 1.0)
 """Seconds before the second and the third attempt."""
@@ -69,7 +70,7 @@ class EpisodeLog:
         """The result of `work`, or None when the episode has to be left out.
 
         Raises:
-            RunError: an error that is none of the episode's, which it names.
+            RunError: an error that is not the episode's; the message names the episode.
         """
         if ref.id in self._blamed:
             self._leave_out(ref, EpisodeError(*self._blamed[ref.id]))
@@ -112,17 +113,7 @@ def opened(source: Source, ref: EpisodeRef) -> Iterator[Episode]:
         raise EpisodeError("changed-file", f"{names} of {source.root} changed while it was read")
 
 
-@contextlib.contextmanager
-def storing(store: Store) -> Iterator[None]:
-    """Around the writing of a shard: a full disk is no fault of an episode.
-
-    Raises:
-        RunError: the store cannot be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"{store.where} cannot be written: {error}; free space there (or mend the folder), then run the same "
-            "command again: what is finished is kept"
-        ) from error
+def storing(store: Store) -> AbstractContextManager[None]:
+    """Around the writing of a shard: a store that cannot be written is no fault of an episode. Raises RunError."""
+    fix = "free space there (or repair the folder), then run the same command again: what is finished is kept"
+    return naming_folder(store.where, fix, errors=None)

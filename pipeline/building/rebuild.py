@@ -10,16 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.building.shard_jobs import Encode
-from pipeline.encoder.encoder_frames import cut_frames
 from pipeline.errors import EpisodeError
 from pipeline.format.enums import LatentDtype
 from pipeline.format.episode import Episode
 from pipeline.planning.plan import Plan
-from pipeline.samples.inputs import build_input
 from pipeline.samples.windows import Window
 from pipeline.shards.int8 import dequantise, quantise_windows
 from pipeline.sources.base import Source
-from pipeline.sources.truncated import TruncatedEpisode
 
 
 class SampleRebuilder:
@@ -49,18 +46,13 @@ class SampleRebuilder:
 
     def inputs(self, episode: Episode, now: int) -> Sequence[bytes]:
         """Payloads of the members of a sample: a JPEG for each view, then KEY.json."""
-        recipe, window = self._recipe, self._window(episode, now)
-        sample = build_input(
-            TruncatedEpisode(episode, now), window.key(episode.id), episode.id, recipe.name, recipe.views, recipe.inputs
-        )
+        sample = self._recipe.input_sample(episode, self._window(episode, now))
         return (*sample.images, sample.json)
 
     def latents(self, episode: Episode, now: int) -> NDArray[np.float16]:
         """Context and future as they are read from the build, float16 [K+1, V, N, D], zeros where a step is masked."""
-        recipe = self._recipe
-        block = cut_frames(episode, [self._window(episode, now)], recipe.views, recipe.frames, recipe.mode)
-        latents = self._encode(block)[0]
-        if recipe.latents == LatentDtype.FLOAT16:
+        latents = self._encode(self._recipe.frame_block(episode, [self._window(episode, now)]))[0]
+        if self._recipe.latents == LatentDtype.FLOAT16:
             return latents[0]
         values, scale, _ = quantise_windows(latents)
         return dequantise(values, scale)[0]

@@ -1,8 +1,4 @@
-"""ShardRecord records: what each job knows of the shard file it has just finished.
-
-A record is a Parquet file in `work/`, written after its shard file is in place. Resuming and the commit read nothing
-else, shard by shard.
-"""
+"""Shard records: one Parquet file in `work/` for each finished shard file, all that resuming and the commit read."""
 
 from __future__ import annotations
 
@@ -42,7 +38,6 @@ class InputsRow:
     placement: InputPlacement
 
     def columns(self) -> dict[str, Any]:
-        p = self.placement
         return {
             "key": self.key,
             "episode": self.episode,
@@ -51,11 +46,7 @@ class InputsRow:
             "now": self.window.now,
             "state_frame": -1 if self.state is None else self.window.now,
             "now_s": self.now_s,
-            "image_offset": p.image_offset,
-            "image_size": p.image_size,
-            "json_offset": p.json_offset,
-            "json_size": p.json_size,
-            "inputs_sha256": p.sha256,
+            **vars(self.placement),
             "state": [] if self.state is None else self.state.tolist(),
         }
 
@@ -94,21 +85,10 @@ class TargetsRow:
         }
 
 
-INPUT_COLUMNS = (
-    "episode",
-    "num_frames",
-    "interval",
-    "now",
-    "state_frame",
-    "now_s",
-    "image_offset",
-    "image_size",
-    "json_offset",
-    "json_size",
-    "inputs_sha256",
-)
 TARGET_COLUMNS = ("supports", "support_end_s", "action_start", "action_count", "targets_sha256")
-"""Columns of samples.parquet, besides the key, by the job that knows them."""
+PLACE_COLUMNS = ("key", "split", "shard", "row", "source")
+INPUT_COLUMNS = tuple(n for n in samples_schema(0, 0).names if n not in (*TARGET_COLUMNS, *PLACE_COLUMNS))
+"""Columns of samples.parquet, by who knows them: the targets job, the commit, the inputs job."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +96,7 @@ class ShardRecord:
     """The record of one finished shard file.
 
     kind            "inputs" or "targets"
-    left_out          episodes this job had to leave out
+    left_out        episodes this job had to leave out
     rows            samples in the file
     excluded        episodes it had to leave out, because the other job did
     decode_seconds  processor time: reading and resizing frames (inputs: all of the job)

@@ -1,8 +1,8 @@
 """The two jobs of a shard, as plain functions: they know nothing of how they are run.
 
 The inputs job and the targets job never share memory. Each opens the episodes itself, and each leaves a shard record
-(`parts.py`); the commit joins the two by key. An episode that fails in one job must be missing from
-the other too: the driver compares the records and runs the other job again with that episode excluded.
+(`records.py`); the commit joins the two by key. An episode that fails in one job must be missing from the other too:
+the driver compares the records and runs the other job again with that episode excluded.
 """
 
 from __future__ import annotations
@@ -20,22 +20,20 @@ from numpy.typing import NDArray
 from pipeline.building.episodes import UNWATCHED, EpisodeLog, EpisodeWatch, opened, storing
 from pipeline.building.records import InputsRow, ShardRecord, TargetsRow, write_record
 from pipeline.building.tubelet_pool import TubeletPool
-from pipeline.encoder.encoder_frames import FrameBlock, cut_frames, merge_blocks, recorded_supports
+from pipeline.encoder.encoder_frames import FrameBlock, merge_blocks
 from pipeline.errors import EpisodeError, RunError
 from pipeline.format.enums import EncoderMode, LatentDtype
 from pipeline.format.episode import Episode
-from pipeline.format.file_names import inputs_file, targets_file
+from pipeline.format.file_names import inputs_file, latents_file, targets_file
 from pipeline.format.input_sample import InputSample
 from pipeline.format.schema import SCHEMA_VERSION
 from pipeline.planning.plan import ShardTask
 from pipeline.planning.recipe import Recipe
-from pipeline.samples.inputs import build_input
-from pipeline.samples.windows import Window, enumerate_windows
+from pipeline.samples.windows import Window
 from pipeline.shards.inputs_tar import InputsWriter
 from pipeline.shards.int8 import ErrorSums, add_errors, quantise_windows
 from pipeline.shards.targets_arrow import TargetRows, TargetsWriter
 from pipeline.sources.base import EpisodeRef, LedgerEntry, Source
-from pipeline.sources.truncated import TruncatedEpisode
 from pipeline.storage.store import Store
 
 Encode = Callable[[FrameBlock], tuple[NDArray[np.float16], NDArray[np.bool_]]]
@@ -87,7 +85,7 @@ def write_inputs_shard(
         watch: notified of the episode in work.
 
     Raises:
-        RunError: the build folder cannot be written, or an episode met an error that is none of its own.
+        RunError: the build folder cannot be written, or an episode met an error that is not its own.
     """
     started, file = time.process_time(), inputs_file(task.split, task.index)
     rows: list[InputsRow] = []
@@ -111,12 +109,7 @@ def _inputs_of(source: Source, ref: EpisodeRef, recipe: Recipe) -> list[_Inputs]
     """Window, members, time in seconds and state of every sample of an episode."""
     with opened(source, ref) as episode:
         windows = _windows(episode, recipe)
-        samples = [
-            build_input(
-                TruncatedEpisode(episode, w.now), w.key(ref.id), ref.id, recipe.name, recipe.views, recipe.inputs
-            )
-            for w in windows
-        ]
+        samples = [recipe.input_sample(episode, window) for window in windows]
         times = episode.timestamps([w.now for w in windows])
         states = [episode.state(w.now) for w in windows]
         return list(zip(windows, samples, map(float, times), states, strict=True))
@@ -159,14 +152,15 @@ def _targets_of(
     """Frames, padded actions and rows of every window of an episode."""
     with opened(source, ref) as episode:
         windows = _windows(episode, recipe)
-        block = cut_frames(episode, windows, recipe.views, recipe.frames, recipe.mode)
-        actions = [_padded_actions(episode, window, recipe) for window in windows]
-        return block, actions, [_targets_row(episode, ref, window, recipe) for window in windows]
+        block = recipe.frame_block(episode, windows)
+        actions = [recipe.padded_actions(episode, window) for window in windows]
+        rows = [TargetsRow(window.key(ref.id), window, *recipe.supports(episode, window)) for window in windows]
+        return block, actions, rows
 
 
 def group_bytes(refs: Sequence[EpisodeRef], recipe: Recipe) -> int:
-    """Upper bound of the bytes of a decoded group's frames; 0 for episodes whose length only opening them can tell,
-    unless the policy takes a fixed number of windows of each."""
+    """Upper bound of the bytes of a decoded group's frames. Episodes of unknown length count as 0, unless the policy
+    takes a fixed number of windows of each."""
     frame = recipe.sizes.views * recipe.frames.crop_size**2 * 3
     few = recipe.window.per_episode * 2 * (recipe.sizes.steps + 1)
     lengths = [min(ref.num_frames, few) if few and ref.num_frames else ref.num_frames or few for ref in refs]
@@ -205,7 +199,7 @@ def write_targets_shard(
                 finished = enumerate(zip(piece.rows, digests, strict=True))
                 rows += [row.finished(digest, piece.actions, i) for i, (row, digest) in finished]
     absent, seconds = (tuple(left_out), tuple(sorted(excluded))), (decoding, encoding)
-    latents = None if pool is None else pool.record()
+    latents = None if pool is None else pool.record(latents_file(task.split, task.index))
     part = ShardRecord(
         task.name,
         "targets",
@@ -224,8 +218,8 @@ def write_targets_shard(
 def encode_piece(
     piece: DecodedGroup, encode: Encode, recipe: Recipe, pool: TubeletPool | None
 ) -> tuple[TargetRows, list[ErrorSums], NDArray[np.int32] | None]:
-    """Rows as they are stored, what int8 latents lost (nothing to say for float16 ones), and with a `pool` where in the
-    latents shard theirs lie, int32 [W, K+1].
+    """Rows as they are stored, what int8 latents lost (empty for float16 ones), and with a `pool` their rows in the
+    latents shard, int32 [W, K+1].
 
     Raises:
         RunError: latents that int8 cannot express.
@@ -234,7 +228,7 @@ def encode_piece(
     keys = tuple(row.key for row in piece.rows)
     try:
         if pool is not None:
-            found = pool.add(piece.rows, piece.block, encode)
+            found = pool.gather(piece.rows, piece.block, encode)
             rows = _target_rows(piece, found.values, found.scale, found.valid)
             return rows, [found.errors] if found.errors else [], found.places
         latents, valid = encode(piece.block)
@@ -263,7 +257,7 @@ def _target_rows(
 
 
 def _windows(episode: Episode, recipe: Recipe) -> list[Window]:
-    windows = list(enumerate_windows(episode.num_frames, recipe.window, recipe.sizes.action > 0))
+    windows = list(recipe.windows(episode))
     if not windows:
         raise EpisodeError(
             "too-short",
@@ -271,20 +265,3 @@ def _windows(episode: Episode, recipe: Recipe) -> list[Window]:
             f"{recipe.window.interval}",
         )
     return windows
-
-
-def _padded_actions(episode: Episode, window: Window, recipe: Recipe) -> NDArray[np.float32]:
-    """float32 [T, A], zeros past the end of the episode; empty for human video."""
-    out = np.zeros((recipe.sizes.chunk, recipe.sizes.action), np.float32)
-    actions = episode.actions(window.now, window.now + window.action_count) if recipe.sizes.action else None
-    if actions is not None:
-        out[: window.action_count] = actions
-    return out
-
-
-def _targets_row(episode: Episode, ref: EpisodeRef, window: Window, recipe: Recipe) -> TargetsRow:
-    supports = recorded_supports(window, recipe.mode)
-    ends = [support[-1] if support else -1 for support in supports]
-    times = iter(episode.timestamps([end for end in ends if end >= 0]))
-    end_s = tuple(float(next(times)) if end >= 0 else float("nan") for end in ends)
-    return TargetsRow(window.key(ref.id), window, supports, end_s)

@@ -1,8 +1,8 @@
 """Statistics of values too many to hold: exact, in bounded memory, by reading them twice.
 
-The first reading gives count, minimum, maximum, mean and variance, and counts how often each upper half of a float32's
-32 bits occurs; that tells which upper half the wanted order statistics have. The second reading counts the lower halves
-among these. Both give the same whatever made the chunks, as these are always read in one order. C channels.
+The first reading gives count, minimum, maximum, mean and variance, and a histogram of the upper halves of the float32
+values' 32 bits, which determines the upper halves of the wanted order statistics. The second reading counts the lower
+halves among these. Chunks are always read in one order. C channels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Chunks = Callable[[], Iterable[NDArray[np.float32]]]
-"""Gives all values anew at every call: chunks float32 [N, C], all finite, always in the same order."""
+"""Gives all values at every call: chunks float32 [N, C], all finite, always in the same order."""
 
 QUANTILES = {"q01": 0.01, "q99": 0.99}
 _HALF = 1 << 16
@@ -48,7 +48,7 @@ def summarise(chunks: Chunks) -> dict[str, Any] | None:
 
 @dataclass
 class _Moments:
-    """What one reading tells. Arrays are [C]; upper int64 [C, 65536] counts upper halves of the ordered bits."""
+    """Results of the first reading. Arrays are [C]; upper int64 [C, 65536] counts upper halves of the ordered bits."""
 
     count: int = 0
 
@@ -84,7 +84,7 @@ def _from_ordered(keys: NDArray[np.uint32]) -> NDArray[np.float32]:
 
 
 def _ranks(count: int, share: float) -> tuple[int, int]:
-    """Places among the sorted values that a quantile lies between."""
+    """Places among the sorted values that a quantile is between."""
     place = math.floor((count - 1) * share)
     return place, min(place + 1, count - 1)
 

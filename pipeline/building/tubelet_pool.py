@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,6 @@ from pipeline.planning.plan import ShardTask
 from pipeline.planning.recipe import Recipe
 from pipeline.shards.int8 import ErrorSums, quantise_windows
 from pipeline.shards.latents_arrow import LatentsWriter, TubeletRows
-from pipeline.storage.atomic import FileRecord
 from pipeline.storage.store import Store
 
 Tubelet = tuple[str, int]
@@ -54,33 +52,20 @@ class _Held:
     errors: tuple[float, float]
 
 
-class TubeletPool:
+class TubeletPool(LatentsWriter):
     """Encodes and writes the tubelets of one shard, its windows given in order. Use as a context manager.
 
     Only tubelets that a later window may share are held: those of the last episode that end after the last `now`.
     """
 
     def __init__(self, task: ShardTask, recipe: Recipe, store: Store) -> None:
-        self._file = latents_file(task.split, task.index)
-        metadata = {"fingerprint": recipe.fingerprint, "schema_version": str(SCHEMA_VERSION), "shard": self._file}
+        file = latents_file(task.split, task.index)
+        metadata = {"fingerprint": recipe.fingerprint, "schema_version": str(SCHEMA_VERSION), "shard": file}
+        super().__init__(store.writing(file), recipe.sizes, metadata, recipe.latents)
         self._sizes, self._dtype = recipe.sizes, recipe.latents
-        self._writer = LatentsWriter(store.writing(self._file), recipe.sizes, metadata, recipe.latents)
         self._held: dict[Tubelet, _Held] = {}
 
-    def __enter__(self) -> Self:
-        self._writer.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.__exit__(kind, error, trace)
-
-    def record(self) -> FileRecord:
-        """Size and hash of the finished file."""
-        return self._writer.record(self._file)
-
-    def add(self, rows: Sequence[TargetsRow], block: FrameBlock, encode: Callable[[FrameBlock], Any]) -> Gathered:
+    def gather(self, rows: Sequence[TargetsRow], block: FrameBlock, encode: Callable[[FrameBlock], Any]) -> Gathered:
         """Encode the tubelets of some windows that were not met before, and gather those of each window.
 
         Args:
@@ -113,8 +98,8 @@ class TubeletPool:
             values = np.concatenate([part[0][:, 0] for part in made])
             scale = np.concatenate([part[1][:, 0] for part in made])
             errors = [part[2][0] for part in made]
-        first = self._writer.rows
-        self._writer.add(TubeletRows(tuple(t[0] for t in new), tuple(t[1] for t in new), values, scale))
+        first = self.rows
+        self.add(TubeletRows(tuple(t[0] for t in new), tuple(t[1] for t in new), values, scale))
         for i, tubelet in enumerate(new):
             self._held[tubelet] = _Held(first + i, values[i], None if scale is None else scale[i], errors[i])
 

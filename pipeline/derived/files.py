@@ -156,7 +156,7 @@ def _write_inputs(
             images = (read_span(file, *place) for place in zip(row["image_offset"], row["image_size"], strict=True))
             sample = InputSample(row["key"], tuple(images), read_span(file, row["json_offset"], row["json_size"]))
             placement = writer.add(sample)
-            if placement.sha256 != row["inputs_sha256"]:
+            if placement.inputs_sha256 != row["inputs_sha256"]:
                 raise CorruptError(f"{tar.source}: the members of {row['key']} are not those of samples.parquet")
             placements.append(placement)
     return writer.record(tar.name), placements

@@ -19,7 +19,7 @@ from pipeline.format.schema import SCHEMA_VERSION, Sizes
 class Build:
     """A finished build. `manifest` is the content of build.json.
 
-    remote  where its shards lie, if `path` holds a copy of the small files alone
+    remote  URL of its shards, if `path` holds a copy of the small files alone
     """
 
     path: Path
@@ -47,7 +47,7 @@ class Build:
 
     @property
     def shares_latents(self) -> bool:
-        """Whether latents lie in files of their own, each tubelet's once (encoder mode "tubelet")."""
+        """Whether latents are in separate files, each tubelet's once (encoder mode "tubelet")."""
         return self.settings.encoder.mode == EncoderMode.TUBELET
 
     @property

@@ -148,7 +148,7 @@ class EncoderIdentity:
 class BuildSettings:
     """The settings that plan.json and build.json record: everything that changes a byte.
 
-    content  as stored, with what has no type of its own: source, dataset, versions, description
+    content  as stored, with what is not typed: source, dataset, versions, description
     """
 
     content: Mapping[str, Any]

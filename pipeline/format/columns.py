@@ -47,7 +47,7 @@ def targets_schema(
         sizes: the build's sizes.
         metadata: stored in the schema: ``fingerprint``, ``schema_version``, ``shard``.
         dtype: of the latents; "int8" has the columns ``context_scale`` and ``latents_scale`` as well.
-        tubelets: latents lie in a file of their own, and the columns ``context_row`` and ``latent_rows`` say where.
+        tubelets: latents are in a separate file; the columns ``context_row`` and ``latent_rows`` hold their rows.
     """
     fields = [pa.field("key", pa.string(), nullable=False)]
     if tubelets:

@@ -45,7 +45,7 @@ class FloatDtype(StrEnum):
 
 
 class LatentDtype(StrEnum):
-    """How latents lie on disk; int8 with a float32 scale for each token."""
+    """How latents are stored; int8 with a float32 scale for each token."""
 
     FLOAT16 = "float16"
     INT8 = "int8"

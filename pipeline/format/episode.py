@@ -20,7 +20,7 @@ class Episode(Protocol):
     def num_frames(self) -> int: ...
 
     def frames(self, view: str, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """RGB frames uint8 [len(indices), H, W, 3], in the order asked for, H and W as stored.
+        """RGB frames uint8 [len(indices), H, W, 3], in the given order, H and W as stored.
 
         Raises:
             EpisodeError: the frames cannot be decoded or an index is out of range.

@@ -19,7 +19,7 @@ def json_member(key: str) -> str:
 
 
 def member_names(key: str, views: Sequence[str]) -> list[str]:
-    """All members of a sample, in the order they stand in the tar."""
+    """All members of a sample, in the order of the tar."""
     return [image_member(key, view) for view in views] + [json_member(key)]
 
 
@@ -57,7 +57,7 @@ WORK_FOLDER = "work"
 
 
 LOCK_FOLDER = "lock"
-"""Where the driver that makes a build says so (`jobs/common/driver_lock.py`); no part of a finished build."""
+"""Holds the lock of the driver that makes a build (`jobs/common/driver_lock.py`); no part of a finished build."""
 
 
 META_FILES = ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json", "tasks.jsonl")

@@ -1,4 +1,4 @@
-"""Settings, typed once: a frozen dataclass says each setting's type, default, limits, unit and one line of help.
+"""Settings, typed once: a frozen dataclass declares each setting's type, default, limits, unit and one line of help.
 
 `@checked` makes the dataclass. It checks the limits wherever an object is made, from a command line as in a test.
 Help texts, documentation, default configurations and error messages are made from `describe`; nothing repeats them.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import numbers
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass
 from functools import cache
 from typing import Any, TypeVar, dataclass_transform, get_type_hints
@@ -30,9 +31,10 @@ class Rule:
     above: float | None
     at_most: float | None
     below: float | None
+    nonempty: bool
 
     def text(self) -> str:
-        """The limits in words: "at least 1", "0..1", "above 0 and at most 1"; empty without limits."""
+        """The limits as text: "at least 1", "0..1", "above 0 and at most 1"; empty without limits."""
         if self.at_least is not None and self.at_most is not None:
             return f"{self.at_least:g}..{self.at_most:g}"
         limits = (("at least", self.at_least), ("above", self.above), ("at most", self.at_most), ("below", self.below))
@@ -59,6 +61,7 @@ def setting(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
+    nonempty: bool = False,
     repr: bool = True,
 ) -> Any:
     """A field of a `checked` class. Without a default it must be given.
@@ -68,9 +71,10 @@ def setting(
         unit: of a number, as in "s", "MiB", "pixels".
         decides: whether it changes what is made (bytes of a build, weights of a run). Who continues must repeat it.
         at_least, above, at_most, below: limits of a number, or of each number of a tuple.
+        nonempty: a list must hold at least one.
         repr: False keeps a secret out of messages.
     """
-    rule = Rule(help, unit, decides, at_least, above, at_most, below)
+    rule = Rule(help, unit, decides, at_least, above, at_most, below, nonempty)
     return dataclasses.field(default=default, default_factory=default_factory, repr=repr, metadata={_RULE: rule})
 
 
@@ -78,7 +82,7 @@ def setting(
 def checked(cls: type[T]) -> type[T]:
     """A frozen dataclass of keywords, each of them a `setting`. Its own `__post_init__` checks what limits cannot.
 
-    A name of an enum's member, as a configuration file has it, becomes the member.
+    A name of an enum's member, as a configuration file has it, becomes the member, and a list a tuple.
 
     Raises:
         ValueError: when an object is made, a value is outside its limits. The message gives the limit and the value.
@@ -100,7 +104,7 @@ class Setting:
     """One setting as documentation, help and messages need it.
 
     kind     the type of a value; of a list, that of the whole list
-    nested   the `checked` class whose settings stand below this name; None for a plain value
+    nested   the `checked` class whose settings are below this name; None for a plain value
     default  MISSING: it must be given
     """
 
@@ -118,8 +122,10 @@ class Setting:
 
     @property
     def allowed(self) -> str:
-        """Which values there are, in words; empty if all of its type."""
-        text = f"one of {', '.join(self.choices)}" if self.choices else self.rule.text()
+        """The allowed values as text; empty if all of its type."""
+        text = "a list of at least one" if self.rule.nonempty else self.rule.text()
+        if self.choices:
+            text = f"one of {', '.join(self.choices)}"
         return f"null or {text}" if text and self.optional else text
 
 
@@ -147,7 +153,14 @@ def deciding(settings: Any) -> dict[str, Any]:
 
 def default_values(cls: type[Any]) -> dict[str, Any]:
     """Every default as plain values for a configuration file; "???" where a value must be given."""
-    return dict(_default_values(cls))
+    return {
+        s.name: plain(s.default)
+        if s.default is not MISSING
+        else default_values(s.nested)
+        if s.nested is not None
+        else "???"
+        for s in describe(cls)
+    }
 
 
 def plain(value: Any) -> Any:
@@ -161,16 +174,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return value if isinstance(value, bool | int | float | str | None) else str(value)
-
-
-def _default_values(cls: type[Any]) -> Iterator[tuple[str, Any]]:
-    for described in describe(cls):
-        if described.default is not MISSING:
-            yield described.name, plain(described.default)
-        elif described.nested is not None:
-            yield described.name, default_values(described.nested)
-        else:
-            yield described.name, "???"
 
 
 def _describe(field: dataclasses.Field[Any], hint: Any) -> Setting:
@@ -188,13 +191,21 @@ def _check(settings: Any, described: Setting) -> None:
     value = getattr(settings, described.name)
     if value is None and described.optional:
         return
+    if typing.get_origin(described.kind) is tuple and not isinstance(value, tuple):
+        if not isinstance(value, list):
+            raise ValueError(f"{described.name} must be a list, got {value!r}: {described.rule.help}")
+        value = tuple(value)
+        object.__setattr__(settings, described.name, value)
+    if described.rule.nonempty and not value:
+        raise ValueError(f"{described.name} must be {described.allowed}, got {list(value)}: {described.rule.help}")
     if described.choices and not isinstance(value, described.kind):
         if value not in described.choices:
             raise ValueError(f"{described.name} must be {described.allowed}, got {value!r}: {described.rule.help}")
         object.__setattr__(settings, described.name, described.kind(value))
     if described.rule.text():
-        for number in value if isinstance(value, tuple | list) else (value,):
-            if not described.rule.holds(number):
+        number_type = numbers.Integral if described.kind is int else numbers.Real
+        for number in value if isinstance(value, tuple) else (value,):
+            if not isinstance(number, number_type) or not described.rule.holds(number):
                 unit = f" {described.rule.unit}" if described.rule.unit else ""
                 raise ValueError(
                     f"{described.name} must be {described.allowed}{unit}, got {number!r}: {described.rule.help}"

@@ -30,24 +30,17 @@ class Estimate:
     tubelets: int = 0
 
 
-def target_bytes(sizes: Sizes, dtype: LatentDtype = LatentDtype.FLOAT16) -> int:
-    """Bytes of one sample's latents (float16, or int8 with their scales) and actions (float32) on disk."""
-    columns = latent_columns(sizes, dtype).values()
-    latents = sum(np.dtype(kind).itemsize * math.prod(shape) for kind, shape in columns)
-    return latents + sizes.chunk * sizes.action * 4
-
-
 def targets_bytes(sizes: Sizes, dtype: LatentDtype, windows: int, tubelets: int | None = None) -> int:
-    """Bytes of the targets of `windows` samples on disk.
+    """Bytes of the targets of `windows` samples on disk: latents (with their scales if int8) and float32 actions.
 
     Args:
         tubelets: distinct ones whose latents the samples share; None: each holds its own (all modes but "tubelet").
     """
-    if tubelets is None:
-        return windows * target_bytes(sizes, dtype)
-    columns = tubelet_columns(sizes, dtype).values()
-    latent = sum(np.dtype(kind).itemsize * math.prod(shape) for kind, shape in columns)
-    return tubelets * latent + windows * (4 * (sizes.steps + 1) + sizes.chunk * sizes.action * 4)
+    shared = tubelets is not None
+    columns = tubelet_columns(sizes, dtype) if shared else latent_columns(sizes, dtype)
+    latents = sum(np.dtype(kind).itemsize * math.prod(shape) for kind, shape in columns.values())
+    rows = 4 * (sizes.steps + 1) if shared else 0
+    return (tubelets if tubelets is not None else windows) * latents + windows * (rows + sizes.chunk * sizes.action * 4)
 
 
 def typical_jpeg_bytes(size: int) -> int:

@@ -23,6 +23,6 @@ def make_fingerprint(settings: Mapping[str, Any], tasks: bytes | Iterable[bytes]
     return hashlib.sha256(CANONICAL.encode(content).encode()).hexdigest()
 
 
-def setting_differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Settings that differ, among the sections that were asked for."""
-    return [str(found) for found in differences({section: stored.get(section) for section in asked}, asked)]
+def setting_differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Settings that differ, among the wanted sections."""
+    return [str(found) for found in differences({section: stored.get(section) for section in wanted}, wanted)]

@@ -1,7 +1,7 @@
 """Source index -> frozen shard tasks, a fingerprint over everything that changes bytes, and what the build will cost.
 
-The plan is made from metadata alone. What only opening a file can tell (the length of a webm) is estimated from a
-sample of files, for the cost and for packing shards; the tasks find out the truth.
+The plan is made from metadata alone. What only an opened file shows (the length of a webm) is estimated from a sample
+of files, for the cost and for packing shards.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def make_plan(source: Source, index: SourceIndex, settings: BuildSettings) -> Pl
     """Pack the episodes of the settings' splits into shard tasks. Test episodes are never planned (rule L6).
 
     Args:
-        settings: everything asked for that changes bytes. With the source's description, its views and the sizes, its
+        settings: everything that changes bytes. With the source's description, its views and the sizes, its
             content becomes the plan's and part of the fingerprint.
 
     Raises:
@@ -220,7 +220,7 @@ def read_plan(store: Store) -> Plan:
 
 
 def _reading(lines: Iterable[bytes], tasks: list[ShardTask]) -> Iterator[bytes]:
-    """The lines of tasks.jsonl, for whoever hashes them; the task of each is appended to `tasks`."""
+    """The lines of tasks.jsonl; the task of each is appended to `tasks`."""
     for line in lines:
         tasks.append(read_task(line))
         yield line
@@ -229,7 +229,7 @@ def _reading(lines: Iterable[bytes], tasks: list[ShardTask]) -> Iterator[bytes]:
 def _typical_counts(
     source: Source, refs: Sequence[EpisodeRef], policy: WindowPolicy, has_actions: bool
 ) -> tuple[int, int]:
-    """Mean windows and tubelets of a spread-out sample of the episodes whose length the metadata does not tell; at
+    """Mean windows and tubelets of a spread-out sample of the episodes whose length the metadata lacks; at
     least 1."""
     unknown = [ref for ref in refs if ref.num_frames is None]
     step = max(1, len(unknown) // SAMPLED_EPISODES)

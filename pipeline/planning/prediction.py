@@ -12,19 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from pipeline.encoder.encoder_frames import cut_frames, recorded_supports
 from pipeline.errors import EpisodeError
 from pipeline.format.enums import FloatDtype
-from pipeline.format.episode import Episode
 from pipeline.planning.cost import Estimate
 from pipeline.planning.hardware import Hardware
 from pipeline.planning.plan import ShardTask
 from pipeline.planning.recipe import Recipe
 from pipeline.planning.time_limit import SAMPLE_LIMIT_S, within
-from pipeline.samples.inputs import build_input
-from pipeline.samples.windows import Window, enumerate_windows
 from pipeline.sources.base import EpisodeRef, Source
-from pipeline.sources.truncated import TruncatedEpisode
 
 READS = 2
 """The inputs job and the targets job each read the raw files by itself: they share nothing (rule L1)."""
@@ -32,8 +27,8 @@ READS = 2
 MEASURED_WINDOWS = 64
 """Windows of an episode that are measured at most, its first: a longer one costs the same a window."""
 
-TRIES = 4
-"""So many episodes are tried for each one that is to be measured: some may be unreadable."""
+ATTEMPTS = 4
+"""Episodes opened at most for each one that is to be measured: some may be unreadable."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What `predict` says. Seconds are those of a stage by itself on the whole cluster.
+    """The result of `predict`. Seconds are those of a stage by itself on the whole cluster.
 
     times       None: no episode could be measured; decode_s is None then, and the total holds no decoding
     exact       False: windows were estimated from a sample of files
@@ -200,9 +195,9 @@ def _longest(seconds: dict[str, float], shared: bool) -> tuple[str, float]:
 
 
 def _spread(tasks: Sequence[ShardTask], episodes: int) -> list[EpisodeRef]:
-    """Episodes to try: the first `episodes` are spread over all, and so are those after them."""
+    """Episodes to measure: the first `episodes` are spread over all, and so are those after them."""
     total = sum(task.num_episodes for task in tasks)
-    count = min(total, TRIES * episodes)
+    count = min(total, ATTEMPTS * episodes)
     wanted = [(2 * i + 1) * total // (2 * count) for i in range(count)]
     picked: list[EpisodeRef] = []
     start = 0
@@ -213,7 +208,7 @@ def _spread(tasks: Sequence[ShardTask], episodes: int) -> list[EpisodeRef]:
             own = task.episodes
             picked += [own[position] for position in inside]
         start = end
-    return [ref for first in range(TRIES) for ref in picked[first::TRIES]]
+    return [ref for first in range(ATTEMPTS) for ref in picked[first::ATTEMPTS]]
 
 
 _Job = Callable[[Source, EpisodeRef, Recipe, int], int]
@@ -227,29 +222,22 @@ def _seconds(job: _Job, source: Source, ref: EpisodeRef, recipe: Recipe, limit: 
 
 
 def _inputs_job(source: Source, ref: EpisodeRef, recipe: Recipe, limit: int) -> int:
-    """What `tasks.write_inputs_shard` does with one episode, but for the tar."""
+    """The work of `shard_jobs.write_inputs_shard` on one episode, but for the tar."""
     with source.open(ref) as episode:
-        windows = _first_windows(episode, recipe, limit)
+        windows = list(islice(recipe.windows(episode), limit))
         for window in windows:
-            key = window.key(ref.id)
-            build_input(TruncatedEpisode(episode, window.now), key, ref.id, recipe.name, recipe.views, recipe.inputs)
+            recipe.input_sample(episode, window)
         episode.timestamps([window.now for window in windows])
     return len(windows)
 
 
 def _targets_job(source: Source, ref: EpisodeRef, recipe: Recipe, limit: int) -> int:
-    """What `tasks.decode_group` does with one episode."""
+    """The work of `shard_jobs.decode_group` on one episode."""
     with source.open(ref) as episode:
-        windows = _first_windows(episode, recipe, limit)
+        windows = list(islice(recipe.windows(episode), limit))
         if windows:
-            cut_frames(episode, windows, recipe.views, recipe.frames, recipe.mode)
+            recipe.frame_block(episode, windows)
         for window in windows:
-            if recipe.sizes.action:
-                episode.actions(window.now, window.now + window.action_count)
-            ends = [support[-1] for support in recorded_supports(window, recipe.mode) if support]
-            episode.timestamps(ends)
+            recipe.padded_actions(episode, window)
+            recipe.supports(episode, window)
     return len(windows)
-
-
-def _first_windows(episode: Episode, recipe: Recipe, limit: int) -> list[Window]:
-    return list(islice(enumerate_windows(episode.num_frames, recipe.window, recipe.sizes.action > 0), limit))

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.encoder.encoder_frames import FrameSettings
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.encoder.encoder_frames import FrameBlock, FrameSettings, cut_frames, recorded_supports
 from pipeline.format.build_settings import InputSettings, WindowPolicy
 from pipeline.format.enums import EncoderMode, LatentDtype
+from pipeline.format.episode import Episode
+from pipeline.format.input_sample import InputSample
 from pipeline.format.schema import Sizes
+from pipeline.samples.inputs import build_input
+from pipeline.samples.windows import Window, enumerate_windows
+from pipeline.sources.truncated import TruncatedEpisode
 
 
 @dataclass(frozen=True)
@@ -27,3 +36,30 @@ class Recipe:
     mode: EncoderMode
     group_samples: int
     latents: LatentDtype = LatentDtype.FLOAT16
+
+    def windows(self, episode: Episode) -> Iterator[Window]:
+        """Windows of an episode by rising `now`."""
+        return enumerate_windows(episode.num_frames, self.window, self.sizes.action > 0)
+
+    def input_sample(self, episode: Episode, window: Window) -> InputSample:
+        """The student's input of a window, made of the episode truncated at `now`. Raises EpisodeError."""
+        past = TruncatedEpisode(episode, window.now)
+        return build_input(past, window.key(episode.id), episode.id, self.name, self.views, self.inputs)
+
+    def frame_block(self, episode: Episode, windows: Sequence[Window]) -> FrameBlock:
+        """The frames that the targets of these windows are computed from. Raises EpisodeError."""
+        return cut_frames(episode, windows, self.views, self.frames, self.mode)
+
+    def padded_actions(self, episode: Episode, window: Window) -> NDArray[np.float32]:
+        """float32 [T, A], zeros past the end of the episode; empty for human video."""
+        out = np.zeros((self.sizes.chunk, self.sizes.action), np.float32)
+        actions = episode.actions(window.now, window.now + window.action_count) if self.sizes.action else None
+        if actions is not None:
+            out[: window.action_count] = actions
+        return out
+
+    def supports(self, episode: Episode, window: Window) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
+        """Frames of each latent of steps 0..K, and the time of the last one in seconds, NaN where masked."""
+        supports = recorded_supports(window, self.mode)
+        times = iter(episode.timestamps([support[-1] for support in supports if support]))
+        return supports, tuple(float(next(times)) if support else float("nan") for support in supports)

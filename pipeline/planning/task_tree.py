@@ -1,24 +1,23 @@
-"""The tree of SHA-256 over a task list: what it says about an episode can be taken out, and the rest still be proven.
+"""The hash tree over a task list: an episode can be removed from the list, and the rest still be proven.
 
-Each episode's object of `tasks.jsonl` is replaced by its SHA-256; the SHA-256 of the lines that this gives stands in a
-plan's settings as `tasks_tree`, and so in its fingerprint. When an episode is dropped from a finished build, its object
-goes and this hash stays in its place: the tree does not change.
+Each episode's object of `tasks.jsonl` is replaced by its SHA-256; the SHA-256 of the resulting lines is a plan's
+setting `tasks_tree`, and so part of its fingerprint. When an episode is dropped from a finished build, its
+hash takes the place of its object: the tree does not change.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from pipeline.planning.tasks import CANONICAL
 
 TASKS_TREE = "tasks_tree"
 """Key of the settings."""
 
 DROPPED = "dropped"
 """Key of a dropped episode's `data`: the SHA-256 that its object had."""
-
-_CANONICAL: Mapping[str, Any] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
 
 
 def tasks_tree(tasks: Iterable[Mapping[str, Any]]) -> str:
@@ -35,7 +34,7 @@ def tasks_tree(tasks: Iterable[Mapping[str, Any]]) -> str:
 
 
 def episode_sha256(episode: Mapping[str, Any]) -> str:
-    """SHA-256 of an episode's object in a task; for a dropped one that of the object that stood there."""
+    """SHA-256 of an episode's object in a task; for a dropped one that of its former object."""
     if is_dropped(episode):
         return str(episode["data"][DROPPED])
     return hashlib.sha256(_bytes(episode)).hexdigest()
@@ -47,4 +46,4 @@ def is_dropped(episode: Mapping[str, Any]) -> bool:
 
 
 def _bytes(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, **_CANONICAL).encode()
+    return CANONICAL.encode(content).encode()

@@ -42,12 +42,11 @@ class ShardTask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredGroups(Sequence[EpisodeGroup]):
-    """The groups of a task that was read: its line, taken apart whenever somebody asks for an episode.
+    """The groups of a task that was read: its line, parsed at each access to an episode.
 
-    A driver keeps the tasks of a whole plan and needs the episodes of none of them, which take three times the memory
-    of the line.
+    A driver keeps the tasks of a whole plan; their parsed episodes would take three times the memory of the lines.
 
-    length, episodes  how many of both there are, for those who ask no more
+    length, episodes  number of groups and of episodes
     """
 
     line: bytes
@@ -70,7 +69,7 @@ class StoredGroups(Sequence[EpisodeGroup]):
         return iter(self._parsed())
 
     def __eq__(self, other: object) -> bool:
-        """Like a tuple, which it stands for."""
+        """Like a tuple of the groups."""
         if isinstance(other, StoredGroups) and self.line == other.line:
             return True
         return self._parsed() == (other._parsed() if isinstance(other, StoredGroups) else other)
@@ -137,8 +136,3 @@ def _ref(content: dict[str, Any]) -> EpisodeRef:
         content["data"],
         tuple(content.get("sha256", ())),
     )
-
-
-def tasks_bytes(tasks: Iterable[ShardTask]) -> bytes:
-    """The content of tasks.jsonl at once."""
-    return b"".join(task_lines(tasks))

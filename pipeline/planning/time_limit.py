@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 def within(seconds: float, episode: str, work: Callable[[], _T]) -> _T:
-    """The result of `work`, run in a thread of its own, which is left behind if it does not come back.
+    """The result of `work`, run in a daemon thread, which is abandoned after the time limit.
 
     A reader that hangs with the interpreter locked is beyond this; the workers of a run are watched from outside.
 

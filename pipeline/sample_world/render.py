@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy.spatial import ConvexHull
 
 from pipeline.sample_world.camera import Camera
 from pipeline.sample_world.world import World
@@ -96,7 +97,7 @@ class _Canvas:
         self._size = size
 
     def shadows(self, world: World) -> None:
-        """On the table, below everything: they tell the height of what is lifted."""
+        """On the table, below everything: they show the height of a lifted thing."""
         for thing, place in zip(world.things, world.places, strict=True):
             self._polygon(_ring((place[0], place[1], 0.001), thing.radius), (70, 60, 50))
         self._polygon(_ring((world.state[0], world.state[1], 0.001), 0.05), (85, 75, 65))
@@ -167,7 +168,8 @@ class _Canvas:
     def _can(self, place: NDArray[np.float64], radius: float, colour: Colour) -> None:
         half = np.array([0, 0, radius])
         top, bottom = _ring(place + half, radius), _ring(place - half, radius)
-        self._fill(_hull(np.concatenate([self._project(top)[0], self._project(bottom)[0]])), _shade(colour, 0.75))
+        outline = self._project(np.concatenate([top, bottom]))[0]
+        self._fill(outline[ConvexHull(outline).vertices], _shade(colour, 0.75))
         self._polygon(top, _shade(colour, 1.25))
         self._polygon(_ring(place + half, radius * 0.6), _shade(colour, 0.6))
 
@@ -209,24 +211,6 @@ class _Canvas:
 def _ring(centre: Sequence[float] | NDArray[np.float64], radius: float) -> NDArray[np.float64]:
     x, y, z = (float(v) for v in centre)
     return np.stack([x + radius * np.cos(CIRCLE), y + radius * np.sin(CIRCLE), np.full(len(CIRCLE), z)], 1)
-
-
-def _hull(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Convex outline of points [M, 2]: Andrew's monotone chain."""
-    ordered = sorted((float(u), float(v)) for u, v in points)
-    chains = []
-    for sequence in (ordered, ordered[::-1]):
-        chain: list[tuple[float, float]] = []
-        for point in sequence:
-            while len(chain) > 1 and _turn(chain[-2], chain[-1], point) <= 0:
-                chain.pop()
-            chain.append(point)
-        chains.append(chain[:-1])
-    return np.array(chains[0] + chains[1])
-
-
-def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> float:
-    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
 
 def _shade(colour: Colour, factor: float) -> Colour:

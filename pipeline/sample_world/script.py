@@ -1,6 +1,6 @@
-"""What happens in an episode: a task drawn at random, the words for it, and the motion that carries it out.
+"""The script of an episode: a task drawn at random, and the motion that carries it out.
 
-The gripper starts anywhere and the task is drawn independently of the scene, so the first frame does not tell which
+The gripper starts anywhere and the task is drawn independently of the scene, so the first frame does not show which
 object will move, or where to: the instruction does.
 """
 

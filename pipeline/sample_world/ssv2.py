@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SettingsError
 from pipeline.sample_world.camera import front_camera
-from pipeline.sample_world.folder import new_folder, require_size
+from pipeline.sample_world.folder import new_folder
 from pipeline.sample_world.render import make_look, render
 from pipeline.sample_world.script import Rollout, Task, draw_task, make_world, play
 from pipeline.sample_world.video import CODECS, write_video
@@ -32,28 +31,11 @@ TEMPLATES = {
 }
 
 
-@dataclass(frozen=True)
-class _Clip:
-    """The words of a clip, as the dataset's label files hold them."""
-
-    template: str
-    placeholders: tuple[str, ...]
-
-    @property
-    def label(self) -> str:
-        text = self.template
-        for name in self.placeholders:
-            text = text.replace("[something]", name, 1)
-        return text[0].lower() + text[1:]
-
-
 def write_ssv2(
     root: str | Path,
     clips: int,
     seed: int,
     size: int = 128,
-    val_share: float = 0.15,
-    test_share: float = 0.1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write `clips` clips of size x size pixels at 12 fps, and their labels; test clips get none.
@@ -67,20 +49,16 @@ def write_ssv2(
     Raises:
         SettingsError: a value out of range.  RunError: the folder is not empty.
     """
-    require_size(size)
-    if clips < 3 or val_share + test_share >= 1:
-        raise SettingsError(
-            f"clips must be at least 3 and the shares below 1 in sum, got {clips}, {val_share}, {test_share}"
-        )
-    base = new_folder(root)
-    splits = _splits(np.random.default_rng([seed, 0]), clips, val_share, test_share)
+    if clips < 3:
+        raise SettingsError(f"clips must be at least 3, got {clips}")
+    base = new_folder(root, size)
+    splits = _splits(np.random.default_rng([seed, 0]), clips)
     (base / VIDEO_FOLDER).mkdir()
     entries: dict[str, list[dict[str, object]]] = {split: [] for split in LABEL_FILES}
     for index, split in enumerate(splits):
         number = str(FIRST_ID + index)
         rng = np.random.default_rng([seed, 1, index])
-        clip = _write_clip(base / VIDEO_FOLDER / f"{number}.webm", rng, size)
-        labels = {"label": clip.label, "template": clip.template, "placeholders": list(clip.placeholders)}
+        labels = _write_clip(base / VIDEO_FOLDER / f"{number}.webm", rng, size)
         entries[split].append({"id": number} if split == "test" else {"id": number, **labels})
         if progress is not None:
             progress(index + 1, clips)
@@ -95,11 +73,11 @@ def _write_labels(folder: Path, entries: Mapping[str, list[dict[str, object]]]) 
     _write_json(folder / "labels.json", {name: str(place) for place, name in enumerate(classes)})
 
 
-def _write_clip(path: Path, rng: np.random.Generator, size: int) -> _Clip:
+def _write_clip(path: Path, rng: np.random.Generator, size: int) -> dict[str, object]:
     world = make_world(rng)
     rollout = play(rng, world, draw_task(rng, world), FRAMES)
     write_video(path, _frames(rng, rollout, size), FPS, CODECS["vp9"])
-    return _words(rollout.task, world)
+    return _labels(rollout.task, world)
 
 
 def _frames(rng: np.random.Generator, rollout: Rollout, size: int) -> Iterator[NDArray[np.uint8]]:
@@ -111,15 +89,17 @@ def _frames(rng: np.random.Generator, rollout: Rollout, size: int) -> Iterator[N
         yield render(world, look, front_camera(pan=speed * (index - middle)), size, rng)
 
 
-def _words(task: Task, world: World) -> _Clip:
-    names: tuple[str, ...] = (world.things[task.thing].name,)
-    if task.kind == "approach":
-        names += (world.things[task.other].name,)
-    return _Clip(TEMPLATES[f"{task.kind} {task.direction}".strip()], names)
+def _labels(task: Task, world: World) -> dict[str, object]:
+    """A clip's texts, as the dataset's label files hold them."""
+    names = [world.things[thing].name for thing in (task.thing, task.other) if thing >= 0]
+    template = text = TEMPLATES[f"{task.kind} {task.direction}".strip()]
+    for name in names:
+        text = text.replace("[something]", name, 1)
+    return {"label": text[0].lower() + text[1:], "template": template, "placeholders": names}
 
 
-def _splits(rng: np.random.Generator, clips: int, val_share: float, test_share: float) -> list[str]:
-    val, test = (max(1, round(clips * share)) for share in (val_share, test_share))
+def _splits(rng: np.random.Generator, clips: int) -> list[str]:
+    val, test = (max(1, round(clips * share)) for share in (0.15, 0.1))
     names = ["val"] * val + ["test"] * test + ["train"] * (clips - val - test)
     return [names[i] for i in rng.permutation(clips)]
 

@@ -13,8 +13,6 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import SettingsError
-
 
 @dataclass(frozen=True)
 class Codec:
@@ -37,16 +35,10 @@ CODECS = {
 }
 
 
-def find_codec(name: str) -> Codec:
-    """Raise SettingsError for a codec that cannot be written."""
-    if name not in CODECS:
-        raise SettingsError(f"codec must be one of {', '.join(CODECS)}, got {name!r}")
-    return CODECS[name]
-
-
 def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int, codec: Codec) -> None:
     """Encode frames uint8 RGB [H, W, 3] with even H and W; the container follows from the file's suffix."""
-    with _quiet_encoder(), av.open(str(path), "w", container_options={"fflags": "+bitexact"}) as container:
+    os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 would report every file on stderr; 1: errors
+    with av.open(str(path), "w", container_options={"fflags": "+bitexact"}) as container:
         stream = None
         for index, pixels in enumerate(frames):
             if stream is None:
@@ -94,15 +86,3 @@ def _policies() -> dict[int, int]:
         with suppress(ProcessLookupError):
             found[int(name)] = os.sched_getscheduler(int(name))
     return found
-
-
-@contextmanager
-def _quiet_encoder() -> Iterator[None]:
-    """SVT-AV1 reports every file on stderr; it reads its level (1: errors) from the environment."""
-    before = os.environ.get("SVT_LOG")
-    os.environ["SVT_LOG"] = before or "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["SVT_LOG"]

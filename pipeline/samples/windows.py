@@ -7,7 +7,7 @@ window is then dropped, or kept with that step masked (rule L8). The same holds 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.format.build_settings import WindowPolicy
@@ -24,16 +24,10 @@ class Window:
     num_frames: int
     action_count: int
 
-    def support(self, step: int) -> tuple[int, ...]:
-        """Frames of the tubelet of step 0..K; empty when the step lies past the end of the episode."""
-        last = self.now + 2 * step * self.interval
-        if last >= self.num_frames:
-            return ()
-        return (max(0, last - self.interval), last)
-
     def supports(self) -> tuple[tuple[int, ...], ...]:
-        """Tubelets of steps 0..K."""
-        return tuple(self.support(k) for k in range(self.steps + 1))
+        """Frames of the tubelets of steps 0..K; empty where a step lies past the end of the episode."""
+        ends = [self.now + 2 * step * self.interval for step in range(self.steps + 1)]
+        return tuple((max(0, last - self.interval), last) if last < self.num_frames else () for last in ends)
 
     def key(self, episode_id: str) -> str:
         """Name of the sample; sorts by time inside an episode and holds no dot."""
@@ -42,40 +36,29 @@ class Window:
 
 def count_windows(num_frames: int, policy: WindowPolicy, has_actions: bool) -> int:
     """How many windows an episode of this length gives."""
-    fitting = _fitting(num_frames, policy, has_actions)
-    if policy.per_episode:
-        return min(policy.per_episode, fitting)
-    return -(-fitting // policy.every)
+    return len(_nows(num_frames, policy, has_actions))
 
 
 def count_tubelets(num_frames: int, policy: WindowPolicy, has_actions: bool) -> int:
     """How many distinct tubelets the windows of an episode are made of; one is known by its last frame."""
-    nows = list(_nows(_fitting(num_frames, policy, has_actions), policy))
-    ends = {now + 2 * step * policy.interval for now in nows for step in range(policy.steps + 1)}
-    return sum(end < num_frames for end in ends)
+    windows = enumerate_windows(num_frames, policy, has_actions)
+    return len({support[-1] for window in windows for support in window.supports() if support})
 
 
 def enumerate_windows(num_frames: int, policy: WindowPolicy, has_actions: bool) -> Iterator[Window]:
     """Windows of an episode by rising `now`."""
-    fitting = _fitting(num_frames, policy, has_actions)
-    for now in _nows(fitting, policy):
+    for now in _nows(num_frames, policy, has_actions):
         count = min(policy.chunk, num_frames - now) if has_actions else 0
         yield Window(now, policy.interval, policy.steps, num_frames, count)
 
 
-def _fitting(num_frames: int, policy: WindowPolicy, has_actions: bool) -> int:
-    """Frames 0..result-1 may be `now`. With `pad` at least one future step must exist."""
-    if policy.end == WindowEnd.PAD:
-        return max(0, num_frames - 2 * policy.interval)
-    by_latents = num_frames - 2 * policy.steps * policy.interval
-    by_actions = num_frames - policy.chunk + 1 if has_actions else num_frames
-    return max(0, min(by_latents, by_actions))
-
-
-def _nows(fitting: int, policy: WindowPolicy) -> Iterator[int]:
+def _nows(num_frames: int, policy: WindowPolicy, has_actions: bool) -> Sequence[int]:
+    """The present frames. With `pad` at least one future step must exist."""
+    reach = 2 * policy.interval * (1 if policy.end == WindowEnd.PAD else policy.steps)
+    if has_actions and policy.end == WindowEnd.DROP:
+        reach = max(reach, policy.chunk - 1)
+    fitting = max(0, num_frames - reach)
     if policy.per_episode == 0:
-        yield from range(0, fitting, policy.every)
-        return
+        return range(0, fitting, policy.every)
     count = min(policy.per_episode, fitting)
-    for i in range(count):
-        yield (2 * i + 1) * fitting // (2 * count)
+    return [(2 * i + 1) * fitting // (2 * count) for i in range(count)]

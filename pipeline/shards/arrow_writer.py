@@ -1,4 +1,4 @@
-"""Arrow IPC files, written in batches and hashed while they are written."""
+"""Files of a shard, hashed while they are written."""
 
 from __future__ import annotations
 
@@ -16,23 +16,21 @@ from numpy.typing import NDArray
 from pipeline.storage.atomic import FileRecord
 
 
-class ArrowWriter:
-    """Writes an Arrow IPC file in batches and hashes it. A context manager: without an error, the file gets its name at
-    the end of the block.
+class HashingWriter:
+    """A file of a shard, hashed while it is written. A context manager: without an error, the file gets its name at the
+    end of the block.
 
     Args:
-        place: as for `InputsWriter`.
+        place: gives a temporary path and renames the file at the end: `atomic_file`, or `Store.writing`.
     """
 
-    def __init__(self, place: AbstractContextManager[Path], schema: pa.Schema) -> None:
+    def __init__(self, place: AbstractContextManager[Path]) -> None:
         self._stack = contextlib.ExitStack()
         self._place = place
-        self._schema = schema
 
     def __enter__(self) -> Self:
         temporary = self._stack.enter_context(self._place)
         self._sink = self._stack.enter_context(HashingFile(temporary))
-        self._writer = self._stack.enter_context(pa.ipc.new_file(self._sink, self._schema))
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -41,6 +39,19 @@ class ArrowWriter:
     def record(self, file: str) -> FileRecord:
         """Size and hash of the finished file."""
         return FileRecord(file, self._sink.size, self._sink.digest.hexdigest())
+
+
+class ArrowWriter(HashingWriter):
+    """Writes an Arrow IPC file in batches."""
+
+    def __init__(self, place: AbstractContextManager[Path], schema: pa.Schema) -> None:
+        super().__init__(place)
+        self._schema = schema
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._writer = self._stack.enter_context(pa.ipc.new_file(self._sink, self._schema))
+        return self
 
 
 class HashingFile(io.RawIOBase):

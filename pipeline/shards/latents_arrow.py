@@ -41,7 +41,7 @@ class LatentsWriter(ArrowWriter):
     """Writes a latents shard.
 
     Args:
-        place: as for `InputsWriter`.
+        place: as for `HashingWriter`.
         metadata, dtype: see `schema.latents_schema`.
     """
 

@@ -62,7 +62,7 @@ class TargetsWriter(ArrowWriter):
     """Writes a targets shard.
 
     Args:
-        place: as for `InputsWriter`.
+        place: as for `HashingWriter`.
         metadata, dtype, tubelets: see `schema.targets_schema`.
     """
 

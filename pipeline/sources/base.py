@@ -6,15 +6,13 @@ everything that a worker on another machine needs besides the files.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pipeline.errors import SettingsError
 from pipeline.format.episode import Episode
+from pipeline.format.settings import checked, setting
 from pipeline.sources.naming import clean_name
-from pipeline.sources.vectors import parse_vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,30 +97,26 @@ class Source(Protocol):
         ...
 
 
-def check_settings(source: Any, names: Sequence[str] = ()) -> None:
-    """Check the settings that source types share, and convert them to their final types.
+@checked
+class ReaderSettings:
+    """What every reader is given."""
 
-    Args:
-        source: a source under construction, with `root` and `name`, and maybe `val_share`, `fps`, `state`, `action`.
-        names: settings that must be a list of at least one name.
+    root: str = setting("folder of the dataset", decides=False)
+    name: str = setting("first part of every episode id")
 
-    Raises:
-        SettingsError: a value that cannot be used.
-    """
-    values: dict[str, Any] = {"root": os.fspath(source.root)}
-    if not source.name or clean_name(source.name) != source.name:
-        fix = clean_name(source.name) or "a name"
-        raise SettingsError(f"name must consist of letters, digits, _ and -, got {source.name!r}; use {fix!r} instead")
-    if not 0 <= getattr(source, "val_share", 0) < 1:
-        raise SettingsError(f"val_share must be at least 0 and below 1, got {source.val_share}")
-    if not getattr(source, "fps", 1) > 0:
-        raise SettingsError(f"fps must be above 0, got {source.fps}")
-    for name in names:
-        values[name] = getattr(source, name)
-        if isinstance(values[name], str) or not values[name]:
-            raise SettingsError(f"{name} must be a list of at least one name, got {values[name]!r}")
-        values[name] = tuple(values[name])
-    if hasattr(source, "state"):
-        values |= parse_vectors(source.state, source.action)
-    for name, value in values.items():
-        object.__setattr__(source, name, value)
+    def __post_init__(self) -> None:
+        if not self.name or clean_name(self.name) != self.name:
+            fix = clean_name(self.name) or "a name"
+            raise ValueError(f"name must consist of letters, digits, _ and -, got {self.name!r}; use {fix!r} instead")
+
+
+@checked
+class HashedSplitSettings(ReaderSettings):
+    """The settings of a reader of datasets without official splits."""
+
+    val_share: float = setting(
+        "share of the episodes that a hash of the id assigns to val, in a dataset without official splits",
+        default=0.05,
+        at_least=0,
+        below=1,
+    )

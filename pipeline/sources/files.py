@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from functools import lru_cache
 
 from pipeline.errors import EpisodeError
 from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
+from pipeline.storage.atomic import hash_file
 
 THREADS = 8
 """Files read at the same time. Hashing releases the interpreter lock, and remote storage is faster with several."""
@@ -53,8 +53,7 @@ def _hash(root: str, path: str) -> tuple[str, str]:
     """SHA-256 in hex, and the problem or ""."""
     full = os.path.join(root, path)
     try:
-        with open(full, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest(), ""
+        return hash_file(full), ""
     except OSError as error:
         return "", f"{full}: {error.strerror}"
 
@@ -94,8 +93,7 @@ def _identity(found: os.stat_result) -> tuple[int, ...]:
 
 @lru_cache(maxsize=4096)
 def _sha256(path: str, identity: tuple[int, ...]) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hash_file(path)
 
 
 def folder_sizes(folder: str) -> dict[str, int]:

@@ -19,7 +19,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import h5py
@@ -27,45 +26,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError, RunError, SettingsError
-from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex, check_settings
+from pipeline.format.settings import checked, setting
+from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.files import check_files
 from pipeline.sources.metadata import count_splits, has_text, own_text, sort_found, undecodable
 from pipeline.sources.naming import clean_name, hashed_split, short_name
 from pipeline.sources.opened import OpenedEpisode
-from pipeline.sources.vectors import VectorField, lost_frames, make_vectors, vector_width
+from pipeline.sources.vectors import VectorField, VectorSettings, lost_frames, make_vectors, vector_width
 from pipeline.sources.video.frame_readers import StoredImages
 
 HDF5_ERRORS = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
 """What h5py raises on damaged files."""
 
 
-@dataclass(frozen=True)
-class LiberoSource:
-    """Reader of a folder of LIBERO demonstrations; every .hdf5 file below it is one task.
+@checked
+class LiberoSource(VectorSettings):
+    """Reader of a folder of LIBERO demonstrations; every .hdf5 file below it is one task."""
 
-    root           folder of the files
-    name           first part of every episode id
-    fps            control frequency in Hz; the files hold no times
-    cameras        image datasets under `obs`, in order
-    state, action  datasets of a demonstration that make these vectors, such as "obs/ee_states": see `VectorField`
-    action_lag     rows between an observation and its action: 1 in LIBERO's files, 0 if observations were recorded
-                   before the step. The attribute of `data`, if a file has one, must agree
-    val_share      share of the episodes that `hashed_split` assigns to "val"; there are no official splits
-    """
-
-    root: str
-    name: str
-    fps: float = 20.0
-    cameras: tuple[str, ...] = ("agentview_rgb", "eye_in_hand_rgb")
-    state: tuple[VectorField, ...] = ("obs/ee_states", "obs/gripper_states")  # type: ignore[assignment]
-    action: tuple[VectorField, ...] = ("actions",)  # type: ignore[assignment]
-    action_lag: int = 1
-    val_share: float = 0.05
-
-    def __post_init__(self) -> None:
-        check_settings(self, names=("cameras",))
-        if self.action_lag not in (0, 1):
-            raise SettingsError(f"action_lag must be 0 or 1, got {self.action_lag!r}")
+    fps: float = setting("control frequency; the files hold no times", default=20.0, unit="Hz", above=0)
+    cameras: tuple[str, ...] = setting(
+        "image datasets under obs, in order", default=("agentview_rgb", "eye_in_hand_rgb"), nonempty=True
+    )
+    state: tuple[VectorField, ...] = setting(
+        "datasets of a demonstration that make the state", default=("obs/ee_states", "obs/gripper_states")
+    )
+    action: tuple[VectorField, ...] = setting("datasets of a demonstration that make the action", default=("actions",))
+    action_lag: int = setting(
+        "rows between an observation and its action: 1 in LIBERO's files, 0 if observations were recorded before the "
+        "step; the attribute of data, if a file has one, must agree",
+        default=1,
+        at_least=0,
+        at_most=1,
+    )
 
     def index(self) -> SourceIndex:
         """List the demonstrations of every file from its groups and attributes, without reading images.
@@ -153,11 +145,11 @@ class LiberoSource:
             yield LedgerEntry(task, "train", "index", error.reason, error.detail)
 
     def _require_lag(self, attributes: Any, path: str) -> None:
-        said = attributes.get("action_lag")
-        if self.action and said is not None and said != self.action_lag:
+        declared = attributes.get("action_lag")
+        if self.action and declared is not None and declared != self.action_lag:
             raise SettingsError(
-                f"{path} says action_lag={said} of its data, but source.action_lag is {self.action_lag}: every action "
-                f"would be paired with the wrong image; set source.action_lag={said}"
+                f"{path} says action_lag={declared} of its data, but source.action_lag is {self.action_lag}: every "
+                f"action would be paired with the wrong image; set source.action_lag={declared}"
             )
 
     @property

@@ -61,7 +61,7 @@ class OpenedEpisode:
     def frames(self, view: str, indices: Sequence[int]) -> NDArray[np.uint8]:
         """See `Episode`."""
         if view not in self.frame_readers:
-            raise ValueError(f"episode {self.id} has the views {', '.join(self.frame_readers)}; {view!r} was asked for")
+            raise ValueError(f"episode {self.id} has the views {', '.join(self.frame_readers)}; {view!r} was requested")
         self._check(indices)
         return self.frame_readers[view].frames(indices)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import MISSING
 from typing import Any
 
 from pipeline.errors import SettingsError
+from pipeline.format.settings import describe
 from pipeline.sources.base import Source
 from pipeline.sources.lerobot.source import LeRobotSource
 from pipeline.sources.libero_hdf5 import LiberoSource
@@ -28,23 +29,23 @@ def make_source(type: str, **settings: Any) -> Source:
 
     Args:
         type: a key of `SOURCES`.
-        settings: fields of that source's class; lists become tuples.
+        settings: fields of that source's class.
 
     Raises:
         SettingsError: unknown type, unknown or missing setting, or a value that the source refuses.
     """
     if type not in SOURCES:
         raise SettingsError(f"source type must be one of {', '.join(SOURCES)}, got {type!r}")
-    source = SOURCES[type]
-    fields = dataclasses.fields(source)
-    allowed = [field.name for field in fields]
-    unknown = sorted(settings.keys() - set(allowed))
+    described = describe(SOURCES[type])
+    allowed = ", ".join(setting.name for setting in described)
+    unknown = sorted(settings.keys() - {setting.name for setting in described})
     if unknown:
-        raise SettingsError(f"source {type} has no setting {', '.join(unknown)}; allowed are {', '.join(allowed)}")
-    required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
-    missing = [name for name in required if name not in settings]
+        raise SettingsError(f"source {type} has no setting {', '.join(unknown)}; allowed are {allowed}")
+    missing = [s.name for s in described if s.default is MISSING and s.name not in settings]
     if missing:
-        raise SettingsError(f"source {type} needs {', '.join(missing)}; allowed are {', '.join(allowed)}")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    made: Source = source(**values)
+        raise SettingsError(f"source {type} needs {', '.join(missing)}; allowed are {allowed}")
+    try:
+        made: Source = SOURCES[type](**settings)
+    except ValueError as error:
+        raise SettingsError(f"source {type}: {error}") from error
     return made

@@ -7,7 +7,7 @@
 The layout is that of the download (Goyal et al. 2017, arXiv 1706.04261; version 2 has 220,847 clips: 168,913 train,
 24,777 validation, 27,157 test). The index lists test clips without labels, so that a plan can prove that it uses none
 of them (rule L6). From test-answers.csv only the ids are read, never the answers: a clip with an answer is a test clip,
-even if other files list it elsewhere.
+even if another file lists it under another split.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RunError
-from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex, check_settings
+from pipeline.format.settings import checked, setting
+from pipeline.sources.base import EpisodeRef, LedgerEntry, ReaderSettings, SourceIndex
 from pipeline.sources.files import folder_sizes
 from pipeline.sources.metadata import count_splits, has_text, read_json, sort_found
 from pipeline.sources.naming import clean_name
@@ -33,19 +34,12 @@ LABEL_FILES = {"train": "train.json", "val": "validation.json", "test": "test.js
 ANSWERS_FILE = "test-answers.csv"
 
 
-@dataclass(frozen=True)
-class SSv2Source:
-    """Reader of a Something-Something-v2 folder.
+@checked
+class SSv2Source(ReaderSettings):
+    """Reader of a Something-Something-v2 folder."""
 
-    root  folder that holds `20bn-something-something-v2` and `labels`
-    name  first part of every episode id
-    """
-
-    root: str
-    name: str = "ssv2"
-
-    def __post_init__(self) -> None:
-        check_settings(self)
+    root: str = setting("folder that holds 20bn-something-something-v2/ and labels/", decides=False)
+    name: str = setting("first part of every episode id", default="ssv2")
 
     def index(self) -> SourceIndex:
         """List all clips from the label files and one scan of the video folder.

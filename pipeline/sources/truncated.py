@@ -39,5 +39,5 @@ class TruncatedEpisode:
         late = [i for i in indices if not 0 <= i <= self.now]
         if late:
             raise ValueError(
-                f"episode {self._episode.id} was truncated at frame {self.now}; frames {late} were asked for"
+                f"episode {self._episode.id} was truncated at frame {self.now}; frames {late} were requested"
             )

@@ -12,9 +12,8 @@ HDF5 demonstration. N frames, W channels.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,34 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from pipeline.errors import EpisodeError, SettingsError
+from pipeline.format.settings import checked, describe, setting
+from pipeline.sources.base import HashedSplitSettings
 
 FieldReader = Callable[[str], NDArray[Any]]
 """Field name -> its values in every frame, [N, W]. Raises EpisodeError when they cannot be read."""
 
-WIDTHS: Mapping[str, tuple[int | None, int | None]] = {
-    "none": (None, None),
+
+class Conversion(StrEnum):
+    """How channels of a field become channels of a vector.
+
+    EULER_XYZ         angles about the fixed axes x, y, z, to a rotation vector
+    QUATERNION_XYZW   a unit quaternion, to a rotation vector
+    GRIPPER           linear, so that the value `open` becomes 1 and `closed` becomes 0
+    RELATIVE_GRIPPER  above 0 closes, below 0 opens, else no change: see `absolute_gripper`
+    POSE_DIFFERENCE   from the pose in the field `base` to that in `field`, both x, y, z and Euler angles as above
+    POSE_REACHED      from the pose in `field` to that of the next frame: a target, and the last frame has none
+    """
+
+    NONE = "none"
+    EULER_XYZ = "euler_xyz"
+    QUATERNION_XYZW = "quaternion_xyzw"
+    GRIPPER = "gripper"
+    RELATIVE_GRIPPER = "relative_gripper"
+    POSE_DIFFERENCE = "pose_difference"
+    POSE_REACHED = "pose_reached"
+
+
+WIDTHS: Mapping[str, tuple[int, int]] = {
     "euler_xyz": (3, 3),
     "quaternion_xyzw": (4, 3),
     "gripper": (1, 1),
@@ -35,7 +56,7 @@ WIDTHS: Mapping[str, tuple[int | None, int | None]] = {
     "pose_difference": (6, 6),
     "pose_reached": (6, 6),
 }
-"""Conversion -> channels of its input and output; None: any number, and the same number."""
+"""Conversion -> channels of its input and output; "none" keeps any number."""
 
 LOOKS_AHEAD = ("relative_gripper", "pose_reached")
 """Conversions whose value at a frame depends on later frames."""
@@ -44,46 +65,32 @@ RELATIVE_THRESHOLD = 0.1
 """A relative gripper action of smaller size changes nothing (octo, `rel2abs_gripper_actions`)."""
 
 
-@dataclass(frozen=True)
+@checked
 class VectorField:
-    """Some channels of a state or action vector.
+    """Some channels of a state or action vector."""
 
-    field    name of the field
-    take     (first, one past the last) channel of the field; None: all
-    scale    factor, applied before the conversion
-    convert  "none"; "euler_xyz" (angles about the fixed axes x, y, z) or "quaternion_xyzw": to a rotation vector;
-             "gripper": linear, so that the value `open` becomes 1 and `closed` becomes 0;
-             "relative_gripper": above 0 closes, below 0 opens, else no change (see `absolute_gripper`);
-             "pose_difference": from the pose in the field `base` to that in `field`, both x, y, z and Euler angles as
-             above; "pose_reached": from the pose in `field` to that of the next frame. Such an action depends on the
-             next frame: it is a target, and the last frame has none
-    """
-
-    field: str
-    take: tuple[int, int] | None = None
-    scale: float = 1.0
-    convert: str = "none"
-    base: str | None = None
-    open: float | None = None
-    closed: float | None = None
+    field: str = setting("name of the field")
+    take: tuple[int, int] | None = setting(
+        "(first, one past the last) channel of the field; null: all", default=None, at_least=0
+    )
+    scale: float = setting("factor, applied before the conversion", default=1.0)
+    convert: Conversion = setting("how the channels are converted", default=Conversion.NONE)
+    base: str | None = setting("field of the pose that convert=pose_difference starts from", default=None)
+    open: float | None = setting("value of an open gripper, for convert=gripper", default=None)
+    closed: float | None = setting("value of a closed gripper, for convert=gripper", default=None)
 
     def __post_init__(self) -> None:
-        if self.convert not in WIDTHS:
-            raise SettingsError(f"{self.field}: convert must be one of {', '.join(WIDTHS)}, got {self.convert!r}")
-        if self.take is not None:
-            object.__setattr__(self, "take", tuple(self.take))
-            first, last = self.take if len(self.take) == 2 else (0, 0)
-            if not 0 <= first < last:
-                raise SettingsError(f"{self.field}: take must be [first, one past the last], got {list(self.take)}")
+        if self.take is not None and (len(self.take) != 2 or self.take[0] >= self.take[1]):
+            raise ValueError(f"take must be [first, one past the last], got {list(self.take)}")
         if (self.base is not None) != (self.convert == "pose_difference"):
-            raise SettingsError(f"{self.field}: base belongs to convert=pose_difference, which needs it")
+            raise ValueError("base belongs to convert=pose_difference, which needs it")
         ends = (self.open, self.closed)
         if self.convert == "gripper" and (None in ends or self.open == self.closed):
-            raise SettingsError(f"{self.field}: convert=gripper needs two different values under open and closed")
+            raise ValueError("convert=gripper needs two different values under open and closed")
         if self.convert.startswith("pose") and self.scale != 1:
-            raise SettingsError(f"{self.field}: convert={self.convert} takes metres and radians, scale must be 1")
+            raise ValueError(f"convert={self.convert} takes metres and radians, scale must be 1")
         if self.convert != "gripper" and ends != (None, None):
-            raise SettingsError(f"{self.field}: open and closed belong to convert=gripper")
+            raise ValueError("open and closed belong to convert=gripper")
 
     def width(self, available: int) -> int:
         """Channels of the vector, if the field has `available` channels.
@@ -94,50 +101,61 @@ class VectorField:
         first, last = self.take or (0, available)
         if last > available:
             raise SettingsError(f"{self.field} has {available} channels, take={[first, last]} needs more; lower it")
-        taken, given = WIDTHS[self.convert]
-        if taken is not None and last - first != taken:
+        taken, given = WIDTHS.get(self.convert, (last - first, last - first))
+        if last - first != taken:
             raise SettingsError(
                 f"{self.field}: convert={self.convert} takes {taken} channels, got {last - first}; set take"
             )
-        return given or last - first
+        return given
+
+
+@checked
+class VectorSettings(HashedSplitSettings):
+    """The settings of a reader of robot data. Fields of a vector may be given as names, or as objects.
+
+    Raises:
+        SettingsError: a field of a vector is wrong, the state looks ahead (rule L8), or it uses a field of the action,
+            so that the target would be an input (rule L3).
+    """
+
+    state: tuple[VectorField, ...] = setting("fields of the dataset that make the state; empty: no state")
+    action: tuple[VectorField, ...] = setting("fields of the dataset that make the action; empty: no actions")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("state", "action"):
+            object.__setattr__(self, name, parse_fields(getattr(self, name), name))
+        ahead = [field.convert for field in self.state if field.convert in LOOKS_AHEAD]
+        if ahead:
+            raise SettingsError(f"state: convert={ahead[0]} looks at later frames; only an action may do so (rule L8)")
+        commanded = {field.field for field in self.action if field.convert != "pose_reached"}
+        shared = [field.field for field in self.state if field.field in commanded]
+        if shared:
+            raise SettingsError(
+                f"state: {', '.join(shared)} is an action, a target; it must not be an input too (rule L3)"
+            )
 
 
 def parse_fields(values: Sequence[Any], setting: str) -> tuple[VectorField, ...]:
-    """The setting "state" or "action": a list of field names, or of objects with the attributes of `VectorField`.
+    """The fields of a vector, from names, objects with the attributes of `VectorField`, or these.
 
     Raises:
-        SettingsError: an unknown key or a wrong value, or a state that looks ahead (rule L8).
+        SettingsError: an unknown key or a wrong value.
     """
-    names = [f.name for f in dataclasses.fields(VectorField)]
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        raise SettingsError(f"{setting} must be a list of fields, got {values!r}")
+    names = [described.name for described in describe(VectorField)]
     fields = []
     for value in values:
-        if isinstance(value, VectorField):
-            fields.append(value)
-            continue
         content = {"field": value} if isinstance(value, str) else value
-        if not isinstance(content, Mapping) or "field" not in content or not content.keys() <= set(names):
+        if isinstance(content, VectorField):
+            fields.append(content)
+        elif not isinstance(content, Mapping) or "field" not in content or not content.keys() <= set(names):
             raise SettingsError(f"{setting}: an entry is a name, or an object of {', '.join(names)}; got {value!r}")
-        fields.append(VectorField(**content))
-    ahead = [field.convert for field in fields if field.convert in LOOKS_AHEAD]
-    if setting == "state" and ahead:
-        raise SettingsError(f"state: convert={ahead[0]} looks at later frames; only an action may do so (rule L8)")
+        else:
+            try:
+                fields.append(VectorField(**content))
+            except ValueError as error:
+                raise SettingsError(f"{setting}, {content['field']}: {error}") from error
     return tuple(fields)
-
-
-def parse_vectors(state: Sequence[Any], action: Sequence[Any]) -> dict[str, tuple[VectorField, ...]]:
-    """Fields of both vectors of a source, by the vector's name.
-
-    Raises:
-        SettingsError: as `parse_fields`, or the state uses a field of the action, so that the target would be an input.
-    """
-    fields = {"state": parse_fields(state, "state"), "action": parse_fields(action, "action")}
-    commanded = {field.field for field in fields["action"] if field.convert != "pose_reached"}
-    shared = [field.field for field in fields["state"] if field.field in commanded]
-    if shared:
-        raise SettingsError(f"state: {', '.join(shared)} is an action, a target; it must not be an input too (rule L3)")
-    return fields
 
 
 def vector_width(fields: Sequence[VectorField], widths: Mapping[str, int], setting: str, where: str) -> int:
@@ -202,7 +220,7 @@ def _convert(field: VectorField, read: FieldReader, what: str) -> NDArray[np.flo
             return absolute_gripper(values[:, 0])[:, None]
         case "pose_difference":
             assert field.base is not None
-            base = _taken(VectorField(field.base), read, what)
+            base = _taken(VectorField(field=field.base), read, what)
             if len(base) != len(values):
                 raise EpisodeError(
                     "length-mismatch", f"{what}: rows by {field.field} {len(values)}, {field.base} {len(base)}"
@@ -216,7 +234,7 @@ def _taken(field: VectorField, read: FieldReader, what: str) -> NDArray[np.float
     values = np.asarray(read(field.field), np.float64)
     first, last = field.take or (0, values.shape[1])
     values = values[:, first:last] * field.scale
-    # Before the conversion: SciPy rejects values that are not finite with a message of its own.
+    # Before the conversion: SciPy's message on values that are not finite names no place.
     _finite(values, field.field, what)
     return values
 

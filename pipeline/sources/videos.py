@@ -1,4 +1,4 @@
-"""Human video: a folder of videos with a list of texts, for datasets without a reader of their own.
+"""Human video: a folder of videos with a list of texts, for datasets without their own reader.
 
     ROOT/texts.csv      video,text,split        ROOT/texts.json     [{"video": …, "text": …, "split": …}, …]
     ROOT/any/path.mp4   …
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RunError
-from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex, check_settings
+from pipeline.format.settings import checked, setting
+from pipeline.sources.base import EpisodeRef, HashedSplitSettings, LedgerEntry, SourceIndex
 from pipeline.sources.files import FileSizes, check_files
 from pipeline.sources.metadata import count_splits, has_text, own_text, read_json, sort_found
 from pipeline.sources.naming import SPLIT_NAMES, hashed_split, short_name
@@ -26,27 +27,19 @@ from pipeline.sources.video.decode import Video
 VIEW = "video"
 
 
-@dataclass(frozen=True)
-class VideoFolderSource:
-    """Reader of a folder of videos.
+@checked
+class VideoFolderSource(HashedSplitSettings):
+    """Reader of a folder of videos."""
 
-    root          folder of the list; paths in the list are relative to it
-    texts         the list: a .csv file with a header, or a .json file with a list of objects
-    name          first part of every episode id
-    video_column  column (key) with the path of the video;  text_column  with its text
-    split_column  with train, val, validation or test; None: `hashed_split` sends the share `val_share` to "val"
-    """
-
-    root: str
-    name: str
-    texts: str = "texts.csv"
-    video_column: str = "video"
-    text_column: str = "text"
-    split_column: str | None = None
-    val_share: float = 0.05
-
-    def __post_init__(self) -> None:
-        check_settings(self)
+    root: str = setting("folder of the list; paths in the list are relative to it", decides=False)
+    texts: str = setting(
+        "the list: a .csv file with a header, or a .json file with a list of objects", default="texts.csv"
+    )
+    video_column: str = setting("column (key) with the path of the video", default="video")
+    text_column: str = setting("column (key) with its text", default="text")
+    split_column: str | None = setting(
+        "column (key) with train, val, validation or test; null: splits are hashed", default=None
+    )
 
     def index(self) -> SourceIndex:
         """List the videos from the list of texts.

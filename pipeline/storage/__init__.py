@@ -1,1 +1,1 @@
-"""Where bytes lie: a folder, a bucket, a cache."""
+"""Where bytes are stored: a folder, a bucket, a cache."""

@@ -1,7 +1,7 @@
-"""A profile of AWS's shared files (~/.aws/credentials, ~/.aws/config), which the object store's library does not read.
+"""A profile of AWS's shared files (~/.aws/credentials, ~/.aws/config), which obstore does not read without boto3.
 
-Keys that stand in a file are read; what needs a conversation with AWS (single sign-on, roles, programs that print
-credentials) is left to AWS's own command line, which exports the result as variables.
+Only keys in a file are read. Single sign-on, roles and credential programs are left to AWS's own command line, which
+exports the result as variables.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from pipeline.errors import BuildError
 
 _KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-_CONVERSATIONS = ("sso_session", "sso_start_url", "role_arn", "credential_process")
+_WITHOUT_KEYS = ("sso_session", "sso_start_url", "role_arn", "credential_process")
 _ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE")
-"""Variables that say who asks, and so come before the files."""
+"""Variables with credentials, which take precedence over the files."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def read_profile() -> AwsProfile:
     if any(os.environ.get(variable) for variable in _ENVIRONMENT):
         return AwsProfile(region=region, endpoint=endpoint)
     access, secret, token = (settings.get(key) for key in _KEYS)
-    if access is None and any(key in settings for key in _CONVERSATIONS):
+    if access is None and any(key in settings for key in _WITHOUT_KEYS):
         raise BuildError(
-            f"the AWS profile {name!r} holds no keys of its own (single sign-on, a role or a program gives them); run "
+            f"the AWS profile {name!r} holds no keys (single sign-on, a role or a program gives them); run "
             f'eval "$(aws configure export-credentials --profile {name} --format env)" first'
         )
     return AwsProfile(access, secret, token, region, endpoint)

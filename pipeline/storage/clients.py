@@ -1,8 +1,8 @@
 """obstore's clients of S3, Google Cloud Storage, HTTP(S) servers and local files: one a process and bucket.
 
-Where the store is, and who asks, comes from the environment as its own tools have it: AWS_ENDPOINT_URL, AWS_REGION,
-AWS_ACCESS_KEY_ID, AWS_PROFILE and so on for s3://, GOOGLE_APPLICATION_CREDENTIALS for gs://. A request that is silent
-for 60 seconds ends, and so does one that takes as long to send a part; VLAJEPA_STORE_TIMEOUT=300 changes that.
+Endpoint and credentials come from the environment: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_PROFILE and so
+on for s3://, GOOGLE_APPLICATION_CREDENTIALS for gs://. A request that receives nothing, or sends a part, for 60 seconds
+is aborted; VLAJEPA_STORE_TIMEOUT=300 changes that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.errors import BuildError, SettingsError
 from pipeline.storage.aws_profile import read_profile
 
 _REQUEST_RETRIES = 2
-"""Of one request, so that one bad answer does not undo a large file. `Retry` tries the whole operation again."""
+"""Of one request, so that one bad answer does not undo a large file. `Retry` repeats the whole operation."""
 
 _TIMEOUT = "VLAJEPA_STORE_TIMEOUT"
 _GOOGLE, _HTTP = ("gs", "gcs"), ("http", "https")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import json
@@ -13,6 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +20,8 @@ from typing import Any, BinaryIO
 from pipeline.errors import BuildError, CorruptError
 from pipeline.format.file_names import CROISSANT, SIGNED_VERDICT, VERDICT
 from pipeline.storage.atomic import TEMPORARY_PREFIX, write_atomic
-from pipeline.storage.object_store import ObjectStore, open_object_store
+from pipeline.storage.full_disk import naming_folder
+from pipeline.storage.object_store import ObjectStore, open_object_store, size_and_sha256
 from pipeline.storage.retry import DeniedError, Retry
 
 _MIRRORED = ("samples.parquet", "stats.json", "ledger.jsonl")
@@ -75,11 +76,15 @@ def mirror_build(url: str, folder: Path, retry: Retry | None = None) -> Path:
             f"{source.url} holds no build.json: no build, or an unfinished one; finish vlajepa preprocess, and upload "
             "build.json last"
         )
-    audit = {VERDICT: _read_if_there(source, VERDICT), SIGNED_VERDICT: _read_if_allowed(source, SIGNED_VERDICT)}
+    audit = {
+        VERDICT: _read_if_there(source, VERDICT),
+        SIGNED_VERDICT: _read_if_there(source, SIGNED_VERDICT, optional=True),
+    }
     files = _listed(source.url, manifest)
     path = folder / hashlib.sha256(source.url.encode() + b"\n" + manifest).hexdigest()
     make_folder(folder)
-    with _locked(folder / ".lock"):
+    with open(folder / ".lock", "a") as lock:  # one process at a time; a process that dies lets go
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if not _is_whole(path, manifest, files):
             _copy_build(source, path, manifest, files)
         _update_audit(path, audit)
@@ -101,8 +106,8 @@ def make_folder(folder: Path) -> None:
 def download(source: RemoteFile, sink: BinaryIO, retry: Retry | None = None) -> None:
     """Write a remote file to `sink` from position 0, compare its size and hash, and sync it.
 
-    What a store or the network can get wrong for a moment is tried again, from the start. A file of other content than
-    listed is read once more, since a proxy or a network card may have damaged it on the way.
+    Passing errors of the store or the network are retried from the start. A file of other content than listed is read
+    once more, since it may have been damaged in transit.
 
     Raises:
         CorruptError: the file does not exist, or is not what build.json lists.
@@ -111,7 +116,7 @@ def download(source: RemoteFile, sink: BinaryIO, retry: Retry | None = None) -> 
     store = open_object_store(source.url, retry)
     for _ in range(2):
         try:
-            size, sha256 = store.attempt("", lambda: _copy(store, source.bytes, sink))
+            size, sha256 = store.attempt("", lambda: size_and_sha256(_limited(store.chunks(""), source.bytes, sink)))
         except FileNotFoundError as error:
             raise CorruptError(f"{error}; upload the build again, build.json last") from error
         if (size, sha256) == (source.bytes, source.sha256):
@@ -124,52 +129,41 @@ def download(source: RemoteFile, sink: BinaryIO, retry: Retry | None = None) -> 
     )
 
 
-@contextlib.contextmanager
-def writing(sink: BinaryIO) -> Iterator[None]:
-    """Around what is done to a local file: its failure is none of the remote store, and is not tried again.
-
-    Raises:
-        BuildError: the disk is full, or cannot be written for another reason.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise BuildError(
-            f"{sink.name} cannot be written: {error}; free space there, choose another folder "
-            "(trainer.cache_folder), or lower trainer.cache_gb"
-        ) from error
+def writing(sink: BinaryIO) -> AbstractContextManager[None]:
+    """Around writing to a local file: a failure is not the remote store's, and is final. Raises BuildError."""
+    fix = "free space there, choose another folder (trainer.cache_folder), or lower trainer.cache_gb"
+    return naming_folder(sink.name, fix, errors=None)
 
 
-def _copy(store: ObjectStore, limit: int, sink: BinaryIO) -> tuple[int, str]:
-    """Size and SHA-256 of what was written: up to the listed size, since the cache has made room for no more."""
-    digest, size = hashlib.sha256(), 0
+def _limited(chunks: Iterator[bytes], limit: int, sink: BinaryIO) -> Iterator[bytes]:
+    """The first `limit` bytes, as they are written to `sink`: the cache has made room for no more."""
     sink.seek(0)
-    for chunk in store.chunks(""):
-        chunk = chunk[: limit - size]
-        digest.update(chunk)
-        size += len(chunk)
+    for chunk in chunks:
+        chunk = chunk[:limit]
+        limit -= len(chunk)
         with writing(sink):
             sink.write(chunk)
-        if size == limit:
+        yield chunk
+        if not limit:
             break
     with writing(sink):
         sink.flush()
-    return size, digest.hexdigest()
 
 
-def _read_if_there(source: ObjectStore, name: str) -> bytes | None:
+def _read_if_there(source: ObjectStore, name: str, optional: bool = False) -> bytes | None:
+    """Content of a file, None if it does not exist.
+
+    Args:
+        optional: nothing depends on it: None too if S3 does not say whether it exists.
+    """
     try:
         return source.read(name)
     except FileNotFoundError:
         return None
-
-
-def _read_if_allowed(source: ObjectStore, name: str) -> bytes | None:
-    """Content of a file that nothing depends on; None if it does not exist, or S3 does not say whether."""
-    try:
-        return _read_if_there(source, name)
     except DeniedError:
-        return None
+        if optional:
+            return None
+        raise
 
 
 def _listed(url: str, manifest: bytes) -> list[RemoteFile]:
@@ -181,7 +175,7 @@ def _listed(url: str, manifest: bytes) -> list[RemoteFile]:
 
 
 def _is_whole(path: Path, manifest: bytes, files: list[RemoteFile]) -> bool:
-    """Whether the copy is all there: /tmp and caches lose single files to whoever tidies up."""
+    """Whether the copy is complete: cleaners of /tmp and of caches delete single files."""
     try:
         sizes = [(path / name).stat().st_size for name in _MIRRORED]
         return (path / "build.json").read_bytes() == manifest and sizes == [file.bytes for file in files]
@@ -198,7 +192,7 @@ def _copy_build(source: ObjectStore, path: Path, manifest: bytes, files: list[Re
         for name, file in zip(_MIRRORED, files, strict=True):
             with open(temporary / name, "wb") as sink:
                 download(file, sink, source.retry)
-        croissant = _read_if_allowed(source, CROISSANT)
+        croissant = _read_if_there(source, CROISSANT, optional=True)
         if croissant is not None:
             write_atomic(temporary / CROISSANT, croissant)
         write_atomic(temporary / "build.json", manifest)  # syncs the folder
@@ -224,14 +218,3 @@ def _update_audit(path: Path, audit: Mapping[str, bytes | None]) -> None:
 
 def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; a process that dies lets go."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

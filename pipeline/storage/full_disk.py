@@ -1,37 +1,31 @@
-"""A full disk of this machine: one error that names the folder, however deep in a library the write failed."""
+"""One error, which names the folder, for a local disk that cannot be written."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pipeline.errors import BuildError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
-def naming_full_disk(folder: Path | str, fix: str) -> Iterator[None]:
-    """Around what writes below a folder. Other errors pass as they are.
+def naming_folder(folder: Path | str, fix: str, errors: Collection[int] | None = FULL) -> Iterator[None]:
+    """Around code that writes below a folder.
 
     Args:
-        fix: what to do about it, in words.
+        fix: the end of the message.
+        errors: error numbers that are reported so, by default those of a full disk; None: all. Others pass as they are.
 
     Raises:
-        BuildError: the disk or the user's share of it is full.
+        BuildError: the folder cannot be written.
     """
     try:
         yield
     except OSError as error:
-        if is_full_disk(error):
-            reason = os.strerror(error.errno or errno.ENOSPC)
-            raise BuildError(f"{folder} cannot be written: {reason}; {fix}") from error
-        raise
-
-
-def is_full_disk(error: BaseException) -> bool:
-    """Whether an error says that a disk of this machine is full."""
-    return isinstance(error, OSError) and error.errno in _FULL
+        if errors is not None and error.errno not in errors:
+            raise
+        raise BuildError(f"{folder} cannot be written: {error.strerror or error}; {fix}") from error

@@ -1,12 +1,10 @@
 """A build folder on S3 or Google Cloud Storage, or, to be read from, on an HTTP(S) server or under file://.
 
-Object stores have no rename, and need none here: an object appears whole when its upload ends, one that was cut off is
-never seen, and one that is there counts only once a record lists it. What is written passes through a local temporary
-file (TMPDIR); what a moment's trouble of the network or the store spoils is tried again.
+An object appears whole when its upload ends, so no rename is needed. What is written passes through a local temporary
+file (TMPDIR); passing errors are retried.
 
-What arrived is compared with what was sent: S3 checks the SHA-256 that obstore signs each request with, and after the
-upload the object's size and MD5 (of the ETag, of its parts for one sent in parts) are compared. An object whose store
-gives no MD5 (SSE-KMS; on Google one sent in parts) is read back and its SHA-256 compared.
+After an upload the object's size and MD5 (its ETag) are compared with what was sent. An object whose store gives no MD5
+(SSE-KMS; on Google one sent in parts) is read back and its SHA-256 compared.
 
 obstore's threads do not survive a fork: start processes that read remote builds with spawn, or before the first file
 is read.
@@ -16,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +27,7 @@ from obstore.exceptions import AlreadyExistsError
 
 from pipeline.errors import BuildError
 from pipeline.storage.clients import client_of, client_of_mark, is_s3, key_of, s3_place
-from pipeline.storage.full_disk import naming_full_disk
+from pipeline.storage.full_disk import naming_folder
 from pipeline.storage.retry import Retry, attempt, cause
 
 _THREADS = 16
@@ -41,9 +40,9 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """See `store.Store`. Who asks comes from the environment of the process that does.
+    """See `store.Store`. Credentials come from the environment of the process that uses it.
 
-    endpoint, region  of S3 (None: AWS's), which a worker elsewhere has to know: see `open_object_store`
+    endpoint, region  of S3 (None: AWS's), sent along to workers on other machines: see `open_object_store`
     """
 
     url: str
@@ -135,10 +134,10 @@ class ObjectStore:
 
     def digest(self, name: str) -> tuple[int, str]:
         """Size and SHA-256 of a file, read in one pass and kept nowhere. Raises FileNotFoundError."""
-        return self.attempt(name, lambda: _size_and_sha256(self.chunks(name)))
+        return self.attempt(name, lambda: size_and_sha256(self.chunks(name)))
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """Content of a file, read once: to be tried again as a whole, with `attempt`."""
+        """Content of a file, in one request: to be retried as a whole, with `attempt`."""
         yield from self._get(name).stream(min_chunk_size=_CHUNK)
 
     def attempt(self, name: str, action: Callable[[], _T]) -> _T:
@@ -173,7 +172,9 @@ class ObjectStore:
         if info["size"] != size:
             raise OSError(f"{info['size']} bytes arrived, {size} were sent")
         if _etag(info) != _md5(source):
-            sent, arrived = _size_and_sha256(_pieces(source, _CHUNK))[1], _size_and_sha256(self.chunks(name))[1]
+            with _open(source) as file:
+                sent = hashlib.file_digest(file, "sha256").hexdigest()
+            arrived = size_and_sha256(self.chunks(name))[1]
             if arrived != sent:
                 raise OSError(f"what arrived has SHA-256 {arrived}, {sent} was sent")
 
@@ -242,33 +243,30 @@ def _scratch() -> Iterator[Path]:
 
 
 def _naming_full_disk(folder: Path | str) -> contextlib.AbstractContextManager[None]:
-    return naming_full_disk(folder, "free space there, or name another folder in TMPDIR")
+    return naming_folder(folder, "free space there, or name another folder in TMPDIR")
 
 
 def _etag(info: Any) -> str:
-    """The MD5 that a store tells of an object, in hex; "" where it tells none. An ETag need not be one."""
+    """The MD5 that a store reports of an object, in hex; "" if it reports none. An ETag need not be one."""
     return str(info["e_tag"] or "").strip('"')
+
+
+def _open(source: Path | bytes) -> io.BytesIO | io.BufferedReader:
+    return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
 
 
 def _md5(source: Path | bytes) -> str:
     """MD5 in hex; of more than one part the MD5 of their MD5s and their number, as S3 makes its ETag."""
-    digests = [hashlib.md5(piece, usedforsecurity=False) for piece in _pieces(source, _PART)]
+    with _open(source) as file:
+        digests = [hashlib.md5(part, usedforsecurity=False) for part in iter(lambda: file.read(_PART), b"")]
     if len(digests) == 1:
         return digests[0].hexdigest()
     whole = hashlib.md5(b"".join(digest.digest() for digest in digests), usedforsecurity=False)
     return f"{whole.hexdigest()}-{len(digests)}" if digests else whole.hexdigest()
 
 
-def _pieces(source: Path | bytes, size: int) -> Iterator[bytes]:
-    if isinstance(source, bytes):
-        yield from (source[start : start + size] for start in range(0, len(source), size))
-        return
-    with open(source, "rb") as file:
-        while piece := file.read(size):
-            yield piece
-
-
-def _size_and_sha256(chunks: Iterable[bytes]) -> tuple[int, str]:
+def size_and_sha256(chunks: Iterable[bytes]) -> tuple[int, str]:
+    """Bytes and SHA-256 in hex of chunks together."""
     digest, size = hashlib.sha256(), 0
     for chunk in chunks:
         digest.update(chunk)

@@ -1,4 +1,4 @@
-"""What is tried again of what a store or the network gets wrong, and what is an answer: missing, or not allowed."""
+"""Which errors of a store or the network are retried, and which are final: missing, or not allowed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _T = TypeVar("_T")
 
 
 class DeniedError(BuildError):
-    """The store says no: to this user, or, without the right to list, to a question about a missing file."""
+    """The store denies access; without the right to list, S3 does so for a missing file too."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """How often an operation is tried (once or more), and seconds before the second try; the wait doubles each time.
+    """Attempts of an operation (1 or more), and seconds before the second one; the wait doubles each time.
 
-    obstore tries a single request again; not a file whose bytes stop on the way, nor a request to write that may have
-    arrived.
+    obstore repeats a single request; it does not repeat a download that ends early or arrives damaged, nor a write that
+    may have been received.
     """
 
     attempts: int = 6
@@ -36,16 +36,16 @@ class Retry:
 
 
 def attempt(address: str, retry: Retry, action: Callable[[], _T]) -> _T:
-    """The result of `action`, tried again while it fails in a way that may pass.
+    """The result of `action`, repeated while it fails in a way that may pass.
 
     Raises:
         FileNotFoundError: there is no such file.
         DeniedError: it is not allowed.
-        BuildError: it was tried often enough, or is nothing that the store can do.
+        BuildError: every attempt failed, or the store does not support it.
     """
-    for tried in range(retry.attempts):
-        if tried:
-            time.sleep(retry.delay * 2 ** (tried - 1))
+    for failed in range(retry.attempts):
+        if failed:
+            time.sleep(retry.delay * 2 ** (failed - 1))
         try:
             return action()
         except RunError:
@@ -60,12 +60,12 @@ def attempt(address: str, retry: Retry, action: Callable[[], _T]) -> _T:
 
 
 def cause(error: Exception) -> str:
-    """One line. What went wrong at the bottom is the last text that obstore quotes."""
-    said, _, inside = str(error).partition("\n\nDebug source:")
+    """One line, with the root cause: the last text that obstore quotes."""
+    message, _, inside = str(error).partition("\n\nDebug source:")
     quoted = re.findall(r'"([^"\\]{4,80})"', inside)
-    bottom = f" ({quoted[-1]})" if quoted and "status code" not in said else ""
+    bottom = f" ({quoted[-1]})" if quoted and "status code" not in message else ""
     kind = "Timeout" if "TimedOut" in inside else type(error).__name__
-    return f"{kind}: {' '.join(said.split())[:500]}{bottom}"
+    return f"{kind}: {' '.join(message.split())[:500]}{bottom}"
 
 
 def _raise_permanent(address: str, error: Exception) -> None:

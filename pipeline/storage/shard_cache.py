@@ -5,17 +5,16 @@
     folder/downloads/SHA256.part      the file being downloaded, from the start as large as it will be
     folder/SH/SHA256                  a whole file. Whoever uses it holds a shared lock on it
 
-All locks are flocks. They belong to an open file, not to a process: two threads exclude each other as two processes do,
-and whatever way a process ends, its locks end with it. So a file that nobody can lock is in use, and a download whose
-lock is free is a dead one's. Locks are taken in the order download, cache; nobody waits for a file's lock while holding
-another. A lock may be waited for on a file that is deleted meanwhile, so after locking comes the question whether the
-file still has its name.
+All locks are flocks. They belong to an open file, so two threads exclude each other as two processes do, and they end
+with their process. A file that cannot be locked is in use; a download whose lock is free was abandoned. Locks are taken
+in the order download, cache; no process waits for a file's lock while it holds another. A file may be deleted while its
+lock is awaited, so after locking its name is checked.
 
-A file is given its name when its size and SHA-256 were compared and its bytes are on disk. It is not hashed again when
-it is opened: readers compare each sample with the manifest.
+A file gets its name when its size and SHA-256 were compared and its bytes are on disk. It is not hashed again when it
+is opened: readers compare each sample with the manifest.
 
-The folder lies on a disk of the machine, not on NFS. It belongs to one user. Files lose the permission to be written
-when they are first opened: one that still has it was fetched ahead and not used yet.
+The folder is on a local disk, not on NFS, and belongs to one user. Files lose the permission to be written when they
+are first opened: one that still has it was fetched ahead and not used yet.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -140,17 +140,17 @@ class FileCache:
         if not _has_name(descriptor, path):  # deleted before it was locked
             found.close()
             return None
-        if os.fstat(descriptor).st_size != source.bytes:  # cut by somebody else, or by a disk that failed
+        if os.fstat(descriptor).st_size != source.bytes:  # truncated by another program, or by a disk that failed
             path.unlink(missing_ok=True)
             found.close()
             return None
         return found
 
     def _fetch(self, source: RemoteFile, ahead: bool = False) -> CachedFile | None:
-        """Download the file. None: somebody else has done so; or, ahead, is doing so, or there is no room."""
+        """Download the file. None: another one has done so; or, ahead, is doing so, or there is no room."""
         with contextlib.ExitStack() as stack:
-            # Whoever counts tries every download's lock for a moment. One that waits does not mind; for one that does
-            # not, this must not look like a download in progress.
+            # `_downloading` takes every download's lock for a moment. To a fetch ahead, which does not wait, this must
+            # not look like a download in progress.
             with self._locked() if ahead else contextlib.nullcontext():
                 lock = self._downloads / f"{source.sha256}.lock"
                 held = stack.enter_context(_held(lock, wait=not ahead, delete=True))
@@ -169,7 +169,7 @@ class FileCache:
         found = CachedFile(path, descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         path.parent.mkdir(exist_ok=True)
-        with self._locked():  # whoever counts finds it under one name
+        with self._locked():  # so that `_make_room` finds it under one name
             os.rename(part, path)
         return found
 
@@ -198,27 +198,27 @@ class FileCache:
             time.sleep(_POLL_SECONDS)
 
     def _make_room(self, needed: int, ahead: bool) -> _Usage:
-        """Delete the least recently used files that nobody has open until `needed` bytes fit or none is left.
+        """Delete the least recently used files that are not open until `needed` bytes fit or none is left.
 
         Returns:
             What the cache holds then.
         """
         usage = _Usage(0, 0, self._downloading())
-        files = sorted(self._files(), key=lambda file: file.used)
-        usage.whole, usage.files = sum(file.bytes for file in files), len(files)
-        for file in files:
+        files = sorted(self._files(), key=lambda file: file[1].st_mtime_ns)
+        usage.whole, usage.files = sum(found.st_size for _, found in files), len(files)
+        for path, found in files:
             if usage.total + needed <= self.limit:
                 break
-            if not (ahead and file.unused) and _delete_unless_open(file.path):
-                usage.whole -= file.bytes
+            unused = found.st_mode & stat.S_IWUSR
+            if not (ahead and unused) and _delete_unless_open(path):
+                usage.whole -= found.st_size
                 usage.files -= 1
         return usage
 
-    def _files(self) -> Iterator[_File]:
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
             with contextlib.suppress(FileNotFoundError):  # of a wrong size, and deleted for that
-                found = path.stat()
-                yield _File(path, found.st_size, found.st_mtime_ns, bool(found.st_mode & stat.S_IWUSR))
+                yield path, path.stat()
 
     def _downloading(self) -> int:
         """Bytes of downloads in progress, after what is left of dead ones is deleted."""
@@ -233,10 +233,8 @@ class FileCache:
                         total += part.stat().st_size
         return total
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        with _held(self.folder / "lock", wait=True, delete=False):
-            yield
+    def _locked(self) -> AbstractContextManager[bool]:
+        return _held(self.folder / "lock", wait=True, delete=False)
 
 
 class _Background:
@@ -273,16 +271,6 @@ def _stop(sources: queue.SimpleQueue[RemoteFile | None], threads: int) -> None:
         sources.put(None)
 
 
-@dataclass(frozen=True)
-class _File:
-    """A whole file of the cache: size, time of last use in ns, and whether it was fetched ahead and not opened yet."""
-
-    path: Path
-    bytes: int
-    used: int
-    unused: bool
-
-
 @dataclass
 class _Usage:
     """What the cache holds: bytes and number of whole files, bytes of downloads in progress."""
@@ -309,7 +297,7 @@ def _held(path: Path, wait: bool, delete: bool) -> Iterator[bool]:
     """Hold a lock file's lock. Yields False if it is not held: another one has it, or it was deleted meanwhile.
 
     Args:
-        delete: remove the file while it is still locked, so that whoever waits for it looks again.
+        delete: remove the file while it is still locked, so that a process that waits for it looks again.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -342,7 +330,7 @@ def _has_name(descriptor: int, path: Path) -> bool:
 
 
 def _delete_unless_open(path: Path) -> bool:
-    """Delete a file; False if somebody has it open."""
+    """Delete a file; False if it is open."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

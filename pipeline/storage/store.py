@@ -1,8 +1,7 @@
-"""Where a build folder lies while it is made: a folder of this machine or of a shared file system, or a URL.
+"""Where a build folder is stored: on this machine, on a shared file system, or at a URL.
 
-A build grows file by file. Each appears whole or not at all, and counts only once a record lists it (`parts.py`, and
-`build.json` at the end), so a store needs no rename that is atomic over several files, and none at all where it has no
-rename: a file is written, then listed.
+Each file of a build appears whole or not at all, and counts only once a record lists it (`building/records.py`, and
+`build.json` at the end), so no operation has to be atomic over several files.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from typing import Protocol
 
 from pipeline.errors import BuildError
 from pipeline.storage.atomic import TEMPORARY_PREFIX, atomic_file, remove_temporary_files
-from pipeline.storage.full_disk import naming_full_disk
+from pipeline.storage.full_disk import naming_folder
 from pipeline.storage.object_store import open_object_store
 
 _SWEPT = 20
-"""How often a lock is tried again whose temporary folder another process tidied away."""
+"""Attempts to make a lock whose temporary folder another process removes."""
 
 
 class Store(Protocol):
     """A build folder. Names are paths relative to it, with `/`. Small enough to send to every worker.
 
-    Every method raises BuildError when a store elsewhere cannot be reached or a disk is full, OSError when a local one
+    Every method raises BuildError when a remote store cannot be reached or a disk is full, OSError when a local one
     cannot be used.
     """
 
@@ -49,10 +48,10 @@ class Store(Protocol):
         ...
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write a small file unless there is one of this name: False then. Of several who try, one gets True.
+        """Write a small file unless there is one of this name: False then. Of several writers, one gets True.
 
-        The file needs a folder of its own, as in `lock/driver.json`, and every writer data of its own (a random id in
-        it): that is how one whose answer was lost on the way knows the file there as its own.
+        The file must be alone in its folder, as in `lock/driver.json`, and the data unique to the writer (a random id
+        in it), so that a writer whose response was lost recognises its own file.
         """
         ...
 
@@ -169,7 +168,7 @@ class LocalStore:
         remove_temporary_files(self.root)
 
     def _naming_full_disk(self) -> AbstractContextManager[None]:
-        return naming_full_disk(self.root, "free space there, then run the same command again: what is finished stays")
+        return naming_folder(self.root, "free space there, then run the same command again: what is finished stays")
 
 
 _WRITTEN_INTO = 10
@@ -191,7 +190,7 @@ def _remove_folder(path: Path) -> None:
     """Remove a folder, which others may be removing, or writing a file into, at the same time.
 
     Raises:
-        OSError: it cannot be removed, or somebody has written into it every time.
+        OSError: it cannot be removed, or another process has written into it every time.
     """
     written_into = 0
     while path.exists():

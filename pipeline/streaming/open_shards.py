@@ -80,7 +80,7 @@ class OpenShard:
 
 
 class OpenShards:
-    """Open shards; the least recently used one is closed first. A shard that cannot be opened is not tried again."""
+    """Open shards; the least recently used one is closed first. A corrupt shard is not opened again."""
 
     def __init__(self, files: ShardFiles, limit: int) -> None:
         self.files = files

@@ -140,7 +140,7 @@ def _partition(data: Path, root: Path, repeats: int, scanned: int) -> None:
     path = next(root.glob("*.tfrecord*"))
     size = path.stat().st_size / MIB
     cameras = tuple(f"image_{i}" for i in range(3))
-    source = RldsSource(str(root), "bridge", 5, cameras, val_share=0.0)
+    source = RldsSource(root=str(root), name="bridge", fps=5, cameras=cameras, val_share=0.0)
     refs = source.index().refs
     assert len(refs) == count
 
@@ -209,9 +209,9 @@ def _enlarge(original: Path, root: Path, scanned: int) -> int:
 def _memory(data: Path, windows: int) -> None:
     """Resident memory of this process over many windows of the two jobs."""
     sources: dict[str, tuple[Source, WindowPolicy]] = {
-        "clips": (SSv2Source(str(data / "ssv2")), WindowPolicy(every=0, per_episode=2)),
+        "clips": (SSv2Source(root=str(data / "ssv2")), WindowPolicy(every=0, per_episode=2)),
         "RLDS": (
-            RldsSource(str(data / "rlds/bridge_dataset"), "bridge", 5, ("image_0", "image_1")),
+            RldsSource(root=str(data / "rlds/bridge_dataset"), name="bridge", fps=5, cameras=("image_0", "image_1")),
             WindowPolicy(steps=1, chunk=2, every=4),
         ),
     }

@@ -21,9 +21,9 @@ from jobs.cluster.scheduler import run_shards
 from jobs.training.estimate import VITL_ENCODER
 from pipeline.encoder.encoder_frames import FrameSettings
 from pipeline.format.build_settings import InputSettings, WindowPolicy
-from pipeline.format.enums import EncoderMode
+from pipeline.format.enums import EncoderMode, LatentDtype
 from pipeline.format.schema import Sizes
-from pipeline.planning.cost import target_bytes
+from pipeline.planning.cost import targets_bytes
 from pipeline.planning.plan import ShardTask
 from pipeline.planning.prediction import Hardware, StageTimes, measure_stages
 from pipeline.planning.recipe import Recipe
@@ -72,7 +72,7 @@ class Dataset:
             encode_s=self.views * VITL_ENCODER.flops(3) / (peak.flops * peak.utilisation),
             raw_bytes=self.raw_bytes,
             input_bytes=self.views * 0.6 * 224**2,
-            target_bytes=float(target_bytes(sizes)),
+            target_bytes=float(targets_bytes(sizes, LatentDtype.FLOAT16, 1)),
         )
         return [SimulatedShard(**{**vars(made), "windows": chunks}) for chunks in _packed(self.windows, samples, chunk)]
 

@@ -109,7 +109,7 @@ def test_other_library_versions_do_not_hide_a_neighbouring_frame(
 
     monkeypatch.setattr("pipeline.audit.raw.ssv2.read_video", slow)
     raw = open_raw({"type": "ssv2", "name": "ssv2"}, sample_data.ssv2)
-    ref = next(ref for ref in SSv2Source(str(sample_data.ssv2)).index().refs if ref.split == "train")
+    ref = next(ref for ref in SSv2Source(root=str(sample_data.ssv2)).index().refs if ref.split == "train")
     shown = [frame for _, frame in raw.open(ref.id).frames("video")]
     claim = EncoderClaim(64, "squash", "float32", "")
     facts = Facts(("video",), 64, 95, exact=False, encoder=claim)

@@ -30,7 +30,7 @@ from jobs.common.signals import ended_like_interrupted
 from pipeline.errors import BuildError, SettingsError
 from pipeline.format.differences import first_difference
 from pipeline.format.settings import deciding, plain
-from pipeline.sample_world.video import find_codec, write_video
+from pipeline.sample_world.video import CODECS, write_video
 from pipeline.storage.atomic import write_atomic
 from pipeline.storage.store import open_store
 
@@ -225,5 +225,5 @@ def _write_film(out: Path, outcome: Outcome, film: Sequence[NDArray[np.uint8]], 
     word = "success" if outcome.success else "failure"
     path = folder / f"task-{outcome.task:02d}-start-{outcome.start:03d}-{word}.mp4"
     temporary = path.with_suffix(".part.mp4")
-    write_video(temporary, film, max(1, fps), find_codec("h264"))
+    write_video(temporary, film, max(1, fps), CODECS["h264"])
     shutil.move(temporary, path)

@@ -41,7 +41,7 @@ def open_lerobot_episode(
     """
     table = _Table(root, ref)
     states, actions = (make_vectors(fields, table.field, table.file) for fields in (state, action))
-    texts = _Texts(root, ref, table, not_instructions)
+    texts = _texts(root, ref, table, not_instructions)
     lengths = {"table": table.rows}
     if ref.num_frames is not None:
         lengths["metadata"] = ref.num_frames
@@ -147,30 +147,27 @@ class _Table:
                 raise EpisodeError("bad-table", f"{self.file}: {name} is not {values[:3].tolist()}… as expected")
 
 
-class _Texts:
-    """Frame -> text of the task in `task_index`; without that column, the only task of the episode."""
+def _texts(root: str, ref: EpisodeRef, table: _Table, not_instructions: Sequence[str]) -> Callable[[int], str]:
+    """Frame -> text of the task in `task_index`; without that column, the only task of the episode.
 
-    def __init__(self, root: str, ref: EpisodeRef, table: _Table, not_instructions: Sequence[str]) -> None:
-        self._file, self._ref, self._fillers = table.file, ref, frozenset(not_instructions)
-        self._numbers = table.integers("task_index")
-        self._tasks_file = ref.data["tasks_file"]
-        self._texts = {} if self._numbers is None else _task_texts(os.path.join(root, self._tasks_file))
+    The function raises EpisodeError("no-instruction") if the text is missing, empty or in `not_instructions`.
+    """
+    numbers, tasks, file = table.integers("task_index"), ref.data["tasks"], ref.data["tasks_file"]
+    texts = {} if numbers is None else _task_texts(os.path.join(root, file))
 
-    def __call__(self, index: int) -> str:
-        """Raises EpisodeError("no-instruction") if the text is missing, empty or a filler."""
-        if self._numbers is None:
-            tasks = self._ref.data["tasks"]
-            if len(tasks) != 1:
-                raise EpisodeError("no-instruction", f"{self._file} has no task_index and the episode lists {tasks}")
-            return self._require(tasks[0], f"{self._file}: the episode's task")
-        number = int(self._numbers[index])
-        where = f"{self._file} frame {index}: task {number} of {self._tasks_file}"
-        return self._require(self._texts.get(number), where)
+    def text(index: int) -> str:
+        if numbers is None and len(tasks) != 1:
+            raise EpisodeError("no-instruction", f"{table.file} has no task_index and the episode lists {tasks}")
+        if numbers is None:
+            found, where = tasks[0], f"{table.file}: the episode's task"
+        else:
+            number = int(numbers[index])
+            found, where = texts.get(number), f"{table.file} frame {index}: task {number} of {file}"
+        if not isinstance(found, str) or not has_text(found) or found.strip() in not_instructions:
+            raise EpisodeError("no-instruction", f"{where} is {found!r}")
+        return found.strip()
 
-    def _require(self, text: object, where: str) -> str:
-        if not isinstance(text, str) or not has_text(text) or text.strip() in self._fillers:
-            raise EpisodeError("no-instruction", f"{where} is {text!r}")
-        return text.strip()
+    return text
 
 
 def _read_table(

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RunError, SettingsError
-from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex, check_settings
+from pipeline.format.settings import checked, setting
+from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.files import check_files
 from pipeline.sources.lerobot.episode import open_lerobot_episode
 from pipeline.sources.lerobot.info import IMAGE_PREFIX, Files, Info, official_splits
@@ -21,32 +22,26 @@ from pipeline.sources.lerobot.layout import Row, list_episodes, tasks_file
 from pipeline.sources.metadata import count_splits, sort_found
 from pipeline.sources.naming import clean_name, hashed_split
 from pipeline.sources.opened import OpenedEpisode
-from pipeline.sources.vectors import VectorField, vector_width
+from pipeline.sources.vectors import VectorField, VectorSettings, vector_width
 
 
-@dataclass(frozen=True)
-class LeRobotSource:
-    """Reader of a LeRobot folder.
+@checked
+class LeRobotSource(VectorSettings):
+    """Reader of a LeRobot folder."""
 
-    root              folder that holds meta/, data/ and videos/
-    name              first part of every episode id
-    cameras           view names or feature keys, in order; None: every declared colour camera that has files
-    state, action     columns that make these vectors: see `VectorField`; empty: no vector
-    not_instructions  task texts without content ("valid"): a frame with one has no instruction (rule L9)
-    val_share         share of the episodes that `hashed_split` assigns to "val" if the dataset has no usable splits
-    """
-
-    root: str
-    name: str
-    cameras: tuple[str, ...] | None = None
-    state: tuple[VectorField, ...] = ("observation.state",)  # type: ignore[assignment]
-    action: tuple[VectorField, ...] = ("action",)  # type: ignore[assignment]
-    not_instructions: tuple[str, ...] = ()
-    val_share: float = 0.05
-
-    def __post_init__(self) -> None:
-        check_settings(self, names=() if self.cameras is None else ("cameras",))
-        object.__setattr__(self, "not_instructions", tuple(self.not_instructions))
+    root: str = setting("folder that holds meta/, data/ and videos/", decides=False)
+    cameras: tuple[str, ...] | None = setting(
+        "view names or feature keys, in order; null: every declared colour camera that has files",
+        default=None,
+        nonempty=True,
+    )
+    state: tuple[VectorField, ...] = setting(
+        "columns that make the state; empty: no state", default=("observation.state",)
+    )
+    action: tuple[VectorField, ...] = setting("columns that make the action; empty: no actions", default=("action",))
+    not_instructions: tuple[str, ...] = setting(
+        "task texts without content, such as valid: a frame with one has no instruction (rule L9)", default=()
+    )
 
     def index(self) -> SourceIndex:
         """List all episodes from the metadata and the sizes of their files, without opening a data table or a video.

@@ -12,55 +12,51 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.errors import EpisodeError, RunError, SettingsError
-from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex, check_settings
+from pipeline.format.settings import checked, setting
+from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.files import FileSizes, check_files
 from pipeline.sources.metadata import count_splits, sort_found
 from pipeline.sources.naming import SPLIT_NAMES, clean_name, hashed_split
 from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.rlds.record import Record, list_fields, load_info, record_files
-from pipeline.sources.vectors import VectorField, lost_frames, make_vectors, vector_width
+from pipeline.sources.vectors import VectorField, VectorSettings, lost_frames, make_vectors, vector_width
 from pipeline.sources.video.frame_readers import StoredImages
 
 
-@dataclass(frozen=True)
-class RldsSource:
-    """Reader of a prepared TFDS folder in the RLDS layout.
+@checked
+class RldsSource(VectorSettings):
+    """Reader of a prepared TFDS folder in the RLDS layout."""
 
-    root           folder with dataset_info.json, or a folder that holds a single version of the dataset
-    name           first part of every episode id
-    fps            control frequency in Hz; records hold no times
-    cameras        image fields under `observation`, in order
-    instruction    text fields of a step, or of `episode_metadata/`; the first with text at the frame is used
-    state, action  fields of a step that make these vectors, such as "observation/state": see `VectorField`
-    wanted         text field -> regular expression that its text at the first step must match; other episodes are left
-                   out with the reason "not-wanted", which does not count as bad
-    skip_first     steps skipped at the beginning of every episode, before the first commanded action
-    val_share      share of the episodes that `hashed_split` assigns to "val" if the dataset has only a train split
-    """
-
-    root: str
-    name: str
-    fps: float
-    cameras: tuple[str, ...]
-    instruction: tuple[str, ...] = ("language_instruction",)
-    state: tuple[VectorField, ...] = ("observation/state",)  # type: ignore[assignment]
-    action: tuple[VectorField, ...] = ("action",)  # type: ignore[assignment]
-    wanted: Mapping[str, str] = field(default_factory=dict)
-    skip_first: int = 0
-    val_share: float = 0.05
+    root: str = setting(
+        "folder with dataset_info.json, or a folder that holds a single version of the dataset", decides=False
+    )
+    fps: float = setting("control frequency; records hold no times", unit="Hz", above=0)
+    cameras: tuple[str, ...] = setting("image fields under observation, in order", nonempty=True)
+    instruction: tuple[str, ...] = setting(
+        "text fields of a step, or of episode_metadata/; the first with text at the frame is used",
+        default=("language_instruction",),
+        nonempty=True,
+    )
+    state: tuple[VectorField, ...] = setting("fields of a step that make the state", default=("observation/state",))
+    action: tuple[VectorField, ...] = setting("fields of a step that make the action", default=("action",))
+    wanted: Mapping[str, str] = setting(
+        "text field -> regular expression that its text at the first step must match; other episodes are left out with "
+        "the reason not-wanted, which does not count as bad",
+        default_factory=dict,
+    )
+    skip_first: int = setting(
+        "steps skipped at the beginning of every episode, before the first commanded action", default=0, at_least=0
+    )
 
     def __post_init__(self) -> None:
-        check_settings(self, names=("cameras", "instruction"))
-        if type(self.skip_first) is not int or self.skip_first < 0:
-            raise SettingsError(f"skip_first must be a number of steps, at least 0, got {self.skip_first!r}")
+        super().__post_init__()
         try:
             all(re.compile(pattern) for pattern in self.wanted.values())
         except (re.error, TypeError, AttributeError) as error:
-            raise SettingsError(f"wanted must be an object of fields and regular expressions: {error}") from error
+            raise ValueError(f"wanted must be an object of fields and regular expressions: {error}") from error
 
     def index(self) -> SourceIndex:
         """List all episodes from dataset_info.json and the sizes of the files; `num_frames` is None.
@@ -139,11 +135,11 @@ class RldsSource:
 
     def _check_fields(self, folder: str, images: Sequence[str], texts: Sequence[str]) -> None:
         cameras = [name.removeprefix("observation/") for name in images]
-        for setting, allowed in (("cameras", cameras), ("instruction", texts), ("wanted", texts)):
-            unknown = [name for name in getattr(self, setting) if name not in allowed]
+        for kind, allowed in (("cameras", cameras), ("instruction", texts), ("wanted", texts)):
+            unknown = [name for name in getattr(self, kind) if name not in allowed]
             if unknown:
                 raise SettingsError(
-                    f"{setting}: {', '.join(unknown)} is not in {folder}/features.json; allowed are "
+                    f"{kind}: {', '.join(unknown)} is not in {folder}/features.json; allowed are "
                     f"{', '.join(sorted(allowed))}"
                 )
 

@@ -28,7 +28,7 @@ def read_record(path: str, number: int) -> bytes:
         stat = os.stat(path)
         starts = _starts(path, stat.st_mtime_ns, stat.st_size)
         if not 0 <= number < len(starts):
-            raise EpisodeError("out-of-range", f"{path} has records 0..{len(starts) - 1}; {number} was asked for")
+            raise EpisodeError("out-of-range", f"{path} has records 0..{len(starts) - 1}; {number} was requested")
         with open(path, "rb") as file:
             file.seek(starts[number])
             length = _length(file.read(_HEADER.size), path, number)

@@ -20,7 +20,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Protocol, Self
+from typing import Self
 
 import av
 import decord
@@ -45,16 +45,6 @@ CLOCK_TOLERANCE_S = 2e-3
 """decord reports times as float32, containers as milliseconds."""
 
 
-class _Reader(Protocol):
-    name: str
-
-    def read(self, indices: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
-        """Frames of rising, distinct indices."""
-        ...
-
-    def close(self) -> None: ...
-
-
 class Video:
     """One open video file; use it as a context manager.
 
@@ -69,7 +59,7 @@ class Video:
         decoder: "decord" or "pyav".
 
     Raises:
-        EpisodeError: "missing-file", or "undecodable" with the file and what the decoder said.
+        EpisodeError: "missing-file", or "undecodable" with the file and the decoder's message.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -150,7 +140,7 @@ def _read_packets(path: str, modified: int, size: int) -> Packets:
     return read_packets(path)
 
 
-def _open_reader(path: str, packets: Packets) -> _Reader:
+def _open_reader(path: str, packets: Packets) -> _DecordReader | _PyavReader:
     """decord if it is exact and can open the file, else PyAV."""
     if packets.plain:
         reader = _DecordReader.try_open(path, packets)
@@ -183,6 +173,7 @@ class _DecordReader:
         return cls(path, reader)
 
     def read(self, indices: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
+        """Frames of rising, distinct indices."""
         if self._reader is None:
             raise ValueError(f"{self._path} was closed")
         try:

@@ -1,4 +1,4 @@
-"""Frame readers for views that are not a video file of their own: stored images, and a segment of a longer video."""
+"""Frame readers for views without their own video file: stored images, and a segment of a longer video."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def check_indices(indices: Sequence[int], num_frames: int, what: str) -> None:
     """Raise EpisodeError("out-of-range") unless all of 0..num_frames-1."""
     bad = [index for index in indices if not 0 <= index < num_frames]
     if bad:
-        raise EpisodeError("out-of-range", f"{what} has frames 0..{num_frames - 1}; {bad} were asked for")
+        raise EpisodeError("out-of-range", f"{what} has frames 0..{num_frames - 1}; {bad} were requested")
 
 
 def decode_image(encoded: bytes, where: str) -> NDArray[np.uint8]:

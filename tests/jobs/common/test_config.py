@@ -15,6 +15,7 @@ from jobs.training.settings import TrainConfig
 from model.settings import AttentionBackend, ModelSettings, tiny_settings
 from pipeline.errors import SettingsError
 from pipeline.format.settings import Setting, describe
+from pipeline.sources.registry import SOURCES
 
 TRAIN = ("out=/o", "builds=[/b]")
 
@@ -37,9 +38,9 @@ def test_a_setting_nobody_knows_is_refused_with_those_there_are(tmp_path: Path) 
         compose_settings("plan", BuildConfig, words)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*COMMANDS, *SOURCES])
 def test_every_setting_has_one_line_of_help(name: str) -> None:
-    for setting in _all(COMMANDS[name].settings_class()):
+    for setting in _all(SOURCES[name] if name in SOURCES else COMMANDS[name].settings_class()):
         text = setting.rule.help
         assert text, setting.name
         assert "\n" not in text

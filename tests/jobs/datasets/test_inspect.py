@@ -73,7 +73,7 @@ def test_what_cannot_be_used_is_named(sample_data: SampleData, tmp_path: Path) -
     root = Path(shutil.copytree(sample_data.lerobot, tmp_path / "robot"))
     video = next(root.glob("videos/*/*front/episode_000001.mp4"))
     video.write_bytes(video.read_bytes()[:100])
-    source = LeRobotSource(str(root), "robot")
+    source = LeRobotSource(root=str(root), name="robot")
     found = inspect_source(source, source.index(), None)
     assert (found.opened, found.unusable) == (4, 1)
     (entry,) = found.left_out

@@ -180,7 +180,7 @@ def empty_tar(build: Path) -> None:
 MUTANTS = (
     Mutant(extra_json_key, "L10", "shards", "'hint'"),
     Mutant(json_spelled_with_spaces, "L10", "shards", "not spelled canonically"),
-    Mutant(json_key_twice, "L10", "shards", "'now' stands twice"),
+    Mutant(json_key_twice, "L10", "shards", "'now' occurs twice"),
     Mutant(state_with_hidden_digits, "L10", "shards", "1e-60"),
     Mutant(inputs_of_a_later_frame, "L1", "shards", "of frame 1, the manifest says now=0"),
     Mutant(state_too_wide, "L8", "shards", "must have 3 numbers, found 4"),

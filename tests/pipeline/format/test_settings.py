@@ -29,6 +29,7 @@ class Outer:
     colour: Colour = setting("a colour", default=Colour.RED)
     limit: int | None = setting("how many; null: all", default=None, at_least=1)
     shares: tuple[float, ...] = setting("parts of one", default=(), at_least=0)
+    names: tuple[str, ...] = setting("some names", default=("a",), nonempty=True)
 
     def __post_init__(self) -> None:
         if self.limit == 7:
@@ -45,6 +46,10 @@ class Outer:
         (Outer, {"limit": 0}, "limit must be null or at least 1, got 0"),
         (Outer, {"shares": (0.5, -1.0)}, "shares must be at least 0, got -1.0"),
         (Outer, {"limit": 7}, "limit must not be 7"),
+        (Outer, {"limit": 1.5}, "limit must be null or at least 1, got 1.5"),
+        (Outer, {"limit": "7"}, "limit must be null or at least 1, got '7'"),
+        (Outer, {"names": []}, r"names must be a list of at least one, got \[\]: some names"),
+        (Outer, {"names": "a"}, "names must be a list, got 'a': some names"),
     ],
 )
 def test_a_wrong_value_is_refused_with_limit_value_and_help(kind: Any, values: dict[str, Any], message: str) -> None:
@@ -57,6 +62,10 @@ def test_a_name_becomes_the_member_of_its_enum() -> None:
     assert Outer(out=Path("a"), colour="blue").colour is Colour.BLUE  # type: ignore[arg-type]
 
 
+def test_a_list_becomes_a_tuple() -> None:
+    assert Outer(out=Path("a"), names=["a", "b"]).names == ("a", "b")  # type: ignore[arg-type]
+
+
 def test_objects_are_frozen_and_take_keywords_alone() -> None:
     with pytest.raises(AttributeError):
         Inner().size = 4  # type: ignore[misc]
@@ -66,7 +75,7 @@ def test_objects_are_frozen_and_take_keywords_alone() -> None:
 
 def test_only_what_decides_is_recorded() -> None:
     found = deciding(Outer(out=Path("a"), inner=Inner(size=4), shares=(0.25,)))
-    assert found == {"inner": {"size": 4}, "colour": "red", "limit": None, "shares": [0.25]}
+    assert found == {"inner": {"size": 4}, "colour": "red", "limit": None, "shares": [0.25], "names": ["a"]}
 
 
 def test_defaults_fill_a_configuration_file() -> None:
@@ -76,6 +85,7 @@ def test_defaults_fill_a_configuration_file() -> None:
         "colour": "red",
         "limit": None,
         "shares": [],
+        "names": ["a"],
     }
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from pipeline.errors import BuildError, RunError
 from pipeline.format.build_settings import BuildSettings
+from pipeline.format.enums import LatentDtype
 from pipeline.format.episode import Episode
 from pipeline.format.schema import Sizes
-from pipeline.planning.cost import target_bytes
+from pipeline.planning.cost import targets_bytes
 from pipeline.planning.plan import Plan, check_same_plan, make_plan, read_plan, write_plan
 from pipeline.sources.base import EpisodeRef, SourceIndex
 from pipeline.storage.store import open_store
@@ -57,13 +58,15 @@ def test_the_cost_is_that_of_the_windows() -> None:
     plan = plan_of(FakeSource((10, 30)))
     assert plan.estimate.windows == 8 + 28
     assert plan.estimate.exact
-    assert plan.estimate.target_bytes == 36 * (2 * 2 * 256 * 1024 * 2 + 3 * 7 * 4) == 36 * target_bytes(SIZES)
+    assert plan.estimate.target_bytes == 36 * (2 * 2 * 256 * 1024 * 2 + 3 * 7 * 4)
+    assert plan.estimate.target_bytes == targets_bytes(SIZES, LatentDtype.FLOAT16, 36)
     assert plan.estimate.flops == 36 * 2 * plan.settings.encoder.flops(steps=1)
 
 
 def test_int8_latents_cost_one_byte_a_channel_and_four_a_token() -> None:
     plan = plan_of(FakeSource((10, 30)), changed("latents", dtype="int8"))
-    assert plan.estimate.target_bytes == 36 * (2 * 2 * 256 * (1024 + 4) + 3 * 7 * 4) == 36 * target_bytes(SIZES, "int8")
+    assert plan.estimate.target_bytes == 36 * (2 * 2 * 256 * (1024 + 4) + 3 * 7 * 4)
+    assert plan.estimate.target_bytes == targets_bytes(SIZES, LatentDtype.INT8, 36)
     assert plan.fingerprint != plan_of(FakeSource((10, 30))).fingerprint
 
 

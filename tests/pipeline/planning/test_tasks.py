@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.planning.tasks import ShardTask, StoredGroups, no_cycles, read_task, task_lines, tasks_bytes
+from pipeline.planning.tasks import ShardTask, StoredGroups, no_cycles, read_task, task_lines
 from pipeline.sources.base import EpisodeRef
 
 CLIP = EpisodeRef(
@@ -37,7 +37,7 @@ def test_the_bytes_of_a_line() -> None:
     episodes = [{k: v for k, v in asdict(ref).items() if v or k != "sha256"} for ref in (CLIP, ROBOT, HASHED)]
     content = {"split": "train", "index": 3, "groups": [2, 1], "episodes": episodes}
     assert json.loads(line) == json.loads(json.dumps(content))
-    assert tasks_bytes([TASK, TASK]) == line + line
+    assert b"".join(task_lines([TASK, TASK])) == line + line
 
 
 def test_a_task_is_read_back_as_it_was() -> None:

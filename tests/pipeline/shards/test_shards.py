@@ -56,7 +56,7 @@ def write_inputs(path: Path) -> list[InputSample]:
         for sample in samples:
             place = writer.add(sample)
             spans = [*zip(place.image_offset, place.image_size, strict=True), (place.json_offset, place.json_size)]
-            writer._file.flush()
+            writer._sink._file.flush()
             (temporary,) = path.parent.glob(".tmp-*")
             data = temporary.read_bytes()
             assert tuple(data[offset : offset + size] for offset, size in spans) == (*sample.images, sample.json)

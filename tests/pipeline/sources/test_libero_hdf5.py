@@ -13,6 +13,7 @@ import pytest
 from pipeline.errors import EpisodeError, RunError, SettingsError
 from pipeline.sources.libero_hdf5 import LiberoSource
 from pipeline.sources.naming import hashed_split
+from pipeline.sources.registry import make_source
 from tests.pipeline.spelled import read, spell
 
 TASK = "KITCHEN_SCENE4_put_the_black_bowl_in_the_bottom_drawer_of_the_cabinet_and_close_it_demo"
@@ -50,7 +51,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def source(root: Path, **settings: Any) -> LiberoSource:
-    return LiberoSource(str(root), "libero", **settings)
+    return LiberoSource(root=str(root), name="libero", **settings)
 
 
 def open_error(root: Path, **settings: Any) -> EpisodeError:
@@ -186,4 +187,4 @@ def test_what_is_refused(root: Path, tmp_path: Path) -> None:
         source(root / "none").index()
     for settings in ({"action_lag": 2}, {"fps": 0}, {"cameras": ()}, {"val_share": 1.0}):
         with pytest.raises(SettingsError, match="must be"):
-            source(root, **settings)
+            make_source("libero", root=str(root), name="libero", **settings)

@@ -38,7 +38,7 @@ def reason_of_first(source: Source, name: str) -> str:
 
 def test_empty_files(tmp_path: Path) -> None:
     dataset = Dataset(tmp_path / "robot").write()
-    source = LeRobotSource(str(dataset.root), "toy")
+    source = LeRobotSource(root=str(dataset.root), name="toy")
     video = dataset.video(FRONT, 0)
     video.write_bytes(b"")
     assert reason_of_first(source, video.name) == "undecodable"
@@ -47,14 +47,14 @@ def test_empty_files(tmp_path: Path) -> None:
     assert reason_of_first(source, table.name) == "undecodable"
     write_task(tmp_path / "libero/b_demo.hdf5", {"demo_0": 5})
     (tmp_path / "libero/a_demo.hdf5").write_bytes(b"")
-    assert reason_of_first(LiberoSource(str(tmp_path / "libero"), "l"), "a_demo.hdf5") == "undecodable"
+    assert reason_of_first(LiberoSource(root=str(tmp_path / "libero"), name="l"), "a_demo.hdf5") == "undecodable"
     (tmp_path / "empty.tfrecord").write_bytes(b"")
-    with pytest.raises(EpisodeError, match=r"empty\.tfrecord has records 0\.\.-1; 0 was asked for"):
+    with pytest.raises(EpisodeError, match=r"empty\.tfrecord has records 0\.\.-1; 0 was requested"):
         read_record(str(tmp_path / "empty.tfrecord"), 0)
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips/a.mp4").write_bytes(b"")
     (tmp_path / "clips/texts.csv").write_text("video,text\na.mp4,cut\n")
-    assert reason_of_first(VideoFolderSource(str(tmp_path / "clips"), "c"), "a.mp4") == "undecodable"
+    assert reason_of_first(VideoFolderSource(root=str(tmp_path / "clips"), name="c"), "a.mp4") == "undecodable"
 
 
 @pytest.mark.slow
@@ -85,7 +85,7 @@ def test_uneven_times_are_read_by_number_and_told_by_the_video(tmp_path: Path) -
             frame.pts, frame.time_base = time, Fraction(1, 12)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    source = LeRobotSource(str(dataset.root), "toy")
+    source = LeRobotSource(root=str(dataset.root), name="toy")
     with source.open(min(source.index().refs, key=lambda ref: ref.id)) as episode:
         assert [read(frame) for frame in episode.frames("front", [5, 3, 0])] == [5, 3, 0]
         assert episode.timestamps(range(6)).tolist() == pytest.approx([time / 12 for time in times], abs=2e-3)

@@ -11,9 +11,9 @@ from pipeline.sources.ssv2 import SSv2Source
 
 
 def test_settings_reach_the_source() -> None:
-    assert make_source("ssv2", root="data") == SSv2Source("data", "ssv2")
+    assert make_source("ssv2", root="data") == SSv2Source(root="data", name="ssv2")
     made = make_source("lerobot", root="data", name="toy", cameras=["front", "wrist"], val_share=0.2)
-    assert made == LeRobotSource("data", "toy", cameras=("front", "wrist"), val_share=0.2)
+    assert made == LeRobotSource(root="data", name="toy", cameras=("front", "wrist"), val_share=0.2)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import EpisodeError, RunError, SettingsError
+from pipeline.sources.registry import make_source
 from pipeline.sources.ssv2 import VIDEO_FOLDER, SSv2Source
 from tests.pipeline.spelled import read, write_spelled
 
@@ -30,11 +31,11 @@ def make_root(
             (root / "labels" / f"{name}.json").write_text(json.dumps(rows))
     for clip, length in clips.items():
         write_spelled(root / VIDEO_FOLDER, "vp9.webm", range(length)).rename(root / VIDEO_FOLDER / f"{clip}.webm")
-    return SSv2Source(str(root))
+    return SSv2Source(root=str(root))
 
 
 def test_real_folder(shared_data: Path) -> None:
-    source = SSv2Source(str(shared_data / "ssv2"))
+    source = SSv2Source(root=str(shared_data / "ssv2"))
     index = source.index()
     assert (index.views, index.state_dim, index.action_dim, index.fps) == (("video",), 0, 0, None)
     assert index.left_out == ()
@@ -57,7 +58,7 @@ def test_real_folder(shared_data: Path) -> None:
 
 
 def test_every_real_clip_opens(shared_data: Path) -> None:
-    source = SSv2Source(str(shared_data / "ssv2"))
+    source = SSv2Source(root=str(shared_data / "ssv2"))
     lengths = []
     for ref in source.index().refs:
         with source.open(ref) as episode:
@@ -159,7 +160,7 @@ def test_unknown_view_is_a_bug_of_the_caller(tmp_path: Path) -> None:
     source = make_root(tmp_path, [entry("1")], [], None, {"1": 2})
     with (
         source.open(source.index().refs[0]) as episode,
-        pytest.raises(ValueError, match="has the views video; 'wrist' was asked for"),
+        pytest.raises(ValueError, match="has the views video; 'wrist' was requested"),
     ):
         episode.frames("wrist", [0])
 
@@ -173,7 +174,7 @@ def test_source_and_index_can_be_sent_to_workers(tmp_path: Path) -> None:
 
 def test_name_must_fit_into_keys(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="ss_v2"):
-        SSv2Source(str(tmp_path), name="ss.v2")
+        make_source("ssv2", root=str(tmp_path), name="ss.v2")
 
 
 def test_answers_of_test_clips_are_never_read(tmp_path: Path) -> None:

@@ -12,17 +12,21 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from pipeline.errors import EpisodeError, SettingsError
+from pipeline.sources.registry import make_source
 from pipeline.sources.vectors import (
     absolute_gripper,
     lost_frames,
     make_vectors,
     parse_fields,
-    parse_vectors,
     vector_width,
 )
 
 QUARTER = np.pi / 2
 ANGLES = st.tuples(st.floats(-3.1, 3.1), st.floats(-1.5, 1.5), st.floats(-3.1, 3.1))
+
+
+def vectors(state: Any = (), action: Any = ()) -> None:
+    make_source("lerobot", root=".", name="x", state=state, action=action)
 
 
 def made(field: Any, **fields: Any) -> NDArray[np.float32]:
@@ -150,21 +154,21 @@ REFUSED: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("value", "message"), REFUSED)
 def test_what_is_refused(value: Any, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        parse_fields(value, "action")
+        vectors(action=value)
 
 
 @pytest.mark.parametrize("convert", ["pose_reached", "relative_gripper"])
 def test_a_state_may_not_look_ahead(convert: str) -> None:
-    parse_fields([{"field": "a", "convert": convert}], "action")
+    vectors(action=[{"field": "a", "convert": convert}])
     with pytest.raises(SettingsError, match=r"looks at later frames.*rule L8"):
-        parse_fields([{"field": "a", "convert": convert}], "state")
+        vectors(state=[{"field": "a", "convert": convert}])
 
 
 def test_a_state_may_not_be_an_action() -> None:
     reached = {"field": "pose", "convert": "pose_reached"}
-    assert set(parse_vectors(["pose"], [reached, "grip"])) == {"state", "action"}  # the pose now, not the one reached
+    vectors(state=["pose"], action=[reached, "grip"])  # the pose now, not the one reached
     with pytest.raises(SettingsError, match=r"state: grip is an action, a target.*rule L3"):
-        parse_vectors(["pose", "grip"], [reached, "grip"])
+        vectors(state=["pose", "grip"], action=[reached, "grip"])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e39])

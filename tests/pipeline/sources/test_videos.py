@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import EpisodeError, RunError, SettingsError
+from pipeline.sources.registry import make_source
 from pipeline.sources.videos import VideoFolderSource
 from tests.pipeline.spelled import read, write_spelled
 
@@ -23,7 +24,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def source(root: Path, **settings: Any) -> VideoFolderSource:
-    return VideoFolderSource(str(root), "kitchen", **settings)
+    return VideoFolderSource(root=str(root), name="kitchen", **settings)
 
 
 def test_csv(root: Path) -> None:
@@ -99,4 +100,4 @@ def test_lists_that_are_none(root: Path) -> None:
     with pytest.raises(RunError, match="expected a list of objects"):
         source(root, texts="texts.json").index()
     with pytest.raises(SettingsError, match="val_share must be"):
-        source(root, val_share=1.5)
+        make_source("videos", root=str(root), name="kitchen", val_share=1.5)

@@ -112,22 +112,22 @@ def _agree(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> None:
 
 
 def test_sample_clips_read_alike(sample_data: SampleData) -> None:
-    _compare(SSv2Source(str(sample_data.ssv2)), VIDEO, sample_data.ssv2)
+    _compare(SSv2Source(root=str(sample_data.ssv2)), VIDEO, sample_data.ssv2)
 
 
 def test_sample_robot_episodes_read_alike(sample_data: SampleData) -> None:
-    _compare(LeRobotSource(str(sample_data.lerobot), "robot", val_share=0.3), ROBOT, sample_data.lerobot)
+    _compare(LeRobotSource(root=str(sample_data.lerobot), name="robot", val_share=0.3), ROBOT, sample_data.lerobot)
 
 
 @pytest.mark.slow
 def test_real_clips_read_alike(shared_data: Path) -> None:
-    _compare(SSv2Source(str(shared_data / "ssv2")), VIDEO, shared_data / "ssv2")
+    _compare(SSv2Source(root=str(shared_data / "ssv2")), VIDEO, shared_data / "ssv2")
 
 
 @pytest.mark.slow
 def test_real_robot_episodes_read_alike(shared_data: Path) -> None:
     root = shared_data / "lerobot_v21/unitree_g1_inspire_bottle"
-    _compare(LeRobotSource(str(root), "robot", val_share=0.3), ROBOT, root)
+    _compare(LeRobotSource(root=str(root), name="robot", val_share=0.3), ROBOT, root)
 
 
 def test_test_clips_are_known_as_such(sample_data: SampleData) -> None:
@@ -150,7 +150,7 @@ def test_declared_splits_of_a_robot_set_are_used_only_when_they_fit(sample_data:
         assert [raw.split_of(f"robot-{number:06d}") for number in range(4)] == wanted
     for unusable in ({"train": "0:100"}, {"train": "0:3", "val": "2:4"}, {"train": "0:4"}, {"left": "0:4"}):
         (root / "meta/info.json").write_text(json.dumps({**info, "splits": unusable}))
-        refs = LeRobotSource(str(root), "robot", val_share=0.3).index().refs
+        refs = LeRobotSource(root=str(root), name="robot", val_share=0.3).index().refs
         raw = RawLeRobot(ROBOT, root)
         assert {ref.id: raw.split_of(ref.id) for ref in refs} == {ref.id: ref.split for ref in refs}
 
@@ -187,7 +187,7 @@ def _first(root: Path) -> str:
 @pytest.mark.slow
 def test_real_robot_episodes_of_a_shared_file_read_alike(shared_data: Path) -> None:
     root = shared_data / "lerobot_v30/unitree_g1_inspire_bottle"
-    source = LeRobotSource(str(root), "robot", val_share=0.3)
+    source = LeRobotSource(root=str(root), name="robot", val_share=0.3)
     _compare(source, _settings(source, "lerobot"), root)
 
 
@@ -211,7 +211,7 @@ def test_rows_that_share_an_episode_number_are_found_by_their_place(shared_data:
     wanted = RawLeRobot(ROBOT, root).open("robot-000001")
     at = table.column_names.index("episode_index")
     pq.write_table(table.set_column(at, "episode_index", pa.array([1] * table.num_rows)), path)
-    source = LeRobotSource(str(root), "robot", val_share=0.3)
+    source = LeRobotSource(root=str(root), name="robot", val_share=0.3)
     _compare(source, _settings(source, "lerobot"), root)
     found = RawLeRobot(ROBOT, root).open("robot-000001")
     np.testing.assert_array_equal(found.state, wanted.state)
@@ -225,20 +225,20 @@ def test_rows_that_share_an_episode_number_are_found_by_their_place(shared_data:
 def test_real_rlds_episodes_read_alike(shared_data: Path, skip_first: int) -> None:
     root = shared_data / "rlds/bridge_dataset"
     source = RldsSource(
-        str(root),
-        "bridge",
-        5,
-        ("image_0", "image_1", "image_2"),
+        root=str(root),
+        name="bridge",
+        fps=5,
+        cameras=("image_0", "image_1", "image_2"),
         skip_first=skip_first,
         state=(
-            VectorField("observation/state", (0, 3)),
-            VectorField("observation/state", (3, 6), convert="euler_xyz"),
-            VectorField("observation/state", (6, 7), convert="gripper", open=1.0, closed=0.0),
-            VectorField("reward"),
+            VectorField(field="observation/state", take=(0, 3)),
+            VectorField(field="observation/state", take=(3, 6), convert="euler_xyz"),
+            VectorField(field="observation/state", take=(6, 7), convert="gripper", open=1.0, closed=0.0),
+            VectorField(field="reward"),
         ),
         action=(
-            VectorField("observation/state", (0, 6), convert="pose_reached"),
-            VectorField("action", (6, 7), scale=-1.0, convert="relative_gripper"),
+            VectorField(field="observation/state", take=(0, 6), convert="pose_reached"),
+            VectorField(field="action", take=(6, 7), scale=-1.0, convert="relative_gripper"),
         ),
     )
     _compare(source, _settings(source, "rlds"), root)
@@ -253,7 +253,7 @@ def test_real_rlds_episodes_read_alike(shared_data: Path, skip_first: int) -> No
 @pytest.mark.slow
 def test_numbers_of_real_rlds_episodes_are_equal_where_nothing_is_computed(shared_data: Path) -> None:
     root = shared_data / "rlds/bridge_dataset/1.0.0"
-    source = RldsSource(str(root), "bridge", 5, ("image_0",))
+    source = RldsSource(root=str(root), name="bridge", fps=5, cameras=("image_0",))
     _compare(source, _settings(source, "rlds"), root)
     episode = open_raw(_settings(source, "rlds"), root).open("bridge-train-000000")
     assert episode.exact_state
@@ -264,7 +264,7 @@ def test_only_one_kind_of_split_means_a_hash(shared_data: Path, tmp_path: Path) 
     root = Path(shutil.copytree(shared_data / "rlds/bridge_dataset/1.0.0", tmp_path / "rlds"))
     info = json.loads((root / "dataset_info.json").read_text())
     (root / "dataset_info.json").write_text(json.dumps({**info, "splits": info["splits"][:1]}))
-    source = RldsSource(str(root), "bridge", 5, ("image_0",), val_share=0.3)
+    source = RldsSource(root=str(root), name="bridge", fps=5, cameras=("image_0",), val_share=0.3)
     raw = open_raw(_settings(source, "rlds"), root)
     splits = {ref.id: ref.split for ref in source.index().refs}
     assert set(splits.values()) == {"train", "val"}
@@ -273,7 +273,7 @@ def test_only_one_kind_of_split_means_a_hash(shared_data: Path, tmp_path: Path) 
 
 def test_damaged_records_are_raw_errors(shared_data: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(shared_data / "rlds/bridge_dataset/1.0.0", tmp_path / "rlds"))
-    settings = _settings(RldsSource(str(root), "bridge", 5, ("image_0",)), "rlds")
+    settings = _settings(RldsSource(root=str(root), name="bridge", fps=5, cameras=("image_0",)), "rlds")
     path = next(root.glob("*-train.tfrecord*"))
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
@@ -357,8 +357,8 @@ def _write_demonstrations(path: Path, convention: str | None, sentence: object, 
 
 LONG = "KITCHEN_SCENE1_open_the_bottom_drawer_of_the_cabinet_demo"
 LIBERO_ACTION = (
-    VectorField("obs/ee_states", convert="pose_reached"),
-    VectorField("actions", (6, 7), convert="gripper", open=-1.0, closed=1.0),
+    VectorField(field="obs/ee_states", convert="pose_reached"),
+    VectorField(field="actions", take=(6, 7), convert="gripper", open=-1.0, closed=1.0),
 )
 
 
@@ -367,8 +367,8 @@ LIBERO_ACTION = (
 def test_demonstrations_read_alike(tmp_path: Path, lag: int, action: Any) -> None:
     _write_demonstrations(tmp_path / "short.hdf5", None, 'put the "red" cup away ')
     _write_demonstrations(tmp_path / "goal" / f"{LONG}.hdf5", "opencv", list('"open it"'), 1)
-    state = ("obs/ee_states", VectorField("obs/quaternion", convert="quaternion_xyzw"), "obs/gripper_states")
-    source = LiberoSource(str(tmp_path), "libero", state=state, action=action, action_lag=lag, val_share=0.4)
+    state = ("obs/ee_states", VectorField(field="obs/quaternion", convert="quaternion_xyzw"), "obs/gripper_states")
+    source = LiberoSource(root=str(tmp_path), name="libero", state=state, action=action, action_lag=lag, val_share=0.4)
     _compare(source, _settings(source, "libero"), tmp_path)
     raw = open_raw(_settings(source, "libero"), tmp_path)
     digest = hashlib.sha256(f"goal/{LONG}".encode()).hexdigest()[:8]
@@ -381,7 +381,7 @@ def test_demonstrations_read_alike(tmp_path: Path, lag: int, action: Any) -> Non
 def test_a_file_of_another_lag_than_the_build_s_is_a_raw_error(tmp_path: Path) -> None:
     path = tmp_path / "task.hdf5"
     _write_demonstrations(path, None, "x")
-    settings = _settings(LiberoSource(str(tmp_path), "libero", action_lag=1), "libero")
+    settings = _settings(LiberoSource(root=str(tmp_path), name="libero", action_lag=1), "libero")
     open_raw(settings, tmp_path).open("libero-task-0012")
     with h5py.File(path, "r+") as file:
         file["data"].attrs["action_lag"] = 0
@@ -392,7 +392,7 @@ def test_a_file_of_another_lag_than_the_build_s_is_a_raw_error(tmp_path: Path) -
 def test_damaged_demonstrations_are_raw_errors(tmp_path: Path) -> None:
     path = tmp_path / "task.hdf5"
     _write_demonstrations(path, None, "x")
-    settings = _settings(LiberoSource(str(tmp_path), "libero"), "libero")
+    settings = _settings(LiberoSource(root=str(tmp_path), name="libero"), "libero")
     whole = path.read_bytes()
     raw = open_raw(settings, tmp_path)
     for at in range(0, len(whole), 997):
@@ -423,7 +423,7 @@ def test_videos_of_a_folder_read_alike(
         rows.append({"video": name, "caption": f" shows, {name} ", "set": split})
     _write_list(tmp_path / texts, rows)
     source = VideoFolderSource(
-        str(tmp_path), "web", texts, text_column="caption", split_column=split_column, val_share=0.5
+        root=str(tmp_path), name="web", texts=texts, text_column="caption", split_column=split_column, val_share=0.5
     )
     _compare(source, _settings(source, "videos"), tmp_path)
     raw = open_raw(_settings(source, "videos"), tmp_path)
@@ -444,7 +444,7 @@ def _write_list(path: Path, rows: Sequence[dict[str, str]]) -> None:
 
 
 def test_a_video_that_is_listed_twice_is_no_episode(tmp_path: Path) -> None:
-    settings = _settings(VideoFolderSource(str(tmp_path), "web"), "videos")
+    settings = _settings(VideoFolderSource(root=str(tmp_path), name="web"), "videos")
     (tmp_path / "texts.csv").write_text("video,text\na.mp4,x\na.webm,y\n../c.mp4,z\n")
     raw = open_raw(settings, tmp_path)
     with pytest.raises(RawError, match="more than once"):
@@ -464,14 +464,14 @@ def test_a_clip_with_an_answer_is_a_test_clip(sample_data: SampleData, tmp_path:
 def test_images_in_a_table_and_vectors_made_from_columns_read_alike(tmp_path: Path) -> None:
     root = _write_image_robot(tmp_path / "robot")
     source = LeRobotSource(
-        str(root),
-        "robot",
+        root=str(root),
+        name="robot",
         not_instructions=("valid",),
-        state=(VectorField("pose", scale=2.0),),
+        state=(VectorField(field="pose", scale=2.0),),
         action=(
-            VectorField("target", convert="pose_difference", base="pose"),
-            VectorField("pose", convert="pose_reached"),
-            VectorField("grip", convert="relative_gripper"),
+            VectorField(field="target", convert="pose_difference", base="pose"),
+            VectorField(field="pose", convert="pose_reached"),
+            VectorField(field="grip", convert="relative_gripper"),
         ),
     )
     settings = _settings(source, "lerobot")

@@ -14,7 +14,7 @@ from tests.conftest import SampleData
     "name", ["noise", *(pytest.param(name, marks=pytest.mark.slow) for name in ("black", "another"))]
 )
 def test_only_later_frames_differ(sample_data: SampleData, name: str) -> None:
-    source = LeRobotSource(str(sample_data.lerobot), "robot")
+    source = LeRobotSource(root=str(sample_data.lerobot), name="robot")
     first, second = source.index().refs[:2]
     with source.open(first) as episode, source.open(second) as other:
         replace = {"noise": noise, "black": black, "another": frames_of(other)}[name]
@@ -35,7 +35,7 @@ def test_only_later_frames_differ(sample_data: SampleData, name: str) -> None:
 
 
 def test_frames_of_another_size_fill_the_shape_at_hand(sample_data: SampleData) -> None:
-    source = LeRobotSource(str(sample_data.lerobot), "robot")
+    source = LeRobotSource(root=str(sample_data.lerobot), name="robot")
     ref = source.index().refs[0]
     view = next(iter(ref.data["videos"]))
     with source.open(ref) as episode:

@@ -18,6 +18,7 @@ from pipeline.errors import EpisodeError, RunError, SettingsError
 from pipeline.sources.base import SourceIndex
 from pipeline.sources.lerobot.source import LeRobotSource
 from pipeline.sources.naming import hashed_split
+from pipeline.sources.registry import make_source
 from tests.pipeline.spelled import png, read, write_spelled
 
 FRONT, WRIST = "observation.images.front", "observation.images.wrist.left"
@@ -88,7 +89,7 @@ class Dataset:
         write_spelled(path.parent, "h264.mp4", numbers, black=black).rename(path)
 
     def source(self, **settings: Any) -> LeRobotSource:
-        return LeRobotSource(str(self.root), "toy", **settings)
+        return LeRobotSource(root=str(self.root), name="toy", **settings)
 
 
 def fixed(values: np.ndarray, kind: pa.DataType | None = None) -> pa.Array:
@@ -113,7 +114,7 @@ def open_error(dataset: Dataset, number: int = 0, **settings: Any) -> EpisodeErr
 
 
 def test_real_episodes(shared_data: Path) -> None:
-    source = LeRobotSource(str(shared_data / "lerobot_v21/unitree_g1_inspire_bottle"), "g1")
+    source = LeRobotSource(root=str(shared_data / "lerobot_v21/unitree_g1_inspire_bottle"), name="g1")
     index = source.index()
     assert (index.views, index.state_dim, index.action_dim, index.fps) == (("cam_high",), 26, 26, 30.0)
     assert [(ref.id, ref.num_frames) for ref in index.refs] == [
@@ -139,8 +140,8 @@ def test_real_episodes(shared_data: Path) -> None:
 
 
 def test_real_v3_episodes_equal_those_of_v21(shared_data: Path) -> None:
-    old = LeRobotSource(str(shared_data / "lerobot_v21/unitree_g1_inspire_bottle"), "g1")
-    new = LeRobotSource(str(shared_data / "lerobot_v30/unitree_g1_inspire_bottle"), "g1")
+    old = LeRobotSource(root=str(shared_data / "lerobot_v21/unitree_g1_inspire_bottle"), name="g1")
+    new = LeRobotSource(root=str(shared_data / "lerobot_v30/unitree_g1_inspire_bottle"), name="g1")
     index = new.index()
     assert (index.description["version"], [ref.num_frames for ref in index.refs]) == ("v3.0", [221, 277])
     for before, after in zip(old.index().refs, index.refs, strict=False):
@@ -445,13 +446,13 @@ def test_other_versions_stop_the_run(dataset: Dataset, version: str) -> None:
 
 def test_no_dataset_at_all(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"info\.json.*Set `root`"):
-        LeRobotSource(str(tmp_path), "toy").index()
+        LeRobotSource(root=str(tmp_path), name="toy").index()
 
 
 def test_bad_settings(tmp_path: Path) -> None:
     for settings in ({"val_share": 1.0}, {"cameras": ()}, {"cameras": "front"}):
         with pytest.raises(SettingsError, match="must be"):
-            LeRobotSource(str(tmp_path), "toy", **settings)
+            make_source("lerobot", root=str(tmp_path), name="toy", **settings)
 
 
 def test_source_and_ref_can_be_sent_to_workers(dataset: Dataset) -> None:

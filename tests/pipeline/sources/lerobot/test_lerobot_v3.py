@@ -98,7 +98,7 @@ class Shared:
 
     @property
     def source(self) -> LeRobotSource:
-        return LeRobotSource(str(self.root), "toy")
+        return LeRobotSource(root=str(self.root), name="toy")
 
 
 def check_all(shared: Shared) -> None:

@@ -168,7 +168,7 @@ def test_reading_loads_no_tensorflow(shared_data: Path) -> None:
     program = f"""
 import sys
 from pipeline.sources.rlds.source import RldsSource
-source = RldsSource({str(shared_data / BRIDGE)!r}, "bridge", 5, ("image_0",))
+source = RldsSource(root={str(shared_data / BRIDGE)!r}, name="bridge", fps=5, cameras=("image_0",))
 ref = source.index().refs[0]
 with source.open(ref) as episode:
     print(episode.frames("image_0", [0]).shape, "tensorflow" in sys.modules)
@@ -195,7 +195,7 @@ def test_splits_and_ids_go_over_all_files(tmp_path: Path) -> None:
 
     splits = {"train": [recorded(i) for i in range(7)], "validation": [recorded(i) for i in range(7, 11)]}
     folder = write_rlds(tmp_path, "toy", "2.0.0", features, splits, shards=3)
-    source = RldsSource(str(tmp_path / "toy"), "toy", 10, ("image",))
+    source = RldsSource(root=str(tmp_path / "toy"), name="toy", fps=10, cameras=("image",))
     index = source.index()
     assert index.description["episodes"] == {"train": 7, "val": 4}
     assert sorted(ref.id for ref in index.refs if ref.split == "train") == [f"toy-train-{i:06d}" for i in range(7)]
@@ -245,7 +245,7 @@ def test_a_truncated_file_loses_only_what_is_cut_off(shared_data: Path, tmp_path
     path = root / "bridge_dataset-train.tfrecord-00000-of-00001"
     path.write_bytes(path.read_bytes()[:-1000])
     read_record(str(path), 23)
-    with pytest.raises(EpisodeError, match=r"records 0\.\.23; 24 was asked for"):
+    with pytest.raises(EpisodeError, match=r"records 0\.\.23; 24 was requested"):
         read_record(str(path), 24)
     source = source_of("bridge", root)
     with pytest.raises(EpisodeError, match="changed-file"):
@@ -294,6 +294,8 @@ def test_fields_that_are_not_there(shared_data: Path, changes: dict[str, Any], m
     [
         {"fps": 0},
         {"skip_first": -1},
+        {"skip_first": 1.5},
+        {"fps": "fast"},
         {"cameras": []},
         {"instruction": "text"},
         {"wanted": {"a": "("}},
@@ -302,7 +304,7 @@ def test_fields_that_are_not_there(shared_data: Path, changes: dict[str, Any], m
 )
 def test_settings_that_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="must be"):
-        RldsSource(**{"root": ".", "name": "x", "fps": 5, "cameras": ("a",), **changes})
+        make_source("rlds", **{"root": ".", "name": "x", "fps": 5, "cameras": ("a",), **changes})
 
 
 def test_source_and_ref_can_be_sent_to_workers(shared_data: Path) -> None:
