@@ -1,11 +1,10 @@
-"""What came of every episode, kept line by line, and what the numbers say."""
+"""Outcomes of episodes, kept line by line, and their success rates."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from jobs.common.json_lines import JsonLines
 from pipeline.errors import BuildError
@@ -21,7 +20,7 @@ class Outcome:
     crashes      times the simulator died in it before it could be finished
     seconds      of wall clock
     swapped_instruction_success  whether the task was done whose instruction the policy got instead; None: it got its
-                 own, the scene does not have what that task is about, or its goal held from the start
+                 own, the scene lacks that task's objects, or its goal held at the start
     """
 
     task: int
@@ -50,13 +49,7 @@ class Rate:
 
 
 def success_rate(successes: int, episodes: int) -> Rate:
-    """The interval is [0, 1] without episodes.
-
-    Raises:
-        ValueError: more successes than episodes.
-    """
-    if not 0 <= successes <= episodes:
-        raise ValueError(f"successes must be 0..{episodes}, got {successes}")
+    """The interval is [0, 1] without episodes. Raises ValueError for more successes than episodes."""
     if not episodes:
         return Rate(0, 0, 0.0, 1.0)
     # Imported here: it takes longer than everything else that an evaluation imports.
@@ -80,26 +73,19 @@ def difference(one: Rate, other: Rate) -> tuple[float, float, float]:
     return between, low, high
 
 
-class OutcomeLog:
-    """`episodes.jsonl` of an evaluation."""
+def by_episode(log: JsonLines[Outcome]) -> dict[tuple[int, int], Outcome]:
+    """Finished episodes of an evaluation's episodes.jsonl, by task and start.
 
-    def __init__(self, path: Path) -> None:
-        self._lines = JsonLines(path, Outcome, "outcome")
-        self.path, self.add = path, self._lines.add
-
-    def read(self) -> dict[tuple[int, int], Outcome]:
-        """Finished episodes by task and start.
-
-        Raises:
-            BuildError: a line is no outcome, or an episode stands there twice.
-        """
-        found: dict[tuple[int, int], Outcome] = {}
-        for number, outcome in enumerate(self._lines.read(), 1):
-            key = (outcome.task, outcome.start)
-            if key in found:
-                raise BuildError(f"{self.path}, line {number}: task {key[0]}, start {key[1]} stands there twice")
-            found[key] = outcome
-        return found
+    Raises:
+        BuildError: a line is no outcome, or an episode is listed twice.
+    """
+    found: dict[tuple[int, int], Outcome] = {}
+    for number, outcome in enumerate(log.read(), 1):
+        key = (outcome.task, outcome.start)
+        if key in found:
+            raise BuildError(f"{log.path}, line {number}: task {key[0]}, start {key[1]} is listed twice")
+        found[key] = outcome
+    return found
 
 
 def rates_by_task(outcomes: Iterable[Outcome]) -> dict[int, Rate]:
@@ -117,7 +103,7 @@ def swapped_instruction_rate(outcomes: Iterable[Outcome]) -> Rate:
 
 
 def total(rates: Mapping[int, Rate]) -> Rate:
-    """All together: tasks, or whatever the keys stand for."""
+    """All tasks, or other keys, together."""
     return success_rate(sum(r.successes for r in rates.values()), sum(r.episodes for r in rates.values()))
 
 

@@ -10,6 +10,7 @@ Not pickle: the two sides run different versions of NumPy.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from typing import Any, BinaryIO
 
@@ -55,37 +56,14 @@ def receive(file: BinaryIO) -> dict[str, Any]:
     (length,) = _LENGTH.unpack(_exactly(file, _LENGTH.size))
 
     def restored(value: dict[str, Any]) -> Any:
+        """Objects end in the order of the text, so the next bytes are those of this array."""
         if _MARK not in value:
             return value
-        dtype, shape = value[_MARK]
-        kind = np.dtype(dtype)
-        pending.append((kind, tuple(shape)))
-        return _Place(len(pending) - 1)
+        dtype, shape = np.dtype(value[_MARK][0]), value[_MARK][1]
+        return np.frombuffer(bytearray(_exactly(file, dtype.itemsize * math.prod(shape))), dtype).reshape(shape)
 
-    pending: list[tuple[np.dtype, tuple[int, ...]]] = []
-    message = json.loads(_exactly(file, length), object_hook=restored)
-    arrays = []
-    for kind, shape in pending:
-        data = _exactly(file, kind.itemsize * int(np.prod(shape, dtype=np.int64)))
-        arrays.append(np.frombuffer(bytearray(data), kind).reshape(shape))
-    filled = _fill(message, arrays)
-    assert isinstance(filled, dict)
-    return filled
-
-
-class _Place:
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-
-def _fill(value: Any, arrays: list[np.ndarray]) -> Any:
-    if isinstance(value, _Place):
-        return arrays[value.index]
-    if isinstance(value, dict):
-        return {key: _fill(inner, arrays) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_fill(inner, arrays) for inner in value]
-    return value
+    message: dict[str, Any] = json.loads(_exactly(file, length), object_hook=restored)
+    return message
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.closed_loop.outcomes import Outcome, Rate, rate_text, rates_by_task, swapped_instruction_rate, total
-from jobs.closed_loop.suites import published
+from jobs.closed_loop.published import published
 from jobs.common.image_ablation import ImageAblation
 from jobs.common.text import markdown_table
 from pipeline.storage.atomic import write_atomic
@@ -17,7 +17,7 @@ from pipeline.storage.atomic import write_atomic
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What was played and what came of it.
+    """An evaluation and its outcomes.
 
     settings  of the command;  policy  which, and its interface;  versions  of the simulator's packages
     benchmark  "libero" or "simpler_env"
@@ -111,5 +111,5 @@ def _perturbation(settings: Mapping[str, Any]) -> str:
 
 
 def _controls(settings: Mapping[str, Any]) -> str:
-    grey = "Control: pictures are grey.\n" if settings["image_ablation"] == ImageAblation.GREY else ""
+    grey = "Control: images are grey.\n" if settings["image_ablation"] == ImageAblation.GREY else ""
     return grey + ("Control: each task has the next one's instruction.\n" if settings["swap"] else "")
