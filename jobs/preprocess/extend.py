@@ -25,7 +25,7 @@ from pipeline.planning.plan import Plan, read_plan, write_plan
 from pipeline.storage.store import LocalStore
 
 NEW = f"{WORK_FOLDER}/new"
-"""Where the build of the new episodes lies until it is joined."""
+"""Folder of the build of the new episodes until it is joined."""
 
 SHOWN = 12
 
@@ -97,7 +97,7 @@ def _plan_new(old: FinishedBuild, settings: ExtendConfig, asked: BuildSettings) 
 
 
 def _describe(path: Path, growth: IndexDiff, whole: bool) -> str:
-    """What the source holds beside the build. whole: no limit was set, so what the index lacks is really gone."""
+    """What the source holds besides the build. whole: no limit was set, so what the index lacks is really gone."""
     lines = [f"{path}: {len(growth.index.refs):,} episodes of the source are new"]
     if whole and growth.vanished:
         lines.append(f"  {_some(growth.vanished)} vanished from the source; their samples stay")

@@ -33,7 +33,7 @@ BYTE_LIBRARIES = ("av", "decord", "numpy", "pillow", "pyarrow", "torch", "transf
 
 @dataclass(frozen=True)
 class Preparation:
-    """What `preprocess` needs besides the cluster. found: the plan lay there already."""
+    """What `preprocess` needs besides the cluster. found: the folder held the plan already."""
 
     source: Source
     plan: Plan
@@ -76,7 +76,7 @@ def prepare(config: BuildConfig) -> Preparation:
 
 
 def build_settings(config: BuildConfig) -> BuildSettings:
-    """Every setting that changes bytes: those declared so, and what stands behind them in files and libraries."""
+    """Every setting that changes bytes: those declared so, and the files and libraries that they refer to."""
     encoder = Encoder(config.encoder, "cpu")
     content = {
         **deciding(config),
@@ -115,11 +115,7 @@ def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) 
         ("encoder", f"{about}{cost.flops:.3g} FLOPs"),
         *([] if prediction is None else describe_prediction(prediction)),
     ]
-    note = (
-        ""
-        if cost.exact
-        else "\nlengths of some episodes are known only once their files are opened: estimated from a sample"
-    )
+    note = "" if cost.exact else "\nlengths of some episodes are known only once their files are opened: estimated"
     warnings = "".join(f"\nWARNING: {text}" for text in _warnings(plan))
     return f"{plan.name} -> {out}\n{two_columns(rows)}{note}{warnings}"
 
@@ -130,14 +126,13 @@ def _per_sample(plan: Plan) -> str:
     shown = []
     for mode, tubelets in (("prefix or clip", None), ("tubelet", cost.tubelets)):
         sizes = [targets_bytes(plan.sizes, dtype, cost.windows, tubelets) / cost.windows for dtype in LatentDtype]
-        if tubelets != 0:  # older plans did not count them
-            each = ", ".join(f"{size_text(size)} {dtype}" for size, dtype in zip(sizes, LatentDtype, strict=True))
-            shown.append(f"{mode} {each}")
+        each = ", ".join(f"{size_text(size)} {dtype}" for size, dtype in zip(sizes, LatentDtype, strict=True))
+        shown.append(f"{mode} {each}")
     return "; ".join(shown)
 
 
 def _warnings(plan: Plan) -> list[str]:
-    """What will surprise later."""
+    """Warnings about splits and episodes."""
     found = []
     planned = {task.split for task in plan.tasks}
     for split in plan.settings.splits:
@@ -151,7 +146,7 @@ def _warnings(plan: Plan) -> list[str]:
 
 
 def _dataset_facts(config: BuildConfig) -> dict[str, str] | None:
-    """What the manifest says about the dataset; None for data without one."""
+    """The manifest's facts about the dataset; None for data without one."""
     name = config.source.manifest
     if name is None:
         return None
@@ -162,7 +157,7 @@ def _dataset_facts(config: BuildConfig) -> dict[str, str] | None:
 
 
 def read_index(config: BuildConfig) -> SourceIndex:
-    """What the metadata tells, and the hashes of the files if they are asked for."""
+    """The source's index, with the hashes of its files if `hash_raw` is set."""
     source = config.source.reader
     index = _limited(source.index(), config.limit)
     if not config.hash_raw:

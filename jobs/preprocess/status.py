@@ -27,8 +27,8 @@ SILENT_S = 12 * BEAT_S
 class Status:
     """The state of a build folder.
 
-    state         "planned", "running", "silent" (its driver has not been heard of), "stopped" or "finished"
-    driver        who holds the folder; None if nobody does
+    state         "planned", "running", "silent" (no sign of life of its driver), "stopped" or "finished"
+    driver        the process that holds the lock, or None
     files_done, files_total  inputs and targets files
     progress      what the last driver wrote; None before the first
     silent_s      seconds since then, by this machine's clock

@@ -12,16 +12,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from jinja2 import Environment, PackageLoader
 
+from jobs.common.device import pick_device
 from jobs.common.text import duration_text, size_text
 from jobs.report.curves import chart_groups
 from jobs.report.plots import POINTS, draw, short_number
 from jobs.report.run_files import RunFolder, number, read_run, wall_time
 from jobs.report.samples import FoundBuild, Pictures, find_builds, sample_pictures
 from jobs.report.settings import ReportConfig
-from pipeline.errors import RunError, SettingsError
+from pipeline.errors import RunError
 from pipeline.storage.atomic import write_atomic
 
 MOST_ROWS = 50
@@ -46,11 +46,10 @@ def write_report(settings: ReportConfig) -> Path:
     path = settings.out or settings.run / "report.html"
     if path.is_dir():
         raise RunError(f"out={path} is a folder; name a file, as in out={path / 'report.html'}")
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("device=cuda, but PyTorch finds no CUDA device here; use device=cpu")
+    device = pick_device(settings.device)
     record = read_run(settings.run)
     builds = find_builds(record, settings.builds)
-    pictures = sample_pictures(record, builds, settings.samples, torch.device(settings.device))
+    pictures = sample_pictures(record, builds, settings.samples, device)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, render(record, builds, pictures).encode("utf-8", "backslashreplace"))
     return path

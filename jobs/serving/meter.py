@@ -1,4 +1,4 @@
-"""How fast a server answers, said now and then."""
+"""Rate and latency of a server, for its log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Meter:
         """A message was answered.
 
         Args:
-            latency_s: from its arrival until the reply was handed to the network.
+            latency_s: from its arrival until the reply was sent.
             batches: for each of its queries, how many were in the policy's call.
         """
         self._latencies.append(latency_s)
@@ -34,7 +34,7 @@ class Meter:
         self._calls += sum(1 / batch for batch in batches)
 
     def line(self, clients: int) -> str | None:
-        """What there was since the last line, for people; None if nothing was."""
+        """Rate and latency since the last line, for people; None if nothing was answered."""
         if not self._latencies:
             self._begin()
             return None

@@ -55,7 +55,7 @@ class Worker:
         listed = self._list(suite)
         if suite in simpler_tasks.SUITES:
             robot = listed[0].kind
-            about = {"benchmark": "simpler_env", "cameras": [robot.camera]}
+            about: dict[str, Any] = {"benchmark": "simpler_env", "cameras": [robot.camera]}
             about |= {"control_hz": robot.control_hz, "state": robot.state}
         else:
             about = {"benchmark": "libero", "cameras": list(libero.CAMERAS)}

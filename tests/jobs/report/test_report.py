@@ -271,7 +271,7 @@ def test_settings_are_checked(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is a folder; name a file"):
         page_of(run, out=tmp_path)
     if not torch.cuda.is_available():
-        with pytest.raises(SettingsError, match="use device=cpu"):
+        with pytest.raises(SettingsError, match="use device=auto or cpu"):
             page_of(run, device="cuda")
     (run / "run.json").write_text("{")
     with pytest.raises(RunError, match=r"run\.json cannot be read"):

@@ -79,7 +79,7 @@ def test_keys_are_given_on_the_command_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "fragment"),
     [
         ({"port": 70000}, r"port must be 0\.\.65535"),
         ({"host": " "}, "host must be an address"),
@@ -95,8 +95,8 @@ def test_keys_are_given_on_the_command_line() -> None:
         ({"device": "tpu"}, "device must be one of auto, cpu, cuda"),
     ],
 )
-def test_settings_are_checked(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_settings_are_checked(changes: dict[str, Any], fragment: str) -> None:
+    with pytest.raises(ValueError, match=fragment):
         ServeConfig(policy=Path("a"), **changes)
 
 
@@ -107,7 +107,7 @@ def test_cuda_is_not_asked_for_where_there_is_none(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("host", "api_key", "told"),
+    ("host", "api_key", "fragment"),
     [
         ("127.0.0.1", None, "whoever works on this machine may use it"),
         ("localhost", None, "whoever works on this machine may use it"),
@@ -116,12 +116,12 @@ def test_cuda_is_not_asked_for_where_there_is_none(monkeypatch: pytest.MonkeyPat
         ("0.0.0.0", "secret", "prompt"),
     ],
 )
-def test_it_says_where_it_serves_what_and_to_whom(host: str, api_key: str | None, told: str) -> None:
+def test_it_says_where_it_serves_what_and_to_whom(host: str, api_key: str | None, fragment: str) -> None:
     settings = ServerSettings(host=host, api_key=api_key)
     lines = welcome(PolicyServer(FakePolicy(), settings, IDENTITY), settings, 8001).splitlines()
     assert lines[0] == f"serving run/step-00000007 (step 7) at ws://{host}:8001"
-    assert lines[1] == "  picture front: images/front or observation/front or observation/image"
-    assert lines[-1].endswith(told)
+    assert lines[1] == "  image front: images/front or observation/front or observation/image"
+    assert lines[-1].endswith(fragment)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
