@@ -1,4 +1,4 @@
-"""Which curves of a run stand together in a chart. Every numeric field of metrics.jsonl ends up in one."""
+"""The curves of each chart. Every numeric field of metrics.jsonl is in one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLOURS = 6
 """Colours of series; two more are kept for baselines."""
 BASELINE, SHUFFLED = 6, 7
 MOST_OTHER = 100
-"""Charts of fields that no group knows; the note says how many more there are."""
+"""Charts of fields that are in no group; the note has the number of the others."""
 
 _PARTS = (("world_model", "world model"), ("action", "action"), ("rollout", "rollout"))
 _FIELD = re.compile(r"(?P<build>.+)/(?:world_model|action|rollout|(?:step|nothing_changes)_\d{1,4})")
@@ -81,7 +81,7 @@ def _steps(left: dict[str, Curve]) -> tuple[Chart, ...]:
 def _held_out(left: dict[str, dict[str, Curve]]) -> tuple[Chart, ...]:
     charts, latent_actions, action, images = [], [], [], []
     for i, (build, fields) in enumerate(left.items()):
-        latent_actions.append((build, fields.pop("latent_action_reliance", None) or _ratio(fields)))
+        latent_actions.append((build, fields.pop("latent_action_reliance", None)))
         action.append((build, fields.pop("action", None)))
         action.append((f"{build}, with other images", fields.pop("action_shuffled", None)))
         images.append((build, fields.pop("image_reliance", None)))
@@ -156,14 +156,6 @@ def _starting(names: Iterable[str], prefix: str) -> list[str]:
 
 def _words(name: str, prefix: str) -> str:
     return name.removeprefix(prefix).replace("_", " ")
-
-
-def _ratio(fields: dict[str, Curve]) -> Curve | None:
-    """What `latent_action_reliance` is, for runs that did not write it."""
-    model, shuffled = fields.get("model"), fields.get("shuffled")
-    if model is None or shuffled is None or model.x.tolist() != shuffled.x.tolist() or not model.y.all():
-        return None
-    return Curve(model.x, shuffled.y / model.y)
 
 
 def _pair(labels: tuple[str, str], curves: tuple[Curve | None, Curve | None], colour: int) -> list[Series]:

@@ -1,4 +1,4 @@
-"""What a training run left in its folder, read for its report. Damaged or missing files are noted, never guessed."""
+"""The files of a training run, read for its report. Damaged or missing files are noted, never guessed."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Metrics:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run as its files tell it.
+    """A run's files.
 
     config    run.json
-    held_out  numbers by build, of held_out.json or else of the last such row;  held_out_from  where they come from
+    held_out  numbers by build, of held_out.json or else of the last such row;  held_out_from  their file
     ended, stopped_batch  the files of these names; empty if there are none
     skipped   lines of skipped.jsonl
     log       the last lines of log.txt
@@ -168,6 +168,12 @@ def number(value: Any) -> float | None:
         return None
 
 
+def inner(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A mapping in another one; empty if there is none."""
+    found = value.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
 def _require_run(path: Path) -> None:
     missing = [name for name in ("run.json", "metrics.jsonl") if not (path / name).is_file()]
     if not missing:
@@ -196,8 +202,8 @@ def _numbers(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, 
     """Every number in a row by name: inner fields as "outer/inner", entries of lists as "field/1"…"""
     if isinstance(value, Mapping) or (isinstance(value, list) and name):
         pairs = value.items() if isinstance(value, Mapping) else enumerate(value, 1)
-        for key, inner in pairs if depth < 4 else ():
-            yield from _numbers(inner, f"{name}/{key}" if name else str(key), depth + 1)
+        for key, entry in pairs if depth < 4 else ():
+            yield from _numbers(entry, f"{name}/{key}" if name else str(key), depth + 1)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield name, float(value) if abs(value) < LARGEST else math.inf
 

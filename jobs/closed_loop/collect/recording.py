@@ -43,7 +43,7 @@ PNG_LEVEL = 1
 
 WARNING = """These files are read like LIBERO's own with one exception: each observation was recorded before the action
 of its row, in LIBERO's files after it. Read them with source.action_lag=0 (attribute `action_lag` of the group data).
-Pictures are stored top row first (attribute `macros_image_convention`: opencv).
+Images are stored top row first (attribute `macros_image_convention`: opencv).
 """
 
 

@@ -1,4 +1,4 @@
-"""Latents as pictures: their three main directions become red, green and blue.
+"""Latents as images: their three main directions become red, green and blue.
 
 Letters: M any number of vectors, N tokens of a step and view, D latent width.
 """
@@ -22,7 +22,7 @@ FAINTEST = 1e-5
 
 @dataclass(frozen=True)
 class Colours:
-    """How latents become colours: one basis for all pictures of a page, so that equal colours are equal latents.
+    """How latents become colours: one basis for all images of a page, so that equal colours are equal latents.
 
     mean   float64 [D]
     basis  float64 [3, D], rows of length 1, of falling variance; the largest entry of each is positive
@@ -69,7 +69,7 @@ def to_rgb(latents: NDArray[np.float32], colours: Colours) -> NDArray[np.uint8]:
     return (255 * np.nan_to_num(unit, nan=0.5).clip(0, 1)).round().astype(np.uint8)
 
 
-def latent_picture(latents: NDArray[np.float32], colours: Colours) -> str:
+def latent_image(latents: NDArray[np.float32], colours: Colours) -> str:
     """The map of one step and view, [N, D], as a data URI: sqrt(N) x sqrt(N) squares of one colour each.
 
     Raises:
@@ -83,7 +83,7 @@ def latent_picture(latents: NDArray[np.float32], colours: Colours) -> str:
     return png_uri(pixels.repeat(factor, axis=0).repeat(factor, axis=1))
 
 
-def input_picture(pixels: NDArray[np.uint8], side: int = 224) -> str:
+def input_image(pixels: NDArray[np.uint8], side: int = 224) -> str:
     """An input image uint8 [H, W, 3] as a data URI, made smaller if it is larger than `side`."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side))
