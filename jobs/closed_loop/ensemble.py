@@ -74,11 +74,8 @@ class Ensembler:
         self._chunks.append((self._step, found))
 
     def next(self) -> NDArray[np.float32]:
-        """The action of the present step, float32 [A]; the step is then over.
-
-        Raises:
-            ValueError: a chunk is due first.
-        """
+        """The action of the present step, float32 [A]; the step is then over. Raises ValueError if a chunk is due
+        first."""
         if not self._chunks or self._step - self._chunks[-1][0] >= self.execute:
             raise ValueError("there is no chunk for this step; call add first")
         while self._step - self._chunks[0][0] >= len(self._chunks[0][1]):

@@ -60,11 +60,8 @@ def success_rate(successes: int, episodes: int) -> Rate:
 
 
 def difference(one: Rate, other: Rate) -> tuple[float, float, float]:
-    """one - other as a share, and its 95 % interval: Newcombe's, from two Wilson intervals (1998, method 10).
-
-    Raises:
-        ValueError: one of them has no episodes.
-    """
+    """one - other as a share, and its 95 % interval: Newcombe's, from two Wilson intervals (1998, method 10). Raises
+    ValueError if one of them has no episodes."""
     if not (one.episodes and other.episodes):
         raise ValueError("a difference needs episodes of both")
     between = one.share - other.share
@@ -74,11 +71,8 @@ def difference(one: Rate, other: Rate) -> tuple[float, float, float]:
 
 
 def by_episode(log: JsonLines[Outcome]) -> dict[tuple[int, int], Outcome]:
-    """Finished episodes of an evaluation's episodes.jsonl, by task and start.
-
-    Raises:
-        BuildError: a line is no outcome, or an episode is listed twice.
-    """
+    """Finished episodes of episodes.jsonl, by task and start. Raises BuildError if a line is damaged or an episode is
+    listed twice."""
     found: dict[tuple[int, int], Outcome] = {}
     for number, outcome in enumerate(log.read(), 1):
         key = (outcome.task, outcome.start)

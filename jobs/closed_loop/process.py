@@ -76,12 +76,8 @@ class Simulator:
         self.close()
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """One request and its answer, see `jobs.simulator.worker.Worker`.
-
-        Raises:
-            RunError: the simulator answers with an error.
-            SimulatorDied: it is gone.
-        """
+        """One request and its answer, see `jobs.simulator.worker.Worker`. Raises RunError for an error, SimulatorDied
+        if it is gone."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:

@@ -115,11 +115,8 @@ class TaskRunner:
         self._crashes: dict[int, int] = {}
 
     def play(self, starts: Sequence[int]) -> None:
-        """Run these start states, in order.
-
-        Raises:
-            RunError: an episode's simulator died too often, or the simulator refuses a request.
-        """
+        """Run these start states, in order. Raises RunError if an episode's simulator died too often, or refuses a
+        request."""
         waiting = deque(starts)
         running: list[_Episode | None] = [None] * len(self._slots)
         envs: list[EnvironmentState | None] = [None] * len(self._slots)

@@ -72,11 +72,8 @@ class Work:
 
 @contextlib.contextmanager
 def connected(work: Work) -> Iterator[RayPool]:
-    """Connect to the cluster, or start Ray on this machine; an encoder is loaded when this returns.
-
-    Raises:
-        RunError: no cluster could be reached or started, or an encoder is not the one of the plan.
-    """
+    """Connect to the cluster, or start Ray on this machine; an encoder is loaded when this returns. Raises RunError if
+    that fails, or an encoder is not the one of the plan."""
     cluster = work.cluster
     with ray_joined(cluster.address, cluster.num_cpus, cluster.object_store_mb):
         _check_resources(cluster)

@@ -63,11 +63,8 @@ class CheckpointPolicy:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The folder itself if it is a checkpoint, else the newest checkpoint of a run.
-
-    Raises:
-        BuildError: neither.
-    """
+    """The folder itself if it is a checkpoint, else the newest checkpoint of a run. Raises BuildError if it is
+    neither."""
     if (path / "state.json").is_file():
         return path
     found = list_checkpoints(path / "checkpoints")

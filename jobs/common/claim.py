@@ -13,11 +13,8 @@ from pipeline.storage.atomic import write_atomic
 
 
 def claim(path: Path, content: Mapping[str, Any], what: str) -> None:
-    """Write the content down, or compare it with what an earlier run wrote.
-
-    Raises:
-        BuildError: the folder holds another `what`.
-    """
+    """Write the content down, or compare it with that of an earlier run. Raises BuildError if the folder holds another
+    `what`."""
     plain = json.loads(json.dumps(content))
     if not path.exists():
         write_atomic(path, (json.dumps(plain, indent=2) + "\n").encode())

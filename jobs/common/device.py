@@ -8,11 +8,8 @@ from pipeline.errors import SettingsError
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a setting; "auto" is CUDA where there is one.
-
-    Raises:
-        SettingsError: CUDA is set and there is none.
-    """
+    """The device of a setting; "auto" is CUDA where there is one. Raises SettingsError if CUDA is set and there is
+    none."""
     if name == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device=cuda, but PyTorch finds no CUDA device here; use device=auto or cpu")
     if name == "auto":

@@ -38,11 +38,8 @@ def read_rows(path: Path, last_bytes: int | None = None) -> Iterator[tuple[bool,
 
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, Any]], sync: bool = False) -> None:
-    """Append a line for each row; `sync`: they are on disk when this returns.
-
-    Raises:
-        ValueError: a number is not finite.
-    """
+    """Append a line for each row; `sync`: they are on disk when this returns. Raises ValueError if a number is not
+    finite."""
     with open(path, "ab") as file:
         file.write(_encoded(rows))
         if sync:
@@ -72,11 +69,8 @@ class JsonLines(Generic[RecordT]):
         self.path, self._kind, self._name = path, kind, name
 
     def read(self) -> list[RecordT]:
-        """All records. A last line that a killed process left unfinished is cut off.
-
-        Raises:
-            BuildError: another line is no record.
-        """
+        """All records. A last line that a killed process left unfinished is cut off. Raises BuildError if another line
+        is damaged."""
         if not self.path.exists():
             return []
         data = self.path.read_bytes()

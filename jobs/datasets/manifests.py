@@ -135,11 +135,7 @@ def defaults_of(kind: str) -> dict[str, Any]:
 
 
 def load_manifests() -> dict[str, DatasetManifest]:
-    """All valid manifests by name: those of this package, then those of the user's folder.
-
-    Raises:
-        SettingsError: the user's folder does not exist.
-    """
+    """All valid manifests by name, see `find_manifests`."""
     return find_manifests()[0]
 
 
@@ -166,11 +162,7 @@ def find_manifests() -> tuple[dict[str, DatasetManifest], dict[str, SettingsErro
 
 
 def read_manifest(path: Path) -> DatasetManifest:
-    """Read and check one file.
-
-    Raises:
-        SettingsError: it cannot be read, a key is unknown or missing, a value is wrong, or its reader rejects it.
-    """
+    """Read and check one file. Raises SettingsError if it is no valid manifest, or its reader rejects it."""
     try:
         raw = path.read_bytes()
         content = OmegaConf.to_container(OmegaConf.create(raw.decode()), resolve=True)

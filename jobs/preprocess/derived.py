@@ -46,11 +46,8 @@ def new_folder(out: Path | str, builds: Sequence[Path]) -> LocalStore:
 
 
 def start(plan: Plan, store: LocalStore) -> bool:
-    """Write the plan into an empty folder, or find it there. True when the build is finished already.
-
-    Raises:
-        BuildError: the folder holds something else, or the plan of another build.
-    """
+    """Write the plan into an empty folder, or find it there. True when the build is finished already. Raises BuildError
+    if the folder holds something else, or the plan of another build."""
     sizes = store.sizes()
     if PLAN_FILE not in sizes:
         write_plan(plan, store)

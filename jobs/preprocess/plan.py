@@ -57,11 +57,7 @@ def run(config: BuildConfig) -> None:
 
 
 def prepare(config: BuildConfig) -> Preparation:
-    """The stored plan of `config.out` if there is one and it was made with the same settings, else a new one.
-
-    Raises:
-        BuildError: the folder holds another plan.
-    """
+    """The stored plan of `config.out`, or a new one. Raises BuildError if the folder holds one of other settings."""
     settings = build_settings(config)
     store = open_store(config.out)
     found = PLAN_FILE in store.sizes()

@@ -49,11 +49,7 @@ def run(settings: StatusConfig) -> None:
 
 
 def read_status(store: Store) -> Status:
-    """Look at a build folder.
-
-    Raises:
-        BuildError: it holds no plan.
-    """
+    """Look at a build folder. Raises BuildError if it holds no plan."""
     sizes = store.sizes()
     if PLAN_FILE not in sizes:
         raise BuildError(f"{store.where} holds no plan and no build; give the folder of a `vlajepa preprocess`")

@@ -70,11 +70,8 @@ def to_rgb(latents: NDArray[np.float32], colours: Colours) -> NDArray[np.uint8]:
 
 
 def latent_image(latents: NDArray[np.float32], colours: Colours) -> str:
-    """The map of one step and view, [N, D], as a data URI: sqrt(N) x sqrt(N) squares of one colour each.
-
-    Raises:
-        ValueError: N is no square number.
-    """
+    """The map of one step and view, [N, D], as a data URI: sqrt(N) x sqrt(N) squares of one colour each. Raises
+    ValueError if N is no square number."""
     grid = math.isqrt(len(latents))
     if grid * grid != len(latents):
         raise ValueError(f"the tokens of a step must be a square number to be shown as a map, got {len(latents)}")

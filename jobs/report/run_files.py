@@ -73,11 +73,7 @@ class RunFolder:
 
 
 def read_run(path: Path) -> RunFolder:
-    """Read a run's folder.
-
-    Raises:
-        RunError: it holds no run.json or no metrics.jsonl, or run.json cannot be read.
-    """
+    """Read a run's folder. Raises RunError if it holds no run.json or no metrics.jsonl, or run.json cannot be read."""
     _require_run(path)
     notes: list[str] = []
     config = _object(path / "run.json", notes)

@@ -96,11 +96,7 @@ def read_observation(message: Mapping[str, Any], keys: MessageKeys, interface: R
 
 
 def read_seed(message: Mapping[str, Any]) -> int | None:
-    """The seed that a message gives, 0 .. 2**63 - 1; None if it gives none.
-
-    Raises:
-        ValueError: it is no such number.
-    """
+    """The seed of a message, 0 .. 2**63 - 1; None if it has none. Raises ValueError if it is another value."""
     seed = message.get(SEED)
     if seed is None:
         return None

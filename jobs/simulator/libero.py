@@ -51,11 +51,7 @@ class Task:
 
 
 def list_tasks(suite: str) -> list[Task]:
-    """The tasks of a suite in LIBERO's order.
-
-    Raises:
-        ValueError: there is no such suite; the message lists them.
-    """
+    """The tasks of a suite in LIBERO's order. Raises ValueError for an unknown suite, with the known ones."""
     from libero.libero import benchmark, get_libero_path
 
     known = benchmark.get_benchmark_dict()

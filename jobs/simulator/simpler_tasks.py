@@ -84,11 +84,7 @@ class Task:
         return WIDOWX if self.robot.startswith("widowx") else GOOGLE
 
     def start(self, number: int) -> tuple[Mapping[str, Any], RobotPose, Mapping[str, Any]]:
-        """Variant, robot pose and objects' places of a start.
-
-        Raises:
-            ValueError: there is no such start.
-        """
+        """Variant, robot pose and objects' places of a start. Raises ValueError if there is no such start."""
         if number not in self.starts:
             raise ValueError(f"{self.name} has starts 0 to {len(self.starts) - 1}, got {number}")
         rest, place = divmod(number, len(self.objects))
@@ -97,11 +93,8 @@ class Task:
 
 
 def list_tasks(suite: str) -> list[Task]:
-    """The tasks of a suite; needs none of the simulator's packages.
-
-    Raises:
-        ValueError: there is no such suite; the message lists them.
-    """
+    """The tasks of a suite; needs none of the simulator's packages. Raises ValueError for an unknown suite, with the
+    known ones."""
     makers = {SUITES[0]: _google_matching, SUITES[1]: _google_variants, SUITES[2]: _widowx}
     if suite not in makers:
         raise ValueError(f"there is no suite {suite!r}; there are {', '.join(SUITES)}")

@@ -48,11 +48,7 @@ def send(file: BinaryIO, message: dict[str, Any]) -> None:
 
 
 def receive(file: BinaryIO) -> dict[str, Any]:
-    """Read one message.
-
-    Raises:
-        EOFError: the other process has ended, maybe in the middle of a message.
-    """
+    """Read one message. Raises EOFError if the other process has ended, maybe in the middle of it."""
     (length,) = _LENGTH.unpack(_exactly(file, _LENGTH.size))
 
     def restored(value: dict[str, Any]) -> Any:

@@ -68,11 +68,8 @@ class Recording:
 
     @classmethod
     def of(cls, answer: Mapping[str, Any], instruction: str, task: str, seed: int) -> Recording:
-        """From a simulator's answer to `demonstrate`.
-
-        Raises:
-            RunError: a camera is missing, or the arrays are not N rows of the right width.
-        """
+        """From a simulator's answer to `demonstrate`. Raises RunError if a camera is missing, or an array is not as
+        above."""
         count = len(answer["state"])
         wanted = {"state": (count, 8), "actions": (count, 7), "executed": (count, 7)}
         for name, shape in wanted.items():
@@ -123,11 +120,7 @@ def write_recording(path: Path, recording: Recording) -> None:
 
 
 def read_recording(path: Path) -> Recording:
-    """Read what `write_recording` wrote.
-
-    Raises:
-        RunError: the file is damaged, or none of these.
-    """
+    """Read what `write_recording` wrote. Raises RunError if the file is damaged, or another one."""
     try:
         with np.load(path) as stored:
             arrays = {name: stored[name] for name in stored.files}

@@ -133,11 +133,8 @@ class CollectConfig:
         return CONTROL_HZ // self.fps
 
     def tasks_of(self, count: int) -> tuple[int, ...]:
-        """The chosen tasks of a suite with `count`, in rising order.
-
-        Raises:
-            ValueError: there is no such task.
-        """
+        """The chosen tasks of a suite with `count`, in rising order. Raises ValueError for a task that it does not
+        have."""
         if self.task is None:
             return tuple(range(count))
         wanted = (self.task,) if isinstance(self.task, int) else self.task
