@@ -1,7 +1,7 @@
 """`vlajepa demo-libero`: demonstrations -> shards -> audit -> world model -> policy -> closed loop, and a report.
 
-Every part is a command that a user could type. A part that came to its end is not run again, and one that was
-interrupted goes on where it was, so the same command is repeated until the report is whole.
+Every part is a command that a user could type. A complete part is not run again, and an interrupted one continues, so
+the same command is repeated until the report is complete.
 """
 
 from __future__ import annotations
