@@ -36,16 +36,9 @@ class SimulatorDied(RunError):  # noqa: N818
 
 
 class Simulator:
-    """Start a simulator. Use as a context manager.
-
-    Args:
-        python: the interpreter of the environment that the simulator is installed in.
-        log: file that its error output is appended to.
-
-    Raises:
-        SettingsError: there is no such interpreter.
-        RunError: the simulator cannot be imported there.
-    """
+    """A simulator in the Python environment of the interpreter `python`, its error output appended to `log`. Use as a
+    context manager. Raises SettingsError if there is no such interpreter, RunError if the simulator cannot be
+    imported."""
 
     def __init__(self, python: Path, log: Path) -> None:
         if not python.exists():

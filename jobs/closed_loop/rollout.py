@@ -97,12 +97,8 @@ def simulator_slots(out: Path, count: int, start: Callable[[Path], Simulator]) -
 
 
 class TaskRunner:
-    """Runs the episodes of one task.
-
-    Args:
-        slots: E of them.
-        finished: called with every outcome and its video (an image of the first camera for each action, or none).
-    """
+    """Runs the episodes of one task in E slots; `finished` is called with every outcome and its video (an image of the
+    first camera for each action, or none)."""
 
     def __init__(
         self,

@@ -16,12 +16,7 @@ SECONDS = 0.5
 
 @contextlib.contextmanager
 def tail_run(out: Path, steps: int) -> Iterator[None]:
-    """Show what a run writes while the context is open.
-
-    Args:
-        out: the run's folder; what its log holds already is passed over.
-        steps: the step it will end at.
-    """
+    """Show what a run writes from now on into its folder `out` while the context is open, up to the step `steps`."""
     tail, stop = _Tail(out, steps), threading.Event()
 
     def follow() -> None:

@@ -16,12 +16,8 @@ RecordT = TypeVar("RecordT")
 
 
 def read_rows(path: Path, last_bytes: int | None = None) -> Iterator[tuple[bool, dict[str, Any] | None]]:
-    """Of each line that is not blank: whether it is whole (ends with a newline), and its object, None if it is none.
-
-    Args:
-        path: a file that need not exist.
-        last_bytes: read no more than so many at the end, where the first line may be cut.
-    """
+    """Of each line that is not blank: whether it ends with a newline, and its object or None; `last_bytes`: read only
+    so many at the end of the file, where the first line may be cut."""
     if not path.exists():
         return
     with open(path, "rb") as file:
@@ -57,13 +53,8 @@ def _encoded(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 class JsonLines(Generic[RecordT]):
-    """Records that a command continues with after an interruption, each on disk before the next begins.
-
-    Args:
-        path: of the file, which the first record makes.
-        kind: the dataclass of the records.
-        name: what messages call one.
-    """
+    """Records of a dataclass that a command continues with after an interruption, each on disk before the next begins;
+    messages call one `name`."""
 
     def __init__(self, path: Path, kind: type[RecordT], name: str) -> None:
         self.path, self._kind, self._name = path, kind, name

@@ -28,16 +28,8 @@ PENALTIES = tuple(10.0**power for power in range(-2, 6))
 
 
 def context_shifts(path: Path, root: Path, count: int, seed: int) -> dict[str, list[float]]:
-    """Relative change of the context, |z_0' - z_0| / |z_0|, when all frames after `now` are replaced.
-
-    Args:
-        path: a build with the tiny encoder, of either mode.
-        root: its raw data.
-        count: samples looked at, chosen by `seed`.
-
-    Returns:
-        For each of KINDS, a number for every sample.
-    """
+    """Relative change of the context, |z_0' - z_0| / |z_0|, when all frames after `now` are replaced: for each of
+    KINDS, of `count` samples of a build with the tiny encoder, chosen by `seed`."""
     plan = read_plan(open_store(path))
     settings = {**plan.content["source"], "root": str(root.resolve())}
     encoder = load_encoder(dict(plan.content["encoder"]), "", "cpu")

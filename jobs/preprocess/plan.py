@@ -111,7 +111,11 @@ def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) 
         ("encoder", f"{about}{cost.flops:.3g} FLOPs"),
         *([] if prediction is None else describe_prediction(prediction)),
     ]
-    note = "" if cost.exact else "\nlengths of some episodes are known only once their files are opened: estimated"
+    note = (
+        ""
+        if cost.exact
+        else "\nlengths of some episodes are unknown until their files are opened: estimated from a sample"
+    )
     warnings = "".join(f"\nWARNING: {text}" for text in _warnings(plan))
     return f"{plan.name} -> {out}\n{two_columns(rows)}{note}{warnings}"
 

@@ -51,12 +51,7 @@ class _Waiting:
 
 
 class Batcher:
-    """Calls a policy for queries from any thread.
-
-    Args:
-        policy: only ever called from one thread.
-        max_batch: most observations in a call.
-    """
+    """Calls a policy, in one thread, for queries from any thread; `max_batch`: most observations in a call."""
 
     def __init__(self, policy: Policy, max_batch: int) -> None:
         self._policy, self._max_batch = policy, max_batch

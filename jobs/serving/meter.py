@@ -22,12 +22,8 @@ class Meter:
         self._begin()
 
     def answered(self, latency_s: float, batches: Sequence[int]) -> None:
-        """A message was answered.
-
-        Args:
-            latency_s: from its arrival until the reply was sent.
-            batches: for each of its queries, how many were in the policy's call.
-        """
+        """A message was answered, `latency_s` after it arrived; `batches`: for each of its queries, how many were in
+        its call."""
         self._latencies.append(latency_s)
         self._queries += len(batches)
         self.total += len(batches)

@@ -94,14 +94,8 @@ class PolicyServer:
         self._failures = 0
 
     async def run(self, started: Callable[[int], None] | None = None) -> None:
-        """Serve until `stop`, then answer the running queries and close the connections.
-
-        Args:
-            started: called with the port as soon as clients may connect.
-
-        Raises:
-            OSError: the address cannot be listened on.
-        """
+        """Serve until `stop`, then answer the running queries and close the connections; `started` is called with the
+        port as soon as clients may connect. Raises OSError if the address cannot be listened on."""
         self._loop = asyncio.get_running_loop()
         self._batcher = Batcher(self._policy, self._settings.max_batch)
         try:

@@ -43,14 +43,7 @@ class Scene:
 
 
 class Expert:
-    """The script for a task whose goal is one thing in or on another.
-
-    Args:
-        environment: a LIBERO task.
-
-    Raises:
-        ValueError: the goal is another one.
-    """
+    """The script for a task whose goal is one thing in or on another. Raises ValueError for another goal."""
 
     def __init__(self, environment: LiberoEnvironment) -> None:
         self.environment = environment

@@ -34,12 +34,7 @@ class Attempt:
 
 
 class TaskAttempts:
-    """The attempts of one task.
-
-    Args:
-        wanted: successes.
-        first: seed of the first attempt.
-    """
+    """The attempts of one task: `wanted` successes, from the seed `first` on."""
 
     def __init__(self, wanted: int, first: int, earlier: Iterable[Attempt] = ()) -> None:
         self._wanted, self._first = wanted, first

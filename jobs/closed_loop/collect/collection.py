@@ -37,15 +37,8 @@ def episode_path(out: Path, task: str, seed: int) -> Path:
 
 
 class Collection:
-    """Several simulators that record what the tasks still need, each in a thread.
-
-    Args:
-        settings: the command's.
-        suite: its tasks.
-        attempts: of each task; they grow.
-        log: where every attempt is recorded.
-        guide: a policy that acts in the script's place; None: the script alone.
-    """
+    """Several simulators that record what the tasks still need, each in a thread. `attempts`, of each task, grow;
+    `guide` acts in the script's place."""
 
     def __init__(
         self,

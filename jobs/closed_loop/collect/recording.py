@@ -135,13 +135,8 @@ def read_recording(path: Path) -> Recording:
 
 
 def write_lerobot_demonstrations(root: Path, paths: Sequence[Path], pixels: int, fps: int) -> None:
-    """Write a LeRobot v2.1 folder, with the images in the tables.
-
-    Args:
-        root: an empty folder.
-        paths: episodes from `write_recording`, in the order wanted.
-        pixels: side of their images;  fps  observations a second.
-    """
+    """Write a LeRobot v2.1 folder, with the images in the tables, into an empty one, of episodes from
+    `write_recording`; pixels: side of their images; fps: observations a second."""
     features = {
         "observation.state": vector_feature(STATE_NAMES, STATE_UNITS),
         "action": vector_feature(ACTION_NAMES, ACTION_UNITS),
@@ -162,13 +157,8 @@ def write_lerobot_demonstrations(root: Path, paths: Sequence[Path], pixels: int,
 
 
 def write_libero_demonstrations(root: Path, suite: str, paths: Sequence[Path], fps: int) -> None:
-    """Write ROOT/SUITE/TASK_demo.hdf5 of each task, and a note on what differs from LIBERO's own.
-
-    Args:
-        root: an empty folder.
-        paths: episodes from `write_recording`; those of a task follow each other.
-        fps: observations a second.
-    """
+    """Write ROOT/SUITE/TASK_demo.hdf5 of each task into an empty folder, and a note on what differs from LIBERO's
+    own."""
     folder = root / suite
     folder.mkdir(parents=True)
     (root / "README.txt").write_text(WARNING, encoding="utf-8")

@@ -37,13 +37,8 @@ ZOOM_STEPS = 11
 
 
 def spoiled(image: np.ndarray, kind: str, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """An image uint8 [H, W, 3] as from a bad camera, with the same shape and type.
-
-    Args:
-        kind: one of `KINDS`.
-        strength: one of `STRENGTHS`.
-        rng: for the direction, the fog and the glass.
-    """
+    """An image uint8 [H, W, 3] as from a bad camera, with the same shape and type; kind and strength: of `KINDS`,
+    `STRENGTHS`."""
     image = image.astype(np.float32) / 255.0
     scale, index = len(image) / SIZE, strength - 1
     if kind == "motion":

@@ -76,13 +76,8 @@ def movable(state: Sequence[Sequence[str]], things: Sequence[str], fixtures: Seq
 def arranged(
     boxes: np.ndarray, still: np.ndarray, reach: float, together: bool, rng: np.random.Generator
 ) -> np.ndarray:
-    """How far each box moves: float64 [G, 2], from half of `reach` to all of it, or nothing where there is no place.
-
-    Args:
-        boxes: float64 [G, 4], x and y from, x and y to, metres.
-        still: float64 [S, 4], what is in the way.
-        together: all move alike.
-    """
+    """How far each box moves: float64 [G, 2], from half of `reach` to all of it, or nothing where there is no place;
+    boxes float64 [G, 4] and still [S, 4]: x and y from, x and y to, metres; together: all move alike."""
     everything = np.concatenate([boxes, still])
     room = np.concatenate([everything[:, :2].min(0) - WIDER, everything[:, 2:].max(0) + WIDER])
     start, shifts = boxes.copy(), np.zeros((len(boxes), 2))

@@ -104,12 +104,7 @@ _FORMS = tuple(
 
 
 def paraphrase(instruction: str, level: int, seed: int) -> str:
-    """The paraphrased instruction in lower case; equal arguments give equal texts.
-
-    Args:
-        level: 1 to 5, see the module.
-        seed: 0 or more.
-    """
+    """The paraphrased instruction in lower case, of a level of the module; equal arguments give equal texts."""
     choice = random.Random(f"{level} {seed} {instruction}")
     said = " ".join(instruction.lower().split()).rstrip(".")
     if level >= 2:

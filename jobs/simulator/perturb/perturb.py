@@ -49,13 +49,8 @@ _FIELDS = {
 
 
 class PerturbedEnvironment(LiberoEnvironment):
-    """An environment with something changed; the one that it is made from must not be used any more.
-
-    Args:
-        axis: one of `axes.AXES`.
-        level: 1 to 5.
-        seed: 0 or more.
-    """
+    """An environment changed along one of `axes.AXES` at a level of 1 to 5; the one that it is made from must not be
+    used any more."""
 
     def __init__(self, environment: LiberoEnvironment, axis: str, level: int, seed: int) -> None:
         vars(self).update(vars(environment))
