@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from jobs.cluster.run_progress import Progress, read_progress
 from jobs.common.driver_lock import BEAT_S, read_owner
@@ -45,7 +44,13 @@ class Status:
 def run(settings: StatusConfig) -> None:
     store = open_store(settings.build)
     status = read_status(store)
-    print(json.dumps(as_json(status), indent=2) if settings.json else describe(status, store.where))
+    if not settings.json:
+        print(describe(status, store.where))
+        return
+    content = asdict(status)
+    if status.progress is not None:
+        content["progress"] |= {"samples_per_s": status.progress.samples_per_s, "left_s": status.progress.left_s}
+    print(json.dumps(content, indent=2))
 
 
 def read_status(store: Store) -> Status:
@@ -66,14 +71,6 @@ def read_status(store: Store) -> Status:
     else:
         state = "planned" if done == 0 else "stopped"
     return Status(state, owner.describe() if owner else None, done, total, progress, silent)
-
-
-def as_json(status: Status) -> dict[str, Any]:
-    """The status as JSON values, with rate and remaining seconds."""
-    content = asdict(status)
-    if status.progress is not None:
-        content["progress"] |= {"samples_per_s": status.progress.samples_per_s, "left_s": status.progress.left_s}
-    return content
 
 
 def describe(status: Status, where: str) -> str:

@@ -79,7 +79,7 @@ def read_run(path: Path) -> RunFolder:
     config = _object(path / "run.json", notes)
     if notes:
         raise RunError(f"{notes[0]}; vlajepa train writes it anew when the run goes on")
-    metrics = read_metrics(path / "metrics.jsonl")
+    metrics, log = read_metrics(path / "metrics.jsonl"), path / "log.txt"
     notes += metrics.notes
     held_out, source = _object(path / "held_out.json", notes), "held_out.json"
     if not held_out and metrics.last_held_out is not None:
@@ -94,7 +94,7 @@ def read_run(path: Path) -> RunFolder:
         ended=_object(path / "ended.json", notes),
         stopped_batch=_object(path / "stopped_batch.json", notes),
         skipped=[entry for _, entry in read_rows(path / "skipped.jsonl") if entry is not None],
-        log=_text(path / "log.txt").splitlines()[-LOG_LINES:],
+        log=log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:] if log.exists() else [],
         notes=notes,
     )
 
@@ -142,7 +142,12 @@ class _Points:
                 self.wild += 1
 
     def curves(self) -> dict[str, Curve]:
-        return {name: _curve(points) for name, points in self._points.items()}
+        found = {}
+        for name, points in self._points.items():
+            points.sort(key=lambda point: point[0])
+            x, y = zip(*points, strict=True)
+            found[name] = Curve(np.array(x, np.int64), np.array(y, np.float64))
+        return found
 
 
 def wall_time(metrics: Metrics) -> float | None:
@@ -202,14 +207,3 @@ def _numbers(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, 
             yield from _numbers(entry, f"{name}/{key}" if name else str(key), depth + 1)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield name, float(value) if abs(value) < LARGEST else math.inf
-
-
-def _curve(points: list[tuple[int, float]]) -> Curve:
-    x = np.array([step for step, _ in points], np.int64)
-    y = np.array([value for _, value in points], np.float64)
-    order = np.argsort(x, kind="stable")
-    return Curve(x[order], y[order])
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

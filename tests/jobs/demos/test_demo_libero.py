@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from jobs.common.config import compose_settings
 from jobs.demos import demo_libero
 from jobs.demos.command_runner import Command
 from jobs.demos.demo_libero import commands, run
 from jobs.demos.demo_libero_trials import policies, trials
 from jobs.demos.settings import DemoLiberoConfig
 from pipeline.errors import BuildError, RunError
+from tests.jobs.composed import compose_settings
 
 
 def _config(out: Path, *overrides: str) -> DemoLiberoConfig:

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 from jobs.common.checkpoint_policy import CheckpointPolicy
-from jobs.common.config import compose_settings
 from jobs.common.robot_interface import RobotObservation
 from jobs.serving.client import PolicyClient
 from jobs.serving.serve import run, serve_until_signal, warm_up, welcome
@@ -26,6 +25,7 @@ from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServeConfig, ServerSettings
 from model.checkpoint.checkpoint import save_weights
 from pipeline.errors import SettingsError
+from tests.jobs.composed import compose_settings
 from tests.jobs.serving.fakes import IDENTITY, IN_TIME_S, INTERFACE, FakePolicy, observation, running
 from tests.model.helpers import SIZES, small_model, small_settings
 
