@@ -44,30 +44,29 @@ class Preparation:
 
 def run(config: BuildConfig) -> None:
     started = time.monotonic()
-    settings = build_settings(config)
-    plan = new_plan(config, settings)
-    store = open_store(config.out)
-    if PLAN_FILE in store.sizes():
-        check_same_plan(read_plan(store), settings.content, store.where, plan.tasks)
-    else:
-        write_plan(plan, store)
-    prediction = stored_prediction(plan, config.source.reader, config.hardware, store, again=True)
-    print(describe(plan, config.out, prediction))
+    preparation = prepare(config, again=True)
+    print(describe(preparation.plan, config.out, preparation.prediction))
     print(f"planned in {time.monotonic() - started:.1f} s; next: vlajepa preprocess with the same settings")
 
 
-def prepare(config: BuildConfig) -> Preparation:
-    """The stored plan of `config.out`, or a new one. Raises BuildError if the folder holds one of other settings."""
+def prepare(config: BuildConfig, again: bool = False) -> Preparation:
+    """The stored plan of `config.out`, or a new one.
+
+    Args:
+        again: read the source and measure it even if there is a plan; both plans must agree.
+
+    Raises:
+        BuildError: the folder holds another plan.
+    """
     settings = build_settings(config)
     store = open_store(config.out)
     found = PLAN_FILE in store.sizes()
+    plan = read_plan(store) if found and not again else new_plan(config, settings)
     if found:
-        plan = read_plan(store)
-        check_same_plan(plan, settings.content, store.where)
+        check_same_plan(read_plan(store) if again else plan, settings.content, store.where, plan.tasks)
     else:
-        plan = new_plan(config, settings)
         write_plan(plan, store)
-    prediction = stored_prediction(plan, config.source.reader, config.hardware, store, again=False)
+    prediction = stored_prediction(plan, config.source.reader, config.hardware, store, again)
     return Preparation(config.source.reader, plan, store, found, prediction)
 
 

@@ -126,11 +126,6 @@ class PolicyServer:
             server.close(close_connections=False)
             await self._drain()
 
-    @property
-    def waiting(self) -> int:
-        """Queries that wait for the policy while it is busy."""
-        return self._batcher.waiting
-
     def stop(self) -> None:
         """Make `run` end. May be called from any thread."""
         if self._loop is None:

@@ -125,20 +125,26 @@ class Collection:
             raise BuildError(
                 f"{self._settings.out} holds episodes of another simulator: {difference}; choose another out="
             )
+        s = self._settings
+        opening = {"suite": s.suite, "task": task, "pixels": s.pixels, "shadows": s.shadows, "hold": s.hold}
+
+        def attempt(outcome: str, frames: int = 0, detail: str = "") -> Attempt:
+            return Attempt(task, seed, outcome, frames, round(time.monotonic() - begun, 3), detail)
+
         try:
-            s = self._settings
-            opening = {"suite": s.suite, "task": task, "pixels": s.pixels, "shadows": s.shadows, "hold": s.hold}
             simulator = slot.simulator(opening)
-            recording, success = self._demonstrate(simulator, task, seed)
+            try:
+                recording, success = self._demonstrate(simulator, task, seed)
+            except SimulatorDied:
+                raise
+            except RunError as error:
+                return attempt("refused", detail=str(error))
         except SimulatorDied as error:
             slot.close()
-            return Attempt(task, seed, "crash", seconds=round(time.monotonic() - begun, 3), detail=str(error))
-        except _RefusedError as error:
-            return Attempt(task, seed, "refused", seconds=round(time.monotonic() - begun, 3), detail=str(error))
+            return attempt("crash", detail=str(error))
         if success:
-            write_recording(episode_path(self._settings.out, recording.task, seed), recording)
-        outcome = "success" if success else "failure"
-        return Attempt(task, seed, outcome, len(recording.actions), round(time.monotonic() - begun, 3))
+            write_recording(episode_path(s.out, recording.task, seed), recording)
+        return attempt("success" if success else "failure", len(recording.actions))
 
     def _demonstrate(self, simulator: Simulator, task: int, seed: int) -> tuple[Recording, bool]:
         request: dict[str, Any] = {
@@ -147,17 +153,12 @@ class Collection:
             "limit": self._suite.limit,
             "disturbance": asdict(self._settings.disturbance),
         }
-        try:
-            if self._guide is None:
-                answer = simulator.ask("demonstrate", **request)
-            else:
-                answer = self._guide.demonstrate(simulator, self._settings.hold, **request)
-            about = self._suite.tasks[task]
-            return Recording.of(answer, about["instruction"], about["name"], seed), bool(answer["success"])
-        except SimulatorDied:
-            raise
-        except RunError as error:
-            raise _RefusedError(str(error)) from error
+        if self._guide is None:
+            answer = simulator.ask("demonstrate", **request)
+        else:
+            answer = self._guide.demonstrate(simulator, self._settings.hold, **request)
+        about = self._suite.tasks[task]
+        return Recording.of(answer, about["instruction"], about["name"], seed), bool(answer["success"])
 
     def _judge(self, task: int) -> None:
         found = self._attempts[task].too_many_failures(self._settings.max_failures)
@@ -169,7 +170,3 @@ class Collection:
                 f"{found[1]} attempts failed, more than max_failures={self._settings.max_failures:g}{last}; see "
                 f"{self._log.path}. Lower disturbance.*, raise limit= or max_failures=, or leave the task out"
             )
-
-
-class _RefusedError(Exception):
-    """The simulator answers an attempt with an error."""

@@ -176,8 +176,8 @@ def test_points_stand_where_their_values_are() -> None:
     top = 10 / 10.6
     np.testing.assert_allclose(line.points, [[0.25, 0], [0.5, top], [0.75, top / 2]], atol=1e-4)
     np.testing.assert_allclose(end.points, [[0.75, top / 2]], atol=1e-4)
-    (key,) = plot.keys
-    assert key.last == "5"
+    (series,) = plot.chart.series
+    assert series.last == "5"
     steps = {text: at for at, height, text in drawing.texts if height < 0 and at >= 0}
     assert steps == pytest.approx({"0": 0, "1": 0.25, "2": 0.5, "3": 0.75, "4": 1}, abs=1e-4)
 
@@ -190,8 +190,8 @@ def test_a_value_can_be_marked_across_the_chart() -> None:
 def test_baselines_are_dashed_and_equal_charts_are_equal_text() -> None:
     chart = Chart("x", (Series("a", curve([1, 2])), Series("b", curve([2, 1]), 1, dashed=True)))
     plot = draw(chart, 1, 2)
-    assert [key.label for key in plot.keys] == ["a", "b"]
-    assert [key.dashed for key in plot.keys] == [False, True]
+    assert [series.label for series in plot.chart.series] == ["a", "b"]
+    assert [series.dashed for series in plot.chart.series] == [False, True]
     assert len(drawn(plot).of("line")) == 2
     assert len(drawn(plot).of("line", "c1", "dashed")) == 1
     assert draw(chart, 1, 2).svg == plot.svg

@@ -119,7 +119,7 @@ def test_eight_clients_at_once_get_their_own_answers_in_shared_calls() -> None:
         client(server).send(pack(message()))
         assert policy.entered.wait(IN_TIME_S)
         found = [pool.submit(ask, 10 * number) for number in range(8)]
-        until(lambda: server.server.waiting == 8)
+        until(lambda: server.server._batcher.waiting == 8)
         policy.gate.set()
         for number, answers in enumerate(found):
             wanted = [expected(observation(10 * number + query), 10 * number) for query in range(5)]
@@ -239,7 +239,7 @@ def test_a_client_that_goes_away_while_it_waits_is_forgotten(
         first.send(pack(message(1, seed=1)))
         assert policy.entered.wait(IN_TIME_S)
         gone.send(pack(message(2)))
-        until(lambda: server.server.waiting == 1)
+        until(lambda: server.server._batcher.waiting == 1)
         end(gone)
         until(lambda: any(" gone (code" in line for line in server.log))
         policy.gate.set()
@@ -257,7 +257,7 @@ def test_a_stop_finishes_the_queries_under_way_and_lets_everybody_go() -> None:
         working.send(pack(message(1, seed=1)))
         assert policy.entered.wait(IN_TIME_S)
         waiting.send(pack(message(2, seed=2)))
-        until(lambda: server.server.waiting == 1)
+        until(lambda: server.server._batcher.waiting == 1)
         server.server.stop()
         with pytest.raises(ConnectionClosedOK, match=r"1001 \(going away\) the server stops"):
             idle.recv(IN_TIME_S)
