@@ -1,4 +1,4 @@
-"""`vlajepa COMMAND`: picks the command; each one is a Hydra application of its own.
+"""`vlajepa COMMAND`: picks the command; each one is a Hydra application.
 
 Exit codes: 0 success, 1 a leak was found (audit) or a build is not the audited one (verify), 2 the run could not be
 done, 130 interrupted.

@@ -109,15 +109,15 @@ class _Outputs:
 
 
 def _no_gradient(model: VLAJEPA, observation: Observation[Tensor], targets: Targets[Tensor], seed: int) -> bool:
-    asked = replace(
+    tracked = replace(
         targets,
         context=targets.context.float().requires_grad_(),
         latents=targets.latents.float().requires_grad_(),
         actions=None if targets.actions is None else targets.actions.clone().requires_grad_(),
     )
-    model.losses(observation, asked, torch.Generator().manual_seed(seed)).total.backward()
+    model.losses(observation, tracked, torch.Generator().manual_seed(seed)).total.backward()
     model.zero_grad()
-    tensors = (asked.context, asked.latents, asked.actions)
+    tensors = (tracked.context, tracked.latents, tracked.actions)
     return all(tensor is None or tensor.grad is None for tensor in tensors)
 
 

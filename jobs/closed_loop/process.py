@@ -25,7 +25,7 @@ spec.loader.exec_module(package)
 import simulator.worker
 simulator.worker.main()
 """
-"""Loads `jobs/simulator` alone, as a package by itself: nothing else of this project can be imported."""
+"""Loads `jobs/simulator` alone, as a package by itself: it can import no other module of this project."""
 
 DEFAULTS = {"MUJOCO_GL": "egl", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
 """Variables of a simulator's process unless they are set. Its matrices are 6 x 6, so threads would not help."""

@@ -1,6 +1,6 @@
 """What others published on a suite of tasks, for the table beside our own figures.
 
-Sources disagree; every figure says which one it is from, and none is dropped:
+Sources disagree; every figure has its source, and none is dropped:
 
 NOTES        notes on arXiv 2602.10098v2 (the paper of VLA-JEPA), not the paper itself
 SEED         the project's seed document, vla-jepa-2026.md; LIBERO only

@@ -100,7 +100,7 @@ def require_resources(wanted: Mapping[str, float], need: str, fix: str) -> None:
 
     Args:
         wanted: amounts by Ray's names.
-        need: who needs them, as in "the settings ask for".
+        need: who needs them, as in "the settings need".
         fix: what to lower, for the message.
     """
     there = ray.cluster_resources()

@@ -2,7 +2,7 @@
 
 A worker that reads one episode for longer than the limit notes it in the registry and ends itself. One that hangs with
 the interpreter locked cannot: a timer that runs without Python (`faulthandler`) ends it a moment later, and writes
-where it hung to the worker's log. Ray restarts the task on another worker; it asks the registry first and leaves out
+where it hung to the worker's log. Ray restarts the task on another worker; it queries the registry first and leaves out
 the episode that took too long, or that was being read each time the task died.
 """
 

@@ -1,4 +1,4 @@
-"""The numbers of a run as Ray metrics: they stand in Ray's dashboard and wherever its Prometheus endpoint is read."""
+"""The numbers of a run as Ray metrics: for Ray's dashboard and its Prometheus endpoint."""
 
 from __future__ import annotations
 

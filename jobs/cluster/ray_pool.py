@@ -1,8 +1,8 @@
 """Shard tasks on a Ray cluster: inputs tasks, decoding tasks, and encoder actors, any of which may die.
 
-An encoder actor asks for the decoding of its own groups, a few ahead, and works on two shards at once with one model,
+An encoder actor requests the decoding of its own groups, a few ahead, and works on two shards at once with one model,
 so that decoding of the next shard overlaps encoding of this one. What is decoded and not yet encoded is bounded by
-count (`groups_ahead`) and by bytes (`ahead_mb`). Inputs and decoding tasks ask for processors alone, so Ray places them
+count (`groups_ahead`) and by bytes (`ahead_mb`). Inputs and decoding tasks reserve processors alone, so Ray places them
 on nodes without GPUs as long as these have room; `task_resources` and `encoder_resources` enforce it.
 
 An actor that dies with its node is replaced as soon as there is room for another; until then the others continue.
@@ -92,7 +92,7 @@ def _check_resources(cluster: ClusterSettings) -> None:
         f" (cluster.encoders={cluster.encoders}, encoder_cpus={cluster.encoder_cpus:g}, "
         f"encoder_gpus={cluster.encoder_gpus:g}; and one task of task_cpus={cluster.task_cpus:g}); lower them"
     )
-    require_resources(wanted, "the settings ask for", fix)
+    require_resources(wanted, "the settings need", fix)
 
 
 @dataclass
@@ -350,8 +350,8 @@ class _EncoderActor:
                     if not self._ahead.take(size, must=not ahead):
                         break
                     group = wanted.popleft()
-                    asked = decode.remote(self._handle, self._registry, task, group, excluded, self._name)
-                    ahead.append((asked, size))
+                    reference = decode.remote(self._handle, self._registry, task, group, excluded, self._name)
+                    ahead.append((reference, size))
                 reference, size = ahead.popleft()
                 try:
                     yield ray.get(reference)

@@ -25,7 +25,7 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class WorkerGroup:
-    """What a training asks of the cluster.
+    """What a training needs of the cluster.
 
     address       of the cluster, see `ray_joined`
     workers       how many;  resources  that one of them reserves, Ray's names

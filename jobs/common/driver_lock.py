@@ -5,7 +5,7 @@ The lock is a file in a separate folder, made by the only step that is atomic ev
 writes a rising number into it every few seconds. Clocks, which differ between machines, do not decide whether another
 owner lives: on this machine its process is looked up; on another one the number is polled for a while.
 
-Bytes of a build do not depend on the lock: files are the same whoever makes them, and appear whole or not at all. There
+Bytes of a build do not depend on the lock: files are the same from any driver, and appear whole or not at all. There
 it avoids duplicate work. Files of a run or an evaluation grow, and two writers would spoil them.
 """
 

@@ -73,8 +73,8 @@ class JsonLines(Generic[RecordT]):
             try:
                 found.append(self._kind(**json.loads(line)))
             except (ValueError, TypeError) as error:
-                said = f"{self.path}, line {number} is no {self._name} ({error}); delete the line"
-                raise BuildError(said) from error
+                message = f"{self.path}, line {number} is no {self._name} ({error}); delete the line"
+                raise BuildError(message) from error
         return found
 
     def add(self, record: RecordT) -> None:

@@ -22,7 +22,7 @@ def run(settings: SourcesConfig) -> None:
     if settings.name not in manifests:
         raise SettingsError(
             f"no manifest is called {settings.name!r}; there are {', '.join(manifests)} (and source=lerobot, rlds and "
-            "videos for data of your own)"
+            "videos for your own data)"
         )
     print(describe(manifests[settings.name]))
 
@@ -35,7 +35,7 @@ def list_manifests(manifests: Iterable[DatasetManifest]) -> str:
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + f"  {row[-1]}" for row in rows
     ]
-    lines += ["", "vlajepa sources NAME shows one. Data of your own: source=lerobot, source=rlds or source=videos,"]
+    lines += ["", "vlajepa sources NAME shows one. Your own data: source=lerobot, source=rlds or source=videos,"]
     return "\n".join([*lines, f"or your own manifest in the folder that {OWN_FOLDER} names (manifests/README.md)."])
 
 
@@ -54,7 +54,7 @@ def describe(manifest: DatasetManifest) -> str:
     if manifest.defects:
         lines += ["known defects", *(f"  - {text}" for text in manifest.defects)]
     lines += ["reader", *(f"  {key}: {value}" for key, value in manifest.reader.items())]
-    lines += ["rests on", *(f"  - {item.claim}: {item.source}" for item in manifest.evidence)]
+    lines += ["evidence", *(f"  - {item.claim}: {item.source}" for item in manifest.evidence)]
     return "\n".join(lines)
 
 

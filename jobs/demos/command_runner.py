@@ -132,7 +132,7 @@ def _start(command: Command, out: Path, at_a_time: int, program: Sequence[str]) 
     threads = max(1, len(os.sched_getaffinity(0)) // at_a_time)
     with open(log, "ab") as file:
         begin = file.tell()
-        # In a group of its own: Ctrl-C comes to this process alone, which passes on SIGTERM.
+        # In a separate group: Ctrl-C reaches this process alone, which sends SIGTERM.
         process = subprocess.Popen(
             [*program, *command.words],
             stdin=subprocess.DEVNULL,

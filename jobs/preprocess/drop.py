@@ -1,4 +1,4 @@
-"""`vlajepa drop`: a new build without some episodes of a finished one, as a takedown request asks for."""
+"""`vlajepa drop`: a new build without some episodes of a finished one, as for a takedown request."""
 
 from __future__ import annotations
 

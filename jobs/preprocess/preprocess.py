@@ -30,7 +30,7 @@ from pipeline.sources.base import LedgerEntry
 from pipeline.storage.store import LocalStore, Store, open_store
 
 NOT_BAD = ("too-short", "not-wanted")
-"""Reasons of episodes that are sound but give no window, or were not asked for; they do not count as bad."""
+"""Reasons of good episodes that give no window, or were excluded; they do not count as bad."""
 
 BAD_EPISODES = "logs/bad_episodes.jsonl"
 

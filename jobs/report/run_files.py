@@ -78,7 +78,7 @@ def read_run(path: Path) -> RunFolder:
     notes: list[str] = []
     config = _object(path / "run.json", notes)
     if notes:
-        raise RunError(f"{notes[0]}; vlajepa train writes it anew when the run goes on")
+        raise RunError(f"{notes[0]}; vlajepa train writes it again when the run continues")
     metrics, log = read_metrics(path / "metrics.jsonl"), path / "log.txt"
     notes += metrics.notes
     held_out, source = _object(path / "held_out.json", notes), "held_out.json"

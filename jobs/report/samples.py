@@ -143,7 +143,7 @@ def predict_futures(run: RunFolder, builds: Sequence[FoundBuild], count: int, de
         except (RunError, OSError, ValueError) as error:
             notes.append(f"{found.name}: {error}.")
     if all(found.build is None for found in builds):
-        notes.append("No build of the run is at hand (see its table); builds=[FOLDER,…] says where they are.")
+        notes.append("No build of the run is available (see its table); give builds=[FOLDER,…].")
     true = [latents for part in predictions if len(latents := _true_latents(part))]
     if not true:
         return PredictedFutures(name, notes=notes)
@@ -154,7 +154,7 @@ def predict_futures(run: RunFolder, builds: Sequence[FoundBuild], count: int, de
 
 def _find(name: str, fingerprint: str, address: str | None, build: Build | None) -> FoundBuild:
     if address is None:
-        return FoundBuild(name, problem="run.json does not say where it is; builds=[FOLDER,…] does")
+        return FoundBuild(name, problem="its folder is not in run.json; give builds=[FOLDER,…]")
     try:
         build = build or open_build(address)
     except (RunError, OSError) as error:

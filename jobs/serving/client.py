@@ -143,7 +143,7 @@ class PolicyClient:
         raise AssertionError("unreachable")
 
     def _refusal(self, connection: ClientConnection, text: str) -> Exception:
-        """The error for a text, after which the server closes the connection: its code tells whose fault it was."""
+        """The error for a text, after which the server closes the connection: its code shows whose fault it was."""
         with contextlib.suppress(ConnectionClosed, TimeoutError):
             connection.recv(_OPEN_S)
         wrong = connection.close_code == CloseCode.INVALID_DATA

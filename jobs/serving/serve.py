@@ -65,7 +65,7 @@ def welcome(server: PolicyServer, settings: ServerSettings, port: int) -> str:
         f"  state: {' or '.join(keys['state'])};  instruction: {' or '.join(keys['prompt'])}",
     ]
     if settings.api_key is None:
-        reach = "whoever works on this machine" if _is_loopback(settings.host) else "WHOEVER REACHES THE PORT"
+        reach = "every user of this machine" if _is_loopback(settings.host) else "EVERYBODY WHO REACHES THE PORT"
         lines.append(f"  no authentication (api_key=) and no encryption: {reach} may use it")
     return "\n".join(lines)
 

@@ -187,7 +187,7 @@ class PolicyServer:
             self._log(f"{client.name} gone (code {code}), {len(self._clients)} clients")
 
     async def _reply(self, client: _Client, message: str | bytes) -> bool:
-        """Answer a message. Returns whether the connection goes on."""
+        """Answer a message. Returns whether the connection stays open."""
         arrived = time.monotonic()
         try:
             grouped, queries = self._read(client, message)

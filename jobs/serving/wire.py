@@ -32,7 +32,7 @@ _MOST_AXES = 32
 
 
 class WireError(ValueError):
-    """Bytes that are no message, or a value that cannot be sent. The message says what is wrong with them."""
+    """Bytes that are no message, or a value that cannot be sent. The message explains what is wrong."""
 
 
 def pack(message: Mapping[str, Any]) -> bytes:

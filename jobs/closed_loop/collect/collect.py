@@ -76,10 +76,10 @@ def _guide(settings: CollectConfig, checkpoint: Path) -> Guide:
 def _look_up(settings: CollectConfig, slot: SimulatorSlot) -> Suite:
     """What the first run wrote down, or else what the simulator reports now."""
     path = settings.out / "collection.json"
-    asked = settings.content()
+    deciding = settings.content()
     if path.exists():
         stored = json.loads(path.read_bytes())
-        difference = first_difference(stored["settings"], asked)
+        difference = first_difference(stored["settings"], deciding)
         if difference:
             raise BuildError(f"{settings.out} holds episodes of other settings: {difference}; choose another out=")
     else:
@@ -88,7 +88,7 @@ def _look_up(settings: CollectConfig, slot: SimulatorSlot) -> Suite:
         if answer["benchmark"] != "libero":
             raise SettingsError(f"the script can do tasks of LIBERO alone; {settings.suite} is of another simulator")
         known = {"limit": answer["tasks"][0]["limit"], "tasks": answer["tasks"]}
-        stored = {"settings": asked, "versions": simulator.about["versions"], **known}
+        stored = {"settings": deciding, "versions": simulator.about["versions"], **known}
     limit = settings.limit or stored["limit"]
     if limit is None:
         raise SettingsError(f"no step limit is known for {settings.suite}; give limit=")

@@ -85,7 +85,7 @@ def describe(report: EvaluationReport) -> str:
     others = published(*perturbed) if settings["perturb"] else published(report.benchmark, suite)
     if others:
         lines += [
-            "Published, 50 episodes a task unless the source says otherwise:",
+            "Published, 50 episodes a task unless the source has another number:",
             "",
             markdown_table(("system", "percent", "source"), [(o.name, f"{o.percent:.1f}", o.source) for o in others]),
             "",

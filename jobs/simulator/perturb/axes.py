@@ -1,6 +1,6 @@
 """The seven axes along which LIBERO-Plus changes LIBERO (arXiv 2510.13626), for both processes: standard library only.
 
-What LIBERO-Plus's repository (sylvestf/LIBERO-plus, 10,030 tasks) says and what is ours:
+What is from LIBERO-Plus's repository (sylvestf/LIBERO-plus, 10,030 tasks) and what is ours:
 
 camera      there: turned about the scene by up to 75 degrees, raised by 15, 1.15 to 2 times as far, or its own
             orientation off by up to 10 degrees, one of them at a time. Here the same ranges; a change of lens is ours.

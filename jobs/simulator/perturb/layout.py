@@ -16,7 +16,7 @@ MARGIN = 0.01
 WIDER = 0.05
 """Metres that things may go beyond the rectangle about all starts, which keeps them on the table and in reach."""
 
-TRIES = 200
+ATTEMPTS = 200
 
 RELATION = re.compile(r"\b(?:between|next to|left|right|center|centre|front|back|near|from)\b")
 """If the instruction names an object by its place among others, all move alike, so that it stays true."""
@@ -85,7 +85,7 @@ def arranged(
         others = [i for i in range(len(boxes)) if i not in group]
         before = np.concatenate([start[others], still])
         now = np.concatenate([(start + np.tile(shifts, 2))[others], still])
-        for _ in range(TRIES):
+        for _ in range(ATTEMPTS):
             way = rng.uniform(0, 2 * np.pi)
             shift = reach * rng.uniform(0.5, 1) * np.array([np.cos(way), np.sin(way)])
             moved = start[group] + np.tile(shift, 2)

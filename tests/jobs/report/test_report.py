@@ -237,7 +237,7 @@ def test_a_run_with_few_fields_is_shown_too(tmp_path: Path) -> None:
     assert "robot 0.4000 0.5000 20.0 % 0.4400 – – – –" in text
     assert "metrics.jsonl, step 10" in text
     assert "there is no ended.json" in text
-    assert "run.json does not say where it is; builds=[FOLDER,…] does" in in_builds_table(page)
+    assert "its folder is not in run.json; give builds=[FOLDER,…]" in in_builds_table(page)
 
 
 def test_a_run_that_has_just_begun_has_a_page(tmp_path: Path) -> None:
@@ -288,11 +288,11 @@ def test_builds_that_moved_are_said_and_can_be_given(run: Path, robot_build: Bui
     edit_run(run, build_paths={"robot": "/nowhere/robot"})
     page = write_report(ReportConfig(run=run, samples=1)).read_text()
     assert "/nowhere/robot holds no build.json" in in_builds_table(page)
-    assert "No build of the run is at hand" in text_of(page)
+    assert "No build of the run is available" in text_of(page)
     paths = (str(robot_build.path), str(video_build.path), "/nowhere/else")
     page = write_report(ReportConfig(run=run, samples=1, builds=paths)).read_text()
     assert page.count('class="input"') == 3
-    assert in_builds_table(page).count("Not at hand") == 1
+    assert in_builds_table(page).count("Not available") == 1
     assert "/nowhere/else holds no build.json" in in_builds_table(page)
 
 

@@ -109,10 +109,10 @@ def test_cuda_is_not_asked_for_where_there_is_none(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("host", "api_key", "fragment"),
     [
-        ("127.0.0.1", None, "whoever works on this machine may use it"),
-        ("localhost", None, "whoever works on this machine may use it"),
-        ("0.0.0.0", None, "WHOEVER REACHES THE PORT may use it"),
-        ("robot.lan", None, "WHOEVER REACHES THE PORT may use it"),
+        ("127.0.0.1", None, "every user of this machine may use it"),
+        ("localhost", None, "every user of this machine may use it"),
+        ("0.0.0.0", None, "EVERYBODY WHO REACHES THE PORT may use it"),
+        ("robot.lan", None, "EVERYBODY WHO REACHES THE PORT may use it"),
         ("0.0.0.0", "secret", "prompt"),
     ],
 )
