@@ -26,12 +26,8 @@ from pipeline.storage.store import open_store
 def deep_options(
     settings: AuditConfig, seed: int, fetcher: ShardFetcher | None = None
 ) -> tuple[SourceOptions, PerturbOptions]:
-    """Options of levels "source" and "perturb".
-
-    Raises:
-        SettingsError: root is not given, or the encoder cannot be loaded.
-        BuildError: the build has no readable plan.
-    """
+    """Options of levels "source" and "perturb". Raises SettingsError without root or encoder, BuildError without a
+    plan."""
     if settings.root is None or not settings.root.is_dir():
         raise SettingsError(
             f"level={settings.level} compares the build with its raw data; give root=FOLDER of the data, got "

@@ -59,6 +59,8 @@ class Simulator:
             env=variables,
             start_new_session=True,  # Ctrl-C is for us; we end it in our own way
         )
+        self._requests: Any = self._process.stdin
+        self._answers: Any = self._process.stdout
         self.python = python
         self.about = self.ask("hello")
 
@@ -71,32 +73,26 @@ class Simulator:
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """One request and its answer, see `jobs.simulator.worker.Worker`. Raises RunError for an error, SimulatorDied
         if it is gone."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
-            send(self._process.stdin, {"do": do, **arguments})  # type: ignore[arg-type]
-            answer = receive(self._process.stdout)  # type: ignore[arg-type]
+            send(self._requests, {"do": do, **arguments})
+            answer = receive(self._answers)
         except (OSError, EOFError, ValueError) as error:
             raise SimulatorDied(self._death_message(do)) from error
         if "error" in answer:
             raise RunError(f"the simulator refuses {do!r}: {answer['error']}")
-        found = answer["ok"]
-        assert isinstance(found, dict)
-        return found
+        return dict(answer["ok"])
 
     def close(self) -> None:
         """End the process; what it is doing is abandoned."""
         with contextlib.suppress(OSError):
-            if self._process.stdin is not None:
-                self._process.stdin.close()
+            self._requests.close()
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._answers.close()
         self._log.close()
 
     def _death_message(self, do: str) -> str:

@@ -25,7 +25,7 @@ from jobs.closed_loop.process import Simulator, SimulatorDied
 from pipeline.errors import RunError
 
 MOST_CRASHES = 3
-"""Of one episode, after which the whole evaluation stops."""
+"""Of the simulator in one episode; then an evaluation stops, and an attempt at a demonstration counts as failed."""
 
 
 @dataclass(frozen=True)

@@ -96,13 +96,8 @@ def ray_joined(address: str | None, num_cpus: int | None = None, object_store_mb
 
 
 def require_resources(wanted: Mapping[str, float], need: str, fix: str) -> None:
-    """Raise RunError unless the cluster has these: Ray would wait without end for what no node has.
-
-    Args:
-        wanted: amounts by Ray's names.
-        need: who needs them, as in "the settings need".
-        fix: what to lower, for the message.
-    """
+    """Raise RunError unless the cluster has these: Ray would wait without end. `need` and `fix` are for the message:
+    who needs them, and what to lower."""
     there = ray.cluster_resources()
     for kind, amount in wanted.items():
         if amount > there.get(kind, 0):

@@ -140,11 +140,8 @@ def load_manifests() -> dict[str, DatasetManifest]:
 
 
 def find_manifests() -> tuple[dict[str, DatasetManifest], dict[str, SettingsError]]:
-    """All valid manifests by name, and the errors of invalid manifests of the user, by file name.
-
-    Raises:
-        SettingsError: the user's folder does not exist, or a manifest of this package is invalid.
-    """
+    """All valid manifests by name, and the errors of invalid manifests of the user, by file name. Raises SettingsError
+    if the user's folder does not exist, or a manifest of this package is invalid."""
     found = {manifest.name: manifest for manifest in map(read_manifest, sorted(FOLDER.glob("*.yaml")))}
     wrong: dict[str, SettingsError] = {}
     own = os.environ.get(OWN_FOLDER)

@@ -29,11 +29,8 @@ class CopySummary:
 
 
 def new_folder(out: Path | str, builds: Sequence[Path]) -> LocalStore:
-    """The store of a folder beside the builds it is made from. Nothing is created yet.
-
-    Raises:
-        SettingsError: a path is no local folder, or one of `out` and a build contains the other.
-    """
+    """The store of a folder beside the builds it is made from; nothing is created yet. Raises SettingsError if a path
+    is no local folder, or one of `out` and a build contains the other."""
     for path in (out, *builds):
         if is_remote(str(path)) or str(path).startswith(("s3:", "gs:", "gcs:", "http:", "https:")):
             raise SettingsError(f"{path} is no local folder; download the build first, and upload the new one")

@@ -42,12 +42,8 @@ class Timing:
 
 
 def stored_prediction(plan: Plan, source: Source, hardware: Hardware, store: Store, again: bool) -> Prediction:
-    """The prediction of a plan for a cluster, which is then also in the build's logs.
-
-    Args:
-        again: measure the stages even if the logs hold their times. Without it, another `hardware` than that of the
-            stored prediction is predicted from the times stored there.
-    """
+    """The prediction of a plan for a cluster, which is then also in the build's logs; `again`: measure the stages even
+    if the logs hold their times, which serve for other hardware, too."""
     before = None if again else read_prediction(store)
     if before is not None and before.hardware == hardware:
         return before

@@ -38,11 +38,8 @@ class Colours:
 
 
 def fit_colours(latents: NDArray[np.float32]) -> Colours:
-    """The main directions of latents [..., D] that do not all have to differ. Outliers (1 % at each end) are clipped.
-
-    Raises:
-        ValueError: there is no vector, or one is not finite.
-    """
+    """The main directions of latents [..., D] that need not all differ. Outliers (1 % at each end) are clipped. Raises
+    ValueError if there is no vector, or one is not finite."""
     vectors = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
     if not len(vectors) or not np.isfinite(vectors).all():
         raise ValueError(f"colours need at least one latent and finite numbers, got {latents.shape}")

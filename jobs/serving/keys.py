@@ -81,11 +81,7 @@ class MessageKeys:
 
 
 def read_observation(message: Mapping[str, Any], keys: MessageKeys, interface: RobotInterface) -> RobotObservation:
-    """The observation that a message holds, checked.
-
-    Raises:
-        ValueError: something is missing or does not fit the policy; the message names the keys allowed.
-    """
+    """The observation of a message, checked. Raises ValueError if something is missing or does not fit the policy."""
     values = flatten(message)
     images = {view: _image(values, view, names) for view, names in keys.images.items()}
     instruction = _instruction(values, keys.prompt)

@@ -140,11 +140,8 @@ class LiberoEnvironment:
         return self.wrapped.sim
 
     def reset(self, start: np.ndarray | None) -> None:
-        """Begin an episode from a flattened simulator state float64 [Q]; None: objects are placed at random.
-
-        Raises:
-            ValueError: the state does not belong to this task.
-        """
+        """Begin an episode from a flattened simulator state float64 [Q]; None: objects are placed at random. Raises
+        ValueError if the state is of another task."""
         self.wrapped.seed(self.seed)
         self.wrapped.reset()
         # A reset without a rebuilt scene leaves only this unchanged; rebuilding takes seconds.

@@ -85,11 +85,8 @@ class SimplerEnvironment:
         self.reset(start)
 
     def reset(self, start: int) -> None:
-        """Begin an episode. Starts of another variant or photograph build the scene anew, which takes seconds.
-
-        Raises:
-            ValueError: the task has no such start.
-        """
+        """Begin an episode; another variant or photograph rebuilds the scene, which takes seconds. Raises ValueError
+        for an unknown start."""
         variant, pose, objects = self.task.start(start)
         self._build(variant, pose)
         half = pose.yaw / 2

@@ -23,12 +23,7 @@ KINDS = "biuf"
 
 
 def send(file: BinaryIO, message: dict[str, Any]) -> None:
-    """Write one message and flush.
-
-    Raises:
-        TypeError: a value is neither JSON nor an array of numbers.
-        BrokenPipeError: the other process has ended.
-    """
+    """Write one message and flush. Raises TypeError for a value that is neither JSON nor an array of numbers."""
     arrays: list[np.ndarray] = []
 
     def replaced(value: Any) -> Any:

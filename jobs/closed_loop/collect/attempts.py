@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from jobs.closed_loop.collect.settings import LEAST_ATTEMPTS, MOST_CRASHES
+from jobs.closed_loop.collect.settings import LEAST_ATTEMPTS
+from jobs.closed_loop.rollout import MOST_CRASHES
 
 
 @dataclass(frozen=True)

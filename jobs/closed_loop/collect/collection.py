@@ -54,12 +54,8 @@ class Collection:
         self._task_of: dict[SimulatorSlot, int] = {}
 
     def record(self, slots: Sequence[SimulatorSlot]) -> None:
-        """Return when every task has its demonstrations.
-
-        Raises:
-            RunError: too many attempts of a task failed, a task cannot be opened, or a simulator cannot be started.
-            BuildError: a simulator has other versions than the one of the first run.
-        """
+        """Return when every task has its demonstrations. Raises RunError if too many attempts failed, or a task or a
+        simulator cannot be opened; BuildError if a simulator has other versions than in the first run."""
         for task in self._attempts:
             self._judge(task)
         total = self._settings.episodes * len(self._attempts)

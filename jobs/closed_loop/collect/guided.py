@@ -12,14 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from jobs.closed_loop.actors import WIDTH
 from jobs.closed_loop.collect.settings import GuideSettings
 from jobs.closed_loop.process import Simulator
 from jobs.common.robot_interface import Policy, RobotObservation
 from jobs.simulator.libero import STATE
 from pipeline.errors import SettingsError
-
-ACTION = 7
-"""Width of an action of LIBERO's robot: three of position, three of rotation, the gripper."""
 
 
 class Guide:
@@ -40,10 +38,10 @@ class Guide:
                 f"guide: the policy acts at {policy.interface.fps:g} Hz, the collection at {fps:g}, where each action "
                 "would move the hand too little or too far; give fps= as in the policy's build"
             )
-        if policy.interface.action != ACTION or policy.interface.state not in (0, STATE):
+        if policy.interface.action != WIDTH or policy.interface.state not in (0, STATE):
             raise SettingsError(
                 f"guide: the policy has actions of {policy.interface.action} numbers and states of "
-                f"{policy.interface.state}, LIBERO's robot of {ACTION} and {STATE}"
+                f"{policy.interface.state}, LIBERO's robot of {WIDTH} and {STATE}"
             )
         if len(views) != len(cameras) or chunk < settings.execute:
             raise SettingsError(

@@ -12,9 +12,6 @@ from pipeline.format.settings import checked, deciding, setting
 LEAST_ATTEMPTS = 10
 """Attempts of a task before the share of failures is checked."""
 
-MOST_CRASHES = 3
-"""After so many crashes of the simulator in the same attempt it counts as failed."""
-
 RATES = tuple(rate for rate in range(1, CONTROL_HZ + 1) if CONTROL_HZ % rate == 0)
 
 

@@ -5,11 +5,10 @@ The same command continues after an interruption.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,18 +86,9 @@ def _make_actor(settings: EvaluateConfig, suite: _Suite, stack: ExitStack) -> tu
     if settings.policy == "script":
         return ScriptActor(), {"policy": "script"}
     policy, about = _policy(settings, stack)
-    cameras = settings.cameras or dict(zip(policy.interface.views, suite.cameras, strict=False))
-    actor = PolicyActor(
-        policy,
-        cameras,
-        suite.state,
-        settings.execute,
-        settings.turned,
-        settings.image_ablation,
-        settings.ensemble,
-        settings.horizon,
-    )
-    return actor, {**about, "interface": json.loads(json.dumps(asdict(policy.interface))), "cameras": cameras}
+    s, cameras = settings, settings.cameras or dict(zip(policy.interface.views, suite.cameras, strict=False))
+    actor = PolicyActor(policy, cameras, suite.state, s.execute, s.turned, s.image_ablation, s.ensemble, s.horizon)
+    return actor, {**about, "interface": plain(policy.interface), "cameras": cameras}
 
 
 def _policy(settings: EvaluateConfig, stack: ExitStack) -> tuple[Policy, dict[str, Any]]:
