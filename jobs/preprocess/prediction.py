@@ -77,6 +77,7 @@ def describe_prediction(prediction: Prediction) -> list[tuple[str, str]]:
     p, hardware = prediction, prediction.hardware
     about = "" if p.exact else "about "
     raw, start = size_text(p.raw_bytes), duration_text(hardware.startup_s)
+    devices = (f"{_number(p.gpu_hours)} GPU hours, " if hardware.gpus else "") + f"{_number(p.core_hours)} core hours"
     return [
         ("hardware", _hardware(p)),
         ("read", f"{duration_text(p.read_s)}: raw files of {raw}, twice, at {hardware.read_mb_s:g} MB/s"),
@@ -84,7 +85,7 @@ def describe_prediction(prediction: Prediction) -> list[tuple[str, str]]:
         ("encode", f"{about}{duration_text(p.encode_s)}: {p.flops:.3g} FLOPs in {p.dtype}"),
         ("write", f"{about}{duration_text(p.write_s)}: {size_text(p.bytes)} at {hardware.write_mb_s:g} MB/s"),
         ("bottleneck", p.bottleneck),
-        ("total", f"{about}{_number(p.wall_s / 3600)} hours, {start} of it to start; {_devices(p)}"),
+        ("total", f"{about}{_number(p.wall_s / 3600)} hours, {start} of it to start; {devices}"),
     ]
 
 
@@ -122,11 +123,6 @@ def _decoding(p: Prediction, about: str) -> str:
         f"{about}{duration_text(p.decode_s)}: inputs {t.inputs_s * 1e3:.3g}, targets {t.targets_s * 1e3:.3g} ms a "
         f"window, measured here on {t.windows:,} of {t.episodes} episodes"
     )
-
-
-def _devices(p: Prediction) -> str:
-    cores = f"{_number(p.core_hours)} core hours"
-    return f"{_number(p.gpu_hours)} GPU hours, {cores}" if p.hardware.gpus else cores
 
 
 def _number(value: float) -> str:

@@ -38,8 +38,8 @@ def run(settings: ReportConfig) -> None:
 
 
 def write_report(settings: ReportConfig) -> Path:
-    """Write the page whole or not at all. Returns its path. Raises RunError if the folder is no training run, or `out`
-    is one."""
+    """Write the page whole or not at all. Returns its path. Raises RunError if the folder is no training run,
+    or `out` is a folder."""
     path = settings.out or settings.run / "report.html"
     if path.is_dir():
         raise RunError(f"out={path} is a folder; name a file, as in out={path / 'report.html'}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import signal
 import time
 from collections.abc import Callable
@@ -65,13 +64,7 @@ def welcome(server: PolicyServer, settings: ServerSettings, port: int) -> str:
         f"  state: {' or '.join(keys['state'])};  instruction: {' or '.join(keys['prompt'])}",
     ]
     if settings.api_key is None:
-        reach = "every user of this machine" if _is_loopback(settings.host) else "EVERYBODY WHO REACHES THE PORT"
+        local = settings.host in ("localhost", "::1") or settings.host.startswith("127.")
+        reach = "every user of this machine" if local else "EVERYBODY WHO REACHES THE PORT"
         lines.append(f"  no authentication (api_key=) and no encryption: {reach} may use it")
     return "\n".join(lines)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
