@@ -48,13 +48,8 @@ class _Tail:
             self._shown += len(text)
             if text:
                 self.bar.write(text.decode().rstrip("\n"))
-        row = _last_step(self._metrics)
+        rows = [row for whole, row in read_rows(self._metrics, last_bytes=65536) if whole and row is not None]
+        row = next((row for row in reversed(rows) if "loss" in row), None)
         if row is not None:
             self.bar.set_postfix(loss=f"{row['loss']:.4f}", samples_s=f"{row['samples_per_s']:.1f}", refresh=False)
             self.bar.update(int(row["step"]) - self.bar.n)  # drawn as often as the bar's own interval has it
-
-
-def _last_step(path: Path) -> dict[str, float] | None:
-    """The last whole row with a loss, from the last few KiB of the file."""
-    rows = [row for whole, row in read_rows(path, last_bytes=65536) if whole and row is not None]
-    return next((row for row in reversed(rows) if "loss" in row), None)

@@ -146,13 +146,10 @@ def read_owner(store: Store) -> Owner | None:
 def _myself() -> Owner:
     pid = os.getpid()
     since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-    return Owner(socket.gethostname(), pid, _started(pid), _processes(), uuid.uuid4().hex, since)
-
-
-def _processes() -> str:
-    """The table of processes: containers on one machine have their own, and every boot begins a new one."""
+    # Containers on one machine have their own tables of processes, and every boot begins a new one.
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    processes = f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    return Owner(socket.gethostname(), pid, _started(pid), processes, uuid.uuid4().hex, since)
 
 
 def _started(pid: int) -> int:

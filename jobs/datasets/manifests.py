@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
 from pipeline.errors import RunError, SettingsError
+from pipeline.format.settings import plain
 from pipeline.sources.registry import SOURCES, make_source
 
 FOLDER = Path(__file__).resolve().parents[2] / "manifests"
@@ -104,7 +105,12 @@ class DatasetManifest:
 
     def node(self) -> dict[str, Any]:
         """The configuration of `source=NAME`."""
-        own = defaults_of(self.reader["type"]) | {key: value for key, value in self.reader.items() if key != "type"}
+        # With all defaults of the reader, so that the command line can change each
+        own = {
+            f.name: plain(f.default if f.default_factory is MISSING else f.default_factory())
+            for f in fields(SOURCES[self.reader["type"]])
+            if f.name not in ("root", "name") and (f.default, f.default_factory) != (MISSING, MISSING)
+        } | {key: value for key, value in self.reader.items() if key != "type"}
         content: dict[str, Any] = {
             "defaults": [{"override /window": self.kind}, "_self_"],
             "source": {"type": self.reader["type"], "name": self.name, "root": "???", "manifest": self.name, **own},
@@ -120,18 +126,6 @@ class DatasetManifest:
     def channel_names(self, kind: str) -> list[str]:
         """Names of the channels of "state" or "action"."""
         return [name for channels in getattr(self, kind) for name in channels.names]
-
-
-def defaults_of(kind: str) -> dict[str, Any]:
-    """All settings of a source type with a default, so that the command line can change each."""
-    values = {}
-    for setting in fields(SOURCES[kind]):
-        if setting.name not in ("root", "name"):
-            if setting.default is not MISSING:
-                values[setting.name] = setting.default
-            elif setting.default_factory is not MISSING:
-                values[setting.name] = setting.default_factory()
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def load_manifests() -> dict[str, DatasetManifest]:
