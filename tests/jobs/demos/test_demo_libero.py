@@ -1,4 +1,4 @@
-"""The experiment in LIBERO: what it runs, that it goes on where it was stopped, and its report.
+"""The experiment in LIBERO: what it runs, that it continues where it was stopped, and its report.
 
 The commands themselves, and how several are run at a time, have tests of their own; here each is replaced by one that
 writes the file it is known by.
@@ -31,7 +31,7 @@ def _settings(out: Path, **changed: Any) -> DemoLiberoConfig:
 
 
 class _Commands:
-    """Stands in for `run_commands`: one after the other, remembered, each writing what it would be known by."""
+    """Replaces `run_commands`: records the commands in order, and writes the result of each."""
 
     def __init__(self, stop_at: str = "") -> None:
         self.ran: list[Command] = []

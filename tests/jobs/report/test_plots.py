@@ -87,10 +87,10 @@ def test_equal_latents_have_equal_images_and_others_do_not() -> None:
 def test_a_map_is_its_tokens_row_by_row_enlarged() -> None:
     latents, _ = field(16, 24)
     colours = fit_colours(latents)
-    picture = pixels(latent_image(latents, colours))
-    assert picture.shape == (112, 112, 3)
-    np.testing.assert_array_equal(picture[14::28, 14::28].reshape(16, 3), to_rgb(latents, colours))
-    np.testing.assert_array_equal(picture[:28, :28].reshape(-1, 3), np.tile(picture[0, 0], (784, 1)))
+    image = pixels(latent_image(latents, colours))
+    assert image.shape == (112, 112, 3)
+    np.testing.assert_array_equal(image[14::28, 14::28].reshape(16, 3), to_rgb(latents, colours))
+    np.testing.assert_array_equal(image[:28, :28].reshape(-1, 3), np.tile(image[0, 0], (784, 1)))
     with pytest.raises(ValueError, match="square number"):
         latent_image(latents[:15], colours)
 

@@ -1,4 +1,4 @@
-"""What may stand in a message, and what is said about what may not."""
+"""Contents of a message that are accepted, and the errors for others."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ STEP = 0.026
 
 GOAL = np.array([0.0, 0.27, 0.07])
 FLOOR = 0.04
-"""Height of the thing's middle where it stands."""
+"""Height of the thing's middle on the floor."""
 
 
 def scene_at(hand: tuple[float, float, float], thing: tuple[float, float], tall: float = 0.0) -> Scene:

@@ -271,7 +271,7 @@ def test_starts_go_round(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
 def test_no_seed_is_attempted_in_vain(workers: int) -> None:
-    """Whoever of those under way ends first: the seeds attempted are those that one simulator would have attempted."""
+    """Whichever running attempt ends first: the attempted seeds are those of one simulator."""
     good = {2, 3, 5, 6, 8, 12, 13}
     rng = np.random.default_rng(workers)
     for wanted in range(1, 8):
