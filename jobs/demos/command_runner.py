@@ -93,9 +93,7 @@ def run_commands(
                 for each in [each for each in running if each.process.poll() is not None]:
                     running.remove(each)
                     _check(each, out)
-                    _mark(each.command, out).touch()
                     results.add(each.command.result)
-                    print(f"ended after {duration_text(each.seconds)}: {each.command.name}", flush=True)
                     ended(each.command, each.seconds)
                 startable = [command for command in waiting if results.issuperset(command.needs)]
                 for command in startable[: at_a_time - len(running)]:
@@ -145,12 +143,15 @@ def _start(command: Command, out: Path, at_a_time: int, program: Sequence[str]) 
 
 
 def _check(ended: _Running, out: Path) -> None:
+    """Mark a command as complete, or raise RunError."""
     code = ended.process.returncode
     if code:
         tail = "\n".join(_lines(ended)[-TAIL_LINES:]) or "(it printed nothing)"
         raise RunError(f"{ended.command.text} ended with exit code {code}; its log {ended.log} ends with:\n{tail}")
     if not (out / ended.command.result).exists():
         raise RunError(f"{ended.command.text} was stopped before its end; the same command continues")
+    _mark(ended.command, out).touch()
+    print(f"ended after {duration_text(ended.seconds)}: {ended.command.name}", flush=True)
 
 
 def _lines(running: _Running) -> list[str]:

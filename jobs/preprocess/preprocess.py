@@ -113,11 +113,7 @@ def _run_tasks(
     )
     progress, begun = log.progress, time.monotonic()
     decode_s = inputs_s = encode_cpu_s = encode_s = 0.0
-    done, total = progress.samples_done, max(progress.samples_done, progress.samples_expected)
-    with (
-        connected(work) as pool,
-        progress_bar(total=total, initial=done, unit="window", desc=plan.name) as bar,
-    ):
+    with connected(work) as pool, _bar(plan, progress) as bar:
         metrics = RunMetrics(plan.name)
         ready = time.monotonic()
         log.start()
@@ -135,6 +131,11 @@ def _run_tasks(
         ended = time.monotonic()
     spent = (decode_s, encode_cpu_s, encode_s)
     return Timing(ready - begun, ended - ready, *spent, progress.samples_now, progress.bytes_now, inputs_s)
+
+
+def _bar(plan: Plan, progress: Progress) -> tqdm:
+    total = max(progress.samples_done, progress.samples_expected)
+    return progress_bar(total=total, initial=progress.samples_done, unit="window", desc=plan.name)
 
 
 def _show(bar: tqdm, progress: Progress) -> None:
