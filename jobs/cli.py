@@ -1,4 +1,4 @@
-"""`vlajepa COMMAND`: picks the command; each one is a Hydra application of its own.
+"""`vlajepa COMMAND`: picks the command; each one is a Hydra application.
 
 Exit codes: 0 success, 1 a leak was found (audit) or a build is not the audited one (verify), 2 the run could not be
 done, 130 interrupted.
@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -28,7 +28,7 @@ from pipeline.errors import RunError
 class Command:
     """One command: its module below `jobs`, its settings in the `settings.py` beside it, and a line of help.
 
-    first          setting that a first argument without `=` stands for
+    first          setting that a first argument without `=` sets
     reads_dataset  it has `source=`, for which the manifests have to be choices
     """
 
@@ -44,122 +44,76 @@ class Command:
         return self.module.rpartition(".")[2]
 
     def settings_class(self) -> type[Any]:
-        """The class of its settings, imported when it is asked for."""
-        return cast(
-            type[Any],
-            getattr(importlib.import_module(f"jobs.{self.module.rpartition('.')[0]}.settings"), self.settings),
-        )
+        """The class of its settings, imported when it is needed."""
+        module = importlib.import_module(f"jobs.{self.module.rpartition('.')[0]}.settings")
+        return cast(type[Any], getattr(module, self.settings))
 
 
 COMMANDS = {
     "sources": Command(
-        "datasets.sources",
-        "SourcesConfig",
-        "list the datasets there are manifests for, or all that is known about one",
-        first="name",
+        "datasets.sources", "SourcesConfig", "list the datasets with manifests, or show one", first="name"
     ),
     "inspect": Command(
-        "datasets.inspect",
-        "InspectConfig",
-        "what a dataset folder really holds, beside its manifest, with a contact sheet",
-        reads_dataset=True,
+        "datasets.inspect", "InspectConfig", "compare a dataset folder with its manifest", reads_dataset=True
     ),
     "plan": Command(
-        "preprocess.plan",
-        "BuildConfig",
-        "list a dataset's shards, samples, bytes and encoder FLOPs before anything runs",
-        reads_dataset=True,
+        "preprocess.plan", "BuildConfig", "shards, samples, bytes and encoder FLOPs of a build", reads_dataset=True
     ),
     "preprocess": Command(
-        "preprocess.preprocess",
-        "BuildConfig",
-        "make the shards on a Ray cluster; run again to continue after an interruption",
-        reads_dataset=True,
+        "preprocess.preprocess", "BuildConfig", "make a build on a Ray cluster, or continue it", reads_dataset=True
     ),
     "extend": Command(
         "preprocess.extend",
         "ExtendConfig",
-        "a new build: a finished one and the episodes that its dataset has gained since",
+        "a build and its dataset's new episodes, as a new build",
         reads_dataset=True,
     ),
-    "merge": Command(
-        "preprocess.merge", "MergeConfig", "a new build of several that were made in parts, with the same settings"
-    ),
-    "drop": Command(
-        "preprocess.drop",
-        "DropConfig",
-        "a new build without some episodes of a finished one, as for a takedown request",
-    ),
+    "merge": Command("preprocess.merge", "MergeConfig", "a new build of several with the same settings"),
+    "drop": Command("preprocess.drop", "DropConfig", "a new build without some episodes, as for a takedown request"),
     "status": Command(
-        "preprocess.status",
-        "StatusConfig",
-        "how far a preprocessing run is, while it runs or after it was killed",
-        first="build",
+        "preprocess.status", "StatusConfig", "how far a preprocessing run is, or was when it stopped", first="build"
     ),
     "audit": Command(
         "audit.audit",
         "AuditConfig",
-        "prove from a build's bytes that nothing of the future reached an input",
+        "prove from a build's bytes that no input holds anything of the future",
         first="build",
     ),
     "verify": Command(
         "audit.verify",
         "VerifyConfig",
-        "check that a build is the one whose verdict was clean, and who signed it",
+        "check that a build is the one that was audited, and who signed it",
         first="build",
     ),
     "train": Command("training.train", "TrainConfig", "train on audited builds"),
     "report": Command(
-        "report.report",
-        "ReportConfig",
-        "a training run as one page: curves, held-out numbers, predicted latents",
-        first="run",
+        "report.report", "ReportConfig", "a training run as one page: curves, held-out numbers, latents", first="run"
     ),
-    "estimate": Command(
-        "training.estimate",
-        "EstimateConfig",
-        "memory and FLOPs of a training step at any batch size, before anything runs",
-    ),
+    "estimate": Command("training.estimate", "EstimateConfig", "memory and FLOPs of a training step at any batch size"),
     "evaluate": Command(
-        "closed_loop.evaluate.evaluate",
-        "EvaluateConfig",
-        "success rates of a policy in the closed loop of LIBERO, with intervals and videos",
+        "closed_loop.evaluate.evaluate", "EvaluateConfig", "success rates of a policy in LIBERO or SimplerEnv"
     ),
     "collect": Command(
-        "closed_loop.collect.collect",
-        "CollectConfig",
-        "scripted demonstrations in LIBERO as a LeRobot and an HDF5 dataset",
+        "closed_loop.collect.collect", "CollectConfig", "scripted demonstrations in LIBERO, as LeRobot and HDF5"
     ),
-    "serve": Command(
-        "serving.serve",
-        "ServeConfig",
-        "a checkpoint as a policy server that robots and other evaluators ask over WebSocket",
-    ),
+    "serve": Command("serving.serve", "ServeConfig", "a checkpoint as a policy server for robots and evaluators"),
     "import": Command(
-        "training.import_checkpoint",
-        "ImportConfig",
-        "make a checkpoint of a released one: the reference's .pt or a LeRobot vla_jepa folder",
+        "training.import_checkpoint", "ImportConfig", "a checkpoint from the reference's .pt or a LeRobot folder"
     ),
     "export": Command(
-        "training.export_checkpoint",
-        "ExportConfig",
-        "write a checkpoint as a LeRobot vla_jepa folder or the reference's .pt",
+        "training.export_checkpoint", "ExportConfig", "a checkpoint as a LeRobot folder or the reference's .pt"
     ),
     "sample-data": Command(
-        "datasets.sample_data",
-        "SampleDataConfig",
-        "write a small tabletop world as an SSv2 folder and a LeRobot folder",
+        "datasets.sample_data", "SampleDataConfig", "a small tabletop world as SSv2 and LeRobot folders"
     ),
     "demo": Command("demos.demo", "DemoConfig", "sample data to trained checkpoint, with a summary at the end"),
     "demo-libero": Command(
-        "demos.demo_libero",
-        "DemoLiberoConfig",
-        "demonstrations in LIBERO to a policy in its closed loop, with controls and a report",
+        "demos.demo_libero", "DemoLiberoConfig", "demonstrations in LIBERO to an evaluated policy, with a report"
     ),
     "demo-leak": Command(
         "demos.demo_leak",
         "DemoLeakConfig",
-        "what the future leaves in the context: the reference's encoding beside ours, with plots",
+        "what the future leaves in the context, by the reference's encoding and ours",
     ),
 }
 CONFIGS = str(Path(__file__).parent / "conf")
@@ -180,7 +134,7 @@ HYDRA_FLAGS = (
     "shell-completion",
     "version",
 )
-"""Flags that Hydra answers itself; any other `--name value` stands for the setting `name=value`."""
+"""Flags of Hydra; any other `--name value` means the setting `name=value`."""
 
 USAGE = """usage: vlajepa COMMAND [setting=value …]
 
@@ -201,8 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name, *overrides = words
     overrides = _flags_to_settings(overrides)
     if name not in COMMANDS:
-        sys.stderr.write(f"vlajepa: no command {name!r}; there are {', '.join(COMMANDS)}\n")
-        raise SystemExit(2)
+        _fail(f"no command {name!r}; there are {', '.join(COMMANDS)}")
     command = COMMANDS[name]
     if name == "drop":
         overrides = _joined(overrides, "episode", "episodes")
@@ -210,8 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         overrides[0] = f"{command.first}={overrides[0]}"
     for before, word in zip([name, *overrides], overrides, strict=False):
         if "=" not in word and not word.startswith(("-", "~")) and not before.startswith("-"):
-            sys.stderr.write(f"vlajepa: {word!r} is no setting; write key=value (see vlajepa {name} --help)\n")
-            raise SystemExit(2)
+            _fail(f"{word!r} is no setting; write key=value (see vlajepa {name} --help)")
     if command.reads_dataset:
         _offer_manifests(next((word.partition("=")[2] for word in overrides if word.startswith("source=")), None))
     register_defaults(command.config, command.settings_class())
@@ -220,12 +172,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     hydra.main(version_base="1.3", config_path=CONFIGS, config_name=command.config)(_application(command))()
 
 
+def _fail(message: object, code: int = 2) -> NoReturn:
+    sys.stderr.write(f"vlajepa: {message}\n")
+    raise SystemExit(code)
+
+
 def _offer_manifests(wanted: str | None) -> None:
-    """Make the manifests choices of `source=`. A wrong one of the user's stops only who wants it."""
-    from jobs.datasets.manifests import (  # loads the readers, which other commands do without
-        find_manifests,
-        register_manifests,
-    )
+    """Make the manifests choices of `source=`. An invalid one of the user stops the command only if it is wanted."""
+    from jobs.datasets.manifests import find_manifests, register_manifests  # loads the readers
 
     try:
         manifests, wrong = find_manifests()
@@ -235,8 +189,7 @@ def _offer_manifests(wanted: str | None) -> None:
             sys.stderr.write(f"vlajepa: left out: {error}\n")
         register_manifests(manifests)
     except RunError as error:
-        sys.stderr.write(f"vlajepa: {error}\n")
-        raise SystemExit(error.exit_code) from error
+        _fail(error, error.exit_code)
 
 
 def _application(command: Command) -> Callable[[DictConfig], None]:
@@ -249,17 +202,14 @@ def _application(command: Command) -> Callable[[DictConfig], None]:
         try:
             code = importlib.import_module(f"jobs.{command.module}").run(parse(command.settings_class(), config))
         except RunError as error:
-            sys.stderr.write(f"vlajepa: {error}\n")
-            raise SystemExit(error.exit_code) from error
+            _fail(error, error.exit_code)
         except OSError as error:
-            sys.stderr.write(f"vlajepa: {error}\n")
-            raise SystemExit(2) from error
-        except Exception as error:  # a crash must never pass for exit code 1, "a leak was found"
+            _fail(error)
+        except Exception as error:  # a crash must never look like exit code 1, "a leak was found"
             traceback.print_exc()
             raise SystemExit(2) from error
-        except KeyboardInterrupt as error:
-            sys.stderr.write("vlajepa: interrupted; the same command continues from here\n")
-            raise SystemExit(130) from error
+        except KeyboardInterrupt:
+            _fail("interrupted; the same command continues from here", 130)
         if code:
             raise SystemExit(code)
 
@@ -280,7 +230,7 @@ def _flags_to_settings(words: Sequence[str]) -> list[str]:
 
 
 def _joined(words: Sequence[str], one: str, many: str) -> list[str]:
-    """`one=A one=B` means `many=[A,B]`: of two values for a setting Hydra would take the last and forget the first."""
+    """`one=A one=B` means `many=[A,B]`: of two values for a setting Hydra would take the last alone."""
     values = [word.partition("=")[2] for word in words if word.startswith(f"{one}=")]
     if len(values) < 2:
         return list(words)
@@ -298,11 +248,8 @@ def _check_overrides(name: str, overrides: Sequence[str]) -> None:
         for i, override in enumerate(overrides):
             one = _composition_error(name, overrides[: i + 1])
             if one is not None:
-                sys.stderr.write(f"vlajepa: {_explain(name, overrides[:i], override, one)}\n")
-                break
-        else:
-            sys.stderr.write(f"vlajepa: {error}\n")
-    raise SystemExit(2)
+                _fail(_explain(name, overrides[:i], override, one))
+        _fail(error)
 
 
 def _composition_error(name: str, overrides: Sequence[str]) -> HydraException | None:

@@ -1,6 +1,6 @@
 """Experiments on the model through its training code (rules L3, L4, L5), on a batch of a build.
 
-Every target of the batch is replaced; what the student and the policy give must stay equal to the bit. A latent of
+Every target of the batch is replaced; outputs of student and policy must stay equal to the bit. A latent of
 step k may change only predictions of later steps. Controls: other targets change the loss, other images the student.
 """
 
@@ -32,7 +32,7 @@ from pipeline.streaming.reader import SampleReader
 BATCH = 4
 
 
-class ModelTrial:
+def model_trials(build: Path, checkpoint: Path | None, seed: int, fetcher: ShardFetcher | None) -> Sequence[Trial]:
     """See `pipeline.audit.levels.perturb.StudentTrial`.
 
     Args:
@@ -40,28 +40,24 @@ class ModelTrial:
         checkpoint: a step-… folder; None: the demonstration's tiny model with random weights.
         fetcher: brings the shards when the folder holds only the small files.
     """
+    loaded = load_build(build)
+    model = load_model(checkpoint) if checkpoint else _tiny_model(loaded)
+    batch = to_device(_first_samples(loaded, fetcher), torch.device("cpu"), model.settings.predictor.views)
+    student = student_trials(model, batch.observation, batch.targets, seed)
+    return student + predictor_trials(model, batch.observation, batch.targets)
 
-    def __init__(self, build: Path, checkpoint: Path | None, seed: int, fetcher: ShardFetcher | None = None) -> None:
-        self._path, self._checkpoint, self._seed, self._fetcher = build, checkpoint, seed, fetcher
 
-    def __call__(self) -> Sequence[Trial]:
-        build = load_build(self._path)
-        model = load_model(self._checkpoint) if self._checkpoint else _tiny_model(build)
-        batch = to_device(self._first_samples(build), torch.device("cpu"), model.settings.predictor.views)
-        student = student_trials(model, batch.observation, batch.targets, self._seed)
-        return student + predictor_trials(model, batch.observation, batch.targets)
-
-    def _first_samples(self, build: Build) -> Batch[NDArray[Any]]:
-        """A batch of the first split's first samples; while they are read, their shards are here."""
-        reader = SampleReader(build, next(iter(build.manifest["counts"])))
-        listed = open_build(self._path, self._fetcher)
-        with contextlib.ExitStack() as stack:
-            missing = BATCH
-            for shard in listed.shards:
-                if shard.split == reader.split and missing > 0:
-                    stack.enter_context(listed.present(shard))
-                    missing -= shard.samples
-            return reader.read(np.arange(min(BATCH, len(reader))))
+def _first_samples(build: Build, fetcher: ShardFetcher | None) -> Batch[NDArray[Any]]:
+    """A batch of the first split's first samples; while they are read, their shards are here."""
+    reader = SampleReader(build, next(iter(build.manifest["counts"])))
+    listed = open_build(build.path, fetcher)
+    with contextlib.ExitStack() as stack:
+        missing = BATCH
+        for shard in listed.shards:
+            if shard.split == reader.split and missing > 0:
+                stack.enter_context(listed.present(shard))
+                missing -= shard.samples
+        return reader.read(np.arange(min(BATCH, len(reader))))
 
 
 def _tiny_model(build: Any) -> VLAJEPA:
@@ -76,30 +72,32 @@ def student_trials(
     model: VLAJEPA, observation: Observation[Tensor], targets: Targets[Tensor], seed: int
 ) -> list[Trial]:
     """Replace all targets; then the images."""
-    before = _Watched(model, observation, targets, seed)
-    swapped = _Watched(model, observation, _other(targets), seed)
-    blind = _Watched(model, replace(observation, images=255 - observation.images), targets, seed)
+    before = _Outputs(model, observation, targets, seed)
+    swapped = _Outputs(model, observation, _other(targets), seed)
+    inverted = _Outputs(model, replace(observation, images=255 - observation.images), targets, seed)
     return [
         Trial("L3", "the student's outputs change when all targets of the batch do", swapped.student == before.student),
         Trial("L3", "the policy's actions change when all targets of the batch do", swapped.acted == before.acted),
-        Trial("L3", "control: the student's outputs do not change when the images do", blind.student != before.student),
+        Trial(
+            "L3", "control: the student's outputs do not change when the images do", inverted.student != before.student
+        ),
         Trial("L5", "control: the loss does not change when the targets do", swapped.loss != before.loss),
         Trial("L5", "a target gets a gradient", _no_gradient(model, observation, targets, seed)),
     ]
 
 
-class _Watched:
-    """One pass of the training code, in bytes: what came out of the student, the actions, the loss."""
+class _Outputs:
+    """One pass of the training code, in bytes: the student's outputs, the actions, the loss."""
 
     @torch.no_grad()
     def __init__(self, model: VLAJEPA, observation: Observation[Tensor], targets: Targets[Tensor], seed: int) -> None:
-        seen: list[bytes] = []
+        student: list[bytes] = []
 
-        def watch(_module: Any, _inputs: Any, output: Any) -> None:
+        def record(_module: Any, _inputs: Any, output: Any) -> None:
             parts = [output.latent_actions, output.embodied]
-            seen.extend(_bytes(part) for part in parts if part is not None)
+            student.extend(_bytes(part) for part in parts if part is not None)
 
-        handle = model.student.register_forward_hook(watch)
+        handle = model.student.register_forward_hook(record)
         try:
             self.loss = _bytes(model.losses(observation, targets, torch.Generator().manual_seed(seed)).total)
             self.acted = b""
@@ -107,19 +105,19 @@ class _Watched:
                 self.acted = _bytes(model.act(observation, torch.Generator().manual_seed(seed)))
         finally:
             handle.remove()
-        self.student = tuple(seen)
+        self.student = student
 
 
 def _no_gradient(model: VLAJEPA, observation: Observation[Tensor], targets: Targets[Tensor], seed: int) -> bool:
-    asked = replace(
+    tracked = replace(
         targets,
         context=targets.context.float().requires_grad_(),
         latents=targets.latents.float().requires_grad_(),
         actions=None if targets.actions is None else targets.actions.clone().requires_grad_(),
     )
-    model.losses(observation, asked, torch.Generator().manual_seed(seed)).total.backward()
+    model.losses(observation, tracked, torch.Generator().manual_seed(seed)).total.backward()
     model.zero_grad()
-    tensors = (asked.context, asked.latents, asked.actions)
+    tensors = (tracked.context, tracked.latents, tracked.actions)
     return all(tensor is None or tensor.grad is None for tensor in tensors)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.audit.encoder import ClipEncoder
-from jobs.audit.model import ModelTrial
+from jobs.audit.model import model_trials
 from jobs.audit.settings import AuditConfig
 from jobs.common.device import pick_device
 from model.attention.transformers_attention import use_attention
@@ -26,12 +26,8 @@ from pipeline.storage.store import open_store
 def deep_options(
     settings: AuditConfig, seed: int, fetcher: ShardFetcher | None = None
 ) -> tuple[SourceOptions, PerturbOptions]:
-    """Options of levels "source" and "perturb".
-
-    Raises:
-        SettingsError: root is not given, or the encoder cannot be loaded.
-        BuildError: the build has no readable plan.
-    """
+    """Options of levels "source" and "perturb". Raises SettingsError without root or encoder, BuildError without a
+    plan."""
     if settings.root is None or not settings.root.is_dir():
         raise SettingsError(
             f"level={settings.level} compares the build with its raw data; give root=FOLDER of the data, got "
@@ -41,7 +37,7 @@ def deep_options(
     encoder = load_encoder(dict(plan.content["encoder"]), settings.encoder_path, settings.device)
     raw = {**plan.content["source"], "root": str(settings.root.resolve())}
     rebuilder = SampleRebuilder(plan, make_source(raw.pop("type"), **raw), encoder.encode)
-    student = ModelTrial(Path(settings.build), settings.checkpoint, seed, fetcher)
+    student = partial(model_trials, Path(settings.build), settings.checkpoint, seed, fetcher)
     chosen = (seed, settings.share, settings.least)
     source = SourceOptions(settings.root, ClipEncoder(encoder), *chosen, settings.workers)
     return source, PerturbOptions(rebuilder, student, *chosen)

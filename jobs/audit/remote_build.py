@@ -1,10 +1,9 @@
 """A build at a URL as the audit reads it: the small files in a folder here, the shards fetched one by one.
 
-Nothing is compared on the way in: a small file or a shard that is not what build.json lists is what an audit is to
-find. But what the network damaged is fetched again: a file whose SHA-256 is not the listed one is fetched twice,
-and what comes the second time counts.
+Nothing is rejected on the way in: a file that is not what build.json lists is for the audit to find. But the network
+may have damaged it, so a file with another SHA-256 is fetched twice, and the second copy counts.
 
-Two shards are on disk at a time: the one being checked, and the next, which is fetched meanwhile.
+Two shards are on disk at a time: the one being checked, and the next one, fetched in the background.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.audit.build import open_build
-from pipeline.audit.entries import FileEntry, ShardEntry
+from pipeline.audit.entries import ShardEntry
 from pipeline.errors import RunError
 from pipeline.format.file_names import CROISSANT, META_FILES, SIGNED_VERDICT, VERDICT
 from pipeline.storage.atomic import hash_file
@@ -107,17 +106,14 @@ class RemoteBuild:
 
     def _fetch(self, shard: ShardEntry) -> None:
         for entry in shard.files:
-            self._fetch_file(entry)
-
-    def _fetch_file(self, entry: FileEntry) -> None:
-        path = self.root / entry.path
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_name(f"{path.name}.part")
-        with contextlib.suppress(FileNotFoundError):  # the audit will report it
-            self._store.download(entry.path, temporary)
-            if hash_file(temporary) != entry.sha256:
+            path = self.root / entry.path
+            path.parent.mkdir(exist_ok=True)
+            temporary = path.with_name(f"{path.name}.part")
+            with contextlib.suppress(FileNotFoundError):  # the audit will report it
                 self._store.download(entry.path, temporary)
-            os.replace(temporary, path)
+                if hash_file(temporary) != entry.sha256:
+                    self._store.download(entry.path, temporary)
+                os.replace(temporary, path)
 
 
 @contextlib.contextmanager

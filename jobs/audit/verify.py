@@ -69,7 +69,7 @@ def verify(settings: VerifyConfig, place: RemoteBuild | None = None) -> list[str
 
 
 def _listed_by_the_audited(root: Path) -> ClaimedBuild:
-    """The build, whose build.json is that of the verdict: what cannot be read now could be read then."""
+    """The build of the verdict: what cannot be read now could be read at the audit."""
     try:
         return open_build(root)
     except BuildError as error:
@@ -83,14 +83,11 @@ def _verify_files(build: ClaimedBuild, workers: int, place: RemoteBuild | None) 
     total = sum(entry.bytes for entry in entries)
     name = f"verify {build.root if place is None else place.url}"
 
-    def problem(entry: FileEntry) -> str:
-        return _problem(build, entry) if place is None else _problem_there(place, entry)
-
     with (
         ThreadPoolExecutor(workers) as pool,
         progress_bar(total=total, unit="B", unit_scale=True, unit_divisor=1024, desc=name) as bar,
     ):
-        for entry, found in zip(entries, pool.map(problem, entries), strict=True):
+        for entry, found in zip(entries, pool.map(lambda e: _problem(e, build.root, place), entries), strict=True):
             bar.update(entry.bytes)
             changed += [found] if found else []
     if changed:
@@ -99,25 +96,19 @@ def _verify_files(build: ClaimedBuild, workers: int, place: RemoteBuild | None) 
     return f"files: {len(entries):,} with {total:,} bytes have the SHA-256 that build.json lists"
 
 
-def _problem(build: ClaimedBuild, entry: FileEntry) -> str:
-    path = build.root / entry.path
-    if not is_regular(path):
-        return f"{entry.path} is missing or no regular file"
-    if path.stat().st_size != entry.bytes:
-        return _size_problem(entry, path.stat().st_size)
-    return "" if file_sha256(path) == entry.sha256 else f"{entry.path} has another SHA-256"
-
-
-def _problem_there(place: RemoteBuild, entry: FileEntry) -> str:
-    """The same of an object, read in one pass; twice if it is another, since the network may have damaged it."""
-    for _ in range(2):
-        found = place.digest(entry.path)
+def _problem(entry: FileEntry, root: Path, place: RemoteBuild | None) -> str:
+    """What differs from build.json; an object is read twice if it differs, since the network may have damaged it."""
+    found = None
+    for _ in range(1 if place is None else 2):
+        found = _digest(root / entry.path) if place is None else place.digest(entry.path)
         if found == (entry.bytes, entry.sha256):
             return ""
     if found is None:
-        return f"{entry.path} is missing"
-    return _size_problem(entry, found[0]) if found[0] != entry.bytes else f"{entry.path} has another SHA-256"
+        return f"{entry.path} is missing or no regular file"
+    if found[0] != entry.bytes:
+        return f"{entry.path} has {found[0]} bytes, {entry.bytes} are listed"
+    return f"{entry.path} has another SHA-256"
 
 
-def _size_problem(entry: FileEntry, size: int) -> str:
-    return f"{entry.path} has {size} bytes, {entry.bytes} are listed"
+def _digest(path: Path) -> tuple[int, str] | None:
+    return (path.stat().st_size, file_sha256(path)) if is_regular(path) else None

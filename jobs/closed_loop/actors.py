@@ -1,4 +1,4 @@
-"""Who acts in the closed loop: a policy on batches of observations, or the script in the simulator itself.
+"""What acts in the closed loop: a policy on batches of observations, or the script in the simulator itself.
 
 E environments at a time, T actions in a chunk, A action width.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.closed_loop.ensemble import Ensembler
+from jobs.closed_loop.ensemble import EnsembleMode, Ensembler
 from jobs.closed_loop.process import Simulator
 from jobs.common.image_ablation import ImageAblation
 from jobs.common.robot_interface import Policy, RobotObservation
@@ -25,17 +25,17 @@ WIDTH = 7
 
 @dataclass(frozen=True)
 class EnvironmentState:
-    """What one environment shows, waiting for actions.
+    """The observation of an environment that waits for actions.
 
-    pictures     uint8 RGB [H, W, 3] by the simulator's camera, upright
+    images       uint8 RGB [H, W, 3] by the simulator's camera, upright
     state        float32 [S]
     instruction  the text that the policy gets
     seed         of the policy's noise
-    simulator    that shows it
-    first        of its episode
+    simulator    that it is from
+    first        observation of its episode
     """
 
-    pictures: Mapping[str, NDArray[np.uint8]]
+    images: Mapping[str, NDArray[np.uint8]]
     state: NDArray[np.float32]
     instruction: str
     seed: int
@@ -54,22 +54,22 @@ class Actor(Protocol):
 class PolicyActor:
     """A policy that sees a robot.
 
-    The batch has E rows whatever waits, each environment its own, so that an episode's actions do not depend on which
-    others are under way.
+    The batch always has E rows, one for each environment, so that an episode's actions do not depend on which others
+    are running.
 
     Args:
         policy: whose actions are carried out.
         cameras: view of the policy -> camera of the simulator.
         state: numbers of the robot's state.
-        execute: actions of a chunk that are carried out before the policy is asked again; None: all, or 1 where chunks
-            are averaged.
-        turned: pictures of the policy's build are turned by 180 degrees, as OpenVLA's copies of LIBERO are.
-        image_ablation: `GREY`: pictures are replaced by grey: what the state alone is worth to this policy.
+        execute: actions of a chunk that are carried out before the policy is queried again; None: all, or 1 where
+            chunks are averaged.
+        turned: images of the policy's build are turned by 180 degrees, as OpenVLA's copies of LIBERO are.
+        image_ablation: `GREY`: images are replaced by grey: what the state alone is worth to this policy.
         ensemble: how chunks that overlap are averaged, see `ensemble.EnsembleMode`.
         horizon: actions of a chunk that averaging may use; None: all.
 
     Raises:
-        SettingsError: the policy is none for this robot.
+        SettingsError: the policy does not fit this robot.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class PolicyActor:
         execute: int | None = None,
         turned: bool = False,
         image_ablation: ImageAblation = ImageAblation.NONE,
-        ensemble: str = "none",
+        ensemble: EnsembleMode = EnsembleMode.NONE,
         horizon: int | None = None,
     ) -> None:
         known = policy.interface
@@ -91,7 +91,7 @@ class PolicyActor:
             )
         if set(cameras) != set(known.views):
             raise SettingsError(f"cameras must name the views {', '.join(known.views)}, got {', '.join(cameras)}")
-        self._execute = execute or (known.chunk if ensemble == "none" else 1)
+        self._execute = execute or (known.chunk if ensemble is EnsembleMode.NONE else 1)
         self._horizon = horizon or known.chunk
         for name, value, most in (("horizon", self._horizon, known.chunk), ("execute", self._execute, self._horizon)):
             if not 1 <= value <= most:
@@ -104,7 +104,7 @@ class PolicyActor:
         """See `Actor.act`."""
         filler = next(env for env in envs if env is not None)
         rows = [filler if env is None else env for env in envs]
-        chunks = self._policy.act([self._seen(row) for row in rows], [row.seed for row in rows])
+        chunks = self._policy.act([self._observation(row) for row in rows], [row.seed for row in rows])
         return [
             None if env is None else self._actions(row, env, chunk)
             for row, (env, chunk) in enumerate(zip(envs, chunks, strict=True))
@@ -117,14 +117,14 @@ class PolicyActor:
         ensembler.add(chunk)
         return np.stack([ensembler.next() for _ in range(self._execute)])
 
-    def _seen(self, env: EnvironmentState) -> RobotObservation:
-        images = {view: self._picture(env.pictures[camera]) for view, camera in self._cameras.items()}
+    def _observation(self, env: EnvironmentState) -> RobotObservation:
+        images = {view: self._image(env.images[camera]) for view, camera in self._cameras.items()}
         return RobotObservation(images, env.instruction, env.state[: self._policy.interface.state])
 
-    def _picture(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self._image_ablation is ImageAblation.GREY:
-            return np.full_like(picture, GREY)
-        return np.ascontiguousarray(picture[:, ::-1]) if self._turned else picture
+            return np.full_like(image, GREY)
+        return np.ascontiguousarray(image[:, ::-1]) if self._turned else image
 
 
 class ScriptActor:
@@ -132,8 +132,4 @@ class ScriptActor:
 
     def act(self, envs: Sequence[EnvironmentState | None]) -> list[NDArray[np.float32] | None]:
         """See `Actor.act`; one action each."""
-        return [None if env is None else _wish(env.simulator)[None] for env in envs]
-
-
-def _wish(simulator: Simulator) -> Any:
-    return simulator.ask("wishes")["action"]
+        return [None if env is None else env.simulator.ask("expert_action")["action"][None] for env in envs]

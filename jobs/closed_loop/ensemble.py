@@ -15,7 +15,6 @@ T actions in a chunk, A action width.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from enum import StrEnum
 
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 
 
 class EnsembleMode(StrEnum):
-    """How chunks that overlap are averaged, see above."""
+    """How chunks that overlap are averaged, see the module."""
 
     NONE = "none"
     TEMPORAL = "temporal"
@@ -42,44 +41,19 @@ _TINY = 1e-7
 
 
 class Ensembler:
-    """Chunks in, actions out; a new chunk is wanted every `execute` steps.
+    """Chunks of one episode in, actions out; a new chunk is due every `execute` steps.
 
     Args:
-        mode: those that average do so only where chunks overlap: with `execute` below the length of a
-            chunk, usually 1.
-        execute: steps between two chunks.
+        mode: those that average do so only where chunks overlap: with `execute` below the length of a chunk, usually 1.
+        execute: steps between two chunks, 1 to `horizon`.
         horizon: steps of a chunk that may be used, counted from its start; a longer chunk is cut. VLA-JEPA's evaluation
             on SimplerEnv takes 7 for WidowX and 2 for the Google Robot.
-        decay: m of "temporal", finite and at least 0.
-        alpha: of "adaptive", finite and at least 0; 0 is the plain mean.
-
-    Raises:
-        ValueError: a setting is out of range.
     """
 
-    def __init__(
-        self, mode: str, execute: int, horizon: int, decay: float = TEMPORAL_DECAY, alpha: float = ADAPTIVE_ALPHA
-    ) -> None:
-        if mode not in list(EnsembleMode):
-            raise ValueError(f"mode must be one of {', '.join(EnsembleMode)}, got {mode!r}")
-        if not 1 <= execute <= horizon:
-            raise ValueError(f"execute must be between 1 and the horizon ({horizon}), got {execute}")
-        for name, value in (("decay", decay), ("alpha", alpha)):
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be finite and at least 0, got {value}")
+    def __init__(self, mode: EnsembleMode, execute: int, horizon: int) -> None:
         self.mode, self.execute, self.horizon = mode, execute, horizon
-        self.decay, self.alpha = decay, alpha
         self._chunks: deque[tuple[int, NDArray[np.float32]]] = deque()
         self._step = 0
-
-    def reset(self) -> None:
-        """Begin an episode."""
-        self._chunks.clear()
-        self._step = 0
-
-    def wants_chunk(self) -> bool:
-        """Whether `add` has to be called before the next action."""
-        return not self._chunks or self._step - self._chunks[-1][0] >= self.execute
 
     def add(self, chunk: NDArray[np.float32]) -> None:
         """Take a chunk [T, A] that begins with the present step.
@@ -95,18 +69,14 @@ class Ensembler:
             raise ValueError(f"actions had {self._chunks[-1][1].shape[1]} numbers, got {found.shape[1]}")
         if not np.isfinite(found).all():
             raise ValueError("actions must be finite")
-        if self.mode == EnsembleMode.NONE or (self._chunks and self._chunks[-1][0] == self._step):
-            # a second chunk for one step replaces the first: it is no second look
-            self._chunks.clear() if self.mode == EnsembleMode.NONE else self._chunks.pop()
+        if self.mode is EnsembleMode.NONE:
+            self._chunks.clear()
         self._chunks.append((self._step, found))
 
     def next(self) -> NDArray[np.float32]:
-        """The action of the present step, float32 [A]; the step is then over.
-
-        Raises:
-            ValueError: a chunk is wanted first.
-        """
-        if self.wants_chunk():
+        """The action of the present step, float32 [A]; the step is then over. Raises ValueError if a chunk is due
+        first."""
+        if not self._chunks or self._step - self._chunks[-1][0] >= self.execute:
             raise ValueError("there is no chunk for this step; call add first")
         while self._step - self._chunks[0][0] >= len(self._chunks[0][1]):
             self._chunks.popleft()
@@ -118,10 +88,10 @@ class Ensembler:
         if len(predicted) == 1:
             return predicted[0].copy()
         values = predicted.astype(np.float64)
-        if self.mode == EnsembleMode.TEMPORAL:
-            exponents = -self.decay * np.arange(len(values))
+        if self.mode is EnsembleMode.TEMPORAL:
+            exponents = -TEMPORAL_DECAY * np.arange(len(values))
         else:
             lengths = np.linalg.norm(values, axis=1)
-            exponents = self.alpha * (values @ values[-1]) / (lengths * lengths[-1] + _TINY)
+            exponents = ADAPTIVE_ALPHA * (values @ values[-1]) / (lengths * lengths[-1] + _TINY)
         weights = np.exp(exponents - exponents.max())
         return np.asarray(weights @ values / weights.sum(), np.float32)

@@ -1,11 +1,10 @@
-"""What came of every episode, kept line by line, and what the numbers say."""
+"""Outcomes of episodes, kept line by line, and their success rates."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from jobs.common.json_lines import JsonLines
 from pipeline.errors import BuildError
@@ -21,7 +20,7 @@ class Outcome:
     crashes      times the simulator died in it before it could be finished
     seconds      of wall clock
     swapped_instruction_success  whether the task was done whose instruction the policy got instead; None: it got its
-                 own, the scene does not have what that task is about, or its goal held from the start
+                 own, the scene lacks that task's objects, or its goal held at the start
     """
 
     task: int
@@ -50,13 +49,7 @@ class Rate:
 
 
 def success_rate(successes: int, episodes: int) -> Rate:
-    """The interval is [0, 1] without episodes.
-
-    Raises:
-        ValueError: more successes than episodes.
-    """
-    if not 0 <= successes <= episodes:
-        raise ValueError(f"successes must be 0..{episodes}, got {successes}")
+    """The interval is [0, 1] without episodes. Raises ValueError for more successes than episodes."""
     if not episodes:
         return Rate(0, 0, 0.0, 1.0)
     # Imported here: it takes longer than everything else that an evaluation imports.
@@ -67,11 +60,8 @@ def success_rate(successes: int, episodes: int) -> Rate:
 
 
 def difference(one: Rate, other: Rate) -> tuple[float, float, float]:
-    """one - other as a share, and its 95 % interval: Newcombe's, from two Wilson intervals (1998, method 10).
-
-    Raises:
-        ValueError: one of them has no episodes.
-    """
+    """one - other as a share, and its 95 % interval: Newcombe's, from two Wilson intervals (1998, method 10). Raises
+    ValueError if one of them has no episodes."""
     if not (one.episodes and other.episodes):
         raise ValueError("a difference needs episodes of both")
     between = one.share - other.share
@@ -80,26 +70,16 @@ def difference(one: Rate, other: Rate) -> tuple[float, float, float]:
     return between, low, high
 
 
-class OutcomeLog:
-    """`episodes.jsonl` of an evaluation."""
-
-    def __init__(self, path: Path) -> None:
-        self._lines = JsonLines(path, Outcome, "outcome")
-        self.path, self.add = path, self._lines.add
-
-    def read(self) -> dict[tuple[int, int], Outcome]:
-        """Finished episodes by task and start.
-
-        Raises:
-            BuildError: a line is no outcome, or an episode stands there twice.
-        """
-        found: dict[tuple[int, int], Outcome] = {}
-        for number, outcome in enumerate(self._lines.read(), 1):
-            key = (outcome.task, outcome.start)
-            if key in found:
-                raise BuildError(f"{self.path}, line {number}: task {key[0]}, start {key[1]} stands there twice")
-            found[key] = outcome
-        return found
+def by_episode(log: JsonLines[Outcome]) -> dict[tuple[int, int], Outcome]:
+    """Finished episodes of episodes.jsonl, by task and start. Raises BuildError if a line is damaged or an episode is
+    listed twice."""
+    found: dict[tuple[int, int], Outcome] = {}
+    for number, outcome in enumerate(log.read(), 1):
+        key = (outcome.task, outcome.start)
+        if key in found:
+            raise BuildError(f"{log.path}, line {number}: task {key[0]}, start {key[1]} is listed twice")
+        found[key] = outcome
+    return found
 
 
 def rates_by_task(outcomes: Iterable[Outcome]) -> dict[int, Rate]:
@@ -117,7 +97,7 @@ def swapped_instruction_rate(outcomes: Iterable[Outcome]) -> Rate:
 
 
 def total(rates: Mapping[int, Rate]) -> Rate:
-    """All together: tasks, or whatever the keys stand for."""
+    """All tasks, or other keys, together."""
     return success_rate(sum(r.successes for r in rates.values()), sum(r.episodes for r in rates.values()))
 
 

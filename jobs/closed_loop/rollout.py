@@ -1,16 +1,18 @@
 """Episodes of one task, several simulators at a time.
 
-The simulators take their steps together: all that wait for actions are answered by one batch. A simulator that dies
-costs its episode, which is begun again in a new process.
+The simulators step together: all that wait for actions are answered by one batch. When a simulator dies, its episode
+starts again in a new process.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +25,18 @@ from jobs.closed_loop.process import Simulator, SimulatorDied
 from pipeline.errors import RunError
 
 MOST_CRASHES = 3
-"""Of one episode, after which the whole evaluation stops."""
+"""Of the simulator in one episode; then an evaluation stops, and an attempt at a demonstration counts as failed."""
 
 
 @dataclass(frozen=True)
 class TaskRun:
-    """What is to be played.
+    """A task and how its episodes are run.
 
-    suite, task  which
     instruction  that the policy gets; None: the environment's own
     limit        simulator steps
     opening      arguments of the simulator's request "open"
     seed         of the policy's noise
-    filmed       starts of which a video is wanted
+    videos       start states whose episodes are recorded as video
     """
 
     suite: str
@@ -44,7 +45,7 @@ class TaskRun:
     limit: int
     opening: Mapping[str, Any]
     seed: int
-    filmed: frozenset[int] = frozenset()
+    videos: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -52,11 +53,11 @@ class _Episode:
     start: int
     begun: float
     queries: int = 0
-    film: list[NDArray[np.uint8]] = field(default_factory=list)
+    video: list[NDArray[np.uint8]] = field(default_factory=list)
 
 
 class SimulatorSlot:
-    """One place for a simulator; it is started when it is needed, and again after it died."""
+    """A simulator that is started when it is needed, and again after it died."""
 
     def __init__(self, start: Callable[[], Simulator]) -> None:
         self._start = start
@@ -64,7 +65,7 @@ class SimulatorSlot:
         self._open: Mapping[str, Any] | None = None
 
     def running(self) -> Simulator:
-        """The simulator, with whatever environment was opened last."""
+        """The simulator, with the environment that was opened last."""
         if self._simulator is None:
             self._simulator, self._open = self._start(), None
         return self._simulator
@@ -77,13 +78,6 @@ class SimulatorSlot:
             self._open = opening
         return simulator
 
-    @classmethod
-    def logging_to(cls, out: Path, index: int, start: Callable[[Path], Simulator]) -> SimulatorSlot:
-        """The slot of a run's folder whose simulators write what they print to logs/simulator-`index`.txt."""
-        log = out / "logs" / f"simulator-{index}.txt"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        return cls(lambda: start(log))
-
     def close(self) -> None:
         """End the process."""
         if self._simulator is not None:
@@ -91,15 +85,20 @@ class SimulatorSlot:
             self._simulator = None
 
 
-class TaskRunner:
-    """Plays the episodes of one task.
+@contextmanager
+def simulator_slots(out: Path, count: int, start: Callable[[Path], Simulator]) -> Iterator[list[SimulatorSlot]]:
+    """Slots whose simulators print to `out`/logs/simulator-N.txt; they are closed with the context."""
+    (out / "logs").mkdir(parents=True, exist_ok=True)
+    slots = [SimulatorSlot(partial(start, out / "logs" / f"simulator-{i}.txt")) for i in range(count)]
+    with ExitStack() as stack:
+        for slot in slots:
+            stack.callback(slot.close)
+        yield slots
 
-    Args:
-        run: the task.
-        slots: E of them.
-        actor: gives the actions.
-        finished: called with every outcome and its film (a picture of the first camera for each action, or none).
-    """
+
+class TaskRunner:
+    """Runs the episodes of one task in E slots; `finished` is called with every outcome and its video (an image of the
+    first camera for each action, or none)."""
 
     def __init__(
         self,
@@ -112,25 +111,22 @@ class TaskRunner:
         self._crashes: dict[int, int] = {}
 
     def play(self, starts: Sequence[int]) -> None:
-        """Play these start states, in order.
-
-        Raises:
-            RunError: an episode's simulator died too often, or the simulator refuses a request.
-        """
+        """Run these start states, in order. Raises RunError if an episode's simulator died too often, or refuses a
+        request."""
         waiting = deque(starts)
-        under_way: list[_Episode | None] = [None] * len(self._slots)
+        running: list[_Episode | None] = [None] * len(self._slots)
         envs: list[EnvironmentState | None] = [None] * len(self._slots)
         with ThreadPoolExecutor(len(self._slots)) as pool:
-            while waiting or any(under_way):
-                for i, episode in enumerate(under_way):
+            while waiting or any(running):
+                for i, episode in enumerate(running):
                     if episode is None and waiting:
-                        under_way[i] = _Episode(waiting.popleft(), time.monotonic())
+                        running[i] = _Episode(waiting.popleft(), time.monotonic())
                 actions = self._actor.act(envs) if any(m is not None for m in envs) else [None] * len(envs)
                 steps = [
                     None if episode is None else pool.submit(self._advance, slot, episode, chunk)
-                    for slot, episode, chunk in zip(self._slots, under_way, actions, strict=True)
+                    for slot, episode, chunk in zip(self._slots, running, actions, strict=True)
                 ]
-                for i, (step, episode) in enumerate(zip(steps, under_way, strict=True)):
+                for i, (step, episode) in enumerate(zip(steps, running, strict=True)):
                     envs[i] = None
                     if step is None or episode is None:
                         continue
@@ -140,19 +136,19 @@ class TaskRunner:
                         self._died(self._slots[i], episode, error)
                         waiting.appendleft(episode.start)
                     if envs[i] is None:
-                        under_way[i] = None
+                        running[i] = None
 
     def _advance(
         self, slot: SimulatorSlot, episode: _Episode, chunk: NDArray[np.float32] | None
     ) -> EnvironmentState | None:
-        """Begin an episode, or go on with it; None when it is over."""
+        """Begin an episode, or continue it; None when it is over."""
         simulator = slot.simulator(self._run.opening)
         if chunk is None:
             answer = simulator.ask("reset", start=episode.start, limit=self._run.limit)
         else:
-            filmed = episode.start in self._run.filmed
-            answer = simulator.ask("act", actions=np.asarray(chunk, np.float32), film=filmed)
-            episode.film.extend(answer["film"])
+            record_video = episode.start in self._run.videos
+            answer = simulator.ask("act", actions=np.asarray(chunk, np.float32), record_video=record_video)
+            episode.video.extend(answer["video"])
             if answer["over"]:
                 self._end(episode, answer)
                 return None
@@ -161,7 +157,7 @@ class TaskRunner:
         seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
         instruction = self._run.instruction or answer["instruction"]
         return EnvironmentState(
-            answer["pictures"], answer["state"], instruction, seed, simulator, first=episode.queries == 1
+            answer["images"], answer["state"], instruction, seed, simulator, first=episode.queries == 1
         )
 
     def _end(self, episode: _Episode, answer: Mapping[str, Any]) -> None:
@@ -173,9 +169,9 @@ class TaskRunner:
             queries=episode.queries,
             crashes=self._crashes.get(episode.start, 0),
             seconds=round(time.monotonic() - episode.begun, 3),
-            swapped_instruction_success=answer["told"],
+            swapped_instruction_success=answer["swapped_instruction_success"],
         )
-        self._finished(outcome, episode.film)
+        self._finished(outcome, episode.video)
 
     def _died(self, slot: SimulatorSlot, episode: _Episode, error: SimulatorDied) -> None:
         slot.close()

@@ -1,4 +1,4 @@
-"""Joining a Ray cluster, or starting a Ray of one's own on this machine."""
+"""Joining a Ray cluster, or starting Ray on this machine."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ import ray
 from pipeline.errors import RunError
 
 OWN_RAY: Mapping[str, Any] = {"idle_worker_killing_time_threshold_ms": 60_000}
-"""Ray ends a worker that has been idle for a second where it counts more workers than processors, as actors without a
-processor of their own make it do; starting another one costs a second or two."""
-
+"""Ray ends a worker that has been idle for a second if there are more workers than processors, as with actors that
+reserve none; starting another one takes a second or two."""
 
 STARTS = 3
-"""Times that a Ray of one's own is started before it is given up."""
+"""Attempts to start Ray on this machine."""
 
 
 def start_ray(**options: Any) -> None:
-    """Start a Ray of one's own on this machine. `options`: of `ray.init`.
+    """Start Ray on this machine. `options`: of `ray.init`.
 
-    Ray gives its own node up when it is not there within 30 s, as happens on a machine with too much to do, but leaves
-    that node's processes running until this one ends. They are killed before the next try.
+    Ray gives up a node that does not answer within 30 s, as on an overloaded machine, but leaves its processes running
+    until this one ends. They are killed before the next attempt.
 
     Raises:
-        RunError: it is not there after `STARTS` times.
+        RunError: it did not start in `STARTS` attempts.
     """
     before = _ray_children()
     for attempt in range(1, STARTS + 1):
@@ -68,11 +67,11 @@ def _kill_left_over(before: Set[psutil.Process]) -> None:
 
 @contextlib.contextmanager
 def ray_joined(address: str | None, num_cpus: int | None = None, object_store_mb: int | None = None) -> Iterator[None]:
-    """Ray is there while the context is open. One that this process has joined before is used as it is, and stays.
+    """Ray is connected while the context is open. A connection of this process from before is used, and stays.
 
     Args:
-        address: "auto" or "HOST:PORT"; None: RAY_ADDRESS, else a Ray of its own.
-        num_cpus, object_store_mb: of a Ray of its own; None: all, Ray's default.
+        address: "auto" or "HOST:PORT"; None: RAY_ADDRESS, else Ray is started here.
+        num_cpus, object_store_mb: of a Ray that is started here; None: all, Ray's default.
 
     Raises:
         RunError: no cluster could be reached or started.
@@ -94,3 +93,13 @@ def ray_joined(address: str | None, num_cpus: int | None = None, object_store_mb
         yield
     finally:
         ray.shutdown()
+
+
+def require_resources(wanted: Mapping[str, float], need: str, fix: str) -> None:
+    """Raise RunError unless the cluster has these: Ray would wait without end. `need` and `fix` are for the message:
+    who needs them, and what to lower."""
+    there = ray.cluster_resources()
+    for kind, amount in wanted.items():
+        if amount > there.get(kind, 0):
+            have = f"the cluster has {there.get(kind, 0):g} {kind}"
+            raise RunError(f"{have}, {need} {amount:g}{fix}, or start more nodes")

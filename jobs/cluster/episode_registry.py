@@ -1,9 +1,9 @@
-"""Which episode every task is at, kept by an actor outside the tasks: who hangs or kills its process is found out.
+"""The episode that every task reads, kept by an actor outside the tasks, to find those that hang or kill a process.
 
-A worker that reads one episode for longer than the limit tells the registry and ends itself. One that hangs with the
-interpreter locked cannot tell: a timer that runs without Python (`faulthandler`) ends it a moment later, and writes
-where it hung to the worker's log. Ray starts the task anew elsewhere; it asks the registry first and leaves out the
-episode that took too long, or that was in work each time the task died.
+A worker that reads one episode for longer than the limit notes it in the registry and ends itself. One that hangs with
+the interpreter locked cannot: a timer that runs without Python (`faulthandler`) ends it a moment later, and writes
+where it hung to the worker's log. Ray restarts the task on another worker; it queries the registry first and leaves out
+the episode that took too long, or that was being read each time the task died.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import ray
@@ -24,11 +23,11 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 DEATHS = 3
-"""Attempts that have to die over one episode, on nodes that live on, before it is left out: a process may be killed
-over a sound one, once or twice."""
+"""Attempts that have to die during one episode, on nodes that survive, before it is left out: a process may be killed
+during a good one, once or twice."""
 
 DEATHS_WITH_NODES = 9
-"""The same when those attempts count as well whose whole node died: it may be the episode that takes nodes down."""
+"""The same, with attempts whose whole node died: the episode may take nodes down."""
 
 GRACE_S = 2.0
 """Seconds between the end that a process gives itself and the one that needs no interpreter."""
@@ -45,7 +44,7 @@ def start_registry(limit_s: float) -> Any:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """An attempt at a task that has not ended well: the episode it is at, or died over."""
+    """An attempt at a task that has not ended well, and the episode that it reads or died during."""
 
     episode: str
     owner: str
@@ -57,7 +56,7 @@ def _living_nodes() -> frozenset[str]:
 
 
 class EpisodeRegistry:
-    """What is being read. Attempts of a task are distinguished by a name of their own."""
+    """The episodes that are being read. Each attempt of a task has its own name."""
 
     def __init__(self, limit_s: float, living_nodes: Callable[[], frozenset[str]] = _living_nodes) -> None:
         self._limit_s, self._living_nodes = limit_s, living_nodes
@@ -66,19 +65,19 @@ class EpisodeRegistry:
         self._guilty: dict[str, tuple[str, str]] = {}
 
     def started(self, task: str, attempt: str, episode: str, owner: str = "", node: str = "") -> None:
-        """An attempt at a task has come to an episode. owner: the encoder that asked for it; node: where it runs."""
+        """An attempt at a task begins an episode. owner: the encoder that requested it; node: where it runs."""
         if owner not in self._dead_owners:
             self._attempts.setdefault(task, {})[attempt] = _Attempt(episode, owner, node)
 
     def owner_died(self, owner: str) -> None:
-        """An encoder died, and Ray ends what it had asked for: no episode is to blame for that."""
+        """An encoder died, and Ray ends what it had requested: no episode is to blame for that."""
         self._dead_owners.add(owner)
         for attempts in self._attempts.values():
             for name in [name for name, attempt in attempts.items() if attempt.owner == owner]:
                 del attempts[name]
 
     def timed_out(self, episode: str) -> None:
-        """An episode has taken longer than the limit; the process that reads it ends itself."""
+        """An episode took longer than the limit; the process that reads it ends itself."""
         detail = f"not read within cluster.episode_limit_s={self._limit_s:g} seconds"
         self._guilty.setdefault(episode, ("timed-out", detail))
 
@@ -106,7 +105,7 @@ class RayWatch:
     """An `EpisodeWatch` for the task of this process. Use as a context manager around one attempt.
 
     Args:
-        owner: name of the encoder that asked for the task; empty: the driver did.
+        owner: name of the encoder that requested the task; empty: the driver did.
     """
 
     def __init__(self, registry: Any, task: str, limit_s: float, owner: str = "") -> None:
@@ -117,15 +116,13 @@ class RayWatch:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._registry.finished.remote(self._task, self._attempt)
 
     def blamed(self) -> Mapping[str, tuple[str, str]]:
         try:
             found: Mapping[str, tuple[str, str]] = ray.get(self._registry.blamed.remote(self._task))
-        except RayError:  # the registry's node died; a new one knows of no earlier attempt
+        except RayError:  # the registry's node died; a new registry has no earlier attempts
             return {}
         return found
 

@@ -1,4 +1,4 @@
-"""The numbers of a run as Ray metrics: they stand in Ray's dashboard and wherever its Prometheus endpoint is read."""
+"""The numbers of a run as Ray metrics: for Ray's dashboard and its Prometheus endpoint."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RunMetrics:
         self._node_bytes = Gauge("vlajepa_node_bytes_written", "bytes of shard files of one node", tags)
 
     def update(self, progress: Progress) -> None:
-        """Publish the counts as they stand."""
+        """Publish the counts."""
         for name, gauge in self._gauges.items():
             gauge.set(float(getattr(progress, name)), self._tags)
         if progress.left_s is not None:

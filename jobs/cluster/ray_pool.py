@@ -1,11 +1,11 @@
 """Shard tasks on a Ray cluster: inputs tasks, decoding tasks, and encoder actors, any of which may die.
 
-An encoder actor asks for the decoding of its own groups, a few ahead, and works on two shards at once with one model,
+An encoder actor requests the decoding of its own groups, a few ahead, and works on two shards at once with one model,
 so that decoding of the next shard overlaps encoding of this one. What is decoded and not yet encoded is bounded by
-count (`groups_ahead`) and by bytes (`ahead_mb`). Inputs and decoding tasks ask for processors alone, so Ray places them
-on nodes without GPUs as long as these have room; `task_resources` and `encoder_resources` say it outright.
+count (`groups_ahead`) and by bytes (`ahead_mb`). Inputs and decoding tasks reserve processors alone, so Ray places them
+on nodes without GPUs as long as these have room; `task_resources` and `encoder_resources` enforce it.
 
-An actor that dies with its node is replaced as soon as there is room for another; until then the others go on.
+An actor that dies with its node is replaced as soon as there is room for another; until then the others continue.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import ray
 from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
 
-from jobs.cluster.connect import ray_joined
+from jobs.cluster.connect import ray_joined, require_resources
 from jobs.cluster.episode_registry import EpisodeRegistry, RayWatch, start_registry
 from jobs.cluster.scheduler import Finished, Lost
 from jobs.cluster.settings import ClusterSettings
@@ -51,8 +51,8 @@ SHARDS_PER_ACTOR = 2
 """Shards an encoder actor works on at the same time: one encodes while the other decodes."""
 
 CRASHES = 20
-"""How often Ray starts a task anew that lost its worker or node, before the driver hears of it. A task that holds
-episodes which kill their reader needs several starts an episode until it is known whom to leave out."""
+"""How often Ray restarts a task that lost its worker or node, before the driver sees an error. A task with episodes
+that kill their reader needs several starts for each until it is known which one to leave out."""
 
 REPLACEMENTS = 100
 """Encoders started in place of dead ones before the run gives up."""
@@ -72,11 +72,8 @@ class Work:
 
 @contextlib.contextmanager
 def connected(work: Work) -> Iterator[RayPool]:
-    """Connect to the cluster, or start a Ray of its own on this machine; an encoder is loaded when this returns.
-
-    Raises:
-        RunError: no cluster could be reached or started, or an encoder is not the one of the plan.
-    """
+    """Connect to the cluster, or start Ray on this machine; an encoder is loaded when this returns. Raises RunError if
+    that fails, or an encoder is not the one of the plan."""
     cluster = work.cluster
     with ray_joined(cluster.address, cluster.num_cpus, cluster.object_store_mb):
         _check_resources(cluster)
@@ -85,21 +82,17 @@ def connected(work: Work) -> Iterator[RayPool]:
 
 
 def _check_resources(cluster: ClusterSettings) -> None:
-    """Ray would wait without end for what no node has."""
-    there = ray.cluster_resources()
     wanted = {
         "CPU": cluster.encoders * cluster.encoder_cpus + cluster.task_cpus,
         "GPU": cluster.encoders * cluster.encoder_gpus,
         **(cluster.task_resources or {}),
         **{name: cluster.encoders * amount for name, amount in (cluster.encoder_resources or {}).items()},
     }
-    for kind, amount in wanted.items():
-        if amount > there.get(kind, 0):
-            raise RunError(
-                f"the cluster has {there.get(kind, 0):g} {kind}, the settings ask for {amount:g} (cluster.encoders="
-                f"{cluster.encoders}, encoder_cpus={cluster.encoder_cpus:g}, encoder_gpus={cluster.encoder_gpus:g}; "
-                f"and one task of task_cpus={cluster.task_cpus:g}); lower them, or start more nodes"
-            )
+    fix = (
+        f" (cluster.encoders={cluster.encoders}, encoder_cpus={cluster.encoder_cpus:g}, "
+        f"encoder_gpus={cluster.encoder_gpus:g}; and one task of task_cpus={cluster.task_cpus:g}); lower them"
+    )
+    require_resources(wanted, "the settings need", fix)
 
 
 @dataclass
@@ -133,7 +126,7 @@ class RayPool:
         self._replaced = 0
         self.lost = 0
         self._idle_since: float | None = None
-        self._looked = 0.0
+        self._memory_noted = 0.0
         self.peak_store_bytes = 0
         for _ in range(cluster.encoders):
             self._start_encoder()
@@ -184,7 +177,7 @@ class RayPool:
         ray.kill(self._registry)
 
     def _wait_for_encoders(self) -> None:
-        """Until one is loaded, and for the rest at most as long again: what is late joins while the others work."""
+        """Until one is loaded, and for the rest at most as long again: late ones join while the others work."""
         started = time.monotonic()
         while not any(encoder.ready is None for encoder in self._encoders):
             self.wait()
@@ -232,7 +225,7 @@ class RayPool:
             return []
         self._encoders.remove(dead)
         with contextlib.suppress(RayError):
-            ray.kill(dead.actor)  # one that is only out of reach must not go on beside its successor
+            ray.kill(dead.actor)  # one that is only unreachable must not run beside its successor
         self._registry.owner_died.remote(dead.name)
         self._replaced += 1
         if self._replaced > REPLACEMENTS:
@@ -243,7 +236,7 @@ class RayPool:
         return [Lost(ticket, _short(error)) for ticket in dead.tickets]
 
     def _check_life(self) -> None:
-        """Give up when for long there is no encoder and no room for one."""
+        """Give up after `patience_s` without an encoder."""
         if any(e.ready is None for e in self._encoders):
             self._idle_since = None
             return
@@ -256,13 +249,13 @@ class RayPool:
             )
 
     def _note_memory(self) -> None:
-        """What the object stores of all nodes hold, looked at about twice a second."""
-        if time.monotonic() - self._looked > 0.5:
+        """What the object stores of all nodes hold, about twice a second."""
+        if time.monotonic() - self._memory_noted > 0.5:
             total, free = (
                 of().get("object_store_memory", 0.0) for of in (ray.cluster_resources, ray.available_resources)
             )
             self.peak_store_bytes = max(self.peak_store_bytes, int(total - free))
-            self._looked = time.monotonic()
+            self._memory_noted = time.monotonic()
 
 
 def _short(error: BaseException) -> str:
@@ -357,8 +350,8 @@ class _EncoderActor:
                     if not self._ahead.take(size, must=not ahead):
                         break
                     group = wanted.popleft()
-                    asked = decode.remote(self._handle, self._registry, task, group, excluded, self._name)
-                    ahead.append((asked, size))
+                    reference = decode.remote(self._handle, self._registry, task, group, excluded, self._name)
+                    ahead.append((reference, size))
                 reference, size = ahead.popleft()
                 try:
                     yield ray.get(reference)

@@ -36,7 +36,7 @@ class Progress:
     """Counts of a run and of the runs before it on the same plan.
 
     files_total        two a shard;  files_done, shards_done, samples_done, bytes_written  so far, earlier runs included
-    samples_expected   by the plan; exact only where the source's metadata tells every length
+    samples_expected   by the plan; exact only where the source's metadata has every length
     skipped            episodes left out
     samples_now, bytes_now  by this run;  running_s  since its first task
     lost               tasks that died with a worker or node and were started again

@@ -1,9 +1,9 @@
-"""Who does what next: the driver's loop over the shards of a plan, whatever runs the tasks.
+"""The driver's loop over the shards of a plan, independent of what runs the tasks.
 
 A shard has two files, made by two jobs. The driver hands out whole shards, counts losses, compares what the two jobs
 had to leave out, and has a file made again when they differ. It keeps a bounded number of shards in work, so neither
-its memory nor the number of outstanding tasks grows with the data. The same loop runs on Ray (`ray_map.RayPool`) and on
-simulated clusters.
+its memory nor the number of outstanding tasks grows with the data. The same loop runs on Ray (`ray_pool.RayPool`)
+and on simulated clusters.
 """
 
 from __future__ import annotations

@@ -10,13 +10,13 @@ class ClusterSettings:
     """The Ray cluster of `vlajepa preprocess`: section `cluster`."""
 
     address: str | None = setting(
-        '"auto" or "HOST:PORT": a running cluster; null: a Ray of its own on this machine', default=None, decides=False
+        '"auto" or "HOST:PORT": a running cluster; null: Ray is started on this machine', default=None, decides=False
     )
     num_cpus: int | None = setting(
-        "processors of the Ray of its own; null: all", default=None, decides=False, at_least=1
+        "processors of a Ray that is started here; null: all", default=None, decides=False, at_least=1
     )
     object_store_mb: int = setting(
-        "shared memory of the Ray of its own", default=1024, decides=False, unit="MiB", at_least=100
+        "shared memory of a Ray that is started here", default=1024, decides=False, unit="MiB", at_least=100
     )
     encoders: int = setting("encoder actors", default=1, decides=False, at_least=1)
     encoder_gpus: float = setting(
@@ -30,10 +30,10 @@ class ClusterSettings:
         "processors that a decoding or an inputs task reserves", default=1.0, decides=False, at_least=0
     )
     task_resources: dict[str, float] | None = setting(
-        "Ray resources of your own that a task reserves besides, as {decoder: 1}", default=None, decides=False
+        "custom Ray resources that a task reserves besides, as {decoder: 1}", default=None, decides=False
     )
     encoder_resources: dict[str, float] | None = setting(
-        "Ray resources of your own that an encoder reserves besides", default=None, decides=False
+        "custom Ray resources that an encoder reserves besides", default=None, decides=False
     )
     groups_ahead: int = setting("episode groups decoded ahead for one shard", default=2, decides=False, at_least=1)
     ahead_mb: int = setting(

@@ -16,12 +16,7 @@ SECONDS = 0.5
 
 @contextlib.contextmanager
 def tail_run(out: Path, steps: int) -> Iterator[None]:
-    """Show what a run writes while the context is open.
-
-    Args:
-        out: the run's folder; what its log holds already is passed over.
-        steps: the step it will end at.
-    """
+    """Show what a run writes from now on into its folder `out` while the context is open, up to the step `steps`."""
     tail, stop = _Tail(out, steps), threading.Event()
 
     def follow() -> None:
@@ -53,13 +48,8 @@ class _Tail:
             self._shown += len(text)
             if text:
                 self.bar.write(text.decode().rstrip("\n"))
-        row = _last_step(self._metrics)
+        rows = [row for whole, row in read_rows(self._metrics, last_bytes=65536) if whole and row is not None]
+        row = next((row for row in reversed(rows) if "loss" in row), None)
         if row is not None:
             self.bar.set_postfix(loss=f"{row['loss']:.4f}", samples_s=f"{row['samples_per_s']:.1f}", refresh=False)
             self.bar.update(int(row["step"]) - self.bar.n)  # drawn as often as the bar's own interval has it
-
-
-def _last_step(path: Path) -> dict[str, float] | None:
-    """The last whole row with a loss, from the last few KiB of the file."""
-    rows = [row for whole, row in read_rows(path, last_bytes=65536) if whole and row is not None]
-    return next((row for row in reversed(rows) if "loss" in row), None)

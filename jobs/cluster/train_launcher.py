@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from jobs.cluster.connect import ray_joined
+from jobs.cluster.connect import ray_joined, require_resources
 from jobs.cluster.tail_run import tail_run
 from pipeline.errors import RunError
 from pipeline.storage.atomic import write_atomic
@@ -26,7 +25,7 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class WorkerGroup:
-    """What a training asks of the cluster.
+    """What a training needs of the cluster.
 
     address       of the cluster, see `ray_joined`
     workers       how many;  resources  that one of them reserves, Ray's names
@@ -56,7 +55,9 @@ def run_workers(group: WorkerGroup, work: Work) -> None:
     failure = storage / f"failed-{name}.json"
     storage.mkdir(parents=True, exist_ok=True)
     with ray_joined(group.address), tail_run(group.out, group.last_step):
-        _check_resources(group)
+        wanted = {kind: group.workers * each for kind, each in group.resources.items()}
+        fix = "; lower trainer.num_workers or trainer.cpus_per_worker"
+        require_resources(wanted, f"{group.workers} workers need", fix)
         trainer = TorchTrainer(
             _work,
             train_loop_config={"work": work, "failure": failure},
@@ -93,15 +94,3 @@ def _work(arguments: dict[str, Any]) -> None:
     except RunError as error:
         write_atomic(failure, json.dumps({"error": str(error)}).encode())
         raise
-
-
-def _check_resources(group: WorkerGroup) -> None:
-    """Ray would wait without end for what no node has."""
-    available = ray.cluster_resources()
-    for kind, each in group.resources.items():
-        needed = group.workers * each
-        if needed > available.get(kind, 0):
-            raise RunError(
-                f"the cluster has {available.get(kind, 0):g} {kind}, {group.workers} workers need {needed:g}; lower "
-                "trainer.num_workers or trainer.cpus_per_worker, or start more nodes"
-            )

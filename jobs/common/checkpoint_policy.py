@@ -1,4 +1,4 @@
-"""A checkpoint as a policy: a robot's pictures, state and instruction in, actions in the build's units out."""
+"""A checkpoint as a policy: a robot's images, state and instruction in, actions in the build's units out."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class CheckpointPolicy:
 
     Raises:
         BuildError: there is no checkpoint, or it has no robot interface (an imported one).
-        SettingsError: it was trained on human video alone, or the backbone it started from cannot be found.
-        RunError: CUDA was asked for and there is none.
+        SettingsError: it was trained on human video alone, the backbone it started from cannot be found, or CUDA is set
+            and there is none.
     """
 
     def __init__(self, checkpoint: Path, device: str = "auto") -> None:
+        self.device = pick_device(device)
         self.checkpoint = find_checkpoint(checkpoint)
         state = read_state(self.checkpoint)
         self.step = int(state["step"])
         self.interface = _interface(self.checkpoint, state)
-        self.device = pick_device(device)
         self.model = load_model(self.checkpoint).to(self.device)
 
     def act(self, observations: Sequence[RobotObservation], seeds: Sequence[int]) -> NDArray[np.float32]:
@@ -63,11 +63,8 @@ class CheckpointPolicy:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The folder itself if it is a checkpoint, else the newest checkpoint of a run.
-
-    Raises:
-        BuildError: neither.
-    """
+    """The folder itself if it is a checkpoint, else the newest checkpoint of a run. Raises BuildError if it is
+    neither."""
     if (path / "state.json").is_file():
         return path
     found = list_checkpoints(path / "checkpoints")

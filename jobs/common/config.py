@@ -1,4 +1,4 @@
-"""Hydra configurations <-> settings. Nothing behind this file sees a configuration object.
+"""Hydra configurations <-> settings. No other module of a command sees a configuration object.
 
 The defaults of a command are those of its `checked` class, registered as the configuration NAME_defaults. The files of
 jobs/conf hold what differs: groups to choose from, and experiments.
@@ -6,11 +6,10 @@ jobs/conf hold what differs: groups to choose from, and experiments.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,9 +23,9 @@ FOLDER = Path(__file__).resolve().parents[1] / "conf"
 
 
 def register_defaults(name: str, cls: type[Any]) -> None:
-    """Make the defaults of a command known to Hydra: as what its file in jobs/conf begins with, or as all there is."""
+    """Register the defaults of a command with Hydra: as the base of its file in jobs/conf, or alone."""
     content = default_values(cls)
-    if "api_key" in content:  # a secret is not typed on a command line, where every user of the machine can read it
+    if "api_key" in content:  # every user of the machine can read command lines
         content["api_key"] = "${oc.env:VLAJEPA_API_KEY,null}"
     run = {"hydra": {"run": {"dir": "."}, "output_subdir": None}}
     if (FOLDER / f"{name}.yaml").exists():
@@ -34,13 +33,6 @@ def register_defaults(name: str, cls: type[Any]) -> None:
     else:
         defaults = [{"override hydra/job_logging": "none"}, "_self_"]
         ConfigStore.instance().store(name, {"defaults": defaults, **content, **run})
-
-
-def compose_settings(name: str, cls: type[T], words: Sequence[str]) -> T:
-    """The settings of a command line. Raises SettingsError, as `parse` does, and Hydra's errors for a wrong word."""
-    register_defaults(name, cls)
-    with initialize_config_dir(str(FOLDER), version_base="1.3"):
-        return parse(cls, compose(name, list(words)))
 
 
 def parse(cls: type[T], config: DictConfig) -> T:

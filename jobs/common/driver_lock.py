@@ -1,12 +1,12 @@
-"""One driver a folder (of a build, a run, an evaluation): a second one, started by mistake, is refused; one that died
-is not waited for.
+"""One driver for each folder (of a build, a run, an evaluation): a second one, started by mistake, is refused; one that
+died is not waited for.
 
-The lock is a file in a folder of its own, made by the only step that is atomic everywhere (see `Store.create`). Its
-owner writes a rising number into it every few seconds. Whether another owner lives is not asked of clocks, which differ
-between machines: on this machine its process is looked up; elsewhere the number is watched for a while.
+The lock is a file in a separate folder, made by the only step that is atomic everywhere (see `Store.create`). Its owner
+writes a rising number into it every few seconds. Clocks, which differ between machines, do not decide whether another
+owner lives: on this machine its process is looked up; on another one the number is polled for a while.
 
-Bytes of a build do not depend on the lock: files are the same whoever makes them, and appear whole or not at all. There
-it spares the work of two, and the confusion. Files of a run or an evaluation grow, and two writers would spoil them.
+Bytes of a build do not depend on the lock: files are the same from any driver, and appear whole or not at all. There
+it avoids duplicate work. Files of a run or an evaluation grow, and two writers would spoil them.
 """
 
 from __future__ import annotations
@@ -60,17 +60,18 @@ class DriverLock:
 
     Args:
         beat_s: seconds between signs of life.
-        on_beat: called with every sign of life, in the lock's thread.
 
     Attributes:
+        on_beat: called with every sign of life, in the lock's thread.
         lost: who has taken over, if anybody.
 
     Raises:
         RunError: on entering, another driver is at work; from `check`, another has taken over.
     """
 
-    def __init__(self, store: Store, beat_s: float = BEAT_S, on_beat: Callable[[], None] | None = None) -> None:
-        self._store, self._beat_s, self._on_beat = store, beat_s, on_beat
+    def __init__(self, store: Store, beat_s: float = BEAT_S) -> None:
+        self._store, self._beat_s = store, beat_s
+        self.on_beat: Callable[[], None] = lambda: None
         self._me = _myself()
         self.lost: Owner | None = None
         self._over = threading.Event()
@@ -113,8 +114,7 @@ class DriverLock:
                     return
                 self._me = replace(self._me, beats=self._me.beats + 1)
                 self._store.write(LOCK_FILE, _content(self._me))
-                if self._on_beat is not None:
-                    self._on_beat()
+                self.on_beat()
             except (OSError, BuildError):
                 continue  # a full disk or a store out of reach: the work itself will fail of it
 
@@ -146,13 +146,10 @@ def read_owner(store: Store) -> Owner | None:
 def _myself() -> Owner:
     pid = os.getpid()
     since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-    return Owner(socket.gethostname(), pid, _started(pid), _processes(), uuid.uuid4().hex, since)
-
-
-def _processes() -> str:
-    """The table of processes: containers on one machine have their own, and every boot begins a new one."""
+    # Containers on one machine have their own tables of processes, and every boot begins a new one.
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    processes = f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    return Owner(socket.gethostname(), pid, _started(pid), processes, uuid.uuid4().hex, since)
 
 
 def _started(pid: int) -> int:

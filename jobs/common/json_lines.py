@@ -16,12 +16,8 @@ RecordT = TypeVar("RecordT")
 
 
 def read_rows(path: Path, last_bytes: int | None = None) -> Iterator[tuple[bool, dict[str, Any] | None]]:
-    """Of each line that is not blank: whether it is whole (ends with a newline), and its object, None if it is none.
-
-    Args:
-        path: a file that need not exist.
-        last_bytes: read no more than so many at the end, where the first line may be cut.
-    """
+    """Of each line that is not blank: whether it ends with a newline, and its object or None; `last_bytes`: read only
+    so many at the end of the file, where the first line may be cut."""
     if not path.exists():
         return
     with open(path, "rb") as file:
@@ -38,11 +34,8 @@ def read_rows(path: Path, last_bytes: int | None = None) -> Iterator[tuple[bool,
 
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, Any]], sync: bool = False) -> None:
-    """Append a line for each row; `sync`: they are on disk when this returns.
-
-    Raises:
-        ValueError: a number is not finite.
-    """
+    """Append a line for each row; `sync`: they are on disk when this returns. Raises ValueError if a number is not
+    finite."""
     with open(path, "ab") as file:
         file.write(_encoded(rows))
         if sync:
@@ -60,23 +53,15 @@ def _encoded(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 class JsonLines(Generic[RecordT]):
-    """Records that a command continues with after an interruption, each on disk before the next begins.
-
-    Args:
-        path: of the file, which the first record makes.
-        kind: the dataclass of the records.
-        name: what messages call one.
-    """
+    """Records of a dataclass that a command continues with after an interruption, each on disk before the next begins;
+    messages call one `name`."""
 
     def __init__(self, path: Path, kind: type[RecordT], name: str) -> None:
         self.path, self._kind, self._name = path, kind, name
 
     def read(self) -> list[RecordT]:
-        """All records. A last line that a killed process left unfinished is cut off.
-
-        Raises:
-            BuildError: another line is no record.
-        """
+        """All records. A last line that a killed process left unfinished is cut off. Raises BuildError if another line
+        is damaged."""
         if not self.path.exists():
             return []
         data = self.path.read_bytes()
@@ -88,8 +73,8 @@ class JsonLines(Generic[RecordT]):
             try:
                 found.append(self._kind(**json.loads(line)))
             except (ValueError, TypeError) as error:
-                said = f"{self.path}, line {number} is no {self._name} ({error}); delete the line"
-                raise BuildError(said) from error
+                message = f"{self.path}, line {number} is no {self._name} ({error}); delete the line"
+                raise BuildError(message) from error
         return found
 
     def add(self, record: RecordT) -> None:

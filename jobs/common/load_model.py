@@ -15,11 +15,8 @@ from pipeline.format.schema import Sizes
 
 def load_model(checkpoint: Path) -> VLAJEPA:
     """The model of a checkpoint folder, in eval mode on the CPU, with its weights and its ranges of actions and state.
-
-    Raises:
-        BuildError: the folder is no checkpoint, or its weights do not fit its settings.
-        SettingsError: the backbone it started from cannot be found.
-    """
+    Raises BuildError if it is no checkpoint or its weights do not fit, SettingsError if its backbone cannot be
+    found."""
     state = read_state(checkpoint)
     try:
         settings = TypeAdapter(ModelSettings).validate_python(state["model"])

@@ -1,7 +1,7 @@
-"""What a robot shows and a policy wants to see; how a picture comes to the student.
+"""A robot's observations, the interface of a policy, and the student's images.
 
-Pictures take the way they took into the shards (resized, stored as JPEG, read back), so the student sees in the closed
-loop what it would have been given in training, to the byte.
+Images are processed as for the shards (resized, stored as JPEG, read back), so the student sees in the closed loop what
+it would have been given in training, to the byte.
 
 Shapes: B observations, T actions in a chunk, A action width, S state width.
 """
@@ -23,7 +23,7 @@ from pipeline.streaming.jpeg import decode_jpeg
 
 @dataclass(frozen=True)
 class RobotObservation:
-    """The present, as a robot or a simulator gives it.
+    """The present observation of a robot or a simulator.
 
     images       uint8 RGB [H, W, 3] of any size, by view
     instruction  of the task
@@ -37,11 +37,11 @@ class RobotObservation:
 
 @dataclass(frozen=True)
 class RobotInterface:
-    """What a policy wants to see and what it gives, from the build it was trained on.
+    """Inputs and outputs of a policy, from the build it was trained on.
 
     source        name of the build's source
-    views         names of its pictures, in the order of the student's
-    image_size    pixels a side of the stored pictures;  jpeg_quality  of the stored pictures
+    views         names of its cameras, in the student's order
+    image_size    pixels a side of the stored images;  jpeg_quality  of the stored images
     fps           frames, and so actions, a second
     state, chunk, action   S, T, A
     """
@@ -72,7 +72,7 @@ class RobotInterface:
 
 
 class Policy(Protocol):
-    """Whatever can act: a checkpoint, a served one."""
+    """A checkpoint, or a served one."""
 
     interface: RobotInterface
 
@@ -80,7 +80,7 @@ class Policy(Protocol):
         """Action chunks, float32 [B, T, A] in the build's units; equal seeds and observations give equal actions.
 
         Raises:
-            ValueError: an observation is not what the interface says; the message names what is missing.
+            ValueError: an observation does not fit the interface; the message names what is missing.
         """
         ...
 
@@ -98,13 +98,13 @@ def student_batch(observations: Sequence[RobotObservation], interface: RobotInte
 
 
 def check_observation(observation: RobotObservation, interface: RobotInterface) -> None:
-    """Raise ValueError unless an observation is what the interface says."""
+    """Raise ValueError unless an observation fits the interface."""
     for view in interface.views:
         image = observation.images.get(view)
         if image is None:
-            raise ValueError(f"the picture {view!r} is missing; the policy wants {', '.join(interface.views)}")
+            raise ValueError(f"the image {view!r} is missing; the policy needs {', '.join(interface.views)}")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"picture {view!r} must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
+            raise ValueError(f"image {view!r} must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
     if not observation.instruction.strip():
         raise ValueError("the instruction is empty; the policy needs its task")
     state = np.asarray(observation.state)

@@ -56,7 +56,7 @@ def empty_axes(width: float, height: float, left: float, bottom: float) -> Axes:
 def inline_svg(axes: Axes) -> Markup:
     """The figure of the axes as an element for an HTML page. Equal figures give equal text.
 
-    An artist's gid becomes the class of its group. The element has no size of its own and names no address.
+    An artist's gid becomes the class of its group. The element has no size and refers to no address.
     """
     import matplotlib
 

@@ -34,11 +34,8 @@ class SourceChoice:
 
 
 def configured_source(configured: Mapping[str, Any] | SourceChoice) -> SourceChoice:
-    """The source of a section `source`.
-
-    Raises:
-        SettingsError: type or root are missing, or the reader refuses a setting.
-    """
+    """The source of a section `source`. Raises SettingsError if type or root are missing, or the reader refuses a
+    setting."""
     if isinstance(configured, SourceChoice):
         return configured
     values = dict(configured)

@@ -50,7 +50,7 @@ def run(settings: InspectConfig) -> int:
     comparisons = compare(found, manifest) if manifest else []
     print(describe(found, manifest))
     for row in comparisons:
-        mark = "as in the manifest" if row.agrees else f"DIFFERS, the manifest says {row.expected}"
+        mark = "as in the manifest" if row.agrees else f"DIFFERS, the manifest has {row.expected}"
         print(f"  {row.what:16} {row.found}  ({mark})")
     out = settings.out or Path(f"inspect-{index.name}")
     print(f"written: {write_report(found, comparisons, out)}")

@@ -105,7 +105,10 @@ class DatasetManifest:
 
     def node(self) -> dict[str, Any]:
         """The configuration of `source=NAME`."""
-        own = defaults_of(self.reader["type"]) | {key: value for key, value in self.reader.items() if key != "type"}
+        # With all defaults of the reader, so that the command line can change each
+        values = default_values(SOURCES[self.reader["type"]])
+        own = {name: value for name, value in values.items() if name not in ("root", "name") and value != "???"}
+        own |= {key: value for key, value in self.reader.items() if key != "type"}
         content: dict[str, Any] = {
             "defaults": [{"override /window": self.kind}, "_self_"],
             "source": {"type": self.reader["type"], "name": self.name, "root": "???", "manifest": self.name, **own},
@@ -123,27 +126,14 @@ class DatasetManifest:
         return [name for channels in getattr(self, kind) for name in channels.names]
 
 
-def defaults_of(kind: str) -> dict[str, Any]:
-    """All settings of a source type with a default, so that the command line can change each."""
-    values = default_values(SOURCES[kind])
-    return {name: value for name, value in values.items() if name not in ("root", "name") and value != "???"}
-
-
 def load_manifests() -> dict[str, DatasetManifest]:
-    """All valid manifests by name: those of this package, then those of the user's folder.
-
-    Raises:
-        SettingsError: the user's folder does not exist.
-    """
+    """All valid manifests by name, see `find_manifests`."""
     return find_manifests()[0]
 
 
 def find_manifests() -> tuple[dict[str, DatasetManifest], dict[str, SettingsError]]:
-    """All valid manifests by name, and the errors of invalid manifests of the user, by file name.
-
-    Raises:
-        SettingsError: the user's folder does not exist, or a manifest of this package is invalid.
-    """
+    """All valid manifests by name, and the errors of invalid manifests of the user, by file name. Raises SettingsError
+    if the user's folder does not exist, or a manifest of this package is invalid."""
     found = {manifest.name: manifest for manifest in map(read_manifest, sorted(FOLDER.glob("*.yaml")))}
     wrong: dict[str, SettingsError] = {}
     own = os.environ.get(OWN_FOLDER)
@@ -161,11 +151,7 @@ def find_manifests() -> tuple[dict[str, DatasetManifest], dict[str, SettingsErro
 
 
 def read_manifest(path: Path) -> DatasetManifest:
-    """Read and check one file.
-
-    Raises:
-        SettingsError: it cannot be read, a key is unknown or missing, a value is wrong, or its reader rejects it.
-    """
+    """Read and check one file. Raises SettingsError if it is no valid manifest, or its reader rejects it."""
     try:
         raw = path.read_bytes()
         content = OmegaConf.to_container(OmegaConf.create(raw.decode()), resolve=True)

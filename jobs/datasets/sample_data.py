@@ -17,11 +17,7 @@ def run(settings: SampleDataConfig) -> None:
 
 
 def write_sample_data(settings: SampleDataConfig) -> tuple[Path, Path]:
-    """Write both folders. Returns the SSv2 root and the LeRobot root.
-
-    Raises:
-        RunError: one of them exists.
-    """
+    """Write both folders. Returns the SSv2 root and the LeRobot root. Raises RunError if one of them exists."""
     ssv2, lerobot = settings.out / "ssv2", settings.out / "lerobot"
     for root in (ssv2, lerobot):
         if root.exists():

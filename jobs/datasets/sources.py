@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jobs.datasets.manifests import OWN_FOLDER, Channels, DatasetManifest, find_manifests
+from jobs.datasets.manifests import OWN_FOLDER, DatasetManifest, find_manifests
 from jobs.datasets.settings import SourcesConfig
 from pipeline.errors import SettingsError
 
@@ -22,7 +22,7 @@ def run(settings: SourcesConfig) -> None:
     if settings.name not in manifests:
         raise SettingsError(
             f"no manifest is called {settings.name!r}; there are {', '.join(manifests)} (and source=lerobot, rlds and "
-            "videos for data of your own)"
+            "videos for your own data)"
         )
     print(describe(manifests[settings.name]))
 
@@ -30,12 +30,14 @@ def run(settings: SourcesConfig) -> None:
 def list_manifests(manifests: Iterable[DatasetManifest]) -> str:
     """One line per dataset."""
     rows = [("source", "reader", "kind", "version", "episodes", "licence", "what")]
-    rows += [(m.name, m.reader["type"], m.kind, m.version, _count(m), m.licence[:24], m.title) for m in manifests]
+    for m in manifests:
+        count = f"{sum(m.episodes.values()):,}" if m.episodes else "-"
+        rows.append((m.name, m.reader["type"], m.kind, m.version, count, m.licence[:24], m.title))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + f"  {row[-1]}" for row in rows
     ]
-    lines += ["", "vlajepa sources NAME shows one. Data of your own: source=lerobot, source=rlds or source=videos,"]
+    lines += ["", "vlajepa sources NAME shows one. Your own data: source=lerobot, source=rlds or source=videos,"]
     return "\n".join([*lines, f"or your own manifest in the folder that {OWN_FOLDER} names (manifests/README.md)."])
 
 
@@ -50,17 +52,10 @@ def describe(manifest: DatasetManifest) -> str:
     lines += ["cameras, in order", *(f"  {camera.name}: {camera.shows}" for camera in manifest.cameras)]
     for kind in ("state", "action"):
         if getattr(manifest, kind):
-            lines += [f"{kind} ({len(manifest.channel_names(kind))})", *map(_channels, getattr(manifest, kind))]
+            lines.append(f"{kind} ({len(manifest.channel_names(kind))})")
+            lines += [f"  {', '.join(c.names)} [{c.units}]: {c.meaning}" for c in getattr(manifest, kind)]
     if manifest.defects:
         lines += ["known defects", *(f"  - {text}" for text in manifest.defects)]
     lines += ["reader", *(f"  {key}: {value}" for key, value in manifest.reader.items())]
-    lines += ["rests on", *(f"  - {item.claim}: {item.source}" for item in manifest.evidence)]
+    lines += ["evidence", *(f"  - {item.claim}: {item.source}" for item in manifest.evidence)]
     return "\n".join(lines)
-
-
-def _count(manifest: DatasetManifest) -> str:
-    return f"{sum(manifest.episodes.values()):,}" if manifest.episodes else "-"
-
-
-def _channels(channels: Channels) -> str:
-    return f"  {', '.join(channels.names)} [{channels.units}]: {channels.meaning}"

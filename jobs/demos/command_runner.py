@@ -1,4 +1,4 @@
-"""Commands that need each other's results, several at a time, each in a process and with a log of its own."""
+"""Commands that need each other's results, several at a time, each in a separate process with its own log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from jobs.common.text import duration_text
 from pipeline.errors import RunError
 
 POLL_S = 0.2
-NEWS_S = 30.0
+REPORT_S = 30.0
 """Seconds between two lines about what is running."""
 
 PROGRAM = (sys.executable, "-m", "jobs.cli")
@@ -27,12 +27,9 @@ TAIL_LINES = 15
 
 @dataclass(frozen=True)
 class Command:
-    """A command and what says that it came to its end.
+    """A command without `vlajepa`, the file that it writes last, and such files of other commands that it needs.
 
     name    of its log
-    words   without `vlajepa`
-    result  file below the common folder, written last
-    needs   results of other commands that it reads
     """
 
     name: str
@@ -73,74 +70,52 @@ def run_commands(
     ended: Callable[[Command, float], None],
     program: Sequence[str] = PROGRAM,
 ) -> None:
-    """Run what has not come to its end yet, earlier ones first, as soon as what makes the results it needs has.
+    """Run the commands that are not complete, in order, each as soon as the results that it needs are complete.
 
-    Each writes to `out/logs/NAME.txt`, and has come to its end when it ended with exit code 0 and its result is there:
-    `out/logs/NAME.ended` says so. The processor cores are divided among those at a time.
+    Each writes to `out/logs/NAME.txt`, and is complete when it ended with exit code 0 and its result exists:
+    `out/logs/NAME.ended` marks this. The processor cores are divided among those at a time.
 
     Args:
-        ended: called with each command that came to its end, and its seconds.
+        ended: called with each command that completed, and its seconds.
         program: takes the words.
 
     Raises:
-        ValueError: a command needs what no command makes, or what waits for itself.
-        RunError: one failed, or was stopped. The others are asked to end first (SIGTERM), as they are at Ctrl-C.
+        ValueError: commands need what none makes, or wait for each other.
+        RunError: one failed, or was stopped. The others are stopped first (SIGTERM), as they are at Ctrl-C.
     """
-    _check_needs(commands)
-    ready = {command.result for command in commands if _has_ended(command, out)}
-    waiting = [command for command in commands if command.result not in ready]
+    results = {c.result for c in commands if _mark(c, out).exists() and (out / c.result).exists()}
+    waiting = [command for command in commands if command.result not in results]
     running: list[_Running] = []
-    news = _News()
+    next_report = time.monotonic() + REPORT_S
     with ended_like_interrupted():
         try:
             while waiting or running:
                 for each in [each for each in running if each.process.poll() is not None]:
                     running.remove(each)
                     _check(each, out)
-                    _mark(each.command, out).touch()
-                    ready.add(each.command.result)
-                    print(f"ended after {duration_text(each.seconds)}: {each.command.name}", flush=True)
+                    results.add(each.command.result)
                     ended(each.command, each.seconds)
-                for command in _startable(waiting, ready, at_a_time - len(running)):
+                startable = [command for command in waiting if results.issuperset(command.needs)]
+                for command in startable[: at_a_time - len(running)]:
                     waiting.remove(command)
                     running.append(_start(command, out, at_a_time, program))
                 if waiting and not running:
-                    raise ValueError(f"these wait for each other: {', '.join(each.name for each in waiting)}")
-                news.tell(running, f"{len(commands) - len(waiting) - len(running)} of {len(commands)} ended")
+                    raise ValueError(f"no command makes what these need: {', '.join(each.name for each in waiting)}")
+                if time.monotonic() > next_report:
+                    next_report += REPORT_S
+                    _report(running, f"{len(commands) - len(waiting) - len(running)} of {len(commands)} ended")
                 time.sleep(POLL_S)
         finally:
-            _end(running)
+            for each in running:
+                each.process.terminate()
+            for each in running:
+                each.process.wait()
 
 
-class _News:
-    """Now and then a line about each running command."""
-
-    def __init__(self) -> None:
-        self._next = time.monotonic() + NEWS_S
-
-    def tell(self, running: Collection[_Running], done: str) -> None:
-        if time.monotonic() < self._next:
-            return
-        self._next += NEWS_S
-        for each in running:
-            newest = (_lines(each) or [""])[-1]
-            print(f"[{done}] {each.command.name}, {duration_text(each.seconds)}: {newest}", flush=True)
-
-
-def _check_needs(commands: Sequence[Command]) -> None:
-    made = {command.result for command in commands}
-    for command in commands:
-        if not made.issuperset(command.needs):
-            raise ValueError(f"{command.name} needs {sorted({*command.needs} - made)}, which no command makes")
-
-
-def _startable(waiting: Sequence[Command], ready: Collection[str], room: int) -> list[Command]:
-    return [command for command in waiting if all(need in ready for need in command.needs)][:room]
-
-
-def _has_ended(command: Command, out: Path) -> bool:
-    """A result alone does not say so: a command that failed, or was killed, may have more to do after it."""
-    return _mark(command, out).exists() and (out / command.result).exists()
+def _report(running: Collection[_Running], done: str) -> None:
+    for each in running:
+        newest = (_lines(each) or [""])[-1]
+        print(f"[{done}] {each.command.name}, {duration_text(each.seconds)}: {newest}", flush=True)
 
 
 def _mark(command: Command, out: Path) -> Path:
@@ -152,40 +127,31 @@ def _start(command: Command, out: Path, at_a_time: int, program: Sequence[str]) 
     log = out / "logs" / f"{command.name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
     _mark(command, out).unlink(missing_ok=True)
+    threads = max(1, len(os.sched_getaffinity(0)) // at_a_time)
     with open(log, "ab") as file:
         begin = file.tell()
-        # In a group of its own: Ctrl-C comes to this process alone, which passes on SIGTERM.
+        # In a separate group: Ctrl-C reaches this process alone, which sends SIGTERM.
         process = subprocess.Popen(
             [*program, *command.words],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=_environment(os.environ, at_a_time),
+            env={"OMP_NUM_THREADS": str(threads), **os.environ},
             process_group=0,
         )
     return _Running(command, process, log, begin, time.monotonic())
 
 
-def _environment(environment: Mapping[str, str], at_a_time: int) -> dict[str, str]:
-    """Neighbours that each take all cores would wait for each other."""
-    threads = max(1, len(os.sched_getaffinity(0)) // at_a_time)
-    return {"OMP_NUM_THREADS": str(threads), **environment}
-
-
 def _check(ended: _Running, out: Path) -> None:
+    """Mark a command as complete, or raise RunError."""
     code = ended.process.returncode
     if code:
-        tail = "\n".join(_lines(ended)[-TAIL_LINES:]) or "(it said nothing)"
+        tail = "\n".join(_lines(ended)[-TAIL_LINES:]) or "(it printed nothing)"
         raise RunError(f"{ended.command.text} ended with exit code {code}; its log {ended.log} ends with:\n{tail}")
     if not (out / ended.command.result).exists():
-        raise RunError(f"{ended.command.text} was stopped before its end; the same command again goes on")
-
-
-def _end(running: Collection[_Running]) -> None:
-    for each in running:
-        each.process.terminate()
-    for each in running:
-        each.process.wait()
+        raise RunError(f"{ended.command.text} was stopped before its end; the same command continues")
+    _mark(ended.command, out).touch()
+    print(f"ended after {duration_text(ended.seconds)}: {ended.command.name}", flush=True)
 
 
 def _lines(running: _Running) -> list[str]:

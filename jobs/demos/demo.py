@@ -1,48 +1,33 @@
-"""`vlajepa demo`: the whole line on sample data, by the same commands a user types, and a report of what came out."""
+"""`vlajepa demo`: the whole pipeline on sample data, by the same commands a user types, and a report of the results."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.demos.command_runner import command_words
+from jobs.demos.command_runner import PROGRAM, command_words
 from jobs.demos.settings import DemoConfig
 from pipeline.errors import RunError
 from pipeline.format.build import load_build
 from pipeline.storage.atomic import write_atomic
 
 
-@dataclass(frozen=True)
-class Step:
-    """One command of the demonstration and, once it ran, the seconds it took."""
-
-    words: tuple[str, ...]
-    seconds: float = 0.0
-
-    @property
-    def text(self) -> str:
-        return shlex.join(("vlajepa", *self.words))
-
-
 def run(settings: DemoConfig) -> None:
-    if settings.out.exists() and any(settings.out.iterdir()):
-        raise RunError(f"{settings.out} is not empty; delete it, or choose another folder with out=")
-    steps = [run_step(step) for step in commands(settings)]
+    require_empty(settings.out)
+    seconds = [run_command(words) for words in commands(settings)]
     path = settings.out / "report.md"
-    report = make_report(settings, steps)
+    report = make_report(settings, seconds)
     write_atomic(path, report.encode())
     print("\n" + report + f"\nThis report: {path}")
 
 
-def commands(settings: DemoConfig) -> list[Step]:
-    """What the demonstration runs, in order."""
+def commands(settings: DemoConfig) -> list[tuple[str, ...]]:
+    """The words of each command, in order."""
     out = settings.out
     common = "encoder=tiny inputs.image_size=64 window.interval=3"  # at 12 frames a second, steps of half a second
     sources = {
@@ -57,15 +42,16 @@ def commands(settings: DemoConfig) -> list[Step]:
         "train builds=[{out}/builds/robot,{out}/builds/ssv2] out={out}/run model=tiny trainer=demo "
         "trainer.steps={s.steps} trainer.seed={s.seed}",
     ]
-    return [Step(command_words(template, out=out, s=settings)) for template in templates]
+    return [command_words(template, out=out, s=settings) for template in templates]
 
 
-def make_report(settings: DemoConfig, steps: Sequence[Step]) -> str:
+def make_report(settings: DemoConfig, seconds: Sequence[float]) -> str:
     """The closing summary, as Markdown. Every number is read from the files the commands wrote."""
     out = settings.out
     held_out = json.loads((out / "run" / "held_out.json").read_bytes())
     lines = ["# What the demonstration did", "", "| seconds | command |", "|---:|---|"]
-    lines += [f"| {step.seconds:.0f} | `{step.text}` |" for step in steps]
+    shown = [shlex.join(("vlajepa", *words)) for words in commands(settings)]
+    lines += [f"| {each:.0f} | `{text}` |" for each, text in zip(seconds, shown, strict=True)]
     lines += ["", "| build | train samples | val samples | shards | audit |", "|---|---:|---:|---:|---|"]
     lines += [_build_row(out / "builds" / name) for name in ("ssv2", "robot")]
     lines += [
@@ -89,14 +75,21 @@ def make_report(settings: DemoConfig, steps: Sequence[Step]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run_step(step: Step, allowed: Sequence[int] = (0,)) -> Step:
-    """Run one command in a process of its own. Raises RunError when it ends with another exit code than allowed."""
-    print(f"\n$ {step.text}", flush=True)
+def require_empty(out: Path) -> None:
+    """Raise RunError if a folder holds anything."""
+    if out.exists() and any(out.iterdir()):
+        raise RunError(f"{out} is not empty; delete it, or choose another folder with out=")
+
+
+def run_command(words: Sequence[str], exit_code: int = 0) -> float:
+    """Seconds of one command in a separate process. Raises RunError when it ends with another exit code."""
+    text = shlex.join(("vlajepa", *words))
+    print(f"\n$ {text}", flush=True)
     started = time.monotonic()
-    code = subprocess.run([sys.executable, "-m", "jobs.cli", *step.words], check=False).returncode
-    if code not in allowed:
-        raise RunError(f"{step.text} ended with exit code {code}; its message stands above")
-    return Step(step.words, time.monotonic() - started)
+    code = subprocess.run([*PROGRAM, *words], check=False).returncode
+    if code != exit_code:
+        raise RunError(f"{text} ended with exit code {code}; see its message above")
+    return time.monotonic() - started
 
 
 def _build_row(path: Path) -> str:

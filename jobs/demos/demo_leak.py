@@ -1,7 +1,7 @@
 """`vlajepa demo-leak`: the reference's way of encoding (mode `clip`) beside ours (mode `prefix`), on the same data.
 
-The numbers are reported as they come out. What they can show is how far a context moves with the future, what a linear
-map reads of the future in it, and what the predictor does with shuffled latent actions.
+The numbers show how far a context changes with the future, what a linear map predicts of the future from it, and what
+the predictor does with shuffled latent actions.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from markupsafe import Markup
 from jobs.common.svg import COLOURS, empty_axes, inline_svg
 from jobs.common.text import markdown_table
 from jobs.demos.command_runner import command_words
-from jobs.demos.demo import Step, run_step
+from jobs.demos.demo import require_empty, run_command
 from jobs.demos.leak_experiment import KINDS, common, context_shifts, explained, read_latents
 from jobs.demos.settings import DemoLeakConfig
-from pipeline.errors import RunError
 from pipeline.format.build import load_build
 from pipeline.storage.atomic import write_atomic
 
@@ -29,18 +28,17 @@ MODES = ("prefix", "clip")
 
 def run(settings: DemoLeakConfig) -> None:
     out = settings.out
-    if out.exists() and any(out.iterdir()):
-        raise RunError(f"{out} is not empty; delete it, or choose another folder with out=")
-    for step, codes in commands(settings):
-        run_step(step, codes)
+    require_empty(out)
+    for words, code in commands(settings):
+        run_command(words, code)
     result = measure(settings)
     write_atomic(out / "leak.json", (json.dumps(result, indent=2) + "\n").encode())
     write_atomic(out / "leak.html", render(result).encode())
     print("\n" + describe(result) + f"\nnumbers: {out / 'leak.json'}; plots: {out / 'leak.html'}")
 
 
-def commands(settings: DemoLeakConfig) -> list[tuple[Step, tuple[int, ...]]]:
-    """What runs, with the exit codes that are right: the audit must find the clip build leaky."""
+def commands(settings: DemoLeakConfig) -> list[tuple[tuple[str, ...], int]]:
+    """What runs, with the expected exit codes: the audit must find the clip build leaky."""
     templates = [("sample-data out={out}/data clips=4 episodes={s.episodes} seed={s.seed}", 0)]
     for mode in MODES:
         leaky = mode == "clip"
@@ -53,7 +51,7 @@ def commands(settings: DemoLeakConfig) -> list[tuple[Step, tuple[int, ...]]]:
             "trainer.steps={s.steps} trainer.seed={s.seed}" + (" allow_leaky=true" if leaky else "")
         )
         templates += [(build, 0), (f"audit {{out}}/{mode}", int(leaky)), (train, 0)]
-    return [(Step(command_words(template, out=settings.out, s=settings)), (code,)) for template, code in templates]
+    return [(command_words(template, out=settings.out, s=settings), code) for template, code in templates]
 
 
 def measure(settings: DemoLeakConfig) -> dict[str, Any]:

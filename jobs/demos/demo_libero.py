@@ -1,23 +1,21 @@
 """`vlajepa demo-libero`: demonstrations -> shards -> audit -> world model -> policy -> closed loop, and a report.
 
-Every part is a command that a user could type. A part that came to its end is not run again, and one that was
-interrupted goes on where it was, so the same command is repeated until the report is whole.
+Every part is a command that a user could type. A complete part is not run again, and an interrupted one continues, so
+the same command is repeated until the report is complete.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 
+from jobs.common.claim import claim
 from jobs.common.driver_lock import DriverLock
 from jobs.common.json_lines import JsonLines
 from jobs.demos.command_runner import Command, command_words, run_commands
 from jobs.demos.demo_libero_report import Timed, make_report
 from jobs.demos.demo_libero_trials import Policy, Trial, policies, trials
 from jobs.demos.settings import DemoLiberoConfig
-from pipeline.errors import BuildError
-from pipeline.format.differences import first_difference
 from pipeline.format.settings import deciding
 from pipeline.storage.atomic import write_atomic
 from pipeline.storage.store import open_store
@@ -37,7 +35,7 @@ def run(settings: DemoLiberoConfig) -> None:
     settings = replace(settings, out=settings.out.resolve())  # the parts write it down
     settings.out.mkdir(parents=True, exist_ok=True)
     with DriverLock(open_store(settings.out)):
-        claim(settings)
+        claim(settings.out / "experiment.json", deciding(settings), "experiment")
         log = JsonLines(settings.out / "parts.jsonl", Timed, "part")
         log.read()  # cuts off a line that a killed process left unfinished
 
@@ -55,22 +53,6 @@ def _report(settings: DemoLiberoConfig, log: JsonLines[Timed]) -> str:
     report = make_report(settings, log.read())
     write_atomic(settings.out / "report.md", report.encode())
     return report
-
-
-def claim(settings: DemoLiberoConfig) -> None:
-    """Write the settings down, or compare them with those of the call before.
-
-    Raises:
-        BuildError: `out` holds an experiment with other settings.
-    """
-    plain = deciding(settings)
-    path = settings.out / "experiment.json"
-    if path.exists():
-        difference = first_difference(json.loads(path.read_bytes()), plain)
-        if difference:
-            raise BuildError(f"{settings.out} holds another experiment: {difference}; choose another out=")
-    else:
-        write_atomic(path, (json.dumps(plain, indent=2) + "\n").encode())
 
 
 def commands(settings: DemoLiberoConfig) -> Iterator[Command]:

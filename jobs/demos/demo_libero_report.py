@@ -1,4 +1,4 @@
-"""What `vlajepa demo-libero` says. Every number is read from the files that its commands wrote."""
+"""The report of `vlajepa demo-libero`. Every number is read from the files that its commands wrote."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobs.demos.settings import DemoLiberoConfig
 
 @dataclass(frozen=True)
 class Timed:
-    """A line of parts.jsonl: what ran to its end, and the seconds of that call."""
+    """A line of parts.jsonl: a complete command, and the seconds of its last call."""
 
     command: str
     seconds: float
@@ -24,7 +24,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A trial that was played.
+    """A finished trial.
 
     rate      of its successes;  swapped_instruction_success  the same as text, empty without swapped instructions
     held_out  numbers of its policy's training
@@ -56,7 +56,7 @@ def make_report(settings: DemoLiberoConfig, timed: Sequence[Timed]) -> str:
         f"# {settings.suite}, tasks {', '.join(map(str, settings.tasks))}: from demonstrations to the closed loop",
         "",
         *([f"**Not finished: {rest} of {len(wanted)} policies are missing.**", ""] if rest else []),
-        f"Start states 0..{settings.episodes - 1} of the benchmark for each task; demonstrations began elsewhere.",
+        f"Start states 0..{settings.episodes - 1} of the benchmark for each task; demonstrations have others.",
         "Action loss and image reliance (that loss with another sample's images, over it) are of held-out "
         f"demonstrations{_held_out(results)}.",
         "",
@@ -72,7 +72,7 @@ def make_report(settings: DemoLiberoConfig, timed: Sequence[Timed]) -> str:
 
 
 def _held_out(results: Sequence[TrialResult]) -> str:
-    """How few or many they are, by the number of demonstrations trained on."""
+    """Number of held-out samples and episodes, by the number of demonstrations trained on."""
     counts = {
         each.trial.policy.demonstrations: (each.held_out["episodes"], each.held_out["samples"])
         for each in results
@@ -112,7 +112,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _worth(settings: DemoLiberoConfig, results: Sequence[TrialResult]) -> Iterator[str]:
-    """With and without the pretrained world model, of those seeds of which both were played."""
+    """With and without the pretrained world model, of the seeds that have both."""
     rows = [row for count in sorted(settings.demonstrations) if (row := _worth_row(results, count)) is not None]
     if not rows:
         return

@@ -1,4 +1,4 @@
-"""The policies that `vlajepa demo-libero` trains, and how each is tried in the closed loop."""
+"""The policies that `vlajepa demo-libero` trains, and how each is evaluated in the closed loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Policy:
     name            of its folders in runs/ and results/
     demonstrations  of each task;  seed  of its training
     start           "pretrained", "scratch", or "untrained"
-    grey            trained and tried with image_ablation=grey
+    grey            trained and evaluated with image_ablation=grey
     """
 
     name: str
@@ -38,7 +38,7 @@ class Trial:
 
 
 def policies(settings: DemoLiberoConfig) -> list[Policy]:
-    """The untrained one and the one that knows the state alone; then seed by seed, most demonstrations first."""
+    """The untrained one and the one that sees the state alone; then seed by seed, most demonstrations first."""
     most, first = max(settings.demonstrations), settings.seeds[0]
     found = [Policy("untrained", most, first, "untrained"), Policy("state-only", most, first, "scratch", grey=True)]
     for seed in settings.seeds:

@@ -28,16 +28,8 @@ PENALTIES = tuple(10.0**power for power in range(-2, 6))
 
 
 def context_shifts(path: Path, root: Path, count: int, seed: int) -> dict[str, list[float]]:
-    """Relative change of the context, |z_0' - z_0| / |z_0|, when all frames after `now` are replaced.
-
-    Args:
-        path: a build with the tiny encoder, of either mode.
-        root: its raw data.
-        count: samples looked at, chosen by `seed`.
-
-    Returns:
-        For each of KINDS, a number for every sample.
-    """
+    """Relative change of the context, |z_0' - z_0| / |z_0|, when all frames after `now` are replaced: for each of
+    KINDS, of `count` samples of a build with the tiny encoder, chosen by `seed`."""
     plan = read_plan(open_store(path))
     settings = {**plan.content["source"], "root": str(root.resolve())}
     encoder = load_encoder(dict(plan.content["encoder"]), "", "cpu")
@@ -48,16 +40,13 @@ def context_shifts(path: Path, root: Path, count: int, seed: int) -> dict[str, l
         episode_id, other = refs[at][0], refs[(at + 1) % len(refs)][0]
         with rebuilder.open(episode_id) as episode, rebuilder.open(other) as stranger:
             now = episode.num_frames // 3
-            before = _context(rebuilder.latents(episode, now))
+            before = rebuilder.latents(episode, now)[0].astype(np.float64)
             replacements: dict[str, Replacement] = {"noise": noise, "black": black, KINDS[1]: frames_of(stranger)}
             for kind in KINDS:
-                after = _context(rebuilder.latents(PerturbedEpisode(episode, now, replacements[kind]), now))
+                perturbed = PerturbedEpisode(episode, now, replacements[kind])
+                after = rebuilder.latents(perturbed, now)[0].astype(np.float64)
                 found[kind].append(float(np.linalg.norm(after - before) / np.linalg.norm(before)))
     return found
-
-
-def _context(latents: NDArray[np.float16]) -> Vectors:
-    return latents[0].astype(np.float64)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class DemoLiberoConfig:
     episodes: int = setting(
         "episodes of each task and policy, from the benchmark's start state 0 on", default=20, at_least=1
     )
-    execute: int = setting("actions of a chunk carried out before the policy is asked again", default=4, at_least=1)
+    execute: int = setting("actions of a chunk carried out before the policy is queried again", default=4, at_least=1)
     processes: int = setting("simulators of a part at a time", default=2, at_least=1)
     at_a_time: int = setting(
         "parts at a time, among which the processor cores are divided", default=2, decides=False, at_least=1

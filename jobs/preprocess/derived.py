@@ -11,12 +11,12 @@ from jobs.common.progress import progress_bar
 from pipeline.building.commit import clean_up, commit, describe_build
 from pipeline.building.records import KINDS, find_records
 from pipeline.derived.plan import FinishedBuild
-from pipeline.derived.shards import SampleRows, ShardCopy, make_shard, provenance_of, shard_copies
+from pipeline.derived.shards import SampleRows, make_shard, provenance_of, shard_copies
 from pipeline.errors import SettingsError
 from pipeline.format.build import Build, load_build
 from pipeline.format.file_names import PLAN_FILE
 from pipeline.planning.plan import Plan, check_same_plan, read_plan, write_plan
-from pipeline.storage.store import LocalStore, is_remote
+from pipeline.storage.store import LocalStore, Store, is_remote
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,8 @@ class CopySummary:
 
 
 def new_folder(out: Path | str, builds: Sequence[Path]) -> LocalStore:
-    """The store of a folder that lies beside the builds it is made from. Nothing is created yet.
-
-    Raises:
-        SettingsError: a path is no local folder, or `out` and a build lie in each other.
-    """
+    """The store of a folder beside the builds it is made from; nothing is created yet. Raises SettingsError if a path
+    is no local folder, or one of `out` and a build contains the other."""
     for path in (out, *builds):
         if is_remote(str(path)) or str(path).startswith(("s3:", "gs:", "gcs:", "http:", "https:")):
             raise SettingsError(f"{path} is no local folder; download the build first, and upload the new one")
@@ -46,24 +43,26 @@ def new_folder(out: Path | str, builds: Sequence[Path]) -> LocalStore:
 
 
 def start(plan: Plan, store: LocalStore) -> bool:
-    """Write the plan into an empty folder, or find it there. True when the build is finished already.
-
-    Raises:
-        BuildError: the folder holds something else, or the plan of another build.
-    """
+    """Write the plan into an empty folder, or find it there. True when the build is finished already. Raises BuildError
+    if the folder holds something else, or the plan of another build."""
     sizes = store.sizes()
     if PLAN_FILE not in sizes:
         write_plan(plan, store)
         return False
     check_same_plan(read_plan(store), plan.content, store.where, plan.tasks)
     if "build.json" in sizes:
-        describe_build(store)  # the run that finished it may have been killed before these two
-        clean_up(store)
-        print(f"{store.where} is finished already")
+        tidy_finished(store)
         return True
     print("continuing what a killed run left there")
     store.tidy()
     return False
+
+
+def tidy_finished(store: Store) -> None:
+    """Do what the run that finished a build may have been killed before."""
+    describe_build(store)
+    clean_up(store)
+    print(f"{store.where} is finished already")
 
 
 def finish(plan: Plan, store: LocalStore, builds: Sequence[FinishedBuild], link: bool) -> tuple[Build, CopySummary]:
@@ -80,22 +79,22 @@ def finish(plan: Plan, store: LocalStore, builds: Sequence[FinishedBuild], link:
                 path = piece.finished.path
                 if path not in rows:
                     rows = {path: SampleRows(path / "samples.parquet")}
-                made.append(_make(piece, plan, store, rows[path], link))
+                made.append(make_shard(piece, plan, store, rows[path].of(piece.task.split, piece.index), link))
             bar.update(piece.bytes)
     commit(plan, store, provenance_of(pieces))
     return load_build(store.root), CopySummary(made.count(True), made.count(False), time.monotonic() - started)
 
 
-def _make(piece: ShardCopy, plan: Plan, store: LocalStore, rows: SampleRows, link: bool) -> bool | None:
-    return make_shard(piece, plan, store, rows.of(piece.task.split, piece.index), link)
-
-
 def summary(build: Build, made: CopySummary) -> str:
     """What was made, in a few lines."""
-    lines = [f"build finished: {build.path} ({build.fingerprint[:16]})"]
-    for split, counts in build.manifest["counts"].items():
-        lines.append(
-            f"  {split:6} {counts['samples']:,} samples, {counts['episodes']:,} episodes, {counts['shards']:,} shards"
-        )
+    lines = [f"build finished: {build.path} ({build.fingerprint[:16]})", *split_lines(build)]
     lines.append(f"  {made.linked:,} shards linked, {made.written:,} written, in {made.seconds:.1f} s")
     return "\n".join([*lines, f"next: vlajepa audit {build.path}"])
+
+
+def split_lines(build: Build) -> list[str]:
+    """Samples, episodes and shards of each split, for people."""
+    return [
+        f"  {split:6} {counts['samples']:,} samples, {counts['episodes']:,} episodes, {counts['shards']:,} shards"
+        for split, counts in build.manifest["counts"].items()
+    ]

@@ -1,4 +1,4 @@
-"""`vlajepa drop`: a new build without some episodes of a finished one, as a takedown request asks for."""
+"""`vlajepa drop`: a new build without some episodes of a finished one, as for a takedown request."""
 
 from __future__ import annotations
 
@@ -14,12 +14,8 @@ def run(settings: DropConfig) -> None:
 
 
 def drop(settings: DropConfig) -> Build:
-    """Make the build without the episodes, or finish one that was interrupted.
-
-    Raises:
-        BuildError: an episode is unknown or left out already, none would be left, `out` holds something else, or the
-            old build cannot be used.
-    """
+    """Make the build without the episodes, or finish one that was interrupted. Raises BuildError if an episode is
+    unknown or left out already, none would be left, or a folder cannot be used."""
     episodes = settings.all_episodes
     check_episode_list(episodes)
     store = new_folder(settings.out, [settings.build])

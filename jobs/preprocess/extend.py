@@ -1,7 +1,7 @@
 """`vlajepa extend`: a new build that holds a finished one and what its dataset has gained since.
 
-The shards of the new episodes are made by `preprocess` as a build of their own inside the new folder, and then joined
-to those of the old one as `merge` does.
+`preprocess` makes the shards of the new episodes as a separate build inside the new folder. They are then joined to
+those of the old one as `merge` does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.planning.plan import Plan, read_plan, write_plan
 from pipeline.storage.store import LocalStore
 
 NEW = f"{WORK_FOLDER}/new"
-"""Where the build of the new episodes lies until it is joined."""
+"""Folder of the build of the new episodes until it is joined."""
 
 SHOWN = 12
 
@@ -54,10 +54,10 @@ def extend(settings: ExtendConfig, make: MakeBuild = preprocess_new) -> Build | 
     """
     store = new_folder(settings.out, [settings.build])
     old = open_finished(settings.build.expanduser().resolve())
-    asked = build_settings(settings)
-    _check_settings(old, asked)
+    requested = build_settings(settings)
+    _check_settings(old, requested)
     work = LocalStore(store.root / NEW)
-    added = read_plan(work) if PLAN_FILE in work.sizes() else _plan_new(old, settings, asked)
+    added = read_plan(work) if PLAN_FILE in work.sizes() else _plan_new(old, settings, requested)
     if added is None:
         print(f"{old.path} holds every episode of the source already: nothing to do, nothing written")
         return None
@@ -77,27 +77,27 @@ def extend(settings: ExtendConfig, make: MakeBuild = preprocess_new) -> Build | 
     return build
 
 
-def _check_settings(old: FinishedBuild, asked: BuildSettings) -> None:
-    differences = setting_differences(old.plan.content, asked.content)
+def _check_settings(old: FinishedBuild, requested: BuildSettings) -> None:
+    differences = setting_differences(old.plan.content, requested.content)
     if differences:
         shown = "\n".join(f"  {line}" for line in differences[:SHOWN])
         raise BuildError(
-            f"{old.path} can be extended with the settings it was made with alone; build -> asked for:\n{shown}\n"
+            f"{old.path} can be extended with the settings it was made with alone; build -> requested:\n{shown}\n"
             "give the same settings, or make a build of all episodes with vlajepa preprocess"
         )
 
 
-def _plan_new(old: FinishedBuild, settings: ExtendConfig, asked: BuildSettings) -> Plan | None:
+def _plan_new(old: FinishedBuild, settings: ExtendConfig, requested: BuildSettings) -> Plan | None:
     """The plan of the episodes that the old one does not know; None without any."""
     growth = compare(old.plan, old.ledger, read_index(settings), settings.splits)
     print(_describe(old.path, growth, settings.limit is None))
     if not growth.index.refs:
         return None
-    return new_plan(settings, asked, growth.index)
+    return new_plan(settings, requested, growth.index)
 
 
 def _describe(path: Path, growth: IndexDiff, whole: bool) -> str:
-    """What the source holds beside the build. whole: no limit was set, so what the index lacks is really gone."""
+    """What the source holds besides the build. whole: no limit was set, so what the index lacks is really gone."""
     lines = [f"{path}: {len(growth.index.refs):,} episodes of the source are new"]
     if whole and growth.vanished:
         lines.append(f"  {_some(growth.vanished)} vanished from the source; their samples stay")

@@ -14,11 +14,8 @@ def run(settings: MergeConfig) -> None:
 
 
 def merge(settings: MergeConfig) -> Build:
-    """Make the build that holds the shards of all parts, or finish one that was interrupted.
-
-    Raises:
-        BuildError: the parts differ in their settings or share an episode, or `out` holds something else.
-    """
+    """Make the build that holds the shards of all parts, or finish one that was interrupted. Raises BuildError if the
+    parts differ in their settings or share an episode, or `out` holds something else."""
     store = new_folder(settings.out, settings.builds)
     parts = [open_finished(path.expanduser().resolve()) for path in settings.builds]
     plan = join_plan("merge", parts)

@@ -33,7 +33,7 @@ BYTE_LIBRARIES = ("av", "decord", "numpy", "pillow", "pyarrow", "torch", "transf
 
 @dataclass(frozen=True)
 class Preparation:
-    """What `preprocess` needs besides the cluster. found: the plan lay there already."""
+    """What `preprocess` needs besides the cluster. found: the folder held the plan already."""
 
     source: Source
     plan: Plan
@@ -44,20 +44,16 @@ class Preparation:
 
 def run(config: BuildConfig) -> None:
     started = time.monotonic()
-    settings = build_settings(config)
-    plan = new_plan(config, settings)
-    store = open_store(config.out)
-    if PLAN_FILE in store.sizes():
-        check_same_plan(read_plan(store), settings.content, store.where, plan.tasks)
-    else:
-        write_plan(plan, store)
-    prediction = stored_prediction(plan, config.source.reader, config.hardware, store, again=True)
-    print(describe(plan, config.out, prediction))
+    preparation = prepare(config, again=True)
+    print(describe(preparation.plan, config.out, preparation.prediction))
     print(f"planned in {time.monotonic() - started:.1f} s; next: vlajepa preprocess with the same settings")
 
 
-def prepare(config: BuildConfig) -> Preparation:
-    """The stored plan of `config.out` if there is one and it was made with the same settings, else a new one.
+def prepare(config: BuildConfig, again: bool = False) -> Preparation:
+    """The stored plan of `config.out`, or a new one.
+
+    Args:
+        again: read the source and measure it even if there is a plan; both plans must agree.
 
     Raises:
         BuildError: the folder holds another plan.
@@ -65,18 +61,17 @@ def prepare(config: BuildConfig) -> Preparation:
     settings = build_settings(config)
     store = open_store(config.out)
     found = PLAN_FILE in store.sizes()
+    plan = read_plan(store) if found and not again else new_plan(config, settings)
     if found:
-        plan = read_plan(store)
-        check_same_plan(plan, settings.content, store.where)
+        check_same_plan(read_plan(store) if again else plan, settings.content, store.where, plan.tasks)
     else:
-        plan = new_plan(config, settings)
         write_plan(plan, store)
-    prediction = stored_prediction(plan, config.source.reader, config.hardware, store, again=False)
+    prediction = stored_prediction(plan, config.source.reader, config.hardware, store, again)
     return Preparation(config.source.reader, plan, store, found, prediction)
 
 
 def build_settings(config: BuildConfig) -> BuildSettings:
-    """Every setting that changes bytes: those declared so, and what stands behind them in files and libraries."""
+    """Every setting that changes bytes: those declared so, and the files and libraries that they refer to."""
     encoder = Encoder(config.encoder, "cpu")
     content = {
         **deciding(config),
@@ -118,7 +113,7 @@ def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) 
     note = (
         ""
         if cost.exact
-        else "\nlengths of some episodes are known only once their files are opened: estimated from a sample"
+        else "\nlengths of some episodes are unknown until their files are opened: estimated from a sample"
     )
     warnings = "".join(f"\nWARNING: {text}" for text in _warnings(plan))
     return f"{plan.name} -> {out}\n{two_columns(rows)}{note}{warnings}"
@@ -130,14 +125,13 @@ def _per_sample(plan: Plan) -> str:
     shown = []
     for mode, tubelets in (("prefix or clip", None), ("tubelet", cost.tubelets)):
         sizes = [targets_bytes(plan.sizes, dtype, cost.windows, tubelets) / cost.windows for dtype in LatentDtype]
-        if tubelets != 0:  # older plans did not count them
-            each = ", ".join(f"{size_text(size)} {dtype}" for size, dtype in zip(sizes, LatentDtype, strict=True))
-            shown.append(f"{mode} {each}")
+        each = ", ".join(f"{size_text(size)} {dtype}" for size, dtype in zip(sizes, LatentDtype, strict=True))
+        shown.append(f"{mode} {each}")
     return "; ".join(shown)
 
 
 def _warnings(plan: Plan) -> list[str]:
-    """What will surprise later."""
+    """Warnings about splits and episodes."""
     found = []
     planned = {task.split for task in plan.tasks}
     for split in plan.settings.splits:
@@ -151,7 +145,7 @@ def _warnings(plan: Plan) -> list[str]:
 
 
 def _dataset_facts(config: BuildConfig) -> dict[str, str] | None:
-    """What the manifest says about the dataset; None for data without one."""
+    """The manifest's facts about the dataset; None for data without one."""
     name = config.source.manifest
     if name is None:
         return None
@@ -162,7 +156,7 @@ def _dataset_facts(config: BuildConfig) -> dict[str, str] | None:
 
 
 def read_index(config: BuildConfig) -> SourceIndex:
-    """What the metadata tells, and the hashes of the files if they are asked for."""
+    """The source's index, with the hashes of its files if `hash_raw` is set."""
     source = config.source.reader
     index = _limited(source.index(), config.limit)
     if not config.hash_raw:

@@ -1,6 +1,6 @@
-"""The prediction of a plan for people, on disk, and beside what a run then took.
+"""The prediction of a plan for people, on disk, and compared with the measured times of a run.
 
-It lies in the build's logs/, which are no part of its identity: the same plan on another cluster is the same build.
+It is in the build's logs/, which are no part of its identity: the same plan on another cluster is the same build.
 """
 
 from __future__ import annotations
@@ -20,35 +20,30 @@ PREDICTION_FILE = "logs/prediction.json"
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a run took.
+class Timing:
+    """Where the time of one run went.
 
-    wall_s        from its start to the last shard, Ray's start included
-    decode_cpu_s  processor seconds of inputs, decoding and resizing, over all workers
-    encode_s      seconds that the encoders worked, over all of them
-    bytes         of the shards it wrote
-    windows       it made
+    ray_startup_s  until Ray answers and the first encoder is loaded
+    shards_s       wall time of the tasks
+    decode_cpu_s   processor time of decoding, resizing and JPEG, over all workers;  inputs_cpu_s  the inputs jobs' part
+    encode_cpu_s   of the threads that drive the encoder; all of it on the CPU with cpu_threads=1
+    encode_s       wall time that encoders were busy, over all of them
+    samples, bytes  written by this run
     """
 
-    wall_s: float
+    ray_startup_s: float
+    shards_s: float
     decode_cpu_s: float
+    encode_cpu_s: float
     encode_s: float
+    samples: int
     bytes: int
-    windows: int
-
-    def __post_init__(self) -> None:
-        for name in ("wall_s", "decode_cpu_s", "encode_s", "bytes", "windows"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}; give what the run's log says")
+    inputs_cpu_s: float = 0.0
 
 
 def stored_prediction(plan: Plan, source: Source, hardware: Hardware, store: Store, again: bool) -> Prediction:
-    """The prediction of a plan for a cluster, as it then stands in the build's logs.
-
-    Args:
-        again: measure the stages even if the logs hold their times. Without it, another `hardware` than that of the
-            stored prediction is predicted from the times stored there.
-    """
+    """The prediction of a plan for a cluster, which is then also in the build's logs; `again`: measure the stages even
+    if the logs hold their times, which serve for other hardware, too."""
     before = None if again else read_prediction(store)
     if before is not None and before.hardware == hardware:
         return before
@@ -82,6 +77,7 @@ def describe_prediction(prediction: Prediction) -> list[tuple[str, str]]:
     p, hardware = prediction, prediction.hardware
     about = "" if p.exact else "about "
     raw, start = size_text(p.raw_bytes), duration_text(hardware.startup_s)
+    devices = (f"{_number(p.gpu_hours)} GPU hours, " if hardware.gpus else "") + f"{_number(p.core_hours)} core hours"
     return [
         ("hardware", _hardware(p)),
         ("read", f"{duration_text(p.read_s)}: raw files of {raw}, twice, at {hardware.read_mb_s:g} MB/s"),
@@ -89,19 +85,19 @@ def describe_prediction(prediction: Prediction) -> list[tuple[str, str]]:
         ("encode", f"{about}{duration_text(p.encode_s)}: {p.flops:.3g} FLOPs in {p.dtype}"),
         ("write", f"{about}{duration_text(p.write_s)}: {size_text(p.bytes)} at {hardware.write_mb_s:g} MB/s"),
         ("bottleneck", p.bottleneck),
-        ("total", f"{about}{_number(p.wall_s / 3600)} hours, {start} of it to start; {_devices(p)}"),
+        ("total", f"{about}{_number(p.wall_s / 3600)} hours, {start} of it to start; {devices}"),
     ]
 
 
-def beside(prediction: Prediction, measured: Measured) -> list[str]:
-    """Lines that put a prediction beside what a run took, with the ratio of measured to predicted."""
-    p, m = prediction, measured
+def compare(prediction: Prediction, timing: Timing) -> list[str]:
+    """Lines that compare a prediction with a run, with the ratio of measured to predicted."""
+    p, t = prediction, timing
     rows: list[tuple[str, float | None, float, str]] = [
-        ("wall time", p.wall_s, m.wall_s, "s"),
-        ("decoding", p.decode_cpu_s, m.decode_cpu_s, "processor s"),
-        ("encoding", p.encode_device_s, m.encode_s, "GPU s" if p.hardware.gpus else "processor s"),
-        ("written", float(p.bytes), float(m.bytes), "bytes"),
-        ("windows", float(p.windows), float(m.windows), ""),
+        ("wall time", p.wall_s, t.ray_startup_s + t.shards_s, "s"),
+        ("decoding", p.decode_cpu_s, t.decode_cpu_s, "processor s"),
+        ("encoding", p.encode_device_s, t.encode_s, "GPU s" if p.hardware.gpus else "processor s"),
+        ("written", float(p.bytes), float(t.bytes), "bytes"),
+        ("windows", float(p.windows), float(t.samples), ""),
     ]
     lines = [f"{'':12} {'predicted':>18} {'measured':>18} {'ratio':>8}"]
     for name, predicted, found, unit in rows:
@@ -127,11 +123,6 @@ def _decoding(p: Prediction, about: str) -> str:
         f"{about}{duration_text(p.decode_s)}: inputs {t.inputs_s * 1e3:.3g}, targets {t.targets_s * 1e3:.3g} ms a "
         f"window, measured here on {t.windows:,} of {t.episodes} episodes"
     )
-
-
-def _devices(p: Prediction) -> str:
-    cores = f"{_number(p.core_hours)} core hours"
-    return f"{_number(p.gpu_hours)} GPU hours, {cores}" if p.hardware.gpus else cores
 
 
 def _number(value: float) -> str:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
 
-from jobs.cluster import metrics as ray_metrics
-from jobs.cluster import ray_pool as ray_map
+from jobs.cluster.metrics import RunMetrics
+from jobs.cluster.ray_pool import Work, connected
 from jobs.cluster.run_progress import Progress, ProgressLog
 from jobs.cluster.scheduler import run_shards
 from jobs.common.driver_lock import DriverLock
 from jobs.common.progress import progress_bar
 from jobs.common.text import duration_text, size_text
+from jobs.preprocess.derived import split_lines, tidy_finished
 from jobs.preprocess.plan import Preparation, describe, prepare
-from jobs.preprocess.prediction import Measured, beside
+from jobs.preprocess.prediction import Timing, compare
 from jobs.preprocess.settings import BuildConfig
-from pipeline.building.commit import clean_up, commit, describe_build, ledger_bytes
+from pipeline.building.commit import commit, ledger_bytes
 from pipeline.building.records import ShardRecord, find_records
 from pipeline.errors import TooManyBadEpisodesError
 from pipeline.format.build import Build, load_build, read_build
@@ -29,7 +30,7 @@ from pipeline.sources.base import LedgerEntry
 from pipeline.storage.store import LocalStore, Store, open_store
 
 NOT_BAD = ("too-short", "not-wanted")
-"""Reasons of episodes that are sound but give no window, or were not asked for; they do not count as bad."""
+"""Reasons of good episodes that give no window, or were excluded; they do not count as bad."""
 
 BAD_EPISODES = "logs/bad_episodes.jsonl"
 
@@ -50,18 +51,14 @@ def preprocess(settings: BuildConfig) -> Build:
     """
     store = open_store(settings.out)
     if "build.json" in store.sizes():
-        preparation = prepare(settings)
-        print(describe(preparation.plan, store.where))
-        describe_build(store)  # the run that finished it may have been killed before these two
-        clean_up(store)
-        print(f"{store.where} is finished already")
+        print(describe(prepare(settings).plan, store.where))
+        tidy_finished(store)
         return _finished_build(store)
-    beats = _Beats()
-    with DriverLock(store, on_beat=beats) as lock:
-        return _make(settings, lock, beats)
+    with DriverLock(store) as lock:
+        return _make(settings, lock)
 
 
-def _make(settings: BuildConfig, lock: DriverLock, beats: _Beats) -> Build:
+def _make(settings: BuildConfig, lock: DriverLock) -> Build:
     preparation = prepare(settings)
     plan, store = preparation.plan, preparation.store
     print(describe(plan, store.where, preparation.prediction))
@@ -70,10 +67,10 @@ def _make(settings: BuildConfig, lock: DriverLock, beats: _Beats) -> Build:
         store.tidy()
     before = find_records(store, plan.tasks, plan.fingerprint)
     log = ProgressLog(store, len(plan.tasks), plan.estimate.windows, before)
-    beats.log = log
-    watch = BadEpisodes(plan, settings.max_bad_share, store)
-    timing = _run_tasks(settings, preparation, before, log, watch, lock)
-    beats.log = None
+    lock.on_beat = log.write
+    bad = BadEpisodes(plan, settings.max_bad_share, store)
+    timing = _run_tasks(settings, preparation, before, log, bad, lock)
+    lock.on_beat = lambda: None
     log.write()
     started = time.monotonic()
     commit(plan, store)
@@ -82,52 +79,14 @@ def _make(settings: BuildConfig, lock: DriverLock, beats: _Beats) -> Build:
     record |= {"progress": asdict(log.progress), "predicted": asdict(preparation.prediction)}
     name = f"preprocess-{time.strftime('%Y%m%d-%H%M%S')}.json"
     store.write(f"logs/{name}", (json.dumps(record, indent=2) + "\n").encode())
-    print(summary(build, watch, timing, log.progress))
-    print("\n".join(beside(preparation.prediction, timing.measured(log.progress))))
+    print(summary(build, bad.left_out, timing, log.progress))
+    print("\n".join(compare(preparation.prediction, timing)))
     print(f"next: vlajepa audit {build.remote or build.path}")
     return build
 
 
-class _Beats:
-    """What the lock does with every sign of life: the progress is stored."""
-
-    def __init__(self) -> None:
-        self.log: ProgressLog | None = None
-
-    def __call__(self) -> None:
-        if self.log is not None:
-            self.log.write()
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Where the time of one run went.
-
-    ray_startup_s  until Ray answers and the first encoder is loaded
-    shards_s       wall time of the tasks
-    decode_cpu_s   processor time of decoding, resizing and JPEG, over all workers;  inputs_cpu_s  the inputs jobs' part
-    encode_cpu_s   of the threads that drive the encoder; all of it on the CPU with cpu_threads=1
-    encode_s       wall time that encoders were busy, over all of them
-    samples        made by this run
-    """
-
-    ray_startup_s: float
-    shards_s: float
-    decode_cpu_s: float
-    encode_cpu_s: float
-    encode_s: float
-    samples: int
-    inputs_cpu_s: float = 0.0
-
-    def measured(self, progress: Progress) -> Measured:
-        """For the comparison with the prediction."""
-        return Measured(
-            self.ray_startup_s + self.shards_s, self.decode_cpu_s, self.encode_s, progress.bytes_now, self.samples
-        )
-
-
 def _finished_build(store: Store) -> Build:
-    """The build that was just made. One elsewhere has no folder here: its `path` is that of nothing."""
+    """The build that was just made. A remote one has no folder here: its `path` is empty."""
     if isinstance(store, LocalStore):
         return load_build(store.root)
     return read_build(store.read("build.json"), Path(), store.where)
@@ -138,13 +97,13 @@ def _run_tasks(
     preparation: Preparation,
     before: dict[tuple[str, str], ShardRecord],
     log: ProgressLog,
-    watch: BadEpisodes,
+    bad: BadEpisodes,
     lock: DriverLock,
 ) -> Timing:
     plan = preparation.plan
-    for part in before.values():
-        watch.add(part.left_out)
-    work = ray_map.Work(
+    for record in before.values():
+        bad.add(record.left_out)
+    work = Work(
         preparation.source,
         plan.recipe(),
         preparation.store,
@@ -154,9 +113,9 @@ def _run_tasks(
     )
     progress, begun = log.progress, time.monotonic()
     decode_s = inputs_s = encode_cpu_s = encode_s = 0.0
-    with ray_map.connected(work) as pool, _bar(plan, progress) as bar:
-        metrics = ray_metrics.RunMetrics(plan.name)
-        connected = time.monotonic()
+    with connected(work) as pool, _bar(plan, progress) as bar:
+        metrics = RunMetrics(plan.name)
+        ready = time.monotonic()
         log.start()
         for event in run_shards(plan.tasks, before, pool):
             lock.check()
@@ -165,13 +124,13 @@ def _run_tasks(
             inputs_s += event.part.decode_seconds if event.part.kind == "inputs" else 0.0
             encode_cpu_s += event.part.encode_seconds
             encode_s += event.encode_s
-            watch.add(event.part.left_out)
-            log.note(skipped=watch.left_out, lost=pool.lost, store_peak_bytes=pool.peak_store_bytes)
+            bad.add(event.part.left_out)
+            log.note(skipped=bad.left_out, lost=pool.lost, store_peak_bytes=pool.peak_store_bytes)
             metrics.update(progress)
             _show(bar, progress)
         ended = time.monotonic()
     spent = (decode_s, encode_cpu_s, encode_s)
-    return Timing(connected - begun, ended - connected, *spent, progress.samples_now, inputs_s)
+    return Timing(ready - begun, ended - ready, *spent, progress.samples_now, progress.bytes_now, inputs_s)
 
 
 def _bar(plan: Plan, progress: Progress) -> tqdm:
@@ -222,15 +181,11 @@ class BadEpisodes:
             )
 
 
-def summary(build: Build, watch: BadEpisodes, timing: Timing, progress: Progress) -> str:
+def summary(build: Build, left_out: int, timing: Timing, progress: Progress) -> str:
     """What was made, in a few lines."""
-    lines = [f"build finished: {build.remote or build.path}"]
-    for split, counts in build.manifest["counts"].items():
-        lines.append(
-            f"  {split:6} {counts['samples']:,} samples, {counts['episodes']:,} episodes, {counts['shards']:,} shards"
-        )
+    lines = [f"build finished: {build.remote or build.path}", *split_lines(build)]
     rate = timing.samples / max(timing.shards_s, 1e-9)
-    lines.append(f"  left out {watch.left_out:,} episodes (ledger.jsonl)")
+    lines.append(f"  left out {left_out:,} episodes (ledger.jsonl)")
     lines.append(f"  {rate:.1f} samples/s; Ray and encoders took {duration_text(timing.ray_startup_s)} to start")
     held = size_text(progress.store_peak_bytes)
     lines.append(f"  {progress.lost} tasks were lost and started again; object stores held at most {held}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from jobs.cluster.run_progress import Progress, read_progress
 from jobs.common.driver_lock import BEAT_S, read_owner
@@ -27,8 +26,8 @@ SILENT_S = 12 * BEAT_S
 class Status:
     """The state of a build folder.
 
-    state         "planned", "running", "silent" (its driver has not been heard of), "stopped" or "finished"
-    driver        who holds the folder; None if nobody does
+    state         "planned", "running", "silent" (no sign of life of its driver), "stopped" or "finished"
+    driver        the process that holds the lock, or None
     files_done, files_total  inputs and targets files
     progress      what the last driver wrote; None before the first
     silent_s      seconds since then, by this machine's clock
@@ -45,15 +44,17 @@ class Status:
 def run(settings: StatusConfig) -> None:
     store = open_store(settings.build)
     status = read_status(store)
-    print(json.dumps(as_json(status), indent=2) if settings.json else describe(status, store.where))
+    if not settings.json:
+        print(describe(status, store.where))
+        return
+    content = asdict(status)
+    if status.progress is not None:
+        content["progress"] |= {"samples_per_s": status.progress.samples_per_s, "left_s": status.progress.left_s}
+    print(json.dumps(content, indent=2))
 
 
 def read_status(store: Store) -> Status:
-    """Look at a build folder.
-
-    Raises:
-        BuildError: it holds no plan.
-    """
+    """Look at a build folder. Raises BuildError if it holds no plan."""
     sizes = store.sizes()
     if PLAN_FILE not in sizes:
         raise BuildError(f"{store.where} holds no plan and no build; give the folder of a `vlajepa preprocess`")
@@ -70,14 +71,6 @@ def read_status(store: Store) -> Status:
     else:
         state = "planned" if done == 0 else "stopped"
     return Status(state, owner.describe() if owner else None, done, total, progress, silent)
-
-
-def as_json(status: Status) -> dict[str, Any]:
-    """The status as JSON values, with rate and remaining seconds."""
-    content = asdict(status)
-    if status.progress is not None:
-        content["progress"] |= {"samples_per_s": status.progress.samples_per_s, "left_s": status.progress.left_s}
-    return content
 
 
 def describe(status: Status, where: str) -> str:

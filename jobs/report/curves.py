@@ -1,4 +1,4 @@
-"""Which curves of a run stand together in a chart. Every numeric field of metrics.jsonl ends up in one."""
+"""The curves of each chart. Every numeric field of metrics.jsonl is in one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLOURS = 6
 """Colours of series; two more are kept for baselines."""
 BASELINE, SHUFFLED = 6, 7
 MOST_OTHER = 100
-"""Charts of fields that no group knows; the note says how many more there are."""
+"""Charts of fields that are in no group; the note has the number of the others."""
 
 _PARTS = (("world_model", "world model"), ("action", "action"), ("rollout", "rollout"))
 _FIELD = re.compile(r"(?P<build>.+)/(?:world_model|action|rollout|(?:step|nothing_changes)_\d{1,4})")
@@ -60,28 +60,27 @@ def _losses(left: dict[str, Curve]) -> tuple[Chart, ...]:
 
 
 def _steps(left: dict[str, Curve]) -> tuple[Chart, ...]:
-    charts = []
-    for build in _builds(left):
-        numbers = sorted(
-            {
-                int(name.rpartition("_")[2])
-                for name in left
-                if re.fullmatch(re.escape(build) + r"/[a-z_]+_\d{1,4}", name)
-            }
-        )
-        series = []
-        for i, k in enumerate(numbers):
-            pair = (left.pop(f"{build}/step_{k}", None), left.pop(f"{build}/nothing_changes_{k}", None))
-            labels = (f"step {k}", f"step {k}, nothing changes")
-            series += _pair(labels, pair, i)
-        charts.append(Chart(build, tuple(series), log=True, smooth=True) if series else None)
-    return _there(charts)
+    found = [(build, _pop_steps(left, f"{build}/step_", f"{build}/nothing_changes_")) for build in _builds(left)]
+    return tuple(Chart(build, series, log=True, smooth=True) for build, series in found if series)
+
+
+def _pop_steps(left: dict[str, Curve], model: str, baseline: str) -> tuple[Series, ...]:
+    """Each future step and its baseline, dashed, in one colour."""
+    names = [name.removeprefix(prefix) for prefix in (model, baseline) for name in left if name.startswith(prefix)]
+    steps = sorted({int(name) for name in names if re.fullmatch(r"\d{1,4}", name)})
+    lines = (("step {}", model, False), ("step {}, nothing changes", baseline, True))
+    return tuple(
+        Series(label.format(step), curve, i % COLOURS, dashed)
+        for i, step in enumerate(steps)
+        for label, prefix, dashed in lines
+        if (curve := left.pop(f"{prefix}{step}", None)) is not None
+    )
 
 
 def _held_out(left: dict[str, dict[str, Curve]]) -> tuple[Chart, ...]:
     charts, latent_actions, action, images = [], [], [], []
     for i, (build, fields) in enumerate(left.items()):
-        latent_actions.append((build, fields.pop("latent_action_reliance", None) or _ratio(fields)))
+        latent_actions.append((build, fields.pop("latent_action_reliance", None)))
         action.append((build, fields.pop("action", None)))
         action.append((f"{build}, with other images", fields.pop("action_shuffled", None)))
         images.append((build, fields.pop("image_reliance", None)))
@@ -95,22 +94,14 @@ def _held_out(left: dict[str, dict[str, Curve]]) -> tuple[Chart, ...]:
             if name in fields
         ]
         charts.append(Chart(f"{build}: latent L1", tuple(found)) if found else None)
-        charts.append(_held_out_steps(build, fields))
+        steps = _pop_steps(fields, "per_step/", "per_step_nothing_changes/")
+        charts.append(Chart(f"{build}: latent L1 of each future step", steps) if steps else None)
         for name in _COUNTS:
             fields.pop(name, None)
     charts.append(_chart("Latent-action reliance: shuffled / model", latent_actions, line=1.0))
     charts.append(_chart("Action loss", action))
     charts.append(_chart("Image reliance: action loss with other images / action loss", images, line=1.0))
     return _there(charts)
-
-
-def _held_out_steps(build: str, fields: dict[str, Curve]) -> Chart | None:
-    numbers = sorted({int(name.split("/")[1]) for name in fields if re.fullmatch(r"per_step\w*/\d{1,4}", name)})
-    series = []
-    for i, k in enumerate(numbers):
-        pair = (fields.pop(f"per_step/{k}", None), fields.pop(f"per_step_nothing_changes/{k}", None))
-        series += _pair((f"step {k}", f"step {k}, nothing changes"), pair, i)
-    return Chart(f"{build}: latent L1 of each future step", tuple(series)) if series else None
 
 
 def _optimiser(left: dict[str, Curve]) -> tuple[Chart, ...]:
@@ -156,23 +147,6 @@ def _starting(names: Iterable[str], prefix: str) -> list[str]:
 
 def _words(name: str, prefix: str) -> str:
     return name.removeprefix(prefix).replace("_", " ")
-
-
-def _ratio(fields: dict[str, Curve]) -> Curve | None:
-    """What `latent_action_reliance` is, for runs that did not write it."""
-    model, shuffled = fields.get("model"), fields.get("shuffled")
-    if model is None or shuffled is None or model.x.tolist() != shuffled.x.tolist() or not model.y.all():
-        return None
-    return Curve(model.x, shuffled.y / model.y)
-
-
-def _pair(labels: tuple[str, str], curves: tuple[Curve | None, Curve | None], colour: int) -> list[Series]:
-    """A curve and its baseline, dashed, in one colour."""
-    return [
-        Series(label, curve, colour % COLOURS, dashed)
-        for label, curve, dashed in zip(labels, curves, (False, True), strict=True)
-        if curve is not None
-    ]
 
 
 def _chart(

@@ -33,16 +33,21 @@ class Series:
     colour: int = 0
     dashed: bool = False
 
+    @property
+    def last(self) -> str:
+        """The last value, for the legend."""
+        return short_number(float(self.curve.y[-1]))
+
 
 @dataclass(frozen=True)
 class Chart:
-    """What to draw.
+    """Series in one drawing.
 
     unit   shown after numbers
     log    a logarithmic axis if the values span decades
     zero   the axis of a linear chart starts at 0
     smooth  long curves get a running mean
-    line   a value to mark across the chart
+    line   a value that is marked across the chart
     """
 
     title: str
@@ -55,22 +60,11 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Key:
-    """A series in the legend, with its last value."""
-
-    label: str
-    last: str
-    colour: int
-    dashed: bool
-
-
-@dataclass(frozen=True)
 class Plot:
     """A drawn chart. `mean_of`: rows of the running mean, 0: none."""
 
-    title: str
+    chart: Chart
     svg: Markup
-    keys: tuple[Key, ...]
     log: bool
     mean_of: int
 
@@ -97,7 +91,7 @@ def draw(chart: Chart, first: int, last: int) -> Plot:
     if chart.line is not None:
         axes.axhline(chart.line, color=COLOURS["soft"], linewidth=1, linestyle="--", gid="mark")
     window = max([_add_series(axes, series, chart.smooth) for series in chart.series])
-    return Plot(chart.title, inline_svg(axes), tuple(_key(series, chart.unit) for series in chart.series), log, window)
+    return Plot(chart, inline_svg(axes), log, window)
 
 
 def _add_series(axes: Axes, series: Series, smooth: bool) -> int:
@@ -198,8 +192,3 @@ def y_limits(chart: Chart) -> tuple[bool, float, float]:
     flat = high - low <= 1e-9 * abs(high)
     room = (0.1 * abs(high) or 1.0) if flat else 0.06 * (high - low)
     return False, low - room, high + room
-
-
-def _key(series: Series, unit: str) -> Key:
-    last = short_number(float(series.curve.y[-1])) + (f" {unit}" if unit else "")
-    return Key(series.label, last, series.colour, series.dashed)

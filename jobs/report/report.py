@@ -1,6 +1,6 @@
 """`vlajepa report RUN`: a training run as one self-contained page, for people who would rather look than read.
 
-No script, nothing fetched: plots are inline, pictures are data URIs, and a content security policy forbids the rest.
+No script, nothing fetched: plots are inline, images are data URIs, and a content security policy forbids the rest.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import torch
 from jinja2 import Environment, PackageLoader
 
+from jobs.common.device import pick_device
 from jobs.common.text import duration_text, size_text
 from jobs.report.curves import chart_groups
 from jobs.report.plots import POINTS, draw, short_number
-from jobs.report.run_files import RunFolder, number, read_run, wall_time
-from jobs.report.samples import FoundBuild, Pictures, find_builds, sample_pictures
+from jobs.report.run_files import RunFolder, inner, number, read_run, wall_time
+from jobs.report.samples import FoundBuild, PredictedFutures, find_builds, predict_futures
 from jobs.report.settings import ReportConfig
-from pipeline.errors import RunError, SettingsError
+from pipeline.errors import RunError
 from pipeline.storage.atomic import write_atomic
 
 MOST_ROWS = 50
@@ -37,26 +38,21 @@ def run(settings: ReportConfig) -> None:
 
 
 def write_report(settings: ReportConfig) -> Path:
-    """Write the page whole or not at all. Returns its path.
-
-    Raises:
-        RunError: the folder is no training run, or `out` is a folder.
-        SettingsError: there is no such device.
-    """
+    """Write the page whole or not at all. Returns its path. Raises RunError if the folder is no training run,
+    or `out` is a folder."""
     path = settings.out or settings.run / "report.html"
     if path.is_dir():
         raise RunError(f"out={path} is a folder; name a file, as in out={path / 'report.html'}")
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("device=cuda, but PyTorch finds no CUDA device here; use device=cpu")
+    device = pick_device(settings.device)
     record = read_run(settings.run)
     builds = find_builds(record, settings.builds)
-    pictures = sample_pictures(record, builds, settings.samples, torch.device(settings.device))
+    futures = predict_futures(record, builds, settings.samples, device)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, render(record, builds, pictures).encode("utf-8", "backslashreplace"))
+    write_atomic(path, render(record, builds, futures).encode("utf-8", "backslashreplace"))
     return path
 
 
-def render(record: RunFolder, builds: Sequence[FoundBuild], pictures: Pictures) -> str:
+def render(record: RunFolder, builds: Sequence[FoundBuild], futures: PredictedFutures) -> str:
     """The page as text."""
     environment = Environment(
         loader=PackageLoader("jobs.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -70,14 +66,14 @@ def render(record: RunFolder, builds: Sequence[FoundBuild], pictures: Pictures) 
     return environment.get_template("report.html.jinja").render(
         run=record,
         name=record.path.resolve().name,
-        steps=number(_inner(record.config, "trainer").get("steps")),
+        steps=number(inner(record.config, "trainer").get("steps")),
         ending=_ending(record),
         wall="–" if (wall := wall_time(metrics)) is None else duration_text(wall),
         builds=[_build_row(record, found) for found in builds],
         held_out=[_held_out_row(name, numbers) for name, numbers in record.held_out.items()],
         groups=groups,
         points=POINTS,
-        pictures=pictures,
+        futures=futures,
         settings=_sections(record.config),
         skipped=record.skipped[-MOST_ROWS:],
         stopped_keys=_stopped_keys(record.stopped_batch)[:MOST_ROWS],
@@ -88,14 +84,14 @@ def render(record: RunFolder, builds: Sequence[FoundBuild], pictures: Pictures) 
 
 def nested(value: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[int, str, str | None]]:
     """(depth, key, text of the value or None for one that is nested) of every entry, outer before inner."""
-    for key, inner in value.items():
-        if isinstance(inner, list) and any(isinstance(entry, (Mapping, list)) for entry in inner):
-            inner = {str(i): entry for i, entry in enumerate(inner, 1)}
-        if isinstance(inner, Mapping) and inner and depth < 8:
+    for key, entry in value.items():
+        if isinstance(entry, list) and any(isinstance(each, (Mapping, list)) for each in entry):
+            entry = {str(i): each for i, each in enumerate(entry, 1)}
+        if isinstance(entry, Mapping) and entry and depth < 8:
             yield depth, str(key), None
-            yield from nested(inner, depth + 1)
+            yield from nested(entry, depth + 1)
         else:
-            yield depth, str(key), _text(inner)
+            yield depth, str(key), _text(entry)
 
 
 def _sections(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[int, str, str | None]]]]:
@@ -124,45 +120,33 @@ def _text(value: Any) -> str:
 
 
 def _build_row(record: RunFolder, found: FoundBuild) -> dict[str, Any]:
-    sizes = _inner(_inner(record.config, "sizes"), found.name)
+    sizes = inner(inner(record.config, "sizes"), found.name)
     counts = {} if found.build is None else found.build.manifest["counts"]
-    samples = {split: _inner(counts, split).get("samples", 0) for split in ("train", "val")} if counts else {}
-    verdict, _, _ = str(_inner(record.config, "verdicts").get(found.name, "")).partition(", build.json")
+    samples = {split: inner(counts, split).get("samples", 0) for split in ("train", "val")} if counts else {}
+    verdict, _, _ = str(inner(record.config, "verdicts").get(found.name, "")).partition(", build.json")
     kind = "robot" if sizes.get("action") else "human video"
     return {
         "name": found.name,
         "kind": kind if sizes else "",
         "samples": samples,
         "verdict": verdict,
-        "fingerprint": str(_inner(record.config, "builds").get(found.name, "")),
+        "fingerprint": str(inner(record.config, "builds").get(found.name, "")),
         "address": found.address,
         "problem": found.problem,
     }
 
 
 def _held_out_row(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
-    model, copied, shuffled = (number(numbers.get(key)) for key in ("model", "nothing_changes", "shuffled"))
-    reliance = number(numbers.get("latent_action_reliance"))
-    if reliance is None and model and shuffled is not None:
-        reliance = shuffled / model
     steps, copies = (
-        list(found) if isinstance(found := numbers.get(key), list) else []
-        for key in ("per_step", "per_step_nothing_changes")
+        found if isinstance(found := numbers.get(key), list) else [] for key in ("per_step", "per_step_nothing_changes")
     )
     episodes = sorted(_episodes(numbers), key=lambda entry: float(entry["model"]))
     some = len(episodes) > 2 * EPISODES
     return {
+        **numbers,
         "name": name,
-        "model": model,
-        "nothing_changes": copied,
-        "shuffled": shuffled,
-        "latent_action_reliance": reliance,
-        "gain": _gain(model, copied),
-        "action": numbers.get("action"),
-        "image_reliance": numbers.get("image_reliance"),
-        "samples": numbers.get("samples"),
-        "episodes": numbers.get("episodes"),
-        "steps": [(error, copies[i] if i < len(copies) else None) for i, error in enumerate(steps)],
+        "gain": _gain(numbers),
+        "steps": list(zip_longest(steps, copies[: len(steps)])),
         "smallest": episodes[:EPISODES] if some else episodes,
         "largest": episodes[-EPISODES:] if some else [],
         "number_of_episodes": len(episodes),
@@ -170,14 +154,14 @@ def _held_out_row(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _episodes(numbers: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for name, errors in _inner(numbers, "by_episode").items():
-        model = number(_inner({"": errors}, "").get("model"))
-        if model is not None:
-            yield {**errors, "name": name, "model": model, "gain": _gain(model, number(errors.get("nothing_changes")))}
+    for name, errors in inner(numbers, "by_episode").items():
+        if isinstance(errors, Mapping) and number(errors.get("model")) is not None:
+            yield {**errors, "name": name, "gain": _gain(errors)}
 
 
-def _gain(model: float | None, copied: float | None) -> float | None:
-    """Part of "nothing changes" that the model is below it."""
+def _gain(errors: Mapping[str, Any]) -> float | None:
+    """How far the model is below "nothing changes", as a share of it."""
+    model, copied = number(errors.get("model")), number(errors.get("nothing_changes"))
     return 1 - model / copied if model is not None and copied else None
 
 
@@ -187,11 +171,11 @@ def _ending(record: RunFolder) -> tuple[str, str]:
     if "step" in record.stopped_batch and (number(record.stopped_batch["step"]) or 0) >= last:
         return "bad", f"Stopped at step {plain(record.stopped_batch['step'])} by its own numbers."
     if not ended:
-        return "", "Still running, or ended without a word: there is no ended.json."
+        return "", "Still running, or killed: there is no ended.json."
     reason = plain(ended.get("reason", "?"))
     if step is not None and step < last:
-        return "", f"Running on, or ended without a word: the last word is “{reason}” at step {step:,.0f}."
-    known = {"finished": ("good", "Finished."), "stop_after": ("", "Ended at trainer.stop_after, as asked.")}
+        return "", f"Still running, or killed: ended.json has “{reason}” at step {step:,.0f}."
+    known = {"finished": ("good", "Finished."), "stop_after": ("", "Ended at trainer.stop_after.")}
     return known.get(reason, ("", f"Stopped by {reason}; the same command continues."))
 
 
@@ -200,11 +184,6 @@ def _stopped_keys(stopped: Mapping[str, Any]) -> list[str]:
     ranks = stopped.get("keys_by_rank")
     by_build = [rank for rank in ranks if isinstance(rank, Mapping)] if isinstance(ranks, list) else []
     return [str(key) for rank in by_build for keys in rank.values() if isinstance(keys, list) for key in keys]
-
-
-def _inner(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = value.get(key)
-    return found if isinstance(found, Mapping) else {}
 
 
 def _versions() -> dict[str, str]:

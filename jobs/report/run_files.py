@@ -1,4 +1,4 @@
-"""What a training run left in its folder, read for its report. Damaged or missing files are noted, never guessed."""
+"""The files of a training run, read for its report. Damaged or missing files are noted, never guessed."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Metrics:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run as its files tell it.
+    """A run's files.
 
     config    run.json
-    held_out  numbers by build, of held_out.json or else of the last such row;  held_out_from  where they come from
+    held_out  numbers by build, of held_out.json or else of the last such row;  held_out_from  their file
     ended, stopped_batch  the files of these names; empty if there are none
     skipped   lines of skipped.jsonl
     log       the last lines of log.txt
@@ -73,17 +73,13 @@ class RunFolder:
 
 
 def read_run(path: Path) -> RunFolder:
-    """Read a run's folder.
-
-    Raises:
-        RunError: it holds no run.json or no metrics.jsonl, or run.json cannot be read.
-    """
+    """Read a run's folder. Raises RunError if it holds no run.json or no metrics.jsonl, or run.json cannot be read."""
     _require_run(path)
     notes: list[str] = []
     config = _object(path / "run.json", notes)
     if notes:
-        raise RunError(f"{notes[0]}; vlajepa train writes it anew when the run goes on")
-    metrics = read_metrics(path / "metrics.jsonl")
+        raise RunError(f"{notes[0]}; vlajepa train writes it again when the run continues")
+    metrics, log = read_metrics(path / "metrics.jsonl"), path / "log.txt"
     notes += metrics.notes
     held_out, source = _object(path / "held_out.json", notes), "held_out.json"
     if not held_out and metrics.last_held_out is not None:
@@ -98,7 +94,7 @@ def read_run(path: Path) -> RunFolder:
         ended=_object(path / "ended.json", notes),
         stopped_batch=_object(path / "stopped_batch.json", notes),
         skipped=[entry for _, entry in read_rows(path / "skipped.jsonl") if entry is not None],
-        log=_text(path / "log.txt").splitlines()[-LOG_LINES:],
+        log=log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:] if log.exists() else [],
         notes=notes,
     )
 
@@ -146,7 +142,12 @@ class _Points:
                 self.wild += 1
 
     def curves(self) -> dict[str, Curve]:
-        return {name: _curve(points) for name, points in self._points.items()}
+        found = {}
+        for name, points in self._points.items():
+            points.sort(key=lambda point: point[0])
+            x, y = zip(*points, strict=True)
+            found[name] = Curve(np.array(x, np.int64), np.array(y, np.float64))
+        return found
 
 
 def wall_time(metrics: Metrics) -> float | None:
@@ -166,6 +167,12 @@ def number(value: Any) -> float | None:
         return float(value) if math.isfinite(value) else None
     except OverflowError:
         return None
+
+
+def inner(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A mapping in another one; empty if there is none."""
+    found = value.get(key)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _require_run(path: Path) -> None:
@@ -196,18 +203,7 @@ def _numbers(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, 
     """Every number in a row by name: inner fields as "outer/inner", entries of lists as "field/1"…"""
     if isinstance(value, Mapping) or (isinstance(value, list) and name):
         pairs = value.items() if isinstance(value, Mapping) else enumerate(value, 1)
-        for key, inner in pairs if depth < 4 else ():
-            yield from _numbers(inner, f"{name}/{key}" if name else str(key), depth + 1)
+        for key, entry in pairs if depth < 4 else ():
+            yield from _numbers(entry, f"{name}/{key}" if name else str(key), depth + 1)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield name, float(value) if abs(value) < LARGEST else math.inf
-
-
-def _curve(points: list[tuple[int, float]]) -> Curve:
-    x = np.array([step for step, _ in points], np.int64)
-    y = np.array([value for _, value in points], np.float64)
-    order = np.argsort(x, kind="stable")
-    return Curve(x[order], y[order])
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

@@ -1,14 +1,13 @@
-"""Held-out samples for a run's report: what the world model predicts of them, as pictures.
+"""Held-out samples for a run's report: what the world model predicts of them, as images.
 
 Shapes: B samples, K future steps, V views of the predictor, N tokens, D latent width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from jobs.common.load_model import load_model
-from jobs.report.latent_pictures import Colours, fit_colours, input_picture, latent_picture
-from jobs.report.run_files import RunFolder
+from jobs.report.latent_images import Colours, fit_colours, input_image, latent_image
+from jobs.report.run_files import RunFolder, inner
 from jobs.training.loop.data import cache_folder, held_out_reader, open_cache
 from jobs.training.loop.settings import TrainerSettings
 from model.attention.backend import resolve_backend
@@ -55,7 +54,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class ViewPictures:
+class ViewImages:
     """`rows` are (guess, a tile for each future step, None where the step lies past the episode's end)."""
 
     name: str
@@ -64,7 +63,7 @@ class ViewPictures:
 
 
 @dataclass(frozen=True)
-class SamplePictures:
+class SampleImages:
     """A held-out sample. `errors`: for each future step the mean L1 of the prediction and of "nothing changes" over all
     views of the predictor, as `VLAJEPA.world_model_errors` has it; None past the episode's end."""
 
@@ -73,15 +72,15 @@ class SamplePictures:
     episode: str
     instruction: str
     errors: tuple[tuple[float, float] | None, ...]
-    views: tuple[ViewPictures, ...]
+    views: tuple[ViewImages, ...]
 
 
 @dataclass
-class Pictures:
+class PredictedFutures:
     """All samples, the part of the variance that the colours show, and what was missing."""
 
     checkpoint: str = ""
-    samples: list[SamplePictures] = field(default_factory=list)
+    samples: list[SampleImages] = field(default_factory=list)
     share: float = 0.0
     notes: list[str] = field(default_factory=list)
 
@@ -97,53 +96,46 @@ class Predictions:
 
 
 def find_builds(run: RunFolder, given: Sequence[str]) -> list[FoundBuild]:
-    """The builds of a run at the addresses it noted, or at those given."""
-    wanted: Mapping[str, Any] = _mapping(run.config.get("builds"))
-    addresses = {str(name): str(path) for name, path in _mapping(run.config.get("build_paths")).items()}
-    opened = {}
-    unnamed = []
+    """The builds of a run at their addresses in run.json, or at those given."""
+    fingerprints = inner(run.config, "builds")
+    addresses = {str(name): str(path) for name, path in inner(run.config, "build_paths").items()}
+    opened, unusable = {}, []
     for address in given:
         try:
             build = open_build(address)
-            opened[build.name], addresses[build.name] = build, address
         except (RunError, OSError) as error:
-            unnamed.append(FoundBuild(address, address, None, str(error)))
-    found = [
-        _find(str(name), str(mark), addresses.get(str(name)), opened.get(str(name))) for name, mark in wanted.items()
-    ]
-    strangers = [
-        FoundBuild(
-            name, addresses[name], None, f"the run was not trained on a build of this name ({', '.join(wanted)})"
-        )
-        for name in opened
-        if name not in wanted
-    ]
-    return found + strangers + unnamed
+            unusable.append(FoundBuild(address, address, problem=str(error)))
+            continue
+        opened[build.name], addresses[build.name] = build, address
+        if build.name not in fingerprints:
+            problem = f"the run was not trained on a build of this name ({', '.join(fingerprints)})"
+            unusable.append(FoundBuild(build.name, address, problem=problem))
+    return [_find(str(n), str(f), addresses.get(n), opened.get(n)) for n, f in fingerprints.items()] + unusable
 
 
 def open_build(address: str) -> Build:
-    """A build by its folder, or by its address elsewhere: its small files are copied here."""
+    """A build by its folder or URL; the small files of a remote one are copied here."""
     if not is_remote(address):
         return load_build(Path(address))
     return replace(load_build(mirror_build(address, cache_folder(TrainerSettings()) / "builds")), remote=address)
 
 
-def sample_pictures(run: RunFolder, builds: Sequence[FoundBuild], count: int, device: torch.device) -> Pictures:
+def predict_futures(run: RunFolder, builds: Sequence[FoundBuild], count: int, device: torch.device) -> PredictedFutures:
     """Predictions of the newest checkpoint for `count` samples of each build, spread over its validation split.
 
-    What stands in the way is noted, not raised.
+    Problems are noted, not raised.
     """
     if not count:
-        return Pictures(notes=["Not asked for (samples=0)."])
+        return PredictedFutures(notes=["Turned off by samples=0."])
     checkpoints = list_checkpoints(run.path / "checkpoints")
     if not checkpoints:
-        return Pictures(notes=[f"{run.path / 'checkpoints'} holds no checkpoint, so there is no model to ask."])
+        return PredictedFutures(notes=[f"{run.path / 'checkpoints'} holds no checkpoint, so there is no model."])
     name, notes = checkpoints[-1].name, []
     try:
         model = load_model(checkpoints[-1]).to(device)
         resolve_backend(model.settings.attention, device)
     except (RunError, OSError, RuntimeError, SafetensorError) as error:
-        return Pictures(name, notes=[f"{checkpoints[-1]} cannot be used: {error}"])
+        return PredictedFutures(name, notes=[f"{checkpoints[-1]} cannot be used: {error}"])
     predictions: list[Predictions] = []
     for found in builds:
         try:
@@ -151,29 +143,25 @@ def sample_pictures(run: RunFolder, builds: Sequence[FoundBuild], count: int, de
         except (RunError, OSError, ValueError) as error:
             notes.append(f"{found.name}: {error}.")
     if all(found.build is None for found in builds):
-        notes.append("No build of the run is at hand (see its table); builds=[FOLDER,…] says where they are.")
+        notes.append("No build of the run is available (see its table); give builds=[FOLDER,…].")
     true = [latents for part in predictions if len(latents := _true_latents(part))]
     if not true:
-        return Pictures(name, notes=notes)
+        return PredictedFutures(name, notes=notes)
     colours = fit_colours(np.concatenate(true))
     samples = [_sample(part, i, colours) for part in predictions for i in range(len(part.batch.keys))]
-    return Pictures(name, samples, colours.share, notes)
+    return PredictedFutures(name, samples, colours.share, notes)
 
 
 def _find(name: str, fingerprint: str, address: str | None, build: Build | None) -> FoundBuild:
     if address is None:
-        return FoundBuild(name, problem="run.json does not say where it is; builds=[FOLDER,…] does")
+        return FoundBuild(name, problem="its folder is not in run.json; give builds=[FOLDER,…]")
     try:
         build = build or open_build(address)
     except (RunError, OSError) as error:
-        return FoundBuild(name, address, None, str(error))
+        return FoundBuild(name, address, problem=str(error))
     if build.fingerprint != fingerprint:
-        return FoundBuild(
-            name,
-            address,
-            None,
-            f"{address} has fingerprint {build.fingerprint}, the run was trained on {fingerprint}: another build",
-        )
+        problem = f"{address} has fingerprint {build.fingerprint}, the run was trained on {fingerprint}: another build"
+        return FoundBuild(name, address, problem=problem)
     return FoundBuild(name, address, build)
 
 
@@ -202,36 +190,31 @@ def _true_latents(part: Predictions) -> NDArray[np.float32]:
     return true.reshape(-1, true.shape[-1])
 
 
-def _sample(part: Predictions, i: int, colours: Colours) -> SamplePictures:
+def _sample(part: Predictions, i: int, colours: Colours) -> SampleImages:
     latents = part.latents[:, i]
     there = part.batch.targets.latent_mask[i]
     errors = np.abs(latents - latents[0]).mean(axis=(3, 4))  # [guess, K, V]
     both = errors.mean(axis=2)
-    views = []
-    for v, name in enumerate(part.build.views):
-        rows = tuple(
-            (
-                guess,
-                tuple(
-                    _tile(latents[g, k, v], errors[g, k, v], colours) if there[k] else None for k in range(len(there))
-                ),
-            )
-            for g, guess in enumerate(GUESSES)
+
+    def tile(guess: int, step: int, view: int) -> Tile | None:
+        if not there[step]:
+            return None
+        return Tile(latent_image(latents[guess, step, view], colours), float(errors[guess, step, view]))
+
+    steps = range(len(there))
+    views = tuple(
+        ViewImages(
+            name,
+            input_image(part.batch.observation.images[i, v]),
+            tuple((guess, tuple(tile(g, k, v) for k in steps)) for g, guess in enumerate(GUESSES)),
         )
-        views.append(ViewPictures(name, input_picture(part.batch.observation.images[i, v]), rows))
-    return SamplePictures(
+        for v, name in enumerate(part.build.views)
+    )
+    return SampleImages(
         build=part.build.name,
         key=part.batch.keys[i],
         episode=part.episodes[i],
         instruction=part.batch.observation.instruction[i],
-        errors=tuple((float(both[1, k]), float(both[2, k])) if there[k] else None for k in range(len(there))),
-        views=tuple(views),
+        errors=tuple((float(both[1, k]), float(both[2, k])) if there[k] else None for k in steps),
+        views=views,
     )
-
-
-def _tile(latents: NDArray[np.float32], error: float, colours: Colours) -> Tile:
-    return Tile(latent_picture(latents, colours), float(error))
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

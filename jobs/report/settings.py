@@ -15,7 +15,7 @@ class ReportConfig:
     run: Path = setting("folder of a training run")
     out: Path | None = setting("the page; null: report.html in the run's folder", default=None)
     builds: tuple[str, ...] = setting(
-        "folders of the run's builds, if they are no longer where run.json says", default=()
+        "folders of the run's builds, if they were moved since run.json was written", default=()
     )
     samples: int = setting(
         "held-out samples of each build whose predictions are shown; 0: none, and no model is loaded",

@@ -1,7 +1,7 @@
 """Queries of many clients -> few calls of a policy.
 
-A thread of its own calls the policy. A query that finds it idle goes at once; those that arrive while it is busy go
-together with the next call, first come first served. So a batch grows with the load, and nobody waits for company.
+One thread calls the policy. A query that finds it idle is answered at once; those that arrive while it is busy go
+together into the next call, in order of arrival. So a batch grows with the load, and no query waits for others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.errors import RunError
 
 @dataclass(frozen=True)
 class Query:
-    """An observation that the interface allows, and the seed of its noise."""
+    """An observation, checked, and the seed of its noise."""
 
     observation: RobotObservation
     seed: int
@@ -30,7 +30,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the policy said to a query.
+    """The policy's answer to a query.
 
     actions   float32 [T, A] in the build's units
     wait_ms   from the query's arrival to the call of the policy;  infer_ms  in the call
@@ -51,12 +51,7 @@ class _Waiting:
 
 
 class Batcher:
-    """Calls a policy for queries from any thread.
-
-    Args:
-        policy: only ever called from one thread.
-        max_batch: most observations in a call.
-    """
+    """Calls a policy, in one thread, for queries from any thread; `max_batch`: most observations in a call."""
 
     def __init__(self, policy: Policy, max_batch: int) -> None:
         self._policy, self._max_batch = policy, max_batch
@@ -68,11 +63,11 @@ class Batcher:
         self._thread.start()
 
     def submit(self, queries: Sequence[Query]) -> list[Future[Answer]]:
-        """Line up queries; as many of them as fit go in one call.
+        """Queue queries; as many of them as fit go into one call.
 
         A future that is cancelled before its call is left out of it. A call that fails with several queries is repeated
-        for each alone, so that an error reaches only whom it concerns: the future then has the policy's own exception,
-        or a RunError for actions of a wrong shape.
+        for each alone, so that only the wrong query fails: its future has the policy's own exception, or a RunError for
+        actions of a wrong shape.
 
         Raises:
             RunError: the batcher is closed.

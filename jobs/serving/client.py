@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -27,7 +26,7 @@ _BETWEEN_ATTEMPTS_S = 0.5
 _MOST_ATTEMPTS = 3
 """Times that a query is sent when the connection is lost before its answer."""
 _ROOM = 4096
-"""Bytes of a message beside its pictures and texts, at most."""
+"""Bytes of a message besides its images and texts, at most."""
 
 
 class PolicyClient:
@@ -37,11 +36,11 @@ class PolicyClient:
         host: name or address of the server; or its URL, as in ws://robot:8000.
         port: of the server, where the URL does not name it.
         api_key: what the server was started with.
-        wait_s: how long a server that cannot be reached is tried again, at the start and after a lost connection.
-        answer_s: how long an answer may take.
+        wait_s: seconds for which an unreachable server is tried again, at the start and after a lost connection.
+        answer_s: seconds that an answer may take.
 
     Raises:
-        SettingsError: the address is none, or the server wants another key.
+        SettingsError: the address is invalid, or the server needs another key.
         RunError: no server in time, or it is no `vlajepa serve` of this version.
     """
 
@@ -60,14 +59,15 @@ class PolicyClient:
         self.metadata: dict[str, Any] = {}
         self._connection: ClientConnection | None = None
         self._connected()
-        self.interface: RobotInterface = self._interface()
+        given = self.metadata["interface"]
+        self.interface = RobotInterface(**{**given, "views": tuple(given["views"])})
 
     def act(self, observations: Sequence[RobotObservation], seeds: Sequence[int]) -> NDArray[np.float32]:
-        """See `Policy.act`. A lost connection is made again and the question asked again: its answer is the same.
+        """See `Policy.act`. After a lost connection the query is sent again: its answer is the same.
 
         Raises:
-            ValueError: an observation is not what the interface says.
-            RunError: the server refused, failed, went away for longer than wait_s, or now serves another policy.
+            ValueError: an observation does not fit the interface.
+            RunError: the server refused, failed, was gone for longer than wait_s, or now serves another policy.
         """
         for observation in observations:
             check_observation(observation, self.interface)
@@ -88,9 +88,9 @@ class PolicyClient:
         self.close()
 
     def _encoded(self, observation: RobotObservation, seed: int) -> dict[str, Any]:
-        pictures = {f"images/{view}": observation.images[view] for view in self.interface.views}
+        images = {f"images/{view}": observation.images[view] for view in self.interface.views}
         state = np.asarray(observation.state, np.float32)
-        return {**pictures, "observation/state": state, "prompt": observation.instruction, SEED: int(seed)}
+        return {**images, "observation/state": state, "prompt": observation.instruction, SEED: int(seed)}
 
     def _groups(self, queries: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         """Consecutive queries that the server takes in one message."""
@@ -108,9 +108,8 @@ class PolicyClient:
 
     def _ask(self, group: list[dict[str, Any]]) -> NDArray[np.float32]:
         """Actions float32 [B, T, A] for one message."""
-        message = pack({GROUP: group})
         wanted = (len(group), self.interface.chunk, self.interface.action)
-        answer = self._exchange(message)
+        answer = self._exchange(pack({GROUP: group}))
         try:
             reply = unpack(answer)
         except WireError as error:
@@ -132,7 +131,7 @@ class PolicyClient:
                 raise RunError(f"{self.address}: no answer within {self._answer_s:g} s") from error
             except ConnectionClosed as error:
                 self.close()
-                if _too_big(error):
+                if error.rcvd is not None and error.rcvd.code == CloseCode.MESSAGE_TOO_BIG:
                     raise RunError(f"{self.address} refused a message of {len(message):,} bytes: {error}") from error
                 if attempt == _MOST_ATTEMPTS:
                     text = f"{self.address}: the connection was lost {attempt} times before an answer came: {error}"
@@ -144,7 +143,7 @@ class PolicyClient:
         raise AssertionError("unreachable")
 
     def _refusal(self, connection: ClientConnection, text: str) -> Exception:
-        """The error for a text: the server closes the connection after it, with a code that says whose fault it was."""
+        """The error for a text, after which the server closes the connection: its code shows whose fault it was."""
         with contextlib.suppress(ConnectionClosed, TimeoutError):
             connection.recv(_OPEN_S)
         wrong = connection.close_code == CloseCode.INVALID_DATA
@@ -152,7 +151,7 @@ class PolicyClient:
         return (ValueError if wrong else RunError)(f"{self.address}: {text}")
 
     def _connected(self) -> ClientConnection:
-        """The connection, made again where there is none."""
+        """The connection, made again if there is none."""
         if self._connection is None:
             self._connection, metadata = self._connect()
             before, self.metadata = self.metadata, metadata
@@ -197,24 +196,14 @@ class PolicyClient:
         )
         with contextlib.ExitStack() as stack:
             connection = stack.enter_context(opening)
-            hello = connection.recv(_OPEN_S)
-            metadata = _metadata(self.address, hello)
+            metadata = _metadata(self.address, connection.recv(_OPEN_S))
             self._closing.close()
             self._closing = stack.pop_all()
         return connection, metadata
 
-    def _interface(self) -> RobotInterface:
-        given = self.metadata["interface"]
-        names = {entry.name for entry in fields(RobotInterface)}
-        return RobotInterface(**{name: given[name] for name in names} | {"views": tuple(given["views"])})
-
 
 def _address(host: str, port: int | None) -> str:
-    """The URL of a server.
-
-    Raises:
-        SettingsError: it is none.
-    """
+    """The URL of a server. Raises SettingsError if it is invalid."""
     address = host if "://" in host else f"ws://{f'[{host}]' if ':' in host else host}"
     address = address if port is None else f"{address.rstrip('/')}:{port}"
     try:
@@ -228,11 +217,7 @@ def _address(host: str, port: int | None) -> str:
 
 
 def _metadata(address: str, hello: str | bytes) -> dict[str, Any]:
-    """What a server says of itself, checked.
-
-    Raises:
-        RunError: it is no policy server of this version.
-    """
+    """A server's metadata. Raises RunError if it is no policy server of this version."""
     try:
         content = unpack(hello if isinstance(hello, bytes) else hello.encode())
     except WireError as error:
@@ -248,7 +233,3 @@ def _metadata(address: str, hello: str | bytes) -> dict[str, Any]:
 def _identity(metadata: dict[str, Any]) -> dict[str, Any]:
     """What must stay the same when a connection is made again."""
     return {name: value for name, value in metadata.items() if name not in ("keys", "limits")}
-
-
-def _too_big(error: ConnectionClosed) -> bool:
-    return error.rcvd is not None and error.rcvd.code == CloseCode.MESSAGE_TOO_BIG

@@ -1,17 +1,17 @@
 """Which keys of a message hold what, and how a message becomes an observation.
 
 A message is flat (`"observation/image": …`) or nested (`"observation": {"image": …}`): both are read alike, with `/`
-between the levels. Of the keys that can hold one thing, the first that is there counts; all others are ignored.
+between the levels. Of the keys that can hold one thing, the first that is present counts; all others are ignored.
 
-    picture of view V   images/V, observation/V; besides, as in openpi's LIBERO example,
+    image of view V     images/V, observation/V; besides, as in openpi's LIBERO example,
                         observation/image for the first view and observation/wrist_image for the second,
                         unless another view has that name
     state               observation/state, state
     instruction         prompt
     noise               seed (an integer; none: by the number of the query)
 
-`keys=` puts a key of one's own before those of a view, and before those of "state" or "prompt". A state in several
-parts is `a+b`: both are needed and are joined in that order.
+`keys=` puts another key before those of a view, and before those of "state" or "prompt". A state in several parts is
+`a+b`: both are needed and are joined in that order.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from pipeline.errors import SettingsError
 
 SEED = "seed"
 GROUP = "observations"
-"""Key of a list of observations that want their actions together; the extension of this server."""
+"""Key of a list of observations that are answered together; an extension of this server."""
 LARGEST_SEED = 2**63 - 1
-_OPENPI_PICTURES = ("observation/image", "observation/wrist_image")
+_OPENPI_IMAGES = ("observation/image", "observation/wrist_image")
 _STATE, _PROMPT = "the state", "the prompt"
 _DEEPEST = 4
 _MOST_NAMED = 12
@@ -42,10 +42,10 @@ _NUMBERS = (bool, int, float, np.number, np.bool_)
 class MessageKeys:
     """Keys in the order in which they are looked for.
 
-    pictures  by view, in the student's order;  state, prompt  a state's key may be parts joined by "+"
+    images  by view, in the student's order;  state, prompt  a state's key may be parts joined by "+"
     """
 
-    pictures: Mapping[str, tuple[str, ...]]
+    images: Mapping[str, tuple[str, ...]]
     state: tuple[str, ...]
     prompt: tuple[str, ...]
 
@@ -61,10 +61,10 @@ class MessageKeys:
 
         def keys_of(holder: str, name: str) -> tuple[str, ...]:
             found = [key for key, held in holds.items() if held == holder]
-            return tuple(sorted(found, key=lambda key: key != own.get(name)))  # stable: one's own first
+            return tuple(sorted(found, key=lambda key: key != own.get(name)))  # stable: the own key first
 
         return cls(
-            {view: keys_of(_picture_of(view), view) for view in interface.views},
+            {view: keys_of(_image_of(view), view) for view in interface.views},
             keys_of(_STATE, "state"),
             keys_of(_PROMPT, "prompt"),
         )
@@ -72,7 +72,7 @@ class MessageKeys:
     def describe(self) -> dict[str, Any]:
         """For the server's metadata: lists of the keys that are read, in the order in which they are looked for."""
         return {
-            "images": {view: list(keys) for view, keys in self.pictures.items()},
+            "images": {view: list(keys) for view, keys in self.images.items()},
             "state": list(self.state),
             "prompt": list(self.prompt),
             "seed": SEED,
@@ -81,26 +81,18 @@ class MessageKeys:
 
 
 def read_observation(message: Mapping[str, Any], keys: MessageKeys, interface: RobotInterface) -> RobotObservation:
-    """The observation that a message holds, checked.
-
-    Raises:
-        ValueError: something is missing or is not what the policy wants; the message names the keys allowed.
-    """
+    """The observation of a message, checked. Raises ValueError if something is missing or does not fit the policy."""
     values = flatten(message)
-    pictures = {view: _picture(values, view, names) for view, names in keys.pictures.items()}
+    images = {view: _image(values, view, names) for view, names in keys.images.items()}
     instruction = _instruction(values, keys.prompt)
     state = _state(values, keys.state) if interface.state else np.zeros(0, np.float32)
-    observation = RobotObservation(pictures, instruction, state)
+    observation = RobotObservation(images, instruction, state)
     check_observation(observation, interface)
     return observation
 
 
 def read_seed(message: Mapping[str, Any]) -> int | None:
-    """The seed that a message gives, 0 .. 2**63 - 1; None if it gives none.
-
-    Raises:
-        ValueError: it is no such number.
-    """
+    """The seed of a message, 0 .. 2**63 - 1; None if it has none. Raises ValueError if it is another value."""
     seed = message.get(SEED)
     if seed is None:
         return None
@@ -137,43 +129,35 @@ def _holders(views: Sequence[str], own: Mapping[str, str]) -> dict[str, str]:
     holds = {"observation/state": _STATE, "state": _STATE, "prompt": _PROMPT}
     for view in views:
         for key in (f"images/{view}", f"observation/{view}"):
-            holds.setdefault(key, _picture_of(view))
+            holds.setdefault(key, _image_of(view))
     for name, key in own.items():
-        wanted = {"state": _STATE, "prompt": _PROMPT}.get(name) or _picture_of(name)
+        wanted = {"state": _STATE, "prompt": _PROMPT}.get(name) or _image_of(name)
         if holds.setdefault(key, wanted) != wanted:
             raise SettingsError(f"keys.{name}={key}: this key holds {holds[key]}; choose another")
-    for alias, view in zip(_OPENPI_PICTURES, views, strict=False):
-        holds.setdefault(alias, _picture_of(view))
+    for alias, view in zip(_OPENPI_IMAGES, views, strict=False):
+        holds.setdefault(alias, _image_of(view))
     return holds
 
 
-def _picture_of(view: str) -> str:
-    return f"picture {view!r}"
+def _image_of(view: str) -> str:
+    return f"image {view!r}"
 
 
-def _picture(values: Mapping[str, Any], view: str, names: tuple[str, ...]) -> NDArray[np.uint8]:
-    name = next((name for name in names if name in values), None)
-    if name is None:
-        raise ValueError(f"the picture {view!r} is missing; send it as {' or '.join(names)}; {_there(values)}")
+def _image(values: Mapping[str, Any], view: str, names: tuple[str, ...]) -> NDArray[np.uint8]:
+    name = _find(values, f"image {view!r}", names)
     image = values[name]
-    wanted = f"picture {view!r} ({name}) must be a uint8 array [H, W, 3], got"
+    wanted = f"image {view!r} ({name}) must be a uint8 array [H, W, 3], got"
     if not isinstance(image, np.ndarray):
         raise ValueError(f"{wanted} a {type(image).__name__}")
-    if image.dtype != np.uint8:
-        raise ValueError(f"{wanted} {image.dtype} {list(image.shape)}")
-    if image.ndim != 3 or image.shape[2] != 3:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         planes = image.ndim == 3 and image.shape[0] == 3
         hint = "; it looks like [3, H, W]: send np.transpose(image, (1, 2, 0))" if planes else ""
-        raise ValueError(f"{wanted} {list(image.shape)}{hint}")
-    if not image.size:
-        raise ValueError(f"picture {view!r} ({name}) has no pixels: {list(image.shape)}")
+        raise ValueError(f"{wanted} {image.dtype} {list(image.shape)}{hint}")
     return image
 
 
 def _instruction(values: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    name = next((name for name in names if name in values), None)
-    if name is None:
-        raise ValueError(f"the instruction is missing; send it as {' or '.join(names)}; {_there(values)}")
+    name = _find(values, "instruction", names)
     text = values[name]
     if isinstance(text, np.ndarray) and text.dtype.kind == "U" and text.size == 1:
         text = text.item()
@@ -183,16 +167,24 @@ def _instruction(values: Mapping[str, Any], names: tuple[str, ...]) -> str:
 
 
 def _state(values: Mapping[str, Any], names: tuple[str, ...]) -> NDArray[np.float32]:
-    name = next((name for name in names if all(part in values for part in name.split("+"))), None)
-    if name is None:
-        raise ValueError(f"the state is missing; send it as {' or '.join(names)}; {_there(values)}")
-    parts = [_numbers(values[part], part) for part in name.split("+")]
+    parts = [_numbers(values[part], part) for part in _find(values, "state", names, "+").split("+")]
     with np.errstate(over="ignore"):  # becomes infinite, which is then refused
         return np.concatenate(parts).astype(np.float32)
 
 
+def _find(values: Mapping[str, Any], what: str, names: tuple[str, ...], separator: str | None = None) -> str:
+    """The first key that is present, with all its parts."""
+    for name in names:
+        if all(part in values for part in (name.split(separator) if separator else [name])):
+            return name
+    shown = [key[:60] for key in sorted(values)]
+    more = f" and {len(shown) - _MOST_NAMED} more" if len(shown) > _MOST_NAMED else ""
+    present = f"the message has {', '.join(shown[:_MOST_NAMED]) or 'no keys'}{more}"
+    raise ValueError(f"the {what} is missing; send it as {' or '.join(names)}; {present}")
+
+
 def _numbers(value: Any, name: str) -> NDArray[Any]:
-    # Looked at before NumPy sees it: of one long text among many short ones it would make an array of long texts.
+    # Checked before NumPy sees it: of one long text among many short ones it would make an array of long texts.
     if isinstance(value, list | tuple):
         if len(value) > _MOST_NUMBERS:
             raise ValueError(f"the state ({name}) must be a list of at most {_MOST_NUMBERS} numbers, got {len(value)}")
@@ -205,10 +197,3 @@ def _numbers(value: Any, name: str) -> NDArray[Any]:
     if found.dtype.kind not in "biuf" or found.ndim > 1:
         raise ValueError(f"the state ({name}) must be a list of numbers, got {found.dtype} {list(found.shape)}")
     return np.atleast_1d(found)
-
-
-def _there(values: Mapping[str, Any]) -> str:
-    """The keys that a message has, cut to a readable length."""
-    names = [name[:60] for name in sorted(values)]
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return f"the message has {', '.join(names[:_MOST_NAMED]) or 'no keys'}{more}"

@@ -1,4 +1,4 @@
-"""How fast a server answers, said now and then."""
+"""Rate and latency of a server, for its log."""
 
 from __future__ import annotations
 
@@ -22,19 +22,15 @@ class Meter:
         self._begin()
 
     def answered(self, latency_s: float, batches: Sequence[int]) -> None:
-        """A message was answered.
-
-        Args:
-            latency_s: from its arrival until the reply was handed to the network.
-            batches: for each of its queries, how many were in the policy's call.
-        """
+        """A message was answered, `latency_s` after it arrived; `batches`: for each of its queries, how many were in
+        its call."""
         self._latencies.append(latency_s)
         self._queries += len(batches)
         self.total += len(batches)
         self._calls += sum(1 / batch for batch in batches)
 
     def line(self, clients: int) -> str | None:
-        """What there was since the last line, for people; None if nothing was."""
+        """Rate and latency since the last line, for people; None if nothing was answered."""
         if not self._latencies:
             self._begin()
             return None

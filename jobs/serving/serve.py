@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import signal
 import time
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import torch
 
 from jobs.common.checkpoint_policy import CheckpointPolicy
 from jobs.common.robot_interface import Policy, RobotObservation
 from jobs.common.text import duration_text
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServeConfig, ServerSettings
-from pipeline.errors import SettingsError
 
-_say = partial(print, flush=True)
+_log = partial(print, flush=True)
 
 
 def run(settings: ServeConfig) -> None:
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("device=cuda, but PyTorch finds no CUDA device here; use device=cpu")
     policy = CheckpointPolicy(settings.policy, settings.device)
     run_name = policy.checkpoint.resolve().parent.parent.name
     identity = {"checkpoint": f"{run_name}/{policy.checkpoint.name}", "step": policy.step}
-    server = PolicyServer(policy, settings, identity, _say)
-    _say(f"{policy.checkpoint} on {policy.device}: a first query took {duration_text(warm_up(policy))}")
-    asyncio.run(serve_until_signal(server, lambda port: _say(welcome(server, settings, port))))
+    server = PolicyServer(policy, settings, identity, _log)
+    _log(f"{policy.checkpoint} on {policy.device}: a first query took {duration_text(warm_up(policy))}")
+    asyncio.run(serve_until_signal(server, lambda port: _log(welcome(server, settings, port))))
 
 
 def warm_up(policy: Policy) -> float:
-    """Seconds of a query about a black picture: what is slow or fails the first time does so before clients come."""
+    """Seconds of a query with black images: what is slow or fails the first time does so before clients connect."""
     interface = policy.interface
-    picture = np.zeros((interface.image_size, interface.image_size, 3), np.uint8)
+    image = np.zeros((interface.image_size, interface.image_size, 3), np.uint8)
     state = np.zeros(interface.state, np.float32)
     started = time.monotonic()
-    policy.act([RobotObservation(dict.fromkeys(interface.views, picture), "wait", state)], [0])
+    policy.act([RobotObservation(dict.fromkeys(interface.views, image), "wait", state)], [0])
     return time.monotonic() - started
 
 
@@ -49,7 +44,7 @@ async def serve_until_signal(server: PolicyServer, started: Callable[[int], None
     signals = (signal.SIGTERM, signal.SIGINT)
 
     def stop(number: signal.Signals) -> None:
-        _say(f"{number.name}: the queries under way are finished, then the server ends")
+        _log(f"{number.name}: the running queries are answered, then the server ends")
         for each in signals:
             loop.remove_signal_handler(each)
         server.stop()
@@ -57,25 +52,19 @@ async def serve_until_signal(server: PolicyServer, started: Callable[[int], None
     for each in signals:
         loop.add_signal_handler(each, stop, each)
     await server.run(started)
-    _say("stopped")
+    _log("stopped")
 
 
 def welcome(server: PolicyServer, settings: ServerSettings, port: int) -> str:
-    """What a person has to know who starts a client."""
+    """What to know for starting a client."""
     keys = server.metadata["keys"]
     lines = [
         f"serving {server.metadata['checkpoint']} (step {server.metadata['step']}) at ws://{settings.host}:{port}",
-        *(f"  picture {view}: {' or '.join(names)}" for view, names in keys["images"].items()),
+        *(f"  image {view}: {' or '.join(names)}" for view, names in keys["images"].items()),
         f"  state: {' or '.join(keys['state'])};  instruction: {' or '.join(keys['prompt'])}",
     ]
     if settings.api_key is None:
-        reach = "whoever works on this machine" if _is_loopback(settings.host) else "WHOEVER REACHES THE PORT"
+        local = settings.host in ("localhost", "::1") or settings.host.startswith("127.")
+        reach = "every user of this machine" if local else "EVERYBODY WHO REACHES THE PORT"
         lines.append(f"  no authentication (api_key=) and no encryption: {reach} may use it")
     return "\n".join(lines)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,4 +1,4 @@
-"""A policy for evaluators and robots elsewhere, in the protocol of openpi's policy server.
+"""A policy for evaluators and robots on other machines, in the protocol of openpi's policy server.
 
 A client connects by WebSocket and gets the metadata. Each of its messages is one observation (see `keys.py`), packed
 as in `wire.py`; the reply is packed, too:
@@ -7,7 +7,7 @@ as in `wire.py`; the reply is packed, too:
     server_timing  infer_ms, wait_ms (for the policy), batch (observations in its call), prev_total_ms (last reply's)
 
 A message whose "observations" is a list of such observations is answered with actions float32 [B, T, A]; openpi has no
-such messages. What cannot be answered gets a text that says why, and the connection is closed: with code 1007 if the
+such messages. What cannot be answered gets a text with the reason, and the connection is closed: with code 1007 if the
 message was wrong, with 1011 if the policy failed. `GET /healthz` gives 200, or 503 while the policy fails every time.
 There is no encryption, and without api_key no authentication.
 """
@@ -53,11 +53,11 @@ def noise_seed(seed: int, number: int) -> int:
 
 @dataclass
 class _Client:
-    """A client and where it stands.
+    """A client.
 
-    busy     a query of it is under way
+    busy     one of its queries is being answered
     numbers  of its observations
-    last_ms  its last reply took, from the message's arrival
+    last_ms  that its last reply took, from the message's arrival
     """
 
     connection: ServerConnection
@@ -72,8 +72,8 @@ class PolicyServer:
 
     Args:
         policy: called from one thread, for several clients at a time.
-        identity: what the metadata says about the policy beside its interface, such as checkpoint and step.
-        log: is given lines for people.
+        identity: what the metadata has about the policy besides its interface, such as checkpoint and step.
+        log: called with lines for people.
 
     Raises:
         SettingsError: `keys` does not fit the policy.
@@ -94,14 +94,8 @@ class PolicyServer:
         self._failures = 0
 
     async def run(self, started: Callable[[int], None] | None = None) -> None:
-        """Serve until `stop`, then answer the queries under way and close the connections.
-
-        Args:
-            started: is called with the port as soon as clients may connect.
-
-        Raises:
-            OSError: the address cannot be listened on.
-        """
+        """Serve until `stop`, then answer the running queries and close the connections; `started` is called with the
+        port as soon as clients may connect. Raises OSError if the address cannot be listened on."""
         self._loop = asyncio.get_running_loop()
         self._batcher = Batcher(self._policy, self._settings.max_batch)
         try:
@@ -115,8 +109,8 @@ class PolicyServer:
             self._handle,
             settings.host,
             settings.port,
-            origins=[None],  # web pages in a browser on this machine name one
-            compression=None,  # pictures would cost more time than they save
+            origins=[None],  # only web pages in a browser have one
+            compression=None,  # compressing images takes longer than it saves
             max_size=settings.message_mb * 2**20,
             max_queue=_QUEUED_FRAMES,
             ping_interval=settings.ping_s,
@@ -131,11 +125,6 @@ class PolicyServer:
             report.cancel()
             server.close(close_connections=False)
             await self._drain()
-
-    @property
-    def waiting(self) -> int:
-        """Queries that wait for the policy while it is busy."""
-        return self._batcher.waiting
 
     def stop(self) -> None:
         """Make `run` end. May be called from any thread."""
@@ -191,14 +180,14 @@ class PolicyServer:
                 client.busy = False
             await connection.close(CloseCode.GOING_AWAY, "the server stops")
         except ConnectionClosed:
-            pass  # the client has gone, politely or not
+            pass  # the client has gone
         finally:
             del self._clients[task]
             code = connection.close_code
             self._log(f"{client.name} gone (code {code}), {len(self._clients)} clients")
 
     async def _reply(self, client: _Client, message: str | bytes) -> bool:
-        """Answer a message. Returns whether the connection goes on."""
+        """Answer a message. Returns whether the connection stays open."""
         arrived = time.monotonic()
         try:
             grouped, queries = self._read(client, message)
@@ -250,7 +239,7 @@ class PolicyServer:
         return Query(observation, noise_seed(self._settings.seed, number) if seed is None else seed)
 
     async def _computed(self, client: _Client, queries: Sequence[Query]) -> list[Answer] | None:
-        """The policy's answers; None if the client has gone meanwhile, whose waiting queries are then dropped."""
+        """The policy's answers; None if the client has gone, whose waiting queries are then dropped."""
         futures = self._batcher.submit(queries)
         answers = asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
         gone = asyncio.ensure_future(client.connection.wait_closed())
@@ -259,17 +248,17 @@ class PolicyServer:
             return [future.result() for future in futures] if answers.done() else None
         finally:
             gone.cancel()
-            for future in futures:  # not `answers`: asyncio would tell the batcher later, which may have begun by then
+            for future in futures:  # not `answers`: asyncio would cancel later, when the batcher may have begun
                 future.cancel()
 
     async def _refuse(self, client: _Client, code: CloseCode, text: str) -> None:
-        """Tell a client what is wrong and let it go."""
+        """Send a client the reason and disconnect it."""
         self._meter.errors += 1
         text = text[:_LONGEST_ERROR]
         printable = "".join(c if c.isprintable() else " " for c in text)  # names of keys are the client's own
         self._log(f"{client.name} refused: {printable}")
         await client.connection.send(text.encode(errors="replace"), text=True)
-        await client.connection.close(code, "the text before says why")
+        await client.connection.close(code, "see the text before")
 
     async def _report(self) -> None:
         while True:
@@ -279,7 +268,7 @@ class PolicyServer:
                 self._log(line)
 
     async def _drain(self) -> None:
-        """Let go of idle clients at once, of the others when they have their answer or grace_s is over."""
+        """Disconnect idle clients at once, the others when they have their answer or grace_s is over."""
         tasks = dict(self._clients)
         idle = [client.connection for client in tasks.values() if not client.busy]
         for closing in asyncio.as_completed([c.close(CloseCode.GOING_AWAY, "the server stops") for c in idle]):

@@ -17,7 +17,7 @@ class ServerSettings:
     port: int = setting(
         "port where it listens; 0: any free one, which is printed", default=8000, at_least=0, at_most=65535
     )
-    seed: int = setting("of the noise of queries that bring no seed of their own", default=0, at_least=0)
+    seed: int = setting("of the noise of queries without a seed", default=0, at_least=0)
     max_batch: int = setting("most observations in one call of the policy", default=16, at_least=1)
     keys: dict[str, str] | None = setting(
         'a message\'s own keys for views, "state" or "prompt", as in {front: cam_high, state: observation/joints}',
@@ -45,7 +45,7 @@ class ServerSettings:
         below=math.inf,
     )
     grace_s: float = setting(
-        "time for the queries under way after SIGTERM", default=30.0, unit="seconds", at_least=0, below=math.inf
+        "time for the running queries after SIGTERM", default=30.0, unit="seconds", at_least=0, below=math.inf
     )
     report_s: float = setting(
         "time between lines about rate and latency", default=10.0, unit="seconds", above=0, below=math.inf

@@ -32,15 +32,12 @@ _MOST_AXES = 32
 
 
 class WireError(ValueError):
-    """Bytes that are no message, or a value that cannot be sent. The message says what is wrong with them."""
+    """Bytes that are no message, or a value that cannot be sent. The message explains what is wrong."""
 
 
 def pack(message: Mapping[str, Any]) -> bytes:
-    """Encode a message: str, numbers, lists, maps, NumPy arrays and scalars.
-
-    Raises:
-        WireError: a value is of another type, or an array of another dtype than booleans, numbers and text.
-    """
+    """Encode a message: str, numbers, lists, maps, NumPy arrays and scalars. Raises WireError for any other value or
+    dtype."""
     try:
         packed: bytes = msgpack.packb(message, default=_encoded)
     except (TypeError, ValueError, OverflowError) as error:
@@ -49,11 +46,8 @@ def pack(message: Mapping[str, Any]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, Any]:
-    """Decode a message. Arrays are read-only views of `data`.
-
-    Raises:
-        WireError: see the top of this file; or the message is no map with text for keys.
-    """
+    """Decode a message; arrays are read-only views of `data`. Raises WireError for what the module excludes, or no map
+    with text keys."""
     try:
         message = msgpack.unpackb(
             data, object_hook=_decoded, max_array_len=MOST_ENTRIES, max_map_len=MOST_ENTRIES, max_ext_len=16

@@ -7,6 +7,7 @@ Disturbances move the hand and the objects. The label is the script's action in 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,46 +17,23 @@ from .libero import LiberoEnvironment
 LEAST_NOISE = 0.2
 """Share of the noise that the slowest motions get."""
 
+STEPS_AFTER = 4
+"""Observations recorded once the goal is reached, so that letting go has actions too."""
+
 
 @dataclass(frozen=True)
 class Disturbance:
-    """How an episode is made harder. All zero: the script alone.
+    """How an episode is made harder, see `jobs.closed_loop.collect.settings`. All zero: the script alone."""
 
-    noise   largest standard deviation of noise on the three motions, drawn for each episode from 0 to this; of motions
-            slower than the fastest it is as much smaller, down to a fifth, or nothing could be grasped
-    memory  correlation of the noise from one recorded step to the next
-    burst   chance that a recorded step begins a push, a random motion that lasts `burst_steps`
-    away    recorded steps at the start, at most, in which the hand goes somewhere at random, unrecorded
-    moved   the thing is moved sideways by up to this, metres
-    """
-
-    noise: float = 0.3
-    memory: float = 0.8
-    burst: float = 0.05
-    burst_steps: int = 4
-    away: int = 5
-    moved: float = 0.03
+    noise: float
+    memory: float
+    burst: float
+    burst_steps: int
+    away: int
+    moved: float
 
 
-@dataclass(frozen=True)
 class Demonstration:
-    """What was recorded. N observations, each taken before its action.
-
-    frames    uint8 RGB [N, H, W, 3] by camera
-    state     float32 [N, 8]
-    actions   float32 [N, 7], the script's actions, in the controller's units of -1..1
-    executed  float32 [N, 7], the executed actions
-    success   the goal was reached
-    """
-
-    frames: dict[str, np.ndarray]
-    state: np.ndarray
-    actions: np.ndarray
-    executed: np.ndarray
-    success: bool
-
-
-class Showing:
     """A running demonstration: at every step the script gives an action, and a disturbed one is executed.
 
     Args:
@@ -65,10 +43,9 @@ class Showing:
         disturbance: how it is made harder.
         hold: simulator steps that each action is kept for; one observation is recorded for each of them together.
         limit: simulator steps after which the episode ends unsuccessfully.
-        after: observations recorded once the goal is reached, so that letting go has actions too.
 
     Raises:
-        ValueError: the task's goal is none that the script can reach.
+        ValueError: the script cannot reach the task's goal.
     """
 
     def __init__(
@@ -77,16 +54,15 @@ class Showing:
         start: int | None,
         seed: int,
         disturbance: Disturbance,
-        hold: int = 1,
-        limit: int = 280,
-        after: int = 4,
+        hold: int,
+        limit: int,
     ) -> None:
         rng = np.random.default_rng(seed)
         environment.seed = seed
         environment.reset(None if start is None else environment.task.starts[start])
-        self._environment, self._hold, self._limit, self._left = environment, hold, limit, after
+        self._environment, self._hold, self._limit, self._left = environment, hold, limit, STEPS_AFTER
         self._expert = Expert(environment)
-        _move_thing(environment, self._expert, rng, disturbance.moved)
+        _move_thing(environment, self._expert.thing, rng, disturbance.moved)
         self._pushes = _Pushes(rng, disturbance)
         for _ in range(int(rng.integers(disturbance.away + 1))):
             _hold(environment, np.array([*rng.uniform(-1, 1, 3), 0.0, 0.0, 0.0, -1.0]), hold)
@@ -108,16 +84,23 @@ class Showing:
         self._success = _hold(self._environment, done, self._hold) or self._success
         self._left -= self._success
 
-    def result(self) -> Demonstration:
-        """The recording so far."""
-        rows, cameras = self._rows, self._environment.view.cameras
-        return Demonstration(
-            frames={name: np.stack([row[0][name] for row in rows]) for name in cameras},
-            state=np.stack([row[1] for row in rows]),
-            actions=np.stack([row[2] for row in rows]).astype(np.float32),
-            executed=np.stack([row[3] for row in rows]).astype(np.float32),
-            success=self._success,
-        )
+    def result(self) -> dict[str, Any]:
+        """The recording so far: N observations, each taken before its action.
+
+        frames    uint8 RGB [N, H, W, 3] by camera
+        state     float32 [N, 8]
+        actions   float32 [N, 7], the script's actions, in the controller's units of -1..1
+        executed  float32 [N, 7], the executed actions
+        success   the goal was reached
+        """
+        images, states, actions, executed = zip(*self._rows, strict=True)
+        return {
+            "frames": {name: np.stack([image[name] for image in images]) for name in self._environment.cameras},
+            "state": np.stack(states),
+            "actions": np.stack(actions).astype(np.float32),
+            "executed": np.stack(executed).astype(np.float32),
+            "success": self._success,
+        }
 
 
 class _Pushes:
@@ -149,10 +132,10 @@ def _hold(environment: LiberoEnvironment, action: np.ndarray, steps: int) -> boo
     return reached
 
 
-def _move_thing(environment: LiberoEnvironment, expert: Expert, rng: np.random.Generator, most: float) -> None:
+def _move_thing(environment: LiberoEnvironment, thing: str, rng: np.random.Generator, most: float) -> None:
     env = environment.wrapped.env
     shift = rng.uniform(-most, most, 2)
-    joint = env.get_object(expert.thing).joints[-1]
+    joint = env.get_object(thing).joints[-1]
     place = np.array(env.sim.data.get_joint_qpos(joint))
     place[:2] += shift
     env.sim.data.set_joint_qpos(joint, place)

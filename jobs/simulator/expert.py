@@ -18,34 +18,14 @@ from .libero import METRES, LiberoEnvironment
 
 OPEN, CLOSED = -1.0, 1.0
 
-
-@dataclass(frozen=True)
-class Skill:
-    """Numbers of the script.
-
-    gain        part of the remaining way that one step asks for
-    fastest     largest action along an axis
-    hover       height over the thing at which the hand travels
-    near        distance from the vertical over the thing within which the hand goes all the way down
-    reach       how far below a thing's top the fingers can close before the palm touches it
-    slope       how steeply the funnel over the thing rises from there: metres of height a metre of distance
-    around      distance and height over the grasp below which the hand goes all the way down
-    carry       height over the goal at which things are carried;  release  at which they are let go
-    over        distance from the vertical over the goal within which they are let go
-    descent     how steeply the funnel over the goal rises from there
-    """
-
-    gain: float = 1.0
-    fastest: float = 1.0
-    hover: float = 0.10
-    near: float = 0.005
-    reach: float = 0.04
-    slope: float = 12.0
-    around: tuple[float, float] = (0.015, 0.03)
-    carry: float = 0.24
-    release: float = 0.14
-    over: float = 0.03
-    descent: float = 3.0
+HOVER = 0.10  # height over the thing at which the hand travels
+NEAR = 0.005  # distance from the vertical over the thing within which the hand goes all the way down
+REACH = 0.04  # how far below a thing's top the fingers can close before the palm touches it
+SLOPE = 12.0  # how steeply the funnel over the thing rises from there: metres of height a metre of distance
+AROUND, ABOVE = 0.015, 0.03  # distance and height over the grasp below which the hand goes all the way down
+CARRY, RELEASE = 0.24, 0.14  # heights over the goal at which things are carried and released
+OVER = 0.03  # distance from the vertical over the goal within which things are released
+DESCENT = 3.0  # how steeply the funnel over the goal rises from there
 
 
 @dataclass(frozen=True)
@@ -63,18 +43,10 @@ class Scene:
 
 
 class Expert:
-    """The script for a task whose goal is one thing in or on another.
+    """The script for a task whose goal is one thing in or on another. Raises ValueError for another goal."""
 
-    Args:
-        environment: a LIBERO task.
-        skill: the script's numbers.
-
-    Raises:
-        ValueError: the goal is another one.
-    """
-
-    def __init__(self, environment: LiberoEnvironment, skill: Skill | None = None) -> None:
-        self.environment, self.skill = environment, skill or Skill()
+    def __init__(self, environment: LiberoEnvironment) -> None:
+        self.environment = environment
         goals = environment.wrapped.env.parsed_problem["goal_state"]
         if len(goals) != 1 or goals[0][0] not in ("in", "on"):
             raise ValueError(
@@ -84,7 +56,7 @@ class Expert:
 
     def action(self) -> np.ndarray:
         """The action for the present state, float64 [7] in -1..1."""
-        return decide(self.scene(), self.skill)
+        return decide(self.scene())
 
     def scene(self) -> Scene:
         """Read the simulator."""
@@ -93,7 +65,7 @@ class Expert:
         thing = np.array(data.body_xpos[env.obj_body_id[self.thing]])
         hand = np.array(data.site_xpos[env.robots[0].eef_site_id])
         held = bool(env._check_grasp(env.robots[0].gripper, env.get_object(self.thing)))
-        lift = max(0.0, self._top(env) - self.skill.reach - thing[2])
+        lift = max(0.0, self._top(env) - REACH - thing[2])
         return Scene(hand, thing, thing + np.array([0.0, 0.0, lift]), self._goal(env), held)
 
     def _top(self, env: Any) -> float:
@@ -112,39 +84,39 @@ class Expert:
         return np.array(env.sim.data.get_site_xpos(self.place))
 
 
-def decide(scene: Scene, skill: Skill) -> np.ndarray:
+def decide(scene: Scene) -> np.ndarray:
     """The script's action in a scene, float64 [7] in -1..1."""
-    target, gripper = _carry(scene, skill) if scene.held else _fetch(scene, skill)
-    way = np.clip((target - scene.hand) * skill.gain / METRES, -skill.fastest, skill.fastest)
+    target, gripper = _carry(scene) if scene.held else _fetch(scene)
+    way = np.clip((target - scene.hand) / METRES, -1.0, 1.0)
     return np.array([*way, 0.0, 0.0, 0.0, gripper])
 
 
-def _fetch(scene: Scene, skill: Skill) -> tuple[np.ndarray, float]:
+def _fetch(scene: Scene) -> tuple[np.ndarray, float]:
     """Target of the hand and command of the fingers on the way to the object: down a funnel over it."""
     hand = scene.hand
     if _over_goal(scene) < 0.05:  # let go, or not to be touched again: up and away
-        return np.array([hand[0], hand[1], scene.goal[2] + skill.carry]), OPEN
+        return np.array([hand[0], hand[1], scene.goal[2] + CARRY]), OPEN
     off = float(np.linalg.norm(hand[:2] - scene.thing[:2]))
     above = float(hand[2] - scene.grasp[2])
-    around = off < skill.around[0] and above < skill.around[1]
-    height = 0.0 if around else float(np.clip((off - skill.near) * skill.slope, 0.0, skill.hover))
+    around = off < AROUND and above < ABOVE
+    height = 0.0 if around else float(np.clip((off - NEAR) * SLOPE, 0.0, HOVER))
     wish = scene.grasp + np.array([0.0, 0.0, height])
     too_low = max(0.0, height - 0.02 - above)
     if too_low > 0:  # rise before going sideways, or the fingers would push the thing
         wish[:2] = hand[:2] + (scene.thing[:2] - hand[:2]) * np.clip(1 - too_low / 0.03, 0.0, 1.0)
-    arrived = off < 2 * skill.near and abs(above) < 0.01
+    arrived = off < 2 * NEAR and abs(above) < 0.01
     return wish, CLOSED if arrived else OPEN
 
 
-def _carry(scene: Scene, skill: Skill) -> tuple[np.ndarray, float]:
+def _carry(scene: Scene) -> tuple[np.ndarray, float]:
     """Sideways to the goal at any height that clears things, down a funnel over it."""
     hand, over_goal = scene.hand, _over_goal(scene)
     offset = hand - scene.thing
-    height = np.clip(skill.release + (over_goal - skill.over) * skill.descent, skill.release, skill.carry)
+    height = np.clip(RELEASE + (over_goal - OVER) * DESCENT, RELEASE, CARRY)
     wish = scene.goal + np.array([offset[0], offset[1], float(height)])
     low = max(0.0, float(wish[2]) - 0.03 - hand[2])
     wish[:2] = hand[:2] + (wish[:2] - hand[:2]) * np.clip(1 - low / 0.10, 0.0, 1.0)
-    released = over_goal < skill.over and hand[2] < scene.goal[2] + skill.release + 0.02
+    released = over_goal < OVER and hand[2] < scene.goal[2] + RELEASE + 0.02
     return wish, OPEN if released else CLOSED
 
 

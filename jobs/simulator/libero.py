@@ -38,22 +38,8 @@ STEP_LIMITS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, 
 
 
 @dataclass(frozen=True)
-class View:
-    """How the scene is rendered.
-
-    pixels    side of the images
-    cameras   names in the simulator
-    shadows   render shadows and reflections; without them rendering takes about half the time
-    """
-
-    pixels: int
-    cameras: tuple[str, ...] = CAMERAS
-    shadows: bool = True
-
-
-@dataclass(frozen=True)
 class Task:
-    """A task of a suite: its name, instruction, goal file and start states float64 [N, Q]."""
+    """A task of a suite: its name, instruction, goal file, start states float64 [N, Q] and step limit if known."""
 
     suite: str
     index: int
@@ -61,14 +47,11 @@ class Task:
     instruction: str
     goal_file: str
     starts: np.ndarray
+    limit: int | None
 
 
 def list_tasks(suite: str) -> list[Task]:
-    """The tasks of a suite in LIBERO's order.
-
-    Raises:
-        ValueError: there is no such suite; the message lists them.
-    """
+    """The tasks of a suite in LIBERO's order. Raises ValueError for an unknown suite, with the known ones."""
     from libero.libero import benchmark, get_libero_path
 
     known = benchmark.get_benchmark_dict()
@@ -83,20 +66,13 @@ def list_tasks(suite: str) -> list[Task]:
         # Data and evaluations of others use the language from the file names of the four suites. In a changed suite
         # only the goal file has the right text.
         text = task.language if suite in STEP_LIMITS else _instruction(path) or task.language
-        tasks.append(Task(suite, index, task.name, text, path, starts))
+        tasks.append(Task(suite, index, task.name, text, path, starts, step_limit(suite)))
     return tasks
 
 
-def step_limit(suite: str) -> int:
-    """Step limit of a suite, or of the suite that a changed one (`libero_goal_swap`, …) is made from.
-
-    Raises:
-        ValueError: the limit is unknown.
-    """
-    for name, limit in STEP_LIMITS.items():
-        if suite == name or suite.startswith(f"{name}_"):
-            return limit
-    raise ValueError(f"no step limit is known for {suite}; set max_steps=")
+def step_limit(suite: str) -> int | None:
+    """Step limit of a suite, or of the suite that a changed one (`libero_goal_swap`, …) is made from."""
+    return next((limit for name, limit in STEP_LIMITS.items() if f"{suite}_".startswith(f"{name}_")), None)
 
 
 def goal_of(task: Task) -> list[list[str]]:
@@ -104,13 +80,6 @@ def goal_of(task: Task) -> list[list[str]]:
     import libero.libero.envs.bddl_utils as goals
 
     return [list(predicate) for predicate in goals.robosuite_parse_problem(task.goal_file)["goal_state"]]
-
-
-def command(action: Sequence[float]) -> np.ndarray:
-    """An action in metres, radians and gripper (1 open, 0 closed) -> the controller's, float64 [7] in -1..1."""
-    values = np.asarray(action, np.float64)
-    motion = np.concatenate([values[:3] / METRES, values[3:6] / RADIANS])
-    return np.array([*np.clip(motion, -1.0, 1.0), -1.0 if values[6] > 0.5 else 1.0])
 
 
 def _instruction(goal_file: str) -> str:
@@ -126,14 +95,19 @@ class LiberoEnvironment:
 
     Args:
         task: from `list_tasks`.
-        view: how it is drawn.
+        pixels: side of the images.
+        shadows: render shadows and reflections; without them rendering takes about half the time.
+
+    Attributes:
         seed: of the objects' places in a free start (`reset` without a state); may be changed between resets.
     """
 
-    def __init__(self, task: Task, view: View, seed: int = 0) -> None:
+    cameras = CAMERAS
+
+    def __init__(self, task: Task, pixels: int, shadows: bool) -> None:
         from libero.libero.envs.env_wrapper import ControlEnv
 
-        self.task, self.view, self.seed = task, view, seed
+        self.task, self.pixels, self.shadows, self.seed = task, pixels, shadows, 0
         self.wrapped = ControlEnv(
             bddl_file_name=task.goal_file,
             use_camera_obs=False,
@@ -155,8 +129,10 @@ class LiberoEnvironment:
         self.reset(self.task.starts[start])
 
     def command(self, action: Sequence[float]) -> np.ndarray:
-        """The function `command` of this module."""
-        return command(action)
+        """An action in metres, radians and gripper (1 open, 0 closed) -> the controller's, float64 [7] in -1..1."""
+        values = np.asarray(action, np.float64)
+        motion = np.concatenate([values[:3] / METRES, values[3:6] / RADIANS])
+        return np.array([*np.clip(motion, -1.0, 1.0), -1.0 if values[6] > 0.5 else 1.0])
 
     @property
     def sim(self) -> Any:
@@ -164,11 +140,8 @@ class LiberoEnvironment:
         return self.wrapped.sim
 
     def reset(self, start: np.ndarray | None) -> None:
-        """Begin an episode from a flattened simulator state float64 [Q]; None: objects are placed at random.
-
-        Raises:
-            ValueError: the state does not belong to this task.
-        """
+        """Begin an episode from a flattened simulator state float64 [Q]; None: objects are placed at random. Raises
+        ValueError if the state is of another task."""
         self.wrapped.seed(self.seed)
         self.wrapped.reset()
         # A reset without a rebuilt scene leaves only this unchanged; rebuilding takes seconds.
@@ -203,8 +176,7 @@ class LiberoEnvironment:
 
     def images(self) -> dict[str, np.ndarray]:
         """uint8 RGB [H, W, 3] by camera."""
-        size = self.view.pixels
-        drawn = {name: self.sim.render(size, size, camera_name=name) for name in self.view.cameras}
+        drawn = {name: self.sim.render(self.pixels, self.pixels, camera_name=name) for name in CAMERAS}
         return {name: np.ascontiguousarray(image[::-1]) for name, image in drawn.items()}
 
     def state(self) -> np.ndarray:
@@ -226,7 +198,7 @@ class LiberoEnvironment:
 
     def _apply_view(self) -> None:
         model = self.sim.model
-        if not self.view.shadows:
+        if not self.shadows:
             model.light_castshadow[:] = 0
             model.mat_reflectance[:] = 0
 

@@ -2,7 +2,7 @@
 
 Scenes, starts and limits are those of SimplerEnv's own evaluation scripts (simpler-env/SimplerEnv@4ab7178,
 `scripts/octo_*.sh`): every start of a task is one episode of the published protocol. Physics, controllers and success
-tests are SimplerEnv's; its evaluator judges the last step of an episode of full length (`View.judged`).
+tests are SimplerEnv's; as in its evaluator, an episode runs to its limit and its last step decides.
 
 Images are uint8 RGB [H, W, 3], top row first, as SimplerEnv gives them. Rendering needs a Vulkan device; visual
 matching lays the simulated robot and objects over a photograph of the real scene.
@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from .simpler_tasks import GOOGLE, WIDOWX, Robot, Stand, Task
+from .simpler_tasks import GOOGLE, WIDOWX, Robot, RobotPose, Task
 
 STICKY_STEPS = 15
 """Steps for which the Google Robot's gripper repeats a command (SimplerEnv's Octo; VLA-JEPA's client takes 10)."""
@@ -28,31 +27,6 @@ STICKY_STEPS = 15
 TOP_DOWN = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 """Orientation of a WidowX gripper that points down, to which BridgeData's angles are relative (rail-berkeley/
 bridge_data_robot `widowx_controller.py`; allenzren/open-pi-zero `src/agent/env_adapter/simpler.py`)."""
-
-
-@dataclass(frozen=True)
-class View:
-    """How the scene is rendered, and two choices of the protocol.
-
-    pixels       side of the images, resized to a square; None: as the camera gives them (640 x 512 or 640 x 480)
-    cameras      names in the simulator; empty: the robot's own
-    ray_tracing  render drawers as SimplerEnv does; without it any Vulkan device works, but images differ
-    sticky       steps for which the Google Robot's gripper repeats a command
-    judged       "last": an episode runs to its limit and its last step decides, as in SimplerEnv's evaluator;
-                 "first": it ends with the first success, which can only raise the rate
-    """
-
-    pixels: int | None = None
-    cameras: tuple[str, ...] = ()
-    ray_tracing: bool = True
-    sticky: int = STICKY_STEPS
-    judged: str = "last"
-
-    def __post_init__(self) -> None:
-        if self.judged not in ("last", "first"):
-            raise ValueError(f"judged must be last or first, got {self.judged!r}")
-        if self.sticky < 1:
-            raise ValueError(f"sticky must be at least 1 step, got {self.sticky}")
 
 
 class Gripper:
@@ -63,24 +37,20 @@ class Gripper:
     In SimplerEnv's Octo it is dropped. The first request of an episode is taken as the present state of the gripper.
     """
 
-    def __init__(self, robot: Robot, sticky: int) -> None:
+    def __init__(self, robot: Robot, sticky: int = STICKY_STEPS) -> None:
         self.robot, self.sticky = robot, sticky
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin an episode."""
-        self._wish: bool | None = None
+        self._requested: bool | None = None
         self._change, self._left = 0.0, 0
 
     def command(self, opening: float) -> float:
         """One step: -1, 0 or 1."""
-        wish = opening > 0.5
+        is_open = opening > 0.5
         if self.robot is WIDOWX:
-            return 1.0 if wish else -1.0
-        if self._wish is None:
-            self._wish = wish
-        if wish != self._wish and not self._left:
-            self._change, self._left, self._wish = (-1.0 if wish else 1.0), self.sticky, wish
+            return 1.0 if is_open else -1.0
+        if self._requested is None:
+            self._requested = is_open
+        if is_open != self._requested and not self._left:
+            self._change, self._left, self._requested = (-1.0 if is_open else 1.0), self.sticky, is_open
         if not self._left:
             return 0.0
         self._left -= 1
@@ -92,16 +62,13 @@ class SimplerEnvironment:
 
     Args:
         task: from `list_tasks`.
-        view: how it is drawn and judged.
-        seed: of the scene's random choices; the starts have none.
+        ray_tracing: render drawers as SimplerEnv does; without it any Vulkan device works, but images differ.
     """
 
-    def __init__(self, task: Task, view: View | None = None, seed: int = 0) -> None:
-        asked = View() if view is None else view
-        self.task, self.seed, self.limit = task, seed, task.limit
-        self.view = replace(asked, cameras=asked.cameras or (task.kind.camera,))
-        self.gripper = Gripper(task.kind, asked.sticky)
-        self.steps = 0
+    def __init__(self, task: Task, ray_tracing: bool = True) -> None:
+        self.task, self.ray_tracing, self.limit, self.steps = task, ray_tracing, task.limit, 0
+        self.cameras = (task.kind.camera,)
+        self.gripper = Gripper(task.kind)
         self._wrapped: Any = None
         self._made: tuple[str, dict[str, Any]] | None = None
         self._seen: Mapping[str, Any] = {}
@@ -118,34 +85,31 @@ class SimplerEnvironment:
         self.reset(start)
 
     def reset(self, start: int) -> None:
-        """Begin an episode. Starts of another variant or photograph build the scene anew, which takes seconds.
-
-        Raises:
-            ValueError: the task has no such start.
-        """
-        variant, stand, objects = self.task.start(start)
-        self._build(variant, stand)
-        half = stand.yaw / 2
+        """Begin an episode; another variant or photograph rebuilds the scene, which takes seconds. Raises ValueError
+        for an unknown start."""
+        variant, pose, objects = self.task.start(start)
+        self._build(variant, pose)
+        half = pose.yaw / 2
         # a turn by yaw, applied to the robot's own half turn (0, 0, 0, 1); w first
         turn = np.array([-math.sin(half), 0.0, 0.0, math.cos(half)])
         options = {
-            "robot_init_options": {"init_xy": np.array([stand.x, stand.y]), "init_rot_quat": turn},
+            "robot_init_options": {"init_xy": np.array([pose.x, pose.y]), "init_rot_quat": turn},
             "obj_init_options": {k: np.array(v) if k == "init_xy" else v for k, v in objects.items()},
         }
-        self._seen, _ = self._wrapped.reset(seed=self.seed, options=options)
-        self.gripper.reset()
+        self._seen, _ = self._wrapped.reset(seed=0, options=options)  # the starts have no random choices
+        self.gripper = Gripper(self.task.kind)
         self.steps, self._done = 0, False
 
     def step(self, action: Sequence[float]) -> bool:
-        """Carry out one action of the controller (see `command`); whether the episode has succeeded (see `View`)."""
+        """Carry out one action of the controller (see `command`); whether the episode has succeeded."""
         self._seen, _, done, _, _ = self._wrapped.step(np.asarray(action, np.float64))
         self.steps += 1
         self._done = bool(done)
         return self.succeeded()
 
     def succeeded(self) -> bool:
-        """SimplerEnv's own success test; when the last step decides, never before `limit` steps."""
-        return self._done and (self.view.judged == "first" or self.steps >= self.limit)
+        """SimplerEnv's own success test at the last step; never before `limit` steps."""
+        return self._done and self.steps >= self.limit
 
     def command(self, action: Sequence[float]) -> np.ndarray:
         """An action in metres, rotation vector and gripper (1 open, 0 closed) -> the controller's, float64 [7].
@@ -158,8 +122,7 @@ class SimplerEnvironment:
 
     def images(self) -> dict[str, np.ndarray]:
         """uint8 RGB [H, W, 3] by camera, of the last step."""
-        drawn = {name: np.asarray(self._seen["image"][name]["rgb"], np.uint8) for name in self.view.cameras}
-        return {name: self._sized(image) for name, image in drawn.items()}
+        return {name: np.ascontiguousarray(self._seen["image"][name]["rgb"], np.uint8) for name in self.cameras}
 
     def state(self) -> np.ndarray:
         """The tool in the robot's base frame, and the gripper, as in the robot's dataset.
@@ -169,11 +132,16 @@ class SimplerEnvironment:
         x, y, z from a gripper that points down (rad), gripper 1 open (bridge's `state`). The sign of the quaternion and
         the exact point of the real tool are not known to match.
         """
-        place, turn = _seen_from(self._base.agent.robot.pose, self._base.tcp.pose)
+        from scipy.spatial.transform import Rotation
+
+        base, tool = self._base.agent.robot.pose, self._base.tcp.pose
+        undone = Rotation.from_quat(np.roll(base.q, -1)).inv()
+        place, turn = undone.apply(np.asarray(tool.p) - base.p), undone * Rotation.from_quat(np.roll(tool.q, -1))
         closed = float(np.clip(self._base.agent.get_gripper_closedness(), 0.0, 1.0))
         if self.task.kind is GOOGLE:
-            return np.array([*place, *np.roll(turn, -1), closed], np.float32)
-        return np.array([*place, *_fixed_angles(_matrix(turn) @ TOP_DOWN.T), 1.0 - closed], np.float32)
+            return np.array([*place, *turn.as_quat(), closed], np.float32)
+        angles = (turn * Rotation.from_matrix(TOP_DOWN).inv()).as_euler("xyz")
+        return np.array([*place, *angles, 1.0 - closed], np.float32)
 
     def close(self) -> None:
         """Free the renderer."""
@@ -185,12 +153,12 @@ class SimplerEnvironment:
     def _base(self) -> Any:
         return self._wrapped.unwrapped
 
-    def _build(self, variant: Mapping[str, Any], stand: Stand) -> None:
+    def _build(self, variant: Mapping[str, Any], pose: RobotPose) -> None:
         import gymnasium
         import mani_skill2_real2sim.envs  # noqa: F401  registers the environments
         from mani_skill2_real2sim import ASSET_DIR
 
-        arguments = self._arguments(variant, stand, str(ASSET_DIR))
+        arguments = self._arguments(variant, pose, str(ASSET_DIR))
         name = arguments.pop("environment")
         if (name, arguments) != self._made:
             self.close()
@@ -198,7 +166,7 @@ class SimplerEnvironment:
             self._wrapped = gymnasium.make(name, **{**arguments, "camera_cfgs": {"add_segmentation": True}})
             self._made = (name, arguments)
 
-    def _arguments(self, variant: Mapping[str, Any], stand: Stand, assets: str) -> dict[str, Any]:
+    def _arguments(self, variant: Mapping[str, Any], pose: RobotPose, assets: str) -> dict[str, Any]:
         task, robot = self.task, self.task.kind
         arguments: dict[str, Any] = {
             "environment": task.environment,
@@ -211,48 +179,9 @@ class SimplerEnvironment:
             "max_episode_steps": task.limit,
             **variant,
         }
-        if not self.view.ray_tracing:
+        if not self.ray_tracing:
             arguments.pop("shader_dir", None)
-        if stand.photograph is not None:
-            arguments["rgb_overlay_path"] = f"{assets}/real_inpainting/{stand.photograph}"
+        if pose.photograph is not None:
+            arguments["rgb_overlay_path"] = f"{assets}/real_inpainting/{pose.photograph}"
             arguments["rgb_overlay_cameras"] = [robot.camera]
         return arguments
-
-    def _sized(self, image: np.ndarray) -> np.ndarray:
-        if self.view.pixels is None:
-            return np.ascontiguousarray(image)
-        import cv2
-
-        size = (self.view.pixels, self.view.pixels)
-        return np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
-
-
-def _matrix(turn: np.ndarray) -> np.ndarray:
-    """A quaternion, w first -> [3, 3]."""
-    w, x, y, z = np.asarray(turn, np.float64) / np.linalg.norm(turn)
-    rows = (
-        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    )
-    return np.array(rows)
-
-
-def _seen_from(base: Any, tool: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Position [3] and quaternion [4], w first, of one pose (`p`, `q`) in the frame of another."""
-    place = _matrix(base.q).T @ (np.asarray(tool.p, np.float64) - np.asarray(base.p, np.float64))
-    w, x, y, z = np.asarray(base.q, np.float64) / np.linalg.norm(base.q)
-    undone = np.array([[w, x, y, z], [-x, w, z, -y], [-y, -z, w, x], [-z, y, -x, w]])
-    return place, undone @ np.asarray(tool.q, np.float64)
-
-
-def _fixed_angles(matrix: np.ndarray) -> np.ndarray:
-    """[3, 3] -> angles [3] about the fixed axes x, y, z, in this order."""
-    level = math.hypot(matrix[0, 0], matrix[1, 0])
-    roll, yaw = math.atan2(matrix[2, 1], matrix[2, 2]), math.atan2(matrix[1, 0], matrix[0, 0])
-    return np.array([roll, math.atan2(-matrix[2, 0], level), yaw])
-
-
-def state_width(robot: Robot) -> int:
-    """Width of `SimplerEnvironment.state`."""
-    return 8 if robot is GOOGLE else 7

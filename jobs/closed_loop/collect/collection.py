@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.closed_loop.collect.attempts import Attempt, AttemptLog, TaskAttempts
+from jobs.closed_loop.collect.attempts import Attempt, TaskAttempts
 from jobs.closed_loop.collect.guided import Guide
 from jobs.closed_loop.collect.recording import Recording, write_recording
 from jobs.closed_loop.collect.settings import CollectConfig
 from jobs.closed_loop.process import Simulator, SimulatorDied
 from jobs.closed_loop.rollout import SimulatorSlot
+from jobs.common.json_lines import JsonLines
 from jobs.common.progress import progress_bar
 from pipeline.errors import BuildError, RunError
 from pipeline.format.differences import first_difference
@@ -23,7 +24,7 @@ from pipeline.format.differences import first_difference
 
 @dataclass(frozen=True)
 class Suite:
-    """What the simulator says. tasks: index -> name, instruction, number of start states; limit: simulator steps."""
+    """What the simulator reports. tasks: index -> name, instruction, number of start states; limit: simulator steps."""
 
     tasks: Mapping[int, Mapping[str, Any]]
     limit: int
@@ -31,41 +32,30 @@ class Suite:
 
 
 def episode_path(out: Path, task: str, seed: int) -> Path:
-    """Where an episode lies, by the name of its task."""
+    """Path of an episode, by the name of its task."""
     return out / "episodes" / task / f"{seed:06d}.npz"
 
 
 class Collection:
-    """Several simulators that record what the tasks still need, each in a thread.
-
-    Args:
-        settings: the command's.
-        suite: its tasks.
-        attempts: of each task; they grow.
-        log: where every attempt is recorded.
-        guide: a policy that acts in the script's place; None: the script alone.
-    """
+    """Several simulators that record what the tasks still need, each in a thread. `attempts`, of each task, grow;
+    `guide` acts in the script's place."""
 
     def __init__(
         self,
         settings: CollectConfig,
         suite: Suite,
         attempts: Mapping[int, TaskAttempts],
-        log: AttemptLog,
+        log: JsonLines[Attempt],
         guide: Guide | None = None,
     ) -> None:
         self._settings, self._suite, self._attempts, self._log, self._guide = settings, suite, attempts, log, guide
         self._changed = threading.Condition()
         self._stopping = False
-        self._at: dict[SimulatorSlot, int] = {}
+        self._task_of: dict[SimulatorSlot, int] = {}
 
     def record(self, slots: Sequence[SimulatorSlot]) -> None:
-        """Return when every task has its demonstrations.
-
-        Raises:
-            RunError: too many attempts of a task failed, a task cannot be opened, or a simulator cannot be started.
-            BuildError: a simulator has other versions than the one of the first run.
-        """
+        """Return when every task has its demonstrations. Raises RunError if too many attempts failed, or a task or a
+        simulator cannot be opened; BuildError if a simulator has other versions than in the first run."""
         for task in self._attempts:
             self._judge(task)
         total = self._settings.episodes * len(self._attempts)
@@ -88,14 +78,14 @@ class Collection:
         return sum(len(own.accepted) for own in self._attempts.values())
 
     def _stop(self, slots: Sequence[SimulatorSlot]) -> None:
-        """Give up what is under way; it is not recorded."""
+        """Abandon the running attempts; they are not recorded."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
         with ThreadPoolExecutor(len(slots)) as closing:
             list(closing.map(lambda slot: slot.close(), slots))
 
-    def _work(self, slot: SimulatorSlot, told: Callable[[], object]) -> None:
+    def _work(self, slot: SimulatorSlot, on_progress: Callable[[], object]) -> None:
         while (job := self._next(slot)) is not None:
             one = self._play(slot, *job)
             with self._changed:
@@ -104,18 +94,18 @@ class Collection:
                 self._log.add(one)
                 self._attempts[one.task].record(one)
                 self._changed.notify_all()
-                told()
+                on_progress()
                 self._judge(one.task)
 
     def _next(self, slot: SimulatorSlot) -> tuple[int, int] | None:
-        """Task and seed for a simulator, or None when all is done. Opening a task takes long: it stays with its own."""
+        """Task and seed for a simulator, or None when all is done. Opening a task is slow, so it stays with its own."""
         with self._changed:
             while not self._stopping and not all(own.finished for own in self._attempts.values()):
                 open_tasks = [task for task, own in self._attempts.items() if own.next() is not None]
-                others = [task for other, task in self._at.items() if other is not slot]
-                open_tasks.sort(key=lambda task: (task != self._at.get(slot), others.count(task), task))
+                others = [task for other, task in self._task_of.items() if other is not slot]
+                open_tasks.sort(key=lambda task: (task != self._task_of.get(slot), others.count(task), task))
                 if open_tasks:
-                    self._at[slot] = open_tasks[0]
+                    self._task_of[slot] = open_tasks[0]
                     seed = self._attempts[open_tasks[0]].take()
                     assert seed is not None
                     return open_tasks[0], seed
@@ -131,53 +121,48 @@ class Collection:
             raise BuildError(
                 f"{self._settings.out} holds episodes of another simulator: {difference}; choose another out="
             )
+        s = self._settings
+        opening = {"suite": s.suite, "task": task, "pixels": s.pixels, "shadows": s.shadows, "hold": s.hold}
+
+        def attempt(outcome: str, frames: int = 0, detail: str = "") -> Attempt:
+            return Attempt(task, seed, outcome, frames, round(time.monotonic() - begun, 3), detail)
+
         try:
-            simulator = slot.simulator(self._opening(task))
-            recording, success = self._demonstrate(simulator, task, seed)
+            simulator = slot.simulator(opening)
+            try:
+                recording, success = self._demonstrate(simulator, task, seed)
+            except SimulatorDied:
+                raise
+            except RunError as error:
+                return attempt("refused", detail=str(error))
         except SimulatorDied as error:
             slot.close()
-            return Attempt(task, seed, "crash", seconds=round(time.monotonic() - begun, 3), detail=str(error))
-        except _RefusedError as error:
-            return Attempt(task, seed, "refused", seconds=round(time.monotonic() - begun, 3), detail=str(error))
+            return attempt("crash", detail=str(error))
         if success:
-            write_recording(episode_path(self._settings.out, recording.task, seed), recording)
-        outcome = "success" if success else "failure"
-        return Attempt(task, seed, outcome, len(recording.actions), round(time.monotonic() - begun, 3))
+            write_recording(episode_path(s.out, recording.task, seed), recording)
+        return attempt("success" if success else "failure", len(recording.actions))
 
     def _demonstrate(self, simulator: Simulator, task: int, seed: int) -> tuple[Recording, bool]:
-        asked: dict[str, Any] = {
+        request: dict[str, Any] = {
             "start": self._settings.start_of(seed),
             "seed": seed,
             "limit": self._suite.limit,
             "disturbance": asdict(self._settings.disturbance),
         }
-        try:
-            if self._guide is None:
-                answer = simulator.ask("demonstrate", **asked)
-            else:
-                answer = self._guide.demonstrate(simulator, self._settings.hold, **asked)
-            about = self._suite.tasks[task]
-            return Recording.of(answer, about["instruction"], about["name"], seed), bool(answer["success"])
-        except SimulatorDied:
-            raise
-        except RunError as error:
-            raise _RefusedError(str(error)) from error
-
-    def _opening(self, task: int) -> dict[str, Any]:
-        s = self._settings
-        return {"suite": s.suite, "task": task, "pixels": s.pixels, "shadows": s.shadows, "hold": s.hold}
+        if self._guide is None:
+            answer = simulator.ask("demonstrate", **request)
+        else:
+            answer = self._guide.demonstrate(simulator, self._settings.hold, **request)
+        about = self._suite.tasks[task]
+        return Recording.of(answer, about["instruction"], about["name"], seed), bool(answer["success"])
 
     def _judge(self, task: int) -> None:
         found = self._attempts[task].too_many_failures(self._settings.max_failures)
         if found is not None:
-            said = self._attempts[task].last_detail
-            last = f" (last: {said})" if said else ""
+            detail = self._attempts[task].last_detail
+            last = f" (last: {detail})" if detail else ""
             raise RunError(
                 f"{self._settings.suite}, task {task} ({self._suite.tasks[task]['name']}): {found[0]} of "
                 f"{found[1]} attempts failed, more than max_failures={self._settings.max_failures:g}{last}; see "
                 f"{self._log.path}. Lower disturbance.*, raise limit= or max_failures=, or leave the task out"
             )
-
-
-class _RefusedError(Exception):
-    """The simulator answers an attempt with an error."""

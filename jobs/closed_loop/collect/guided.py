@@ -1,7 +1,7 @@
-"""Demonstrations in which a policy acts and the script says what it should have done (DAgger, arXiv 1011.0686).
+"""Demonstrations in which a policy acts and the script gives the labels (DAgger, arXiv 1011.0686).
 
-A policy comes to places that the script never does. There, too, it is told where to go; and since the script takes over
-in the end, the episode succeeds.
+A policy visits states that the script never does, and these get labels, too. Since the script takes over in the end,
+the episode succeeds.
 """
 
 from __future__ import annotations
@@ -12,24 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from jobs.closed_loop.actors import WIDTH
 from jobs.closed_loop.collect.settings import GuideSettings
 from jobs.closed_loop.process import Simulator
 from jobs.common.robot_interface import Policy, RobotObservation
 from jobs.simulator.libero import STATE
 from pipeline.errors import SettingsError
 
-ACTION = 7
-"""Of LIBERO's robot: three of position, three of rotation, the gripper."""
-
 
 class Guide:
-    """Plays episodes with a policy; several simulators may ask at a time.
+    """Runs episodes with a policy, of several simulators at a time.
 
     Args:
-        policy: whose actions are carried out.
         cameras: the simulator's, in the order of the policy's views.
         fps: observations a second of the collection.
-        settings: when.
 
     Raises:
         SettingsError: the policy has another number of views, other actions or another rate, or shorter chunks.
@@ -42,10 +38,10 @@ class Guide:
                 f"guide: the policy acts at {policy.interface.fps:g} Hz, the collection at {fps:g}, where each action "
                 "would move the hand too little or too far; give fps= as in the policy's build"
             )
-        if policy.interface.action != ACTION or policy.interface.state not in (0, STATE):
+        if policy.interface.action != WIDTH or policy.interface.state not in (0, STATE):
             raise SettingsError(
                 f"guide: the policy has actions of {policy.interface.action} numbers and states of "
-                f"{policy.interface.state}, LIBERO's robot of {ACTION} and {STATE}"
+                f"{policy.interface.state}, LIBERO's robot of {WIDTH} and {STATE}"
             )
         if len(views) != len(cameras) or chunk < settings.execute:
             raise SettingsError(
@@ -59,26 +55,21 @@ class Guide:
     def demonstrate(
         self, simulator: Simulator, hold: int, start: int | None, seed: int, limit: int, disturbance: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """One episode; the answer is that of the simulator's `demonstrate`.
-
-        Raises:
-            RunError: the simulator refuses it.
-            SimulatorDied: it is gone.
-        """
+        """One episode; the answer is that of the simulator's `demonstrate`. Raises as `Simulator.ask`."""
         s = self._settings
         drawn = np.random.default_rng([seed, 1])
-        seen = simulator.ask("show", start=start, seed=seed, limit=limit, disturbance=dict(disturbance))
+        seen = simulator.ask("begin_guided", start=start, seed=seed, limit=limit, disturbance=dict(disturbance))
         played = 0
         while not seen["over"]:
             guided = drawn.random() < s.share and played < s.until * limit
             actions = self._act(seen, int(drawn.integers(2**31))) if guided else None
-            seen = simulator.ask("go_on", steps=s.execute, actions=actions)
+            seen = simulator.ask("step_guided", steps=s.execute, actions=actions)
             played += s.execute * hold
         return {name: value for name, value in seen.items() if name != "over"}
 
     def _act(self, seen: Mapping[str, Any], seed: int) -> np.ndarray:
         state = np.asarray(seen["state"], np.float32)[: self._policy.interface.state]
-        images = {view: seen["pictures"][camera] for view, camera in self._cameras.items()}
+        images = {view: seen["images"][camera] for view, camera in self._cameras.items()}
         with self._lock:
             chunk = self._policy.act([RobotObservation(images, seen["instruction"], state)], [seed])[0]
         return np.asarray(chunk[: self._settings.execute], np.float32)

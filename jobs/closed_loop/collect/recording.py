@@ -1,9 +1,9 @@
 """Demonstrations as files: one an episode while they are collected, then a LeRobot v2.1 folder and LIBERO's HDF5.
 
-Pictures stay lossless all the way, so that a student is trained on what the closed loop shows it: drawn, resized once,
+Images stay lossless all the way, so that a student is trained on what the closed loop shows it: rendered, resized once,
 one JPEG. They become PNGs when an episode is written, and these bytes go into the LeRobot tables as they are.
 
-Shapes: N observations, each taken before its action; H, W of a picture.
+Shapes: N observations, each taken before its action; H, W of an image.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ ROBOT = "panda"
 PNG_LEVEL = 1
 """Of zlib: the fastest."""
 
-WARNING = """These files are read like LIBERO's own but for one thing: each observation was recorded before the action
+WARNING = """These files are read like LIBERO's own with one exception: each observation was recorded before the action
 of its row, in LIBERO's files after it. Read them with source.action_lag=0 (attribute `action_lag` of the group data).
-Pictures are stored top row first (attribute `macros_image_convention`: opencv).
+Images are stored top row first (attribute `macros_image_convention`: opencv).
 """
 
 
@@ -51,14 +51,14 @@ Pictures are stored top row first (attribute `macros_image_convention`: opencv).
 class Recording:
     """One successful episode.
 
-    pictures     N PNGs of uint8 RGB [H, W, 3], top row first, by camera of the simulator
+    images       N PNGs of uint8 RGB [H, W, 3], top row first, by camera of the simulator
     state        float32 [N, 8], see STATE_UNITS
     actions      float32 [N, 7], the label, see ACTION_UNITS
     executed     float32 [N, 7], what was carried out
     instruction  the text of the task;  task  name of the task;  seed  of the episode
     """
 
-    pictures: Mapping[str, Sequence[bytes]]
+    images: Mapping[str, Sequence[bytes]]
     state: NDArray[np.float32]
     actions: NDArray[np.float32]
     executed: NDArray[np.float32]
@@ -68,11 +68,8 @@ class Recording:
 
     @classmethod
     def of(cls, answer: Mapping[str, Any], instruction: str, task: str, seed: int) -> Recording:
-        """From a simulator's answer to `demonstrate`.
-
-        Raises:
-            RunError: a camera is missing, or the arrays are not N rows of the right width.
-        """
+        """From a simulator's answer to `demonstrate`. Raises RunError if a camera is missing, or an array is not as
+        above."""
         count = len(answer["state"])
         wanted = {"state": (count, 8), "actions": (count, 7), "executed": (count, 7)}
         for name, shape in wanted.items():
@@ -83,20 +80,20 @@ class Recording:
         for camera in VIEWS:
             frames = answer["frames"].get(camera)
             if frames is None or frames.dtype != np.uint8 or frames.shape[:1] != (count,) or frames.ndim != 4:
-                raise RunError(f"{task}, seed {seed}: no {count} pictures uint8 of the camera {camera}")
+                raise RunError(f"{task}, seed {seed}: no {count} images uint8 of the camera {camera}")
         vectors = {name: np.asarray(answer[name], np.float32) for name in wanted}
-        pictures = {camera: tuple(encode_png(frame) for frame in answer["frames"][camera]) for camera in VIEWS}
-        return cls(pictures=pictures, instruction=instruction, task=task, seed=seed, **vectors)
+        images = {camera: tuple(encode_png(frame) for frame in answer["frames"][camera]) for camera in VIEWS}
+        return cls(images=images, instruction=instruction, task=task, seed=seed, **vectors)
 
     def frames(self, camera: str, indices: Iterable[int] | None = None) -> NDArray[np.uint8]:
         """uint8 RGB [len(indices), H, W, 3]; all of them without `indices`."""
-        encoded = self.pictures[camera]
+        encoded = self.images[camera]
         picked = range(len(encoded)) if indices is None else indices
         return np.stack([decode_image(encoded[i], f"{self.task}, seed {self.seed}") for i in picked])
 
 
 def encode_png(frame: NDArray[np.uint8]) -> bytes:
-    """uint8 RGB [H, W, 3] -> PNG; equal pictures give equal bytes."""
+    """uint8 RGB [H, W, 3] -> PNG; equal images give equal bytes."""
     buffer = io.BytesIO()
     Image.fromarray(frame).save(buffer, "PNG", compress_level=PNG_LEVEL)
     return buffer.getvalue()
@@ -106,7 +103,7 @@ def write_recording(path: Path, recording: Recording) -> None:
     """Write one episode; under its name it is whole or absent.
 
     The file is NumPy's .npz: state, actions, executed, `about` (JSON) and, for each camera, `png.CAMERA` uint8 (the
-    pictures' bytes one after the other) and `ends.CAMERA` int64 [N].
+    images' bytes one after the other) and `ends.CAMERA` int64 [N].
     """
     about = {"instruction": recording.instruction, "task": recording.task, "seed": recording.seed}
     arrays: dict[str, NDArray[Any]] = {
@@ -115,40 +112,31 @@ def write_recording(path: Path, recording: Recording) -> None:
         "actions": recording.actions,
         "executed": recording.executed,
     }
-    for camera, encoded in recording.pictures.items():
+    for camera, encoded in recording.images.items():
         arrays[f"png.{camera}"] = np.frombuffer(b"".join(encoded), np.uint8)
-        arrays[f"ends.{camera}"] = np.cumsum([len(picture) for picture in encoded])
+        arrays[f"ends.{camera}"] = np.cumsum([len(image) for image in encoded])
     with atomic_file(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # its own keyword is none of ours
 
 
 def read_recording(path: Path) -> Recording:
-    """Read what `write_recording` wrote.
-
-    Raises:
-        RunError: the file is damaged, or none of these.
-    """
+    """Read what `write_recording` wrote. Raises RunError if the file is damaged, or another one."""
     try:
         with np.load(path) as stored:
             arrays = {name: stored[name] for name in stored.files}
         about = json.loads(str(arrays["about"]))
-        pictures = {}
+        images = {}
         for camera in VIEWS:
             content, ends = arrays[f"png.{camera}"].tobytes(), arrays[f"ends.{camera}"].tolist()
-            pictures[camera] = tuple(content[a:b] for a, b in zip([0, *ends], ends, strict=False))
-        return Recording(pictures, arrays["state"], arrays["actions"], arrays["executed"], **about)
+            images[camera] = tuple(content[a:b] for a, b in zip([0, *ends], ends, strict=False))
+        return Recording(images, arrays["state"], arrays["actions"], arrays["executed"], **about)
     except Exception as error:  # zip files break in many ways
         raise RunError(f"{path} cannot be read ({error}); remove it, and the same command records it again") from error
 
 
 def write_lerobot_demonstrations(root: Path, paths: Sequence[Path], pixels: int, fps: int) -> None:
-    """Write a LeRobot v2.1 folder, with the pictures in the tables.
-
-    Args:
-        root: an empty folder.
-        paths: episodes from `write_recording`, in the order wanted.
-        pixels: a side of their pictures;  fps  observations a second.
-    """
+    """Write a LeRobot v2.1 folder, with the images in the tables, into an empty one, of episodes from
+    `write_recording`; pixels: side of their images; fps: observations a second."""
     features = {
         "observation.state": vector_feature(STATE_NAMES, STATE_UNITS),
         "action": vector_feature(ACTION_NAMES, ACTION_UNITS),
@@ -163,19 +151,14 @@ def write_lerobot_demonstrations(root: Path, paths: Sequence[Path], pixels: int,
             one.instruction,
             {"observation.state": one.state, "action": one.actions, "action.executed": one.executed},
             {key: image_stats(one.frames(camera, picked)) for camera, key in keys.items()},
-            {key: one.pictures[camera] for camera, key in keys.items()},
+            {key: one.images[camera] for camera, key in keys.items()},
         )
     writer.finish()
 
 
 def write_libero_demonstrations(root: Path, suite: str, paths: Sequence[Path], fps: int) -> None:
-    """Write ROOT/SUITE/TASK_demo.hdf5 of each task, and a note on what differs from LIBERO's own.
-
-    Args:
-        root: an empty folder.
-        paths: episodes from `write_recording`; those of a task stand together.
-        fps: observations a second.
-    """
+    """Write ROOT/SUITE/TASK_demo.hdf5 of each task into an empty folder, and a note on what differs from LIBERO's
+    own."""
     folder = root / suite
     folder.mkdir(parents=True)
     (root / "README.txt").write_text(WARNING, encoding="utf-8")

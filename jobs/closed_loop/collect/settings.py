@@ -10,10 +10,7 @@ from jobs.simulator.libero import CONTROL_HZ
 from pipeline.format.settings import checked, deciding, setting
 
 LEAST_ATTEMPTS = 10
-"""Attempts of a task before the share of failures is judged."""
-
-MOST_CRASHES = 3
-"""So many deaths of the simulator in the same attempt, and the attempt counts as failed."""
+"""Attempts of a task before the share of failures is checked."""
 
 RATES = tuple(rate for rate in range(1, CONTROL_HZ + 1) if CONTROL_HZ % rate == 0)
 
@@ -133,11 +130,8 @@ class CollectConfig:
         return CONTROL_HZ // self.fps
 
     def tasks_of(self, count: int) -> tuple[int, ...]:
-        """The tasks that are wanted, of a suite with `count`, in rising order.
-
-        Raises:
-            ValueError: there is no such task.
-        """
+        """The chosen tasks of a suite with `count`, in rising order. Raises ValueError for a task that it does not
+        have."""
         if self.task is None:
             return tuple(range(count))
         wanted = (self.task,) if isinstance(self.task, int) else self.task
@@ -146,7 +140,7 @@ class CollectConfig:
         return tuple(sorted(wanted))
 
     def start_of(self, seed: int) -> int | None:
-        """Index of the start state of a try; None: a free start."""
+        """Index of the start state of an attempt; None: a free start."""
         return None if self.starts is None else self.starts[0] + seed % (self.starts[1] - self.starts[0])
 
     def content(self) -> dict[str, Any]:

@@ -1,15 +1,14 @@
 """`vlajepa evaluate`: a policy in the closed loop, by the protocol of LIBERO or SimplerEnv.
 
-The same command goes on after a stop.
+The same command continues after an interruption.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,29 +19,24 @@ from numpy.typing import NDArray
 from jobs.closed_loop.actors import Actor, PolicyActor, ScriptActor
 from jobs.closed_loop.evaluate.report import EvaluationReport, write_report
 from jobs.closed_loop.evaluate.settings import EvaluateConfig
-from jobs.closed_loop.outcomes import Outcome, OutcomeLog, rate_text, rates_by_task, total
+from jobs.closed_loop.outcomes import Outcome, by_episode, rate_text, rates_by_task, total
 from jobs.closed_loop.process import Simulator
-from jobs.closed_loop.rollout import SimulatorSlot, TaskRun, TaskRunner
+from jobs.closed_loop.rollout import SimulatorSlot, TaskRun, TaskRunner, simulator_slots
+from jobs.common.claim import claim
 from jobs.common.driver_lock import DriverLock
+from jobs.common.json_lines import JsonLines
 from jobs.common.progress import progress_bar
 from jobs.common.robot_interface import Policy, RobotInterface
 from jobs.common.signals import ended_like_interrupted
-from pipeline.errors import BuildError, SettingsError
-from pipeline.format.differences import first_difference
+from pipeline.errors import SettingsError
 from pipeline.format.settings import deciding, plain
 from pipeline.sample_world.video import CODECS, write_video
-from pipeline.storage.atomic import write_atomic
 from pipeline.storage.store import open_store
 
 
 @dataclass(frozen=True)
 class _Suite:
-    """What the simulator says.
-
-    benchmark   "libero" or "simpler_env";  control_hz, cameras, state  of its robot, see `Worker.tasks`
-    tasks       those that are wanted: index -> {name, instruction, starts, limit}
-    versions    of the simulator's packages
-    """
+    """The simulator's answer, see `Worker.tasks`. tasks: chosen ones, index -> {name, instruction, starts, limit}."""
 
     benchmark: str
     control_hz: int
@@ -57,7 +51,7 @@ def run(settings: EvaluateConfig) -> None:
 
 
 def evaluate(settings: EvaluateConfig) -> EvaluationReport:
-    """Play what is missing, and write results.json and results.md.
+    """Run the missing episodes, and write results.json and results.md.
 
     Raises:
         SettingsError: the policy, the suite and the settings do not fit together.
@@ -67,18 +61,16 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
     settings.out.mkdir(parents=True, exist_ok=True)
     with ended_like_interrupted(), DriverLock(open_store(settings.out)), ExitStack() as stack:
         start = partial(Simulator, settings.simulator)
-        slots = [SimulatorSlot.logging_to(settings.out, i, start) for i in range(settings.environments)]
-        for slot in slots:
-            stack.callback(slot.close)
+        slots = stack.enter_context(simulator_slots(settings.out, settings.environments, start))
         suite = _look_up(settings, slots[0].running())
         actor, about = _make_actor(settings, suite, stack)
         hold = _hold(settings, about, suite.control_hz)
         _claim(settings, about, hold, suite)
-        log = OutcomeLog(settings.out / "episodes.jsonl")
+        log = JsonLines(settings.out / "episodes.jsonl", Outcome, "outcome")
         _play(settings, slots, actor, suite, hold, log)
-    outcomes = [o for o in log.read().values() if o.start in _starts(settings, suite, o.task)]
+    outcomes = [o for o in by_episode(log).values() if o.start in _starts(settings, suite, o.task)]
     report = EvaluationReport(
-        settings=_written(settings),
+        settings={name: value for name, value in plain(settings).items() if name != "api_key"},
         policy=about,
         versions=dict(suite.versions),
         benchmark=suite.benchmark,
@@ -90,26 +82,13 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
 
 
 def _make_actor(settings: EvaluateConfig, suite: _Suite, stack: ExitStack) -> tuple[Actor, dict[str, Any]]:
-    """Who acts, and what is written down about it. What has to be closed is given to the stack.
-
-    Raises:
-        SettingsError, BuildError, RunError: there is no such policy, or it is none for this robot.
-    """
+    """What acts, and what is written down about it. What has to be closed is given to the stack."""
     if settings.policy == "script":
         return ScriptActor(), {"policy": "script"}
     policy, about = _policy(settings, stack)
-    cameras = settings.cameras or dict(zip(policy.interface.views, suite.cameras, strict=False))
-    actor = PolicyActor(
-        policy,
-        cameras,
-        suite.state,
-        settings.execute,
-        settings.turned,
-        settings.image_ablation,
-        settings.ensemble,
-        settings.horizon,
-    )
-    return actor, {**about, "interface": json.loads(json.dumps(asdict(policy.interface))), "cameras": cameras}
+    s, cameras = settings, settings.cameras or dict(zip(policy.interface.views, suite.cameras, strict=False))
+    actor = PolicyActor(policy, cameras, suite.state, s.execute, s.turned, s.image_ablation, s.ensemble, s.horizon)
+    return actor, {**about, "interface": plain(policy.interface), "cameras": cameras}
 
 
 def _policy(settings: EvaluateConfig, stack: ExitStack) -> tuple[Policy, dict[str, Any]]:
@@ -159,26 +138,15 @@ def _hold(settings: EvaluateConfig, about: Mapping[str, Any], control_hz: int) -
     return int(control_hz // fps)
 
 
-def _written(settings: EvaluateConfig) -> dict[str, Any]:
-    """What may be written down of the settings, as plain JSON values: not the password."""
-    return {name: value for name, value in plain(settings).items() if name != "api_key"}
-
-
 def _claim(settings: EvaluateConfig, about: Mapping[str, Any], hold: int, suite: _Suite) -> None:
     """Write down what decides the episodes, or compare it with what is there."""
     decided = deciding(settings) | ({"tasks": plain(settings.tasks)} if settings.swap else {})
-    content = json.loads(json.dumps({**decided, **about, "hold": hold, "versions": dict(suite.versions)}))
-    path = settings.out / "evaluation.json"
-    if path.exists():
-        difference = first_difference(json.loads(path.read_bytes()), content)
-        if difference:
-            raise BuildError(f"{settings.out} holds another evaluation: {difference}; choose another out=")
-    else:
-        write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())
+    content = {**decided, **about, "hold": hold, "versions": dict(suite.versions)}
+    claim(settings.out / "evaluation.json", content, "evaluation")
 
 
 def _starts(settings: EvaluateConfig, suite: _Suite, task: int) -> range:
-    """None of a task that is not wanted."""
+    """Start states of a task that are evaluated; none of a task that is not chosen."""
     if task not in suite.tasks:
         return range(0)
     count = settings.episodes
@@ -186,17 +154,22 @@ def _starts(settings: EvaluateConfig, suite: _Suite, task: int) -> range:
 
 
 def _play(
-    settings: EvaluateConfig, slots: Sequence[SimulatorSlot], actor: Actor, suite: _Suite, hold: int, log: OutcomeLog
+    settings: EvaluateConfig,
+    slots: Sequence[SimulatorSlot],
+    actor: Actor,
+    suite: _Suite,
+    hold: int,
+    log: JsonLines[Outcome],
 ) -> None:
-    done = log.read()
+    done = by_episode(log)
     missing = {task: [s for s in _starts(settings, suite, task) if (task, s) not in done] for task in suite.tasks}
     finished = [o for (task, start), o in done.items() if start in _starts(settings, suite, task)]
     total_count = sum(map(len, missing.values())) + len(finished)
     with progress_bar(total=total_count, initial=len(finished), unit="episode", desc=settings.suite) as bar:
 
-        def keep(outcome: Outcome, film: Sequence[NDArray[np.uint8]]) -> None:
-            if film:
-                _write_film(settings.out, outcome, film, suite.control_hz // hold)
+        def keep(outcome: Outcome, video: Sequence[NDArray[np.uint8]]) -> None:
+            if video:
+                _write_video(settings.out, outcome, video, suite.control_hz // hold)
             log.add(outcome)
             finished.append(outcome)
             bar.set_postfix_str(rate_text(total(rates_by_task(finished))), refresh=False)
@@ -213,17 +186,18 @@ def _task_run(settings: EvaluateConfig, suite: _Suite, task: int, hold: int) -> 
     instruction = None if swapped is None else suite.tasks[swapped]["instruction"]
     perturbed = {"axis": settings.perturb, "level": settings.level, "seed": settings.seed}
     opening = {name: getattr(settings, name) for name in ("suite", "pixels", "shadows")}
-    opening |= {"task": task, "hold": hold, "told": swapped, "perturbation": perturbed if settings.perturb else None}
+    opening |= {"task": task, "hold": hold, "instruction_task": swapped}
+    opening |= {"perturbation": perturbed if settings.perturb else None}
     first = _starts(settings, suite, task)[: settings.videos]
     limit = suite.tasks[task]["limit"]
     return TaskRun(settings.suite, task, instruction, limit, opening, settings.seed, frozenset(first))
 
 
-def _write_film(out: Path, outcome: Outcome, film: Sequence[NDArray[np.uint8]], fps: int) -> None:
+def _write_video(out: Path, outcome: Outcome, video: Sequence[NDArray[np.uint8]], fps: int) -> None:
     folder = out / "videos"
     folder.mkdir(exist_ok=True)
-    word = "success" if outcome.success else "failure"
-    path = folder / f"task-{outcome.task:02d}-start-{outcome.start:03d}-{word}.mp4"
+    result = "success" if outcome.success else "failure"
+    path = folder / f"task-{outcome.task:02d}-start-{outcome.start:03d}-{result}.mp4"
     temporary = path.with_suffix(".part.mp4")
-    write_video(temporary, film, max(1, fps), CODECS["h264"])
+    write_video(temporary, video, max(1, fps), CODECS["h264"])
     shutil.move(temporary, path)

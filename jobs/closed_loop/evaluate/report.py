@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.closed_loop.outcomes import Outcome, Rate, rate_text, rates_by_task, swapped_instruction_rate, total
-from jobs.closed_loop.suites import published
+from jobs.closed_loop.published import published
 from jobs.common.image_ablation import ImageAblation
 from jobs.common.text import markdown_table
 from pipeline.storage.atomic import write_atomic
@@ -17,7 +17,7 @@ from pipeline.storage.atomic import write_atomic
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What was played and what came of it.
+    """An evaluation and its outcomes.
 
     settings  of the command;  policy  which, and its interface;  versions  of the simulator's packages
     benchmark  "libero" or "simpler_env"
@@ -69,7 +69,9 @@ def describe(report: EvaluationReport) -> str:
     """The tables, as Markdown."""
     settings = report.settings
     title = f"# {settings['suite']}: {report.policy['policy']}"
-    notes = [note for note in (_perturbation(settings), _controls(settings)) if note]
+    notes = [f"Perturbed along {settings['perturb']}, level {settings['level']}.\n"] if settings["perturb"] else []
+    notes += ["Control: images are grey.\n"] if settings["image_ablation"] == ImageAblation.GREY else []
+    notes += ["Control: each task has the next one's instruction.\n"] if settings["swap"] else []
     rows = [(report.tasks[task], *_row(rate)) for task, rate in report.rates.items()]
     rows.append(("all", *_row(report.total)))
     crashes = sum(outcome.crashes for outcome in report.outcomes)
@@ -78,10 +80,12 @@ def describe(report: EvaluationReport) -> str:
         swapped = rate_text(swapped_instruction_rate(report.outcomes))
         lines += [f"Swapped-instruction success, where the scene allows it: {swapped}", ""]
     lines += [f"Simulator crashes: {crashes}; each cost an episode that was then begun again.", ""]
-    others = published(*_published_as(report))
+    suite = settings["suite"].removesuffix("_visual_matching")
+    perturbed = ("libero_plus", settings["perturb"])
+    others = published(*perturbed) if settings["perturb"] else published(report.benchmark, suite)
     if others:
         lines += [
-            "Published, 50 episodes a task unless the source says otherwise:",
+            "Published, 50 episodes a task unless the source has another number:",
             "",
             markdown_table(("system", "percent", "source"), [(o.name, f"{o.percent:.1f}", o.source) for o in others]),
             "",
@@ -96,20 +100,3 @@ def _row(rate: Rate) -> tuple[str, str, str]:
 
 def _numbers(rate: Rate) -> dict[str, Any]:
     return {**asdict(rate), "share": rate.share if rate.episodes else None, "text": rate_text(rate)}
-
-
-def _published_as(report: EvaluationReport) -> tuple[str, str]:
-    """Benchmark and suite by the names of `published`."""
-    if report.settings["perturb"]:
-        return "libero_plus", report.settings["perturb"]
-    return report.benchmark, report.settings["suite"].removesuffix("_visual_matching")
-
-
-def _perturbation(settings: Mapping[str, Any]) -> str:
-    axis = settings["perturb"]
-    return f"Perturbed along {axis}, level {settings['level']}.\n" if axis else ""
-
-
-def _controls(settings: Mapping[str, Any]) -> str:
-    grey = "Control: pictures are grey.\n" if settings["image_ablation"] == ImageAblation.GREY else ""
-    return grey + ("Control: each task has the next one's instruction.\n" if settings["swap"] else "")

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from jobs.closed_loop.ensemble import EnsembleMode
 from jobs.common.image_ablation import ImageAblation
+from jobs.simulator.perturb.axes import AXES
 from pipeline.format.enums import Device
 from pipeline.format.settings import checked, setting
 
 
 @checked
 class EvaluateConfig:
-    """`vlajepa evaluate`. What does not decide how an episode goes may change: the same command then adds episodes.
+    """`vlajepa evaluate`. Settings that do not decide an episode may change: the same command then adds episodes.
 
     `environments` decides: the rows of a batch decide the last bits of its sums.
     """
@@ -38,7 +39,7 @@ class EvaluateConfig:
     first_start: int = setting("index of the first start state", default=0, at_least=0)
     environments: int = setting("simulators at a time, and rows of the policy's batch", default=2, at_least=1)
     execute: int | None = setting(
-        "actions of a chunk carried out before the policy is asked again; null: all, or 1 with an ensemble",
+        "actions of a chunk carried out before the policy is queried again; null: all, or 1 with an ensemble",
         default=None,
         at_least=1,
     )
@@ -67,17 +68,17 @@ class EvaluateConfig:
         "view of the policy -> camera; null: the robot's, in their order (LIBERO: agentview, robot0_eye_in_hand)",
         default=None,
     )
-    perturb: str | None = setting(
-        "an axis of LIBERO-Plus: camera, robot, language, light, background, noise, layout", default=None
-    )
+    perturb: str | None = setting(f"an axis of LIBERO-Plus: {', '.join(AXES)}", default=None)
     level: int = setting("strength of the perturbation", default=3, at_least=1, at_most=5)
-    videos: int = setting("episodes of each task that are filmed", default=1, at_least=0, decides=False)
+    videos: int = setting("episodes of each task that are recorded as video", default=1, at_least=0, decides=False)
     seed: int = setting("of the policy's noise", default=0, at_least=0)
     device: Device = setting("where the policy computes", default=Device.AUTO, decides=False)
-    api_key: str | None = setting("of a served policy; null: it asks for none", default=None, repr=False, decides=False)
+    api_key: str | None = setting("of a served policy; null: it needs none", default=None, repr=False, decides=False)
 
     def __post_init__(self) -> None:
         if self.tasks is not None and (not self.tasks or len(set(self.tasks)) < len(self.tasks)):
             raise ValueError(f"tasks must be null or different indices, got {list(self.tasks)}")
+        if self.perturb is not None and self.perturb not in AXES:
+            raise ValueError(f"perturb must be null or one of {', '.join(AXES)}, got {self.perturb!r}")
         if self.swap and self.tasks is not None and len(self.tasks) < 2:
             raise ValueError(f"swap needs at least two tasks, got {list(self.tasks)}")

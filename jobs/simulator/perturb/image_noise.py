@@ -8,6 +8,7 @@ of smooth noise, glass by moving all pixels at once, which differs from theirs i
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 KINDS = ("motion", "blur", "zoom", "fog", "glass")
 
@@ -36,13 +37,8 @@ ZOOM_STEPS = 11
 
 
 def spoiled(image: np.ndarray, kind: str, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """An image uint8 [H, W, 3] as from a bad camera, with the same shape and type.
-
-    Args:
-        kind: one of `KINDS`.
-        strength: one of `STRENGTHS`.
-        rng: for the direction, the fog and the glass.
-    """
+    """An image uint8 [H, W, 3] as from a bad camera, with the same shape and type; kind and strength: of `KINDS`,
+    `STRENGTHS`."""
     image = image.astype(np.float32) / 255.0
     scale, index = len(image) / SIZE, strength - 1
     if kind == "motion":
@@ -63,15 +59,7 @@ def spoiled(image: np.ndarray, kind: str, strength: int, rng: np.random.Generato
 
 
 def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    reach = max(1, int(4 * sigma + 0.5))
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    weights = (weights / weights.sum()).astype(np.float32)
-    for axis in (0, 1):
-        size = image.shape[axis]
-        padding = [(reach, reach) if a == axis else (0, 0) for a in range(3)]
-        padded = np.pad(image, padding, mode="edge")
-        image = sum(w * padded.take(range(i, i + size), axis) for i, w in enumerate(weights))
-    return image
+    return gaussian_filter(image, (sigma, sigma, 0), mode="nearest")
 
 
 def _motion(image: np.ndarray, length: float, sigma: float, degrees: float) -> np.ndarray:

@@ -16,7 +16,7 @@ MARGIN = 0.01
 WIDER = 0.05
 """Metres that things may go beyond the rectangle about all starts, which keeps them on the table and in reach."""
 
-TRIES = 200
+ATTEMPTS = 200
 
 RELATION = re.compile(r"\b(?:between|next to|left|right|center|centre|front|back|near|from)\b")
 """If the instruction names an object by its place among others, all move alike, so that it stays true."""
@@ -76,13 +76,8 @@ def movable(state: Sequence[Sequence[str]], things: Sequence[str], fixtures: Seq
 def arranged(
     boxes: np.ndarray, still: np.ndarray, reach: float, together: bool, rng: np.random.Generator
 ) -> np.ndarray:
-    """How far each box moves: float64 [G, 2], from half of `reach` to all of it, or nothing where there is no place.
-
-    Args:
-        boxes: float64 [G, 4], x and y from, x and y to, metres.
-        still: float64 [S, 4], what is in the way.
-        together: all move alike.
-    """
+    """How far each box moves: float64 [G, 2], from half of `reach` to all of it, or nothing where there is no place;
+    boxes float64 [G, 4] and still [S, 4]: x and y from, x and y to, metres; together: all move alike."""
     everything = np.concatenate([boxes, still])
     room = np.concatenate([everything[:, :2].min(0) - WIDER, everything[:, 2:].max(0) + WIDER])
     start, shifts = boxes.copy(), np.zeros((len(boxes), 2))
@@ -90,7 +85,7 @@ def arranged(
         others = [i for i in range(len(boxes)) if i not in group]
         before = np.concatenate([start[others], still])
         now = np.concatenate([(start + np.tile(shifts, 2))[others], still])
-        for _ in range(TRIES):
+        for _ in range(ATTEMPTS):
             way = rng.uniform(0, 2 * np.pi)
             shift = reach * rng.uniform(0.5, 1) * np.array([np.cos(way), np.sin(way)])
             moved = start[group] + np.tile(shift, 2)

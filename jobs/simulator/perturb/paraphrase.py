@@ -104,26 +104,21 @@ _FORMS = tuple(
 
 
 def paraphrase(instruction: str, level: int, seed: int) -> str:
-    """The paraphrased instruction in lower case; equal arguments give equal texts.
-
-    Args:
-        level: 1 to 5, see the module.
-        seed: 0 or more.
-    """
+    """The paraphrased instruction in lower case, of a level of the module; equal arguments give equal texts."""
     choice = random.Random(f"{level} {seed} {instruction}")
-    said = " ".join(instruction.lower().split()).rstrip(".")
+    text = " ".join(instruction.lower().split()).rstrip(".")
     if level >= 2:
-        said = _reworded(said, choice, long=level >= 3)
+        text = _reworded(text, choice, long=level >= 3)
     if level >= 5:
-        said = described(said)
+        text = described(text)
     if level != 2:
-        said = choice.choice(POLITE).format(said)
+        text = choice.choice(POLITE).format(text)
     remarks = choice.sample(REMARKS, max(0, level - 3))
     if not remarks:
-        return said
+        return text
     before = remarks if len(remarks) > 1 or choice.random() < 0.5 else []
     after = [] if before else remarks
-    return ". ".join([*before[:1], said, *before[1:], *after])
+    return ". ".join([*before[:1], text, *before[1:], *after])
 
 
 def described(text: str) -> str:
@@ -135,10 +130,10 @@ def described(text: str) -> str:
 
 def _reworded(instruction: str, choice: random.Random, long: bool) -> str:
     clauses = [_clause(clause, choice, long) for clause in _clauses(instruction)]
-    said = clauses[0]
+    text = clauses[0]
     for clause in clauses[1:]:
-        said += choice.choice(JOINTS).format(clause)
-    return said
+        text += choice.choice(JOINTS).format(clause)
+    return text
 
 
 def _clauses(instruction: str) -> list[str]:

@@ -8,14 +8,15 @@ before things come to rest; noise changes the third-person camera's images; lang
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from ..libero import CAMERAS, LiberoEnvironment
-from .axes import ASKEW, FURTHER, JOINTS, LENS, RAISE, TURN, checked
+from .axes import ASKEW, FURTHER, JOINTS, LENS, RAISE, TURN
 from .image_noise import KINDS, spoiled
 from .layout import move_things
 from .paraphrase import paraphrase
@@ -47,20 +48,9 @@ _FIELDS = {
 """Of the model, what an axis changes and what is put back before the next start."""
 
 
-def perturbed(environment: LiberoEnvironment, perturbation: Mapping[str, Any]) -> LiberoEnvironment:
-    """The environment with something changed; the one that was given must not be used any more.
-
-    Args:
-        perturbation: "axis", one of `axes.AXES`; "level", 1 to 5; "seed", 0 or more.
-
-    Raises:
-        ValueError: the perturbation is invalid.
-    """
-    return _Perturbed(environment, *checked(perturbation))
-
-
-class _Perturbed(LiberoEnvironment):
-    """Takes over what another environment holds."""
+class PerturbedEnvironment(LiberoEnvironment):
+    """An environment changed along one of `axes.AXES` at a level of 1 to 5; the one that it is made from must not be
+    used any more."""
 
     def __init__(self, environment: LiberoEnvironment, axis: str, level: int, seed: int) -> None:
         vars(self).update(vars(environment))
@@ -70,8 +60,7 @@ class _Perturbed(LiberoEnvironment):
         self._surfaces: Surfaces | None = None
         self._start = 0
         if axis == "language":
-            said = paraphrase(self.task.instruction, level, seed)
-            self.task = replace(self.task, instruction=said)
+            self.task = replace(self.task, instruction=paraphrase(self.task.instruction, level, seed))
 
     def reset(self, start: np.ndarray | None) -> None:
         """As `LiberoEnvironment.reset`, with something changed."""
@@ -95,7 +84,7 @@ class _Perturbed(LiberoEnvironment):
         change: Callable[[], None] | None = {
             "camera": lambda: move_camera(self.sim.model, self._pivot(), self._level, self._rng()),
             "robot": lambda: self._move_robot(),
-            "light": lambda: change_light(self.sim.model, self.view.shadows, self._level, self._rng()),
+            "light": lambda: change_light(self.sim.model, self.shadows, self._level, self._rng()),
             "background": lambda: self._change_surfaces(),
             "layout": lambda: move_things(self.wrapped.env, self.task.instruction, self._level, self._rng()),
         }.get(self._axis)
@@ -150,22 +139,21 @@ def move_camera(model: Any, pivot: np.ndarray, level: int, rng: Rng) -> None:
     camera = model.camera_name2id(PERSON)
     kind = CAMERA_KINDS[int(rng.integers(len(CAMERA_KINDS)))]
     size, sign = level - 0.5 * rng.uniform(), (-1.0, 1.0)[int(rng.integers(2))]
-    place, turn = np.array(model.cam_pos[camera], np.float64), np.array(model.cam_quat[camera], np.float64)
+    away = np.array(model.cam_pos[camera], np.float64) - pivot
+    turn = Rotation.from_quat(np.roll(model.cam_quat[camera], -1))
     if kind == "around":
-        about = quaternion((0, 0, 1), sign * TURN * size)
-        side = np.cross((0, 0, 1), place - pivot)
-        up = quaternion(side, -RAISE * size * int(rng.integers(2)))
-        both = multiplied(about, up)
-        place, turn = pivot + rotated(both, place - pivot), multiplied(both, turn)
+        about = _turn((0, 0, 1), sign * TURN * size)
+        both = about * _turn(np.cross((0, 0, 1), away), -RAISE * size * int(rng.integers(2)))
+        away, turn = both.apply(away), both * turn
     elif kind == "distance":
-        place = pivot + (1 + FURTHER * size) * (place - pivot)
+        away = (1 + FURTHER * size) * away
     elif kind == "orientation":
         for axis in ((1, 0, 0), (0, 1, 0)):
-            turn = multiplied(turn, quaternion(axis, sign * ASKEW * size))
+            turn = turn * _turn(axis, sign * ASKEW * size)
             sign = (-1.0, 1.0)[int(rng.integers(2))]
     else:
         model.cam_fovy[camera] += sign * LENS * size
-    model.cam_pos[camera], model.cam_quat[camera] = place, turn
+    model.cam_pos[camera], model.cam_quat[camera] = pivot + away, np.roll(turn.as_quat(), 1)
 
 
 def displaced(joints: np.ndarray, limits: np.ndarray, level: int, rng: Rng) -> np.ndarray:
@@ -188,26 +176,11 @@ def change_light(model: Any, shadows: bool, level: int, rng: Rng) -> None:
     model.light_diffuse[:] = np.clip(np.asarray(model.light_diffuse) * colour, 0, 2)
     model.light_specular[:] = np.clip(np.asarray(model.light_specular) + LIGHT_GLOSS * level, 0, 1)
     way = rng.uniform(0, 2 * np.pi)
-    tilt = quaternion((np.cos(way), np.sin(way), 0), LIGHT_TURN * (level - 0.5 * rng.uniform()))
-    for index, direction in enumerate(np.array(model.light_dir, np.float64)):
-        model.light_dir[index] = rotated(tilt, direction)
+    tilt = _turn((np.cos(way), np.sin(way), 0), LIGHT_TURN * (level - 0.5 * rng.uniform()))
+    model.light_dir[:] = tilt.apply(model.light_dir)
     if shadows and level >= LIGHT_SHADOWS:
         model.light_castshadow[:] = 1
 
 
-def quaternion(axis: Sequence[float] | np.ndarray, degrees: float) -> np.ndarray:
-    """A turn about an axis, w first."""
-    unit = np.asarray(axis, np.float64) / np.linalg.norm(axis)
-    half = np.radians(degrees) / 2
-    return np.array([np.cos(half), *(np.sin(half) * unit)])
-
-
-def multiplied(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The turn `second`, then `first`; w first."""
-    w, v, x, u = first[0], first[1:], second[0], second[1:]
-    return np.array([w * x - v @ u, *(w * u + x * v + np.cross(v, u))])
-
-
-def rotated(turn: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """A vector [3], turned."""
-    return vector + 2 * np.cross(turn[1:], np.cross(turn[1:], vector) + turn[0] * vector)
+def _turn(axis: Sequence[float] | np.ndarray, degrees: float) -> Rotation:
+    return Rotation.from_rotvec(np.radians(degrees) * np.asarray(axis, np.float64) / np.linalg.norm(axis))

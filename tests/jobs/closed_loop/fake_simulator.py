@@ -1,6 +1,6 @@
 """A world of one point, in the place of a simulator: `ask` answers as `jobs.simulator.worker.Worker` does.
 
-The point has to reach x = 0.3 + 0.01 x task; its first picture spells the start state in the red channel.
+The point has to reach x = 0.3 + 0.01 x task; its first image has the start state in the red channel.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SIZE = 32
 
 
 class FakeSimulator:
-    """Dies in the episodes that `dies(start)` says, once it is asked to act."""
+    """Dies in the episodes for which `dies(start)` holds, at the first action."""
 
     started = 0
 
@@ -48,45 +48,45 @@ class FakeSimulator:
 
     def _reset(self, start: int, limit: int) -> dict[str, Any]:
         self._x, self._start, self._steps, self._limit = 0.0, start, 0, limit
-        return self._seen()
+        return self._observation()
 
-    def _act(self, actions: np.ndarray, film: bool) -> dict[str, Any]:
+    def _act(self, actions: np.ndarray, record_video: bool) -> dict[str, Any]:
         if self._dies(self._start):
             raise SimulatorDied("the fake simulator died")
-        pictures = []
+        images = []
         for action in actions:
             for _ in range(self.opened["hold"]):
                 self._x += float(np.clip(action[0], -0.05, 0.05))
                 self._steps += 1
-            pictures.append(self._seen()["pictures"]["agentview"])
+            images.append(self._observation()["images"]["agentview"])
             if self._over():
                 break
         over = self._over()
-        rest = {} if over else self._seen()
-        film_pictures = np.stack(pictures if film else []) if film else np.zeros((0, SIZE, SIZE, 3), np.uint8)
-        answer = {"steps": self._steps, "success": self._succeeded(), "told": self._told(), "over": over}
-        return {**rest, "film": film_pictures, **answer}
+        rest = {} if over else self._observation()
+        video = np.stack(images) if record_video else np.zeros((0, SIZE, SIZE, 3), np.uint8)
+        answer = {"steps": self._steps, "success": self._succeeded(), "swapped_instruction_success": self._swapped()}
+        return {**rest, "video": video, **answer, "over": over}
 
-    def _wishes(self) -> dict[str, Any]:
+    def _expert_action(self) -> dict[str, Any]:
         return {"action": np.array([0.05, 0, 0, 0, 0, 0, 1], np.float32)}
 
     def _succeeded(self) -> bool:
         return self._x >= 0.3 + 0.01 * self.opened["task"]
 
-    def _told(self) -> bool | None:
-        """What is told instead is to reach x = 0.25 x told; of 0 nothing is known."""
-        told = self.opened.get("told")
-        return self._x >= 0.25 * told if told else None
+    def _swapped(self) -> bool | None:
+        """The other task's goal is x = 0.25 x its index; that of task 0 is unknown."""
+        other = self.opened.get("instruction_task")
+        return self._x >= 0.25 * other if other else None
 
     def _over(self) -> bool:
-        return self._succeeded() or bool(self._told()) or self._steps >= self._limit
+        return self._succeeded() or bool(self._swapped()) or self._steps >= self._limit
 
-    def _seen(self) -> dict[str, Any]:
-        picture = np.zeros((SIZE, SIZE, 3), np.uint8)
-        picture[..., 0], picture[:, : SIZE // 2, 1] = self._start, 255
+    def _observation(self) -> dict[str, Any]:
+        image = np.zeros((SIZE, SIZE, 3), np.uint8)
+        image[..., 0], image[:, : SIZE // 2, 1] = self._start, 255
         state = np.array([self._x, *[0.0] * 7], np.float32)
         return {
-            "pictures": {"agentview": picture, "robot0_eye_in_hand": picture[::-1].copy()},
+            "images": {"agentview": image, "robot0_eye_in_hand": image[::-1].copy()},
             "state": state,
             "instruction": f"reach place {self.opened['task']}",
         }

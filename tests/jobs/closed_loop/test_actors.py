@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from jobs.closed_loop.actors import EnvironmentState, PolicyActor
+from jobs.closed_loop.ensemble import EnsembleMode
 from jobs.common.image_ablation import ImageAblation
 from jobs.common.robot_interface import RobotInterface, RobotObservation
 from pipeline.errors import SettingsError
@@ -30,10 +31,10 @@ class Recorder:
 
 
 def env(seed: int) -> EnvironmentState:
-    picture = np.zeros((8, 8, 3), np.uint8)
-    picture[:, :4], picture[0] = 200, 50
-    pictures = {"agentview": picture, "robot0_eye_in_hand": picture + 1}
-    return EnvironmentState(pictures, np.arange(8, dtype=np.float32), "reach", seed, simulator=None)  # type: ignore[arg-type]
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[:, :4], image[0] = 200, 50
+    images = {"agentview": image, "robot0_eye_in_hand": image + 1}
+    return EnvironmentState(images, np.arange(8, dtype=np.float32), "reach", seed, simulator=None)  # type: ignore[arg-type]
 
 
 def test_rows_stay_with_their_environment() -> None:
@@ -47,19 +48,19 @@ def test_a_policy_sees_the_views_it_was_trained_on() -> None:
     policy = Recorder()
     PolicyActor(policy, CAMERAS, 8).act([env(0)])
     seen = policy.seen[0]
-    assert np.array_equal(seen.images["front"], env(0).pictures["agentview"])
-    assert np.array_equal(seen.images["wrist"], env(0).pictures["robot0_eye_in_hand"])
+    assert np.array_equal(seen.images["front"], env(0).images["agentview"])
+    assert np.array_equal(seen.images["wrist"], env(0).images["robot0_eye_in_hand"])
     assert (seen.instruction, seen.state.tolist()) == ("reach", list(range(8)))
 
 
-def test_turned_pictures_are_those_of_openvlas_copies() -> None:
-    """These turn by 180 degrees what the simulator draws bottom row first: an upright picture, mirrored."""
-    policy, drawn = Recorder(), env(0).pictures["agentview"][::-1]
+def test_turned_images_are_those_of_openvlas_copies() -> None:
+    """These turn by 180 degrees what the simulator draws bottom row first: an upright image, mirrored."""
+    policy, drawn = Recorder(), env(0).images["agentview"][::-1]
     PolicyActor(policy, CAMERAS, 8, turned=True).act([env(0)])
     assert np.array_equal(policy.seen[0].images["front"], drawn[::-1, ::-1])
 
 
-def test_grey_pictures_are_all_the_same() -> None:
+def test_grey_images_are_all_the_same() -> None:
     policy = Recorder()
     PolicyActor(policy, CAMERAS, 8, image_ablation=ImageAblation.GREY).act([env(0)])
     assert {int(v) for image in policy.seen[0].images.values() for v in np.unique(image)} == {128}
@@ -86,7 +87,7 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> 
 
 def test_chunks_that_overlap_are_averaged_within_an_episode_alone() -> None:
     """The plain mean is what "adaptive" comes to here: all predictions are parallel."""
-    actor = PolicyActor(Recorder(), CAMERAS, 8, ensemble="adaptive")
+    actor = PolicyActor(Recorder(), CAMERAS, 8, ensemble=EnsembleMode.ADAPTIVE)
     means = []
     for first, second in ((env(4), env(0)), (env(8), None), (env(6), env(3))):
         chosen = actor.act([first, second])

@@ -44,26 +44,26 @@ def test_the_worker_knows_simplerenvs_tasks_without_its_packages(simulator: Simu
 
 
 def test_a_killed_simulator_is_known_as_such(simulator: Simulator) -> None:
-    os.kill(simulator.pid, signal.SIGKILL)
+    os.kill(simulator._process.pid, signal.SIGKILL)
     with pytest.raises(SimulatorDied, match=r"ended with code -9 during 'hello'"):
         simulator.ask("hello")
 
 
 def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"no such file; simulator= must be the python"):
-        Simulator(tmp_path / "python")
+        Simulator(tmp_path / "python", tmp_path / "log.txt")
 
 
-def test_a_program_that_is_no_simulator_says_its_last_words(tmp_path: Path) -> None:
+def test_a_program_that_is_no_simulator_is_quoted(tmp_path: Path) -> None:
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\necho 'libEGL is missing' >&2\nexit 3\n")
     script.chmod(0o755)
     with pytest.raises(SimulatorDied, match=r"ended with code 3 during 'hello': libEGL is missing"):
-        Simulator(script)
+        Simulator(script, tmp_path / "log.txt")
 
 
 def test_a_simulator_that_dies_silently_is_not_explained_by_an_earlier_one(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_text("Traceback: of yesterday\n")
-    with pytest.raises(SimulatorDied, match=r"ended with code 1 during 'hello': it said nothing"):
+    with pytest.raises(SimulatorDied, match=r"ended with code 1 during 'hello': it printed nothing"):
         Simulator(Path("/bin/false"), log)

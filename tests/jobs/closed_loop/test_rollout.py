@@ -22,7 +22,7 @@ class Pusher:
 
     @staticmethod
     def _noted(env: EnvironmentState) -> tuple[str, int, int]:
-        return env.instruction, int(env.pictures["agentview"][0, 0, 0]), env.seed
+        return env.instruction, int(env.images["agentview"][0, 0, 0]), env.seed
 
     def act(self, envs: Sequence[EnvironmentState | None]) -> list[NDArray[np.float32] | None]:
         self.seen.append([None if m is None else self._noted(m) for m in envs])
@@ -40,16 +40,16 @@ def play(
     opening = {"suite": "s", "task": 0, "hold": changes.pop("hold", 1), "pixels": 32, "shadows": True}
     settings = {"suite": "s", "task": 0, "instruction": None, "limit": 40, "seed": 7} | changes
     found: dict[int, Outcome] = {}
-    films: dict[int, int] = {}
+    videos: dict[int, int] = {}
 
-    def keep(outcome: Outcome, film: Sequence[Any]) -> None:
+    def keep(outcome: Outcome, video: Sequence[Any]) -> None:
         assert outcome.start not in found
-        found[outcome.start], films[outcome.start] = outcome, len(film)
+        found[outcome.start], videos[outcome.start] = outcome, len(video)
 
     TaskRunner(TaskRun(opening=opening, **settings), [SimulatorSlot(make) for _ in range(slots)], actor, keep).play(
         starts
     )
-    return found, films
+    return found, videos
 
 
 def results(found: dict[int, Outcome]) -> dict[int, tuple[bool, int, int]]:
@@ -90,15 +90,15 @@ def test_every_slot_keeps_its_row() -> None:
     assert all(len(envs) == 3 for envs in actor.seen)
 
 
-def test_another_instruction_is_told() -> None:
+def test_another_instruction_is_given() -> None:
     actor = Pusher()
     play([0], actor, instruction="do something else")
     assert {m[0] for envs in actor.seen for m in envs if m is not None} == {"do something else"}
 
 
-def test_films_are_made_where_wanted() -> None:
-    _, films = play(range(3), ScriptActor(), filmed=frozenset({1}))
-    assert films == {0: 0, 1: 6, 2: 0}
+def test_videos_are_made_where_wanted() -> None:
+    _, videos = play(range(3), ScriptActor(), videos=frozenset({1}))
+    assert videos == {0: 0, 1: 6, 2: 0}
 
 
 def test_a_death_costs_one_episode_which_is_played_again() -> None:

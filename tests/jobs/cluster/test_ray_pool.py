@@ -33,11 +33,11 @@ from tests.jobs.runs import CLUSTER, build_config, ssv2_source
 def test_a_cluster_that_can_never_run_the_tasks_is_refused(ray_session: None) -> None:
     _check_resources(CLUSTER)
     cpus = ray.cluster_resources()["CPU"]
-    with pytest.raises(RunError, match=r"the cluster has 4 CPU, the settings ask for 5"):
+    with pytest.raises(RunError, match=r"the cluster has 4 CPU, the settings need 5"):
         _check_resources(replace(CLUSTER, encoders=int(cpus), encoder_cpus=1.0))
-    with pytest.raises(RunError, match=r"0 GPU, the settings ask for 1"):
+    with pytest.raises(RunError, match=r"0 GPU, the settings need 1"):
         _check_resources(replace(CLUSTER, encoder_gpus=1.0))
-    with pytest.raises(RunError, match=r"0 decoder, the settings ask for 1"):
+    with pytest.raises(RunError, match=r"0 decoder, the settings need 1"):
         _check_resources(replace(CLUSTER, task_resources={"decoder": 1}))
 
 

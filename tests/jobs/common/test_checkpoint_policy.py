@@ -89,8 +89,8 @@ def test_equal_seeds_give_equal_actions_whatever_stands_beside(policy: Checkpoin
         ({"instruction": " "}, r"the instruction is empty"),
         ({"state": np.zeros(7, np.float32)}, r"state must have 8 numbers, got shape \[7\]"),
         ({"state": np.full(8, np.nan, np.float32)}, r"state must be finite"),
-        ({"images": {"front": np.zeros((8, 8, 3), np.uint8)}}, r"picture 'wrist' is missing; .* front, wrist"),
-        ({"images": {"front": np.zeros((8, 8, 3)), "wrist": 0}}, r"picture 'front' must be uint8"),
+        ({"images": {"front": np.zeros((8, 8, 3), np.uint8)}}, r"image 'wrist' is missing; .* front, wrist"),
+        ({"images": {"front": np.zeros((8, 8, 3)), "wrist": 0}}, r"image 'front' must be uint8"),
     ],
 )
 def test_what_is_no_observation_is_refused(policy: CheckpointPolicy, changes: dict, message: str) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from jobs.cli import COMMANDS
-from jobs.common.config import FOLDER, compose_settings
+from jobs.common.config import FOLDER
 from jobs.preprocess.settings import BuildConfig
 from jobs.training.settings import TrainConfig
 from model.settings import AttentionBackend, ModelSettings, tiny_settings
 from pipeline.errors import SettingsError
 from pipeline.format.settings import Setting, describe
 from pipeline.sources.registry import SOURCES
+from tests.jobs.composed import compose_settings
 
 TRAIN = ("out=/o", "builds=[/b]")
 

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP as interruptions, unless somebody has said that they are to be ignored."""
+"""SIGTERM and SIGHUP as interruptions, unless they are set to be ignored."""
 
 from __future__ import annotations
 

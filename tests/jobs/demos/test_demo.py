@@ -1,4 +1,4 @@
-"""The demonstration from end to end, at a small size, in a process of its own."""
+"""The demonstration from end to end, at a small size, in a separate process."""
 
 from __future__ import annotations
 

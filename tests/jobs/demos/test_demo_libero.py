@@ -1,4 +1,4 @@
-"""The experiment in LIBERO: what it runs, that it goes on where it was stopped, and its report.
+"""The experiment in LIBERO: what it runs, that it continues where it was stopped, and its report.
 
 The commands themselves, and how several are run at a time, have tests of their own; here each is replaced by one that
 writes the file it is known by.
@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from jobs.common.config import compose_settings
 from jobs.demos import demo_libero
 from jobs.demos.command_runner import Command
 from jobs.demos.demo_libero import commands, run
 from jobs.demos.demo_libero_trials import policies, trials
 from jobs.demos.settings import DemoLiberoConfig
 from pipeline.errors import BuildError, RunError
+from tests.jobs.composed import compose_settings
 
 
 def _config(out: Path, *overrides: str) -> DemoLiberoConfig:
@@ -31,7 +31,7 @@ def _settings(out: Path, **changed: Any) -> DemoLiberoConfig:
 
 
 class _Commands:
-    """Stands in for `run_commands`: one after the other, remembered, each writing what it would be known by."""
+    """Replaces `run_commands`: records the commands in order, and writes the result of each."""
 
     def __init__(self, stop_at: str = "") -> None:
         self.ran: list[Command] = []

@@ -1,4 +1,4 @@
-"""Curves and latents as pictures: the arithmetic, on data whose answer is known."""
+"""Curves and latents as images: the arithmetic, on data whose answer is known."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from jobs.report.curves import chart_groups
-from jobs.report.latent_pictures import fit_colours, input_picture, latent_picture, to_rgb
+from jobs.report.latent_images import fit_colours, input_image, latent_image, to_rgb
 from jobs.report.plots import (
     POINTS,
     Chart,
@@ -76,23 +76,23 @@ def test_a_field_of_three_directions_is_shown_whole() -> None:
     assert np.abs(back - latents)[there].max() < 0.05
 
 
-def test_equal_latents_have_equal_pictures_and_others_do_not() -> None:
+def test_equal_latents_have_equal_images_and_others_do_not() -> None:
     latents, _ = field(16, 24)
     colours = fit_colours(latents)
-    assert latent_picture(latents, colours) == latent_picture(latents.copy(), colours)
-    assert latent_picture(latents, colours) != latent_picture(latents[::-1], colours)
-    assert latent_picture(latents, fit_colours(latents.copy())) == latent_picture(latents, colours)
+    assert latent_image(latents, colours) == latent_image(latents.copy(), colours)
+    assert latent_image(latents, colours) != latent_image(latents[::-1], colours)
+    assert latent_image(latents, fit_colours(latents.copy())) == latent_image(latents, colours)
 
 
 def test_a_map_is_its_tokens_row_by_row_enlarged() -> None:
     latents, _ = field(16, 24)
     colours = fit_colours(latents)
-    picture = pixels(latent_picture(latents, colours))
-    assert picture.shape == (112, 112, 3)
-    np.testing.assert_array_equal(picture[14::28, 14::28].reshape(16, 3), to_rgb(latents, colours))
-    np.testing.assert_array_equal(picture[:28, :28].reshape(-1, 3), np.tile(picture[0, 0], (784, 1)))
+    image = pixels(latent_image(latents, colours))
+    assert image.shape == (112, 112, 3)
+    np.testing.assert_array_equal(image[14::28, 14::28].reshape(16, 3), to_rgb(latents, colours))
+    np.testing.assert_array_equal(image[:28, :28].reshape(-1, 3), np.tile(image[0, 0], (784, 1)))
     with pytest.raises(ValueError, match="square number"):
-        latent_picture(latents[:15], colours)
+        latent_image(latents[:15], colours)
 
 
 @pytest.mark.parametrize(("rank", "grey"), [(0, 3), (1, 2), (2, 1)])
@@ -119,8 +119,8 @@ def test_latents_that_are_no_numbers_are_grey_and_teach_no_colours() -> None:
 
 def test_inputs_are_shown_as_they_are_or_smaller() -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
-    np.testing.assert_array_equal(pixels(input_picture(image)), image)
-    assert pixels(input_picture(image, side=32)).shape == (32, 24, 3)
+    np.testing.assert_array_equal(pixels(input_image(image)), image)
+    assert pixels(input_image(image, side=32)).shape == (32, 24, 3)
 
 
 @given(st.lists(st.floats(-1e90, 1e90), min_size=1, max_size=3000), st.integers(4, 600))
@@ -176,8 +176,8 @@ def test_points_stand_where_their_values_are() -> None:
     top = 10 / 10.6
     np.testing.assert_allclose(line.points, [[0.25, 0], [0.5, top], [0.75, top / 2]], atol=1e-4)
     np.testing.assert_allclose(end.points, [[0.75, top / 2]], atol=1e-4)
-    (key,) = plot.keys
-    assert key.last == "5"
+    (series,) = plot.chart.series
+    assert series.last == "5"
     steps = {text: at for at, height, text in drawing.texts if height < 0 and at >= 0}
     assert steps == pytest.approx({"0": 0, "1": 0.25, "2": 0.5, "3": 0.75, "4": 1}, abs=1e-4)
 
@@ -190,8 +190,8 @@ def test_a_value_can_be_marked_across_the_chart() -> None:
 def test_baselines_are_dashed_and_equal_charts_are_equal_text() -> None:
     chart = Chart("x", (Series("a", curve([1, 2])), Series("b", curve([2, 1]), 1, dashed=True)))
     plot = draw(chart, 1, 2)
-    assert [key.label for key in plot.keys] == ["a", "b"]
-    assert [key.dashed for key in plot.keys] == [False, True]
+    assert [series.label for series in plot.chart.series] == ["a", "b"]
+    assert [series.dashed for series in plot.chart.series] == [False, True]
     assert len(drawn(plot).of("line")) == 2
     assert len(drawn(plot).of("line", "c1", "dashed")) == 1
     assert draw(chart, 1, 2).svg == plot.svg

@@ -17,7 +17,7 @@ from jobs.common.load_model import load_model
 from jobs.report.plots import short_number
 from jobs.report.report import render, write_report
 from jobs.report.run_files import read_run
-from jobs.report.samples import Pictures, SamplePictures, Tile, ViewPictures, find_builds, sample_pictures
+from jobs.report.samples import PredictedFutures, SampleImages, Tile, ViewImages, find_builds, predict_futures
 from jobs.report.settings import ReportConfig
 from jobs.training.run import train
 from model.batch import to_device
@@ -74,7 +74,7 @@ def page_of(path: Path, **settings: Any) -> str:
 
 
 def text_of(page: str) -> str:
-    """What a reader sees, roughly: no pictures, no coordinates, no tags, single spaces."""
+    """What a reader sees, roughly: no images, no coordinates, no tags, single spaces."""
     without = re.sub(r"(<style>.*?</style>|<svg.*?</svg>)", " ", page, flags=re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", without))
 
@@ -141,9 +141,9 @@ def test_the_errors_shown_are_the_models(page: str, trained: Path, robot_build: 
     """Each sample alone, by `world_model_errors`: a batch of two in which the other one is masked."""
     model = load_model(list_checkpoints(trained / "checkpoints")[-1])
     record = read_run(trained)
-    pictures = sample_pictures(record, find_builds(record, ()), 2, CPU)
-    assert [sample.build for sample in pictures.samples] == ["robot", "robot", "ssv2", "ssv2"]
-    for build, shown in ((robot_build, pictures.samples[:2]), (video_build, pictures.samples[2:])):
+    futures = predict_futures(record, find_builds(record, ()), 2, CPU)
+    assert [sample.build for sample in futures.samples] == ["robot", "robot", "ssv2", "ssv2"]
+    for build, shown in ((robot_build, futures.samples[:2]), (video_build, futures.samples[2:])):
         reader = SampleReader(build, "val")
         batch = reader.read(ordered_indices(len(reader), 8, 2)[0])
         assert [sample.key for sample in shown] == list(batch.keys)
@@ -162,7 +162,7 @@ def test_the_errors_shown_are_the_models(page: str, trained: Path, robot_build: 
 
 def test_errors_of_views_average_to_those_of_the_sample(trained: Path) -> None:
     record = read_run(trained)
-    sample = sample_pictures(record, find_builds(record, ()), 1, CPU).samples[0]
+    sample = predict_futures(record, find_builds(record, ()), 1, CPU).samples[0]
     for k, errors in enumerate(sample.errors):
         tiles = [[row[1][k] for row in view.rows] for view in sample.views]
         assert errors is not None
@@ -185,9 +185,9 @@ def hostile_run(path: Path) -> Path:
 
 def test_nothing_a_run_says_becomes_markup(tmp_path: Path) -> None:
     record = read_run(hostile_run(tmp_path / "run"))
-    view = ViewPictures(HOSTILE, PIXEL, (("true", (Tile(PIXEL, 0.0), None)),))
-    sample = SamplePictures(HOSTILE, HOSTILE, HOSTILE, HOSTILE, ((0.5, 0.6), None), (view,))
-    page = render(record, find_builds(record, ()), Pictures(HOSTILE[:9], [sample], 0.5, [HOSTILE]))
+    view = ViewImages(HOSTILE, PIXEL, (("true", (Tile(PIXEL, 0.0), None)),))
+    sample = SampleImages(HOSTILE, HOSTILE, HOSTILE, HOSTILE, ((0.5, 0.6), None), (view,))
+    page = render(record, find_builds(record, ()), PredictedFutures(HOSTILE[:9], [sample], 0.5, [HOSTILE]))
     assert "<script" not in page
     assert "\x07" not in page
     assert page.count("&lt;script&gt;") > 20
@@ -228,16 +228,16 @@ def test_fields_nobody_foresaw_get_curves(tmp_path: Path) -> None:
         assert found in text
 
 
-def test_runs_of_older_programs_are_shown_too(tmp_path: Path) -> None:
-    """Few fields, no build paths, verdicts or held_out.json: what can be computed is, the rest is said."""
+def test_a_run_with_few_fields_is_shown_too(tmp_path: Path) -> None:
+    """No build paths, verdicts or held_out.json: what is missing is noted."""
     held_out = {"robot": {"model": 0.4, "nothing_changes": 0.5, "shuffled": 0.44, "action": None}}
     lines = rows({"step": 10, "loss": 0.5, "robot/world_model": 0.5}, {"step": 10, "held_out": held_out})
     page = page_of(write_run(tmp_path / "run", lines, builds={"robot": "f" * 64}))
     text = text_of(page)
-    assert "robot 0.4000 0.5000 20.0 % 0.4400 1.1000 – – –" in text
+    assert "robot 0.4000 0.5000 20.0 % 0.4400 – – – –" in text
     assert "metrics.jsonl, step 10" in text
     assert "there is no ended.json" in text
-    assert "run.json does not say where it is; builds=[FOLDER,…] does" in in_builds_table(page)
+    assert "its folder is not in run.json; give builds=[FOLDER,…]" in in_builds_table(page)
 
 
 def test_a_run_that_has_just_begun_has_a_page(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_settings_are_checked(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is a folder; name a file"):
         page_of(run, out=tmp_path)
     if not torch.cuda.is_available():
-        with pytest.raises(SettingsError, match="use device=cpu"):
+        with pytest.raises(SettingsError, match="use device=auto or cpu"):
             page_of(run, device="cuda")
     (run / "run.json").write_text("{")
     with pytest.raises(RunError, match=r"run\.json cannot be read"):
@@ -288,11 +288,11 @@ def test_builds_that_moved_are_said_and_can_be_given(run: Path, robot_build: Bui
     edit_run(run, build_paths={"robot": "/nowhere/robot"})
     page = write_report(ReportConfig(run=run, samples=1)).read_text()
     assert "/nowhere/robot holds no build.json" in in_builds_table(page)
-    assert "No build of the run is at hand" in text_of(page)
+    assert "No build of the run is available" in text_of(page)
     paths = (str(robot_build.path), str(video_build.path), "/nowhere/else")
     page = write_report(ReportConfig(run=run, samples=1, builds=paths)).read_text()
     assert page.count('class="input"') == 3
-    assert in_builds_table(page).count("Not at hand") == 1
+    assert in_builds_table(page).count("Not available") == 1
     assert "/nowhere/else holds no build.json" in in_builds_table(page)
 
 
@@ -313,9 +313,9 @@ def test_builds_without_a_validation_split_are_said(run: Path, robot_build: Buil
     builds = [found for found in find_builds(record, ()) if found.name == "robot"]
     manifest = {**robot_build.manifest, "counts": {"train": robot_build.manifest["counts"]["train"]}}
     without = replace(builds[0], build=replace(robot_build, manifest=manifest))
-    pictures = sample_pictures(record, [without], 1, CPU)
-    assert pictures.samples == []
-    assert pictures.notes == ["robot: the build has no validation split."]
+    futures = predict_futures(record, [without], 1, CPU)
+    assert futures.samples == []
+    assert futures.notes == ["robot: the build has no validation split."]
 
 
 @pytest.mark.slow
@@ -336,7 +336,7 @@ ENDINGS = [
     ({"reason": "finished", "step": 6}, "Finished."),
     ({"reason": "stop_after", "step": 6}, "Ended at trainer.stop_after"),
     ({"reason": "SIGTERM", "step": 6}, "Stopped by SIGTERM"),
-    ({"reason": "SIGTERM", "step": 3}, "the last word is “SIGTERM” at step 3"),
+    ({"reason": "SIGTERM", "step": 3}, "ended.json has “SIGTERM” at step 3"),
 ]
 
 
@@ -380,7 +380,7 @@ def test_fifty_thousand_rows_make_a_page_of_bounded_size(tmp_path: Path) -> None
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("kind", ["real", "hostile"])
 def test_page_renders_in_a_browser(chromium: str, page: str, tmp_path: Path, kind: str, width: int) -> None:
-    """From file://: no console message, no error, no request, every picture decoded, nothing wider than the screen."""
+    """From file://: no console message, no error, no request, every image decoded, nothing wider than the screen."""
     from playwright.sync_api import sync_playwright
 
     path = tmp_path / "report.html"

@@ -67,9 +67,9 @@ def expected(observation: RobotObservation, seed: int) -> NDArray[np.float32]:
 
 
 def observation(number: int = 0) -> RobotObservation:
-    """One whose pictures, state and instruction spell a number below 200."""
-    pictures = {"front": np.full((48, 64, 3), number, np.uint8), "wrist": np.full((32, 32, 3), number + 50, np.uint8)}
-    return RobotObservation(pictures, "x" * (number + 1), np.array([number, 0.5, -number], np.float32))
+    """One whose images, state and instruction encode a number below 200."""
+    images = {"front": np.full((48, 64, 3), number, np.uint8), "wrist": np.full((32, 32, 3), number + 50, np.uint8)}
+    return RobotObservation(images, "x" * (number + 1), np.array([number, 0.5, -number], np.float32))
 
 
 def message(number: int = 0, **changes: Any) -> dict[str, Any]:

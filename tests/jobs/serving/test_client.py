@@ -74,7 +74,7 @@ def test_a_message_that_no_limit_allows_is_told_apart_from_a_lost_connection() -
 def test_a_wrong_observation_is_an_error_here_and_leaves_the_connection() -> None:
     wrong = type(observation())({"front": observation().images["front"]}, "x", np.zeros(3, np.float32))
     with running() as server, client(server) as policy:
-        with pytest.raises(ValueError, match="the picture 'wrist' is missing"):
+        with pytest.raises(ValueError, match="the image 'wrist' is missing"):
             policy.act([observation(), wrong], [0, 0])
         assert not server.policy.calls
         assert policy.act([observation()], [0]).shape == (1, 4, 2)

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 from jobs.common.checkpoint_policy import CheckpointPolicy
-from jobs.common.config import compose_settings
 from jobs.common.robot_interface import RobotObservation
 from jobs.serving.client import PolicyClient
 from jobs.serving.serve import run, serve_until_signal, warm_up, welcome
@@ -26,6 +25,7 @@ from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServeConfig, ServerSettings
 from model.checkpoint.checkpoint import save_weights
 from pipeline.errors import SettingsError
+from tests.jobs.composed import compose_settings
 from tests.jobs.serving.fakes import IDENTITY, IN_TIME_S, INTERFACE, FakePolicy, observation, running
 from tests.model.helpers import SIZES, small_model, small_settings
 
@@ -79,7 +79,7 @@ def test_keys_are_given_on_the_command_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "fragment"),
     [
         ({"port": 70000}, r"port must be 0\.\.65535"),
         ({"host": " "}, "host must be an address"),
@@ -95,8 +95,8 @@ def test_keys_are_given_on_the_command_line() -> None:
         ({"device": "tpu"}, "device must be one of auto, cpu, cuda"),
     ],
 )
-def test_settings_are_checked(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_settings_are_checked(changes: dict[str, Any], fragment: str) -> None:
+    with pytest.raises(ValueError, match=fragment):
         ServeConfig(policy=Path("a"), **changes)
 
 
@@ -107,21 +107,21 @@ def test_cuda_is_not_asked_for_where_there_is_none(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("host", "api_key", "told"),
+    ("host", "api_key", "fragment"),
     [
-        ("127.0.0.1", None, "whoever works on this machine may use it"),
-        ("localhost", None, "whoever works on this machine may use it"),
-        ("0.0.0.0", None, "WHOEVER REACHES THE PORT may use it"),
-        ("robot.lan", None, "WHOEVER REACHES THE PORT may use it"),
+        ("127.0.0.1", None, "every user of this machine may use it"),
+        ("localhost", None, "every user of this machine may use it"),
+        ("0.0.0.0", None, "EVERYBODY WHO REACHES THE PORT may use it"),
+        ("robot.lan", None, "EVERYBODY WHO REACHES THE PORT may use it"),
         ("0.0.0.0", "secret", "prompt"),
     ],
 )
-def test_it_says_where_it_serves_what_and_to_whom(host: str, api_key: str | None, told: str) -> None:
+def test_it_says_where_it_serves_what_and_to_whom(host: str, api_key: str | None, fragment: str) -> None:
     settings = ServerSettings(host=host, api_key=api_key)
     lines = welcome(PolicyServer(FakePolicy(), settings, IDENTITY), settings, 8001).splitlines()
     assert lines[0] == f"serving run/step-00000007 (step 7) at ws://{host}:8001"
-    assert lines[1] == "  picture front: images/front or observation/front or observation/image"
-    assert lines[-1].endswith(told)
+    assert lines[1] == "  image front: images/front or observation/front or observation/image"
+    assert lines[-1].endswith(fragment)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -149,7 +149,7 @@ def test_a_signal_ends_it_after_the_query_under_way(number: signal.Signals) -> N
 
 @pytest.mark.slow
 def test_the_command_serves_until_sigterm_and_exits_with_0(checkpoint: Path) -> None:
-    # A process of its own takes seconds to import PyTorch
+    # A separate process takes seconds to import PyTorch
     code = "from jobs import cli; cli.COMMANDS.setdefault('serve', ''); cli.main()"
     words = ["serve", f"policy={checkpoint.parent.parent}", "port=0", "device=cpu", "keys={front: cam}"]
     process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True)

@@ -119,7 +119,7 @@ def test_eight_clients_at_once_get_their_own_answers_in_shared_calls() -> None:
         client(server).send(pack(message()))
         assert policy.entered.wait(IN_TIME_S)
         found = [pool.submit(ask, 10 * number) for number in range(8)]
-        until(lambda: server.server.waiting == 8)
+        until(lambda: server.server._batcher.waiting == 8)
         policy.gate.set()
         for number, answers in enumerate(found):
             wanted = [expected(observation(10 * number + query), 10 * number) for query in range(5)]
@@ -131,30 +131,30 @@ def test_eight_clients_at_once_get_their_own_answers_in_shared_calls() -> None:
 BAD: dict[str, tuple[bytes | str, str]] = {
     "garbage": (b"\xc1garbage", "not a msgpack message"),
     "text": ("text", "must be binary msgpack, got a text frame"),
-    "missing": (pack(message(observation__image=None)), "picture 'front' is missing; send it as images/front or"),
+    "missing": (pack(message(observation__image=None)), "image 'front' is missing; send it as images/front or"),
     "dtype": (pack(message(observation__image=np.zeros((8, 8, 3)))), "must be a uint8 array"),
     "nan": (pack(message(observation__state=np.full(3, np.nan))), "state must be finite"),
     "empty prompt": (pack(message(prompt="")), "the instruction is empty"),
     "seed": (pack(message(seed=-1)), "seed must be an integer"),
     "empty group": (pack({"observations": []}), "may hold 1 to 2 observations"),
     "large group": (pack({"observations": [message()] * 3}), "may hold 1 to 2 observations"),
-    "group": (pack({"observations": [message(), {"prompt": "x"}]}), "observations[1]: the picture 'front' is missing"),
+    "group": (pack({"observations": [message(), {"prompt": "x"}]}), "observations[1]: the image 'front' is missing"),
     "no map": (pack({"observations": [message(), 7]}), "observations[1]: an observation is a map, got a int"),
     "objects": (
         msgpack.packb({"x": {b"__ndarray__": True, b"data": b"", b"dtype": "|O", b"shape": [0]}}),
         "dtype '|O' is refused",
     ),
 }
-"""What is sent, and a part of what is said about it."""
+"""What is sent, and a part of the answer."""
 
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_message_costs_its_client_the_connection_and_nobody_else(kind: str) -> None:
-    data, told = BAD[kind]
+    data, fragment = BAD[kind]
     with running(max_batch=2) as server:
         good = client(server)
         text, code = refusal(client(server), data)
-        assert told in text
+        assert fragment in text
         assert code == 1007
         np.testing.assert_array_equal(infer(good, message(2, seed=1))["actions"], expected(observation(2), 1))
         assert server.policy.calls == [1]
@@ -239,7 +239,7 @@ def test_a_client_that_goes_away_while_it_waits_is_forgotten(
         first.send(pack(message(1, seed=1)))
         assert policy.entered.wait(IN_TIME_S)
         gone.send(pack(message(2)))
-        until(lambda: server.server.waiting == 1)
+        until(lambda: server.server._batcher.waiting == 1)
         end(gone)
         until(lambda: any(" gone (code" in line for line in server.log))
         policy.gate.set()
@@ -257,7 +257,7 @@ def test_a_stop_finishes_the_queries_under_way_and_lets_everybody_go() -> None:
         working.send(pack(message(1, seed=1)))
         assert policy.entered.wait(IN_TIME_S)
         waiting.send(pack(message(2, seed=2)))
-        until(lambda: server.server.waiting == 1)
+        until(lambda: server.server._batcher.waiting == 1)
         server.server.stop()
         with pytest.raises(ConnectionClosedOK, match=r"1001 \(going away\) the server stops"):
             idle.recv(IN_TIME_S)

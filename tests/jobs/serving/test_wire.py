@@ -63,7 +63,7 @@ def test_every_kind_of_array_comes_back(array: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "fragment"),
     [
         (np.array([None]), "dtype object"),
         (np.zeros(1, "c8"), "dtype complex64"),
@@ -72,8 +72,8 @@ def test_every_kind_of_array_comes_back(array: np.ndarray) -> None:
         (2**70, "cannot be sent"),
     ],
 )
-def test_what_is_no_plain_data_is_not_sent(value: Any, told: str) -> None:
-    with pytest.raises(WireError, match=told):
+def test_what_is_no_plain_data_is_not_sent(value: Any, fragment: str) -> None:
+    with pytest.raises(WireError, match=fragment):
         pack({"a": value})
 
 
@@ -82,7 +82,7 @@ def encoded(dtype: Any = "<f4", data: Any = bytes(8), shape: Any = (2,)) -> dict
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "fragment"),
     [
         (encoded("|O"), r"dtype '\|O' is refused"),
         (encoded("|V8"), "is refused"),
@@ -108,9 +108,9 @@ def encoded(dtype: Any = "<f4", data: Any = bytes(8), shape: Any = (2,)) -> dict
         (msgpack.ExtType(5, bytes(100)), "not a msgpack message"),
     ],
 )
-def test_a_value_that_could_do_harm_is_refused(value: Any, told: str) -> None:
+def test_a_value_that_could_do_harm_is_refused(value: Any, fragment: str) -> None:
     data = msgpack.packb({"a": value})
-    with pytest.raises(WireError, match=told):
+    with pytest.raises(WireError, match=fragment):
         unpack(data)
 
 

@@ -9,15 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.simulator.expert import OPEN, Scene, Skill, decide
+from jobs.simulator.expert import CARRY, DESCENT, OPEN, OVER, Scene, decide
 
-SKILL = Skill()
 STEP = 0.026
 """Metres that LIBERO's controller comes along in a recorded step at an action of 1, about."""
 
 GOAL = np.array([0.0, 0.27, 0.07])
 FLOOR = 0.04
-"""Height of the thing's middle where it stands."""
+"""Height of the thing's middle on the floor."""
 
 
 def scene_at(hand: tuple[float, float, float], thing: tuple[float, float], tall: float = 0.0) -> Scene:
@@ -41,7 +40,7 @@ def steps_to_the_goal(scene: Scene, seed: int, noise: float) -> int | None:
     """Until the thing has been let go over the goal; None: not within a LIBERO episode."""
     rng = np.random.default_rng(seed)
     for step in range(140):
-        action = decide(scene, SKILL)
+        action = decide(scene)
         speed = np.abs(action[:3]).max()
         scene = moved(scene, action, rng.normal(0.0, noise, 3) * np.clip(speed, 0.2, 1.0))
         if not scene.held and np.linalg.norm(scene.thing[:2] - GOAL[:2]) < 0.04:
@@ -74,9 +73,9 @@ def test_a_thing_that_was_carried_past_the_goal_comes_back(
     scene = Scene(hand, thing, thing, GOAL, held=True)
     away = np.linalg.norm(thing[:2] - GOAL[:2])
     assert steps_to_the_goal(scene, 0, 0.0) is not None
-    sideways = decide(scene, SKILL)[:2] @ (GOAL[:2] - thing[:2])
+    sideways = decide(scene)[:2] @ (GOAL[:2] - thing[:2])
     assert sideways >= 0
-    if away > SKILL.over and height > SKILL.carry:
+    if away > OVER and height > CARRY:
         assert sideways > 0
 
 
@@ -88,12 +87,12 @@ def test_carrying_has_no_cliffs(thing: tuple[float, float], change: tuple[float,
     """What a policy cannot tell apart (2 mm) wants about the same motion, or it could not be learnt."""
     hand = GOAL + np.array([*thing, 0.2])
     here, there = (Scene(h, h, h, GOAL, held=True) for h in (hand, hand + np.array(change)))
-    difference = np.abs(decide(here, SKILL)[:3] - decide(there, SKILL)[:3]).max()
-    assert difference <= 0.002 * 3**0.5 * (1 + SKILL.descent) / 0.05 + 1e-9
+    difference = np.abs(decide(here)[:3] - decide(there)[:3]).max()
+    assert difference <= 0.002 * 3**0.5 * (1 + DESCENT) / 0.05 + 1e-9
 
 
 def test_tall_things_are_grasped_where_the_fingers_reach() -> None:
     above = scene_at((0.0, -0.2, FLOOR + 0.03), (0.0, -0.2), tall=0.03)
-    assert decide(above, SKILL)[6] != OPEN
+    assert decide(above)[6] != OPEN
     low = replace(above, grasp=above.thing)
-    assert decide(low, SKILL)[6] == OPEN
+    assert decide(low)[6] == OPEN

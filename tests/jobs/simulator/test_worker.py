@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ GOAL = [["at", "2"]]
 class World:
     """Each step adds the action's first number to x. The goal is x = 3; of "at N" x = N is known, of others nothing."""
 
-    instruction, view = "go to 3", SimpleNamespace(cameras=("front",))
+    instruction, cameras = "go to 3", ("front",)
 
     def __init__(self, start: float = 0.0) -> None:
         self.x, self.steps, self.limit, self._start = start, 0, 0, start
@@ -43,15 +42,15 @@ class World:
         return np.zeros(8, np.float32)
 
 
-def act(start: float, told: Any, actions: Sequence[float], limit: int = 9, hold: int = 1) -> dict[str, Any]:
+def act(start: float, goal: Any, actions: Sequence[float], limit: int = 9, hold: int = 1) -> dict[str, Any]:
     worker = Worker()
-    worker._environment, worker._told, worker._hold = World(start), told, hold
+    worker._environment, worker._swapped_goal, worker._hold = World(start), goal, hold
     worker.reset(0, limit)
-    return worker.act(np.array([[x] + [0.0] * 6 for x in actions], np.float32), film=True)
+    return worker.act(np.array([[x] + [0.0] * 6 for x in actions], np.float32), record_video=True)
 
 
 @pytest.mark.parametrize(
-    ("start", "told", "steps", "success", "did"),
+    ("start", "goal", "steps", "success", "did"),
     [
         (0, None, 3, True, None),
         (0, GOAL, 2, False, True),
@@ -60,16 +59,21 @@ def act(start: float, told: Any, actions: Sequence[float], limit: int = 9, hold:
         (0, [["in", "milk"]], 3, True, None),  # nothing is known of it
     ],
 )
-def test_an_episode_ends_with_its_goal_or_with_what_was_told(
-    start: float, told: Any, steps: int, success: bool, did: bool | None
+def test_an_episode_ends_with_its_goal_or_with_that_of_the_swapped_instruction(
+    start: float, goal: Any, steps: int, success: bool, did: bool | None
 ) -> None:
-    answer = act(start, told, [1, 1, 1, 1])
-    assert (answer["steps"], answer["success"], answer["told"]) == (steps, success, did)
+    answer = act(start, goal, [1, 1, 1, 1])
+    assert (answer["steps"], answer["success"], answer["swapped_instruction_success"]) == (steps, success, did)
     assert answer["over"] is (success or bool(did))
-    assert len(answer["film"]) == steps
-    assert ("pictures" in answer) is not answer["over"]
+    assert len(answer["video"]) == steps
+    assert ("images" in answer) is not answer["over"]
 
 
 def test_the_limit_ends_an_episode_within_an_action_that_is_kept() -> None:
     answer = act(0, GOAL, [0.25, 0.25], limit=3, hold=2)
-    assert (answer["steps"], answer["success"], answer["told"], answer["over"]) == (3, False, False, True)
+    assert (answer["steps"], answer["success"], answer["swapped_instruction_success"], answer["over"]) == (
+        3,
+        False,
+        False,
+        True,
+    )

@@ -12,12 +12,12 @@ import pytest
 from hydra import initialize_config_dir
 
 from jobs.cli import CONFIGS
-from jobs.common.config import compose_settings
 from jobs.training.settings import Stage, TrainConfig
 from jobs.training.stages import train_stages
 from jobs.training.train import train_anywhere
 from model.checkpoint.checkpoint import list_checkpoints, read_state
 from pipeline.errors import SettingsError
+from tests.jobs.composed import compose_settings
 from tests.jobs.launch import REPOSITORY, environment, losses_of
 
 

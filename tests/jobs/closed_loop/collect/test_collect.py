@@ -15,10 +15,11 @@ import pytest
 from pydantic import TypeAdapter
 
 import jobs.closed_loop.collect.collect
-from jobs.closed_loop.collect.attempts import Attempt, AttemptLog, TaskAttempts
+from jobs.closed_loop.collect.attempts import Attempt, TaskAttempts
 from jobs.closed_loop.collect.collect import collect, describe
 from jobs.closed_loop.collect.settings import CollectConfig
 from jobs.closed_loop.process import SimulatorDied
+from jobs.common.json_lines import JsonLines
 from jobs.datasets.manifests import load_manifests
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.sources.registry import make_source
@@ -127,7 +128,7 @@ def test_demonstrations_become_both_datasets(fake: type[FakeSimulator], tmp_path
     ]
     assert counts == [(0, 5, 3, 2, 0), (2, 5, 3, 2, 0)]
     assert result == json.loads((tmp_path / "collected.json").read_bytes())
-    assert len(AttemptLog(tmp_path / "episodes.jsonl").read()) == len(fake.asked) == 10
+    assert len(JsonLines(tmp_path / "episodes.jsonl", Attempt, "attempt").read()) == len(fake.asked) == 10
     asked = {name: fake.asked[0][name] for name in ("suite", "pixels", "shadows", "hold", "start", "limit")}
     assert asked == {"suite": "toy", "pixels": SIZE, "shadows": True, "hold": 2, "start": None, "limit": 40}
     readers = load_manifests()
@@ -160,7 +161,7 @@ def test_neither_interruption_nor_the_number_of_simulators_changes_a_byte(
         collect(config(tmp_path / "cut"))
     assert not (tmp_path / "cut/lerobot").exists()
     log = tmp_path / "cut/episodes.jsonl"
-    done = len(AttemptLog(log).read())
+    done = len(JsonLines(log, Attempt, "attempt").read())
     assert 0 < done <= 4
     log.write_bytes(log.read_bytes() + b'{"task": 0, "se')
     (tmp_path / "cut/episodes/task_0/.tmp-000001.npz-0").write_bytes(b"half")
@@ -194,7 +195,7 @@ def test_a_crash_costs_a_new_simulator_and_the_third_the_seed(fake: type[FakeSim
     result = collect(config(tmp_path, task=0, processes=1))
     assert result["seeds"] == {"task_0": [1, 2, 5]}
     assert (result["tasks"][0]["failures"], result["tasks"][0]["crashes"], fake.started) == (3, 5, 6)
-    lines = [one for one in AttemptLog(tmp_path / "episodes.jsonl").read() if one.outcome == "crash"]
+    lines = [one for one in JsonLines(tmp_path / "episodes.jsonl", Attempt, "attempt").read() if one.outcome == "crash"]
     assert [one.seed for one in lines] == [1, 1, 4, 4, 4]
     assert lines[0].detail == "the fake simulator died"
 
@@ -269,8 +270,8 @@ def test_starts_go_round(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
-def test_no_seed_is_tried_in_vain(workers: int) -> None:
-    """Whoever of those under way ends first: the seeds attempted are those that one simulator would have attempted."""
+def test_no_seed_is_attempted_in_vain(workers: int) -> None:
+    """Whichever running attempt ends first: the attempted seeds are those of one simulator."""
     good = {2, 3, 5, 6, 8, 12, 13}
     rng = np.random.default_rng(workers)
     for wanted in range(1, 8):
@@ -295,10 +296,10 @@ def test_failures_are_judged_in_the_order_of_seeds() -> None:
     assert attempts.too_many_failures(0.7) is None
 
 
-def test_a_line_that_is_no_try_is_named(tmp_path: Path) -> None:
+def test_a_line_that_is_no_attempt_is_named(tmp_path: Path) -> None:
     (tmp_path / "episodes.jsonl").write_text('{"task": 0, "seed": 1, "outcome": "success"}\n{"task": 0}\n')
     with pytest.raises(BuildError, match=r"episodes\.jsonl, line 2 is no attempt"):
-        AttemptLog(tmp_path / "episodes.jsonl").read()
+        JsonLines(tmp_path / "episodes.jsonl", Attempt, "attempt").read()
 
 
 @pytest.mark.slow

@@ -45,8 +45,8 @@ class FakeSimulator:
         self._left -= arguments.get("steps", 0)
         if self._left <= 0:
             return {"state": np.zeros((3, 8)), "success": True, "over": True}
-        pictures = {name: np.full((32, 32, 3), i, np.uint8) for i, name in enumerate(CAMERAS)}
-        return {"pictures": pictures, "state": np.arange(8.0), "instruction": "do it", "over": False}
+        images = {name: np.full((32, 32, 3), i, np.uint8) for i, name in enumerate(CAMERAS)}
+        return {"images": images, "state": np.arange(8.0), "instruction": "do it", "over": False}
 
 
 def play(settings: GuideSettings, seed: int = 3, steps: int = 140) -> tuple[CountingPolicy, list[dict[str, Any]]]:
@@ -60,7 +60,7 @@ def play(settings: GuideSettings, seed: int = 3, steps: int = 140) -> tuple[Coun
 
 def test_the_policy_acts_until_the_script_takes_over() -> None:
     policy, asked = play(GuideSettings(share=1.0, until=0.5, execute=4))
-    assert asked[0] == {"do": "show", "start": None, "seed": 3, "limit": LIMIT, "disturbance": {"noise": 0.1}}
+    assert asked[0] == {"do": "begin_guided", "start": None, "seed": 3, "limit": LIMIT, "disturbance": {"noise": 0.1}}
     guided = [request["actions"] is not None for request in asked[1:]]
     chunks = int(0.5 * LIMIT / (4 * HOLD)) + 1  # the last one begins just before half of the limit
     assert guided == [True] * chunks + [False] * (35 - chunks)

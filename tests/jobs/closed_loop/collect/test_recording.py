@@ -53,7 +53,7 @@ def paths(tmp_path: Path) -> list[Path]:
 
 
 def check(source: Source, views: tuple[str, str], seeds: list[int]) -> None:
-    """Every episode holds its seed's pictures, states and actions; actions in metres, radians, 1 open."""
+    """Every episode holds its seed's images, states and actions; actions in metres, radians, 1 open."""
     index = source.index()
     assert index.left_out == ()
     assert (index.views, index.state_dim, index.action_dim, index.fps) == (views, 8, 7, 10)
@@ -108,7 +108,7 @@ def test_a_recording_comes_back_from_its_file(paths: list[Path]) -> None:
     assert (found.instruction, found.task, found.seed) == ("lift it", "lift_it", 2)
     np.testing.assert_array_equal(found.executed, wanted["executed"])
     np.testing.assert_array_equal(found.frames("agentview", [6, 1]), wanted["frames"]["agentview"][[6, 1]])
-    assert found.pictures["agentview"][0] == encode_png(wanted["frames"]["agentview"][0])
+    assert found.images["agentview"][0] == encode_png(wanted["frames"]["agentview"][0])
     paths[1].write_bytes(paths[1].read_bytes()[:-100])
     with pytest.raises(RunError, match=r"000002\.npz cannot be read .* remove it"):
         read_recording(paths[1])

@@ -148,7 +148,7 @@ def test_swapped_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "Control: each task has the next one's instruction." in (tmp_path / "results.md").read_text()
 
 
-def test_whether_what_was_told_instead_was_done(tmp_path: Path) -> None:
+def test_whether_the_swapped_instruction_was_done(tmp_path: Path) -> None:
     """Task 0 is done before it comes to where task 2 would be; on the way of task 2 it passes what task 1 would be."""
     evaluate(config(tmp_path, tasks=(0, 2, 1), episodes=2, swap=True))
     results = json.loads((tmp_path / "results.json").read_bytes())
@@ -161,7 +161,7 @@ def test_whether_what_was_told_instead_was_done(tmp_path: Path) -> None:
     assert "Swapped-instruction success, where the scene allows it: 2/4 = 50.0 % (15.0-85.0)" in text
 
 
-def test_nothing_is_said_of_what_nobody_was_told(tmp_path: Path) -> None:
+def test_nothing_is_reported_without_swapped_instructions(tmp_path: Path) -> None:
     evaluate(config(tmp_path))
     assert json.loads((tmp_path / "results.json").read_bytes())["swapped_instruction_success"] is None
     assert "Swapped-instruction" not in (tmp_path / "results.md").read_text()
@@ -185,6 +185,7 @@ def test_what_the_suite_does_not_have_is_refused(tmp_path: Path, changes: dict[s
     [
         ({"episodes": 0}, r"episodes must be null or at least 1"),
         ({"level": 6}, r"level must be 1\.\.5"),
+        ({"perturb": "sound"}, r"perturb must be null or one of camera, .*layout, got 'sound'"),
         ({"tasks": (1, 1)}, r"different indices"),
         ({"tasks": (1,), "swap": True}, r"swap needs at least two tasks"),
         ({"pixels": 8}, r"pixels must be 32"),
@@ -196,7 +197,7 @@ def test_settings_are_checked(tmp_path: Path, changes: dict[str, Any], message: 
 
 
 class SimplerFake(FakeSimulator):
-    """The same world, said to be SimplerEnv's."""
+    """The same world as one of SimplerEnv's."""
 
     def _tasks(self, suite: str) -> dict[str, Any]:
         answer = super()._tasks(suite)

@@ -45,8 +45,10 @@ def test_the_script_solves_a_task_the_same_way_twice(simulator: Path, tmp_path: 
     assert found[0][0][0] is True
 
 
-def test_the_goal_of_the_told_task_is_watched_where_the_scene_has_its_thing(simulator: Path, tmp_path: Path) -> None:
-    """Told the milk in the scene of the soup, which has it, and the soup in the scene of the milk, which does not."""
+def test_the_goal_of_a_swapped_instruction_is_checked_where_the_scene_has_its_object(
+    simulator: Path, tmp_path: Path
+) -> None:
+    """The milk is in the scene of the soup; the soup is not in the scene of the milk."""
     settings = EvaluateConfig(
         policy="script",
         simulator=simulator,

@@ -61,9 +61,9 @@ VERBS = {"pick", "up", "put", "place", "open", "close", "turn", "push", "and", "
 
 @pytest.mark.parametrize("instruction", INSTRUCTIONS)
 def test_every_instruction_is_understood_and_changed(instruction):
-    said = {paraphrase(instruction, level, seed) for level in LEVELS for seed in range(4)}
+    texts = {paraphrase(instruction, level, seed) for level in LEVELS for seed in range(4)}
 
-    assert instruction not in said
+    assert instruction not in texts
     assert _reworded(instruction, random.Random(0), long=False) != instruction
 
 
@@ -79,9 +79,9 @@ def test_things_and_places_are_kept_in_order(instruction, level):
 
 
 def test_two_things_are_them():
-    said = {paraphrase("put both moka pots on the stove", 3, seed) for seed in range(30)}
+    texts = {paraphrase("put both moka pots on the stove", 3, seed) for seed in range(30)}
 
-    assert not [text for text in said if " it " in text]
+    assert not [text for text in texts if " it " in text]
 
 
 def test_harder_levels_say_more():

@@ -1,4 +1,4 @@
-"""Latents as pictures: their three main directions become red, green and blue.
+"""Latents as images: their three main directions become red, green and blue.
 
 Letters: M any number of vectors, N tokens of a step and view, D latent width.
 """
@@ -22,7 +22,7 @@ FAINTEST = 1e-5
 
 @dataclass(frozen=True)
 class Colours:
-    """How latents become colours: one basis for all pictures of a page, so that equal colours are equal latents.
+    """How latents become colours: one basis for all images of a page, so that equal colours are equal latents.
 
     mean   float64 [D]
     basis  float64 [3, D], rows of length 1, of falling variance; the largest entry of each is positive
@@ -38,11 +38,8 @@ class Colours:
 
 
 def fit_colours(latents: NDArray[np.float32]) -> Colours:
-    """The main directions of latents [..., D] that do not all have to differ. Outliers (1 % at each end) are clipped.
-
-    Raises:
-        ValueError: there is no vector, or one is not finite.
-    """
+    """The main directions of latents [..., D] that need not all differ. Outliers (1 % at each end) are clipped. Raises
+    ValueError if there is no vector, or one is not finite."""
     vectors = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
     if not len(vectors) or not np.isfinite(vectors).all():
         raise ValueError(f"colours need at least one latent and finite numbers, got {latents.shape}")
@@ -69,12 +66,9 @@ def to_rgb(latents: NDArray[np.float32], colours: Colours) -> NDArray[np.uint8]:
     return (255 * np.nan_to_num(unit, nan=0.5).clip(0, 1)).round().astype(np.uint8)
 
 
-def latent_picture(latents: NDArray[np.float32], colours: Colours) -> str:
-    """The map of one step and view, [N, D], as a data URI: sqrt(N) x sqrt(N) squares of one colour each.
-
-    Raises:
-        ValueError: N is no square number.
-    """
+def latent_image(latents: NDArray[np.float32], colours: Colours) -> str:
+    """The map of one step and view, [N, D], as a data URI: sqrt(N) x sqrt(N) squares of one colour each. Raises
+    ValueError if N is no square number."""
     grid = math.isqrt(len(latents))
     if grid * grid != len(latents):
         raise ValueError(f"the tokens of a step must be a square number to be shown as a map, got {len(latents)}")
@@ -83,7 +77,7 @@ def latent_picture(latents: NDArray[np.float32], colours: Colours) -> str:
     return png_uri(pixels.repeat(factor, axis=0).repeat(factor, axis=1))
 
 
-def input_picture(pixels: NDArray[np.uint8], side: int = 224) -> str:
+def input_image(pixels: NDArray[np.uint8], side: int = 224) -> str:
     """An input image uint8 [H, W, 3] as a data URI, made smaller if it is larger than `side`."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side))
