@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from jobs.cluster import metrics as ray_metrics
 from jobs.cluster import ray_pool as ray_map
+from jobs.cluster.encoder_error import error_line
 from jobs.cluster.run_progress import Progress, ProgressLog
 from jobs.cluster.scheduler import run_shards
 from jobs.common.driver_lock import DriverLock
@@ -82,7 +83,7 @@ def _make(settings: BuildConfig, lock: DriverLock, beats: _Beats) -> Build:
     record |= {"progress": asdict(log.progress), "predicted": asdict(preparation.prediction)}
     name = f"preprocess-{time.strftime('%Y%m%d-%H%M%S')}.json"
     store.write(f"logs/{name}", (json.dumps(record, indent=2) + "\n").encode())
-    print(summary(build, watch, timing, log.progress))
+    print(summary(build, watch, timing, log.progress, error_line(store)))
     print("\n".join(beside(preparation.prediction, timing.measured(log.progress))))
     print(f"next: vlajepa audit {build.remote or build.path}")
     return build
@@ -222,7 +223,7 @@ class BadEpisodes:
             )
 
 
-def summary(build: Build, watch: BadEpisodes, timing: Timing, progress: Progress) -> str:
+def summary(build: Build, watch: BadEpisodes, timing: Timing, progress: Progress, error: str = "") -> str:
     """What was made, in a few lines."""
     lines = [f"build finished: {build.remote or build.path}"]
     for split, counts in build.manifest["counts"].items():
@@ -232,6 +233,7 @@ def summary(build: Build, watch: BadEpisodes, timing: Timing, progress: Progress
     rate = timing.samples / max(timing.shards_s, 1e-9)
     lines.append(f"  left out {watch.left_out:,} episodes (ledger.jsonl)")
     lines.append(f"  {rate:.1f} samples/s; Ray and encoders took {duration_text(timing.ray_startup_s)} to start")
+    lines += [error] if error else []
     held = size_text(progress.store_peak_bytes)
     lines.append(f"  {progress.lost} tasks were lost and started again; object stores held at most {held}")
     lines += [

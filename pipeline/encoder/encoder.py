@@ -7,8 +7,8 @@ it. Mode "tubelet" encodes each tubelet alone: z_k then depends on its two frame
 bidirectional pass, as the reference does; it exists for comparison and its builds are stamped leaky.
 
 Bytes are a function of the plan: batches have a fixed composition and, on the CPU, a fixed number of threads. On CUDA
-that holds among GPUs of one model; a cluster that mixes models mixes their rounding. A compiled encoder takes batches of
-two sizes: the last pairs of a block fill quarters of a batch, the last of these with repetitions that are dropped.
+that holds among GPUs of one model; a cluster that mixes models mixes their rounding. A compiled encoder takes batches
+of two sizes: the last clips of a block fill quarters of a batch, the last of these with clips that are dropped.
 """
 
 from __future__ import annotations
