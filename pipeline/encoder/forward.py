@@ -9,6 +9,7 @@ Letters: B clips, F sampled frames, T = F/2 tubelets, C input side, N tokens a t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, NamedTuple
 
@@ -26,6 +27,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 GRAPHS = 128
 """Shapes that a process may compile a layer for: prefix lengths, times two batch sizes, times two for the last layer.
 Dynamo's own limit of 8 is less than K = 3 needs; past its limit it would go on uncompiled."""
+
+
+Backend = str | Callable[..., Any]
+"""As `torch.compile` takes it."""
 
 
 class Affine(NamedTuple):
@@ -55,10 +60,10 @@ class ForwardPass:
         model: on its device; its attention is the one that its configuration names.
         dtype: of autocast; float32: none.
         exact: transformers' operations, as on the CPU. False: fewer, whose rounding may differ.
-        backend: compiles the layers, as in `torch.compile`; None: nothing is compiled.
+        backend: compiles patches and layers; None: nothing is compiled.
     """
 
-    def __init__(self, model: VJEPA2Model, dtype: torch.dtype, exact: bool, backend: str | None) -> None:
+    def __init__(self, model: VJEPA2Model, dtype: torch.dtype, exact: bool, backend: Backend | None) -> None:
         config, layers = model.config, model.encoder.layer
         self._embeddings, self._dtype, self._exact = model.encoder.embeddings, dtype, exact
         self._patch, self._eps = config.patch_size, config.layer_norm_eps
@@ -71,11 +76,7 @@ class ForwardPass:
             torch.tensor(values, device=model.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD)
         )
         self._compiled = backend is not None
-        self._embed, self._layer = self._embed_frames, self._one_layer
-        if backend is not None:
-            self._embed, self._layer = (
-                torch.compile(function, backend=backend, dynamic=False) for function in (self._embed, self._layer)
-            )
+        self._embed, self._layer = self._compile(self._embed_frames, backend), self._compile(self._one_layer, backend)
 
     def __call__(self, frames: Tensor, tubelets: int) -> Tensor:
         """Latents of the last so many tubelets of each clip.
@@ -133,6 +134,10 @@ class ForwardPass:
         x = functional.linear(mixed.flatten(2), *weights.proj) + x[:, -kept:]
         hidden = self._activation(functional.linear(self._norm(x, weights.norm2), *weights.fc1))
         return x, functional.linear(hidden, *weights.fc2)
+
+    @staticmethod
+    def _compile(function: Callable[..., Any], backend: Backend | None) -> Callable[..., Any]:
+        return function if backend is None else torch.compile(function, backend=backend, dynamic=False)
 
     def _heads(self, x: Tensor) -> Tensor:
         """[B, tokens, D] -> [B, H, tokens, D/H]."""
