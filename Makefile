@@ -71,7 +71,7 @@ slow: $(VENV)/installed-slow
 # On a CUDA device
 cuda: install
 	$(BIN)/python -m pytest -m cuda tests/cuda
-	$(BIN)/python -m tests.benchmarks cuda
+	$(BIN)/python -m tests.benchmarks cuda cuda-encoder
 
 bench: $(VENV)/installed-slow
 	$(BIN)/python -m tests.benchmarks

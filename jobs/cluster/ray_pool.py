@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
 
 from jobs.cluster.connect import ray_joined, require_resources
+from jobs.cluster.encoder_error import noting_error
 from jobs.cluster.episode_registry import EpisodeRegistry, RayWatch, start_registry
 from jobs.cluster.scheduler import Finished, Lost
 from jobs.cluster.settings import ClusterSettings
@@ -33,6 +34,7 @@ from jobs.common.signals import ended_like_interrupted
 from pipeline.building.records import ShardRecord
 from pipeline.building.shard_jobs import (
     DecodedGroup,
+    Encode,
     decode_group,
     group_bytes,
     write_inputs_shard,
@@ -41,7 +43,7 @@ from pipeline.building.shard_jobs import (
 from pipeline.encoder.encoder_frames import FrameBlock
 from pipeline.errors import RunError
 from pipeline.format.build_settings import EncoderSettings
-from pipeline.format.enums import Attention
+from pipeline.format.enums import Attention, FloatDtype
 from pipeline.planning.plan import ShardTask
 from pipeline.planning.recipe import Recipe
 from pipeline.sources.base import Source
@@ -326,7 +328,9 @@ class _EncoderActor:
 
     def encode_shard(self, task: ShardTask, excluded: frozenset[str]) -> tuple[ShardRecord, str, float]:
         work, busy = self._work, [0.0]
-        encode = partial(self._encode, busy)
+        encode: Encode = partial(self._encode, busy)
+        if task.index == 0 and work.encoder.dtype != FloatDtype.FLOAT32:
+            encode = noting_error(encode, work.encoder, work.cluster.encoder_device, work.store)
         part = write_targets_shard(self._decoded(task, excluded), encode, task, work.recipe, excluded, work.store)
         return part, _node(), busy[0]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from jobs.cluster.encoder_error import error_line
 from jobs.cluster.metrics import RunMetrics
 from jobs.cluster.ray_pool import Work, connected
 from jobs.cluster.run_progress import Progress, ProgressLog
@@ -79,7 +80,7 @@ def _make(settings: BuildConfig, lock: DriverLock) -> Build:
     record |= {"progress": asdict(log.progress), "predicted": asdict(preparation.prediction)}
     name = f"preprocess-{time.strftime('%Y%m%d-%H%M%S')}.json"
     store.write(f"logs/{name}", (json.dumps(record, indent=2) + "\n").encode())
-    print(summary(build, bad.left_out, timing, log.progress))
+    print(summary(build, bad.left_out, timing, log.progress, error_line(store)))
     print("\n".join(compare(preparation.prediction, timing)))
     print(f"next: vlajepa audit {build.remote or build.path}")
     return build
@@ -181,12 +182,13 @@ class BadEpisodes:
             )
 
 
-def summary(build: Build, left_out: int, timing: Timing, progress: Progress) -> str:
+def summary(build: Build, left_out: int, timing: Timing, progress: Progress, error: str = "") -> str:
     """What was made, in a few lines."""
     lines = [f"build finished: {build.remote or build.path}", *split_lines(build)]
     rate = timing.samples / max(timing.shards_s, 1e-9)
     lines.append(f"  left out {left_out:,} episodes (ledger.jsonl)")
     lines.append(f"  {rate:.1f} samples/s; Ray and encoders took {duration_text(timing.ray_startup_s)} to start")
+    lines += [error] if error else []
     held = size_text(progress.store_peak_bytes)
     lines.append(f"  {progress.lost} tasks were lost and started again; object stores held at most {held}")
     lines += [

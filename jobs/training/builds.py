@@ -85,9 +85,10 @@ def common_sizes(builds: Sequence[Build]) -> tuple[Sizes, BuildStats | None]:
 
 
 def _encoder(build: Build) -> dict[str, Any]:
-    """What two builds' encoders must have in common: all but how the work was cut up."""
+    """What two builds' encoders must have in common: all but how the work was cut up, and the kernels of a device."""
     encoder: dict[str, Any] = build.manifest["settings"]["encoder"]
-    return {key: value for key, value in encoder.items() if key not in ("batch", "cpu_threads", "device")}
+    apart = ("batch", "cpu_threads", "device", "compile", "forward")
+    return {key: value for key, value in encoder.items() if key not in apart}
 
 
 def _require_equal(name: str, first: Build, other: Build, a: int, b: int) -> None:

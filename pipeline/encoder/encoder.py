@@ -1,14 +1,14 @@
 """Frames -> latents of the frozen V-JEPA2 encoder. The only file that imports the encoder.
 
-Letters: V views, U distinct frames, W windows, F sampled frames a window, K steps, N tokens a step, D width,
-C input side.
+Letters: V views, W windows, K steps, N tokens a step, D width.
 
 Mode "prefix" (rule L2): z_k is the last tubelet of an encoding of the tubelets 0..k alone, so a later frame cannot move
 it. Mode "tubelet" encodes each tubelet alone: z_k then depends on its two frames. Mode "clip" encodes everything in one
 bidirectional pass, as the reference does; it exists for comparison and its builds are stamped leaky.
 
 Bytes are a function of the plan: batches have a fixed composition and, on the CPU, a fixed number of threads. On CUDA
-that holds among GPUs of one model; a cluster that mixes models mixes their rounding.
+that holds among GPUs of one model; a cluster that mixes models mixes their rounding. A compiled encoder takes batches
+of two sizes: the last clips of a block fill quarters of a batch, the last of these with clips that are dropped.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, VJEPA2Config, VJEPA2Model
 
+from pipeline.encoder.batches import cut_batches
+from pipeline.encoder.device_frames import DeviceFrames, to_device, to_host
 from pipeline.encoder.encoder_frames import FrameBlock, FrameSettings
+from pipeline.encoder.forward import IMAGENET_MEAN, IMAGENET_STD, ForwardPass, cast_weights
 from pipeline.encoder.rotary_tables import use_rotary_tables
 from pipeline.errors import SettingsError
 from pipeline.format.build_settings import EncoderSettings
-from pipeline.format.enums import EncoderKind, EncoderMode, FloatDtype
+from pipeline.format.enums import EncoderKind, FloatDtype
 from pipeline.format.settings import deciding
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 TINY_CONFIG: Mapping[str, int] = {
     "crop_size": 64,
@@ -65,7 +65,11 @@ class Encoder:
     ) -> None:
         self.settings = settings
         self.device = torch.device(device)
-        self.model = _load(settings).eval().requires_grad_(False).to(self.device)
+        dtype = getattr(torch, settings.dtype)
+        model = _load(settings).eval().requires_grad_(False)
+        self._weights_sha256 = _hash_weights(model)
+        cast_weights(model, dtype)
+        self.model = model.to(self.device)
         use_rotary_tables(layer.attention for layer in self.model.encoder.layer)
         if attend is not None:
             attend(self.model)
@@ -73,8 +77,10 @@ class Encoder:
         self.tokens = (config.crop_size // config.patch_size) ** 2
         self.width = config.hidden_size
         self.frame_settings = FrameSettings(config.crop_size, settings.resize)
-        self._mean = torch.tensor(IMAGENET_MEAN, device=self.device).view(3, 1, 1)
-        self._std = torch.tensor(IMAGENET_STD, device=self.device).view(3, 1, 1)
+        self._compiled = settings.compile and self.device.type == "cuda"
+        self.forward = ForwardPass(
+            self.model, dtype, exact=self.device.type != "cuda", backend="inductor" if self._compiled else None
+        )
 
     def identity(self, device_type: str | None = None) -> dict[str, Any]:
         """Everything about the encoder that changes a target's bytes, for the fingerprint.
@@ -83,7 +89,12 @@ class Encoder:
             device_type: "cpu" or "cuda" when another kind of device than this one will do the work.
         """
         config = self.model.config
+        device_type = device_type or self.device.type
         settings = deciding(self.settings)
+        if device_type == "cuda":
+            settings["forward"] = "fast"  # see `ForwardPass`; on the CPU it is exact
+        else:
+            del settings["compile"]
         if self.settings.kind == EncoderKind.PRETRAINED:
             del settings["seed"]
         if self.settings.dtype != FloatDtype.FLOAT32:
@@ -91,8 +102,8 @@ class Encoder:
         return settings | {
             "class": type(self.model).__name__,
             "config_sha256": hashlib.sha256(_encoder_config(config)).hexdigest(),
-            "weights_sha256": _hash_weights(self.model),
-            "device": device_type or self.device.type,
+            "weights_sha256": self._weights_sha256,
+            "device": device_type,
             "mean": list(IMAGENET_MEAN),
             "std": list(IMAGENET_STD),
             "crop_size": config.crop_size,
@@ -112,45 +123,16 @@ class Encoder:
         if self.device.type == "cpu":
             torch.set_num_threads(self.settings.cpu_threads)  # per thread: an actor may call from several
         valid: NDArray[np.bool_] = np.all((block.index >= 0).reshape(len(block.index), -1, 2), axis=2)
-        views = len(block.frames)
-        out = np.zeros((*valid.shape, views, self.tokens, self.width), np.float16)
-        if self.settings.mode == EncoderMode.CLIP:
-            self._encode_clips(block, valid, out)
-        else:
-            self._encode_prefixes(block, valid, out)
-        return out, valid
-
-    def _encode_prefixes(self, block: FrameBlock, valid: NDArray[np.bool_], out: NDArray[np.float16]) -> None:
-        for step in range(valid.shape[1]):
-            for rows, views in self._batches(np.flatnonzero(valid[:, step]), len(block.frames)):
-                first = 2 * step if self.settings.mode == EncoderMode.TUBELET else 0
-                frames = block.frames[views[:, None], block.index[rows, first : 2 * (step + 1)]]
-                out[rows, step, views] = self._forward(frames)[:, -self.tokens :].reshape(-1, self.tokens, self.width)
-
-    def _encode_clips(self, block: FrameBlock, valid: NDArray[np.bool_], out: NDArray[np.float16]) -> None:
-        lengths = valid.sum(axis=1)
-        for steps in np.unique(lengths):
-            for rows, views in self._batches(np.flatnonzero(lengths == steps), len(block.frames)):
-                frames = block.frames[views[:, None], block.index[rows, : 2 * steps]]
-                latents = self._forward(frames).reshape(len(rows), steps, self.tokens, self.width)
-                for step in range(steps):
-                    out[rows, step, views] = latents[:, step]
-
-    def _batches(self, rows: NDArray[np.intp], views: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """(row, view) pairs in a fixed order, cut into batches."""
-        pairs = np.stack([np.repeat(rows, views), np.tile(np.arange(views), len(rows))])
-        size = self.settings.batch
-        return [(pairs[0, i : i + size], pairs[1, i : i + size]) for i in range(0, pairs.shape[1], size)]
-
-    def _forward(self, frames: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """uint8 [B, F, C, C, 3] -> float16 [B, F/2 * N, D]."""
-        pixels = torch.from_numpy(frames).to(self.device).permute(0, 1, 4, 2, 3)
-        pixels = (pixels.float() / 255 - self._mean) / self._std
-        dtype = getattr(torch, self.settings.dtype)
-        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-        with exact, torch.autocast(self.device.type, dtype, enabled=dtype is not torch.float32):
-            latents = self.model.get_vision_features(pixels)
-        return latents.float().cpu().numpy().astype(np.float16)
+        shape = (*valid.shape, len(block.frames), self.tokens, self.width)
+        out = torch.zeros(shape, dtype=torch.float16, device=self.device)
+        frames = DeviceFrames(block, self.device)
+        for batch in cut_batches(valid, shape[2], self.settings.mode, self.settings.batch, self._compiled):
+            index = block.index[batch.rows, 2 * batch.first : 2 * batch.end]
+            latents = self.forward(frames.clips(batch.views, index), batch.kept)[: batch.count]
+            rows, views = (to_device(of[: batch.count], self.device) for of in (batch.rows, batch.views))
+            for step, found in enumerate(latents.split(self.tokens, dim=1), batch.end - batch.kept):
+                out[:, step][rows, views] = found
+        return to_host(out).numpy(), valid
 
 
 def _load(settings: EncoderSettings) -> VJEPA2Model:

@@ -64,14 +64,18 @@ def _count_tokens(hidden: Tensor, masks: None = None) -> int:
     return hidden.shape[1]
 
 
-def _turn(x: Tensor, tokens: int, grid: int, axis: int) -> Tensor:
-    """Queries or keys [B, H, tokens, C], turned in float32."""
-    cosines, sines = _kept_tables(tokens, grid, axis, x.shape[-1], x.device)
+def turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Queries or keys [B, H, tokens, C], turned in float32 by tables [tokens, C]."""
     neighbours = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
     return x * cosines + neighbours * sines
 
 
+def _turn(x: Tensor, tokens: int, grid: int, axis: int) -> Tensor:
+    return turn(x, *kept_tables(tokens, grid, axis, x.shape[-1], x.device))
+
+
 @functools.lru_cache(maxsize=64)
-def _kept_tables(tokens: int, grid: int, axis: int, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def kept_tables(tokens: int, grid: int, axis: int, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`rotary_tables`, made once. Dynamo ignores the cache: compiled code takes the tables as arguments."""
     with torch.inference_mode(False), torch.autocast(device.type, enabled=False):
         return rotary_tables(tokens, grid, axis, channels, device)

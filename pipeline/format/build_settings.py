@@ -71,10 +71,15 @@ class EncoderSettings:
         "crop: shorter side to 8/7 of the input's, centre crop, as V-JEPA2; squash: the whole frame",
         default=Resize.CROP,
     )
-    dtype: FloatDtype = setting("autocast type of the encoder", default=FloatDtype.FLOAT32)
+    dtype: FloatDtype = setting("type that the encoder computes in; its norms stay float32", default=FloatDtype.FLOAT32)
     attention: Attention = setting(
         "sdpa (PyTorch) or xformers (CUDA); bytes depend on it, so it is never chosen by what is installed",
         default=Attention.SDPA,
+    )
+    compile: bool = setting(
+        "compile the encoder (CUDA; no effect on the CPU): faster, other rounding; the first batch of each shape waits "
+        "for seconds",
+        default=True,
     )
     batch: int = setting("clips encoded together; bytes may depend on it", default=16, at_least=1)
     cpu_threads: int = setting(

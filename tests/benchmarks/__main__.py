@@ -32,6 +32,7 @@ BENCHMARKS: Mapping[str, str] = {
     "audit": "audit",
     "storage": "storage_needs",
     "cuda": "cuda_step",
+    "cuda-encoder": "cuda_encoder",
     "cuda-run": "cuda_run",
 }
 """Module of each: it has `run(folder, repeats, scale)`, the class `Scale` with the real size, and `TINY`."""

@@ -6,25 +6,34 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+import torch._dynamo.utils
 
 from pipeline.encoder.encoder import Encoder
 from pipeline.format.build_settings import EncoderSettings
 from tests.pipeline.encoder.test_encoder import FRAMES, TINY, make_block, with_noise
 
+COMPILE = pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
 
+
+@COMPILE
+@pytest.mark.parametrize("mode", ["prefix", "tubelet", "clip"])
 @pytest.mark.parametrize(("dtype", "error"), [("float32", 5e-3), ("bfloat16", 0.1)])
-def test_targets_are_those_of_the_cpu(dtype: str, error: float) -> None:
+def test_targets_are_those_of_the_cpu(dtype: str, error: float, mode: str, compile: bool) -> None:
     block = make_block(5)
-    expected, valid = Encoder(TINY, "cpu").encode(block)
-    found, found_valid = Encoder(replace(TINY, dtype=dtype), "cuda").encode(block)
+    block.index[1, 4:] = -1
+    expected, valid = Encoder(replace(TINY, mode=mode), "cpu").encode(block)
+    settings = replace(TINY, mode=mode, dtype=dtype, compile=compile, batch=8)
+    found, found_valid = Encoder(settings, "cuda").encode(block)
     assert np.array_equal(found_valid, valid)
     assert np.abs(found.astype(np.float32) - expected.astype(np.float32)).max() < error * np.abs(expected).max()
 
 
+@COMPILE
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("mode", ["prefix", "tubelet"])
-def test_the_same_frames_give_the_same_bytes(mode: str, dtype: str) -> None:
-    settings: EncoderSettings = replace(TINY, mode=mode, dtype=dtype)
+def test_the_same_frames_give_the_same_bytes(mode: str, dtype: str, compile: bool) -> None:
+    settings: EncoderSettings = replace(TINY, mode=mode, dtype=dtype, compile=compile)
     first, second = (Encoder(settings, "cuda").encode(make_block(7))[0] for _ in range(2))
     assert np.array_equal(first, second)
 
@@ -36,3 +45,24 @@ def test_a_later_frame_moves_no_earlier_step(dtype: str, frame: int) -> None:
     block = make_block()
     before, after = encoder.encode(block)[0], encoder.encode(with_noise(block, frame))[0]
     assert [not np.array_equal(before[0, k], after[0, k]) for k in range(3)] == [k >= frame // 2 for k in range(3)]
+
+
+def test_blocks_one_after_the_other_keep_their_own_latents() -> None:
+    """Copies run beside the encoder: no later block may write over what an earlier one returned or still needs."""
+    encoder, blocks = (
+        Encoder(replace(TINY, dtype="bfloat16", batch=4), "cuda"),
+        [make_block(9, seed=i) for i in range(4)],
+    )
+    together = [encoder.encode(block)[0] for block in blocks]
+    for block, found in zip(blocks, together, strict=True):
+        assert np.array_equal(encoder.encode(block)[0], found)
+
+
+def test_nothing_is_compiled_after_the_first_blocks() -> None:
+    torch._dynamo.reset()
+    encoder = Encoder(replace(TINY, dtype="bfloat16", batch=8), "cuda")
+    encoder.encode(make_block(5))
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for windows in (1, 3, 4, 7):
+        encoder.encode(make_block(windows))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled > 0

@@ -14,6 +14,8 @@ from jobs.preprocess.settings import BuildConfig
 from jobs.training.settings import TrainConfig
 from model.settings import AttentionBackend, ModelSettings, tiny_settings
 from pipeline.errors import SettingsError
+from pipeline.format.build_settings import EncoderSettings
+from pipeline.format.enums import FloatDtype
 from pipeline.format.settings import Setting, describe
 from pipeline.sources.registry import SOURCES
 from tests.jobs.composed import compose_settings
@@ -48,9 +50,18 @@ def test_every_setting_has_one_line_of_help(name: str) -> None:
         assert not text.endswith("."), setting.name
 
 
+def test_an_encoder_on_a_gpu_takes_more_clips_at_a_time() -> None:
+    words = ("out=/o", "source=lerobot", "source.root=/s", "cluster=gpu")
+    settings = compose_settings("plan", BuildConfig, words)
+    assert (settings.encoder.batch, settings.cluster.encoder_device) == (64, "cuda")
+    assert compose_settings("plan", BuildConfig, (*words, "encoder.batch=8")).encoder.batch == 8
+
+
 def test_no_file_repeats_a_default() -> None:
     """A file of a group holds what differs from the dataclass."""
-    for group, name in (("encoder", "vitl"), ("window", "robot"), ("trainer", "reference"), ("hardware", "a100x8")):
+    vitl = compose_settings("plan", BuildConfig, ("out=/o", "source=lerobot", "source.root=/s")).encoder
+    assert vitl == EncoderSettings(dtype=FloatDtype.BFLOAT16)
+    for group, name in (("window", "robot"), ("trainer", "reference"), ("hardware", "a100x8")):
         lines = (FOLDER / group / f"{name}.yaml").read_text().splitlines()
         assert all(line.startswith("#") for line in lines), lines
 

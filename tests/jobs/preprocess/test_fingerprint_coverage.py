@@ -32,6 +32,7 @@ OTHER: dict[str, Any] = {
     "encoder.resize": "crop",
     "encoder.dtype": "bfloat16",
     "encoder.attention": "xformers",
+    "encoder.compile": False,
     "encoder.batch": 8,
     "encoder.cpu_threads": 2,
     "latents.dtype": "int8",
@@ -70,6 +71,9 @@ HARMLESS: dict[str, Any] = {
 }
 """Of the settings that change no byte; `cluster.encoder_gpus` does, by the device it means."""
 
+ON_GPUS = ("encoder.attention", "encoder.compile")
+"""Settings that only encoders on GPUs have, which the plan alone does not ask for."""
+
 NOT_HERE = ("out", "source", "encoder.kind", "cluster.encoder_gpus")
 
 
@@ -91,7 +95,7 @@ def changed(config: BuildConfig, name: str, value: Any) -> BuildConfig:
     section, _, field = name.partition(".")
     if name == "window.per_episode":
         return replace(config, window=replace(config.window, every=0, per_episode=value))
-    if name == "encoder.attention":  # needs encoders on GPUs, which the plan alone does not ask for
+    if name in ON_GPUS:
         config = replace(config, cluster=replace(config.cluster, encoder_gpus=1.0))
     new = replace(getattr(config, section), **{field: value}) if field else value
     return replace(config, **{section: new})
@@ -115,10 +119,12 @@ def test_every_setting_of_a_build_is_here() -> None:
 
 @pytest.mark.parametrize("name", OTHER)
 def test_a_setting_that_decides_changes_the_fingerprint(name: str, config: BuildConfig) -> None:
-    before = (
-        replace(config, cluster=replace(config.cluster, encoder_gpus=1.0)) if name == "encoder.attention" else config
-    )
+    before = replace(config, cluster=replace(config.cluster, encoder_gpus=1.0)) if name in ON_GPUS else config
     assert fingerprint(changed(config, name, OTHER[name])) != fingerprint(before)
+
+
+def test_on_the_cpu_compile_changes_no_fingerprint(config: BuildConfig) -> None:
+    assert fingerprint(replace(config, encoder=replace(config.encoder, compile=False))) == fingerprint(config)
 
 
 def test_the_others_change_no_byte(config: BuildConfig) -> None:

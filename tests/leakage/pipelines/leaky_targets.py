@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from pipeline.building import shard_jobs as tasks
 from pipeline.encoder import encoder_frames as clips
@@ -74,7 +76,7 @@ def context_prefix_one_tubelet_too_long(world: World) -> None:
         latents, valid = encoder.encode(block)
         for row, index in enumerate(block.index):
             for view, frames in enumerate(block.frames):
-                both = encoder._forward(frames[index[:4]][None])[0]
+                both = _passed(encoder, frames[index[:4]])
                 latents[row, 0, view] = both[: encoder.tokens]
         return latents, valid
 
@@ -97,6 +99,11 @@ def targets_mixed_into_the_context(world: World) -> None:
     _latents(world, change)
 
 
+def _passed(encoder: Encoder, frames: NDArray[np.uint8]) -> NDArray[np.float16]:
+    """Latents of one clip of two tubelets."""
+    return encoder.forward(torch.from_numpy(frames[None]), 2)[0].numpy()
+
+
 def tubelets_in_a_prefix(world: World) -> None:
     """Each tubelet is encoded behind the one encoded before it, which may be a later one."""
 
@@ -105,7 +112,7 @@ def tubelets_in_a_prefix(world: World) -> None:
         for row in range(1, len(latents)):
             for view, frames in enumerate(block.frames):
                 both = np.concatenate([block.index[row - 1], block.index[row]])
-                latents[row, 0, view] = encoder._forward(frames[both][None])[0][encoder.tokens :]
+                latents[row, 0, view] = _passed(encoder, frames[both])[encoder.tokens :]
         return latents, valid
 
     world.encode = encode
