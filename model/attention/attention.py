@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from model.attention.backend import resolve_backend
 from model.attention.packed import Packed, attend_within
@@ -20,27 +19,10 @@ from model.settings import AttentionBackend
 
 @dataclass(frozen=True)
 class StepCausal:
-    """Steps of equally many tokens: full attention within a step and to all earlier ones (rule L4).
-
-    blocks  the same for PyTorch's FlexAttention, if there is a kernel of it for the device
-    """
+    """Steps of equally many tokens: full attention within a step and to all earlier ones (rule L4)."""
 
     steps: int
     tokens: int
-    blocks: BlockMask | None = None
-
-
-@functools.lru_cache(maxsize=16)
-def step_causal(steps: int, tokens: int, device: torch.device) -> StepCausal:
-    """The mask for a device, made once and outside compiled code."""
-    if device.type != "cuda":
-        return StepCausal(steps, tokens)
-
-    def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return key // tokens <= query // tokens
-
-    count = steps * tokens
-    return StepCausal(steps, tokens, create_block_mask(sees, None, None, count, count, device=str(device)))
 
 
 def attention(
@@ -78,10 +60,6 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: StepCausal | None, scale: float
     attend = functools.partial(functional.scaled_dot_product_attention, scale=scale, enable_gqa=shared)
     if mask is None:
         return attend(q, k, v)
-    if mask.blocks is not None and torch.compiler.is_compiling():
-        # Slices are copied, and their gradients added up from zeros: 17 of 270 ms of a full-size step.
-        out: Tensor = flex_attention(q, k, v, block_mask=mask.blocks, scale=scale)
-        return out
     # The queries of a step see all keys up to its end: slices of the keys, and no mask.
     ends = [mask.tokens * (step + 1) for step in range(mask.steps)]
     steps = [attend(q[:, :, end - mask.tokens : end], k[:, :, :end], v[:, :, :end]) for end in ends]

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from model.attention.attention import StepCausal, attention, step_causal
+from model.attention.attention import StepCausal, attention
 from model.attention.recompute import recomputed
 from model.settings import PredictorInit, PredictorSettings
 
@@ -161,7 +161,7 @@ class LatentPredictor(nn.Module):
         x = self.predictor_embed(latents).unflatten(1, (steps, self.tokens))
         a = self.action_encoder(actions).unflatten(1, (steps, self.action_tokens))
         x = torch.cat([a, x], dim=2).flatten(1, 2)
-        mask = step_causal(steps, self.action_tokens + self.tokens, x.device)
+        mask = StepCausal(steps, self.action_tokens + self.tokens)
         cos, sin = self.cos[: x.shape[1]], self.sin[: x.shape[1]]
         for block in self.predictor_blocks:
             x = recomputed(block, self.recompute, x, cos, sin, mask)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,6 +163,14 @@ class RandomSource:
         return RandomEpisode(_samples(self.sizes), sample_index(ref.id))
 
 
+class RandomChoice(SourceChoice):
+    """A source that no command line names, and so without settings."""
+
+    def content(self) -> dict[str, Any]:
+        """What is recorded of it."""
+        return {"type": self.type, "name": NAME}
+
+
 @cache
 def _samples(sizes: Sizes) -> RandomSamples:
     return RandomSamples(sizes)
@@ -175,7 +183,7 @@ def write_full_size_build(
     source = RandomSource(shards * shard_samples, sizes)
     config = BuildConfig(
         out=out,
-        source=SourceChoice("random", source),
+        source=RandomChoice("random", source),
         window=WindowPolicy(steps=sizes.steps, chunk=max(1, sizes.chunk), every=0, per_episode=1),
         inputs=InputSettings(image_size=sizes.image_size),
         encoder=EncoderSettings(kind="tiny", resize="squash"),

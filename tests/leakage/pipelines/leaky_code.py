@@ -11,9 +11,9 @@ from model import vla_jepa
 from model.student.backbone import Student
 from model.vla_jepa import VLAJEPA
 from model.world_model.predictor import LatentPredictor
-from pipeline.building import rebuild
 from pipeline.encoder import encoder_frames as clips
 from pipeline.format.input_sample import InputSample
+from pipeline.planning import recipe
 from pipeline.samples import inputs
 from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.truncated import TruncatedEpisode
@@ -33,49 +33,50 @@ def input_depends_on_a_dark_future(world: World) -> None:
         dimmed = [past.frames(view, [past.now])[0] // 2 for view in views]
         return InputSample(key, tuple(inputs.encode_jpeg(frame, settings) for frame in dimmed), sample.json)
 
-    world.patch.setattr(rebuild, "build_input", leaky)
+    world.patch.setattr(recipe, "build_input", leaky)
 
 
 def context_depends_on_a_dark_future(world: World) -> None:
     """All frames are dimmed when one of the clip is black."""
-    honest = rebuild.cut_frames
+    honest = recipe.cut_frames
 
     def leaky(*arguments: Any) -> clips.FrameBlock:
         block = honest(*arguments)
         dark = (block.frames.max(axis=(0, 2, 3, 4)) == 0).any()
         return clips.FrameBlock(block.frames // 2, block.index) if dark else block
 
-    world.patch.setattr(rebuild, "cut_frames", leaky)
+    world.patch.setattr(recipe, "cut_frames", leaky)
 
 
 def blind_to_the_present(world: World) -> None:
     """Frames that were read once come from a cache by position: the experiment must not succeed."""
     held: dict[tuple[str, int], Any] = {}
-    honest = rebuild.build_input
+    honest = recipe.build_input
 
     def cached(past: TruncatedEpisode, key: str, *arguments: Any) -> InputSample:
         if (key, past.now) not in held:
             held[key, past.now] = honest(past, key, *arguments)
         return held[key, past.now]
 
-    world.patch.setattr(rebuild, "build_input", cached)
+    world.patch.setattr(recipe, "build_input", cached)
 
 
 def student_reads_the_targets(world: World) -> None:
-    honest = VLAJEPA.losses
+    honest = VLAJEPA.forward
 
-    def leaky(self: VLAJEPA, observation: Any, targets: Any, generator: Any = None) -> Any:
-        self.student.leak = targets.latents.float().mean()
-        return honest(self, observation, targets, generator)
+    def leaky(self: VLAJEPA, *batches: Any, generator: Any = None) -> Any:
+        self.student.leak = batches[0][1].latents.float().mean()
+        return honest(self, *batches, generator=generator)
 
     forward = Student.forward
 
-    def informed(self: Any, observation: Any) -> Any:
-        output = forward(self, observation)
-        output.latent_actions.add_(getattr(self, "leak", 0.0))
-        return output
+    def informed(self: Any, *observations: Any) -> Any:
+        outputs = forward(self, *observations)
+        for output in outputs:
+            output.latent_actions.add_(getattr(self, "leak", 0.0))
+        return outputs
 
-    world.patch.setattr(VLAJEPA, "losses", leaky)
+    world.patch.setattr(VLAJEPA, "forward", leaky)
     world.patch.setattr(Student, "forward", informed)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.building import shard_jobs as tasks
 from pipeline.format.input_sample import InputSample
+from pipeline.planning import recipe
 from pipeline.samples import inputs
 from pipeline.sources.lerobot import source as lerobot
 from pipeline.sources.opened import OpenedEpisode
@@ -33,7 +33,7 @@ def _repaint(world: World, paint: Repaint) -> None:
         frames = [paint(past, view, past.frames(view, [past.now])[0]) for view in views]
         return replace(sample, images=tuple(inputs.encode_jpeg(frame, settings) for frame in frames))
 
-    world.patch.setattr(tasks, "build_input", leaky)
+    world.patch.setattr(recipe, "build_input", leaky)
 
 
 def _frame(offset: int) -> Repaint:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.building import shard_jobs as tasks
 from pipeline.encoder import encoder_frames as clips
 from pipeline.encoder.encoder import Encoder
 from pipeline.encoder.encoder_frames import FrameBlock, FrameSettings
+from pipeline.planning import recipe
 from pipeline.samples.windows import Window
 from tests.leakage.pipelines.pipeline import LeakyPipeline
 from tests.leakage.world import Latents, World
@@ -146,8 +146,8 @@ def stale_encoder(world: World) -> None:
 
 
 def _frames(world: World, change: Callable[[FrameBlock], FrameBlock]) -> None:
-    honest = tasks.cut_frames
-    world.patch.setattr(tasks, "cut_frames", lambda *arguments: change(honest(*arguments)))
+    honest = recipe.cut_frames
+    world.patch.setattr(recipe, "cut_frames", lambda *arguments: change(honest(*arguments)))
 
 
 def bgr_for_the_encoder(world: World) -> None:
