@@ -1,4 +1,4 @@
-"""Frames -> latents of the frozen V-JEPA2 encoder. The only file that imports the encoder.
+"""Frames -> latents of the frozen V-JEPA2 encoder.
 
 Letters: V views, W windows, K steps, N tokens a step, D width.
 
