@@ -21,6 +21,7 @@ from jobs.common.load_model import load_model
 from model.batch import to_device
 from model.normalize import BuildStats
 from model.settings import PredictorInit, tiny_settings
+from model.student.backbone import StudentOutput
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.audit.build import open_build
 from pipeline.audit.fetcher import ShardFetcher
@@ -93,8 +94,8 @@ class _Outputs:
     def __init__(self, model: VLAJEPA, observation: Observation[Tensor], targets: Targets[Tensor], seed: int) -> None:
         student: list[bytes] = []
 
-        def record(_module: Any, _inputs: Any, output: Any) -> None:
-            parts = [output.latent_actions, output.embodied]
+        def record(_module: Any, _inputs: Any, outputs: tuple[StudentOutput, ...]) -> None:
+            parts = [part for output in outputs for part in (output.latent_actions, output.embodied)]
             student.extend(_bytes(part) for part in parts if part is not None)
 
         handle = model.student.register_forward_hook(record)

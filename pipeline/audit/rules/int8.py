@@ -33,7 +33,7 @@ def check(build: ClaimedBuild, report: Report) -> None:
     report.check("L7")
     claim, dtype = build.latents, build.latent_dtype
     if not isinstance(claim, dict) or set(claim) != {"dtype", "relative_error"} or claim["dtype"] != dtype:
-        report.found("L7", BUILD, f"latents must hold dtype {dtype!r}, as the settings do, and relative_error")
+        report.found("L7", BUILD, f"latents must hold dtype '{dtype}', as the settings do, and relative_error")
         return
     errors = claim["relative_error"]
     if dtype == "float16":

@@ -165,7 +165,7 @@ MUTANTS = (
     Mutant(latent_mask_lifted, "L8", "shards", "latent_mask is [True, True]"),
     Mutant(extra_column, "L10", "shards", "the format does not know: future"),
     Mutant(extra_schema_metadata, "L10", "shards", "unknown metadata b'hint'"),
-    Mutant(batch_metadata, "L10", "shards", "carries metadata of its own"),
+    Mutant(batch_metadata, "L10", "shards", "carries its own metadata"),
     Mutant(data_beside_the_columns, "L10", "shards", "data outside its columns"),
     Mutant(record_batch_hidden_from_the_footer, "L10", "shards", "its footer lists 3 record batches, it holds others"),
     Mutant(other_shape, "L7", "shards", "column context must be"),
