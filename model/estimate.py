@@ -20,11 +20,14 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.settings import AttentionBackend, ModelSettings
-from model.vla_jepa import VLAJEPA, meta_model
+from model.vla_jepa import VLAJEPA, TrainingBatch, meta_model
 from pipeline.format.schema import Observation, Sizes, Targets
 
 KINDS = ("robot", "video")
 PARTS = ("student", "predictor", "action_head")
+FLOAT32, BFLOAT16 = 4, 2
+"""Bytes of a number."""
+
 MOMENTS = 2
 """AdamW keeps two numbers a trained weight, in the weight's dtype."""
 
@@ -40,9 +43,11 @@ class StepEstimate:
     prompt_tokens  by kind of batch, tokens of one prompt with its images
     forward        FLOPs by part
     backward       FLOPs, with what gradient checkpointing computes again
-    weights, moments  bytes held all the time
-    gradients      bytes at the end of the backward pass
-    passes         bytes of activations and gradients at the highest point of forward and backward pass
+    weights        bytes held all the time; in bfloat16, of float32 weights and their rounded copies
+    moments        bytes held all the time
+    gradients      bytes, of the float32 weights
+    passes         bytes of activations and gradients at the highest point of forward and backward pass; in bfloat16,
+                   of the gradients of both the rounded and the float32 weights
     optimiser      bytes of gradients: AdamW's fused form (CUDA) holds nothing beside them
     """
 
@@ -82,8 +87,8 @@ def estimate_step(
         settings: of the model; a backbone of kind "pretrained" needs its configuration and tokenizer, not its weights.
         sizes: of the builds.
         batch_size: samples of each build.
-        kinds: one of "robot" and "video" for every build; their gradients add up, their activations do not.
-        bf16: under autocast, as on CUDA.
+        kinds: one of "robot" and "video" for every build; all pass through the model together.
+        bf16: with rounded weights and under autocast, as on CUDA.
         instruction: of every sample.
 
     Raises:
@@ -95,46 +100,40 @@ def estimate_step(
             raise ValueError(f"kinds must be of {', '.join(KINDS)}, got {kind!r}")
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     # No kernel runs; PyTorch's fused attention keeps what xFormers' keeps.
-    model = _without_memory(meta_model(replace(settings, attention=AttentionBackend.SDPA), sizes), fake).train()
-    trained = [p for p in model.parameters() if p.requires_grad]
-    gradients = sum(map(_bytes, trained))
+    model = _without_memory(meta_model(replace(settings, attention=AttentionBackend.SDPA), sizes), fake, bf16).train()
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    everything = sum(p.numel() for p in model.parameters())
+    gradients = FLOAT32 * trained
     with fake:
         batches = {kind: _batch(sizes, settings.predictor.views, batch_size, kind, instruction) for kind in kinds}
+    together = [batches[kind] for kind in kinds]
     with LiveMemory(model.parameters()) as memory, _MasksAsRows():
-        for kind in kinds:
-            _total_loss(model, *batches[kind], bf16).backward()
-    forward, backward = _count_flops(model, [batches[kind] for kind in kinds], bf16)
+        _total_loss(model, together, bf16).backward()
+    forward, backward = _count_flops(model, together, bf16)
     return StepEstimate(
         parameters={part: _count(getattr(model, part)) for part in PARTS},
-        trainable=sum(p.numel() for p in trained),
+        trainable=trained,
         prompt_tokens={kind: _prompt_tokens(model, observation) for kind, (observation, _) in batches.items()},
         forward=forward,
         backward=backward,
-        weights=sum(map(_bytes, model.parameters())),
+        weights=(FLOAT32 + (BFLOAT16 if bf16 else 0)) * everything,
         moments=MOMENTS * gradients,
         gradients=gradients,
-        passes=memory.peak,
+        passes=memory.peak + (gradients if bf16 else 0),
         optimiser=gradients,
     )
 
 
-def _count_flops(
-    model: VLAJEPA, batches: Sequence[tuple[Observation[Tensor], Targets[Tensor]]], bf16: bool
-) -> tuple[dict[str, int], int]:
-    """FLOPs of the forward passes by part of the model, and of the backward passes."""
-    forward, backward = dict.fromkeys(PARTS, 0), 0
+def _count_flops(model: VLAJEPA, batches: Sequence[TrainingBatch], bf16: bool) -> tuple[dict[str, int], int]:
+    """FLOPs of the forward pass by part of the model, and of the backward pass."""
     # Apart from the memory, since the counter keeps tensors alive that gradient checkpointing would free.
+    called = {"student": 0, "predictor": 0}
     with FlopCounterMode(display=False) as flops, _MasksAsRows():
-        for batch in batches:
-            before, called = flops.get_total_flops(), {"student": 0, "predictor": 0}
-            with _calls_counted(model, flops, called):
-                loss = _total_loss(model, *batch, bf16)
-            after = flops.get_total_flops()
-            loss.backward()
-            backward += flops.get_total_flops() - after
-            called["action_head"] = after - before - sum(called.values())
-            forward = {part: forward[part] + called[part] for part in PARTS}
-    return forward, backward
+        with _calls_counted(model, flops, called):
+            loss = _total_loss(model, batches, bf16)
+        after = flops.get_total_flops()
+        loss.backward()
+    return {**called, "action_head": after - sum(called.values())}, flops.get_total_flops() - after
 
 
 class LiveMemory(TorchDispatchMode):
@@ -187,17 +186,17 @@ class _MasksAsRows(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _total_loss(model: VLAJEPA, observation: Observation[Tensor], targets: Targets[Tensor], bf16: bool) -> Tensor:
+def _total_loss(model: VLAJEPA, batches: Sequence[TrainingBatch], bf16: bool) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        return model.losses(observation, targets).total
+        return torch.stack([losses.total for losses in model(*batches)]).sum()
 
 
-def _without_memory(model: VLAJEPA, fake: FakeTensorMode) -> VLAJEPA:
+def _without_memory(model: VLAJEPA, fake: FakeTensorMode, bf16: bool) -> VLAJEPA:
     """A model on the meta device, with its parameters as fake CPU tensors and its buffers as zeros."""
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             with fake:
-                empty = torch.empty(parameter.shape, dtype=parameter.dtype)
+                empty = torch.empty(parameter.shape, dtype=torch.bfloat16 if bf16 else parameter.dtype)
             setattr(module, name, nn.Parameter(empty, parameter.requires_grad))
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, torch.zeros(buffer.shape, dtype=buffer.dtype))
@@ -255,7 +254,3 @@ def _prompt_tokens(model: VLAJEPA, observation: Observation[Tensor]) -> int:
 
 def _count(module: nn.Module | None) -> int:
     return 0 if module is None else sum(parameter.numel() for parameter in module.parameters())
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()

@@ -186,21 +186,17 @@ def _differentiate(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None
 _forward.register_autograd(_differentiate, setup_context=_keep)
 
 
-@register_flop_formula(torch.ops.vla_jepa.packed_attention)
-def _flops(
-    q: Any, k: Any, v: Any, q_starts: Any, k_starts: Any, q_longest: int, k_longest: int, *_: Any, **__: Any
-) -> int:
-    """Two products, as if all keys were as many as the most: on fake tensors the lengths are not known."""
-    tokens, heads, channels = q
-    return int(4 * tokens * k_longest * heads * channels)
+@register_flop_formula(torch.ops.vla_jepa.packed_attention, get_raw=True)
+def _flops(q: Tensor, k: Tensor, v: Tensor, q_starts: Tensor, k_starts: Tensor, *_: Any, **__: Any) -> int:
+    """Two products of every query with the keys of its sequence, masked ones too, as PyTorch counts them."""
+    pairs = int((q_starts.diff().long() * k_starts.diff().long()).sum())
+    return 4 * pairs * q.shape[1] * q.shape[2]
 
 
-@register_flop_formula(torch.ops.vla_jepa.packed_attention_backward)
-def _backward_flops(
-    gradient: Any, q: Any, k: Any, v: Any, out: Any, denominators: Any, *lengths: Any, **__: Any
-) -> int:
+@register_flop_formula(torch.ops.vla_jepa.packed_attention_backward, get_raw=True)
+def _backward_flops(gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, *others: Any, **__: Any) -> int:
     """Five products: scores again, and the gradients of probabilities, queries, keys and values."""
-    return _flops(q, k, v, *lengths) * 5 // 2
+    return _flops(q, k, v, *others[1:3]) * 5 // 2
 
 
 def _has_flash(x: Tensor) -> bool:

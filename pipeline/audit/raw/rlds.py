@@ -20,6 +20,9 @@ from pipeline.audit.raw.decoding.tfrecord import Values, parse_example, read_rec
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, rate_of, text_of, texts_of
 from pipeline.audit.raw.vectors import RobotVectors
 
+_FRAMING = 16
+"""Bytes around the data of a record: its length, and two checksums."""
+
 _INFO = "dataset_info.json"
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 _ONCE = "episode_metadata/"
@@ -145,4 +148,8 @@ def _places(folder: Path, split: Mapping[str, Any], names: Mapping[str, str]) ->
         file = str(split.get("filepathTemplate") or _TEMPLATE).format(
             **names, SPLIT=split["name"], SHARD_INDEX=index, NUM_SHARDS=total, SHARD_X_OF_Y=f"{index}-of-{total}"
         )
-        yield from zip(itertools.repeat(folder / file), range(length), strict=False)
+        path = folder / file
+        most = path.stat().st_size // _FRAMING if path.is_file() else length
+        if not 0 <= length <= most:
+            raise RawError(f"{folder / _INFO}: shardLengths gives {path.name} {length} records, it holds 0 to {most}")
+        yield from zip(itertools.repeat(path), range(length), strict=False)

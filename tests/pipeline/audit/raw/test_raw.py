@@ -271,6 +271,17 @@ def test_only_one_kind_of_split_means_a_hash(shared_data: Path, tmp_path: Path) 
     assert {episode: raw.split_of(episode) for episode in splits} == splits
 
 
+@pytest.mark.parametrize("count", [-1, 10**12])
+def test_more_records_than_a_file_can_hold_are_refused(shared_data: Path, tmp_path: Path, count: int) -> None:
+    root = Path(shutil.copytree(shared_data / "rlds/bridge_dataset/1.0.0", tmp_path / "rlds"))
+    settings = _settings(RldsSource(root=str(root), name="bridge", fps=5, cameras=("image_0",)), "rlds")
+    info = json.loads((root / "dataset_info.json").read_text())
+    info["splits"][0]["shardLengths"][0] = str(count)
+    (root / "dataset_info.json").write_text(json.dumps(info))
+    with pytest.raises(BuildError, match=f"{count} records, it holds 0 to"):
+        open_raw(settings, root)
+
+
 def test_damaged_records_are_raw_errors(shared_data: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(shared_data / "rlds/bridge_dataset/1.0.0", tmp_path / "rlds"))
     settings = _settings(RldsSource(root=str(root), name="bridge", fps=5, cameras=("image_0",)), "rlds")
