@@ -1,6 +1,6 @@
 """The two kinds of failure: skip one episode and record it, or stop the run.
 
-`EpisodeError` is caught by the job that works on the episode; the episode then stands in `ledger.jsonl` with the
+`EpisodeError` is caught by the job that works on the episode; the episode is then listed in `ledger.jsonl` with the
 reason. Everything else stops the run: `RunError` and its children carry the exit code of the command.
 """
 

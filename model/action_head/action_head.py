@@ -1,6 +1,6 @@
 """Conditional flow matching over an action chunk: the loss, and the sampler (GR00T N1 style).
 
-A diffusion transformer turns noise into normalised actions, told by the student's embodied tokens and the robot's
+A diffusion transformer turns noise into normalised actions, given the student's embodied tokens and the robot's
 state. Parameter names are those of the released checkpoints.
 
 Shapes: B batch, T actions in a chunk, A action width, S state width, L context tokens, E context width,

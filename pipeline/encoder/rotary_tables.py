@@ -50,7 +50,7 @@ def rotary_tables(tokens: int, grid: int, axis: int, channels: int, device: torc
     frame, row, column = ids // grid**2, ids % grid**2 // grid, ids % grid
     exponents = torch.arange(axis // 2, dtype=torch.float32, device=device) / (axis / 2.0)
     frequencies = 1.0 / BASE**exponents
-    # The angles of an axis stand twice in a row, though it is neighbours that are turned (as V-JEPA2 was trained).
+    # The angles of an axis occur twice in a row, though neighbours are turned (as V-JEPA2 was trained).
     angles = torch.cat([(place[:, None] * frequencies).repeat(1, 2) for place in (frame, row, column)], dim=1)
     signs = torch.tensor([-1.0, 1.0], device=device).repeat(angles.shape[1] // 2)
     fixed = channels - angles.shape[1]
