@@ -70,6 +70,7 @@ def test_the_fast_form_gives_the_same_latents(mode: EncoderMode, dtype: str) -> 
     assert not found[1, 2].any()
 
 
+@pytest.mark.slow
 def test_layers_share_one_graph_a_shape_and_nothing_is_compiled_later() -> None:
     """Prefixes of 1, 2 and 3 tubelets in two batch sizes: 6 graphs of the patches, 6 of a layer, and 4 of the last
     layer, which keeps fewer tokens unless there is one tubelet."""
@@ -85,6 +86,7 @@ def test_layers_share_one_graph_a_shape_and_nothing_is_compiled_later() -> None:
     assert counter.frame_count == 16
 
 
+@pytest.mark.slow
 def test_compiled_in_fixed_shapes_the_latents_are_those_of_eager_layers() -> None:
     torch._dynamo.reset()
     block = make_block(5)
