@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from jobs.training.run import train
 from model.batch import to_device
@@ -15,9 +18,8 @@ from model.normalize import BuildStats
 from model.settings import tiny_settings
 from model.vla_jepa import build_model
 from pipeline.format.build import Build
-from pipeline.format.schema import Targets
+from pipeline.format.schema import Batch
 from pipeline.shards.int8 import float_targets
-from pipeline.streaming import reader
 from pipeline.streaming.reader import SampleReader
 from tests.jobs.runs import train_config
 
@@ -28,8 +30,14 @@ STEPS = 4
 
 def test_the_loss_curve_is_that_of_the_dequantised_latents(int8_build: Build, tmp_path: Path) -> None:
     train(train_config(tmp_path / "int8", [int8_build], steps=STEPS))
+    read = SampleReader.read
+
+    def dequantised(self: SampleReader, indices: NDArray[np.int64]) -> Batch[NDArray[Any]]:
+        batch = read(self, indices)
+        return replace(batch, targets=float_targets(batch.targets))
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "Targets", lambda *arrays: float_targets(Targets(*arrays)))
+        patch.setattr(SampleReader, "read", dequantised)
         train(train_config(tmp_path / "float16", [int8_build], steps=STEPS))
     assert _losses(tmp_path / "int8") == _losses(tmp_path / "float16")
 
