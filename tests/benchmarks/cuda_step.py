@@ -129,7 +129,7 @@ def _training_steps(scale: Scale) -> Iterator[Measured]:
         yield _training_step("compiled", optimiser, partial(_eager, model, optimiser, scale), batches, scale)
     if scale.compiled and scale.device == "cuda":
         graphs = StepGraphs(model, optimiser)
-        run = partial(graphs.run, weights=(1.0, 1.0), first=True)
+        run = partial(graphs.run, weights=(1.0, 1.0), names=("video", "robot"), first=True)
         yield _training_step("compiled and recorded", optimiser, run, batches, scale)
 
 

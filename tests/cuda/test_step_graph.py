@@ -42,7 +42,7 @@ def test_recorded_passes_give_the_losses_and_gradients_of_passes_that_are_not() 
             for first in (True, False):
                 torch.manual_seed(seed)
                 if recorded:
-                    losses = graphs.run(batches, (1.0, 0.5), first)
+                    losses = graphs.run(batches, (1.0, 0.5), ("video", "robot"), first)
                 else:
                     with torch.autocast("cuda", torch.bfloat16):
                         losses = model(*batches)

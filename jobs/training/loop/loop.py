@@ -23,7 +23,7 @@ from jobs.training.loop.data import held_out_reader, make_streams, open_cache
 from jobs.training.loop.guards import LossGuard, SkippedSamples, StopSignal, dump_keys
 from jobs.training.loop.held_out import HeldOut, evaluate, has_pair
 from jobs.training.loop.metrics import MetricsLog
-from jobs.training.loop.micro_batches import MicroBatch, micro_batches, passes, record
+from jobs.training.loop.micro_batches import MicroBatch, micro_batches, passes, record, weighted_total
 from jobs.training.loop.optimiser import Optimiser
 from jobs.training.loop.ranks import Ranks, distribute, gradients_stay
 from jobs.training.loop.settings import CoTraining, TrainerSettings
@@ -38,7 +38,7 @@ from model.losses import Losses
 from model.student.augment import shifted
 from model.student.images import GREY
 from model.vla_jepa import VLAJEPA, TrainingBatch
-from pipeline.errors import BuildError, RunError, SettingsError
+from pipeline.errors import BuildError, RunError
 from pipeline.format.build import Build
 from pipeline.format.differences import first_difference
 from pipeline.streaming.stream import NumpyBatch
@@ -205,27 +205,24 @@ class Trainer:
         together = passes(batches)
         for i, micros in enumerate(together):
             moved = [self._to_device(micro.batch) for micro in micros]
-            weights = [micro.weight for micro in micros]
-            last = i == len(together) - 1
+            weights, names = [micro.weight for micro in micros], [micro.build.name for micro in micros]
             if self._graphs:
-                found = self._graphs.run(moved, weights, first=i == 0)
+                found = self._graphs.run(moved, weights, names, first=i == 0)
             else:
-                found = self._pass(moved, micros, last)
+                found = self._pass(moved, weights, names, last=i == len(together) - 1)
             for micro, losses, (_, targets) in zip(micros, found, moved, strict=True):
                 loss += losses.total.detach().double() * micro.weight
                 record(means, micro, losses, targets)
         means.add("loss", loss, 1.0)
 
-    def _pass(self, batches: Sequence[TrainingBatch], micros: Sequence[MicroBatch], last: bool) -> tuple[Losses, ...]:
+    def _pass(
+        self, batches: Sequence[TrainingBatch], weights: Sequence[float], names: Sequence[str], last: bool
+    ) -> tuple[Losses, ...]:
         """One forward and backward pass."""
         with gradients_stay(self._wrapped, not last):
             with self._autocast():
                 found: tuple[Losses, ...] = self._wrapped(*batches)
-            weighted = [losses.total * micro.weight for losses, micro in zip(found, micros, strict=True)]
-            for micro, each in zip(micros, weighted, strict=True):
-                if not each.requires_grad:
-                    raise SettingsError(f"{micro.build.name} trains nothing: model.freeze holds all its losses reach")
-            torch.stack(weighted).sum().backward()
+            weighted_total(found, weights, names).backward()
         # DDP averages in the last pass what the model's own parameters have collected.
         if last or self.ranks.world == 1:
             self.optimiser.collect()

@@ -9,10 +9,12 @@ from itertools import zip_longest
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from jobs.training.loop.weighted_mean import WeightedMeans
 from model.losses import Losses
+from pipeline.errors import SettingsError
 from pipeline.format.build import Build
 from pipeline.format.schema import Batch, Observation, Targets
 from pipeline.streaming.stream import BuildBatch, NumpyBatch, Stream
@@ -46,6 +48,18 @@ def passes(batches: Sequence[MicroBatch]) -> list[list[MicroBatch]]:
         by_build.setdefault(micro.build.name, []).append(micro)
     backwards = zip_longest(*(reversed(pieces) for pieces in by_build.values()))
     return [[micro for micro in together if micro is not None] for together in backwards][::-1]
+
+
+def weighted_total(found: Sequence[Losses], weights: Sequence[float], names: Sequence[str]) -> Tensor:
+    """The loss of a pass, of which each build must train something.
+
+    Raises:
+        SettingsError: a build reaches frozen weights alone.
+    """
+    for losses, name in zip(found, names, strict=True):
+        if not losses.total.requires_grad:
+            raise SettingsError(f"{name} trains nothing: model.freeze holds all its losses reach")
+    return torch.stack([losses.total * weight for losses, weight in zip(found, weights, strict=True)]).sum()
 
 
 def record(means: WeightedMeans, micro: MicroBatch, losses: Losses, targets: Targets[Tensor]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from jobs.training.loop.micro_batches import weighted_total
 from jobs.training.loop.optimiser import Optimiser
 from model.losses import Losses
 from model.student.backbone import StudentInput
@@ -47,10 +48,13 @@ class StepGraphs:
         self._recorded: OrderedDict[Any, RecordedPass] = OrderedDict()
         self._pool = torch.cuda.graph_pool_handle()
 
-    def run(self, batches: Sequence[TrainingBatch], weights: Sequence[float], first: bool) -> tuple[Losses, ...]:
+    def run(
+        self, batches: Sequence[TrainingBatch], weights: Sequence[float], names: Sequence[str], first: bool
+    ) -> tuple[Losses, ...]:
         """Losses of the batches; gradients of their sum by `weights` go to the optimiser.
 
         Args:
+            names: of the builds, for the error where one trains nothing.
             first: of the passes of an optimiser step: the gradients replace those of the step before.
         """
         inputs = self._model.student.prepare(*(observation for observation, _ in batches), padded_to=TOKENS)
@@ -59,7 +63,7 @@ class StepGraphs:
         given = (inputs, tuple(batches))
         key = (_shapes(given), tuple(weights), first)
         if key not in self._recorded:
-            self._recorded[key] = self._record(inputs, batches, weights)
+            self._recorded[key] = self._record(inputs, batches, weights, names)
             if len(self._recorded) > KEPT:
                 self._recorded.popitem(last=False)
         self._recorded.move_to_end(key)
@@ -70,7 +74,9 @@ class StepGraphs:
         self._optimiser.collected(recorded.weights)
         return recorded.losses
 
-    def _record(self, inputs: StudentInput, batches: Sequence[TrainingBatch], weights: Sequence[float]) -> RecordedPass:
+    def _record(
+        self, inputs: StudentInput, batches: Sequence[TrainingBatch], weights: Sequence[float], names: Sequence[str]
+    ) -> RecordedPass:
         inputs, batches = _copied((inputs, tuple(batches)))
         # The passes of the warm-up write into the gradients, and draw random numbers.
         masters = self._optimiser.masters.values()
@@ -78,7 +84,7 @@ class StepGraphs:
         random = torch.cuda.get_rng_state()
 
         def passes() -> tuple[tuple[Losses, ...], list[nn.Parameter]]:
-            return self._pass(inputs, batches, weights)
+            return self._pass(inputs, batches, weights, names)
 
         warm_up(passes)
         for master, gradient, content in gradients:
@@ -93,13 +99,12 @@ class StepGraphs:
         return RecordedPass(graph, list(_tensors((inputs, batches))), losses, changed)
 
     def _pass(
-        self, inputs: StudentInput, batches: Sequence[TrainingBatch], weights: Sequence[float]
+        self, inputs: StudentInput, batches: Sequence[TrainingBatch], weights: Sequence[float], names: Sequence[str]
     ) -> tuple[tuple[Losses, ...], list[nn.Parameter]]:
         # No weight is cast, and a kept cast would belong to one graph alone.
         with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
             losses = self._model.losses_from(self._model.student.read(inputs), batches)
-        total = torch.stack([each.total * weight for each, weight in zip(losses, weights, strict=True)]).sum()
-        total.backward()
+        weighted_total(losses, weights, names).backward()
         return tuple(map(_detached, losses)), self._optimiser.collect()
 
 
