@@ -68,7 +68,7 @@ def compile_blocks(model: VLAJEPA) -> None:
     Raises:
         torch.compiler's FailOnRecompileLimitHit: later, where a block meets more kinds of input than code is kept for.
     """
-    # All blocks share the code of `nn.Module.__call__`, for which PyTorch keeps 8 compiled forms unless told otherwise.
+    # Blocks of vision and text share one function of transformers, of which PyTorch keeps 8 compiled forms by default.
     torch._dynamo.config.recompile_limit = COMPILED_FORMS
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     for block in blocks_of_fixed_shape(model):

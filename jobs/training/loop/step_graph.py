@@ -21,7 +21,7 @@ from model.student.backbone import StudentInput
 from model.vla_jepa import VLAJEPA, TrainingBatch
 
 TOKENS = 256
-"""Packed prompts are padded to a multiple of it: at most 3 % of the tokens of 32 samples with two views."""
+"""Packed prompts are padded to a multiple of it: at most 5 % of the tokens of 16 robot and 16 video samples."""
 
 KEPT = 16
 """Graphs that are kept, those used last."""
