@@ -85,6 +85,12 @@ COMMANDS = {
         "check that a build is the one that was audited, and who signed it",
         first="build",
     ),
+    "probe": Command(
+        "audit.probe",
+        "ProbeConfig",
+        "which later frames move the context that another pipeline makes",
+        first="function",
+    ),
     "train": Command("training.train", "TrainConfig", "train on audited builds"),
     "report": Command(
         "report.report", "ReportConfig", "a training run as one page: curves, held-out numbers, latents", first="run"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from pipeline.errors import EpisodeError
 from pipeline.format.episode import Episode
 from pipeline.sources.base import EpisodeRef, LedgerEntry, Source, SourceIndex
 from pipeline.sources.opened import OpenedEpisode
+
+T = TypeVar("T")
 
 SHEET_ROWS = 8
 """Episodes on the contact sheet."""
@@ -101,11 +104,11 @@ def inspect_source(
     return found
 
 
-def spread(refs: Sequence[EpisodeRef], count: int | None) -> list[EpisodeRef]:
-    """`count` episodes at equal distances, with the first and the last."""
-    if count is None or count >= len(refs):
-        return list(refs)
-    return [refs[i] for i in np.unique(np.linspace(0, len(refs) - 1, count).round().astype(int))]
+def spread(entries: Sequence[T], count: int | None) -> list[T]:
+    """`count` entries at equal distances, with the first and the last."""
+    if count is None or count >= len(entries):
+        return list(entries)
+    return [entries[i] for i in np.unique(np.linspace(0, len(entries) - 1, count).round().astype(int))]
 
 
 def _look(episode: Episode, ref: EpisodeRef, found: Inspection, image: bool) -> None:

@@ -44,6 +44,7 @@ def test_every_command_is_a_hydra_application(command: str, capsys: pytest.Captu
         "verify": "build: ???",
         "status": "build: ???",
         "serve": "policy: ???",
+        "probe": "function: ???",
         "sources": "name: null",
     }
     assert first.get(command, "out: ") in config
