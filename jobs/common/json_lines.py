@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -54,10 +54,10 @@ def _encoded(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 class JsonLines(Generic[RecordT]):
     """Records of a dataclass that a command continues with after an interruption, each on disk before the next begins;
-    messages call one `name`."""
+    messages call one `name`. `check` is called before each is written, and raises to prevent it."""
 
-    def __init__(self, path: Path, kind: type[RecordT], name: str) -> None:
-        self.path, self._kind, self._name = path, kind, name
+    def __init__(self, path: Path, kind: type[RecordT], name: str, check: Callable[[], None] = lambda: None) -> None:
+        self.path, self._kind, self._name, self._check = path, kind, name, check
 
     def read(self) -> list[RecordT]:
         """All records. A last line that a killed process left unfinished is cut off. Raises BuildError if another line
@@ -79,5 +79,6 @@ class JsonLines(Generic[RecordT]):
 
     def add(self, record: RecordT) -> None:
         """Append one line and sync it."""
+        self._check()
         content: Any = record
         append_rows(self.path, [asdict(content)], sync=True)

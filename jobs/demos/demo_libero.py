@@ -34,9 +34,9 @@ DEMONSTRATIONS = "demonstrations/collected.json"
 def run(settings: DemoLiberoConfig) -> None:
     settings = replace(settings, out=settings.out.resolve())  # the parts write it down
     settings.out.mkdir(parents=True, exist_ok=True)
-    with DriverLock(open_store(settings.out)):
+    with DriverLock(open_store(settings.out)) as lock:
         claim(settings.out / "experiment.json", deciding(settings), "experiment")
-        log = JsonLines(settings.out / "parts.jsonl", Timed, "part")
+        log = JsonLines(settings.out / "parts.jsonl", Timed, "part", lock.check)
         log.read()  # cuts off a line that a killed process left unfinished
 
         def ended(command: Command, seconds: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +65,10 @@ def tidy_finished(store: Store) -> None:
     print(f"{store.where} is finished already")
 
 
-def finish(plan: Plan, store: LocalStore, builds: Sequence[FinishedBuild], link: bool) -> tuple[Build, CopySummary]:
-    """Make every shard that is not there yet, and commit."""
+def finish(
+    plan: Plan, store: LocalStore, builds: Sequence[FinishedBuild], link: bool, check: Callable[[], None]
+) -> tuple[Build, CopySummary]:
+    """Make every shard that is not there yet, and commit. `check` raises when another driver has taken over."""
     started = time.monotonic()
     pieces = shard_copies(plan, builds)
     done = find_records(store, plan.tasks, plan.fingerprint)
@@ -75,13 +77,14 @@ def finish(plan: Plan, store: LocalStore, builds: Sequence[FinishedBuild], link:
     total = sum(piece.bytes for piece in pieces)
     with progress_bar(total=total, unit="B", unit_scale=True, unit_divisor=1024, desc=store.where) as bar:
         for piece in pieces:
+            check()
             if not all((piece.task.name, kind) in done for kind in KINDS):
                 path = piece.finished.path
                 if path not in rows:
                     rows = {path: SampleRows(path / "samples.parquet")}
                 made.append(make_shard(piece, plan, store, rows[path].of(piece.task.split, piece.index), link))
             bar.update(piece.bytes)
-    commit(plan, store, provenance_of(pieces))
+    commit(plan, store, provenance_of(pieces), check)
     return load_build(store.root), CopySummary(made.count(True), made.count(False), time.monotonic() - started)
 
 

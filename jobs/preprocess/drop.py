@@ -21,10 +21,10 @@ def drop(settings: DropConfig) -> Build:
     store = new_folder(settings.out, [settings.build])
     old = open_finished(settings.build.expanduser().resolve())
     plan = drop_plan(old, frozenset(episodes), settings.reason)
-    with DriverLock(store):
+    with DriverLock(store) as lock:
         if start(plan, store):
             return load_build(store.root)
-        build, made = finish(plan, store, [old], settings.link)
+        build, made = finish(plan, store, [old], settings.link, lock.check)
     before, after = (sum(c["samples"] for c in b.manifest["counts"].values()) for b in (old.build, build))
     print(f"dropped {len(episodes):,} episodes with {before - after:,} samples of {before:,}")
     print(summary(build, made))

@@ -62,7 +62,7 @@ def extend(settings: ExtendConfig, make: MakeBuild = preprocess_new) -> Build | 
         print(f"{old.path} holds every episode of the source already: nothing to do, nothing written")
         return None
     plan = join_plan("extend", [old, Parent(added, work.where, {})])
-    with DriverLock(store):
+    with DriverLock(store) as lock:
         if start(plan, store):
             return load_build(store.root)
         if PLAN_FILE not in work.sizes():
@@ -72,7 +72,7 @@ def extend(settings: ExtendConfig, make: MakeBuild = preprocess_new) -> Build | 
         make(BuildConfig(**values | {"out": work.root}))
         for name in [name for name in work.sizes() if name.startswith("logs/preprocess-")]:
             store.write(name, work.read(name))
-        build, made = finish(plan, store, [old, open_finished(work.root)], settings.link)
+        build, made = finish(plan, store, [old, open_finished(work.root)], settings.link, lock.check)
     print(summary(build, made))
     return build
 

@@ -19,9 +19,9 @@ def merge(settings: MergeConfig) -> Build:
     store = new_folder(settings.out, settings.builds)
     parts = [open_finished(path.expanduser().resolve()) for path in settings.builds]
     plan = join_plan("merge", parts)
-    with DriverLock(store):
+    with DriverLock(store) as lock:
         if start(plan, store):
             return load_build(store.root)
-        build, made = finish(plan, store, parts, settings.link)
+        build, made = finish(plan, store, parts, settings.link, lock.check)
     print(summary(build, made))
     return build

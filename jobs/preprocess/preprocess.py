@@ -74,7 +74,7 @@ def _make(settings: BuildConfig, lock: DriverLock) -> Build:
     lock.on_beat = lambda: None
     log.write()
     started = time.monotonic()
-    commit(plan, store)
+    commit(plan, store, check=lock.check)
     build = _finished_build(store)
     record = asdict(timing) | {"commit_s": time.monotonic() - started, "cluster": asdict(settings.cluster)}
     record |= {"progress": asdict(log.progress), "predicted": asdict(preparation.prediction)}

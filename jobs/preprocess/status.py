@@ -15,7 +15,7 @@ from jobs.common.driver_lock import BEAT_S, read_owner
 from jobs.common.text import duration_text, size_text
 from jobs.preprocess.settings import StatusConfig
 from pipeline.errors import BuildError
-from pipeline.format.file_names import LOCK_FOLDER, PLAN_FILE, TASKS_FILE, WORK_FOLDER
+from pipeline.format.file_names import PLAN_FILE, TASKS_FILE, WORK_FOLDER
 from pipeline.storage.store import Store, open_store
 
 SILENT_S = 12 * BEAT_S
@@ -59,7 +59,7 @@ def read_status(store: Store) -> Status:
     if PLAN_FILE not in sizes:
         raise BuildError(f"{store.where} holds no plan and no build; give the folder of a `vlajepa preprocess`")
     progress = read_progress(store)
-    owner = read_owner(store) if any(name.startswith(f"{LOCK_FOLDER}/") for name in sizes) else None
+    owner = read_owner(store)
     total = 2 * sum(bool(line.strip()) for line in store.read(TASKS_FILE).splitlines())
     finished = "build.json" in sizes
     done = total if finished else sum(name.startswith(f"{WORK_FOLDER}/") for name in sizes)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs.common.driver_lock import DriverLock
 from jobs.common.robot_interface import RobotInterface
@@ -30,6 +30,8 @@ from pipeline.format.schema import Sizes
 from pipeline.format.settings import deciding, plain
 from pipeline.storage.atomic import write_atomic
 from pipeline.storage.store import open_store
+
+_T = TypeVar("_T")
 
 PACKAGES = ("torch", "transformers", "numpy", "pyarrow", "pillow", "safetensors")
 """Whose versions a run writes down."""
@@ -54,12 +56,15 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         state = run_state(config, builds, sizes)
         loaded = _initial_weights(config, model)
         trainer = Trainer(model, builds, config.weights, config.trainer, config.out, state, ranks)
-        with _alone(config.out, ranks):
-            return _run(config, trainer, state, loaded)
+        with _alone(config.out, ranks) as check:
+            return _run(config, trainer, state, loaded, check)
 
 
-def _run(config: TrainConfig, trainer: Trainer, state: Mapping[str, Any], loaded: str) -> dict[str, HeldOut]:
-    """From the first step, or the newest checkpoint, to the results."""
+def _run(
+    config: TrainConfig, trainer: Trainer, state: Mapping[str, Any], loaded: str, check: Callable[[], None]
+) -> dict[str, HeldOut]:
+    """From the first step, or the newest checkpoint, to the results. `check` raises, on all ranks, when another process
+    has taken the folder over."""
     ranks = trainer.ranks
     resumed = config.resume == Resume.AUTO and trainer.resume()
     if ranks.main:
@@ -68,35 +73,51 @@ def _run(config: TrainConfig, trainer: Trainer, state: Mapping[str, Any], loaded
         log_line(config.out, "\n".join(filter(None, (start, describe(trainer)))))
     throughput = measure_throughput(trainer.streams, config.model, trainer.model.sizes, config.trainer, ranks)
     with MetricsLog(config.out, trainer.step, config.trainer, state, ranks.main) as log:
-        trainer.train(log, throughput)
+        trainer.train(log, throughput, check)
         results = {}
         if not trainer.stopped_by:
             results = trainer.evaluate()
             log.held_out(trainer.step, results)
+    check()
     if ranks.main:
         _write_end(config, trainer, results)
     return results
 
 
 @contextlib.contextmanager
-def _alone(out: Path, ranks: Ranks) -> Iterator[None]:
-    """Makes the folder of a run, which no other process may write to meanwhile.
+def _alone(out: Path, ranks: Ranks) -> Iterator[Callable[[], None]]:
+    """Makes the folder of a run, which no other process may write to meanwhile. Gives what raises, on all ranks, when
+    one does all the same.
 
     Raises:
         RunError: one does, and lives; on all ranks.
     """
     with contextlib.ExitStack() as stack:
-        problem = ""
-        if ranks.main:
+
+        def take() -> DriverLock:
             out.mkdir(parents=True, exist_ok=True)
-            try:
-                stack.enter_context(DriverLock(open_store(out)))
-            except RunError as error:
-                problem = str(error)
-        problem = next(filter(None, ranks.gather(problem)), "")
-        if problem:
-            raise RunError(problem)
-        yield
+            return stack.enter_context(DriverLock(open_store(out)))
+
+        lock = _on_main(ranks, take)
+
+        def check() -> None:
+            _on_main(ranks, lambda: lock.check() if lock is not None else None)
+
+        yield check
+
+
+def _on_main(ranks: Ranks, action: Callable[[], _T]) -> _T | None:
+    """Do something on the main rank alone; a RunError is raised on all. None on the others."""
+    result, problem = None, ""
+    if ranks.main:
+        try:
+            result = action()
+        except RunError as error:
+            problem = str(error)
+    problem = next(filter(None, ranks.gather(problem)), "")
+    if problem:
+        raise RunError(problem)
+    return result
 
 
 def _write_end(config: TrainConfig, trainer: Trainer, results: Mapping[str, HeldOut]) -> None:

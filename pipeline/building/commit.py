@@ -6,7 +6,7 @@ A folder without build.json is an unfinished build. croissant.json is made from 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,14 @@ class Provenance:
 NO_PROVENANCE = Provenance()
 
 
-def commit(plan: Plan, store: Store, provenance: Provenance = NO_PROVENANCE) -> None:
+def commit(
+    plan: Plan, store: Store, provenance: Provenance = NO_PROVENANCE, check: Callable[[], None] = lambda: None
+) -> None:
     """Join the parts of every task, write the manifest, and remove the work folder.
 
     Args:
         provenance: of a build that was made from others.
+        check: called before anything is written that lists shards; raises when another driver has taken over.
 
     Raises:
         BuildError: a part is missing, inputs and targets of a shard do not hold the same keys, or there is no sample.
@@ -63,6 +66,7 @@ def commit(plan: Plan, store: Store, provenance: Provenance = NO_PROVENANCE) -> 
                     f"{store.where}: the {kind} file of shard {task.name} is not finished; run vlajepa preprocess again"
                 )
     left_out = [*plan.left_out, *(entry for part in parts.values() for entry in part.left_out)]
+    check()
     with store.folder(WORK_FOLDER) as work:
         shards = _write_samples(plan, store, work, parts)
         for shard in shards:
@@ -75,6 +79,7 @@ def commit(plan: Plan, store: Store, provenance: Provenance = NO_PROVENANCE) -> 
         store.write("ledger.jsonl", ledger_bytes(left_out))
         train_samples = sum(shard["samples"] for shard in shards if shard["split"] == "train")
         store.write("stats.json", json_bytes(_statistics(work, plan, train_samples)))
+    check()
     _write_build(plan, store, shards, provenance)
     clean_up(store)
 

@@ -115,6 +115,10 @@ class ObjectStore:
         """A name that ends in `/` is the mark of an empty folder, as the consoles of stores make them."""
         return self._below("")
 
+    def names(self, name: str) -> list[str]:
+        below = (other.removeprefix(f"{name}/").split("/")[0] for other in self._below(name))
+        return [other for other in dict.fromkeys(below) if other]
+
     def remove(self, name: str) -> None:
         """Of marks of empty folders those on S3 alone: obstore has no names that end in `/`."""
         with ThreadPoolExecutor(_THREADS) as pool:

@@ -50,7 +50,7 @@ class Store(Protocol):
     def create(self, name: str, data: bytes) -> bool:
         """Write a small file unless there is one of this name: False then. Of several writers, one gets True.
 
-        The file must be alone in its folder, as in `lock/driver.json`, and the data unique to the writer (a random id
+        The file must be alone in its folder, as in `lock/1/driver.json`, and the data unique to the writer (a random id
         in it), so that a writer whose response was lost recognises its own file.
         """
         ...
@@ -69,6 +69,10 @@ class Store(Protocol):
 
     def sizes(self) -> dict[str, int]:
         """Every file by name with its size in bytes, temporary ones left out; none if there is no such folder."""
+        ...
+
+    def names(self, name: str) -> list[str]:
+        """Names of the files and folders in a folder, temporary ones left out; none if there is no such folder."""
         ...
 
     def remove(self, name: str) -> None:
@@ -114,8 +118,8 @@ class LocalStore:
     def create(self, name: str, data: bytes) -> bool:
         """A folder with the file in it is made under another name, and renamed: that fails where one with a file is."""
         path = self.root / name
-        path.parent.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(_SWEPT):
+            path.parent.parent.mkdir(parents=True, exist_ok=True)  # who releases the last lock removes it
             try:
                 with self._naming_full_disk():
                     _rename_into_place(path, data)
@@ -154,6 +158,12 @@ class LocalStore:
                         found[path.relative_to(self.root).as_posix()] = path.lstat().st_size
         return found
 
+    def names(self, name: str) -> list[str]:
+        try:
+            return [other for other in os.listdir(self.root / name) if not other.startswith(TEMPORARY_PREFIX)]
+        except FileNotFoundError:
+            return []
+
     def remove(self, name: str) -> None:
         path = self.root / name
         if path.is_dir():
@@ -171,10 +181,6 @@ class LocalStore:
         return naming_folder(self.root, "free space there, then run the same command again: what is finished stays")
 
 
-_WRITTEN_INTO = 10
-"""Times that a folder may be written into while it is removed."""
-
-
 def _rename_into_place(path: Path, data: bytes) -> None:
     """Raises OSError ENOTEMPTY or EEXIST if the file's folder holds one already, ENOENT if another tidied up here."""
     temporary = path.parent.with_name(f"{TEMPORARY_PREFIX}{path.parent.name}-{uuid.uuid4().hex}")
@@ -187,18 +193,11 @@ def _rename_into_place(path: Path, data: bytes) -> None:
 
 
 def _remove_folder(path: Path) -> None:
-    """Remove a folder, which others may be removing, or writing a file into, at the same time.
-
-    Raises:
-        OSError: it cannot be removed, or another process has written into it every time.
-    """
-    written_into = 0
-    while path.exists():
-        try:
-            shutil.rmtree(path)
-        except FileNotFoundError:
-            continue  # others remove it, too
-        except OSError as error:
-            written_into += 1
-            if error.errno != errno.ENOTEMPTY or written_into > _WRITTEN_INTO:
-                raise
+    """Rename a folder and remove it, so that nobody sees a part of it, or loses what is made there meanwhile. It may be
+    gone already. Raises OSError when it cannot be removed."""
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex}")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, temporary)
+    while temporary.exists():
+        with contextlib.suppress(FileNotFoundError):  # another tidies up here
+            shutil.rmtree(temporary)

@@ -55,12 +55,12 @@ def collect(settings: CollectConfig) -> dict[str, Any]:
         # Of a run that is still training, the newest checkpoint changes.
         settings = replace(settings, policy=find_checkpoint(settings.policy))
     settings.out.mkdir(parents=True, exist_ok=True)
-    with ended_like_interrupted(), DriverLock(open_store(settings.out)), ExitStack() as stack:
+    with ended_like_interrupted(), DriverLock(open_store(settings.out)) as lock, ExitStack() as stack:
         remove_temporary_files(settings.out / "episodes")
         start = partial(Simulator, settings.simulator)
         slots = stack.enter_context(simulator_slots(settings.out, settings.processes, start))
         suite = _look_up(settings, slots[0])
-        log = JsonLines(settings.out / "episodes.jsonl", Attempt, "attempt")
+        log = JsonLines(settings.out / "episodes.jsonl", Attempt, "attempt", lock.check)
         attempts = _earlier_attempts(settings, suite, log)
         guide = None if settings.policy is None else _guide(settings, settings.policy)
         Collection(settings, suite, attempts, log, guide).record(slots)

@@ -59,14 +59,14 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
         RunError: a simulator cannot be started, or died too often in one episode.
     """
     settings.out.mkdir(parents=True, exist_ok=True)
-    with ended_like_interrupted(), DriverLock(open_store(settings.out)), ExitStack() as stack:
+    with ended_like_interrupted(), DriverLock(open_store(settings.out)) as lock, ExitStack() as stack:
         start = partial(Simulator, settings.simulator)
         slots = stack.enter_context(simulator_slots(settings.out, settings.environments, start))
         suite = _look_up(settings, slots[0].running())
         actor, about = _make_actor(settings, suite, stack)
         hold = _hold(settings, about, suite.control_hz)
         _claim(settings, about, hold, suite)
-        log = JsonLines(settings.out / "episodes.jsonl", Outcome, "outcome")
+        log = JsonLines(settings.out / "episodes.jsonl", Outcome, "outcome", lock.check)
         _play(settings, slots, actor, suite, hold, log)
     outcomes = [o for o in by_episode(log).values() if o.start in _starts(settings, suite, o.task)]
     report = EvaluationReport(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -115,8 +115,9 @@ class Trainer:
         self._skipped.restore(progress["samples_seen"], progress["samples_skipped"], self.ranks.main)
         return True
 
-    def train(self, log: MetricsLog, throughput: Throughput) -> None:
-        """Run to the last step, saving and evaluating on the way; SIGTERM saves and ends it early.
+    def train(self, log: MetricsLog, throughput: Throughput, check: Callable[[], None]) -> None:
+        """Run to the last step, saving and evaluating on the way; SIGTERM saves and ends it early. `check` is called
+        before each save, on all ranks, and raises to prevent it.
 
         Raises:
             RunError: the loss is not finite or has diverged, or a rank could not read its samples; the same on all
@@ -143,9 +144,11 @@ class Trainer:
                 if settings.eval_every and self.step % settings.eval_every == 0 and self.step < stop:
                     log.held_out(self.step, self.evaluate())
                 if self.step % settings.save_every == 0:
+                    check()
                     self._save(writer)
                     saved = self.step
             if saved < self.step:
+                check()
                 self._save(writer)
 
     def evaluate(self) -> dict[str, HeldOut]:

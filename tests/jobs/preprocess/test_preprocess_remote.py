@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.common.driver_lock import LOCK_FILE, DriverLock
+from jobs.common.driver_lock import DriverLock, lock_file
 from jobs.preprocess.preprocess import preprocess
 from pipeline.building.records import find_records
 from pipeline.errors import BuildError, RunError
@@ -128,7 +128,7 @@ def test_a_build_is_planned_made_and_audited_on_a_flaky_s3(
     assert flaky.injected >= 12
     preprocess(config)
     assert f"{url} is finished already" in capsys.readouterr().out
-    assert LOCK_FILE not in direct.sizes()
+    assert direct.names("lock") == []
 
 
 @pytest.mark.slow
@@ -169,7 +169,7 @@ def test_a_killed_run_continues_to_the_same_bytes(
     with pytest.raises(BuildError, match=r"holds no build\.json"):
         mirror_build(url, tmp_path / "mirror")
     assert listed_files(direct) >= 3
-    assert LOCK_FILE in direct.sizes()
+    assert direct.names("lock") == ["1"]
     before = flaky.injected
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
@@ -183,13 +183,13 @@ def test_a_second_driver_is_refused(direct: Store) -> None:
     """One on another machine, told by its signs of life. See `test_driver_lock` for the rest."""
     lock = b'{"host": "elsewhere", "pid": 1, "started": 1, "processes": "p", "token": "t", "since": "now", "beats": %d}'
     over = threading.Event()
-    assert direct.create(LOCK_FILE, lock % 0)
+    assert direct.create("lock/1/driver.json", lock % 0)
 
     def beat() -> None:
         count = 0
         while not over.wait(0.05):
             count += 1
-            direct.write(LOCK_FILE, lock % count)
+            direct.write("lock/1/driver.json", lock % count)
 
     thread = threading.Thread(target=beat)
     thread.start()
@@ -200,5 +200,5 @@ def test_a_second_driver_is_refused(direct: Store) -> None:
         over.set()
         thread.join()
     with DriverLock(direct, beat_s=0.2):  # it says nothing any more
-        assert b"elsewhere" not in direct.read(LOCK_FILE)
+        assert b"elsewhere" not in direct.read(lock_file(direct))
     assert direct.sizes() == {}

@@ -302,3 +302,25 @@ print("tensorflow" in sys.modules)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
     assert list(tmp_path.glob("events.*"))
+
+
+@pytest.mark.slow
+def test_a_run_whose_folder_another_took_over_writes_no_more(
+    video_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, seen = train_config(tmp_path / "run", [video_build], steps=6, save_every=2), []
+
+    def taken_over(lock: DriverLock) -> None:
+        seen.append(list_checkpoints(config.out / "checkpoints"))
+        if len(seen) == 2:
+            store = open_store(config.out)
+            store.write("lock/2/driver.json", store.read("lock/1/driver.json").replace(b'"token": "', b'"token": "x'))
+        check(lock)
+
+    check = DriverLock.check
+    monkeypatch.setattr(DriverLock, "check", taken_over)
+    with pytest.raises(RunError, match="it was taken over by another driver"):
+        train(config)
+    assert [path.name for path in list_checkpoints(config.out / "checkpoints")] == ["step-00000002"]
+    assert not (config.out / "ended.json").exists()
+    assert open_store(config.out).names("lock") == ["2"]
