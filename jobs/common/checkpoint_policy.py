@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from jobs.common.device import pick_device
 from jobs.common.load_model import load_model
 from jobs.common.robot_interface import RobotInterface, RobotObservation, check_observation, student_batch
-from model.checkpoint.checkpoint import list_checkpoints, read_state
+from model.checkpoint.checkpoint import list_checkpoints
+from model.checkpoint.state_file import read_state
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.format.schema import Observation
 

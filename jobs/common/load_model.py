@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from model.checkpoint.checkpoint import load_weights, read_state
+from model.checkpoint.checkpoint import load_weights
+from model.checkpoint.state_file import read_state, verify_checkpoint
 from model.settings import ModelSettings
 from model.vla_jepa import VLAJEPA, build_model, unit_stats
 from pipeline.errors import BuildError
@@ -17,6 +18,7 @@ def load_model(checkpoint: Path) -> VLAJEPA:
     """The model of a checkpoint folder, in eval mode on the CPU, with its weights and its ranges of actions and state.
     Raises BuildError if it is no checkpoint or its weights do not fit, SettingsError if its backbone cannot be
     found."""
+    verify_checkpoint(checkpoint)
     state = read_state(checkpoint)
     try:
         settings = TypeAdapter(ModelSettings).validate_python(state["model"])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from jobs.common.driver_lock import DriverLock
 from jobs.common.robot_interface import RobotInterface
@@ -24,14 +24,12 @@ from jobs.training.settings import Resume, TrainConfig
 from model.attention.backend import resolve_backend
 from model.exchange.initial import load_initial
 from model.vla_jepa import VLAJEPA, build_model
-from pipeline.errors import RunError, SettingsError
+from pipeline.errors import SettingsError
 from pipeline.format.build import Build
 from pipeline.format.schema import Sizes
 from pipeline.format.settings import deciding, plain
 from pipeline.storage.atomic import write_atomic
 from pipeline.storage.store import open_store
-
-_T = TypeVar("_T")
 
 PACKAGES = ("torch", "transformers", "numpy", "pyarrow", "pillow", "safetensors")
 """Whose versions a run writes down."""
@@ -70,7 +68,8 @@ def _run(
     if ranks.main:
         write_atomic(config.out / "run.json", _json_bytes({**state, **_circumstances(config, trainer)}))
         start = f"resumed at step {trainer.step}" if resumed else loaded
-        log_line(config.out, "\n".join(filter(None, (start, describe(trainer)))))
+        damaged = [f"WARNING: {problem}; set aside, an older checkpoint is used" for problem in trainer.damaged]
+        log_line(config.out, "\n".join(filter(None, (*damaged, start, describe(trainer)))))
     throughput = measure_throughput(trainer.streams, config.model, trainer.model.sizes, config.trainer, ranks)
     with MetricsLog(config.out, trainer.step, config.trainer, state, ranks.main) as log:
         trainer.train(log, throughput, check)
@@ -92,32 +91,15 @@ def _alone(out: Path, ranks: Ranks) -> Iterator[Callable[[], None]]:
     Raises:
         RunError: one does, and lives; on all ranks.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    lock = DriverLock(open_store(out))
     with contextlib.ExitStack() as stack:
 
-        def take() -> DriverLock:
-            out.mkdir(parents=True, exist_ok=True)
-            return stack.enter_context(DriverLock(open_store(out)))
+        def take() -> None:
+            stack.enter_context(lock)
 
-        lock = _on_main(ranks, take)
-
-        def check() -> None:
-            _on_main(ranks, lambda: lock.check() if lock is not None else None)
-
-        yield check
-
-
-def _on_main(ranks: Ranks, action: Callable[[], _T]) -> _T | None:
-    """Do something on the main rank alone; a RunError is raised on all. None on the others."""
-    result, problem = None, ""
-    if ranks.main:
-        try:
-            result = action()
-        except RunError as error:
-            problem = str(error)
-    problem = next(filter(None, ranks.gather(problem)), "")
-    if problem:
-        raise RunError(problem)
-    return result
+        ranks.from_main(take)
+        yield lambda: ranks.from_main(lock.check)
 
 
 def _write_end(config: TrainConfig, trainer: Trainer, results: Mapping[str, HeldOut]) -> None:

@@ -3,7 +3,7 @@
     step-00000100/
       model.safetensors      parameters and buffers by their names in `VLAJEPA`
       optimizer.safetensors  state tensors as PARAMETER_NAME/STATE_NAME
-      state.json             the step and what the run decided (settings, builds, verdicts)
+      state.json             the step, what the run decided (settings, builds, verdicts), SHA-256 of every file
 
 A sharded model (FSDP2) is written in shards, see `sharded_checkpoint.py`. Models of both kinds load both kinds.
 Random numbers need no state: the trainer seeds every step from (seed, step).
@@ -11,7 +11,6 @@ Random numbers need no state: the trainer seeds every step from (seed, step).
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import uuid
@@ -27,10 +26,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from model.checkpoint.sharded_checkpoint import SHARDED, fill_sharded, sharded_shapes
-from pipeline.errors import BuildError
+from model.checkpoint.state_file import STATE, verify_checkpoint, write_state
+from pipeline.errors import BuildError, CorruptError
 
 PREFIX = "step-"
 _TEMPORARY = ".tmp-"
+_DAMAGED = "damaged-"
 
 
 def copy_tensors(
@@ -72,7 +73,7 @@ def write_checkpoint(
 
 def finish_checkpoint(temporary: Path, folder: Path, step: int, state: Mapping[str, Any]) -> Path:
     """Add state.json to a filled temporary folder, sync it, and give it its name."""
-    (temporary / "state.json").write_text(json.dumps({**state, "step": step}, indent=2) + "\n")
+    write_state(temporary, {**state, "step": step})
     for path in (*temporary.rglob("*"), temporary):
         _sync(path)
     final = folder / f"{PREFIX}{step:08d}"
@@ -116,7 +117,7 @@ def save_weights(folder: Path, model: nn.Module, state: Mapping[str, Any]) -> No
     """
     with new_folder(folder) as temporary:
         save_file(_on_cpu(model.state_dict()), temporary / "model.safetensors")
-        (temporary / "state.json").write_text(json.dumps({**state, "step": 0}, indent=2) + "\n")
+        write_state(temporary, {**state, "step": 0})
 
 
 @contextmanager
@@ -143,20 +144,32 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Finished checkpoints by rising step."""
-    return sorted(path for path in folder.glob(f"{PREFIX}*") if (path / "state.json").is_file())
+    return sorted(path for path in folder.glob(f"{PREFIX}*") if (path / STATE).is_file())
 
 
-def read_state(checkpoint: Path) -> dict[str, Any]:
-    """The content of state.json.
+def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint whose files are those that were written, and what was wrong with newer ones. These get the
+    name `damaged-step-…`: they are neither taken nor counted, and not lost.
 
     Raises:
-        BuildError: it cannot be read.
+        CorruptError: there are checkpoints, and none is whole; all keep their names.
     """
-    try:
-        state: dict[str, Any] = json.loads((checkpoint / "state.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise BuildError(f"{checkpoint}/state.json cannot be read: {error}") from error
-    return state
+    found, problems = list_checkpoints(folder), []
+    for at, checkpoint in reversed(list(enumerate(found))):
+        try:
+            verify_checkpoint(checkpoint)
+        except CorruptError as error:
+            problems.append(str(error))
+            continue
+        for damaged in found[at + 1 :]:
+            aside = damaged.with_name(f"{_DAMAGED}{damaged.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(damaged, aside)
+        return checkpoint, problems
+    if found:
+        shown = "\n  ".join(problems)
+        raise CorruptError(f"{folder} has no whole checkpoint; restore one, or start a run in another out=:\n  {shown}")
+    return None, problems
 
 
 def load_weights(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from model.checkpoint.checkpoint import list_checkpoints, load_weights
+from model.checkpoint.state_file import verify_checkpoint
 from model.exchange.lerobot import is_lerobot, load_lerobot
 from model.exchange.names import SCALERS
 from model.exchange.starvla import load_starvla
@@ -35,6 +36,7 @@ def load_initial(model: VLAJEPA, source: Path, reinitialise: Sequence[str] = (),
     source = found[-1] if found else source
     if (source / "state.json").is_file():
         fresh = tuple(f"action_head.{part}." for part in reinitialise)
+        verify_checkpoint(source)
         load_weights(source, model, fresh + (() if scalers else SCALERS))
         return f"loaded {source}" + (f"; fresh weights for {', '.join(reinitialise)}" if fresh else "")
     if is_lerobot(source):

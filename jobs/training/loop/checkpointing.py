@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from safetensors import SafetensorError
+
 from jobs.training.loop.optimiser import Optimiser
 from jobs.training.loop.ranks import Ranks
 from jobs.training.loop.settings import TrainerSettings
@@ -104,5 +106,5 @@ class CheckpointWriter:
 def _explained(work: Callable[[], None], folder: Path) -> None:
     try:
         work()
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise RunError(f"a checkpoint could not be written to {folder}: {error}; the one before is whole") from error

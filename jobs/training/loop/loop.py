@@ -32,8 +32,9 @@ from jobs.training.loop.throughput import Throughput
 from jobs.training.loop.weighted_mean import WeightedMeans
 from model.attention.backend import resolve_backend
 from model.batch import to_device
-from model.checkpoint.checkpoint import list_checkpoints, load_optimizer, load_weights, read_state
+from model.checkpoint.checkpoint import load_optimizer, load_weights, newest_whole
 from model.checkpoint.sharding import compile_blocks, shard_model
+from model.checkpoint.state_file import read_state
 from model.losses import Losses
 from model.student.augment import shifted
 from model.student.images import GREY
@@ -84,6 +85,7 @@ class Trainer:
         self._guard = LossGuard(settings.divergence)
         self._skipped = SkippedSamples(out, settings.max_skipped_share)
         self._state, self.step, self.stopped_by = state, 0, ""
+        self.damaged: list[str] = []
 
     @property
     def checkpoints(self) -> Path:
@@ -91,25 +93,25 @@ class Trainer:
         return self.out / "checkpoints"
 
     def resume(self) -> bool:
-        """Continue from the newest checkpoint, if there is one.
+        """Continue from the newest whole checkpoint, if there is one.
 
         Raises:
-            BuildError: it belongs to a run that decided something else; the first difference is shown.
+            BuildError: it belongs to a run that decided something else; the first difference is shown. Or there are
+                checkpoints, and none is whole.
         """
-        found = list_checkpoints(self.checkpoints)
-        if not found:
+        found, self.damaged = self.ranks.from_main(lambda: newest_whole(self.checkpoints))
+        if found is None:
             self._skipped.restore(0, 0, self.ranks.main)
             return False
-        stored = read_state(found[-1])
+        stored = read_state(found)
         self.step, progress = stored.pop("step"), stored.pop("progress")
         difference = first_difference(stored, dict(self._state))
         if difference:
             raise BuildError(
-                f"{found[-1]} belongs to another run: {difference}; choose another out=, or start with "
-                "the same settings"
+                f"{found} belongs to another run: {difference}; choose another out=, or start with the same settings"
             )
-        load_weights(found[-1], self.model, masters=self.optimiser.masters)
-        load_optimizer(found[-1], self.optimiser.masters, self.optimiser.adamw)
+        load_weights(found, self.model, masters=self.optimiser.masters)
+        load_optimizer(found, self.optimiser.masters, self.optimiser.adamw)
         self.optimiser.publish()
         self._guard.loss_mean = progress["loss_mean"]
         self._skipped.restore(progress["samples_seen"], progress["samples_skipped"], self.ranks.main)

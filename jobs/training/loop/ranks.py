@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -22,6 +22,9 @@ from torch.nn.parallel import DistributedDataParallel
 from jobs.common.device import pick_device
 from jobs.training.loop.settings import Strategy
 from model.vla_jepa import VLAJEPA
+from pipeline.errors import RunError
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,19 @@ class Ranks:
         found: list[Any] = [None] * self.world
         dist.all_gather_object(found, value, group=self.host_group)
         return found
+
+    def from_main(self, action: Callable[[], _T]) -> _T:
+        """Do something on the main rank alone. Its result, which pickle must take, or its RunError, on all ranks."""
+        outcome: tuple[_T | None, RunError | None] = None, None
+        if self.main:
+            try:
+                outcome = action(), None
+            except RunError as error:
+                outcome = None, error
+        result, problem = self.gather(outcome)[0]
+        if problem is not None:
+            raise problem
+        return cast(_T, result)
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum over the ranks, of a tensor on the device; in place."""

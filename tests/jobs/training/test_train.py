@@ -15,9 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, load_file
 
 from jobs.common.driver_lock import DriverLock
+from jobs.common.load_model import load_model
 from jobs.training.loop.optimiser import learning_rate
 from jobs.training.run import train
 from model.checkpoint.checkpoint import list_checkpoints
@@ -324,3 +326,37 @@ def test_a_run_whose_folder_another_took_over_writes_no_more(
     assert [path.name for path in list_checkpoints(config.out / "checkpoints")] == ["step-00000002"]
     assert not (config.out / "ended.json").exists()
     assert open_store(config.out).names("lock") == ["2"]
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_the_newest_whole_checkpoint(
+    video_build: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = train_config(tmp_path / "run", [video_build], steps=6, save_every=2, keep=3)
+    train(config)
+    whole = weights_of(config.out)
+    newest = list_checkpoints(config.out / "checkpoints")[-1]
+    damaged = bytearray((newest / "model.safetensors").read_bytes())
+    damaged[-5] ^= 16
+    (newest / "model.safetensors").write_bytes(damaged)
+    with pytest.raises(BuildError, match=r"step-00000006 is damaged: model\.safetensors has SHA-256"):
+        load_model(newest)
+    with pytest.raises(BuildError, match="is damaged"):
+        train(replace(config, out=tmp_path / "other", init_from=config.out))
+    capsys.readouterr()
+    train(config)
+    assert "WARNING" in (said := capsys.readouterr().out)
+    assert "step-00000006 is damaged" in said
+    assert "resumed at step 4" in said
+    assert weights_of(config.out) == whole
+    assert (config.out / "checkpoints" / "damaged-step-00000006").is_dir()
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_said(video_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("model.checkpoint.checkpoint.save_file", full)
+    with pytest.raises(RunError, match=r"could not be written to .*No space left on device.*the one before is whole"):
+        train(train_config(tmp_path / "run", [video_build]))

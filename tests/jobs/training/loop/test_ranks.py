@@ -17,7 +17,8 @@ import torch
 from jobs.common.load_model import load_model
 from jobs.training.run import train
 from jobs.training.workers import train_on_ray
-from model.checkpoint.checkpoint import list_checkpoints, read_state
+from model.checkpoint.checkpoint import list_checkpoints
+from model.checkpoint.state_file import read_state
 from pipeline.errors import RunError
 from pipeline.format.build import Build
 from tests.jobs.launch import losses_of, stop_at, train_in_processes, wait_for_step

@@ -1,0 +1,86 @@
+"""state.json of a checkpoint: the step, what the run decided, and the SHA-256 of every file, itself included."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import CorruptError
+from pipeline.format.strict_json import parse
+
+STATE = "state.json"
+_FILES, _OWN = "files", "sha256"
+
+
+def write_state(checkpoint: Path, state: Mapping[str, Any]) -> None:
+    """Write state.json for a folder that holds everything else, and set the modes of all files as `umask` says."""
+    content = {**state, _FILES: _digests(checkpoint, _data_files(checkpoint))}
+    (checkpoint / STATE).write_text(json.dumps({**content, _OWN: _own_digest(content)}, indent=2) + "\n")
+    mode = (checkpoint / STATE).stat().st_mode & 0o777
+    for name in _data_files(checkpoint):  # safetensors writes files that their owner alone can read
+        (checkpoint / name).chmod(mode)
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """The step and what the run decided.
+
+    Raises:
+        CorruptError: the file cannot be read, or was changed since it was written.
+    """
+    return {key: value for key, value in _read(checkpoint).items() if key not in (_FILES, _OWN)}
+
+
+def verify_checkpoint(checkpoint: Path) -> None:
+    """Hash every file, on as many threads as there are files.
+
+    Raises:
+        CorruptError: a file is missing, extra or another than was written; the message names it.
+    """
+    listed = _read(checkpoint)[_FILES]
+    there = set(_data_files(checkpoint))
+    if listed.keys() != there:
+        odd = sorted(listed.keys() ^ there)[0]
+        what = "is missing" if odd in listed else "does not belong to it"
+        raise CorruptError(f"{checkpoint} is damaged: {odd} {what}")
+    found = _digests(checkpoint, sorted(there))
+    for name, digest in listed.items():
+        if found[name] != digest:
+            raise CorruptError(f"{checkpoint} is damaged: {name} has SHA-256 {found[name]}, {digest} was written")
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    path = checkpoint / STATE
+    try:
+        content: dict[str, Any] = parse(path.read_bytes())
+        own = content.pop(_OWN)
+        if not isinstance(content[_FILES], dict):
+            raise TypeError(f"{_FILES} must be an object")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptError(f"{path} cannot be read: {error!r}") from error
+    if own != _own_digest(content):
+        raise CorruptError(f"{checkpoint} is damaged: {STATE} was changed since it was written")
+    return content
+
+
+def _data_files(checkpoint: Path) -> list[str]:
+    paths = (path for path in checkpoint.rglob("*") if path.is_file() and path != checkpoint / STATE)
+    return sorted(path.relative_to(checkpoint).as_posix() for path in paths)
+
+
+def _digests(checkpoint: Path, names: list[str]) -> dict[str, str]:
+    with ThreadPoolExecutor(max(1, len(names))) as pool:
+        return dict(zip(names, pool.map(lambda name: _file_digest(checkpoint / name), names), strict=True))
+
+
+def _file_digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _own_digest(content: Mapping[str, Any]) -> str:
+    """Of the content, not of the bytes: it is written beside it."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
