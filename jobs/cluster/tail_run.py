@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from jobs.common.json_lines import read_rows
 from jobs.common.progress import progress_bar
@@ -47,9 +48,14 @@ class _Tail:
             text = data[: data.rfind(b"\n") + 1]
             self._shown += len(text)
             if text:
-                self.bar.write(text.decode().rstrip("\n"))
+                self.bar.write(text.decode(errors="replace").rstrip("\n"))
         rows = [row for whole, row in read_rows(self._metrics, last_bytes=65536) if whole and row is not None]
-        row = next((row for row in reversed(rows) if "loss" in row), None)
+        row = next((row for row in reversed(rows) if _is_step(row)), None)
         if row is not None:
             self.bar.set_postfix(loss=f"{row['loss']:.4f}", samples_s=f"{row['samples_per_s']:.1f}", refresh=False)
             self.bar.update(int(row["step"]) - self.bar.n)  # drawn as often as the bar's own interval has it
+
+
+def _is_step(row: Mapping[str, Any]) -> bool:
+    numbers = [row.get(name) for name in ("step", "loss", "samples_per_s")]
+    return all(isinstance(number, int | float) for number in numbers)

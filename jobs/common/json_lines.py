@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +48,37 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]], sync: bool = Fals
 def keep_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a file of these rows alone in place of what is there, whole or not at all."""
     write_atomic(path, _encoded(rows))
+
+
+def recover_rows(path: Path, step: str) -> list[dict[str, Any]]:
+    """The rows of a side file that a run continues, which must never keep it from going on.
+
+    Lines that are no rows with an integer `step`, or hold a number that is not finite, are left out. What else than an
+    unfinished last line is lost that way stays in a copy, FILE.damaged, and is named on standard error.
+    """
+    kept, lost = [], 0
+    try:
+        for whole, row in read_rows(path):
+            if row is not None and type(row.get(step)) is int and _is_finite(row):
+                kept.append(row)
+            else:
+                lost += whole
+        problem = f"{lost} lines of {path} cannot be read" if lost else ""
+    except OSError as error:
+        problem = f"{path} cannot be read ({error})"
+    if problem:
+        aside = path.with_name(f"{path.name}.damaged")
+        with contextlib.suppress(OSError):
+            os.replace(path, aside)
+        sys.stderr.write(f"vlajepa: WARNING: {problem} and are left out; the file as it was: {aside}\n")
+    return kept
+
+
+def _is_finite(row: Mapping[str, Any]) -> bool:
+    try:
+        return bool(json.dumps(row, allow_nan=False))
+    except ValueError:
+        return False
 
 
 def _encoded(rows: Iterable[Mapping[str, Any]]) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from jobs.common.json_lines import append_rows, keep_rows, read_rows
+from jobs.common.json_lines import append_rows, keep_rows, recover_rows
 from jobs.common.signals import handled
 from jobs.training.loop.micro_batches import MicroBatch
 from jobs.training.loop.ranks import Ranks
@@ -76,8 +76,7 @@ class SkippedSamples:
         """Continue from a checkpoint, or from nothing: later lines of the file will be written again."""
         self._seen, self._count = seen, skipped
         if main and self._path.exists():
-            rows = [row for _, row in read_rows(self._path) if row is not None]
-            keep_rows(self._path, rows[:skipped])
+            keep_rows(self._path, recover_rows(self._path, "step")[:skipped])
 
     def add(self, step: int, batches: Sequence[MicroBatch], ranks: Ranks, anywhere: bool) -> None:
         """Count the samples of a step. `anywhere`: whether a rank has skipped some; then collective."""

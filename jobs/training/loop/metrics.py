@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
-from jobs.common.json_lines import append_rows, keep_rows, read_rows
+from jobs.common.json_lines import append_rows, keep_rows, recover_rows
 from jobs.common.progress import progress_bar
 from jobs.training.loop.settings import TrainerSettings
 from pipeline.errors import SettingsError
@@ -54,8 +54,7 @@ class MetricsLog:
     def __enter__(self) -> Self:
         if not self._main:
             return self
-        rows = [row for whole, row in read_rows(self._path) if whole and row is not None]
-        kept = [row for row in rows if row["step"] <= self._first]
+        kept = [row for row in recover_rows(self._path, "step") if row["step"] <= self._first]
         self._evaluated = {row["step"] for row in kept if "held_out" in row}
         keep_rows(self._path, kept)
         with contextlib.ExitStack() as stack:
