@@ -20,7 +20,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from jobs.common.child import end_with_parent
 from jobs.common.config import parse, register_defaults
+from jobs.common.signals import ended_like_interrupted
 from pipeline.errors import RunError
 
 
@@ -205,8 +207,10 @@ def _application(command: Command) -> Callable[[DictConfig], None]:
     """
 
     def application(config: DictConfig) -> None:
+        end_with_parent()
         try:
-            code = importlib.import_module(f"jobs.{command.module}").run(parse(command.settings_class(), config))
+            with ended_like_interrupted():
+                code = importlib.import_module(f"jobs.{command.module}").run(parse(command.settings_class(), config))
         except RunError as error:
             _fail(error, error.exit_code)
         except OSError as error:

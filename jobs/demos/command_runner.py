@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.common.signals import ended_like_interrupted
+from jobs.common.child import PROGRAM, Child
 from jobs.common.text import duration_text
 from pipeline.errors import RunError
 
 POLL_S = 0.2
 REPORT_S = 30.0
 """Seconds between two lines about what is running."""
-
-PROGRAM = (sys.executable, "-m", "jobs.cli")
 
 TAIL_LINES = 15
 """Of a failed command's log in its error."""
@@ -50,10 +47,10 @@ def command_words(template: str, **values: object) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Running:
-    """A process, and where it writes: `log` from byte `begin` on."""
+    """A command in a process, and where it writes: `log` from byte `begin` on."""
 
     command: Command
-    process: subprocess.Popen[bytes]
+    child: Child
     log: Path
     begin: int
     started: float
@@ -87,29 +84,28 @@ def run_commands(
     waiting = [command for command in commands if command.result not in results]
     running: list[_Running] = []
     next_report = time.monotonic() + REPORT_S
-    with ended_like_interrupted():
-        try:
-            while waiting or running:
-                for each in [each for each in running if each.process.poll() is not None]:
-                    running.remove(each)
-                    _check(each, out)
-                    results.add(each.command.result)
-                    ended(each.command, each.seconds)
-                startable = [command for command in waiting if results.issuperset(command.needs)]
-                for command in startable[: at_a_time - len(running)]:
-                    waiting.remove(command)
-                    running.append(_start(command, out, at_a_time, program))
-                if waiting and not running:
-                    raise ValueError(f"no command makes what these need: {', '.join(each.name for each in waiting)}")
-                if time.monotonic() > next_report:
-                    next_report += REPORT_S
-                    _report(running, f"{len(commands) - len(waiting) - len(running)} of {len(commands)} ended")
-                time.sleep(POLL_S)
-        finally:
-            for each in running:
-                each.process.terminate()
-            for each in running:
-                each.process.wait()
+    try:
+        while waiting or running:
+            for each in [each for each in running if each.child.process.poll() is not None]:
+                running.remove(each)
+                _check(each, out)
+                results.add(each.command.result)
+                ended(each.command, each.seconds)
+            startable = [command for command in waiting if results.issuperset(command.needs)]
+            for command in startable[: at_a_time - len(running)]:
+                waiting.remove(command)
+                running.append(_start(command, out, at_a_time, program))
+            if waiting and not running:
+                raise ValueError(f"no command makes what these need: {', '.join(each.name for each in waiting)}")
+            if time.monotonic() > next_report:
+                next_report += REPORT_S
+                _report(running, f"{len(commands) - len(waiting) - len(running)} of {len(commands)} ended")
+            time.sleep(POLL_S)
+    finally:
+        for each in running:
+            each.child.process.terminate()
+        for each in running:
+            each.child.wait()
 
 
 def _report(running: Collection[_Running], done: str) -> None:
@@ -131,20 +127,21 @@ def _start(command: Command, out: Path, at_a_time: int, program: Sequence[str]) 
     with open(log, "ab") as file:
         begin = file.tell()
         # In a separate group: Ctrl-C reaches this process alone, which sends SIGTERM.
-        process = subprocess.Popen(
-            [*program, *command.words],
+        child = Child(
+            command.words,
+            program,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             env={"OMP_NUM_THREADS": str(threads), **os.environ},
             process_group=0,
         )
-    return _Running(command, process, log, begin, time.monotonic())
+    return _Running(command, child, log, begin, time.monotonic())
 
 
 def _check(ended: _Running, out: Path) -> None:
     """Mark a command as complete, or raise RunError."""
-    code = ended.process.returncode
+    code = ended.child.wait()
     if code:
         tail = "\n".join(_lines(ended)[-TAIL_LINES:]) or "(it printed nothing)"
         raise RunError(f"{ended.command.text} ended with exit code {code}; its log {ended.log} ends with:\n{tail}")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.demos.command_runner import PROGRAM, command_words
+from jobs.common.child import Child
+from jobs.demos.command_runner import command_words
 from jobs.demos.settings import DemoConfig
 from pipeline.errors import RunError
 from pipeline.format.build import load_build
@@ -86,7 +86,7 @@ def run_command(words: Sequence[str], exit_code: int = 0) -> float:
     text = shlex.join(("vlajepa", *words))
     print(f"\n$ {text}", flush=True)
     started = time.monotonic()
-    code = subprocess.run([*PROGRAM, *words], check=False).returncode
+    code = Child(words).wait()
     if code != exit_code:
         raise RunError(f"{text} ended with exit code {code}; see its message above")
     return time.monotonic() - started

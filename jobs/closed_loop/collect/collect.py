@@ -23,7 +23,6 @@ from jobs.closed_loop.process import Simulator
 from jobs.closed_loop.rollout import SimulatorSlot, simulator_slots
 from jobs.common.driver_lock import DriverLock
 from jobs.common.json_lines import JsonLines
-from jobs.common.signals import ended_like_interrupted
 from jobs.simulator.libero import CAMERAS
 from pipeline.errors import BuildError, SettingsError
 from pipeline.format.differences import first_difference
@@ -55,7 +54,7 @@ def collect(settings: CollectConfig) -> dict[str, Any]:
         # Of a run that is still training, the newest checkpoint changes.
         settings = replace(settings, policy=find_checkpoint(settings.policy))
     settings.out.mkdir(parents=True, exist_ok=True)
-    with ended_like_interrupted(), DriverLock(open_store(settings.out)) as lock, ExitStack() as stack:
+    with DriverLock(open_store(settings.out)) as lock, ExitStack() as stack:
         remove_temporary_files(settings.out / "episodes")
         start = partial(Simulator, settings.simulator)
         slots = stack.enter_context(simulator_slots(settings.out, settings.processes, start))

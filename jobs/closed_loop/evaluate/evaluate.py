@@ -27,7 +27,6 @@ from jobs.common.driver_lock import DriverLock
 from jobs.common.json_lines import JsonLines
 from jobs.common.progress import progress_bar
 from jobs.common.robot_interface import Policy, RobotInterface
-from jobs.common.signals import ended_like_interrupted
 from pipeline.errors import SettingsError
 from pipeline.format.settings import deciding, plain
 from pipeline.sample_world.video import CODECS, write_video
@@ -59,7 +58,7 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
         RunError: a simulator cannot be started, or died too often in one episode.
     """
     settings.out.mkdir(parents=True, exist_ok=True)
-    with ended_like_interrupted(), DriverLock(open_store(settings.out)) as lock, ExitStack() as stack:
+    with DriverLock(open_store(settings.out)) as lock, ExitStack() as stack:
         start = partial(Simulator, settings.simulator)
         slots = stack.enter_context(simulator_slots(settings.out, settings.environments, start))
         suite = _look_up(settings, slots[0].running())

@@ -167,9 +167,12 @@ def test_a_stop_is_passed_on_and_waited_for(stage: _Stage, number: signal.Signal
     driver = f"""
 import signal
 from pathlib import Path
+from jobs.common.signals import ended_like_interrupted
 from jobs.demos.command_runner import Command, run_commands
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where the tests run under nohup
-run_commands([Command("long", ("long", "wait"), "long.json")], Path({str(stage.out)!r}), 1, print, {stage.program!r})
+with ended_like_interrupted():
+    command = Command("long", ("long", "wait"), "long.json")
+    run_commands([command], Path({str(stage.out)!r}), 1, print, {stage.program!r})
 """
     process = subprocess.Popen([sys.executable, "-c", driver], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
