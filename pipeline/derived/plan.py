@@ -20,7 +20,7 @@ from pipeline.errors import BuildError
 from pipeline.format.build import Build, load_build
 from pipeline.planning.cost import Estimate
 from pipeline.planning.fingerprint import make_fingerprint, setting_differences
-from pipeline.planning.plan import Plan, read_plan
+from pipeline.planning.plan import Plan, left_out_order, read_plan
 from pipeline.planning.task_tree import DROPPED, TASKS_TREE, episode_sha256, is_dropped, tasks_tree
 from pipeline.planning.tasks import ShardTask, ref_content, task_content, task_lines
 from pipeline.sources.base import EpisodeRef, LedgerEntry
@@ -214,7 +214,8 @@ def _derived_plan(
 ) -> Plan:
     settings |= {DERIVED: derived, TASKS_TREE: tasks_tree(map(task_content, tasks))}
     fingerprint = make_fingerprint(settings, task_lines(tasks))
-    return Plan(settings, fingerprint, first.sizes, first.views, first.fps, tasks, left_out, estimate)
+    in_order = tuple(sorted(left_out, key=left_out_order))
+    return Plan(settings, fingerprint, first.sizes, first.views, first.fps, tasks, in_order, estimate)
 
 
 def _scaled(estimate: Estimate, share: float, episodes: int) -> Estimate:

@@ -138,7 +138,7 @@ def make_plan(source: Source, index: SourceIndex, settings: BuildSettings) -> Pl
         exact=all(ref.num_frames is not None for ref in refs),
         tubelets=tubelets,
     )
-    left_out = tuple(entry for entry in index.left_out if entry.split in splits)
+    left_out = tuple(sorted((entry for entry in index.left_out if entry.split in splits), key=left_out_order))
     facts = {"description": dict(index.description), "views": list(index.views), "sizes": asdict(sizes)}
     with no_cycles():
         frozen = json.loads(json.dumps({**settings.content, **facts})) | {
@@ -146,6 +146,11 @@ def make_plan(source: Source, index: SourceIndex, settings: BuildSettings) -> Pl
         }
         fingerprint = make_fingerprint(frozen, task_lines(tasks))
     return Plan(frozen, fingerprint, sizes, index.views, index.fps, tasks, left_out, estimate)
+
+
+def left_out_order(entry: LedgerEntry) -> tuple[str, str, str, str]:
+    """The order of `left_out` in plan.json."""
+    return entry.split, entry.episode, entry.reason, entry.detail
 
 
 def check_same_plan(
