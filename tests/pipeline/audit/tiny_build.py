@@ -140,8 +140,8 @@ class TinyWorld:
 
     def source(self) -> dict[str, Any]:
         """Demonstrations, with what state and action are made from."""
-        state, action = _part("pose"), _part("pose", convert="pose_reached")
-        vectors = {"state": [state], "action": [action, _part("command")]}
+        state, action = part("pose"), part("pose", convert="pose_reached")
+        vectors = {"state": [state], "action": [action, part("command")]}
         own = vectors if self.state else {key: [] for key in vectors}
         cameras = {"fps": 10.0, "cameras": list(self.views), "action_lag": 0}
         return {"type": "libero", "name": self.name, "val_share": 0.05, **cameras, **own}
@@ -154,7 +154,8 @@ class TinyWorld:
         return max(0, min(num_frames - 2 * self.steps * self.interval, by_actions))
 
 
-def _part(field: str, **how: Any) -> dict[str, Any]:
+def part(field: str, **how: Any) -> dict[str, Any]:
+    """A part of a state or action, as settings.source has it."""
     return {**dict.fromkeys(("take", "base", "open", "closed")), "scale": 1.0, "convert": "none", "field": field, **how}
 
 
