@@ -176,7 +176,7 @@ class RandomChoice(SourceChoice):
         """What is recorded of it."""
         robot = bool(self.reader.sizes.state)
         vectors = {"state": ("state",), "action": ("action",)} if robot else {"state": (), "action": ()}
-        return {"type": "libero", **deciding(LiberoSource(root="/nowhere", name=NAME, **vectors))}
+        return {"type": "libero", **deciding(LiberoSource(root="/nowhere", name=NAME, fps=30.0, **vectors))}
 
 
 def _planned(episode: RandomEpisode) -> EpisodeRef:

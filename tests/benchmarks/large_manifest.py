@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.format.build_settings import EncoderIdentity
 from pipeline.format.columns import samples_schema
+from pipeline.format.enums import LatentDtype
+from pipeline.format.schema import Sizes
+from pipeline.planning.cost import Counts, estimate_of
 from tests.pipeline.audit.tiny_build import ENCODER, ROBOT, compact, part, pretty, tree_of
 
 WINDOWS, SHARD_EPISODES, STEPS, INTERVAL, CHUNK, VIEWS = 40, 250, 3, 2, 7, 2
@@ -109,7 +113,7 @@ def _task(index: int, ids: list[str]) -> bytes:
 def _settings(tasks: bytes) -> dict[str, Any]:
     vectors = {name: [part(name)] for name in ("state", "action")}
     return replace(ROBOT, name="robot", views=("front", "wrist"), end="drop", seed=0).settings() | {
-        "source": ROBOT.source() | {"name": "robot", **vectors},
+        "source": ROBOT.source() | {"name": "robot", "fps": 30.0, **vectors},
         "window": {"steps": STEPS, "interval": INTERVAL, "chunk": CHUNK, "every": 1, "per_episode": 0, "end": "drop"},
         "inputs": {"image_size": SIZES["image_size"], "jpeg_quality": 95},
         "encoder": ENCODER | {"tokens": SIZES["tokens"], "width": SIZES["width"], "mode": "prefix"},
@@ -120,8 +124,11 @@ def _settings(tasks: bytes) -> dict[str, Any]:
 
 
 def _plan(shards: int, settings: dict[str, Any], fingerprint: str) -> dict[str, Any]:
-    counts = {"episodes": shards * SHARD_EPISODES, "shards": shards, "windows": shards * SHARD_EPISODES * WINDOWS}
-    estimate = {**counts, "input_bytes": 0, "target_bytes": 0, "flops": 0.0, "exact": True, "tubelets": 0}
+    episodes = shards * SHARD_EPISODES
+    ends = len({now + 2 * INTERVAL * k for now in range(WINDOWS) for k in range(STEPS + 1)})
+    counts = Counts(episodes, episodes * WINDOWS, episodes * ends, shards, exact=True)
+    encoder = EncoderIdentity.read(settings["encoder"])
+    estimate = asdict(estimate_of(counts, Sizes(**SIZES), encoder, LatentDtype.FLOAT16))
     own = {"sizes": SIZES, "views": ["front", "wrist"], "fps": 30.0, "estimate": estimate, "left_out": []}
     return {"settings": settings, "fingerprint": fingerprint, **own}
 

@@ -17,7 +17,7 @@ def require_libraries(build: ClaimedBuild, names: Iterable[str]) -> None:
     """
     claimed = build.settings.get("versions")
     versions = claimed if isinstance(claimed, dict) else {}
-    wrong = [name for name in names if _installed(name) != versions.get(name)]
+    wrong = [name for name in names if _installed(name) is None or _installed(name) != versions.get(name)]
     if wrong:
         wanted = " ".join(f"{name}=={versions.get(name)}" for name in wrong)
         found = ", ".join(f"{name} {_installed(name) or '(none)'}" for name in wrong)

@@ -43,7 +43,8 @@ class ComparingSink(io.RawIOBase):
         return f"byte {self._first} is not as its content is written ({self._expected.size} bytes, expected {self._at})"
 
     def _compare(self, new: pa.Buffer) -> None:
-        here = self._expected.slice(min(self._at, self._expected.size), new.size)
+        start = min(self._at, self._expected.size)
+        here = self._expected.slice(start, min(new.size, self._expected.size - start))
         if here.size == new.size and (here.address == new.address or here.equals(new)):
             return
         size = min(here.size, new.size)

@@ -14,6 +14,7 @@ from pipeline.audit.canonical.shape import misfit
 from pipeline.audit.canonical.spelling import difference, document, line
 from pipeline.audit.files import BUILD, LEDGER, TASKS, read_regular
 from pipeline.audit.finding import Report
+from pipeline.audit.rules.estimate import Fact, estimate_facts
 from pipeline.format.documents import BuildContent, LedgerContent, PlanContent, StatsContent
 from pipeline.format.schema import SCHEMA_VERSION
 from pipeline.format.strict_json import parse
@@ -74,11 +75,7 @@ def _ledger(raw: bytes, report: Report) -> list[dict[str, Any]]:
     return entries
 
 
-_Fact = tuple[str, Any, Any]
-"""Place in the file, its value, the value that it must have."""
-
-
-def _facts(content: dict[str, Any]) -> Iterator[_Fact]:
+def _facts(content: dict[str, Any]) -> Iterator[Fact]:
     """What build.json tells more than once."""
     settings, sizes = content["settings"], content["sizes"]
     encoder = settings["encoder"]
@@ -93,6 +90,7 @@ def _facts(content: dict[str, Any]) -> Iterator[_Fact]:
     yield "sizes.chunk", sizes["chunk"], settings["window"]["chunk"] if sizes["action"] else 0
     yield "settings.encoder.mean", encoder["mean"], _MEAN
     yield "settings.encoder.std", encoder["std"], _STD
+    yield from _source_facts(content)
     needed = {
         "seed": encoder["kind"] == "tiny",
         "compile": encoder["device"] == "cuda",
@@ -112,14 +110,28 @@ def _facts(content: dict[str, Any]) -> Iterator[_Fact]:
             yield f"{place[:-17]} latents_error", numbers, [float(f"{number:.9g}") for number in numbers]
 
 
+def _source_facts(content: dict[str, Any]) -> Iterator[Fact]:
+    """What settings.source decides: the rate of the frames, and how the splits were made."""
+    source, description = content["settings"]["source"], content["settings"].get("description")
+    kind = source["type"]
+    if kind != "lerobot":  # its rate stands in info.json
+        yield "fps", content["fps"], source.get("fps")
+    if description is not None:
+        yield "settings.description.type", description["type"], kind
+    if description is not None and kind != "ssv2":
+        official = {"lerobot": "info.json", "rlds": "dataset_info.json", "videos": source.get("split_column")}.get(kind)
+        hashed = f"hash of the id, val_share {source['val_share']}"
+        found = description["splits_from"]
+        yield "settings.description.splits_from", found, official if found == official else hashed
+
+
 def _plan_facts(
     build: ClaimedBuild, content: dict[str, Any], plan: dict[str, Any], ledger: list[dict[str, Any]]
-) -> Iterator[_Fact]:
+) -> Iterator[Fact]:
     """What plan.json tells that follows from other files."""
     for name in ("sizes", "views", "fps"):
         yield name, plan[name], content[name]
-    yield "estimate.episodes", plan["estimate"]["episodes"], int((~build.tasks.dropped).sum())
-    yield "estimate.shards", plan["estimate"]["shards"], len(build.tasks.tasks)
+    yield from estimate_facts(build, plan["estimate"])
     left_out = plan["left_out"]
     places = [(e["split"], e["episode"], e["reason"], e["detail"]) for e in left_out]
     yield "left_out: its order", places, sorted(places)
@@ -128,7 +140,7 @@ def _plan_facts(
     yield "left_out, of which the ledger tells", first, known
 
 
-def _same(file: str, facts: Iterator[_Fact], report: Report) -> None:
+def _same(file: str, facts: Iterator[Fact], report: Report) -> None:
     for place, found, wanted in facts:
         report.check("L10")
         if found != wanted or type(found) is not type(wanted):

@@ -120,8 +120,25 @@ def estimate_of_other_shards(build: Path) -> None:
     edit_json(build, "plan.json", lambda content: content["estimate"].update(shards=1011))
 
 
+def estimate_of_other_windows(build: Path) -> None:
+    edit_json(build, "plan.json", lambda content: content["estimate"].update(windows=1011))
+
+
+def estimate_of_other_operations(build: Path) -> None:
+    edit_json(build, "plan.json", lambda content: content["estimate"].update(flops=10111.0))
+
+
+def rate_that_the_source_does_not_have(build: Path) -> None:
+    for file in ("plan.json", "build.json"):
+        edit_json(build, file, lambda content: content.update(fps=10.000371))
+
+
+def origin_of_the_splits(build: Path) -> None:
+    _settings(build, lambda settings: settings["description"].update(splits_from="left"))
+
+
 def plan_spelled_with_escapes(build: Path) -> None:
-    _respell(build, "plan.json", lambda text: text.replace("é".encode(), b"\\u00e9"))
+    _respell(build, "plan.json", lambda text: text.replace(b'"tiny"', b'"\\u0074iny"'))
 
 
 def plan_that_leaves_out_what_the_ledger_does_not_tell(build: Path) -> None:
@@ -244,6 +261,10 @@ MUTANTS = (
             (spaces_behind_build_json, "build.json byte"),
             (unknown_key_of_the_estimate, "estimate holds 'seconds'"),
             (estimate_of_other_shards, "estimate.shards is 1011"),
+            (estimate_of_other_windows, "estimate.windows is 1011"),
+            (estimate_of_other_operations, "estimate.flops is 10111.0"),
+            (rate_that_the_source_does_not_have, "build.json fps is 10.000371"),
+            (origin_of_the_splits, "settings.description.splits_from is 'left'"),
             (plan_spelled_with_escapes, "plan.json byte"),
             (plan_that_leaves_out_what_the_ledger_does_not_tell, "left_out, of which the ledger tells"),
             (note_of_an_episode_in_the_tasks, "episode ep_b: data holds 'next'"),

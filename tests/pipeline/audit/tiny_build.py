@@ -57,6 +57,8 @@ ENCODER = {
 }
 """The identity of an encoder that is never run."""
 
+HASHED = {"splits_from": "hash of the id, val_share 0.05"}
+
 VERSIONS = {
     "av": "18.1.0",
     "decord": "0.6.0",
@@ -123,7 +125,12 @@ class TinyWorld:
         return {
             "schema_version": 2,
             "source": self.source(),
-            "description": {"type": "libero", "tasks": 1, "episodes": {}, "splits_from": "données"},
+            "description": {
+                "type": "libero",
+                "tasks": 1,
+                "episodes": {"train": 3},
+                "splits_from": "hash of the id, val_share 0.05",
+            },
             "dataset": None,
             "window": {**window, "every": 1, "per_episode": 0},
             "inputs": {"image_size": self.image_size, "jpeg_quality": 90},
@@ -415,11 +422,35 @@ def _channel(values: list[Fraction]) -> dict[str, float]:
 
 
 def _plan(world: TinyWorld, settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
-    counts = ("windows", "input_bytes", "target_bytes", "tubelets")
-    episodes, shards = len(world.episodes), len({(e.split, e.shard) for e in world.episodes})
     plan = {"settings": settings, "fingerprint": fingerprint, "sizes": world.sizes(), "views": list(world.views)}
-    estimate = {**dict.fromkeys(counts, 0), "flops": 0.0, "exact": True, "episodes": episodes, "shards": shards}
-    return {**plan, "fps": 10.0, "estimate": estimate, "left_out": []}
+    return {**plan, "fps": 10.0, "estimate": _estimate(world), "left_out": []}
+
+
+def _estimate(world: TinyWorld) -> dict[str, Any]:
+    nows = [(e, now) for e in world.episodes for now in range(world.fitting(e.num_frames))]
+    reached = {(e.id, now + 2 * k * world.interval) for e, now in nows for k in range(world.steps + 1)}
+    lengths = {e.id: e.num_frames for e in world.episodes}
+    windows, tubelets = len(nows), sum(end < lengths[name] for name, end in reached)
+    shared, token = world.mode == "tubelet", 2 * world.width if world.latents == "float16" else world.width + 4
+    vectors = (tubelets if shared else windows * (world.steps + 1)) * len(world.views) * world.tokens * token
+    numbers = windows * (4 * (world.steps + 1) * shared + 4 * world.action * (world.chunk if world.action else 0))
+    passes = [1] if shared else range(1, world.steps + 2)
+    one = sum(_flops(steps * world.tokens, world.width) for steps in passes)
+    return {
+        "episodes": len(world.episodes),
+        "windows": windows,
+        "tubelets": tubelets,
+        "shards": len({(e.split, e.shard) for e in world.episodes}),
+        "exact": True,
+        "input_bytes": windows * (len(world.views) * round(0.6 * world.image_size * world.image_size) + 2048),
+        "target_bytes": vectors + numbers,
+        "flops": (tubelets if shared else windows) * len(world.views) * one,
+    }
+
+
+def _flops(length: int, width: int) -> float:
+    """Of one layer with mlp_ratio 4.0, and of the patch embedding."""
+    return length * (2 * (4 + 2 * 4.0) * width**2 + 2 * width * 1536) + length**2 * 4 * width
 
 
 def _build_json(world: TinyWorld, rows: Sequence[Row], settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
