@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from jobs.common.progress import progress_bar
@@ -12,7 +13,7 @@ from pipeline.building.commit import clean_up, commit, describe_build
 from pipeline.building.records import KINDS, find_records
 from pipeline.derived.plan import FinishedBuild
 from pipeline.derived.shards import SampleRows, make_shard, provenance_of, shard_copies
-from pipeline.errors import SettingsError
+from pipeline.errors import BuildError, SettingsError
 from pipeline.format.build import Build, load_build
 from pipeline.format.file_names import PLAN_FILE
 from pipeline.planning.plan import Plan, check_same_plan, read_plan, write_plan
@@ -44,7 +45,12 @@ def new_folder(out: Path | str, builds: Sequence[Path]) -> LocalStore:
 
 def start(plan: Plan, store: LocalStore) -> bool:
     """Write the plan into an empty folder, or find it there. True when the build is finished already. Raises BuildError
-    if the folder holds something else, or the plan of another build."""
+    if the folder holds something else, or the plan of another build, or files would be written by another pyarrow than
+    those of the build, so that the audit could not write them anew."""
+    wanted, found = plan.content["versions"]["pyarrow"], version("pyarrow")
+    if wanted != found:
+        detail = f"the files of {plan.name} were written by pyarrow {wanted}, installed is {found}"
+        raise BuildError(f"{store.where}: {detail}; the audit accepts one version a build: install pyarrow=={wanted}")
     sizes = store.sizes()
     if PLAN_FILE not in sizes:
         write_plan(plan, store)

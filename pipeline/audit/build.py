@@ -48,16 +48,18 @@ class SplitCounts:
 class ClaimedBuild:
     """What build.json and tasks.jsonl claim. Nothing here has been verified yet.
 
-    sha256        of build.json
+    raw, sha256   the bytes of build.json and their hash
     settings      as read: their bytes are part of the fingerprint
     mode          of the encoder, as read
     latents       as read; None where build.json has none
     latent_dtype  as the settings name it
+    group_samples most rows of a record batch of targets, as the settings have it
     ancestors     as read: the builds that it was made from and their ancestors, by fingerprint
     fetcher       fetches the shards when `root` holds only the small files
     """
 
     root: Path
+    raw: bytes
     sha256: str
     fingerprint: str
     name: str
@@ -72,6 +74,7 @@ class ClaimedBuild:
     tasks: TaskTable
     mode: Any
     latent_dtype: LatentDtype
+    group_samples: int
     latents: Any
     ancestors: dict[str, Any]
     fetcher: ShardFetcher | None = None
@@ -107,8 +110,10 @@ def open_build(root: Path, fetcher: ShardFetcher | None = None) -> ClaimedBuild:
     encoder = settings.get("encoder")
     mode = encoder.get("mode") if isinstance(encoder, dict) else None
     shards, counts = member(document, "shards", list, where), member(document, "counts", dict, where)
+    tasks = read_regular(root / TASKS)
     return ClaimedBuild(
         root=root,
+        raw=raw,
         sha256=hashlib.sha256(raw).hexdigest(),
         fingerprint=member(document, "fingerprint", str, where),
         name=member(document, "name", str, where),
@@ -123,9 +128,10 @@ def open_build(root: Path, fetcher: ShardFetcher | None = None) -> ClaimedBuild:
         },
         shards=tuple(read_shard(shard, where, mode == TUBELET) for shard in shards),
         files=read_files(member(document, "files", dict, where), f"{where}: files"),
-        tasks=read_tasks(read_regular(root / TASKS), str(root / TASKS)),
+        tasks=read_tasks(tasks, str(root / TASKS), settings.get("source"), settings.get("hash_raw")),
         mode=mode,
         latent_dtype=_latent_dtype(settings, inside),
+        group_samples=_group_samples(settings, inside),
         latents=document.get("latents"),
         ancestors=member(document, "ancestors", dict, where) if "ancestors" in document else {},
         fetcher=fetcher,
@@ -147,6 +153,13 @@ def _latent_dtype(settings: dict[str, Any], where: str) -> LatentDtype:
     if dtype not in list(LatentDtype):
         raise BuildError(f"{where}.latents.dtype must be one of {', '.join(LatentDtype)}, found {dtype!r}")
     return LatentDtype(dtype)
+
+
+def _group_samples(settings: dict[str, Any], where: str) -> int:
+    most = member(member(settings, "shards", dict, where), "group_samples", int, f"{where}.shards")
+    if most < 1:
+        raise BuildError(f"{where}.shards.group_samples must be at least 1, found {most}")
+    return most
 
 
 def _window(value: dict[str, Any], where: str) -> WindowSettings:

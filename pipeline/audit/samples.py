@@ -42,7 +42,7 @@ def open_samples(build: ClaimedBuild) -> pq.ParquetFile:
     path = build.root / SAMPLES
     if not is_regular(path):
         raise BuildError(f"{path} is missing or not a regular file; the build cannot be audited")
-    with _reading(path):
+    with reading(path):
         file = pq.ParquetFile(path)
         found = file.schema_arrow
     expected = samples_schema(build.sizes.views, build.sizes.steps)
@@ -57,14 +57,15 @@ def batches(build: ClaimedBuild, columns: Sequence[str], rows: int = BATCH_ROWS)
     Raises:
         BuildError: the file cannot be read, or holds a null.
     """
-    with open_samples(build) as file, _reading(build.root / SAMPLES):
+    with open_samples(build) as file, reading(build.root / SAMPLES):
         for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
             check_batch(batch)
             yield batch
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
+    """Whatever reading samples.parquet raises becomes a BuildError."""
     try:
         yield
     except UNREADABLE as error:

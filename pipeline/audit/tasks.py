@@ -10,7 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.audit.canonical.shape import misfit
+from pipeline.audit.canonical.spelling import difference
+from pipeline.audit.canonical.spelling import line as spelled
+from pipeline.audit.finding import MAX_FINDINGS
 from pipeline.errors import BuildError
+from pipeline.format.documents import TaskContent
+from pipeline.format.recorded_settings import EPISODE_DATA, DroppedData
 from pipeline.format.strict_json import canonical, member, parse_object
 
 
@@ -28,6 +34,7 @@ class TaskTable:
     instruction  string [E], null where the source gives it by frame
     hashes       string [E], SHA-256 of the episode's object; of a dropped one the hash that is kept in its place
     dropped      bool [E], nothing is left of the episode but id, split and that hash
+    problems     lines that do not fit their closed type or spelling, up to MAX_FINDINGS
     """
 
     sha256: str
@@ -40,6 +47,7 @@ class TaskTable:
     ref_split: pa.Array
     instruction: pa.Array
     hashes: pa.Array
+    problems: tuple[str, ...] = ()
 
     def episodes(self, line: int) -> slice:
         """The rows of the episodes of a line."""
@@ -47,18 +55,32 @@ class TaskTable:
         return slice(int(first), int(last))
 
 
-def read_tasks(data: bytes, where: str) -> TaskTable:
-    """Parse tasks.jsonl. Raises BuildError that names `where` and the line when it is malformed."""
+def read_tasks(data: bytes, where: str, source: object = None, hashed: object = False) -> TaskTable:
+    """Parse tasks.jsonl.
+
+    Args:
+        source: `settings.source`, whose type decides what is known of an episode.
+        hashed: `settings.hash_raw`, whether the raw files' hashes are known.
+
+    Raises:
+        BuildError: it names `where` and the line that is malformed.
+    """
     tasks: list[tuple[str, int]] = []
     heads: list[dict[str, Any]] = []
     rows: list[tuple[Any, ...]] = []
-    for number, line in enumerate(data.splitlines(), start=1):
+    problems: list[str] = []
+    data_type = EPISODE_DATA.get(str(source.get("type") if isinstance(source, dict) else None), Any)
+    for number, line in enumerate(data.splitlines(keepends=True), start=1):
         place = f"{where}:{number}"
         value = parse_object(line, place)
         rows += [(len(tasks), *_row(ref, place)) for ref in member(value, "episodes", list, place)]
         heads.append({key: item for key, item in value.items() if key != "episodes"})
         tasks.append((member(value, "split", str, place), member(value, "index", int, place)))
+        if len(problems) < MAX_FINDINGS:
+            problem = _misfit(value, data_type, bool(hashed)) or difference(line, spelled(value))
+            problems += [f"line {number}: {problem.removeprefix('.').strip()}"] if problem else []
     task, num_frames, dropped, *texts = zip(*rows, strict=True) if rows else ((),) * 7
+    ids, ref_split, instruction, hashes = (pa.array(column, pa.string()) for column in texts)
     return TaskTable(
         hashlib.sha256(data).hexdigest(),
         tuple(tasks),
@@ -66,8 +88,27 @@ def read_tasks(data: bytes, where: str) -> TaskTable:
         np.array(task, np.int64),
         np.array(num_frames, np.int64),
         np.array(dropped, bool),
-        *(pa.array(column, pa.string()) for column in texts),
+        ids,
+        ref_split,
+        instruction,
+        hashes,
+        tuple(problems),
     )
+
+
+def _misfit(task: dict[str, Any], data_type: Any, hashed: bool) -> str:
+    """What keeps a task from its type, with the groups and what the settings say about its episodes; "" if nothing."""
+    if problem := misfit(task, TaskContent):
+        return problem
+    if sum(task["groups"]) != len(task["episodes"]) or min(task["groups"], default=1) < 1:
+        return f"groups are {task['groups']!r:.80}, there are {len(task['episodes'])} episodes"
+    for ref in task["episodes"]:
+        gone = "dropped" in ref["data"]
+        if problem := misfit(ref["data"], DroppedData if gone else data_type):
+            return f"episode {ref['id']:.80}: data{problem}"
+        if len(ref.get("sha256", ())) != (len(ref["files"]) if hashed and not gone else 0) or ref.get("sha256") == []:
+            return f"episode {ref['id']:.80}: sha256 must be there for each file if settings.hash_raw, else absent"
+    return ""
 
 
 def _row(ref: Any, place: str) -> tuple[int, bool, str, str, str | None, str]:

@@ -20,7 +20,7 @@ from pipeline.building.croissant import croissant_bytes
 from pipeline.building.records import INPUT_COLUMNS, KINDS, TARGET_COLUMNS, ShardRecord, find_records, record_name
 from pipeline.building.statistics import summarise
 from pipeline.errors import BuildError
-from pipeline.format.columns import samples_schema
+from pipeline.format.columns import ROW_GROUP, samples_schema
 from pipeline.format.enums import EncoderMode, LatentDtype
 from pipeline.format.file_names import CROISSANT, LOCK_FOLDER, META_FILES, WORK_FOLDER
 from pipeline.format.schema import SCHEMA_VERSION
@@ -95,7 +95,7 @@ def _write_samples(
             own = {kind: parts[task.name, kind] for kind in KINDS}
             samples = _join(store, work, task, plan)
             if samples.num_rows:
-                writer.write_table(samples.select(schema.names).cast(schema))
+                writer.write_table(samples.select(schema.names).cast(schema).combine_chunks(), ROW_GROUP)
                 shards.append(_shard_entry(task, samples.num_rows, own))
             else:
                 for record in (record for part in own.values() for record in part.records):

@@ -6,8 +6,10 @@ Arrow files are copied with whatever columns they have, batch by batch. Letters:
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,17 +69,33 @@ def place_files(files: Mapping[str, ShardFile], store: Store, link: bool) -> tup
     return records, linked
 
 
+@dataclass(frozen=True)
+class NewShard:
+    """What the files of a shard that is written anew depend on besides the old ones.
+
+    fingerprint, views  of the new build
+    groups              episodes that are encoded together, in order
+    batch_rows          most rows of a record batch of targets
+    """
+
+    fingerprint: str
+    views: Sequence[str]
+    groups: Sequence[Sequence[str]]
+    batch_rows: int
+
+    def batches(self, kept: pa.Table) -> list[int]:
+        """Rows of each record batch of targets, as the job of the shard would have made them."""
+        rows = Counter(kept.column("episode").to_pylist())
+        counts = [sum(rows[episode] for episode in group) for group in self.groups]
+        return [min(self.batch_rows, count - at) for count in counts for at in range(0, count, self.batch_rows)]
+
+
 def rewrite_files(
-    files: Mapping[str, ShardFile],
-    store: Store,
-    identity: tuple[str, Sequence[str]],
-    rows: pa.Table,
-    dropped: Collection[str],
+    files: Mapping[str, ShardFile], store: Store, new: NewShard, rows: pa.Table, dropped: Collection[str]
 ) -> tuple[dict[str, FileRecord], pa.Table]:
     """Write the files of a shard anew without some episodes.
 
     Args:
-        identity: fingerprint and views of the new build.
         rows: those of the old shard in samples.parquet.
 
     Returns:
@@ -86,17 +104,18 @@ def rewrite_files(
     Raises:
         CorruptError: a file is not the one that the old build.json lists.
     """
-    fingerprint, views = identity
     for file in files.values():
         file.check(hash_file(file.source))
     keep = kept_rows(rows, dropped)
     kept, records, numbers = rows.filter(pa.array(keep, pa.bool_())), {}, None
-    records["inputs"], placements = _write_inputs(files["inputs"], store, views, kept)
+    batches = new.batches(kept)
+    records["inputs"], placements = _write_inputs(files["inputs"], store, new.views, kept)
     if "latents" in files:
         tubelets = _kept_tubelets(files["latents"].source, dropped)
         numbers = np.cumsum(tubelets, dtype=np.int32) - np.int32(1)
-        records["latents"] = _write_arrow(files["latents"], store, fingerprint, tubelets)
-    records["targets"] = _write_arrow(files["targets"], store, fingerprint, keep, numbers)
+        needed = _needed_tubelets(files["targets"].source, keep, numbers, batches)
+        records["latents"] = _write_arrow(files["latents"], store, new.fingerprint, (tubelets, needed))
+    records["targets"] = _write_arrow(files["targets"], store, new.fingerprint, (keep, batches), numbers)
     return records, _with_places(kept, placements)
 
 
@@ -181,28 +200,60 @@ def _kept_tubelets(source: Path, dropped: Collection[str]) -> NDArray[np.bool_]:
     return ~np.concatenate([np.zeros(0, bool), *parts])
 
 
+def _needed_tubelets(
+    source: Path, keep: NDArray[np.bool_], numbers: NDArray[np.int32], batches: Sequence[int]
+) -> list[int]:
+    """New tubelets that each record batch of targets needs, without zeros: rows of the record batches of latents."""
+    ends: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
+    with pa.memory_map(str(source)) as mapped:
+        for batch, rows in kept_batches(pa.ipc.open_file(mapped), keep):
+            places = [_renumbered(batch.column(name).take(rows), numbers) for name in _ROW_NUMBERS]
+            steps = places[1].flatten().to_numpy().reshape(len(rows), -1)
+            ends.append(np.maximum(places[0].to_numpy(), steps.max(axis=1)) + np.int32(1))
+    latest = np.maximum.accumulate(np.concatenate(ends))
+    known = np.concatenate([[0], latest[np.cumsum(batches) - 1]])
+    return [int(count) for count in np.diff(known) if count]
+
+
 def _write_arrow(
-    file: ShardFile, store: Store, fingerprint: str, keep: NDArray[np.bool_], numbers: NDArray[np.int32] | None = None
+    file: ShardFile,
+    store: Store,
+    fingerprint: str,
+    kept: tuple[NDArray[np.bool_], Sequence[int]],
+    numbers: NDArray[np.int32] | None = None,
 ) -> FileRecord:
     """The kept rows of an Arrow file, under the name and fingerprint of the new build.
 
     Args:
-        keep: bool [R].
+        kept: bool [R], and the rows of each new record batch.
         numbers: int32 [U], new number of each row of the latents file, for the columns that hold such numbers.
     """
+    keep, counts = kept
     with store.writing(file.name) as path:
         with pa.memory_map(str(file.source)) as mapped:
             reader = pa.ipc.open_file(mapped)
             own = {b"fingerprint": fingerprint.encode(), b"shard": file.name.encode()}
             schema = reader.schema.with_metadata({**reader.schema.metadata, **own})
+            rest = _rows(reader, keep)
             with pa.ipc.new_file(str(path), schema) as writer:
-                for batch, rows in kept_batches(reader, keep):
-                    columns = [column.take(rows) for column in batch.columns]
+                for count in counts:
+                    columns = _joined(list(itertools.islice(rest, count)), len(schema))
                     if numbers is not None:
                         for place in map(schema.get_field_index, _ROW_NUMBERS):
                             columns[place] = _renumbered(columns[place], numbers)
                     writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
         return FileRecord(file.name, path.stat().st_size, hash_file(path))
+
+
+def _rows(reader: pa.ipc.RecordBatchFileReader, keep: NDArray[np.bool_]) -> Iterator[pa.RecordBatch]:
+    """The kept rows one by one: slices of the old record batches, which copy nothing."""
+    for batch, rows in kept_batches(reader, keep):
+        yield from (batch.slice(row, 1) for row in rows.to_pylist())
+
+
+def _joined(rows: Sequence[pa.RecordBatch], width: int) -> list[pa.Array]:
+    """The columns of some rows, in memory of their own."""
+    return [pa.concat_arrays([row.column(place) for row in rows]) for place in range(width)]
 
 
 def _renumbered(column: pa.Array, numbers: NDArray[np.int32]) -> pa.Array:

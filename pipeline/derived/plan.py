@@ -18,9 +18,9 @@ from typing import Any
 
 from pipeline.errors import BuildError
 from pipeline.format.build import Build, load_build
-from pipeline.planning.cost import Estimate
+from pipeline.planning.cost import Counts, estimate_of
 from pipeline.planning.fingerprint import make_fingerprint, setting_differences
-from pipeline.planning.plan import Plan, read_plan
+from pipeline.planning.plan import Plan, left_out_order, read_plan
 from pipeline.planning.task_tree import DROPPED, TASKS_TREE, episode_sha256, is_dropped, tasks_tree
 from pipeline.planning.tasks import ShardTask, ref_content, task_content, task_lines
 from pipeline.sources.base import EpisodeRef, LedgerEntry
@@ -98,10 +98,11 @@ def drop_plan(finished: FinishedBuild, episodes: Collection[str], reason: str) -
     )
     derived = {"kind": "drop", "parents": [plan.fingerprint], "episodes": sorted(episodes), "reason": reason}
     rest = sum(not is_dropped(ref_content(ref)) for task in tasks for ref in task.episodes)
-    share = rest / max(1, plan.estimate.episodes)
-    estimate = _scaled(plan.estimate, min(1.0, share), rest)
+    share = min(1.0, rest / max(1, plan.estimate.episodes))
+    windows, tubelets = (round(number * share) for number in (plan.estimate.windows, plan.estimate.tubelets))
+    counts = Counts(rest, windows, tubelets, len(tasks), exact=False)  # lengths differ
     left_out = tuple(entry for entry in finished.ledger if entry.stage == "index")
-    return _derived_plan(plan, dict(plan.content), derived, tasks, left_out, estimate)
+    return _derived_plan(plan, dict(plan.content), derived, tasks, left_out, counts)
 
 
 def join_plan(kind: str, parents: Sequence[Parent]) -> Plan:
@@ -129,8 +130,10 @@ def join_plan(kind: str, parents: Sequence[Parent]) -> Plan:
     planned = {ref.id for plan in plans for ref in refs_of(plan)}
     left_out = [entry for plan in plans for entry in plan.left_out if entry.episode not in planned]
     unique = {(entry.split, entry.episode): entry for entry in left_out}
-    estimate = _sum([plan.estimate for plan in plans])
-    return _derived_plan(plans[0], settings, derived, tuple(tasks), tuple(unique.values()), estimate)
+    estimates = [plan.estimate for plan in plans]
+    sums = {name: sum(getattr(e, name) for e in estimates) for name in ("episodes", "windows", "tubelets", "shards")}
+    joined = Counts(**sums, exact=all(estimate.exact for estimate in estimates))
+    return _derived_plan(plans[0], settings, derived, tuple(tasks), tuple(unique.values()), joined)
 
 
 def check_episode_list(episodes: Sequence[str]) -> None:
@@ -210,30 +213,13 @@ def _derived_plan(
     derived: Mapping[str, Any],
     tasks: tuple[ShardTask, ...],
     left_out: tuple[LedgerEntry, ...],
-    estimate: Estimate,
+    counts: Counts,
 ) -> Plan:
     settings |= {DERIVED: derived, TASKS_TREE: tasks_tree(map(task_content, tasks))}
     fingerprint = make_fingerprint(settings, task_lines(tasks))
-    return Plan(settings, fingerprint, first.sizes, first.views, first.fps, tasks, left_out, estimate)
-
-
-def _scaled(estimate: Estimate, share: float, episodes: int) -> Estimate:
-    """What is left of a build of which a share of the episodes is kept; lengths differ, so it is no exact number."""
-    return replace(
-        estimate,
-        episodes=episodes,
-        windows=round(estimate.windows * share),
-        input_bytes=round(estimate.input_bytes * share),
-        target_bytes=round(estimate.target_bytes * share),
-        flops=0.0,
-        exact=False,
-    )
-
-
-def _sum(estimates: Sequence[Estimate]) -> Estimate:
-    names = ("episodes", "windows", "shards", "input_bytes", "target_bytes", "flops")
-    totals = {name: sum(getattr(estimate, name) for estimate in estimates) for name in names}
-    return Estimate(**totals, exact=all(estimate.exact for estimate in estimates))
+    estimate = estimate_of(counts, first.sizes, first.settings.encoder, first.settings.latents.dtype)
+    in_order = tuple(sorted(left_out, key=left_out_order))
+    return Plan(settings, fingerprint, first.sizes, first.views, first.fps, tasks, in_order, estimate)
 
 
 def refs_of(plan: Plan) -> Iterator[EpisodeRef]:

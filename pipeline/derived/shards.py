@@ -29,7 +29,16 @@ from pipeline.building.records import (
     record_schema,
     write_record_table,
 )
-from pipeline.derived.files import ShardFile, empty_file, kept_batches, kept_rows, place_files, read_span, rewrite_files
+from pipeline.derived.files import (
+    NewShard,
+    ShardFile,
+    empty_file,
+    kept_batches,
+    kept_rows,
+    place_files,
+    read_span,
+    rewrite_files,
+)
 from pipeline.derived.plan import FinishedBuild
 from pipeline.errors import BuildError, CorruptError
 from pipeline.format.file_names import inputs_file, latents_file, targets_file
@@ -168,8 +177,9 @@ def make_shard(piece: ShardCopy, plan: Plan, store: Store, rows: pa.Table, link:
     if kept.num_rows == 0:
         records = {kind: empty_file(store, piece.name(kind)) for kind in KINDS}
     elif piece.dropped:
-        identity = (plan.fingerprint, plan.views)
-        records, placed = rewrite_files(piece.files, store, identity, rows, piece.dropped)
+        groups = [[ref.id for ref in group] for group in piece.task.groups]
+        new = NewShard(plan.fingerprint, plan.views, groups, plan.settings.shards.group_samples)
+        records, placed = rewrite_files(piece.files, store, new, rows, piece.dropped)
         linked = False
     else:
         records, linked = place_files(piece.files, store, link)

@@ -7,6 +7,9 @@ import pyarrow as pa
 from pipeline.format.enums import LatentDtype
 from pipeline.format.schema import Sizes
 
+ROW_GROUP = 1 << 20
+"""Most rows of a row group of samples.parquet; each shard has row groups of its own."""
+
 
 def latent_columns(sizes: Sizes, dtype: LatentDtype) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Element type and shape of a row in the columns that hold latents, in their order, which is that of the digest.

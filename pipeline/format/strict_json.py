@@ -1,4 +1,4 @@
-"""JSON read with suspicion: no duplicate keys, no NaN, errors that name the file."""
+"""JSON read with suspicion: no repeated keys where they are not asked for, no NaN, errors that name the file."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ from pipeline.errors import BuildError
 T = TypeVar("T")
 
 
-def parse(data: bytes) -> Any:
+def parse(data: bytes, repeated: bool = False) -> Any:
     """Parse UTF-8 JSON.
+
+    Args:
+        repeated: of a key that is twice in one object the last value counts, as for most readers.
 
     Raises:
         ValueError: not UTF-8, not JSON, a key twice in one object, NaN or Infinity, or nested beyond reason.
     """
+    pairs = None if repeated else _unique
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+        return json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=_refuse)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
 def parse_object(data: bytes, where: str) -> dict[str, Any]:
-    """Parse a file that must hold one object. Raises BuildError naming `where`."""
+    """Parse a file that must hold one object, with `repeated` keys. Raises BuildError naming `where`."""
     try:
-        value = parse(data)
+        value = parse(data, repeated=True)
     except ValueError as error:
         raise BuildError(f"{where} cannot be audited: {error}. Restore it, or make the build again") from error
     if not isinstance(value, dict):

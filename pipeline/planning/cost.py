@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.format.build_settings import EncoderIdentity
 from pipeline.format.columns import latent_columns, tubelet_columns
-from pipeline.format.enums import LatentDtype
+from pipeline.format.enums import EncoderMode, LatentDtype
 from pipeline.format.schema import Sizes
 
 
@@ -17,7 +18,7 @@ class Estimate:
     """What the build is expected to hold. `exact` is False when lengths were estimated from a sample of files.
 
     flops counts the encoder's multiply-adds twice; bytes are those of shards on disk; tubelets are the distinct ones of
-    each episode together (0 in plans from before they were counted).
+    each episode together.
     """
 
     episodes: int
@@ -27,7 +28,30 @@ class Estimate:
     target_bytes: int
     flops: float
     exact: bool
-    tubelets: int = 0
+    tubelets: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What bytes and operations are estimated from; see `Estimate`."""
+
+    episodes: int
+    windows: int
+    tubelets: int
+    shards: int
+    exact: bool
+
+
+def estimate_of(counts: Counts, sizes: Sizes, encoder: EncoderIdentity, dtype: LatentDtype) -> Estimate:
+    """The estimate of a build of so many episodes, windows and tubelets. docs/formats.md gives the formulas."""
+    shared = encoder.mode == EncoderMode.TUBELET
+    encoded = counts.tubelets if shared else counts.windows
+    return Estimate(
+        **vars(counts),
+        input_bytes=counts.windows * (sizes.views * typical_jpeg_bytes(sizes.image_size) + 2048),
+        target_bytes=targets_bytes(sizes, dtype, counts.windows, counts.tubelets if shared else None),
+        flops=encoded * sizes.views * encoder.flops(sizes.steps),
+    )
 
 
 def targets_bytes(sizes: Sizes, dtype: LatentDtype, windows: int, tubelets: int | None = None) -> int:

@@ -18,10 +18,9 @@ from typing import Any
 from pipeline.encoder.encoder_frames import FrameSettings
 from pipeline.errors import BuildError, EpisodeError, RunError
 from pipeline.format.build_settings import BuildSettings, WindowPolicy
-from pipeline.format.enums import EncoderMode
 from pipeline.format.file_names import PLAN_FILE, TASKS_FILE
 from pipeline.format.schema import Sizes
-from pipeline.planning.cost import Estimate, targets_bytes, typical_jpeg_bytes
+from pipeline.planning.cost import Counts, Estimate, estimate_of
 from pipeline.planning.fingerprint import make_fingerprint, setting_differences
 from pipeline.planning.packing import pack
 from pipeline.planning.recipe import Recipe
@@ -122,23 +121,14 @@ def make_plan(source: Source, index: SourceIndex, settings: BuildSettings) -> Pl
         episodes * (typical_tubelets if frames is None else count_tubelets(frames, policy, has_actions))
         for frames, episodes in Counter(ref.num_frames for ref in refs).items()
     )
-    shared = settings.encoder.mode == EncoderMode.TUBELET
     if total == 0:
         raise RunError(
             f"{index.name}: none of {len(refs)} episodes of the splits {', '.join(splits)} is long enough for a window "
             f"of {policy.steps} steps at interval {policy.interval}; lower window.steps or window.interval"
         )
-    estimate = Estimate(
-        episodes=len(refs),
-        windows=total,
-        shards=len(tasks),
-        input_bytes=total * (sizes.views * typical_jpeg_bytes(sizes.image_size) + 2048),
-        target_bytes=targets_bytes(sizes, settings.latents.dtype, total, tubelets if shared else None),
-        flops=(tubelets if shared else total) * sizes.views * settings.encoder.flops(policy.steps),
-        exact=all(ref.num_frames is not None for ref in refs),
-        tubelets=tubelets,
-    )
-    left_out = tuple(entry for entry in index.left_out if entry.split in splits)
+    counts = Counts(len(refs), total, tubelets, len(tasks), all(ref.num_frames is not None for ref in refs))
+    estimate = estimate_of(counts, sizes, settings.encoder, settings.latents.dtype)
+    left_out = tuple(sorted((entry for entry in index.left_out if entry.split in splits), key=left_out_order))
     facts = {"description": dict(index.description), "views": list(index.views), "sizes": asdict(sizes)}
     with no_cycles():
         frozen = json.loads(json.dumps({**settings.content, **facts})) | {
@@ -146,6 +136,11 @@ def make_plan(source: Source, index: SourceIndex, settings: BuildSettings) -> Pl
         }
         fingerprint = make_fingerprint(frozen, task_lines(tasks))
     return Plan(frozen, fingerprint, sizes, index.views, index.fps, tasks, left_out, estimate)
+
+
+def left_out_order(entry: LedgerEntry) -> tuple[str, str, str, str]:
+    """The order of `left_out` in plan.json."""
+    return entry.split, entry.episode, entry.reason, entry.detail
 
 
 def check_same_plan(

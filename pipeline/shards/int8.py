@@ -10,6 +10,7 @@ Letters: W windows, K steps, V views, N tokens, D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -66,15 +67,16 @@ def quantise_windows(latents: NDArray[np.float16]) -> tuple[NDArray[np.int8], ND
 
 
 def add_errors(sums: Sequence[ErrorSums]) -> ErrorSums:
-    """Total of several sums, in their order, to 9 digits, because further digits depend on the processor."""
+    """Total of several sums, exact but for the 9 digits that are kept: further ones depend on the processor."""
     if not sums:
         return ()
-    return tuple((_rounded(error, 9), _rounded(square, 9)) for error, square in np.sum(np.array(sums), axis=0))
+    columns = [zip(*steps, strict=True) for steps in zip(*sums, strict=True)]
+    return tuple(tuple(_rounded(math.fsum(part), 9) for part in column) for column in columns)  # type: ignore[misc]
 
 
 def relative_errors(sums: ErrorSums) -> list[float]:
     """sqrt(sum of squared errors / sum of squares) of each step, to 6 digits; 0 for a step of zeros."""
-    return [_rounded((error / square) ** 0.5, 6) if square else 0.0 for error, square in sums]
+    return [_rounded(math.sqrt(error / square), 6) if square else 0.0 for error, square in sums]
 
 
 def _rounded(value: float, digits: int) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -33,10 +34,13 @@ from pipeline.format.build_settings import (
 )
 from pipeline.format.input_sample import InputSample
 from pipeline.format.schema import Sizes
+from pipeline.format.settings import deciding
 from pipeline.planning.plan import write_plan
 from pipeline.samples.inputs import build_input
 from pipeline.shards.targets_arrow import TargetRows
 from pipeline.sources.base import EpisodeRef, SourceIndex
+from pipeline.sources.clock import clock_times
+from pipeline.sources.libero_hdf5 import LiberoSource
 from pipeline.sources.truncated import TruncatedEpisode
 from pipeline.storage.store import open_store
 
@@ -122,7 +126,7 @@ class RandomEpisode:
         return np.broadcast_to(picture, (len(indices), *picture.shape))
 
     def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
-        return np.asarray(indices, np.float64) / 30
+        return clock_times(indices, Fraction(1, 30))
 
     def instruction(self, index: int) -> str:
         return f"put object {self.index} into the drawer"
@@ -155,20 +159,29 @@ class RandomSource:
     root: str = field(default="/nowhere", repr=False)
 
     def index(self) -> SourceIndex:
-        refs = tuple(EpisodeRef(f"e{i:06d}", "train", (), FRAMES) for i in range(self.episodes))
+        refs = tuple(_planned(RandomEpisode(_samples(self.sizes), i)) for i in range(self.episodes))
         s = self.sizes
-        return SourceIndex(self.name, VIEWS[: s.views], s.state, s.action, 30.0, refs, (), {"type": "random"})
+        counts = {"train": len(refs), "val": 0}
+        facts = {"type": "libero", "tasks": 1, "episodes": counts, "splits_from": "random numbers"}
+        return SourceIndex(self.name, VIEWS[: s.views], s.state, s.action, 30.0, refs, (), facts)
 
     def open(self, ref: EpisodeRef) -> RandomEpisode:
         return RandomEpisode(_samples(self.sizes), sample_index(ref.id))
 
 
 class RandomChoice(SourceChoice):
-    """A source that no command line names, and so without settings."""
+    """A source that no command line names; what is recorded of it is that of demonstrations."""
 
     def content(self) -> dict[str, Any]:
         """What is recorded of it."""
-        return {"type": self.type, "name": NAME}
+        robot = bool(self.reader.sizes.state)
+        vectors = {"state": ("state",), "action": ("action",)} if robot else {"state": (), "action": ()}
+        return {"type": "libero", **deciding(LiberoSource(root="/nowhere", name=NAME, fps=30.0, **vectors))}
+
+
+def _planned(episode: RandomEpisode) -> EpisodeRef:
+    data = {"demo": "demo_0", "instruction": episode.instruction(0), "upside_down": False}
+    return EpisodeRef(episode.id, "train", (), FRAMES, data)
 
 
 @cache
@@ -193,8 +206,6 @@ def write_full_size_build(
     )
     asked = dict(build_settings(config).content)
     asked["encoder"] |= {"tokens": sizes.tokens, "width": sizes.width, "crop_size": 16}
-    if sizes.state:
-        asked["source"] |= {"state": [{"field": "state"}], "action": [{"field": "action"}]}
     plan, store = new_plan(config, BuildSettings.read(asked)), open_store(out)
     write_plan(plan, store)
     recipe = plan.recipe()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.format.build_settings import EncoderIdentity
 from pipeline.format.columns import samples_schema
+from pipeline.format.enums import LatentDtype
+from pipeline.format.schema import Sizes
+from pipeline.planning.cost import Counts, estimate_of
+from tests.pipeline.audit.tiny_build import ENCODER, ROBOT, compact, part, pretty, tree_of
 
 WINDOWS, SHARD_EPISODES, STEPS, INTERVAL, CHUNK, VIEWS = 40, 250, 3, 2, 7, 2
 FRAMES = WINDOWS + 2 * STEPS * INTERVAL
+SIZES = {"views": VIEWS, "image_size": 224, "steps": STEPS, "tokens": 256, "width": 1024, "state": 8, "chunk": CHUNK}
+SIZES |= {"action": 7}
 
 
 def write_manifest(folder: Path, samples: int) -> Path:
@@ -26,15 +33,15 @@ def write_manifest(folder: Path, samples: int) -> Path:
     ids = [f"robot-{number:06d}" for number in range(shards * SHARD_EPISODES)]
     tasks = b"".join(_task(index, ids) for index in range(shards))
     (folder / "tasks.jsonl").write_bytes(tasks)
-    settings = _settings()
+    settings = _settings(tasks)
     fingerprint = hashlib.sha256(
-        _compact({"settings": settings, "tasks": hashlib.sha256(tasks).hexdigest()})
+        compact({"settings": settings, "tasks": hashlib.sha256(tasks).hexdigest()})
     ).hexdigest()
     _write_samples(folder / "samples.parquet", shards, ids)
-    (folder / "plan.json").write_bytes(_compact({"settings": settings, "fingerprint": fingerprint}))
+    (folder / "plan.json").write_bytes(pretty(_plan(shards, settings, fingerprint)))
     (folder / "ledger.jsonl").write_bytes(b"")
-    (folder / "stats.json").write_bytes(_compact(_stats(shards * SHARD_EPISODES * WINDOWS)))
-    (folder / "build.json").write_bytes(_compact(_build(folder, shards, settings, fingerprint)))
+    (folder / "stats.json").write_bytes(pretty(_stats(shards * SHARD_EPISODES * WINDOWS)))
+    (folder / "build.json").write_bytes(pretty(_build(folder, shards, settings, fingerprint)))
     return folder
 
 
@@ -44,7 +51,7 @@ def _write_samples(path: Path, shards: int, ids: list[str]) -> None:
     with pq.ParquetWriter(path, schema) as writer:
         for index in range(shards):
             own = ids[index * SHARD_EPISODES : (index + 1) * SHARD_EPISODES]
-            writer.write_table(_rows(index, own, rng).cast(schema))
+            writer.write_table(_rows(index, own, rng).cast(schema).combine_chunks())
 
 
 def _rows(shard: int, ids: list[str], rng: np.random.Generator) -> pa.Table:
@@ -69,8 +76,8 @@ def _rows(shard: int, ids: list[str], rng: np.random.Generator) -> pa.Table:
         "state_frame": pa.array(now),
         "action_start": pa.array(now),
         "supports": pa.FixedSizeListArray.from_arrays(inner, STEPS + 1),
-        "now_s": pa.array(now / 30),
-        "support_end_s": pa.FixedSizeListArray.from_arrays(pa.array((last / 30).reshape(-1)), STEPS + 1),
+        "now_s": pa.array(np.round(now / 30, 6)),
+        "support_end_s": pa.FixedSizeListArray.from_arrays(pa.array(np.round(last / 30, 6).reshape(-1)), STEPS + 1),
         "image_offset": pa.FixedSizeListArray.from_arrays(pa.array(np.cumsum(sizes).reshape(-1)), VIEWS),
         "image_size": pa.FixedSizeListArray.from_arrays(pa.array(sizes.astype(np.int32).reshape(-1)), VIEWS),
         "json_offset": pa.array(np.cumsum(sizes[:, 0])),
@@ -94,20 +101,36 @@ def _task(index: int, ids: list[str]) -> bytes:
         {
             "id": name,
             "split": "train",
-            "files": [[f"data/{name}.parquet", 1000], [f"videos/{name}.mp4", 100_000]],
+            "files": [[f"data/{name}.hdf5", 100_000]],
             "num_frames": FRAMES,
-            "data": {"table": f"data/{name}.parquet", "tasks": ["put it down"]},
+            "data": {"demo": "demo_0", "instruction": "put it down", "upside_down": True},
         }
         for name in own
     ]
-    return _compact({"split": "train", "index": index, "groups": [len(own)], "episodes": episodes}) + b"\n"
+    return compact({"split": "train", "index": index, "groups": [len(own)], "episodes": episodes}) + b"\n"
 
 
-def _settings() -> dict[str, Any]:
-    window = {"steps": STEPS, "interval": INTERVAL, "chunk": CHUNK, "every": 1, "per_episode": 0, "end": "drop"}
-    source = {"name": "robot", "state": [{"field": "state"}], "action": [{"field": "action"}]}
-    latents = {"dtype": "float16"}
-    return {"source": source, "window": window, "encoder": {"mode": "prefix"}, "latents": latents, "versions": {}}
+def _settings(tasks: bytes) -> dict[str, Any]:
+    vectors = {name: [part(name)] for name in ("state", "action")}
+    return replace(ROBOT, name="robot", views=("front", "wrist"), end="drop", seed=0).settings() | {
+        "source": ROBOT.source() | {"name": "robot", "fps": 30.0, **vectors},
+        "window": {"steps": STEPS, "interval": INTERVAL, "chunk": CHUNK, "every": 1, "per_episode": 0, "end": "drop"},
+        "inputs": {"image_size": SIZES["image_size"], "jpeg_quality": 95},
+        "encoder": ENCODER | {"tokens": SIZES["tokens"], "width": SIZES["width"], "mode": "prefix"},
+        "views": ["front", "wrist"],
+        "sizes": SIZES,
+        "tasks_tree": tree_of(tasks),
+    }
+
+
+def _plan(shards: int, settings: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+    episodes = shards * SHARD_EPISODES
+    ends = len({now + 2 * INTERVAL * k for now in range(WINDOWS) for k in range(STEPS + 1)})
+    counts = Counts(episodes, episodes * WINDOWS, episodes * ends, shards, exact=True)
+    encoder = EncoderIdentity.read(settings["encoder"])
+    estimate = asdict(estimate_of(counts, Sizes(**SIZES), encoder, LatentDtype.FLOAT16))
+    own = {"sizes": SIZES, "views": ["front", "wrist"], "fps": 30.0, "estimate": estimate, "left_out": []}
+    return {"settings": settings, "fingerprint": fingerprint, **own}
 
 
 def _stats(samples: int) -> dict[str, Any]:
@@ -129,16 +152,7 @@ def _build(folder: Path, shards: int, settings: dict[str, Any], fingerprint: str
         "leaky": False,
         "settings": settings,
         "latents": {"dtype": "float16", "relative_error": None},
-        "sizes": {
-            "views": VIEWS,
-            "image_size": 224,
-            "steps": STEPS,
-            "tokens": 256,
-            "width": 1024,
-            "state": 8,
-            "chunk": CHUNK,
-            "action": 7,
-        },
+        "sizes": SIZES,
         "views": ["front", "wrist"],
         "fps": 30.0,
         "counts": {"train": {"samples": shards * per_shard, "episodes": shards * SHARD_EPISODES, "shards": shards}},
@@ -159,7 +173,3 @@ def _build(folder: Path, shards: int, settings: dict[str, Any], fingerprint: str
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _compact(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -22,7 +22,14 @@ from tests.pipeline.audit.tiny_build import (
     write_manifest,
     write_tar,
 )
-from tests.pipeline.audit.tiny_targets import digest, gathered, read_targets, write_targets
+from tests.pipeline.audit.tiny_targets import (
+    digest,
+    gathered,
+    latents_batches,
+    read_batches,
+    read_targets,
+    write_targets,
+)
 
 TAR = "train/inputs-000000.tar"
 ARROW = "train/targets-000000.arrow"
@@ -73,7 +80,7 @@ def refingerprint(build: Path) -> None:
     edit_json(build, "plan.json", lambda d: d.update(plan), repair=False)
     for path in sorted(build.glob("*/*.arrow")):
         columns, metadata = read_targets(path)
-        write_targets(path, columns, {**metadata, "fingerprint": fingerprint})
+        write_targets(path, columns, {**metadata, "fingerprint": fingerprint}, read_batches(path))
     rehash(build)
 
 
@@ -128,7 +135,8 @@ def edit_latents(build: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     """Change columns of the first latents shard; digests and hashes fit afterwards."""
     columns, metadata = read_targets(build / LATENTS)
     edit(columns)
-    write_targets(build / LATENTS, columns, metadata)
+    batches = latents_batches(read_targets(build / ARROW)[0], len(columns["frame"]))
+    write_targets(build / LATENTS, columns, metadata, batches)
     refit_targets(build)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.audit.build import ClaimedBuild, open_build
+from pipeline.audit.canonical.libraries import require_libraries
 from pipeline.audit.entries import FileEntry
 from pipeline.audit.fetcher import ShardFetcher
 from pipeline.audit.finding import LEVELS, RULES, Report
@@ -17,11 +18,13 @@ from pipeline.audit.levels.source import SourceOptions, SourceRule
 from pipeline.audit.parsers.shard import Shard, ShardRule
 from pipeline.audit.report.evidence import Evidence
 from pipeline.audit.rules.ancestry import check as check_ancestry
+from pipeline.audit.rules.documents import check as check_documents
 from pipeline.audit.rules.files import Hashes, check_inventory
 from pipeline.audit.rules.identity import check as check_chain
 from pipeline.audit.rules.int8 import check as check_latents
 from pipeline.audit.rules.members import Members
 from pipeline.audit.rules.order import check as check_order
+from pipeline.audit.rules.rewritten import LIBRARIES, Rewritten, check_samples
 from pipeline.audit.rules.splits import check as check_splits
 from pipeline.audit.rules.statistics import Statistics, check_claims
 from pipeline.audit.rules.supports import check as check_supports
@@ -46,6 +49,7 @@ class BuildRule:
 
 
 BUILD_RULES = (
+    BuildRule("manifest", "build.json", check_documents),
     BuildRule("manifest", "build.json", check_chain),
     BuildRule("manifest", "build.json", check_ancestry),
     BuildRule("manifest", "build.json", check_latents),
@@ -55,9 +59,10 @@ BUILD_RULES = (
     BuildRule("manifest", "samples.parquet", check_order),
     BuildRule("manifest", "stats.json", check_claims),
     BuildRule("shards", "the folder", check_inventory),
+    BuildRule("shards", "samples.parquet", check_samples),
 )
 
-SHARD_RULES: tuple[type[ShardRule], ...] = (Hashes, Members, TargetValues, TubeletReferences, Statistics)
+SHARD_RULES: tuple[type[ShardRule], ...] = (Hashes, Members, TargetValues, TubeletReferences, Rewritten, Statistics)
 """All of level "shards"; each sees one shard at a time."""
 
 
@@ -87,6 +92,8 @@ def audit_build(
     if (depth >= LEVELS.index("source") and source is None) or (level == "perturb" and perturb is None):
         raise ValueError(f"level {level} needs the raw data: give source= (and perturb=)")
     build = open_build(Path(path), fetcher)
+    if level != "manifest":
+        require_libraries(build, LIBRARIES)
     with open_samples(build) as file:
         samples = file.metadata.num_rows
     report, meter = Report(), _Meter(progress, build, depth)

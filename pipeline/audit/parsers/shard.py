@@ -17,7 +17,6 @@ from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.entries import Origin, ShardEntry
 from pipeline.audit.files import is_regular
 from pipeline.audit.finding import Problem, Report
-from pipeline.audit.parsers.arrow import check_layout
 from pipeline.audit.parsers.key_json import Expected, check_document
 from pipeline.audit.parsers.latents import Tubelets, tensor
 from pipeline.audit.parsers.tar import Member, Tar, parse_tar
@@ -117,19 +116,25 @@ class Shard:
         return result
 
     @cached_property
+    def schema(self) -> pa.Schema:
+        """Columns and metadata that the targets file must have."""
+        build, metadata = self.build, self._metadata(targets_file)
+        return targets_schema(build.sizes, metadata, build.latent_dtype, tubelets=build.shares_latents)
+
+    @cached_property
+    def latents_schema(self) -> pa.Schema:
+        """The same of the latents file."""
+        return latents_schema(self.build.sizes, self._metadata(latents_file), self.build.latent_dtype)
+
+    @cached_property
     def opened(self) -> tuple[pa.ipc.RecordBatchFileReader | None, tuple[Problem, ...]]:
         """A reader of the Arrow file when its schema is the right one, and what is wrong with it."""
-        build, metadata = self.build, self._metadata(targets_file)
-        expected = targets_schema(build.sizes, metadata, build.latent_dtype, tubelets=build.shares_latents)
-        return self._arrow(self.entry.targets.path, expected)
+        return self._arrow(self.entry.targets.path, self.schema)
 
     @cached_property
     def opened_latents(self) -> tuple[pa.ipc.RecordBatchFileReader | None, tuple[Problem, ...]]:
         """The same of the latents file; nothing in modes that have none."""
-        if self.entry.latents is None:
-            return None, ()
-        expected = latents_schema(self.build.sizes, self._metadata(latents_file), self.build.latent_dtype)
-        return self._arrow(self.entry.latents.path, expected)
+        return (None, ()) if self.entry.latents is None else self._arrow(self.entry.latents.path, self.latents_schema)
 
     @cached_property
     def tubelets(self) -> Tubelets | None:
@@ -147,9 +152,8 @@ class Shard:
         if not is_regular(path):
             return None, ()  # reported with the hashes
         try:
-            data = pa.memory_map(str(path)).read_buffer()
-            reader = pa.ipc.open_file(data)
-            problems = _schema_problems(reader.schema, expected) + check_layout(data, reader)
+            reader = pa.ipc.open_file(pa.memory_map(str(path)).read_buffer())
+            problems = _schema_problems(reader.schema, expected)
         except UNREADABLE as error:
             return None, (Problem("L7", f"is no readable Arrow file: {error}"),)
         return (reader if reader.schema.equals(expected) else None), problems
@@ -188,13 +192,18 @@ def _latents(batch: pa.RecordBatch, tubelets: Tubelets | None) -> dict[str, Any]
     if tubelets is None:
         names = ("context", "latents", "context_scale", "latents_scale")
         return {name: tensor(batch.column(name)) if name in batch.schema.names else None for name in names}
-    steps = batch.column("latent_rows")
-    later = steps.flatten().to_numpy().reshape(len(steps), steps.type.list_size)
-    places = np.concatenate([batch.column("context_row").to_numpy()[:, None], later], axis=1).astype(np.int64)
+    places = tubelet_places(batch)
     found: dict[str, Any] = {"places": places}
     for name, values in tubelets.gather(places).items():
         found |= {f"context{name}": values[:, 0], f"latents{name}": values[:, 1:]}
     return found
+
+
+def tubelet_places(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """Rows of the latents file that each sample refers to, int64 [B, K+1]."""
+    steps = batch.column("latent_rows")
+    later = steps.flatten().to_numpy().reshape(len(steps), steps.type.list_size)
+    return np.concatenate([batch.column("context_row").to_numpy()[:, None], later], axis=1).astype(np.int64)
 
 
 def _mask(column: pa.FixedSizeListArray) -> NDArray[np.bool_]:

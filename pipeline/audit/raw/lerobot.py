@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, usable_text
+from pipeline.audit.raw.decoding.clock import frame_second
 from pipeline.audit.raw.decoding.frames import FrameReader, decode_image, drop_last_frames
 from pipeline.audit.raw.lerobot_layout import Layout
 from pipeline.audit.raw.settings import SPLITS, clean, hashed_split, rate_of, text_of, texts_of
@@ -78,7 +79,7 @@ class RawLeRobot(RawSource):
             encoded = stored.get("bytes") if isinstance(stored, dict) else None
             return decode_image(encoded, f"episode {number}: {key} at frame {index}")
 
-        return lambda: ((index / fps, image(index)) for index in range(table.num_rows))
+        return lambda: ((frame_second(index, fps), image(index)) for index in range(table.num_rows))
 
     def _instructions(self, number: int, table: pa.Table) -> tuple[str, ...]:
         if "task_index" not in table.column_names:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, usable_text
+from pipeline.audit.raw.decoding.clock import frame_second
 from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame
 from pipeline.audit.raw.settings import clean, count_of, hashed_split, rate_of, short, text_of, texts_of
 from pipeline.audit.raw.vectors import FieldReader, RobotVectors
@@ -97,7 +98,7 @@ def _frame_reader(place: _Place, camera: str, flipped: bool, counts: tuple[int, 
                 raise RawError(f"{path}, {where} is {stored.dtype} {shape}, expected {rows} RGB images")
             for index in range(frames):
                 image = np.asarray(stored[index])
-                yield index / fps, np.flipud(image).copy() if flipped else image
+                yield frame_second(index, fps), np.flipud(image).copy() if flipped else image
 
     return images
 

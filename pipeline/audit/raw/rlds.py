@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, usable_text
+from pipeline.audit.raw.decoding.clock import frame_second
 from pipeline.audit.raw.decoding.frames import FrameReader, decode_image
 from pipeline.audit.raw.decoding.tfrecord import Values, parse_example, read_record
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, rate_of, text_of, texts_of
@@ -67,7 +68,8 @@ class RawRlds(RawSource):
         images = record.images(camera)[self._skip :][:frames]
         where = f"{record.where}: {camera}"
         return lambda: (
-            (at / self._fps, decode_image(image, f"{where}, frame {at}")) for at, image in enumerate(images)
+            (frame_second(at, self._fps), decode_image(image, f"{where}, frame {at}"))
+            for at, image in enumerate(images)
         )
 
 

@@ -19,9 +19,6 @@ from pipeline.audit.rederive.images import Facts, image_differs, image_gap
 from pipeline.audit.rederive.reencode import encoder_frame
 from pipeline.audit.rederive.thumbnails import SIDE, thumbnail
 
-CLOCK_TOLERANCE_S = 2e-3
-"""Decoders report times as float32 or in container units of a millisecond."""
-
 VECTOR_TOLERANCE = 1e-5
 """Absolute plus relative tolerance of state and action values that were computed from the raw data: two ways to compute
 one rotation differ in the last bits of float32. Values that the raw data itself holds must be equal."""
@@ -226,7 +223,7 @@ def _check_times(view: str, seconds: NDArray[np.float64], facts: Facts, result: 
             continue
         claims = [(sample.now, sample.now_s), *zip(sample.ends, sample.ends_s, strict=True)]
         for frame, claim in claims if view == facts.views[0] else ():
-            if 0 <= frame < len(seconds) and abs(seconds[frame] - claim) > CLOCK_TOLERANCE_S:
-                detail = f"frame {frame} has time {claim} s, in the raw video {seconds[frame]:.6f} s"
+            if 0 <= frame < len(seconds) and seconds[frame] != claim:
+                detail = f"frame {frame} has time {claim} s, in the raw video {seconds[frame]} s"
                 result.problems.append(("L8", sample.key, detail))
                 break

@@ -1,37 +1,30 @@
-"""Statistics recomputed in bounded memory: moments are merged, claimed quantiles are verified by counting.
+"""Statistics recomputed in bounded memory and compared to the last digit: docs/formats.md defines each number.
 
-C channels.
+Sums are exact: every float32 is a whole number of 24 bits times a power of two, so sums by exponent are whole numbers.
+Claimed quantiles are verified by counting. C channels.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-TOLERANCE = 1e-9
-"""Relative to the largest magnitude of a channel: float64 sums in another order differ by far less."""
+from pipeline.format.documents import StatisticsContent
 
-QUANTILES = {"q01": 0.01, "q99": 0.99}
+QUANTILES = {"q01": 1, "q99": 99}
+"""Name -> per cent."""
+
 NAMES = ("min", "max", "mean", "std", *QUANTILES)
 
+_DIGITS = 24
+"""Bits of a float32's whole number."""
 
-def _parse(value: Any, channels: int) -> dict[str, NDArray[np.float64]]:
-    """The arrays of a group of stats.json, float64 [C]. Raises ValueError that names what is wrong."""
-    if not isinstance(value, dict) or sorted(value) != sorted(("count", *NAMES)):
-        raise ValueError(f"must be an object with count, {', '.join(NAMES)}")
-    if type(value["count"]) is not int:
-        raise ValueError(f"count must be an integer, found {value['count']!r:.80}")
-    arrays = {}
-    for name in NAMES:
-        numbers = value[name]
-        whole = isinstance(numbers, list) and all(type(x) in (int, float) and math.isfinite(x) for x in numbers)
-        if not whole or len(numbers) != channels:
-            raise ValueError(f"{name} must be a list of {channels} finite numbers, found {numbers!r:.80}")
-        arrays[name] = np.array(numbers, np.float64)
-    return arrays
+_OFFSET = 200
+"""Added to exponents of `frexp`, which are above -149 for a float32, so that they count from 0."""
+
+_POWERS = _OFFSET + 130
 
 
 class Recount:
@@ -41,36 +34,35 @@ class Recount:
     the order statistics around it. Arrays of quantiles are [2, C].
 
     Args:
-        claim: `{"count", "min", "max", "mean", "std", "q01", "q99"}`.
+        claim: a group of stats.json whose shape was checked.
 
     Raises:
-        ValueError: the claim is no such group; the message names what is wrong.
+        ValueError: it has another number of channels; the message names what is wrong.
     """
 
-    def __init__(self, claim: Any, channels: int) -> None:
-        self._claim = _parse(claim, channels)
+    def __init__(self, claim: StatisticsContent, channels: int) -> None:
+        values: dict[str, Any] = {**claim}
+        for name in NAMES:
+            if len(values[name]) != channels:
+                raise ValueError(f"{name} must be a list of {channels} numbers, found {len(values[name])}")
+        self._claim = {name: np.array(values[name], np.float64) for name in NAMES}
         self.claimed, self._count = claim["count"], 0
-        self._mean, self._squares = np.zeros(channels), np.zeros(channels)
+        self._sums = np.zeros((3, channels, _POWERS), np.int64)  # of values; of squares, lower and upper 24 bits
         self._low, self._high = np.full(channels, np.inf), np.full(channels, -np.inf)
         self._quantile = np.stack([self._claim[name] for name in QUANTILES])
         self._below, self._equal = np.zeros((2, *self._quantile.shape), np.int64)
         self._lower, self._upper = np.full_like(self._quantile, -np.inf), np.full_like(self._quantile, np.inf)
 
     def add(self, values: NDArray[np.float64]) -> None:
-        """Merge a chunk (Chan, Golub and LeVeque 1979, pairwise update of mean and sum of squares)."""
+        """Add rows; every value is a float32."""
         if len(values) == 0:
             return
-        total = self._count + len(values)
-        mean = values.mean(axis=0)
-        delta = mean - self._mean
-        self._squares += ((values - mean) ** 2).sum(axis=0) + delta**2 * self._count * len(values) / total
-        self._mean += delta * len(values) / total
-        self._count = total
+        self._count += len(values)
         self._low = np.minimum(self._low, values.min(axis=0))
         self._high = np.maximum(self._high, values.max(axis=0))
-        slack = TOLERANCE * np.abs(self._quantile)
+        self._add_sums(values)
         for i, quantile in enumerate(self._quantile):
-            below, above = values < quantile - slack[i], values > quantile + slack[i]
+            below, above = values < quantile, values > quantile
             self._below[i] += below.sum(axis=0)
             self._equal[i] += (~below & ~above).sum(axis=0)
             self._lower[i] = np.maximum(self._lower[i], np.where(below, values, -np.inf).max(axis=0))
@@ -82,25 +74,44 @@ class Recount:
             return [f"count is {self.claimed}, the train shards hold {self._count}"]
         if self._count == 0:
             return []
-        scale = np.maximum(np.maximum(np.abs(self._low), np.abs(self._high)), np.finfo(np.float64).tiny)
-        found = {"min": self._low, "max": self._high, "mean": self._mean, "std": np.sqrt(self._squares / self._count)}
+        mean, variance = np.array([self._moments(channel) for channel in range(len(self._low))]).T
+        found = {"min": self._low, "max": self._high, "mean": mean, "std": np.sqrt(variance)}
         texts = [
-            f"{name} is {self._claim[name].tolist()}, the train shards give {value.tolist()}"
+            f"{name} is {self._claim[name].tolist()}, the train shards give {(value + 0.0).tolist()}"
             for name, value in found.items()
-            if (np.abs(value - self._claim[name]) > TOLERANCE * scale).any()
+            if not _equal(self._claim[name], value)
         ]
-        for i, (name, share) in enumerate(QUANTILES.items()):
-            if not (np.abs(self._interpolated(i, share) - self._quantile[i]) <= 2 * TOLERANCE * scale).all():
-                texts.append(f"{name} is {self._claim[name].tolist()}, not the {share:.0%} quantile")
+        for i, (name, percent) in enumerate(QUANTILES.items()):
+            if not _equal(self._quantile[i], self._interpolated(i, percent)):
+                texts.append(f"{name} is {self._claim[name].tolist()}, not the {percent} % quantile")
         return texts
 
-    def _interpolated(self, i: int, share: float) -> NDArray[np.float64]:
-        """The quantile, interpolated between order statistics floor(h) and floor(h) + 1 with h = (N - 1) share."""
-        place = (self._count - 1) * share
-        rank, part = math.floor(place), place - math.floor(place)
+    def _add_sums(self, values: NDArray[np.float64]) -> None:
+        """bincount adds in float64: exact, as 2 ** 29 numbers below 2 ** 24 stay below 2 ** 53."""
+        fraction, exponent = np.frexp(values)
+        whole = np.ldexp(fraction, _DIGITS).astype(np.int64)
+        parts = (whole, (whole * whole) & 0xFFFFFF, (whole * whole) >> 24)
+        for total, part in zip(self._sums, parts, strict=True):
+            for channel in range(values.shape[1]):
+                counts = np.bincount(exponent[:, channel] + _OFFSET, part[:, channel], _POWERS)
+                total[channel] += counts.astype(np.int64)
+
+    def _moments(self, channel: int) -> tuple[float, float]:
+        """Mean and variance of the population; each a quotient of whole numbers, rounded once."""
+        first, lower, upper = (
+            [part << exponent * power for exponent, part in enumerate(total[channel].tolist())]
+            for total, power in zip(self._sums, (1, 2, 2), strict=True)
+        )
+        unit, count, total = 1 << (_OFFSET + _DIGITS), self._count, sum(first)
+        squares = sum(lower) + (sum(upper) << 24)
+        return total / (count * unit), (count * squares - total * total) / (count * unit) ** 2
+
+    def _interpolated(self, i: int, percent: int) -> NDArray[np.float64]:
+        """Between the order statistics at (N - 1) percent / 100, rounded down, and the one after it."""
+        rank, rest = divmod((self._count - 1) * percent, 100)
         low, high = self._order_statistic(i, rank), self._order_statistic(i, min(rank + 1, self._count - 1))
         with np.errstate(invalid="ignore"):  # infinite, or NaN from two infinities: far from the claim
-            return low * (1 - part) + (high * part if part else 0.0)
+            return low + (high - low) * (rest / 100)
 
     def _order_statistic(self, i: int, rank: int) -> NDArray[np.float64]:
         """The sorted values' entry at `rank`, as far as it is known; infinite when it is far from the claim."""
@@ -110,3 +121,8 @@ class Recount:
             [np.full_like(self._lower[i], -np.inf), self._lower[i], self._quantile[i], self._upper[i]],
             default=np.inf,
         )
+
+
+def _equal(claimed: NDArray[np.float64], found: NDArray[np.float64]) -> bool:
+    """To the bit, and zero without a sign."""
+    return claimed.tobytes() == (found + 0.0).tobytes()

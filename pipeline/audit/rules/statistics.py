@@ -9,11 +9,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.canonical.shape import misfit
 from pipeline.audit.files import read_regular
 from pipeline.audit.finding import Report
 from pipeline.audit.parsers.shard import Shard, ShardRule
 from pipeline.audit.rederive.recount import Recount
 from pipeline.audit.samples import UNREADABLE, batches, integers
+from pipeline.format.documents import StatsContent
 from pipeline.format.strict_json import parse
 
 STATS = "stats.json"
@@ -98,8 +100,8 @@ def _read(build: ClaimedBuild, report: Report) -> tuple[dict[str, Any] | None, d
     """stats.json and those of its groups that can be used; the rest is reported."""
     try:
         document = parse(read_regular(build.root / STATS))
-        if not isinstance(document, dict) or sorted(document) != ["action", "samples", "split", "state"]:
-            raise ValueError("must be an object with split, samples, state, action")
+        if problem := misfit(document, StatsContent):
+            raise ValueError(problem.removeprefix(".").strip())
     except ValueError as error:
         report.found("L6", STATS, f"cannot be used: {error}")
         return None, {}

@@ -91,12 +91,22 @@ def _check_actions(build: ClaimedBuild, rows: _Indices, checks: RowChecks) -> No
     checks.rows("L8", wrong, "actions must start at {} and number {}, found {} and {}", first, number, start, count)
 
 
+def whole_microseconds(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Times as a build holds them: the float64 nearest to a whole microsecond, no -0.0, and one NaN."""
+    rounded: NDArray[np.float64] = np.round(seconds * 1e6) / 1e6 + 0.0
+    return np.where(np.isnan(seconds), np.nan, rounded)
+
+
 def _check_times(batch: pa.RecordBatch, lengths: NDArray[np.int64], checks: RowChecks) -> None:
     now_s, ends = column(batch, "now_s"), column(batch, "support_end_s")
     given = np.isfinite(ends)
     right = np.where(lengths > 0, given, np.isnan(ends)) & np.isfinite(now_s)[:, None]
     wanted = "times must be finite where a step exists and NaN where it is masked"
     checks.rows("L8", ~right, lambda i: f"{wanted}; now_s={now_s[i]}, support_end_s={ends[i].tolist()}")
+    times = np.column_stack([now_s, ends])
+    spelled = times.view(np.int64) != whole_microseconds(times).view(np.int64)
+    fix = "times must be whole microseconds, and NaN the one of IEEE 754 without a payload"
+    checks.rows("L8", spelled, lambda i: f"{fix}; now_s={float(now_s[i])!r}, support_end_s={ends[i].tolist()}")
     # Compared only between two given times: missing ones were reported above.
     rising = (np.diff(ends, axis=1) > 0) | ~(given[:, 1:] & given[:, :-1])
     checks.rows("L8", ~rising, lambda i: f"support_end_s must rise, found {ends[i].tolist()}")

@@ -69,7 +69,7 @@ class Video:
         packets = _packets_of(self.path)
         self._reader = _open_reader(self.path, packets)
         self._cache: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
-        self._seconds, self.num_frames = packets.seconds, len(packets.pts)
+        self._packets, self.num_frames = packets, len(packets.pts)
         self.codec, self.fps, self.decoder = packets.codec, packets.fps, self._reader.name
         try:
             self.height, self.width = self._decode([0])[0].shape[:2]
@@ -93,14 +93,14 @@ class Video:
             return np.zeros((0, self.height, self.width, 3), np.uint8)
         return np.stack([found[i] for i in indices])
 
-    def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
-        """Presentation times in seconds after the first frame, float64 [len(indices)].
+    def timestamps(self, indices: Sequence[int], since: int = 0) -> NDArray[np.float64]:
+        """Presentation times in seconds after frame `since`, float64 [len(indices)].
 
         Raises:
             EpisodeError: "out-of-range".
         """
-        check_indices(indices, self.num_frames, self.path)
-        return self._seconds[np.asarray(indices, np.int64)]
+        check_indices([*indices, since], self.num_frames, self.path)
+        return self._packets.times(indices, since)
 
     def close(self) -> None:
         """Release the decoder."""
@@ -168,7 +168,7 @@ class _DecordReader:
         except DECORD_ERRORS:
             return None
         seconds -= seconds[0]
-        if not np.allclose(seconds, packets.seconds, rtol=1e-6, atol=CLOCK_TOLERANCE_S):
+        if not np.allclose(seconds, packets.times(range(len(packets.pts))), rtol=1e-6, atol=CLOCK_TOLERANCE_S):
             return None
         return cls(path, reader)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import EpisodeError
+from pipeline.sources.clock import clock_times
 from pipeline.sources.metadata import undecodable
 
 BLANK = 4
@@ -33,8 +35,8 @@ class FrameReader(Protocol):
         """RGB uint8 [len(indices), H, W, 3]. Raises EpisodeError."""
         ...
 
-    def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
-        """Seconds after the first frame, float64 [len(indices)]."""
+    def timestamps(self, indices: Sequence[int], since: int = 0) -> NDArray[np.float64]:
+        """Seconds after frame `since`, float64 [len(indices)]: see `clock_times`."""
         ...
 
     def close(self) -> None: ...
@@ -63,10 +65,10 @@ class StoredImages:
             raise EpisodeError("undecodable", f"images of one view differ in size ({sizes})")
         return np.stack([found[index] for index in indices]) if found else np.zeros((0, 0, 0, 3), np.uint8)
 
-    def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
+    def timestamps(self, indices: Sequence[int], since: int = 0) -> NDArray[np.float64]:
         """See `FrameReader`."""
-        check_indices(indices, self.num_frames, "the view")
-        return np.asarray(indices, np.float64) / self._fps
+        check_indices([*indices, since], self.num_frames, "the view")
+        return clock_times((index - since for index in indices), 1 / Fraction(self._fps))
 
     def close(self) -> None:
         """Nothing to release."""
@@ -90,9 +92,9 @@ class SegmentReader:
         """See `FrameReader`."""
         return self._reader.frames(self._moved(indices))
 
-    def timestamps(self, indices: Sequence[int]) -> NDArray[np.float64]:
+    def timestamps(self, indices: Sequence[int], since: int = 0) -> NDArray[np.float64]:
         """See `FrameReader`."""
-        return self._reader.timestamps(self._moved(indices)) - self._reader.timestamps([self._start])[0]
+        return self._reader.timestamps(self._moved(indices), self._start + since)
 
     def close(self) -> None:
         """Close the longer video."""

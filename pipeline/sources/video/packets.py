@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 import av
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.sources.clock import clock_times
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,14 @@ class Packets:
     pts: tuple[int, ...]
     keys: tuple[int, ...]
     key_dts: tuple[int, ...]
-    time_base: float
+    time_base: Fraction
     fps: float
     codec: str
     plain: bool
 
-    @property
-    def seconds(self) -> NDArray[np.float64]:
-        """Presentation times in seconds after the first frame, float64 [num_frames]."""
-        return (np.asarray(self.pts, np.int64) - self.pts[0]).astype(np.float64) * self.time_base
+    def times(self, indices: Iterable[int], since: int = 0) -> NDArray[np.float64]:
+        """Presentation times of frames in seconds after frame `since`, float64 [indices]."""
+        return clock_times((self.pts[index] - self.pts[since] for index in indices), self.time_base)
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,10 @@ def _demultiplex(container: av.container.InputContainer) -> Packets:
         for p in container.demux(stream)
         if p.size
     ]
-    return _arrange(packets, float(stream.time_base or 0), float(stream.average_rate or 0), codec)
+    return _arrange(packets, Fraction(stream.time_base or 0), float(stream.average_rate or 0), codec)
 
 
-def _arrange(packets: list[_Packet], time_base: float, rate: float, codec: str) -> Packets:
+def _arrange(packets: list[_Packet], time_base: Fraction, rate: float, codec: str) -> Packets:
     shown = [packet for packet in packets if packet.is_shown]
     times = [packet.pts for packet in shown if packet.pts is not None]
     if not shown or len(set(times)) < len(shown) or not time_base:
@@ -100,7 +102,7 @@ def _arrange(packets: list[_Packet], time_base: float, rate: float, codec: str) 
     pts = sorted(times)
     place = {value: index for index, value in enumerate(pts)}
     keys = sorted((place[p.pts], p.pts if p.dts is None else p.dts) for p in shown if p.is_key and p.pts is not None)
-    span = (pts[-1] - pts[0]) * time_base
+    span = float((pts[-1] - pts[0]) * time_base)
     return Packets(
         pts=tuple(pts),
         keys=tuple(key for key, _ in keys),

@@ -22,7 +22,14 @@ from tests.jobs.runs import build_config, robot_source, ssv2_source
 
 CPU = Hardware(gpus=0, cores=2, startup_s=11.0)
 ESTIMATE = Estimate(
-    episodes=10, windows=1000, shards=4, input_bytes=2_000_000, target_bytes=10_000_000, flops=1.6e12, exact=False
+    episodes=10,
+    windows=1000,
+    shards=4,
+    input_bytes=2_000_000,
+    target_bytes=10_000_000,
+    flops=1.6e12,
+    exact=False,
+    tubelets=0,
 )
 TIMES = StageTimes(0.02, 0.06, 4, 9)
 

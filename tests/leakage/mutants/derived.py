@@ -41,7 +41,7 @@ WORLD = replace(ROBOT, episodes=(*ROBOT_EPISODES, TinyEpisode("ep_d", "train", 0
 OTHER = (TinyEpisode("ep_m", "train", 0, 9),)
 
 
-def _drop(build: Path, episode: str = "ep_d") -> Path:
+def drop_here(build: Path, episode: str = "ep_d") -> Path:
     """Put the build without an episode in the build's place. The folder of the old one."""
     old = Path(shutil.move(build, build.parent / "old"))
     drop(DropConfig(build=old, out=build, episode=episode, link=False))
@@ -98,19 +98,19 @@ def _edit_tasks(build: Path, edit: Callable[[list[Any]], object]) -> None:
 
 
 def tar_members_of_a_dropped_episode_left(build: Path) -> None:
-    old = _drop(build)
+    old = drop_here(build)
     shutil.copyfile(old / TAR, build / TAR)
     refit_inputs(build)
 
 
 def row_of_a_dropped_episode_left_in_the_targets(build: Path) -> None:
-    old, metadata = _drop(build), read_targets(build / ARROW)[1]
+    old, metadata = drop_here(build), read_targets(build / ARROW)[1]
     write_targets(build / ARROW, read_targets(old / ARROW)[0], metadata)
     rehash(build)
 
 
 def dropped_episode_with_all_its_samples(build: Path) -> None:
-    old, metadata = _drop(build), read_targets(build / ARROW)[1]
+    old, metadata = drop_here(build), read_targets(build / ARROW)[1]
     shutil.copyfile(old / TAR, build / TAR)
     write_targets(build / ARROW, read_targets(old / ARROW)[0], metadata)
     for file in ("samples.parquet", "stats.json"):
@@ -125,7 +125,7 @@ def dropped_episode_with_all_its_samples(build: Path) -> None:
 
 def shard_from_before_the_drop(build: Path) -> None:
     """The old shard in place of the one written anew, with an origin that fits it."""
-    old = _drop(build)
+    old = drop_here(build)
     parent = json.loads((old / "build.json").read_bytes())["fingerprint"]
     for file in (TAR, ARROW):
         shutil.copyfile(old / file, build / file)
@@ -134,7 +134,7 @@ def shard_from_before_the_drop(build: Path) -> None:
 
 
 def statistics_with_the_dropped_episode(build: Path) -> None:
-    old = _drop(build)
+    old = drop_here(build)
     stats = json.loads((old / "stats.json").read_bytes())
     now = json.loads((build / "stats.json").read_bytes())
     for group in ("state", "action"):
@@ -144,7 +144,7 @@ def statistics_with_the_dropped_episode(build: Path) -> None:
 
 
 def drop_that_the_ledger_does_not_tell(build: Path) -> None:
-    _drop(build)
+    drop_here(build)
     lines = (build / "ledger.jsonl").read_bytes().splitlines()
     kept = [{**json.loads(line), "stage": "targets", "reason": "undecodable"} for line in lines]
     (build / "ledger.jsonl").write_bytes(b"".join(compact(line) + b"\n" for line in kept))
@@ -152,18 +152,18 @@ def drop_that_the_ledger_does_not_tell(build: Path) -> None:
 
 
 def dropped_episode_still_in_the_plan(build: Path) -> None:
-    old = _drop(build)
+    old = drop_here(build)
     shutil.copyfile(old / "tasks.jsonl", build / "tasks.jsonl")
     _reseal(build, lambda settings: None)
 
 
 def drop_of_which_the_settings_do_not_tell(build: Path) -> None:
-    _drop(build)
+    drop_here(build)
     _reseal(build, lambda settings: settings["derived"].update(episodes=["ep_c"]))
 
 
 def origin_of_a_foreign_build(build: Path) -> None:
-    _drop(build)
+    drop_here(build)
     _edit_origin(build, fingerprint="f" * 64)
 
 
@@ -173,7 +173,7 @@ def origin_of_another_task(build: Path) -> None:
 
 
 def shard_of_the_parent_without_an_origin(build: Path) -> None:
-    _drop(build)
+    drop_here(build)
     edit_json(build, "build.json", lambda document: document["shards"][1].pop("origin"))
 
 
@@ -200,7 +200,7 @@ def other_settings_than_the_parents(build: Path) -> None:
 
 
 def forged_settings_of_a_parent(build: Path) -> None:
-    _drop(build)
+    drop_here(build)
 
     def edit(document: Any) -> None:
         for entry in document["ancestors"].values():
@@ -210,18 +210,18 @@ def forged_settings_of_a_parent(build: Path) -> None:
 
 
 def ancestor_that_is_none(build: Path) -> None:
-    _drop(build)
+    drop_here(build)
     entry = {"settings": {"note": "x"}, "tasks": "0" * 64}
     edit_json(build, "build.json", lambda document: document["ancestors"].update({"f" * 64: entry}))
 
 
 def history_that_the_settings_do_not_tell(build: Path) -> None:
-    _drop(build)
+    drop_here(build)
     _reseal(build, lambda settings: settings.pop("derived"))
 
 
 def parent_that_is_its_own_parent(build: Path) -> None:
-    _drop(build)
+    drop_here(build)
 
     def edit(document: Any) -> None:
         fingerprint, entry = next(iter(document["ancestors"].items()))

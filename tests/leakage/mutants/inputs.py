@@ -111,7 +111,7 @@ def png_under_the_name_of_a_jpeg(build: Path) -> None:
     edit_image(build, lambda data: b"\x89PNG\r\n\x1a\n" + data)
 
 
-def _header_field(start: int, value: bytes) -> Callable[[bytearray], None]:
+def header_field(start: int, value: bytes) -> Callable[[bytearray], None]:
     """Change a field of the first tar header and repair its checksum."""
 
     def edit(data: bytearray) -> None:
@@ -123,15 +123,15 @@ def _header_field(start: int, value: bytes) -> Callable[[bytearray], None]:
 
 
 def mtime_in_the_tar_header(build: Path) -> None:
-    edit_bytes(build, TAR, _header_field(136, b"00000000017\0"))
+    edit_bytes(build, TAR, header_field(136, b"00000000017\0"))
 
 
 def owner_in_the_tar_header(build: Path) -> None:
-    edit_bytes(build, TAR, _header_field(265, b"future"))
+    edit_bytes(build, TAR, header_field(265, b"future"))
 
 
 def text_after_the_name_in_the_tar_header(build: Path) -> None:
-    edit_bytes(build, TAR, _header_field(60, b"future"))
+    edit_bytes(build, TAR, header_field(60, b"future"))
 
 
 def pax_header(build: Path) -> None:

@@ -151,6 +151,7 @@ def test_a_leak_replaces_a_deeper_clean_verdict(audited: Path) -> None:
 
 def test_a_deeper_verdict_of_another_build_is_replaced(audited: Path) -> None:
     _deepened(audited, "source")
+    edit_json(audited, "plan.json", lambda d: d.update(fps=11.0))
     edit_json(audited, "build.json", lambda d: d.update(fps=11.0))
     write_verdict(audited, audit_build(audited))
     require_clean_verdict(audited)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import pipeline.audit.levels.run as run
@@ -18,7 +17,6 @@ from pipeline.audit.levels.run import audit_build
 from pipeline.errors import BuildError
 from tests.leakage.tools import ARROW, TAR, edit_json, edit_rows
 from tests.pipeline.audit.tiny_build import rehash, write_build
-from tests.pipeline.audit.tiny_targets import read_targets
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +32,6 @@ def build(clean_build: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("file", [TAR, ARROW])
 @pytest.mark.parametrize("seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(5, 25))])
 def test_random_damage_with_fitting_hashes_is_a_finding(build: Path, file: str, seed: int) -> None:
-    """Any damage to a tar; in an Arrow file any that a reader could see (flatbuffers have a few unused bytes)."""
     chance = random.Random(seed)
     data = bytearray((build / file).read_bytes())
     start = chance.randrange(len(data))
@@ -45,17 +42,13 @@ def test_random_damage_with_fitting_hashes_is_a_finding(build: Path, file: str, 
         del data[chance.randrange(len(data)) :]
     if bytes(data) == before:
         pytest.skip("the random bytes are those that were there")
-    columns = read_targets(build / ARROW)
     (build / file).write_bytes(data)
     rehash(build)
     try:
         verdict = audit_build(build)
     except BuildError as error:
         pytest.fail(f"garbage in a shard is a finding, not a breakdown: {error}")
-    if verdict.exit_code == 0:
-        assert file == ARROW, f"byte {start}"
-        assert len(data) == len(before)
-        np.testing.assert_equal(read_targets(build / ARROW), columns)
+    assert verdict.exit_code == 1, f"byte {start}"
 
 
 @pytest.mark.parametrize("file", ["build.json", "samples.parquet", "tasks.jsonl"])

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
+import math
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +24,50 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.pipeline.audit.tiny_targets import digest, gathered, read_targets, share, stored, write_targets
+from tests.pipeline.audit.tiny_targets import (
+    digest,
+    gathered,
+    latents_batches,
+    read_targets,
+    share,
+    stored,
+    write_targets,
+)
 
 Row = dict[str, Any]
 
 
 ENCODER = {
+    "kind": "tiny",
+    "seed": 0,
     "resize": "crop",
     "dtype": "float32",
+    "attention": "sdpa",
+    "batch": 16,
+    "cpu_threads": 1,
+    "class": "VJEPA2Model",
+    "config_sha256": "c" * 64,
+    "weights_sha256": "d" * 64,
     "device": "cpu",
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
     "crop_size": 16,
-    "tokens": 2,
-    "width": 3,
     "layers": 1,
     "mlp_ratio": 4.0,
 }
 """The identity of an encoder that is never run."""
+
+HASHED = {"splits_from": "hash of the id, val_share 0.05"}
+
+VERSIONS = {
+    "av": "18.1.0",
+    "decord": "0.6.0",
+    "numpy": np.__version__,
+    "pillow": "13.0.0",
+    "pyarrow": pa.__version__,
+    "torch": "2.13.0+cpu",
+    "transformers": "5.23.0",
+}
 
 
 @dataclass(frozen=True)
@@ -83,28 +114,44 @@ class TinyWorld:
     mode: str = "prefix"
 
     def sizes(self) -> dict[str, int]:
-        names = ("image_size", "steps", "tokens", "width", "state", "chunk", "action")
-        return {"views": len(self.views)} | {name: getattr(self, name) for name in names}
+        names = ("image_size", "steps", "tokens", "width", "state", "action")
+        chunk = self.chunk if self.action else 0
+        return {"views": len(self.views), "chunk": chunk} | {name: getattr(self, name) for name in names}
 
     def settings(self) -> dict[str, Any]:
         window = {"steps": self.steps, "interval": self.interval, "chunk": self.chunk, "end": self.end}
+        splits = sorted({episode.split for episode in self.episodes})
+        sizes = {"tokens": self.tokens, "width": self.width}
         return {
-            "source": {"name": self.name, "path": "données", **self.vectors()},
+            "schema_version": 2,
+            "source": self.source(),
+            "description": {
+                "type": "libero",
+                "tasks": 1,
+                "episodes": {"train": 3},
+                "splits_from": "hash of the id, val_share 0.05",
+            },
+            "dataset": None,
             "window": {**window, "every": 1, "per_episode": 0},
-            "inputs": {"image_size": self.image_size},
-            "encoder": {**ENCODER, "mode": self.mode, "seed": self.seed},
+            "inputs": {"image_size": self.image_size, "jpeg_quality": 90},
+            "encoder": {**ENCODER, **sizes, "mode": self.mode, "seed": self.seed},
             "latents": {"dtype": self.latents},
-            "shards": {"samples": 8, "group_samples": 4},
-            "splits": ["train", "val"],
-            "versions": {},
+            "shards": {"samples": 8, "group_samples": 3},
+            "splits": splits,
+            "limit": None,
+            "hash_raw": False,
+            "versions": VERSIONS,
+            "views": list(self.views),
+            "sizes": self.sizes(),
         }
 
-    def vectors(self) -> dict[str, Any]:
-        """What state and action are made from."""
-        if not self.state:
-            return {}
-        state, action = {"field": "pose", "convert": "none"}, {"field": "pose", "convert": "pose_reached"}
-        return {"state": [state], "action": [action, {"field": "command", "convert": "none"}]}
+    def source(self) -> dict[str, Any]:
+        """Demonstrations, with what state and action are made from."""
+        state, action = part("pose"), part("pose", convert="pose_reached")
+        vectors = {"state": [state], "action": [action, part("command")]}
+        own = vectors if self.state else {key: [] for key in vectors}
+        cameras = {"fps": 10.0, "cameras": list(self.views), "action_lag": 0}
+        return {"type": "libero", "name": self.name, "val_share": 0.05, **cameras, **own}
 
     def fitting(self, num_frames: int) -> int:
         """Frames 0..result-1 may be `now`."""
@@ -112,6 +159,11 @@ class TinyWorld:
             return max(0, num_frames - 2 * self.interval)
         by_actions = num_frames - self.chunk + 1 if self.action else num_frames
         return max(0, min(num_frames - 2 * self.steps * self.interval, by_actions))
+
+
+def part(field: str, **how: Any) -> dict[str, Any]:
+    """A part of a state or action, as settings.source has it."""
+    return {**dict.fromkeys(("take", "base", "open", "closed")), "scale": 1.0, "convert": "none", "field": field, **how}
 
 
 ROBOT = TinyWorld()
@@ -161,7 +213,7 @@ def compact(value: Any) -> bytes:
 
 
 def pretty(value: Any) -> bytes:
-    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def rehash(folder: Path) -> None:
@@ -213,7 +265,11 @@ def write_manifest(folder: Path, rows: Sequence[Row], world: TinyWorld) -> None:
     types |= {"image_offset": pa.list_(i64, views), "image_size": pa.list_(i32, views)}
     types |= {"json_offset": i64, "json_size": i32, "inputs_sha256": pa.string(), "targets_sha256": pa.string()}
     table = pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()})
-    pq.write_table(table, folder / "samples.parquet")
+    places = [(row["split"], row["shard"]) for row in rows]
+    seams = [i for i, place in enumerate(places) if i == 0 or place != places[i - 1]]
+    with pq.ParquetWriter(folder / "samples.parquet", table.schema) as writer:
+        for first, end in itertools.pairwise([*seams, len(rows)]):
+            writer.write_table(table.slice(first, end - first).combine_chunks())
 
 
 def statistics(folder: Path, rows: Sequence[Row], *splits: str) -> dict[str, Any]:
@@ -229,8 +285,8 @@ def statistics(folder: Path, rows: Sequence[Row], *splits: str) -> dict[str, Any
         if "actions" in columns:
             actions.append(columns["actions"][columns["action_mask"]])
     samples = sum(row["split"] in splits for row in rows)
-    state = _summary(np.array(states, np.float32)) if states else None
-    action = _summary(np.concatenate(actions)) if actions else None
+    state = summary(np.array(states, np.float32)) if states else None
+    action = summary(np.concatenate(actions)) if actions else None
     return {"split": "train", "samples": samples, "state": state, "action": action}
 
 
@@ -253,8 +309,9 @@ def _tasks(world: TinyWorld) -> bytes:
 
 
 def _ref(episode: TinyEpisode) -> dict[str, Any]:
-    source = {"files": [[f"{episode.id}.mp4", 1000]], "num_frames": episode.num_frames}
-    return {"id": episode.id, "split": episode.split, **source, "data": {"instruction": episode.instruction}}
+    source = {"files": [[f"{episode.id}.hdf5", 1000]], "num_frames": episode.num_frames}
+    data = {"instruction": episode.instruction, "demo": "demo_0", "upside_down": True}
+    return {"id": episode.id, "split": episode.split, **source, "data": data}
 
 
 def _ledger_line(episode: TinyEpisode) -> bytes:
@@ -280,7 +337,8 @@ def _write_shard(
     if world.mode == "tubelet":
         latents = f"{split}/latents-{index:06d}.arrow"
         shared, columns = share(columns, rows)
-        write_targets(folder / latents, shared, {**metadata, "shard": latents})
+        batches = latents_batches(columns, len(shared["frame"]))
+        write_targets(folder / latents, shared, {**metadata, "shard": latents}, batches)
         write_targets(folder / arrow, columns, metadata)
         columns = gathered(columns, shared)
     else:
@@ -343,18 +401,56 @@ def _targets(world: TinyWorld, rows: Sequence[Row], random: np.random.Generator)
     return columns
 
 
-def _summary(values: NDArray[np.float32]) -> dict[str, Any]:
-    wide = values.astype(np.float64)
-    low, high = np.quantile(wide, [0.01, 0.99], axis=0)
-    rows = {"min": wide.min(0), "max": wide.max(0), "mean": wide.mean(0), "std": wide.std(0), "q01": low, "q99": high}
-    return {"count": len(wide), **{name: row.tolist() for name, row in rows.items()}}
+def summary(values: NDArray[np.float32]) -> dict[str, Any]:
+    """A group of stats.json, of values [N, C]."""
+    columns = [_channel([Fraction(value) for value in column]) for column in values.T.astype(float).tolist()]
+    return {"count": len(values), **{name: [column[name] for column in columns] for name in columns[0]}}
+
+
+def _channel(values: list[Fraction]) -> dict[str, float]:
+    """The statistics of one channel by exact fractions, each rounded to float64 once (std: variance, then root)."""
+    count, ordered = len(values), sorted(map(float, values))
+    mean = sum(values, Fraction()) / count
+    variance = sum((value * value for value in values), Fraction()) / count - mean * mean
+    quantiles = {}
+    for name, percent in (("q01", 1), ("q99", 99)):
+        rank, rest = divmod((count - 1) * percent, 100)
+        low, high = ordered[rank], ordered[min(rank + 1, count - 1)]
+        quantiles[name] = low + (high - low) * (rest / 100)
+    moments = {"min": ordered[0], "max": ordered[-1], "mean": float(mean), "std": math.sqrt(variance)}
+    return {**moments, **quantiles}
 
 
 def _plan(world: TinyWorld, settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
-    counts = ("episodes", "windows", "shards", "input_bytes", "target_bytes")
     plan = {"settings": settings, "fingerprint": fingerprint, "sizes": world.sizes(), "views": list(world.views)}
-    estimate = {**dict.fromkeys(counts, 0), "flops": 0.0, "exact": True}
-    return {**plan, "fps": 10.0, "estimate": estimate, "left_out": []}
+    return {**plan, "fps": 10.0, "estimate": _estimate(world), "left_out": []}
+
+
+def _estimate(world: TinyWorld) -> dict[str, Any]:
+    nows = [(e, now) for e in world.episodes for now in range(world.fitting(e.num_frames))]
+    reached = {(e.id, now + 2 * k * world.interval) for e, now in nows for k in range(world.steps + 1)}
+    lengths = {e.id: e.num_frames for e in world.episodes}
+    windows, tubelets = len(nows), sum(end < lengths[name] for name, end in reached)
+    shared, token = world.mode == "tubelet", 2 * world.width if world.latents == "float16" else world.width + 4
+    vectors = (tubelets if shared else windows * (world.steps + 1)) * len(world.views) * world.tokens * token
+    numbers = windows * (4 * (world.steps + 1) * shared + 4 * world.action * (world.chunk if world.action else 0))
+    passes = [1] if shared else range(1, world.steps + 2)
+    one = sum(_flops(steps * world.tokens, world.width) for steps in passes)
+    return {
+        "episodes": len(world.episodes),
+        "windows": windows,
+        "tubelets": tubelets,
+        "shards": len({(e.split, e.shard) for e in world.episodes}),
+        "exact": True,
+        "input_bytes": windows * (len(world.views) * round(0.6 * world.image_size * world.image_size) + 2048),
+        "target_bytes": vectors + numbers,
+        "flops": (tubelets if shared else windows) * len(world.views) * one,
+    }
+
+
+def _flops(length: int, width: int) -> float:
+    """Of one layer with mlp_ratio 4.0, and of the patch embedding."""
+    return length * (2 * (4 + 2 * 4.0) * width**2 + 2 * width * 1536) + length**2 * 4 * width
 
 
 def _build_json(world: TinyWorld, rows: Sequence[Row], settings: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,36 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+BATCH = 3
+"""Rows of a record batch of targets: few, so that readers meet seams."""
 
-def write_targets(path: Path, columns: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-    """A targets or latents shard; three rows a record batch, so that readers meet seams."""
+
+def write_targets(
+    path: Path, columns: Mapping[str, Any], metadata: Mapping[str, str], rows: Sequence[int] | None = None
+) -> None:
+    """A targets or latents shard. rows: of each record batch; by default BATCH, as in a targets shard of one group."""
     path.parent.mkdir(exist_ok=True)
-    seams = range(0, len(next(iter(columns.values()))), 3)
-    parts = [{name: _arrow(name, values[at : at + 3]) for name, values in columns.items()} for at in seams]
+    total = len(next(iter(columns.values())))
+    counts = rows or [min(BATCH, total - at) for at in range(0, total, BATCH)]
+    ends = np.cumsum([0, *counts]).tolist()
+    parts = [
+        {name: _arrow(name, values[first:end]) for name, values in columns.items()}
+        for first, end in itertools.pairwise(ends)
+    ]
     fields = [pa.field(name, array.type, nullable=False) for name, array in parts[0].items()]
     schema = pa.schema(fields, metadata=dict(metadata))
     with pa.ipc.new_file(str(path), schema) as writer:
         for arrays in parts:
             writer.write_batch(pa.RecordBatch.from_arrays(list(arrays.values()), schema=schema))
+
+
+def latents_batches(columns: Mapping[str, Any], total: int) -> list[int]:
+    """Rows of each record batch of the latents shard (of `total` rows) beside a targets shard: those that its record
+    batches need first."""
+    places = np.concatenate([columns["context_row"][:, None], columns["latent_rows"]], axis=1)
+    needed = [int(places[: at + BATCH].max()) + 1 for at in range(0, len(places), BATCH)]
+    ends = [0, *sorted({min(end, total) for end in needed} | {total})]
+    return [end - first for first, end in itertools.pairwise(ends)]
 
 
 def read_targets(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -39,6 +59,12 @@ def read_targets(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             kind = bool if name.endswith("_mask") else np.int32
             columns[name] = np.array(column.to_pylist(), kind)
     return columns, {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
+
+
+def read_batches(path: Path) -> list[int]:
+    """Rows of each record batch."""
+    with pa.ipc.open_file(str(path)) as reader:
+        return [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
 
 
 def digest(columns: Mapping[str, Any], i: int) -> str:
@@ -101,4 +127,6 @@ def _arrow(name: str, values: Any) -> pa.Array:
         return pa.array(values)
     if values.dtype == bool or name == "latent_rows":
         return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-    return pa.FixedShapeTensorArray.from_numpy_ndarray(values)
+    kind = pa.fixed_shape_tensor(pa.from_numpy_dtype(values.dtype), values.shape[1:])
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return pa.ExtensionArray.from_storage(kind, pa.FixedSizeListArray.from_arrays(flat, kind.storage_type.list_size))

@@ -23,7 +23,14 @@ from pipeline.sources.base import EpisodeRef, SourceIndex
 from tests.pipeline.fake_episode import FakeEpisode
 
 ESTIMATE = Estimate(
-    episodes=10, windows=1000, shards=4, input_bytes=2_000_000_000, target_bytes=10_000_000_000, flops=1e15, exact=True
+    episodes=10,
+    windows=1000,
+    shards=4,
+    input_bytes=2_000_000_000,
+    target_bytes=10_000_000_000,
+    flops=1e15,
+    exact=True,
+    tubelets=0,
 )
 TIMES = StageTimes(inputs_s=0.3, targets_s=0.5, episodes=4, windows=9)
 CLUSTER = Hardware(

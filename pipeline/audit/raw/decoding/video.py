@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.audit.raw.decoding.clock import seconds
 from pipeline.audit.raw.decoding.frames import TimedFrame, brief
 
 
@@ -20,7 +22,7 @@ def read_video(path: Path) -> Iterator[TimedFrame]:
         ValueError: the file is missing, has no video, or a frame does not decode.
     """
     for second, frame in _decoded(path):
-        yield second, _pixels(frame)
+        yield seconds(second), _pixels(frame)
 
 
 def read_segment(path: Path, begin_s: float, count: int, tolerance_s: float) -> Iterator[TimedFrame]:
@@ -34,28 +36,29 @@ def read_segment(path: Path, begin_s: float, count: int, tolerance_s: float) -> 
     while first and following and abs(following[0] - begin_s) < abs(first[0] - begin_s):
         first, following = following, next(decoded, None)
     if first and abs(first[0] - begin_s) > tolerance_s:
-        raise ValueError(f"{path}: the frame nearest to {begin_s} s is shown at {first[0]:.6f} s")
+        raise ValueError(f"{path}: the frame nearest to {begin_s} s is shown at {float(first[0]):.6f} s")
     shown = 0
     for second, frame in islice(chain(filter(None, (first, following)), decoded), count):
-        yield second - (first or (0.0,))[0], _pixels(frame)
+        yield seconds(second - (first or (second,))[0]), _pixels(frame)
         shown += 1
     if shown < count:
         raise ValueError(f"{path}: fewer than {count} frames from {begin_s} s on")
 
 
-def _decoded(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Seconds after the first frame, and the frame as the decoder holds it."""
+def _decoded(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+    """Exact seconds after the first frame, and the frame as the decoder holds it."""
     try:
         with av.open(str(path)) as container:
             stream = container.streams.best("video")
             if stream is None:
                 raise ValueError(f"{path} holds no video")
-            start: float | None = None
+            start: Fraction | None = None
             for index, frame in enumerate(container.decode(stream)):
-                if frame.is_corrupt or frame.time is None:
+                if frame.is_corrupt or frame.pts is None or not frame.time_base:
                     raise ValueError(f"{path}: frame {index} is corrupt")
-                start = frame.time if start is None else start
-                yield frame.time - start, frame
+                time = frame.pts * Fraction(frame.time_base)
+                start = time if start is None else start
+                yield time - start, frame
     except av.FFmpegError as error:
         raise ValueError(f"{path}: {brief(error)}") from error
 

@@ -83,7 +83,7 @@ def _compare(source: Source, settings: dict[str, Any], root: Path) -> None:
                 for index in (0, last // 2, last):
                     np.testing.assert_array_equal(frames[index][1], ours.frames(view, [index])[0])
             times = [second for second, _ in theirs.frames(views[0])]
-            np.testing.assert_allclose(times, ours.timestamps(range(last + 1)), atol=2e-3)
+            np.testing.assert_array_equal(times, ours.timestamps(range(last + 1)))
             assert theirs.instruction(0) == ours.instruction(0)
             assert theirs.instruction(last) == ours.instruction(last)
             assert (theirs.state is None) == (ours.state(0) is None)
@@ -553,7 +553,7 @@ def test_a_segment_begins_with_the_nearest_frame_and_is_whole(shared_data: Path)
     video = [frame for _, frame in read_video(path)]
     for begin in (4, 4.4, 3.6):
         segment = list(read_segment(path, begin / 30, 3, 0.5 / 30))
-        assert [round(second * 30, 6) for second, _ in segment] == [0, 1, 2]
+        assert [second for second, _ in segment] == [0, 0.033333, 0.066667]
         for (_, found), wanted in zip(segment, video[4:7], strict=True):
             np.testing.assert_array_equal(found, wanted)
     assert len(list(read_segment(path, (len(video) - 1) / 30, 1, 0.5 / 30))) == 1

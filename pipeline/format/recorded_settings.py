@@ -1,0 +1,349 @@
+"""The settings that plan.json and build.json record, as closed types (see `documents.py`), by type of the source.
+
+A new setting of a build, a new fact about a source or its episodes has its entry here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+Number = int | float
+"""A number that somebody may have typed: 5 and 5.0 are both kept as they were given."""
+
+Digest = Annotated[str, re.compile(r"[0-9a-f]{64}")]
+
+
+class SizesContent(TypedDict):
+    """See `schema.Sizes`."""
+
+    views: int
+    image_size: int
+    steps: int
+    tokens: int
+    width: int
+    state: int
+    chunk: int
+    action: int
+
+
+class WindowContent(TypedDict):
+    """Section `window`."""
+
+    steps: int
+    interval: int
+    chunk: int
+    every: int
+    per_episode: int
+    end: Literal["drop", "pad"]
+
+
+class InputsContent(TypedDict):
+    """Section `inputs`."""
+
+    image_size: int
+    jpeg_quality: int
+
+
+class LatentsSettings(TypedDict):
+    """Section `latents`."""
+
+    dtype: Literal["float16", "int8"]
+
+
+class ShardsContent(TypedDict):
+    """Section `shards`."""
+
+    samples: int
+    group_samples: int
+
+
+EncoderContent = TypedDict(
+    "EncoderContent",
+    {
+        "kind": Literal["tiny", "pretrained"],
+        "seed": NotRequired[int],  # of kind tiny
+        "mode": Literal["prefix", "tubelet", "clip"],
+        "resize": Literal["crop", "squash"],
+        "dtype": Literal["float32", "bfloat16", "float16"],
+        "attention": Literal["sdpa", "xformers"],
+        "compile": NotRequired[bool],  # on cuda
+        "forward": NotRequired[Literal["fast"]],  # on cuda
+        "rotary": NotRequired[Literal["float32"]],  # of dtypes other than float32
+        "batch": int,
+        "cpu_threads": int,
+        "class": str,
+        "config_sha256": Digest,
+        "weights_sha256": Digest,
+        "device": Literal["cpu", "cuda"],
+        "mean": tuple[float, float, float],
+        "std": tuple[float, float, float],
+        "crop_size": int,
+        "tokens": int,
+        "width": int,
+        "layers": int,
+        "mlp_ratio": Number,
+    },
+)
+"""Section `encoder`: the identity of the encoder."""
+
+
+class VersionsContent(TypedDict):
+    """Section `versions`: libraries whose version may change a byte."""
+
+    av: str
+    decord: str
+    numpy: str
+    pillow: str
+    pyarrow: str
+    torch: str
+    transformers: str
+
+
+class DatasetContent(TypedDict):
+    """Section `dataset`: the manifest's facts."""
+
+    name: str
+    title: str
+    version: str
+    licence: str
+    publisher: str
+    citation: str
+    sha256: Digest
+
+
+class VectorPart(TypedDict):
+    """Some channels of a state or action."""
+
+    field: str
+    take: tuple[int, int] | None
+    scale: Number
+    convert: str
+    base: str | None
+    open: Number | None
+    closed: Number | None
+
+
+class SSv2Settings(TypedDict):
+    """Section `source` of Something-Something-v2."""
+
+    type: Literal["ssv2"]
+    name: str
+
+
+class VideosSettings(TypedDict):
+    """Section `source` of a folder of videos."""
+
+    type: Literal["videos"]
+    name: str
+    val_share: Number
+    texts: str
+    video_column: str
+    text_column: str
+    split_column: str | None
+
+
+class RobotSettings(TypedDict):
+    """What the sections `source` of robot data have in common."""
+
+    name: str
+    val_share: Number
+    state: list[VectorPart]
+    action: list[VectorPart]
+
+
+class LeRobotSettings(RobotSettings):
+    """Section `source` of a LeRobot folder."""
+
+    type: Literal["lerobot"]
+    cameras: list[str] | None
+    not_instructions: list[str]
+
+
+class RldsSettings(RobotSettings):
+    """Section `source` of an RLDS dataset."""
+
+    type: Literal["rlds"]
+    fps: Number
+    cameras: list[str]
+    instruction: list[str]
+    wanted: dict[str, str]
+    skip_first: int
+
+
+class LiberoSettings(RobotSettings):
+    """Section `source` of LIBERO demonstrations."""
+
+    type: Literal["libero"]
+    fps: Number
+    cameras: list[str]
+    action_lag: int
+
+
+class EpisodeCounts(TypedDict):
+    """Episodes of each split."""
+
+    train: NotRequired[int]
+    val: NotRequired[int]
+    test: NotRequired[int]
+
+
+class SSv2Description(TypedDict):
+    """Section `description` of Something-Something-v2."""
+
+    type: Literal["ssv2"]
+    version: Literal["2"]
+    episodes: EpisodeCounts
+    templates: int
+    test_answers: int
+    labels_unlike_template: int
+    unlisted_files: int
+
+
+class VideosDescription(TypedDict):
+    """Section `description` of a folder of videos."""
+
+    type: Literal["videos"]
+    episodes: EpisodeCounts
+    splits_from: str
+
+
+class LeRobotDescription(TypedDict):
+    """Section `description` of a LeRobot folder; some of it is as info.json has it."""
+
+    type: Literal["lerobot"]
+    version: Literal["v2.0", "v2.1", "v3.0"]
+    robot: str | None
+    episodes: EpisodeCounts
+    declared_episodes: int | None
+    declared_splits: dict[str, str]
+    cameras_without_files: list[str]
+    splits_from: str
+
+
+class RldsDescription(TypedDict):
+    """Section `description` of an RLDS dataset."""
+
+    type: Literal["rlds"]
+    dataset: str
+    version: str
+    episodes: EpisodeCounts
+    splits_from: str
+
+
+class LiberoDescription(TypedDict):
+    """Section `description` of LIBERO demonstrations."""
+
+    type: Literal["libero"]
+    tasks: int
+    episodes: EpisodeCounts
+    splits_from: str
+
+
+class JoinedTasks(TypedDict):
+    """How many tasks of each split a parent has."""
+
+    train: int
+    val: int
+
+
+class DropContent(TypedDict):
+    """Section `derived` of a build without some episodes of another."""
+
+    kind: Literal["drop"]
+    parents: tuple[Digest]
+    episodes: list[str]
+    reason: str
+
+
+class JoinContent(TypedDict):
+    """Section `derived` of a build that was joined from others."""
+
+    kind: Literal["merge", "extend"]
+    parents: list[Digest]
+    tasks: list[JoinedTasks]
+
+
+class RecordedSettings(TypedDict):
+    """`settings` of plan.json and build.json."""
+
+    schema_version: int
+    source: SSv2Settings | VideosSettings | LeRobotSettings | RldsSettings | LiberoSettings
+    dataset: DatasetContent | None
+    window: WindowContent
+    inputs: InputsContent
+    encoder: EncoderContent
+    latents: LatentsSettings
+    shards: ShardsContent
+    splits: list[Literal["train", "val"]]
+    limit: int | None
+    hash_raw: bool
+    versions: VersionsContent
+    description: NotRequired[
+        SSv2Description | VideosDescription | LeRobotDescription | RldsDescription | LiberoDescription
+    ]
+    views: list[str]
+    sizes: SizesContent
+    tasks_tree: Digest
+    derived: NotRequired[DropContent | JoinContent]
+
+
+class SSv2Data(TypedDict):
+    """`data` of a clip of Something-Something-v2."""
+
+    instruction: str
+    template: str
+    placeholders: list[str]
+
+
+class VideosData(TypedDict):
+    """`data` of a video of a folder."""
+
+    instruction: str
+
+
+class LeRobotData(TypedDict):
+    """`data` of a LeRobot episode. videos: path, or path, second, first frame and frames of a shared video."""
+
+    version: Literal["v2.0", "v2.1", "v3.0"]
+    views: list[str]
+    tasks_file: str
+    widths: dict[str, int]
+    images: NotRequired[dict[str, str]]
+    fps: NotRequired[Number]
+    episode_index: int
+    table: str
+    videos: dict[str, tuple[str] | tuple[str, float, int, int]]
+    tasks: list[str]
+    rows: NotRequired[tuple[int, int]]
+
+
+class RldsData(TypedDict):
+    """`data` of an RLDS record: its number in the file."""
+
+    record: int
+
+
+class LiberoData(TypedDict):
+    """`data` of a LIBERO demonstration."""
+
+    demo: str
+    instruction: str
+    upside_down: bool
+
+
+class DroppedData(TypedDict):
+    """`data` of a dropped episode: the SHA-256 of the object that stood in its place."""
+
+    dropped: Digest
+
+
+EPISODE_DATA: Mapping[str, Any] = {
+    "ssv2": SSv2Data,
+    "videos": VideosData,
+    "lerobot": LeRobotData,
+    "rlds": RldsData,
+    "libero": LiberoData,
+}
+"""Type of the source -> type of `data` of its episodes."""
