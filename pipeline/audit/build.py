@@ -50,7 +50,7 @@ class ClaimedBuild:
 
     raw, sha256   the bytes of build.json and their hash
     settings      as read: their bytes are part of the fingerprint
-    mode          of the encoder, as read
+    fps, mode     nominal rate, and the encoder's mode, as read
     latents       as read; None where build.json has none
     latent_dtype  as the settings name it
     group_samples most rows of a record batch of targets, as the settings have it
@@ -68,6 +68,7 @@ class ClaimedBuild:
     sizes: Sizes
     window: WindowSettings
     views: tuple[str, ...]
+    fps: Any
     counts: dict[str, SplitCounts]
     shards: tuple[ShardEntry, ...]
     files: tuple[FileEntry, ...]
@@ -121,6 +122,7 @@ def open_build(root: Path, fetcher: ShardFetcher | None = None) -> ClaimedBuild:
         settings=settings,
         sizes=_sizes(member(document, "sizes", dict, where), f"{where}: sizes"),
         window=_window(member(settings, "window", dict, inside), f"{inside}.window"),
+        fps=document.get("fps"),
         views=_views(member(document, "views", list, where), where),
         counts={
             split: read_fields(SplitCounts, member(counts, split, dict, f"{where}: counts"), f"{where}: counts.{split}")

@@ -30,6 +30,8 @@ def arrow_difference(path: Path, schema: pa.Schema, rows: Sequence[int]) -> str:
     with pa.memory_map(str(path)) as mapped:
         expected = mapped.read_buffer()
         reader = pa.ipc.open_file(expected)
+        if not reader.schema.equals(schema):  # types that no build has may crash the library
+            return "its columns are not those of the format"
         batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
         sink = ComparingSink(expected)
         found = []

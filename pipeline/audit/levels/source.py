@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.entries import FileEntry
-from pipeline.audit.files import TASKS
+from pipeline.audit.files import BUILD, TASKS
 from pipeline.audit.finding import Report
 from pipeline.audit.parsers.shard import Shard, TargetRows
 from pipeline.audit.raw.registry import open_raw
@@ -104,6 +104,9 @@ class SourceRule:
                     self._check_shard(Shard(self._build, entry, rows), pool)
                 advance(entry.files)
         self._errors.check(self._report)
+        self._report.check("L8")
+        if self._build.fps != self._raw.rate:
+            self._report.found("L8", BUILD, f"fps is {self._build.fps!r:.40}, the raw data has {self._raw.rate}")
         self._compare_videos()
         self.coverage |= check_raw_files(self._build, self._options.root, self._report)
 

@@ -84,6 +84,11 @@ class RawSource:
         self._repeated: set[str] = set()
         self.list_episodes()
 
+    @property
+    def rate(self) -> float | None:
+        """Nominal frames a second of all episodes; None where each file has its own."""
+        return None
+
     def list_episodes(self) -> None:
         """Call `add` for every episode of the metadata."""
         raise NotImplementedError

@@ -25,6 +25,11 @@ _BOOKKEEPING = frozenset({"episode_index", "frame_index", "task_index"})
 class RawLeRobot(RawSource):
     """The place of an episode is its number."""
 
+    @property
+    def rate(self) -> float | None:
+        """As info.json declares it."""
+        return rate_of(self._layout.info) if self._layout.info.get("fps") else None
+
     def list_episodes(self) -> None:
         name = text_of(self.settings, "name")
         self._fillers = frozenset(texts_of(self.settings, "not_instructions"))

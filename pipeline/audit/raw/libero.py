@@ -28,6 +28,11 @@ _Place = tuple[Path, str]
 class RawLibero(RawSource):
     """All demonstrations of all files; a damaged file has none."""
 
+    @property
+    def rate(self) -> float | None:
+        """As the settings have it; records hold no times."""
+        return self._fps
+
     def list_episodes(self) -> None:
         settings = self.settings
         name, self._fps, self._lag = text_of(settings, "name"), rate_of(settings), count_of(settings, "action_lag")

@@ -35,6 +35,11 @@ _Place = tuple[Path, int]
 class RawRlds(RawSource):
     """All records of a prepared dataset."""
 
+    @property
+    def rate(self) -> float | None:
+        """As the settings have it; records hold no times."""
+        return self._fps
+
     def list_episodes(self) -> None:
         settings = self.settings
         name, self._fps, self._skip = text_of(settings, "name"), rate_of(settings), count_of(settings, "skip_first")

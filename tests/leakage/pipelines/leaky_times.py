@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.sources.clock import clock_times
+from pipeline.sources.lerobot.info import Info
 from tests.leakage.pipelines.pipeline import LeakyPipeline
 from tests.leakage.world import World
 
@@ -35,7 +37,17 @@ def times_rounded_to_milliseconds(world: World) -> None:
     world.patch.setattr(VIDEO, lambda ticks, unit: np.round(clock_times(ticks, unit), 3))
 
 
+def digits_of_the_nominal_rate(world: World) -> None:
+    honest = Info.read
+
+    def leaky(root: str) -> Info:
+        return replace(honest(root), fps=12.000371)
+
+    world.patch.setattr(Info, "read", leaky)
+
+
 PIPELINES = (
+    LeakyPipeline(digits_of_the_nominal_rate, "robot", "L8", "source", "fps is 12.000371, the raw data has 12.0"),
     LeakyPipeline(last_digit_of_the_times, "video", "L8", "source", "in the raw video"),
     LeakyPipeline(times_by_a_clock_that_is_slow, "robot", "L8", "source", "in the raw video"),
     LeakyPipeline(times_rounded_to_milliseconds, "robot", "L8", "source", "in the raw video"),
