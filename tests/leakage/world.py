@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ class World:
         for task in plan.tasks:
             write_inputs_shard(source, task, recipe, (), store)
             groups = [decode_group(source, refs, recipe, ()) for refs in task.groups]
-            write_targets_shard(groups, lambda block: self.encode(encoder, block), task, recipe, (), store)
+            encode = partial(self.encode, encoder)
+            write_targets_shard(groups, encode, encoder.machine, task, recipe, (), store)
         commit(plan, store)
         return Path(store.where)

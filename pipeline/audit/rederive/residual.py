@@ -1,0 +1,145 @@
+"""What differs between stored latents and those encoded again, tested for dependence on the future.
+
+Another device or library rounds otherwise, so latents may differ a little; but what differs must be noise. For a step j
+of a sample and a later step k, let r = stored_j - encoded_j and f = stored_k - stored_j, without its part along
+stored_j. A whisper r = a f + noise shows in the cosine of r and f. The cosines of r and the futures of samples of other
+episodes, which have nothing to do with r, show what noise gives. Means over rows and columns of that table are
+subtracted, so that what all residuals or all futures share does not count.
+
+P values of a step over views, tokens and channels, S samples of a table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.finding import Report
+
+TABLE_BYTES = 256 * 2**20
+"""Memory of the residuals and futures of one table."""
+
+LARGEST_TABLE = 32
+
+FEWEST = 10
+"""Pairs of samples of different episodes, beyond the means that are subtracted, below which noise is not known."""
+
+OVER_BUILD = 5.0
+"""Standard deviations that the mean whisper of a build may lie from 0: one honest test in 1.7 million exceeds it."""
+
+OF_SAMPLE = 8.0
+"""Standard deviations of a single sample's whisper."""
+
+CERTAINTY = 2.326
+"""Standard deviations of 99 % of a normal distribution."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One sample of a table. residual, future: float32 [P]."""
+
+    key: str
+    episode: str
+    residual: NDArray[np.float32]
+    future: NDArray[np.float32]
+
+
+@dataclass
+class _Sums:
+    """Over the finished tables of one pair of steps.
+
+    own      key, cosine of the residual with the sample's own future, and |r| / |f|
+    squares  of the cosines of other futures, and their number
+    """
+
+    rows: list[_Row] = field(default_factory=list)
+    own: list[tuple[str, float, float]] = field(default_factory=list)
+    squares: float = 0.0
+    pairs: int = 0
+    file: str = ""
+
+
+class ResidualTest:
+    """Collects residuals, and tests them at the end; memory is bounded by the tables of the pairs of steps."""
+
+    def __init__(self, build: ClaimedBuild) -> None:
+        sizes = build.sizes
+        steps = (sizes.steps + 1) * sizes.steps // 2
+        row = 8 * sizes.views * sizes.tokens * sizes.width
+        self._size = max(FEWEST, min(LARGEST_TABLE, TABLE_BYTES // (steps * row)))
+        self._sums: dict[tuple[int, int], _Sums] = defaultdict(_Sums)
+
+    def add(
+        self, key: str, episode: str, step: int, residual: NDArray[np.float32], stored: NDArray[np.float32], file: str
+    ) -> None:
+        """Add the residual of one step, float32 [V, N, D], and all stored latents of the sample, [K+1, V, N, D]."""
+        own = stored[step].ravel().astype(np.float64)
+        length = float(own @ own)
+        for later in range(step + 1, len(stored)):
+            if not stored[later].any():
+                continue  # masked
+            future = stored[later].ravel() - own
+            future -= own * (float(own @ future) / length if length else 0.0)
+            sums = self._sums[step, later]
+            sums.file = file
+            sums.rows.append(_Row(key, episode, residual.ravel(), future.astype(np.float32)))
+            if len(sums.rows) >= self._size:
+                _finish(sums)
+
+    def check(self, report: Report) -> tuple[str, ...]:
+        """Report residuals that follow a future, and say which whisper would have been found."""
+        claims = []
+        for (step, later), sums in sorted(self._sums.items()):
+            _finish(sums)
+            if sums.pairs < FEWEST:
+                episodes = "too few samples of different episodes"
+                claims.append(f"whispers of step {later} in step {step} were not looked for: {episodes}")
+                continue
+            report.check("L2", len(sums.own))
+            noise = math.sqrt(sums.squares / sums.pairs)
+            cosines = np.array([cosine for _, cosine, _ in sums.own])
+            what = f"what differs in {'the context' if step == 0 else f'step {step}'} from the encoder's latents"
+            deviations = float(cosines.mean()) / max(noise / math.sqrt(len(cosines)), 1e-30)
+            if abs(deviations) > OVER_BUILD:
+                size = f"over the build, {abs(deviations):.1f} standard deviations of chance, {OVER_BUILD:g} allowed"
+                report.found("L2", sums.file, f"{what} follows step {later}: {size}")
+            for key, cosine, _ in sums.own:
+                if abs(cosine) > OF_SAMPLE * noise:
+                    size = f"{abs(cosine) / max(noise, 1e-30):.1f} standard deviations of chance, {OF_SAMPLE:g} allowed"
+                    report.found("L2", sums.file, f"{what} follows step {later}: {size}", key)
+            ratio = float(np.median([ratio for _, _, ratio in sums.own]))
+            found = (OVER_BUILD + CERTAINTY) * noise / math.sqrt(len(cosines)) * ratio
+            size = f"{found:.2g} of the way to step {later} in step {step} of every sample"
+            claims.append(f"a whisper of {size} would have been found with 99 % certainty")
+        return tuple(claims)
+
+
+def _finish(sums: _Sums) -> None:
+    """Turn the rows of a table into cosines."""
+    rows, sums.rows = sums.rows, []
+    episodes = np.array([row.episode for row in rows])
+    others = episodes[:, None] != episodes[None, :]
+    free = int(others.sum()) - 2 * len(rows) + 1
+    if free < FEWEST:
+        return
+    residuals, futures = np.stack([row.residual for row in rows]), np.stack([row.future for row in rows])
+    long, far = (np.linalg.norm(values.astype(np.float64), axis=1) for values in (residuals, futures))
+    table = (residuals @ futures.T).astype(np.float64) / np.maximum(long[:, None] * far, 1e-30)
+    table -= _mean(table, others, 0)[None, :]
+    table -= _mean(table, others, 1)[:, None]
+    sums.squares += float(np.square(table[others]).sum())
+    sums.pairs += free
+    ratios = long / np.maximum(far, 1e-30)
+    sums.own += [(row.key, float(table[i, i]), float(ratios[i])) for i, row in enumerate(rows)]
+
+
+def _mean(table: NDArray[np.float64], chosen: NDArray[np.bool_], axis: int) -> NDArray[np.float64]:
+    """Mean over the chosen entries along an axis; 0 where there is none."""
+    count = chosen.sum(axis=axis)
+    mean: NDArray[np.float64] = np.where(chosen, table, 0.0).sum(axis=axis) / np.maximum(count, 1)
+    return mean
