@@ -37,6 +37,7 @@ class World:
     encoder: EncoderSettings = field(default_factory=lambda: EncoderSettings(kind="tiny", resize="squash"))
     made_from: Path | None = None
     raw_copy: Path | None = None
+    claimed_dtype: str | None = None
 
     @property
     def raw(self) -> Path:
@@ -57,7 +58,8 @@ class World:
         if self.kind == "tubelet":
             window = WindowPolicy(interval=2, every=12)  # a window's last step ends where the next begins
             self.encoder = replace(self.encoder, mode="tubelet")
-        base = replace(EncoderSettings(kind="tiny", resize="squash"), mode=self.encoder.mode)
+        base = EncoderSettings(kind="tiny", resize="squash")
+        base = replace(base, mode=self.encoder.mode, dtype=self.claimed_dtype or self.encoder.dtype)
         settings = build_config(self.folder / "build", source, window=window, latents=latents, encoder=base)
         preparation = prepare(settings)
         plan, source, store = preparation.plan, preparation.source, preparation.store
