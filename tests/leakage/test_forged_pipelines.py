@@ -23,7 +23,7 @@ def test_forged_pipeline_is_refused_and_found_by_an_inexact_audit(
     sample_data: SampleData, tmp_path: Path, mutant: LeakyPipeline
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        world = World(tmp_path: Path, sample_data, patch, mutant.kind)
+        world = World(tmp_path, sample_data, patch, mutant.kind)
         mutant.apply(world)
         build = world.build()
     settings = AuditConfig(build=build, level="source", root=world.raw, seed=0, share=1.0)
@@ -41,7 +41,7 @@ def test_an_honest_build_of_another_machine_is_clean_and_the_verdict_says_what_i
 ) -> None:
     """Latents made in batches of another size, and in the arithmetic of other threads: as on another machine."""
     with pytest.MonkeyPatch.context() as patch:
-        world = World(tmp_path: Path, sample_data, patch, kind)
+        world = World(tmp_path, sample_data, patch, kind)
         patch.setattr("jobs.preprocess.plan.library_versions", lambda: {**library_versions(), "pillow": "1.2.3"})
         world.encoder = replace(world.encoder, batch=3, cpu_threads=2)
         build = world.build()
@@ -58,7 +58,7 @@ def test_an_honest_build_of_another_machine_is_clean_and_the_verdict_says_what_i
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_the_same_machine_reproduces_every_bit(sample_data: SampleData, tmp_path: Path, dtype: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        world = World(tmp_path: Path, sample_data, patch, "robot")
+        world = World(tmp_path, sample_data, patch, "robot")
         world.encoder = replace(world.encoder, dtype=dtype)
         build = world.build()
     verdict, _ = audit(AuditConfig(build=build, level="source", root=world.raw, seed=0, share=1.0))
