@@ -17,7 +17,7 @@ from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report
 from pipeline.audit.parsers.shard import TargetRows
 from pipeline.audit.rederive.reencode import EncoderClaim, Reencoder, latents_differ
-from pipeline.audit.rederive.residual import ResidualTest
+from pipeline.audit.rederive.residual import ResidualSample, ResidualTest
 from pipeline.audit.rules.int8 import ErrorClaim, quantise
 from pipeline.errors import BuildError
 
@@ -64,6 +64,12 @@ class StoredLatents:
         """What they stand for, float32 [K+1, V, N, D]."""
         wide: NDArray[np.float32] = self.values.astype(np.float32)
         return wide if self.scale is None else wide * self.scale[..., None]
+
+    @property
+    def last_bits(self) -> NDArray[Any]:
+        """The last bit of every value, 0 or 1, [K+1, V, N, D]."""
+        bits: NDArray[Any] = self.values.view(f"u{self.values.itemsize}") & 1
+        return bits
 
     @property
     def slack(self) -> NDArray[np.float32]:
@@ -184,4 +190,5 @@ class LatentCheck:
                 detail = f"{what} is not what the encoder makes of the frames up to {window.frames[step][-1]}"
                 self._report.found("L2", file, f"{detail} ({problem})", window.key)
         if wide is not None and wide[step].shape == found.shape:
-            self.residual.add(window.key, window.episode, step, wide[step] - found, wide, file)
+            sample = ResidualSample(window.key, window.episode, file, wide, stored.last_bits)
+            self.residual.add(sample, step, found)

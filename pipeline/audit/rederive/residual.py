@@ -4,7 +4,9 @@ Another device or library rounds otherwise, so latents may differ a little; but 
 of a sample and a later step k, let r = stored_j - encoded_j and f = stored_k - stored_j, without its part along
 stored_j. A whisper r = a f + noise shows in the cosine of r and f. The cosines of r and the futures of samples of other
 episodes, which have nothing to do with r, show what noise gives. Means over rows and columns of that table are
-subtracted, so that what all residuals or all futures share does not count.
+subtracted, so that what all residuals or all futures share does not count. The same is done with r by size (positive
+where it makes a value larger than the encoder's without its sign) and with the last bit of every stored value: a bit
+set to whether a value will grow follows f in one of the three.
 
 P values of a step over views, tokens and channels, S samples of a table.
 """
@@ -39,6 +41,29 @@ CERTAINTY = 2.326
 """Standard deviations of 99 % of a normal distribution."""
 
 
+_FORMS = {
+    "value": "what differs in {} from the encoder's latents",
+    "size": "what makes values of {} larger than the encoder's",
+    "bit": "the last bit of the values of {}",
+}
+"""What is compared with the future, and how a finding names it."""
+
+
+@dataclass(frozen=True)
+class ResidualSample:
+    """Latents of one sample as they are stored.
+
+    stored  what they stand for, float32 [K+1, V, N, D];  bits  the last bit of each stored value, 0 or 1
+    file    that holds them
+    """
+
+    key: str
+    episode: str
+    file: str
+    stored: NDArray[np.float32]
+    bits: NDArray[np.integer]
+
+
 @dataclass(frozen=True)
 class _Row:
     """One sample of a table. residual, future: float32 [P]."""
@@ -70,40 +95,44 @@ class ResidualTest:
     def __init__(self, build: ClaimedBuild) -> None:
         sizes = build.sizes
         steps = (sizes.steps + 1) * sizes.steps // 2
-        row = 8 * sizes.views * sizes.tokens * sizes.width
+        row = 8 * len(_FORMS) * sizes.views * sizes.tokens * sizes.width
         self._size = max(FEWEST, min(LARGEST_TABLE, TABLE_BYTES // (steps * row)))
-        self._sums: dict[tuple[int, int], _Sums] = defaultdict(_Sums)
+        self._sums: dict[tuple[int, int, str], _Sums] = defaultdict(_Sums)
 
-    def add(
-        self, key: str, episode: str, step: int, residual: NDArray[np.float32], stored: NDArray[np.float32], file: str
-    ) -> None:
-        """Add the residual of one step, float32 [V, N, D], and all stored latents of the sample, [K+1, V, N, D]."""
+    def add(self, sample: ResidualSample, step: int, found: NDArray[np.float16]) -> None:
+        """Add a step of a sample. found: what the encoder makes of it, float16 [V, N, D]."""
+        stored = sample.stored
         own = stored[step].ravel().astype(np.float64)
         length = float(own @ own)
+        residual = stored[step].ravel() - found.ravel().astype(np.float32)
+        bits = sample.bits[step].ravel().astype(np.float32)
+        forms = dict(zip(_FORMS, (residual, residual * np.sign(found.ravel()), 2 * bits - 1), strict=True))
         for later in range(step + 1, len(stored)):
             if not stored[later].any():
                 continue  # masked
             future = stored[later].ravel() - own
             future -= own * (float(own @ future) / length if length else 0.0)
-            sums = self._sums[step, later]
-            sums.file = file
-            sums.rows.append(_Row(key, episode, residual.ravel(), future.astype(np.float32)))
-            if len(sums.rows) >= self._size:
-                _finish(sums)
+            for form, values in forms.items():
+                sums = self._sums[step, later, form]
+                sums.file = sample.file
+                sums.rows.append(_Row(sample.key, sample.episode, values, future.astype(np.float32)))
+                if len(sums.rows) >= self._size:
+                    _finish(sums)
 
     def check(self, report: Report) -> tuple[str, ...]:
         """Report residuals that follow a future, and say which whisper would have been found."""
         claims = []
-        for (step, later), sums in sorted(self._sums.items()):
+        for (step, later, form), sums in sorted(self._sums.items()):
             _finish(sums)
             if sums.pairs < FEWEST:
                 episodes = "too few samples of different episodes"
-                claims.append(f"whispers of step {later} in step {step} were not looked for: {episodes}")
+                if form == "value":
+                    claims.append(f"whispers of step {later} in step {step} were not looked for: {episodes}")
                 continue
             report.check("L2", len(sums.own))
             noise = math.sqrt(sums.squares / sums.pairs)
             cosines = np.array([cosine for _, cosine, _ in sums.own])
-            what = f"what differs in {'the context' if step == 0 else f'step {step}'} from the encoder's latents"
+            what = _FORMS[form].format("the context" if step == 0 else f"step {step}")
             deviations = float(cosines.mean()) / max(noise / math.sqrt(len(cosines)), 1e-30)
             if abs(deviations) > OVER_BUILD:
                 size = f"over the build, {abs(deviations):.1f} standard deviations of chance, {OVER_BUILD:g} allowed"
@@ -112,6 +141,8 @@ class ResidualTest:
                 if abs(cosine) > OF_SAMPLE * noise:
                     size = f"{abs(cosine) / max(noise, 1e-30):.1f} standard deviations of chance, {OF_SAMPLE:g} allowed"
                     report.found("L2", sums.file, f"{what} follows step {later}: {size}", key)
+            if form != "value":
+                continue
             ratio = float(np.median([ratio for _, _, ratio in sums.own]))
             found = (OVER_BUILD + CERTAINTY) * noise / math.sqrt(len(cosines)) * ratio
             size = f"{found:.2g} of the way to step {later} in step {step} of every sample"
