@@ -52,6 +52,7 @@ def test_an_honest_build_of_another_machine_is_clean_and_the_verdict_says_what_i
     assert verdict.coverage["latents_within_bounds"] > 0 == verdict.coverage["latents_equal_to_the_bit"]
     assert any("pillow 1.2.3 (here" in claim for claim in verdict.claims)
     assert any("of the way to step 3 in step 0" in claim and "99 %" in claim for claim in verdict.claims)
+    print("\n".join(verdict.claims), verdict.samples)
     assert describe(verdict).endswith("INEXACT: not all was derived to the byte (inexact=true)")
 
 
