@@ -88,6 +88,11 @@ class _Sums:
     pairs: int = 0
     file: str = ""
 
+    @property
+    def noise(self) -> float:
+        """Standard deviation of a cosine by chance."""
+        return math.sqrt(self.squares / self.pairs)
+
 
 class ResidualTest:
     """Collects residuals, and tests them at the end; memory is bounded by the tables of the pairs of steps."""
@@ -124,30 +129,42 @@ class ResidualTest:
         claims = []
         for (step, later, form), sums in sorted(self._sums.items()):
             _finish(sums)
-            if sums.pairs < FEWEST:
-                episodes = "too few samples of different episodes"
-                if form == "value":
-                    claims.append(f"whispers of step {later} in step {step} were not looked for: {episodes}")
-                continue
-            report.check("L2", len(sums.own))
-            noise = math.sqrt(sums.squares / sums.pairs)
-            cosines = np.array([cosine for _, cosine, _ in sums.own])
-            what = _FORMS[form].format("the context" if step == 0 else f"step {step}")
-            deviations = float(cosines.mean()) / max(noise / math.sqrt(len(cosines)), 1e-30)
-            if abs(deviations) > OVER_BUILD:
-                size = f"over the build, {abs(deviations):.1f} standard deviations of chance, {OVER_BUILD:g} allowed"
-                report.found("L2", sums.file, f"{what} follows step {later}: {size}")
-            for key, cosine, _ in sums.own:
-                if abs(cosine) > OF_SAMPLE * noise:
-                    size = f"{abs(cosine) / max(noise, 1e-30):.1f} standard deviations of chance, {OF_SAMPLE:g} allowed"
-                    report.found("L2", sums.file, f"{what} follows step {later}: {size}", key)
-            if form != "value":
-                continue
-            ratio = float(np.median([ratio for _, _, ratio in sums.own]))
-            found = (OVER_BUILD + CERTAINTY) * noise / math.sqrt(len(cosines)) * ratio
-            size = f"{found:.2g} of the way to step {later} in step {step} of every sample"
-            claims.append(f"a whisper of {size} would have been found with 99 % certainty")
+            if sums.pairs >= FEWEST:
+                _judge(sums, f"{_FORMS[form].format(_name(step))} follows step {later}", report)
+            if form == "value":
+                claims.append(_power(sums, step, later))
         return tuple(claims)
+
+
+def _judge(sums: _Sums, what: str, report: Report) -> None:
+    """Cosines with the samples' own futures against those of chance: over the build, and one by one."""
+    noise = max(sums.noise, 1e-30)
+    cosines = np.array([cosine for _, cosine, _ in sums.own])
+    report.check("L2", len(cosines))
+    deviations = abs(float(cosines.mean())) * math.sqrt(len(cosines)) / noise
+    if deviations > OVER_BUILD:
+        size = f"over the build, {deviations:.1f} standard deviations of chance, {OVER_BUILD:g} allowed"
+        report.found("L2", sums.file, f"{what}: {size}")
+    for key, cosine, _ in sums.own:
+        if abs(cosine) > OF_SAMPLE * noise:
+            size = f"{abs(cosine) / noise:.1f} standard deviations of chance, {OF_SAMPLE:g} allowed"
+            report.found("L2", sums.file, f"{what}: {size}", key)
+
+
+def _power(sums: _Sums, step: int, later: int) -> str:
+    """Which whisper would have been found, as a sentence."""
+    if sums.pairs < FEWEST:
+        return f"whispers of step {later} in step {step} were not looked for: too few samples of different episodes"
+    if sums.noise == 0:
+        return f"step {step} is equal to the bit in the {len(sums.own)} samples compared with step {later}"
+    ratio = float(np.median([ratio for _, _, ratio in sums.own]))
+    found = (OVER_BUILD + CERTAINTY) * sums.noise / math.sqrt(len(sums.own)) * ratio
+    size = f"{found:.2g} of the way to step {later} in step {step} of every sample"
+    return f"a whisper of {size} would have been found with 99 % certainty ({len(sums.own)} samples)"
+
+
+def _name(step: int) -> str:
+    return "the context" if step == 0 else f"step {step}"
 
 
 def _finish(sums: _Sums) -> None:
