@@ -112,5 +112,7 @@ def describe(verdict: Verdict) -> str:
     if verdict.coverage:
         checked = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in verdict.coverage.items())
         lines.append(f"checked: {checked} (seed={verdict.seed})")
-    lines.append(f"{verdict.status.upper()}: {verdict.samples:,} samples, level {verdict.level}")
+    lines += verdict.claims
+    weaker = "" if verdict.exact else ", INEXACT: not all was derived to the byte (inexact=true)"
+    lines.append(f"{verdict.status.upper()}: {verdict.samples:,} samples, level {verdict.level}{weaker}")
     return "\n".join(lines)

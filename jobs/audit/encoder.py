@@ -1,8 +1,9 @@
-"""The frozen encoder as the audit uses it: one clip at a time, pixels scaled here and not by the pipeline."""
+"""The frozen encoder as the audit uses it: in a build's own batches, and one clip at a time with pixels scaled here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,28 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.encoder.encoder import Encoder
+from pipeline.encoder.encoder_frames import FrameBlock
+from pipeline.format.enums import EncoderMode
+from pipeline.format.machine import Machine
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet, RGB (V-JEPA2's processor)."""
 
 
-class ClipEncoder:
-    """See `pipeline.audit.rederive.reencode.Reencoder`."""
+class AuditEncoder:
+    """See `pipeline.audit.rederive.reencode.Reencoder`. A build of mode `clip` is encoded as rule L2 wants it: in
+    prefixes."""
 
     def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
         self.identity: Mapping[str, Any] = encoder.identity()
+        self.machine: Machine = encoder.machine
+        if encoder.settings.mode == EncoderMode.CLIP:
+            encoder.settings = replace(encoder.settings, mode=EncoderMode.PREFIX)
+        self._encoder = encoder
+
+    def encode(self, frames: NDArray[np.uint8], index: NDArray[np.int32]) -> NDArray[np.float16]:
+        """uint8 [V, F, C, C, 3] and int32 [W, 2(K+1)] -> float16 [W, K+1, V, N, D]."""
+        return self._encoder.encode(FrameBlock(frames, index))[0]
 
     @torch.inference_mode()
     def last_tubelet(self, frames: NDArray[np.uint8]) -> NDArray[np.float16]:

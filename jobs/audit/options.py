@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jobs.audit.encoder import ClipEncoder
+from jobs.audit.encoder import AuditEncoder
 from jobs.audit.model import model_trials
 from jobs.audit.settings import AuditConfig
 from jobs.common.device import pick_device
@@ -39,7 +39,7 @@ def deep_options(
     rebuilder = SampleRebuilder(plan, make_source(raw.pop("type"), **raw), encoder.encode)
     student = partial(model_trials, Path(settings.build), settings.checkpoint, seed, fetcher)
     chosen = (seed, settings.share, settings.least)
-    source = SourceOptions(settings.root, ClipEncoder(encoder), *chosen, settings.workers)
+    source = SourceOptions(settings.root, AuditEncoder(encoder), *chosen, settings.workers, settings.inexact)
     return source, PerturbOptions(rebuilder, student, *chosen)
 
 
@@ -47,6 +47,6 @@ def load_encoder(claimed: dict[str, Any], name_or_path: str, device: str) -> Enc
     """The encoder that build.json describes; its weights are compared by the audit."""
     names = ("kind", "mode", "resize", "dtype", "attention", "batch", "cpu_threads")
     values = {name: claimed[name] for name in names} | {"name_or_path": name_or_path, "seed": claimed.get("seed", 0)}
-    values["compile"] = False  # of a few samples; what differs is rounding
+    values["compile"] = claimed.get("compile", False)
     attend = None if values["attention"] == "sdpa" else partial(use_attention, backend=values["attention"])
     return Encoder(EncoderSettings(**values), str(pick_device(device)), attend)

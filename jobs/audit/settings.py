@@ -27,6 +27,11 @@ class AuditConfig:
     )
     least: int = setting("samples that are encoded again and perturbed at least", default=16, at_least=1)
     workers: int = setting("threads that decode", default=2, at_least=1)
+    inexact: bool = setting(
+        "where libraries or devices are not those that made the build, compare within bounds and by statistics; false: "
+        "the audit ends and names what to install",
+        default=False,
+    )
     checkpoint: Path | None = setting("a step-… folder whose model is perturbed; null: the tiny model", default=None)
 
     def __post_init__(self) -> None:

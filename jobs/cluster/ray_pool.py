@@ -28,6 +28,7 @@ from ray.exceptions import RayError, RayTaskError
 from jobs.cluster.connect import ray_joined, require_resources
 from jobs.cluster.encoder_error import noting_error
 from jobs.cluster.episode_registry import EpisodeRegistry, RayWatch, start_registry
+from jobs.cluster.one_machine import require_one_machine
 from jobs.cluster.scheduler import Finished, Lost
 from jobs.cluster.settings import ClusterSettings
 from jobs.common.signals import ended_like_interrupted
@@ -44,6 +45,7 @@ from pipeline.encoder.encoder_frames import FrameBlock
 from pipeline.errors import RunError
 from pipeline.format.build_settings import EncoderSettings
 from pipeline.format.enums import Attention, FloatDtype
+from pipeline.format.machine import Machine
 from pipeline.planning.plan import ShardTask
 from pipeline.planning.recipe import Recipe
 from pipeline.sources.base import Source
@@ -62,7 +64,7 @@ REPLACEMENTS = 100
 
 @dataclass(frozen=True)
 class Work:
-    """What all tasks of a run share. Sent to the workers once."""
+    """What all tasks of a run share. Sent to the workers once. machines: those of shards that are finished."""
 
     source: Source
     recipe: Recipe
@@ -70,6 +72,7 @@ class Work:
     encoder: EncoderSettings
     identity: dict[str, Any]
     cluster: ClusterSettings
+    machines: frozenset[Machine] = frozenset()
 
 
 @contextlib.contextmanager
@@ -124,6 +127,7 @@ class RayPool:
         )(_EncoderActor)
         self._inputs = _inputs_task.options(num_cpus=cluster.task_cpus, resources=cluster.task_resources)
         self._encoders: list[_Encoder] = []
+        self._machines = work.machines
         self._running: dict[ray.ObjectRef, tuple[str, _Encoder | None]] = {}
         self._replaced = 0
         self.lost = 0
@@ -194,12 +198,13 @@ class RayPool:
 
     def _loaded(self, encoder: _Encoder) -> None:
         try:
-            ray.get(encoder.ready)
+            machine = ray.get(encoder.ready)
         except RayTaskError as error:
             raise RunError(f"an encoder did not start: {error.cause or error}") from error
         except RayError as error:
             self._replace(encoder, error)
             return
+        self._machines = require_one_machine({*self._machines, machine}, self._cluster.mixed_devices)
         encoder.ready = None
 
     def _ended(self, ticket: ray.ObjectRef) -> list[Finished | Lost]:
@@ -309,8 +314,8 @@ class _EncoderActor:
         self._lock = threading.Lock()
         self._ahead = _Budget(work.cluster.ahead_mb * 2**20)
 
-    def load(self) -> None:
-        """Load the encoder. Raises RunError when it is not the one of the plan."""
+    def load(self) -> Machine:
+        """Load the encoder; what it runs on. Raises RunError when it is not the one of the plan."""
         # Not at the top: workers of decoding and inputs tasks load this file too; torch costs each 5 s and 300 MB.
         from model.attention.transformers_attention import use_attention
         from pipeline.encoder.encoder import Encoder
@@ -325,13 +330,15 @@ class _EncoderActor:
             raise RunError(
                 f"the encoder on this worker is not the one of the plan; it differs in {', '.join(different)}"
             )
+        return self._encoder.machine
 
     def encode_shard(self, task: ShardTask, excluded: frozenset[str]) -> tuple[ShardRecord, str, float]:
         work, busy = self._work, [0.0]
         encode: Encode = partial(self._encode, busy)
         if task.index == 0 and work.encoder.dtype != FloatDtype.FLOAT32:
             encode = noting_error(encode, work.encoder, work.cluster.encoder_device, work.store)
-        part = write_targets_shard(self._decoded(task, excluded), encode, task, work.recipe, excluded, work.store)
+        groups, machine = self._decoded(task, excluded), self._encoder.machine
+        part = write_targets_shard(groups, encode, machine, task, work.recipe, excluded, work.store)
         return part, _node(), busy[0]
 
     def _encode(self, busy: list[float], block: FrameBlock) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:

@@ -35,6 +35,12 @@ class ClusterSettings:
     encoder_resources: dict[str, float] | None = setting(
         "custom Ray resources that an encoder reserves besides", default=None, decides=False
     )
+    mixed_devices: bool = setting(
+        "let encoders run on GPUs or processors of several models: latents then depend in their last bits on which of "
+        "them made a shard, and an audit to the bit needs each of them",
+        default=False,
+        decides=False,
+    )
     groups_ahead: int = setting("episode groups decoded ahead for one shard", default=2, decides=False, at_least=1)
     ahead_mb: int = setting(
         "memory that one encoder may hold decoded and not yet encoded, over its two shards; a larger group is decoded "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 from jobs.common.progress import progress_bar
@@ -18,6 +17,7 @@ from pipeline.errors import SettingsError
 from pipeline.format.build_settings import BuildSettings
 from pipeline.format.enums import LatentDtype
 from pipeline.format.file_names import PLAN_FILE
+from pipeline.format.libraries import library_versions
 from pipeline.format.schema import SCHEMA_VERSION, SPLITS
 from pipeline.format.settings import deciding
 from pipeline.planning.cost import targets_bytes
@@ -26,9 +26,6 @@ from pipeline.planning.prediction import Prediction
 from pipeline.sources.base import Source, SourceIndex
 from pipeline.sources.files import hash_files
 from pipeline.storage.store import Store, open_store
-
-BYTE_LIBRARIES = ("av", "decord", "numpy", "pillow", "pyarrow", "torch", "transformers")
-"""Libraries whose version may change a byte of a shard; part of the fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ def build_settings(config: BuildConfig) -> BuildSettings:
         "source": config.source.content(),
         "dataset": _dataset_facts(config),
         "encoder": encoder.identity(config.cluster.encoder_device),
-        "versions": {name: version(name) for name in BYTE_LIBRARIES},
+        "versions": library_versions(),
     }
     return BuildSettings.read(json.loads(json.dumps(content)))
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from jobs.cluster.encoder_error import error_line
 from jobs.cluster.metrics import RunMetrics
+from jobs.cluster.one_machine import require_one_machine
 from jobs.cluster.ray_pool import Work, connected
 from jobs.cluster.run_progress import Progress, ProgressLog
 from jobs.cluster.scheduler import run_shards
@@ -104,6 +105,7 @@ def _run_tasks(
     plan = preparation.plan
     for record in before.values():
         bad.add(record.left_out)
+    machines = [record.encoded_on for record in before.values() if record.encoded_on is not None]
     work = Work(
         preparation.source,
         plan.recipe(),
@@ -111,6 +113,7 @@ def _run_tasks(
         settings.encoder,
         dict(plan.content["encoder"]),
         settings.cluster,
+        require_one_machine(machines, settings.cluster.mixed_devices),
     )
     progress, begun = log.progress, time.monotonic()
     decode_s = inputs_s = encode_cpu_s = encode_s = 0.0

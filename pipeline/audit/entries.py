@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar, get_type_hints
 
 from pipeline.errors import BuildError
 from pipeline.format.file_names import META_FILES, inputs_file, latents_file, targets_file
+from pipeline.format.machine import Machine
 from pipeline.format.schema import SPLITS
 from pipeline.format.strict_json import member
 
@@ -35,6 +36,7 @@ class ShardEntry:
     """A shard as build.json lists it.
 
     latents_error  as read; None where the entry has none
+    encoded_on     what its latents were computed on
     origin         None where the files were written for this build
     latents        None except in encoder mode `tubelet`
     """
@@ -45,6 +47,7 @@ class ShardEntry:
     inputs: FileEntry
     targets: FileEntry
     latents_error: Any
+    encoded_on: Machine
     origin: Origin | None = None
     latents: FileEntry | None = None
 
@@ -78,6 +81,7 @@ def read_shard(value: Any, where: str, shares_latents: bool) -> ShardEntry:
         inputs=file("inputs", inputs_file(split, index)),
         targets=file("targets", targets_file(split, index)),
         latents_error=value.get("latents_error"),
+        encoded_on=_machine(member(value, "encoded_on", dict, inside), inside),
         origin=_origin(member(value, "origin", dict, inside), inside) if "origin" in value else None,
         latents=file("latents", latents_file(split, index)) if shares_latents else None,
     )
@@ -98,6 +102,13 @@ def _origin(value: dict[str, Any], where: str) -> Origin:
     if set(value) != {"fingerprint", "index"}:
         raise BuildError(f"{where}: origin must hold fingerprint and index, found {', '.join(sorted(value))}")
     return read_fields(Origin, value, where)
+
+
+def _machine(value: dict[str, Any], where: str) -> Machine:
+    names = [field.name for field in fields(Machine)]
+    if sorted(value) != sorted(names):
+        raise BuildError(f"{where}: encoded_on must hold exactly {', '.join(names)}; found {', '.join(sorted(value))}")
+    return read_fields(Machine, value, f"{where}: encoded_on")
 
 
 def read_fields(kind: type[T], value: dict[str, Any], where: str) -> T:

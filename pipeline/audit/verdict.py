@@ -42,6 +42,8 @@ class Verdict:
     seed          of the random share; None below level "source", where everything is checked
     coverage      what levels "source" and "perturb" checked: counts of episodes and samples by name
     tolerance     what a comparison of numbers allowed, by name
+    exact         nothing was compared within bounds because libraries or devices were not those of the build
+    claims        how images and latents were compared, as sentences
     """
 
     fingerprint: str
@@ -53,6 +55,8 @@ class Verdict:
     seed: int | None = None
     coverage: dict[str, int] = field(default_factory=dict)
     tolerance: dict[str, float] = field(default_factory=dict)
+    exact: bool = True
+    claims: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
     versions: dict[str, str] = field(default_factory=_versions)
 

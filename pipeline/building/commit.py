@@ -171,6 +171,8 @@ def _shard_entry(task: ShardTask, samples: int, parts: Mapping[str, ShardRecord]
     files: dict[str, Any] = {kind: asdict(part.record) for kind, part in parts.items()}
     if latents := parts["targets"].latents:
         files["latents"] = asdict(latents)
+    if machine := parts["targets"].encoded_on:
+        files["encoded_on"] = asdict(machine)
     if errors := parts["targets"].errors:
         files["latents_error"] = errors
     return {"split": task.split, "index": task.index, "samples": samples, **files}

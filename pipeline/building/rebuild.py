@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from importlib.metadata import version
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from pipeline.building.shard_jobs import Encode
 from pipeline.errors import EpisodeError
 from pipeline.format.enums import LatentDtype
 from pipeline.format.episode import Episode
+from pipeline.format.libraries import library_versions
 from pipeline.planning.plan import Plan
 from pipeline.samples.windows import Window
 from pipeline.shards.int8 import dequantise, quantise_windows
@@ -36,7 +36,7 @@ class SampleRebuilder:
     @property
     def exact(self) -> bool:
         """Whether every library is the one that made the build."""
-        return all(version(name) == claimed for name, claimed in self._versions.items())
+        return bool(self._versions == library_versions())
 
     def open(self, episode: str) -> AbstractContextManager[Episode]:
         """Open an episode of the plan. Raises EpisodeError when it cannot be read."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.format.columns import samples_schema
 from pipeline.format.file_names import WORK_FOLDER
+from pipeline.format.machine import Machine
 from pipeline.planning.plan import ShardTask
 from pipeline.samples.windows import Window
 from pipeline.shards.inputs_tar import InputPlacement
@@ -103,6 +104,7 @@ class ShardRecord:
     encode_seconds  time of the encoder
     latents         the file of shared latents beside a targets file (encoder mode "tubelet")
     errors          what int8 latents lost, for each step 0..K; empty for float16 ones and for inputs
+    encoded_on      what the encoder ran on; None for inputs
     """
 
     task: str
@@ -116,6 +118,7 @@ class ShardRecord:
     encode_seconds: float
     errors: ErrorSums = ()
     latents: FileRecord | None = None
+    encoded_on: Machine | None = None
 
     @property
     def records(self) -> tuple[FileRecord, ...]:
@@ -170,6 +173,8 @@ def read_record(path: Path) -> ShardRecord:
     errors = tuple((error, square) for error, square in content.pop("errors", ()))
     shared = content.pop("latents", None)
     latents = None if shared is None else FileRecord(**shared)
+    machine = content.pop("encoded_on")
+    content["encoded_on"] = None if machine is None else Machine(**machine)
     excluded = tuple(content.pop("excluded"))
     return ShardRecord(record=record, left_out=left_out, excluded=excluded, errors=errors, latents=latents, **content)
 

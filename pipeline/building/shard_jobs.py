@@ -26,6 +26,7 @@ from pipeline.format.enums import EncoderMode, LatentDtype
 from pipeline.format.episode import Episode
 from pipeline.format.file_names import inputs_file, latents_file, targets_file
 from pipeline.format.input_sample import InputSample
+from pipeline.format.machine import Machine
 from pipeline.format.schema import SCHEMA_VERSION
 from pipeline.planning.plan import ShardTask
 from pipeline.planning.recipe import Recipe
@@ -170,12 +171,17 @@ def group_bytes(refs: Sequence[EpisodeRef], recipe: Recipe) -> int:
 def write_targets_shard(
     groups: Iterable[DecodedGroup],
     encode: Encode,
+    machine: Machine,
     task: ShardTask,
     recipe: Recipe,
     excluded: Collection[str],
     store: Store,
 ) -> ShardRecord:
-    """Make the targets file of one shard from its decoded groups, in order; in mode "tubelet" that of latents too."""
+    """Make the targets file of one shard from its decoded groups, in order; in mode "tubelet" that of latents too.
+
+    Args:
+        machine: what `encode` runs on.
+    """
     file = targets_file(task.split, task.index)
     metadata = {"fingerprint": recipe.fingerprint, "schema_version": str(SCHEMA_VERSION), "shard": file}
     rows: list[TargetsRow] = []
@@ -210,6 +216,7 @@ def write_targets_shard(
         *seconds,
         add_errors(errors),
         latents,
+        machine,
     )
     write_record(store, part, rows)
     return part

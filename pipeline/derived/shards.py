@@ -42,6 +42,7 @@ from pipeline.derived.files import (
 from pipeline.derived.plan import FinishedBuild
 from pipeline.errors import BuildError, CorruptError
 from pipeline.format.file_names import inputs_file, latents_file, targets_file
+from pipeline.format.machine import Machine
 from pipeline.planning.plan import Plan
 from pipeline.planning.tasks import ShardTask
 from pipeline.shards.int8 import ErrorSums
@@ -208,6 +209,7 @@ def _record(
             part = replace(part, left_out=piece.left_out(old))
         else:
             part = replace(part, errors=_errors(piece, new.num_rows), latents=records.get("latents"))
+            part = replace(part, encoded_on=_machine(piece))
         write_record_table(store, part, table)
 
 
@@ -218,6 +220,11 @@ def _errors(piece: ShardCopy, rows: int) -> ErrorSums:
     share = rows / piece.entry["samples"]
     sums = piece.entry.get("latents_error", ())
     return tuple((float(f"{error * share:.9g}"), float(f"{square * share:.9g}")) for error, square in sums)
+
+
+def _machine(piece: ShardCopy) -> Machine | None:
+    """What the old shard was encoded on; None when there is none."""
+    return None if piece.entry is None else Machine(**piece.entry["encoded_on"])
 
 
 def _states(source: Path, kept: pa.Table, width: int) -> pa.Array:

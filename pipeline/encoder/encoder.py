@@ -7,7 +7,7 @@ it. Mode "tubelet" encodes each tubelet alone: z_k then depends on its two frame
 bidirectional pass, as the reference does; it exists for comparison and its builds are stamped leaky.
 
 Bytes are a function of the plan: batches have a fixed composition and, on the CPU, a fixed number of threads. On CUDA
-that holds among GPUs of one model; a cluster that mixes models mixes their rounding. A compiled encoder takes batches
+that holds among GPUs of one model with the same CUDA and cuDNN (`Encoder.machine`). A compiled encoder takes batches
 of two sizes: the last clips of a block fill quarters of a batch, the last of these with clips that are dropped.
 """
 
@@ -28,10 +28,12 @@ from pipeline.encoder.batches import cut_batches
 from pipeline.encoder.device_frames import DeviceFrames, to_device, to_host
 from pipeline.encoder.encoder_frames import FrameBlock, FrameSettings
 from pipeline.encoder.forward import IMAGENET_MEAN, IMAGENET_STD, ForwardPass, cast_weights
+from pipeline.encoder.machine import machine_of
 from pipeline.encoder.rotary_tables import use_rotary_tables
 from pipeline.errors import SettingsError
 from pipeline.format.build_settings import EncoderSettings
 from pipeline.format.enums import EncoderKind, FloatDtype
+from pipeline.format.machine import Machine
 from pipeline.format.settings import deciding
 
 TINY_CONFIG: Mapping[str, int] = {
@@ -113,12 +115,18 @@ class Encoder:
             "mlp_ratio": config.mlp_ratio,
         }
 
+    @property
+    def machine(self) -> Machine:
+        """What it runs on."""
+        return machine_of(self.device)
+
     @torch.inference_mode()
     def encode(self, block: FrameBlock) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
         """Latents of every window of a block.
 
         Returns:
             float16 [W, K+1, V, N, D], zeros where the episode has ended, and bool [W, K+1], True where it has not.
+            A zero is +0.0.
         """
         if self.device.type == "cpu":
             torch.set_num_threads(self.settings.cpu_threads)  # per thread: an actor may call from several
@@ -132,7 +140,7 @@ class Encoder:
             rows, views = (to_device(of[: batch.count], self.device) for of in (batch.rows, batch.views))
             for step, found in enumerate(latents.split(self.tokens, dim=1), batch.end - batch.kept):
                 out[:, step][rows, views] = found
-        return to_host(out).numpy(), valid
+        return to_host(out.add_(0.0)).numpy(), valid  # -0.0 + 0.0 is +0.0
 
 
 def _load(settings: EncoderSettings) -> VJEPA2Model:

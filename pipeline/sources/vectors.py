@@ -61,6 +61,10 @@ WIDTHS: Mapping[str, tuple[int, int]] = {
 LOOKS_AHEAD = ("relative_gripper", "pose_reached")
 """Conversions whose value at a frame depends on later frames."""
 
+ROTATION_GRID = 2.0**24
+"""Rotation vectors are rounded to multiples of 1 / 2^24 radian (6e-8), far coarser than what two ways to compute one
+differ by, so that none of their bits depends on the way, or is free to carry something else."""
+
 RELATIVE_THRESHOLD = 0.1
 """A relative gripper action of smaller size changes nothing (octo, `rel2abs_gripper_actions`)."""
 
@@ -183,7 +187,9 @@ def lost_frames(fields: Sequence[VectorField]) -> int:
 
 
 def make_vectors(fields: Sequence[VectorField], read: FieldReader, what: str) -> NDArray[np.float32] | None:
-    """The vectors of an episode, float32 [N, W]; None without fields. The last `lost_frames` rows are missing.
+    """The vectors of an episode, float32 [N, W], zeros without a sign; None without fields.
+
+    The last `lost_frames` rows are missing.
 
     Args:
         what: the file, for messages.
@@ -209,7 +215,7 @@ def _convert(field: VectorField, read: FieldReader, what: str) -> NDArray[np.flo
         case "none":
             return values
         case "euler_xyz":
-            return Rotation.from_euler("xyz", values).as_rotvec()
+            return _rounded(Rotation.from_euler("xyz", values))
         case "quaternion_xyzw":
             return _from_quaternion(values, f"{what} {field.field}")
         case "gripper":
@@ -244,7 +250,7 @@ def _from_quaternion(values: NDArray[np.float64], field: str) -> NDArray[np.floa
     if (np.abs(length - 1) > 0.05).any():
         frame = int(np.abs(length - 1).argmax())
         raise EpisodeError("bad-rotation", f"{field} at frame {frame} has length {length[frame]:.3g}, a rotation has 1")
-    return Rotation.from_quat(values).as_rotvec()
+    return _rounded(Rotation.from_quat(values))
 
 
 def pose_difference(target: NDArray[np.float64], base: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -252,10 +258,16 @@ def pose_difference(target: NDArray[np.float64], base: NDArray[np.float64]) -> N
 
     Returns:
         float64 [N, 6]: target - base, and the rotation vector of R(target) R(base)^-1, both in the base frame of the
-        robot (as `pose_diff` of DROID's own transformations does).
+        robot (as `pose_diff` of DROID's own transformations does), that on the grid of ROTATION_GRID.
     """
     turned = Rotation.from_euler("xyz", target[:, 3:]) * Rotation.from_euler("xyz", base[:, 3:]).inv()
-    return np.concatenate([target[:, :3] - base[:, :3], turned.as_rotvec()], axis=1)
+    return np.concatenate([target[:, :3] - base[:, :3], _rounded(turned)], axis=1)
+
+
+def _rounded(turns: Rotation) -> NDArray[np.float64]:
+    """Rotation vectors on the grid, [N, 3]."""
+    vectors: NDArray[np.float64] = np.rint(turns.as_rotvec() * ROTATION_GRID) / ROTATION_GRID
+    return vectors
 
 
 def absolute_gripper(closing: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -275,7 +287,7 @@ def absolute_gripper(closing: NDArray[np.float64]) -> NDArray[np.float64]:
 def _finite(values: NDArray[np.float64], field: str, what: str) -> NDArray[np.float32]:
     # A float64 that is too large for float32 becomes infinite here and is reported.
     with np.errstate(over="ignore", invalid="ignore"):
-        matrix = values.astype(np.float32)
+        matrix = values.astype(np.float32) + np.float32(0)  # -0.0 becomes +0.0
     finite = np.isfinite(matrix)
     if not finite.all():
         row, channel = (int(i) for i in np.argwhere(~finite)[0])

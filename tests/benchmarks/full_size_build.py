@@ -33,6 +33,7 @@ from pipeline.format.build_settings import (
     WindowPolicy,
 )
 from pipeline.format.input_sample import InputSample
+from pipeline.format.machine import Machine
 from pipeline.format.schema import Sizes
 from pipeline.format.settings import deciding
 from pipeline.planning.plan import write_plan
@@ -51,6 +52,8 @@ VIDEO_SIZES = Sizes(views=1, image_size=224, steps=3, tokens=256, width=1024, st
 """A sample of human video: one view, no state, no actions."""
 
 VIEWS = ("front", "wrist")
+MACHINE = Machine("none: latents are drawn", "", "", "highest")
+
 CHUNK = 16
 """Samples written at once, one Arrow record batch."""
 
@@ -213,7 +216,7 @@ def write_full_size_build(
         write_inputs_shard(source, task, recipe, (), store)
         chunks = (decode_group(source, refs, recipe, ()) for refs in task.groups)
         encoded = (_samples(sizes).latents([sample_index(ref.id) for ref in refs]) for refs in task.groups)
-        write_targets_shard(chunks, lambda _, encoded=encoded: next(encoded), task, recipe, (), store)
+        write_targets_shard(chunks, lambda _, encoded=encoded: next(encoded), MACHINE, task, recipe, (), store)
     commit(plan, store)
     return load_build(out)
 

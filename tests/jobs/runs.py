@@ -78,7 +78,7 @@ def make_here(settings: BuildConfig, device: str = "cpu") -> Build:
     for task in plan.tasks:
         write_inputs_shard(source, task, recipe, (), store)
         groups = [decode_group(source, refs, recipe, ()) for refs in task.groups]
-        write_targets_shard(groups, encoder.encode, task, recipe, (), store)
+        write_targets_shard(groups, encoder.encode, encoder.machine, task, recipe, (), store)
     commit(plan, store)
     return load_build(Path(settings.out))
 

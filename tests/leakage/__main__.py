@@ -7,9 +7,9 @@ from collections import Counter
 
 from pipeline.audit.finding import LEVELS, RULES
 from tests.leakage.mutants import MUTANTS
-from tests.leakage.pipelines import LEAKY_CODE, LEAKY_PIPELINES
+from tests.leakage.pipelines import FORGED_PIPELINES, LEAKY_CODE, LEAKY_PIPELINES
 
-GALLERY = (*MUTANTS, *LEAKY_PIPELINES, *LEAKY_CODE)
+GALLERY = (*MUTANTS, *LEAKY_PIPELINES, *FORGED_PIPELINES, *LEAKY_CODE)
 
 
 def summary() -> str:

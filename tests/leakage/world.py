@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class World:
     encoder: EncoderSettings = field(default_factory=lambda: EncoderSettings(kind="tiny", resize="squash"))
     made_from: Path | None = None
     raw_copy: Path | None = None
+    claimed_dtype: str | None = None
 
     @property
     def raw(self) -> Path:
@@ -56,7 +58,8 @@ class World:
         if self.kind == "tubelet":
             window = WindowPolicy(interval=2, every=12)  # a window's last step ends where the next begins
             self.encoder = replace(self.encoder, mode="tubelet")
-        base = replace(EncoderSettings(kind="tiny", resize="squash"), mode=self.encoder.mode)
+        base = EncoderSettings(kind="tiny", resize="squash")
+        base = replace(base, mode=self.encoder.mode, dtype=self.claimed_dtype or self.encoder.dtype)
         settings = build_config(self.folder / "build", source, window=window, latents=latents, encoder=base)
         preparation = prepare(settings)
         plan, source, store = preparation.plan, preparation.source, preparation.store
@@ -64,6 +67,7 @@ class World:
         for task in plan.tasks:
             write_inputs_shard(source, task, recipe, (), store)
             groups = [decode_group(source, refs, recipe, ()) for refs in task.groups]
-            write_targets_shard(groups, lambda block: self.encode(encoder, block), task, recipe, (), store)
+            encode = partial(self.encode, encoder)
+            write_targets_shard(groups, encode, encoder.machine, task, recipe, (), store)
         commit(plan, store)
         return Path(store.where)

@@ -99,6 +99,8 @@ def audit_build(
     report, meter = Report(), _Meter(progress, build, depth)
     coverage: dict[str, int] = {}
     tolerance: dict[str, float] = {}
+    exact = True
+    claims: tuple[str, ...] = ()
     for rule in BUILD_RULES:
         if LEVELS.index(rule.level) <= depth:
             with _named(rule.check, rule.file):
@@ -111,6 +113,7 @@ def audit_build(
             deep = SourceRule(build, samples, source, report, evidence or Evidence())
             deep.run(meter.advance)
             coverage, tolerance = deep.coverage, deep.tolerance
+            exact, claims = deep.exact, deep.claims
     if perturb is not None and level == "perturb":
         with _named(check_perturb, "the raw data"):
             coverage |= check_perturb(build, samples, perturb, report)
@@ -124,6 +127,8 @@ def audit_build(
         seed=source.seed if source is not None and coverage else None,
         coverage=coverage,
         tolerance=tolerance,
+        exact=exact,
+        claims=claims,
     )
 
 

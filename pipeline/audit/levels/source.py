@@ -1,47 +1,48 @@
 """Level "source": the build derived again from the raw data.
 
 Every episode is decoded and every sample's image, text, state, actions and times compared (L1, L6, L7, L8, L9); the
-latents of a random share of samples are encoded again from the prefix of frames that rule L2 allows; videos of
-different splits are compared (L6).
+latents of a random share of samples are encoded again from the prefix of frames that rule L2 allows, in the batches
+that the build was made in; videos of different splits are compared (L6).
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.entries import FileEntry
 from pipeline.audit.files import BUILD, TASKS
 from pipeline.audit.finding import Report
+from pipeline.audit.levels.encoding import ShardEncoding
+from pipeline.audit.levels.latents import LatentCheck
 from pipeline.audit.parsers.shard import Shard, TargetRows
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.rederive.duplicates import DuplicateSearch
-from pipeline.audit.rederive.images import IMAGE_TOLERANCE, Facts
-from pipeline.audit.rederive.raw_episode import VECTOR_TOLERANCE, EpisodeResult, EpisodeWork, SampleWork, check_episode
+from pipeline.audit.rederive.exactness import find_exactness
+from pipeline.audit.rederive.images import BLOCK_SHARE, COEFFICIENT_STEPS, IMAGE_SHARE, Facts
+from pipeline.audit.rederive.pieces import PieceChoice, pieces_of
+from pipeline.audit.rederive.raw_episode import EpisodeResult, EpisodeWork, SampleWork, check_episode
 from pipeline.audit.rederive.raw_files import check as check_raw_files
-from pipeline.audit.rederive.reencode import Reencoder, latents_differ, read_claim, require_same_encoder
+from pipeline.audit.rederive.reencode import Reencoder, read_claim, require_same_encoder
 from pipeline.audit.report.evidence import Evidence
 from pipeline.audit.report.raw_images import duplicate_pair
-from pipeline.audit.rules.int8 import ERROR_TOLERANCE, ErrorClaim
+from pipeline.audit.rules.int8 import ERROR_TOLERANCE
 from pipeline.audit.rules.supports import expected_supports
-from pipeline.audit.samples import UNREADABLE, ShardRows, chosen_rows
+from pipeline.audit.samples import UNREADABLE, ShardRows
 from pipeline.errors import BuildError
 from pipeline.format.file_names import image_member
 
-_Targets = dict[str, tuple[TargetRows, int]]
-_Latents = NDArray[np.float64]
+_BOUNDS = "quantised DCT coefficients within bounds of every block, no ghost of another frame"
 
-IMAGE_LIBRARIES = ("av", "decord", "pillow")
-"""Where their versions are those of the build, a stored JPEG must be equal to the byte."""
+_Targets = dict[str, tuple[TargetRows, int]]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class SourceOptions:
     encoder  the frozen encoder that the build names
     seed     of the random share;  share, least  samples encoded again: this share, and at least this number
     workers  threads that decode
+    inexact  where this machine is not the one that made the build, bounds and statistics do
     """
 
     root: Path
@@ -60,6 +62,7 @@ class SourceOptions:
     share: float = 0.02
     least: int = 16
     workers: int = 2
+    inexact: bool = False
 
 
 class SourceRule:
@@ -71,29 +74,58 @@ class SourceRule:
         self._build, self._options, self._report, self._evidence = build, options, report, evidence
         claim = read_claim(build)
         require_same_encoder(claim, options.encoder)
+        self._exactness = find_exactness(build, options.encoder, options.inexact)
         inputs = build.settings.get("inputs")
         quality = inputs.get("jpeg_quality") if isinstance(inputs, dict) else None
         if type(quality) is not int or not 1 <= quality <= 100:
             raise BuildError(f"{build.root}/build.json: settings.inputs.jpeg_quality must be 1..100, found {quality!r}")
-        self._facts = Facts(build.views, build.sizes.image_size, quality, _same_libraries(build), claim)
+        self._facts = Facts(build.views, build.sizes.image_size, quality, self._exactness.images, claim)
+        self._latents = LatentCheck(build, claim, options.encoder, report)
         self._raw = open_raw(build.settings.get("source"), options.root)
-        self._chosen = set(chosen_rows(samples, options.seed, options.share, options.least))
+        wanted = min(samples, max(options.least, math.ceil(options.share * samples)))
+        self._choice = PieceChoice(samples, options.seed, wanted)
         self._rows = ShardRows(build)
-        self._at = 0
-        self._computed = False
-        self._errors = ErrorClaim(build)
+        self._images_apart = 0
+        self._claims: tuple[str, ...] = ()
         self._videos = DuplicateSearch()
         self._added: set[str] = set()
         self.coverage = {"episodes_decoded": 0, "samples_compared": 0, "samples_encoded": 0, "videos_compared": 0}
+        self.coverage |= {"latents_equal_to_the_bit": 0, "latents_within_bounds": 0}
+
+    @property
+    def exact(self) -> bool:
+        """Whether all of it had to be equal."""
+        return not self._exactness.reasons
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """How images and latents were compared, as sentences."""
+        reasons = "; ".join(self._exactness.reasons)
+        images = "images: derived to the byte"
+        if not self._exactness.images:
+            images = f"images: {_BOUNDS}, as the build names {reasons}"
+        if self._images_apart:
+            images += f"; {self._images_apart} images differ within these bounds"
+        latents = []
+        if self.coverage["latents_equal_to_the_bit"]:
+            latents.append(f"latents: derived to the bit on {self._exactness.machine}")
+        if self.coverage["latents_within_bounds"]:
+            name, value = self._facts.encoder.tolerance
+            latents.append(f"latents: within {name} {value:g}, as the build names {reasons}")
+        return (images, *latents, *self._claims)
 
     @property
     def tolerance(self) -> dict[str, float]:
-        """What comparisons allowed."""
+        """What comparisons allowed; equality allows nothing."""
         name, value = self._facts.encoder.tolerance
-        image = {} if self._facts.exact else {"image_mean_grey_levels": IMAGE_TOLERANCE}
-        vectors = {"state_and_actions": VECTOR_TOLERANCE} if self._computed else {}
-        latents = {"latents_relative_error": ERROR_TOLERANCE} if self._errors.applies else {}
-        return {name: value, **image, **vectors, **latents}
+        images = {
+            "image_coefficient_steps": COEFFICIENT_STEPS,
+            "image_block_share": BLOCK_SHARE,
+            "image_share": IMAGE_SHARE,
+        }
+        latents = {name: value} if self.coverage["latents_within_bounds"] else {}
+        errors = {"latents_relative_error": ERROR_TOLERANCE} if self._latents.errors.applies else {}
+        return {**({} if self._facts.exact else images), **latents, **errors}
 
     def run(self, advance: Callable[[Iterable[FileEntry]], None]) -> None:
         """Compare every shard; `advance` is called with the files of each."""
@@ -103,71 +135,48 @@ class SourceRule:
                 with self._build.present(entry):
                     self._check_shard(Shard(self._build, entry, rows), pool)
                 advance(entry.files)
-        self._errors.check(self._report)
         self._report.check("L8")
         if self._build.fps != self._raw.rate:
             self._report.found("L8", BUILD, f"fps is {self._build.fps!r:.40}, the raw data has {self._raw.rate}")
+        self._latents.errors.check(self._report)
+        self._claims = self._latents.residual.check(self._report)
+        self.coverage |= self._latents.coverage
         self._compare_videos()
         self.coverage |= check_raw_files(self._build, self._options.root, self._report)
 
     def _check_shard(self, shard: Shard, pool: ThreadPoolExecutor) -> None:
         targets = _targets_by_key(shard)
-        works = self._episodes(shard, targets)
-        self._at += len(shard.keys)
+        pieces = pieces_of(self._build, shard)
+        chosen = list(self._choice.take(pieces))
+        samples = self._samples(shard, targets, {row for piece in chosen for row in piece.rows})
+        works = _episodes(shard, samples)
+        exact = self._exactness.latents(shard.entry)
+        encoding = ShardEncoding(self._latents, self._build, shard, targets, pieces, chosen, exact)
         size = 2 * self._options.workers  # bounds the frames held
         for start in range(0, len(works), size):
             for result in pool.map(lambda work: check_episode(work, self._facts, self._raw), works[start:][:size]):
-                self._take(result, targets, shard)
+                self._take(result)
+                encoding.take(result)
 
-    def _take(self, result: EpisodeResult, targets: _Targets, shard: Shard) -> None:
+    def _take(self, result: EpisodeResult) -> None:
         work = result.work
         self._report.checked.update(result.checked)
         for rule, key, detail in result.problems:
             self._report.found(rule, work.file, detail, key)
-        self._computed |= result.computed
+        self._images_apart += result.images_apart
         self.coverage["episodes_decoded"] += 1
         self.coverage["samples_compared"] += len(work.samples)
         if work.episode not in self._added:
             for view, thumbnails in result.thumbnails.items():
                 self._videos.add(work.episode, work.split, view, thumbnails)
         self._added.add(work.episode)
-        for sample in work.samples:
-            if sample.frames and sample.key in targets:  # a missing row was reported at level shards
-                self._encode_again(sample, result, *_stored_latents(*targets[sample.key]), shard.entry.targets.path)
 
-    def _encode_again(
-        self, sample: SampleWork, result: EpisodeResult, stored: _Latents, slack: _Latents, file: str
-    ) -> None:
-        """Latents [K+1, V, N, D] as stored, and by how much rounding may have moved each."""
-        self.coverage["samples_encoded"] += 1
-        name, allowed = self._facts.encoder.tolerance
-        for step, support in enumerate(sample.frames):
-            if not support:
-                continue
-            parts = [support] if self._build.shares_latents else sample.frames[: step + 1]
-            prefix = [frame for part in parts for frame in part]
-            for at, view in enumerate(self._build.views):
-                self._report.check("L2")
-                if any((view, frame) not in result.clips for frame in prefix):
-                    continue  # the video is shorter than the manifest says: reported
-                found = self._options.encoder.last_tubelet(np.stack([result.clips[view, frame] for frame in prefix]))
-                self._errors.add(step, found)
-                gap = latents_differ(stored[step, at], found, self._facts.encoder, slack[step, at])
-                if not gap <= allowed:
-                    what = f"{view}: the {'context' if step == 0 else f'latents of step {step}'}"
-                    detail = f"{what} is not what the encoder makes of the frames up to {support[-1]}"
-                    self._report.found("L2", file, f"{detail} ({name} {gap:.3g}, {allowed:.3g} allowed)", sample.key)
+    def _samples(self, shard: Shard, targets: _Targets, chosen: set[int]) -> list[SampleWork]:
+        """The samples of a shard in the order of the manifest; the rows chosen are encoded again."""
+        rows = shard.rows.select(["now", "num_frames", "action_count", "now_s", "support_end_s"]).to_pylist()
+        return [self._sample(shard, targets, at, row, at in chosen) for at, row in enumerate(rows)]
 
-    def _episodes(self, shard: Shard, targets: _Targets) -> list[EpisodeWork]:
-        """The samples of a shard by episode, in the order of the manifest."""
-        rows = shard.rows.select(["episode", "now", "num_frames", "action_count", "now_s", "support_end_s"]).to_pylist()
-        by_episode: dict[str, list[SampleWork]] = {}
-        for at, row in enumerate(rows):
-            by_episode.setdefault(row["episode"], []).append(self._sample(shard, targets, at, row))
-        split, file = shard.entry.split, shard.entry.inputs.path
-        return [EpisodeWork(episode, split, file, tuple(samples)) for episode, samples in by_episode.items()]
-
-    def _sample(self, shard: Shard, targets: _Targets, at: int, row: dict[str, Any]) -> SampleWork:
+    def _sample(self, shard: Shard, targets: _Targets, at: int, row: dict[str, Any], encode: bool) -> SampleWork:
         key = shard.keys[at]
         first, last = expected_supports(np.array([row["now"]]), self._build.window.interval, self._build.sizes.steps)
         pairs = [(int(a), int(b)) if b < row["num_frames"] else () for a, b in zip(first[0], last[0], strict=True)]
@@ -184,7 +193,7 @@ class SourceRule:
             document=shard.documents[at][0],
             actions=None if batch is None or batch.actions is None else batch.actions[place],
             action_count=row["action_count"],
-            frames=tuple(pairs) if self._at + at in self._chosen else (),
+            frames=tuple(pairs) if encode else (),
         )
 
     def _compare_videos(self) -> None:
@@ -207,18 +216,10 @@ def _targets_by_key(shard: Shard) -> _Targets:
     return found
 
 
-def _stored_latents(rows: TargetRows, i: int) -> tuple[_Latents, _Latents]:
-    """Context and future [K+1, V, N, D], and what rounding may have moved each: half a scale [K+1, V, N, 1]."""
-    values = np.concatenate([rows.context[i][None], rows.latents[i]]).astype(np.float64)
-    if rows.context_scale is None or rows.latents_scale is None:
-        return values, np.zeros((*values.shape[:-1], 1))
-    scale = np.concatenate([rows.context_scale[i][None], rows.latents_scale[i]]).astype(np.float64)[..., None]
-    return values * scale, scale / 2
-
-
-def _same_libraries(build: ClaimedBuild) -> bool:
-    claimed = build.settings.get("versions")
-    try:
-        return isinstance(claimed, dict) and all(claimed.get(name) == version(name) for name in IMAGE_LIBRARIES)
-    except PackageNotFoundError:
-        return False
+def _episodes(shard: Shard, samples: list[SampleWork]) -> list[EpisodeWork]:
+    """The samples of a shard by episode, in the order of the manifest."""
+    by_episode: dict[str, list[SampleWork]] = {}
+    for episode, sample in zip(shard.rows.column("episode").to_pylist(), samples, strict=True):
+        by_episode.setdefault(episode, []).append(sample)
+    split, file = shard.entry.split, shard.entry.inputs.path
+    return [EpisodeWork(episode, split, file, tuple(own)) for episode, own in by_episode.items()]

@@ -68,14 +68,19 @@ def _spelling(data: bytes, value: dict[str, Any]) -> list[Problem]:
         return [Problem("L10", "the JSON is not spelled canonically (sorted, no spaces, UTF-8, one newline)")]
     digits = [x for x in value["state"] or () if not _is_float32(x)]
     if digits:
-        return [Problem("L10", f"state holds {digits[0]!r}, which is not the shortest spelling of a float32")]
+        return [
+            Problem(
+                "L10",
+                f"state holds {digits[0]!r}, which is not the shortest spelling of a float32 (a zero has no sign)",
+            )
+        ]
     return []
 
 
 def _is_float32(x: float) -> bool:
     if not math.isfinite(x) or abs(x) > float(np.finfo(np.float32).max):
         return False
-    return float(str(np.float32(x))) == x
+    return float(str(np.float32(x))) == x and (x != 0 or math.copysign(1.0, x) > 0)
 
 
 def _differences(value: dict[str, Any], expected: Expected) -> list[Problem]:

@@ -36,7 +36,8 @@ class RawEpisode:
     frame_readers   one for each view, by the view's name
     instructions    the text at every frame, or one text for all frames; () when there is none, "" at a frame without
     state, actions  float32 [R, S] and [R, A], one row a frame; None for human video
-    exact_state, exact_actions  the raw data holds these very numbers: nothing was computed, so nothing was rounded
+    state_ties, actions_ties  the same, but with the other neighbour where a computed rotation lies so near the middle
+                              of two numbers that another way to compute it may round to it; None: the same
     """
 
     id: str
@@ -45,8 +46,8 @@ class RawEpisode:
     instructions: tuple[str, ...]
     state: NDArray[np.float32] | None = None
     actions: NDArray[np.float32] | None = None
-    exact_state: bool = True
-    exact_actions: bool = True
+    state_ties: NDArray[np.float32] | None = None
+    actions_ties: NDArray[np.float32] | None = None
 
     def instruction(self, frame: int) -> str | None:
         """The text at a frame; None when there is none."""

@@ -30,6 +30,21 @@ _CHANNELS: Mapping[str, int | None] = {
 }
 """Conversion -> channels it takes; None: any number."""
 
+_ROTATED: Mapping[str, slice] = {
+    "euler_xyz": slice(0, 3),
+    "quaternion_xyzw": slice(0, 3),
+    "pose_difference": slice(3, 6),
+    "pose_reached": slice(3, 6),
+}
+"""Conversion -> channels of its result that are a rotation vector."""
+
+_GRID = 2.0**24
+"""Rotation vectors are multiples of 1 / 2^24 radian."""
+
+_NEAR = 2.0**-46
+"""Radians that two ways to compute a rotation vector may differ by: SciPy's and the audit's differ by 2e-15, over
+millions of turns. Within it of the middle of two multiples either is right, as is one value of two million."""
+
 _COMMAND = 0.1
 """A relative gripper value within it is no command."""
 
@@ -46,12 +61,15 @@ class _Part:
     open: float | None = None
     closed: float | None = None
 
-    @property
-    def exact(self) -> bool:
-        return self.convert == "none" and self.scale == 1
+    def values(self, read: FieldReader, shift: float) -> NDArray[np.float64]:
+        """float64 [N, W], or [N - 1, W] where a value is known only with the row after it; rotations on their grid
+        after `shift` is added."""
+        values, rotated = self._computed(read), _ROTATED.get(self.convert)
+        if rotated is not None:
+            values[:, rotated] = np.rint((values[:, rotated] + shift) * _GRID) / _GRID
+        return values
 
-    def values(self, read: FieldReader) -> NDArray[np.float64]:
-        """float64 [N, W], or [N - 1, W] where a value is known only with the row after it."""
+    def _computed(self, read: FieldReader) -> NDArray[np.float64]:
         taken = self._taken(read)
         match self.convert:
             case "euler_xyz":
@@ -85,7 +103,6 @@ class _Part:
 class RawVectors:
     """How one vector of an episode, state or action, is made.
 
-    exact  the raw data holds these very numbers
     lost   frames at the end of an episode that have none
     """
 
@@ -94,7 +111,6 @@ class RawVectors:
         if not isinstance(value, list | tuple):
             raise RawError(f"settings.source.{key} must be a list of objects, found {value!r:.80}")
         self._parts = tuple(_parse(part, key) for part in value)
-        self.exact = all(part.exact for part in self._parts)
         self.lost = int(any(part.convert == "pose_reached" for part in self._parts))
 
     def __bool__(self) -> bool:
@@ -105,19 +121,25 @@ class RawVectors:
         """Every field it is made from."""
         return frozenset(name for part in self._parts for name in (part.field, part.base) if name is not None)
 
-    def make(self, read: FieldReader, frames: int) -> NDArray[np.float32] | None:
-        """float32 [R, W] for the first R = `frames` frames; None when the settings name no parts.
+    def make(self, read: FieldReader, frames: int) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
+        """float32 [R, W] for the first R = `frames` frames, twice: they differ where rounding leaves a choice. None
+        when the settings name no parts.
 
         Raises:
             RawError: a field cannot be read, is too short or too narrow, or holds what is no finite number.
         """
         if not self._parts:
-            return None
+            return None, None
+        made = self._rounded(read, frames, -_NEAR)
+        turned = any(part.convert in _ROTATED for part in self._parts)
+        return made, self._rounded(read, frames, _NEAR) if turned else made
+
+    def _rounded(self, read: FieldReader, frames: int, shift: float) -> NDArray[np.float32]:
         columns = []
         for part in self._parts:
             try:
                 with np.errstate(all="ignore"):  # what is not finite is refused below
-                    values = part.values(read)
+                    values = part.values(read, shift)
             except ValueError as error:
                 raise RawError(f"field {part.field}: {error}") from error
             if len(values) < frames:
@@ -125,6 +147,7 @@ class RawVectors:
             columns.append(values[:frames])
         with np.errstate(over="ignore", invalid="ignore"):
             vectors: NDArray[np.float32] = np.concatenate(columns, axis=1).astype(np.float32)
+        vectors += np.float32(0)  # -0.0 becomes +0.0
         if not np.isfinite(vectors).all():
             row = int(np.argwhere(~np.isfinite(vectors))[0, 0])
             raise RawError(f"fields {', '.join(sorted(self.fields))} are not finite at frame {row}")
@@ -140,12 +163,8 @@ class RobotVectors:
 
     def make(self, read: FieldReader, frames: int, read_action: FieldReader | None = None) -> dict[str, Any]:
         """The fields of `RawEpisode` that they fill. Raises RawError as `RawVectors.make`."""
-        return {
-            "state": self.state.make(read, frames),
-            "actions": self.action.make(read_action or read, frames),
-            "exact_state": self.state.exact,
-            "exact_actions": self.action.exact,
-        }
+        state, actions = self.state.make(read, frames), self.action.make(read_action or read, frames)
+        return {"state": state[0], "state_ties": state[1], "actions": actions[0], "actions_ties": actions[1]}
 
 
 def gripper_states(commands: list[float]) -> list[float]:

@@ -15,16 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource
-from pipeline.audit.rederive.images import Facts, image_differs, image_gap
+from pipeline.audit.rederive.images import GHOST_DEVIATIONS, Facts, ImageMatch, ghost, image_gap, match_image
 from pipeline.audit.rederive.reencode import encoder_frame
 from pipeline.audit.rederive.thumbnails import SIDE, thumbnail
-
-VECTOR_TOLERANCE = 1e-5
-"""Absolute plus relative tolerance of state and action values that were computed from the raw data: two ways to compute
-one rotation differ in the last bits of float32. Values that the raw data itself holds must be equal."""
-
-_CLEARLY = 0.95
-"""A neighbour is closer when its difference is this much smaller."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +59,7 @@ class EpisodeResult:
 
     problems    (rule, sample, detail)
     thumbnails  uint8 [F, S, S] by view;  clips  uint8 [C, C, 3] by (view, frame)
-    computed    state or actions are computed from the raw data, so that they need not be equal
+    images_apart  images whose bytes differ within the bounds of an inexact audit
     """
 
     work: EpisodeWork
@@ -74,7 +67,7 @@ class EpisodeResult:
     checked: Counter[str] = field(default_factory=Counter)
     thumbnails: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     clips: dict[tuple[str, int], NDArray[np.uint8]] = field(default_factory=dict)
-    computed: bool = False
+    images_apart: int = 0
 
 
 def check_episode(work: EpisodeWork, facts: Facts, raw: RawSource) -> EpisodeResult:
@@ -87,7 +80,6 @@ def check_episode(work: EpisodeWork, facts: Facts, raw: RawSource) -> EpisodeRes
         result.problems.append(("L6", "", f"episode {work.episode} is in {work.split}; the raw data {found}"))
     try:
         episode = raw.open(work.episode)
-        result.computed = not (episode.exact_state and episode.exact_actions)
         _check_numbers(episode, result)
         for view in facts.views:
             _check_view(episode, view, facts, result)
@@ -119,7 +111,7 @@ def _check_state(episode: RawEpisode, sample: SampleWork, stored: list[float] | 
         values = np.array(stored, np.float64).astype(np.float32)
     if values.shape != episode.state.shape[1:] or not sample.now < len(episode.state):
         result.problems.append(("L8", sample.key, f"state of {values.shape}, the raw data has {episode.state.shape}"))
-    elif not _agree(values, episode.state[sample.now], episode.exact_state):
+    elif not _agree(values, episode.state, episode.state_ties, slice(sample.now, sample.now + 1)):
         where = _closest(values, episode.state)
         result.problems.append(("L8", sample.key, f"the state is not that of frame {sample.now}; closest: {where}"))
 
@@ -131,18 +123,24 @@ def _check_actions(episode: RawEpisode, sample: SampleWork, result: EpisodeResul
     if episode.actions is None:
         result.problems.append(("L8", sample.key, "actions: the raw data has none"))
         return
-    wanted = episode.actions[sample.now : sample.now + sample.action_count]
-    if not _agree(sample.actions[: sample.action_count], wanted, episode.exact_actions):
-        where = _closest(sample.actions[0], episode.actions) if sample.actions.shape[1:] == wanted.shape[1:] else "none"
+    frames, stored = slice(sample.now, sample.now + sample.action_count), sample.actions[: sample.action_count]
+    if not _agree(stored, episode.actions, episode.actions_ties, frames):
+        same = stored.shape[1:] == episode.actions.shape[1:]
+        where = _closest(sample.actions[0], episode.actions) if same else "none"
         detail = f"the actions are not those from frame {sample.now} on; the first is closest to {where}"
         result.problems.append(("L8", sample.key, detail))
 
 
-def _agree(stored: NDArray[np.float32], wanted: NDArray[np.float32], exact: bool) -> bool:
-    if exact or stored.shape != wanted.shape:
-        return np.array_equal(stored, wanted)
-    gap = np.abs(stored.astype(np.float64) - wanted)
-    return bool((gap <= VECTOR_TOLERANCE * (1 + np.abs(wanted))).all())
+def _agree(
+    stored: NDArray[np.float32], rows: NDArray[np.float32], ties: NDArray[np.float32] | None, frames: slice
+) -> bool:
+    """Whether each value is, to the bit, that of the raw data at these frames, or its other neighbour at a tie."""
+    wanted, other = rows[frames], (rows if ties is None else ties)[frames]
+    found = stored.reshape(-1, stored.shape[-1])
+    if found.shape != wanted.shape:
+        return False
+    bits, *allowed = (np.ascontiguousarray(values).view(np.uint32) for values in (found, wanted, other))
+    return bool(((bits == allowed[0]) | (bits == allowed[1])).all())
 
 
 def _closest(values: NDArray[np.float32], rows: NDArray[np.float32]) -> str:
@@ -160,43 +158,61 @@ def _check_view(episode: RawEpisode, view: str, facts: Facts, result: EpisodeRes
         at_now[sample.now].append(sample)
     small: list[NDArray[np.uint8]] = []
     seconds: list[float] = []
-    recent: list[NDArray[np.uint8]] = []  # at most three frames
-    accepted: list[SampleWork] = []  # images of the frame before this one
+    before: NDArray[np.uint8] | None = None
+    differing: list[tuple[SampleWork, ImageMatch]] = []  # passed, but with other bytes: no other frame may explain it
     for index, (second, frame) in enumerate(episode.frames(view)):
-        recent = [*recent[-2:], frame]
-        if not facts.exact:
-            for sample in accepted:
-                _check_neighbours(sample, view, recent, facts, result)
-        accepted = []
         seconds.append(second)
         small.append(thumbnail(frame))
         if index in needed:
             result.clips[view, index] = encoder_frame(frame, facts.encoder)
+        for sample, match in differing:
+            if index in _compared_frames(sample):
+                _check_ghost(sample, match, view, index, frame, facts, result)
         for sample in at_now[index]:
-            result.checked["L1"] += 1
-            reason = image_differs(sample.images.get(view), frame, facts)
-            if not reason:
-                accepted.append(sample)
-                continue
-            rule, closest = _whose_image(episode, view, sample.images.get(view), facts)
-            detail = f"{view}: the stored image is not frame {index} of the raw video ({reason}); {closest}"
-            result.problems.append((rule, sample.key, detail))
+            match = _check_image(episode, sample, view, frame, facts, result)
+            if match.difference is not None:
+                differing.append((sample, match))
+                if before is not None:
+                    _check_ghost(sample, match, view, index - 1, before, facts, result)
+        before = frame
     result.thumbnails[view] = np.array(small, np.uint8).reshape(-1, SIDE, SIDE)
     _check_times(view, np.array(seconds), facts, result)
 
 
-def _check_neighbours(
-    sample: SampleWork, view: str, recent: list[NDArray[np.uint8]], facts: Facts, result: EpisodeResult
+def _check_image(
+    episode: RawEpisode, sample: SampleWork, view: str, frame: NDArray[np.uint8], facts: Facts, result: EpisodeResult
+) -> ImageMatch:
+    """Compare a sample's image with the frame at its `now`."""
+    result.checked["L1"] += 1
+    match = match_image(sample.images.get(view), frame, facts)
+    result.images_apart += match.difference is not None
+    if match.problem:
+        rule, closest = _whose_image(episode, view, sample.images.get(view), facts)
+        what = f"{view}: the stored image is not frame {sample.now} of the raw video"
+        result.problems.append((rule, sample.key, f"{what} ({match.problem}); {closest}"))
+    return match
+
+
+def _compared_frames(sample: SampleWork) -> set[int]:
+    """Later frames of which an image may hold no ghost. Those between are alike to one of them."""
+    steps = {sample.now + 2**power for power in range(16) if sample.now + 2**power < sample.num_frames}
+    return steps | {end for end in sample.ends if end > sample.now} | {sample.num_frames - 1} - {sample.now}
+
+
+def _check_ghost(
+    sample: SampleWork,
+    match: ImageMatch,
+    view: str,
+    index: int,
+    frame: NDArray[np.uint8],
+    facts: Facts,
+    result: EpisodeResult,
 ) -> None:
-    """Where bytes need not be equal, an image may not be closer to the frame before or after than to its own, which is
-    the last but one of `recent`."""
-    gaps = [image_gap(sample.images[view] or b"", frame, facts) for frame in recent]
-    closest = int(np.argmin(gaps))
-    if gaps[closest] < _CLEARLY * gaps[-2]:  # frames of a still scene are alike but for noise
-        where = sample.now + closest - (len(gaps) - 2)
-        other = f"frame {where} than to frame {sample.now} of the raw video"
-        levels = f"{gaps[closest]:.2f} and {gaps[-2]:.2f} grey levels"
-        result.problems.append(("L1", sample.key, f"{view}: the stored image is closer to {other} ({levels})"))
+    deviations = ghost(match, frame, facts)
+    if deviations > GHOST_DEVIATIONS:
+        what = f"{view}: what differs from frame {sample.now} in the stored image follows frame {index}"
+        limit = f"{deviations:.1f} standard deviations, {GHOST_DEVIATIONS:g} allowed"
+        result.problems.append(("L1", sample.key, f"{what} of the raw video ({limit})"))
 
 
 def _whose_image(episode: RawEpisode, view: str, stored: bytes | None, facts: Facts) -> tuple[str, str]:

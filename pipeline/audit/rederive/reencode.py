@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipeline.audit.build import ClaimedBuild
 from pipeline.errors import BuildError
+from pipeline.format.machine import Machine
 
 FLOAT32_TOLERANCE = 2e-3
 """Largest difference of a value over (RMS of the latents + its size): float16 rounding is 5e-4 of the size, and float32
@@ -30,7 +31,24 @@ class Reencoder(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """`weights_sha256` and `config_sha256`, as in settings.encoder of build.json."""
+        """Everything about it that changes a bit, as in settings.encoder of build.json."""
+        ...
+
+    @property
+    def machine(self) -> Machine:
+        """What it runs on."""
+        ...
+
+    def encode(self, frames: NDArray[np.uint8], index: NDArray[np.int32]) -> NDArray[np.float16]:
+        """Latents of W windows at once, in the batches of whoever makes a build.
+
+        Args:
+            frames: uint8 [V, F, C, C, 3].
+            index: int32 [W, 2(K+1)], positions in F of the two frames of each step; -1 past the end of the episode.
+
+        Returns:
+            float16 [W, K+1, V, N, D], zeros past the end.
+        """
         ...
 
     def last_tubelet(self, frames: NDArray[np.uint8]) -> NDArray[np.float16]:

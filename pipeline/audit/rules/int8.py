@@ -61,10 +61,20 @@ def _check_sums(build: ClaimedBuild, errors: list[float], report: Report) -> Non
         report.found("L7", BUILD, f"latents.relative_error is {errors}, the shards' latents_error give {wanted}")
 
 
+def quantise(latents: NDArray[np.float16]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """What latents float16 [..., D] are stored as: int8 [..., D] and scales float32 [...]; see docs/formats.md."""
+    values = latents.astype(np.float32)
+    scale = np.abs(values).max(axis=-1) / np.float32(LEVELS)
+    return np.rint(values / np.where(scale > 0, scale, np.float32(1))[..., None]).astype(np.int8), scale
+
+
 def check_tokens(name: str, values: NDArray[Any], scale: NDArray[np.float32], checks: RowChecks) -> None:
     """int8 [B, ..., D] and its scales float32 [B, ...]: nothing in them but what quantising gives."""
     lowest, highest = values.min(axis=-1).astype(np.int16), values.max(axis=-1).astype(np.int16)
     largest = np.maximum(highest, -lowest)
+    with np.errstate(invalid="ignore", over="ignore"):
+        latent = (scale * np.float32(LEVELS)).astype(np.float16)  # the token's largest; every scale is made of one
+        odd = scale != latent.astype(np.float32) / np.float32(LEVELS)
     no_scale, unused = ~np.isfinite(scale) | np.signbit(scale), lowest < -LEVELS
     other = (largest != np.where(scale > 0, LEVELS, 0)) & ~unused
     limit = f"the token's largest value must be {LEVELS}, or 0 with scale 0"
@@ -72,6 +82,7 @@ def check_tokens(name: str, values: NDArray[Any], scale: NDArray[np.float32], ch
         ("L7", no_scale, f"a scale of the {name} is negative, NaN or infinite"),
         ("L10", unused, f"the {name} hold -128, which no latent is stored as"),
         ("L10", other, f"a scale of the {name} is not that of its token: {limit}"),
+        ("L10", odd & ~no_scale, f"a scale of the {name} is not the 127th part of a float16"),
     ):
         checks.rows(rule, bad, problem)
 

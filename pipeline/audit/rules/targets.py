@@ -93,6 +93,8 @@ def _check_values(rows: TargetRows, checks: RowChecks) -> None:
         else:
             bad = np.array([not _all_finite(row) for row in values], bool)
             checks.rows("L7", bad, f"{name} holds NaN or infinity")
+            signed = np.array([_has_negative_zero(row) for row in values], bool)
+            checks.rows("L10", signed, f"{name} holds -0.0; a zero is stored without a sign")
     for values, mask, problem in (
         (rows.latents, rows.latent_mask, "a masked step's latents are not zero"),
         (rows.latents_scale, rows.latent_mask, "a masked step's scales are not zero"),
@@ -108,6 +110,13 @@ def _all_finite(values: NDArray) -> bool:
         return bool(np.isfinite(values).all())
     bits = np.ascontiguousarray(values).view(np.uint16)
     return bits.size == 0 or bool((bits & 0x7FFF).max() < 0x7C00)
+
+
+def _has_negative_zero(values: NDArray) -> bool:
+    """Its bits are those of the smallest integer of that width."""
+    kind = np.int16 if values.dtype == np.float16 else np.int32
+    bits = np.ascontiguousarray(values).view(kind)
+    return bits.size > 0 and bool(bits.min() == np.iinfo(kind).min)
 
 
 def _invented(values: NDArray, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

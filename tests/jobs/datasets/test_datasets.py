@@ -99,7 +99,7 @@ def test_rlds(name: str, shared_data: Path, ray_session: None, tmp_path: Path) -
     source = manifest_source(name, root, val_share=0.0)
     build, verdict = build_and_audit(tmp_path / "build", source, ROBOT, max_bad_share=0.3)
     check_clean(build, verdict)
-    assert verdict.tolerance["state_and_actions"] == 1e-5
+    assert verdict.exact
     ledger = (build.path / "ledger.jsonl").read_text()
     assert ledger.count("not-wanted") == ledger.count("no-instruction") == (name == "droid")
     actions = actions_of(build)

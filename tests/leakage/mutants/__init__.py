@@ -6,7 +6,18 @@ Unless a mutant is about hashes, the attacker repairs every hash, digest and off
 
 from __future__ import annotations
 
-from tests.leakage.mutants import containers, derived, identity, inputs, int8, manifest, spelling, targets, tubelets
+from tests.leakage.mutants import (
+    containers,
+    derived,
+    exactness,
+    identity,
+    inputs,
+    int8,
+    manifest,
+    spelling,
+    targets,
+    tubelets,
+)
 
 MUTANTS = (
     *manifest.MUTANTS,
@@ -18,4 +29,5 @@ MUTANTS = (
     *derived.MUTANTS,
     *spelling.MUTANTS,
     *containers.MUTANTS,
+    *exactness.MUTANTS,
 )

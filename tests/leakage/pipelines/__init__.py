@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from tests.leakage.pipelines import leaky_code, leaky_inputs, leaky_int8, leaky_targets, leaky_times, leaky_videos
+from tests.leakage.pipelines import (
+    leaky_code,
+    leaky_inputs,
+    leaky_int8,
+    leaky_residuals,
+    leaky_targets,
+    leaky_times,
+    leaky_videos,
+)
 
 LEAKY_PIPELINES = (
     *leaky_inputs.PIPELINES,
@@ -10,8 +18,12 @@ LEAKY_PIPELINES = (
     *leaky_videos.PIPELINES,
     *leaky_int8.PIPELINES,
     *leaky_times.PIPELINES,
+    *leaky_residuals.PIPELINES,
 )
 """The files of the build are in order, but not its content."""
+
+FORGED_PIPELINES = leaky_residuals.FORGED
+"""Builds that name other libraries or another device than made them: refused, unless the audit may be inexact."""
 
 LEAKY_CODE = (*leaky_code.PIPELINES, *leaky_int8.CODE)
 """Code that leaks, with a build that does not."""

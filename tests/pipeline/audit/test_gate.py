@@ -49,6 +49,8 @@ def test_verdict_has_the_keys_of_the_format_and_stable_bytes(audited: Path) -> N
         "seed",
         "coverage",
         "tolerance",
+        "exact",
+        "claims",
         "schema_version",
         "versions",
     }

@@ -70,6 +70,10 @@ VERSIONS = {
 }
 
 
+MACHINE = {"device": "a processor (AVX2)", "cuda": "", "cudnn": "", "precision": "highest"}
+"""What no encoder ran on."""
+
+
 @dataclass(frozen=True)
 class TinyEpisode:
     """An episode of the tiny world; an unusable one goes to the ledger."""
@@ -463,6 +467,7 @@ def _build_json(world: TinyWorld, rows: Sequence[Row], settings: Mapping[str, An
             "inputs": {"file": f"{split}/inputs-{index:06d}.tar"},
             "targets": {"file": f"{split}/targets-{index:06d}.arrow"},
             **({"latents": {"file": f"{split}/latents-{index:06d}.arrow"}} if world.mode == "tubelet" else {}),
+            "encoded_on": MACHINE,
             **({"latents_error": [[0.004**2, 1.0]] * 3} if world.latents == "int8" else {}),
         }
         for split, index in places
