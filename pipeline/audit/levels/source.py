@@ -26,6 +26,7 @@ from pipeline.audit.parsers.shard import Shard, TargetRows
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.rederive.duplicates import DuplicateSearch
 from pipeline.audit.rederive.images import IMAGE_TOLERANCE, Facts
+from pipeline.audit.rederive.lookahead_search import LookaheadSearch
 from pipeline.audit.rederive.raw_episode import VECTOR_TOLERANCE, EpisodeResult, EpisodeWork, SampleWork, check_episode
 from pipeline.audit.rederive.raw_files import check as check_raw_files
 from pipeline.audit.rederive.reencode import Reencoder, latents_differ, read_claim, require_same_encoder
@@ -83,6 +84,7 @@ class SourceRule:
         self._computed = False
         self._errors = ErrorClaim(build)
         self._videos = DuplicateSearch()
+        self._lookahead = LookaheadSearch()
         self._added: set[str] = set()
         self.coverage = {"episodes_decoded": 0, "samples_compared": 0, "samples_encoded": 0, "videos_compared": 0}
 
@@ -105,6 +107,7 @@ class SourceRule:
                 advance(entry.files)
         self._errors.check(self._report)
         self._compare_videos()
+        self._lookahead.report(self._report)
         self.coverage |= check_raw_files(self._build, self._options.root, self._report)
 
     def _check_shard(self, shard: Shard, pool: ThreadPoolExecutor) -> None:
@@ -127,6 +130,8 @@ class SourceRule:
         if work.episode not in self._added:
             for view, thumbnails in result.thumbnails.items():
                 self._videos.add(work.episode, work.split, view, thumbnails)
+            if result.lookahead is not None:
+                self._lookahead.add(work.episode, result.lookahead)
         self._added.add(work.episode)
         for sample in work.samples:
             if sample.frames and sample.key in targets:  # a missing row was reported at level shards

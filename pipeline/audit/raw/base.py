@@ -29,6 +29,18 @@ class RawError(Exception):
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """A field of numbers of the raw data, one row a frame. action: it is one by its name or the settings.
+
+    values  float64 [R, W]
+    """
+
+    name: str
+    action: bool
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class RawEpisode:
     """One episode of the raw data.
 
@@ -37,6 +49,7 @@ class RawEpisode:
     instructions    the text at every frame, or one text for all frames; () when there is none, "" at a frame without
     state, actions  float32 [R, S] and [R, A], one row a frame; None for human video
     exact_state, exact_actions  the raw data holds these very numbers: nothing was computed, so nothing was rounded
+    others          fields of numbers that are no part of the state, those of the actions as they are stored
     """
 
     id: str
@@ -47,6 +60,7 @@ class RawEpisode:
     actions: NDArray[np.float32] | None = None
     exact_state: bool = True
     exact_actions: bool = True
+    others: tuple[Numbers, ...] = ()
 
     def instruction(self, frame: int) -> str | None:
         """The text at a frame; None when there is none."""

@@ -40,7 +40,8 @@ class RawLeRobot(RawSource):
         layout, number = self._layout, place
         path, cameras = layout.table_path(number), layout.cameras
         images = {key for key, kind in cameras.items() if kind == "image"}
-        table = layout.table(number, _BOOKKEEPING | self._vectors.fields | images)
+        numbers = layout.numeric_columns if self._vectors.state else frozenset()
+        table = layout.table(number, _BOOKKEEPING | self._vectors.fields | numbers | images)
         self._check_rows(table, number, path)
         lost = self._vectors.action.lost
         frames = table.num_rows - lost
@@ -54,7 +55,7 @@ class RawLeRobot(RawSource):
                 for key, reader in readers.items()
             },
             instructions=texts if len(texts) == 1 else texts[:frames],
-            **self._vectors.make(lambda field: _matrix(table, field, path), frames),
+            **self._vectors.make(lambda field: _matrix(table, field, path), frames, names=sorted(numbers)),
         )
 
     def _check_rows(self, table: pa.Table, number: int, path: Path) -> None:

@@ -59,7 +59,8 @@ class RawLibero(RawSource):
             frames = rows - lag - action.lost
             if frames < 1:
                 raise RawError(f"{path}, {name} has {rows} rows, none is left")
-            vectors = self._vectors.make(_reader(demo, rows, 0), frames, _reader(demo, rows, lag))
+            names = _numeric_datasets(demo) if self._vectors.state else ()
+            vectors = self._vectors.make(_reader(demo, rows, 0), frames, _reader(demo, rows, lag), names)
         return RawEpisode(
             id=episode,
             split=split,
@@ -70,6 +71,18 @@ class RawLibero(RawSource):
             instructions=(text,) if text else (),
             **vectors,
         )
+
+
+def _numeric_datasets(demo: h5py.Group) -> list[str]:
+    """Datasets of a demonstration that hold one row of numbers a frame."""
+    found: list[str] = []
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and len(item.shape) in (1, 2) and item.dtype.kind in "fiu":
+            found.append(name)
+
+    demo.visititems(visit)
+    return sorted(found)
 
 
 def _reader(demo: h5py.Group, rows: int, skip: int) -> FieldReader:

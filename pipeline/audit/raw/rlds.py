@@ -60,7 +60,9 @@ class RawRlds(RawSource):
             split=split,
             frame_readers={clean(camera): self._frame_reader(record, camera, frames) for camera in self._cameras},
             instructions=tuple(record.text(self._texts, self._skip + frame) for frame in range(frames)),
-            **self._vectors.make(lambda field: record.field(field)[self._skip :], frames),
+            **self._vectors.make(
+                lambda field: record.field(field)[self._skip :], frames, names=record.numeric_fields()
+            ),
         )
 
     def _frame_reader(self, record: _Record, camera: str, frames: int) -> FrameReader:
@@ -86,6 +88,11 @@ class _Record:
         if not isinstance(values, list) or len(values) != self.steps:
             raise RawError(f"{self.where}: {camera} has {len(values)} values, expected {self.steps} images")
         return values
+
+    def numeric_fields(self) -> list[str]:
+        """Fields of a step that hold numbers."""
+        steps = (name for name, values in self._features.items() if not isinstance(values, list))
+        return sorted(name.removeprefix("steps/") for name in steps if name.startswith("steps/"))
 
     def field(self, name: str) -> NDArray[np.float64]:
         """A numeric field of a step, float64 [N, W]."""

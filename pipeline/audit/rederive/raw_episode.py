@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource
 from pipeline.audit.rederive.images import Facts, image_differs, image_gap
+from pipeline.audit.rederive.lookahead_search import EpisodeLookahead, examine
 from pipeline.audit.rederive.reencode import encoder_frame
 from pipeline.audit.rederive.thumbnails import SIDE, thumbnail
 
@@ -70,6 +71,7 @@ class EpisodeResult:
     problems    (rule, sample, detail)
     thumbnails  uint8 [F, S, S] by view;  clips  uint8 [C, C, 3] by (view, frame)
     computed    state or actions are computed from the raw data, so that they need not be equal
+    lookahead   what the raw episode says about inputs that show the future; None when it cannot be read
     """
 
     work: EpisodeWork
@@ -78,6 +80,7 @@ class EpisodeResult:
     thumbnails: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     clips: dict[tuple[str, int], NDArray[np.uint8]] = field(default_factory=dict)
     computed: bool = False
+    lookahead: EpisodeLookahead | None = None
 
 
 def check_episode(work: EpisodeWork, facts: Facts, raw: RawSource) -> EpisodeResult:
@@ -94,6 +97,7 @@ def check_episode(work: EpisodeWork, facts: Facts, raw: RawSource) -> EpisodeRes
         _check_numbers(episode, result)
         for view in facts.views:
             _check_view(episode, view, facts, result)
+        result.lookahead = examine(episode, result.thumbnails)
     except RawError as error:
         result.problems.append(("L7", "", f"episode {work.episode} cannot be derived from the raw data: {error}"))
     return result
