@@ -103,8 +103,8 @@ def _refuse_lookahead(config: BuildConfig, index: SourceIndex) -> None:
     if found.findings:
         lines = "".join(f"\n  {finding.rule}: {finding.detail}" for finding in found.findings)
         raise RunError(
-            f"{index.name}: inputs show later frames, in a sample of {found.episodes} episodes ({found.films} with their "
-            f"cameras):{lines}\ntake them out of source.state or source.cameras, mend the data, or set "
+            f"{index.name}: inputs show later frames, in a sample of {found.episodes} episodes ({found.films} with "
+            f"their cameras):{lines}\ntake them out of source.state or source.cameras, mend the data, or set "
             "accept_lookahead=true if you know that it is not so"
         )
 

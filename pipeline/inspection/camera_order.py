@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-SIDE = 24
+SIDE = 32
 MAX_FRAMES = 256
 """Frames of an episode that are compared, evenly spread."""
 
@@ -108,7 +108,7 @@ def _distances(frames: Thumbnails, reference: Thumbnails) -> NDArray[np.float32]
 
 
 def _compare(distances: NDArray[np.float32], reference: Thumbnails, stride: int, sums: _Sums) -> None:
-    frames = np.arange(3 * len(distances) // 4)  # the last frames have nothing after them
+    frames = np.arange(len(distances) // 2)  # played backwards, the second half shows what is known
     later = np.triu(np.ones_like(distances, bool), 1)
     ahead = np.where(later, distances, np.inf)[frames]
     sums.later += float(ahead.min(axis=1).mean())

@@ -108,8 +108,12 @@ class LagSums:
         for channel in range(fits.shape[1]):
             some = [self._match(channel, reference, fits, predicted) for reference in range(fits.shape[2])]
             if matching := [match for match in some if match is not None]:
-                found.append(min(matching, key=lambda match: match.unexplained))
+                found.append(min(matching, key=self._rank))
         return found
+
+    def _rank(self, match: Match) -> tuple[float, bool]:
+        """The closest first; of copies to the bit the action, which leads to the later state."""
+        return max(match.unexplained, 1e-9), not self._commands[match.reference]
 
     def _match(self, channel: int, reference: int, fits: Values, predicted: Values) -> Match | None:
         command = bool(self._commands[reference])
@@ -128,11 +132,9 @@ class LagSums:
         # horizon of what is predicted from the last known value: x[n] of a state, x[n-1] of an action
         rival = min(known, float(predicted[lag - first, reference]))
         allowed = EXACT if command and lag == 0 else NEAR
-        return (
-            Match(channel, reference, lag, left)
-            if left <= allowed and rival >= MUCH_BETTER * max(left, _FLOOR)
-            else None
-        )
+        if left > allowed or rival < MUCH_BETTER * max(left, _FLOOR):
+            return None
+        return Match(channel, reference, lag, left)
 
     def _fits(self) -> Values:
         """Share of variance left by the fit at each lag [L, S, X]; 1 where nothing varies."""
@@ -142,9 +144,8 @@ class LagSums:
 
     def _predicted(self) -> Values:
         """Share of variance left by linear prediction at each horizon [H, X]; 1 where nothing varies."""
-        ridge = 1e-12 * np.trace(self._gram, axis1=2, axis2=3)[..., None, None] * np.eye(_AR)
         varies = self._power > _TINY
-        gram = np.where(varies[..., None, None], self._gram + ridge, np.eye(_AR))
-        weights = np.linalg.solve(gram, self._cross[..., None])[..., 0]
+        gram = np.where(varies[..., None, None], self._gram, np.eye(_AR))
+        weights = (np.linalg.pinv(gram, rcond=1e-12, hermitian=True) @ self._cross[..., None])[..., 0]
         explained = (weights * self._cross).sum(axis=2)
         return np.where(varies, np.clip(1 - explained / np.where(varies, self._power, 1), 0, 1), 1.0)

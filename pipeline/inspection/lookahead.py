@@ -139,7 +139,7 @@ def _with_raw_actions(source: Source) -> list[tuple[str, Source]]:
     names = dict.fromkeys(name for field in changed for name in (field.field, field.base) if name is not None)
     read_by_state = {field.field for field in source.state}
     return [
-        (name, replace(source, action=(VectorField(field=name),), state=()))  # type: ignore[type-var]
+        (name, replace(source, action=(VectorField(field=name),), state=()))
         for name in names
         if name not in read_by_state
     ]
@@ -147,7 +147,7 @@ def _with_raw_actions(source: Source) -> list[tuple[str, Source]]:
 
 def _vectors(episode: Episode) -> tuple[Values | None, Values | None]:
     """State [N, S] and actions [N, A] of all frames."""
-    states = [episode.state(frame) for frame in range(episode.num_frames)]
+    states = [row for frame in range(episode.num_frames) if (row := episode.state(frame)) is not None]
     actions = episode.actions(0, episode.num_frames)
-    state = None if any(value is None for value in states) else np.stack(states).astype(np.float64)
+    state = np.stack(states).astype(np.float64) if states else None
     return state, None if actions is None else actions.astype(np.float64)

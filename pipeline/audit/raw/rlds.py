@@ -55,14 +55,13 @@ class RawRlds(RawSource):
         frames = record.steps - self._skip - self._vectors.action.lost
         if frames < 1:
             raise RawError(f"{where} has {record.steps} steps, none is left")
+        numbers = record.numeric_fields()
         return RawEpisode(
             id=episode,
             split=split,
             frame_readers={clean(camera): self._frame_reader(record, camera, frames) for camera in self._cameras},
             instructions=tuple(record.text(self._texts, self._skip + frame) for frame in range(frames)),
-            **self._vectors.make(
-                lambda field: record.field(field)[self._skip :], frames, names=record.numeric_fields()
-            ),
+            **self._vectors.make(lambda field: record.field(field)[self._skip :], frames, names=numbers),
         )
 
     def _frame_reader(self, record: _Record, camera: str, frames: int) -> FrameReader:

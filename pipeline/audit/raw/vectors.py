@@ -32,22 +32,7 @@ _CHANNELS: Mapping[str, int | None] = {
 }
 """Conversion -> channels it takes; None: any number."""
 
-_NOT_COMPARED = frozenset(
-    {
-        "prev",
-        "previous",
-        "past",
-        "history",
-        "next",
-        "future",
-        "index",
-        "timestamp",
-        "reward",
-        "rewards",
-        "done",
-        "dones",
-    }
-)
+_NOT_COMPARED = frozenset({"prev", "previous", "past", "history", "next", "future", "index", "timestamp"})
 """Words of names of fields that no state is compared with."""
 
 _WIDEST = 64

@@ -2,10 +2,11 @@
 
 A camera whose file is ahead of the others agrees with the build frame by frame: the raw data itself is ahead. So each
 camera is compared with the others of its episode. For a frame n, how alike is the likest among the frames of another
-camera after n, and how alike the likest up to n? Different places of a camera make all of them unlike. A copy that is in
-time or late is as alike to a known frame as to any. Only one that is ahead, is played backwards or stands at the last
-frame is alike to later frames and to no known one. A camera that is compared with itself shows the end of its episode
-when it begins with other frames, cut off from what follows, that come back only at the end.
+camera after n, and how alike the likest up to n? Cameras at different places see nothing alike. A copy that is in time
+is as alike to a known frame as to any. Only one that is ahead, is played backwards or stands at the last frame is alike
+to later frames and to no known one. (Pictures do not tell whose clock is right: of two copies the leading one counts.)
+A camera that is compared with itself shows the end of its episode when it begins with other frames, cut off from what
+follows, that come back only at the end.
 
 Shapes: F frames, P pixels of a thumbnail.
 """
@@ -129,13 +130,13 @@ class CameraOrder:
 
 
 def _distances(frames: _Distances, reference: _Distances) -> _Distances:
-    """Squared distances of all pairs of frames [F, F] of descriptors [F, P]: 0 for the same picture, 2 for unrelated."""
+    """Squared distances [F, F] of all pairs of descriptors [F, P]: 0 for the same picture, 2 for unrelated ones."""
     own = (frames**2).sum(axis=1)[:, None] + (reference**2).sum(axis=1)
     return np.maximum(own - 2 * frames @ reference.T, 0)
 
 
 def _likeness(distances: _Distances, reference: _Distances, stride: int) -> Likeness:
-    rows = 3 * len(distances) // 4  # after the last frames nothing comes
+    rows = len(distances) // 2  # of a film that is played backwards the second half is known
     after = np.arange(len(distances)) > np.arange(rows)[:, None]
     later, known = np.where(after, distances[:rows], np.inf), np.where(after, np.inf, distances[:rows])
     ahead = float(np.median(later.argmin(axis=1) - np.arange(rows))) * stride

@@ -1,17 +1,17 @@
 """State channels that equal what the raw data holds at a later frame (rules L3 and L8), from every decoded episode.
 
-A second reading of the raw data agrees with a build whose state was recorded a frame late, or is an action under another
-name. So the numbers themselves are looked at. For state channel s and a reference x (another channel of the state, an
-action, or another number that was recorded with the observation) the coefficient of determination between s[n] and x[n+k] is computed
-for every lag k, all by one Fourier transform. A later lag is a finding when next to nothing of x is left unexplained, and
-what is honest explains far less:
+A second reading of the raw data agrees with a build whose state was recorded a frame late, or is an action under
+another name. So the numbers themselves are looked at. For state channel s and a reference x (another channel of the
+state, an action, or another number that was recorded with the observation) the coefficient of determination between
+s[n] and x[n+k] is computed for every lag k, all by one Fourier transform. A later lag is a finding when next to nothing
+of x is left unexplained, and what is honest explains far less:
 
 - s[n] and an earlier x. state[n] = action[n-1] is physics: a command is measured one step later. state[n] = action[n+k]
   with k >= 0 is the target in the input; of two measured channels the one that leads shows the future of the other,
   unless it follows an action as measured values do: then the other is a record of the past.
 - x[n+k] extrapolated from its last three known values: slow, steady and periodic motion is predictable, and no leak.
 
-The audit judges each long episode alone (some of a data set may leak) and all together (what changes rarely, as a gripper).
+The audit judges each long episode alone (some of a data set may leak), and all together (a gripper changes rarely).
 
 Shapes: N frames, S channels of state, X references, K lags.
 """
@@ -152,7 +152,7 @@ class Moments:
                 if share <= (AT_TARGET if lag == 0 else LATER) and honest >= RIVAL * max(share, _ROUNDING):
                     found.append(Shifted(channel, name, action, lag, share))
             if found:
-                yield min(found, key=lambda shifted: shifted.left)
+                yield min(found, key=lambda shifted: (max(shifted.left, 1e-9), not shifted.action))
 
     def _says_something(self, channel: int, at: int, action: bool) -> bool:
         if action:
@@ -163,10 +163,9 @@ class Moments:
     def _unpredicted(self) -> Values:
         """Share of variance that extrapolation leaves, by horizon, [AHEAD+1, X]."""
         moves = self.power > _NOTHING
-        size = np.trace(self.gram, axis1=2, axis2=3)[..., None, None]
-        gram = np.where(moves[..., None, None], self.gram + 1e-12 * size * np.eye(_ORDER), np.eye(_ORDER))
-        weights = np.linalg.solve(gram, self.cross[..., None])[..., 0]
-        return _left(self.power, (weights * self.cross).sum(axis=2) * self.power)
+        gram = np.where(moves[..., None, None], self.gram, np.eye(_ORDER))
+        weights = (np.linalg.pinv(gram, rcond=1e-12, hermitian=True) @ self.cross[..., None])[..., 0]
+        return _left(self.power**2, (weights * self.cross).sum(axis=2) * self.power)
 
 
 def _left(power: Values, explained: Values) -> Values:

@@ -19,7 +19,7 @@ RAW = "the raw data"
 
 @dataclass(frozen=True)
 class EpisodeLookahead:
-    """What one episode says. moments and state [N, S] are None without a state; alone: findings of the episode alone."""
+    """What one episode says. moments and state [N, S]: None without a state; alone: findings of the episode alone."""
 
     moments: Moments | None
     state: NDArray[np.float32] | None
