@@ -27,8 +27,9 @@ ALIKE = 0.05
 MUCH_BETTER = 4.0
 """How many times more alike the later frames must be than those already known."""
 
-JUMP = 10.0
-"""A cut is a step between two frames so many times the median one."""
+JUMP, RETURN = 1.8, 0.1
+"""A cut is a step between two frames so many times one that 19 of 20 do not exceed; the frames before it are back when
+what is left of it is this share."""
 
 MOVES = 1e-3
 """Spread of the thumbnails over time below which nothing moves."""
@@ -125,8 +126,8 @@ def _starts_with_its_end(distances: NDArray[np.float32]) -> bool:
     if frames < 12 or steps.max(initial=0) <= MOVES:
         return False
     cut = int(steps[: frames // 2].argmax()) + 1
-    if steps[cut - 1] < JUMP * max(float(np.median(steps)), 1e-6):
+    if steps[cut - 1] < JUMP * float(np.quantile(steps, 0.95)):
         return False
     before = distances[cut - 1]
     end, between = before[-max(1, frames // 8) :].min(), before[cut : 3 * frames // 4].min(initial=np.inf)
-    return bool(between >= MUCH_BETTER * max(float(end), 1e-6) and end <= steps[cut - 1] / JUMP)
+    return bool(between >= MUCH_BETTER * max(float(end), 1e-6) and end <= RETURN * steps[cut - 1])

@@ -26,8 +26,8 @@ WrapEncode = Callable[[Encoder, FrameBlock], tuple[Latents, Latents]]
 
 @dataclass
 class World:
-    """What a mutant works with. `raw` is what the auditor compares with, `made_from` what the build is made from; `source`
-    are settings of the reader besides its root, in place of those of the sample data."""
+    """What a mutant works with. `raw` is what the auditor compares with, `made_from` what the build is made from;
+    `source` are settings of the reader besides its root, in place of those of the sample data."""
 
     folder: Path
     data: SampleData

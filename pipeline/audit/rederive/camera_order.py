@@ -30,8 +30,9 @@ SAME = 0.05
 RIVAL = 4.0
 """The known frames must be so many times further away."""
 
-CUT = 10.0
-"""A step between two frames is a cut when it is so many times the median."""
+CUT, BACK_AGAIN = 1.8, 0.1
+"""A step between two frames is a cut when it is so many times one that 19 of 20 do not exceed; frames are those before the
+cut when their distance is at most this share of it."""
 
 _STILL, _NOISE = 1e-3, 1e-6
 
@@ -152,8 +153,8 @@ def _begins_with_its_end(distances: _Distances) -> bool:
         return False
     last = int(steps[: frames // 2].argmax())
     size = steps[last]
-    if size <= _STILL or size < CUT * max(float(np.median(steps)), _NOISE):
+    if size <= _STILL or size < CUT * float(np.quantile(steps, 0.95)):
         return False
     end = float(distances[last, -max(1, frames // 8) :].min())
     between = float(distances[last, last + 1 : 3 * frames // 4].min())
-    return end <= size / CUT and between >= RIVAL * max(end, _NOISE)
+    return end <= BACK_AGAIN * size and between >= RIVAL * max(end, _NOISE)

@@ -1,4 +1,4 @@
-"""Inputs made from fields whose names say that they are known only later, or are targets; everything else is in order."""
+"""Inputs from fields whose names say that they are known only later, or are targets; everything else is in order."""
 
 from __future__ import annotations
 

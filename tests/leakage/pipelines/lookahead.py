@@ -48,8 +48,8 @@ def _last(state: Values, values: Values) -> dict[str, Values]:
     return {"observation.state": np.concatenate([state[:, :-1], values.reshape(-1, 1)], axis=1)}
 
 
-def gripper_command_of_a_later_frame(world: World) -> None:
-    _columns(world, lambda state, action: _last(state, ahead(action[:, 6], 2)))
+def turn_that_is_commanded_later(world: World) -> None:
+    _columns(world, lambda state, action: _last(state, ahead(action[:, 5], 2)))
 
 
 def command_under_another_name(world: World) -> None:
@@ -142,7 +142,7 @@ def hand_camera_shows_later_rows(world: World) -> None:
 
 
 PIPELINES = (
-    LeakyPipeline(gripper_command_of_a_later_frame, "robot", "L8", "source", "action channel 6 of frame n+2"),
+    LeakyPipeline(turn_that_is_commanded_later, "robot", "L8", "source", "action channel 5 of frame n+2"),
     LeakyPipeline(command_under_another_name, "robot", "L3", "source", "of frame n, a target"),
     LeakyPipeline(joint_of_the_next_frame, "robot", "L8", "source", "state channel 0 of frame n+1"),
     LeakyPipeline(filtered_pose_that_is_ahead, "robot", "L8", "source", "observation.state channel 0 of frame n+3"),
