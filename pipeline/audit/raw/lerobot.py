@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, usable_text
 from pipeline.audit.raw.decoding.frames import FrameReader, decode_image, drop_last_frames
 from pipeline.audit.raw.lerobot_layout import Layout
+from pipeline.audit.raw.lerobot_segments import ambiguous_episodes
 from pipeline.audit.raw.settings import SPLITS, clean, hashed_split, rate_of, text_of, texts_of
 from pipeline.audit.raw.vectors import RobotVectors
 
@@ -30,11 +31,14 @@ class RawLeRobot(RawSource):
         self._vectors = RobotVectors(self.settings)
         self._layout = Layout.read(self.root)
         declared = _declared_splits(self._layout.info.get("splits"), self._layout.entries)
+        ambiguous = ambiguous_episodes(self._layout, rate_of(self._layout.info)) if self._layout.shared else {}
         for number, count in self._layout.numbers.items():
+            if number < 0:
+                continue
             episode = f"{name}-{number:06d}"
             for _ in range(count):
                 split = hashed_split(episode, self.settings) if declared is None else declared.get(number)
-                self.add(episode, split, number)
+                self.add(episode, split, number, self._layout.length(number), ambiguous.get(number))
 
     def read(self, episode: str, split: str, place: int) -> RawEpisode:
         layout, number = self._layout, place

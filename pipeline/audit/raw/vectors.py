@@ -38,6 +38,9 @@ _NOT_COMPARED = frozenset({"prev", "previous", "past", "history", "next", "futur
 _WIDEST = 64
 """Channels of a field that a state is compared with; wider ones are embeddings and images."""
 
+_UNIT = 0.05
+"""How far from 1 the length of a quaternion may be."""
+
 _COMMAND = 0.1
 """A relative gripper value within it is no command."""
 
@@ -65,6 +68,8 @@ class _Part:
             case "euler_xyz":
                 return rotations.to_vector(rotations.from_euler(taken))
             case "quaternion_xyzw":
+                if (np.abs(np.linalg.norm(taken, axis=1) - 1) > _UNIT).any():
+                    raise RawError(f"field {self.field} holds a quaternion that is no rotation")
                 return rotations.to_vector(rotations.from_xyzw(taken))
             case "gripper":
                 closed, opened = float(self.closed or 0), float(self.open or 0)

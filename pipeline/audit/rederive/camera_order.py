@@ -31,8 +31,8 @@ RIVAL = 4.0
 """The known frames must be so many times further away."""
 
 CUT, BACK_AGAIN = 1.8, 0.1
-"""A step between two frames is a cut when it is so many times one that 19 of 20 do not exceed; what was before the cut is
-back when the distance is at most this share of it."""
+"""A step between two frames is a cut when it is so many times one that 19 of 20 do not exceed; what was before the cut
+is back when the distance is at most this share of it."""
 
 _STILL, _NOISE = 1e-3, 1e-6
 

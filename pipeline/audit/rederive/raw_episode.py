@@ -94,6 +94,10 @@ def check_episode(work: EpisodeWork, facts: Facts, raw: RawSource) -> EpisodeRes
     try:
         episode = raw.open(work.episode)
         result.computed = not (episode.exact_state and episode.exact_actions)
+        result.checked["L7"] += 1
+        if not episode.wanted:
+            detail = f"episode {work.episode} has samples; settings.source.wanted asks for no such episode"
+            result.problems.append(("L7", "", detail))
         _check_numbers(episode, result)
         for view in facts.views:
             _check_view(episode, view, facts, result)
