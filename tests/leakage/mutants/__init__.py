@@ -6,7 +6,7 @@ Unless a mutant is about hashes, the attacker repairs every hash, digest and off
 
 from __future__ import annotations
 
-from tests.leakage.mutants import derived, field_names, identity, inputs, int8, manifest, targets, tubelets
+from tests.leakage.mutants import derived, field_names, identity, inputs, int8, manifest, targets, tubelets, windows
 
 MUTANTS = (
     *manifest.MUTANTS,
@@ -17,4 +17,5 @@ MUTANTS = (
     *tubelets.MUTANTS,
     *derived.MUTANTS,
     *field_names.MUTANTS,
+    *windows.MUTANTS,
 )

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from tests.leakage.pipelines import leaky_code, leaky_inputs, leaky_int8, leaky_targets, leaky_videos, lookahead
+from tests.leakage.pipelines import (
+    leaky_code,
+    leaky_inputs,
+    leaky_int8,
+    leaky_targets,
+    leaky_videos,
+    lookahead,
+    selection,
+)
 
 LEAKY_PIPELINES = (
     *leaky_inputs.PIPELINES,
@@ -10,6 +18,7 @@ LEAKY_PIPELINES = (
     *leaky_videos.PIPELINES,
     *leaky_int8.PIPELINES,
     *lookahead.PIPELINES,
+    *selection.PIPELINES,
 )
 """The files of the build are in order, but not its content."""
 

@@ -111,7 +111,9 @@ def preview_of_the_end(world: World) -> None:
     _wrist(world, lambda front, wrist: np.concatenate([wrist[-1:], wrist[-1:], wrist[2:]]))
 
 
-def _libero(world: World, change: Callable[[dict[str, NDArray[np.generic]]], dict[str, NDArray[np.generic]]]) -> None:
+def write_libero(
+    world: World, change: Callable[[dict[str, NDArray[np.generic]]], dict[str, NDArray[np.generic]]]
+) -> None:
     """The raw data as LIBERO's HDF5 files: row n holds the action before observation n."""
     root, made = world.folder / "libero", world.folder / "libero/put_the_bowl_away_demo.hdf5"
     root.mkdir()
@@ -134,11 +136,11 @@ def _libero(world: World, change: Callable[[dict[str, NDArray[np.generic]]], dic
 
 
 def simulator_state_of_the_command(world: World) -> None:
-    _libero(world, lambda demo: {**demo, "obs/gripper_states": ahead(demo["actions"][:, 5:], 1)})
+    write_libero(world, lambda demo: {**demo, "obs/gripper_states": ahead(demo["actions"][:, 5:], 1)})
 
 
 def hand_camera_shows_later_rows(world: World) -> None:
-    _libero(world, lambda demo: {**demo, "obs/eye_in_hand_rgb": ahead(demo["obs/agentview_rgb"], 6)})
+    write_libero(world, lambda demo: {**demo, "obs/eye_in_hand_rgb": ahead(demo["obs/agentview_rgb"], 6)})
 
 
 PIPELINES = (
