@@ -1,4 +1,4 @@
-"""Pipelines that choose: episodes left out silently or for a reason that does not hold, an order or shards of their own.
+"""Pipelines that choose: episodes left out silently or for a reason that does not hold, or an order of their own.
 
 Every sample that is left is what the raw data says, in files that are in order.
 """
@@ -132,8 +132,8 @@ def episodes_in_an_order_of_their_own(world: World) -> None:
     _order(world, lambda ref: hashlib.sha256(ref.id.encode()).digest())
 
 
-def longest_episodes_first(world: World) -> None:
-    _order(world, lambda ref: (-(ref.num_frames or 0), ref.id))
+def last_episodes_first(world: World) -> None:
+    _order(world, lambda ref: -ref.data["episode_index"])
 
 
 def _pack(world: World, **changes: int) -> None:
@@ -141,7 +141,7 @@ def _pack(world: World, **changes: int) -> None:
 
 
 def shards_of_another_size(world: World) -> None:
-    _pack(world, samples=5)
+    _pack(world, samples=2)
 
 
 def groups_of_another_size(world: World) -> None:
@@ -169,7 +169,7 @@ PIPELINES = (
     LeakyPipeline(not_finite_demonstration, "robot", "L7", "source", USABLE),
     LeakyPipeline(reason_of_its_own, "video", "L7", "source", "no known reason"),
     LeakyPipeline(episodes_in_an_order_of_their_own, "video", "L7", "source", "not by its id"),
-    LeakyPipeline(longest_episodes_first, "robot", "L7", "source", "not by its id"),
+    LeakyPipeline(last_episodes_first, "robot", "L7", "source", "not by its id"),
     LeakyPipeline(shards_of_another_size, "robot", "L7", "source", "by settings.shards and the lengths it is"),
     LeakyPipeline(groups_of_another_size, "video", "L7", "source", "by settings.shards and the lengths it is"),
 )
