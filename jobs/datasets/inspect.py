@@ -1,6 +1,7 @@
 """`vlajepa inspect`: compares the content of a dataset folder with its manifest before a build.
 
-Exit code 0 if everything agrees with the manifest, or without a manifest; 1 if something differs.
+Exit code 0 if everything agrees with the manifest, or without a manifest; 1 if something differs, or if a state or a
+camera shows later frames.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from jobs.datasets.manifests import DatasetManifest, load_manifests
 from jobs.datasets.settings import InspectConfig
 from pipeline.inspection.checks import Inspection, Range, inspect_source, spread
 from pipeline.inspection.contact_sheet import draw_contact_sheet
+from pipeline.inspection.lookahead import LookaheadResult, find_lookahead
 from pipeline.storage.atomic import write_atomic
 
 SHOWN = 5
@@ -48,13 +50,18 @@ def run(settings: InspectConfig) -> int:
     name = settings.source.manifest
     manifest = load_manifests()[name] if name else None
     comparisons = compare(found, manifest) if manifest else []
+    lookahead = find_lookahead(source, index.refs)
     print(describe(found, manifest))
     for row in comparisons:
         mark = "as in the manifest" if row.agrees else f"DIFFERS, the manifest has {row.expected}"
         print(f"  {row.what:16} {row.found}  ({mark})")
+    sample = f"{lookahead.episodes} episodes, {lookahead.films} with their cameras"
+    print(f"  {'later frames':16} {len(lookahead.findings) or 'no'} inputs show them (of {sample})")
+    for finding in lookahead.findings:
+        print(f"    {finding.rule}: {finding.detail}")
     out = settings.out or Path(f"inspect-{index.name}")
-    print(f"written: {write_report(found, comparisons, out)}")
-    return int(not all(row.agrees for row in comparisons))
+    print(f"written: {write_report(found, comparisons, lookahead, out)}")
+    return int(bool(lookahead.findings) or not all(row.agrees for row in comparisons))
 
 
 def compare(found: Inspection, manifest: DatasetManifest) -> list[Comparison]:
@@ -100,7 +107,7 @@ def describe(found: Inspection, manifest: DatasetManifest | None) -> str:
     return "\n".join(lines)
 
 
-def write_report(found: Inspection, comparisons: list[Comparison], out: Path) -> Path:
+def write_report(found: Inspection, comparisons: list[Comparison], lookahead: LookaheadResult, out: Path) -> Path:
     """inspection.json in `out`, and contact-sheet.png unless no episode could be opened."""
     out.mkdir(parents=True, exist_ok=True)
     index = found.index
@@ -115,6 +122,7 @@ def write_report(found: Inspection, comparisons: list[Comparison], out: Path) ->
         "state": _range_json(found.state),
         "action": _range_json(found.action),
         "left_out": [asdict(entry) for entry in found.left_out],
+        "lookahead": asdict(lookahead),
         "manifest": [asdict(row) | {"agrees": row.agrees} for row in comparisons],
     }
     write_atomic(out / "inspection.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

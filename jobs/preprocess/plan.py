@@ -13,13 +13,14 @@ from jobs.datasets.manifests import load_manifests
 from jobs.preprocess.prediction import describe_prediction, stored_prediction
 from jobs.preprocess.settings import BuildConfig
 from pipeline.encoder.encoder import Encoder
-from pipeline.errors import SettingsError
+from pipeline.errors import RunError, SettingsError
 from pipeline.format.build_settings import BuildSettings
 from pipeline.format.enums import LatentDtype
 from pipeline.format.file_names import PLAN_FILE
 from pipeline.format.libraries import library_versions
 from pipeline.format.schema import SCHEMA_VERSION, SPLITS
 from pipeline.format.settings import deciding
+from pipeline.inspection.lookahead import find_lookahead
 from pipeline.planning.cost import targets_bytes
 from pipeline.planning.plan import Plan, check_same_plan, make_plan, read_plan, write_plan
 from pipeline.planning.prediction import Prediction
@@ -82,8 +83,27 @@ def build_settings(config: BuildConfig) -> BuildSettings:
 
 
 def new_plan(config: BuildConfig, settings: BuildSettings, index: SourceIndex | None = None) -> Plan:
-    """Read the source's metadata, unless some of it is given, and pack its episodes into shard tasks."""
-    return make_plan(config.source.reader, read_index(config) if index is None else index, settings)
+    """Read the source's metadata, unless some of it is given, and pack its episodes into shard tasks.
+
+    Raises:
+        RunError: an input shows later frames in a sample of the episodes, unless `accept_lookahead` is set.
+    """
+    index = read_index(config) if index is None else index
+    _refuse_lookahead(config, index)
+    return make_plan(config.source.reader, index, settings)
+
+
+def _refuse_lookahead(config: BuildConfig, index: SourceIndex) -> None:
+    if config.accept_lookahead:
+        return
+    found = find_lookahead(config.source.reader, [ref for ref in index.refs if ref.split in config.splits])
+    if found.findings:
+        lines = "".join(f"\n  {finding.rule}: {finding.detail}" for finding in found.findings)
+        raise RunError(
+            f"{index.name}: inputs show later frames, in a sample of {found.episodes} episodes ({found.films} with "
+            f"their cameras):{lines}\ntake them out of source.state or source.cameras, mend the data, or set "
+            "accept_lookahead=true if you know that it is not so"
+        )
 
 
 def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) -> str:

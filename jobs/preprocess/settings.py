@@ -38,6 +38,11 @@ class BuildConfig:
         at_least=0,
         at_most=1,
     )
+    accept_lookahead: bool = setting(
+        "plan although a state or a camera seems to show later frames, as you know better; the audit still reports it",
+        default=False,
+        decides=False,
+    )
     hash_raw: bool = setting(
         "hash every raw file when planning, so that a changed file is noticed even if its size stays", default=False
     )

@@ -26,9 +26,9 @@ from pipeline.planning.packing import pack
 from pipeline.planning.recipe import Recipe
 from pipeline.planning.task_tree import TASKS_TREE, tasks_tree
 from pipeline.planning.tasks import ShardTask, no_cycles, read_task, task_content, task_lines
-from pipeline.planning.time_limit import SAMPLE_LIMIT_S, within
 from pipeline.samples.windows import count_tubelets, count_windows
 from pipeline.sources.base import EpisodeRef, LedgerEntry, Source, SourceIndex
+from pipeline.sources.time_limit import SAMPLE_LIMIT_S, within
 from pipeline.storage.store import Store
 
 SAMPLED_EPISODES = 24

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from pipeline.errors import EpisodeError, RunError, SettingsError
 from pipeline.format.settings import checked, setting
 from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
+from pipeline.sources.field_names import refuse_cameras
 from pipeline.sources.files import check_files
 from pipeline.sources.metadata import count_splits, has_text, own_text, sort_found, undecodable
 from pipeline.sources.naming import clean_name, hashed_split, short_name
@@ -58,6 +59,10 @@ class LiberoSource(VectorSettings):
         at_least=0,
         at_most=1,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_cameras(self.cameras, "take it out of source.cameras")
 
     def index(self) -> SourceIndex:
         """List the demonstrations of every file from its groups and attributes, without reading images.

@@ -23,6 +23,7 @@ from scipy.spatial.transform import Rotation
 from pipeline.errors import EpisodeError, SettingsError
 from pipeline.format.settings import checked, describe, setting
 from pipeline.sources.base import HashedSplitSettings
+from pipeline.sources.field_names import refuse_state_fields
 
 FieldReader = Callable[[str], NDArray[Any]]
 """Field name -> its values in every frame, [N, W]. Raises EpisodeError when they cannot be read."""
@@ -119,7 +120,7 @@ class VectorSettings(HashedSplitSettings):
 
     Raises:
         SettingsError: a field of a vector is wrong, the state looks ahead (rule L8), or it uses a field of the action,
-            so that the target would be an input (rule L3).
+            so that the target would be an input (rule L3), by the settings or by the name of a field.
     """
 
     state: tuple[VectorField, ...] = setting("fields of the dataset that make the state; empty: no state")
@@ -138,6 +139,7 @@ class VectorSettings(HashedSplitSettings):
             raise SettingsError(
                 f"state: {', '.join(shared)} is an action, a target; it must not be an input too (rule L3)"
             )
+        refuse_state_fields(name for field in self.state for name in (field.field, field.base) if name is not None)
 
 
 def parse_fields(values: Sequence[Any], setting: str) -> tuple[VectorField, ...]:

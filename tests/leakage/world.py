@@ -27,7 +27,8 @@ WrapEncode = Callable[[Encoder, FrameBlock], tuple[Latents, Latents]]
 
 @dataclass
 class World:
-    """What a mutant works with. `raw` is what the auditor compares with, `made_from` what the build is made from."""
+    """What a mutant works with. `raw` is what the auditor compares with, `made_from` what the build is made from;
+    `source` are settings of the reader besides its root, in place of those of the sample data."""
 
     folder: Path
     data: SampleData
@@ -38,6 +39,7 @@ class World:
     made_from: Path | None = None
     raw_copy: Path | None = None
     claimed_dtype: str | None = None
+    source: dict[str, Any] | None = None
 
     @property
     def raw(self) -> Path:
@@ -53,6 +55,7 @@ class World:
         """Two windows an episode; see `tests.jobs.runs.build_config`."""
         made_from = self.made_from or self.raw
         source = robot_source(made_from) if self.kind == "robot" else ssv2_source(made_from)
+        source |= self.source or {}
         window = WindowPolicy(interval=2, every=0, per_episode=2)
         latents = LatentSettings(dtype="int8" if self.kind == "int8" else "float16")
         if self.kind == "tubelet":
@@ -61,6 +64,7 @@ class World:
         base = EncoderSettings(kind="tiny", resize="squash")
         base = replace(base, mode=self.encoder.mode, dtype=self.claimed_dtype or self.encoder.dtype)
         settings = build_config(self.folder / "build", source, window=window, latents=latents, encoder=base)
+        settings = replace(settings, accept_lookahead=True)  # what the audit finds, a plan already refuses
         preparation = prepare(settings)
         plan, source, store = preparation.plan, preparation.source, preparation.store
         recipe, encoder = plan.recipe(), Encoder(self.encoder, "cpu")

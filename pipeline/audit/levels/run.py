@@ -31,6 +31,7 @@ from pipeline.audit.rules.supports import check as check_supports
 from pipeline.audit.rules.targets import TargetValues
 from pipeline.audit.rules.tubelets import TubeletReferences
 from pipeline.audit.rules.vectors import check as check_vectors
+from pipeline.audit.rules.windows import check as check_windows
 from pipeline.audit.samples import ShardRows, open_samples
 from pipeline.audit.verdict import RuleCount, Verdict
 from pipeline.errors import BuildError, RunError
@@ -55,6 +56,7 @@ BUILD_RULES = (
     BuildRule("manifest", "build.json", check_latents),
     BuildRule("manifest", "build.json", check_vectors),
     BuildRule("manifest", "samples.parquet", check_supports),
+    BuildRule("manifest", "samples.parquet", check_windows),
     BuildRule("manifest", "tasks.jsonl", check_splits),
     BuildRule("manifest", "samples.parquet", check_order),
     BuildRule("manifest", "stats.json", check_claims),

@@ -21,6 +21,7 @@ from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.entries import FileEntry
 from pipeline.audit.files import BUILD, TASKS
 from pipeline.audit.finding import Report
+from pipeline.audit.ledger import ledger_entries
 from pipeline.audit.levels.encoding import ShardEncoding
 from pipeline.audit.levels.latents import LatentCheck
 from pipeline.audit.parsers.shard import Shard, TargetRows
@@ -28,10 +29,14 @@ from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.rederive.duplicates import DuplicateSearch
 from pipeline.audit.rederive.exactness import find_exactness
 from pipeline.audit.rederive.images import BLOCK_SHARE, COEFFICIENT_STEPS, IMAGE_SHARE, Facts
+from pipeline.audit.rederive.left_out import LeftOut, LeftOutCheck
+from pipeline.audit.rederive.lookahead_search import LookaheadSearch
 from pipeline.audit.rederive.pieces import PieceChoice, pieces_of
 from pipeline.audit.rederive.raw_episode import EpisodeResult, EpisodeWork, SampleWork, check_episode
 from pipeline.audit.rederive.raw_files import check as check_raw_files
 from pipeline.audit.rederive.reencode import Reencoder, read_claim, require_same_encoder
+from pipeline.audit.rederive.selection import Selection
+from pipeline.audit.rederive.windows import WindowRule
 from pipeline.audit.report.evidence import Evidence
 from pipeline.audit.report.raw_images import duplicate_pair
 from pipeline.audit.rules.int8 import ERROR_TOLERANCE
@@ -88,6 +93,8 @@ class SourceRule:
         self._images_apart = 0
         self._claims: tuple[str, ...] = ()
         self._videos = DuplicateSearch()
+        self._lookahead = LookaheadSearch()
+        self._lengths: dict[str, int] = {}
         self._added: set[str] = set()
         self.coverage = {"episodes_decoded": 0, "samples_compared": 0, "samples_encoded": 0, "videos_compared": 0}
         self.coverage |= {"latents_equal_to_the_bit": 0, "latents_within_bounds": 0}
@@ -142,6 +149,8 @@ class SourceRule:
         self._claims = self._latents.residual.check(self._report)
         self.coverage |= self._latents.coverage
         self._compare_videos()
+        self._lookahead.report(self._report)
+        self._check_selection()
         self.coverage |= check_raw_files(self._build, self._options.root, self._report)
 
     def _check_shard(self, shard: Shard, pool: ThreadPoolExecutor) -> None:
@@ -169,6 +178,10 @@ class SourceRule:
         if work.episode not in self._added:
             for view, thumbnails in result.thumbnails.items():
                 self._videos.add(work.episode, work.split, view, thumbnails)
+            if self._build.views[0] in result.thumbnails:
+                self._lengths[work.episode] = len(result.thumbnails[self._build.views[0]])
+            if result.lookahead is not None:
+                self._lookahead.add(work.episode, result.lookahead)
         self._added.add(work.episode)
 
     def _samples(self, shard: Shard, targets: _Targets, chosen: set[int]) -> list[SampleWork]:
@@ -195,6 +208,14 @@ class SourceRule:
             action_count=row["action_count"],
             frames=tuple(pairs) if encode else (),
         )
+
+    def _check_selection(self) -> None:
+        """Which episodes there are, where, and why others are not."""
+        entries = [LeftOut(**entry) for entry in ledger_entries(self._build)]
+        left_out = frozenset(entry.episode for entry in entries)
+        self.coverage |= Selection(self._build, self._raw, left_out, self._lengths, self._report).check()
+        again = LeftOutCheck(self._raw, self._build.views, WindowRule.of(self._build), self._report)
+        self.coverage |= again.run(entries, self._options.workers)
 
     def _compare_videos(self) -> None:
         self.coverage["videos_compared"] = self._videos.count

@@ -29,6 +29,18 @@ class RawError(Exception):
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """A field of numbers of the raw data, one row a frame. action: it is one by its name or the settings.
+
+    values  float64 [R, W]
+    """
+
+    name: str
+    action: bool
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class RawEpisode:
     """One episode of the raw data.
 
@@ -38,6 +50,8 @@ class RawEpisode:
     state, actions  float32 [R, S] and [R, A], one row a frame; None for human video
     state_ties, actions_ties  the same, but with the other neighbour where a computed rotation lies so near the middle
                               of two numbers that another way to compute it may round to it; None: the same
+    wanted          the settings ask for such episodes
+    others          fields of numbers that are no part of the state, those of the actions as they are stored
     """
 
     id: str
@@ -48,6 +62,8 @@ class RawEpisode:
     actions: NDArray[np.float32] | None = None
     state_ties: NDArray[np.float32] | None = None
     actions_ties: NDArray[np.float32] | None = None
+    others: tuple[Numbers, ...] = ()
+    wanted: bool = True
 
     def instruction(self, frame: int) -> str | None:
         """The text at a frame; None when there is none."""
@@ -82,6 +98,8 @@ class RawSource:
     def __init__(self, settings: Mapping[str, Any], root: Path) -> None:
         self.settings, self.root = settings, root
         self._listed: dict[str, tuple[str | None, Any]] = {}
+        self._frames: dict[str, int] = {}
+        self._problems: dict[str, str] = {}
         self._repeated: set[str] = set()
         self.list_episodes()
 
@@ -98,11 +116,50 @@ class RawSource:
         """An episode at the place that was added for it. Raises RawError when it cannot be read."""
         raise NotImplementedError
 
-    def add(self, episode: str, split: str | None, place: Any) -> None:
-        """List an episode; an id that is listed twice cannot be opened. split: None where it is unknown."""
+    def add(
+        self, episode: str, split: str | None, place: Any, frames: int | None = None, problem: str | None = None
+    ) -> None:
+        """List an episode; an id that is listed twice cannot be opened.
+
+        Args:
+            split: None where it is unknown.
+            frames: by the metadata, where it has them.
+            problem: what is wrong with its entry.
+        """
         if episode in self._listed:
             self._repeated.add(episode)
         self._listed[episode] = split, place
+        if frames is not None:
+            self._frames[episode] = frames
+        if problem is not None:
+            self._problems[episode] = problem
+
+    def listed(self) -> Iterator[tuple[str, str | None]]:
+        """Every episode of the metadata and its split."""
+        yield from ((episode, split) for episode, (split, _) in self._listed.items())
+
+    def length_of(self, episode: str) -> int | None:
+        """Frames of an episode by the metadata; None where it does not say."""
+        return self._frames.get(episode)
+
+    def problem_of(self, episode: str) -> str | None:
+        """What is wrong with the entry of an episode; None where it seems in order."""
+        return self._problems.get(episode)
+
+    def is_repeated(self, episode: str) -> bool:
+        """Whether the metadata lists an episode more than once."""
+        return episode in self._repeated
+
+    def meant_by(self, entry: str) -> list[str]:
+        """The listed episodes that an id of the ledger stands for: itself, or those of a file that it names."""
+        return [entry] if entry in self._listed else []
+
+    def count_frames(self, episode: str, view: str) -> int | None:
+        """Frames of a view of an episode; None where it cannot be read to its end."""
+        try:
+            return sum(1 for _ in self.open(episode).frames(view))
+        except RawError:
+            return None
 
     def split_of(self, episode: str) -> str | None:
         """Split of an episode by the metadata; None when the raw data does not list it."""

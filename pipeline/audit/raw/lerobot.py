@@ -16,6 +16,7 @@ from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, us
 from pipeline.audit.raw.decoding.clock import frame_second
 from pipeline.audit.raw.decoding.frames import FrameReader, decode_image, drop_last_frames
 from pipeline.audit.raw.lerobot_layout import Layout
+from pipeline.audit.raw.lerobot_segments import ambiguous_episodes
 from pipeline.audit.raw.settings import SPLITS, clean, hashed_split, rate_of, text_of, texts_of
 from pipeline.audit.raw.vectors import RobotVectors
 
@@ -36,17 +37,21 @@ class RawLeRobot(RawSource):
         self._vectors = RobotVectors(self.settings)
         self._layout = Layout.read(self.root)
         declared = _declared_splits(self._layout.info.get("splits"), self._layout.entries)
+        ambiguous = ambiguous_episodes(self._layout, rate_of(self._layout.info)) if self._layout.shared else {}
         for number, count in self._layout.numbers.items():
+            if number < 0:
+                continue
             episode = f"{name}-{number:06d}"
             for _ in range(count):
                 split = hashed_split(episode, self.settings) if declared is None else declared.get(number)
-                self.add(episode, split, number)
+                self.add(episode, split, number, self._layout.length(number), ambiguous.get(number))
 
     def read(self, episode: str, split: str, place: int) -> RawEpisode:
         layout, number = self._layout, place
         path, cameras = layout.table_path(number), layout.cameras
         images = {key for key, kind in cameras.items() if kind == "image"}
-        table = layout.table(number, _BOOKKEEPING | self._vectors.fields | images)
+        numbers = layout.numeric_columns if self._vectors.state else frozenset()
+        table = layout.table(number, _BOOKKEEPING | self._vectors.fields | numbers | images)
         self._check_rows(table, number, path)
         lost = self._vectors.action.lost
         frames = table.num_rows - lost
@@ -60,7 +65,7 @@ class RawLeRobot(RawSource):
                 for key, reader in readers.items()
             },
             instructions=texts if len(texts) == 1 else texts[:frames],
-            **self._vectors.make(lambda field: _matrix(table, field, path), frames),
+            **self._vectors.make(lambda field: _matrix(table, field, path), frames, names=sorted(numbers)),
         )
 
     def _check_rows(self, table: pa.Table, number: int, path: Path) -> None:

@@ -24,6 +24,7 @@ from pipeline.audit.raw.settings import rate_of
 _TABLE = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 _VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 _SHARED_TABLE = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+_NUMERIC = ("float16", "float32", "float64", "int32", "int64")
 _SHARED_VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 
 
@@ -65,6 +66,17 @@ class Layout:
         declared = features.items() if isinstance(features, dict) else ()
         kinds = {key: value.get("dtype") for key, value in declared if isinstance(value, dict)}
         return {key: kind for key, kind in kinds.items() if kind in ("video", "image")}
+
+    @property
+    def numeric_columns(self) -> frozenset[str]:
+        """Declared features of one row of numbers a frame."""
+        features = self.info.get("features")
+        declared = features.items() if isinstance(features, dict) else ()
+        return frozenset(
+            key
+            for key, value in declared
+            if isinstance(value, dict) and str(value.get("dtype")) in _NUMERIC and len(value.get("shape") or ()) == 1
+        )
 
     def table_path(self, number: int) -> Path:
         """File of an episode's table. Raises RawError when the metadata does not give it."""

@@ -37,18 +37,29 @@ class RawLibero(RawSource):
         settings = self.settings
         name, self._fps, self._lag = text_of(settings, "name"), rate_of(settings), count_of(settings, "action_lag")
         self._cameras, self._vectors = texts_of(settings, "cameras"), RobotVectors(settings)
+        lost = (self._lag if self._vectors.action else 0) + self._vectors.action.lost
         paths = sorted(self.root.glob("**/*.hdf5"))
         if not paths or not self._cameras or self._lag > 1:
             raise RawError(f"{self.root} holds no .hdf5 file, or settings.source no cameras or an action_lag above 1")
         for path in paths:
             task = short(path.relative_to(self.root).as_posix().removesuffix(".hdf5"))
-            demos: list[str] = []
+            rows: dict[str, int | None] = {}
             with contextlib.suppress(RawError), reading(path), h5py.File(path, "r") as file:
-                demos = list(file["data"].keys())
-            for demo in demos:
+                rows = {demo: _rows_of(file["data"][demo].get("actions")) for demo in file["data"]}
+            for demo, count in rows.items():
                 if number := re.fullmatch(r"demo_([0-9]{1,18})", demo):
                     episode = f"{name}-{task}-{int(number[1]):04d}"
-                    self.add(episode, hashed_split(episode, settings), (path, demo))
+                    frames = None if count is None else max(0, count - lost)
+                    problem = "has no actions" if count is None else None
+                    self.add(episode, hashed_split(episode, settings), (path, demo), frames, problem)
+
+    def meant_by(self, entry: str) -> list[str]:
+        """A file that cannot be read is left out under the name of its task, a bad demonstration under its own name."""
+        named = re.fullmatch(r"(.*)-demo_([0-9]{1,18})", entry)
+        if named:
+            return super().meant_by(f"{named[1]}-{int(named[2]):04d}")
+        own = super().meant_by(entry)
+        return own or [name for name, _ in self.listed() if re.fullmatch(re.escape(entry) + r"-[0-9]{4,}", name)]
 
     def read(self, episode: str, split: str, place: _Place) -> RawEpisode:
         path, name = place
@@ -65,7 +76,8 @@ class RawLibero(RawSource):
             frames = rows - lag - action.lost
             if frames < 1:
                 raise RawError(f"{path}, {name} has {rows} rows, none is left")
-            vectors = self._vectors.make(_reader(demo, rows, 0), frames, _reader(demo, rows, lag))
+            names = _numeric_datasets(demo) if self._vectors.state else ()
+            vectors = self._vectors.make(_reader(demo, rows, 0), frames, _reader(demo, rows, lag), names)
         return RawEpisode(
             id=episode,
             split=split,
@@ -76,6 +88,23 @@ class RawLibero(RawSource):
             instructions=(text,) if text else (),
             **vectors,
         )
+
+
+def _rows_of(actions: object) -> int | None:
+    """Rows of the dataset `actions` of a demonstration; None where there is none."""
+    return len(actions) if isinstance(actions, h5py.Dataset) and actions.shape else None
+
+
+def _numeric_datasets(demo: h5py.Group) -> list[str]:
+    """Datasets of a demonstration that hold one row of numbers a frame."""
+    found: list[str] = []
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and len(item.shape) in (1, 2) and item.dtype.kind in "fiu":
+            found.append(name)
+
+    demo.visititems(visit)
+    return sorted(found)
 
 
 def _reader(demo: h5py.Group, rows: int, skip: int) -> FieldReader:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ class RawRlds(RawSource):
         name, self._fps, self._skip = text_of(settings, "name"), rate_of(settings), count_of(settings, "skip_first")
         self._cameras, self._texts = texts_of(settings, "cameras"), texts_of(settings, "instruction")
         self._vectors = RobotVectors(settings)
+        self._wanted = _patterns(settings.get("wanted"))
         if not self._cameras:
             raise RawError("settings.source.cameras names no camera")
         splits = _read_splits(_version_folder(self.root) / _INFO)
@@ -61,12 +63,14 @@ class RawRlds(RawSource):
         frames = record.steps - self._skip - self._vectors.action.lost
         if frames < 1:
             raise RawError(f"{where} has {record.steps} steps, none is left")
+        numbers = record.numeric_fields()
         return RawEpisode(
             id=episode,
             split=split,
             frame_readers={clean(camera): self._frame_reader(record, camera, frames) for camera in self._cameras},
             instructions=tuple(record.text(self._texts, self._skip + frame) for frame in range(frames)),
-            **self._vectors.make(lambda field: record.field(field)[self._skip :], frames),
+            wanted=all(re.search(pattern, record.text((name,), self._skip)) for name, pattern in self._wanted.items()),
+            **self._vectors.make(lambda field: record.field(field)[self._skip :], frames, names=numbers),
         )
 
     def _frame_reader(self, record: _Record, camera: str, frames: int) -> FrameReader:
@@ -94,6 +98,11 @@ class _Record:
             raise RawError(f"{self.where}: {camera} has {len(values)} values, expected {self.steps} images")
         return values
 
+    def numeric_fields(self) -> list[str]:
+        """Fields of a step that hold numbers."""
+        steps = (name for name, values in self._features.items() if not isinstance(values, list))
+        return sorted(name.removeprefix("steps/") for name in steps if name.startswith("steps/"))
+
     def field(self, name: str) -> NDArray[np.float64]:
         """A numeric field of a step, float64 [N, W]."""
         values = self._values(f"steps/{name}")
@@ -120,6 +129,12 @@ class _Record:
         if feature not in self._features:
             raise RawError(f"{self.where} has no {feature}; it has {', '.join(sorted(self._features))}")
         return self._features[feature]
+
+
+def _patterns(wanted: object) -> Mapping[str, re.Pattern[str]]:
+    """Text field -> what its text must match. Raises RawError."""
+    with reading("settings.source.wanted"):
+        return {str(name): re.compile(pattern) for name, pattern in dict(wanted or {}).items()}  # type: ignore[call-overload]
 
 
 def _version_folder(root: Path) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.audit.raw.base import RawEpisode, RawSource, reading, usable_text
 from pipeline.audit.raw.decoding.video import read_video
-from pipeline.audit.raw.settings import text_of
+from pipeline.audit.raw.settings import clean, text_of
 
 _FILES = {"train": "train.json", "val": "validation.json", "test": "test.json"}
 
@@ -28,7 +28,8 @@ class RawSSv2(RawSource):
                 continue
             for row in _rows(labels / file):
                 clip = str(row.get("id"))
-                if clip not in answered:
+                usable = type(row.get("id")) in (int, str) and clip and clean(clip) == clip
+                if usable and clip not in answered:
                     self.add(f"{name}-{clip}", split, (clip, usable_text(row.get("label"))))
         for clip in answered:
             self.add(f"{name}-{clip}", "test", (clip, ""))

@@ -6,14 +6,16 @@ N rows of a field, R frames of the episode, W channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.raw.base import RawError
+from pipeline.audit.raw.base import Numbers, RawError
 from pipeline.audit.raw.decoding import rotations
 
 FieldReader = Callable[[str], NDArray[np.float64]]
@@ -44,6 +46,14 @@ _GRID = 2.0**24
 _NEAR = 2.0**-46
 """Radians that two ways to compute a rotation vector may differ by: SciPy's and the audit's differ by 2e-15, over
 millions of turns. Within it of the middle of two multiples either is right, as is one value of two million."""
+_NOT_COMPARED = frozenset({"prev", "previous", "past", "history", "next", "future", "index", "timestamp"})
+"""Words of names of fields that no state is compared with."""
+
+_WIDEST = 64
+"""Channels of a field that a state is compared with; wider ones are embeddings and images."""
+
+_UNIT = 0.05
+"""How far from 1 the length of a quaternion may be."""
 
 _COMMAND = 0.1
 """A relative gripper value within it is no command."""
@@ -75,6 +85,8 @@ class _Part:
             case "euler_xyz":
                 return rotations.to_vector(rotations.from_euler(taken))
             case "quaternion_xyzw":
+                if (np.abs(np.linalg.norm(taken, axis=1) - 1) > _UNIT).any():
+                    raise RawError(f"field {self.field} holds a quaternion that is no rotation")
                 return rotations.to_vector(rotations.from_xyzw(taken))
             case "gripper":
                 closed, opened = float(self.closed or 0), float(self.open or 0)
@@ -161,10 +173,36 @@ class RobotVectors:
         self.state, self.action = RawVectors(settings, "state"), RawVectors(settings, "action")
         self.fields = self.state.fields | self.action.fields
 
-    def make(self, read: FieldReader, frames: int, read_action: FieldReader | None = None) -> dict[str, Any]:
-        """The fields of `RawEpisode` that they fill. Raises RawError as `RawVectors.make`."""
+    def make(
+        self, read: FieldReader, frames: int, read_action: FieldReader | None = None, names: Iterable[str] = ()
+    ) -> dict[str, Any]:
+        """The fields of `RawEpisode` that they fill. names: of all fields of numbers. Raises RawError as
+        `RawVectors.make`."""
         state, actions = self.state.make(read, frames), self.action.make(read_action or read, frames)
-        return {"state": state[0], "state_ties": state[1], "actions": actions[0], "actions_ties": actions[1]}
+        return {
+            "state": state[0],
+            "state_ties": state[1],
+            "actions": actions[0],
+            "actions_ties": actions[1],
+            "others": tuple(self._others(read, frames, read_action or read, names)) if self.state else (),
+        }
+
+    def _others(
+        self, read: FieldReader, frames: int, read_action: FieldReader, names: Iterable[str]
+    ) -> Iterator[Numbers]:
+        """Actions, and what was recorded with the observation but is not in the state. Other fields may have been
+        recorded before the step or after it (LIBERO's `states`), and do not say whether the state is ahead. A field
+        that cannot be read is no part of the build."""
+        for name in dict.fromkeys([*sorted(self.action.fields), *names]):
+            words = set(re.findall(r"[a-z]+", name.lower()))
+            action = name in self.action.fields or bool(words & {"action", "actions"})
+            compared = action or bool(words & {"observation", "obs"})
+            if name in self.state.fields or words & _NOT_COMPARED or not compared:
+                continue
+            with suppress(RawError, ValueError):
+                values = np.asarray((read_action if action else read)(name), np.float64)
+                if values.ndim == 2 and 0 < values.shape[1] <= _WIDEST and len(values) >= frames:
+                    yield Numbers(name, action, values[:frames])
 
 
 def gripper_states(commands: list[float]) -> list[float]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource
 from pipeline.audit.rederive.images import GHOST_DEVIATIONS, Facts, ImageMatch, ghost, image_gap, match_image
+from pipeline.audit.rederive.lookahead_search import EpisodeLookahead, examine
 from pipeline.audit.rederive.reencode import encoder_frame
 from pipeline.audit.rederive.thumbnails import SIDE, thumbnail
 
@@ -60,6 +61,7 @@ class EpisodeResult:
     problems    (rule, sample, detail)
     thumbnails  uint8 [F, S, S] by view;  clips  uint8 [C, C, 3] by (view, frame)
     images_apart  images whose bytes differ within the bounds of an inexact audit
+    lookahead   what the raw episode says about inputs that show the future; None when it cannot be read
     """
 
     work: EpisodeWork
@@ -68,6 +70,7 @@ class EpisodeResult:
     thumbnails: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     clips: dict[tuple[str, int], NDArray[np.uint8]] = field(default_factory=dict)
     images_apart: int = 0
+    lookahead: EpisodeLookahead | None = None
 
 
 def check_episode(work: EpisodeWork, facts: Facts, raw: RawSource) -> EpisodeResult:
@@ -80,9 +83,14 @@ def check_episode(work: EpisodeWork, facts: Facts, raw: RawSource) -> EpisodeRes
         result.problems.append(("L6", "", f"episode {work.episode} is in {work.split}; the raw data {found}"))
     try:
         episode = raw.open(work.episode)
+        result.checked["L7"] += 1
+        if not episode.wanted:
+            detail = f"episode {work.episode} has samples; settings.source.wanted asks for no such episode"
+            result.problems.append(("L7", "", detail))
         _check_numbers(episode, result)
         for view in facts.views:
             _check_view(episode, view, facts, result)
+        result.lookahead = examine(episode, result.thumbnails)
     except RawError as error:
         result.problems.append(("L7", "", f"episode {work.episode} cannot be derived from the raw data: {error}"))
     return result

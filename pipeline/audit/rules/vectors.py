@@ -1,4 +1,4 @@
-"""Rules L3 and L8 on what the state is made from: nothing that happens later, and no action.
+"""Rules L1, L3 and L8 on what inputs are made from by the settings: nothing that happens later, and no action.
 
 A second reading of the raw data that follows the same settings would make the same state, so the settings themselves
 must be checked.
@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.files import BUILD
 from pipeline.audit.finding import Report
+from pipeline.audit.rules.field_names import claims_later, claims_target
 
 _OF_ONE_FRAME = ("none", "euler_xyz", "quaternion_xyzw", "gripper", "pose_difference")
 """Conversions whose value at a frame depends only on the fields at that frame."""
@@ -20,6 +21,7 @@ _OF_ONE_FRAME = ("none", "euler_xyz", "quaternion_xyzw", "gripper", "pose_differ
 def check(build: ClaimedBuild, report: Report) -> None:
     """Compare settings.source.state with what a state may be."""
     source = build.settings.get("source")
+    _check_cameras(build, report)
     if not build.sizes.state or not isinstance(source, dict):
         return
     state, action = _parts(source, "state", report), _parts(source, "action", report)
@@ -32,8 +34,20 @@ def check(build: ClaimedBuild, report: Report) -> None:
             detail = f"settings.source.state: {part.get('field')} with convert={convert!r} may depend on later frames"
             report.found("L8", BUILD, detail)
         for name in (part.get("field"), part.get("base")):
-            if name is not None and name in commanded:
+            if name is not None and (name in commanded or claims_target(name)):
                 report.found("L3", BUILD, f"settings.source.state: {name} is an action, which is a target")
+            if name is not None and claims_later(name):
+                report.found("L8", BUILD, f"settings.source.state: {name} is by its name known only after its frame")
+
+
+def _check_cameras(build: ClaimedBuild, report: Report) -> None:
+    source = build.settings.get("source")
+    cameras = source.get("cameras") if isinstance(source, dict) else None
+    names = [*build.views, *(cameras if isinstance(cameras, list) else ())]
+    report.check("L1", len(names))
+    for name in dict.fromkeys(names):
+        if claims_later(str(name), outcomes=False):
+            report.found("L1", BUILD, f"settings.source: camera {name} shows later frames by its name")
 
 
 def _parts(source: Mapping[str, Any], key: str, report: Report) -> list[Mapping[str, Any]]:

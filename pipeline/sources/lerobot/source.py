@@ -15,6 +15,7 @@ from typing import Any
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.settings import checked, setting
 from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
+from pipeline.sources.field_names import refuse_cameras
 from pipeline.sources.files import check_files
 from pipeline.sources.lerobot.episode import open_lerobot_episode
 from pipeline.sources.lerobot.info import IMAGE_PREFIX, Files, Info, official_splits
@@ -154,6 +155,7 @@ class LeRobotSource(VectorSettings):
                 )
             views = [by_key.get(camera, camera) for camera in self.cameras]
             wanted = {view: declared[view] for view in views}
+        refuse_cameras(wanted.values(), f"set source.cameras to others of {info.path}")
         if not wanted:
             raise RunError(f"{info.path} declares no camera (a feature of dtype video or image)")
         return wanted

@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.errors import EpisodeError, RunError, SettingsError
 from pipeline.format.settings import checked, setting
 from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
+from pipeline.sources.field_names import refuse_cameras
 from pipeline.sources.files import FileSizes, check_files
 from pipeline.sources.metadata import count_splits, sort_found
 from pipeline.sources.naming import SPLIT_NAMES, clean_name, hashed_split
@@ -53,6 +54,7 @@ class RldsSource(VectorSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        refuse_cameras(self.cameras, "take it out of source.cameras")
         try:
             all(re.compile(pattern) for pattern in self.wanted.values())
         except (re.error, TypeError, AttributeError) as error:

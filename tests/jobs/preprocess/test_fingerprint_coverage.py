@@ -68,6 +68,7 @@ HARMLESS: dict[str, Any] = {
     "hardware.write_mb_s": 9.0,
     "hardware.startup_s": 9.0,
     "max_bad_share": 0.5,
+    "accept_lookahead": True,
 }
 """Of the settings that change no byte; `cluster.encoder_gpus` does, by the device it means."""
 

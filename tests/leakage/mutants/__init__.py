@@ -10,6 +10,7 @@ from tests.leakage.mutants import (
     containers,
     derived,
     exactness,
+    field_names,
     identity,
     inputs,
     int8,
@@ -17,6 +18,7 @@ from tests.leakage.mutants import (
     spelling,
     targets,
     tubelets,
+    windows,
 )
 
 MUTANTS = (
@@ -30,4 +32,6 @@ MUTANTS = (
     *spelling.MUTANTS,
     *containers.MUTANTS,
     *exactness.MUTANTS,
+    *field_names.MUTANTS,
+    *windows.MUTANTS,
 )

@@ -10,6 +10,8 @@ from tests.leakage.pipelines import (
     leaky_targets,
     leaky_times,
     leaky_videos,
+    lookahead,
+    selection,
 )
 
 LEAKY_PIPELINES = (
@@ -19,6 +21,8 @@ LEAKY_PIPELINES = (
     *leaky_int8.PIPELINES,
     *leaky_times.PIPELINES,
     *leaky_residuals.PIPELINES,
+    *lookahead.PIPELINES,
+    *selection.PIPELINES,
 )
 """The files of the build are in order, but not its content."""
 

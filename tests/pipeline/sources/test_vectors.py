@@ -195,3 +195,35 @@ def test_a_base_that_is_not_finite() -> None:
 def test_a_quaternion_that_is_no_rotation() -> None:
     with pytest.raises(EpisodeError, match="bad-rotation"):
         made({"field": "q", "convert": "quaternion_xyzw"}, q=[[0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("next.observation.state", "later frame"),
+        ("next_obs/ee_pos", "later frame"),
+        ("nextState", "later frame"),
+        ("observation.state.future", "later frame"),
+        ("action.joints", "action by its name"),
+        ("actions", "action by its name"),
+        ("reward", "outcome"),
+        ("is_last", "outcome"),
+        ("annotation/success", "outcome"),
+    ],
+)
+def test_names_of_what_is_known_later_are_refused(name: str, why: str) -> None:
+    with pytest.raises(SettingsError, match=why):
+        vectors(state=["pose", name])
+
+
+@pytest.mark.parametrize("name", ["previous_action", "obs/prev_actions", "context", "nextto", "distance_next_to_wall"])
+def test_names_that_only_look_like_it_are_not(name: str) -> None:
+    vectors(state=[name])
+
+
+def test_cameras_of_later_frames_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"cameras: next\.image is of later frames.*rule L1"):
+        make_source("rlds", root="", name="a", fps=5, cameras=["image_0", "next.image"], state=[], action=[])
+    with pytest.raises(SettingsError, match="cameras: next_obs"):
+        make_source("libero", root="", name="a", cameras=["next_obs/agentview_rgb"])
+    make_source("libero", root="", name="a", cameras=["next_to_robot_rgb"])

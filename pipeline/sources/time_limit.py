@@ -1,4 +1,4 @@
-"""A time limit on reading an episode in the caller's own process, for the few that a plan looks into."""
+"""A time limit on reading an episode in the caller's own process, for the few that are looked into before a build."""
 
 from __future__ import annotations
 

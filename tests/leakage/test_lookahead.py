@@ -1,0 +1,88 @@
+"""Inputs that show later frames are found before a build (`plan`, `inspect`) and by the audit; honest data is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.audit.finding import Report
+from pipeline.audit.raw.base import RawEpisode
+from pipeline.audit.rederive.lookahead_search import LookaheadSearch, examine
+from pipeline.audit.rederive.thumbnails import thumbnail
+from pipeline.inspection.lookahead import find_lookahead
+from pipeline.sources.base import EpisodeRef
+from tests.leakage.robot_sets import LEAKY, SETS, RobotEpisode, RobotSet
+from tests.pipeline.fake_episode import FakeEpisode
+
+
+class _Episode(FakeEpisode):
+    def __init__(self, made: RobotEpisode) -> None:
+        super().__init__(len(made.state))
+        self._made, self.frame_readers = made, made.cameras
+
+    def frames(self, view: str, indices: Sequence[int]) -> NDArray[np.uint8]:
+        return self._made.cameras[view][list(indices)]
+
+    def state(self, index: int) -> NDArray[np.float32]:
+        return self._made.state[index].astype(np.float32)
+
+    def actions(self, start: int, stop: int) -> NDArray[np.float32]:
+        return self._made.actions[start:stop].astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Source:
+    made: RobotSet
+    root: str = ""
+
+    def index(self) -> None: ...
+
+    def open(self, ref: EpisodeRef) -> _Episode:
+        return _Episode(self.made[int(ref.id)])
+
+
+def planned(made: RobotSet) -> list[tuple[str, str]]:
+    """Rules and details by the search of `plan`."""
+    refs = [EpisodeRef(str(number), "train", (), None) for number in range(len(made))]
+    found = find_lookahead(_Source(made), refs)  # type: ignore[arg-type]
+    assert found.episodes == len(made)
+    return [(finding.rule, finding.detail) for finding in found.findings]
+
+
+def audited(made: RobotSet) -> list[tuple[str, str]]:
+    """Rules and details by the audit's search."""
+    search, report = LookaheadSearch(), Report()
+    for number, episode in enumerate(made):
+        small = {view: np.stack([thumbnail(frame) for frame in film]) for view, film in episode.cameras.items()}
+        state, actions = episode.state.astype(np.float32), episode.actions.astype(np.float32)
+        search.add(str(number), examine(RawEpisode(str(number), "train", {}, (), state, actions), small))
+    search.report(report)
+    assert (report.checked["L1"], report.checked["L8"]) == (len(made), len(made))
+    return [(finding.rule, finding.detail) for finding in report.findings]
+
+
+@pytest.mark.parametrize("search", [planned, audited])
+@pytest.mark.parametrize("name", SETS)
+def test_honest_data_has_no_finding(name: str, search: object) -> None:
+    assert search(SETS[name]()) == []  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("search", [planned, audited])
+@pytest.mark.parametrize("name", LEAKY)
+def test_what_looks_ahead_is_found(name: str, search: object) -> None:
+    rule, message, make = LEAKY[name]
+    found = search(make())  # type: ignore[operator]
+    assert any(rule == by and message in detail for by, detail in found), found
+
+
+def _some(made: RobotSet, honest: RobotSet) -> Iterator[RobotEpisode]:
+    yield from (leaky if number == 4 else clean for number, (leaky, clean) in enumerate(zip(made, honest, strict=True)))
+
+
+def test_one_leaky_episode_among_honest_ones_is_found_by_the_audit() -> None:
+    found = audited(list(_some(LEAKY["a_joint_of_the_next_frame"][2](), SETS["position_control"]())))
+    assert [(rule, "in episode 4" in detail) for rule, detail in found] == [("L8", True)]
