@@ -51,7 +51,10 @@ def pieces_of(build: ClaimedBuild, shard: Shard) -> list[Piece]:
 
 
 class PieceChoice:
-    """Draws pieces until `wanted` of `samples` samples are in them, or a few more; every piece with the same chance."""
+    """Draws pieces until `wanted` of `samples` samples are in them, or a few more.
+
+    The last ones are drawn more often, if too few would be left.
+    """
 
     def __init__(self, samples: int, seed: int, wanted: int) -> None:
         self._left, self._wanted, self._random = samples, wanted, random.Random(seed)
@@ -60,7 +63,8 @@ class PieceChoice:
         """The chosen ones of the next shard."""
         for piece in pieces:
             size = len(piece.rows)
-            chosen = self._random.random() * self._left < self._wanted
+            must = self._left - size < self._wanted  # too few would remain
+            chosen = self._random.random() * self._left < self._wanted or must
             self._left -= size
             if chosen:
                 self._wanted = max(0, self._wanted - size)

@@ -54,6 +54,7 @@ HARMLESS: dict[str, Any] = {
     "cluster.task_cpus": 0.5,
     "cluster.task_resources": {"a": 1.0},
     "cluster.encoder_resources": {"b": 1.0},
+    "cluster.mixed_devices": True,
     "cluster.groups_ahead": 3,
     "cluster.ahead_mb": 99,
     "cluster.episode_limit_s": 9.0,
