@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from jobs.common.config import parse, register_defaults
 from pipeline.errors import RunError
+from pipeline.format.printable import printable
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: object, code: int = 2) -> NoReturn:
-    sys.stderr.write(f"vlajepa: {message}\n")
+    sys.stderr.write("vlajepa: " + printable(message, keep="\n\t") + "\n")
     raise SystemExit(code)
 
 

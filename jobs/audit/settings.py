@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pipeline.format.enums import AuditLevel, Device
@@ -21,7 +22,11 @@ class AuditConfig:
         default="facebook/vjepa2-vitl-fpc64-256",
     )
     device: Device = setting("where the encoder runs", default=Device.AUTO)
-    seed: int | None = setting("of the random share; null draws one, which the verdict names", default=None)
+    nonce: str | None = setting(
+        "gives the random share, with the hash of build.json; null draws one, which the verdict names. Give it to "
+        "repeat an audit, never one that the maker of the build could know",
+        default=None,
+    )
     share: float = setting(
         "part of the samples that is encoded again and perturbed", default=0.02, at_least=0, at_most=1
     )
@@ -30,6 +35,8 @@ class AuditConfig:
     checkpoint: Path | None = setting("a step-… folder whose model is perturbed; null: the tiny model", default=None)
 
     def __post_init__(self) -> None:
+        if self.nonce is not None and not re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,63}", self.nonce):
+            raise ValueError(f"nonce must be a letter and up to 63 letters and digits, got {self.nonce!r:.80}")
         if self.sign_key is not None and self.level == AuditLevel.MANIFEST:
             raise ValueError("sign_key needs level shards, source or perturb (it signs verdict.json), got 'manifest'")
 

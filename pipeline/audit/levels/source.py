@@ -33,7 +33,7 @@ from pipeline.audit.report.evidence import Evidence
 from pipeline.audit.report.raw_images import duplicate_pair
 from pipeline.audit.rules.int8 import ERROR_TOLERANCE, ErrorClaim
 from pipeline.audit.rules.supports import expected_supports
-from pipeline.audit.samples import UNREADABLE, ShardRows, chosen_rows
+from pipeline.audit.samples import UNREADABLE, ShardRows, chosen_rows, share_seed
 from pipeline.errors import BuildError
 from pipeline.format.file_names import image_member
 
@@ -50,13 +50,13 @@ class SourceOptions:
 
     root     folder of the raw data
     encoder  the frozen encoder that the build names
-    seed     of the random share;  share, least  samples encoded again: this share, and at least this number
+    nonce    gives the random share, see `share_seed`;  share, least  samples encoded again: this share, and at least this number
     workers  threads that decode
     """
 
     root: Path
     encoder: Reencoder
-    seed: int
+    nonce: str
     share: float = 0.02
     least: int = 16
     workers: int = 2
@@ -77,7 +77,7 @@ class SourceRule:
             raise BuildError(f"{build.root}/build.json: settings.inputs.jpeg_quality must be 1..100, found {quality!r}")
         self._facts = Facts(build.views, build.sizes.image_size, quality, _same_libraries(build), claim)
         self._raw = open_raw(build.settings.get("source"), options.root)
-        self._chosen = set(chosen_rows(samples, options.seed, options.share, options.least))
+        self._chosen = set(chosen_rows(samples, share_seed(build.sha256, options.nonce), options.share, options.least))
         self._rows = ShardRows(build)
         self._at = 0
         self._computed = False
