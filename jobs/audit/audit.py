@@ -74,9 +74,7 @@ def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> int:
         place.publish()
     print("\n".join(lines).replace(str(root), where))
     if settings.sign_key is not None and written.kept:
-        raise RunError(
-            f"nothing signed: {where}/{VERDICT} is {written.kept}; audit as deep as it did, or delete it first"
-        )
+        raise RunError(f"nothing signed: {where}/{VERDICT} is {written.kept}; audit as deep, or delete it first")
     return verdict.exit_code
 
 

@@ -55,7 +55,7 @@ class Report:
         self.checked[rule] += count
 
     def found(self, rule: str, file: str, detail: str, sample: str = "") -> None:
-        """Record one violation. Names and values of the build are kept escaped, as people and terminals will see them."""
+        """Record one violation. What a name or value of the build could do to a terminal or a page is escaped."""
         self.failed[rule] += 1
         if self.failed[rule] <= MAX_FINDINGS:
             self.findings.append(Finding(rule, printable(sample), printable(file), printable(detail)))

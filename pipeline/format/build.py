@@ -97,9 +97,8 @@ def _content(path: Path, name: str) -> bytes:
             return (path / name).read_bytes()
         raise BuildError(f"{path}/{name} is no regular file; copy the build again")
     except FileNotFoundError as error:
-        fix = (
-            "no build, or an unfinished one; run vlajepa preprocess" if name == "build.json" else "copy the build again"
-        )
+        unfinished = "no build, or an unfinished one; run vlajepa preprocess"
+        fix = unfinished if name == "build.json" else "copy the build again"
         raise BuildError(f"{path} holds no {name}: {fix}") from error
     except OSError as error:
         raise BuildError(f"{path}/{name} cannot be read: {error}") from error

@@ -50,7 +50,8 @@ class SourceOptions:
 
     root     folder of the raw data
     encoder  the frozen encoder that the build names
-    nonce    gives the random share, see `share_seed`;  share, least  samples encoded again: this share, and at least this number
+    nonce    gives the random share, see `share_seed`
+    share, least  samples encoded again: this share, and at least this number
     workers  threads that decode
     """
 

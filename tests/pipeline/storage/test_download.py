@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.audit.verdict import require_clean_verdict
+from pipeline.audit.audited import read_audited
+from pipeline.audit.gate import pass_gate
 from pipeline.errors import AuditRefusedError, BuildError, CorruptError, SettingsError
 from pipeline.format.build import Build, load_build
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
@@ -90,7 +91,7 @@ def test_a_build_on_s3_is_opened_audited_and_its_shards_are_the_audited_ones(
     upload(robot_build.path, f"{s3}/robot")
     path = mirror_build(f"{s3}/robot/", tmp_path / "mirrors")
     build = load_build(path)
-    require_clean_verdict(path)
+    pass_gate(read_audited(path))
     assert build.manifest == robot_build.manifest
     copied = contents(path)
     assert set(copied) == {*SMALL, "croissant.json", VERDICT}
@@ -152,7 +153,7 @@ def test_a_verdict_is_looked_up_every_time(server: FlakyServer, small_build: Pat
     del server.files[f"b/{VERDICT}"]
     mirror_build(url, tmp_path / "m")
     with pytest.raises(AuditRefusedError, match="not been audited"):
-        require_clean_verdict(path)
+        pass_gate(read_audited(path))
     assert server.requests["b/samples.parquet"] == 1
 
 
