@@ -18,6 +18,7 @@ from pipeline.errors import AuditRefusedError, SettingsError
 from pipeline.format.build import Build, read_build
 from pipeline.format.differences import first_difference
 from pipeline.format.schema import Sizes
+from pipeline.format.strict_json import parse
 from pipeline.storage.download import mirror_build
 from pipeline.storage.store import is_remote
 
@@ -73,15 +74,23 @@ def open_audited(address: str, allow_leaky: bool, settings: TrainerSettings) -> 
     remote = address if is_remote(address) else None
     path = Path(address) if remote is None else mirror_build(address, cache_folder(settings) / "builds")
     files = read_audited(path)
-    build = read_build(files.manifest, path, remote)
-    if build.manifest["leaky"]:
-        if not allow_leaky:
-            raise AuditRefusedError(
-                f"{address} is stamped leaky (encoder mode clip): its targets' context has seen the future. Train on a "
-                "build of mode prefix, or say allow_leaky=true for a comparison"
-            )
-        return AuditedBuild(build, None)
-    return AuditedBuild(build, pass_gate(files, public_key=settings.public_key))
+    if not _stamped_leaky(files.manifest):
+        passed = pass_gate(files, public_key=settings.public_key)
+        return AuditedBuild(read_build(files.manifest, path, remote), passed)
+    if not allow_leaky:
+        raise AuditRefusedError(
+            f"{address} is stamped leaky (encoder mode clip): its targets' context has seen the future. Train on a "
+            "build of mode prefix, or say allow_leaky=true for a comparison"
+        )
+    return AuditedBuild(read_build(files.manifest, path, remote), None)
+
+
+def _stamped_leaky(manifest: bytes) -> bool:
+    try:
+        content = parse(manifest)
+    except ValueError:
+        return False  # `read_build` says what is wrong with it
+    return isinstance(content, dict) and content.get("leaky") is True
 
 
 def common_sizes(builds: Sequence[Build]) -> tuple[Sizes, BuildStats | None]:

@@ -59,8 +59,9 @@ def mirror_build(url: str, folder: Path, retry: Retry | None = None) -> Path:
     """Copy the small files of a remote build into `folder`, or find the copy made before.
 
     build.json, samples.parquet, stats.json, ledger.jsonl and tasks.jsonl, and where there the audit's verdict, its
-    signature and croissant.json. The copy appears whole or not at all, under a name made of the URL and the content of build.json.
-    The verdict is looked up every time: a build that was audited again, or whose verdict was withdrawn, is seen so.
+    signature and croissant.json. The copy appears whole or not at all, under a name made of the URL and the content of
+    build.json; one that is damaged is made again. The verdict is looked up every time: a build that was audited again,
+    or whose verdict was withdrawn, is seen so.
 
     Returns:
         The folder of the copy.

@@ -29,6 +29,7 @@ from pipeline.audit.rederive.images import IMAGE_TOLERANCE, Facts
 from pipeline.audit.rederive.raw_episode import VECTOR_TOLERANCE, EpisodeResult, EpisodeWork, SampleWork, check_episode
 from pipeline.audit.rederive.raw_files import check as check_raw_files
 from pipeline.audit.rederive.reencode import Reencoder, latents_differ, read_claim, require_same_encoder
+from pipeline.audit.rederive.right_root import require_listed, require_some_alike
 from pipeline.audit.report.evidence import Evidence
 from pipeline.audit.report.raw_images import duplicate_pair
 from pipeline.audit.rules.int8 import ERROR_TOLERANCE, ErrorClaim
@@ -78,6 +79,8 @@ class SourceRule:
             raise BuildError(f"{build.root}/build.json: settings.inputs.jpeg_quality must be 1..100, found {quality!r}")
         self._facts = Facts(build.views, build.sizes.image_size, quality, _same_libraries(build), claim)
         self._raw = open_raw(build.settings.get("source"), options.root)
+        require_listed(build, self._raw, options.root)
+        self._alike = 0
         self._chosen = set(chosen_rows(samples, share_seed(build.sha256, options.nonce), options.share, options.least))
         self._rows = ShardRows(build)
         self._at = 0
@@ -104,6 +107,7 @@ class SourceRule:
                 with self._build.present(entry):
                     self._check_shard(Shard(self._build, entry, rows), pool)
                 advance(entry.files)
+        require_some_alike(self._build, self._options.root, self._alike, self.coverage["episodes_decoded"])
         self._errors.check(self._report)
         self._compare_videos()
         self.coverage |= check_raw_files(self._build, self._options.root, self._report)
@@ -124,6 +128,7 @@ class SourceRule:
             self._report.found(rule, work.file, detail, key)
         self._computed |= result.computed
         self.coverage["episodes_decoded"] += 1
+        self._alike += not result.problems
         self.coverage["samples_compared"] += len(work.samples)
         if work.episode not in self._added:
             for view, thumbnails in result.thumbnails.items():

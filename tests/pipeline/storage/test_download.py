@@ -29,7 +29,7 @@ from tests.pipeline.storage.s3_server import FlakyServer, be_impatient, free_por
 
 QUICK = Retry(attempts=2, delay=0.001)
 SPAWN = multiprocessing.get_context("spawn")
-SMALL = {"build.json", "samples.parquet", "stats.json", "ledger.jsonl"}
+SMALL = {"build.json", "samples.parquet", "stats.json", "ledger.jsonl", "tasks.jsonl"}
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +50,13 @@ def small_build(tmp_path: Path) -> Path:
     folder = tmp_path / "built"
     (folder / "train").mkdir(parents=True)
     (folder / "audit").mkdir()
-    for name in ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json", "train/inputs-000000.tar"):
+    small = ("samples.parquet", "stats.json", "ledger.jsonl", "tasks.jsonl", "plan.json")
+    for name in (*small, "train/inputs-000000.tar"):
         (folder / name).write_bytes(name.encode() * 100)
     (folder / "croissant.json").write_text("{}")
     (folder / VERDICT).write_text("first")
     (folder / SIGNED_VERDICT).write_text("first, signed")
-    files = {
-        n: {"bytes": (folder / n).stat().st_size, "sha256": hash_file(folder / n)}
-        for n in ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json")
-    }
+    files = {n: {"bytes": (folder / n).stat().st_size, "sha256": hash_file(folder / n)} for n in small}
     (folder / "build.json").write_text(json.dumps({"files": files}))
     return folder
 
