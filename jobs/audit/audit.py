@@ -6,6 +6,7 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 
+from jobs.audit.compare import run_compare
 from jobs.audit.remote_build import RemoteBuild, remote_build
 from jobs.audit.settings import AuditConfig
 from jobs.common.escaped import escaped_errors
@@ -38,6 +39,8 @@ SHOWN = 20
 
 
 def run(settings: AuditConfig) -> int:
+    if settings.builds:
+        return run_compare(settings)
     if settings.sign_key is not None:
         read_private_key(settings.sign_key)  # a wrong path is worth knowing before the audit, not after
     with escaped_errors():

@@ -13,7 +13,14 @@ from pipeline.format.settings import checked, setting
 class AuditConfig:
     """`vlajepa audit`. What follows `sign_key` serves levels source and perturb."""
 
-    build: Path | str = setting("folder of the build, or its URL; its shards are then fetched one by one")
+    build: Path | str = setting("folder of the build, or its URL; its shards are then fetched one by one", default="")
+    builds: tuple[str, ...] = setting(
+        "in place of build: builds that are to be trained together, which are compared with each other", default=()
+    )
+    roots: tuple[Path, ...] = setting(
+        "raw data of each of builds: near-duplicates and test sets are compared too; none: raw files alone",
+        default=(),
+    )
     level: AuditLevel = setting("how deep the audit goes", default=AuditLevel.SHARDS)
     sign_key: Path | None = setting("PEM file of an ed25519 private key that signs the verdict", default=None)
     root: Path | None = setting("folder of the raw data", default=None)
@@ -37,6 +44,10 @@ class AuditConfig:
     def __post_init__(self) -> None:
         if self.nonce is not None and not re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,63}", self.nonce):
             raise ValueError(f"nonce must be a letter and up to 63 letters and digits, got {self.nonce!r:.80}")
+        if bool(str(self.build)) == bool(self.builds) or len(self.builds) == 1:
+            raise ValueError("give one build, or builds=[A,B] with two or more that are compared with each other")
+        if self.roots and len(self.roots) != len(self.builds):
+            raise ValueError(f"roots must be one folder for each of builds ({len(self.builds)}), got {len(self.roots)}")
         if self.sign_key is not None and self.level == AuditLevel.MANIFEST:
             raise ValueError("sign_key needs level shards, source or perturb (it signs verdict.json), got 'manifest'")
 

@@ -14,6 +14,7 @@ from jobs.training.settings import TrainConfig
 from model.normalize import BuildStats, merge_stats
 from pipeline.audit.audited import read_audited
 from pipeline.audit.gate import UNSIGNED, Passed, pass_gate
+from pipeline.audit.overlap import overlaps, read_marks
 from pipeline.errors import AuditRefusedError, SettingsError
 from pipeline.format.build import Build, read_build
 from pipeline.format.differences import first_difference
@@ -21,6 +22,9 @@ from pipeline.format.schema import Sizes
 from pipeline.format.strict_json import parse
 from pipeline.storage.download import mirror_build
 from pipeline.storage.store import is_remote
+
+SHOWN = 5
+"""Episodes that a message names."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ def open_builds(config: TrainConfig) -> list[AuditedBuild]:
     """
     with escaped_errors():
         opened = [open_audited(str(path), config.allow_leaky, config.trainer) for path in config.builds]
+        _require_apart([one.build for one in opened])
     for build in (one.build for one in opened):
         if not build.manifest["counts"].get("train", {"samples": 0})["samples"]:
             raise SettingsError(
@@ -59,6 +64,19 @@ def open_builds(config: TrainConfig) -> list[AuditedBuild]:
                 "source.val_share or more episodes"
             )
     return opened
+
+
+def _require_apart(builds: Sequence[Build]) -> None:
+    """Raise AuditRefusedError when a build trains on an episode that another one of the run holds out (rule L6)."""
+    if len(builds) < 2:
+        return
+    found = list(overlaps([read_marks(str(build.path), build.read_file("tasks.jsonl")) for build in builds]))
+    if found:
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise AuditRefusedError(
+            f"{'; '.join(overlap.text for overlap in found[:SHOWN])}{more}. Make the builds with the same "
+            "source.val_share and source.split_seed, or train without one of them"
+        )
 
 
 def open_audited(address: str, allow_leaky: bool, settings: TrainerSettings) -> AuditedBuild:
