@@ -58,7 +58,7 @@ class Overlap:
     def text(self) -> str:
         """One line."""
         return printable(
-            f"episode {self.episode} is in train of {self.train}, and in {self.split} of {self.held_out} as {self.other}"
+            f"episode {self.episode} is in train of {self.train} and in {self.split} of {self.held_out} as {self.other}"
         )
 
 
