@@ -42,7 +42,7 @@ def rate_of(settings: Mapping[str, Any], key: str = "fps") -> float:
 def hashed_split(episode: str, settings: Mapping[str, Any]) -> str:
     """Split by a hash of the id, where the raw data has no official ones: the share `val_share` is held out.
 
-    The name of the source is left out of it, and `split_seed` is in it: see docs/formats.md.
+    The name of the source is left out of it, and `split_seed` is in it: see manifests/README.md.
     """
     share = _checked(settings, "val_share", _is_number(settings.get("val_share")), "a number")
     own = episode.removeprefix(text_of(settings, "name") + "-")

@@ -6,7 +6,7 @@ Unless a mutant is about hashes, the attacker repairs every hash, digest and off
 
 from __future__ import annotations
 
-from tests.leakage.mutants import derived, identity, inputs, int8, manifest, targets, tubelets
+from tests.leakage.mutants import derived, hostile, identity, inputs, int8, manifest, targets, tubelets
 
 MUTANTS = (
     *manifest.MUTANTS,
@@ -16,4 +16,5 @@ MUTANTS = (
     *int8.MUTANTS,
     *tubelets.MUTANTS,
     *derived.MUTANTS,
+    *hostile.MUTANTS,
 )
