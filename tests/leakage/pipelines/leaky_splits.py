@@ -44,11 +44,8 @@ def splits_exchanged_for_one_episode(world: World) -> None:
     honest = HashedSplitSettings.split_of
 
     def split(source: HashedSplitSettings, episode: str) -> str:
-        return (
-            {"train": "val", "val": "train"}[honest(source, episode)]
-            if episode.endswith("0")
-            else honest(source, episode)
-        )
+        other = {"train": "val", "val": "train"} if episode.endswith("0") else {}
+        return other.get(honest(source, episode), honest(source, episode))
 
     _split(world, split)
 
