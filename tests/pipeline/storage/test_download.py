@@ -140,6 +140,17 @@ def test_a_mirror_is_used_again(server: FlakyServer, small_build: Path, tmp_path
     assert server.requests["b/build.json"] == 2
 
 
+def test_a_damaged_mirror_is_made_again(server: FlakyServer, small_build: Path, tmp_path: Path) -> None:
+    """By hash: a disk that changes a bit leaves the size as it was."""
+    url = serve(server, small_build)
+    path = mirror_build(url, tmp_path / "m")
+    whole = contents(path)
+    for name in ("samples.parquet", "stats.json", "ledger.jsonl", "tasks.jsonl"):
+        data = whole[name]
+        (path / name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        assert contents(mirror_build(url, tmp_path / "m")) == whole
+
+
 def test_a_verdict_is_looked_up_every_time(server: FlakyServer, small_build: Path, tmp_path: Path) -> None:
     url = serve(server, small_build)
     path = mirror_build(url, tmp_path / "m")
