@@ -24,6 +24,7 @@ from jobs.common.child import end_with_parent
 from jobs.common.config import parse, register_defaults
 from jobs.common.signals import ended_like_interrupted
 from pipeline.errors import RunError
+from pipeline.format.printable import printable
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: object, code: int = 2) -> NoReturn:
-    sys.stderr.write(f"vlajepa: {message}\n")
+    sys.stderr.write("vlajepa: " + printable(message, keep="\n\t") + "\n")
     raise SystemExit(code)
 
 

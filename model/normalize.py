@@ -5,16 +5,16 @@ Statistics come from a build's `stats.json`, which holds the train split alone (
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import BuildError
+from pipeline.format.printable import printable
+from pipeline.format.strict_json import parse
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,19 @@ class BuildStats:
             raise BuildError(f"stats.json is damaged ({error!r}); rebuild it") from error
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """From a `stats.json` file.
+    def parse(cls, data: bytes, where: object) -> Self:
+        """From the content of a `stats.json`.
 
         Raises:
-            BuildError: the file is missing, no JSON, or not as `from_json` wants it.
+            BuildError: it is no JSON, or not as `from_json` wants it; the message names `where`.
         """
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, json.JSONDecodeError) as error:
-            raise BuildError(f"{path}: cannot be read ({error})") from error
+            content = parse(data)
+            if not isinstance(content, dict):
+                raise ValueError("it holds no JSON object")
+            return cls.from_json(content)
+        except (ValueError, BuildError) as error:
+            raise BuildError(f"{where}: {printable(error)}") from error
 
 
 def merge_stats(parts: Sequence[BuildStats]) -> BuildStats:
@@ -81,7 +84,17 @@ def _cover(ranges: Sequence[ChannelRange | None]) -> ChannelRange | None:
 
 
 def _channel_range(statistics: Mapping[str, Any] | None) -> ChannelRange | None:
-    return None if statistics is None else ChannelRange(tuple(statistics["min"]), tuple(statistics["max"]))
+    if statistics is None:
+        return None
+    return ChannelRange(_numbers(statistics["min"]), _numbers(statistics["max"]))
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
+        raise TypeError(f"a range must be a list of numbers, found {values!r:.80}")
+    if not all(abs(value) <= torch.finfo(torch.float32).max for value in values):
+        raise ValueError(f"a range must be finite in float32, found {values!r:.80}")
+    return tuple(values)
 
 
 class MinMaxScaler(nn.Module):

@@ -6,21 +6,26 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 
+from jobs.audit.compare import run_compare
 from jobs.audit.remote_build import RemoteBuild, remote_build
 from jobs.audit.settings import AuditConfig
+from jobs.common.escaped import escaped_errors
 from jobs.common.progress import progress_bar
 from pipeline.audit.attestation import read_private_key, sign_verdict
 from pipeline.audit.build import open_build
 from pipeline.audit.fetcher import ShardFetcher
+from pipeline.audit.files import read_inside
 from pipeline.audit.levels.run import Progress, audit_build
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.report.evidence import Evidence, Sheet
 from pipeline.audit.report.page import write_report
 from pipeline.audit.report.raw_images import with_raw_frames
 from pipeline.audit.report.stored_images import choose_samples, stored_sheets
-from pipeline.audit.verdict import Verdict, verdict_level, write_verdict
+from pipeline.audit.samples import share_seed
+from pipeline.audit.verdict import Verdict, Written, write_verdict
 from pipeline.errors import RunError
 from pipeline.format.enums import AuditLevel
+from pipeline.format.file_names import HISTORY, VERDICT
 from pipeline.storage.store import is_remote
 
 ILLUSTRATED = 20
@@ -34,15 +39,18 @@ SHOWN = 20
 
 
 def run(settings: AuditConfig) -> int:
+    if settings.builds:
+        return run_compare(settings)
     if settings.sign_key is not None:
         read_private_key(settings.sign_key)  # a wrong path is worth knowing before the audit, not after
-    if is_remote(str(settings.build)):
-        with remote_build(str(settings.build)) as place:
-            return _run(replace(settings, build=place.root), place)
-    root = Path(settings.build)
-    if not root.is_dir():
-        raise RunError(f"{root}: no such folder; give the folder that holds the build's build.json")
-    return _run(replace(settings, build=root))
+    with escaped_errors():
+        if is_remote(str(settings.build)):
+            with remote_build(str(settings.build)) as place:
+                return _run(replace(settings, build=place.root), place)
+        root = Path(settings.build)
+        if not root.is_dir():
+            raise RunError(f"{root}: no such folder; give the folder that holds the build's build.json")
+        return _run(replace(settings, build=root))
 
 
 def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> int:
@@ -55,23 +63,38 @@ def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> int:
             bar.update(done - bar.n)
 
         verdict, evidence = audit(settings, progress, place)
-    path = write_verdict(root, verdict)
+    written = write_verdict(root, verdict)
     print(describe(verdict))
-    kept = verdict_level(path)
-    deeper = f" (of level {kept}, deeper than this one, and kept)" if kept != verdict.level else ""
-    written = [f"verdict: {path}{deeper}", f"report: {write_report(open_build(root), verdict, evidence)}"]
-    if settings.sign_key is not None:
-        written.append(f"signed: {sign_verdict(root, settings.sign_key, verdict)}")
+    lines = _written_lines(root, verdict, evidence, written)
+    if settings.sign_key is not None and not written.kept:
+        lines.append(f"signed: {sign_verdict(root, settings.sign_key, verdict)}")
+    elif written.unseats:
+        lines.append(
+            f"unsigned: the verdict before was signed by {written.unseats}, this one is not; that one is kept in "
+            f"{root / HISTORY} with its signature"
+        )
     if place is not None:
         place.publish()
-    print("\n".join(written).replace(str(root), where))
+    print("\n".join(lines).replace(str(root), where))
+    if settings.sign_key is not None and written.kept:
+        raise RunError(f"nothing signed: {where}/{VERDICT} is {written.kept}; audit as deep, or delete it first")
     return verdict.exit_code
+
+
+def _written_lines(root: Path, verdict: Verdict, evidence: Evidence, written: Written) -> list[str]:
+    """Write the report, which belongs to the verdict that stands. What stands where, one line each."""
+    if written.kept:
+        other = f"kept: {written.path} is {written.kept}; this audit's verdict is in {root / HISTORY}"
+        return [other, "report: not written, that of the kept verdict stays"]
+    if written.path != root / VERDICT and read_inside(root, VERDICT) is not None:
+        return [f"verdict: {written.path}", "report: not written, that of the deeper verdict stays"]
+    return [f"verdict: {written.path}", f"report: {write_report(open_build(root), verdict, evidence)}"]
 
 
 def audit(
     settings: AuditConfig, progress: Progress | None = None, fetcher: ShardFetcher | None = None
 ) -> tuple[Verdict, Evidence]:
-    """Audit a folder at the configured level, with a random seed if none is set.
+    """Audit a folder at the configured level, with a random nonce if none is set.
 
     Args:
         fetcher: brings the shards when the folder holds only the small files.
@@ -83,8 +106,8 @@ def audit(
         return verdict, evidence
     from jobs.audit.options import deep_options  # loads torch, which the other levels do without
 
-    seed = secrets.randbelow(2**31) if settings.seed is None else settings.seed
-    source, perturb = deep_options(settings, seed, fetcher)
+    nonce = f"n{secrets.token_hex(16)}" if settings.nonce is None else settings.nonce
+    source, perturb = deep_options(settings, nonce, fetcher)
     verdict = audit_build(root, settings.level, progress, source, perturb, evidence, fetcher)
     build = open_build(root)
     raw = open_raw(build.settings.get("source"), source.root)
@@ -96,7 +119,8 @@ def sheets(path: Path, verdict: Verdict, fetcher: ShardFetcher | None = None) ->
     """Images of samples that findings name, and of a few others."""
     build = open_build(path, fetcher)
     named = list(dict.fromkeys(finding.sample for finding in verdict.findings if finding.sample))[:ILLUSTRATED]
-    return stored_sheets(build, list(dict.fromkeys([*named, *choose_samples(build, RANDOM_SHEETS, verdict.seed or 0)])))
+    others = choose_samples(build, RANDOM_SHEETS, share_seed(build.sha256, verdict.nonce or ""))
+    return stored_sheets(build, list(dict.fromkeys([*named, *others])))
 
 
 def describe(verdict: Verdict) -> str:
@@ -111,7 +135,7 @@ def describe(verdict: Verdict) -> str:
         lines.append(f"… and {hidden:,} more; verdict.json lists up to 100 a rule")
     if verdict.coverage:
         checked = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in verdict.coverage.items())
-        lines.append(f"checked: {checked} (seed={verdict.seed})")
+        lines.append(f"checked: {checked} (nonce={verdict.nonce})")
     lines += verdict.claims
     weaker = "" if verdict.exact else ", INEXACT: not all was derived to the byte (inexact=true)"
     lines.append(f"{verdict.status.upper()}: {verdict.samples:,} samples, level {verdict.level}{weaker}")

@@ -62,7 +62,7 @@ def _first_samples(build: Build, fetcher: ShardFetcher | None) -> Batch[NDArray[
 
 
 def _tiny_model(build: Any) -> VLAJEPA:
-    stats = BuildStats.read(build.path / "stats.json") if build.sizes.action else None
+    stats = BuildStats.parse(build.read_file("stats.json"), build.path / "stats.json") if build.sizes.action else None
     settings = tiny_settings(views=max(2, build.sizes.views))
     # As it starts for training, it copies its input and ignores latent actions: the controls would fail.
     predictor = replace(settings.predictor, init=PredictorInit.REFERENCE)

@@ -11,9 +11,11 @@ from jobs.audit.model import model_trials
 from jobs.audit.settings import AuditConfig
 from jobs.common.device import pick_device
 from model.attention.transformers_attention import use_attention
+from pipeline.audit.audited import read_audited
 from pipeline.audit.fetcher import ShardFetcher
 from pipeline.audit.levels.perturb import PerturbOptions
 from pipeline.audit.levels.source import SourceOptions
+from pipeline.audit.samples import share_seed
 from pipeline.building.rebuild import SampleRebuilder
 from pipeline.encoder.encoder import Encoder
 from pipeline.errors import SettingsError
@@ -24,7 +26,7 @@ from pipeline.storage.store import open_store
 
 
 def deep_options(
-    settings: AuditConfig, seed: int, fetcher: ShardFetcher | None = None
+    settings: AuditConfig, nonce: str, fetcher: ShardFetcher | None = None
 ) -> tuple[SourceOptions, PerturbOptions]:
     """Options of levels "source" and "perturb". Raises SettingsError without root or encoder, BuildError without a
     plan."""
@@ -37,8 +39,9 @@ def deep_options(
     encoder = load_encoder(dict(plan.content["encoder"]), settings.encoder_path, settings.device)
     raw = {**plan.content["source"], "root": str(settings.root.resolve())}
     rebuilder = SampleRebuilder(plan, make_source(raw.pop("type"), **raw), encoder.encode)
+    seed = share_seed(read_audited(Path(settings.build)).sha256, nonce)
     student = partial(model_trials, Path(settings.build), settings.checkpoint, seed, fetcher)
-    chosen = (seed, settings.share, settings.least)
+    chosen = (nonce, settings.share, settings.least)
     source = SourceOptions(settings.root, AuditEncoder(encoder), *chosen, settings.workers, settings.inexact)
     return source, PerturbOptions(rebuilder, student, *chosen)
 

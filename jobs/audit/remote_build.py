@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,7 @@ from pathlib import Path
 from pipeline.audit.build import open_build
 from pipeline.audit.entries import ShardEntry
 from pipeline.errors import RunError
-from pipeline.format.file_names import CROISSANT, META_FILES, SIGNED_VERDICT, VERDICT
+from pipeline.format.file_names import CROISSANT, HISTORY, META_FILES, SIGNED_VERDICT, VERDICT
 from pipeline.storage.atomic import hash_file
 from pipeline.storage.object_store import ObjectStore, open_object_store
 
@@ -133,9 +134,9 @@ def remote_build(url: str, store: ObjectStore | None = None) -> Iterator[RemoteB
         raise RunError(f"{store.where} holds no build.json: no build, or an unfinished one; run vlajepa preprocess")
     with tempfile.TemporaryDirectory(prefix="vlajepa-audit-") as folder, _naming(Path(folder), store.where):
         root = Path(folder)
-        for name in _SMALL:
+        for name in (*_SMALL, *(name for name in sizes if re.fullmatch(rf"{HISTORY}/[\w.-]+", name))):
             if name in sizes:
-                (root / name).parent.mkdir(exist_ok=True)
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
                 store.download(name, root / name)
         build = RemoteBuild(store, root, sizes)
         listed = open_build(root)
@@ -162,5 +163,6 @@ def _paths(shard: ShardEntry) -> _Paths:
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    paths = folder.iterdir() if folder.exists() else ()
-    return {f"{folder.name}/{path.name}": path.read_bytes() for path in paths}
+    """Files below a folder beside the build's, by their names in the build."""
+    paths = [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
+    return {path.relative_to(folder.parent).as_posix(): path.read_bytes() for path in paths}

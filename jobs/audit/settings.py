@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pipeline.format.enums import AuditLevel, Device
@@ -12,7 +13,14 @@ from pipeline.format.settings import checked, setting
 class AuditConfig:
     """`vlajepa audit`. What follows `sign_key` serves levels source and perturb."""
 
-    build: Path | str = setting("folder of the build, or its URL; its shards are then fetched one by one")
+    build: Path | str = setting("folder of the build, or its URL; its shards are then fetched one by one", default="")
+    builds: tuple[str, ...] = setting(
+        "in place of build: builds that are to be trained together, which are compared with each other", default=()
+    )
+    roots: tuple[Path, ...] = setting(
+        "raw data of each of builds: near-duplicates and test sets are compared too; none: raw files alone",
+        default=(),
+    )
     level: AuditLevel = setting("how deep the audit goes", default=AuditLevel.SHARDS)
     sign_key: Path | None = setting("PEM file of an ed25519 private key that signs the verdict", default=None)
     root: Path | None = setting("folder of the raw data", default=None)
@@ -21,7 +29,11 @@ class AuditConfig:
         default="facebook/vjepa2-vitl-fpc64-256",
     )
     device: Device = setting("where the encoder runs", default=Device.AUTO)
-    seed: int | None = setting("of the random share; null draws one, which the verdict names", default=None)
+    nonce: str | None = setting(
+        "gives the random share, with the hash of build.json; null draws one, which the verdict names. Give it to "
+        "repeat an audit, never one that the maker of the build could know",
+        default=None,
+    )
     share: float = setting(
         "part of the samples that is encoded again and perturbed", default=0.02, at_least=0, at_most=1
     )
@@ -35,6 +47,12 @@ class AuditConfig:
     checkpoint: Path | None = setting("a step-… folder whose model is perturbed; null: the tiny model", default=None)
 
     def __post_init__(self) -> None:
+        if self.nonce is not None and not re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,63}", self.nonce):
+            raise ValueError(f"nonce must be a letter and up to 63 letters and digits, got {self.nonce!r:.80}")
+        if bool(str(self.build)) == bool(self.builds) or len(self.builds) == 1:
+            raise ValueError("give one build, or builds=[A,B] with two or more that are compared with each other")
+        if self.roots and len(self.roots) != len(self.builds):
+            raise ValueError(f"roots must be one folder for each of builds ({len(self.builds)}), got {len(self.roots)}")
         if self.sign_key is not None and self.level == AuditLevel.MANIFEST:
             raise ValueError("sign_key needs level shards, source or perturb (it signs verdict.json), got 'manifest'")
 

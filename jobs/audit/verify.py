@@ -9,13 +9,17 @@ from pathlib import Path
 
 from jobs.audit.remote_build import RemoteBuild, remote_build
 from jobs.audit.settings import VerifyConfig
+from jobs.common.escaped import escaped_errors
 from jobs.common.progress import progress_bar
-from pipeline.audit.attestation import require_signature
+from pipeline.audit.audited import read_audited
 from pipeline.audit.build import ClaimedBuild, open_build
 from pipeline.audit.entries import FileEntry
 from pipeline.audit.files import file_sha256, is_regular
-from pipeline.audit.verdict import require_clean_verdict
+from pipeline.audit.finding import Report
+from pipeline.audit.gate import Passed, pass_gate
+from pipeline.audit.rules.files import check_inventory
 from pipeline.errors import AuditRefusedError, BuildError, RunError
+from pipeline.format.printable import printable
 from pipeline.storage.store import is_remote
 
 SHOWN = 20
@@ -23,13 +27,14 @@ SHOWN = 20
 
 
 def run(settings: VerifyConfig) -> int:
-    if is_remote(str(settings.build)):
-        with remote_build(str(settings.build)) as place:
-            return _run(replace(settings, build=place.root), place)
-    root = Path(settings.build)
-    if not is_regular(root / "build.json"):
-        raise RunError(f"{root}: no build.json here; give the folder of a finished build")
-    return _run(replace(settings, build=root))
+    with escaped_errors():
+        if is_remote(str(settings.build)):
+            with remote_build(str(settings.build)) as place:
+                return _run(replace(settings, build=place.root), place)
+        root = Path(settings.build)
+        if not is_regular(root / "build.json"):
+            raise RunError(f"{root}: no build.json here; give the folder of a finished build")
+        return _run(replace(settings, build=root))
 
 
 def _run(settings: VerifyConfig, place: RemoteBuild | None = None) -> int:
@@ -38,7 +43,7 @@ def _run(settings: VerifyConfig, place: RemoteBuild | None = None) -> int:
         for line in verify(settings, place):
             print(line)
     except AuditRefusedError as error:
-        sys.stderr.write(f"vlajepa: NOT VERIFIED: {str(error).replace(str(settings.build), where)}\n")
+        sys.stderr.write(f"vlajepa: NOT VERIFIED: {printable(error).replace(str(settings.build), where)}\n")
         return 1
     print(f"VERIFIED: {where}")
     return 0
@@ -55,25 +60,47 @@ def verify(settings: VerifyConfig, place: RemoteBuild | None = None) -> list[str
         RunError: the public key cannot be used.
     """
     root, lines = Path(settings.build), []
-    if settings.public_key is not None:
-        lines.append(f"signature: by key {require_signature(root, settings.public_key)}")
+    passed = pass_gate(read_audited(root), settings.level, settings.public_key)
+    if passed.signature_checked:
+        lines.append(f"signature: by key {passed.signed_by}")
     else:
-        lines.append("signature: not checked; give public_key=FILE to know who vouches for the verdict")
-    require_clean_verdict(root, settings.level)
-    lines.append(f"verdict: clean, level {settings.level} or deeper, of this build.json")
+        lines.append(
+            f"signature: not checked; the verdict claims {passed.signed_by}; give public_key=FILE to know who vouches "
+            "for it"
+        )
+    lines.append(f"verdict: clean, level {passed.level}, of this build.json")
+    build = _listed_by_the_audited(root, passed, place)
+    _verify_inventory(build)
+    lines.append("inventory: nothing was added; croissant.json is what build.json gives, where there is one")
     if settings.hash_files:
-        lines.append(_verify_files(_listed_by_the_audited(root), settings.workers, place))
+        lines.append(_verify_files(build, settings.workers, place))
     else:
         lines.append("files: not hashed (hash_files=false); their bytes may have changed since the audit")
     return lines
 
 
-def _listed_by_the_audited(root: Path) -> ClaimedBuild:
+def _listed_by_the_audited(root: Path, passed: Passed, place: RemoteBuild | None) -> ClaimedBuild:
     """The build of the verdict: what cannot be read now could be read at the audit."""
     try:
-        return open_build(root)
+        build = open_build(root, place)
     except BuildError as error:
         raise AuditRefusedError(f"a file changed since the audit: {error}") from error
+    if build.sha256 != passed.build_sha256:
+        raise AuditRefusedError(f"{root}/build.json changed while it was verified; verify it again")
+    return build
+
+
+def _verify_inventory(build: ClaimedBuild) -> None:
+    """No file was added since the audit, none is a link, and croissant.json is still made of build.json."""
+    report = Report()
+    try:
+        check_inventory(build, report)
+    except BuildError as error:
+        raise AuditRefusedError(f"a file changed since the audit: {error}") from error
+    if report.findings:
+        found = [f"{finding.file} {finding.detail}" for finding in report.findings[:SHOWN]]
+        more = f" and {report.failed['L10'] - SHOWN} more" if report.failed["L10"] > SHOWN else ""
+        raise AuditRefusedError(f"the folder is not as it was audited: {'; '.join(found)}{more}")
 
 
 def _verify_files(build: ClaimedBuild, workers: int, place: RemoteBuild | None) -> str:
@@ -111,4 +138,7 @@ def _problem(entry: FileEntry, root: Path, place: RemoteBuild | None) -> str:
 
 
 def _digest(path: Path) -> tuple[int, str] | None:
-    return (path.stat().st_size, file_sha256(path)) if is_regular(path) else None
+    try:
+        return path.lstat().st_size, file_sha256(path)
+    except OSError:
+        return None

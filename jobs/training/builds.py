@@ -3,57 +3,112 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jobs.common.escaped import escaped_errors
 from jobs.training.loop.data import cache_folder
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.settings import TrainConfig
 from model.normalize import BuildStats, merge_stats
-from pipeline.audit.verdict import require_clean_verdict
+from pipeline.audit.audited import read_audited
+from pipeline.audit.gate import UNSIGNED, Passed, pass_gate
+from pipeline.audit.overlap import overlaps, read_marks
 from pipeline.errors import AuditRefusedError, SettingsError
-from pipeline.format.build import Build, load_build
+from pipeline.format.build import Build, read_build
 from pipeline.format.differences import first_difference
 from pipeline.format.schema import Sizes
+from pipeline.format.strict_json import parse
 from pipeline.storage.download import mirror_build
 from pipeline.storage.store import is_remote
 
+SHOWN = 5
+"""Episodes that a message names."""
 
-def open_builds(config: TrainConfig) -> list[Build]:
+
+@dataclass(frozen=True)
+class AuditedBuild:
+    """A build, and what let it through the gate: None for one that is stamped leaky."""
+
+    build: Build
+    passed: Passed | None
+
+    @property
+    def verdict(self) -> str:
+        """What a run writes down."""
+        return "leaky" if self.passed is None else self.passed.text
+
+    @property
+    def signature(self) -> dict[str, Any]:
+        """Who signed the verdict, and whether that was checked with a public key."""
+        if self.passed is None:
+            return {"signed_by": UNSIGNED, "checked": False}
+        return {"signed_by": self.passed.signed_by, "checked": self.passed.signature_checked}
+
+
+def open_builds(config: TrainConfig) -> list[AuditedBuild]:
     """The audited builds of a run, each with train samples.
 
     Raises:
         AuditRefusedError: a build has no clean verdict, or is stamped leaky.
         SettingsError: a build has no train samples.
     """
-    builds = [open_audited(str(path), config.allow_leaky, config.trainer) for path in config.builds]
-    for build in builds:
+    with escaped_errors():
+        opened = [open_audited(str(path), config.allow_leaky, config.trainer) for path in config.builds]
+        _require_apart([one.build for one in opened])
+    for build in (one.build for one in opened):
         if not build.manifest["counts"].get("train", {"samples": 0})["samples"]:
             raise SettingsError(
                 f"{build.path} has no train samples, only {', '.join(build.manifest['counts'])}; build it with a lower "
                 "source.val_share or more episodes"
             )
-    return builds
+    return opened
 
 
-def open_audited(address: str, allow_leaky: bool, settings: TrainerSettings) -> Build:
+def _require_apart(builds: Sequence[Build]) -> None:
+    """Raise AuditRefusedError when a build trains on an episode that another one of the run holds out (rule L6)."""
+    if len(builds) < 2:
+        return
+    found = list(overlaps([read_marks(str(build.path), build.read_file("tasks.jsonl")) for build in builds]))
+    if found:
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise AuditRefusedError(
+            f"{'; '.join(overlap.text for overlap in found[:SHOWN])}{more}. Make the builds with the same "
+            "source.val_share and source.split_seed, or train without one of them"
+        )
+
+
+def open_audited(address: str, allow_leaky: bool, settings: TrainerSettings) -> AuditedBuild:
     """Open a build that has a clean verdict; the small files of a remote one are copied here.
 
-    A build stamped leaky never has one; with `allow_leaky` it is opened for comparison.
+    build.json is read once: what the gate hashed is what is parsed. A build stamped leaky never has a clean verdict;
+    with `allow_leaky` it is opened for comparison.
+
+    Raises:
+        AuditRefusedError: it has no clean verdict, with `trainer.public_key` none that this key signed; or it is leaky.
+        BuildError: it is malformed, or cannot be reached.
     """
     remote = address if is_remote(address) else None
     path = Path(address) if remote is None else mirror_build(address, cache_folder(settings) / "builds")
-    build = replace(load_build(path), remote=remote)
-    if build.manifest["leaky"]:
-        if not allow_leaky:
-            raise AuditRefusedError(
-                f"{address} is stamped leaky (encoder mode clip): its targets' context has seen the future. Train on a "
-                "build of mode prefix, or say allow_leaky=true for a comparison"
-            )
-        return build
-    require_clean_verdict(path)
-    return build
+    files = read_audited(path)
+    if not _stamped_leaky(files.manifest):
+        passed = pass_gate(files, public_key=settings.public_key)
+        return AuditedBuild(read_build(files.manifest, path, remote), passed)
+    if not allow_leaky:
+        raise AuditRefusedError(
+            f"{address} is stamped leaky (encoder mode clip): its targets' context has seen the future. Train on a "
+            "build of mode prefix, or say allow_leaky=true for a comparison"
+        )
+    return AuditedBuild(read_build(files.manifest, path, remote), None)
+
+
+def _stamped_leaky(manifest: bytes) -> bool:
+    try:
+        content = parse(manifest)
+    except ValueError:
+        return False  # `read_build` says what is wrong with it
+    return isinstance(content, dict) and content.get("leaky") is True
 
 
 def common_sizes(builds: Sequence[Build]) -> tuple[Sizes, BuildStats | None]:
@@ -80,7 +135,7 @@ def common_sizes(builds: Sequence[Build]) -> tuple[Sizes, BuildStats | None]:
             _require_equal(f"sizes.{key}", robots[0], other, getattr(robots[0].sizes, key), getattr(other.sizes, key))
     views = max(build.sizes.views for build in builds)
     return replace(robots[0].sizes, views=views), merge_stats(
-        [BuildStats.read(robot.path / "stats.json") for robot in robots]
+        [BuildStats.parse(robot.read_file("stats.json"), robot.path / "stats.json") for robot in robots]
     )
 
 

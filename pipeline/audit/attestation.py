@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +23,23 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from pipeline.audit.files import is_regular, read_regular
-from pipeline.audit.verdict import Verdict, replace_whole, verdict_bytes
+from pipeline.audit.audited import AuditedFiles, read_audited
+from pipeline.audit.envelope import Envelope, parse_finite, pre_authentication_encoding, read_envelope
+from pipeline.audit.files import replace_whole
+from pipeline.audit.history import archive
+from pipeline.audit.verdict import Verdict, verdict_bytes
 from pipeline.errors import AuditRefusedError, RunError
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
-from pipeline.format.strict_json import canonical, parse
+from pipeline.format.printable import printable
+from pipeline.format.strict_json import canonical
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:vlajepa:leakage-audit:v1"
 
-_STANDARD = str.maketrans("-_", "+/")
-
-
-def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
-    """What is signed: type and payload with their lengths (DSSE protocol.md, "PAE")."""
-    kind = payload_type.encode()
-    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-
 
 def sign_verdict(build: Path, key: Path, made: Verdict | None = None) -> Path:
-    """Sign audit/verdict.json, clean or not.
+    """Sign audit/verdict.json, clean or not, and keep the signature in the history too.
 
     Args:
         key: PEM file of an unencrypted ed25519 private key.
@@ -56,25 +53,32 @@ def sign_verdict(build: Path, key: Path, made: Verdict | None = None) -> Path:
         RunError: the key cannot be used, there is no verdict, or it is another than `made`.
     """
     private = read_private_key(key)
-    verdict = _read_verdict(build)
+    files = read_audited(build)
+    verdict = _verdict_of(files)
     if made is not None and verdict != verdict_bytes(made):
         raise RunError(
             f"nothing signed: {build / VERDICT} is not the verdict of this audit but one that was kept because its"
-            " level is deeper; audit at that level, or delete it first"
+            " level is deeper, or because it is a LEAK; audit as deep as it did, or delete it first"
         )
-    payload = json.dumps(_statement(build, verdict), sort_keys=True, separators=(",", ":")).encode()
+    payload = json.dumps(_statement(files), sort_keys=True, separators=(",", ":")).encode()
     signature = private.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))
-    envelope = {
+    content = {
         "payload": base64.b64encode(payload).decode(),
         "payloadType": PAYLOAD_TYPE,
         "signatures": [{"keyid": key_id(private.public_key()), "sig": base64.b64encode(signature).decode()}],
     }
-    path = build / SIGNED_VERDICT
-    replace_whole(path, (json.dumps(envelope, sort_keys=True, indent=1) + "\n").encode())
+    envelope = (json.dumps(content, sort_keys=True, indent=1) + "\n").encode()
+    path = replace_whole(build, SIGNED_VERDICT, envelope)
+    archive(build, verdict, envelope, datetime.now(UTC))
     return path
 
 
 def require_signature(build: Path, public_key: Path) -> str:
+    """`check_signature` for the files of a folder."""
+    return check_signature(read_audited(build), public_key)
+
+
+def check_signature(files: AuditedFiles, public_key: Path) -> str:
     """Check that the envelope was signed with a key, and is about this build and this verdict.
 
     Returns:
@@ -85,16 +89,31 @@ def require_signature(build: Path, public_key: Path) -> str:
         AuditRefusedError: there is no envelope, or it does not vouch for this verdict.
     """
     public = _public_key(public_key)
-    path, own = build / SIGNED_VERDICT, key_id(public)
-    kind, payload, signed, signatures = _read_envelope(path)
-    if not any(_holds(public, signature, signed) for _, signature in signatures):
-        named = [name for name, _ in signatures]
+    path, own = files.root / SIGNED_VERDICT, key_id(public)
+    if files.envelope is None:
+        raise AuditRefusedError(f"{path} is missing: nobody signed the verdict; run vlajepa audit … sign_key=KEY.pem")
+    envelope = read_envelope(files.envelope, path)
+    if not any(_holds(public, signature, envelope.signed) for _, signature in envelope.signatures):
+        named = [name for name, _ in envelope.signatures]
         if own in named:
             raise AuditRefusedError(f"{path}: the signature of {own} is wrong: payload or signature were changed")
         found = ", ".join(map(repr, named)) or "nobody"
         raise AuditRefusedError(f"{path} is signed by {found}, not by {own} ({public_key})")
-    _require_statement(build, path, kind, payload)
+    _require_statement(files, path, envelope)
     return own
+
+
+def claimed_signer(files: AuditedFiles) -> str:
+    """The id of the key that an envelope about this build and this verdict names, unchecked; "" if there is none."""
+    if files.envelope is None:
+        return ""
+    path = files.root / SIGNED_VERDICT
+    try:
+        envelope = read_envelope(files.envelope, path)
+        _require_statement(files, path, envelope)
+    except AuditRefusedError:
+        return ""
+    return envelope.signer
 
 
 def key_id(public: Ed25519PublicKey) -> str:
@@ -102,38 +121,10 @@ def key_id(public: Ed25519PublicKey) -> str:
     return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
-def _read_verdict(build: Path) -> bytes:
-    path = build / VERDICT
-    if not is_regular(path):
-        raise AuditRefusedError(f"{build} has not been audited: there is no {VERDICT}; run vlajepa audit")
-    return path.read_bytes()
-
-
-def _read_envelope(path: Path) -> tuple[str, bytes, bytes, list[tuple[str, bytes]]]:
-    """Payload type, payload, what was signed, and signatures by keyid: an unauthenticated hint, "" without one."""
-    if not is_regular(path):
-        raise AuditRefusedError(f"{path} is missing: nobody signed the verdict; run vlajepa audit … sign_key=KEY.pem")
-    try:
-        content = _parse(path.read_bytes())
-        kind, payload = content["payloadType"], _decode(content["payload"])
-        signatures = [(entry.get("keyid", ""), _decode(entry["sig"])) for entry in content["signatures"]]
-        if not all(isinstance(text, str) for text in (kind, *(name for name, _ in signatures))):
-            raise TypeError("payloadType and keyid must be strings")
-        return kind, payload, pre_authentication_encoding(kind, payload), signatures
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AuditRefusedError(f"{path} is no DSSE envelope ({error!r}); sign the verdict again") from error
-
-
-def _parse(data: bytes) -> Any:
-    """JSON that can be written again: 1e999 would be read as infinity."""
-    value = parse(data)
-    canonical(value)
-    return value
-
-
-def _decode(text: str) -> bytes:
-    """Base64 of either alphabet, as DSSE requires of readers."""
-    return base64.b64decode(text.translate(_STANDARD), validate=True)
+def _verdict_of(files: AuditedFiles) -> bytes:
+    if files.verdict is None:
+        raise AuditRefusedError(f"{files.root} has not been audited: there is no {VERDICT}; run vlajepa audit")
+    return files.verdict
 
 
 def _holds(public: Ed25519PublicKey, signature: bytes, signed: bytes) -> bool:
@@ -144,28 +135,29 @@ def _holds(public: Ed25519PublicKey, signature: bytes, signed: bytes) -> bool:
     return True
 
 
-def _statement(build: Path, verdict: bytes) -> dict[str, Any]:
+def _statement(files: AuditedFiles) -> dict[str, Any]:
+    verdict = _verdict_of(files)
     try:
-        predicate = _parse(verdict)
+        predicate = parse_finite(verdict)
     except ValueError as error:
-        raise AuditRefusedError(f"{build / VERDICT} is no JSON: {error}; run vlajepa audit") from error
-    digest = hashlib.sha256(read_regular(build / "build.json")).hexdigest()
+        what = f"{files.root / VERDICT} is no JSON: {printable(error)}"
+        raise AuditRefusedError(f"{what}; run vlajepa audit") from error
     return {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": "build.json", "digest": {"sha256": digest}}],
+        "subject": [{"name": "build.json", "digest": {"sha256": files.sha256}}],
         "predicateType": PREDICATE_TYPE,
         "predicate": predicate,
     }
 
 
-def _require_statement(build: Path, path: Path, kind: str, payload: bytes) -> None:
+def _require_statement(files: AuditedFiles, path: Path, envelope: Envelope) -> None:
     try:
-        found = _parse(payload)
+        found = parse_finite(envelope.payload)
     except ValueError as error:
-        raise AuditRefusedError(f"{path}: the payload is no JSON: {error}") from error
-    expected = _statement(build, _read_verdict(build))
-    if kind != PAYLOAD_TYPE or not isinstance(found, dict):
-        raise AuditRefusedError(f"{path} holds {kind!r}, not an in-toto statement")
+        raise AuditRefusedError(f"{path}: the payload is no JSON: {printable(error)}") from error
+    expected = _statement(files)
+    if envelope.kind != PAYLOAD_TYPE or not isinstance(found, dict):
+        raise AuditRefusedError(f"{path} holds {envelope.kind!r}, not an in-toto statement")
     for name, what in (
         ("_type", "another kind of statement"),
         ("predicateType", "another kind of predicate"),

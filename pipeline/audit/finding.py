@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.format.enums import AuditLevel
+from pipeline.format.printable import printable
 
 RULES = ("L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10")
 """L3, L4 and L5 are properties of the model and its losses: only level "perturb" checks them."""
@@ -54,10 +55,10 @@ class Report:
         self.checked[rule] += count
 
     def found(self, rule: str, file: str, detail: str, sample: str = "") -> None:
-        """Record one violation."""
+        """Record one violation. What a name or value of the build could do to a terminal or a page is escaped."""
         self.failed[rule] += 1
         if self.failed[rule] <= MAX_FINDINGS:
-            self.findings.append(Finding(rule, sample, file, detail))
+            self.findings.append(Finding(rule, printable(sample), printable(file), printable(detail)))
 
     def problems(self, problems: tuple[Problem, ...], file: str, sample: str = "") -> None:
         """Record what a parser reported."""

@@ -5,6 +5,7 @@ B rows of a batch, K future steps.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import random
@@ -70,6 +71,15 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except UNREADABLE as error:
         raise BuildError(f"{path} cannot be read: {error}. Make the build again") from error
+
+
+def share_seed(build_sha256: str, nonce: str) -> int:
+    """Seed of the random share, 0..2**63-1, from the SHA-256 of build.json and the auditor's nonce.
+
+    Who makes a build does not know the nonce, and who audits it cannot choose the samples.
+    """
+    digest = hashlib.sha256(f"{build_sha256}\n{nonce}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def chosen_rows(count: int, seed: int, share: float, least: int) -> list[int]:

@@ -1,24 +1,29 @@
-"""The verdict: the audit's result as a file, and the gate that training passes through."""
+"""The verdict: the audit's result as a file, which one stands, and why one is refused."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.audit.files import is_regular
+from pipeline.audit.files import read_inside, remove_inside, replace_whole
 from pipeline.audit.finding import LEVELS, RULES, Finding
-from pipeline.errors import AuditRefusedError
-from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
+from pipeline.audit.history import archive, signer_of
+from pipeline.format.file_names import MANIFEST_VERDICT, SIGNED_VERDICT, VERDICT
+from pipeline.format.printable import printable
 from pipeline.format.schema import SCHEMA_VERSION
 from pipeline.format.strict_json import parse
+
+SHARES = ("samples_encoded", "samples_perturbed")
+"""Parts of the coverage that are a random share of the samples."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,12 @@ def _versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an audit found. The same build, level and seed give the same verdict: it holds no times and no paths.
+    """What an audit found. The same build, level and nonce give the same verdict: it holds no times and no paths.
 
     build_sha256  of build.json, which lists the SHA-256 of every other file
     samples       in the build
-    seed          of the random share; None below level "source", where everything is checked
+    nonce         drawn by the auditor; with build_sha256 it gives the random share (`share_seed`). None below level
+                  "source", where everything is checked
     coverage      what levels "source" and "perturb" checked: counts of episodes and samples by name
     tolerance     what a comparison of numbers allowed, by name
     exact         nothing was compared within bounds because libraries or devices were not those of the build
@@ -52,7 +58,7 @@ class Verdict:
     rules: dict[str, RuleCount]
     findings: tuple[Finding, ...]
     samples: int
-    seed: int | None = None
+    nonce: str | None = None
     coverage: dict[str, int] = field(default_factory=dict)
     tolerance: dict[str, float] = field(default_factory=dict)
     exact: bool = True
@@ -71,25 +77,48 @@ class Verdict:
         return 0 if self.status == "clean" else 1
 
 
-def write_verdict(build: Path, verdict: Verdict) -> Path:
-    """Write the verdict whole or not at all; the same verdict gives the same bytes. Returns its path.
+@dataclass(frozen=True)
+class Written:
+    """What became of a verdict.
+
+    path     where it stands, or where the one stands that was kept
+    kept     why another verdict was kept in its place; "" when this one stands
+    unseats  id of the key that claims to have signed the verdict before, whose signature is in the history alone now
+    """
+
+    path: Path
+    kept: str = ""
+    unseats: str = ""
+
+
+def write_verdict(build: Path, verdict: Verdict) -> Written:
+    """Write the verdict whole or not at all, and keep it in the history; the same verdict gives the same bytes.
 
     Levels from "shards" on write audit/verdict.json, which opens the gate of training. A manifest-level verdict goes
-    to audit/verdict-manifest.json. A clean verdict does not replace a deeper clean one of the same
-    build.json. The signature of a replaced verdict is removed.
+    to audit/verdict-manifest.json. A verdict that `_reason_to_keep` another stands in the history alone. The signature
+    of a replaced verdict goes, to the history.
+
+    Raises:
+        BuildError: audit/ or something in it is a link.
     """
-    path = build / VERDICT
-    manifest = verdict.level == "manifest"
-    if manifest:
-        path = path.with_name("verdict-manifest.json")
-    path.parent.mkdir(exist_ok=True)
-    if not manifest and verdict.status == "clean" and _holds_deeper(build, path, verdict.level):
-        return path
     data = verdict_bytes(verdict)
-    if not manifest and not (is_regular(path) and path.read_bytes() == data):
-        (build / SIGNED_VERDICT).unlink(missing_ok=True)
-    replace_whole(path, data)
-    return path
+    if verdict.level == "manifest":
+        return Written(replace_whole(build, MANIFEST_VERDICT, data))
+    before, envelope = read_inside(build, VERDICT), read_inside(build, SIGNED_VERDICT)
+    now = datetime.now(UTC)
+    unseats = ""
+    if before is not None and before != data:
+        kept = _reason_to_keep(before, verdict)
+        if kept:
+            archive(build, data, None, now)
+            return Written(build / VERDICT, kept)
+        archive(build, before, envelope, now)
+        unseats = signer_of(envelope)
+    if before != data:
+        remove_inside(build, SIGNED_VERDICT)  # a signature goes before its verdict changes
+    path = replace_whole(build, VERDICT, data)
+    archive(build, data, envelope if before == data else None, now)
+    return Written(path, "", unseats)
 
 
 def verdict_bytes(verdict: Verdict) -> bytes:
@@ -99,64 +128,51 @@ def verdict_bytes(verdict: Verdict) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def replace_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def _reason_to_keep(before: bytes, verdict: Verdict) -> str:
+    """Why the verdict before stays in spite of a new one; "" when it goes.
 
-
-def verdict_level(path: Path) -> str:
-    """The level of a verdict that `write_verdict` left at a path."""
-    return str(parse(path.read_bytes())["level"])
-
-
-def _holds_deeper(build: Path, path: Path, level: str) -> bool:
-    """Whether there is already a clean verdict of this build.json at a deeper level than `level`."""
-    deeper = LEVELS.index(level) + 1
-    if deeper == len(LEVELS) or not is_regular(path):
-        return False
+    Of the same build.json: the deeper one stays, unless a shallower audit found a leak where the deeper found none. A
+    leak that a random share may have found stays until that share, or every sample, is found clean.
+    """
     try:
-        return _refusal(build, parse(path.read_bytes()), LEVELS[deeper]) == ""
+        old = parse(before)
+        if old["schema_version"] != SCHEMA_VERSION or old["build_sha256"] != verdict.build_sha256:
+            return ""
+        depth, leak = LEVELS.index(old["level"]), old["status"] != "clean"
+        if depth > LEVELS.index(verdict.level) and (leak or verdict.status == "clean"):
+            return f"of level {old['level']}, deeper than this one"
+        if leak and verdict.status == "clean" and not _covers(verdict, old):
+            nonce = printable(old["nonce"])
+            return f"a LEAK, which stands until nonce={nonce} with as large a share, or share=1, finds none"
     except (ValueError, KeyError, TypeError, AttributeError):
-        return False
+        return ""
+    return ""
 
 
-def require_clean_verdict(build: Path, level: str = "shards") -> None:
-    """The gate of training.
+def _covers(verdict: Verdict, old: Mapping[str, Any]) -> bool:
+    """Whether an audit looked at all that an older one of no greater depth did."""
+    looked = {name: count for name, count in old["coverage"].items() if name in SHARES}
+    if verdict.nonce is not None and verdict.nonce == old["nonce"]:
+        return all(verdict.coverage.get(name, 0) >= count for name, count in looked.items())
+    return all(verdict.coverage.get(name, 0) == verdict.samples for name in looked)
+
+
+def refusal(manifest: bytes, verdict: Mapping[str, Any], level: str) -> str:
+    """Why a verdict does not open the gate; "" when it does.
 
     Args:
-        level: the least depth of audit that is accepted. At level "manifest" no shard was read.
+        manifest: content of build.json.
+        verdict: as parsed; may be anything.
 
     Raises:
-        AuditRefusedError: there is no verdict; it is not clean; or it is of other bytes, another schema or too shallow.
+        ValueError, KeyError, TypeError, AttributeError: it is no verdict.
     """
-    path = build / VERDICT
-    fix = f"Run `vlajepa audit` on {build} (level {level})"
-    if not is_regular(path):
-        raise AuditRefusedError(f"{build} has not been audited: there is no {VERDICT}. {fix}")
-    try:
-        reason = _refusal(build, parse(path.read_bytes()), level)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AuditRefusedError(f"{path} is not a verdict of this version: {error!r}. {fix}") from error
-    if reason:
-        raise AuditRefusedError(f"{path}: {reason}. {fix}")
-
-
-def _refusal(build: Path, verdict: dict[str, Any], level: str) -> str:
-    """Why a verdict does not open the gate; "" when it does."""
     if verdict["schema_version"] != SCHEMA_VERSION:
         return f"schema_version is {verdict['schema_version']}, this version needs {SCHEMA_VERSION}"
-    if not is_regular(build / "build.json"):
-        return "the build has no build.json"
-    raw = (build / "build.json").read_bytes()
-    found = hashlib.sha256(raw).hexdigest()
+    found = hashlib.sha256(manifest).hexdigest()
     if verdict["build_sha256"] != found:
         return f"it is about a build.json with SHA-256 {verdict['build_sha256']}, this one has {found}"
-    if verdict["fingerprint"] != parse(raw)["fingerprint"]:
+    if verdict["fingerprint"] != parse(manifest)["fingerprint"]:
         return f"it is about the fingerprint {verdict['fingerprint']}, not this build's"
     failed = {rule: count["failed"] for rule, count in verdict["rules"].items() if count["failed"]}
     if set(verdict["rules"]) != set(RULES):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import BuildError
+from pipeline.errors import BuildError, CorruptError
 from pipeline.format.build_settings import BuildSettings
 from pipeline.format.enums import EncoderMode, LatentDtype
-from pipeline.format.schema import SCHEMA_VERSION, Sizes
+from pipeline.format.manifest import read_manifest, read_sizes
+from pipeline.format.schema import Sizes
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,22 @@ class Build:
     def settings(self) -> BuildSettings:
         """The settings it was made with."""
         return BuildSettings.read(self.manifest["settings"])
+
+    def read_file(self, name: str) -> bytes:
+        """A file that build.json lists in `files`: the bytes that were hashed are those returned.
+
+        Raises:
+            CorruptError: it is not the file of the audited build.
+            BuildError: it is missing or cannot be read.
+        """
+        data, listed = _content(self.path, name), self.manifest["files"][name]
+        found = hashlib.sha256(data).hexdigest()
+        if found != listed["sha256"] or len(data) != listed["bytes"]:
+            raise CorruptError(
+                f"{self.path / name} has SHA-256 {found} of {len(data)} bytes, build.json lists {listed['sha256']} of "
+                f"{listed['bytes']}: it was changed or is damaged; copy the build again, run vlajepa audit"
+            )
+        return data
 
     @property
     def fingerprint(self) -> str:
@@ -60,28 +78,27 @@ def load_build(path: Path) -> Build:
     """Read build.json.
 
     Raises:
-        BuildError: there is none (the build is unfinished), or it is of another schema version.
+        BuildError: there is none (the build is unfinished), or it cannot be used; see `read_build`.
     """
-    try:
-        raw = (path / "build.json").read_bytes()
-    except FileNotFoundError as error:
-        raise BuildError(
-            f"{path} holds no build.json: no build, or an unfinished one; run vlajepa preprocess"
-        ) from error
-    except OSError as error:
-        raise BuildError(f"{path}/build.json cannot be read: {error}") from error
-    return read_build(raw, path)
+    return read_build(_content(path, "build.json"), path)
 
 
 def read_build(raw: bytes, path: Path, remote: str | None = None) -> Build:
-    """A build from the content of its build.json. Raises BuildError when it cannot be used."""
+    """A build from the content of its build.json. Raises BuildError when it is malformed or of another version."""
     where = remote or path
+    manifest = read_manifest(raw, where)
+    sizes = read_sizes(manifest, f"{where}/build.json")
+    return Build(path, manifest, sizes, tuple(manifest["views"]), remote)
+
+
+def _content(path: Path, name: str) -> bytes:
     try:
-        manifest = json.loads(raw)
-        version = manifest["schema_version"]
-        build = Build(path, manifest, Sizes(**manifest["sizes"]), tuple(manifest["views"]), remote)
-    except (ValueError, KeyError, TypeError) as error:
-        raise BuildError(f"{where}/build.json cannot be read: {error}") from error
-    if version != SCHEMA_VERSION:
-        raise BuildError(f"{where} has schema version {version}, this program reads {SCHEMA_VERSION}; build it again")
-    return build
+        if stat.S_ISREG((path / name).stat().st_mode):
+            return (path / name).read_bytes()
+        raise BuildError(f"{path}/{name} is no regular file; copy the build again")
+    except FileNotFoundError as error:
+        unfinished = "no build, or an unfinished one; run vlajepa preprocess"
+        fix = unfinished if name == "build.json" else "copy the build again"
+        raise BuildError(f"{path} holds no {name}: {fix}") from error
+    except OSError as error:
+        raise BuildError(f"{path}/{name} cannot be read: {error}") from error

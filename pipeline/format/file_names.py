@@ -47,6 +47,13 @@ VERDICT = "audit/verdict.json"
 SIGNED_VERDICT = "audit/verdict.dsse.json"
 
 
+MANIFEST_VERDICT = "audit/verdict-manifest.json"
+
+
+HISTORY = "audit/history"
+"""Folder of every verdict that was made on a build, with its date and signature."""
+
+
 PLAN_FILE = "plan.json"
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from pipeline.format.episode import Episode
 from pipeline.format.settings import checked, setting
-from pipeline.sources.naming import clean_name
+from pipeline.sources.naming import clean_name, hashed_split
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,3 +120,15 @@ class HashedSplitSettings(ReaderSettings):
         at_least=0,
         below=1,
     )
+    split_seed: int = setting(
+        "of that hash: an episode has one split in all builds of its dataset that share it", default=0, at_least=0
+    )
+
+    def split_of(self, episode: str) -> str:
+        """Split of an episode by the hash of its id without the source's name."""
+        return hashed_split(episode.removeprefix(f"{self.name}-"), self.split_seed, self.val_share)
+
+    @property
+    def splits_from(self) -> str:
+        """For the description of a dataset."""
+        return f"hash of the own id, val_share {self.val_share}, split_seed {self.split_seed}"

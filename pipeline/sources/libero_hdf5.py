@@ -31,7 +31,7 @@ from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.field_names import refuse_cameras
 from pipeline.sources.files import check_files
 from pipeline.sources.metadata import count_splits, has_text, own_text, sort_found, undecodable
-from pipeline.sources.naming import clean_name, hashed_split, short_name
+from pipeline.sources.naming import clean_name, short_name
 from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.vectors import VectorField, VectorSettings, lost_frames, make_vectors, vector_width
 from pipeline.sources.video.frame_readers import StoredImages
@@ -92,7 +92,7 @@ class LiberoSource(VectorSettings):
                 "type": "libero",
                 "tasks": len(paths),
                 "episodes": count_splits(refs),
-                "splits_from": f"hash of the id, val_share {self.val_share}",
+                "splits_from": self.splits_from,
             },
         )
 
@@ -138,7 +138,7 @@ class LiberoSource(VectorSettings):
                 upside_down = str(_plain(data.attrs.get("macros_image_convention", "opengl"))) != "opencv"
                 for demo in sorted(data, key=_number):
                     episode = f"{task}-{_number(demo):04d}"
-                    split = hashed_split(episode, self.val_share)
+                    split = self.split_of(episode)
                     actions = data[demo].get("actions")
                     if _number(demo) < 0 or not isinstance(actions, h5py.Dataset) or not actions.shape:
                         detail = f"{path}: {demo} is not a demonstration with actions"

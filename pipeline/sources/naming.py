@@ -22,13 +22,14 @@ def short_name(text: str) -> str:
     return f"{clean[:31].strip('_-')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def hashed_split(episode_id: str, val_share: float) -> str:
+def hashed_split(own_id: str, seed: int, val_share: float) -> str:
     """Split of an episode in a source without official splits.
 
-    A pure function of the id, so an episode keeps its split when a dataset grows. The first 8 bytes of the id's
-    SHA-256, as an integer over 2**64, are below `val_share` for "val".
+    A function of its own id in its dataset (an episode's id without the source's name) and a seed: it keeps its split
+    when a dataset grows, and in every build of it, whatever that is named. The first 8 bytes of the SHA-256 of
+    "SEED-ID", as an integer over 2**64, are below `val_share` for "val".
     """
-    value = int.from_bytes(hashlib.sha256(episode_id.encode()).digest()[:8], "big") / 2**64
+    value = int.from_bytes(hashlib.sha256(f"{seed}-{own_id}".encode()).digest()[:8], "big") / 2**64
     return "val" if value < val_share else "train"
 
 

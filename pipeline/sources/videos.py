@@ -20,7 +20,7 @@ from pipeline.format.settings import checked, setting
 from pipeline.sources.base import EpisodeRef, HashedSplitSettings, LedgerEntry, SourceIndex
 from pipeline.sources.files import FileSizes, check_files
 from pipeline.sources.metadata import count_splits, has_text, own_text, read_json, sort_found
-from pipeline.sources.naming import SPLIT_NAMES, hashed_split, short_name
+from pipeline.sources.naming import SPLIT_NAMES, short_name
 from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.video.decode import Video
 
@@ -59,7 +59,7 @@ class VideoFolderSource(HashedSplitSettings):
         description = {
             "type": "videos",
             "episodes": count_splits(refs),
-            "splits_from": self.split_column or f"hash of the id, val_share {self.val_share}",
+            "splits_from": self.split_column or self.splits_from,
         }
         return SourceIndex(self.name, (VIEW,), 0, 0, None, refs, left_out, description)
 
@@ -142,7 +142,7 @@ class _Entry:
         short = short_name(os.path.splitext(video)[0]) if video else f"unknown-{place:06d}"
         episode = f"{source.name}-{short}"
         if source.split_column is None:
-            split = hashed_split(episode, source.val_share)
+            split = source.split_of(episode)
         else:
             split = SPLIT_NAMES.get(str(row.get(source.split_column)).strip(), "")
         return cls(where, episode, video, row.get(source.text_column), split)

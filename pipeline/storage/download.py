@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -19,12 +18,13 @@ from typing import Any, BinaryIO
 
 from pipeline.errors import BuildError, CorruptError
 from pipeline.format.file_names import CROISSANT, SIGNED_VERDICT, VERDICT
-from pipeline.storage.atomic import TEMPORARY_PREFIX, write_atomic
+from pipeline.format.strict_json import parse
+from pipeline.storage.atomic import TEMPORARY_PREFIX, hash_file, write_atomic
 from pipeline.storage.full_disk import naming_folder
 from pipeline.storage.object_store import ObjectStore, open_object_store, size_and_sha256
 from pipeline.storage.retry import DeniedError, Retry
 
-_MIRRORED = ("samples.parquet", "stats.json", "ledger.jsonl")
+_MIRRORED = ("samples.parquet", "stats.json", "ledger.jsonl", "tasks.jsonl")
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,10 @@ def shard_file(url: str, entry: Mapping[str, Any]) -> RemoteFile:
 def mirror_build(url: str, folder: Path, retry: Retry | None = None) -> Path:
     """Copy the small files of a remote build into `folder`, or find the copy made before.
 
-    build.json, samples.parquet, stats.json and ledger.jsonl, and where there the audit's verdict, its signature and
-    croissant.json. The copy appears whole or not at all, under a name made of the URL and the content of build.json.
-    The verdict is looked up every time: a build that was audited again, or whose verdict was withdrawn, is seen so.
+    build.json, samples.parquet, stats.json, ledger.jsonl and tasks.jsonl, and where there the audit's verdict, its
+    signature and croissant.json. The copy appears whole or not at all, under a name made of the URL and the content of
+    build.json; one that is damaged is made again. The verdict is looked up every time: a build that was audited again,
+    or whose verdict was withdrawn, is seen so.
 
     Returns:
         The folder of the copy.
@@ -168,18 +169,18 @@ def _read_if_there(source: ObjectStore, name: str, optional: bool = False) -> by
 
 def _listed(url: str, manifest: bytes) -> list[RemoteFile]:
     try:
-        files = json.loads(manifest)["files"]
+        files = parse(manifest)["files"]
         return [shard_file(url, {"file": name, **files[name]}) for name in _MIRRORED]
     except (ValueError, KeyError, TypeError) as error:
         raise BuildError(f"{url}/build.json is not one of this version: {error!r}; build it again") from error
 
 
 def _is_whole(path: Path, manifest: bytes, files: list[RemoteFile]) -> bool:
-    """Whether the copy is complete: cleaners of /tmp and of caches delete single files."""
+    """Whether the copy is complete and undamaged: cleaners delete single files, and disks change bytes."""
     try:
-        sizes = [(path / name).stat().st_size for name in _MIRRORED]
-        return (path / "build.json").read_bytes() == manifest and sizes == [file.bytes for file in files]
-    except FileNotFoundError:
+        hashes = [hash_file(path / name) for name in _MIRRORED]
+        return (path / "build.json").read_bytes() == manifest and hashes == [file.sha256 for file in files]
+    except OSError:
         return False
 
 

@@ -6,30 +6,25 @@ Letters as in `schema.py`. Safe to use from several threads: shard files are ope
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import BuildError, CorruptError
 from pipeline.format.build import Build
 from pipeline.format.columns import latent_columns
 from pipeline.format.schema import Batch, Observation, Skipped, Targets
+from pipeline.format.strict_json import parse
 from pipeline.shards.targets_arrow import row_digest
-from pipeline.storage.atomic import hash_file
 from pipeline.storage.shard_cache import FileCache
 from pipeline.streaming.buffers import Allocate, BufferPool, allocate_pages
 from pipeline.streaming.jpeg import decode_jpeg
 from pipeline.streaming.open_shards import OpenShard, OpenShards, ShardFiles
-
-_TEXTS = ("key", "split", "episode", "inputs_sha256", "targets_sha256")
-_NUMBERS = ("shard", "row", "json_offset", "json_size")
-_BY_VIEW = ("image_offset", "image_size")
+from pipeline.streaming.sample_table import SampleTable
 
 
 class SampleReader:
@@ -68,7 +63,7 @@ class SampleReader:
             )
         self.shard_sizes = tuple(int(shard["samples"]) for shard in shards)
         self._shards = shards
-        self._samples = _SampleTable(build, split)
+        self._samples = SampleTable(build, split)
         self._position = {shard["index"]: i for i, shard in enumerate(shards)}
         self._verify, self._skip_corrupt = verify, skip_corrupt
         self._open = OpenShards(ShardFiles(build, cache), open_shards)
@@ -169,7 +164,7 @@ class SampleReader:
                 self._check_digest(shard.path, "inputs", digest.hexdigest(), samples.inputs_sha256[index], index)
             for view, data in enumerate(members[:-1]):
                 decode_jpeg(data, observation.images[i, view])
-            content: dict[str, Any] = json.loads(members[-1])
+            content = _document(members[-1])
             if observation.state is not None:
                 observation.state[i] = content["state"] or []  # a robot without a recorded state has S = 0
             return content
@@ -199,21 +194,12 @@ class SampleReader:
             )
 
 
-class _SampleTable:
-    """The columns of samples.parquet that a reader needs, for one split, in manifest order."""
-
-    def __init__(self, build: Build, split: str) -> None:
-        path = build.path / "samples.parquet"
-        listed = build.manifest["files"]["samples.parquet"]["sha256"]
-        if hash_file(path) != listed:
-            raise BuildError(f"{path} is not the one build.json lists (SHA-256 {listed}); copy the build again")
-        table = pq.read_table(
-            path, columns=[*_TEXTS, *_NUMBERS, *_BY_VIEW], filters=[("split", "=", split)], read_dictionary=["episode"]
-        )
-        table = table.combine_chunks()
-        self.key, self.episode = table.column("key"), table.column("episode")
-        self.inputs_sha256, self.targets_sha256 = table.column("inputs_sha256"), table.column("targets_sha256")
-        self.shard, self.row, self.json_offset, self.json_size = (table.column(n).to_numpy() for n in _NUMBERS)
-        self.image_offset, self.image_size = (
-            table.column(name).combine_chunks().flatten().to_numpy().reshape(-1, build.sizes.views) for name in _BY_VIEW
-        )
+def _document(data: bytes) -> dict[str, Any]:
+    """A sample's KEY.json. Raises ValueError when it is not what its format says."""
+    content = parse(data)
+    if not isinstance(content, dict) or not isinstance(content.get("instruction"), str):
+        raise ValueError("its JSON is no object with an instruction")
+    state = content.get("state", "")
+    if state is not None and not (isinstance(state, list) and all(type(value) in (int, float) for value in state)):
+        raise ValueError("state must be a list of numbers or null")
+    return content

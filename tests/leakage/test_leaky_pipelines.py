@@ -35,7 +35,7 @@ REST = ("video", "int8", "tubelet")
 
 
 def _audited(world: World, build: Path, level: str) -> Verdict:
-    return audit(AuditConfig(build=build, level=level, root=world.raw, seed=0, share=1.0))[0]
+    return audit(AuditConfig(build=build, level=level, root=world.raw, nonce="n0", share=1.0))[0]
 
 
 def _reported(verdict: Verdict, mutant: LeakyPipeline) -> bool:

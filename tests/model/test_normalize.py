@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -44,10 +43,9 @@ def _content() -> dict[str, object]:
     return {"split": "train", "samples": 3, "state": None, "action": channel}
 
 
-def test_stats_are_read_from_their_file(tmp_path: Path) -> None:
-    path = tmp_path / "stats.json"
-    path.write_text(json.dumps(_content()))
-    assert BuildStats.read(path) == BuildStats(None, ChannelRange((0.0, 1.0), (1.0, 2.0)))
+def test_stats_are_read_from_their_file() -> None:
+    data = json.dumps(_content()).encode()
+    assert BuildStats.parse(data, "stats.json") == BuildStats(None, ChannelRange((0.0, 1.0), (1.0, 2.0)))
 
 
 def test_statistics_of_another_split_are_refused() -> None:
@@ -55,12 +53,24 @@ def test_statistics_of_another_split_are_refused() -> None:
         BuildStats.from_json(_content() | {"split": "val"})
 
 
-@pytest.mark.parametrize("change", [{"action": {"min": [0.0]}}, {"action": {"min": [2.0], "max": [1.0]}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"action": {"min": [0.0]}},
+        {"action": {"min": [2.0], "max": [1.0]}},
+        {"action": {"min": "ab", "max": "cd"}},
+        {"action": {"min": [True], "max": [True]}},
+        {"action": {"min": [0.0], "max": [1e300]}},
+        {"state": [1, 2]},
+        {"state": "wide"},
+    ],
+)
 def test_damaged_statistics_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(BuildError, match="damaged"):
         BuildStats.from_json(_content() | change)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"stats\.json: cannot be read"):
-        BuildStats.read(tmp_path / "stats.json")
+@pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"split": "train", "split": "train"}', b"NaN"])
+def test_a_file_that_is_no_json_is_named(data: bytes) -> None:
+    with pytest.raises(BuildError, match=r"^/b/stats\.json: "):
+        BuildStats.parse(data, "/b/stats.json")

@@ -105,6 +105,12 @@ class TrainerSettings:
         at_least=0,
         at_most=1,
     )
+    public_key: Path | None = setting(
+        "PEM file of the ed25519 key that must have signed the verdict of every build; null: anybody's verdict is "
+        "accepted, and run.json names the key it claims",
+        default=None,
+        decides=False,
+    )
     cache_folder: Path | None = setting(
         "cache of remote shards; null: vlajepa in $XDG_CACHE_HOME or ~/.cache", default=None, decides=False
     )

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report
 from pipeline.audit.rederive.perturbed_episode import PerturbedEpisode, Replacement, black, frames_of, noise
-from pipeline.audit.samples import chosen_rows, rows_at
+from pipeline.audit.samples import chosen_rows, rows_at, share_seed
 from pipeline.errors import EpisodeError
 from pipeline.format.episode import Episode
 
@@ -70,14 +70,14 @@ class PerturbOptions:
 
     rebuilder: Rebuilder
     student: StudentTrial
-    seed: int
+    nonce: str
     share: float = 0.005
     least: int = 8
 
 
 def check(build: ClaimedBuild, samples: int, options: PerturbOptions, report: Report) -> dict[str, int]:
     """Run all experiments. Returns the coverage."""
-    chosen = chosen_rows(samples, options.seed, options.share, options.least)
+    chosen = chosen_rows(samples, share_seed(build.sha256, options.nonce), options.share, options.least)
     rows = rows_at(build, ("key", "episode", "now", "supports", "inputs_sha256"), chosen)
     done = 0
     for row in rows:

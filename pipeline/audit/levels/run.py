@@ -126,7 +126,7 @@ def audit_build(
         rules={rule: RuleCount(report.checked[rule], report.failed[rule]) for rule in RULES},
         findings=tuple(report.findings),
         samples=samples,
-        seed=source.seed if source is not None and coverage else None,
+        nonce=source.nonce if source is not None and coverage else None,
         coverage=coverage,
         tolerance=tolerance,
         exact=exact,

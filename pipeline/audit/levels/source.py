@@ -35,13 +35,14 @@ from pipeline.audit.rederive.pieces import PieceChoice, pieces_of
 from pipeline.audit.rederive.raw_episode import EpisodeResult, EpisodeWork, SampleWork, check_episode
 from pipeline.audit.rederive.raw_files import check as check_raw_files
 from pipeline.audit.rederive.reencode import Reencoder, read_claim, require_same_encoder
+from pipeline.audit.rederive.right_root import require_listed, require_some_alike
 from pipeline.audit.rederive.selection import Selection
 from pipeline.audit.rederive.windows import WindowRule
 from pipeline.audit.report.evidence import Evidence
 from pipeline.audit.report.raw_images import duplicate_pair
 from pipeline.audit.rules.int8 import ERROR_TOLERANCE
 from pipeline.audit.rules.supports import expected_supports
-from pipeline.audit.samples import UNREADABLE, ShardRows
+from pipeline.audit.samples import UNREADABLE, ShardRows, share_seed
 from pipeline.errors import BuildError
 from pipeline.format.file_names import image_member
 
@@ -56,14 +57,15 @@ class SourceOptions:
 
     root     folder of the raw data
     encoder  the frozen encoder that the build names
-    seed     of the random share;  share, least  samples encoded again: this share, and at least this number
+    nonce    gives the random share, see `share_seed`
+    share, least  samples encoded again: this share, and at least this number
     workers  threads that decode
     inexact  where this machine is not the one that made the build, bounds and statistics do
     """
 
     root: Path
     encoder: Reencoder
-    seed: int
+    nonce: str
     share: float = 0.02
     least: int = 16
     workers: int = 2
@@ -88,7 +90,9 @@ class SourceRule:
         self._latents = LatentCheck(build, claim, options.encoder, report)
         self._raw = open_raw(build.settings.get("source"), options.root)
         wanted = min(samples, max(options.least, math.ceil(options.share * samples)))
-        self._choice = PieceChoice(samples, options.seed, wanted)
+        require_listed(build, self._raw, options.root)
+        self._alike = 0
+        self._choice = PieceChoice(samples, share_seed(build.sha256, options.nonce), wanted)
         self._rows = ShardRows(build)
         self._images_apart = 0
         self._claims: tuple[str, ...] = ()
@@ -142,6 +146,7 @@ class SourceRule:
                 with self._build.present(entry):
                     self._check_shard(Shard(self._build, entry, rows), pool)
                 advance(entry.files)
+        require_some_alike(self._build, self._options.root, self._alike, self.coverage["episodes_decoded"])
         self._report.check("L8")
         if self._build.fps != self._raw.rate:
             self._report.found("L8", BUILD, f"fps is {self._build.fps!r:.40}, the raw data has {self._raw.rate}")
@@ -174,6 +179,7 @@ class SourceRule:
             self._report.found(rule, work.file, detail, key)
         self._images_apart += result.images_apart
         self.coverage["episodes_decoded"] += 1
+        self._alike += not result.problems
         self.coverage["samples_compared"] += len(work.samples)
         if work.episode not in self._added:
             for view, thumbnails in result.thumbnails.items():

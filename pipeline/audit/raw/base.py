@@ -165,6 +165,10 @@ class RawSource:
         """Split of an episode by the metadata; None when the raw data does not list it."""
         return self._listed.get(episode, (None, None))[0]
 
+    def episodes(self, split: str) -> list[str]:
+        """Ids of the episodes that the metadata has in a split, in its order."""
+        return [episode for episode, (own, _) in self._listed.items() if own == split]
+
     def open(self, episode: str) -> RawEpisode:
         """Raises RawError when it is not there or cannot be read."""
         split, place = self._listed.get(episode, (None, None))

@@ -40,9 +40,14 @@ def rate_of(settings: Mapping[str, Any], key: str = "fps") -> float:
 
 
 def hashed_split(episode: str, settings: Mapping[str, Any]) -> str:
-    """Split by a hash of the id, where the raw data has no official ones: the share `val_share` is held out."""
+    """Split by a hash of the id, where the raw data has no official ones: the share `val_share` is held out.
+
+    The name of the source is left out of it, and `split_seed` is in it: see manifests/README.md.
+    """
     share = _checked(settings, "val_share", _is_number(settings.get("val_share")), "a number")
-    return "val" if int.from_bytes(hashlib.sha256(episode.encode()).digest()[:8], "big") / 2**64 < share else "train"
+    own = episode.removeprefix(text_of(settings, "name") + "-")
+    hashed = hashlib.sha256(f"{count_of(settings, 'split_seed')}-{own}".encode()).digest()
+    return "val" if int.from_bytes(hashed[:8], "big") / 2**64 < share else "train"
 
 
 def clean(name: str) -> str:

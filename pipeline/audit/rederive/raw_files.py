@@ -17,7 +17,7 @@ def check(build: ClaimedBuild, root: Path, report: Report) -> dict[str, int]:
     for path, sha256 in planned.items():
         report.check("L7")
         try:
-            found = file_sha256(root / path)
+            found = file_sha256(root / path, follow=True)
             problem = "" if found == sha256 else f"has SHA-256 {found}, it was planned with {sha256}"
         except OSError as error:
             problem = f"was planned and cannot be read: {error.strerror}"

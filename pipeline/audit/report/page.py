@@ -15,12 +15,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from pipeline.audit.build import ClaimedBuild
-from pipeline.audit.files import LEDGER, read_regular
+from pipeline.audit.files import LEDGER, read_regular, replace_whole
 from pipeline.audit.finding import RULES
 from pipeline.audit.report.evidence import Evidence, Sheet
 from pipeline.audit.report.offsets import StepOffsets, support_offsets
-from pipeline.audit.verdict import Verdict, replace_whole
+from pipeline.audit.verdict import Verdict
 from pipeline.errors import BuildError
+from pipeline.format.printable import printable
 from pipeline.format.strict_json import canonical, parse
 
 REPORT = "audit/report.html"
@@ -44,10 +45,7 @@ RULE_TEXTS = {
 
 def write_report(build: ClaimedBuild, verdict: Verdict, evidence: Evidence) -> Path:
     """Write the page whole or not at all. Returns its path."""
-    path = build.root / REPORT
-    path.parent.mkdir(exist_ok=True)
-    replace_whole(path, render(build, verdict, evidence).encode("utf-8", "backslashreplace"))
-    return path
+    return replace_whole(build.root, REPORT, render(build, verdict, evidence).encode("utf-8", "backslashreplace"))
 
 
 def render(build: ClaimedBuild, verdict: Verdict, evidence: Evidence) -> str:
@@ -139,6 +137,6 @@ def _canonical_or_text(value: Any) -> str:
 
 
 def _short(text: object, limit: int = 400) -> str:
-    """One line without control characters, of bounded length."""
-    plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text)[: limit + 1])
+    """One line with what is not visible escaped, of bounded length."""
+    plain = printable(str(text)[: limit + 1])
     return plain if len(plain) <= limit else plain[:limit] + "…"

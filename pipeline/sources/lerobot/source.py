@@ -21,7 +21,7 @@ from pipeline.sources.lerobot.episode import open_lerobot_episode
 from pipeline.sources.lerobot.info import IMAGE_PREFIX, Files, Info, official_splits
 from pipeline.sources.lerobot.layout import Row, list_episodes, tasks_file
 from pipeline.sources.metadata import count_splits, sort_found
-from pipeline.sources.naming import clean_name, hashed_split
+from pipeline.sources.naming import clean_name
 from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.vectors import VectorField, VectorSettings, vector_width
 
@@ -111,7 +111,7 @@ class LeRobotSource(VectorSettings):
             "declared_episodes": info.total_episodes,
             "declared_splits": dict(info.splits),
             "cameras_without_files": list(absent),
-            "splits_from": "info.json" if listing.splits else f"hash of the id, val_share {self.val_share}",
+            "splits_from": "info.json" if listing.splits else self.splits_from,
         }
 
     def _judge(self, place: int, row: Row, listing: _Listing) -> EpisodeRef | LedgerEntry:
@@ -120,7 +120,7 @@ class LeRobotSource(VectorSettings):
             detail = f"{row.where} has no episode_index"
             return LedgerEntry(f"{self.name}-unknown-{place:06d}", "train", "index", "bad-entry", detail)
         episode = f"{self.name}-{row.number:06d}"
-        split = (listing.splits or {}).get(row.number) or hashed_split(episode, self.val_share)
+        split = (listing.splits or {}).get(row.number) or self.split_of(episode)
         if listing.uses[row.number] > 1:
             detail = f"episode_index {row.number} occurs {listing.uses[row.number]} times in the metadata"
             return LedgerEntry(episode, split, "index", "duplicate-id", detail)

@@ -20,7 +20,7 @@ from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.field_names import refuse_cameras
 from pipeline.sources.files import FileSizes, check_files
 from pipeline.sources.metadata import count_splits, sort_found
-from pipeline.sources.naming import SPLIT_NAMES, clean_name, hashed_split
+from pipeline.sources.naming import SPLIT_NAMES, clean_name
 from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.rlds.record import Record, list_fields, load_info, record_files
 from pipeline.sources.vectors import VectorField, VectorSettings, lost_frames, make_vectors, vector_width
@@ -91,7 +91,7 @@ class RldsSource(VectorSettings):
                 "dataset": info.name,
                 "version": str(info.version),
                 "episodes": count_splits(refs),
-                "splits_from": "dataset_info.json" if held_out else f"hash of the id, val_share {self.val_share}",
+                "splits_from": "dataset_info.json" if held_out else self.splits_from,
             },
         )
 
@@ -127,7 +127,7 @@ class RldsSource(VectorSettings):
                 for record in range(count):
                     episode = f"{self.name}-{clean_name(name)}-{number:06d}"
                     number += 1
-                    split = SPLIT_NAMES[name] if held_out else hashed_split(episode, self.val_share)
+                    split = SPLIT_NAMES[name] if held_out else self.split_of(episode)
                     if size is None:
                         detail = f"{os.path.join(folder, file)} does not exist"
                         yield LedgerEntry(episode, split, "index", "missing-file", detail)

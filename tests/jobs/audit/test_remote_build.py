@@ -127,7 +127,7 @@ def test_what_is_wrong_with_objects_is_what_is_wrong_with_files(
 @pytest.mark.parametrize("level", ["source", "perturb"])
 def test_a_deep_audit_finds_the_same_there(level: str, video_build: Build, sample_data: SampleData, url: str) -> None:
     upload(video_build.path, url)
-    settings = AuditConfig(build=video_build.path, level=level, root=sample_data.ssv2, seed=5, share=0.2)
+    settings = AuditConfig(build=video_build.path, level=level, root=sample_data.ssv2, nonce="n5", share=0.2)
     here, shown_here = audit(settings)
     with remote_build(url) as place:
         there, shown_there = audit(replace(settings, build=place.root), fetcher=place)
@@ -193,7 +193,7 @@ def test_training_accepts_what_was_audited_there(
     with pytest.raises(AuditRefusedError, match="has not been audited"):
         open_audited(url, False, settings)
     assert run(capsys, "audit", url)[0] == 0
-    assert open_audited(url, False, settings).remote == url
+    assert open_audited(url, False, settings).build.remote == url
     put(url, "notes.txt", b"x")
     assert run(capsys, "audit", url)[0] == 1
     with pytest.raises(AuditRefusedError, match="status is 'leak'"):

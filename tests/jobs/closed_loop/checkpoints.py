@@ -17,7 +17,7 @@ from pipeline.format.build import Build
 
 def untrained(folder: Path, build: Build, **changes: Any) -> Path:
     """What `vlajepa train` would have written at step 0; `changes` to its state.json, None removes a key."""
-    model = build_model(tiny_settings(), build.sizes, BuildStats.read(build.path / "stats.json"))
+    model = build_model(tiny_settings(), build.sizes, BuildStats.parse(build.read_file("stats.json"), build.path))
     state: dict[str, Any] = {
         "model": asdict(tiny_settings()),
         "model_sizes": asdict(build.sizes),

@@ -39,7 +39,7 @@ def build_and_audit(
     out: Path, source: dict[str, Any], window: WindowPolicy, level: str = "source", **changes: Any
 ) -> tuple[Build, Verdict]:
     build = preprocess(build_config(out, source, window=window, **changes))
-    verdict, _ = audit(AuditConfig(build=build.path, level=level, root=Path(source["root"]), seed=5, share=0.2))
+    verdict, _ = audit(AuditConfig(build=build.path, level=level, root=Path(source["root"]), nonce="n5", share=0.2))
     return build, verdict
 
 
@@ -81,7 +81,7 @@ def test_bridge_repeats_its_training_episodes_in_val(shared_data: Path, ray_sess
     clean, verdict = build_and_audit(tmp_path / "train", source, window, "perturb", splits=("train",))
     check_clean(clean, verdict)
     assert clean.manifest["settings"]["dataset"]["licence"] == "CC BY 4.0"
-    stats = BuildStats.read(clean.path / "stats.json")
+    stats = BuildStats.parse(clean.read_file("stats.json"), clean.path)
     assert stats.action is not None
     assert max(map(abs, (*stats.action.low[:3], *stats.action.high[:3]))) < 0.05  # metres in a fifth of a second
 

@@ -75,7 +75,7 @@ def test_an_extended_build_holds_the_samples_of_a_fresh_one(grown: Path, old: Pa
     assert {name: after[name] for name in shards} == {name: before[name] for name in shards}
     assert build_hashes(old) == before
     assert not (build.path / "work").exists()
-    verdict = audit(AuditConfig(build=build.path, level="source", root=grown, seed=0, share=1.0))[0]
+    verdict = audit(AuditConfig(build=build.path, level="source", root=grown, nonce="n0", share=1.0))[0]
     assert verdict.findings == ()
 
 

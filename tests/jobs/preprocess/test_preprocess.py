@@ -171,7 +171,7 @@ def test_a_raw_file_of_the_same_size_that_changed_is_told_by_its_hash(
     build = preprocess(config)
     ledger = [json.loads(line) for line in (build.path / "ledger.jsonl").read_bytes().splitlines()]
     assert [(row["episode"], row["reason"]) for row in ledger] == [(f"ssv2-{clips[0]}", "changed-file")]
-    settings = AuditConfig(build=build.path, level="source", root=root, seed=0)
+    settings = AuditConfig(build=build.path, level="source", root=root, nonce="n0")
     verdict, _ = audit(settings)
     assert (verdict.status, verdict.coverage["raw_files_hashed"]) == ("clean", 6)
     _change_one_byte(root, clips[1])

@@ -51,7 +51,7 @@ def test_real_builds_have_no_finding_at_the_deepest_level(
 ) -> None:
     root = shared_data / {"clips": "ssv2", "robot": "lerobot_v21/unitree_g1_inspire_bottle"}[name]
     build: Build = request.getfixturevalue(name)
-    verdict, _ = audit(AuditConfig(build=build.path, level="perturb", root=root, seed=3))
+    verdict, _ = audit(AuditConfig(build=build.path, level="perturb", root=root, nonce="n3"))
     assert verdict.findings == ()
     assert all(count.checked for count in verdict.rules.values())
     assert verdict.coverage["samples_compared"] == verdict.samples

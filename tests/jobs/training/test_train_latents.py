@@ -59,7 +59,8 @@ def _losses(out: Path) -> list[float]:
 def _steps(build: Build) -> list[float]:
     """Losses of a few steps on the same samples in the same order: a build's own order hangs on its fingerprint."""
     torch.manual_seed(0)
-    model = build_model(tiny_settings(), build.sizes, BuildStats.read(build.path / "stats.json")).train()
+    stats = BuildStats.parse(build.read_file("stats.json"), build.path)
+    model = build_model(tiny_settings(), build.sizes, stats).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     samples, noise = SampleReader(build, "train"), torch.Generator().manual_seed(0)
     losses = []

@@ -11,6 +11,7 @@ from tests.leakage.mutants import (
     derived,
     exactness,
     field_names,
+    hostile,
     identity,
     inputs,
     int8,
@@ -34,4 +35,5 @@ MUTANTS = (
     *exactness.MUTANTS,
     *field_names.MUTANTS,
     *windows.MUTANTS,
+    *hostile.MUTANTS,
 )

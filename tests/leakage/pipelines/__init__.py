@@ -7,6 +7,7 @@ from tests.leakage.pipelines import (
     leaky_inputs,
     leaky_int8,
     leaky_residuals,
+    leaky_splits,
     leaky_targets,
     leaky_times,
     leaky_videos,
@@ -23,6 +24,7 @@ LEAKY_PIPELINES = (
     *leaky_residuals.PIPELINES,
     *lookahead.PIPELINES,
     *selection.PIPELINES,
+    *leaky_splits.PIPELINES,
 )
 """The files of the build are in order, but not its content."""
 

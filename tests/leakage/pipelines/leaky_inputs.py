@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.format.input_sample import InputSample
 from pipeline.planning import recipe
 from pipeline.samples import inputs
-from pipeline.sources.lerobot import source as lerobot
+from pipeline.sources.base import HashedSplitSettings
 from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.truncated import TruncatedEpisode
 from tests.leakage.pipelines.pipeline import LeakyPipeline
@@ -159,7 +159,7 @@ def test_split_labels(world: World) -> None:
 
 def validation_episodes_hashed_into_train(world: World) -> None:
     """The settings promise a share for validation; the code gives it to training."""
-    world.patch.setattr(lerobot, "hashed_split", lambda episode, share: "train")
+    world.patch.setattr(HashedSplitSettings, "split_of", lambda self, episode: "train")
 
 
 def unlisted_clip(world: World) -> None:

@@ -180,7 +180,7 @@ def test_statements_of_other_kinds_are_refused_though_well_signed(
 
 def test_a_verdict_that_was_kept_is_not_signed_by_who_did_not_make_it(signed: Path, keys: tuple[Path, Path]) -> None:
     verdict = audit_build(signed)
-    write_verdict(signed, replace(verdict, level="perturb", seed=1))
+    write_verdict(signed, replace(verdict, level="perturb", nonce="n1"))
     write_verdict(signed, verdict)
     with pytest.raises(RunError, match="nothing signed"):
         sign_verdict(signed, keys[0], verdict)

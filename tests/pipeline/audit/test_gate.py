@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.audit.audited import read_audited
+from pipeline.audit.gate import Passed, pass_gate
 from pipeline.audit.levels.run import audit_build
-from pipeline.audit.verdict import require_clean_verdict, write_verdict
+from pipeline.audit.verdict import write_verdict
 from pipeline.errors import AuditRefusedError
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
 from tests.leakage.tools import edit_image, edit_json
@@ -26,6 +28,10 @@ def audited(tmp_path: Path) -> Path:
     return build
 
 
+def passes(build: Path, level: str = "shards", public_key: Path | None = None) -> Passed:
+    return pass_gate(read_audited(build), level, public_key)
+
+
 def edit_verdict(build: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     verdict = json.loads((build / VERDICT).read_bytes())
     edit(verdict)
@@ -33,7 +39,7 @@ def edit_verdict(build: Path, edit: Callable[[dict[str, Any]], object]) -> None:
 
 
 def test_clean_verdict_opens_the_gate(audited: Path) -> None:
-    require_clean_verdict(audited)
+    passes(audited)
 
 
 def test_verdict_has_the_keys_of_the_format_and_stable_bytes(audited: Path) -> None:
@@ -46,7 +52,7 @@ def test_verdict_has_the_keys_of_the_format_and_stable_bytes(audited: Path) -> N
         "rules",
         "findings",
         "samples",
-        "seed",
+        "nonce",
         "coverage",
         "tolerance",
         "exact",
@@ -56,48 +62,48 @@ def test_verdict_has_the_keys_of_the_format_and_stable_bytes(audited: Path) -> N
     }
     write_verdict(audited, audit_build(audited))  # the audit/ folder is no finding
     assert (audited / VERDICT).read_bytes() == first
-    assert [p.name for p in (audited / "audit").iterdir()] == ["verdict.json"]
+    assert sorted(p.name for p in (audited / "audit").iterdir()) == ["history", "verdict.json"]
 
 
 def test_without_a_verdict_the_message_names_the_command(tmp_path: Path) -> None:
     build = write_build(tmp_path / "build")
     with pytest.raises(AuditRefusedError, match=r"has not been audited.*vlajepa audit"):
-        require_clean_verdict(build)
+        passes(build)
 
 
 def test_leaky_build_is_refused_with_its_rules(audited: Path) -> None:
     edit_json(audited, "build.json", lambda d: d.update(leaky=True))
     write_verdict(audited, audit_build(audited))
     with pytest.raises(AuditRefusedError, match=r"status is 'leak'.*'L2': 1"):
-        require_clean_verdict(audited)
+        passes(audited)
 
 
 def test_verdict_of_another_build_is_refused(audited: Path, tmp_path: Path) -> None:
     other = write_build(tmp_path / "other", replace(ROBOT, seed=1))
     shutil.copytree(audited / "audit", other / "audit")
     with pytest.raises(AuditRefusedError, match=r"about a build\.json with SHA-256"):
-        require_clean_verdict(other)
+        passes(other)
 
 
 def test_build_edited_after_the_audit_is_refused(audited: Path) -> None:
     edit_json(audited, "build.json", lambda d: d.update(fps=30.0))
     with pytest.raises(AuditRefusedError, match=r"about a build\.json with SHA-256"):
-        require_clean_verdict(audited)
+        passes(audited)
 
 
 def test_shallow_verdict_never_replaces_a_deep_one(audited: Path) -> None:
     before = (audited / VERDICT).read_bytes()
-    path = write_verdict(audited, audit_build(audited, "manifest"))
+    path = write_verdict(audited, audit_build(audited, "manifest")).path
     assert path.name == "verdict-manifest.json"
     assert (audited / VERDICT).read_bytes() == before
-    require_clean_verdict(audited)
+    passes(audited)
 
 
 def test_shallow_verdict_is_refused_unless_asked_for(audited: Path) -> None:
-    write_verdict(audited, audit_build(audited, "manifest")).replace(audited / VERDICT)
+    write_verdict(audited, audit_build(audited, "manifest")).path.replace(audited / VERDICT)
     with pytest.raises(AuditRefusedError, match="its level is 'manifest', 'shards' is needed"):
-        require_clean_verdict(audited)
-    require_clean_verdict(audited, level="manifest")
+        passes(audited)
+    passes(audited, level="manifest")
 
 
 @pytest.mark.parametrize(
@@ -119,19 +125,19 @@ def test_verdict_that_is_not_clean_or_not_whole_is_refused(
 ) -> None:
     edit_verdict(audited, edit)
     with pytest.raises(AuditRefusedError, match=message):
-        require_clean_verdict(audited)
+        passes(audited)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"null", b"[]", b"\xff\xfe", b"{" * 100_000])
 def test_garbage_for_a_verdict_is_refused(audited: Path, garbage: bytes) -> None:
     (audited / VERDICT).write_bytes(garbage)
     with pytest.raises(AuditRefusedError, match="not a verdict of this version"):
-        require_clean_verdict(audited)
+        passes(audited)
 
 
 def _deepened(build: Path, level: str) -> bytes:
     """A clean verdict as if of a deeper level, written."""
-    write_verdict(build, replace(audit_build(build), level=level, seed=1))
+    write_verdict(build, replace(audit_build(build), level=level, nonce="n1"))
     return (build / VERDICT).read_bytes()
 
 
@@ -139,7 +145,7 @@ def test_a_shallower_clean_verdict_does_not_replace_a_deeper_one(audited: Path) 
     deep = _deepened(audited, "perturb")
     write_verdict(audited, audit_build(audited))
     assert (audited / VERDICT).read_bytes() == deep
-    require_clean_verdict(audited, "perturb")
+    passes(audited, "perturb")
     assert _deepened(audited, "perturb") == deep
 
 
@@ -148,7 +154,7 @@ def test_a_leak_replaces_a_deeper_clean_verdict(audited: Path) -> None:
     edit_image(audited, lambda data: data + b"future", repair=False)
     write_verdict(audited, audit_build(audited))
     with pytest.raises(AuditRefusedError, match="failed checks"):
-        require_clean_verdict(audited)
+        passes(audited)
 
 
 def test_a_deeper_verdict_of_another_build_is_replaced(audited: Path) -> None:
@@ -156,7 +162,7 @@ def test_a_deeper_verdict_of_another_build_is_replaced(audited: Path) -> None:
     edit_json(audited, "plan.json", lambda d: d.update(fps=11.0))
     edit_json(audited, "build.json", lambda d: d.update(fps=11.0))
     write_verdict(audited, audit_build(audited))
-    require_clean_verdict(audited)
+    passes(audited)
 
 
 def test_a_replaced_verdict_loses_its_signature(audited: Path) -> None:
@@ -177,5 +183,5 @@ def test_a_signature_without_its_verdict_goes_with_the_next_one(audited: Path) -
 def test_a_kept_verdict_keeps_its_signature(audited: Path) -> None:
     _deepened(audited, "source")
     (audited / SIGNED_VERDICT).write_text("{}")
-    assert write_verdict(audited, audit_build(audited)) == audited / VERDICT
+    assert write_verdict(audited, audit_build(audited)).kept
     assert (audited / SIGNED_VERDICT).exists()

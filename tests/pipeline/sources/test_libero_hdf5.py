@@ -75,7 +75,7 @@ def test_images_states_and_actions_belong_together(root: Path) -> None:
         ("demo_2", 4),
     ]
     ref = next(ref for ref in index.refs if ref.data["demo"] == "demo_2")
-    assert ref.split == hashed_split(ref.id, 0.05)
+    assert ref.split == hashed_split(ref.id.partition("-")[2], 0, 0.05)
     with source(root).open(ref) as episode:
         assert episode.num_frames == 4
         assert [read(frame) for frame in episode.frames("agentview_rgb", [3, 0])] == [3, 0]

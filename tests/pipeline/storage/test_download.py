@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.audit.verdict import require_clean_verdict
+from pipeline.audit.audited import read_audited
+from pipeline.audit.gate import pass_gate
 from pipeline.errors import AuditRefusedError, BuildError, CorruptError, SettingsError
 from pipeline.format.build import Build, load_build
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
@@ -28,7 +29,7 @@ from tests.pipeline.storage.s3_server import FlakyServer, be_impatient, free_por
 
 QUICK = Retry(attempts=2, delay=0.001)
 SPAWN = multiprocessing.get_context("spawn")
-SMALL = {"build.json", "samples.parquet", "stats.json", "ledger.jsonl"}
+SMALL = {"build.json", "samples.parquet", "stats.json", "ledger.jsonl", "tasks.jsonl"}
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +50,13 @@ def small_build(tmp_path: Path) -> Path:
     folder = tmp_path / "built"
     (folder / "train").mkdir(parents=True)
     (folder / "audit").mkdir()
-    for name in ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json", "train/inputs-000000.tar"):
+    small = ("samples.parquet", "stats.json", "ledger.jsonl", "tasks.jsonl", "plan.json")
+    for name in (*small, "train/inputs-000000.tar"):
         (folder / name).write_bytes(name.encode() * 100)
     (folder / "croissant.json").write_text("{}")
     (folder / VERDICT).write_text("first")
     (folder / SIGNED_VERDICT).write_text("first, signed")
-    files = {
-        n: {"bytes": (folder / n).stat().st_size, "sha256": hash_file(folder / n)}
-        for n in ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json")
-    }
+    files = {n: {"bytes": (folder / n).stat().st_size, "sha256": hash_file(folder / n)} for n in small}
     (folder / "build.json").write_text(json.dumps({"files": files}))
     return folder
 
@@ -90,7 +89,7 @@ def test_a_build_on_s3_is_opened_audited_and_its_shards_are_the_audited_ones(
     upload(robot_build.path, f"{s3}/robot")
     path = mirror_build(f"{s3}/robot/", tmp_path / "mirrors")
     build = load_build(path)
-    require_clean_verdict(path)
+    pass_gate(read_audited(path))
     assert build.manifest == robot_build.manifest
     copied = contents(path)
     assert set(copied) == {*SMALL, "croissant.json", VERDICT}
@@ -141,6 +140,17 @@ def test_a_mirror_is_used_again(server: FlakyServer, small_build: Path, tmp_path
     assert server.requests["b/build.json"] == 2
 
 
+def test_a_damaged_mirror_is_made_again(server: FlakyServer, small_build: Path, tmp_path: Path) -> None:
+    """By hash: a disk that changes a bit leaves the size as it was."""
+    url = serve(server, small_build)
+    path = mirror_build(url, tmp_path / "m")
+    whole = contents(path)
+    for name in ("samples.parquet", "stats.json", "ledger.jsonl", "tasks.jsonl"):
+        data = whole[name]
+        (path / name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        assert contents(mirror_build(url, tmp_path / "m")) == whole
+
+
 def test_a_verdict_is_looked_up_every_time(server: FlakyServer, small_build: Path, tmp_path: Path) -> None:
     url = serve(server, small_build)
     path = mirror_build(url, tmp_path / "m")
@@ -152,7 +162,7 @@ def test_a_verdict_is_looked_up_every_time(server: FlakyServer, small_build: Pat
     del server.files[f"b/{VERDICT}"]
     mirror_build(url, tmp_path / "m")
     with pytest.raises(AuditRefusedError, match="not been audited"):
-        require_clean_verdict(path)
+        pass_gate(read_audited(path))
     assert server.requests["b/samples.parquet"] == 1
 
 

@@ -55,6 +55,7 @@ ROBOT: dict[str, Any] = {
     "state": [{"field": "observation.state"}],
     "action": [{"field": "action"}],
     "val_share": 0.3,
+    "split_seed": 0,
 }
 VIDEO: dict[str, Any] = {"type": "ssv2", "name": "ssv2"}
 

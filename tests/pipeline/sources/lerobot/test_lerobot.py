@@ -124,7 +124,7 @@ def test_real_episodes(shared_data: Path) -> None:
     ]
     assert index.left_out == ()
     for ref in index.refs:
-        assert ref.split == hashed_split(ref.id, 0.05)
+        assert ref.split == hashed_split(ref.id.partition("-")[2], 0, 0.05)
         with source.open(ref) as episode:
             assert episode.num_frames == ref.num_frames
             last = episode.num_frames - 1
@@ -412,7 +412,7 @@ def test_declared_splits_are_used_only_when_consistent(dataset: Dataset, case: s
     (dataset.root / "meta/info.json").write_text(json.dumps(dataset.info))
     index = dataset.source(val_share=0.3).index()
     found = {ref.id: ref.split for ref in index.refs}
-    hashed = [hashed_split(f"toy-{number:06d}", 0.3) for number in (0, 1)]
+    hashed = [hashed_split(f"{number:06d}", 0, 0.3) for number in (0, 1)]
     assert [found["toy-000000"], found["toy-000001"]] == (expected or hashed)
     assert index.description["declared_splits"] == dataset.info["splits"]
 
