@@ -35,6 +35,15 @@ class OriginContent(TypedDict):
     index: int
 
 
+class MachineContent(TypedDict):
+    """What latents were computed on; see `pipeline.format.machine.Machine`."""
+
+    device: str
+    cuda: str
+    cudnn: str
+    precision: str
+
+
 class ShardContent(TypedDict):
     """An entry of `shards`. latents_error: for each step the sum of squared errors and the sum of squares."""
 
@@ -44,6 +53,7 @@ class ShardContent(TypedDict):
     inputs: ShardFileContent
     targets: ShardFileContent
     latents: NotRequired[ShardFileContent]
+    encoded_on: MachineContent
     latents_error: NotRequired[list[tuple[float, float]]]
     origin: NotRequired[OriginContent]
 

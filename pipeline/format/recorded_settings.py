@@ -94,6 +94,8 @@ class VersionsContent(TypedDict):
 
     av: str
     decord: str
+    ffmpeg: str
+    libjpeg: str
     numpy: str
     pillow: str
     pyarrow: str
@@ -138,6 +140,7 @@ class VideosSettings(TypedDict):
     type: Literal["videos"]
     name: str
     val_share: Number
+    split_seed: int
     texts: str
     video_column: str
     text_column: str
@@ -149,6 +152,7 @@ class RobotSettings(TypedDict):
 
     name: str
     val_share: Number
+    split_seed: int
     state: list[VectorPart]
     action: list[VectorPart]
 
