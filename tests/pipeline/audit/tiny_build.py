@@ -57,11 +57,13 @@ ENCODER = {
 }
 """The identity of an encoder that is never run."""
 
-HASHED = {"splits_from": "hash of the id, val_share 0.05"}
+HASHED = {"splits_from": "hash of the own id, val_share 0.05, split_seed 0"}
 
 VERSIONS = {
     "av": "18.1.0",
     "decord": "0.6.0",
+    "ffmpeg": "7.1",
+    "libjpeg": "3.1",
     "numpy": np.__version__,
     "pillow": "13.0.0",
     "pyarrow": pa.__version__,
@@ -133,7 +135,7 @@ class TinyWorld:
                 "type": "libero",
                 "tasks": 1,
                 "episodes": {"train": 3},
-                "splits_from": "hash of the id, val_share 0.05",
+                "splits_from": "hash of the own id, val_share 0.05, split_seed 0",
             },
             "dataset": None,
             "window": {**window, "every": 1, "per_episode": 0},
@@ -155,7 +157,7 @@ class TinyWorld:
         vectors = {"state": [state], "action": [action, part("command")]}
         own = vectors if self.state else {key: [] for key in vectors}
         cameras = {"fps": 10.0, "cameras": list(self.views), "action_lag": 0}
-        return {"type": "libero", "name": self.name, "val_share": 0.05, **cameras, **own}
+        return {"type": "libero", "name": self.name, "val_share": 0.05, "split_seed": 0, **cameras, **own}
 
     def fitting(self, num_frames: int) -> int:
         """Frames 0..result-1 may be `now`."""
