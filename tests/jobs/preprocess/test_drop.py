@@ -270,6 +270,10 @@ def test_a_real_build_without_an_episode_is_clean_at_every_level(sample_data: Sa
     fresh = make_part(robot_config(tmp_path / "fresh", sample_data.lerobot), lambda episode: episode != dropped)
     assert digests(out) == digests(fresh)
     assert numbers(out) == pytest.approx(numbers(fresh), rel=1e-12)
-    verdict = audit(AuditConfig(build=out, level="perturb", root=sample_data.lerobot, nonce="n0", share=1.0))[0]
+    settings = AuditConfig(build=out, level="perturb", root=sample_data.lerobot, nonce="n0", share=1.0)
+    with pytest.raises(BuildError, match="episodes dropped from the encoder's batches"):
+        audit(settings)
+    verdict = audit(replace(settings, inexact=True))[0]
     assert verdict.findings == ()
+    assert not verdict.exact
     assert verdict.coverage["samples_encoded"] == verdict.samples
