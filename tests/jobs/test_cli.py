@@ -40,7 +40,7 @@ def test_every_command_is_a_hydra_application(command: str, capsys: pytest.Captu
     code, config, _ = run(capsys, command, *values, "--cfg", "job")
     assert code == 0
     first = {
-        "audit": "build: ???",
+        "audit": "build: ''",
         "verify": "build: ???",
         "status": "build: ???",
         "serve": "policy: ???",

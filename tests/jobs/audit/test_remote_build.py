@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import uuid
@@ -22,7 +23,7 @@ from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdict import verdict_bytes, write_verdict
 from pipeline.errors import AuditRefusedError, BuildError
 from pipeline.format.build import Build
-from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
+from pipeline.format.file_names import HISTORY, SIGNED_VERDICT, VERDICT
 from pipeline.storage import object_store
 from pipeline.storage.object_store import open_object_store
 from pipeline.storage.retry import Retry
@@ -79,7 +80,10 @@ def test_a_build_is_audited_where_it_lies(
     assert f"verdict: {url}/{VERDICT}\nreport: {url}/audit/report.html" in out
     assert run(capsys, "audit", str(local))[0] == 0
     names = (VERDICT, "audit/report.html")
-    assert objects(url) == before | {name: (local / name).read_bytes() for name in names}
+    after = objects(url)
+    (kept,) = [name for name in after if name.startswith(HISTORY)]
+    assert json.loads(after.pop(kept))["verdict"].encode() == after[VERDICT]
+    assert after == before | {name: (local / name).read_bytes() for name in names}
     assert list(scratch.iterdir()) == []
 
 
@@ -239,7 +243,10 @@ def test_a_signature_goes_with_its_verdict(
     assert run(capsys, "audit", url, f"sign_key={private}")[0] == 0
     put(url, "notes.txt", b"x")
     assert run(capsys, "audit", url)[0] == 1
-    assert SIGNED_VERDICT not in objects(url)
+    after = objects(url)
+    assert SIGNED_VERDICT not in after
+    kept = [json.loads(data) for name, data in after.items() if name.startswith(HISTORY)]
+    assert [bool(entry["signed_by"]) for entry in sorted(kept, key=lambda e: e["status"])] == [True, False]
 
 
 @pytest.mark.slow
@@ -249,8 +256,11 @@ def test_a_deeper_verdict_is_kept(local: Path, url: str, capsys: pytest.CaptureF
     before = objects(url)
     code, out, _ = run(capsys, "audit", url)
     assert code == 0
-    assert "of level perturb, deeper than this one, and kept" in out
-    assert objects(url)[VERDICT] == before[VERDICT]
+    assert "is of level perturb, deeper than this one" in out
+    after = objects(url)
+    assert after[VERDICT] == before[VERDICT]
+    assert "audit/report.html" not in after
+    assert len([name for name in after if name.startswith(HISTORY)]) == 2
 
 
 @pytest.mark.slow
