@@ -8,7 +8,7 @@ different splits are compared (L6).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.duplicates.search import DuplicateSearch
 from pipeline.audit.entries import FileEntry
 from pipeline.audit.files import TASKS
 from pipeline.audit.finding import Report
 from pipeline.audit.parsers.shard import Shard, TargetRows
+from pipeline.audit.raw.base import RawError, RawSource
 from pipeline.audit.raw.registry import open_raw
-from pipeline.audit.rederive.duplicates import DuplicateSearch
 from pipeline.audit.rederive.images import IMAGE_TOLERANCE, Facts
 from pipeline.audit.rederive.raw_episode import VECTOR_TOLERANCE, EpisodeResult, EpisodeWork, SampleWork, check_episode
 from pipeline.audit.rederive.raw_files import check as check_raw_files
@@ -82,7 +83,7 @@ class SourceRule:
         self._at = 0
         self._computed = False
         self._errors = ErrorClaim(build)
-        self._videos = DuplicateSearch()
+        self._videos = DuplicateSearch(lambda episode, view: _frames_again(self._raw, episode, view))
         self._added: set[str] = set()
         self.coverage = {"episodes_decoded": 0, "samples_compared": 0, "samples_encoded": 0, "videos_compared": 0}
 
@@ -125,8 +126,8 @@ class SourceRule:
         self.coverage["episodes_decoded"] += 1
         self.coverage["samples_compared"] += len(work.samples)
         if work.episode not in self._added:
-            for view, thumbnails in result.thumbnails.items():
-                self._videos.add(work.episode, work.split, view, thumbnails)
+            for view, words in result.words.items():
+                self._videos.add_words(work.episode, work.split, view, words)
         self._added.add(work.episode)
         for sample in work.samples:
             if sample.frames and sample.key in targets:  # a missing row was reported at level shards
@@ -188,10 +189,11 @@ class SourceRule:
         self.coverage["videos_compared"] = self._videos.count
         self._report.check("L6", self._videos.count)
         for match in self._videos.matches():
-            what = f"{match.view}: episode {match.episode} shows the same as train episode {match.other}"
+            other = "" if match.other_view == match.view else f", {match.other_view}"
+            what = f"{match.view}: episode {match.episode} shows the same as train episode {match.other}{other}"
             share = f"{match.share:.0%} of the frames have a counterpart"
-            change = f"change over time correlates {match.correlation:.3f}"
-            self._report.found("L6", TASKS, f"{what} ({match.relation}; {share}, {change})")
+            motion = f"fine motion correlates {match.correlation:.2f}"
+            self._report.found("L6", TASKS, f"{what} ({match.relation}; {share}, {motion})")
             self._evidence.duplicates.append(duplicate_pair(match, self._raw))
 
 
@@ -202,6 +204,13 @@ def _targets_by_key(shard: Shard) -> _Targets:
         for rows in shard.targets():
             found |= {key: (rows, place) for place, key in enumerate(rows.keys)}
     return found
+
+
+def _frames_again(raw: RawSource, episode: str, view: str) -> Iterator[NDArray[np.uint8]]:
+    """The frames of a video once more; where they cannot be read, which was reported, there are none."""
+    with contextlib.suppress(RawError):
+        for _, frame in raw.open(episode).frames(view):
+            yield frame
 
 
 def _stored_latents(rows: TargetRows, i: int) -> tuple[_Latents, _Latents]:

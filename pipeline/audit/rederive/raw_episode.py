@@ -1,7 +1,7 @@
 """One episode of a build compared with its raw data: image, text, state, actions, times (level "source").
 
 The video is decoded once from its first frame to its last, so a frame's number is a count and no seek.
-V views, S side of a thumbnail, C side of the encoder's input.
+V views, W words of a video (see `duplicates.sketch`), C side of the encoder's input.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.audit.duplicates.sketch import Sketcher
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource
 from pipeline.audit.rederive.images import Facts, image_differs, image_gap
 from pipeline.audit.rederive.reencode import encoder_frame
-from pipeline.audit.rederive.thumbnails import SIDE, thumbnail
 
 CLOCK_TOLERANCE_S = 2e-3
 """Decoders report times as float32 or in container units of a millisecond."""
@@ -68,14 +68,14 @@ class EpisodeResult:
     """The result of comparing an episode.
 
     problems    (rule, sample, detail)
-    thumbnails  uint8 [F, S, S] by view;  clips  uint8 [C, C, 3] by (view, frame)
+    words       uint32 [W] by view, for the search for near-duplicates;  clips  uint8 [C, C, 3] by (view, frame)
     computed    state or actions are computed from the raw data, so that they need not be equal
     """
 
     work: EpisodeWork
     problems: list[tuple[str, str, str]] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
-    thumbnails: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    words: dict[str, NDArray[np.uint32]] = field(default_factory=dict)
     clips: dict[tuple[str, int], NDArray[np.uint8]] = field(default_factory=dict)
     computed: bool = False
 
@@ -161,7 +161,7 @@ def _check_view(episode: RawEpisode, view: str, facts: Facts, result: EpisodeRes
     at_now: dict[int, list[SampleWork]] = defaultdict(list)
     for sample in samples:
         at_now[sample.now].append(sample)
-    small: list[NDArray[np.uint8]] = []
+    sketcher = Sketcher()
     seconds: list[float] = []
     recent: list[NDArray[np.uint8]] = []  # at most three frames
     accepted: list[SampleWork] = []  # images of the frame before this one
@@ -172,7 +172,7 @@ def _check_view(episode: RawEpisode, view: str, facts: Facts, result: EpisodeRes
                 _check_neighbours(sample, view, recent, facts, result)
         accepted = []
         seconds.append(second)
-        small.append(thumbnail(frame))
+        sketcher.add(frame)
         if index in needed:
             result.clips[view, index] = encoder_frame(frame, facts.encoder)
         for sample in at_now[index]:
@@ -184,7 +184,7 @@ def _check_view(episode: RawEpisode, view: str, facts: Facts, result: EpisodeRes
             rule, closest = _whose_image(episode, view, sample.images.get(view), facts)
             detail = f"{view}: the stored image is not frame {index} of the raw video ({reason}); {closest}"
             result.problems.append((rule, sample.key, detail))
-    result.thumbnails[view] = np.array(small, np.uint8).reshape(-1, SIDE, SIDE)
+    result.words[view] = sketcher.words()
     _check_times(view, np.array(seconds), facts, result)
 
 
