@@ -16,6 +16,9 @@ MIN_CORRELATION = 0.86
 MIN_BLURRED = 0.92
 """The same after the sharper film was blurred: what is left is coarser, and more alike between different films."""
 
+LOST_BY_COARSE = 0.06
+"""Films of few pixels need so much less: compression takes more of them."""
+
 _SHIFTS = (0.5, -0.5, 1.0, -1.0)
 _HOPELESS = 0.6
 
@@ -30,7 +33,8 @@ class Overlay:
     @property
     def same(self) -> bool:
         """Whether they show the same."""
-        return self.motion.correlation >= MIN_CORRELATION or self.motion.blurred >= MIN_BLURRED
+        lost = LOST_BY_COARSE if self.motion.coarse else 0.0
+        return self.motion.correlation >= MIN_CORRELATION - lost or self.motion.blurred >= MIN_BLURRED - lost
 
 
 def overlays(own: FilmPoints, other: FilmPoints) -> Iterator[Overlay]:

@@ -26,10 +26,12 @@ _ALIKE = 0.8
 
 _REACH = 3.0  # pixels within which a point agrees
 _LARGEST = 4.0  # scale
-_SKEW = 0.15  # by which an affine transform may differ from a similarity
+_SQUASHED = 2.0  # one axis against the other
+_SKEW = 0.15  # by which an exact transform may differ from a rough one
+_TRIES = 500
 _TRIED = 3
-_AGREEING = 4.0  # pixels between two transforms that are one
-_MOST = 0.7
+_AGREEING = 1.5  # pixels between two transforms that are one
+_MOST = 0.6
 
 
 @dataclass(frozen=True)
@@ -83,18 +85,26 @@ def _paired(i: int, j: int, own: Points, other: Points, rows: NDArray[np.int64])
     if len(rows) < MIN_INLIERS:
         return []
     a, b = own.places[rows[:, 0]], other.places[rows[:, 1]]
-    rough, inside = cv2.estimateAffinePartial2D(a, b, ransacReprojThreshold=_REACH, maxIters=500)
-    if rough is None or int(inside.sum()) < MIN_INLIERS:
-        return []
-    if not 1 / _LARGEST < float(np.sqrt(np.abs(np.linalg.det(rough[:, :2])))) < _LARGEST:
+    rough, inside = cv2.estimateAffinePartial2D(a, b, ransacReprojThreshold=_REACH, maxIters=_TRIES)
+    if rough is None or 2 * int(inside.sum()) < len(rows):  # it may be squashed
+        squashed, within = cv2.estimateAffine2D(a, b, ransacReprojThreshold=_REACH, maxIters=_TRIES)
+        if squashed is not None and (rough is None or within.sum() > 1.3 * inside.sum() + MIN_INLIERS):
+            rough, inside = squashed, within
+    if rough is None or int(inside.sum()) < MIN_INLIERS or not _plausible(rough):
         return []
     agreed = inside.ravel() > 0
     a, b = a[agreed], b[agreed]
     return [Pairing(i, j, _least_squares(a, b, rough), a, b)]
 
 
+def _plausible(transform: Transform) -> bool:
+    """Whether a picture may have been scaled so much, and so differently along two axes."""
+    large, small = np.linalg.svd(transform[:, :2], compute_uv=False)
+    return bool(small > 1 / _LARGEST and large < _LARGEST and large < _SQUASHED * small)
+
+
 def _least_squares(own: NDArray[np.float32], other: NDArray[np.float32], rough: Transform) -> Transform:
-    """An affine transform near a similarity, from points that agree; the similarity where these are few."""
+    """An affine transform near another, from points that agree; the other where these are few."""
     if len(own) < 4 * MIN_INLIERS:
         return rough
     known = np.column_stack([own, np.ones(len(own))]).astype(np.float64)

@@ -26,8 +26,9 @@ PAIRS = 12
 FINE = 3.0
 """Standard deviation in pixels of what counts as coarse."""
 
-GRAINS = 1.5
-"""The same in pixels of the video, where these are larger."""
+COARSE = 2.0
+"""Pixels of a picture to one of the video from which the video is coarse: compression and noise take most of its fine
+structure. It is smoothed over 0.7 pixels of the video, and structure of up to 2 of them counts as fine."""
 
 MOVES = 3.0
 """Standard deviation over time of the fine structure, in grey levels, from which a pixel moves."""
@@ -36,18 +37,25 @@ MIN_MOVING = 40
 """Pixels that must move."""
 
 MIN_PAIRS = 4
-_BLURS = (0.0, 0.7, 1.2, 2.0)
+_NOISE = 4.0  # of a sensor, in grey levels: more is motion
+_ABOVE_NOISE = 3.0
+_BLURS = (0.7, 1.2, 2.0, -0.7, -1.2, -2.0)
+_HOPELESS = 0.5  # no blur makes a copy of what is less alike
 _MARGIN = 4
 
 
 @dataclass(frozen=True)
 class Motion:
-    """correlation, of the films as they are;  blurred, after blurring the sharper one;  moving pixels;  pairs of
-    frames (position in one film, position in the other)."""
+    """How alike two films move.
+
+    correlation  of the films as they are;  blurred  after blurring the sharper one, where that is more
+    coarse       one of the films has few pixels
+    pairs        frames compared: (position in one film, position in the other)
+    """
 
     correlation: float
     blurred: float
-    moving: int
+    coarse: bool
     pairs: tuple[tuple[int, int], ...]
 
 
@@ -115,32 +123,40 @@ def _correlated(
     matched = np.stack([np.where(s, matched_brightness(a, b, s), b) if s.any() else b for a, b, s in triples])
     edge = np.ones((2 * _MARGIN + 1,) * 2)
     mask = np.stack([cv2.erode(s.astype(np.float32), edge, borderValue=0) for s in shown])
-    sigma = max(FINE, GRAINS * grain)
-    scores = [_score(matched, theirs, mask, blur, sigma) for blur in (*_BLURS, *(-blur for blur in _BLURS[1:]))]
-    correlation, moving = scores[0]
-    return Motion(correlation, max(score for score, _ in scores), moving, tuple(pairs))
+    band = (0.7 * grain, 2 * grain) if grain >= COARSE else (0.0, FINE)
+    correlation = _score(matched, theirs, mask, 0.0, band)
+    best = correlation
+    if correlation > _HOPELESS:
+        best = max(correlation, *(_score(matched, theirs, mask, blur, band) for blur in _BLURS))
+    return Motion(correlation, best, grain >= COARSE, tuple(pairs))
 
 
 def _score(
-    own: NDArray[np.float32], other: NDArray[np.float32], mask: NDArray[np.float32], blur: float, sigma: float
-) -> tuple[float, int]:
-    """Correlation of the fine motion where something moves, and how many pixels do. blur: > 0 own, < 0 the other."""
-    a = _fine(_blurred(own, blur), sigma) * mask
-    b = _fine(_blurred(other, -blur), sigma) * mask
+    own: NDArray[np.float32],
+    other: NDArray[np.float32],
+    mask: NDArray[np.float32],
+    blur: float,
+    band: tuple[float, float],
+) -> float:
+    """Correlation of the fine motion where something moves. blur: > 0 of the one, < 0 of the other film."""
+    a = _fine(_blurred(own, blur), band) * mask
+    b = _fine(_blurred(other, -blur), band) * mask
     weight = np.maximum(mask.sum(axis=0), 1)
     a = (a - a.sum(axis=0) / weight) * mask
     b = (b - b.sum(axis=0) / weight) * mask
     power_a, power_b = (a**2).sum(axis=0) / weight, (b**2).sum(axis=0) / weight
-    moving = cv2.blur(np.maximum(power_a, power_b), (5, 5)) > MOVES**2
-    count = int(moving.sum())
-    if count < MIN_MOVING:
-        return 0.0, count
+    power = cv2.blur(np.maximum(power_a, power_b), (5, 5))
+    noise = min(float(np.median(power)), _NOISE**2)
+    moving = power > max(MOVES**2, _ABOVE_NOISE * noise)
+    if int(moving.sum()) < MIN_MOVING:
+        return 0.0
     a, b = a[:, moving], b[:, moving]
-    return float((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum() + 1e-6)), count
+    return float((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum() + 1e-6))
 
 
-def _fine(pictures: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    return np.stack([picture - cv2.GaussianBlur(picture, (0, 0), sigma) for picture in pictures])
+def _fine(pictures: NDArray[np.float32], band: tuple[float, float]) -> NDArray[np.float32]:
+    """Structure between two sizes, as standard deviations in pixels."""
+    return _blurred(pictures, band[0]) - _blurred(pictures, band[1])
 
 
 def _blurred(pictures: NDArray[np.float32], blur: float) -> NDArray[np.float32]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from tests.leakage.pipelines import leaky_code, leaky_inputs, leaky_int8, leaky_targets, leaky_videos
+from tests.leakage.pipelines import changed_copies, leaky_code, leaky_inputs, leaky_int8, leaky_targets, leaky_videos
 
-LEAKY_PIPELINES = (*leaky_inputs.PIPELINES, *leaky_targets.PIPELINES, *leaky_videos.PIPELINES, *leaky_int8.PIPELINES)
+LEAKY_PIPELINES = (
+    *leaky_inputs.PIPELINES,
+    *leaky_targets.PIPELINES,
+    *leaky_videos.PIPELINES,
+    *leaky_int8.PIPELINES,
+    *changed_copies.PIPELINES,
+)
 """The files of the build are in order, but not its content."""
 
 LEAKY_CODE = (*leaky_code.PIPELINES, *leaky_int8.CODE)
