@@ -120,6 +120,7 @@ def _cut(film: Frames) -> Frames:
 
 CHANGES: Mapping[str, Change] = {
     "copied": lambda film: film,
+    "compressed": lambda film: film,  # at CRF 33, where it is written
     "half size": resized(0.5),
     "brightened": every_frame(_brightened),
     "darkened": every_frame(lambda frame: (frame * 0.6).astype(np.uint8)),
