@@ -53,7 +53,9 @@ def make_look(rng: np.random.Generator, effector: str) -> Look:
     return Look(effector, table, skin, _texture(rng, table))
 
 
-def render(world: World, look: Look, camera: Camera, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+def render(
+    world: World, look: Look, camera: Camera, size: int, rng: np.random.Generator, noise: float = SENSOR_NOISE
+) -> NDArray[np.uint8]:
     """One frame as the camera sees it, uint8 RGB [size, size, 3]; `rng` gives the sensor noise alone."""
     background = _table(look, camera, size).repeat(OVERSAMPLING, 0).repeat(OVERSAMPLING, 1)
     image = Image.fromarray(background)
@@ -64,8 +66,8 @@ def render(world: World, look: Look, camera: Camera, size: int, rng: np.random.G
     for _, draw in sorted(parts, key=lambda part: -part[0]):
         draw()
     clean = np.asarray(image.reduce(OVERSAMPLING), np.float32)
-    noise = rng.standard_normal(clean.shape, np.float32) * SENSOR_NOISE
-    return np.clip(clean + noise + 0.5, 0, 255).astype(np.uint8)
+    error = rng.standard_normal(clean.shape, np.float32) * noise
+    return np.clip(clean + error + 0.5, 0, 255).astype(np.uint8)
 
 
 def _texture(rng: np.random.Generator, base: Colour) -> NDArray[np.uint8]:

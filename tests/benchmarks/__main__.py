@@ -30,6 +30,7 @@ BENCHMARKS: Mapping[str, str] = {
     "images": "image_preprocessing",
     "targets": "targets_online",
     "audit": "audit",
+    "duplicates": "duplicates",
     "storage": "storage_needs",
     "cuda": "cuda_step",
     "cuda-encoder": "cuda_encoder",

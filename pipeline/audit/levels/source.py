@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.duplicates.search import DuplicateSearch
 from pipeline.audit.entries import FileEntry
 from pipeline.audit.files import BUILD, TASKS
 from pipeline.audit.finding import Report
@@ -25,8 +27,8 @@ from pipeline.audit.ledger import ledger_entries
 from pipeline.audit.levels.encoding import ShardEncoding
 from pipeline.audit.levels.latents import LatentCheck
 from pipeline.audit.parsers.shard import Shard, TargetRows
+from pipeline.audit.raw.base import RawError, RawSource
 from pipeline.audit.raw.registry import open_raw
-from pipeline.audit.rederive.duplicates import DuplicateSearch
 from pipeline.audit.rederive.exactness import find_exactness
 from pipeline.audit.rederive.images import BLOCK_SHARE, COEFFICIENT_STEPS, IMAGE_SHARE, Facts
 from pipeline.audit.rederive.left_out import LeftOut, LeftOutCheck
@@ -96,7 +98,7 @@ class SourceRule:
         self._rows = ShardRows(build)
         self._images_apart = 0
         self._claims: tuple[str, ...] = ()
-        self._videos = DuplicateSearch()
+        self._videos = DuplicateSearch(lambda episode, view: _frames_again(self._raw, episode, view))
         self._lookahead = LookaheadSearch()
         self._lengths: dict[str, int] = {}
         self._added: set[str] = set()
@@ -182,8 +184,8 @@ class SourceRule:
         self._alike += not result.problems
         self.coverage["samples_compared"] += len(work.samples)
         if work.episode not in self._added:
-            for view, thumbnails in result.thumbnails.items():
-                self._videos.add(work.episode, work.split, view, thumbnails)
+            for view, words in result.words.items():
+                self._videos.add_words(work.episode, work.split, view, words)
             if self._build.views[0] in result.thumbnails:
                 self._lengths[work.episode] = len(result.thumbnails[self._build.views[0]])
             if result.lookahead is not None:
@@ -227,10 +229,11 @@ class SourceRule:
         self.coverage["videos_compared"] = self._videos.count
         self._report.check("L6", self._videos.count)
         for match in self._videos.matches():
-            what = f"{match.view}: episode {match.episode} shows the same as train episode {match.other}"
+            other = "" if match.other_view == match.view else f", {match.other_view}"
+            what = f"{match.view}: episode {match.episode} shows the same as train episode {match.other}{other}"
             share = f"{match.share:.0%} of the frames have a counterpart"
-            change = f"change over time correlates {match.correlation:.3f}"
-            self._report.found("L6", TASKS, f"{what} ({match.relation}; {share}, {change})")
+            motion = f"fine motion correlates {match.correlation:.2f}"
+            self._report.found("L6", TASKS, f"{what} ({match.relation}; {share}, {motion})")
             self._evidence.duplicates.append(duplicate_pair(match, self._raw))
 
 
@@ -250,3 +253,10 @@ def _episodes(shard: Shard, samples: list[SampleWork]) -> list[EpisodeWork]:
         by_episode.setdefault(episode, []).append(sample)
     split, file = shard.entry.split, shard.entry.inputs.path
     return [EpisodeWork(episode, split, file, tuple(own)) for episode, own in by_episode.items()]
+
+
+def _frames_again(raw: RawSource, episode: str, view: str) -> Iterator[NDArray[np.uint8]]:
+    """The frames of a video once more; where they cannot be read, which was reported, there are none."""
+    with contextlib.suppress(RawError):
+        for _, frame in raw.open(episode).frames(view):
+            yield frame

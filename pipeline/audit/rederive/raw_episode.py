@@ -1,7 +1,7 @@
 """One episode of a build compared with its raw data: image, text, state, actions, times (level "source").
 
 The video is decoded once from its first frame to its last, so a frame's number is a count and no seek.
-V views, S side of a thumbnail, C side of the encoder's input.
+V views, W words of a video (see `duplicates.sketch`), C side of the encoder's input.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.audit.duplicates.sketch import Sketcher
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource
 from pipeline.audit.rederive.images import GHOST_DEVIATIONS, Facts, ImageMatch, ghost, image_gap, match_image
 from pipeline.audit.rederive.lookahead_search import EpisodeLookahead, examine
@@ -59,7 +60,8 @@ class EpisodeResult:
     """The result of comparing an episode.
 
     problems    (rule, sample, detail)
-    thumbnails  uint8 [F, S, S] by view;  clips  uint8 [C, C, 3] by (view, frame)
+    words       uint32 [W] by view, for the search for near-duplicates;  thumbnails  uint8 [F, S, S] by view
+    clips         uint8 [C, C, 3] by (view, frame)
     images_apart  images whose bytes differ within the bounds of an inexact audit
     lookahead   what the raw episode says about inputs that show the future; None when it cannot be read
     """
@@ -67,6 +69,7 @@ class EpisodeResult:
     work: EpisodeWork
     problems: list[tuple[str, str, str]] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
+    words: dict[str, NDArray[np.uint32]] = field(default_factory=dict)
     thumbnails: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     clips: dict[tuple[str, int], NDArray[np.uint8]] = field(default_factory=dict)
     images_apart: int = 0
@@ -164,12 +167,14 @@ def _check_view(episode: RawEpisode, view: str, facts: Facts, result: EpisodeRes
     at_now: dict[int, list[SampleWork]] = defaultdict(list)
     for sample in samples:
         at_now[sample.now].append(sample)
+    sketcher = Sketcher()
     small: list[NDArray[np.uint8]] = []
     seconds: list[float] = []
     before: NDArray[np.uint8] | None = None
     differing: list[tuple[SampleWork, ImageMatch]] = []  # passed, but with other bytes: no other frame may explain it
     for index, (second, frame) in enumerate(episode.frames(view)):
         seconds.append(second)
+        sketcher.add(frame)
         small.append(thumbnail(frame))
         if index in needed:
             result.clips[view, index] = encoder_frame(frame, facts.encoder)
@@ -183,6 +188,7 @@ def _check_view(episode: RawEpisode, view: str, facts: Facts, result: EpisodeRes
                 if before is not None:
                     _check_ghost(sample, match, view, index - 1, before, facts, result)
         before = frame
+    result.words[view] = sketcher.words()
     result.thumbnails[view] = np.array(small, np.uint8).reshape(-1, SIDE, SIDE)
     _check_times(view, np.array(seconds), facts, result)
 

@@ -12,9 +12,6 @@ from PIL import Image
 SIDE = 32
 """S. Frames of one static scene must differ by what moves in it; 32 still shows a hand or a gripper."""
 
-BANDS = 4
-"""Parts of a perceptual hash; two frames are candidates when one part is equal."""
-
 _BLANK = 2.0
 """Standard deviation in grey levels below which a thumbnail shows nothing (a black or covered camera)."""
 
@@ -24,11 +21,6 @@ def thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(frame).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
-def mirrored(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Left and right exchanged; uint8 [F, S, S]."""
-    return np.ascontiguousarray(thumbnails[:, :, ::-1])
-
-
 def descriptors(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
     """uint8 [F, S, S] -> float32 [F, S*S] of mean 0 and length 1; zeros for a blank frame."""
     values = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
@@ -36,21 +28,3 @@ def descriptors(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
     length = np.linalg.norm(values, axis=1, keepdims=True)
     visible = length > _BLANK * SIDE
     return np.where(visible, values / np.maximum(length, 1e-6), 0).astype(np.float32)
-
-
-def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """uint8 [F, S, S] -> uint16 [F, BANDS]: signs of the 64 lowest cosine coefficients against their median.
-
-    The DCT hash of Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010), section 3.2.
-    """
-    basis = _cosines()
-    low = np.einsum("ia,fab,jb->fij", basis, thumbnails.astype(np.float32), basis, optimize=True)
-    values = low.reshape(len(thumbnails), 64)
-    bits = values > np.median(values[:, 1:], axis=1, keepdims=True)  # without the mean
-    return np.packbits(bits, axis=1).view(np.uint16).reshape(len(thumbnails), BANDS)
-
-
-def _cosines() -> NDArray[np.float32]:
-    """The 8 lowest rows of the DCT-II matrix, float32 [8, S]."""
-    at = (2 * np.arange(SIDE) + 1) * np.pi / (2 * SIDE)
-    return np.cos(np.arange(8)[:, None] * at[None, :]).astype(np.float32)

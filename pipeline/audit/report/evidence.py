@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pipeline.audit.rederive.duplicates import Match
+from pipeline.audit.duplicates.search import Match
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.duplicates.films import evenly_spread
+from pipeline.audit.duplicates.search import Match
 from pipeline.audit.raw.base import RawError, RawSource
-from pipeline.audit.rederive.duplicates import Match, evenly_spread
 from pipeline.audit.report.evidence import DuplicatePair, Sheet, Still
 
 _PAST = 3
@@ -37,7 +38,7 @@ def duplicate_pair(match: Match, raw: RawSource) -> DuplicatePair:
     """A match with some of its frames."""
     pairs = [match.pairs[i] for i in evenly_spread(len(match.pairs), _SHOWN_PAIRS)]
     own = _stills(raw, match.episode, match.view, {a for a, _ in pairs})
-    other = _stills(raw, match.other, match.view, {b for _, b in pairs})
+    other = _stills(raw, match.other, match.other_view, {b for _, b in pairs})
     shown = tuple((own[a], other[b]) for a, b in pairs if a in own and b in other)
     return DuplicatePair(match, shown)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.leakage.pipelines import (
+    changed_copies,
     leaky_code,
     leaky_inputs,
     leaky_int8,
@@ -25,6 +26,7 @@ LEAKY_PIPELINES = (
     *lookahead.PIPELINES,
     *selection.PIPELINES,
     *leaky_splits.PIPELINES,
+    *changed_copies.PIPELINES,
 )
 """The files of the build are in order, but not its content."""
 

@@ -19,7 +19,7 @@ Frames = list[NDArray[np.uint8]]
 COARSE = Codec("h264", "libx264", (("preset", "veryfast"), ("crf", "33")))
 
 
-def _duplicate(world: World, change: Callable[[Frames], Frames], codec: Codec = CODECS["vp9"]) -> None:
+def duplicate(world: World, change: Callable[[Frames], Frames], codec: Codec = CODECS["vp9"]) -> None:
     """The validation clip becomes a changed copy of the first train clip."""
     root = world.copy_raw()
     world.raw_copy = root
@@ -27,7 +27,9 @@ def _duplicate(world: World, change: Callable[[Frames], Frames], codec: Codec = 
     video = [frame for _, frame in read_video(_clip(root, train))]
     target = _clip(root, val)
     path = target if codec.name == "vp9" else target.with_suffix(".mp4")
-    write_video(path, change(video), 12, codec)
+    changed = change(video)
+    height, width = (side // 2 * 2 for side in changed[0].shape[:2])  # codecs ask for even sides
+    write_video(path, [np.ascontiguousarray(frame[:height, :width]) for frame in changed], 12, codec)
     path.rename(target)
 
 
@@ -36,27 +38,27 @@ def _clip(root: Path, clip: str) -> Path:
 
 
 def reencoded_duplicate_in_validation(world: World) -> None:
-    _duplicate(world, lambda video: video, COARSE)
+    duplicate(world, lambda video: video, COARSE)
 
 
 def rescaled_duplicate(world: World) -> None:
-    _duplicate(world, lambda video: [np.asarray(Image.fromarray(frame).resize((44, 36))) for frame in video])
+    duplicate(world, lambda video: [np.asarray(Image.fromarray(frame).resize((44, 36))) for frame in video])
 
 
 def brightened_duplicate(world: World) -> None:
-    _duplicate(world, lambda video: [np.clip(frame * 1.2 + 15.0, 0, 255).astype(np.uint8) for frame in video])
+    duplicate(world, lambda video: [np.clip(frame * 1.2 + 15.0, 0, 255).astype(np.uint8) for frame in video])
 
 
 def cut_duplicate(world: World) -> None:
-    _duplicate(world, lambda video: video[len(video) // 4 :])
+    duplicate(world, lambda video: video[len(video) // 4 :])
 
 
 def time_reversed_duplicate(world: World) -> None:
-    _duplicate(world, lambda video: video[::-1])
+    duplicate(world, lambda video: video[::-1])
 
 
 def mirrored_duplicate(world: World) -> None:
-    _duplicate(world, lambda video: [np.ascontiguousarray(frame[:, ::-1]) for frame in video])
+    duplicate(world, lambda video: [np.ascontiguousarray(frame[:, ::-1]) for frame in video])
 
 
 def video_longer_than_the_raw_one(world: World) -> None:

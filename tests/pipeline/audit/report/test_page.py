@@ -12,9 +12,9 @@ from PIL import Image
 
 from jobs.audit.audit import sheets
 from pipeline.audit.build import open_build
+from pipeline.audit.duplicates.search import Match
 from pipeline.audit.finding import RULES, Finding
 from pipeline.audit.levels.run import audit_build
-from pipeline.audit.rederive.duplicates import Match
 from pipeline.audit.report.evidence import DuplicatePair, Evidence, Sheet, Still
 from pipeline.audit.report.offsets import support_offsets
 from pipeline.audit.report.page import RULE_TEXTS, render, write_report
@@ -41,7 +41,7 @@ def _page(build: Path, evidence: Evidence | None = None) -> str:
 
 def _duplicate() -> DuplicatePair:
     pairs = tuple((Still(i, _jpeg(20 * i)), Still(i + 3, _jpeg(20 * i))) for i in range(3))
-    return DuplicatePair(Match("ep_c", "val", "ep_a", "front", "time-reversed", 0.75, 0.99, 0.01, ()), pairs)
+    return DuplicatePair(Match("ep_c", "val", "front", "ep_a", "front", "time-reversed", 0.75, 0.99, ()), pairs)
 
 
 def _rich(build: Path) -> Evidence:
