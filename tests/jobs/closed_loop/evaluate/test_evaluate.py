@@ -19,6 +19,7 @@ from jobs.closed_loop.actors import EnvironmentState
 from jobs.closed_loop.evaluate.evaluate import evaluate
 from jobs.closed_loop.evaluate.settings import EvaluateConfig
 from jobs.common.checkpoint_policy import CheckpointPolicy
+from jobs.common.signals import ended_like_interrupted
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.format.build import Build
 from tests.jobs.closed_loop.checkpoints import untrained
@@ -126,7 +127,7 @@ def test_a_stop_ends_the_simulators_and_the_same_call_goes_on(
     before = signal.signal(number, signal.SIG_DFL)  # ignored where the tests run under nohup
     with monkeypatch.context() as patch:
         patch.setattr(jobs.closed_loop.evaluate.evaluate, "ScriptActor", Stopped)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), ended_like_interrupted():  # as every command runs
             evaluate(config(tmp_path))
     assert signal.signal(number, before) is signal.SIG_DFL
     assert len(closed) == 2
