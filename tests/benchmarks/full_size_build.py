@@ -165,7 +165,12 @@ class RandomSource:
         refs = tuple(_planned(RandomEpisode(_samples(self.sizes), i)) for i in range(self.episodes))
         s = self.sizes
         counts = {"train": len(refs), "val": 0}
-        facts = {"type": "libero", "tasks": 1, "episodes": counts, "splits_from": "hash of the id, val_share 0.05"}
+        facts = {
+            "type": "libero",
+            "tasks": 1,
+            "episodes": counts,
+            "splits_from": "hash of the own id, val_share 0.05, split_seed 0",
+        }
         return SourceIndex(self.name, VIEWS[: s.views], s.state, s.action, 30.0, refs, (), facts)
 
     def open(self, ref: EpisodeRef) -> RandomEpisode:

@@ -46,7 +46,8 @@ def members(family: str) -> list[int]:
 
 def start(family: str, *words: str) -> subprocess.Popen[bytes]:
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | {MARK: family}
-    program = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); from jobs.cli import main; main()"
+    heard = "import signal as s; s.signal(s.SIGHUP, s.SIG_DFL); s.signal(s.SIGINT, s.default_int_handler)"
+    program = f"{heard}; from jobs.cli import main; main()"
     command = [sys.executable, "-c", program, *words]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

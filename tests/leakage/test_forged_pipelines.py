@@ -26,7 +26,7 @@ def test_forged_pipeline_is_refused_and_found_by_an_inexact_audit(
         world = World(tmp_path, sample_data, patch, mutant.kind)
         mutant.apply(world)
         build = world.build()
-    settings = AuditConfig(build=build, level="source", root=world.raw, seed=0, share=1.0)
+    settings = AuditConfig(build=build, level="source", root=world.raw, nonce="n0", share=1.0)
     assert audit(replace(settings, level="shards"))[0].findings == ()
     with pytest.raises(BuildError, match=r"could not be audited exactly\. .*Install these versions"):
         audit(settings)
@@ -47,7 +47,7 @@ def test_an_honest_build_of_another_machine_is_clean_and_the_verdict_says_what_i
         patch.setattr("jobs.preprocess.plan.library_versions", lambda: {**library_versions(), "pillow": "1.2.3"})
         world.claimed_dtype = "bfloat16"
         build = world.build()
-    settings = AuditConfig(build=build, level="source", root=world.raw, seed=0, share=1.0, inexact=True)
+    settings = AuditConfig(build=build, level="source", root=world.raw, nonce="n0", share=1.0, inexact=True)
     verdict, _ = audit(settings)
     assert verdict.findings == ()
     assert not verdict.exact
@@ -63,7 +63,7 @@ def test_the_same_machine_reproduces_every_bit(sample_data: SampleData, tmp_path
         world = World(tmp_path, sample_data, patch, "robot")
         world.encoder = replace(world.encoder, dtype=dtype)
         build = world.build()
-    verdict, _ = audit(AuditConfig(build=build, level="source", root=world.raw, seed=0, share=1.0))
+    verdict, _ = audit(AuditConfig(build=build, level="source", root=world.raw, nonce="n0", share=1.0))
     assert verdict.findings == ()
     assert verdict.exact
     assert verdict.tolerance == {}

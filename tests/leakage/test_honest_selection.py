@@ -39,7 +39,7 @@ def _ssv2(root: Path) -> dict[str, str]:
 
 
 def _audited(build: Path, root: Path) -> Any:
-    return audit(AuditConfig(build=build, level="source", root=root, seed=0, least=1))[0]
+    return audit(AuditConfig(build=build, level="source", root=root, nonce="n0", least=1))[0]
 
 
 def _reasons(build: Path) -> dict[str, str]:

@@ -170,6 +170,7 @@ from pathlib import Path
 from jobs.common.signals import ended_like_interrupted
 from jobs.demos.command_runner import Command, run_commands
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where the tests run under nohup
+signal.signal(signal.SIGINT, signal.default_int_handler)  # and in the background
 with ended_like_interrupted():
     command = Command("long", ("long", "wait"), "long.json")
     run_commands([command], Path({str(stage.out)!r}), 1, print, {stage.program!r})

@@ -22,7 +22,7 @@ from pipeline.audit.verdict import verdict_bytes, write_verdict
 from pipeline.errors import AuditRefusedError, BuildError, CorruptError, RunError
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
 from pipeline.streaming.reader import SampleReader
-from tests.leakage.tools import edit_tasks
+from tests.leakage.tools import edit_json, edit_tasks
 from tests.pipeline.audit.test_attestation import write_keys
 from tests.pipeline.audit.tiny_build import ROBOT, ROBOT_EPISODES, TinyEpisode, TinyWorld, pretty, rehash, write_build
 
@@ -233,6 +233,7 @@ def _hashed(build: Path, rename: Callable[[str], str]) -> None:
             ref["sha256"] = [f"{sum(ref['id'].encode()):064x}" for _ in ref["files"]]
             ref["files"] = [[rename(path), size] for path, size in ref["files"]]
 
+    edit_json(build, "build.json", lambda d: d["settings"].update(hash_raw=True), repair=False)
     edit_tasks(build, edit)
     (build / VERDICT).write_bytes(verdict_bytes(audit_build(build)))
 

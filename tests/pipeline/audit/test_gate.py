@@ -18,7 +18,7 @@ from pipeline.audit.verdict import write_verdict
 from pipeline.errors import AuditRefusedError
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
 from tests.leakage.tools import edit_image, edit_json
-from tests.pipeline.audit.tiny_build import ROBOT, pretty, write_build
+from tests.pipeline.audit.tiny_build import INT8, ROBOT, pretty, write_build
 
 
 @pytest.fixture
@@ -157,12 +157,14 @@ def test_a_leak_replaces_a_deeper_clean_verdict(audited: Path) -> None:
         passes(audited)
 
 
-def test_a_deeper_verdict_of_another_build_is_replaced(audited: Path) -> None:
+def test_a_deeper_verdict_of_another_build_is_replaced(audited: Path, tmp_path: Path) -> None:
     _deepened(audited, "source")
-    edit_json(audited, "plan.json", lambda d: d.update(fps=11.0))
-    edit_json(audited, "build.json", lambda d: d.update(fps=11.0))
-    write_verdict(audited, audit_build(audited))
-    passes(audited)
+    other = write_build(tmp_path / "other", INT8)
+    shutil.copytree(audited / "audit", other / "audit")
+    with pytest.raises(AuditRefusedError, match=r"it is about a build\.json with SHA-256"):
+        passes(other)
+    write_verdict(other, audit_build(other))
+    passes(other)
 
 
 def test_a_replaced_verdict_loses_its_signature(audited: Path) -> None:
