@@ -18,7 +18,7 @@ from pipeline.format.columns import samples_schema
 from pipeline.format.enums import LatentDtype
 from pipeline.format.schema import Sizes
 from pipeline.planning.cost import Counts, estimate_of
-from tests.pipeline.audit.tiny_build import ENCODER, ROBOT, compact, part, pretty, tree_of
+from tests.pipeline.audit.tiny_build import ENCODER, MACHINE, ROBOT, compact, part, pretty, tree_of
 
 WINDOWS, SHARD_EPISODES, STEPS, INTERVAL, CHUNK, VIEWS = 40, 250, 3, 2, 7, 2
 FRAMES = WINDOWS + 2 * STEPS * INTERVAL
@@ -163,6 +163,7 @@ def _build(folder: Path, shards: int, settings: dict[str, Any], fingerprint: str
                 "samples": per_shard,
                 "inputs": {"file": f"train/inputs-{index:06d}.tar", **entry},
                 "targets": {"file": f"train/targets-{index:06d}.arrow", **entry},
+                "encoded_on": MACHINE,
             }
             for index in range(shards)
         ],
