@@ -27,7 +27,7 @@ OUTSTANDING = 5.0
 """The first candidates are proposed however few words they share; the others must stand out from all films by so many
 standard deviations."""
 
-_ALWAYS = 4
+_ALWAYS = 2
 _OWNER_BITS = 32
 
 
