@@ -69,15 +69,17 @@ class WordIndex:
 
     def closest(self, words: NDArray[np.uint32], most: int = CANDIDATES) -> list[Candidate]:
         """The films most alike after some change, the best first."""
-        found: list[Candidate] = []
+        if self._films == 0:
+            return []
+        found: list[tuple[Candidate, float]] = []
         for variant in VARIANTS:
             scores = self._scores(words ^ np.uint32(_FLIPS[variant]))
-            best = np.argsort(-scores, kind="stable")[:most]
-            limit = scores.mean() + OUTSTANDING * scores.std()
-            for place, film in enumerate(best.tolist()):
-                if scores[film] > 0 and (place < _ALWAYS or scores[film] > limit):
-                    found.append(Candidate(film, variant, float(scores[film])))
-        return sorted(found, key=lambda candidate: -candidate.score)[:most]
+            limit = float(scores.mean() + OUTSTANDING * scores.std())
+            for film in np.argsort(-scores, kind="stable")[:most].tolist():
+                found.append((Candidate(film, variant, float(scores[film])), limit))
+        found.sort(key=lambda pair: -pair[0].score)
+        likely = [c for place, (c, limit) in enumerate(found) if place < _ALWAYS or c.score > limit]
+        return [candidate for candidate in likely if candidate.score > 0][:most]
 
     def _scores(self, words: NDArray[np.uint32]) -> NDArray[np.float64]:
         """Similarity to every film, float64 [N]: rare words that both have count more."""

@@ -17,7 +17,7 @@ RELATIONS = {
     "turned by 180 degrees": "(copy;",
     "cropped to 90 %": "(copy;",
     "cropped to 80 %": "(copy;",
-    "border": "(copy;",
+    "white border": "(copy;",
     "letterbox": "(copy;",
     "shrunk into grey": "(copy;",
     "slow zoom": "(copy;",
