@@ -7,7 +7,7 @@ data. Exit code 0 nothing found, 1 found, 2 could not be compared.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from jobs.common.escaped import escaped_errors
 from jobs.common.progress import progress_bar
 from pipeline.audit.audited import read_audited
 from pipeline.audit.duplicates.search import DuplicateSearch
-from pipeline.audit.duplicates.sketch import Sketcher
+from pipeline.audit.duplicates.sketch import sketch_frames
 from pipeline.audit.overlap import EpisodeMarks, overlaps, read_marks
 from pipeline.audit.raw.base import RawError, RawSource
 from pipeline.audit.raw.registry import open_raw
@@ -81,8 +81,13 @@ def _side(path: Path, root: Path | None) -> _Side:
 
 def _near_duplicates(sides: list[_Side]) -> Iterator[str]:
     """Held-out and test episodes of any raw data that look like a train episode of a build."""
-    raws = {side.build.name: side.raw for side in sides}
-    search, readable = DuplicateSearch(lambda episode, view: _frames(raws, episode, view)), 0
+    raws = {side.build.name: side.raw for side in sides if side.raw is not None}
+
+    def read(name: str, view: str) -> Iterator[NDArray[np.uint8]]:
+        build, _, episode = name.partition(":")
+        return raws[build].readable_frames(episode, view)
+
+    search, readable = DuplicateSearch(read), 0
     wanted = [(side, episode, split) for side in sides for episode, split in _episodes(side)]
     with progress_bar(total=len(wanted), unit="episode", desc="compare") as bar:
         for side, episode, split in wanted:
@@ -108,26 +113,9 @@ def _add(search: DuplicateSearch, side: _Side, episode: str, split: str) -> bool
     assert side.raw is not None
     try:
         opened = side.raw.open(episode)
-        views = {view: _words(frame for _, frame in opened.frames(view)) for view in opened.frame_readers}
+        views = {view: sketch_frames(frame for _, frame in opened.frames(view)) for view in opened.frame_readers}
     except RawError:
         return False  # level source reports it of a build's episode
     for view, words in views.items():
         search.add_words(f"{side.build.name}:{episode}", split, view, words)
     return True
-
-
-def _words(frames: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint32]:
-    sketcher = Sketcher()
-    for frame in frames:
-        sketcher.add(frame)
-    return sketcher.words()
-
-
-def _frames(raws: Mapping[str, RawSource | None], name: str, view: str) -> Iterator[NDArray[np.uint8]]:
-    """The frames of BUILD:EPISODE once more; none where they cannot be read."""
-    build, _, episode = name.partition(":")
-    raw = raws[build]
-    assert raw is not None
-    with contextlib.suppress(RawError):
-        for _, frame in raw.open(episode).frames(view):
-            yield frame

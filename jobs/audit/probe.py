@@ -88,7 +88,7 @@ def describe(result: ProbeResult) -> str:
         lines.append(f"does not depend on the frames from now on: {', '.join(result.unmoved)}")
     for leak in result.leaks:
         change = f"{leak.output} moves by {percent(leak.change)}"
-        lines.append(f"L2: {leak.clip}, now={leak.now}: {change} when this is replaced: {leak.what}")
+        lines.append(f"leak: {leak.clip}, now={leak.now}: {change} when this is replaced: {leak.what}")
     noisy = any(result.repeated.values())
     limit = f"; a change below {ABOVE_REPEATS:g} times its own between equal calls would not be seen" if noisy else ""
     lines.append(f"{result.status.upper()}: {result.clips} clips, relative L2 changes, largest over the clips{limit}")

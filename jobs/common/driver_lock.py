@@ -90,7 +90,8 @@ class DriverLock:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-        self._store.remove(_folder(self._number))
+        if self._mine():  # after a lost lock another driver may have begun again at this number
+            self._store.remove(_folder(self._number))
 
     def check(self) -> None:
         """Call before whatever another driver must not see done twice: a save, a record, a commit.
@@ -99,8 +100,7 @@ class DriverLock:
             RunError: another driver has taken the lock over, or it was removed.
         """
         for _ in range(_LOOKS):
-            owner = _read(self._store, self._number)
-            if owner is None or owner.token != self._me.token:
+            if not self._mine():
                 break
             if self._number + 1 not in _numbers(self._store):
                 return
@@ -108,6 +108,10 @@ class DriverLock:
         other = read_owner(self._store)
         who = "its lock was removed" if other is None else f"it was taken over by another driver ({other.describe()})"
         raise RunError(f"{self._store.where}: {who}; this one stops")
+
+    def _mine(self) -> bool:
+        owner = _read(self._store, self._number)
+        return owner is not None and owner.token == self._me.token
 
     def _take(self) -> bool:
         """One attempt. False: another one moved at the same time."""
@@ -159,13 +163,6 @@ def read_owner(store: Store) -> Owner | None:
     """Who holds the lock of a folder; None if nobody does. Raises BuildError if what is there is no lock."""
     numbers = _numbers(store)
     return _read(store, numbers[-1]) if numbers else None
-
-
-def lock_file(store: Store) -> str:
-    """Name of the file of the present owner. Raises FileNotFoundError without one."""
-    if not (numbers := _numbers(store)):
-        raise FileNotFoundError(f"{store.where}/{LOCK_FOLDER}: nobody holds it")
-    return _file(numbers[-1])
 
 
 def _numbers(store: Store) -> list[int]:

@@ -50,7 +50,7 @@ def keep_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_atomic(path, _encoded(rows))
 
 
-def recover_rows(path: Path, step: str) -> list[dict[str, Any]]:
+def recover_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a side file that a run continues, which must never keep it from going on.
 
     Lines that are no rows with an integer `step`, or hold a number that is not finite, are left out. What else than an
@@ -59,7 +59,7 @@ def recover_rows(path: Path, step: str) -> list[dict[str, Any]]:
     kept, lost = [], 0
     try:
         for whole, row in read_rows(path):
-            if row is not None and type(row.get(step)) is int and _is_finite(row):
+            if row is not None and type(row.get("step")) is int and _is_finite(row):
                 kept.append(row)
             else:
                 lost += whole
@@ -70,7 +70,7 @@ def recover_rows(path: Path, step: str) -> list[dict[str, Any]]:
         aside = path.with_name(f"{path.name}.damaged")
         with contextlib.suppress(OSError):
             os.replace(path, aside)
-        sys.stderr.write(f"vlajepa: WARNING: {problem} and are left out; the file as it was: {aside}\n")
+        sys.stderr.write(f"vlajepa: WARNING: {problem}; left out, and the file as it was is {aside}\n")
     return kept
 
 

@@ -14,6 +14,7 @@ from pipeline.format.strict_json import parse
 
 STATE = "state.json"
 _FILES, _OWN = "files", "sha256"
+_THREADS = 8
 
 
 def write_state(checkpoint: Path, state: Mapping[str, Any]) -> None:
@@ -35,7 +36,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def verify_checkpoint(checkpoint: Path) -> None:
-    """Hash every file, on as many threads as there are files.
+    """Hash every file.
 
     Raises:
         CorruptError: a file is missing, extra or another than was written; the message names it.
@@ -72,7 +73,7 @@ def _data_files(checkpoint: Path) -> list[str]:
 
 
 def _digests(checkpoint: Path, names: list[str]) -> dict[str, str]:
-    with ThreadPoolExecutor(max(1, len(names))) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         return dict(zip(names, pool.map(lambda name: _file_digest(checkpoint / name), names), strict=True))
 
 

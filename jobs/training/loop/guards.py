@@ -76,7 +76,7 @@ class SkippedSamples:
         """Continue from a checkpoint, or from nothing: later lines of the file will be written again."""
         self._seen, self._count = seen, skipped
         if main and self._path.exists():
-            keep_rows(self._path, recover_rows(self._path, "step")[:skipped])
+            keep_rows(self._path, recover_rows(self._path)[:skipped])
 
     def add(self, step: int, batches: Sequence[MicroBatch], ranks: Ranks, anywhere: bool) -> None:
         """Count the samples of a step. `anywhere`: whether a rank has skipped some; then collective."""

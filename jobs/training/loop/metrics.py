@@ -54,7 +54,7 @@ class MetricsLog:
     def __enter__(self) -> Self:
         if not self._main:
             return self
-        kept = [row for row in recover_rows(self._path, "step") if row["step"] <= self._first]
+        kept = [row for row in recover_rows(self._path) if row["step"] <= self._first]
         self._evaluated = {row["step"] for row in kept if "held_out" in row}
         keep_rows(self._path, kept)
         with contextlib.ExitStack() as stack:

@@ -22,7 +22,7 @@ from pipeline.audit.duplicates.film_points import FilmPoints
 from pipeline.audit.duplicates.films import read_film
 from pipeline.audit.duplicates.index import WordIndex
 from pipeline.audit.duplicates.motion import frame_pairs
-from pipeline.audit.duplicates.sketch import Sketcher
+from pipeline.audit.duplicates.sketch import sketch_frames
 
 Frames = Iterable[NDArray[np.uint8]]
 Reader = Callable[[str, str], Frames]
@@ -76,10 +76,7 @@ class DuplicateSearch:
 
     def add(self, episode: str, split: str, view: str, frames: Frames) -> None:
         """Add a film by its frames, RGB uint8 [H, W, 3] each."""
-        sketcher = Sketcher()
-        for frame in frames:
-            sketcher.add(frame)
-        self.add_words(episode, split, view, sketcher.words())
+        self.add_words(episode, split, view, sketch_frames(frames))
 
     def add_words(self, episode: str, split: str, view: str, words: NDArray[np.uint32]) -> None:
         """Add a film by its words, uint32 [K], as `Sketcher` gives them."""

@@ -5,11 +5,13 @@ K words of a film, F frames, H and W sides of a picture.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.duplicates.features import find_points
-from pipeline.audit.duplicates.films import Film, FilmReader, evenly_spread
+from pipeline.audit.duplicates.films import Film, FilmReader, evenly_spread, read_film
 from pipeline.audit.duplicates.index import MAX_WORDS, words_of
 
 FRAMES = 12
@@ -64,6 +66,11 @@ def sketch(film: Film) -> NDArray[np.uint32]:
     if len(found) < _LEAST_MOVING:
         found = np.unique(np.concatenate([*own, *rest[:4]]))
     return found[:MAX_WORDS]
+
+
+def sketch_frames(frames: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint32]:
+    """The words of a whole video, frame by frame, RGB uint8 [H', W', 3] each."""
+    return sketch(read_film(frames, 2 * FRAMES))
 
 
 def _moving(pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.duplicates.search import DuplicateSearch
@@ -27,7 +26,6 @@ from pipeline.audit.ledger import ledger_entries
 from pipeline.audit.levels.encoding import ShardEncoding
 from pipeline.audit.levels.latents import LatentCheck
 from pipeline.audit.parsers.shard import Shard, TargetRows
-from pipeline.audit.raw.base import RawError, RawSource
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.rederive.exactness import find_exactness
 from pipeline.audit.rederive.images import BLOCK_SHARE, COEFFICIENT_STEPS, IMAGE_SHARE, Facts
@@ -98,7 +96,7 @@ class SourceRule:
         self._rows = ShardRows(build)
         self._images_apart = 0
         self._claims: tuple[str, ...] = ()
-        self._videos = DuplicateSearch(lambda episode, view: _frames_again(self._raw, episode, view))
+        self._videos = DuplicateSearch(self._raw.readable_frames)
         self._lookahead = LookaheadSearch()
         self._lengths: dict[str, int] = {}
         self._added: set[str] = set()
@@ -253,10 +251,3 @@ def _episodes(shard: Shard, samples: list[SampleWork]) -> list[EpisodeWork]:
         by_episode.setdefault(episode, []).append(sample)
     split, file = shard.entry.split, shard.entry.inputs.path
     return [EpisodeWork(episode, split, file, tuple(own)) for episode, own in by_episode.items()]
-
-
-def _frames_again(raw: RawSource, episode: str, view: str) -> Iterator[NDArray[np.uint8]]:
-    """The frames of a video once more; where they cannot be read, which was reported, there are none."""
-    with contextlib.suppress(RawError):
-        for _, frame in raw.open(episode).frames(view):
-            yield frame

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,12 @@ class RawSource:
             return sum(1 for _ in self.open(episode).frames(view))
         except RawError:
             return None
+
+    def readable_frames(self, episode: str, view: str) -> Iterator[NDArray[np.uint8]]:
+        """The frames of a view, RGB uint8 [H, W, 3], as far as they can be read."""
+        with suppress(RawError):
+            for _, frame in self.open(episode).frames(view):
+                yield frame
 
     def split_of(self, episode: str) -> str | None:
         """Split of an episode by the metadata; None when the raw data does not list it."""

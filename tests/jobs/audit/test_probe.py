@@ -67,14 +67,14 @@ def test_neighbours_of_it_are_found(
     code, out, _ = probe(capsys, films, function)
     assert code == 1
     found = {
-        line.rpartition(": ")[2] for line in out.splitlines() if line.startswith("L2: ") and f": {output} " in line
+        line.rpartition(": ")[2] for line in out.splitlines() if line.startswith("leak: ") and f": {output} " in line
     }
     assert what in found
 
 
 def test_only_the_frame_that_leaks_is_named(capsys: pytest.CaptureFixture[str], films: Path) -> None:
     _, out, _ = probe(capsys, films, "one_late_frame", clips=1)
-    single = [line for line in out.splitlines() if line.startswith("L2: ") and ": now+" in line]
+    single = [line for line in out.splitlines() if line.startswith("leak: ") and ": now+" in line]
     assert len(single) == 1
     assert single[0].endswith(": now+3")
     assert "context.wrist" in single[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.common.driver_lock import DriverLock, Owner, lock_file, read_owner
+from jobs.common.driver_lock import DriverLock, Owner, read_owner
 from pipeline.errors import BuildError, RunError
 from pipeline.storage.store import open_store
 
@@ -98,8 +98,20 @@ def test_a_driver_notices_that_another_has_taken_over(tmp_path: Path) -> None:
         another_machine(tmp_path)
         with pytest.raises(RunError, match="taken over by another driver"):
             lock.check()
-    assert lock_file(store) == "lock/2/driver.json"  # that of the other
-    assert store.names("lock") == ["2"]
+    owner = read_owner(store)
+    assert owner is not None
+    assert owner.host == "elsewhere"
+
+
+def test_a_driver_that_lost_its_lock_leaves_a_later_one_of_its_number(tmp_path: Path) -> None:
+    """Taken over while it was paused; the other ended, and a third began at number 1 again."""
+    store = open_store(tmp_path)
+    with DriverLock(store) as lock:
+        store.remove("lock")
+        another_machine(tmp_path)
+        with pytest.raises(RunError, match="taken over by another driver"):
+            lock.check()
+    assert store.names("lock") == ["1"]
 
 
 def test_a_driver_notices_that_its_lock_was_removed(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ WHOLE = b'{"step": 1, "loss": 2.0}\n'
 def test_a_line_that_is_no_row(tmp_path: Path, capsys: pytest.CaptureFixture[str], line: bytes) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(WHOLE + line + WHOLE)
-    rows = recover_rows(path, "step")
+    rows = recover_rows(path)
     assert rows == [{"step": 1, "loss": 2.0}] * 2
     keep_rows(path, rows)
     assert path.read_bytes() == WHOLE * 2
@@ -41,7 +41,7 @@ def test_a_line_that_is_no_row(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_an_unfinished_last_line_is_expected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(WHOLE + b'{"step": 2, "lo')
-    assert recover_rows(path, "step") == [{"step": 1, "loss": 2.0}]
+    assert recover_rows(path) == [{"step": 1, "loss": 2.0}]
     assert capsys.readouterr().err == ""
     assert not (tmp_path / "metrics.jsonl.damaged").exists()
 
@@ -49,7 +49,7 @@ def test_an_unfinished_last_line_is_expected(tmp_path: Path, capsys: pytest.Capt
 def test_a_folder_in_its_place(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.mkdir()
-    assert recover_rows(path, "step") == []
+    assert recover_rows(path) == []
     keep_rows(path, [{"step": 1}])
     assert [row for _, row in read_rows(path)] == [{"step": 1}]
     assert (tmp_path / "metrics.jsonl.damaged").is_dir()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.common.driver_lock import DriverLock, lock_file
+from jobs.common.driver_lock import DriverLock
 from jobs.preprocess.preprocess import preprocess
 from pipeline.building.records import find_records
 from pipeline.errors import BuildError, RunError
@@ -200,5 +200,5 @@ def test_a_second_driver_is_refused(direct: Store) -> None:
         over.set()
         thread.join()
     with DriverLock(direct, beat_s=0.2):  # it says nothing any more
-        assert b"elsewhere" not in direct.read(lock_file(direct))
+        assert b"elsewhere" not in direct.read("lock/2/driver.json")
     assert direct.sizes() == {}
