@@ -68,7 +68,7 @@ def verify(settings: VerifyConfig, place: RemoteBuild | None = None) -> list[str
             f"signature: not checked; the verdict claims {passed.signed_by}; give public_key=FILE to know who vouches "
             "for it"
         )
-    lines.append(f"verdict: clean, level {passed.level}, of this build.json")
+    lines.append(f"verdict: {passed.text}")
     build = _listed_by_the_audited(root, passed, place)
     _verify_inventory(build)
     lines.append("inventory: nothing was added; croissant.json is what build.json gives, where there is one")

@@ -21,19 +21,22 @@ UNSIGNED = "unsigned"
 class Passed:
     """What let a build through.
 
+    exact              nothing was compared within bounds, see `Verdict.exact`
     signed_by          id of the key, or "unsigned"
     signature_checked  whether the signature was verified with a public key; otherwise the id is a claim
     """
 
     level: str
     build_sha256: str
+    exact: bool
     signed_by: str
     signature_checked: bool
 
     @property
     def text(self) -> str:
         """One line."""
-        return f"clean at level {self.level}, build.json {self.build_sha256}"
+        weaker = "" if self.exact else ", INEXACT"
+        return f"clean at level {self.level}{weaker}, build.json {self.build_sha256}"
 
 
 def pass_gate(files: AuditedFiles, level: str = "shards", public_key: Path | None = None) -> Passed:
@@ -50,7 +53,9 @@ def pass_gate(files: AuditedFiles, level: str = "shards", public_key: Path | Non
     """
     signed_by = claimed_signer(files) if public_key is None else check_signature(files, public_key)
     verdict = _clean_verdict(files, level)
-    return Passed(verdict["level"], files.sha256, signed_by or UNSIGNED, public_key is not None)
+    return Passed(
+        verdict["level"], files.sha256, verdict.get("exact") is True, signed_by or UNSIGNED, public_key is not None
+    )
 
 
 def _clean_verdict(files: AuditedFiles, level: str) -> dict[str, Any]:

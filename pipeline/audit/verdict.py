@@ -132,7 +132,8 @@ def _reason_to_keep(before: bytes, verdict: Verdict) -> str:
     """Why the verdict before stays in spite of a new one; "" when it goes.
 
     Of the same build.json: the deeper one stays, unless a shallower audit found a leak where the deeper found none. A
-    leak that a random share may have found stays until that share, or every sample, is found clean.
+    leak that a random share may have found stays until that share, or every sample, is found clean. What levels from
+    "source" on found exactly is not cleared within bounds.
     """
     try:
         old = parse(before)
@@ -141,6 +142,9 @@ def _reason_to_keep(before: bytes, verdict: Verdict) -> str:
         depth, leak = LEVELS.index(old["level"]), old["status"] != "clean"
         if depth > LEVELS.index(verdict.level) and (leak or verdict.status == "clean"):
             return f"of level {old['level']}, deeper than this one"
+        weaker = old["exact"] and not verdict.exact and depth >= LEVELS.index("source")
+        if weaker and verdict.status == "clean" and (leak or depth == LEVELS.index(verdict.level)):
+            return f"of level {old['level']} and exact, which this one is not"
         if leak and verdict.status == "clean" and not _covers(verdict, old):
             nonce = printable(old["nonce"])
             return f"a LEAK, which stands until nonce={nonce} with as large a share, or share=1, finds none"

@@ -141,6 +141,12 @@ def _deepened(build: Path, level: str) -> bytes:
     return (build / VERDICT).read_bytes()
 
 
+def test_what_passes_inexactly_says_so(audited: Path) -> None:
+    assert "INEXACT" not in passes(audited).text
+    write_verdict(audited, replace(audit_build(audited), level="source", nonce="n1", exact=False))
+    assert "clean at level source, INEXACT, build.json" in passes(audited).text
+
+
 def test_a_shallower_clean_verdict_does_not_replace_a_deeper_one(audited: Path) -> None:
     deep = _deepened(audited, "perturb")
     write_verdict(audited, audit_build(audited))

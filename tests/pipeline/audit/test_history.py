@@ -164,3 +164,28 @@ def test_the_random_share_needs_the_build_and_the_nonce() -> None:
     seeds = {share_seed(build, nonce) for build in ("a" * 64, "b" * 64) for nonce in ("n1", "n2")}
     assert len(seeds) == 4
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("leak", [False, True])
+@pytest.mark.parametrize("level", ["source", "perturb"])
+def test_an_inexact_audit_clears_nothing_that_was_found_exactly(build: Path, level: str, leak: bool) -> None:
+    shallow = audit_build(build)
+    if leak or level == "source":
+        write_verdict(build, deep(shallow, "source", leak))
+        before = (build / VERDICT).read_bytes()
+        written = write_verdict(build, deep(shallow, level if leak else "source", exact=False))
+        assert "exact, which this one is not" in written.kept
+        assert (build / VERDICT).read_bytes() == before
+    else:  # a deeper one than the exact one says more
+        write_verdict(build, deep(shallow, "source"))
+        write_verdict(build, deep(shallow, level, exact=False))
+        assert standing(build) == ("perturb", "clean")
+
+
+def test_an_inexact_audit_stands_where_there_is_no_exact_one(build: Path) -> None:
+    shallow = audit_build(build)
+    write_verdict(build, shallow)
+    write_verdict(build, deep(shallow, exact=False))
+    assert standing(build) == ("source", "clean")
+    write_verdict(build, deep(shallow))
+    assert json.loads((build / VERDICT).read_bytes())["exact"] is True
