@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.audit.finding import Report
+from pipeline.audit.lookahead.search import LookaheadSearch, examine
+from pipeline.audit.lookahead.thumbnails import thumbnail
 from pipeline.audit.raw.base import RawEpisode
-from pipeline.audit.rederive.lookahead_search import LookaheadSearch, examine
-from pipeline.audit.rederive.thumbnails import thumbnail
 from pipeline.inspection.lookahead import find_lookahead
 from pipeline.sources.base import EpisodeRef
 from tests.leakage.robot_sets import LEAKY, SETS, RobotEpisode, RobotSet

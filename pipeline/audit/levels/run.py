@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.audit.build import ClaimedBuild, open_build
 from pipeline.audit.canonical.libraries import require_libraries
@@ -99,10 +100,6 @@ def audit_build(
     with open_samples(build) as file:
         samples = file.metadata.num_rows
     report, meter = Report(), _Meter(progress, build, depth)
-    coverage: dict[str, int] = {}
-    tolerance: dict[str, float] = {}
-    exact = True
-    claims: tuple[str, ...] = ()
     for rule in BUILD_RULES:
         if LEVELS.index(rule.level) <= depth:
             with _named(rule.check, rule.file):
@@ -110,28 +107,25 @@ def audit_build(
     meter.advance(build.files)
     if level != "manifest":
         _audit_shards(build, report, meter)
+    deep: dict[str, Any] = {}
     if source is not None and depth >= LEVELS.index("source"):
-        with _named(SourceRule, "the raw data"):
-            deep = SourceRule(build, samples, source, report, evidence or Evidence())
-            deep.run(meter.advance)
-            coverage, tolerance = deep.coverage, deep.tolerance
-            exact, claims = deep.exact, deep.claims
+        deep = _audit_source(build, samples, source, report, evidence or Evidence(), meter)
     if perturb is not None and level == "perturb":
         with _named(check_perturb, "the raw data"):
-            coverage |= check_perturb(build, samples, perturb, report)
-    return Verdict(
-        fingerprint=build.fingerprint,
-        build_sha256=build.sha256,
-        level=level,
-        rules={rule: RuleCount(report.checked[rule], report.failed[rule]) for rule in RULES},
-        findings=tuple(report.findings),
-        samples=samples,
-        nonce=source.nonce if source is not None and coverage else None,
-        coverage=coverage,
-        tolerance=tolerance,
-        exact=exact,
-        claims=claims,
-    )
+            deep["coverage"] |= check_perturb(build, samples, perturb, report)
+    rules = {rule: RuleCount(report.checked[rule], report.failed[rule]) for rule in RULES}
+    return Verdict(build.fingerprint, build.sha256, level, rules, tuple(report.findings), samples, **deep)
+
+
+def _audit_source(
+    build: ClaimedBuild, samples: int, options: SourceOptions, report: Report, evidence: Evidence, meter: _Meter
+) -> dict[str, Any]:
+    """Level "source". The fields of the verdict that deep levels fill."""
+    with _named(SourceRule, "the raw data"):
+        rule = SourceRule(build, samples, options, report, evidence)
+        rule.run(meter.advance)
+        found = {"coverage": rule.coverage, "tolerance": rule.tolerance}
+        return found | {"nonce": options.nonce, "exact": rule.exact, "claims": rule.claims}
 
 
 def _audit_shards(build: ClaimedBuild, report: Report, meter: _Meter) -> None:

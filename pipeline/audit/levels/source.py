@@ -25,24 +25,24 @@ from pipeline.audit.finding import Report
 from pipeline.audit.ledger import ledger_entries
 from pipeline.audit.levels.encoding import ShardEncoding
 from pipeline.audit.levels.latents import LatentCheck
+from pipeline.audit.lookahead.search import LookaheadSearch
 from pipeline.audit.parsers.shard import Shard, TargetRows
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.rederive.exactness import find_exactness
 from pipeline.audit.rederive.images import BLOCK_SHARE, COEFFICIENT_STEPS, IMAGE_SHARE, Facts
-from pipeline.audit.rederive.left_out import LeftOut, LeftOutCheck
-from pipeline.audit.rederive.lookahead_search import LookaheadSearch
 from pipeline.audit.rederive.pieces import PieceChoice, pieces_of
 from pipeline.audit.rederive.raw_episode import EpisodeResult, EpisodeWork, SampleWork, check_episode
 from pipeline.audit.rederive.raw_files import check as check_raw_files
 from pipeline.audit.rederive.reencode import Reencoder, read_claim, require_same_encoder
-from pipeline.audit.rederive.right_root import require_listed, require_some_alike
-from pipeline.audit.rederive.selection import Selection
-from pipeline.audit.rederive.windows import WindowRule
 from pipeline.audit.report.evidence import Evidence
 from pipeline.audit.report.raw_images import duplicate_pair
 from pipeline.audit.rules.int8 import ERROR_TOLERANCE
 from pipeline.audit.rules.supports import expected_supports
 from pipeline.audit.samples import UNREADABLE, ShardRows, share_seed
+from pipeline.audit.selection.episodes import Selection
+from pipeline.audit.selection.left_out import LeftOut, LeftOutCheck
+from pipeline.audit.selection.right_root import require_listed, require_some_alike
+from pipeline.audit.selection.windows import WindowRule
 from pipeline.errors import BuildError
 from pipeline.format.file_names import image_member
 

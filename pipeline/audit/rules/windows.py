@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report, RowChecks
-from pipeline.audit.rederive.windows import WindowRule
 from pipeline.audit.samples import SAMPLES, batches, integers, position_in
+from pipeline.audit.selection.windows import WindowRule
 
 
 def check(build: ClaimedBuild, report: Report) -> None:

@@ -15,9 +15,9 @@ from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.files import TASKS
 from pipeline.audit.finding import Report
 from pipeline.audit.raw.base import RawSource
-from pipeline.audit.rederive.leaf_plans import LeafPlan, leaf_plans
-from pipeline.audit.rederive.packing import Packing, Task
-from pipeline.audit.rederive.windows import WindowRule
+from pipeline.audit.selection.leaf_plans import LeafPlan, leaf_plans
+from pipeline.audit.selection.packing import Packing, Task
+from pipeline.audit.selection.windows import WindowRule
 from pipeline.errors import BuildError
 
 SAMPLED_EPISODES = 24

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.finding import Report
+from pipeline.audit.lookahead.camera_order import CameraOrder, CameraSums, camera_sums
+from pipeline.audit.lookahead.lags import LONG, Moments, Shifted, references_of
+from pipeline.audit.lookahead.state_endings import StateEndings
 from pipeline.audit.raw.base import RawEpisode
-from pipeline.audit.rederive.camera_order import CameraOrder, CameraSums, camera_sums
-from pipeline.audit.rederive.lookahead import LONG, Moments, Shifted, references_of
-from pipeline.audit.rederive.state_endings import StateEndings
 
 RAW = "the raw data"
 

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.audit.files import LEDGER
 from pipeline.audit.finding import Report
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource
-from pipeline.audit.rederive.windows import WindowRule
+from pipeline.audit.selection.windows import WindowRule
 
 DAMAGE = frozenset(
     {
