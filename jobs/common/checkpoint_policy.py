@@ -41,6 +41,15 @@ class CheckpointPolicy:
         self.interface = _interface(self.checkpoint, state)
         self.model = load_model(self.checkpoint).to(self.device)
 
+    @property
+    def trained_states(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Smallest and largest state of training, float32 [S] each, in the build's units; None without a state."""
+        scaler = self.model.state_scaler
+        if scaler is None:
+            return None
+        middle, half = (buffer.float().cpu().numpy() for buffer in (scaler.center, scaler.half_range))
+        return middle - half, middle + half
+
     def act(self, observations: Sequence[RobotObservation], seeds: Sequence[int]) -> NDArray[np.float32]:
         """See `Policy.act`. Noise is drawn on the CPU, so that it does not depend on the device."""
         for observation in observations:

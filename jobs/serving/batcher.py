@@ -62,8 +62,8 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="policy", daemon=True)
         self._thread.start()
 
-    def submit(self, queries: Sequence[Query]) -> list[Future[Answer]]:
-        """Queue queries; as many of them as fit go into one call.
+    def submit(self, queries: Sequence[Query], first: bool = False) -> list[Future[Answer]]:
+        """Queue queries, with `first` ahead of those that wait; as many of them as fit go into one call.
 
         A future that is cancelled before its call is left out of it. A call that fails with several queries is repeated
         for each alone, so that only the wrong query fails: its future has the policy's own exception, or a RunError for
@@ -77,7 +77,10 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise RunError("the policy server is stopping")
-            self._waiting.extend(waiting)
+            if first:
+                self._waiting.extendleft(reversed(waiting))
+            else:
+                self._waiting.extend(waiting)
             self._changed.notify()
         return [entry.answer for entry in waiting]
 

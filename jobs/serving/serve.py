@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
-
 from jobs.common.checkpoint_policy import CheckpointPolicy
-from jobs.common.robot_interface import Policy, RobotObservation
+from jobs.common.robot_interface import Policy
 from jobs.common.text import duration_text
+from jobs.serving.health import own_question
+from jobs.serving.limits import InputLimits
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServeConfig, ServerSettings
 
@@ -23,18 +23,16 @@ def run(settings: ServeConfig) -> None:
     policy = CheckpointPolicy(settings.policy, settings.device)
     run_name = policy.checkpoint.resolve().parent.parent.name
     identity = {"checkpoint": f"{run_name}/{policy.checkpoint.name}", "step": policy.step}
-    server = PolicyServer(policy, settings, identity, _log)
-    _log(f"{policy.checkpoint} on {policy.device}: a first query took {duration_text(warm_up(policy))}")
+    server = PolicyServer(policy, settings, identity, _log, policy.trained_states)
+    _log(f"{policy.checkpoint} on {policy.device}: a first query took {duration_text(warm_up(policy, server.limits))}")
     asyncio.run(serve_until_signal(server, lambda port: _log(welcome(server, settings, port))))
 
 
-def warm_up(policy: Policy) -> float:
-    """Seconds of a query with black images: what is slow or fails the first time does so before clients connect."""
-    interface = policy.interface
-    image = np.zeros((interface.image_size, interface.image_size, 3), np.uint8)
-    state = np.zeros(interface.state, np.float32)
+def warm_up(policy: Policy, limits: InputLimits) -> float:
+    """Seconds of the server's own question: what is slow or fails the first time does so before clients connect."""
+    question = own_question(policy.interface, limits)
     started = time.monotonic()
-    policy.act([RobotObservation(dict.fromkeys(interface.views, image), "wait", state)], [0])
+    policy.act([question], [0])
     return time.monotonic() - started
 
 

@@ -7,9 +7,9 @@ as in `wire.py`; the reply is packed, too:
     server_timing  infer_ms, wait_ms (for the policy), batch (observations in its call), prev_total_ms (last reply's)
 
 A message whose "observations" is a list of such observations is answered with actions float32 [B, T, A]; openpi has no
-such messages. What cannot be answered gets a text with the reason, and the connection is closed: with code 1007 if the
-message was wrong, with 1011 if the policy failed. `GET /healthz` gives 200, or 503 while the policy fails every time.
-There is no encryption, and without api_key no authentication.
+such messages. What cannot be answered gets a text, and the connection is closed: with code 1007 and the reason if the
+message was wrong, with 1011 if the policy failed, whose reason is in the log alone. `GET /healthz` asks the policy a
+question and gives 200, or 503 if it has no answer. There is no encryption, and without api_key no authentication.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
@@ -32,18 +33,21 @@ from websockets.http11 import Request, Response
 
 from jobs.common.robot_interface import Policy
 from jobs.serving.batcher import Answer, Batcher, Query
+from jobs.serving.health import HealthCheck, own_question
+from jobs.serving.intake import Intake, counted
 from jobs.serving.keys import GROUP, MessageKeys, read_observation, read_seed
+from jobs.serving.limits import InputLimits
 from jobs.serving.meter import Meter
 from jobs.serving.settings import ServerSettings
 from jobs.serving.wire import WIRE_VERSION, WireError, pack, unpack
 
-UNHEALTHY_AFTER = 5
-"""Failed calls of the policy in a row."""
+FAILED = "the policy failed on this query; the server's log has the reason"
 
 _LONGEST_ERROR = 2000
 _CLOSING_S = 5.0
-_QUEUED_FRAMES = 2
-"""Frames of a client that are read ahead of their turn; each may be as long as the longest message."""
+_OPENING_S = 10.0
+_QUEUED_FRAMES = 0
+"""Frames of a client that are read ahead of their turn, besides one; each may be as long as the longest message."""
 
 
 def noise_seed(seed: int, number: int) -> int:
@@ -56,6 +60,8 @@ class _Client:
     """A client.
 
     busy     one of its queries is being answered
+    leaving  another one gets its place
+    since    its last answer, or its beginning; seconds of the monotonic clock
     numbers  of its observations
     last_ms  that its last reply took, from the message's arrival
     """
@@ -63,6 +69,8 @@ class _Client:
     connection: ServerConnection
     name: str
     busy: bool = False
+    leaving: bool = False
+    since: float = field(default_factory=time.monotonic)
     numbers: Iterator[int] = field(default_factory=itertools.count)
     last_ms: float | None = None
 
@@ -74,30 +82,42 @@ class PolicyServer:
         policy: called from one thread, for several clients at a time.
         identity: what the metadata has about the policy besides its interface, such as checkpoint and step.
         log: called with lines for people.
+        trained: smallest and largest state that the policy was trained on, float32 [S] each; None: unknown.
 
     Raises:
         SettingsError: `keys` does not fit the policy.
     """
 
     def __init__(
-        self, policy: Policy, settings: ServerSettings, identity: Mapping[str, Any], log: Callable[[str], None] = print
+        self,
+        policy: Policy,
+        settings: ServerSettings,
+        identity: Mapping[str, Any],
+        log: Callable[[str], None] = print,
+        trained: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
     ) -> None:
         self._policy, self._settings, self._log = policy, settings, log
         self._keys = MessageKeys.of(policy.interface, settings.keys or {})
+        self.limits = InputLimits.around(settings.instruction_characters, settings.state_margin, trained)
         self.metadata = self._describe(identity)
         self._hello = pack(self.metadata)
         self._meter = Meter()
         self._clients: dict[asyncio.Task[None], _Client] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._batcher: Batcher
+        self._health: HealthCheck
+        self._intake = Intake(settings.held_mb * 2**20, log)
         self._stopping = asyncio.Event()
-        self._failures = 0
+        self._closing: set[asyncio.Task[None]] = set()
+        """Connections that are being closed; the loop itself keeps no task alive."""
 
     async def run(self, started: Callable[[int], None] | None = None) -> None:
         """Serve until `stop`, then answer the running queries and close the connections; `started` is called with the
         port as soon as clients may connect. Raises OSError if the address cannot be listened on."""
         self._loop = asyncio.get_running_loop()
         self._batcher = Batcher(self._policy, self._settings.max_batch)
+        question = own_question(self._policy.interface, self.limits)
+        self._health = HealthCheck(self._batcher, question, self._settings.health_s, self._log)
         try:
             await self._listen(started)
         finally:
@@ -115,8 +135,10 @@ class PolicyServer:
             max_queue=_QUEUED_FRAMES,
             ping_interval=settings.ping_s,
             ping_timeout=settings.silent_s,
+            open_timeout=_OPENING_S + settings.health_s,
             close_timeout=_CLOSING_S,
             process_request=self._admit,
+            create_connection=counted(self._intake),
         ) as server:
             if started is not None:
                 started(next(iter(server.sockets)).getsockname()[1])
@@ -141,26 +163,45 @@ class PolicyServer:
             **identity,
             "interface": {**interface, "views": list(self._policy.interface.views)},
             "keys": self._keys.describe(),
-            "limits": {"max_batch": self._settings.max_batch, "message_bytes": self._settings.message_mb * 2**20},
+            "limits": {
+                "max_batch": self._settings.max_batch,
+                "message_bytes": self._settings.message_mb * 2**20,
+                **self.limits.describe(),
+            },
         }
 
-    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Before a connection becomes a WebSocket: health, key and room."""
         if request.path == "/healthz":
-            if self._failures >= UNHEALTHY_AFTER:
-                text = f"the policy failed {self._failures} times in a row\n"
-                return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, text)
-            return connection.respond(http.HTTPStatus.OK, "OK\n")
+            problem = await self._health.problem()
+            status = http.HTTPStatus.OK if problem is None else http.HTTPStatus.SERVICE_UNAVAILABLE
+            return connection.respond(status, f"{problem or 'OK'}\n")
         key = self._settings.api_key
         given = ",".join(request.headers.get_all("Authorization"))
         if key is not None and not hmac.compare_digest(
             given.encode(errors="surrogateescape"), f"Api-Key {key}".encode()
         ):
             return connection.respond(http.HTTPStatus.UNAUTHORIZED, "send the header Authorization: Api-Key …\n")
-        if len(self._clients) >= self._settings.connections:
-            text = f"{len(self._clients)} clients are connected, which is the limit (connections=)\n"
+        if not self._has_room():
+            text = f"{self._settings.connections} clients are connected, which is the limit (connections=)\n"
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, text)
         return None
+
+    def _has_room(self) -> bool:
+        """Whether one more client may come. If there are too many, the one that was idle longest has to leave."""
+        staying = [client for client in self._clients.values() if not client.leaving]
+        if len(staying) < self._settings.connections:
+            return True
+        idle = [client for client in staying if not client.busy]
+        oldest = min(idle, key=lambda client: client.since, default=None)
+        if oldest is None or time.monotonic() - oldest.since < self._settings.idle_s:
+            return False
+        oldest.leaving = True
+        self._log(f"{oldest.name} was idle for {time.monotonic() - oldest.since:.0f} s and gives its place to another")
+        closing = asyncio.create_task(oldest.connection.close(CloseCode.TRY_AGAIN_LATER, "idle; the place was needed"))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        return True
 
     async def _handle(self, connection: ServerConnection) -> None:
         """One client, from its connection to its end."""
@@ -174,10 +215,12 @@ class PolicyServer:
             await connection.send(self._hello)
             while not self._stopping.is_set():
                 message = await connection.recv()
+                self._intake.complete(connection, len(message))
                 client.busy = True
                 if not await self._reply(client, message):
                     return
-                client.busy = False
+                client.busy, client.since = False, time.monotonic()
+                self._intake.answered(connection, len(message))
             await connection.close(CloseCode.GOING_AWAY, "the server stops")
         except ConnectionClosed:
             pass  # the client has gone
@@ -197,13 +240,11 @@ class PolicyServer:
         try:
             answers = await self._computed(client, queries)
         except Exception as error:  # whatever the policy raises: it must not end the server
-            self._failures += 1
             self._log("".join(traceback.format_exception(error)))
-            await self._refuse(client, CloseCode.INTERNAL_ERROR, f"the policy failed: {type(error).__name__}: {error}")
+            await self._refuse(client, CloseCode.INTERNAL_ERROR, FAILED)
             return False
         if answers is None:
             return False
-        self._failures = 0
         await client.connection.send(pack(_reply_of(answers, grouped, client.last_ms)))
         seconds = time.monotonic() - arrived
         client.last_ms = 1e3 * seconds
@@ -236,6 +277,7 @@ class PolicyServer:
         number = next(client.numbers)
         seed = read_seed(content)
         observation = read_observation(content, self._keys, self._policy.interface)
+        self.limits.check(observation)
         return Query(observation, noise_seed(self._settings.seed, number) if seed is None else seed)
 
     async def _computed(self, client: _Client, queries: Sequence[Query]) -> list[Answer] | None:

@@ -29,7 +29,33 @@ class ServerSettings:
         repr=False,
     )
     connections: int = setting("most clients at a time", default=64, at_least=1)
+    idle_s: float = setting(
+        "when there are so many, a client that has sent no message for so long gives its place to a new one",
+        default=60.0,
+        unit="seconds",
+        at_least=0,
+    )
     message_mb: int = setting("largest message", default=64, unit="MiB", at_least=1)
+    held_mb: int = setting(
+        "all messages together that are being received or answered; beyond it the client with the most is cut off",
+        default=512,
+        unit="MiB",
+        at_least=1,
+    )
+    instruction_characters: int = setting("longest instruction", default=1000, at_least=1)
+    state_margin: float = setting(
+        "how far a state may lie beyond the range of training, in sizes of that range (each of at least 1 unit)",
+        default=10.0,
+        at_least=0,
+        below=math.inf,
+    )
+    health_s: float = setting(
+        "time in which the policy must answer the question that /healthz asks it",
+        default=8.0,
+        unit="seconds",
+        above=0,
+        below=math.inf,
+    )
     ping_s: float = setting(
         "time between the pings that show whether a client still lives",
         default=20.0,
@@ -54,6 +80,8 @@ class ServerSettings:
     def __post_init__(self) -> None:
         if not self.host.strip():
             raise ValueError("host must be an address or a name, such as 127.0.0.1, got none")
+        if self.held_mb < self.message_mb:
+            raise ValueError(f"held_mb must be at least message_mb={self.message_mb}, got {self.held_mb}")
         if self.api_key is not None and (
             not self.api_key or not self.api_key.isascii() or not self.api_key.isprintable()
         ):

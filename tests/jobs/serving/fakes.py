@@ -115,11 +115,15 @@ class Running:
 
 @contextmanager
 def running(
-    policy: Policy | None = None, port: int = 0, identity: Mapping[str, Any] = IDENTITY, **settings: Any
+    policy: Policy | None = None,
+    port: int = 0,
+    identity: Mapping[str, Any] = IDENTITY,
+    trained: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    **settings: Any,
 ) -> Iterator[Running]:
     """A server of a policy, by default a fake one, on a free port unless one is named."""
     policy, log, ports = policy or FakePolicy(), list[str](), list[int]()
-    server = PolicyServer(policy, ServerSettings(port=port, **settings), identity, log.append)
+    server = PolicyServer(policy, ServerSettings(port=port, **settings), identity, log.append, trained)
     ready = threading.Event()
 
     def started(port: int) -> None:

@@ -20,6 +20,7 @@ import pytest
 from jobs.common.checkpoint_policy import CheckpointPolicy
 from jobs.common.robot_interface import RobotObservation
 from jobs.serving.client import PolicyClient
+from jobs.serving.limits import InputLimits
 from jobs.serving.serve import run, serve_until_signal, warm_up, welcome
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServeConfig, ServerSettings
@@ -48,7 +49,8 @@ def robot_observation(number: int) -> RobotObservation:
 
 def test_a_served_checkpoint_acts_as_the_checkpoint(checkpoint: Path) -> None:
     policy = CheckpointPolicy(checkpoint, "cpu")
-    assert warm_up(policy) > 0
+    assert policy.trained_states is not None
+    assert warm_up(policy, InputLimits.around(9, 1.0, policy.trained_states)) > 0
     observations, seeds = [robot_observation(n) for n in range(3)], [4, 5, 6]
     with running(policy) as server, PolicyClient(server.address) as client:
         assert client.interface == ROBOT
@@ -87,6 +89,10 @@ def test_keys_are_given_on_the_command_line() -> None:
         ({"max_batch": 0}, "max_batch must be at least 1"),
         ({"connections": 0}, "connections must be at least 1"),
         ({"message_mb": 0}, "message_mb must be at least 1"),
+        ({"message_mb": 9, "held_mb": 8}, "held_mb must be at least message_mb=9, got 8"),
+        ({"instruction_characters": 0}, "instruction_characters must be at least 1"),
+        ({"state_margin": -1.0}, "state_margin must be at least 0"),
+        ({"health_s": 0.0}, "health_s must be above 0"),
         ({"ping_s": 0.0}, "ping_s must be above 0"),
         ({"silent_s": float("inf")}, "silent_s must be above 0 and below inf"),
         ({"grace_s": -1.0}, "grace_s must be at least 0"),

@@ -1,0 +1,76 @@
+"""What an observation may be, so that no client can make the policy slow or its actions infinite.
+
+S: state width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.common.robot_interface import RobotObservation
+
+_SMALLEST_RANGE = 1.0
+"""In the source's units: a joint that hardly moved in training may move at the robot."""
+
+
+@dataclass(frozen=True)
+class InputLimits:
+    """Bounds of an observation.
+
+    characters   of the instruction, at most
+    low, high    of the state, float32 [S]; None: any finite state
+    """
+
+    characters: int
+    low: NDArray[np.float32] | None = None
+    high: NDArray[np.float32] | None = None
+
+    @classmethod
+    def around(
+        cls, characters: int, margin: float, trained: tuple[NDArray[np.float32], NDArray[np.float32]] | None
+    ) -> InputLimits:
+        """Limits by what a policy was trained on.
+
+        Args:
+            margin: how far beyond the range of training a number may lie, in sizes of that range (of at least 1).
+            trained: smallest and largest state of training, float32 [S] each; None: unknown.
+        """
+        if trained is None:
+            return cls(characters)
+        low, high = (ends.astype(np.float64) for ends in trained)
+        room = margin * np.maximum(high - low, _SMALLEST_RANGE)
+        most = np.finfo(np.float32).max
+        bounds = (np.clip(ends, -most, most).astype(np.float32) for ends in (low - room, high + room))
+        return cls(characters, *bounds)
+
+    def check(self, observation: RobotObservation) -> None:
+        """Raise ValueError, with the limit, for an observation beyond it."""
+        length = len(observation.instruction)
+        if length > self.characters:
+            raise ValueError(f"the instruction may have {self.characters} characters, got {length}")
+        if self.low is None or self.high is None:
+            return
+        beyond = np.flatnonzero((observation.state < self.low) | (observation.state > self.high))
+        if len(beyond):
+            at = int(beyond[0])
+            raise ValueError(
+                f"state[{at}] must be {self.low[at]:g} to {self.high[at]:g}, got {observation.state[at]:g}; the policy "
+                "was trained on other values: check units and order"
+            )
+
+    def middle(self, width: int) -> NDArray[np.float32]:
+        """A state, float32 [S], that is allowed."""
+        if self.low is None or self.high is None:
+            return np.zeros(width, np.float32)
+        return self.low / np.float32(2) + self.high / np.float32(2)
+
+    def describe(self) -> dict[str, Any]:
+        """For the server's metadata."""
+        known: dict[str, Any] = {"instruction_characters": self.characters, "state": None}
+        if self.low is not None and self.high is not None:
+            known["state"] = {"low": self.low.tolist(), "high": self.high.tolist()}
+        return known

@@ -1,0 +1,195 @@
+"""Clients that want the server ill, slow or full: it is not, and who behaves is served."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.sync.client import ClientConnection
+
+from jobs.serving import health
+from jobs.serving.health import own_question
+from jobs.serving.limits import InputLimits
+from jobs.serving.wire import pack
+from tests.jobs.serving.fakes import (
+    IN_TIME_S,
+    INTERFACE,
+    FakePolicy,
+    Running,
+    expected,
+    message,
+    observation,
+    running,
+    until,
+)
+from tests.jobs.serving.test_server import client, infer, refusal
+
+TRAINED = (np.array([-1, 0, 5], np.float32), np.array([1, 0.5, 5], np.float32))
+LONG = "x" * 1001
+
+
+def health_of(server: Running) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/healthz") as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "fragment"),
+    [
+        ({"observation__state": np.array([3e38, 0, 5], np.float32)}, r"state[0] must be -21 to 21, got 3e+38"),
+        ({"observation__state": np.array([0, -1e30, 5])}, r"state[1] must be -10 to 10.5, got -1e+30"),
+        ({"observation__state": [0, 0, 15.1]}, r"state[2] must be -5 to 15, got 15.1"),
+        ({"prompt": LONG}, "the instruction may have 1000 characters, got 1001"),
+        ({"prompt": "pick up " * 10_000}, "the instruction may have 1000 characters, got 80000"),
+    ],
+)
+def test_what_no_policy_was_trained_on_is_the_clients_fault(changes: dict, fragment: str) -> None:
+    with running(trained=TRAINED) as server:
+        for _ in range(8):
+            text, code = refusal(client(server), pack(message(5, **changes)))
+            assert fragment in text
+            assert code == 1007
+        assert not server.policy.calls
+        assert health_of(server) == (200, "OK\n")
+
+
+def test_the_limits_are_in_the_metadata_and_reach_beyond_training() -> None:
+    with running(trained=TRAINED, state_margin=2.0, instruction_characters=7) as server:
+        assert server.server.metadata["limits"]["state"] == {"low": [-5, -2, 3], "high": [5, 2.5, 7]}
+        assert server.server.metadata["limits"]["instruction_characters"] == 7
+        inside = message(1, observation__state=np.array([5, -2, 7], np.float32))
+        assert infer(client(server), inside)["actions"].shape == (4, 2)
+
+
+def test_limits_of_extreme_ranges_are_finite() -> None:
+    most = np.finfo(np.float32).max
+    limits = InputLimits.around(10, 10.0, (np.array([-most], np.float32), np.array([most], np.float32)))
+    question = own_question(INTERFACE, limits)
+    assert np.isfinite(question.state).all()
+    limits.check(question)
+
+
+def test_a_failure_shows_clients_no_exception_and_no_path() -> None:
+    policy = FakePolicy(broken=("/secret/path",))
+    with running(policy) as server:
+        text, code = refusal(client(server), pack(message(3, prompt="/secret/path")))
+        assert code == 1011
+        assert "secret" not in text
+        assert "RuntimeError" not in text
+        assert any("out of ideas for /secret/path" in line for line in server.log)
+
+
+def test_queries_that_fail_do_not_decide_the_health() -> None:
+    policy = FakePolicy(broken=(observation(3).instruction,))
+    with running(policy) as server:
+        for _ in range(8):
+            refusal(client(server), pack(message(3)))
+        assert health_of(server) == (200, "OK\n")
+
+
+def test_a_policy_that_fails_is_ill_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_FRESH_S", 0.0)
+    policy = FakePolicy(broken=("wait",))
+    with running(policy, api_key="secret") as server:
+        assert health_of(server) == (503, f"{health.FAILED}\n")
+        policy.broken = ()
+        assert health_of(server) == (200, "OK\n")
+
+
+def test_a_policy_that_hangs_is_ill() -> None:
+    policy = FakePolicy()
+    with running(policy, health_s=0.05) as server:
+        policy.gate.clear()
+        assert health_of(server) == (503, "the policy has not answered within 0.05 s\n")
+        policy.gate.set()
+
+
+def test_who_asks_for_the_health_often_does_not_keep_the_policy_busy() -> None:
+    with running() as server:
+        assert {health_of(server) for _ in range(20)} == {(200, "OK\n")}
+        assert server.policy.calls == [1]
+
+
+def test_the_health_question_goes_before_those_that_wait() -> None:
+    policy = FakePolicy()
+    with running(policy, max_batch=1) as server:
+        policy.gate.clear()
+        connections = [client(server) for _ in range(4)]
+        for number, connection in enumerate(connections):
+            connection.send(pack(message(number, seed=1)))
+        until(lambda: server.server._batcher.waiting == 3)
+        (asked,) = server.server._batcher.submit([health.Query(own_question(INTERFACE, server.server.limits), 0)], True)
+        policy.entered.clear()
+        policy.gate.set()
+        assert asked.result(IN_TIME_S).batch == 1
+        for number, connection in enumerate(connections):
+            assert connection.recv(IN_TIME_S, decode=False)
+            del number
+
+
+def test_an_idle_client_gives_its_place_to_one_who_comes() -> None:
+    with running(connections=2, idle_s=0.2) as server:
+        idle, working = client(server), client(server)
+        time.sleep(0.3)
+        infer(working, message())
+        newcomer = client(server)
+        with pytest.raises(ConnectionClosedError, match=r"1013.*idle; the place was needed"):
+            idle.recv(IN_TIME_S)
+        for connection in (working, newcomer):
+            np.testing.assert_array_equal(infer(connection, message(2, seed=1))["actions"], expected(observation(2), 1))
+
+
+def test_a_client_that_waits_for_its_answer_keeps_its_place() -> None:
+    policy = FakePolicy()
+    with running(policy, connections=1, idle_s=0.0) as server:
+        waiting = client(server)
+        policy.gate.clear()
+        waiting.send(pack(message(1)))
+        assert policy.entered.wait(IN_TIME_S)
+        with pytest.raises(InvalidStatus, match="503"):
+            client(server)
+        policy.gate.set()
+        assert waiting.recv(IN_TIME_S)
+
+
+def unfinished(connection: ClientConnection, megabytes: int) -> None:
+    """The beginning of a binary message of 8 MiB, as a client would send it that never ends it."""
+    head = b"\x82\xff" + (8 * 2**20).to_bytes(8, "big") + b"\0\0\0\0"
+    with contextlib.suppress(OSError):  # cut off meanwhile
+        connection.socket.sendall(head + bytes(megabytes * 2**20 - len(head)))
+
+
+def test_messages_that_never_end_take_bounded_memory_and_the_largest_is_cut_off() -> None:
+    with running(message_mb=8, held_mb=20) as server:
+        good = client(server)
+        hostile = [client(server) for _ in range(5)]
+        for connection in hostile:
+            unfinished(connection, 7)
+        until(lambda: sum("cut off" in line for line in server.log) == 3)
+        assert server.server._intake.total <= 20 * 2**20
+        np.testing.assert_array_equal(infer(good, message(2, seed=1))["actions"], expected(observation(2), 1))
+
+
+def test_what_was_answered_is_no_longer_counted() -> None:
+    with running(message_mb=1, held_mb=1) as server:
+        connection = client(server)
+        for number in range(40):  # 40 times 12 KB of images and headers
+            infer(connection, message(number % 9, seed=1))
+        until(lambda: server.server._intake.total < 2**12)
+
+
+def test_a_connection_that_never_becomes_a_websocket_is_forgotten() -> None:
+    with running() as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n")
+            until(lambda: server.server._intake.total == 16)
+        until(lambda: server.server._intake.total == 0)
