@@ -16,6 +16,7 @@ from jobs.common.load_model import load_model
 from jobs.common.robot_interface import RobotInterface, RobotObservation, check_observation, student_batch
 from model.checkpoint.checkpoint import list_checkpoints
 from model.checkpoint.state_file import read_state
+from model.checkpoint.vouched import vouched
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.format.schema import Observation
 
@@ -38,6 +39,7 @@ class CheckpointPolicy:
         self.checkpoint = find_checkpoint(checkpoint)
         state = read_state(self.checkpoint)
         self.step = int(state["step"])
+        self.vouchers = vouched(state)
         self.interface = _interface(self.checkpoint, state)
         self.model = load_model(self.checkpoint).to(self.device)
 

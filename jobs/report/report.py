@@ -22,6 +22,7 @@ from jobs.report.plots import POINTS, draw, short_number
 from jobs.report.run_files import RunFolder, inner, number, read_run, wall_time
 from jobs.report.samples import FoundBuild, PredictedFutures, find_builds, predict_futures
 from jobs.report.settings import ReportConfig
+from model.checkpoint.vouched import VOUCHED
 from pipeline.errors import RunError
 from pipeline.storage.atomic import write_atomic
 
@@ -123,17 +124,26 @@ def _build_row(record: RunFolder, found: FoundBuild) -> dict[str, Any]:
     sizes = inner(inner(record.config, "sizes"), found.name)
     counts = {} if found.build is None else found.build.manifest["counts"]
     samples = {split: inner(counts, split).get("samples", 0) for split in ("train", "val")} if counts else {}
-    verdict, _, _ = str(inner(record.config, "verdicts").get(found.name, "")).partition(", build.json")
+    voucher = _voucher(record, found.name)
+    verdict, _, _ = str(voucher.get("verdict", "")).partition(", build.json")
     kind = "robot" if sizes.get("action") else "human video"
     return {
         "name": found.name,
         "kind": kind if sizes else "",
         "samples": samples,
         "verdict": verdict,
+        "signed_by": str(voucher.get("signed_by", "")),
         "fingerprint": str(inner(record.config, "builds").get(found.name, "")),
         "address": found.address,
         "problem": found.problem,
     }
+
+
+def _voucher(record: RunFolder, build: str) -> Mapping[str, Any]:
+    """What run.json says about who vouched for a build; empty if nothing."""
+    listed = record.config.get(VOUCHED)
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    return next((entry for entry in entries if entry.get("build") == build), {})
 
 
 def _held_out_row(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:

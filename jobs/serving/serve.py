@@ -15,6 +15,7 @@ from jobs.serving.health import own_question
 from jobs.serving.limits import InputLimits
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServeConfig, ServerSettings
+from model.checkpoint.vouched import VOUCHED, Voucher, as_json
 
 _log = partial(print, flush=True)
 
@@ -22,7 +23,8 @@ _log = partial(print, flush=True)
 def run(settings: ServeConfig) -> None:
     policy = CheckpointPolicy(settings.policy, settings.device)
     run_name = policy.checkpoint.resolve().parent.parent.name
-    identity = {"checkpoint": f"{run_name}/{policy.checkpoint.name}", "step": policy.step}
+    name = f"{run_name}/{policy.checkpoint.name}"
+    identity = {"checkpoint": name, "step": policy.step, VOUCHED: as_json(policy.vouchers)}
     server = PolicyServer(policy, settings, identity, _log, policy.trained_states)
     _log(f"{policy.checkpoint} on {policy.device}: a first query took {duration_text(warm_up(policy, server.limits))}")
     asyncio.run(serve_until_signal(server, lambda port: _log(welcome(server, settings, port))))
@@ -59,6 +61,7 @@ def welcome(server: PolicyServer, settings: ServerSettings, port: int) -> str:
     lines = [
         f"serving {server.metadata['checkpoint']} (step {server.metadata['step']}) at ws://{settings.host}:{port}",
         *(f"  image {view}: {' or '.join(names)}" for view, names in keys["images"].items()),
+        *(f"  trained on {Voucher(**entry).text}" for entry in server.metadata.get(VOUCHED, ())),
         f"  state: {' or '.join(keys['state'])};  instruction: {' or '.join(keys['prompt'])}",
     ]
     if settings.api_key is None:

@@ -11,6 +11,7 @@ from jobs.common.escaped import escaped_errors
 from jobs.training.loop.data import cache_folder
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.settings import TrainConfig
+from model.checkpoint.vouched import Voucher
 from model.normalize import BuildStats, merge_stats
 from pipeline.audit.audited import read_audited
 from pipeline.audit.gate import UNSIGNED, Passed, pass_gate
@@ -35,16 +36,11 @@ class AuditedBuild:
     passed: Passed | None
 
     @property
-    def verdict(self) -> str:
-        """What a run writes down."""
-        return "leaky" if self.passed is None else self.passed.text
-
-    @property
-    def signature(self) -> dict[str, Any]:
-        """Who signed the verdict, and whether that was checked with a public key."""
+    def voucher(self) -> Voucher:
+        """What a run and its checkpoints write down."""
         if self.passed is None:
-            return {"signed_by": UNSIGNED, "checked": False}
-        return {"signed_by": self.passed.signed_by, "checked": self.passed.signature_checked}
+            return Voucher(self.build.name, "leaky", UNSIGNED, False)
+        return Voucher(self.build.name, self.passed.text, self.passed.signed_by, self.passed.signature_checked)
 
 
 def open_builds(config: TrainConfig) -> list[AuditedBuild]:
@@ -86,14 +82,15 @@ def open_audited(address: str, allow_leaky: bool, settings: TrainerSettings) -> 
     with `allow_leaky` it is opened for comparison.
 
     Raises:
-        AuditRefusedError: it has no clean verdict, with `trainer.public_key` none that this key signed; or it is leaky.
+        AuditRefusedError: it has no clean verdict of `trainer.audit_level` or deeper; with `trainer.public_key` none
+            that this key signed; or it is leaky.
         BuildError: it is malformed, or cannot be reached.
     """
     remote = address if is_remote(address) else None
     path = Path(address) if remote is None else mirror_build(address, cache_folder(settings) / "builds")
     files = read_audited(path)
     if not _stamped_leaky(files.manifest):
-        passed = pass_gate(files, public_key=settings.public_key)
+        passed = pass_gate(files, settings.audit_level.value, settings.public_key)
         return AuditedBuild(read_build(files.manifest, path, remote), passed)
     if not allow_leaky:
         raise AuditRefusedError(

@@ -13,7 +13,7 @@ from typing import Any
 
 from jobs.common.driver_lock import DriverLock
 from jobs.common.robot_interface import RobotInterface
-from jobs.training.builds import AuditedBuild, common_sizes, open_builds
+from jobs.training.builds import common_sizes, open_builds
 from jobs.training.loop.data import describe_streams
 from jobs.training.loop.held_out import HeldOut
 from jobs.training.loop.loop import Trainer
@@ -22,9 +22,11 @@ from jobs.training.loop.ranks import Ranks, joined
 from jobs.training.loop.throughput import measure_throughput
 from jobs.training.settings import Resume, TrainConfig
 from model.attention.backend import resolve_backend
+from model.checkpoint.vouched import VOUCHED, as_json, vouched_of
 from model.exchange.initial import load_initial
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.errors import SettingsError
+from pipeline.format.build import Build
 from pipeline.format.schema import Sizes
 from pipeline.format.settings import deciding, plain
 from pipeline.storage.atomic import write_atomic
@@ -51,12 +53,13 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         builds = [one.build for one in opened]
         sizes, stats = common_sizes(builds)
         model = build_model(config.model, sizes, stats)
-        state = run_state(config, opened, sizes)
+        state = run_state(config, builds, sizes)
         loaded = _initial_weights(config, model)
-        trainer = Trainer(model, builds, config.weights, config.trainer, config.out, state, ranks)
-        signatures = {one.build.name: one.signature for one in opened}
+        before = () if config.init_from is None or not loaded else vouched_of(config.init_from)
+        vouchers = (*(one.voucher for one in opened), *before)
+        trainer = Trainer(model, builds, config.weights, config.trainer, config.out, state, vouchers, ranks)
         with _alone(config.out, ranks) as check:
-            return _run(config, trainer, state, loaded, signatures, check)
+            return _run(config, trainer, state, loaded, check)
 
 
 def _run(
@@ -64,7 +67,6 @@ def _run(
     trainer: Trainer,
     state: Mapping[str, Any],
     loaded: str,
-    signatures: Mapping[str, Any],
     check: Callable[[], None],
 ) -> dict[str, HeldOut]:
     """From the first step, or the newest checkpoint, to the results. `check` raises, on all ranks, when another process
@@ -72,7 +74,7 @@ def _run(
     ranks = trainer.ranks
     resumed = config.resume == Resume.AUTO and trainer.resume()
     if ranks.main:
-        write_atomic(config.out / "run.json", _json_bytes({**state, **_circumstances(config, trainer, signatures)}))
+        write_atomic(config.out / "run.json", _json_bytes({**state, **_circumstances(config, trainer)}))
         start = f"resumed at step {trainer.step}" if resumed else loaded
         damaged = [f"WARNING: {problem}; set aside, an older checkpoint is used" for problem in trainer.damaged]
         log_line(config.out, "\n".join(filter(None, (*damaged, start, describe(trainer)))))
@@ -132,9 +134,8 @@ def log_line(out: Path, text: str) -> None:
         file.write(text + "\n")
 
 
-def run_state(config: TrainConfig, opened: Sequence[AuditedBuild], sizes: Sizes) -> dict[str, Any]:
+def run_state(config: TrainConfig, builds: Sequence[Build], sizes: Sizes) -> dict[str, Any]:
     """What the run decided and a resumed run must decide again, as plain JSON values."""
-    builds = [one.build for one in opened]
     content = {
         "model": asdict(config.model),
         "model_sizes": asdict(sizes),
@@ -144,7 +145,6 @@ def run_state(config: TrainConfig, opened: Sequence[AuditedBuild], sizes: Sizes)
         "weights": list(config.weights),
         "builds": {build.name: build.fingerprint for build in builds},
         "build_order": [build.name for build in builds],
-        "verdicts": {one.build.name: one.verdict for one in opened},
         "sizes": {build.name: asdict(build.sizes) for build in builds},
         "robot": next((asdict(RobotInterface.of(build.manifest)) for build in builds if build.sizes.action), None),
     }
@@ -152,14 +152,14 @@ def run_state(config: TrainConfig, opened: Sequence[AuditedBuild], sizes: Sizes)
     return plain
 
 
-def _circumstances(config: TrainConfig, trainer: Trainer, signatures: Mapping[str, Any]) -> dict[str, Any]:
-    """What may change when a run is resumed: paths and signers of its builds, its ranks, versions, the rest."""
+def _circumstances(config: TrainConfig, trainer: Trainer) -> dict[str, Any]:
+    """What may change when a run is resumed: paths of its builds and who vouches, its ranks, versions, the rest."""
     paths = {build.name: build.remote or str(build.path.resolve()) for build in trainer.builds}
     decided = deciding(config.trainer)
     other = {name: value for name, value in plain(config.trainer).items() if name not in decided}
     return {
         "build_paths": paths,
-        "signatures": signatures,
+        VOUCHED: as_json(trainer.vouchers),
         "ranks": trainer.ranks.world,
         "device": trainer.ranks.device.type,
         "trainer_runtime": other,

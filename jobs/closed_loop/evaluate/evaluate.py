@@ -27,6 +27,7 @@ from jobs.common.driver_lock import DriverLock
 from jobs.common.json_lines import JsonLines
 from jobs.common.progress import progress_bar
 from jobs.common.robot_interface import Policy, RobotInterface
+from model.checkpoint.vouched import VOUCHED, as_json
 from pipeline.errors import SettingsError
 from pipeline.format.settings import deciding, plain
 from pipeline.sample_world.video import CODECS, write_video
@@ -95,12 +96,12 @@ def _policy(settings: EvaluateConfig, stack: ExitStack) -> tuple[Policy, dict[st
         from jobs.serving.client import PolicyClient
 
         client = stack.enter_context(PolicyClient(settings.policy, api_key=settings.api_key))
-        known = {name: value for name, value in client.metadata.items() if name in ("checkpoint", "step")}
+        known = {name: value for name, value in client.metadata.items() if name in ("checkpoint", "step", VOUCHED)}
         return client, {"policy": settings.policy, **known}
     from jobs.common.checkpoint_policy import CheckpointPolicy
 
     policy = CheckpointPolicy(Path(settings.policy), settings.device)
-    return policy, {"policy": str(policy.checkpoint), "step": policy.step}
+    return policy, {"policy": str(policy.checkpoint), "step": policy.step, VOUCHED: as_json(policy.vouchers)}
 
 
 def _look_up(settings: EvaluateConfig, simulator: Simulator) -> _Suite:

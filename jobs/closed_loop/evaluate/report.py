@@ -12,6 +12,7 @@ from jobs.closed_loop.outcomes import Outcome, Rate, rate_text, rates_by_task, s
 from jobs.closed_loop.published import published
 from jobs.common.image_ablation import ImageAblation
 from jobs.common.text import markdown_table
+from model.checkpoint.vouched import VOUCHED, Voucher
 from pipeline.storage.atomic import write_atomic
 
 
@@ -75,6 +76,7 @@ def describe(report: EvaluationReport) -> str:
     rows = [(report.tasks[task], *_row(rate)) for task, rate in report.rates.items()]
     rows.append(("all", *_row(report.total)))
     crashes = sum(outcome.crashes for outcome in report.outcomes)
+    notes += [f"Trained on {Voucher(**entry).text}\n" for entry in report.policy.get(VOUCHED, ())]
     lines = [title, "", *notes, markdown_table(("task", "successes", "percent", "95 % interval (Wilson)"), rows), ""]
     if settings["swap"]:
         swapped = rate_text(swapped_instruction_rate(report.outcomes))

@@ -35,6 +35,7 @@ from model.batch import to_device
 from model.checkpoint.checkpoint import load_optimizer, load_weights, newest_whole
 from model.checkpoint.sharding import compile_blocks, shard_model
 from model.checkpoint.state_file import read_state
+from model.checkpoint.vouched import VOUCHED, Voucher, as_json, vouched
 from model.losses import Losses
 from model.student.augment import shifted
 from model.student.images import GREY
@@ -51,6 +52,7 @@ class Trainer:
     Args:
         weights: one a build, or none; see `jobs.training.loop.data`.
         state: what the run decided, stored with every checkpoint; a resumed run must have decided the same.
+        vouchers: for the run's builds, then for the weights it starts from; stored with every checkpoint.
 
     Raises:
         SettingsError: a build is smaller than its share of a batch, ranks do not fit, or everything is frozen.
@@ -64,8 +66,10 @@ class Trainer:
         settings: TrainerSettings,
         out: Path,
         state: Mapping[str, Any],
+        vouchers: Sequence[Voucher],
         ranks: Ranks,
     ) -> None:
+        self.vouchers = tuple(vouchers)
         self.settings, self.out, self.ranks, self.builds = settings, out, ranks, builds
         resolve_backend(model.settings.attention, ranks.device)  # refused here rather than in the first step
         cache = open_cache(builds, settings)
@@ -105,6 +109,8 @@ class Trainer:
             return False
         stored = read_state(found)
         self.step, progress = stored.pop("step"), stored.pop("progress")
+        self.vouchers = (*self.vouchers[: len(self.builds)], *vouched(stored)[len(self.builds) :])
+        stored.pop(VOUCHED, None)
         difference = first_difference(stored, dict(self._state))
         if difference:
             raise BuildError(
@@ -235,7 +241,12 @@ class Trainer:
 
     def _save(self, writer: CheckpointWriter) -> None:
         progress = {"loss_mean": self._guard.loss_mean, **self._skipped.progress()}
-        writer.save(self.step, self.model, self.optimiser, {**self._state, "progress": progress})
+        writer.save(
+            self.step,
+            self.model,
+            self.optimiser,
+            {**self._state, VOUCHED: as_json(self.vouchers), "progress": progress},
+        )
 
     def _to_device(self, batch: NumpyBatch) -> TrainingBatch:
         moved = to_device(batch, self.ranks.device, self.model.settings.predictor.views)

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from jobs.common.image_ablation import ImageAblation
-from pipeline.format.enums import Device
+from pipeline.format.enums import AuditLevel, Device
 from pipeline.format.settings import checked, setting
 
 
@@ -105,6 +105,9 @@ class TrainerSettings:
         at_least=0,
         at_most=1,
     )
+    audit_level: AuditLevel = setting(
+        "least depth of the clean verdict that every build must have", default=AuditLevel.SHARDS, decides=False
+    )
     public_key: Path | None = setting(
         "PEM file of the ed25519 key that must have signed the verdict of every build; null: anybody's verdict is "
         "accepted, and run.json names the key it claims",
@@ -187,5 +190,7 @@ class TrainerSettings:
         return min(self.steps, self.stop_after or self.steps)
 
     def __post_init__(self) -> None:
+        if self.audit_level is AuditLevel.MANIFEST:
+            raise ValueError("audit_level must be shards or deeper: at level manifest no shard is read")
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps must be at most steps={self.steps}, got {self.warmup_steps}")

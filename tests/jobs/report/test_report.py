@@ -174,7 +174,8 @@ def test_errors_of_views_average_to_those_of_the_sample(trained: Path) -> None:
 def hostile_run(path: Path) -> Path:
     row = {"step": 1, "loss": 1.0, f"{HOSTILE}/step_1": 0.5, f"{HOSTILE}/world_model": 0.5, HOSTILE: 3.0}
     numbers = {"model": 0.5, "by_episode": {HOSTILE: {"model": 0.5, "samples": HOSTILE}}, "action": HOSTILE}
-    names = {"builds": {HOSTILE: HOSTILE}, "verdicts": {HOSTILE: HOSTILE}, "build_paths": {HOSTILE: f"/x/{HOSTILE}"}}
+    voucher = {"build": HOSTILE, "verdict": HOSTILE, "signed_by": HOSTILE, "checked": HOSTILE}
+    names = {"builds": {HOSTILE: HOSTILE}, "vouched": [voucher, HOSTILE], "build_paths": {HOSTILE: f"/x/{HOSTILE}"}}
     write_run(path, rows(row, {"step": 1, "held_out": {HOSTILE: numbers}}), **names, note={HOSTILE: [HOSTILE]})
     (path / "ended.json").write_text(json.dumps({"reason": HOSTILE, "step": 1}))
     (path / "held_out.json").write_text(json.dumps({HOSTILE: numbers}))
@@ -229,7 +230,7 @@ def test_fields_nobody_foresaw_get_curves(tmp_path: Path) -> None:
 
 
 def test_a_run_with_few_fields_is_shown_too(tmp_path: Path) -> None:
-    """No build paths, verdicts or held_out.json: what is missing is noted."""
+    """No build paths, vouchers or held_out.json: what is missing is noted."""
     held_out = {"robot": {"model": 0.4, "nothing_changes": 0.5, "shuffled": 0.44, "action": None}}
     lines = rows({"step": 10, "loss": 0.5, "robot/world_model": 0.5}, {"step": 10, "held_out": held_out})
     page = page_of(write_run(tmp_path / "run", lines, builds={"robot": "f" * 64}))

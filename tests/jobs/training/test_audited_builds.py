@@ -20,6 +20,7 @@ from pipeline.audit.attestation import require_signature, sign_verdict
 from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdict import verdict_bytes, write_verdict
 from pipeline.errors import AuditRefusedError, BuildError, CorruptError, RunError
+from pipeline.format.enums import AuditLevel
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
 from pipeline.streaming.reader import SampleReader
 from tests.leakage.tools import edit_json, edit_tasks
@@ -38,10 +39,14 @@ def build(tmp_path: Path) -> Path:
     return audited(tmp_path / "build")
 
 
-def config(*builds: Path, public_key: Path | None = None) -> TrainConfig:
-    return TrainConfig(
-        out=Path("/nowhere"), builds=tuple(map(str, builds)), trainer=TrainerSettings(public_key=public_key)
-    )
+def config(*builds: Path, **trainer: Any) -> TrainConfig:
+    return TrainConfig(out=Path("/nowhere"), builds=tuple(map(str, builds)), trainer=TrainerSettings(**trainer))
+
+
+def signer(build: Path, **trainer: Any) -> tuple[str, bool]:
+    """Who signed as a run writes it down, and whether that was checked."""
+    voucher = open_builds(config(build, **trainer))[0].voucher
+    return voucher.signed_by, voucher.checked
 
 
 def trust_again(build: Path) -> None:
@@ -63,19 +68,26 @@ def forge(build: Path) -> None:
 
 
 def test_without_a_key_what_a_signature_claims_is_recorded(build: Path, tmp_path: Path) -> None:
-    assert open_builds(config(build))[0].signature == {"signed_by": "unsigned", "checked": False}
+    assert signer(build) == ("unsigned", False)
     private, public = write_keys(tmp_path, "key", 1)
     sign_verdict(build, private)
     own = require_signature(build, public)
-    assert open_builds(config(build))[0].signature == {"signed_by": own, "checked": False}
-    assert open_builds(config(build, public_key=public))[0].signature == {"signed_by": own, "checked": True}
+    assert signer(build) == (own, False)
+    assert signer(build, public_key=public) == (own, True)
 
 
 def test_a_signature_of_another_build_claims_nothing(build: Path, tmp_path: Path) -> None:
     other = audited(tmp_path / "other", replace(ROBOT, seed=1))
     sign_verdict(other, write_keys(tmp_path, "key", 1)[0])
     (build / SIGNED_VERDICT).write_bytes((other / SIGNED_VERDICT).read_bytes())
-    assert open_builds(config(build))[0].signature["signed_by"] == "unsigned"
+    assert signer(build) == ("unsigned", False)
+
+
+def test_a_verdict_that_is_not_deep_enough_is_refused(build: Path) -> None:
+    with pytest.raises(AuditRefusedError, match=r"its level is .shards., .source. is needed"):
+        open_builds(config(build, audit_level=AuditLevel.SOURCE))
+    with pytest.raises(ValueError, match="audit_level must be shards or deeper"):
+        config(build, audit_level=AuditLevel.MANIFEST)
 
 
 def test_with_a_key_unsigned_and_foreign_verdicts_are_refused(build: Path, tmp_path: Path) -> None:

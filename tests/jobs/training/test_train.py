@@ -210,7 +210,7 @@ def test_a_leaky_build_has_to_be_asked_for(sample_data: SampleData, tmp_path: Pa
         train(config)
     train(replace(config, allow_leaky=True))
     state = json.loads((list_checkpoints(tmp_path / "run" / "checkpoints")[-1] / "state.json").read_text())
-    assert state["verdicts"] == {"ssv2": "leaky"}
+    assert state["vouched"] == [{"build": "ssv2", "verdict": "leaky", "signed_by": "unsigned", "checked": False}]
 
 
 @pytest.mark.slow

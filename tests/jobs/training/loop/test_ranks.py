@@ -112,7 +112,7 @@ def test_a_whole_checkpoint_goes_on_in_parts(
     assert dict(losses_of(out)) == pytest.approx(dict(losses_of(two_ranks)), rel=1e-5)
     checkpoint = list_checkpoints(out / "checkpoints")[-1]
     assert len(list((checkpoint / "sharded").glob("*.distcp"))) == 2
-    assert read_state(checkpoint)["verdicts"]["robot"].startswith("clean at level")
+    assert read_state(checkpoint)["vouched"][0]["verdict"].startswith("clean at level")
     theirs, ours = weights_of(two_ranks), weights_of(out)
     for name, tensor in theirs.items():
         assert torch.allclose(tensor, ours[name], rtol=1e-3, atol=1e-4), name

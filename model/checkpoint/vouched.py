@@ -1,0 +1,77 @@
+"""Who vouches for the data that a checkpoint was trained on: kept in its state.json, shown where it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from model.checkpoint.checkpoint import list_checkpoints
+from model.checkpoint.state_file import STATE, read_state
+from pipeline.errors import BuildError
+
+VOUCHED = "vouched"
+UNSIGNED = "unsigned"
+_UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Voucher:
+    """A build that a checkpoint was trained on, or a file that its weights came from.
+
+    build      name of the build; path of a file that says nothing about its data
+    verdict    what let the build through the gate, or "leaky", or "unknown"
+    signed_by  id of the key that signed the verdict, or "unsigned"
+    checked    whether the signature was verified with a public key; otherwise the id is a claim
+    """
+
+    build: str
+    verdict: str
+    signed_by: str
+    checked: bool
+
+    @property
+    def text(self) -> str:
+        """One line."""
+        if self.signed_by == UNSIGNED:
+            return f"{self.build}: {self.verdict}, {UNSIGNED}"
+        claim = "" if self.checked else " (a claim: trainer.public_key= checks it)"
+        return f"{self.build}: {self.verdict}, signed by {self.signed_by}{claim}"
+
+
+_ENTRIES = TypeAdapter(tuple[Voucher, ...])
+
+
+def vouched(state: Mapping[str, Any]) -> tuple[Voucher, ...]:
+    """Of a checkpoint's state: first the run's own builds, then those of the weights it started from.
+
+    Raises:
+        BuildError: the entries are not as this version writes them.
+    """
+    if "imported_from" in state:
+        return (_nothing(str(state["imported_from"])),)
+    try:
+        return _ENTRIES.validate_python(state.get(VOUCHED, ()))
+    except ValidationError as error:
+        raise BuildError(
+            f"state.json: {VOUCHED} is not as this version writes it: {error.errors()[0]['msg']}"
+        ) from error
+
+
+def vouched_of(source: Path) -> tuple[Voucher, ...]:
+    """Of what a run starts from (see `model.exchange.initial`): only checkpoints of this system say something."""
+    found = list_checkpoints(source / "checkpoints")
+    checkpoint = found[-1] if found else source
+    return vouched(read_state(checkpoint)) if (checkpoint / STATE).is_file() else (_nothing(str(source)),)
+
+
+def as_json(vouchers: Sequence[Voucher]) -> list[dict[str, Any]]:
+    """For state.json."""
+    return [asdict(voucher) for voucher in vouchers]
+
+
+def _nothing(source: str) -> Voucher:
+    return Voucher(source, _UNKNOWN, UNSIGNED, False)
