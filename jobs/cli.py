@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from jobs.common.child import end_with_parent
-from jobs.common.config import parse, register_defaults
+from jobs.common.config import parse, register_defaults, secrets, variable_of
 from jobs.common.signals import ended_like_interrupted
 from pipeline.errors import RunError
 from pipeline.format.printable import printable
@@ -176,7 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if command.reads_dataset:
         _offer_manifests(next((word.partition("=")[2] for word in overrides if word.startswith("source=")), None))
     register_defaults(command.config, command.settings_class())
-    _check_overrides(command.config, [word for word in overrides if "=" in word and not word.startswith("-")])
+    given = [word for word in overrides if "=" in word and not word.startswith("-")]
+    _check_overrides(command.config, given, secrets(command.settings_class()))
     sys.argv = [f"vlajepa {name}", *overrides]
     hydra.main(version_base="1.3", config_path=CONFIGS, config_name=command.config)(_application(command))()
 
@@ -250,16 +251,21 @@ def _joined(words: Sequence[str], one: str, many: str) -> list[str]:
     return [*rest, f"{many}=[{','.join([*values, *filter(None, lists)])}]"]
 
 
-def _check_overrides(name: str, overrides: Sequence[str]) -> None:
-    """Compose the configuration once ahead of Hydra, to name a wrong override with what is allowed in its place."""
+def _check_overrides(name: str, overrides: Sequence[str], secret: Sequence[str]) -> None:
+    """Compose the configuration once ahead of Hydra, to name a wrong override with what is allowed in its place. What
+    is secret is not repeated."""
     with initialize_config_dir(CONFIGS, version_base="1.3"):
         error = _composition_error(name, overrides)
         if error is None:
             return
         for i, override in enumerate(overrides):
             one = _composition_error(name, overrides[: i + 1])
-            if one is not None:
-                _fail(_explain(name, overrides[:i], override, one))
+            if one is None:
+                continue
+            key = override.split("=")[0].lstrip("+~")
+            if key in secret:
+                _fail(f"{key} cannot be read from the command line; put it into {variable_of(key)}")
+            _fail(_explain(name, overrides[:i], override, one))
         _fail(error)
 
 

@@ -13,6 +13,9 @@ import jobs.simulator
 from jobs.simulator.wire import receive, send
 from pipeline.errors import RunError, SettingsError
 
+_KEPT_BACK = ("PYTHONPATH", "VLAJEPA_", "AWS_", "GOOGLE_", "HF_TOKEN", "RAY_AUTH")
+"""Beginnings of variables that a simulator does not get: another Python's modules, and keys that open something."""
+
 BOOT = """
 import importlib.util, sys
 folder = sys.argv[1]
@@ -49,8 +52,7 @@ class Simulator:
         self._log = open(log, "a+b")  # noqa: SIM115
         self._log_begin = self._log.seek(0, os.SEEK_END)
         folder = os.path.dirname(os.path.abspath(jobs.simulator.__file__))
-        variables = DEFAULTS | dict(os.environ)
-        variables.pop("PYTHONPATH", None)
+        variables = DEFAULTS | {name: value for name, value in os.environ.items() if not name.startswith(_KEPT_BACK)}
         self._process = subprocess.Popen(
             [str(python), "-c", BOOT, folder],
             stdin=subprocess.PIPE,

@@ -7,6 +7,7 @@ jobs/conf hold what differs: groups to choose from, and experiments.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,20 +20,32 @@ from pipeline.errors import SettingsError
 from pipeline.format.settings import default_values, describe
 
 T = TypeVar("T")
+PREFIX = "VLAJEPA_"
+"""Of the variables of the environment that hold secrets of this program."""
 FOLDER = Path(__file__).resolve().parents[1] / "conf"
 
 
 def register_defaults(name: str, cls: type[Any]) -> None:
     """Register the defaults of a command with Hydra: as the base of its file in jobs/conf, or alone."""
     content = default_values(cls)
-    if "api_key" in content:  # every user of the machine can read command lines
-        content["api_key"] = "${oc.env:VLAJEPA_API_KEY,null}"
+    for key in secrets(cls):  # every user of the machine can read command lines
+        content[key] = f"${{oc.env:{variable_of(key)},null}}"
     run = {"hydra": {"run": {"dir": "."}, "output_subdir": None}}
     if (FOLDER / f"{name}.yaml").exists():
         ConfigStore.instance().store(f"{name}_defaults", {**content, **run})
     else:
         defaults = [{"override hydra/job_logging": "none"}, "_self_"]
         ConfigStore.instance().store(name, {"defaults": defaults, **content, **run})
+
+
+def secrets(cls: type[Any]) -> tuple[str, ...]:
+    """Settings of a command whose values no message may show."""
+    return tuple(field.name for field in fields(cls) if not field.repr)
+
+
+def variable_of(secret: str) -> str:
+    """The variable of the environment that a secret is taken from."""
+    return f"{PREFIX}{secret.upper()}"
 
 
 def parse(cls: type[T], config: DictConfig) -> T:
@@ -45,6 +58,8 @@ def parse(cls: type[T], config: DictConfig) -> T:
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or str(error)
+        if key in secrets(cls):
+            raise SettingsError(f"{key} cannot be read from the command line; {_secret_fix(key)}") from None
         raise SettingsError(f"{key} is not set; give {key}=… on the command line{_help(cls, key)}") from error
     assert isinstance(content, dict)
     unknown = list(_unknown_keys(cls, content, ""))
@@ -59,6 +74,8 @@ def parse(cls: type[T], config: DictConfig) -> T:
 
 def _explain(cls: type[Any], line: Any) -> str:
     key = ".".join(str(part) for part in line["loc"])
+    if key in secrets(cls):
+        return f"{key} must be text; {_secret_fix(key)}"
     value = "" if isinstance(line["input"], dict) else f"={line['input']!r}"
     message = line["msg"].removeprefix("Value error, ")
     if line["type"] == "tuple_type":
@@ -67,6 +84,10 @@ def _explain(cls: type[Any], line: Any) -> str:
         allowed = line["ctx"]["expected"].replace(" or ", ", ").replace("'", "")
         message = f"must be one of {allowed}, got {line['input']!r}"
     return f"{key}{value}: {message}{_help(cls, key) if value else ''}" if key else message
+
+
+def _secret_fix(key: str) -> str:
+    return f"put it into {variable_of(key)}, where any text will do"
 
 
 def _help(cls: type[Any], key: str) -> str:

@@ -22,6 +22,7 @@ _REQUEST_RETRIES = 2
 """Of one request, so that one bad answer does not undo a large file. `Retry` repeats the whole operation."""
 
 _TIMEOUT = "VLAJEPA_STORE_TIMEOUT"
+_SCHEMES = "s3://, gs://, https://, http:// or file:///"
 _GOOGLE, _HTTP = ("gs", "gcs"), ("http", "https")
 _clients: dict[tuple[Any, ...], Any] = {}
 
@@ -81,6 +82,8 @@ def _split(url: str) -> tuple[str, str, str]:
 
 def _make_client(url: str, endpoint: str | None, region: str | None, **more: Any) -> Any:
     scheme, host, _ = _split(url)
+    if not host and scheme != "file":
+        raise BuildError(f"{url} names no bucket or server; write it as in s3://bucket/folder")
     options: dict[str, Any] = {
         "client_options": {
             "allow_http": True,
@@ -100,7 +103,8 @@ def _make_client(url: str, endpoint: str | None, region: str | None, **more: Any
         return HTTPStore.from_url(f"{scheme}://{host}", **options | {"retry_config": {"max_retries": 0}})
     if scheme == "file" and not host:
         return LocalStore()
-    raise BuildError(f"{url} cannot be opened; use s3://, gs://, https://, http:// or file:///")
+    fix = "download it (`hf download`) and give the folder" if scheme == "hf" else f"use {_SCHEMES}"
+    raise BuildError(f"{url} cannot be opened; {fix}")
 
 
 def _silent_seconds() -> float:

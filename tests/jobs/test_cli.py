@@ -170,3 +170,16 @@ def test_deep_levels_need_the_raw_data(video_build: Build, capsys: pytest.Captur
     code, _, err = run(capsys, "audit", str(video_build.path), "--level", "source")
     assert code == 2
     assert "give root=FOLDER of the data" in err
+
+
+@pytest.mark.parametrize("value", ["geheim{", "a,geheim", '"geheim', "${geheim}", "[geheim]", "geheim\t", "x=geheim"])
+@pytest.mark.parametrize("words", [["serve", "policy=/a"], ["evaluate", "policy=/a", "out=/dev/null/b", "suite=x"]])
+def test_no_message_repeats_a_key(words: list[str], value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, *words, f"api_key={value}")
+    assert code == 2
+    assert "geheim" not in out + err
+
+
+def test_a_key_that_is_no_text_is_not_repeated_either(capsys: pytest.CaptureFixture[str]) -> None:
+    expected = "vlajepa: api_key must be text; put it into VLAJEPA_API_KEY, where any text will do\n"
+    assert run(capsys, "serve", "policy=/a", "api_key=12345") == (2, "", expected)

@@ -45,7 +45,9 @@ def _droid_episode(shared_data: Path, number: int, texts: tuple[str, str, str], 
     rng = np.random.default_rng([7, number])
     views = [real_frames(shared_data, 3 * number + view, LENGTH, 180, 320) for view in range(3)]
     pose = np.concatenate([smooth(rng, LENGTH, 3, 0.3), smooth(rng, LENGTH, 3, 1.0)], 1)
-    target, gripper = pose + rng.normal(scale=0.02, size=pose.shape), rng.uniform(0, 1, (LENGTH, 1))
+    target = pose + rng.normal(scale=0.02, size=pose.shape)
+    commanded = rng.uniform(0, 1, (LENGTH + 1, 1))
+    gripper, wanted = commanded[:-1], commanded[1:]  # it is where it was told to be a frame before
     joints = smooth(rng, LENGTH, 7, 1.0)
     steps = [
         {
@@ -59,13 +61,13 @@ def _droid_episode(shared_data: Path, number: int, texts: tuple[str, str, str], 
             },
             "action_dict": {
                 "cartesian_position": target[i],
-                "gripper_position": gripper[i],
+                "gripper_position": wanted[i],
                 "joint_position": joints[i],
                 "cartesian_velocity": np.zeros(6),
                 "gripper_velocity": np.zeros(1),
                 "joint_velocity": np.zeros(7),
             },
-            "action": np.append(target[i], gripper[i]),
+            "action": np.append(target[i], wanted[i]),
             **dict(
                 zip(("language_instruction", "language_instruction_2", "language_instruction_3"), texts, strict=True)
             ),

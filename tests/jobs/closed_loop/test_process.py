@@ -23,6 +23,14 @@ def test_the_worker_starts_without_the_rest_of_the_project(simulator: Simulator)
     assert "numpy" in simulator.about["versions"]
 
 
+def test_the_simulator_gets_no_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("VLAJEPA_API_KEY", "AWS_SECRET_ACCESS_KEY", "GOOGLE_APPLICATION_CREDENTIALS", "HF_TOKEN", "SHOWN"):
+        monkeypatch.setenv(name, "geheim")
+    with Simulator(Path(sys.executable), tmp_path / "log.txt") as running:
+        given = Path(f"/proc/{running._process.pid}/environ").read_bytes().split(b"\0")
+    assert [entry for entry in given if b"geheim" in entry] == [b"SHOWN=geheim"]
+
+
 def test_an_error_in_the_simulator_is_answered_and_it_goes_on(simulator: Simulator) -> None:
     with pytest.raises(RunError, match=r"refuses 'tasks': ModuleNotFoundError: No module named 'libero'"):
         simulator.ask("tasks", suite="libero_goal")

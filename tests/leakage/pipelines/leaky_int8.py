@@ -27,7 +27,9 @@ def coarse_values(world: World) -> None:
 
 def claims_a_tenth_of_its_error(world: World) -> None:
     honest = tasks.add_errors
-    world.patch.setattr(tasks, "add_errors", lambda parts: tuple((e / 100, s) for e, s in honest(parts)))
+    world.patch.setattr(
+        tasks, "add_errors", lambda parts: tuple((float(f"{e / 100:.9g}"), s) for e, s in honest(parts))
+    )
 
 
 def scale_shared_by_all_steps(world: World) -> None:
