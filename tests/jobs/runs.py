@@ -71,14 +71,15 @@ def robot_words(root: Path, out: Path | str) -> list[str]:
 
 
 def make_here(settings: BuildConfig, device: str = "cpu") -> Build:
-    """What `preprocess` does, one shard after the other in this process. Nothing may be wrong with the episodes."""
+    """What `preprocess` does, one shard after the other in this process. What is wrong with an episode must show when its
+    inputs are made."""
     preparation = prepare(settings)
     plan, source, store = preparation.plan, preparation.source, preparation.store
     recipe, encoder = plan.recipe(), Encoder(settings.encoder, device)
     for task in plan.tasks:
-        write_inputs_shard(source, task, recipe, (), store)
-        groups = [decode_group(source, refs, recipe, ()) for refs in task.groups]
-        write_targets_shard(groups, encoder.encode, encoder.machine, task, recipe, (), store)
+        failed = [entry.episode for entry in write_inputs_shard(source, task, recipe, (), store).left_out]
+        groups = [decode_group(source, refs, recipe, failed) for refs in task.groups]
+        write_targets_shard(groups, encoder.encode, encoder.machine, task, recipe, failed, store)
     commit(plan, store)
     return load_build(Path(settings.out))
 
