@@ -26,6 +26,7 @@ BENCHMARKS: Mapping[str, str] = {
     "int8": "int8_latents",
     "training": "training_overhead",
     "serving": "serving",
+    "soak": "soak",
     "packing": "packing",
     "images": "image_preprocessing",
     "targets": "targets_online",

@@ -71,8 +71,8 @@ def robot_words(root: Path, out: Path | str) -> list[str]:
 
 
 def make_here(settings: BuildConfig, device: str = "cpu") -> Build:
-    """What `preprocess` does, one shard after the other in this process. What is wrong with an episode must show when its
-    inputs are made."""
+    """What `preprocess` does, one shard after the other in this process. What is wrong with an episode must show when
+    its inputs are made."""
     preparation = prepare(settings)
     plan, source, store = preparation.plan, preparation.source, preparation.store
     recipe, encoder = plan.recipe(), Encoder(settings.encoder, device)
