@@ -85,6 +85,19 @@ class AuditLevel(StrEnum):
         return levels.index(self) >= levels.index(other)
 
 
+class Verify(StrEnum):
+    """How samples that are read are compared with the audited manifest.
+
+    EVERY_SAMPLE  by SHA-256, each time
+    ONCE          by SHA-256 the first time, then by a keyed hash of the verified bytes that is kept on the node
+    OFF           not at all
+    """
+
+    EVERY_SAMPLE = "every_sample"
+    ONCE = "once"
+    OFF = "off"
+
+
 class Device(StrEnum):
     """Where a command computes; AUTO: CUDA if there is a device, else the CPU."""
 

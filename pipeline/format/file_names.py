@@ -54,6 +54,9 @@ HISTORY = "audit/history"
 """Folder of every verdict that was made on a build, with its date and signature."""
 
 
+SAMPLES = "samples.parquet"
+
+
 PLAN_FILE = "plan.json"
 
 

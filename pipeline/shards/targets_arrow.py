@@ -9,6 +9,7 @@ whole file or none. The writers hash what they write, so that the manifest needs
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,13 +49,19 @@ class TargetRows:
 DIGESTED = ("context", "context_scale", "latents", "latents_scale", "latent_mask", "actions", "action_mask")
 
 
-def row_digest(targets: TargetRows | Targets[NDArray[Any]], row: int) -> str:
-    """SHA-256 of one row as `docs/formats.md` defines it, in hex."""
-    digest = hashlib.sha256()
+def row_buffers(targets: TargetRows | Targets[NDArray[Any]], row: int) -> Iterator[memoryview]:
+    """The bytes of one row that are hashed, in the order that `docs/formats.md` defines."""
     for name in DIGESTED:
         array = getattr(targets, name)
         if array is not None:
-            digest.update(np.ascontiguousarray(array[row]).data)
+            yield np.ascontiguousarray(array[row]).data
+
+
+def row_digest(targets: TargetRows | Targets[NDArray[Any]], row: int) -> str:
+    """SHA-256 of one row, in hex."""
+    digest = hashlib.sha256()
+    for buffer in row_buffers(targets, row):
+        digest.update(buffer)
     return digest.hexdigest()
 
 

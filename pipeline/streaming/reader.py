@@ -6,7 +6,7 @@ Letters as in `schema.py`. Safe to use from several threads: shard files are ope
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from pipeline.errors import BuildError, CorruptError
 from pipeline.format.build import Build
 from pipeline.format.columns import latent_columns
+from pipeline.format.enums import Verify
 from pipeline.format.schema import Batch, Observation, Skipped, Targets
 from pipeline.format.strict_json import parse
-from pipeline.shards.targets_arrow import row_digest
+from pipeline.shards.targets_arrow import row_buffers
 from pipeline.storage.shard_cache import FileCache
 from pipeline.streaming.buffers import Allocate, BufferPool, allocate_pages
 from pipeline.streaming.jpeg import decode_jpeg
 from pipeline.streaming.open_shards import OpenShard, OpenShards, ShardFiles
 from pipeline.streaming.sample_table import SampleTable
+from pipeline.streaming.tags import Part, Tags
 
 
 class SampleReader:
@@ -33,12 +35,13 @@ class SampleReader:
     Args:
         open_shards: shards kept open, with two or three file descriptors each. The least recently used one is closed
             first. A stream needs `Order.open_shards`.
-        verify: hash every sample and compare it with the manifest, so that training reads what was audited. Costs one
-            SHA-256 over the sample, in the reading threads.
+        verify: how samples are compared with the manifest, so that training reads what was audited; in the reading
+            threads.
         allocate: allocates the memory of a batch's latents. Buffers are reused once nothing refers to the batch.
         skip_corrupt: a sample that is unreadable or not the audited one does not raise. Its row is zeros, its masks are
             False, so that no loss uses it, and `Batch.skipped` names it.
         cache: for a build with remote shards.
+        tags: folder for what `verify` keeps with ONCE, see `tags.py`; None: nothing outlives this reader.
 
     Raises:
         BuildError: the build has no samples in this split, or a file does not match the manifest.
@@ -50,9 +53,10 @@ class SampleReader:
         split: str,
         open_shards: int = 320,
         allocate: Allocate | None = None,
-        verify: bool = True,
+        verify: Verify = Verify.EVERY_SAMPLE,
         skip_corrupt: bool = False,
         cache: FileCache | None = None,
+        tags: Path | None = None,
     ) -> None:
         self.build = build
         self.split = split
@@ -66,6 +70,7 @@ class SampleReader:
         self._samples = SampleTable(build, split)
         self._position = {shard["index"]: i for i, shard in enumerate(shards)}
         self._verify, self._skip_corrupt = verify, skip_corrupt
+        self._tags = Tags(build, split, tags) if verify is Verify.ONCE else None
         self._open = OpenShards(ShardFiles(build, cache), open_shards)
         self._pool = BufferPool(allocate or allocate_pages)
 
@@ -143,25 +148,20 @@ class SampleReader:
             assert shard.targets.actions is not None
             assert shard.targets.action_mask is not None
             targets.actions[i], targets.action_mask[i] = shard.targets.actions[row], shard.targets.action_mask[row]
-        if self._verify:
-            listed = self._samples.targets_sha256[index]
-            self._check_digest(shard.targets.path, "targets", row_digest(targets, i), listed, index)
+        self._check(shard.targets.path, Part.TARGETS, tuple(row_buffers(targets, i)), index)
         return content
 
     def _read_inputs(
         self, shard: OpenShard, index: int, observation: Observation[NDArray[Any]], i: int
     ) -> Mapping[str, Any]:
-        samples, digest = self._samples, hashlib.sha256()
+        samples = self._samples
         try:
             members = [
                 shard.read(int(offset), int(size))
                 for offset, size in zip(samples.image_offset[index], samples.image_size[index], strict=True)
             ]
             members.append(shard.read(int(samples.json_offset[index]), int(samples.json_size[index])))
-            if self._verify:
-                for member in members:
-                    digest.update(member)
-                self._check_digest(shard.path, "inputs", digest.hexdigest(), samples.inputs_sha256[index], index)
+            self._check(shard.path, Part.INPUTS, members, index)
             for view, data in enumerate(members[:-1]):
                 decode_jpeg(data, observation.images[i, view])
             content = _document(members[-1])
@@ -174,15 +174,31 @@ class SampleReader:
                 f"file: {shard.sha256}; run vlajepa audit"
             ) from error
 
-    def _check_digest(self, path: Path, kind: str, found: str, listed: Any, index: int) -> None:
-        if found != listed.as_py():
-            shard = self._shards[self._position[int(self._samples.shard[index])]][kind]
-            key = self._samples.key[index].as_py()
-            fix = "delete this copy" if self.remote else "copy the build again, run vlajepa audit"
-            raise CorruptError(
-                f"{path}: the {kind} of sample {key} have SHA-256 {found}, the audited manifest lists {listed}; the "
-                f"file was changed or is damaged ({shard['file']}, whose SHA-256 is {shard['sha256']}): {fix}"
-            )
+    def _check(self, path: Path, part: Part, content: Sequence[Any], index: int) -> None:
+        """Raise CorruptError unless a half of a sample is what the manifest lists."""
+        if self._verify is Verify.OFF:
+            return
+        tag = None if self._tags is None else self._tags.of(content)
+        if self._tags is not None and tag is not None and self._tags.knows(part, index, tag):
+            return
+        digest = hashlib.sha256()
+        for piece in content:
+            digest.update(piece)
+        kind = part.name.lower()
+        listed = getattr(self._samples, f"{kind}_sha256")[index].as_py()
+        if digest.hexdigest() != listed:
+            raise self._changed(path, kind, digest.hexdigest(), listed, index)
+        if self._tags is not None and tag is not None:
+            self._tags.keep(part, index, tag)
+
+    def _changed(self, path: Path, kind: str, found: str, listed: str, index: int) -> CorruptError:
+        shard = self._shards[self._position[int(self._samples.shard[index])]][kind]
+        key = self._samples.key[index].as_py()
+        fix = "delete this copy" if self.remote else "copy the build again, run vlajepa audit"
+        return CorruptError(
+            f"{path}: the {kind} of sample {key} have SHA-256 {found}, the audited manifest lists {listed}; the "
+            f"file was changed or is damaged ({shard['file']}, whose SHA-256 is {shard['sha256']}): {fix}"
+        )
 
     def _check_key(self, shard: OpenShard, row: int, content: Mapping[str, Any], index: int) -> None:
         listed = self._samples.key[index].as_py()

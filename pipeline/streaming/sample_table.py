@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pipeline.errors import BuildError
 from pipeline.format.build import Build
 from pipeline.format.columns import samples_schema
+from pipeline.format.file_names import SAMPLES
 from pipeline.format.printable import printable
 
-SAMPLES = "samples.parquet"
 _TEXTS = ("key", "split", "episode", "inputs_sha256", "targets_sha256")
 _NUMBERS = ("shard", "row", "json_offset", "json_size")
 _BY_VIEW = ("image_offset", "image_size")

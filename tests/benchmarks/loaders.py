@@ -26,6 +26,7 @@ import torch
 from PIL import Image
 
 from pipeline.format.build import load_build
+from pipeline.format.enums import Verify
 from pipeline.format.schema import Batch
 from pipeline.streaming.mixture import Mixture
 from pipeline.streaming.order import Order
@@ -82,15 +83,22 @@ PACKAGES = (
 )
 
 
+_OURS = {
+    Verify.OFF: "ours",
+    Verify.ONCE: "ours, verified once (the default)",
+    Verify.EVERY_SAMPLE: "ours, every sample hashed",
+}
+
+
 class Ours:
     """Our stream, made as the trainer makes it."""
 
-    def __init__(self, hashed: bool) -> None:
-        self.name = "ours, every sample hashed (the default)" if hashed else "ours"
+    def __init__(self, verify: Verify) -> None:
+        self.name = _OURS[verify]
         self.notes: tuple[str, ...] = (
             "shuffled in blocks of 4 shards; decodes JPEG by simplejpeg; resumes by the number of the step",
         )
-        self._hashed = hashed
+        self._verify = verify
         self._taken = 0
 
     def write(self, folder: Path, shards: int, shard_samples: int) -> None:
@@ -121,7 +129,7 @@ class Ours:
             streams=64,
             block_shards=4,
         )
-        reader = SampleReader(build, "train", order.open_shards, verify=self._hashed)
+        reader = SampleReader(build, "train", order.open_shards, verify=self._verify, tags=self._folder.parent / "tags")
         self._taken = step
         for parts in Stream([reader], [order], Mixture([1.0], batch), threads=workers).batches(step):
             self._taken += 1
@@ -131,7 +139,7 @@ class Ours:
 def run(folder: Path, repeats: int, scale: Scale) -> None:
     """Measure and print epochs and resuming, then the ratios to each peer."""
     peers, missing = _installed()
-    contenders: list[Peer] = [Ours(hashed=False), Ours(hashed=True), *peers]
+    contenders: list[Peer] = [*(Ours(verify) for verify in _OURS), *peers]
     print(
         f"\nLoaders: {scale.samples} samples in batches of {scale.batch}, {WORKERS} workers, "
         "all files in the page cache"

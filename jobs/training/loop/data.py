@@ -84,12 +84,13 @@ def train_reader(
         settings.verify,
         settings.on_corrupt == OnCorrupt.SKIP,
         cache,
+        tags_folder(settings),
     )
 
 
 def held_out_reader(build: Build, settings: TrainerSettings, cache: FileCache | None) -> SampleReader:
     """Reader of a build's validation split; a corrupt sample stops the run."""
-    return SampleReader(build, "val", HELD_OUT_SHARDS, verify=settings.verify, cache=cache)
+    return SampleReader(build, "val", HELD_OUT_SHARDS, verify=settings.verify, cache=cache, tags=tags_folder(settings))
 
 
 def open_cache(builds: Sequence[Build], settings: TrainerSettings) -> FileCache | None:
@@ -104,6 +105,11 @@ def cache_folder(settings: TrainerSettings) -> Path:
     if settings.cache_folder is not None:
         return settings.cache_folder
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlajepa"
+
+
+def tags_folder(settings: TrainerSettings) -> Path:
+    """Where what was verified is kept on this node, see `pipeline/streaming/tags.py`."""
+    return cache_folder(settings) / "verified"
 
 
 def describe_streams(streams: Sequence[Stream]) -> list[str]:

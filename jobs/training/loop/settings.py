@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from jobs.common.image_ablation import ImageAblation
-from pipeline.format.enums import AuditLevel, Device
+from pipeline.format.enums import AuditLevel, Device, Verify
 from pipeline.format.settings import checked, setting
 
 
@@ -90,8 +90,11 @@ class TrainerSettings:
         "canonical streams the order of samples is cut into; ranks must divide it", default=64, at_least=1
     )
     block_shards: int = setting("shards of a block within which samples are shuffled", default=4, at_least=1)
-    verify: bool = setting(
-        "compare the SHA-256 of every sample read with the audited manifest", default=True, decides=False
+    verify: Verify = setting(
+        "compare samples with the audited manifest: every_sample by SHA-256 each time; once: the first time, then by a "
+        "quick keyed hash that is kept in cache_folder; off: not",
+        default=Verify.ONCE,
+        decides=False,
     )
     on_corrupt: OnCorrupt = setting(
         "stop, or skip: a sample that is not what the audited manifest lists counts for nothing and is listed in "
@@ -115,7 +118,9 @@ class TrainerSettings:
         decides=False,
     )
     cache_folder: Path | None = setting(
-        "cache of remote shards; null: vlajepa in $XDG_CACHE_HOME or ~/.cache", default=None, decides=False
+        "cache of remote shards, and of what was verified; null: vlajepa in $XDG_CACHE_HOME or ~/.cache",
+        default=None,
+        decides=False,
     )
     cache_gb: float = setting("size of that cache, 10^9 bytes", default=200.0, decides=False, unit="GB", above=0)
     prefetch: int = setting("steps ahead for which remote shards are fetched", default=64, decides=False, at_least=0)

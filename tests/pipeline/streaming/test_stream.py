@@ -25,6 +25,7 @@ from PIL import Image
 from pipeline.errors import BuildError, SettingsError
 from pipeline.format.build import Build, load_build
 from pipeline.format.build_settings import WindowPolicy
+from pipeline.format.enums import Verify
 from pipeline.format.schema import Batch
 from pipeline.streaming.buffers import BufferPool, allocate_pages
 from pipeline.streaming.mixture import Mixture
@@ -269,7 +270,7 @@ def test_shards_of_different_order_are_refused(video_build: Build, tmp_path: Pat
     data[one], data[two] = data[two], data[one]
     name.write_bytes(data)
     with pytest.raises(BuildError, match="do not belong together"):
-        list(read_all(SampleReader(load_build(path), "train", verify=False), 4))
+        list(read_all(SampleReader(load_build(path), "train", verify=Verify.OFF), 4))
     with pytest.raises(BuildError, match="have SHA-256"):
         list(read_all(SampleReader(load_build(path), "train"), 4))
 
