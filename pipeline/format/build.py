@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pipeline.errors import BuildError, CorruptError
 from pipeline.format.build_settings import BuildSettings
 from pipeline.format.enums import EncoderMode, LatentDtype
 from pipeline.format.manifest import read_manifest, read_sizes
 from pipeline.format.schema import Sizes
+
+_PIECE = 2**22
+"""Bytes copied at a time."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,29 @@ class Build:
             CorruptError: it is not the file of the audited build.
             BuildError: it is missing or cannot be read.
         """
-        data, listed = _content(self.path, name), self.manifest["files"][name]
-        found = hashlib.sha256(data).hexdigest()
-        if found != listed["sha256"] or len(data) != listed["bytes"]:
+        data = _content(self.path, name)
+        self._require(name, hashlib.sha256(data).hexdigest(), len(data))
+        return data
+
+    def copy_file(self, name: str, target: IO[bytes]) -> None:
+        """Copy a file that build.json lists, hashing what is copied. See `read_file` for what is raised; OSError when
+        the target cannot be written."""
+        digest, size = hashlib.sha256(), 0
+        with _opened(self.path, name) as file:
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+                size += target.write(piece)
+        self._require(name, digest.hexdigest(), size)
+        target.flush()
+        target.seek(0)
+
+    def _require(self, name: str, found: str, size: int) -> None:
+        listed = self.manifest["files"][name]
+        if found != listed["sha256"] or size != listed["bytes"]:
             raise CorruptError(
-                f"{self.path / name} has SHA-256 {found} of {len(data)} bytes, build.json lists {listed['sha256']} of "
+                f"{self.path / name} has SHA-256 {found} of {size} bytes, build.json lists {listed['sha256']} of "
                 f"{listed['bytes']}: it was changed or is damaged; copy the build again, run vlajepa audit"
             )
-        return data
 
     @property
     def fingerprint(self) -> str:
@@ -92,9 +110,15 @@ def read_build(raw: bytes, path: Path, remote: str | None = None) -> Build:
 
 
 def _content(path: Path, name: str) -> bytes:
+    with _opened(path, name) as file:
+        return file.read()
+
+
+def _opened(path: Path, name: str) -> IO[bytes]:
+    """A file of a build, to be read. Raises BuildError if it is none."""
     try:
         if stat.S_ISREG((path / name).stat().st_mode):
-            return (path / name).read_bytes()
+            return open(path / name, "rb")
         raise BuildError(f"{path}/{name} is no regular file; copy the build again")
     except FileNotFoundError as error:
         unfinished = "no build, or an unfinished one; run vlajepa preprocess"

@@ -25,7 +25,7 @@ from pipeline.storage.shard_cache import FileCache
 from pipeline.streaming.buffers import Allocate, BufferPool, allocate_pages
 from pipeline.streaming.jpeg import decode_jpeg
 from pipeline.streaming.open_shards import OpenShard, OpenShards, ShardFiles
-from pipeline.streaming.sample_table import SampleTable
+from pipeline.streaming.sample_table import SampleRow, SampleTable
 from pipeline.streaming.tags import Part, Tags
 
 
@@ -41,7 +41,8 @@ class SampleReader:
         skip_corrupt: a sample that is unreadable or not the audited one does not raise. Its row is zeros, its masks are
             False, so that no loss uses it, and `Batch.skipped` names it.
         cache: for a build with remote shards.
-        tags: folder for what `verify` keeps with ONCE, see `tags.py`; None: nothing outlives this reader.
+        folder: where this user's readers on this node keep what they share, see `sample_table.py` and `tags.py`; None:
+            nothing outlives this reader.
 
     Raises:
         BuildError: the build has no samples in this split, or a file does not match the manifest.
@@ -56,7 +57,7 @@ class SampleReader:
         verify: Verify = Verify.EVERY_SAMPLE,
         skip_corrupt: bool = False,
         cache: FileCache | None = None,
-        tags: Path | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.build = build
         self.split = split
@@ -67,19 +68,19 @@ class SampleReader:
             )
         self.shard_sizes = tuple(int(shard["samples"]) for shard in shards)
         self._shards = shards
-        self._samples = SampleTable(build, split)
+        self._samples = SampleTable(build, split, None if folder is None else folder / "samples")
         self._position = {shard["index"]: i for i, shard in enumerate(shards)}
         self._verify, self._skip_corrupt = verify, skip_corrupt
-        self._tags = Tags(build, split, tags) if verify is Verify.ONCE else None
+        self._tags = Tags(build, split, None if folder is None else folder / "tags") if verify is Verify.ONCE else None
         self._open = OpenShards(ShardFiles(build, cache), open_shards)
         self._pool = BufferPool(allocate or allocate_pages)
 
     def __len__(self) -> int:
-        return len(self._samples.key)
+        return len(self._samples)
 
     def episode(self, index: int) -> str:
         """Episode of a sample."""
-        return str(self._samples.episode[index].as_py())
+        return self._samples.episode(index)
 
     @property
     def remote(self) -> bool:
@@ -88,7 +89,7 @@ class SampleReader:
 
     def prefetch(self, indices: NDArray[np.int64]) -> None:
         """Ask for the shards of samples that will be read; returns at once. Nothing to do for local shards."""
-        for shard in np.unique(self._samples.shard[indices]):
+        for shard in np.unique(self._samples.shards(indices)):
             self._open.prefetch(self._shards[self._position[int(shard)]])
 
     def read(self, indices: NDArray[np.int64]) -> Batch[NDArray[Any]]:
@@ -102,17 +103,18 @@ class SampleReader:
         observation, targets = self._empty(len(indices))
         instructions, keys, skipped = [], [], []
         for i, index in enumerate(indices):
+            row = self._samples.row(int(index))
             try:
-                content = self._read_sample(observation, targets, i, int(index))
+                content = self._read_sample(observation, targets, i, int(index), row)
             except CorruptError as error:
                 if not self._skip_corrupt:
                     raise
                 for array in (observation.images, observation.state, *vars(targets).values()):
                     if array is not None:
                         array[i] = 0  # no loss sees a row of zeros
-                skipped.append(Skipped(self._samples.key[index].as_py(), str(error)))
+                skipped.append(Skipped(row.key, str(error)))
                 content = {"instruction": ""}
-            keys.append(self._samples.key[index].as_py())
+            keys.append(row.key)
             instructions.append(content["instruction"])
         observation = replace(observation, instruction=tuple(instructions))
         return Batch(tuple(keys), observation, targets, tuple(skipped))
@@ -134,34 +136,34 @@ class SampleReader:
         return Observation(images, (), state), targets
 
     def _read_sample(
-        self, observation: Observation[NDArray[Any]], targets: Targets[NDArray[Any]], i: int, index: int
+        self,
+        observation: Observation[NDArray[Any]],
+        targets: Targets[NDArray[Any]],
+        i: int,
+        index: int,
+        sample: SampleRow,
     ) -> Mapping[str, Any]:
         """Fill row i; the content of the sample's JSON."""
-        shard = self._open.shard(self._shards[self._position[int(self._samples.shard[index])]])
-        row = int(self._samples.row[index])
-        content = self._read_inputs(shard, index, observation, i)
-        self._check_key(shard, row, content, index)
+        shard = self._open.shard(self._shards[self._position[sample.shard]])
+        content = self._read_inputs(shard, index, sample, observation, i)
+        self._check_key(shard, sample, content)
         latents = {name: getattr(targets, name)[i] for name in latent_columns(self.build.sizes, self.build.latents)}
-        shard.targets.read_into(row, **latents)
-        targets.latent_mask[i] = shard.targets.latent_mask[row]
+        shard.targets.read_into(sample.row, **latents)
+        targets.latent_mask[i] = shard.targets.latent_mask[sample.row]
         if targets.actions is not None and targets.action_mask is not None:
             assert shard.targets.actions is not None
             assert shard.targets.action_mask is not None
-            targets.actions[i], targets.action_mask[i] = shard.targets.actions[row], shard.targets.action_mask[row]
-        self._check(shard.targets.path, Part.TARGETS, tuple(row_buffers(targets, i)), index)
+            targets.actions[i] = shard.targets.actions[sample.row]
+            targets.action_mask[i] = shard.targets.action_mask[sample.row]
+        self._check(shard.targets.path, Part.TARGETS, tuple(row_buffers(targets, i)), index, sample)
         return content
 
     def _read_inputs(
-        self, shard: OpenShard, index: int, observation: Observation[NDArray[Any]], i: int
+        self, shard: OpenShard, index: int, sample: SampleRow, observation: Observation[NDArray[Any]], i: int
     ) -> Mapping[str, Any]:
-        samples = self._samples
         try:
-            members = [
-                shard.read(int(offset), int(size))
-                for offset, size in zip(samples.image_offset[index], samples.image_size[index], strict=True)
-            ]
-            members.append(shard.read(int(samples.json_offset[index]), int(samples.json_size[index])))
-            self._check(shard.path, Part.INPUTS, members, index)
+            members = [shard.read(offset, size) for offset, size in sample.members]
+            self._check(shard.path, Part.INPUTS, members, index, sample)
             for view, data in enumerate(members[:-1]):
                 decode_jpeg(data, observation.images[i, view])
             content = _document(members[-1])
@@ -170,11 +172,11 @@ class SampleReader:
             return content
         except (OSError, ValueError) as error:
             raise CorruptError(
-                f"{shard.path}: sample {samples.key[index].as_py()} cannot be read ({error}); expected SHA-256 of the "
-                f"file: {shard.sha256}; run vlajepa audit"
+                f"{shard.path}: sample {sample.key} cannot be read ({error}); expected SHA-256 of the file: "
+                f"{shard.sha256}; run vlajepa audit"
             ) from error
 
-    def _check(self, path: Path, part: Part, content: Sequence[Any], index: int) -> None:
+    def _check(self, path: Path, part: Part, content: Sequence[Any], index: int, sample: SampleRow) -> None:
         """Raise CorruptError unless a half of a sample is what the manifest lists."""
         if self._verify is Verify.OFF:
             return
@@ -184,29 +186,28 @@ class SampleReader:
         digest = hashlib.sha256()
         for piece in content:
             digest.update(piece)
-        kind = part.name.lower()
-        listed = getattr(self._samples, f"{kind}_sha256")[index].as_py()
-        if digest.hexdigest() != listed:
-            raise self._changed(path, kind, digest.hexdigest(), listed, index)
+        if digest.digest() != (sample.inputs_sha256, sample.targets_sha256)[part]:
+            raise self._changed(path, part, digest.hexdigest(), sample)
         if self._tags is not None and tag is not None:
             self._tags.keep(part, index, tag)
 
-    def _changed(self, path: Path, kind: str, found: str, listed: str, index: int) -> CorruptError:
-        shard = self._shards[self._position[int(self._samples.shard[index])]][kind]
-        key = self._samples.key[index].as_py()
+    def _changed(self, path: Path, part: Part, found: str, sample: SampleRow) -> CorruptError:
+        kind = part.name.lower()
+        shard = self._shards[self._position[sample.shard]][kind]
+        listed = (sample.inputs_sha256, sample.targets_sha256)[part].hex()
         fix = "delete this copy" if self.remote else "copy the build again, run vlajepa audit"
         return CorruptError(
-            f"{path}: the {kind} of sample {key} have SHA-256 {found}, the audited manifest lists {listed}; the "
+            f"{path}: the {kind} of sample {sample.key} have SHA-256 {found}, the audited manifest lists {listed}; the "
             f"file was changed or is damaged ({shard['file']}, whose SHA-256 is {shard['sha256']}): {fix}"
         )
 
-    def _check_key(self, shard: OpenShard, row: int, content: Mapping[str, Any], index: int) -> None:
-        listed = self._samples.key[index].as_py()
-        stored = shard.targets.keys[row] if row < len(shard.targets.keys) else "(none)"
-        if not listed == content.get("key") == stored:
+    def _check_key(self, shard: OpenShard, sample: SampleRow, content: Mapping[str, Any]) -> None:
+        stored = shard.targets.keys[sample.row] if sample.row < len(shard.targets.keys) else "(none)"
+        if not sample.key == content.get("key") == stored:
             raise CorruptError(
-                f"{self.build.path}: row {row} is {listed} in the manifest, {content.get('key')} in {shard.path.name} "
-                f"and {stored} in {shard.targets.path.name}; the shards do not belong together, run vlajepa audit"
+                f"{self.build.path}: row {sample.row} is {sample.key} in the manifest, {content.get('key')} in "
+                f"{shard.path.name} and {stored} in {shard.targets.path.name}; the shards do not belong together, run "
+                "vlajepa audit"
             )
 
 

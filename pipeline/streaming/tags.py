@@ -18,7 +18,6 @@ import fcntl
 import hashlib
 import os
 import secrets
-import stat
 import tempfile
 import weakref
 from collections.abc import Iterable
@@ -28,9 +27,9 @@ from typing import Any
 
 import xxhash
 
-from pipeline.errors import SettingsError
 from pipeline.format.build import Build
 from pipeline.format.file_names import SAMPLES
+from pipeline.streaming.own_folder import make_own_folder
 
 _MAGIC = b"VLJTAG01"
 _HEADER, _TAG = 16, 16
@@ -87,13 +86,7 @@ def _name(build: Build, split: str) -> str:
 
 
 def _open(path: Path) -> int:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = os.lstat(path.parent)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise SettingsError(
-            f"{path.parent} must be a folder of this user that nobody else can write to (chmod 700): who writes there "
-            "decides what counts as verified; or give another trainer.cache_folder"
-        )
+    make_own_folder(path.parent)
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -27,6 +27,7 @@ BENCHMARKS: Mapping[str, str] = {
     "training": "training_overhead",
     "serving": "serving",
     "soak": "soak",
+    "rank-start": "rank_start",
     "packing": "packing",
     "images": "image_preprocessing",
     "targets": "targets_online",

@@ -129,7 +129,9 @@ class Ours:
             streams=64,
             block_shards=4,
         )
-        reader = SampleReader(build, "train", order.open_shards, verify=self._verify, tags=self._folder.parent / "tags")
+        reader = SampleReader(
+            build, "train", order.open_shards, verify=self._verify, folder=self._folder.parent / "read"
+        )
         self._taken = step
         for parts in Stream([reader], [order], Mixture([1.0], batch), threads=workers).batches(step):
             self._taken += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 from collections.abc import Mapping, Sequence
@@ -20,9 +21,11 @@ from pipeline.format.file_names import SHARD_FILES
 from pipeline.storage.shard_cache import FileCache
 from pipeline.streaming.mixture import Mixture
 from pipeline.streaming.order import Order
+from pipeline.streaming.own_folder import make_own_folder
 from pipeline.streaming.reader import SampleReader
 from pipeline.streaming.stream import Stream
 
+_log = logging.getLogger(__name__)
 HELD_OUT_SHARDS = 2
 """Shards of each validation split that are kept open: they are read from front to back."""
 
@@ -84,13 +87,15 @@ def train_reader(
         settings.verify,
         settings.on_corrupt == OnCorrupt.SKIP,
         cache,
-        tags_folder(settings),
+        shared_folder(settings),
     )
 
 
 def held_out_reader(build: Build, settings: TrainerSettings, cache: FileCache | None) -> SampleReader:
     """Reader of a build's validation split; a corrupt sample stops the run."""
-    return SampleReader(build, "val", HELD_OUT_SHARDS, verify=settings.verify, cache=cache, tags=tags_folder(settings))
+    return SampleReader(
+        build, "val", HELD_OUT_SHARDS, verify=settings.verify, cache=cache, folder=shared_folder(settings)
+    )
 
 
 def open_cache(builds: Sequence[Build], settings: TrainerSettings) -> FileCache | None:
@@ -107,9 +112,19 @@ def cache_folder(settings: TrainerSettings) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlajepa"
 
 
-def tags_folder(settings: TrainerSettings) -> Path:
-    """Where what was verified is kept on this node, see `pipeline/streaming/tags.py`."""
-    return cache_folder(settings) / "verified"
+def shared_folder(settings: TrainerSettings) -> Path | None:
+    """Where the readers of this node share what they know of a build; None where it cannot be made.
+
+    Raises:
+        SettingsError: it is not this user's alone.
+    """
+    folder = cache_folder(settings) / "builds-read"
+    try:
+        make_own_folder(folder)
+    except OSError as error:
+        _log.warning("%s; set trainer.cache_folder: until then each process verifies every sample once itself", error)
+        return None
+    return folder
 
 
 def describe_streams(streams: Sequence[Stream]) -> list[str]:

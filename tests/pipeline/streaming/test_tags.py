@@ -24,8 +24,12 @@ def read(reader: SampleReader) -> None:
     reader.read(np.arange(len(reader)))
 
 
+def tags_in(folder: Path) -> list[Path]:
+    return sorted((folder / "tags" / "tags").iterdir())
+
+
 def reader_of(build: Path, tags: Path | None, verify: Verify = Verify.ONCE) -> SampleReader:
-    return SampleReader(load_build(build), "train", verify=verify, tags=tags)
+    return SampleReader(load_build(build), "train", verify=verify, folder=tags)
 
 
 @pytest.fixture
@@ -128,14 +132,14 @@ def test_a_change_of_mode_alone_is_no_fault(build: Path, tmp_path: Path) -> None
     read(reader_of(build, tmp_path / "tags"))
 
 
-def test_tags_of_another_build_do_not_count(build: Path, robot_build: Build, tmp_path: Path, hashed: list[str]) -> None:
+def test_tags_of_another_build_do_not_count(build: Path, tmp_path: Path) -> None:
     read(reader_of(build, tmp_path / "tags"))
-    names = {path.name for path in (tmp_path / "tags").iterdir()}
+    before = tags_in(tmp_path)
     other = load_build(build)
     other = Build(other.path, {**other.manifest, "fingerprint": "0" * 64}, other.sizes, other.views)
-    Tags(other, "train", tmp_path / "tags")
-    Tags(other, "val", tmp_path / "tags")
-    assert len({path.name for path in (tmp_path / "tags").iterdir()} - names) == 2
+    for split in ("train", "val"):
+        Tags(other, split, before[0].parent)
+    assert len(tags_in(tmp_path)) == 3
 
 
 def test_a_tag_fits_its_own_sample_and_half_alone(build: Path) -> None:
@@ -157,7 +161,7 @@ def test_zeros_in_the_file_are_no_tag(build: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"VLJTAG", b"something else, longer than the header of a tags file"])
 def test_a_damaged_file_is_begun_anew(build: Path, tmp_path: Path, content: bytes) -> None:
     read(reader_of(build, tmp_path / "tags"))
-    (file,) = (tmp_path / "tags").iterdir()
+    (file,) = tags_in(tmp_path)
     file.write_bytes(content)
     read(reader_of(build, tmp_path / "tags"))
     assert file.read_bytes().startswith(b"VLJTAG01")
@@ -166,7 +170,7 @@ def test_a_damaged_file_is_begun_anew(build: Path, tmp_path: Path, content: byte
 def test_damaged_tags_cost_a_hash_and_nothing_else(build: Path, tmp_path: Path, hashed: list[str]) -> None:
     reader = reader_of(build, tmp_path / "tags")
     read(reader)
-    (file,) = (tmp_path / "tags").iterdir()
+    (file,) = tags_in(tmp_path)
     written_in_place(file, 40)
     hashed.clear()
     read(reader)
@@ -176,16 +180,20 @@ def test_damaged_tags_cost_a_hash_and_nothing_else(build: Path, tmp_path: Path, 
 def test_the_folder_must_be_the_users_own(build: Path, tmp_path: Path) -> None:
     folder = tmp_path / "tags"
     read(reader_of(build, folder))
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    (file,) = folder.iterdir()
+    (file,) = tags_in(tmp_path)
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    folder.chmod(0o777)
-    with pytest.raises(SettingsError, match=r"nobody else can write to"):
-        reader_of(build, folder)
-    (tmp_path / "link").symlink_to(folder)
-    folder.chmod(0o700)
-    with pytest.raises(SettingsError, match=r"must be a folder of this user"):
-        reader_of(build, tmp_path / "link")
+    for kind in ("tags", "samples"):
+        (folder / kind).chmod(0o777)
+        with pytest.raises(SettingsError, match=r"nobody else can write to"):
+            reader_of(build, folder)
+        (folder / kind).chmod(0o700)
+        (folder / kind).rename(folder / "elsewhere")
+        (folder / kind).symlink_to(folder / "elsewhere")
+        with pytest.raises(SettingsError, match=r"must be a folder of this user"):
+            reader_of(build, folder)
+        (folder / kind).unlink()
+        (folder / "elsewhere").rename(folder / kind)
 
 
 def test_off_reads_what_is_there(build: Path) -> None:
