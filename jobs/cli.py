@@ -6,10 +6,11 @@ done, 130 interrupted.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -23,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from jobs.common.child import end_with_parent
 from jobs.common.config import parse, register_defaults, secrets, variable_of
 from jobs.common.signals import ended_like_interrupted
+from jobs.typed_values import as_typed, is_setting, quoted
 from pipeline.errors import RunError
 from pipeline.format.printable import printable
 
@@ -164,11 +166,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name, *overrides = words
     overrides = _flags_to_settings(overrides)
     if name not in COMMANDS:
-        _fail(f"no command {name!r}; there are {', '.join(COMMANDS)}")
+        _fail(f"no command {name!r}{_nearest(name, COMMANDS)}; there are {', '.join(COMMANDS)}")
     command = COMMANDS[name]
     if name == "drop":
         overrides = _joined(overrides, "episode", "episodes")
-    if command.first and overrides and "=" not in overrides[0] and not overrides[0].startswith("-"):
+    if command.first and overrides and not is_setting(overrides[0]) and not overrides[0].startswith("-"):
         overrides[0] = f"{command.first}={overrides[0]}"
     for before, word in zip([name, *overrides], overrides, strict=False):
         if "=" not in word and not word.startswith(("-", "~")) and not before.startswith("-"):
@@ -176,10 +178,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if command.reads_dataset:
         _offer_manifests(next((word.partition("=")[2] for word in overrides if word.startswith("source=")), None))
     register_defaults(command.config, command.settings_class())
+    if not {"-m", "--multirun"} & set(overrides):  # where commas part the values of several runs
+        overrides = _as_typed(command, overrides)
     given = [word for word in overrides if "=" in word and not word.startswith("-")]
     _check_overrides(command.config, given, secrets(command.settings_class()))
     sys.argv = [f"vlajepa {name}", *overrides]
     hydra.main(version_base="1.3", config_path=CONFIGS, config_name=command.config)(_application(command))()
+
+
+def _as_typed(command: Command, words: Sequence[str]) -> list[str]:
+    sources: tuple[type[Any], ...] = ()
+    if command.reads_dataset:
+        from pipeline.sources.registry import SOURCES  # loads the readers
+
+        sources = tuple(SOURCES.values())
+    try:
+        return as_typed((command.settings_class(), *sources), words)
+    except RunError as error:
+        _fail(error)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean …?" if something known is like it."""
+    found = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def _fail(message: object, code: int = 2) -> NoReturn:
@@ -243,7 +265,7 @@ def _flags_to_settings(words: Sequence[str]) -> list[str]:
 
 def _joined(words: Sequence[str], one: str, many: str) -> list[str]:
     """`one=A one=B` means `many=[A,B]`: of two values for a setting Hydra would take the last alone."""
-    values = [word.partition("=")[2] for word in words if word.startswith(f"{one}=")]
+    values = [quoted(word.partition("=")[2]) for word in words if word.startswith(f"{one}=")]
     if len(values) < 2:
         return list(words)
     rest = [word for word in words if not word.startswith((f"{one}=", f"{many}="))]
@@ -280,7 +302,7 @@ def _composition_error(name: str, overrides: Sequence[str]) -> HydraException | 
 def _explain(name: str, good: Sequence[str], override: str, error: Exception) -> str:
     key = override.split("=")[0].lstrip("+~")
     root = compose(name, list(good))
-    parent, _, _leaf = key.rpartition(".")
+    parent, _, leaf = key.rpartition(".")
     node: Any = OmegaConf.select(root, parent) if parent else root
     group = Path(CONFIGS) / key
     if group.is_dir() and (key in root or key == "experiment"):
@@ -288,7 +310,10 @@ def _explain(name: str, good: Sequence[str], override: str, error: Exception) ->
         choices = {path.stem for path in group.glob("*.yaml")} | {Path(file).stem for file in stored}
         allowed = f"; there are {', '.join(sorted(choices))}"
     else:
-        allowed = f"; allowed here: {', '.join(map(str, node))}" if isinstance(node, DictConfig) else ""
+        known = [str(name) for name in node] if isinstance(node, DictConfig) else []
+        allowed = (
+            f"{_nearest(leaf, known) if leaf not in known else ''}; allowed here: {', '.join(known)}" if known else ""
+        )
     cause = str(error.__cause__ or error).strip().splitlines()[0]
     return f"{override!r} cannot be applied: {cause}{allowed}"
 

@@ -1,0 +1,100 @@
+"""What is typed for a path or a text is what Hydra reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.cli import COMMANDS
+from jobs.typed_values import as_typed, is_setting, quoted
+from pipeline.errors import SettingsError
+from pipeline.sources.registry import SOURCES
+
+PARSER = OverridesParser.create()
+ODD = [
+    "/data/set(1)",
+    "a=b",
+    "a,b",
+    "#1",
+    "operator's face",
+    '"half quoted',
+    "back\\slash",
+    "ends in\\",
+    "\\'both\\'",
+    "опера тор",
+    "[a]b",
+    "{a: b}",
+    "12345",
+    "true",
+    " leading",
+    "a  b",
+    "é%20",
+]
+
+
+def text_of(value: Any) -> str:
+    return value.text if hasattr(value, "text") else value
+
+
+@pytest.mark.parametrize("value", ODD)
+@pytest.mark.parametrize(
+    ("command", "key"), [("audit", "build"), ("preprocess", "source.root"), ("train", "out"), ("drop", "reason")]
+)
+def test_a_text_is_what_was_typed(command: str, key: str, value: str) -> None:
+    (typed,) = as_typed((COMMANDS[command].settings_class(), *SOURCES.values()), [f"{key}={value}"])
+    assert text_of(PARSER.parse_override(typed).value()) == value
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(lambda text: "${" not in text))
+def test_any_text_comes_through_quotes(value: str) -> None:
+    assert text_of(PARSER.parse_override(f"key={quoted(value)}").value()) == value
+
+
+def test_items_of_a_list_are_texts_too() -> None:
+    (typed,) = as_typed((COMMANDS["train"].settings_class(),), ["builds=[~/x,s3://b/c d,'/a,b', /p(1)]"])
+    values = [text_of(item) for item in PARSER.parse_override(typed).value()]
+    assert values == [f"{Path.home()}/x", "s3://b/c d", "/a,b", "/p(1)"]
+
+
+@pytest.mark.parametrize("word", ["out=~", "out=~/runs/a"])
+def test_the_home_folder_is_found(word: str) -> None:
+    (typed,) = as_typed((COMMANDS["train"].settings_class(),), [word])
+    assert text_of(PARSER.parse_override(typed).value()) == word.removeprefix("out=").replace("~", str(Path.home()))
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "trainer.steps=3",
+        "model=tiny",
+        "out='as it is'",
+        'out="as it is"',
+        "out=/runs/${source}",
+        "init_from=null",
+        "weights=[1,2]",
+        "--help",
+        "-m",
+        "nothing=a b",
+        "trainer.verify=off",
+    ],
+)
+def test_everything_else_is_left_to_hydra(word: str) -> None:
+    assert as_typed((COMMANDS["train"].settings_class(),), [word]) == [word]
+
+
+def test_an_empty_path_is_refused() -> None:
+    with pytest.raises(SettingsError, match="out= is empty; give a path"):
+        as_typed((COMMANDS["train"].settings_class(),), ["out="])
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("a=b", True), ("+a.b@c=d", True), ("hydra/job_logging=none", True), ("/a=b", False), ("data/a=b", False)],
+)
+def test_a_path_with_an_equals_sign_is_no_setting(word: str, expected: bool) -> None:
+    assert is_setting(word) == expected
