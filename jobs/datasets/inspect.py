@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from jobs.common.progress import progress_bar
+from jobs.common.progress import phase, progress_bar
 from jobs.datasets.manifests import DatasetManifest, load_manifests
 from jobs.datasets.settings import InspectConfig
 from pipeline.inspection.checks import Inspection, Range, inspect_source, spread
@@ -43,14 +43,16 @@ class Comparison:
 
 def run(settings: InspectConfig) -> int:
     source = settings.source.reader
-    index = source.index()
+    with phase(f"reading the metadata of {source.root}"):
+        index = source.index()
     chosen = spread(index.refs, settings.episodes)
     with progress_bar(total=len(chosen), unit="episode", desc=f"inspect {index.name}") as bar:
         found = inspect_source(source, index, settings.episodes, lambda: bar.update(1))
     name = settings.source.manifest
     manifest = load_manifests()[name] if name else None
     comparisons = compare(found, manifest) if manifest else []
-    lookahead = find_lookahead(source, index.refs)
+    with phase("looking for later frames in the inputs of a sample of episodes"):
+        lookahead = find_lookahead(source, index.refs)
     print(describe(found, manifest))
     for row in comparisons:
         mark = "as in the manifest" if row.agrees else f"DIFFERS, the manifest has {row.expected}"

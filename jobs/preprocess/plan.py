@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs.common.progress import progress_bar
+from jobs.common.progress import phase, progress_bar
 from jobs.common.text import size_text, two_columns
 from jobs.datasets.manifests import load_manifests
 from jobs.preprocess.prediction import describe_prediction, stored_prediction
@@ -58,19 +58,27 @@ def prepare(config: BuildConfig, again: bool = False) -> Preparation:
     """
     settings = build_settings(config)
     store = open_store(config.out)
-    found = PLAN_FILE in store.sizes()
-    plan = read_plan(store) if found and not again else new_plan(config, settings)
-    if found:
-        check_same_plan(read_plan(store) if again else plan, settings.content, store.where, plan.tasks)
+    with phase(f"listing {store.where}"):
+        found = PLAN_FILE in store.sizes()
+    if found and not again:
+        with phase(f"reading the plan in {store.where}"):
+            plan = read_plan(store)
     else:
-        write_plan(plan, store)
-    prediction = stored_prediction(plan, config.source.reader, config.hardware, store, again)
+        plan = new_plan(config, settings)
+    with phase(f"comparing the plan with that in {store.where}" if found else f"writing the plan to {store.where}"):
+        if found:
+            check_same_plan(read_plan(store) if again else plan, settings.content, store.where, plan.tasks)
+        else:
+            write_plan(plan, store)
+    with phase("measuring a few episodes for a prediction"):
+        prediction = stored_prediction(plan, config.source.reader, config.hardware, store, again)
     return Preparation(config.source.reader, plan, store, found, prediction)
 
 
 def build_settings(config: BuildConfig) -> BuildSettings:
     """Every setting that changes bytes: those declared so, and the files and libraries that they refer to."""
-    encoder = Encoder(config.encoder, "cpu")
+    with phase(f"loading the encoder {config.encoder.name_or_path}"):
+        encoder = Encoder(config.encoder, "cpu")
     content = {
         **deciding(config),
         "schema_version": SCHEMA_VERSION,
@@ -90,13 +98,15 @@ def new_plan(config: BuildConfig, settings: BuildSettings, index: SourceIndex | 
     """
     index = read_index(config) if index is None else index
     _refuse_lookahead(config, index)
-    return make_plan(config.source.reader, index, settings)
+    with phase(f"packing {len(index.refs):,} episodes into shards"):
+        return make_plan(config.source.reader, index, settings)
 
 
 def _refuse_lookahead(config: BuildConfig, index: SourceIndex) -> None:
     if config.accept_lookahead:
         return
-    found = find_lookahead(config.source.reader, [ref for ref in index.refs if ref.split in config.splits])
+    with phase("looking for later frames in the inputs of a sample of episodes"):
+        found = find_lookahead(config.source.reader, [ref for ref in index.refs if ref.split in config.splits])
     if found.findings:
         lines = "".join(f"\n  {finding.rule}: {finding.detail}" for finding in found.findings)
         raise RunError(
@@ -175,7 +185,8 @@ def _dataset_facts(config: BuildConfig) -> dict[str, str] | None:
 def read_index(config: BuildConfig) -> SourceIndex:
     """The source's index, with the hashes of its files if `hash_raw` is set."""
     source = config.source.reader
-    index = _limited(source.index(), config.limit)
+    with phase(f"reading the metadata of {source.root}"):
+        index = _limited(source.index(), config.limit)
     if not config.hash_raw:
         return index
     files = {path: size for ref in index.refs if ref.split in config.splits for path, size in ref.files}

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 
 from jobs.cluster.run_progress import Progress, read_progress
 from jobs.common.driver_lock import BEAT_S, read_owner
+from jobs.common.progress import phase
 from jobs.common.text import duration_text, size_text
 from jobs.preprocess.settings import StatusConfig
 from pipeline.errors import BuildError
@@ -43,7 +44,8 @@ class Status:
 
 def run(settings: StatusConfig) -> None:
     store = open_store(settings.build)
-    status = read_status(store)
+    with phase(f"counting the files of {store.where}"):
+        status = read_status(store)
     if not settings.json:
         print(describe(status, store.where))
         return
