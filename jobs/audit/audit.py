@@ -107,10 +107,10 @@ def audit(
     from jobs.audit.options import deep_options  # loads torch, which the other levels do without
 
     nonce = f"n{secrets.token_hex(16)}" if settings.nonce is None else settings.nonce
-    source, perturb = deep_options(settings, nonce, fetcher)
-    verdict = audit_build(root, settings.level, progress, source, perturb, evidence, fetcher)
+    deep = deep_options(settings, nonce, fetcher)
+    verdict = audit_build(root, settings.level, progress, deep, evidence, fetcher)
     build = open_build(root)
-    raw = open_raw(build.settings.get("source"), source.root)
+    raw = open_raw(build.settings.get("source"), deep.root)
     evidence.sheets += with_raw_frames(sheets(root, verdict, fetcher), build, raw)
     return verdict, evidence
 

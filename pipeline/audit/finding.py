@@ -60,6 +60,16 @@ class Report:
         if self.failed[rule] <= MAX_FINDINGS:
             self.findings.append(Finding(rule, printable(sample), printable(file), printable(detail)))
 
+    def merge(self, part: Report) -> None:
+        """Add what was found in a part of the build, as if it had been found here."""
+        kept = Counter(self.failed)
+        for finding in part.findings:
+            kept[finding.rule] += 1
+            if kept[finding.rule] <= MAX_FINDINGS:
+                self.findings.append(finding)
+        self.checked.update(part.checked)
+        self.failed.update(part.failed)
+
     def problems(self, problems: tuple[Problem, ...], file: str, sample: str = "") -> None:
         """Record what a parser reported."""
         for problem in problems:

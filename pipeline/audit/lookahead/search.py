@@ -54,13 +54,27 @@ class LookaheadSearch:
             return
         self._states += 1
         self._endings.add(found.state)
-        known = self._moments.get(found.moments.names)
-        if known is None:
-            self._moments[found.moments.names] = found.moments
-        else:
-            known.add(found.moments)
+        self._add_moments(found.moments.names, found.moments)
         for shifted in found.alone:
             self._alone.setdefault(shifted.channel, (episode, shifted))
+
+    def merge(self, other: LookaheadSearch) -> None:
+        """Add the episodes of another part of the build."""
+        self._episodes += other._episodes
+        self._states += other._states
+        self._cameras.merge(other._cameras)
+        self._endings.merge(other._endings)
+        for names, moments in other._moments.items():
+            self._add_moments(names, moments)
+        for channel, found in other._alone.items():
+            self._alone.setdefault(channel, found)
+
+    def _add_moments(self, names: tuple[str, ...], moments: Moments) -> None:
+        known = self._moments.get(names)
+        if known is None:
+            self._moments[names] = moments
+        else:
+            known.add(moments)
 
     def report(self, report: Report) -> None:
         """Count the checks and record what was found, once for each camera and channel."""

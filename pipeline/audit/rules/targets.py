@@ -18,7 +18,7 @@ from pipeline.audit.samples import UNREADABLE, supports
 from pipeline.format.file_names import json_member
 
 
-class TargetValues(ShardRule):
+class TargetValues(ShardRule[None]):
     """Every row of the Arrow file, against the manifest's row of the same position."""
 
     def check(self, shard: Shard, report: Report) -> None:
