@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.audit.attestation import read_private_key, sign_verdict
 from pipeline.audit.build import open_build
 from pipeline.audit.fetcher import ShardFetcher
 from pipeline.audit.files import read_inside
+from pipeline.audit.levels.bench import Runner
 from pipeline.audit.levels.run import Progress, audit_build
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.report.evidence import Evidence, Sheet
@@ -92,7 +94,7 @@ def _written_lines(root: Path, verdict: Verdict, evidence: Evidence, written: Wr
 
 
 def audit(
-    settings: AuditConfig, progress: Progress | None = None, fetcher: ShardFetcher | None = None
+    settings: AuditConfig, progress: Progress | None = None, fetcher: RemoteBuild | None = None
 ) -> tuple[Verdict, Evidence]:
     """Audit a folder at the configured level, with a random nonce if none is set.
 
@@ -100,19 +102,32 @@ def audit(
         fetcher: brings the shards when the folder holds only the small files.
     """
     root, evidence = Path(settings.build), Evidence()
+    nonce = f"n{secrets.token_hex(16)}" if settings.nonce is None else settings.nonce
     if not settings.level.includes(AuditLevel.SOURCE):
-        verdict = audit_build(root, settings.level, progress, evidence=evidence, fetcher=fetcher)
+        with _runner(settings, nonce, fetcher) as runner:
+            verdict = audit_build(root, settings.level, progress, None, evidence, fetcher, runner)
         evidence.sheets += sheets(root, verdict, fetcher)
         return verdict, evidence
     from jobs.audit.options import deep_options  # loads torch, which the other levels do without
 
-    nonce = f"n{secrets.token_hex(16)}" if settings.nonce is None else settings.nonce
     deep = deep_options(settings, nonce, fetcher)
-    verdict = audit_build(root, settings.level, progress, deep, evidence, fetcher)
+    with _runner(settings, nonce, fetcher) as runner:
+        verdict = audit_build(root, settings.level, progress, deep, evidence, fetcher, runner)
     build = open_build(root)
     raw = open_raw(build.settings.get("source"), deep.root)
     evidence.sheets += with_raw_frames(sheets(root, verdict, fetcher), build, raw)
     return verdict, evidence
+
+
+def _runner(
+    settings: AuditConfig, nonce: str, place: RemoteBuild | None
+) -> contextlib.AbstractContextManager[Runner | None]:
+    """What runs the units; None: this process."""
+    if not settings.ray:
+        return contextlib.nullcontext()
+    from jobs.audit.workers import on_ray  # loads Ray
+
+    return on_ray(settings, nonce, place)
 
 
 def sheets(path: Path, verdict: Verdict, fetcher: ShardFetcher | None = None) -> list[Sheet]:

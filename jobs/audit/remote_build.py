@@ -13,7 +13,7 @@ import itertools
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -118,11 +118,12 @@ class RemoteBuild:
 
 
 @contextlib.contextmanager
-def remote_build(url: str, store: ObjectStore | None = None) -> Iterator[RemoteBuild]:
+def remote_build(url: str, store: ObjectStore | None = None, without: Collection[str] = ()) -> Iterator[RemoteBuild]:
     """Copy the small files of a build into a scratch folder (TMPDIR), which goes when the context closes.
 
     Args:
         store: that of the URL, if another than its settings in the environment give.
+        without: small files that are not needed.
 
     Raises:
         RunError: there is no build at the URL. Messages of errors name the URL, not the scratch folder.
@@ -135,13 +136,13 @@ def remote_build(url: str, store: ObjectStore | None = None) -> Iterator[RemoteB
     with tempfile.TemporaryDirectory(prefix="vlajepa-audit-") as folder, _naming(Path(folder), store.where):
         root = Path(folder)
         for name in (*_SMALL, *(name for name in sizes if re.fullmatch(rf"{HISTORY}/[\w.-]+", name))):
-            if name in sizes:
+            if name in sizes and name not in without:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 store.download(name, root / name)
         build = RemoteBuild(store, root, sizes)
         listed = open_build(root)
         for entry in listed.files:
-            if entry.path in sizes and hash_file(root / entry.path) != entry.sha256:
+            if entry.path in sizes and entry.path not in without and hash_file(root / entry.path) != entry.sha256:
                 store.download(entry.path, root / entry.path)
         with contextlib.closing(build):
             build.expect(listed.shards)

@@ -34,7 +34,8 @@ class RuleCount:
     failed: int
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """What the audit itself runs on."""
     return {"python": platform.python_version(), "numpy": np.__version__, "pyarrow": pa.__version__}
 
 
@@ -64,7 +65,7 @@ class Verdict:
     exact: bool = True
     claims: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
-    versions: dict[str, str] = field(default_factory=_versions)
+    versions: dict[str, str] = field(default_factory=library_versions)
 
     @property
     def status(self) -> str:

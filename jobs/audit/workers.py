@@ -1,0 +1,86 @@
+"""The audit on a Ray cluster: every worker opens the build for itself, and the pool hands it units.
+
+A build at a URL is fetched by each worker shard by shard, as its units come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jobs.audit.remote_build import RemoteBuild, remote_build
+from jobs.audit.settings import AuditConfig
+from jobs.cluster.unit_pool import WorkerPlan, unit_pool
+from pipeline.audit.build import open_build
+from pipeline.audit.levels.bench import Bench, Runner
+from pipeline.audit.samples import SAMPLES
+from pipeline.audit.verdict import library_versions
+from pipeline.errors import BuildError
+from pipeline.format.enums import AuditLevel
+
+
+@contextlib.contextmanager
+def on_ray(settings: AuditConfig, nonce: str, place: RemoteBuild | None) -> Iterator[Runner]:
+    """Workers of the cluster that the settings name.
+
+    Raises:
+        RunError: there is no such cluster, or a worker cannot open what is to be audited.
+    """
+    root = Path(settings.build)
+    settings = replace(settings, root=settings.root and settings.root.resolve())
+    build = open_build(root)
+    address = str(root.resolve()) if place is None else place.url
+    versions = tuple(library_versions().items())
+    recipe = BenchRecipe(settings, nonce, address, place is not None, build.sha256, build.tasks.sha256, versions)
+    encodes = settings.level.includes(AuditLevel.SOURCE)
+    with unit_pool(WorkerPlan(recipe.open, recipe.describe, encodes), settings.cluster) as pool:
+        yield pool
+
+
+@dataclass(frozen=True)
+class BenchRecipe:
+    """Makes the bench of a worker; can be pickled.
+
+    address  folder or URL of the build;  remote: it is a URL
+    build_sha256, tasks_sha256  of the files that the audit began with
+    """
+
+    settings: AuditConfig
+    nonce: str
+    address: str
+    remote: bool
+    build_sha256: str
+    tasks_sha256: str
+    versions: tuple[tuple[str, str], ...]
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Bench]:
+        """Raises BuildError when the worker sees another build, or has other libraries than who began the audit."""
+        with contextlib.ExitStack() as stack:
+            place = stack.enter_context(remote_build(self.address, without=(SAMPLES,))) if self.remote else None
+            if place is not None:
+                place.expect(())  # no other unit of this worker is known
+            yield stack.enter_context(contextlib.closing(self._bench(place)))
+
+    def _bench(self, place: RemoteBuild | None) -> Bench:
+        root = Path(self.address) if place is None else place.root
+        build = open_build(root, place)
+        if (build.sha256, build.tasks.sha256) != (self.build_sha256, self.tasks_sha256):
+            raise BuildError(f"{self.address} is another build on a worker, or was changed while it was audited")
+        for name, version in self.versions:
+            if (found := library_versions()[name]) != version:
+                raise BuildError(
+                    f"a worker has {name} {found}, the audit was begun with {version}; install the same on all nodes"
+                )
+        settings = replace(self.settings, build=root)
+        if not settings.level.includes(AuditLevel.SOURCE):
+            return Bench(build, settings.level)
+        from jobs.audit.options import deep_options  # loads torch, which the other levels do without
+
+        return Bench(build, settings.level, deep_options(settings, self.nonce))
+
+    def describe(self, bench: Bench) -> object:
+        """What must be the same on all workers."""
+        return bench.exactness if self.settings.level.includes(AuditLevel.SOURCE) else None
