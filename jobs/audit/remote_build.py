@@ -34,13 +34,13 @@ class RemoteBuild:
     """See `pipeline.audit.fetcher.ShardFetcher`. Made by `remote_build`.
 
     Attributes:
-        url: of the build.
+        url: of the build;  store: it as it is read.
         root: the folder with its small files; `audit/` in it is for the audit to write.
     """
 
     def __init__(self, store: ObjectStore, root: Path, sizes: Mapping[str, int]) -> None:
-        self.url, self.root = store.where, root
-        self._store, self._sizes = store, sizes
+        self.url, self.root, self.store = store.where, root, store
+        self._sizes = sizes
         self._audit_before = _contents(root / _AUDIT)
         self._pool = ThreadPoolExecutor(1)
         self._ahead: dict[_Paths, Future[None]] = {}
@@ -65,7 +65,7 @@ class RemoteBuild:
     def part(self, file: str, offset: int, size: int) -> bytes:
         """See `ShardFetcher.part`."""
         try:
-            return self._store.read_part(file, offset, offset + size)
+            return self.store.read_part(file, offset, offset + size)
         except FileNotFoundError:
             return b""
 
@@ -76,7 +76,7 @@ class RemoteBuild:
     def digest(self, file: str) -> tuple[int, str] | None:
         """Size and SHA-256 of a file there, read in one pass; None if it is missing."""
         try:
-            return self._store.digest(file)
+            return self.store.digest(file)
         except FileNotFoundError:
             return None
 
@@ -90,9 +90,9 @@ class RemoteBuild:
         changed = [name for name, content in after.items() if before.get(name) != content]
         for name in (SIGNED_VERDICT, VERDICT):
             if name in before and (name in changed or name not in after):
-                self._store.remove(name)
+                self.store.remove(name)
         for name in sorted(changed, key=lambda name: (name == VERDICT, name)):
-            self._store.write(name, after[name])
+            self.store.write(name, after[name])
 
     def close(self) -> None:
         """Fetch no more."""
@@ -111,9 +111,9 @@ class RemoteBuild:
             path.parent.mkdir(exist_ok=True)
             temporary = path.with_name(f"{path.name}.part")
             with contextlib.suppress(FileNotFoundError):  # the audit will report it
-                self._store.download(entry.path, temporary)
+                self.store.download(entry.path, temporary)
                 if hash_file(temporary) != entry.sha256:
-                    self._store.download(entry.path, temporary)
+                    self.store.download(entry.path, temporary)
                 os.replace(temporary, path)
 
 

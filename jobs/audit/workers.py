@@ -19,6 +19,7 @@ from pipeline.audit.samples import SAMPLES
 from pipeline.audit.verdict import library_versions
 from pipeline.errors import BuildError
 from pipeline.format.enums import AuditLevel
+from pipeline.storage.object_store import ObjectStore
 
 
 @contextlib.contextmanager
@@ -31,9 +32,9 @@ def on_ray(settings: AuditConfig, nonce: str, place: RemoteBuild | None) -> Iter
     root = Path(settings.build)
     settings = replace(settings, root=settings.root and settings.root.resolve())
     build = open_build(root)
-    address = str(root.resolve()) if place is None else place.url
+    store = None if place is None else place.store
     versions = tuple(library_versions().items())
-    recipe = BenchRecipe(settings, nonce, address, place is not None, build.sha256, build.tasks.sha256, versions)
+    recipe = BenchRecipe(settings, nonce, root.resolve(), store, build.sha256, build.tasks.sha256, versions)
     encodes = settings.level.includes(AuditLevel.SOURCE)
     with unit_pool(WorkerPlan(recipe.open, recipe.describe, encodes), settings.cluster) as pool:
         yield pool
@@ -43,14 +44,15 @@ def on_ray(settings: AuditConfig, nonce: str, place: RemoteBuild | None) -> Iter
 class BenchRecipe:
     """Makes the bench of a worker; can be pickled.
 
-    address  folder or URL of the build;  remote: it is a URL
+    root     folder of the build, where it is no bucket;  store: the bucket, which every worker reads with its own
+             credentials
     build_sha256, tasks_sha256  of the files that the audit began with
     """
 
     settings: AuditConfig
     nonce: str
-    address: str
-    remote: bool
+    root: Path
+    store: ObjectStore | None
     build_sha256: str
     tasks_sha256: str
     versions: tuple[tuple[str, str], ...]
@@ -59,16 +61,17 @@ class BenchRecipe:
     def open(self) -> Iterator[Bench]:
         """Raises BuildError when the worker sees another build, or has other libraries than who began the audit."""
         with contextlib.ExitStack() as stack:
-            place = stack.enter_context(remote_build(self.address, without=(SAMPLES,))) if self.remote else None
-            if place is not None:
+            place = None
+            if self.store is not None:
+                place = stack.enter_context(remote_build(self.store.where, self.store, without=(SAMPLES,)))
                 place.expect(())  # no other unit of this worker is known
             yield stack.enter_context(contextlib.closing(self._bench(place)))
 
     def _bench(self, place: RemoteBuild | None) -> Bench:
-        root = Path(self.address) if place is None else place.root
+        root = self.root if place is None else place.root
         build = open_build(root, place)
         if (build.sha256, build.tasks.sha256) != (self.build_sha256, self.tasks_sha256):
-            raise BuildError(f"{self.address} is another build on a worker, or was changed while it was audited")
+            raise BuildError(f"{root} is another build on a worker, or was changed while it was audited")
         for name, version in self.versions:
             if (found := library_versions()[name]) != version:
                 raise BuildError(

@@ -31,7 +31,7 @@ CLUSTER = ClusterSettings(num_cpus=2, encoders=2, encoder_cpus=1.0, object_store
 def recipe_of(settings: AuditConfig) -> BenchRecipe:
     build, versions = open_build(Path(settings.build)), tuple(library_versions().items())
     nonce = settings.nonce or ""
-    return BenchRecipe(settings, nonce, str(settings.build), False, build.sha256, build.tasks.sha256, versions)
+    return BenchRecipe(settings, nonce, Path(settings.build), None, build.sha256, build.tasks.sha256, versions)
 
 
 def audit_scattered(settings: AuditConfig, patch: pytest.MonkeyPatch) -> tuple[bytes, object]:
