@@ -16,7 +16,7 @@ from jobs.cluster.unit_pool import WorkerPlan, unit_pool
 from pipeline.audit.build import open_build
 from pipeline.audit.levels.bench import Bench, Runner
 from pipeline.audit.samples import SAMPLES
-from pipeline.audit.verdict import library_versions
+from pipeline.audit.verdict import audit_versions
 from pipeline.errors import BuildError
 from pipeline.format.enums import AuditLevel
 from pipeline.storage.object_store import ObjectStore
@@ -29,15 +29,19 @@ def on_ray(settings: AuditConfig, nonce: str, place: RemoteBuild | None) -> Iter
     Raises:
         RunError: there is no such cluster, or a worker cannot open what is to be audited.
     """
-    root = Path(settings.build)
+    recipe, encodes = recipe_of(settings, nonce, place), settings.level.includes(AuditLevel.SOURCE)
+    with unit_pool(WorkerPlan(recipe.open, recipe.describe, encodes), settings.cluster) as pool:
+        yield pool
+
+
+def recipe_of(settings: AuditConfig, nonce: str, place: RemoteBuild | None) -> BenchRecipe:
+    """What workers make their benches by. Raises BuildError when the build cannot be read."""
+    root = Path(settings.build).resolve()
     settings = replace(settings, root=settings.root and settings.root.resolve())
     build = open_build(root)
     store = None if place is None else place.store
-    versions = tuple(library_versions().items())
-    recipe = BenchRecipe(settings, nonce, root.resolve(), store, build.sha256, build.tasks.sha256, versions)
-    encodes = settings.level.includes(AuditLevel.SOURCE)
-    with unit_pool(WorkerPlan(recipe.open, recipe.describe, encodes), settings.cluster) as pool:
-        yield pool
+    versions = tuple(audit_versions(settings.level.includes(AuditLevel.SOURCE)).items())
+    return BenchRecipe(settings, nonce, root, store, build.sha256, build.tasks.sha256, versions)
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,9 @@ class BenchRecipe:
         build = open_build(root, place)
         if (build.sha256, build.tasks.sha256) != (self.build_sha256, self.tasks_sha256):
             raise BuildError(f"{root} is another build on a worker, or was changed while it was audited")
+        here = audit_versions(self.settings.level.includes(AuditLevel.SOURCE))
         for name, version in self.versions:
-            if (found := library_versions()[name]) != version:
+            if (found := here[name]) != version:
                 raise BuildError(
                     f"a worker has {name} {found}, the audit was begun with {version}; install the same on all nodes"
                 )

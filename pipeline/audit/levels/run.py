@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from pipeline.audit.levels.options import DeepOptions
 from pipeline.audit.levels.perturb import check as check_perturb
 from pipeline.audit.levels.shards import audit_shards
 from pipeline.audit.levels.source import SourceRule, exactness_of
+from pipeline.audit.proofs.proof import Share
+from pipeline.audit.proofs.statements import OUT_OF_REACH, Facts, proofs_of
 from pipeline.audit.report.evidence import Evidence
 from pipeline.audit.rules.ancestry import check as check_ancestry
 from pipeline.audit.rules.documents import check as check_documents
@@ -31,7 +33,7 @@ from pipeline.audit.rules.supports import check as check_supports
 from pipeline.audit.rules.vectors import check as check_vectors
 from pipeline.audit.rules.windows import check as check_windows
 from pipeline.audit.samples import open_samples
-from pipeline.audit.verdict import RuleCount, Verdict
+from pipeline.audit.verdict import RuleCount, Verdict, audit_versions
 
 Progress = Callable[[int, int], None]
 """Called with (bytes audited, bytes in all) after every step."""
@@ -96,7 +98,7 @@ def audit_build(
 
 def _audit(bench: Bench, level: str, runner: Runner, progress: Progress | None, evidence: Evidence) -> Verdict:
     build, depth = bench.build, LEVELS.index(level)
-    exactness = None
+    exactness, facts = None, Facts(state=build.sizes.state > 0)
     if depth >= LEVELS.index("source"):
         exactness = next(runner.map(exactness_of, (0,)))  # what is not there is worth knowing before the shards
     with open_samples(build) as file:
@@ -116,10 +118,17 @@ def _audit(bench: Bench, level: str, runner: Runner, progress: Progress | None, 
             source.run(meter.advance)
         found = {"coverage": source.coverage, "tolerance": source.tolerance}
         found |= {"nonce": bench.deep.nonce, "exact": source.exact, "claims": source.claims}
+        facts = source.facts
     if level == "perturb":
         with named(check_perturb, "the raw data"):
             found["coverage"] |= check_perturb(bench, samples, runner, report)
+        done = found["coverage"]["samples_perturbed"]
+        facts = replace(facts, perturbed=Share(done, samples, done, samples))
     rules = {rule: RuleCount(report.checked[rule], report.failed[rule]) for rule in RULES}
+    found |= {"proofs": proofs_of(level, facts), "out_of_reach": OUT_OF_REACH, "altered": report.altered}
+    found["versions"] = audit_versions(deep=exactness is not None)
+    if exactness is not None:
+        found["versions"]["encoder"] = str(exactness.machine or "not that of the build: see claims")
     return Verdict(build.fingerprint, build.sha256, level, rules, tuple(report.findings), samples, **found)
 
 

@@ -23,6 +23,8 @@ from pipeline.audit.levels.bench import Bench, Runner, named
 from pipeline.audit.levels.shards import Advance, ShardUnit, shard_units
 from pipeline.audit.levels.source_shard import DecodedEpisode, SourcePart, check_source_shard
 from pipeline.audit.lookahead.search import LookaheadSearch
+from pipeline.audit.proofs.proof import Share
+from pipeline.audit.proofs.statements import Facts
 from pipeline.audit.rederive.exactness import Exactness
 from pipeline.audit.rederive.images import BLOCK_SHARE, COEFFICIENT_STEPS, IMAGE_SHARE
 from pipeline.audit.rederive.pieces import PieceChoice, pieces_of
@@ -63,7 +65,8 @@ class SourceRule:
         self._choice = PieceChoice(samples, share_seed(build.sha256, options.nonce), wanted)
         self._errors, self._residual = ErrorClaim(build), ResidualTest(build)
         self._videos, self._lookahead = DuplicateSearch(), LookaheadSearch()
-        self._images_apart = self._alike = 0
+        self._images_apart = self._alike = self._pieces = self._chosen = 0
+        self._samples = samples
         self._claims: tuple[str, ...] = ()
         self._lengths: dict[str, int] = {}
         self._added: set[str] = set()
@@ -92,6 +95,18 @@ class SourceRule:
             name, value = self._bench.claim.tolerance
             latents.append(f"latents: within {name} {value:g}, as the build names {reasons}")
         return (images, *latents, *self._claims)
+
+    @property
+    def facts(self) -> Facts:
+        """What the statements of the verdict depend on."""
+        bounded = self.coverage["latents_within_bounds"] > 0
+        return Facts(
+            state=self._build.sizes.state > 0,
+            images=self._exactness.images,
+            latents=not bounded,
+            encoded=Share(self.coverage["samples_encoded"], self._samples, self._chosen, self._pieces),
+            whispers="what differs was tested for whispers of the future: see claims" if bounded else "",
+        )
 
     @property
     def tolerance(self) -> dict[str, float]:
@@ -129,7 +144,11 @@ class SourceRule:
         """The shards, each with the pieces of the random share that lie in it."""
         for unit in shard_units(self._build):
             entry, episodes = self._build.shards[unit.number], unit.rows.column("episode").to_pylist()
-            yield replace(unit, chosen=tuple(self._choice.take(pieces_of(self._build, entry, episodes))))
+            pieces = pieces_of(self._build, entry, episodes)
+            chosen = tuple(self._choice.take(pieces))
+            self._pieces += len(pieces)
+            self._chosen += len(chosen)
+            yield replace(unit, chosen=chosen)
 
     def _take(self, part: SourcePart) -> None:
         self._report.merge(part.report)

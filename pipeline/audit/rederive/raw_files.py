@@ -31,7 +31,7 @@ def check(build: ClaimedBuild, differences: Differences, report: Report) -> dict
     for file, problem in zip(planned, differences(planned), strict=True):
         report.check("L7")
         if problem:
-            report.found("L7", TASKS, f"the raw file {file.path} {problem}")
+            report.found("L7", TASKS, f"the raw file {file.path} {problem}", altered=True)
     return {"raw_files_hashed": len(planned)} if planned else {}
 
 

@@ -123,4 +123,5 @@ def _check_places(shard: Shard, expected: list[list[str]], report: Report) -> No
                 found = f"{name} is at {member.offset} with {member.size} bytes"
                 report.found("L7", file, f"{found}, samples.parquet has {place[0]} with {place[1]}", key)
         if None not in members and payloads.hexdigest() != row["inputs_sha256"]:
-            report.found("L7", file, "the members are not those whose digest the manifest holds (inputs_sha256)", key)
+            detail = "the members are not those whose digest the manifest holds (inputs_sha256)"
+            report.found("L7", file, detail, key, altered=True)

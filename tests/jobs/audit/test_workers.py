@@ -13,10 +13,9 @@ import pytest
 
 from jobs.audit.audit import audit
 from jobs.audit.settings import AuditConfig
-from jobs.audit.workers import BenchRecipe
+from jobs.audit.workers import BenchRecipe, recipe_of
 from jobs.cluster.settings import ClusterSettings
-from pipeline.audit.build import open_build
-from pipeline.audit.verdict import library_versions, verdict_bytes
+from pipeline.audit.verdict import verdict_bytes
 from pipeline.errors import BuildError
 from pipeline.format.build import Build
 from pipeline.format.libraries import library_versions as build_libraries
@@ -28,15 +27,9 @@ from tests.pipeline.audit.levels.scattered import Scattered
 CLUSTER = ClusterSettings(num_cpus=2, encoders=2, encoder_cpus=1.0, object_store_mb=256)
 
 
-def recipe_of(settings: AuditConfig) -> BenchRecipe:
-    build, versions = open_build(Path(settings.build)), tuple(library_versions().items())
-    nonce = settings.nonce or ""
-    return BenchRecipe(settings, nonce, Path(settings.build), None, build.sha256, build.tasks.sha256, versions)
-
-
 def audit_scattered(settings: AuditConfig, patch: pytest.MonkeyPatch) -> tuple[bytes, object]:
     """As `audit` on a cluster, without one."""
-    recipe: BenchRecipe = pickle.loads(pickle.dumps(recipe_of(settings)))
+    recipe: BenchRecipe = pickle.loads(pickle.dumps(recipe_of(settings, settings.nonce or "", None)))
     with contextlib.ExitStack() as stack, patch.context() as inner:
         runner = Scattered(lambda: stack.enter_context(recipe.open()))
         inner.setattr("jobs.audit.audit._runner", lambda *_: contextlib.nullcontext(runner))
@@ -101,7 +94,7 @@ def test_residuals_of_an_inexact_audit_in_pieces(
 
 
 def test_a_worker_with_another_build_or_libraries_is_refused(video_build: Build, sample_data: SampleData) -> None:
-    recipe = recipe_of(AuditConfig(build=video_build.path))
+    recipe = recipe_of(AuditConfig(build=video_build.path), "n5", None)
     with pytest.raises(BuildError, match="another build on a worker"), replace(recipe, build_sha256="0").open():
         pass
     recipe = replace(recipe, versions=(("numpy", "0.1"),))
