@@ -6,12 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jobs.audit.channels import channel_names
 from jobs.audit.encoder import AuditEncoder
 from jobs.audit.model import model_trials
 from jobs.audit.settings import AuditConfig
 from jobs.common.device import pick_device
 from model.attention.transformers_attention import use_attention
 from pipeline.audit.audited import read_audited
+from pipeline.audit.build import open_build
 from pipeline.audit.fetcher import ShardFetcher
 from pipeline.audit.levels.options import DeepOptions, Tools
 from pipeline.audit.samples import share_seed
@@ -37,7 +39,8 @@ def deep_options(settings: AuditConfig, nonce: str, fetcher: ShardFetcher | None
     student = partial(model_trials, build, settings.checkpoint, seed, fetcher)
     tools = partial(_tools, build, settings.root.resolve(), settings.encoder_path, settings.device)
     chosen = (nonce, settings.share, settings.least)
-    return DeepOptions(settings.root, tools, student, *chosen, settings.workers, settings.inexact)
+    names = channel_names(open_build(build))
+    return DeepOptions(settings.root, tools, student, *chosen, settings.workers, settings.inexact, names)
 
 
 def _tools(build: Path, root: Path, encoder_path: str, device: str) -> Tools:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.audit.lookahead.channel_names import ChannelNames
 from pipeline.audit.rederive.reencode import Reencoder
 from pipeline.format.episode import Episode
 
@@ -68,6 +69,7 @@ class DeepOptions:
     nonce    gives the random share, see `share_seed`
     share, least  samples encoded again and perturbed: this share, and at least this number
     workers  threads that decode in each process
+    channels  names of state and action, for messages
     inexact  where this machine is not the one that made the build, bounds and statistics do
     """
 
@@ -79,3 +81,4 @@ class DeepOptions:
     least: int = 16
     workers: int = 2
     inexact: bool = False
+    channels: ChannelNames = field(default_factory=ChannelNames)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.audit.finding import Report
 from pipeline.audit.lookahead.camera_order import CameraOrder, CameraSums, camera_sums
+from pipeline.audit.lookahead.channel_names import ChannelNames
 from pipeline.audit.lookahead.lags import LONG, Moments, Shifted, references_of
 from pipeline.audit.lookahead.state_endings import StateEndings
 from pipeline.audit.raw.base import RawEpisode
@@ -76,8 +77,8 @@ class LookaheadSearch:
         else:
             known.add(moments)
 
-    def report(self, report: Report) -> None:
-        """Count the checks and record what was found, once for each camera and channel."""
+    def report(self, report: Report, names: ChannelNames) -> None:
+        """Count the checks and record what was found, once for each camera and channel, these by their names."""
         report.check("L1", self._episodes)
         report.check("L8", self._states)
         for detail in self._cameras.findings():
@@ -89,6 +90,6 @@ class LookaheadSearch:
         for channel, (episode, shifted) in self._alone.items():
             named.setdefault(channel, (shifted.rule, f"{shifted}, in episode {episode}"))
         for _, (rule, detail) in sorted(named.items()):
-            report.found(rule, RAW, detail)
+            report.found(rule, RAW, names.named(detail))
         for detail in self._endings.findings():
-            report.found("L8", RAW, detail)
+            report.found("L8", RAW, names.named(detail))
