@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from pipeline.audit.attestation import read_private_key, sign_verdict
 from pipeline.audit.build import open_build
 from pipeline.audit.fetcher import ShardFetcher
 from pipeline.audit.files import read_inside
+from pipeline.audit.levels.bench import Runner
 from pipeline.audit.levels.run import Progress, audit_build
+from pipeline.audit.proofs.proof import Proof
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.report.evidence import Evidence, Sheet
 from pipeline.audit.report.page import write_report
@@ -92,7 +95,7 @@ def _written_lines(root: Path, verdict: Verdict, evidence: Evidence, written: Wr
 
 
 def audit(
-    settings: AuditConfig, progress: Progress | None = None, fetcher: ShardFetcher | None = None
+    settings: AuditConfig, progress: Progress | None = None, fetcher: RemoteBuild | None = None
 ) -> tuple[Verdict, Evidence]:
     """Audit a folder at the configured level, with a random nonce if none is set.
 
@@ -100,19 +103,32 @@ def audit(
         fetcher: brings the shards when the folder holds only the small files.
     """
     root, evidence = Path(settings.build), Evidence()
+    nonce = f"n{secrets.token_hex(16)}" if settings.nonce is None else settings.nonce
     if not settings.level.includes(AuditLevel.SOURCE):
-        verdict = audit_build(root, settings.level, progress, evidence=evidence, fetcher=fetcher)
+        with _runner(settings, nonce, fetcher) as runner:
+            verdict = audit_build(root, settings.level, progress, None, evidence, fetcher, runner)
         evidence.sheets += sheets(root, verdict, fetcher)
         return verdict, evidence
     from jobs.audit.options import deep_options  # loads torch, which the other levels do without
 
-    nonce = f"n{secrets.token_hex(16)}" if settings.nonce is None else settings.nonce
-    source, perturb = deep_options(settings, nonce, fetcher)
-    verdict = audit_build(root, settings.level, progress, source, perturb, evidence, fetcher)
+    deep = deep_options(settings, nonce, fetcher)
+    with _runner(settings, nonce, fetcher) as runner:
+        verdict = audit_build(root, settings.level, progress, deep, evidence, fetcher, runner)
     build = open_build(root)
-    raw = open_raw(build.settings.get("source"), source.root)
+    raw = open_raw(build.settings.get("source"), deep.root)
     evidence.sheets += with_raw_frames(sheets(root, verdict, fetcher), build, raw)
     return verdict, evidence
+
+
+def _runner(
+    settings: AuditConfig, nonce: str, place: RemoteBuild | None
+) -> contextlib.AbstractContextManager[Runner | None]:
+    """What runs the units; None: this process."""
+    if not settings.ray:
+        return contextlib.nullcontext()
+    from jobs.audit.workers import on_ray  # loads Ray
+
+    return on_ray(settings, nonce, place)
 
 
 def sheets(path: Path, verdict: Verdict, fetcher: ShardFetcher | None = None) -> list[Sheet]:
@@ -124,19 +140,30 @@ def sheets(path: Path, verdict: Verdict, fetcher: ShardFetcher | None = None) ->
 
 
 def describe(verdict: Verdict) -> str:
-    """Rule by rule, then the findings."""
-    lines = [f"{'rule':5} {'checks':>10} {'failed':>10}"]
-    lines += [f"{rule:5} {count.checked:10,} {count.failed:10,}" for rule, count in verdict.rules.items()]
+    """The findings, then rule by rule what was checked at this level, and last the result."""
+    lines = []
     for finding in verdict.findings[:SHOWN]:
         where = " ".join(part for part in (finding.file, finding.sample) if part)
         lines.append(f"{finding.rule}: {where}: {finding.detail}")
     hidden = sum(count.failed for count in verdict.rules.values()) - len(verdict.findings[:SHOWN])
     if hidden > 0:
         lines.append(f"… and {hidden:,} more; verdict.json lists up to 100 a rule")
+    for rule, count in verdict.rules.items():
+        failed = f"{count.failed:,} failed" if count.failed else "none failed" if count.checked else "no checks"
+        lines.append(f"{rule:4} {count.checked:,} checks, {failed}")
+        lines += [f"     {_proof(proof)}" for proof in verdict.proofs if proof.rule == rule]
     if verdict.coverage:
         checked = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in verdict.coverage.items())
         lines.append(f"checked: {checked} (nonce={verdict.nonce})")
     lines += verdict.claims
+    lines.append("out of reach of any audit of one build:")
+    lines += [f"     {text}" for text in verdict.out_of_reach]
+    lines.append("audited with " + ", ".join(f"{name} {version}" for name, version in verdict.versions.items()))
     weaker = "" if verdict.exact else ", INEXACT: not all was derived to the byte (inexact=true)"
-    lines.append(f"{verdict.status.upper()}: {verdict.samples:,} samples, level {verdict.level}{weaker}")
+    lines.append(f"{verdict.headline}: {verdict.samples:,} samples, level {verdict.level}{weaker}")
     return "\n".join(lines)
+
+
+def _proof(proof: Proof) -> str:
+    power = f" ({proof.power})" if proof.power else ""
+    return f"{proof.mechanism}: {proof.what}{power}"

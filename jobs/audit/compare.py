@@ -87,7 +87,7 @@ def _near_duplicates(sides: list[_Side]) -> Iterator[str]:
         build, _, episode = name.partition(":")
         return raws[build].readable_frames(episode, view)
 
-    search, readable = DuplicateSearch(read), 0
+    search, readable = DuplicateSearch(), 0
     wanted = [(side, episode, split) for side in sides for episode, split in _episodes(side)]
     with progress_bar(total=len(wanted), unit="episode", desc="compare") as bar:
         for side, episode, split in wanted:
@@ -95,7 +95,7 @@ def _near_duplicates(sides: list[_Side]) -> Iterator[str]:
             bar.update()
     if wanted and not readable:
         raise BuildError("no episode of the builds can be read below roots=; give the roots they were made from")
-    for match in search.matches():
+    for match in search.matches(read):
         yield printable(
             f"{match.split} episode {match.episode} shows what train episode {match.other} shows ({match.view}, "
             f"{match.relation}; correlation {match.correlation:.2f})"

@@ -25,7 +25,7 @@ from model.student.backbone import StudentOutput
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.audit.build import open_build
 from pipeline.audit.fetcher import ShardFetcher
-from pipeline.audit.levels.perturb import Trial
+from pipeline.audit.levels.options import Trial
 from pipeline.format.build import Build, load_build
 from pipeline.format.schema import Batch, Observation, Targets
 from pipeline.streaming.reader import SampleReader
@@ -34,7 +34,7 @@ BATCH = 4
 
 
 def model_trials(build: Path, checkpoint: Path | None, seed: int, fetcher: ShardFetcher | None) -> Sequence[Trial]:
-    """See `pipeline.audit.levels.perturb.StudentTrial`.
+    """See `pipeline.audit.levels.options.StudentTrial`.
 
     Args:
         build: folder whose first samples are the batch.

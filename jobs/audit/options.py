@@ -6,15 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jobs.audit.channels import channel_names
 from jobs.audit.encoder import AuditEncoder
 from jobs.audit.model import model_trials
 from jobs.audit.settings import AuditConfig
 from jobs.common.device import pick_device
 from model.attention.transformers_attention import use_attention
 from pipeline.audit.audited import read_audited
+from pipeline.audit.build import open_build
 from pipeline.audit.fetcher import ShardFetcher
-from pipeline.audit.levels.perturb import PerturbOptions
-from pipeline.audit.levels.source import SourceOptions
+from pipeline.audit.levels.options import DeepOptions, Tools
 from pipeline.audit.samples import share_seed
 from pipeline.building.rebuild import SampleRebuilder
 from pipeline.encoder.encoder import Encoder
@@ -25,25 +26,30 @@ from pipeline.sources.registry import make_source
 from pipeline.storage.store import open_store
 
 
-def deep_options(
-    settings: AuditConfig, nonce: str, fetcher: ShardFetcher | None = None
-) -> tuple[SourceOptions, PerturbOptions]:
-    """Options of levels "source" and "perturb". Raises SettingsError without root or encoder, BuildError without a
-    plan."""
+def deep_options(settings: AuditConfig, nonce: str, fetcher: ShardFetcher | None = None) -> DeepOptions:
+    """Options of levels "source" and "perturb". Raises SettingsError without root, BuildError without a plan."""
     if settings.root is None or not settings.root.is_dir():
         raise SettingsError(
             f"level={settings.level} compares the build with its raw data; give root=FOLDER of the data, got "
             f"{settings.root}"
         )
-    plan = read_plan(open_store(settings.build))
-    encoder = load_encoder(dict(plan.content["encoder"]), settings.encoder_path, settings.device)
-    raw = {**plan.content["source"], "root": str(settings.root.resolve())}
-    rebuilder = SampleRebuilder(plan, make_source(raw.pop("type"), **raw), encoder.encode)
-    seed = share_seed(read_audited(Path(settings.build)).sha256, nonce)
-    student = partial(model_trials, Path(settings.build), settings.checkpoint, seed, fetcher)
+    read_plan(open_store(settings.build))
+    build = Path(settings.build)
+    seed = share_seed(read_audited(build).sha256, nonce)
+    student = partial(model_trials, build, settings.checkpoint, seed, fetcher)
+    tools = partial(_tools, build, settings.root.resolve(), settings.encoder_path, settings.device)
     chosen = (nonce, settings.share, settings.least)
-    source = SourceOptions(settings.root, AuditEncoder(encoder), *chosen, settings.workers, settings.inexact)
-    return source, PerturbOptions(rebuilder, student, *chosen)
+    names = channel_names(open_build(build))
+    return DeepOptions(settings.root, tools, student, *chosen, settings.workers, settings.inexact, names)
+
+
+def _tools(build: Path, root: Path, encoder_path: str, device: str) -> Tools:
+    """Raises SettingsError when there is no such encoder."""
+    plan = read_plan(open_store(build))
+    encoder = load_encoder(dict(plan.content["encoder"]), encoder_path, device)
+    raw = {**plan.content["source"], "root": str(root)}
+    rebuilder = SampleRebuilder(plan, make_source(raw.pop("type"), **raw), encoder.encode)
+    return Tools(AuditEncoder(encoder), rebuilder)
 
 
 def load_encoder(claimed: dict[str, Any], name_or_path: str, device: str) -> Encoder:

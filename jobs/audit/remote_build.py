@@ -13,7 +13,7 @@ import itertools
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,13 +34,13 @@ class RemoteBuild:
     """See `pipeline.audit.fetcher.ShardFetcher`. Made by `remote_build`.
 
     Attributes:
-        url: of the build.
+        url: of the build;  store: it as it is read.
         root: the folder with its small files; `audit/` in it is for the audit to write.
     """
 
     def __init__(self, store: ObjectStore, root: Path, sizes: Mapping[str, int]) -> None:
-        self.url, self.root = store.where, root
-        self._store, self._sizes = store, sizes
+        self.url, self.root, self.store = store.where, root, store
+        self._sizes = sizes
         self._audit_before = _contents(root / _AUDIT)
         self._pool = ThreadPoolExecutor(1)
         self._ahead: dict[_Paths, Future[None]] = {}
@@ -65,7 +65,7 @@ class RemoteBuild:
     def part(self, file: str, offset: int, size: int) -> bytes:
         """See `ShardFetcher.part`."""
         try:
-            return self._store.read_part(file, offset, offset + size)
+            return self.store.read_part(file, offset, offset + size)
         except FileNotFoundError:
             return b""
 
@@ -76,7 +76,7 @@ class RemoteBuild:
     def digest(self, file: str) -> tuple[int, str] | None:
         """Size and SHA-256 of a file there, read in one pass; None if it is missing."""
         try:
-            return self._store.digest(file)
+            return self.store.digest(file)
         except FileNotFoundError:
             return None
 
@@ -90,9 +90,9 @@ class RemoteBuild:
         changed = [name for name, content in after.items() if before.get(name) != content]
         for name in (SIGNED_VERDICT, VERDICT):
             if name in before and (name in changed or name not in after):
-                self._store.remove(name)
+                self.store.remove(name)
         for name in sorted(changed, key=lambda name: (name == VERDICT, name)):
-            self._store.write(name, after[name])
+            self.store.write(name, after[name])
 
     def close(self) -> None:
         """Fetch no more."""
@@ -111,18 +111,19 @@ class RemoteBuild:
             path.parent.mkdir(exist_ok=True)
             temporary = path.with_name(f"{path.name}.part")
             with contextlib.suppress(FileNotFoundError):  # the audit will report it
-                self._store.download(entry.path, temporary)
+                self.store.download(entry.path, temporary)
                 if hash_file(temporary) != entry.sha256:
-                    self._store.download(entry.path, temporary)
+                    self.store.download(entry.path, temporary)
                 os.replace(temporary, path)
 
 
 @contextlib.contextmanager
-def remote_build(url: str, store: ObjectStore | None = None) -> Iterator[RemoteBuild]:
+def remote_build(url: str, store: ObjectStore | None = None, without: Collection[str] = ()) -> Iterator[RemoteBuild]:
     """Copy the small files of a build into a scratch folder (TMPDIR), which goes when the context closes.
 
     Args:
         store: that of the URL, if another than its settings in the environment give.
+        without: small files that are not needed.
 
     Raises:
         RunError: there is no build at the URL. Messages of errors name the URL, not the scratch folder.
@@ -135,13 +136,13 @@ def remote_build(url: str, store: ObjectStore | None = None) -> Iterator[RemoteB
     with tempfile.TemporaryDirectory(prefix="vlajepa-audit-") as folder, _naming(Path(folder), store.where):
         root = Path(folder)
         for name in (*_SMALL, *(name for name in sizes if re.fullmatch(rf"{HISTORY}/[\w.-]+", name))):
-            if name in sizes:
+            if name in sizes and name not in without:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 store.download(name, root / name)
         build = RemoteBuild(store, root, sizes)
         listed = open_build(root)
         for entry in listed.files:
-            if entry.path in sizes and hash_file(root / entry.path) != entry.sha256:
+            if entry.path in sizes and entry.path not in without and hash_file(root / entry.path) != entry.sha256:
                 store.download(entry.path, root / entry.path)
         with contextlib.closing(build):
             build.expect(listed.shards)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from jobs.cluster.settings import ClusterSettings
 from pipeline.format.enums import AuditLevel, Device
 from pipeline.format.settings import checked, setting
 
@@ -44,6 +45,12 @@ class AuditConfig:
         "the audit ends and names what to install",
         default=False,
     )
+    ray: bool = setting(
+        "audit shards, episodes and films on the Ray cluster of section cluster; false: in this process. The verdict "
+        "is the same",
+        default=False,
+    )
+    cluster: ClusterSettings = setting("where Ray runs", default_factory=ClusterSettings)
     checkpoint: Path | None = setting("a step-… folder whose model is perturbed; null: the tiny model", default=None)
 
     def __post_init__(self) -> None:
@@ -53,6 +60,10 @@ class AuditConfig:
             raise ValueError("give one build, or builds=[A,B] with two or more that are compared with each other")
         if self.roots and len(self.roots) != len(self.builds):
             raise ValueError(f"roots must be one folder for each of builds ({len(self.builds)}), got {len(self.roots)}")
+        if not self.ray and self.cluster != ClusterSettings():
+            raise ValueError("settings of cluster are used with ray=true alone; add it, or leave them out")
+        if self.ray and (self.level == AuditLevel.MANIFEST or self.builds):
+            raise ValueError("ray=true needs one build and level shards, source or perturb; leave it out")
         if self.sign_key is not None and self.level == AuditLevel.MANIFEST:
             raise ValueError("sign_key needs level shards, source or perturb (it signs verdict.json), got 'manifest'")
 

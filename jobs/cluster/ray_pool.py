@@ -13,10 +13,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,6 +24,7 @@ import ray
 from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
 
+from jobs.cluster.actors import ActorGroup, Member, Started, short
 from jobs.cluster.connect import ray_joined, require_resources
 from jobs.cluster.encoder_error import noting_error
 from jobs.cluster.episode_registry import EpisodeRegistry, RayWatch, start_registry
@@ -57,9 +57,6 @@ SHARDS_PER_ACTOR = 2
 CRASHES = 20
 """How often Ray restarts a task that lost its worker or node, before the driver sees an error. A task with episodes
 that kill their reader needs several starts for each until it is known which one to leave out."""
-
-REPLACEMENTS = 100
-"""Encoders started in place of dead ones before the run gives up."""
 
 
 @dataclass(frozen=True)
@@ -100,16 +97,6 @@ def _check_resources(cluster: ClusterSettings) -> None:
     require_resources(wanted, "the settings need", fix)
 
 
-@dataclass
-class _Encoder:
-    """An actor. ready: its loading, None once that is done; tickets: what it works on."""
-
-    name: str
-    actor: Any
-    ready: ray.ObjectRef | None
-    tickets: set[ray.ObjectRef] = field(default_factory=set)
-
-
 class RayPool:
     """The encoder actors and tasks of a run; a `scheduler.Pool`."""
 
@@ -126,26 +113,23 @@ class RayPool:
             scheduling_strategy="SPREAD",
         )(_EncoderActor)
         self._inputs = _inputs_task.options(num_cpus=cluster.task_cpus, resources=cluster.task_resources)
-        self._encoders: list[_Encoder] = []
+        self._encoders = ActorGroup("encoder", self._start_encoder, self._loaded, cluster.patience_s)
         self._machines = work.machines
-        self._running: dict[ray.ObjectRef, tuple[str, _Encoder | None]] = {}
-        self._replaced = 0
+        self._running: dict[ray.ObjectRef, tuple[str, Member | None]] = {}
         self.lost = 0
-        self._idle_since: float | None = None
         self._memory_noted = 0.0
         self.peak_store_bytes = 0
-        for _ in range(cluster.encoders):
-            self._start_encoder()
+        self._encoders.start(cluster.encoders)
         warm = _start_workers(cluster)  # their imports overlap the loading of the encoders
-        self._wait_for_encoders()
+        self._encoders.wait_until_loaded(self.wait)
         with contextlib.suppress(RayError):  # of a node that died meanwhile
             ray.get(warm)
 
     def slots(self) -> int:
-        return sum(SHARDS_PER_ACTOR - len(e.tickets) for e in self._encoders if e.ready is None)
+        return sum(SHARDS_PER_ACTOR - len(encoder.tickets) for encoder in self._encoders.loaded)
 
     def limit(self) -> int:
-        return SHARDS_PER_ACTOR * sum(e.ready is None for e in self._encoders) + 1
+        return SHARDS_PER_ACTOR * len(self._encoders.loaded) + 1
 
     def submit(self, kind: str, task: ShardTask, excluded: frozenset[str]) -> ray.ObjectRef:
         """Start one file of a shard; targets go to the loaded encoder with the least work."""
@@ -153,14 +137,14 @@ class RayPool:
             ticket = self._inputs.remote(self._handle, self._registry, task, excluded)
             self._running[ticket] = (task.name, None)
             return ticket
-        chosen = min((e for e in self._encoders if e.ready is None), key=lambda e: len(e.tickets))
-        ticket = chosen.actor.encode_shard.remote(task, excluded)
+        chosen = min(self._encoders.loaded, key=lambda encoder: len(encoder.tickets))
+        ticket = chosen.handle.encode_shard.remote(task, excluded)
         chosen.tickets.add(ticket)
         self._running[ticket] = (task.name, chosen)
         return ticket
 
     def wait(self) -> Collection[Finished | Lost]:
-        loading = {e.ready: e for e in self._encoders if e.ready is not None}
+        loading = self._encoders.loading
         events: list[Finished | Lost] = []
         if not loading and not self._running:
             time.sleep(0.1)
@@ -168,44 +152,25 @@ class RayPool:
         ready, _ = ray.wait([*loading, *self._running], timeout=1.0, fetch_local=False)
         for reference in ready:
             if reference in loading:
-                self._loaded(loading[reference])
+                self._encoders.take_loaded(loading[reference])
             elif reference in self._running:  # an encoder that died has taken its others along
                 events += self._ended(reference)
         self._note_memory()
-        self._check_life()
+        self._encoders.check_life()
         self.lost += sum(isinstance(event, Lost) for event in events)
         return events
 
     def close(self) -> None:
         """End the encoders."""
-        for encoder in self._encoders:
-            ray.kill(encoder.actor)
+        self._encoders.close()
         ray.kill(self._registry)
 
-    def _wait_for_encoders(self) -> None:
-        """Until one is loaded, and for the rest at most as long again: late ones join while the others work."""
-        started = time.monotonic()
-        while not any(encoder.ready is None for encoder in self._encoders):
-            self.wait()
-        until = 2 * time.monotonic() - started
-        while time.monotonic() < until and any(encoder.ready is not None for encoder in self._encoders):
-            self.wait()
-
-    def _start_encoder(self) -> None:
-        name = uuid.uuid4().hex
+    def _start_encoder(self, name: str) -> Started:
         actor = self._actor.remote(self._handle, self._registry, name)
-        self._encoders.append(_Encoder(name, actor, actor.load.remote()))
+        return actor, actor.load.remote()
 
-    def _loaded(self, encoder: _Encoder) -> None:
-        try:
-            machine = ray.get(encoder.ready)
-        except RayTaskError as error:
-            raise RunError(f"an encoder did not start: {error.cause or error}") from error
-        except RayError as error:
-            self._replace(encoder, error)
-            return
+    def _loaded(self, machine: Machine) -> None:
         self._machines = require_one_machine({*self._machines, machine}, self._cluster.mixed_devices)
-        encoder.ready = None
 
     def _ended(self, ticket: ray.ObjectRef) -> list[Finished | Lost]:
         name, owner = self._running.pop(ticket)
@@ -218,42 +183,21 @@ class RayPool:
                 raise RunError(f"shard {name}: {error.cause}") from error
             if not isinstance(error.cause, RayError):
                 raise RunError(f"shard {name}: {error}") from error
-            return [Lost(ticket, _short(error.cause))]  # the decoding it waited for was lost for good
+            return [Lost(ticket, short(error.cause))]  # the decoding it waited for was lost for good
         except RayError as error:
-            lost: list[Finished | Lost] = [Lost(ticket, _short(error))]
+            lost: list[Finished | Lost] = [Lost(ticket, short(error))]
             if owner is not None:
                 lost += self._replace(owner, error)
             return lost
         return [Finished(ticket, part, node, busy_s)]
 
-    def _replace(self, dead: _Encoder, error: RayError) -> list[Finished | Lost]:
+    def _replace(self, dead: Member, error: RayError) -> list[Finished | Lost]:
         """Start another encoder in place of one that died; what it worked on besides is lost too."""
-        if dead not in self._encoders:
-            return []
-        self._encoders.remove(dead)
-        with contextlib.suppress(RayError):
-            ray.kill(dead.actor)  # one that is only unreachable must not run beside its successor
         self._registry.owner_died.remote(dead.name)
-        self._replaced += 1
-        if self._replaced > REPLACEMENTS:
-            raise RunError(f"{REPLACEMENTS} encoders died, the last one because {_short(error)}; look at Ray's logs")
-        self._start_encoder()
-        for ticket in dead.tickets:
+        tickets = self._encoders.replace(dead, error)
+        for ticket in tickets:
             del self._running[ticket]
-        return [Lost(ticket, _short(error)) for ticket in dead.tickets]
-
-    def _check_life(self) -> None:
-        """Give up after `patience_s` without an encoder."""
-        if any(e.ready is None for e in self._encoders):
-            self._idle_since = None
-            return
-        now = time.monotonic()
-        self._idle_since = self._idle_since or now
-        if now - self._idle_since > self._cluster.patience_s:
-            raise RunError(
-                f"no encoder could be started for cluster.patience_s={self._cluster.patience_s:g} seconds; the cluster "
-                f"has {ray.cluster_resources()}; start nodes, then run the same command again"
-            )
+        return [Lost(ticket, short(error)) for ticket in tickets]
 
     def _note_memory(self) -> None:
         """What the object stores of all nodes hold, about twice a second."""
@@ -263,11 +207,6 @@ class RayPool:
             )
             self.peak_store_bytes = max(self.peak_store_bytes, int(total - free))
             self._memory_noted = time.monotonic()
-
-
-def _short(error: BaseException) -> str:
-    """The first line of Ray's message."""
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
 
 
 def _start_workers(cluster: ClusterSettings) -> list[ray.ObjectRef]:

@@ -44,21 +44,38 @@ class Problem:
 
 @dataclass
 class Report:
-    """Collects findings while the rules run."""
+    """Collects findings while the rules run. altered: failed checks that a file or row is the one that was listed."""
 
     findings: list[Finding] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+    altered: int = 0
 
     def check(self, rule: str, count: int = 1) -> None:
         """Count checks that were made, whatever their result."""
         self.checked[rule] += count
 
-    def found(self, rule: str, file: str, detail: str, sample: str = "") -> None:
-        """Record one violation. What a name or value of the build could do to a terminal or a page is escaped."""
+    def found(self, rule: str, file: str, detail: str, sample: str = "", altered: bool = False) -> None:
+        """Record one violation. What a name or value of the build could do to a terminal or a page is escaped.
+
+        Args:
+            altered: it says no more than that something is not what was listed: a hash, a size, a file that is gone.
+        """
         self.failed[rule] += 1
+        self.altered += altered
         if self.failed[rule] <= MAX_FINDINGS:
             self.findings.append(Finding(rule, printable(sample), printable(file), printable(detail)))
+
+    def merge(self, part: Report) -> None:
+        """Add what was found in a part of the build, as if it had been found here."""
+        kept = Counter(self.failed)
+        for finding in part.findings:
+            kept[finding.rule] += 1
+            if kept[finding.rule] <= MAX_FINDINGS:
+                self.findings.append(finding)
+        self.checked.update(part.checked)
+        self.failed.update(part.failed)
+        self.altered += part.altered
 
     def problems(self, problems: tuple[Problem, ...], file: str, sample: str = "") -> None:
         """Record what a parser reported."""
@@ -78,17 +95,27 @@ class RowChecks:
     file: str
     keys: pa.Array | None = None
 
-    def rows(self, rule: str, bad: NDArray[np.bool_], detail: str | Callable[[int], str], *columns: Any) -> None:
+    def rows(
+        self,
+        rule: str,
+        bad: NDArray[np.bool_],
+        detail: str | Callable[[int], str],
+        *columns: Any,
+        altered: bool = False,
+    ) -> None:
         """Count a check of every row and record the bad ones.
 
         Args:
             bad: bool [B] or [B, ...]; a row is bad where any of its entries is.
             detail: text with a `{}` for the value of each of `columns` in the row, or a function of the row's number.
+            altered: see `Report.found`.
         """
         self.report.check(rule, len(bad))
         where = np.flatnonzero(bad.any(axis=tuple(range(1, bad.ndim))))
         room = max(0, MAX_FINDINGS - self.report.failed[rule])
         for i in where[:room].tolist():
             text = detail.format(*(column[i] for column in columns)) if isinstance(detail, str) else detail(i)
-            self.report.found(rule, self.file, text, "" if self.keys is None else self.keys[i].as_py())
-        self.report.failed[rule] += max(0, len(where) - room)
+            self.report.found(rule, self.file, text, "" if self.keys is None else self.keys[i].as_py(), altered)
+        hidden = max(0, len(where) - room)
+        self.report.failed[rule] += hidden
+        self.report.altered += altered * hidden

@@ -17,7 +17,9 @@ import pyarrow as pa
 from pipeline.audit.files import read_inside, remove_inside, replace_whole
 from pipeline.audit.finding import LEVELS, RULES, Finding
 from pipeline.audit.history import archive, signer_of
+from pipeline.audit.proofs.proof import Proof
 from pipeline.format.file_names import MANIFEST_VERDICT, SIGNED_VERDICT, VERDICT
+from pipeline.format.libraries import library_versions
 from pipeline.format.printable import printable
 from pipeline.format.schema import SCHEMA_VERSION
 from pipeline.format.strict_json import parse
@@ -34,8 +36,10 @@ class RuleCount:
     failed: int
 
 
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), "numpy": np.__version__, "pyarrow": pa.__version__}
+def audit_versions(deep: bool = False) -> dict[str, str]:
+    """Of what the audit runs on. deep: with the libraries that decode and encode, of levels "source" and "perturb"."""
+    own = {"python": platform.python_version(), "numpy": np.__version__, "pyarrow": pa.__version__}
+    return {**own, **library_versions()} if deep else own
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class Verdict:
     tolerance     what a comparison of numbers allowed, by name
     exact         nothing was compared within bounds because libraries or devices were not those of the build
     claims        how images and latents were compared, as sentences
+    proofs        what was checked for each rule at this level, by which mechanism, with what power
+    out_of_reach  what no audit of one build can show
+    altered       failed checks that say no more than that something is not what was listed
     """
 
     fingerprint: str
@@ -63,13 +70,22 @@ class Verdict:
     tolerance: dict[str, float] = field(default_factory=dict)
     exact: bool = True
     claims: tuple[str, ...] = ()
+    proofs: tuple[Proof, ...] = ()
+    out_of_reach: tuple[str, ...] = ()
+    altered: int = 0
     schema_version: int = SCHEMA_VERSION
-    versions: dict[str, str] = field(default_factory=_versions)
+    versions: dict[str, str] = field(default_factory=audit_versions)
 
     @property
     def status(self) -> str:
         """ "clean" or "leak"."""
         return "leak" if any(count.failed for count in self.rules.values()) else "clean"
+
+    @property
+    def headline(self) -> str:
+        """The status for people. Where nothing but hashes fail, bytes have changed, and none show a leak."""
+        failed = sum(count.failed for count in self.rules.values())
+        return "DAMAGED OR ALTERED" if failed and failed == self.altered else self.status.upper()
 
     @property
     def exit_code(self) -> int:

@@ -32,6 +32,7 @@ BENCHMARKS: Mapping[str, str] = {
     "images": "image_preprocessing",
     "targets": "targets_online",
     "audit": "audit",
+    "audit-workers": "audit_workers",
     "duplicates": "duplicates",
     "storage": "storage_needs",
     "cuda": "cuda_step",

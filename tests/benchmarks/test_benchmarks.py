@@ -15,7 +15,7 @@ import pytest
 from tests.benchmarks import growth, preprocessing
 from tests.benchmarks.__main__ import BENCHMARKS, main
 
-ON_RAY = ("preprocessing", "growth", "scheduler")
+ON_RAY = ("preprocessing", "growth", "scheduler", "audit-workers")
 """Benchmarks that use the Ray of the session, in tests/jobs/test_benchmarks_on_ray.py: there is one already."""
 
 ROW = re.compile(r"^  \S.* \d[\d.,]*(?![\w.,])", re.MULTILINE)

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.audit.finding import Report
+from pipeline.audit.lookahead.channel_names import ChannelNames
 from pipeline.audit.lookahead.search import LookaheadSearch, examine
 from pipeline.audit.lookahead.thumbnails import thumbnail
 from pipeline.audit.raw.base import RawEpisode
@@ -60,7 +61,7 @@ def audited(made: RobotSet) -> list[tuple[str, str]]:
         small = {view: np.stack([thumbnail(frame) for frame in film]) for view, film in episode.cameras.items()}
         state, actions = episode.state.astype(np.float32), episode.actions.astype(np.float32)
         search.add(str(number), examine(RawEpisode(str(number), "train", {}, (), state, actions), small))
-    search.report(report)
+    search.report(report, ChannelNames())
     assert (report.checked["L1"], report.checked["L8"]) == (len(made), len(made))
     return [(finding.rule, finding.detail) for finding in report.findings]
 

@@ -53,26 +53,54 @@ class Match:
 
 
 @dataclass(frozen=True)
-class _Name:
+class FilmName:
+    """A film."""
+
     episode: str
     split: str
     view: str
 
 
-class DuplicateSearch:
-    """Takes films of any splits, of one build or several; compares those of every other split with those of "train".
+@dataclass(frozen=True)
+class Question:
+    """A held-out film, and the train films that may show the same, each after the change that makes it alike."""
+
+    film: FilmName
+    candidates: tuple[tuple[FilmName, Variant], ...]
+
+
+class FilmComparison:
+    """Answers questions.
 
     Args:
-        read: decodes a film once more; called while matches are looked for. Where films of several builds are
-            added, their episodes must have different names.
+        read: decodes a film once more. Where films of several builds are compared, their episodes must have different
+            names.
     """
 
     def __init__(self, read: Reader) -> None:
         self._read = read
-        self._names: list[_Name] = []
+        self._film = lru_cache(_HELD_FILMS)(self._decoded)
+
+    def answer(self, question: Question) -> Match | None:
+        """The train film that the held-out one is a copy of."""
+        for other, variant in question.candidates:
+            mine, theirs = self._film(question.film).varied(variant), self._film(other)
+            for overlay in overlays(mine, theirs):
+                if overlay.same:
+                    return _match(question.film, other, variant, mine, theirs, overlay)
+        return None
+
+    def _decoded(self, name: FilmName) -> FilmPoints:
+        return FilmPoints(read_film(self._read(name.episode, name.view)))
+
+
+class DuplicateSearch:
+    """Takes films of any splits, of one build or several; asks about those of every other split than "train"."""
+
+    def __init__(self) -> None:
+        self._names: list[FilmName] = []
         self._lengths: list[int] = []
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
-        self._film = lru_cache(_HELD_FILMS)(self._decoded)
 
     def add(self, episode: str, split: str, view: str, frames: Frames) -> None:
         """Add a film by its frames, RGB uint8 [H, W, 3] each."""
@@ -80,7 +108,7 @@ class DuplicateSearch:
 
     def add_words(self, episode: str, split: str, view: str, words: NDArray[np.uint32]) -> None:
         """Add a film by its words, uint32 [K], as `Sketcher` gives them."""
-        self._names.append(_Name(episode, split, view))
+        self._names.append(FilmName(episode, split, view))
         self._lengths.append(len(words))
         self._words.write(np.ascontiguousarray(words).data)
 
@@ -89,8 +117,13 @@ class DuplicateSearch:
         """Films added so far."""
         return len(self._names)
 
-    def matches(self) -> Iterator[Match]:
+    def matches(self, read: Reader) -> Iterator[Match]:
         """Held-out films that show the same as a train film; at most one match for each of them."""
+        comparison = FilmComparison(read)
+        yield from filter(None, map(comparison.answer, self.questions()))
+
+    def questions(self) -> Iterator[Question]:
+        """What has to be compared film by film."""
         self._words.flush()
         total = sum(self._lengths)
         if total == 0:
@@ -102,26 +135,13 @@ class DuplicateSearch:
         starts = np.cumsum(lengths) - lengths
         for film in np.flatnonzero(~train).tolist():
             own = np.array(words[starts[film] : starts[film] + lengths[film]])
-            found = self._copied(self._names[film], index, own) if len(own) else None
-            if found is not None:
-                yield found
-
-    def _decoded(self, name: _Name) -> FilmPoints:
-        return FilmPoints(read_film(self._read(name.episode, name.view)))
-
-    def _copied(self, name: _Name, index: WordIndex, words: NDArray[np.uint32]) -> Match | None:
-        """The train film that this one is a copy of."""
-        for candidate in index.closest(words):
-            other = self._names[candidate.film]
-            mine, theirs = self._film(name).varied(candidate.variant), self._film(other)
-            for overlay in overlays(mine, theirs):
-                if overlay.same:
-                    return _match(name, other, candidate.variant, mine, theirs, overlay)
-        return None
+            found = [(self._names[one.film], one.variant) for one in index.closest(own)] if len(own) else []
+            if found:
+                yield Question(self._names[film], tuple(found))
 
 
 def _match(
-    name: _Name, other: _Name, variant: Variant, mine: FilmPoints, theirs: FilmPoints, overlay: Overlay
+    name: FilmName, other: FilmName, variant: Variant, mine: FilmPoints, theirs: FilmPoints, overlay: Overlay
 ) -> Match:
     a, b = mine.film.numbers, theirs.film.numbers
     shared = len(frame_pairs(overlay.line, len(a), len(b), max(len(a), len(b))))

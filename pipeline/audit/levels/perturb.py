@@ -10,16 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report
+from pipeline.audit.levels.bench import Bench, Runner, named
+from pipeline.audit.levels.options import Rebuilder
 from pipeline.audit.rederive.perturbed_episode import PerturbedEpisode, Replacement, black, frames_of, noise
 from pipeline.audit.samples import chosen_rows, rows_at, share_seed
 from pipeline.errors import EpisodeError
@@ -29,71 +25,55 @@ CODE = "the code that makes shards"
 MODEL = "the model"
 
 
-class Rebuilder(Protocol):
-    """The two jobs of a shard, for one sample in memory; handed to the audit by its caller."""
+@dataclass(frozen=True)
+class PerturbUnit:
+    """A sample as a row of samples.parquet, and an episode whose frames replace later ones."""
 
-    @property
-    def exact(self) -> bool:
-        """Whether the installed libraries are those of the build, so that its bytes must be reproduced."""
-        ...
-
-    def open(self, episode: str) -> AbstractContextManager[Episode]:
-        """Raises EpisodeError when the episode cannot be read."""
-        ...
-
-    def inputs(self, episode: Episode, now: int) -> Sequence[bytes]:
-        """Payloads of the sample's members, in order."""
-        ...
-
-    def latents(self, episode: Episode, now: int) -> NDArray[np.float16]:
-        """Context and future, float16 [K+1, V, N, D]; zeros where a step is masked."""
-        ...
+    row: dict[str, Any]
+    stranger: str
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One experiment on the model. `passed` is False when something depended on what it may not (or, in a control,
-    did not depend on what it must)."""
+class PerturbPart:
+    """What the experiments on a sample say. done: its episodes could be read."""
 
-    rule: str
-    what: str
-    passed: bool
+    report: Report
+    done: bool
 
 
-StudentTrial = Callable[[], Sequence[Trial]]
-"""Runs the model's experiments on a batch of the build."""
-
-
-@dataclass(frozen=True)
-class PerturbOptions:
-    """What level "perturb" needs in addition to level "source"."""
-
-    rebuilder: Rebuilder
-    student: StudentTrial
-    nonce: str
-    share: float = 0.005
-    least: int = 8
-
-
-def check(build: ClaimedBuild, samples: int, options: PerturbOptions, report: Report) -> dict[str, int]:
+def check(bench: Bench, samples: int, runner: Runner, report: Report) -> dict[str, int]:
     """Run all experiments. Returns the coverage."""
+    build, options = bench.build, bench.deep
     chosen = chosen_rows(samples, share_seed(build.sha256, options.nonce), options.share, options.least)
     rows = rows_at(build, ("key", "episode", "now", "supports", "inputs_sha256"), chosen)
     done = 0
-    for row in rows:
-        other = next((r["episode"] for r in rows if r["episode"] != row["episode"]), row["episode"])
-        try:
-            with options.rebuilder.open(row["episode"]) as episode, options.rebuilder.open(other) as stranger:
-                _Experiment(options.rebuilder, episode, row, report).run(frames_of(stranger))
-                done += 1
-        except EpisodeError as error:
-            report.found("L7", CODE, f"cannot build the sample again: {error}", row["key"])
+    for part in runner.map(perturb_sample, [PerturbUnit(row, _stranger(row, rows)) for row in rows]):
+        report.merge(part.report)
+        done += part.done
     trials = options.student()
     for trial in trials:
         report.check(trial.rule)
         if not trial.passed:
             report.found(trial.rule, MODEL, trial.what)
     return {"samples_perturbed": done, "model_trials": len(trials)}
+
+
+def _stranger(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """Another episode, if there is one."""
+    return next((str(r["episode"]) for r in rows if r["episode"] != row["episode"]), str(row["episode"]))
+
+
+def perturb_sample(bench: Bench, unit: PerturbUnit) -> PerturbPart:
+    """The unit of this level."""
+    report, rebuilder, row = Report(), bench.tools.rebuilder, unit.row
+    with named(perturb_sample, "the raw data"):
+        try:
+            with rebuilder.open(row["episode"]) as episode, rebuilder.open(unit.stranger) as stranger:
+                _Experiment(rebuilder, episode, row, report).run(frames_of(stranger))
+        except EpisodeError as error:
+            report.found("L7", CODE, f"cannot build the sample again: {error}", row["key"])
+            return PerturbPart(report, False)
+        return PerturbPart(report, True)
 
 
 class _Experiment:

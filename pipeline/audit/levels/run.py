@@ -1,41 +1,39 @@
-"""Runs the rules on a build. To add a rule, write its file and enter it in one of the two lists."""
+"""Runs the rules on a build. To add a rule, write its file and enter it here, or in `bench.shard_rules`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.audit.build import ClaimedBuild, open_build
-from pipeline.audit.canonical.libraries import require_libraries
 from pipeline.audit.entries import FileEntry
 from pipeline.audit.fetcher import ShardFetcher
 from pipeline.audit.finding import LEVELS, RULES, Report
-from pipeline.audit.levels.perturb import PerturbOptions
+from pipeline.audit.levels.bench import Bench, OneAfterTheOther, Runner, named
+from pipeline.audit.levels.options import DeepOptions
 from pipeline.audit.levels.perturb import check as check_perturb
-from pipeline.audit.levels.source import SourceOptions, SourceRule
-from pipeline.audit.parsers.shard import Shard, ShardRule
+from pipeline.audit.levels.shards import audit_shards
+from pipeline.audit.levels.source import SourceRule, exactness_of
+from pipeline.audit.proofs.proof import Share
+from pipeline.audit.proofs.statements import OUT_OF_REACH, Facts, proofs_of
 from pipeline.audit.report.evidence import Evidence
 from pipeline.audit.rules.ancestry import check as check_ancestry
 from pipeline.audit.rules.documents import check as check_documents
-from pipeline.audit.rules.files import Hashes, check_inventory
+from pipeline.audit.rules.files import check_inventory
 from pipeline.audit.rules.identity import check as check_chain
 from pipeline.audit.rules.int8 import check as check_latents
-from pipeline.audit.rules.members import Members
 from pipeline.audit.rules.order import check as check_order
-from pipeline.audit.rules.rewritten import LIBRARIES, Rewritten, check_samples
+from pipeline.audit.rules.rewritten import check_samples
 from pipeline.audit.rules.splits import check as check_splits
-from pipeline.audit.rules.statistics import Statistics, check_claims
+from pipeline.audit.rules.statistics import check_claims
 from pipeline.audit.rules.supports import check as check_supports
-from pipeline.audit.rules.targets import TargetValues
-from pipeline.audit.rules.tubelets import TubeletReferences
 from pipeline.audit.rules.vectors import check as check_vectors
 from pipeline.audit.rules.windows import check as check_windows
-from pipeline.audit.samples import ShardRows, open_samples
-from pipeline.audit.verdict import RuleCount, Verdict
-from pipeline.errors import BuildError, RunError
+from pipeline.audit.samples import open_samples
+from pipeline.audit.verdict import RuleCount, Verdict, audit_versions
 
 Progress = Callable[[int, int], None]
 """Called with (bytes audited, bytes in all) after every step."""
@@ -65,25 +63,23 @@ BUILD_RULES = (
     BuildRule("shards", "samples.parquet", check_samples),
 )
 
-SHARD_RULES: tuple[type[ShardRule], ...] = (Hashes, Members, TargetValues, TubeletReferences, Rewritten, Statistics)
-"""All of level "shards"; each sees one shard at a time."""
-
 
 def audit_build(
     path: Path | str,
     level: str = "shards",
     progress: Progress | None = None,
-    source: SourceOptions | None = None,
-    perturb: PerturbOptions | None = None,
+    deep: DeepOptions | None = None,
     evidence: Evidence | None = None,
     fetcher: ShardFetcher | None = None,
+    runner: Runner | None = None,
 ) -> Verdict:
     """Audit the build in a folder. `write_verdict` stores the result.
 
     Args:
-        source: needed from level "source" on;  perturb: needed by level "perturb".
+        deep: needed from level "source" on.
         evidence: collects images for the report.
         fetcher: fetches the shards when the folder holds only the small files.
+        runner: runs the units of the levels above "manifest"; None: this process does.
 
     Raises:
         BuildError: the build cannot be audited (no build.json, unreadable manifest, unknown schema), or a rule raised
@@ -92,59 +88,48 @@ def audit_build(
     if level not in LEVELS:
         raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
     depth = LEVELS.index(level)
-    if (depth >= LEVELS.index("source") and source is None) or (level == "perturb" and perturb is None):
-        raise ValueError(f"level {level} needs the raw data: give source= (and perturb=)")
+    if depth >= LEVELS.index("source") and deep is None:
+        raise ValueError(f"level {level} needs the raw data: give deep=")
     build = open_build(Path(path), fetcher)
-    if level != "manifest":
-        require_libraries(build, LIBRARIES)
+    bench = Bench(build, level, deep, ahead=runner is None)
+    with contextlib.closing(bench):
+        return _audit(bench, level, runner or OneAfterTheOther(bench), progress, evidence or Evidence())
+
+
+def _audit(bench: Bench, level: str, runner: Runner, progress: Progress | None, evidence: Evidence) -> Verdict:
+    build, depth = bench.build, LEVELS.index(level)
+    exactness, facts = None, Facts(state=build.sizes.state > 0)
+    if depth >= LEVELS.index("source"):
+        exactness = next(runner.map(exactness_of, (0,)))  # what is not there is worth knowing before the shards
     with open_samples(build) as file:
         samples = file.metadata.num_rows
     report, meter = Report(), _Meter(progress, build, depth)
     for rule in BUILD_RULES:
         if LEVELS.index(rule.level) <= depth:
-            with _named(rule.check, rule.file):
+            with named(rule.check, rule.file):
                 rule.check(build, report)
     meter.advance(build.files)
     if level != "manifest":
-        _audit_shards(build, report, meter)
-    deep: dict[str, Any] = {}
-    if source is not None and depth >= LEVELS.index("source"):
-        deep = _audit_source(build, samples, source, report, evidence or Evidence(), meter)
-    if perturb is not None and level == "perturb":
-        with _named(check_perturb, "the raw data"):
-            deep["coverage"] |= check_perturb(build, samples, perturb, report)
+        audit_shards(build, runner, report, meter.advance)
+    found: dict[str, Any] = {}
+    if exactness is not None:
+        with named(SourceRule, "the raw data"):
+            source = SourceRule(bench, samples, exactness, runner, report, evidence)
+            source.run(meter.advance)
+        found = {"coverage": source.coverage, "tolerance": source.tolerance}
+        found |= {"nonce": bench.deep.nonce, "exact": source.exact, "claims": source.claims}
+        facts = source.facts
+    if level == "perturb":
+        with named(check_perturb, "the raw data"):
+            found["coverage"] |= check_perturb(bench, samples, runner, report)
+        done = found["coverage"]["samples_perturbed"]
+        facts = replace(facts, perturbed=Share(done, samples, done, samples))
     rules = {rule: RuleCount(report.checked[rule], report.failed[rule]) for rule in RULES}
-    return Verdict(build.fingerprint, build.sha256, level, rules, tuple(report.findings), samples, **deep)
-
-
-def _audit_source(
-    build: ClaimedBuild, samples: int, options: SourceOptions, report: Report, evidence: Evidence, meter: _Meter
-) -> dict[str, Any]:
-    """Level "source". The fields of the verdict that deep levels fill."""
-    with _named(SourceRule, "the raw data"):
-        rule = SourceRule(build, samples, options, report, evidence)
-        rule.run(meter.advance)
-        found = {"coverage": rule.coverage, "tolerance": rule.tolerance}
-        return found | {"nonce": options.nonce, "exact": rule.exact, "claims": rule.claims}
-
-
-def _audit_shards(build: ClaimedBuild, report: Report, meter: _Meter) -> None:
-    rows = ShardRows(build)
-    rules = [kind(build) for kind in SHARD_RULES]
-    for entry in build.shards:
-        with build.present(entry):
-            _audit_shard(Shard(build, entry, rows.take(entry.split, entry.index, entry.samples)), rules, report)
-        meter.advance(entry.files)
-    for rule in rules:
-        with _named(type(rule), "the build as a whole"):
-            rule.finish(report)
-
-
-def _audit_shard(shard: Shard, rules: Sequence[ShardRule], report: Report) -> None:
-    """A separate function: on return the shard and its memory maps are freed, before its files are removed."""
-    for rule in rules:
-        with _named(type(rule), f"{shard.entry.inputs.path} and {shard.entry.targets.path}"):
-            rule.check(shard, report)
+    found |= {"proofs": proofs_of(level, facts), "out_of_reach": OUT_OF_REACH, "altered": report.altered}
+    found["versions"] = audit_versions(deep=exactness is not None)
+    if exactness is not None:
+        found["versions"]["encoder"] = str(exactness.machine or "not that of the build: see claims")
+    return Verdict(build.fingerprint, build.sha256, level, rules, tuple(report.findings), samples, **found)
 
 
 class _Meter:
@@ -157,16 +142,3 @@ class _Meter:
         self._done += sum(file.bytes for file in files)
         if self._progress is not None:
             self._progress(self._done, self._total)
-
-
-@contextmanager
-def _named(rule: Callable[..., object] | type, file: str) -> Iterator[None]:
-    """A rule that raises an exception must never count as passed."""
-    try:
-        yield
-    except RunError:
-        raise
-    except Exception as error:
-        name = f"{rule.__module__}.{getattr(rule, '__qualname__', rule)}"
-        what = f"the audit rule {name} broke down on {file}: {error!r}"
-        raise BuildError(f"{what}. There is no verdict on the build") from error

@@ -117,6 +117,16 @@ class CameraOrder:
         for view in sums.begins:
             self._begins[view] = self._begins.get(view, 0) + 1
 
+    def merge(self, other: CameraOrder) -> None:
+        """Add the episodes of another part of the build."""
+        self._episodes += other._episodes
+        for pair, likeness in other._pairs.items():
+            self._pairs.setdefault(pair, Likeness()).add(likeness)
+        for pair, episode in other._single.items():
+            self._single.setdefault(pair, episode)
+        for view, count in other._begins.items():
+            self._begins[view] = self._begins.get(view, 0) + count
+
     def findings(self) -> Iterator[str]:
         """One line for each camera that shows what is still to come."""
         for pair, sums in self._pairs.items():

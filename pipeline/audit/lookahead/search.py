@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.audit.finding import Report
 from pipeline.audit.lookahead.camera_order import CameraOrder, CameraSums, camera_sums
+from pipeline.audit.lookahead.channel_names import ChannelNames
 from pipeline.audit.lookahead.lags import LONG, Moments, Shifted, references_of
 from pipeline.audit.lookahead.state_endings import StateEndings
 from pipeline.audit.raw.base import RawEpisode
@@ -54,16 +55,30 @@ class LookaheadSearch:
             return
         self._states += 1
         self._endings.add(found.state)
-        known = self._moments.get(found.moments.names)
-        if known is None:
-            self._moments[found.moments.names] = found.moments
-        else:
-            known.add(found.moments)
+        self._add_moments(found.moments.names, found.moments)
         for shifted in found.alone:
             self._alone.setdefault(shifted.channel, (episode, shifted))
 
-    def report(self, report: Report) -> None:
-        """Count the checks and record what was found, once for each camera and channel."""
+    def merge(self, other: LookaheadSearch) -> None:
+        """Add the episodes of another part of the build."""
+        self._episodes += other._episodes
+        self._states += other._states
+        self._cameras.merge(other._cameras)
+        self._endings.merge(other._endings)
+        for names, moments in other._moments.items():
+            self._add_moments(names, moments)
+        for channel, found in other._alone.items():
+            self._alone.setdefault(channel, found)
+
+    def _add_moments(self, names: tuple[str, ...], moments: Moments) -> None:
+        known = self._moments.get(names)
+        if known is None:
+            self._moments[names] = moments
+        else:
+            known.add(moments)
+
+    def report(self, report: Report, names: ChannelNames) -> None:
+        """Count the checks and record what was found, once for each camera and channel, these by their names."""
         report.check("L1", self._episodes)
         report.check("L8", self._states)
         for detail in self._cameras.findings():
@@ -75,6 +90,6 @@ class LookaheadSearch:
         for channel, (episode, shifted) in self._alone.items():
             named.setdefault(channel, (shifted.rule, f"{shifted}, in episode {episode}"))
         for _, (rule, detail) in sorted(named.items()):
-            report.found(rule, RAW, detail)
+            report.found(rule, RAW, names.named(detail))
         for detail in self._endings.findings():
-            report.found("L8", RAW, detail)
+            report.found("L8", RAW, names.named(detail))

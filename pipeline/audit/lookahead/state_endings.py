@@ -44,6 +44,23 @@ class StateEndings:
             if len(different) < EPISODES:
                 different.add(value)
 
+    def merge(self, other: StateEndings) -> None:
+        """Add the episodes of another part of the build."""
+        if not other._count:
+            return
+        if not self._count:
+            self._origin, self._count = other._origin.copy(), other._count
+            self._sum, self._product = other._sum.copy(), other._product.copy()
+            self._different = [set(values) for values in other._different]
+            return
+        shift, own = other._origin - self._origin, other._sum
+        cross = np.outer(own, shift)
+        self._product += other._product + cross + cross.T + other._count * np.outer(shift, shift)
+        self._sum += own + other._count * shift
+        self._count += other._count
+        for different, values in zip(self._different, other._different, strict=True):
+            different |= set(sorted(values)[: EPISODES - len(different)] if len(different) < EPISODES else ())
+
     def findings(self) -> Iterator[str]:
         """One line for each channel that knows the end."""
         if self._count < EPISODES:

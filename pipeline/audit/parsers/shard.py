@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,16 +25,26 @@ from pipeline.format.columns import latents_schema, targets_schema
 from pipeline.format.file_names import json_member, latents_file, targets_file
 from pipeline.format.schema import SCHEMA_VERSION
 
+Part = TypeVar("Part")
 
-class ShardRule:
-    """A rule that checks every shard once, in the order of build.json."""
+
+class ShardRule(Generic[Part]):
+    """A rule that checks every shard once. Shards are checked in any order and by several processes; what the rule
+    has to know of all of them comes together in one of these, in the order of build.json."""
 
     def __init__(self, build: ClaimedBuild) -> None:
         self.build = build
 
-    def check(self, shard: Shard, report: Report) -> None:
-        """Check one shard. Whatever its bytes, the result is findings, never an exception."""
+    def check(self, shard: Shard, report: Report) -> Part | None:
+        """Check one shard. Whatever its bytes, the result is findings, never an exception.
+
+        Returns:
+            What `merge` has to know of the shard; can be pickled. None: nothing.
+        """
         raise NotImplementedError
+
+    def merge(self, part: Part, report: Report) -> None:
+        """Add what `check` returned, shard by shard. `report` holds the findings up to this shard's."""
 
     def finish(self, report: Report) -> None:
         """Report what needs all shards. By default nothing."""

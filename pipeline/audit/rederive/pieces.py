@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.audit.build import ClaimedBuild
-from pipeline.audit.parsers.shard import Shard
+from pipeline.audit.entries import ShardEntry
 from pipeline.errors import BuildError
 
 
@@ -24,13 +24,16 @@ class Piece:
     whole: bool
 
 
-def pieces_of(build: ClaimedBuild, shard: Shard) -> list[Piece]:
+def pieces_of(build: ClaimedBuild, shard: ShardEntry, episodes: Sequence[str]) -> list[Piece]:
     """The pieces of a shard, in order; they cover every row.
+
+    Args:
+        episodes: of each row.
 
     Raises:
         BuildError: tasks.jsonl has no groups for it, or shards.group_samples is no count.
     """
-    line = build.tasks.tasks.index((shard.entry.split, shard.entry.index))
+    line = build.tasks.tasks.index((shard.split, shard.index))
     where, size = f"{build.root}/tasks.jsonl:{line + 1}", _group_samples(build)
     own = build.tasks.episodes(line)
     counts = build.tasks.heads[line].get("groups")
@@ -40,7 +43,7 @@ def pieces_of(build: ClaimedBuild, shard: Shard) -> list[Piece]:
     groups = np.repeat(np.arange(len(counts)), counts)
     broken = set(groups[build.tasks.dropped[own]].tolist())
     number = dict(zip(build.tasks.ids[own].to_pylist(), groups.tolist(), strict=True))
-    of_row = np.array([number.get(episode, -1) for episode in shard.rows.column("episode").to_pylist()])
+    of_row = np.array([number.get(episode, -1) for episode in episodes])
     starts = np.flatnonzero(np.diff(of_row, prepend=-2))
     ends = [*starts[1:].tolist(), len(of_row)]
     return [

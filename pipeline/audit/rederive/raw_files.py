@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.audit.build import ClaimedBuild
@@ -11,19 +13,35 @@ from pipeline.audit.ledger import ledger_entries
 from pipeline.format.strict_json import parse
 
 
-def check(build: ClaimedBuild, root: Path, report: Report) -> dict[str, int]:
+@dataclass(frozen=True)
+class PlannedFile:
+    """A raw file of the plan."""
+
+    path: str
+    sha256: str
+
+
+Differences = Callable[[Iterable[PlannedFile]], Iterator[str]]
+"""Of each file, in order, what `difference` says."""
+
+
+def check(build: ClaimedBuild, differences: Differences, report: Report) -> dict[str, int]:
     """Hash every raw file of the build's episodes once. Returns the coverage, empty when the plan has no hashes."""
-    planned = _planned(build, report)
-    for path, sha256 in planned.items():
+    planned = [PlannedFile(path, sha256) for path, sha256 in _planned(build, report).items()]
+    for file, problem in zip(planned, differences(planned), strict=True):
         report.check("L7")
-        try:
-            found = file_sha256(root / path, follow=True)
-            problem = "" if found == sha256 else f"has SHA-256 {found}, it was planned with {sha256}"
-        except OSError as error:
-            problem = f"was planned and cannot be read: {error.strerror}"
         if problem:
-            report.found("L7", TASKS, f"the raw file {path} {problem}")
+            report.found("L7", TASKS, f"the raw file {file.path} {problem}", altered=True)
     return {"raw_files_hashed": len(planned)} if planned else {}
+
+
+def difference(file: PlannedFile, root: Path) -> str:
+    """What is wrong with a raw file below `root`; "" if nothing."""
+    try:
+        found = file_sha256(root / file.path, follow=True)
+    except OSError as error:
+        return f"was planned and cannot be read: {error.strerror}"
+    return "" if found == file.sha256 else f"has SHA-256 {found}, it was planned with {file.sha256}"
 
 
 def _planned(build: ClaimedBuild, report: Report) -> dict[str, str]:

@@ -6,6 +6,7 @@ Claimed quantiles are verified by counting. C channels.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -46,10 +47,14 @@ class Recount:
             if len(values[name]) != channels:
                 raise ValueError(f"{name} must be a list of {channels} numbers, found {len(values[name])}")
         self._claim = {name: np.array(values[name], np.float64) for name in NAMES}
-        self.claimed, self._count = claim["count"], 0
+        self.claimed = claim["count"]
+        self._quantile = np.stack([self._claim[name] for name in QUANTILES])
+        self._clear()
+
+    def _clear(self) -> None:
+        self._count, channels = 0, self._quantile.shape[1]
         self._sums = np.zeros((3, channels, _POWERS), np.int64)  # of values; of squares, lower and upper 24 bits
         self._low, self._high = np.full(channels, np.inf), np.full(channels, -np.inf)
-        self._quantile = np.stack([self._claim[name] for name in QUANTILES])
         self._below, self._equal = np.zeros((2, *self._quantile.shape), np.int64)
         self._lower, self._upper = np.full_like(self._quantile, -np.inf), np.full_like(self._quantile, np.inf)
 
@@ -67,6 +72,21 @@ class Recount:
             self._equal[i] += (~below & ~above).sum(axis=0)
             self._lower[i] = np.maximum(self._lower[i], np.where(below, values, -np.inf).max(axis=0))
             self._upper[i] = np.minimum(self._upper[i], np.where(above, values, np.inf).min(axis=0))
+
+    def empty(self) -> Recount:
+        """One of the same claim that has seen nothing."""
+        other = copy.copy(self)
+        other._clear()
+        return other
+
+    def merge(self, other: Recount) -> None:
+        """Add what another one of the same claim has seen: every sum is exact, so order changes no bit."""
+        self._count += other._count
+        self._sums += other._sums
+        self._low, self._high = np.minimum(self._low, other._low), np.maximum(self._high, other._high)
+        self._below += other._below
+        self._equal += other._equal
+        self._lower, self._upper = np.maximum(self._lower, other._lower), np.minimum(self._upper, other._upper)
 
     def differences(self) -> list[str]:
         """Where the claim differs, one text for each wrong entry."""

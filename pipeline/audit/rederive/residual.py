@@ -117,12 +117,27 @@ class ResidualTest:
                 continue  # masked
             future = stored[later].ravel() - own
             future -= own * (float(own @ future) / length if length else 0.0)
+            future32 = future.astype(np.float32)
             for form, values in forms.items():
                 sums = self._sums[step, later, form]
                 sums.file = sample.file
-                sums.rows.append(_Row(sample.key, sample.episode, values, future.astype(np.float32)))
-                if len(sums.rows) >= self._size:
-                    _finish(sums)
+                self._add_row(sums, _Row(sample.key, sample.episode, values, future32))
+
+    def _add_row(self, sums: _Sums, row: _Row) -> None:
+        sums.rows.append(row)
+        if len(sums.rows) >= self._size:
+            _finish(sums)
+
+    def merge(self, other: ResidualTest) -> None:
+        """Add the residuals of another part of the build. Rows of its unfinished tables join those here."""
+        for pair, sums in other._sums.items():
+            mine = self._sums[pair]
+            mine.own += sums.own
+            mine.squares += sums.squares
+            mine.pairs += sums.pairs
+            mine.file = sums.file
+            for row in sums.rows:
+                self._add_row(mine, row)
 
     def check(self, report: Report) -> tuple[str, ...]:
         """Report residuals that follow a future, and say which whisper would have been found."""

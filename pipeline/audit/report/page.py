@@ -63,7 +63,11 @@ def render(build: ClaimedBuild, verdict: Verdict, evidence: Evidence) -> str:
     return environment.get_template("page.html.jinja").render(
         build=build,
         verdict=verdict,
-        rules=[(rule, *RULE_TEXTS[rule], verdict.rules[rule]) for rule in RULES if rule in verdict.rules],
+        rules=[
+            (rule, *RULE_TEXTS[rule], verdict.rules[rule], [proof for proof in verdict.proofs if proof.rule == rule])
+            for rule in RULES
+            if rule in verdict.rules
+        ],
         failed=sum(count.failed for count in verdict.rules.values()),
         shown=len(shown),
         groups=[(rule, own) for rule in RULES if (own := [f for f in shown if f.rule == rule])],

@@ -82,12 +82,16 @@ def _check_description(build: ClaimedBuild, report: Report) -> None:
         report.found("L10", CROISSANT, "is not what build.json gives; delete it and run vlajepa preprocess again")
 
 
-class Hashes(ShardRule):
-    """Size and SHA-256 of the files of a shard. Threads hash ahead while other rules check a shard's content."""
+class Hashes(ShardRule[None]):
+    """Size and SHA-256 of the files of a shard.
 
-    def __init__(self, build: ClaimedBuild) -> None:
+    Args:
+        ahead: all shards are checked here, in order: two threads hash those to come meanwhile.
+    """
+
+    def __init__(self, build: ClaimedBuild, ahead: bool = False) -> None:
         super().__init__(build)
-        self._pool = ThreadPoolExecutor(2)
+        self._pool = ThreadPoolExecutor(2) if ahead else None
         self._ahead = (entry for shard in build.shards for entry in shard.files)
         self._running: dict[Path, Future[str]] = {}
         self._submitted: set[Path] = set()
@@ -99,17 +103,19 @@ class Hashes(ShardRule):
             self._start(4)
             check_file(self.build, entry, report, self._hash)
 
-    def finish(self, report: Report) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def close(self) -> None:
+        """Hash no more."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, count: int) -> None:
         """Keep `count` files hashing or hashed ahead of their use; one that is no regular file is reported later."""
-        while len(self._running) < count and (entry := next(self._ahead, None)) is not None:
+        while self._pool is not None and len(self._running) < count and (entry := next(self._ahead, None)) is not None:
             self._submit(entry)
 
     def _submit(self, entry: FileEntry) -> None:
         path = self.build.root / entry.path
-        if path not in self._submitted and is_regular(path):
+        if self._pool is not None and path not in self._submitted and is_regular(path):
             self._submitted.add(path)
             self._running[path] = self._pool.submit(file_sha256, path)
 

@@ -33,13 +33,13 @@ def check_file(
     report.check("L7")
     path = build.root / entry.path
     if not is_regular(path):
-        report.found("L7", entry.path, "listed in build.json, but missing or not a regular file")
+        report.found("L7", entry.path, "listed in build.json, but missing or not a regular file", altered=True)
         return
     size, found = path.stat().st_size, sha256(path)
     if size != entry.bytes:
-        report.found("L7", entry.path, f"has {size} bytes, build.json lists {entry.bytes}")
+        report.found("L7", entry.path, f"has {size} bytes, build.json lists {entry.bytes}", altered=True)
     if found != entry.sha256:
-        report.found("L7", entry.path, f"has SHA-256 {found}, build.json lists {entry.sha256}")
+        report.found("L7", entry.path, f"has SHA-256 {found}, build.json lists {entry.sha256}", altered=True)
 
 
 def _check_fingerprint(build: ClaimedBuild, report: Report) -> None:

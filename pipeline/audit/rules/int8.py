@@ -92,7 +92,7 @@ class ErrorClaim:
 
     def __init__(self, build: ClaimedBuild) -> None:
         self._build = build
-        self._sums = np.zeros((build.sizes.steps + 1, 2))
+        self.sums = np.zeros((build.sizes.steps + 1, 2))
         self.applies = build.latent_dtype == "int8"
 
     def add(self, step: int, latents: NDArray[np.float16]) -> None:
@@ -101,7 +101,11 @@ class ErrorClaim:
             values = latents.astype(np.float64)
             scale = np.abs(values).max(axis=1, keepdims=True) / LEVELS
             gap = values - scale * np.round(values / np.where(scale > 0, scale, 1.0))
-            self._sums[step] += np.square(gap).sum(), np.square(values).sum()
+            self.sums[step] += np.square(gap).sum(), np.square(values).sum()
+
+    def merge(self, sums: NDArray[np.float64]) -> None:
+        """Add the sums of other latents: those of the errors, and of the squares, of each step, float64 [K+1, 2]."""
+        self.sums += sums
 
     def check(self, report: Report) -> None:
         """Compare each step of which the share held a latent. A claim of another shape is reported by `check`."""
@@ -109,7 +113,7 @@ class ErrorClaim:
         errors: Any = claim.get("relative_error") if isinstance(claim, dict) else None
         if not self.applies or not _possible(errors, self._build):
             return
-        for step, (error, square) in enumerate(self._sums):
+        for step, (error, square) in enumerate(self.sums):
             if square == 0:
                 continue
             report.check("L7")

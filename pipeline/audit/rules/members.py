@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from dataclasses import dataclass
 
 from pipeline.audit.build import ClaimedBuild
-from pipeline.audit.finding import Report
+from pipeline.audit.finding import MAX_FINDINGS, Report
 from pipeline.audit.parsers.jpeg import parse_jpeg
 from pipeline.audit.parsers.shard import Shard, ShardRule
 from pipeline.format.file_names import image_member, member_names
@@ -17,30 +18,57 @@ from pipeline.format.file_names import image_member, member_names
 _PLACES = ("image_offset", "image_size", "json_offset", "json_size", "inputs_sha256")
 
 
-class Members(ShardRule):
-    """Tar, JPEG and JSON of every sample."""
+@dataclass
+class LayoutUse:
+    """The images of a shard with the same tables and sampling. first: place, view and key of the first ones."""
+
+    images: int
+    first: list[tuple[int, str, str]]
+
+
+@dataclass(frozen=True)
+class Layouts:
+    """The JPEG layouts of a shard, in the order in which they appear. file: its inputs."""
+
+    file: str
+    uses: dict[bytes, LayoutUse]
+
+
+class Members(ShardRule[Layouts]):
+    """Tar, JPEG and JSON of every sample. Every image has the tables and sampling of the build's first."""
 
     def __init__(self, build: ClaimedBuild) -> None:
         super().__init__(build)
         self._layout: bytes | None = None
 
-    def check(self, shard: Shard, report: Report) -> None:
+    def check(self, shard: Shard, report: Report) -> Layouts | None:
         if shard.inputs is None:
-            return  # reported with the hashes
+            return None  # reported with the hashes
         file = shard.entry.inputs.path
         report.check("L10", len(shard.tar.members))
         report.problems(shard.tar.problems, file)
         expected = [member_names(key, self.build.views) for key in shard.keys]
         _check_names(shard, [name for names in expected for name in names], report)
         _check_places(shard, expected, report)
-        self._check_images(shard, report)
+        layouts = self._check_images(shard, report)
         for key, (_, problems) in zip(shard.keys, shard.documents, strict=True):
             for rule in ("L1", "L9", "L10"):
                 report.check(rule)
             report.problems(problems, file, key)
+        return layouts
 
-    def _check_images(self, shard: Shard, report: Report) -> None:
-        file = shard.entry.inputs.path
+    def merge(self, part: Layouts, report: Report) -> None:
+        self._layout = self._layout or next(iter(part.uses), None)
+        others = [use for layout, use in part.uses.items() if layout != self._layout]
+        for _, view, key in sorted(place for use in others for place in use.first)[:MAX_FINDINGS]:
+            detail = f"{view}: the JPEG's tables or sampling are not those of the build's first image"
+            report.found("L10", part.file, detail, key)
+        report.failed["L10"] += max(0, sum(use.images for use in others) - MAX_FINDINGS)
+
+    def _check_images(self, shard: Shard, report: Report) -> Layouts:
+        layouts = Layouts(shard.entry.inputs.path, {})
+        file = layouts.file
+        place = 0
         for key in shard.keys:
             for view in self.build.views:
                 member = shard.members.get(image_member(key, view))
@@ -51,10 +79,12 @@ class Members(ShardRule):
                 if image.problem:
                     report.found("L10", file, f"{view}: the JPEG {image.problem}", key)
                     continue
-                self._layout = self._layout or image.layout
-                if image.layout != self._layout:
-                    detail = f"{view}: the JPEG's tables or sampling are not those of the build's first image"
-                    report.found("L10", file, detail, key)
+                use = layouts.uses.setdefault(image.layout, LayoutUse(0, []))
+                use.images += 1
+                if len(use.first) < MAX_FINDINGS:
+                    use.first.append((place, view, key))
+                place += 1
+        return layouts
 
 
 def _check_names(shard: Shard, expected: list[str], report: Report) -> None:
@@ -93,4 +123,5 @@ def _check_places(shard: Shard, expected: list[list[str]], report: Report) -> No
                 found = f"{name} is at {member.offset} with {member.size} bytes"
                 report.found("L7", file, f"{found}, samples.parquet has {place[0]} with {place[1]}", key)
         if None not in members and payloads.hexdigest() != row["inputs_sha256"]:
-            report.found("L7", file, "the members are not those whose digest the manifest holds (inputs_sha256)", key)
+            detail = "the members are not those whose digest the manifest holds (inputs_sha256)"
+            report.found("L7", file, detail, key, altered=True)

@@ -29,7 +29,7 @@ def check_samples(build: ClaimedBuild, report: Report) -> None:
         report.found("L10", SAMPLES, difference)
 
 
-class Rewritten(ShardRule):
+class Rewritten(ShardRule[None]):
     """The Arrow files of each shard. A missing file, or one with other columns, is reported by other rules."""
 
     def __init__(self, build: ClaimedBuild) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,15 @@ def check_claims(build: ClaimedBuild, report: Report) -> None:
             report.found("L6", STATS, f"{name}.count is {groups[name].claimed}, the train split has {count}")
 
 
-class Statistics(ShardRule):
+@dataclass(frozen=True)
+class Counted:
+    """The values of a shard, by group; and files that cannot be used."""
+
+    groups: dict[str, Recount]
+    unread: list[str]
+
+
+class Statistics(ShardRule[Counted]):
     """Recomputes both groups over the train shards."""
 
     def __init__(self, build: ClaimedBuild) -> None:
@@ -51,11 +60,20 @@ class Statistics(ShardRule):
         self._groups = _read(build, Report())[1]  # what cannot be read was reported at level manifest
         self._unread: list[str] = []
 
-    def check(self, shard: Shard, report: Report) -> None:
-        if shard.entry.split == "train" and "state" in self._groups:
-            self._add_states(shard)
-        if shard.entry.split == "train" and "action" in self._groups:
-            self._add_actions(shard)
+    def check(self, shard: Shard, report: Report) -> Counted | None:
+        if shard.entry.split != "train" or not self._groups:
+            return None
+        counted = Counted({name: recount.empty() for name, recount in self._groups.items()}, [])
+        if "state" in counted.groups:
+            self._add_states(shard, counted)
+        if "action" in counted.groups:
+            _add_actions(shard, counted)
+        return counted
+
+    def merge(self, part: Counted, report: Report) -> None:
+        for name, recount in part.groups.items():
+            self._groups[name].merge(recount)
+        self._unread += part.unread
 
     def finish(self, report: Report) -> None:
         for name, recount in self._groups.items():
@@ -67,33 +85,35 @@ class Statistics(ShardRule):
             for difference in recount.differences():
                 report.found("L6", STATS, f"{name}: {difference}")
 
-    def _add_states(self, shard: Shard) -> None:
+    def _add_states(self, shard: Shard, counted: Counted) -> None:
         states = [value["state"] for value, _ in shard.documents if value is not None]
         width = self.build.sizes.state
         if len(states) < len(shard.keys) or any(s is None or len(s) != width for s in states):
-            self._unread.append(shard.entry.inputs.path)
+            counted.unread.append(shard.entry.inputs.path)
             return
         with np.errstate(over="ignore"):  # beyond float32: infinite, and refused below
             values = np.array(states, np.float64).astype(np.float32)
-        self._add("state", values.reshape(len(states), width), shard.entry.inputs.path)
+        _add(counted, "state", values.reshape(len(states), width), shard.entry.inputs.path)
 
-    def _add_actions(self, shard: Shard) -> None:
-        file = shard.entry.targets.path
-        if shard.opened[0] is None:
-            self._unread.append(file)
-            return
-        try:
-            for rows in shard.targets():
-                if rows.actions is not None and rows.action_mask is not None:
-                    self._add("action", rows.actions[rows.action_mask], file)
-        except UNREADABLE:
-            self._unread.append(file)
 
-    def _add(self, group: str, values: NDArray[np.float32], file: str) -> None:
-        if np.isfinite(values).all():
-            self._groups[group].add(values.astype(np.float64))
-        else:
-            self._unread.append(file)
+def _add_actions(shard: Shard, counted: Counted) -> None:
+    file = shard.entry.targets.path
+    if shard.opened[0] is None:
+        counted.unread.append(file)
+        return
+    try:
+        for rows in shard.targets():
+            if rows.actions is not None and rows.action_mask is not None:
+                _add(counted, "action", rows.actions[rows.action_mask], file)
+    except UNREADABLE:
+        counted.unread.append(file)
+
+
+def _add(counted: Counted, group: str, values: NDArray[np.float32], file: str) -> None:
+    if np.isfinite(values).all():
+        counted.groups[group].add(values.astype(np.float64))
+    else:
+        counted.unread.append(file)
 
 
 def _read(build: ClaimedBuild, report: Report) -> tuple[dict[str, Any] | None, dict[str, Recount]]:

@@ -18,7 +18,7 @@ from pipeline.audit.samples import UNREADABLE, supports
 from pipeline.format.file_names import json_member
 
 
-class TargetValues(ShardRule):
+class TargetValues(ShardRule[None]):
     """Every row of the Arrow file, against the manifest's row of the same position."""
 
     def check(self, shard: Shard, report: Report) -> None:
@@ -59,7 +59,8 @@ def _check_rows(shard: Shard, rows: TargetRows, report: Report) -> None:
     other = np.array([a != b for a, b in zip(rows.keys, wants, strict=True)], bool)
     checks.rows("L7", other, lambda i: f"row {rows.start + i} must be {wants[i]}")
     changed = np.array([row_digest(rows, i) != digest for i, digest in enumerate(digests)], bool)
-    checks.rows("L7", changed, "the row is not the one whose digest the manifest holds (targets_sha256)")
+    detail = "the row is not the one whose digest the manifest holds (targets_sha256)"
+    checks.rows("L7", changed, detail, altered=True)
     _check_values(rows, checks)
     _check_masks(rows, part, checks)
 

@@ -17,7 +17,7 @@ from pipeline.audit.parsers.shard import Shard, ShardRule, TargetRows
 from pipeline.audit.samples import UNREADABLE, supports
 
 
-class TubeletReferences(ShardRule):
+class TubeletReferences(ShardRule[None]):
     """Row numbers in the targets file against episodes and supports of the manifest."""
 
     def check(self, shard: Shard, report: Report) -> None:

@@ -8,8 +8,7 @@ while it was read) cannot be tried, and is counted as such.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,41 +57,44 @@ class _Seen:
     damage: str = ""
 
 
-class LeftOutCheck:
-    """Tries the ledger's reasons."""
+Refute = Callable[[Iterable[LeftOut]], Iterator[str]]
+"""Of each line, in order, what `ReasonTrial.refuted` says."""
 
-    def __init__(self, raw: RawSource, views: tuple[str, ...], rule: WindowRule, report: Report) -> None:
-        self._raw, self._views, self._rule, self._report = raw, views, rule, report
 
-    def run(self, entries: Iterable[LeftOut], workers: int) -> dict[str, int]:
-        """Try every line. Returns the coverage: how many were tried, and how many could not be."""
-        counted: Counter[str] = Counter()
-        tried: list[LeftOut] = []
-        for entry in entries:
-            kind = self._kind(entry)
-            counted[kind] += 1
-            if kind == "ledger_reasons_tried":
-                tried.append(entry)
-        with ThreadPoolExecutor(workers) as pool:
-            for entry, found in zip(tried, pool.map(self._refuted, tried), strict=True):
-                self._report.check("L7")
-                if found:
-                    detail = f"episode {entry.episode} was left out as {entry.reason!r}, and the raw data shows {found}"
-                    self._report.found("L7", LEDGER, detail)
-        return dict(counted)
+def check_left_out(entries: Iterable[LeftOut], refute: Refute, report: Report) -> dict[str, int]:
+    """Try every line. Returns the coverage: how many were tried, and how many could not be."""
+    counted: Counter[str] = Counter()
+    tried: list[LeftOut] = []
+    for entry in entries:
+        kind = _kind(entry, report)
+        counted[kind] += 1
+        if kind == "ledger_reasons_tried":
+            tried.append(entry)
+    for entry, found in zip(tried, refute(tried), strict=True):
+        report.check("L7")
+        if found:
+            detail = f"episode {entry.episode} was left out as {entry.reason!r}, and the raw data shows {found}"
+            report.found("L7", LEDGER, detail)
+    return dict(counted)
 
-    def _kind(self, entry: LeftOut) -> str:
-        if entry.stage == DROPPED:
-            return "ledger_episodes_dropped_by_their_users"
-        if entry.reason in OF_THE_RUN:
-            return "ledger_reasons_of_the_run_not_repeatable"
-        if entry.reason not in DAMAGE | OWN:
-            self._report.found(
-                "L7", LEDGER, f"episode {entry.episode} was left out as {entry.reason!r}, no known reason"
-            )
-        return "ledger_reasons_tried"
 
-    def _refuted(self, entry: LeftOut) -> str:
+def _kind(entry: LeftOut, report: Report) -> str:
+    if entry.stage == DROPPED:
+        return "ledger_episodes_dropped_by_their_users"
+    if entry.reason in OF_THE_RUN:
+        return "ledger_reasons_of_the_run_not_repeatable"
+    if entry.reason not in DAMAGE | OWN:
+        report.found("L7", LEDGER, f"episode {entry.episode} was left out as {entry.reason!r}, no known reason")
+    return "ledger_reasons_tried"
+
+
+class ReasonTrial:
+    """Tries reasons on the raw data."""
+
+    def __init__(self, raw: RawSource, views: tuple[str, ...], rule: WindowRule) -> None:
+        self._raw, self._views, self._rule = raw, views, rule
+
+    def refuted(self, entry: LeftOut) -> str:
         """What speaks against a reason; "" when it holds."""
         for episode in self._raw.meant_by(entry.episode):
             seen = self._look(episode, entry.reason)

@@ -16,6 +16,7 @@ from jobs.audit.audit import audit, sheets
 from jobs.audit.remote_build import remote_build
 from jobs.audit.settings import AuditConfig, VerifyConfig
 from jobs.audit.verify import verify
+from jobs.cluster.settings import ClusterSettings
 from jobs.training.builds import open_audited
 from jobs.training.loop.settings import TrainerSettings
 from pipeline.audit.build import open_build
@@ -138,6 +139,21 @@ def test_a_deep_audit_finds_the_same_there(level: str, video_build: Build, sampl
     assert here.status == "clean"
     assert verdict_bytes(there) == verdict_bytes(here)
     assert shown_there == shown_here
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["shards", "source"])
+def test_workers_of_a_cluster_fetch_their_own_shards(
+    level: str, video_build: Build, sample_data: SampleData, url: str, ray_session: None
+) -> None:
+    upload(video_build.path, url)
+    cluster = ClusterSettings(num_cpus=2, encoders=2, object_store_mb=256)
+    settings = AuditConfig(build=video_build.path, level=level, root=sample_data.ssv2, nonce="n5", share=0.2)
+    here = verdict_bytes(audit(settings)[0])
+    with remote_build(url) as place:
+        there, _ = audit(replace(settings, build=place.root, ray=True, cluster=cluster), fetcher=place)
+        assert not list(place.root.glob("*/*.tar"))
+    assert verdict_bytes(there) == here
 
 
 @pytest.mark.slow

@@ -30,11 +30,11 @@ def matches(held_out: Mapping[str, Frames], train: Mapping[str, Frames]) -> list
     def read(episode: str, view: str) -> Iterator[NDArray[np.uint8]]:
         yield from films[episode]
 
-    search = DuplicateSearch(read)
+    search = DuplicateSearch()
     for split, some in (("val", held_out), ("train", train)):
         for episode, frames in some.items():
             search.add(episode, split, "view", frames)
-    return list(search.matches())
+    return list(search.matches(read))
 
 
 def demonstrations(count: int, size: int = 128, seed: int = 0) -> Iterator[Mapping[str, Frames]]:

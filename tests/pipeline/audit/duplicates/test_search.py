@@ -80,10 +80,10 @@ def test_the_bridge_sample_repeats_its_training_episodes_in_validation(shared_da
             for camera in range(4):
                 jpegs = record[f"steps/observation/image_{camera}"]
                 films[f"{split}-{number}", f"image_{camera}"] = [np.asarray(Image.open(io.BytesIO(j))) for j in jpegs]
-    search = DuplicateSearch(lambda episode, view: films[episode, view])
+    search = DuplicateSearch()
     for (episode, view), frames in films.items():
         search.add(episode, episode.partition("-")[0], view, frames)
-    found = list(search.matches())
+    found = list(search.matches(lambda episode, view: films[episode, view]))
     assert {match.view for match in found} == {"image_0", "image_1", "image_2"}
     assert len({match.episode for match in found}) == 25
     assert all(match.relation == "copy" and match.share == 1 and match.view == match.other_view for match in found)
@@ -98,10 +98,10 @@ def test_frames_of_a_match_are_numbered_by_the_source(clips: list[Frames]) -> No
 
 def test_a_copy_is_found_in_another_camera_of_any_held_out_split(clips: list[Frames]) -> None:
     films = {("test-0", "wrist"): clips[5], ("train-0", "front"): clips[5], ("train-0", "wrist"): clips[0]}
-    search = DuplicateSearch(lambda episode, view: films[episode, view])
+    search = DuplicateSearch()
     for (episode, view), frames in films.items():
         search.add(episode, episode.partition("-")[0], view, frames)
-    (match,) = search.matches()
+    (match,) = search.matches(lambda episode, view: films[episode, view])
     assert (match.split, match.view, match.other, match.other_view) == ("test", "wrist", "train-0", "front")
 
 
@@ -115,10 +115,10 @@ def test_a_film_that_cannot_be_read_again_matches_nothing(clips: list[Frames]) -
     def nothing(episode: str, view: str) -> Iterator[NDArray[np.uint8]]:
         yield from ()
 
-    search = DuplicateSearch(nothing)
+    search = DuplicateSearch()
     for split in ("val", "train"):
         search.add(split, split, "view", clips[5])
-    assert list(search.matches()) == []
+    assert list(search.matches(nothing)) == []
 
 
 def test_a_long_film_is_kept_thinned_and_numbered() -> None:

@@ -1,0 +1,1 @@
+"""Tests of the search for inputs that show later frames; the gallery has the leaks."""
