@@ -27,10 +27,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from model.checkpoint.sharded_checkpoint import SHARDED, fill_sharded, sharded_shapes
 from model.checkpoint.state_file import STATE, verify_checkpoint, write_state
+from model.checkpoint.temporary import TEMPORARY, sync, temporary_for
 from pipeline.errors import BuildError, CorruptError
 
 PREFIX = "step-"
-_TEMPORARY = ".tmp-"
 _DAMAGED = "damaged-"
 
 
@@ -64,7 +64,7 @@ def write_checkpoint(
     """Write what `copy_tensors` gave as `folder/step-NNNNNNNN`, whole or not at all. Returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     remove_unfinished(folder)
-    temporary = folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    temporary = folder / f"{TEMPORARY}{uuid.uuid4().hex}"
     temporary.mkdir()
     for kind, content in tensors.items():
         save_file(dict(content), temporary / f"{kind}.safetensors")
@@ -75,23 +75,23 @@ def finish_checkpoint(temporary: Path, folder: Path, step: int, state: Mapping[s
     """Add state.json to a filled temporary folder, sync it, and give it its name."""
     write_state(temporary, {**state, "step": step})
     for path in (*temporary.rglob("*"), temporary):
-        _sync(path)
+        sync(path)
     final = folder / f"{PREFIX}{step:08d}"
     if final.exists():
         _remove(final)
     os.replace(temporary, final)
-    _sync(folder)
+    sync(folder)
     return final
 
 
 def temporary_checkpoint(folder: Path, step: int) -> Path:
     """Name of the unfinished checkpoint that several processes fill."""
-    return folder / f"{_TEMPORARY}{step:08d}"
+    return folder / f"{TEMPORARY}{step:08d}"
 
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed writers left behind."""
-    for leftover in folder.glob(f"{_TEMPORARY}*"):
+    for leftover in folder.glob(f"{TEMPORARY}*"):
         shutil.rmtree(leftover)
 
 
@@ -104,7 +104,7 @@ def prune_checkpoints(folder: Path, keep: int, keep_every: int = 0) -> None:
 
 def _remove(checkpoint: Path) -> None:
     """Under its own name it is whole or absent; what a kill leaves of it goes with what is unfinished."""
-    doomed = checkpoint.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+    doomed = checkpoint.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
     os.replace(checkpoint, doomed)
     shutil.rmtree(doomed)
 
@@ -129,17 +129,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists; choose another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
-    temporary.mkdir()
-    try:
+    with temporary_for(folder, folder=True) as temporary:
         yield temporary
         for path in (*temporary.iterdir(), temporary):
-            _sync(path)
+            sync(path)
         os.replace(temporary, folder)
-        _sync(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        sync(folder.parent)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -248,11 +243,3 @@ def _fill(checkpoint: Path, kind: str, wanted: Mapping[str, Tensor]) -> None:
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies on the CPU: safetensors refuses tensors that share memory."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
