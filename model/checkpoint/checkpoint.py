@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -32,6 +32,9 @@ from pipeline.errors import BuildError, CorruptError
 
 PREFIX = "step-"
 _DAMAGED = "damaged-"
+
+SHOWN = 20
+"""Tensors that a message lists."""
 
 
 def copy_tensors(
@@ -177,7 +180,7 @@ def load_weights(
         keep: prefixes of tensors that stay as they are in the model, whatever the file has.
 
     Raises:
-        BuildError: names or shapes differ; every tensor concerned is listed.
+        BuildError: names or shapes differ; the first `SHOWN` tensors concerned are listed. Or a file holds no tensors.
     """
     everything = model.state_dict() | dict(masters or {})
     own = {name: tensor for name, tensor in everything.items() if not name.startswith(keep)}
@@ -190,7 +193,8 @@ def load_weights(
         if stored[name] != tuple(own[name].shape)
     ]
     if problems:
-        raise BuildError(f"{checkpoint} does not fit the model:\n  " + "\n  ".join(problems))
+        more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise BuildError(f"{checkpoint} does not fit the model:\n  " + "\n  ".join(problems[:SHOWN]) + more)
     _fill(checkpoint, "model", own)
 
 
@@ -222,7 +226,7 @@ def load_optimizer(checkpoint: Path, parameters: Mapping[str, nn.Parameter], opt
 def _stored_shapes(checkpoint: Path, kind: str) -> dict[str, tuple[int, ...]]:
     if (checkpoint / SHARDED).is_dir():
         return sharded_shapes(checkpoint, kind)
-    with safe_open(checkpoint / f"{kind}.safetensors", framework="pt") as file:
+    with _tensors_of(checkpoint, kind) as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
 
 
@@ -231,13 +235,26 @@ def _fill(checkpoint: Path, kind: str, wanted: Mapping[str, Tensor]) -> None:
     if (checkpoint / SHARDED).is_dir():
         fill_sharded(checkpoint, kind, wanted)
         return
-    with safe_open(checkpoint / f"{kind}.safetensors", framework="pt") as file:
+    with _tensors_of(checkpoint, kind) as file:
         for name, tensor in wanted.items():
             found = file.get_tensor(name)
             if isinstance(tensor, DTensor):
                 found = found.to(tensor.device)
                 found = distribute_tensor(found, tensor.device_mesh, tensor.placements, src_data_rank=None)
             tensor.copy_(found)
+
+
+@contextmanager
+def _tensors_of(checkpoint: Path, kind: str) -> Iterator[Any]:
+    """An open file of tensors. Raises CorruptError when it is none."""
+    path = checkpoint / f"{kind}.safetensors"
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise CorruptError(
+            f"{path} cannot be read: {error}; it was not written by this version, or is damaged"
+        ) from error
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

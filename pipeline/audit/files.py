@@ -24,6 +24,8 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
+
 _IN_THE_WAY = (errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EEXIST)
 """What the system says of a link or a folder where something else has to be; a full disk is no fault of the build."""
 
@@ -82,7 +84,7 @@ def replace_whole(root: Path, name: str, data: bytes) -> Path:
     path = Path(name)
     try:
         with _folder(root, name, make=True) as folder:
-            _remove_abandoned(folder, path.name)
+            _remove_abandoned(folder)
             file, temporary = _new_file(folder, path.name)
             try:
                 with file:
@@ -116,10 +118,9 @@ def _new_file(folder: int, name: str) -> tuple[BufferedWriter, str]:
         file.close()
 
 
-def _remove_abandoned(folder: int, name: str) -> None:
-    """Remove temporary files for `name` that no process holds."""
-    pattern = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{32}}")
-    for found in filter(pattern.fullmatch, os.listdir(folder)):
+def _remove_abandoned(folder: int) -> None:
+    """Remove temporary files that no process holds."""
+    for found in filter(_TEMPORARY.fullmatch, os.listdir(folder)):
         with contextlib.suppress(OSError), _opened(found, folder) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.unlink(found, dir_fd=folder)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from model.checkpoint.checkpoint import save_weights
-from model.settings import tiny_settings
+from model.settings import ModelSettings, tiny_settings
 from model.vla_jepa import build_model, unit_stats
 from pipeline.errors import RunError
 from pipeline.format.build import load_build
@@ -59,13 +59,7 @@ def make_given(given: Path) -> None:
     key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     (given / "key.pem").write_bytes(key.private_bytes(encoding, form, serialization.NoEncryption()))
-    base = tiny_settings()
-    settings = replace(
-        base,
-        prompt=replace(base.prompt, action_token_groups=4 * SIZES.chunk, embodied_tokens=4),
-        predictor=replace(base.predictor, dim=SIZES.width, init="reference"),
-        action_head=replace(base.action_head, max_positions=1024),
-    )
+    settings = exchanged_settings()
     state = json.loads(json.dumps({"model": asdict(settings), "model_sizes": asdict(SIZES)}))
     save_weights(given / "checkpoint", build_model(settings, SIZES, unit_stats(SIZES)), state)
     write_ssv2(given / "clips", clips=8, seed=0, size=64)
@@ -73,6 +67,17 @@ def make_given(given: Path) -> None:
     labels = given / "before" / "labels" / "train.json"
     labels.write_text(json.dumps(sorted(json.loads(labels.read_text()), key=lambda entry: int(entry["id"]))[:-2]))
     make_here(video_config(given / "old", given / "before"))
+
+
+def exchanged_settings() -> ModelSettings:
+    """Of a tiny model that LeRobot's policy can hold."""
+    base = tiny_settings()
+    return replace(
+        base,
+        prompt=replace(base.prompt, action_token_groups=4 * SIZES.chunk, embodied_tokens=4),
+        predictor=replace(base.predictor, dim=SIZES.width, init="reference"),
+        action_head=replace(base.action_head, max_positions=1024),
+    )
 
 
 def video_config(out: Path, root: Path) -> Any:

@@ -15,14 +15,14 @@ from tests.faults.stops.stage import Stage
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults commands", description=__doc__)
-    parser.add_argument("--only", default="", help="beginnings of names, separated by commas")
+    parser.add_argument("--only", default="", help="beginnings of names, separated by ;")
     parser.add_argument("--every", type=int, default=1, help="stop at every n-th call alone")
     parser.add_argument("--writes", action="store_true", help="stop in the middle of writes as well")
     options = parser.parse_args(arguments)
     results: dict[str, Tried] = {}
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, Stage(Path(folder) / "stage") as stage:
         given = prepared(stage, Path(folder))
-        for case in [case for name in options.only.split(",") for case in CASES if case.name.startswith(name)]:
+        for case in [case for name in options.only.split(";") for case in CASES if case.name.startswith(name)]:
             started = time.monotonic()
             tried = results[case.name] = try_every_call(stage, given, case, options.writes, options.every)
             sys.stderr.write(f"{case.name}: {tried.kills} of {tried.calls}, {time.monotonic() - started:.0f} s\n")

@@ -1,8 +1,8 @@
 """A process that has imported everything, and forks one child a command: `python -m tests.faults.stops.forked`.
 
 A command starts in a fraction of a second instead of ten. Requests come as JSON lines on standard input, answers go to
-standard output: {"words", "environment", "log"} -> the child's id (words of `vlajepa`, or "call:module:function" and its
-arguments); {"ended": id} -> its exit code, or 1000 while it runs.
+standard output: {"words", "environment", "log"} -> the child's id (words of `vlajepa`, or "call:module:function" and
+its arguments); {"ended": id} -> its exit code, or 1000 while it runs.
 """
 
 from __future__ import annotations

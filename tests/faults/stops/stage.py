@@ -103,7 +103,7 @@ class Stage:
                     if run.pid not in codes:
                         run.kill()
                         codes[run.pid] = self._reap(run, HANGS if late else 0)
-            time.sleep(0.01)
+            time.sleep(0.05)
         return [codes[run.pid] for run in runs]
 
     def _reap(self, run: Started, code: int) -> int:

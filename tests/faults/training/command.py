@@ -15,7 +15,7 @@ from pipeline.format.build_settings import WindowPolicy
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
 from tests.faults.stops.stage import Stage
-from tests.faults.training.trial import Course, kill_and_resume, set_scene
+from tests.faults.training.trial import Course, Scene, kill_and_resume, set_scene
 from tests.jobs.runs import audited, build_config, robot_source, ssv2_source
 
 WAYS = {
@@ -39,14 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
     until = time.monotonic() + 60 * options.minutes
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, Stage(Path(folder) / "stage") as stage:
         builds = make_builds(Path(folder))
-        scenes = {name: set_scene(stage, builds, WAYS[name][0], *WAYS[name][1]) for name in options.ways.split(",")}
-        number = 0
+        scenes: dict[str, Scene] = {}
+        names, number = options.ways.split(","), 0
         while sum(len(c.kills) for found in courses.values() for c in found) < options.kills:
             if time.monotonic() > until:
                 break
-            name, saving = list(scenes)[number % len(scenes)], number // len(scenes) % 2 == 0
-            rng = random.Random(f"{name} {options.seed + number}")
-            course = kill_and_resume(scenes[name], rng, 2, saving)
+            name, saving = names[number % len(names)], number // len(names) % 2 == 0
+            if name not in scenes:
+                scenes[name] = set_scene(stage, builds, WAYS[name][0], *WAYS[name][1])
+            course = kill_and_resume(scenes[name], random.Random(f"{name} {options.seed + number}"), 2, saving)
             courses.setdefault(name, []).append(course)
             _report(name, number, course, options.out)
             number += 1
