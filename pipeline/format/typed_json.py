@@ -13,6 +13,9 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 T = TypeVar("T")
 
+LARGEST = 10**300
+"""A whole number below can stand for a float."""
+
 
 def from_json(cls: type[T], value: Any, place: str = "it") -> T:
     """The dataclass of a JSON object.
@@ -102,8 +105,8 @@ def _plain(kind: Any, value: Any, place: str) -> Any:
             return kind(value)
         except (ValueError, TypeError):
             raise _wrong(place, f"one of {', '.join(str(one.value) for one in kind)}", value) from None
-    if kind is float and type(value) is int and abs(value) < 2**53:
-        return float(value)
+    if kind is float and type(value) is int and abs(value) < LARGEST:
+        return value  # as it was written: it may be written again
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise _wrong(place, {str: "text", type(None): "null"}.get(kind, kind.__name__), value)
     return value

@@ -48,7 +48,16 @@ from pipeline.streaming.reader import SampleReader
 from tests.faults.stops.cases import SIZES, exchanged_settings
 from tests.fuzz.subject import REFUSED, Subject
 from tests.fuzz.unfinished import write_unfinished
-from tests.pipeline.audit.tiny_build import ROBOT, TUBELET_INT8, TinyWorld, rehash, write_build
+from tests.pipeline.audit.tiny_build import (
+    ROBOT,
+    TUBELET_INT8,
+    TinyWorld,
+    fingerprint_of,
+    pretty,
+    rehash,
+    tree_of,
+    write_build,
+)
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
 LISTED = ("build.json", "samples.parquet", "stats.json", "ledger.jsonl", "plan.json", "tasks.jsonl")
@@ -103,6 +112,7 @@ def _repair_build(copy: Path, name: str) -> None:
     """Hashes in build.json, and build.json's in a forged verdict."""
     build = copy / "build"
     try:
+        _repair_fingerprint(build)
         if name.removeprefix("build/") != "build.json":
             rehash(build)
         verdict = json.loads((build / "audit/verdict.json").read_bytes())
@@ -110,6 +120,19 @@ def _repair_build(copy: Path, name: str) -> None:
         _rewrite(build / "audit/verdict.json", (json.dumps(verdict, sort_keys=True, indent=1) + "\n").encode())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return  # what was spoiled is one of these two
+
+
+def _repair_fingerprint(build: Path) -> None:
+    """The fingerprint of the settings in plan.json and of the tasks, in both files that name it."""
+    plan, document = (json.loads((build / name).read_bytes()) for name in ("plan.json", "build.json"))
+    tasks = (build / "tasks.jsonl").read_bytes()
+    if plan["settings"].get("tasks_tree") != tree_of(tasks):
+        plan["settings"]["tasks_tree"] = tree_of(tasks)
+    fingerprint = fingerprint_of(plan["settings"], tasks)
+    if fingerprint != document["fingerprint"]:
+        plan["fingerprint"], document["fingerprint"], document["settings"] = fingerprint, fingerprint, plan["settings"]
+        _rewrite(build / "plan.json", pretty(plan))
+        _rewrite(build / "build.json", pretty(document))
 
 
 def _rewrite(path: Path, data: bytes) -> None:
