@@ -30,6 +30,7 @@ def try_every_call(
 
     Args:
         writes: stop in the middle of writes as well.
+        most: of all calls, evenly spread, if they are more.
 
     Raises:
         RuntimeError: undisturbed it fails.
@@ -42,7 +43,8 @@ def try_every_call(
     wanted, calls = case.result(folder), run.counted()
     tried.calls = len(calls)
     shutil.rmtree(folder)
-    for at in range(1, len(calls) + 1, every):
+    places = range(1, len(calls) + 1, max(every, -(-len(calls) // most)))
+    for at in places:
         for problem in _try(stage, given, case, Stop(folder, at, writes), wanted):
             tried.problems.append(f"{case.name}, call {at} ({calls[at - 1][:120]}): {problem}")
         tried.kills += 1
