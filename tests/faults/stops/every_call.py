@@ -24,9 +24,9 @@ class Tried:
 
 
 def try_every_call(
-    stage: Stage, given: Path, case: Case, writes: bool = False, every: int = 1, first: int = 1
+    stage: Stage, given: Path, case: Case, writes: bool = False, every: int = 1, most: int = 10**9
 ) -> Tried:
-    """End the command before calls `first`, `first + every` …, and run it again.
+    """End the command before each `every`-th call, from the first on, and run it again.
 
     Args:
         writes: stop in the middle of writes as well.
