@@ -32,7 +32,7 @@ from jobs.simulator import wire as simulator_wire
 from jobs.training.builds import open_audited
 from jobs.training.loop.settings import TrainerSettings
 from model.checkpoint.checkpoint import newest_whole, save_weights
-from model.checkpoint.state_file import _own_digest
+from model.checkpoint.state_file import _with_digest
 from model.exchange.initial import load_initial
 from model.exchange.lerobot import save_lerobot
 from model.exchange.starvla import save_starvla
@@ -292,7 +292,7 @@ def _repair_checkpoint(copy: Path, name: str) -> None:
         content.pop("sha256")
         if not name.endswith("state.json"):
             content["files"]["model.safetensors"] = hash_file(path.with_name("model.safetensors"))
-        _rewrite(path, json.dumps({**content, "sha256": _own_digest(content)}).encode())
+        _rewrite(path, _with_digest(content))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return
 

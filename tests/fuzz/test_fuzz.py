@@ -17,7 +17,7 @@ from tests.fuzz.subjects import make_subjects
 INPUTS = 300
 SEEDS = (
     *(("unfinished", seed) for seed in (0, 10, 21, 22)),
-    *(("checkpoint", seed) for seed in (1, 11)),
+    *(("checkpoint", seed) for seed in (1, 11, 100_004)),
     *(("run", 33), ("others", 39), ("others", 60), ("lerobot", 34), ("robot", 1047)),
 )
 """Subject and seed of inputs that ended in a traceback before."""
