@@ -13,7 +13,7 @@ UV = UV_SYSTEM_CERTS=1 $(if $(WHEELS),UV_FIND_LINKS='$(WHEELS)') \
 # Bytecode is written when a module is first imported: not of all of Ray and PyTorch at once, nor by each process again
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test lint types contract docs unit-jobs unit-rest slow cuda bench clean
+.PHONY: install demo test lint types contract docs unit-jobs unit-rest slow cuda fuzz bench clean
 
 install: $(VENV)/installed
 
@@ -72,6 +72,10 @@ slow: $(VENV)/installed-slow
 cuda: install
 	$(BIN)/python -m pytest -m cuda tests/cuda
 	$(BIN)/python -m tests.benchmarks cuda cuda-encoder
+
+# Ten thousand spoiled files to everything that reads one
+fuzz: install
+	$(BIN)/python -m tests.fuzz --seed $(or $(SEED),$(shell date +%j)0000)
 
 bench: $(VENV)/installed-slow
 	$(BIN)/python -m tests.benchmarks

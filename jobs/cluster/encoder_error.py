@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.building.shard_jobs import Encode
 from pipeline.encoder.encoder_frames import FrameBlock
 from pipeline.format.build_settings import EncoderSettings
+from pipeline.format.printable import printable
+from pipeline.format.strict_json import parse
+from pipeline.format.typed_json import from_json
 from pipeline.storage.store import Store
 
 ERROR_FILE = "logs/encoder_error.json"
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The file."""
+
+    dtype: str
+    relative_error: float
 
 
 def noting_error(encode: Encode, settings: EncoderSettings, device: str, store: Store) -> Encode:
@@ -32,8 +44,11 @@ def noting_error(encode: Encode, settings: EncoderSettings, device: str, store: 
 
 
 def error_line(store: Store) -> str:
-    """One line for people; empty where nothing was measured."""
+    """One line for people; empty where nothing was measured, or it cannot be read."""
     if ERROR_FILE not in store.sizes():
         return ""
-    found = json.loads(store.read(ERROR_FILE))
-    return f"  latents in {found['dtype']} differ from those in float32 by {found['relative_error']:.2%}"
+    try:
+        found = from_json(_Measured, parse(store.read(ERROR_FILE)))
+    except ValueError:
+        return ""
+    return f"  latents in {printable(found.dtype)} differ from those in float32 by {found.relative_error:.2%}"

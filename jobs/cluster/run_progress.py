@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from jobs.cluster.scheduler import Finished
 from pipeline.building.records import ShardRecord
+from pipeline.format.strict_json import parse
+from pipeline.format.typed_json import from_json
 from pipeline.storage.store import Store
 
 PROGRESS_FILE = "logs/progress.json"
@@ -128,8 +129,6 @@ class ProgressLog:
 def read_progress(store: Store) -> Progress | None:
     """What the last run on a build folder has written; None if there is nothing."""
     try:
-        content: dict[str, Any] = json.loads(store.read(PROGRESS_FILE))
-        nodes = {name: NodeWork(**node) for name, node in content.pop("nodes").items()}
-        return Progress(**content, nodes=nodes)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return from_json(Progress, parse(store.read(PROGRESS_FILE)))
+    except (FileNotFoundError, ValueError):
         return None

@@ -9,6 +9,8 @@ from typing import Any
 
 from pipeline.errors import BuildError
 from pipeline.format.differences import first_difference
+from pipeline.format.printable import printable
+from pipeline.format.strict_json import parse
 from pipeline.storage.atomic import write_atomic
 
 
@@ -18,5 +20,10 @@ def claim(path: Path, content: Mapping[str, Any], what: str) -> None:
     plain = json.loads(json.dumps(content))
     if not path.exists():
         write_atomic(path, (json.dumps(plain, indent=2) + "\n").encode())
-    elif difference := first_difference(json.loads(path.read_bytes()), plain):
+        return
+    try:
+        found = parse(path.read_bytes())
+    except ValueError as error:
+        raise BuildError(f"{path} cannot be read: {printable(error)}; choose another out=") from error
+    if difference := first_difference(found, plain):
         raise BuildError(f"{path.parent} holds another {what}: {difference}; choose another out=")

@@ -28,6 +28,9 @@ from typing import Self
 
 from pipeline.errors import BuildError, RunError
 from pipeline.format.file_names import LOCK_FOLDER
+from pipeline.format.printable import printable
+from pipeline.format.strict_json import parse
+from pipeline.format.typed_json import from_json
 from pipeline.storage.store import Store
 
 _FILE = "driver.json"
@@ -176,12 +179,12 @@ def _numbers(store: Store) -> list[int]:
 
 def _read(store: Store, number: int) -> Owner | None:
     try:
-        return Owner(**json.loads(store.read(_file(number))))
+        return from_json(Owner, parse(store.read(_file(number))))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         fix = f"if no driver is at work, remove {store.where}/{LOCK_FOLDER}"
-        raise BuildError(f"{store.where}/{_file(number)} cannot be read: {error}; {fix}") from error
+        raise BuildError(f"{store.where}/{_file(number)} cannot be read: {printable(error)}; {fix}") from error
 
 
 def _folder(number: int) -> str:

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pipeline.errors import BuildError
+from pipeline.format.printable import printable
+from pipeline.format.strict_json import parse
+from pipeline.format.typed_json import from_json
 from pipeline.storage.atomic import write_atomic
 
 RecordT = TypeVar("RecordT")
@@ -104,9 +107,9 @@ class JsonLines(Generic[RecordT]):
         found = []
         for number, line in enumerate(whole.splitlines(), 1):
             try:
-                found.append(self._kind(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                message = f"{self.path}, line {number} is no {self._name} ({error}); delete the line"
+                found.append(from_json(self._kind, parse(line)))
+            except ValueError as error:
+                message = f"{self.path}, line {number} is no {self._name} ({printable(error)}); delete the line"
                 raise BuildError(message) from error
         return found
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from model.checkpoint.checkpoint import load_weights
 from model.checkpoint.state_file import read_state, verify_checkpoint
 from model.settings import ModelSettings
 from model.vla_jepa import VLAJEPA, build_model, unit_stats
 from pipeline.errors import BuildError
+from pipeline.format.differences import first_difference
 from pipeline.format.schema import Sizes
 
 
@@ -23,8 +26,11 @@ def load_model(checkpoint: Path) -> VLAJEPA:
     try:
         settings = TypeAdapter(ModelSettings).validate_python(state["model"])
         sizes = TypeAdapter(Sizes).validate_python(state["model_sizes"])
-    except (KeyError, ValidationError) as error:
-        raise BuildError(f"{checkpoint}/state.json has no usable settings and sizes of the model: {error}") from error
+        if difference := first_difference(state["model"], json.loads(json.dumps(asdict(settings)))):
+            raise ValueError(f"{difference}: a setting that is missing or unknown")  # a default might be another model
+    except (KeyError, ValueError) as error:
+        what = f"has no usable settings and sizes of the model: {error}"
+        raise BuildError(f"{checkpoint}/state.json {what}") from error
     model = build_model(settings, sizes, unit_stats(sizes))
     load_weights(checkpoint, model)
     return model.eval()

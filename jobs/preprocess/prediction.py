@@ -9,10 +9,13 @@ import json
 from dataclasses import asdict, dataclass
 
 from jobs.common.text import duration_text, size_text
+from pipeline.errors import RunError
 from pipeline.format.enums import FloatDtype
+from pipeline.format.strict_json import parse
+from pipeline.format.typed_json import from_json
 from pipeline.planning.hardware import Hardware
 from pipeline.planning.plan import Plan
-from pipeline.planning.prediction import Prediction, StageTimes, count_raw_bytes, measure_stages, predict
+from pipeline.planning.prediction import Prediction, count_raw_bytes, measure_stages, predict
 from pipeline.sources.base import Source
 from pipeline.storage.store import Store
 
@@ -61,14 +64,8 @@ def write_prediction(prediction: Prediction, store: Store) -> None:
 def read_prediction(store: Store) -> Prediction | None:
     """The stored prediction; None if there is none, or one that this version cannot read."""
     try:
-        content = json.loads(store.read(PREDICTION_FILE))
-        hardware = Hardware(**content.pop("hardware"))
-        times = content.pop("times")
-        dtype = FloatDtype(content.pop("dtype"))
-        return Prediction(
-            hardware=hardware, dtype=dtype, times=None if times is None else StageTimes(**times), **content
-        )
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return from_json(Prediction, parse(store.read(PREDICTION_FILE)))
+    except (FileNotFoundError, ValueError, RunError):
         return None
 
 

@@ -100,11 +100,13 @@ def _alone(out: Path, ranks: Ranks) -> Iterator[Callable[[], None]]:
         RunError: one does, and lives; on all ranks.
     """
     out.mkdir(parents=True, exist_ok=True)
-    lock = DriverLock(open_store(out))
+    store = open_store(out)
+    lock = DriverLock(store)
     with contextlib.ExitStack() as stack:
 
         def take() -> None:
             stack.enter_context(lock)
+            store.tidy()
 
         ranks.from_main(take)
         yield lambda: ranks.from_main(lock.check)

@@ -20,18 +20,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from model.checkpoint.sharded_checkpoint import SHARDED, fill_sharded, sharded_shapes
 from model.checkpoint.state_file import STATE, verify_checkpoint, write_state
+from model.checkpoint.temporary import TEMPORARY, sync, temporary_for
 from pipeline.errors import BuildError, CorruptError
 
 PREFIX = "step-"
-_TEMPORARY = ".tmp-"
 _DAMAGED = "damaged-"
+
+SHOWN = 20
+"""Tensors that a message lists."""
 
 
 def copy_tensors(
@@ -64,7 +67,7 @@ def write_checkpoint(
     """Write what `copy_tensors` gave as `folder/step-NNNNNNNN`, whole or not at all. Returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     remove_unfinished(folder)
-    temporary = folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    temporary = folder / f"{TEMPORARY}{uuid.uuid4().hex}"
     temporary.mkdir()
     for kind, content in tensors.items():
         save_file(dict(content), temporary / f"{kind}.safetensors")
@@ -75,23 +78,23 @@ def finish_checkpoint(temporary: Path, folder: Path, step: int, state: Mapping[s
     """Add state.json to a filled temporary folder, sync it, and give it its name."""
     write_state(temporary, {**state, "step": step})
     for path in (*temporary.rglob("*"), temporary):
-        _sync(path)
+        sync(path)
     final = folder / f"{PREFIX}{step:08d}"
     if final.exists():
         _remove(final)
     os.replace(temporary, final)
-    _sync(folder)
+    sync(folder)
     return final
 
 
 def temporary_checkpoint(folder: Path, step: int) -> Path:
     """Name of the unfinished checkpoint that several processes fill."""
-    return folder / f"{_TEMPORARY}{step:08d}"
+    return folder / f"{TEMPORARY}{step:08d}"
 
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed writers left behind."""
-    for leftover in folder.glob(f"{_TEMPORARY}*"):
+    for leftover in folder.glob(f"{TEMPORARY}*"):
         shutil.rmtree(leftover)
 
 
@@ -104,7 +107,7 @@ def prune_checkpoints(folder: Path, keep: int, keep_every: int = 0) -> None:
 
 def _remove(checkpoint: Path) -> None:
     """Under its own name it is whole or absent; what a kill leaves of it goes with what is unfinished."""
-    doomed = checkpoint.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+    doomed = checkpoint.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
     os.replace(checkpoint, doomed)
     shutil.rmtree(doomed)
 
@@ -129,17 +132,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists; choose another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
-    temporary.mkdir()
-    try:
+    with temporary_for(folder, folder=True) as temporary:
         yield temporary
         for path in (*temporary.iterdir(), temporary):
-            _sync(path)
+            sync(path)
         os.replace(temporary, folder)
-        _sync(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        sync(folder.parent)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -182,7 +180,7 @@ def load_weights(
         keep: prefixes of tensors that stay as they are in the model, whatever the file has.
 
     Raises:
-        BuildError: names or shapes differ; every tensor concerned is listed.
+        BuildError: names or shapes differ; the first `SHOWN` tensors concerned are listed. Or a file holds no tensors.
     """
     everything = model.state_dict() | dict(masters or {})
     own = {name: tensor for name, tensor in everything.items() if not name.startswith(keep)}
@@ -195,7 +193,8 @@ def load_weights(
         if stored[name] != tuple(own[name].shape)
     ]
     if problems:
-        raise BuildError(f"{checkpoint} does not fit the model:\n  " + "\n  ".join(problems))
+        more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise BuildError(f"{checkpoint} does not fit the model:\n  " + "\n  ".join(problems[:SHOWN]) + more)
     _fill(checkpoint, "model", own)
 
 
@@ -227,7 +226,7 @@ def load_optimizer(checkpoint: Path, parameters: Mapping[str, nn.Parameter], opt
 def _stored_shapes(checkpoint: Path, kind: str) -> dict[str, tuple[int, ...]]:
     if (checkpoint / SHARDED).is_dir():
         return sharded_shapes(checkpoint, kind)
-    with safe_open(checkpoint / f"{kind}.safetensors", framework="pt") as file:
+    with _tensors_of(checkpoint, kind) as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
 
 
@@ -236,7 +235,7 @@ def _fill(checkpoint: Path, kind: str, wanted: Mapping[str, Tensor]) -> None:
     if (checkpoint / SHARDED).is_dir():
         fill_sharded(checkpoint, kind, wanted)
         return
-    with safe_open(checkpoint / f"{kind}.safetensors", framework="pt") as file:
+    with _tensors_of(checkpoint, kind) as file:
         for name, tensor in wanted.items():
             found = file.get_tensor(name)
             if isinstance(tensor, DTensor):
@@ -245,14 +244,19 @@ def _fill(checkpoint: Path, kind: str, wanted: Mapping[str, Tensor]) -> None:
             tensor.copy_(found)
 
 
+@contextmanager
+def _tensors_of(checkpoint: Path, kind: str) -> Iterator[Any]:
+    """An open file of tensors. Raises CorruptError when it is none."""
+    path = checkpoint / f"{kind}.safetensors"
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise CorruptError(
+            f"{path} cannot be read: {error}; it was not written by this version, or is damaged"
+        ) from error
+
+
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies on the CPU: safetensors refuses tensors that share memory."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,7 +20,7 @@ _THREADS = 8
 def write_state(checkpoint: Path, state: Mapping[str, Any]) -> None:
     """Write state.json for a folder that holds everything else, and set the modes of all files as `umask` says."""
     content = {**state, _FILES: _digests(checkpoint, _data_files(checkpoint))}
-    (checkpoint / STATE).write_text(json.dumps({**content, _OWN: _own_digest(content)}, indent=2) + "\n")
+    (checkpoint / STATE).write_bytes(_with_digest(content))
     mode = (checkpoint / STATE).stat().st_mode & 0o777
     for name in _data_files(checkpoint):  # safetensors writes files that their owner alone can read
         (checkpoint / name).chmod(mode)
@@ -56,13 +56,14 @@ def verify_checkpoint(checkpoint: Path) -> None:
 def _read(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint / STATE
     try:
-        content: dict[str, Any] = parse(path.read_bytes())
-        own = content.pop(_OWN)
+        data = path.read_bytes()
+        content: dict[str, Any] = parse(data)
+        del content[_OWN]
         if not isinstance(content[_FILES], dict):
             raise TypeError(f"{_FILES} must be an object")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptError(f"{path} cannot be read: {error!r}") from error
-    if own != _own_digest(content):
+    if data != _with_digest(content):
         raise CorruptError(f"{checkpoint} is damaged: {STATE} was changed since it was written")
     return content
 
@@ -82,6 +83,7 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _own_digest(content: Mapping[str, Any]) -> str:
-    """Of the content, not of the bytes: it is written beside it."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _with_digest(content: Mapping[str, Any]) -> bytes:
+    """The file of a content: the only one, so that no other bytes pass for it."""
+    own = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return (json.dumps({**content, _OWN: own}, indent=2) + "\n").encode()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from model.normalize import MinMaxScaler
 from model.settings import ActionHeadSettings
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import SettingsError
+from pipeline.format.printable import printable
+from pipeline.format.strict_json import parse
+from pipeline.format.typed_json import from_json
 
 STATE, ACTION = "observation.state", "action"
 PORT_LAYER_NORM_EPS = 1e-6
@@ -31,6 +35,10 @@ PORT_VIEWS = 2
 PORT_POSITIONS = 1024
 NORMALIZER = "policy_preprocessor_step_3_normalizer_processor.safetensors"
 UNNORMALIZER = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
+
+
+_NUMBERS = {"MIN_MAX": ("min", "max"), "MEAN_STD": ("mean", "std")}
+"""Statistics of a channel by LeRobot's name of how it is scaled."""
 
 
 def is_lerobot(folder: Path) -> bool:
@@ -245,14 +253,15 @@ def _load_scaler(scaler: MinMaxScaler | None, folder: Path, key: str, processor:
     if scaler is None:
         return
     try:
-        steps = json.loads((folder / processor).read_bytes())["steps"]
-        entry = next(entry for entry in steps if entry.get("registry_name") == step)
-        mode = entry["config"]["norm_map"]["ACTION" if key == ACTION else "STATE"]
-        statistics = _tensors(folder / entry["state_file"])
-        names = {"MIN_MAX": ("min", "max"), "MEAN_STD": ("mean", "std")}[mode]
+        entry = _step(parse((folder / processor).read_bytes()), step)
+        statistics = _tensors(folder / entry.state_file)
+        mode = entry.norm_map["ACTION" if key == ACTION else "STATE"]
+        names = _NUMBERS[mode]
         first, second = (statistics[f"{key}.{name}"].double() for name in names)
-    except (OSError, ValueError, KeyError, StopIteration) as error:
-        raise SettingsError(f"{folder}/{processor} gives no range or mean of {key}: {error!r}") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise SettingsError(
+            f"{folder}/{processor} gives no range or mean of {key}: {printable(repr(error))}"
+        ) from error
     if first.shape != scaler.center.shape:
         raise SettingsError(f"{folder}: {key} has {len(first)} channels, the model {len(scaler.center)}")
     center, half = ((first + second) / 2, (second - first) / 2) if mode == "MIN_MAX" else (first, second)
@@ -260,6 +269,25 @@ def _load_scaler(scaler: MinMaxScaler | None, folder: Path, key: str, processor:
         scaler.center.copy_(center)
         # LeRobot divides by 1e-8 where a channel is constant.
         scaler.half_range.copy_(torch.where(half == 0, 1e-8, half))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What is read of a processor's step: which statistics it takes, and their file."""
+
+    norm_map: dict[str, str]
+    state_file: str
+
+
+def _step(content: Any, name: str) -> _Step:
+    """The step of this name. Raises ValueError if there is none as it should be."""
+    steps = content.get("steps") if isinstance(content, dict) else None
+    for entry in steps if isinstance(steps, list) else ():
+        if isinstance(entry, dict) and entry.get("registry_name") == name and isinstance(entry.get("config"), dict):
+            return from_json(
+                _Step, {"norm_map": entry["config"].get("norm_map"), "state_file": entry.get("state_file")}
+            )
+    raise ValueError(f"it has no step {name}")
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

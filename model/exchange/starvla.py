@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from model.checkpoint.temporary import sync, temporary_for
 from model.exchange.names import Account
 from model.exchange.weights import foreign_weights, load_foreign
 from model.vla_jepa import VLAJEPA
@@ -37,13 +37,9 @@ def save_starvla(model: VLAJEPA, path: Path) -> None:
     It lacks what this model has no weights for: the target encoder and the predictor's two unused layers. The ranges
     of actions and state are not part of the format.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    try:
+    with temporary_for(path) as temporary:
         with open(temporary, "wb") as file:
             torch.save(foreign_weights(model, "starvla"), file)
-            file.flush()
-            os.fsync(file.fileno())
+        sync(temporary)
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        sync(path.parent)

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
-from io import BufferedReader
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
 
 from pipeline.errors import BuildError
@@ -19,6 +21,10 @@ BUILD, TASKS, LEDGER = "build.json", "tasks.jsonl", "ledger.jsonl"
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """O_NONBLOCK: a named pipe must not make the audit wait for its writer."""
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 
 _IN_THE_WAY = (errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EEXIST)
 """What the system says of a link or a folder where something else has to be; a full disk is no fault of the build."""
@@ -70,22 +76,22 @@ def replace_whole(root: Path, name: str, data: bytes) -> Path:
     """Write a file below a build's folder whole or not at all. Returns its path.
 
     The folders on the way are made. No link is followed, and the temporary file has a random name and is new: in a
-    hostile build a link in its place would have the audit write somewhere else.
+    hostile build a link in its place would have the audit write somewhere else. Those of audits that were killed go.
 
     Raises:
         BuildError: a folder on the way is a link or no folder.
     """
     path = Path(name)
-    temporary = f".{path.name}.{secrets.token_hex(16)}"
     try:
         with _folder(root, name, make=True) as folder:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            _remove_abandoned(folder)
+            file, temporary = _new_file(folder, path.name)
             try:
-                with open(os.open(temporary, flags, 0o666, dir_fd=folder), "wb") as file:
+                with file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+                    os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary, dir_fd=folder)
@@ -94,6 +100,30 @@ def replace_whole(root: Path, name: str, data: bytes) -> Path:
             raise
         raise _not_ours(root, name, error) from error
     return root / name
+
+
+def _new_file(folder: int, name: str) -> tuple[BufferedWriter, str]:
+    """A new temporary file for `name`, locked as long as it is open, and its own name."""
+    while True:
+        temporary = f".{name}.{secrets.token_hex(16)}"
+        file = open(os.open(temporary, _NEW, 0o666, dir_fd=folder), "wb")  # noqa: SIM115  the caller closes it
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_nlink:
+                return file, temporary
+        except BlockingIOError:
+            pass  # another audit takes it for an abandoned one
+        except OSError:
+            return file, temporary  # no locks here: nobody removes anything
+        file.close()
+
+
+def _remove_abandoned(folder: int) -> None:
+    """Remove temporary files that no process holds."""
+    for found in filter(_TEMPORARY.fullmatch, os.listdir(folder)):
+        with contextlib.suppress(OSError), _opened(found, folder) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(found, dir_fd=folder)
 
 
 def remove_inside(root: Path, name: str) -> None:

@@ -44,7 +44,7 @@ def archive(root: Path, verdict: bytes, envelope: bytes | None, when: datetime) 
     name = f"{when:%Y%m%dT%H%M%SZ}{ending}"
     number = 0
     for known in names_inside(root, HISTORY):
-        if ending not in known:
+        if ending not in known or known.startswith("."):  # what an audit that was killed was writing
             continue
         number += 1
         entry = _entry(root, known)

@@ -13,9 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.errors import BuildError
 from pipeline.format.columns import samples_schema
 from pipeline.format.file_names import WORK_FOLDER
 from pipeline.format.machine import Machine
+from pipeline.format.printable import printable
+from pipeline.format.strict_json import parse
+from pipeline.format.typed_json import from_json
 from pipeline.planning.plan import ShardTask
 from pipeline.samples.windows import Window
 from pipeline.shards.inputs_tar import InputPlacement
@@ -166,17 +170,12 @@ def find_records(store: Store, tasks: Iterable[ShardTask], fingerprint: str) -> 
 
 
 def read_record(path: Path) -> ShardRecord:
-    """The record in the metadata of its file."""
-    content = json.loads(pq.read_schema(path).metadata[b"shard"])
-    record = FileRecord(**content.pop("record"))
-    left_out = tuple(LedgerEntry(**entry) for entry in content.pop("left_out"))
-    errors = tuple((error, square) for error, square in content.pop("errors", ()))
-    shared = content.pop("latents", None)
-    latents = None if shared is None else FileRecord(**shared)
-    machine = content.pop("encoded_on")
-    content["encoded_on"] = None if machine is None else Machine(**machine)
-    excluded = tuple(content.pop("excluded"))
-    return ShardRecord(record=record, left_out=left_out, excluded=excluded, errors=errors, latents=latents, **content)
+    """The record in the metadata of its file. Raises BuildError when it holds none."""
+    try:
+        return from_json(ShardRecord, parse((pq.read_schema(path).metadata or {})[b"shard"]))
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        fix = "delete it and run the same command again, which makes this shard anew"
+        raise BuildError(f"{path} is no record of a shard ({printable(error)}); {fix}") from error
 
 
 def _whole(shard: ShardRecord, sizes: Mapping[str, int]) -> bool:

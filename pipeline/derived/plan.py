@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,9 @@ from typing import Any
 
 from pipeline.errors import BuildError
 from pipeline.format.build import Build, load_build
+from pipeline.format.printable import printable
+from pipeline.format.strict_json import parse
+from pipeline.format.typed_json import from_json
 from pipeline.planning.cost import Counts, estimate_of
 from pipeline.planning.fingerprint import make_fingerprint, setting_differences
 from pipeline.planning.plan import Plan, left_out_order, read_plan
@@ -77,9 +79,11 @@ def open_finished(path: Path) -> FinishedBuild:
         raise BuildError(f"{path}: build.json and plan.json have different fingerprints; run vlajepa audit {path}")
     try:
         lines = (path / "ledger.jsonl").read_bytes().splitlines()
-        ledger = tuple(LedgerEntry(**json.loads(line)) for line in lines)
-    except (OSError, ValueError, TypeError) as error:
-        raise BuildError(f"{path}/ledger.jsonl cannot be read ({error}); run vlajepa audit {path}") from error
+        ledger = tuple(from_json(LedgerEntry, parse(line)) for line in lines)
+    except (OSError, ValueError) as error:
+        raise BuildError(
+            f"{path}/ledger.jsonl cannot be read ({printable(error)}); run vlajepa audit {path}"
+        ) from error
     entries = {f"{entry['split']}-{entry['index']:06d}": entry for entry in build.manifest["shards"]}
     return FinishedBuild(plan, str(path), build.manifest.get("ancestors", {}), build, ledger, entries)
 

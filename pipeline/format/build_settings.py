@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.format.enums import Attention, EncoderKind, EncoderMode, FloatDtype, LatentDtype, Resize, WindowEnd
 from pipeline.format.settings import checked, setting
+from pipeline.format.typed_json import from_json
 
 
 @checked
@@ -131,10 +132,9 @@ class EncoderIdentity:
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> EncoderIdentity:
-        """The identity of its stored form, which holds more. Raises KeyError, ValueError: it is not complete."""
-        values = {field.name: content[field.name] for field in dataclasses.fields(cls)}
-        kinds = {"mode": EncoderMode, "resize": Resize, "dtype": FloatDtype}
-        return cls(**values | {name: kind(values[name]) for name, kind in kinds.items()})
+        """The identity of its stored form, which holds more. Raises ValueError: it is not complete."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return from_json(cls, {name: value for name, value in content.items() if name in names}, "settings.encoder")
 
     def flops(self, steps: int) -> float:
         """Multiply-add FLOPs (2 a MAC) to encode one view of one window of K = `steps` future steps, or of one tubelet
@@ -169,15 +169,24 @@ class BuildSettings:
         """The settings of their stored form.
 
         Raises:
-            ValueError, KeyError, TypeError: they are not complete, or a value is wrong.
+            ValueError: they are not complete, or a value is wrong.
         """
+        sections = [field.name for field in dataclasses.fields(cls) if field.name != "content"]
+        if missing := [name for name in (*sections, "source") if name not in content]:
+            raise ValueError(f"settings lack {missing[0]!r}")
+        if not isinstance(content["source"], dict) or not isinstance(content["source"].get("name"), str):
+            raise ValueError(f"settings.source must be an object with a name, found {content['source']!r:.80}")
+        if not isinstance(content["splits"], list | tuple) or not all(isinstance(s, str) for s in content["splits"]):
+            raise ValueError(f"settings.splits must be a list of names, found {content['splits']!r:.80}")
+        if not isinstance(content["encoder"], dict):
+            raise ValueError(f"settings.encoder must be an object, found {content['encoder']!r:.80}")
         return cls(
             content=content,
-            window=WindowPolicy(**content["window"]),
-            inputs=InputSettings(**content["inputs"]),
+            window=from_json(WindowPolicy, content["window"], "settings.window"),
+            inputs=from_json(InputSettings, content["inputs"], "settings.inputs"),
             encoder=EncoderIdentity.read(content["encoder"]),
-            latents=LatentSettings(**content["latents"]),
-            shards=ShardSettings(**content["shards"]),
+            latents=from_json(LatentSettings, content["latents"], "settings.latents"),
+            shards=from_json(ShardSettings, content["shards"], "settings.shards"),
             splits=tuple(content["splits"]),
         )
 

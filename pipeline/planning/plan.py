@@ -19,7 +19,10 @@ from pipeline.encoder.encoder_frames import FrameSettings
 from pipeline.errors import BuildError, EpisodeError, RunError
 from pipeline.format.build_settings import BuildSettings, WindowPolicy
 from pipeline.format.file_names import PLAN_FILE, TASKS_FILE
+from pipeline.format.printable import printable
 from pipeline.format.schema import Sizes
+from pipeline.format.strict_json import parse
+from pipeline.format.typed_json import from_json
 from pipeline.planning.cost import Counts, Estimate, estimate_of
 from pipeline.planning.fingerprint import make_fingerprint, setting_differences
 from pipeline.planning.packing import pack
@@ -184,6 +187,19 @@ def write_plan(plan: Plan, store: Store) -> None:
     store.write(PLAN_FILE, (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """plan.json."""
+
+    fingerprint: str
+    settings: dict[str, Any]
+    sizes: Sizes
+    views: tuple[str, ...]
+    fps: float | None
+    estimate: Estimate
+    left_out: tuple[LedgerEntry, ...]
+
+
 def read_plan(store: Store) -> Plan:
     """Read a plan written by `write_plan`.
 
@@ -191,22 +207,16 @@ def read_plan(store: Store) -> Plan:
         BuildError: there is none, or its fingerprint does not fit its content.
     """
     try:
-        content = json.loads(store.read(PLAN_FILE))
+        content = from_json(_Stored, parse(store.read(PLAN_FILE)), PLAN_FILE)
         tasks: list[ShardTask] = []
         with no_cycles(), store.reading(TASKS_FILE) as path, open(path, "rb") as file:
-            fingerprint = make_fingerprint(content["settings"], _reading(file, tasks))
-        plan = Plan(
-            content["settings"],
-            content["fingerprint"],
-            Sizes(**content["sizes"]),
-            tuple(content["views"]),
-            content["fps"],
-            tuple(tasks),
-            tuple(LedgerEntry(**entry) for entry in content["left_out"]),
-            Estimate(**content["estimate"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BuildError(f"{store.where} holds no readable plan ({error}); run vlajepa plan first") from error
+            fingerprint = make_fingerprint(content.settings, _reading(file, tasks))
+        rest = (content.sizes, content.views, content.fps, tuple(tasks), content.left_out, content.estimate)
+        plan = Plan(content.settings, content.fingerprint, *rest)
+        plan.settings  # noqa: B018  read here, where an error names the file
+    except (OSError, ValueError) as error:
+        what = f"holds no readable plan ({printable(error)})"
+        raise BuildError(f"{store.where} {what}; run vlajepa plan first") from error
     if fingerprint != plan.fingerprint:
         raise BuildError(
             f"{store.where}/plan.json or tasks.jsonl was edited: the fingerprint does not fit; plan into a new folder"

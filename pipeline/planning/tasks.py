@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
+from pipeline.format.strict_json import parse
 from pipeline.sources.base import EpisodeRef
 
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -103,13 +104,21 @@ def read_task(line: bytes) -> ShardTask:
     """The task of a line of tasks.jsonl.
 
     Raises:
-        ValueError, KeyError, TypeError: the line is no task.
+        ValueError: the line is no task.
     """
-    content = json.loads(line)
-    sizes, episodes = content["groups"], len(content["episodes"])
-    if sum(sizes) != episodes:
-        raise ValueError(f"a task has groups of {sizes} episodes, but {episodes} of them")
-    return ShardTask(sys.intern(content["split"]), content["index"], StoredGroups(line, len(sizes), episodes))
+    content = parse(line, repeated=True)
+    if type(content) is not dict or not {"split", "index", "groups", "episodes"} <= content.keys():
+        raise ValueError("a task must be an object with split, index, groups and episodes")
+    split, index, sizes, episodes = (content[name] for name in ("split", "index", "groups", "episodes"))
+    if type(split) is not str or type(index) is not int or index < 0:
+        raise ValueError(f"a task must have a split and an index, found {split!r:.40} and {index!r:.40}")
+    if type(sizes) is not list or type(episodes) is not list or not all(type(size) is int for size in sizes):
+        raise ValueError(f"groups and episodes of task {split}/{index} must be lists")
+    if not all(size >= 0 for size in sizes) or sum(sizes) != len(episodes):
+        raise ValueError(f"task {split}/{index} has groups of {sizes!r:.80} episodes, but {len(episodes)} of them")
+    if not all(map(_is_ref, episodes)):
+        raise ValueError(f"task {split}/{index} holds something else than episodes")
+    return ShardTask(sys.intern(split), index, StoredGroups(line, len(sizes), len(episodes)))
 
 
 @contextlib.contextmanager
@@ -128,11 +137,20 @@ def no_cycles() -> Iterator[None]:
 
 
 def _ref(content: dict[str, Any]) -> EpisodeRef:
-    return EpisodeRef(
-        content["id"],
-        content["split"],
-        tuple((path, size) for path, size in content["files"]),
-        content["num_frames"],
-        content["data"],
-        tuple(content.get("sha256", ())),
+    files, sha256 = tuple((path, size) for path, size in content["files"]), tuple(content.get("sha256", ()))
+    return EpisodeRef(content["id"], content["split"], files, content["num_frames"], content["data"], sha256)
+
+
+def _is_ref(value: Any) -> bool:
+    """Whether an episode of a line has the types that `_ref` and its users rely on."""
+    if type(value) is not dict or not {"id", "split", "files", "num_frames", "data"} <= value.keys():
+        return False
+    lengths, hashes = (int, type(None)), value.get("sha256", [])
+    return (
+        type(value["id"]) is type(value["split"]) is str
+        and type(value["num_frames"]) in lengths
+        and type(value["data"]) is dict
+        and type(value["files"]) is type(hashes) is list
+        and all(type(f) is list and len(f) == 2 and type(f[0]) is str and type(f[1]) is int for f in value["files"])
+        and all(type(digest) is str for digest in hashes)
     )

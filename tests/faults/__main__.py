@@ -1,4 +1,7 @@
-"""`python -m tests.faults [--times N] [--only NAME]`: faults brought about at random moments, as a Markdown table."""
+"""`python -m tests.faults [--times N] [--only NAME]`: faults brought about at random moments, as a Markdown table.
+
+`python -m tests.faults train` kills trainings, `python -m tests.faults commands` the commands that need no cluster.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,15 @@ from pathlib import Path
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.judge import Outcome
 from tests.faults.lab import Lab
+from tests.faults.stops import command as commands
+from tests.faults.training import command as trainings
+
+OTHERS = {"train": trainings.main, "commands": commands.main}
 
 
 def main() -> int:
+    if sys.argv[1:2] and sys.argv[1] in OTHERS:
+        return OTHERS[sys.argv[1]](sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--times", type=int, help="trials of each fault instead of its own number")
     parser.add_argument("--only", default="", help="names of faults, or their beginnings, separated by commas")

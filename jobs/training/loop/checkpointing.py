@@ -44,6 +44,8 @@ class CheckpointWriter:
         self._under_way: Future[None] | None = None
 
     def __enter__(self) -> Self:
+        if self._ranks.main:  # what a run that was killed while it saved did not come to
+            prune_checkpoints(self._folder, self._settings.keep, self._settings.keep_every)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
