@@ -8,9 +8,14 @@ which LeRobot writes by default and decord 0.6 cannot open. The reason is that d
 - a packet that shows no frame shifts its count in the same way;
 - it does not report frames that the H.264 decoder concealed after damage; PyAV does.
 
-decord therefore reads a file only if every packet shows one frame, in order (`Packets.plain`), and if it finds the same
-frames at the same times as the packets. All facts about a video come from the decoder that reads it, or were compared
-with it. A frame that cannot be decoded is an EpisodeError and is never replaced.
+- it cannot decode some small or unusual sizes, and it converts the colours of odd heights otherwise;
+- it ignores mirroring.
+
+decord therefore reads a file only if every packet shows one frame, in order (`Packets.plain`), if the picture is plain
+(`is_plain`), if it finds the same frames at the same times as the packets, and if its first frame is PyAV's to the bit.
+A file in which decord meets a frame that it cannot decode is read by PyAV from there on. All facts about a video come
+from the decoder that reads it, or were compared with it. A frame that neither decodes is an EpisodeError and is never
+replaced.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError
 from pipeline.sources.metadata import undecodable
+from pipeline.sources.video.display import display_matrix, is_plain, require_colour, show
 from pipeline.sources.video.frame_readers import check_indices
 from pipeline.sources.video.packets import Packets, open_container, read_packets
 
@@ -114,7 +120,7 @@ class Video:
         self.close()
 
     def _decode(self, indices: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
-        frames = self._reader.read(indices)
+        frames = self._read(indices)
         first = next(iter(self._cache.values()), frames[indices[0]])
         for index in indices:
             frame = frames[index]
@@ -124,6 +130,17 @@ class Video:
         while len(self._cache) * first.nbytes > CACHE_BYTES:
             self._cache.popitem(last=False)
         return frames
+
+    def _read(self, indices: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
+        try:
+            return self._reader.read(indices)
+        except EpisodeError:
+            if self._reader.name == _PyavReader.name:
+                raise
+        self._reader.close()
+        self._reader = _PyavReader(self.path, self._packets)
+        self.decoder = self._reader.name
+        return self._reader.read(indices)
 
 
 def _packets_of(path: str) -> Packets:
@@ -141,12 +158,19 @@ def _read_packets(path: str, modified: int, size: int) -> Packets:
 
 
 def _open_reader(path: str, packets: Packets) -> _DecordReader | _PyavReader:
-    """decord if it is exact and can open the file, else PyAV."""
-    if packets.plain:
-        reader = _DecordReader.try_open(path, packets)
-        if reader is not None:
+    """decord if it is exact and can read the file, else PyAV."""
+    exact = _PyavReader(path, packets)
+    if not packets.plain:
+        return exact
+    try:
+        first = exact.read([0])[0]
+        reader = _DecordReader.try_open(path, packets) if exact.is_plain else None
+        if reader is not None and np.array_equal(reader.read([0])[0], first):
+            exact.close()
             return reader
-    return _PyavReader(path, packets)
+    except EpisodeError:
+        pass  # one of them cannot decode the first frame; PyAV has the last word when the caller asks for it
+    return exact
 
 
 class _DecordReader:
@@ -197,6 +221,7 @@ class _PyavReader:
         self._place = {pts: index for index, pts in enumerate(packets.pts)}
         self._frames: Iterator[av.VideoFrame] = iter(())
         self._next: int | None = None
+        self.is_plain = False  # of the frame read last
         try:
             self._container = open_container(path)
         except AV_ERRORS as error:
@@ -238,6 +263,6 @@ class _PyavReader:
     def _pixels(self, frame: av.VideoFrame, index: int) -> NDArray[np.uint8]:
         if frame.is_corrupt:
             raise ValueError(f"frame {index} is corrupt")
-        pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-        # Display rotation is part of the image; decord applies it itself.
-        return np.ascontiguousarray(np.rot90(pixels, k=int(frame.rotation) // 90))
+        require_colour(frame)
+        self.is_plain = is_plain(frame)
+        return show(frame.to_ndarray(format="rgb24"), display_matrix(frame))

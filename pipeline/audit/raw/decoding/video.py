@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.raw.decoding.clock import seconds
+from pipeline.audit.raw.decoding.display import displayed
 from pipeline.audit.raw.decoding.frames import TimedFrame, brief
 
 
@@ -64,5 +65,7 @@ def _decoded(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
 
 
 def _pixels(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-    return np.rot90(pixels, k=int(frame.rotation) // 90)
+    """As it is displayed."""
+    if len(frame.format.components) == 1 and frame.format.components[0].bits > 8:
+        raise ValueError(f"a frame is {frame.format.name}: distances, no picture")
+    return displayed(frame.to_ndarray(format="rgb24"), frame.side_data.get("DISPLAYMATRIX"))
