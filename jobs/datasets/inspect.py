@@ -89,6 +89,7 @@ def describe(found: Inspection, manifest: DatasetManifest | None) -> str:
     splits = Counter(ref.split for ref in index.refs)
     lines = [f"{index.name}: {manifest.title if manifest else index.description['type']}"]
     lines.append(f"  {'episodes':16} " + ", ".join(f"{split} {count:,}" for split, count in sorted(splits.items())))
+    lines += [f"  {'note':16} {note}" for note in index.notes]
     lines.append(f"  {'opened':16} {found.opened:,}, of which {found.unusable:,} cannot be used")
     if found.lengths:
         low, middle, high = min(found.lengths), median(found.lengths), max(found.lengths)
@@ -114,6 +115,7 @@ def write_report(found: Inspection, comparisons: list[Comparison], lookahead: Lo
     content: dict[str, Any] = {
         "name": index.name,
         "description": dict(index.description),
+        "notes": list(index.notes),
         "episodes": dict(Counter(ref.split for ref in index.refs)),
         "opened": found.opened,
         "lengths": found.lengths,

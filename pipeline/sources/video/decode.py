@@ -63,6 +63,7 @@ class Video:
         fps: average frames per second.
         width, height: pixels of a decoded frame.
         decoder: "decord" or "pyav".
+        is_turned: frames are shown after a quarter turn.
 
     Raises:
         EpisodeError: "missing-file", or "undecodable" with the file and the decoder's message.
@@ -79,6 +80,7 @@ class Video:
         self.codec, self.fps, self.decoder = packets.codec, packets.fps, self._reader.name
         try:
             self.height, self.width = self._decode([0])[0].shape[:2]
+            self.is_turned = self._reader.is_turned
         except EpisodeError:
             self.close()
             raise
@@ -174,7 +176,7 @@ def _open_reader(path: str, packets: Packets) -> _DecordReader | _PyavReader:
 
 
 class _DecordReader:
-    name = "decord"
+    name, is_turned = "decord", False
 
     def __init__(self, path: str, reader: decord.VideoReader) -> None:
         self._path = path
@@ -221,7 +223,7 @@ class _PyavReader:
         self._place = {pts: index for index, pts in enumerate(packets.pts)}
         self._frames: Iterator[av.VideoFrame] = iter(())
         self._next: int | None = None
-        self.is_plain = False  # of the frame read last
+        self.is_plain = self.is_turned = False  # of the frame read last
         try:
             self._container = open_container(path)
         except AV_ERRORS as error:
@@ -264,5 +266,6 @@ class _PyavReader:
         if frame.is_corrupt:
             raise ValueError(f"frame {index} is corrupt")
         require_colour(frame)
-        self.is_plain = is_plain(frame)
-        return show(frame.to_ndarray(format="rgb24"), display_matrix(frame))
+        matrix = display_matrix(frame)
+        self.is_plain, self.is_turned = is_plain(frame), not matrix[0]
+        return show(frame.to_ndarray(format="rgb24"), matrix)

@@ -22,11 +22,15 @@ BLANK = 4
 class FrameReader(Protocol):
     """One view of an episode; `pipeline.sources.video.decode.Video` is one. Frames are numbered from 0.
 
-    codec  how the frames are stored, for reports
+    codec      how the frames are stored, for reports
+    is_turned  whether frames are shown after a quarter turn
     """
 
     @property
     def codec(self) -> str: ...
+
+    @property
+    def is_turned(self) -> bool: ...
 
     @property
     def num_frames(self) -> int: ...
@@ -53,7 +57,7 @@ class StoredImages:
     """
 
     def __init__(self, image: Callable[[int], NDArray[np.uint8]], num_frames: int, fps: float, codec: str) -> None:
-        self.codec, self.num_frames = codec, num_frames
+        self.codec, self.num_frames, self.is_turned = codec, num_frames, False
         self._image, self._fps = image, fps
 
     def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
@@ -85,7 +89,7 @@ class SegmentReader:
         if not 0 <= start < start + num_frames <= reader.num_frames:
             needed = f"the episode needs {start}..{start + num_frames - 1} of them"
             raise EpisodeError("length-mismatch", f"{where} has {reader.num_frames} frames; {needed}")
-        self.codec, self.num_frames = reader.codec, num_frames
+        self.codec, self.num_frames, self.is_turned = reader.codec, num_frames, reader.is_turned
         self._reader, self._start = reader, start
 
     def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
+from statistics import fmean, median
 
 import av
 import numpy as np
@@ -15,22 +16,31 @@ from pipeline.audit.raw.decoding.clock import seconds
 from pipeline.audit.raw.decoding.display import displayed
 from pipeline.audit.raw.decoding.frames import TimedFrame, brief
 
+Size = tuple[int, int]
+"""Height and width."""
 
-def read_video(path: Path) -> Iterator[TimedFrame]:
+
+def read_video(path: Path, size: Size | None = None) -> Iterator[TimedFrame]:
     """Seconds after the first frame and RGB uint8 [H, W, 3] of every frame, in order of presentation.
 
+    Args:
+        size: of the frames as they are stored or as they are displayed; None: any.
+
     Raises:
-        ValueError: the file is missing, has no video, or a frame does not decode.
+        ValueError: the file is missing, has no video, or a frame does not decode or has another size.
     """
     for second, frame in _decoded(path):
-        yield seconds(second), _pixels(frame)
+        yield seconds(second), _pixels(frame, size)
 
 
-def read_segment(path: Path, begin_s: float, count: int, tolerance_s: float) -> Iterator[TimedFrame]:
-    """Like `read_video`, `count` frames from the one that is shown nearest to `begin_s`.
+def read_segment(
+    path: Path, begin_s: float, end_s: float | None, count: int, tolerance_s: float, size: Size | None = None
+) -> Iterator[TimedFrame]:
+    """Like `read_video`, `count` frames from the one that is shown at `begin_s`.
 
     Raises:
-        ValueError: as `read_video`; no frame is shown within `tolerance_s`, or the video ends too early.
+        ValueError: as `read_video`; no frame is shown within `tolerance_s` of `begin_s`, the video ends too early, or
+            not `count` frames are shown before `end_s` (None: unknown).
     """
     decoded = _decoded(path)
     first, following = next(decoded, None), next(decoded, None)
@@ -38,12 +48,29 @@ def read_segment(path: Path, begin_s: float, count: int, tolerance_s: float) -> 
         first, following = following, next(decoded, None)
     if first and abs(first[0] - begin_s) > tolerance_s:
         raise ValueError(f"{path}: the frame nearest to {begin_s} s is shown at {float(first[0]):.6f} s")
-    shown = 0
-    for second, frame in islice(chain(filter(None, (first, following)), decoded), count):
-        yield seconds(second - (first or (second,))[0]), _pixels(frame)
+    shown, rest = 0, chain(filter(None, (first, following)), decoded)
+    for second, frame in islice(rest, count):
+        if end_s is not None and second >= end_s - tolerance_s:
+            raise ValueError(f"{path}: {shown} frames are shown from {begin_s} s to {end_s} s, expected {count}")
+        yield seconds(second - (first or (second,))[0]), _pixels(frame, size)
         shown += 1
     if shown < count:
         raise ValueError(f"{path}: fewer than {count} frames from {begin_s} s on")
+    after = next(rest, None)
+    if end_s is not None and after is not None and after[0] < end_s - tolerance_s:
+        raise ValueError(f"{path}: more than {count} frames are shown from {begin_s} s to {end_s} s")
+
+
+def at_rate(frames: Iterator[TimedFrame], rate: float | None, path: Path) -> Iterator[TimedFrame]:
+    """The same frames. Raises ValueError after the last unless the median or the mean of their steps is, within a
+    tenth, that of `rate` frames a second (None: unknown)."""
+    times: list[float] = []
+    for second, frame in frames:
+        times.append(second)
+        yield second, frame
+    steps = [after - before for before, after in pairwise(times)]
+    if rate is not None and steps and all(abs(step * rate - 1) > 0.1 for step in (median(steps), fmean(steps))):
+        raise ValueError(f"{path}: frames are {median(steps):.4g} s apart, by fps={rate:g} it is {1 / rate:.4g} s")
 
 
 def _decoded(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
@@ -64,8 +91,11 @@ def _decoded(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
         raise ValueError(f"{path}: {brief(error)}") from error
 
 
-def _pixels(frame: av.VideoFrame) -> NDArray[np.uint8]:
+def _pixels(frame: av.VideoFrame, size: Size | None) -> NDArray[np.uint8]:
     """As it is displayed."""
     if len(frame.format.components) == 1 and frame.format.components[0].bits > 8:
         raise ValueError(f"a frame is {frame.format.name}: distances, no picture")
-    return displayed(frame.to_ndarray(format="rgb24"), frame.side_data.get("DISPLAYMATRIX"))
+    shown = displayed(frame.to_ndarray(format="rgb24"), frame.side_data.get("DISPLAYMATRIX"))
+    if size not in (None, (frame.height, frame.width), shown.shape[:2]):
+        raise ValueError(f"a frame is {frame.height} x {frame.width}, declared is {size}")
+    return shown

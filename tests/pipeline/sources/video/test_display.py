@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -57,7 +58,7 @@ def filtered(path: Path, filters: str | None) -> NDArray[np.uint8]:
         for text in filters.split(",") if filters else ():
             nodes.append(graph.add(*text.split("=")))
         nodes.append(graph.add("buffersink"))
-        for before, after in zip(nodes, nodes[1:], strict=False):
+        for before, after in pairwise(nodes):
             before.link_to(after)
         graph.configure()
         graph.push(frame)
