@@ -144,7 +144,7 @@ class Layout:
             length = self.length(number)
             if begin is None or length is None or rate is None:
                 raise ValueError(f"meta/episodes: episode {number} has no segment of {camera}")
-            yield from at_rate(read_segment(path, begin, end, length, max(0.1 / rate, 1e-3), size), rate, path)
+            yield from at_rate(read_segment(path, begin, end, length, max(0.1 / rate, 1e-3) - 1e-6, size), rate, path)
 
         return frames
 

@@ -18,6 +18,9 @@ SHARE = 0.1
 LEAST_S = 1e-3
 """The same in seconds where frames are short: containers count in milliseconds."""
 
+ROUNDING_S = 1e-6
+"""What times are rounded to: a frame at the very limit is too far."""
+
 RATE_SHARE = 0.1
 """How far both the usual and the mean step between frames of a video may be from the one by the dataset's rate. Where
 frames were dropped, the usual one is right; where a clock trembles, the mean."""
@@ -62,7 +65,7 @@ def _segment(video: Video, place: Segment, rows: int, fps: float | None) -> Segm
     assert place.from_s is not None
     assert fps is not None, "a source of shared videos declares a rate"
     seconds = video.timestamps(range(video.num_frames))
-    tolerance = max(SHARE / fps, LEAST_S)
+    tolerance = max(SHARE / fps, LEAST_S) - ROUNDING_S
     start = int(np.abs(seconds - place.from_s).argmin())
     gap = float(abs(seconds[start] - place.from_s))
     if gap > tolerance:

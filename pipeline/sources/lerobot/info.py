@@ -168,8 +168,8 @@ def _width(feature: Mapping[str, Any]) -> int | None:
     shape = feature.get("shape")
     if feature.get("dtype") not in NUMERIC:
         return None
-    sizes = [shape] if type(shape) is int else shape if isinstance(shape, list) else [None]
+    sizes = shape if isinstance(shape, list) else [shape]
+    wide = [size for size in sizes if isinstance(size, int) and size > 1]
     if any(type(size) is not int or size < 1 for size in sizes):
         return None
-    wide = [size for size in sizes if size > 1]
     return (wide[0] if wide else 1) if len(wide) <= 1 else None
