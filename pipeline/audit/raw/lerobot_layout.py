@@ -24,6 +24,9 @@ from pipeline.audit.raw.lerobot_tables import Listed, check_rows, columns_of, ho
 from pipeline.audit.raw.settings import rate_of
 from pipeline.audit.raw.templates import path_from
 
+_MARK = b"\xef\xbb\xbf"
+"""A byte order mark, as some editors begin a text with."""
+
 _TABLE = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 _VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 _SHARED_TABLE = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -250,7 +253,7 @@ def _texts(tasks: Iterator[dict[str, Any]]) -> dict[int, str]:
 
 def _object(path: Path) -> dict[str, Any]:
     with reading(path):
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes().removeprefix(_MARK))
         if not isinstance(value, dict):
             raise ValueError("holds no object")
         return value
@@ -259,7 +262,7 @@ def _object(path: Path) -> dict[str, Any]:
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """Every line of a file of JSON lines; {} for one that is no object."""
     with reading(path):
-        lines = path.read_bytes().splitlines()
+        lines = path.read_bytes().removeprefix(_MARK).splitlines()
     for line in filter(bytes.strip, lines):
         row = None
         with contextlib.suppress(ValueError):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pipeline.errors import EpisodeError
 from pipeline.sources.base import EpisodeRef
 from pipeline.sources.metadata import undecodable
-from pipeline.sources.video.frame_readers import decode_image
+from pipeline.sources.video.stored_image import decode_image
 
 BOOKKEEPING = ("episode_index", "frame_index", "index", "timestamp", "task_index")
 

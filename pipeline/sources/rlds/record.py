@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError, RunError
 from pipeline.sources.metadata import has_text, one_line
-from pipeline.sources.video.frame_readers import decode_image
+from pipeline.sources.video.stored_image import decode_image
 
 METADATA = "episode_metadata/"
 """Prefix of a text field that an episode has once; all other fields are paths inside a step."""

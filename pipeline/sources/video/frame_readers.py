@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipeline.errors import EpisodeError
 from pipeline.sources.clock import clock_times
-from pipeline.sources.metadata import undecodable
 
 BLANK = 4
 """An image is blank if its brightest and darkest values differ by fewer grey levels."""
@@ -114,21 +111,6 @@ def check_indices(indices: Sequence[int], num_frames: int, what: str) -> None:
     bad = [index for index in indices if not 0 <= index < num_frames]
     if bad:
         raise EpisodeError("out-of-range", f"{what} has frames 0..{num_frames - 1}; {bad} were requested")
-
-
-def decode_image(encoded: bytes, where: str) -> NDArray[np.uint8]:
-    """A JPEG or PNG -> RGB uint8 [H, W, 3].
-
-    Raises:
-        EpisodeError: "undecodable", with `where` and the decoder's message; also for a truncated file.
-    """
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            if image.format not in ("JPEG", "PNG"):
-                raise ValueError(f"a {image.format} image, expected JPEG or PNG")
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise undecodable(where, error) from error
 
 
 def require_visible(reader: FrameReader, where: str) -> None:

@@ -44,7 +44,8 @@ def read_by_both(source: Any, episode: str) -> dict[str, Any]:
         for view, pixels in found.items():
             shown = list(theirs.frames(view))
             np.testing.assert_array_equal(pixels, np.stack([frame for _, frame in shown]))
-        assert [second for second, _ in shown] == list(reader_times(ours, view))
+            times = ours.frame_readers[view].timestamps(frames)
+            assert [second for second, _ in shown] == times.tolist()
         found["texts"] = [ours.instruction(frame) for frame in frames]
         assert found["texts"] == [theirs.instruction(frame) for frame in frames]
         found["state"] = None if ours.state(0) is None else np.stack([ours.state(frame) for frame in frames])
@@ -55,12 +56,6 @@ def read_by_both(source: Any, episode: str) -> dict[str, Any]:
             if other is not None:
                 np.testing.assert_array_equal(found[name], other)
     return found
-
-
-def reader_times(episode: Any, view: str) -> list[float]:
-    """Times of the frames of a view."""
-    reader = episode.frame_readers[view]
-    return list(reader.timestamps(range(reader.num_frames)).tolist())
 
 
 def refused_by_both(source: Any, episode: str) -> EpisodeError:
