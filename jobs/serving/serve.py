@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from jobs.common.checkpoint_policy import CheckpointPolicy
-from jobs.common.robot_interface import Policy, RobotObservation
+from jobs.common.robot_interface import RobotObservation
 from jobs.common.text import duration_text
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServeConfig, ServerSettings
@@ -28,11 +28,11 @@ def run(settings: ServeConfig) -> None:
     asyncio.run(serve_until_signal(server, lambda port: _log(welcome(server, settings, port))))
 
 
-def warm_up(policy: Policy) -> float:
+def warm_up(policy: CheckpointPolicy) -> float:
     """Seconds of a query with black images: what is slow or fails the first time does so before clients connect."""
     interface = policy.interface
     image = np.zeros((interface.image_size, interface.image_size, 3), np.uint8)
-    state = np.zeros(interface.state, np.float32)
+    state = policy.middle_state
     started = time.monotonic()
     policy.act([RobotObservation(dict.fromkeys(interface.views, image), "wait", state)], [0])
     return time.monotonic() - started

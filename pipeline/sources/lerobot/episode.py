@@ -50,7 +50,7 @@ def open_lerobot_episode(
         for view, place in ref.data["videos"].items():
             segment = Segment(*place)
             video = opened.enter_context(Video(os.path.join(root, segment.path)))
-            readers[view] = video_reader(video, segment, table.rows, ref.data["fps"])
+            readers[view] = video_reader(video, segment, table.rows, ref.data.get("fps"))
             if view in ref.data["sizes"]:
                 check_size(readers[view], ref.data["sizes"][view], f"{table.file}, {view}")
         for view, key in ref.data.get("images", {}).items():

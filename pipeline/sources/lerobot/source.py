@@ -73,7 +73,7 @@ class LeRobotSource(VectorSettings):
             splits=official_splits(info.splits, {row.number for row in rows if row.number is not None}),
             files=files,
             cameras=cameras,
-            columns=self._columns(cameras, info) | ({"by_place": True} if unnumbered else {}),
+            columns=self._columns(cameras, info) | {"by_place": unnumbered},
         )
         refs, left_out = sort_found(self._judge(place, row, listing) for place, row in enumerate(rows))
         description = self._describe(info, refs, listing, absent)
@@ -98,12 +98,12 @@ class LeRobotSource(VectorSettings):
         )
         columns: dict[str, Any] = {
             "version": info.version,
-            "fps": info.fps,
             "views": list(cameras),
             "sizes": {view: list(info.sizes[key]) for view, key in cameras.items() if key in info.sizes},
             "tasks_file": tasks_file(info.version),
             "widths": {name: info.widths[name] for name in names},
         }
+        columns |= {} if info.fps is None else {"fps": info.fps}
         images = _of_kind("image", cameras, info)
         if images:
             if info.fps is None:

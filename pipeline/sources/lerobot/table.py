@@ -38,7 +38,7 @@ class Table:
         self._widths: Mapping[str, int] = ref.data["widths"]
         self._number: int = ref.data["episode_index"]
         self._range: Sequence[int] | None = ref.data.get("rows")
-        self._by_place: bool = ref.data.get("by_place", False)
+        self._by_place: bool = ref.data["by_place"]
         self._shared: bool = ref.data["version"] == "v3.0"
         columns = [*BOOKKEEPING, *self._widths, *ref.data.get("images", {}).values()]
         self._table = self._read(columns)
