@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Layout:
         if version not in ("v2.0", "v2.1", "v3.0"):
             raise RawError(f"{root}/meta/info.json: codebase_version is {version!r}, known are v2.0, v2.1 and v3.0")
         shared = version == "v3.0"
-        entries = list(_episode_tables(root) if shared else _lines(root / "meta/episodes.jsonl"))
+        entries = list(_episode_tables(root) if shared else _listed_episodes(root))
         tasks = _task_table(root / "meta/tasks.parquet") if shared else _lines(root / "meta/tasks.jsonl")
         entries = [{key: _whole(key, value) for key, value in row.items()} for row in entries]
         numbers = Counter(row["episode_index"] for row in entries if type(row.get("episode_index")) is int)
@@ -232,10 +233,24 @@ def _episode_tables(root: Path) -> Iterator[dict[str, Any]]:
         yield from read_table(path, names).to_pylist()
 
 
+def _listed_episodes(root: Path) -> Iterator[dict[str, Any]]:
+    """The lines of the list; without one, the episodes that have a table."""
+    path = root / "meta/episodes.jsonl"
+    if path.is_file():
+        yield from _lines(path)
+        return
+    names = (re.fullmatch(r"episode_([0-9]{1,9})", table.stem) for table in root.glob("data/chunk-*/episode_*.parquet"))
+    numbers = sorted(int(name[1]) for name in names if name)
+    if not numbers:
+        raise RawError(f"{path} is not there, nor any table below {root}/data")
+    yield from ({"episode_index": number} for number in numbers)
+
+
 def _task_table(path: Path) -> Iterator[dict[str, Any]]:
     """The text is in column `task`, or in the only column of text: the index that pandas wrote."""
     table = read_table(path)
-    names = [field.name for field in table.schema if field.type in (pa.string(), pa.large_string())]
+    texts = (pa.string(), pa.large_string(), pa.string_view())
+    names = [field.name for field in table.schema if getattr(field.type, "value_type", field.type) in texts]
     name = "task" if "task" in names else names[0] if len(names) == 1 else None
     if name is None:
         raise RawError(f"{path} has {len(names)} columns of text, none is named task")

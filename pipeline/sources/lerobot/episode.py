@@ -122,10 +122,17 @@ def _task_rows(path: str) -> list[dict[str, Any]]:
         table = pq.read_table(path, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise undecodable(path, error) from error
-    text = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    text = [f.name for f in table.schema if _is_text(f.type)]
     name = "task" if "task" in text else text[0] if len(text) == 1 else None
     if name is None or "task_index" not in table.column_names:
         found = ", ".join(table.column_names)
         raise EpisodeError("bad-table", f"{path} has the columns {found}, expected task_index and task")
     rows: list[dict[str, Any]] = table.select(["task_index", name]).rename_columns(["task_index", "task"]).to_pylist()
     return rows
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Text in any of Arrow's layouts; pandas and polars write dictionaries and views."""
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)

@@ -19,6 +19,7 @@ import glob
 import itertools
 import math
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ from pipeline.sources.metadata import one_line, read_json_lines
 
 EPISODES_FILE = "meta/episodes.jsonl"
 TASKS_FILE = "meta/tasks.jsonl"
+TABLES_GLOB = "data/chunk-*/episode_*.parquet"
 DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 
@@ -107,8 +109,24 @@ def list_episodes(files: Files, footers: Footers, cameras: Mapping[str, str]) ->
     """
     if files.info.version == "v3.0":
         return _list_v3(files, footers, cameras)
-    rows = read_json_lines(os.path.join(files.root, EPISODES_FILE), ROOT_FIX)
+    listed = os.path.join(files.root, EPISODES_FILE)
+    rows = _rows_of_tables(files.root) if lacks_list(files) else read_json_lines(listed, ROOT_FIX)
     return [_row_v2(files, cameras, place, row) for place, row in enumerate(rows)]
+
+
+def lacks_list(files: Files) -> bool:
+    """Whether a v2 dataset has no list of its episodes."""
+    return files.info.version != "v3.0" and files.size(EPISODES_FILE) is None
+
+
+def _rows_of_tables(root: str) -> list[dict[str, Any]]:
+    """The episodes that have a table. Raises RunError if there is none."""
+    paths = glob.glob(os.path.join(glob.escape(root), TABLES_GLOB))
+    found = (re.fullmatch(r"episode_([0-9]{1,9})\.parquet", os.path.basename(path)) for path in paths)
+    numbers = sorted(int(match[1]) for match in found if match)
+    if not numbers:
+        raise RunError(f"{os.path.join(root, EPISODES_FILE)}: no such file, and no table below data/. {ROOT_FIX}")
+    return [{"episode_index": number} for number in numbers]
 
 
 def _row_v2(files: Files, cameras: Mapping[str, str], place: int, row: Any) -> Row:

@@ -20,7 +20,7 @@ from pipeline.sources.files import check_files
 from pipeline.sources.lerobot.episode import open_lerobot_episode
 from pipeline.sources.lerobot.footers import Footers
 from pipeline.sources.lerobot.info import IMAGE_PREFIX, Files, Info, official_splits
-from pipeline.sources.lerobot.layout import Row, list_episodes, tasks_file
+from pipeline.sources.lerobot.layout import Row, lacks_list, list_episodes, tasks_file
 from pipeline.sources.lerobot.numbering import is_unnumbered
 from pipeline.sources.metadata import count_splits, sort_found
 from pipeline.sources.naming import clean_name
@@ -77,7 +77,7 @@ class LeRobotSource(VectorSettings):
         )
         refs, left_out = sort_found(self._judge(place, row, listing) for place, row in enumerate(rows))
         description = self._describe(info, refs, listing, absent)
-        notes = _notes(info, unnumbered)
+        notes = _notes(info, unnumbered, lacks_list(files))
         return SourceIndex(
             self.name, tuple(cameras), state_dim, action_dim, info.fps, refs, left_out, description, notes
         )
@@ -197,11 +197,13 @@ class _Listing:
     columns: Mapping[str, Any]
 
 
-def _notes(info: Info, unnumbered: bool) -> tuple[str, ...]:
+def _notes(info: Info, unnumbered: bool, unlisted: bool) -> tuple[str, ...]:
     """What a user has to know of how the dataset is read."""
     notes = [f"{key} is a depth map and no view" for key in info.depth]
     if unnumbered:
         notes.append("episode_index of the tables is another episode's throughout: rows are found by their place alone")
+    if unlisted:
+        notes.append("there is no meta/episodes.jsonl: the episodes are those that have a table")
     return tuple(notes)
 
 
