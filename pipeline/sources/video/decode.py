@@ -221,6 +221,7 @@ class _PyavReader:
         self._path = path
         self._packets = packets
         self._place = {pts: index for index, pts in enumerate(packets.pts)}
+        self._keys = packets.keys
         self._frames: Iterator[av.VideoFrame] = iter(())
         self._next: int | None = None
         self.is_plain = self.is_turned = False  # of the frame read last
@@ -241,18 +242,39 @@ class _PyavReader:
         self._container.close()
 
     def _read_one(self, index: int) -> NDArray[np.uint8]:
-        at = bisect_right(self._packets.keys, index) - 1
-        key = self._packets.keys[at] if at >= 0 else 0
-        if self._next is None or not key <= self._next <= index:
+        if self._packets.counted:
+            return self._count_to(index)
+        at = bisect_right(self._keys, index) - 1
+        key = self._keys[at] if at >= 0 else 0
+        fresh = self._next is None or not key <= self._next <= index
+        if fresh:
             self._seek(self._packets.key_dts[at] if at >= 0 else self._packets.pts[0])
         for frame in self._frames:
             place = self._place.get(frame.pts)
+            if place is not None and place > key and fresh and at > 0:
+                # The keyframe is none: the picture is refreshed piece by piece, so it is whole from the start alone.
+                self._keys, self._next = self._keys[:1], None
+                return self._read_one(index)
             if place is None or place < index:
+                fresh = fresh and place is None
                 continue
             self._next = place + 1
             if place == index:
                 return self._pixels(frame, index)
             break
+        self._next = None
+        raise ValueError(f"the decoder does not return frame {index}")
+
+    def _count_to(self, index: int) -> NDArray[np.uint8]:
+        """Frame `index` of a file whose times do not tell the frames apart: the decoder returns them in order."""
+        if self._next is None or index < self._next:
+            self._container.close()
+            self._container = open_container(self._path)
+            self._frames, self._next = self._container.decode(self._container.streams.best("video")), 0
+        for frame in self._frames:
+            self._next += 1
+            if self._next > index:
+                return self._pixels(frame, index)
         self._next = None
         raise ValueError(f"the decoder does not return frame {index}")
 

@@ -22,6 +22,7 @@ class Packets:
     fps       average frames per second
     codec     name of the video codec
     plain     VP9, every packet shows exactly one frame, and packets are in order of presentation
+    counted   the container has no times of presentation (AVI) and frames are reordered: frame i is the i-th decoded
     """
 
     pts: tuple[int, ...]
@@ -31,6 +32,7 @@ class Packets:
     fps: float
     codec: str
     plain: bool
+    counted: bool
 
     def times(self, indices: Iterable[int], since: int = 0) -> NDArray[np.float64]:
         """Presentation times of frames in seconds after frame `since`, float64 [indices]."""
@@ -91,10 +93,11 @@ def _demultiplex(container: av.container.InputContainer) -> Packets:
         for p in container.demux(stream)
         if p.size
     ]
-    return _arrange(packets, Fraction(stream.time_base or 0), float(stream.average_rate or 0), codec)
+    counted = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+    return _arrange(packets, Fraction(stream.time_base or 0), float(stream.average_rate or 0), codec, counted)
 
 
-def _arrange(packets: list[_Packet], time_base: Fraction, rate: float, codec: str) -> Packets:
+def _arrange(packets: list[_Packet], time_base: Fraction, rate: float, codec: str, counted: bool) -> Packets:
     shown = [packet for packet in packets if packet.is_shown]
     times = [packet.pts for packet in shown if packet.pts is not None]
     if not shown or len(set(times)) < len(shown) or not time_base:
@@ -110,6 +113,7 @@ def _arrange(packets: list[_Packet], time_base: Fraction, rate: float, codec: st
         time_base=time_base,
         fps=rate or ((len(pts) - 1) / span if span else 0.0),
         codec=codec,
+        counted=counted,
         plain=times == pts and packets[0].is_key and all(packet.is_plain and packet.is_shown for packet in packets),
     )
 

@@ -81,14 +81,24 @@ def _decoded(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
             if stream is None:
                 raise ValueError(f"{path} holds no video")
             start: Fraction | None = None
+            counted = _packet_times(path) if container.format.name == "avi" else None
             for index, frame in enumerate(container.decode(stream)):
                 if frame.is_corrupt or frame.pts is None or not frame.time_base:
                     raise ValueError(f"{path}: frame {index} is corrupt")
-                time = frame.pts * Fraction(frame.time_base)
+                if counted is not None and index >= len(counted):
+                    raise ValueError(f"{path}: there are more frames than packets")
+                time = (frame.pts if counted is None else counted[index]) * Fraction(frame.time_base)
                 start = time if start is None else start
                 yield time - start, frame
     except av.FFmpegError as error:
         raise ValueError(f"{path}: {brief(error)}") from error
+
+
+def _packet_times(path: Path) -> list[int]:
+    """AVI has no times of presentation: those of its packets, in order, are the times of the frames in order."""
+    with av.open(str(path)) as container:
+        packets = (packet for packet in container.demux(container.streams.best("video")) if packet.size)
+        return sorted(packet.pts for packet in packets if packet.pts is not None)
 
 
 def _pixels(frame: av.VideoFrame, size: Size | None) -> NDArray[np.uint8]:
