@@ -89,7 +89,13 @@ def _demultiplex(container: av.container.InputContainer) -> Packets:
     codec = stream.codec.canonical_name
     is_vp9 = codec == "vp9"
     packets = [
-        _Packet(p.pts, p.dts, p.is_keyframe, not p.is_discard, is_vp9 and vp9_frames_shown(bytes(p)) == 1)
+        _Packet(
+            p.pts,
+            p.dts,
+            p.is_keyframe,
+            not p.is_discard and (codec != "vp8" or _vp8_is_shown(p)),
+            is_vp9 and vp9_frames_shown(bytes(p)) == 1,
+        )
         for p in container.demux(stream)
         if p.size
     ]
@@ -137,6 +143,11 @@ def vp9_frames_shown(packet: bytes) -> int:
         shown += _vp9_is_shown(packet[start])
         start += int.from_bytes(index[1 + frame * width : 1 + (frame + 1) * width], "little")
     return shown
+
+
+def _vp8_is_shown(packet: av.Packet) -> bool:
+    """Whether a VP8 packet is shown and not a hidden reference frame: frame tag, RFC 6386, section 9.1."""
+    return bool(memoryview(packet)[0] >> 4 & 1)
 
 
 def _vp9_is_shown(header: int) -> bool:

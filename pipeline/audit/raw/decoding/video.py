@@ -74,31 +74,48 @@ def at_rate(frames: Iterator[TimedFrame], rate: float | None, path: Path) -> Ite
 
 
 def _decoded(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-    """Exact seconds after the first frame, and the frame as the decoder holds it."""
+    """Exact seconds after the first frame, and the frame as the decoder holds it.
+
+    A frame that the decoder leaves out is an error: those after it would be taken for others.
+    """
+    times = _packet_times(path)
     try:
-        with av.open(str(path)) as container:
-            stream = container.streams.best("video")
-            if stream is None:
-                raise ValueError(f"{path} holds no video")
-            start: Fraction | None = None
-            counted = _packet_times(path) if container.format.name == "avi" else None
-            for index, frame in enumerate(container.decode(stream)):
-                if frame.is_corrupt or frame.pts is None or not frame.time_base:
+        with _open(path) as container:
+            count, counted = 0, container.format.name == "avi"
+            for index, frame in enumerate(container.decode(container.streams.best("video"))):
+                if frame.is_corrupt or not frame.time_base:
                     raise ValueError(f"{path}: frame {index} is corrupt")
-                if counted is not None and index >= len(counted):
-                    raise ValueError(f"{path}: there are more frames than packets")
-                time = (frame.pts if counted is None else counted[index]) * Fraction(frame.time_base)
-                start = time if start is None else start
-                yield time - start, frame
+                if index >= len(times) or (frame.pts != times[index] and not counted):
+                    raise ValueError(f"{path}: frame {index} is not decoded, the next one that is comes at {frame.pts}")
+                yield (times[index] - times[0]) * Fraction(frame.time_base), frame
+                count += 1
+            if count < len(times):
+                raise ValueError(f"{path}: {count} of {len(times)} frames are decoded")
     except av.FFmpegError as error:
         raise ValueError(f"{path}: {brief(error)}") from error
 
 
 def _packet_times(path: Path) -> list[int]:
-    """AVI has no times of presentation: those of its packets, in order, are the times of the frames in order."""
-    with av.open(str(path)) as container:
-        packets = (packet for packet in container.demux(container.streams.best("video")) if packet.size)
-        return sorted(packet.pts for packet in packets if packet.pts is not None)
+    """When frames are shown, in order. In AVI, which has no times of presentation, the i-th is that of frame i."""
+    try:
+        with _open(path) as container:
+            stream = container.streams.best("video")
+            if stream is None or stream.codec_context is None:
+                raise ValueError(f"{path} holds no video of a known codec")
+            hidden = _is_hidden_vp8 if stream.codec.canonical_name == "vp8" else lambda packet: False
+            packets = (p for p in container.demux(stream) if p.size and not p.is_discard and not hidden(p))
+            return sorted(packet.pts for packet in packets if packet.pts is not None)
+    except av.FFmpegError as error:
+        raise ValueError(f"{path}: {brief(error)}") from error
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    return av.open(str(path), metadata_errors="replace")
+
+
+def _is_hidden_vp8(packet: av.Packet) -> bool:
+    """A reference frame that is not shown: bit 4 of the frame tag (RFC 6386, 9.1)."""
+    return not bytes(packet)[0] & 0x10
 
 
 def _pixels(frame: av.VideoFrame, size: Size | None) -> NDArray[np.uint8]:
