@@ -11,11 +11,13 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryFile
 from typing import Any
 
 from jobs.common.progress import progress_bar
 from jobs.datasets.manifests import DatasetManifest, load_manifests
 from jobs.datasets.settings import InspectConfig
+from pipeline.errors import RunError
 from pipeline.inspection.checks import Inspection, Range, inspect_source, spread
 from pipeline.inspection.contact_sheet import draw_contact_sheet
 from pipeline.inspection.lookahead import LookaheadResult, find_lookahead
@@ -43,6 +45,8 @@ class Comparison:
 
 def run(settings: InspectConfig) -> int:
     source = settings.source.reader
+    out = settings.out or Path(f"inspect-{source.name}")
+    require_writable(out)
     index = source.index()
     chosen = spread(index.refs, settings.episodes)
     with progress_bar(total=len(chosen), unit="episode", desc=f"inspect {index.name}") as bar:
@@ -59,9 +63,18 @@ def run(settings: InspectConfig) -> int:
     print(f"  {'later frames':16} {len(lookahead.findings) or 'no'} inputs show them (of {sample})")
     for finding in lookahead.findings:
         print(f"    {finding.rule}: {finding.detail}")
-    out = settings.out or Path(f"inspect-{index.name}")
     print(f"written: {write_report(found, comparisons, lookahead, out)}")
     return int(bool(lookahead.findings) or not all(row.agrees for row in comparisons))
+
+
+def require_writable(out: Path) -> None:
+    """Make the folder and try to write there, before anything is read. Raises RunError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise RunError(f"out={out} cannot be written to: {error.strerror}; set out= to another folder") from error
 
 
 def compare(found: Inspection, manifest: DatasetManifest) -> list[Comparison]:
