@@ -82,6 +82,11 @@ class Source(Protocol):
         """Folder that the paths of an episode's files are relative to."""
         ...
 
+    @property
+    def name(self) -> str:
+        """First part of every episode id."""
+        ...
+
     def index(self) -> SourceIndex:
         """Read the metadata.
 

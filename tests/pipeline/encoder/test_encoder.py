@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 
 from pipeline.encoder.encoder import Encoder
 from pipeline.encoder.encoder_frames import FrameBlock, merge_blocks
