@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.errors import EpisodeError, RunError
 from pipeline.sources.lerobot.source import LeRobotSource
+from tests.pipeline.sources.both_readers import read_by_both
 from tests.pipeline.sources.lerobot.test_lerobot import CAMERA, FRONT, VECTOR, fixed
 from tests.pipeline.spelled import read, write_spelled
 
@@ -108,6 +109,7 @@ def check_all(shared: Shared) -> None:
     assert len(index.refs) == len(shared.lengths)
     for ref in index.refs:
         number = ref.data["episode_index"]
+        read_by_both(source, ref.id)
         with source.open(ref) as episode:
             last = shared.lengths[number] - 1
             assert episode.num_frames == last + 1
