@@ -83,7 +83,7 @@ def holds(path: Path, name: str, value: int) -> bool:
 
 
 def is_numbered(tables: Mapping[Path, Sequence[Listed]]) -> bool:
-    """False for a dataset in which most episodes have rows of another `episode_index`: its parts were joined without
+    """False for a dataset in which at least half of the episodes have rows of another `episode_index`: its parts were joined without
     numbering them anew. Only such a dataset is looked into of which a table's statistics name other episodes."""
     if all(_names_its_own(path, own) for path, own in tables.items()):
         return True
@@ -100,7 +100,7 @@ def is_numbered(tables: Mapping[Path, Sequence[Listed]]) -> bool:
             first, end = np.searchsorted(places, listed.span or (0, 0))
             there += bool(end > first)
             wrong += bool((numbers[first:end] != listed.number).any())
-    return not wrong * 2 > there
+    return not there or wrong * 2 < there
 
 
 def _names_its_own(path: Path, own: Iterable[Listed]) -> bool:

@@ -20,7 +20,7 @@ from pipeline.sources.lerobot.layout import Row
 
 
 def is_unnumbered(footers: Footers, rows: Sequence[Row]) -> bool:
-    """Whether more than half of the episodes hold rows with the `episode_index` of another one.
+    """Whether at least half of the episodes hold rows with the `episode_index` of another one.
 
     The columns are read only if the statistics of a table name other episodes than the metadata.
     """
@@ -31,7 +31,8 @@ def is_unnumbered(footers: Footers, rows: Sequence[Row]) -> bool:
     if all(_is_named_right(footers, path, own) for path, own in tables.items()):
         return False
     counts = [_count_wrong(os.path.join(footers.files.root, path), own) for path, own in tables.items()]
-    return 2 * sum(wrong for wrong, _ in counts) > sum(all_ for _, all_ in counts)
+    wrong, there = (sum(found) for found in zip(*counts, strict=True))
+    return 0 < there <= 2 * wrong
 
 
 def _is_named_right(footers: Footers, path: str, own: Sequence[Row]) -> bool:

@@ -218,7 +218,7 @@ def test_rows_that_share_an_episode_number_are_found_by_their_place(shared_data:
     found = RawLeRobot(ROBOT, root).open("robot-000001")
     np.testing.assert_array_equal(found.state, wanted.state)
     pq.write_table(pq.read_table(path).drop_columns(["index"]), path)
-    with pytest.raises(RawError, match="no column index"):
+    with pytest.raises(RawError, match="498 rows of episode 1, its place has"):
         RawLeRobot(ROBOT, root).open("robot-000001")
 
 
