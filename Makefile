@@ -13,7 +13,7 @@ UV = UV_SYSTEM_CERTS=1 $(if $(WHEELS),UV_FIND_LINKS='$(WHEELS)') \
 # Bytecode is written when a module is first imported: not of all of Ray and PyTorch at once, nor by each process again
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test lint types contract docs unit-jobs unit-rest slow cuda fuzz bench clean
+.PHONY: install demo test lint types contract docs unit-jobs unit-rest slow lowest cuda fuzz bench clean
 
 install: $(VENV)/installed
 
@@ -68,6 +68,13 @@ unit-rest: install
 slow: $(VENV)/installed-slow
 	$(BIN)/python -m pytest -m slow
 
+# The lowest versions that pyproject.toml allows, in an environment of their own: what reads raw data and builds
+lowest: install
+	$(PYTHON) -m venv $(VENV)-lowest
+	UV_SYSTEM_CERTS=1 $(if $(WHEELS),UV_FIND_LINKS='$(WHEELS)') $(BIN)/uv pip install --quiet --resolution lowest-direct \
+	    --python $(VENV)-lowest/bin/python --editable '.[dev,rlds]'
+	$(VENV)-lowest/bin/python -m pytest tests/pipeline tests/model
+
 # On a CUDA device
 cuda: install
 	$(BIN)/python -m pytest -m cuda tests/cuda
@@ -81,4 +88,4 @@ bench: $(VENV)/installed-slow
 	$(BIN)/python -m tests.benchmarks
 
 clean:
-	rm -rf $(VENV) $(DEMO_OUT) build docs/_build docs/_generated *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-lowest $(DEMO_OUT) build docs/_build docs/_generated *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

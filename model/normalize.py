@@ -100,7 +100,8 @@ def _numbers(values: Any) -> tuple[float, ...]:
 class MinMaxScaler(nn.Module):
     """Maps [min, max] of each channel to [-1, 1]. A constant channel maps to 0 and comes back as it was.
 
-    The ranges are buffers: a checkpoint carries the scaling it was trained with. Values outside the range are not cut.
+    The ranges are buffers: a checkpoint carries the scaling it was trained with. Values outside the range are not cut
+    here: the model clips a state at `ModelSettings.state_bound`.
 
     Args:
         channels: the ranges.

@@ -191,6 +191,12 @@ class ModelSettings:
     range_floor: float = setting(
         "smallest range of a state or action channel used for scaling, in the source's units", default=1e-3, above=0
     )
+    state_bound: float = setting(
+        "largest size of a scaled channel of the state (-1 to 1 is the range of the train split); beyond it, as where "
+        "a joint moves that never moved in the data, a value is clipped and counted",
+        default=5.0,
+        at_least=1,
+    )
     seed: int = setting("of every randomly initialised weight", default=0, at_least=0)
 
 

@@ -271,7 +271,21 @@ class VLAJEPA(nn.Module):
         return head.training_loss(embodied, self._state(state), actions, mask, generator)
 
     def _state(self, state: Tensor) -> Tensor | None:
-        return None if self.state_scaler is None else self.state_scaler(state)
+        bound = self.settings.state_bound
+        return None if self.state_scaler is None else self.state_scaler(state).clamp(-bound, bound)
+
+    def outside(self, state: Tensor) -> Tensor:
+        """Which channels of a state are clipped at `state_bound` before the model sees them.
+
+        Args:
+            state: float32 [B, S] in the source's units.
+
+        Returns:
+            bool [B, S].
+        """
+        if self.state_scaler is None:
+            return torch.zeros_like(state, dtype=torch.bool)
+        return self.state_scaler(state).abs() > self.settings.state_bound
 
     def _action_parts(self) -> tuple[ActionHead, MinMaxScaler]:
         if self.action_head is None or self.action_scaler is None:

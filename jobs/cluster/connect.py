@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
@@ -16,6 +17,12 @@ from pipeline.errors import RunError
 OWN_RAY: Mapping[str, Any] = {"idle_worker_killing_time_threshold_ms": 60_000}
 """Ray ends a worker that has been idle for a second if there are more workers than processors, as with actors that
 reserve none; starting another one takes a second or two."""
+
+ANSWER_S = 5.0
+"""Seconds in which the head of a cluster must accept a connection."""
+
+LONGEST_FOLDER = 107 - len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+"""Characters of the folder that holds Ray's: a socket's path has 107 at most."""
 
 STARTS = 3
 """Attempts to start Ray on this machine."""
@@ -80,7 +87,12 @@ def ray_joined(address: str | None, num_cpus: int | None = None, object_store_mb
         yield
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # tasks without a GPU leave CUDA's variables alone
+    named = "cluster.address" if address else "the variable RAY_ADDRESS"
     address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        require_answer(address, named)
+    else:
+        require_short_folder(os.environ)
     own = {} if object_store_mb is None else {"object_store_memory": object_store_mb * 2**20}
     try:
         if address:
@@ -93,6 +105,38 @@ def ray_joined(address: str | None, num_cpus: int | None = None, object_store_mb
         yield
     finally:
         ray.shutdown()
+
+
+def require_answer(address: str, named: str) -> None:
+    """Raise RunError if nobody listens at an address HOST:PORT: Ray would try for minutes.
+
+    Args:
+        named: the setting or variable that holds it.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return  # "auto", or what Ray explains itself
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise RunError(
+            f"{named}={address}: nobody answers there ({error}); start the cluster's head (ray start --head), correct "
+            "the address, or take it away to start Ray on this machine"
+        ) from error
+
+
+def require_short_folder(variables: Mapping[str, str]) -> None:
+    """Raise RunError if the paths of Ray's sockets would be longer than the system allows.
+
+    Args:
+        variables: of the environment; Ray's folder is in RAY_TMPDIR, else in TMPDIR, else in /tmp.
+    """
+    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if variables.get(name)), None)
+    if name is not None and len(variables[name]) > LONGEST_FOLDER:
+        raise RunError(
+            f"the variable {name}={variables[name]} has {len(variables[name])} characters, Ray's sockets allow "
+            f"{LONGEST_FOLDER}; set RAY_TMPDIR to a short folder, such as /tmp"
+        )
 
 
 def require_resources(wanted: Mapping[str, float], need: str, fix: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from pipeline.format.schema import Observation
 class CheckpointPolicy:
     """The model of a checkpoint, on a device.
 
+    Attributes:
+        clipped: values of the state so far that were clipped at `model.state_bound`; see `_count_clipped`.
+
     Args:
         checkpoint: a run's folder (its newest checkpoint) or a checkpoint's.
         device: "auto", "cpu" or "cuda".
@@ -42,6 +46,7 @@ class CheckpointPolicy:
         self.vouchers = vouched(state)
         self.interface = _interface(self.checkpoint, state)
         self.model = load_model(self.checkpoint).to(self.device)
+        self.clipped = 0
 
     @property
     def trained_states(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
@@ -59,6 +64,7 @@ class CheckpointPolicy:
         head = (self.interface.chunk, self.interface.action)
         noise = [torch.randn(head, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         batch = student_batch(observations, self.interface)
+        self._count_clipped(torch.from_numpy(batch.state).to(self.device))
         with torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else contextlib.nullcontext():
             actions = self.model.act(
                 Observation(
@@ -72,6 +78,21 @@ class CheckpointPolicy:
         if not np.isfinite(found).all():
             raise RunError(f"{self.checkpoint}: the policy's actions are not finite; it cannot be used")
         return found
+
+    def _count_clipped(self, state: torch.Tensor) -> None:
+        """Count values that the model clips; say so the first time, and whenever their number has grown tenfold."""
+        outside = self.model.outside(state)
+        found = int(outside.sum())
+        if found and len(str(self.clipped + found)) > len(str(self.clipped).strip("0")):
+            row, channel = (int(place) for place in outside.nonzero()[0])
+            print(
+                f"warning: {self.clipped + found:,} values of the state so far are far outside their range in the "
+                f"training data and clipped at model.state_bound={self.model.settings.state_bound:g}, now channel "
+                f"{channel} at {float(state[row, channel]):g}; check units and order of the state",
+                file=sys.stderr,
+                flush=True,
+            )
+        self.clipped += found
 
 
 def find_checkpoint(path: Path) -> Path:

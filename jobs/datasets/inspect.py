@@ -11,11 +11,13 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryFile
 from typing import Any
 
 from jobs.common.progress import phase, progress_bar
 from jobs.datasets.manifests import DatasetManifest, load_manifests
 from jobs.datasets.settings import InspectConfig
+from pipeline.errors import RunError
 from pipeline.inspection.checks import Inspection, Range, inspect_source, spread
 from pipeline.inspection.contact_sheet import draw_contact_sheet
 from pipeline.inspection.lookahead import LookaheadResult, find_lookahead
@@ -43,6 +45,8 @@ class Comparison:
 
 def run(settings: InspectConfig) -> int:
     source = settings.source.reader
+    out = settings.out or Path(f"inspect-{source.name}")
+    require_writable(out)
     with phase(f"reading the metadata of {source.root}"):
         index = source.index()
     chosen = spread(index.refs, settings.episodes)
@@ -61,9 +65,18 @@ def run(settings: InspectConfig) -> int:
     print(f"  {'later frames':16} {len(lookahead.findings) or 'no'} inputs show them (of {sample})")
     for finding in lookahead.findings:
         print(f"    {finding.rule}: {finding.detail}")
-    out = settings.out or Path(f"inspect-{index.name}")
     print(f"written: {write_report(found, comparisons, lookahead, out)}")
     return int(bool(lookahead.findings) or not all(row.agrees for row in comparisons))
+
+
+def require_writable(out: Path) -> None:
+    """Make the folder and try to write there, before anything is read. Raises RunError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise RunError(f"out={out} cannot be written to: {error.strerror}; set out= to another folder") from error
 
 
 def compare(found: Inspection, manifest: DatasetManifest) -> list[Comparison]:
@@ -91,6 +104,7 @@ def describe(found: Inspection, manifest: DatasetManifest | None) -> str:
     splits = Counter(ref.split for ref in index.refs)
     lines = [f"{index.name}: {manifest.title if manifest else index.description['type']}"]
     lines.append(f"  {'episodes':16} " + ", ".join(f"{split} {count:,}" for split, count in sorted(splits.items())))
+    lines += [f"  {'note':16} {note}" for note in index.notes]
     lines.append(f"  {'opened':16} {found.opened:,}, of which {found.unusable:,} cannot be used")
     if found.lengths:
         low, middle, high = min(found.lengths), median(found.lengths), max(found.lengths)
@@ -116,6 +130,7 @@ def write_report(found: Inspection, comparisons: list[Comparison], lookahead: Lo
     content: dict[str, Any] = {
         "name": index.name,
         "description": dict(index.description),
+        "notes": list(index.notes),
         "episodes": dict(Counter(ref.split for ref in index.refs)),
         "opened": found.opened,
         "lengths": found.lengths,

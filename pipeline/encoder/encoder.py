@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, VJEPA2Config, VJEPA2Model
 
 from pipeline.encoder.batches import cut_batches
@@ -148,13 +149,20 @@ def _load(settings: EncoderSettings) -> VJEPA2Model:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             return VJEPA2Model(VJEPA2Config(**TINY_CONFIG, attn_implementation="sdpa"))
+    where = f"encoder.name_or_path={settings.name_or_path!r}"
+    fix = "give the name of a V-JEPA2 model or a folder with its config.json and model.safetensors (or all its shards)"
     try:
-        return VJEPA2Model.from_pretrained(settings.name_or_path, dtype=torch.float32, attn_implementation="sdpa")
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"encoder.name_or_path={settings.name_or_path!r} cannot be loaded: {error}; give the name of a V-JEPA2 "
-            "model or a folder with its config.json and model.safetensors"
-        ) from error
+        model, found = VJEPA2Model.from_pretrained(
+            settings.name_or_path, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise SettingsError(f"{where} cannot be loaded: {error}; {fix}") from error
+    # What is missing would be filled with random numbers.
+    lacking = sorted(str(key) for key in found["missing_keys"] if str(key).startswith("encoder."))
+    if lacking:
+        raise SettingsError(f"{where} lacks {len(lacking)} tensors of the encoder, such as {lacking[0]}; {fix}")
+    loaded: VJEPA2Model = model
+    return loaded
 
 
 def _encoder_config(config: VJEPA2Config) -> bytes:

@@ -308,7 +308,12 @@ class VideosData(TypedDict):
 
 
 class LeRobotData(TypedDict):
-    """`data` of a LeRobot episode. videos: path, or path, second, first frame and frames of a shared video."""
+    """`data` of a LeRobot episode.
+
+    by_place  rows are found by `rows` alone, because the dataset numbers them wrong throughout
+    sizes     declared height and width of a view's pictures
+    videos    path, or path, second of the first frame and of the end, first frame and frames of a shared video
+    """
 
     version: Literal["v2.0", "v2.1", "v3.0"]
     views: list[str]
@@ -316,9 +321,11 @@ class LeRobotData(TypedDict):
     widths: dict[str, int]
     images: NotRequired[dict[str, str]]
     fps: NotRequired[Number]
+    by_place: bool
+    sizes: dict[str, tuple[int, int]]
     episode_index: int
     table: str
-    videos: dict[str, tuple[str] | tuple[str, float, int, int]]
+    videos: dict[str, tuple[str] | tuple[str, float, float | None, int, int]]
     tasks: list[str]
     rows: NotRequired[tuple[int, int]]
 

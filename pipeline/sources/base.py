@@ -60,6 +60,7 @@ class SourceIndex:
     fps          nominal frames per second; None if it differs by file
     left_out     episodes that cannot be used, by (split, id)
     description  JSON-able facts for build.json (type, version, licence if known, counts)
+    notes        what `inspect` says of how the dataset is read
     """
 
     name: str
@@ -70,6 +71,7 @@ class SourceIndex:
     refs: tuple[EpisodeRef, ...]
     left_out: tuple[LedgerEntry, ...]
     description: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -78,6 +80,11 @@ class Source(Protocol):
     @property
     def root(self) -> str:
         """Folder that the paths of an episode's files are relative to."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """First part of every episode id."""
         ...
 
     def index(self) -> SourceIndex:

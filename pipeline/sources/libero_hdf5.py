@@ -17,8 +17,9 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import h5py
@@ -31,10 +32,13 @@ from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.field_names import refuse_cameras
 from pipeline.sources.files import check_files
 from pipeline.sources.metadata import count_splits, has_text, own_text, sort_found, undecodable
-from pipeline.sources.naming import clean_name, short_name
+from pipeline.sources.naming import SPLIT_NAMES, clean_name, short_name
 from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.vectors import VectorField, VectorSettings, lost_frames, make_vectors, vector_width
 from pipeline.sources.video.frame_readers import StoredImages
+
+MASK = "mask of the files"
+"""Where splits come from in files with the masks of robomimic."""
 
 HDF5_ERRORS = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
 """What h5py raises on damaged files."""
@@ -67,17 +71,21 @@ class LiberoSource(VectorSettings):
     def index(self) -> SourceIndex:
         """List the demonstrations of every file from its groups and attributes, without reading images.
 
-        Each unreadable file is a LedgerEntry ("undecodable" or "no-instruction"). So is each demonstration without
-        `actions` ("bad-entry") and each demonstration whose number occurs twice ("duplicate-id").
+        Each demonstration of a file without a text is a LedgerEntry ("no-instruction"). So is each demonstration
+        without `actions`, each entry that is none ("bad-entry"), and each demonstration whose number occurs twice
+        ("duplicate-id").
 
         Raises:
-            RunError: no .hdf5 file below root.
+            RunError: no .hdf5 file below root, or one that cannot be read: how many demonstrations it holds is unknown,
+                so they cannot be counted as lost.
             SettingsError: the first readable demonstration lacks a dataset, or a file states another action_lag.
         """
         paths = sorted(glob.glob(os.path.join(glob.escape(self.root), "**", "*.hdf5"), recursive=True))
         if not paths:
             raise RunError(f"{self.root} holds no .hdf5 file. Set `root` to the folder of a LIBERO suite.")
-        found = _without_repeats(entry for path in paths for entry in self._list(path))
+        files = [self._list(path) for path in paths]
+        masked = all(file.has_splits for file in files) and len({s for f in files for s in f.splits.values()}) > 1
+        found = _without_repeats(entry for file in files for entry in self._judge(file, masked))
         refs, left_out = sort_found(found)
         widths = self._widths(refs)
         return SourceIndex(
@@ -92,7 +100,7 @@ class LiberoSource(VectorSettings):
                 "type": "libero",
                 "tasks": len(paths),
                 "episodes": count_splits(refs),
-                "splits_from": self.splits_from,
+                "splits_from": MASK if masked else self.splits_from,
             },
         )
 
@@ -125,8 +133,8 @@ class LiberoSource(VectorSettings):
             ref, where, readers, lambda _: own_text(ref), state, actions, lengths, self._lost, resources
         )
 
-    def _list(self, path: str) -> Iterator[EpisodeRef | LedgerEntry]:
-        """The demonstrations of a file, by number."""
+    def _list(self, path: str) -> _File:
+        """What the groups and attributes of a file say. Raises RunError if it cannot be read."""
         relative = os.path.relpath(path, self.root)
         task = f"{self.name}-{short_name(relative.removesuffix('.hdf5'))}"
         try:
@@ -134,20 +142,36 @@ class LiberoSource(VectorSettings):
             with _reading(path), h5py.File(path, "r") as file:
                 data = file["data"]
                 self._require_lag(data.attrs, path)
-                instruction = _instruction(data.attrs, path)
                 upside_down = str(_plain(data.attrs.get("macros_image_convention", "opengl"))) != "opencv"
-                for demo in sorted(data, key=_number):
-                    episode = f"{task}-{_number(demo):04d}"
-                    split = self.split_of(episode)
-                    actions = data[demo].get("actions")
-                    if _number(demo) < 0 or not isinstance(actions, h5py.Dataset) or not actions.shape:
-                        detail = f"{path}: {demo} is not a demonstration with actions"
-                        yield LedgerEntry(f"{task}-{clean_name(demo)}", split, "index", "bad-entry", detail)
-                        continue
-                    own = {"demo": demo, "instruction": instruction, "upside_down": upside_down}
-                    yield EpisodeRef(episode, split, ((relative, size),), max(0, len(actions) - self._lost), own)
-        except EpisodeError as error:
-            yield LedgerEntry(task, "train", "index", error.reason, error.detail)
+                demos = {demo: _rows(data, demo) for demo in sorted(data, key=_number)}
+                splits = _masks(file)
+                instruction, problem = "", ""
+                try:
+                    instruction = _instruction(data.attrs, path)
+                except EpisodeError as error:
+                    problem = error.detail
+            return _File(path, relative, size, task, instruction, problem, upside_down, demos, splits)
+        except (EpisodeError, OSError) as error:
+            detail = error.detail if isinstance(error, EpisodeError) else f"{path}: {error.strerror}"
+            raise RunError(
+                f"{detail}. How many demonstrations are lost with it is unknown: fetch the file again, or move it out "
+                f"of {self.root} to go on without it"
+            ) from error
+
+    def _judge(self, file: _File, masked: bool) -> Iterator[EpisodeRef | LedgerEntry]:
+        """The demonstrations of a file, by number, and why some are left out."""
+        for demo, rows in file.demos.items():
+            episode = f"{file.task}-{_number(demo):04d}"
+            split = file.splits[demo] if masked and demo in file.splits else self.split_of(episode)
+            if _number(demo) < 0 or isinstance(rows, str):
+                why = rows if isinstance(rows, str) else "its name is not demo_N"
+                detail = f"{file.path}: {demo} is not a demonstration with actions: {why}"
+                yield LedgerEntry(f"{file.task}-{clean_name(demo)}", split, "index", "bad-entry", detail)
+            elif file.problem:
+                yield LedgerEntry(episode, split, "index", "no-instruction", file.problem)
+            else:
+                own = {"demo": demo, "instruction": file.instruction, "upside_down": file.upside_down}
+                yield EpisodeRef(episode, split, ((file.relative, file.size),), max(0, rows - self._lost), own)
 
     def _require_lag(self, attributes: Any, path: str) -> None:
         declared = attributes.get("action_lag")
@@ -178,6 +202,53 @@ class LiberoSource(VectorSettings):
             except EpisodeError:
                 continue
         raise RunError(f"{self.root}: no demonstration can be read")
+
+
+@dataclass(frozen=True)
+class _File:
+    """One task.
+
+    problem  why it has no instruction, or ""
+    demos    name of every entry of data -> its rows of actions, or why it is no demonstration
+    splits   name -> split, by the masks of robomimic
+    """
+
+    path: str
+    relative: str
+    size: int
+    task: str
+    instruction: str
+    problem: str
+    upside_down: bool
+    demos: Mapping[str, int | str]
+    splits: Mapping[str, str]
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether each demonstration is in one split."""
+        return all(demo in self.splits for demo, rows in self.demos.items() if _number(demo) >= 0)
+
+
+def _rows(data: h5py.Group, demo: str) -> int | str:
+    """Rows of the actions of a demonstration, or why there are none. Other files and other entries are not followed."""
+    if not isinstance(data.get(demo, getlink=True), h5py.HardLink):
+        return "it is a link to another place"
+    found = data[demo]
+    if not isinstance(found, h5py.Group):
+        return "it is a dataset"
+    actions = found.get("actions") if isinstance(found.get("actions", getlink=True), h5py.HardLink) else None
+    return len(actions) if isinstance(actions, h5py.Dataset) and actions.shape else "it has no actions"
+
+
+def _masks(file: h5py.File) -> dict[str, str]:
+    """Demonstration -> split, by the datasets mask/train, mask/valid and the like; without those of two splits."""
+    found: dict[str, set[str]] = {}
+    masks = file.get("mask")
+    for name, dataset in masks.items() if isinstance(masks, h5py.Group) else ():
+        if name in SPLIT_NAMES and isinstance(dataset, h5py.Dataset) and dataset.ndim == 1:
+            for demo in dataset[()].tolist():
+                found.setdefault(str(_plain(demo)), set()).add(SPLIT_NAMES[name])
+    return {demo: next(iter(splits)) for demo, splits in found.items() if len(splits) == 1}
 
 
 def _without_repeats(entries: Iterable[EpisodeRef | LedgerEntry]) -> list[EpisodeRef | LedgerEntry]:
@@ -224,7 +295,9 @@ def _instruction(attributes: Any, path: str) -> str:
     try:
         found = json.loads(_plain(attributes["problem_info"]))["language_instruction"]
     except (KeyError, ValueError, TypeError) as error:
-        raise EpisodeError("no-instruction", f"{path}: data has no problem_info with a language_instruction") from error
+        found = ", ".join(sorted(attributes)) or "none"
+        detail = f"{path}: data has no attribute problem_info with a language_instruction; it has {found}"
+        raise EpisodeError("no-instruction", detail) from error
     text = "".join(found) if isinstance(found, list) and all(isinstance(word, str) for word in found) else found
     text = text.strip().strip('"').strip() if isinstance(text, str) else text
     if not has_text(text):
@@ -249,4 +322,6 @@ def _reading(where: str) -> Iterator[None]:
     except EpisodeError:
         raise
     except HDF5_ERRORS as error:
-        raise undecodable(where, error) from error
+        cut = re.search(r"eof = (\d+).*stored_eof = (\d+)", str(error))
+        found = f"the file was cut: it has {cut[1]} bytes, its header says {cut[2]}" if cut else error
+        raise undecodable(where, found) from error

@@ -10,6 +10,8 @@ from typing import Any
 from pipeline.errors import EpisodeError, RunError
 from pipeline.sources.base import EpisodeRef, LedgerEntry
 
+LFS_START = b"version https://git-lfs"
+
 
 def read_json(path: str, fix: str, lenient: bool = False) -> Any:
     """Parse a JSON file.
@@ -18,16 +20,18 @@ def read_json(path: str, fix: str, lenient: bool = False) -> Any:
         fix: the end of the message.
         lenient: bytes that are not UTF-8 become lone surrogates, which `has_text` refuses in each entry.
 
+    A byte order mark at the beginning is skipped.
+
     Raises:
         RunError: the file is missing or not JSON.
     """
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape" if lenient else "strict") as file:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape" if lenient else "strict") as file:
             return json.load(file)
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}. {fix}") from error
     except ValueError as error:
-        raise RunError(f"{path} is not valid JSON ({error}). {fix}") from error
+        raise RunError(lfs_pointer(path) or f"{path} is not valid JSON ({error}). {fix}") from error
 
 
 def read_json_lines(path: str, fix: str) -> list[Any]:
@@ -39,7 +43,7 @@ def read_json_lines(path: str, fix: str) -> list[Any]:
         RunError: the file is missing; `fix` is the end of the message.
     """
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
             return [_parse(line) for line in file if line.strip()]
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}. {fix}") from error
@@ -87,5 +91,18 @@ def one_line(error: object) -> str:
 
 
 def undecodable(where: str, error: object) -> EpisodeError:
-    """The error for content that a library cannot read."""
-    return EpisodeError("undecodable", f"{where}: {one_line(error) or 'no message'}")
+    """The error for content that a library cannot read. `where` begins with the path of the file."""
+    detail = f"{where}: {one_line(error) or 'no message'}"
+    return EpisodeError("undecodable", lfs_pointer(where.partition(", ")[0]) or detail)
+
+
+def lfs_pointer(path: str) -> str:
+    """What to do about a file that only points to its content in Git LFS; "" for any other file."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(LFS_START))
+    except OSError:
+        return ""
+    if start != LFS_START:
+        return ""
+    return f"{path} is a Git LFS pointer and not the file itself: run git lfs pull in the dataset's folder"

@@ -23,7 +23,7 @@ from PIL import Image
 from pipeline.errors import RunError
 from pipeline.sources.lerobot.info import IMAGE_PREFIX
 from pipeline.sources.lerobot.writer import LeRobotWriter, image_feature, image_stats, spread, vector_feature
-from pipeline.sources.video.frame_readers import decode_image
+from pipeline.sources.video.stored_image import decode_image
 from pipeline.storage.atomic import atomic_file
 
 VIEWS = {"agentview": "agentview", "robot0_eye_in_hand": "wrist"}

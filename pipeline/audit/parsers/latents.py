@@ -41,7 +41,7 @@ class Tubelets:
     def gather(self, places: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """Latents ("") and, of int8 ones, scales ("_scale") of the rows at [...]; zeros where there is no such row."""
         out = {
-            name: np.zeros((*places.shape, *kind.shape), kind.value_type.to_pandas_dtype())
+            name: np.zeros((*places.shape, *kind.shape), _numpy_type(kind.value_type))
             for name, kind in self._row.items()
         }
         for at in map(tuple, np.argwhere((places >= 0) & (places < len(self)))):
@@ -49,6 +49,12 @@ class Tubelets:
             for name, values in out.items():
                 values[at] = self._columns[name][batch][places[at] - self._starts[batch]]
         return {"" if name == "latent" else "_scale": values for name, values in out.items()}
+
+
+def _numpy_type(kind: pa.DataType) -> np.dtype[Any]:
+    """The NumPy type of numbers in Arrow; `to_pandas_dtype` needs pandas, which is no dependency."""
+    found: np.dtype[Any] = pa.array([], kind).to_numpy(zero_copy_only=False).dtype
+    return found
 
 
 def tensor(column: pa.ExtensionArray) -> NDArray[Any]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -18,8 +19,10 @@ from numpy.typing import NDArray
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, usable_text
 from pipeline.audit.raw.decoding.clock import frame_second
 from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame
-from pipeline.audit.raw.settings import clean, count_of, hashed_split, rate_of, short, text_of, texts_of
+from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, rate_of, short, text_of, texts_of
 from pipeline.audit.raw.vectors import FieldReader, RobotVectors
+
+_DEMO = re.compile(r"demo_([0-9]{1,18})")
 
 _Place = tuple[Path, str]
 """A demonstration: its file and the name of its group."""
@@ -41,31 +44,31 @@ class RawLibero(RawSource):
         paths = sorted(self.root.glob("**/*.hdf5"))
         if not paths or not self._cameras or self._lag > 1:
             raise RawError(f"{self.root} holds no .hdf5 file, or settings.source no cameras or an action_lag above 1")
-        for path in paths:
+        files = {path: _File.read(path) for path in paths}
+        kinds = {split for file in files.values() for split in file.splits.values()}
+        masked = len(kinds) > 1 and all(file.is_split for file in files.values())
+        for path, file in files.items():
             task = short(path.relative_to(self.root).as_posix().removesuffix(".hdf5"))
-            rows: dict[str, int | None] = {}
-            with contextlib.suppress(RawError), reading(path), h5py.File(path, "r") as file:
-                rows = {demo: _rows_of(file["data"][demo].get("actions")) for demo in file["data"]}
-            for demo, count in rows.items():
-                if number := re.fullmatch(r"demo_([0-9]{1,18})", demo):
+            for demo, count in file.demos.items():
+                if number := _DEMO.fullmatch(demo):
                     episode = f"{name}-{task}-{int(number[1]):04d}"
                     frames = None if count is None else max(0, count - lost)
                     problem = "has no actions" if count is None else None
-                    self.add(episode, hashed_split(episode, settings), (path, demo), frames, problem)
+                    split = file.splits[demo] if masked else hashed_split(episode, settings)
+                    self.add(episode, split, (path, demo), frames, problem)
 
     def meant_by(self, entry: str) -> list[str]:
-        """A file that cannot be read is left out under the name of its task, a bad demonstration under its own name."""
+        """A bad demonstration is left out under its own name."""
         named = re.fullmatch(r"(.*)-demo_([0-9]{1,18})", entry)
-        if named:
-            return super().meant_by(f"{named[1]}-{int(named[2]):04d}")
-        own = super().meant_by(entry)
-        return own or [name for name, _ in self.listed() if re.fullmatch(re.escape(entry) + r"-[0-9]{4,}", name)]
+        return super().meant_by(f"{named[1]}-{int(named[2]):04d}" if named else entry)
 
     def read(self, episode: str, split: str, place: _Place) -> RawEpisode:
         path, name = place
         with reading(path), h5py.File(path, "r") as file:
             data = file["data"]
             demo = data[name]
+            if _rows_of(data, name) is None:
+                raise RawError(f"{path}: {name} is no demonstration with actions of its own")
             text = _instruction(data.attrs.get("problem_info"))
             flipped = _plain(data.attrs.get("macros_image_convention")) != "opencv"
             rows = len(demo[f"obs/{self._cameras[0]}"])
@@ -90,8 +93,43 @@ class RawLibero(RawSource):
         )
 
 
-def _rows_of(actions: object) -> int | None:
-    """Rows of the dataset `actions` of a demonstration; None where there is none."""
+@dataclass(frozen=True)
+class _File:
+    """A task. demos: name in data -> rows of actions (None: no demonstration); splits: by masks of robomimic."""
+
+    demos: Mapping[str, int | None]
+    splits: Mapping[str, str]
+
+    @property
+    def is_split(self) -> bool:
+        """Whether every demonstration has one split."""
+        return all(demo in self.splits for demo in self.demos if _DEMO.fullmatch(demo))
+
+    @classmethod
+    def read(cls, path: Path) -> _File:
+        """A file that cannot be read has no demonstrations."""
+        demos: dict[str, int | None] = {}
+        splits: dict[str, str] = {}
+        with contextlib.suppress(RawError), reading(path), h5py.File(path, "r") as file:
+            for demo in file["data"]:
+                demos[demo] = _rows_of(file["data"], demo)
+            twice: set[str] = set()
+            for mask, split in SPLITS.items():
+                listed = file.get(f"mask/{mask}")
+                names = listed[()].tolist() if isinstance(listed, h5py.Dataset) and listed.ndim == 1 else []
+                for name in map(_plain, names):
+                    if splits.setdefault(name, split) != split:
+                        twice.add(name)
+            splits = {name: split for name, split in splits.items() if name not in twice}
+        return cls(demos, splits)
+
+
+def _rows_of(data: h5py.Group, name: str) -> int | None:
+    """Rows of the actions of a demonstration that lies in the file itself; None where there is none."""
+    own = isinstance(data.get(name, getlink=True), h5py.HardLink) and isinstance(data[name], h5py.Group)
+    if not own or not isinstance(data[name].get("actions", getlink=True), h5py.HardLink):
+        return None
+    actions = data[name]["actions"]
     return len(actions) if isinstance(actions, h5py.Dataset) and actions.shape else None
 
 

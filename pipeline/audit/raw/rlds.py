@@ -20,6 +20,7 @@ from pipeline.audit.raw.decoding.clock import frame_second
 from pipeline.audit.raw.decoding.frames import FrameReader, decode_image
 from pipeline.audit.raw.decoding.tfrecord import Values, parse_example, read_record
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, rate_of, text_of, texts_of
+from pipeline.audit.raw.templates import path_from
 from pipeline.audit.raw.vectors import RobotVectors
 
 _FRAMING = 16
@@ -167,10 +168,10 @@ def _places(folder: Path, split: Mapping[str, Any], names: Mapping[str, str]) ->
     total = f"{len(lengths):05d}"
     for number, length in enumerate(lengths):
         index = f"{number:05d}"
-        file = str(split.get("filepathTemplate") or _TEMPLATE).format(
-            **names, SPLIT=split["name"], SHARD_INDEX=index, NUM_SHARDS=total, SHARD_X_OF_Y=f"{index}-of-{total}"
+        shard = {"SHARD_INDEX": index, "NUM_SHARDS": total, "SHARD_X_OF_Y": f"{index}-of-{total}"}
+        path = folder / path_from(
+            split.get("filepathTemplate") or _TEMPLATE, {**names, "SPLIT": split["name"], **shard}
         )
-        path = folder / file
         most = path.stat().st_size // _FRAMING if path.is_file() else length
         if not 0 <= length <= most:
             raise RawError(f"{folder / _INFO}: shardLengths gives {path.name} {length} records, it holds 0 to {most}")

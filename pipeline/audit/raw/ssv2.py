@@ -42,7 +42,7 @@ class RawSSv2(RawSource):
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     with reading(path):
-        rows = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
+        rows = json.loads(path.read_bytes().decode("utf-8-sig", "surrogateescape"))
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 

@@ -49,7 +49,7 @@ def _rows(path: Path) -> list[Mapping[str, Any]]:
         content = path.read_bytes()
         if path.suffix != ".json":
             return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig", "surrogateescape"), newline="")))
-        rows = json.loads(content.decode("utf-8", "surrogateescape"))
+        rows = json.loads(content.decode("utf-8-sig", "surrogateescape"))
         if not isinstance(rows, list):
             raise ValueError("holds no list")
         return [row for row in rows if isinstance(row, dict)]

@@ -119,7 +119,12 @@ def _source_facts(content: dict[str, Any]) -> Iterator[Fact]:
     if description is not None:
         yield "settings.description.type", description["type"], kind
     if description is not None and kind != "ssv2":
-        official = {"lerobot": "info.json", "rlds": "dataset_info.json", "videos": source.get("split_column")}.get(kind)
+        official = {
+            "lerobot": "info.json",
+            "rlds": "dataset_info.json",
+            "videos": source.get("split_column"),
+            "libero": "mask of the files",
+        }.get(kind)
         hashed = f"hash of the own id, val_share {source['val_share']}, split_seed {source['split_seed']}"
         found = description["splits_from"]
         yield "settings.description.splits_from", found, official if found == official else hashed

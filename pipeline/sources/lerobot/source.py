@@ -18,8 +18,10 @@ from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.field_names import refuse_cameras
 from pipeline.sources.files import check_files
 from pipeline.sources.lerobot.episode import open_lerobot_episode
+from pipeline.sources.lerobot.footers import Footers
 from pipeline.sources.lerobot.info import IMAGE_PREFIX, Files, Info, official_splits
-from pipeline.sources.lerobot.layout import Row, list_episodes, tasks_file
+from pipeline.sources.lerobot.layout import Row, lacks_list, list_episodes, tasks_file
+from pipeline.sources.lerobot.numbering import is_unnumbered
 from pipeline.sources.metadata import count_splits, sort_found
 from pipeline.sources.naming import clean_name
 from pipeline.sources.opened import OpenedEpisode
@@ -56,7 +58,11 @@ class LeRobotSource(VectorSettings):
         info = Info.read(self.root)
         files = Files(self.root, info)
         cameras = self._cameras(info)
-        rows = list_episodes(files, _of_kind("video", cameras, info))
+        if info.version == "v3.0" and info.fps is None:
+            raise RunError(f"{info.path} declares no fps, which places in shared videos need; set fps there")
+        footers = Footers(files)
+        rows = list_episodes(files, footers, _of_kind("video", cameras, info))
+        unnumbered = is_unnumbered(footers, rows)
         absent = self._absent(cameras, rows, files, info)
         cameras = {view: key for view, key in cameras.items() if view not in absent}
         state_dim, action_dim = (
@@ -64,14 +70,17 @@ class LeRobotSource(VectorSettings):
         )
         listing = _Listing(
             uses=Counter(row.number for row in rows if row.number is not None),
-            splits=official_splits(info.splits, len(rows)),
+            splits=official_splits(info.splits, {row.number for row in rows if row.number is not None}),
             files=files,
             cameras=cameras,
-            columns=self._columns(cameras, info),
+            columns=self._columns(cameras, info) | {"by_place": unnumbered},
         )
         refs, left_out = sort_found(self._judge(place, row, listing) for place, row in enumerate(rows))
         description = self._describe(info, refs, listing, absent)
-        return SourceIndex(self.name, tuple(cameras), state_dim, action_dim, info.fps, refs, left_out, description)
+        notes = _notes(info, unnumbered, lacks_list(files))
+        return SourceIndex(
+            self.name, tuple(cameras), state_dim, action_dim, info.fps, refs, left_out, description, notes
+        )
 
     def open(self, ref: EpisodeRef) -> OpenedEpisode:
         """Open one episode: read its table and compare its length with every camera's.
@@ -90,14 +99,16 @@ class LeRobotSource(VectorSettings):
         columns: dict[str, Any] = {
             "version": info.version,
             "views": list(cameras),
+            "sizes": {view: list(info.sizes[key]) for view, key in cameras.items() if key in info.sizes},
             "tasks_file": tasks_file(info.version),
             "widths": {name: info.widths[name] for name in names},
         }
+        columns |= {} if info.fps is None else {"fps": info.fps}
         images = _of_kind("image", cameras, info)
         if images:
             if info.fps is None:
                 raise RunError(f"{info.path} declares no fps, which images in tables need; set fps there")
-            columns |= {"images": images, "fps": info.fps}
+            columns |= {"images": images}
         return columns
 
     def _describe(
@@ -134,7 +145,8 @@ class LeRobotSource(VectorSettings):
             return LedgerEntry(episode, split, "index", "missing-file", f"not found: {', '.join(missing)}")
         files = tuple((path, size) for path, size in sizes.items() if size is not None)
         segments = {
-            view: [v.path] if v.from_s is None else [v.path, v.from_s, v.start, v.total] for view, v in videos.items()
+            view: [v.path] if v.from_s is None else [v.path, v.from_s, v.to_s, v.start, v.total]
+            for view, v in videos.items()
         }
         own = {"episode_index": row.number, "table": row.table, "videos": segments, "tasks": list(row.tasks)}
         own |= {} if row.rows is None else {"rows": list(row.rows)}
@@ -150,8 +162,9 @@ class LeRobotSource(VectorSettings):
             by_key = {key: view for view, key in declared.items()}
             unknown = [camera for camera in self.cameras if camera not in declared and camera not in by_key]
             if unknown:
+                deep = f" ({', '.join(info.depth)} hold depth, which is no view)" if info.depth else ""
                 raise SettingsError(
-                    f"source.cameras: {', '.join(unknown)} not in {info.path}; allowed are {', '.join(declared)}"
+                    f"source.cameras: {', '.join(unknown)} not in {info.path}; allowed are {', '.join(declared)}{deep}"
                 )
             views = [by_key.get(camera, camera) for camera in self.cameras]
             wanted = {view: declared[view] for view in views}
@@ -182,6 +195,16 @@ class _Listing:
     files: Files
     cameras: Mapping[str, str]
     columns: Mapping[str, Any]
+
+
+def _notes(info: Info, unnumbered: bool, unlisted: bool) -> tuple[str, ...]:
+    """What a user has to know of how the dataset is read."""
+    notes = [f"{key} is a depth map and no view" for key in info.depth]
+    if unnumbered:
+        notes.append("episode_index of the tables is another episode's throughout: rows are found by their place alone")
+    if unlisted:
+        notes.append("there is no meta/episodes.jsonl: the episodes are those that have a table")
+    return tuple(notes)
 
 
 def _of_kind(kind: str, cameras: Mapping[str, str], info: Info) -> dict[str, str]:

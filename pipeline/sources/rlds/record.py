@@ -16,8 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError, RunError
-from pipeline.sources.metadata import has_text, one_line
-from pipeline.sources.video.frame_readers import decode_image
+from pipeline.sources.metadata import has_text, one_line, read_json
+from pipeline.sources.templates import fill_template
+from pipeline.sources.video.stored_image import decode_image
+
+TEMPLATE_FIELDS = ("DATASET", "SPLIT", "FILEFORMAT", "SHARD_INDEX", "NUM_SHARDS", "SHARD_X_OF_Y")
+"""What the names of TFDS's record files are made of."""
 
 METADATA = "episode_metadata/"
 """Prefix of a text field that an episode has once; all other fields are paths inside a step."""
@@ -46,6 +50,7 @@ def load_info(folder: str) -> Any:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise RunError(f"RLDS data needs tensorflow-datasets ({error}); run pip install '.[rlds]'") from error
+    check_templates(folder)
     logging.getLogger("absl").setLevel(logging.WARNING)  # it logs every file it loads
     try:
         info = tfds.builder_from_directory(folder).info
@@ -57,6 +62,19 @@ def load_info(folder: str) -> Any:
     if "steps" not in info.features or "observation" not in info.features["steps"].feature:
         raise RunError(f"{folder}/features.json has no steps with an observation; expected the RLDS layout")
     return info
+
+
+def check_templates(folder: str) -> None:
+    """Raise RunError where a path template of dataset_info.json is more than named fields, or leads out of the folder:
+    TensorFlow Datasets would fill it in."""
+    path = os.path.join(folder, "dataset_info.json")
+    content = read_json(path, "Set `root` to the folder of a prepared dataset.")
+    splits = content.get("splits") if isinstance(content, dict) else None
+    for split in splits if isinstance(splits, list) else ():
+        template = split.get("filepathTemplate") if isinstance(split, dict) else None
+        if template:
+            values = dict.fromkeys(TEMPLATE_FIELDS, "0") | {"DATASET": str(content.get("name"))}
+            fill_template(template, values, f"{path}: filepathTemplate")
 
 
 def record_files(folder: str, info: Any) -> dict[str, list[tuple[str, int]]]:

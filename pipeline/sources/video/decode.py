@@ -8,9 +8,14 @@ which LeRobot writes by default and decord 0.6 cannot open. The reason is that d
 - a packet that shows no frame shifts its count in the same way;
 - it does not report frames that the H.264 decoder concealed after damage; PyAV does.
 
-decord therefore reads a file only if every packet shows one frame, in order (`Packets.plain`), and if it finds the same
-frames at the same times as the packets. All facts about a video come from the decoder that reads it, or were compared
-with it. A frame that cannot be decoded is an EpisodeError and is never replaced.
+- it cannot decode some small or unusual sizes, and it converts the colours of odd heights otherwise;
+- it ignores mirroring.
+
+decord therefore reads a file only if every packet shows one frame, in order (`Packets.plain`), if the picture is plain
+(`is_plain`), if it finds the same frames at the same times as the packets, and if its first frame is PyAV's to the bit.
+A file in which decord meets a frame that it cannot decode is read by PyAV from there on. All facts about a video come
+from the decoder that reads it, or were compared with it. A frame that neither decodes is an EpisodeError and is never
+replaced.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError
 from pipeline.sources.metadata import undecodable
+from pipeline.sources.video.display import display_matrix, is_plain, require_colour, show
 from pipeline.sources.video.frame_readers import check_indices
 from pipeline.sources.video.packets import Packets, open_container, read_packets
 
@@ -57,6 +63,7 @@ class Video:
         fps: average frames per second.
         width, height: pixels of a decoded frame.
         decoder: "decord" or "pyav".
+        is_turned: frames are shown after a quarter turn.
 
     Raises:
         EpisodeError: "missing-file", or "undecodable" with the file and the decoder's message.
@@ -73,6 +80,7 @@ class Video:
         self.codec, self.fps, self.decoder = packets.codec, packets.fps, self._reader.name
         try:
             self.height, self.width = self._decode([0])[0].shape[:2]
+            self.is_turned = self._reader.is_turned
         except EpisodeError:
             self.close()
             raise
@@ -114,7 +122,7 @@ class Video:
         self.close()
 
     def _decode(self, indices: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
-        frames = self._reader.read(indices)
+        frames = self._read(indices)
         first = next(iter(self._cache.values()), frames[indices[0]])
         for index in indices:
             frame = frames[index]
@@ -124,6 +132,17 @@ class Video:
         while len(self._cache) * first.nbytes > CACHE_BYTES:
             self._cache.popitem(last=False)
         return frames
+
+    def _read(self, indices: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
+        try:
+            return self._reader.read(indices)
+        except EpisodeError:
+            if self._reader.name == _PyavReader.name:
+                raise
+        self._reader.close()
+        self._reader = _PyavReader(self.path, self._packets)
+        self.decoder = self._reader.name
+        return self._reader.read(indices)
 
 
 def _packets_of(path: str) -> Packets:
@@ -141,16 +160,23 @@ def _read_packets(path: str, modified: int, size: int) -> Packets:
 
 
 def _open_reader(path: str, packets: Packets) -> _DecordReader | _PyavReader:
-    """decord if it is exact and can open the file, else PyAV."""
-    if packets.plain:
-        reader = _DecordReader.try_open(path, packets)
-        if reader is not None:
+    """decord if it is exact and can read the file, else PyAV."""
+    exact = _PyavReader(path, packets)
+    if not packets.plain:
+        return exact
+    try:
+        first = exact.read([0])[0]
+        reader = _DecordReader.try_open(path, packets) if exact.is_plain else None
+        if reader is not None and np.array_equal(reader.read([0])[0], first):
+            exact.close()
             return reader
-    return _PyavReader(path, packets)
+    except EpisodeError:
+        pass  # one of them cannot decode the first frame; PyAV has the last word when the caller asks for it
+    return exact
 
 
 class _DecordReader:
-    name = "decord"
+    name, is_turned = "decord", False
 
     def __init__(self, path: str, reader: decord.VideoReader) -> None:
         self._path = path
@@ -195,8 +221,10 @@ class _PyavReader:
         self._path = path
         self._packets = packets
         self._place = {pts: index for index, pts in enumerate(packets.pts)}
+        self._keys = packets.keys
         self._frames: Iterator[av.VideoFrame] = iter(())
         self._next: int | None = None
+        self.is_plain = self.is_turned = False  # of the frame read last
         try:
             self._container = open_container(path)
         except AV_ERRORS as error:
@@ -214,18 +242,39 @@ class _PyavReader:
         self._container.close()
 
     def _read_one(self, index: int) -> NDArray[np.uint8]:
-        at = bisect_right(self._packets.keys, index) - 1
-        key = self._packets.keys[at] if at >= 0 else 0
-        if self._next is None or not key <= self._next <= index:
+        if self._packets.counted:
+            return self._count_to(index)
+        at = bisect_right(self._keys, index) - 1
+        key = self._keys[at] if at >= 0 else 0
+        fresh = self._next is None or not key <= self._next <= index
+        if fresh:
             self._seek(self._packets.key_dts[at] if at >= 0 else self._packets.pts[0])
         for frame in self._frames:
             place = self._place.get(frame.pts)
+            if place is not None and place > key and fresh and at > 0:
+                # The keyframe is none: the picture is refreshed piece by piece, so it is whole from the start alone.
+                self._keys, self._next = self._keys[:1], None
+                return self._read_one(index)
             if place is None or place < index:
+                fresh = fresh and place is None
                 continue
             self._next = place + 1
             if place == index:
                 return self._pixels(frame, index)
             break
+        self._next = None
+        raise ValueError(f"the decoder does not return frame {index}")
+
+    def _count_to(self, index: int) -> NDArray[np.uint8]:
+        """Frame `index` of a file whose times do not tell the frames apart: the decoder returns them in order."""
+        if self._next is None or index < self._next:
+            self._container.close()
+            self._container = open_container(self._path)
+            self._frames, self._next = self._container.decode(self._container.streams.best("video")), 0
+        for frame in self._frames:
+            self._next += 1
+            if self._next > index:
+                return self._pixels(frame, index)
         self._next = None
         raise ValueError(f"the decoder does not return frame {index}")
 
@@ -238,6 +287,7 @@ class _PyavReader:
     def _pixels(self, frame: av.VideoFrame, index: int) -> NDArray[np.uint8]:
         if frame.is_corrupt:
             raise ValueError(f"frame {index} is corrupt")
-        pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-        # Display rotation is part of the image; decord applies it itself.
-        return np.ascontiguousarray(np.rot90(pixels, k=int(frame.rotation) // 90))
+        require_colour(frame)
+        matrix = display_matrix(frame)
+        self.is_plain, self.is_turned = is_plain(frame), not matrix[0]
+        return show(frame.to_ndarray(format="rgb24"), matrix)

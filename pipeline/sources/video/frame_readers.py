@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipeline.errors import EpisodeError
 from pipeline.sources.clock import clock_times
-from pipeline.sources.metadata import undecodable
 
 BLANK = 4
 """An image is blank if its brightest and darkest values differ by fewer grey levels."""
@@ -22,11 +19,15 @@ BLANK = 4
 class FrameReader(Protocol):
     """One view of an episode; `pipeline.sources.video.decode.Video` is one. Frames are numbered from 0.
 
-    codec  how the frames are stored, for reports
+    codec      how the frames are stored, for reports
+    is_turned  whether frames are shown after a quarter turn
     """
 
     @property
     def codec(self) -> str: ...
+
+    @property
+    def is_turned(self) -> bool: ...
 
     @property
     def num_frames(self) -> int: ...
@@ -53,7 +54,7 @@ class StoredImages:
     """
 
     def __init__(self, image: Callable[[int], NDArray[np.uint8]], num_frames: int, fps: float, codec: str) -> None:
-        self.codec, self.num_frames = codec, num_frames
+        self.codec, self.num_frames, self.is_turned = codec, num_frames, False
         self._image, self._fps = image, fps
 
     def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
@@ -85,7 +86,7 @@ class SegmentReader:
         if not 0 <= start < start + num_frames <= reader.num_frames:
             needed = f"the episode needs {start}..{start + num_frames - 1} of them"
             raise EpisodeError("length-mismatch", f"{where} has {reader.num_frames} frames; {needed}")
-        self.codec, self.num_frames = reader.codec, num_frames
+        self.codec, self.num_frames, self.is_turned = reader.codec, num_frames, reader.is_turned
         self._reader, self._start = reader, start
 
     def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
@@ -110,21 +111,6 @@ def check_indices(indices: Sequence[int], num_frames: int, what: str) -> None:
     bad = [index for index in indices if not 0 <= index < num_frames]
     if bad:
         raise EpisodeError("out-of-range", f"{what} has frames 0..{num_frames - 1}; {bad} were requested")
-
-
-def decode_image(encoded: bytes, where: str) -> NDArray[np.uint8]:
-    """A JPEG or PNG -> RGB uint8 [H, W, 3].
-
-    Raises:
-        EpisodeError: "undecodable", with `where` and the decoder's message; also for a truncated file.
-    """
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            if image.format not in ("JPEG", "PNG"):
-                raise ValueError(f"a {image.format} image, expected JPEG or PNG")
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise undecodable(where, error) from error
 
 
 def require_visible(reader: FrameReader, where: str) -> None:

@@ -22,6 +22,7 @@ class Packets:
     fps       average frames per second
     codec     name of the video codec
     plain     VP9, every packet shows exactly one frame, and packets are in order of presentation
+    counted   the container has no times of presentation (AVI) and frames are reordered: frame i is the i-th decoded
     """
 
     pts: tuple[int, ...]
@@ -31,6 +32,7 @@ class Packets:
     fps: float
     codec: str
     plain: bool
+    counted: bool
 
     def times(self, indices: Iterable[int], since: int = 0) -> NDArray[np.float64]:
         """Presentation times of frames in seconds after frame `since`, float64 [indices]."""
@@ -87,14 +89,21 @@ def _demultiplex(container: av.container.InputContainer) -> Packets:
     codec = stream.codec.canonical_name
     is_vp9 = codec == "vp9"
     packets = [
-        _Packet(p.pts, p.dts, p.is_keyframe, not p.is_discard, is_vp9 and vp9_frames_shown(bytes(p)) == 1)
+        _Packet(
+            p.pts,
+            p.dts,
+            p.is_keyframe,
+            not p.is_discard and (codec != "vp8" or _vp8_is_shown(p)),
+            is_vp9 and vp9_frames_shown(bytes(p)) == 1,
+        )
         for p in container.demux(stream)
         if p.size
     ]
-    return _arrange(packets, Fraction(stream.time_base or 0), float(stream.average_rate or 0), codec)
+    counted = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+    return _arrange(packets, Fraction(stream.time_base or 0), float(stream.average_rate or 0), codec, counted)
 
 
-def _arrange(packets: list[_Packet], time_base: Fraction, rate: float, codec: str) -> Packets:
+def _arrange(packets: list[_Packet], time_base: Fraction, rate: float, codec: str, counted: bool) -> Packets:
     shown = [packet for packet in packets if packet.is_shown]
     times = [packet.pts for packet in shown if packet.pts is not None]
     if not shown or len(set(times)) < len(shown) or not time_base:
@@ -110,6 +119,7 @@ def _arrange(packets: list[_Packet], time_base: Fraction, rate: float, codec: st
         time_base=time_base,
         fps=rate or ((len(pts) - 1) / span if span else 0.0),
         codec=codec,
+        counted=counted,
         plain=times == pts and packets[0].is_key and all(packet.is_plain and packet.is_shown for packet in packets),
     )
 
@@ -133,6 +143,11 @@ def vp9_frames_shown(packet: bytes) -> int:
         shown += _vp9_is_shown(packet[start])
         start += int.from_bytes(index[1 + frame * width : 1 + (frame + 1) * width], "little")
     return shown
+
+
+def _vp8_is_shown(packet: av.Packet) -> bool:
+    """Whether a VP8 packet is shown and not a hidden reference frame: frame tag, RFC 6386, section 9.1."""
+    return bool(memoryview(packet)[0] >> 4 & 1)
 
 
 def _vp9_is_shown(header: int) -> bool:

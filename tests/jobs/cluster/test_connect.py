@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import psutil
 import pytest
 import ray
 
-from jobs.cluster.connect import STARTS, start_ray
+from jobs.cluster.connect import LONGEST_FOLDER, STARTS, ray_joined, require_answer, require_short_folder, start_ray
 from pipeline.errors import RunError
 
 
@@ -85,3 +86,32 @@ def test_other_errors_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(Exception, match="no space left"):
         start_ray(num_cpus=1)
     assert fake.starts == 1
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_at_which_nobody_answers_is_said_within_seconds(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"{scheme}127.0.0.1:{free.getsockname()[1]}"  # bound and not listening
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        started = time.monotonic()
+        with pytest.raises(RunError, match=f"the variable RAY_ADDRESS={address}: nobody answers"), ray_joined(None):
+            pass
+        with pytest.raises(RunError, match=r"cluster\.address="), ray_joined(address):
+            pass
+        assert time.monotonic() - started < 20
+        free.listen()
+        require_answer(address, "cluster.address")
+    require_answer("auto", "cluster.address")
+
+
+def test_a_folder_too_long_for_sockets_names_its_variable() -> None:
+    long = "/" + "x" * LONGEST_FOLDER
+    require_short_folder({"TMPDIR": long[:-1]})
+    require_short_folder({"TMPDIR": long, "RAY_TMPDIR": "/tmp"})
+    require_short_folder({})
+    for name in ("TMPDIR", "RAY_TMPDIR"):
+        with pytest.raises(RunError, match=f"the variable {name}=.*set RAY_TMPDIR to a short folder"):
+            require_short_folder({name: long})

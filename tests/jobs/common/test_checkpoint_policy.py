@@ -107,3 +107,33 @@ def test_checkpoints_that_cannot_act_are_refused(robot_build: Build, tmp_path: P
         CheckpointPolicy(video, "cpu")
     with pytest.raises(BuildError, match=r"neither a checkpoint nor a run"):
         find_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("channel", [0, -1])
+def test_a_joint_that_never_moved_is_clipped_counted_and_reported(
+    policy: CheckpointPolicy, channel: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Divided by the smallest range, a hundredth becomes a hundred; two states beyond the bound act alike."""
+    policy.clipped = 0
+    (moment,) = moments(policy, 1)
+    assert policy.trained_states is not None
+    middle = sum(policy.trained_states) / np.float32(2)
+    moment = replace(moment, state=middle)
+    inside = policy.act([moment], [1])
+    assert policy.clipped == 0
+    far, farther = (middle.copy() for _ in range(2))
+    far[channel] += 1e4
+    farther[channel] += 2e4
+    first, second = policy.act([replace(moment, state=far), replace(moment, state=farther)], [1, 1])
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, inside[0])
+    assert policy.clipped == 2
+    assert "2 values of the state so far" in capsys.readouterr().err
+    policy.act([replace(moment, state=far)], [1])
+    assert policy.clipped == 3
+    assert capsys.readouterr().err == ""
+    for _ in range(7):
+        policy.act([replace(moment, state=far)], [1])
+    assert "10 values of the state so far" in capsys.readouterr().err
+    policy.act([moment], [1])
+    assert policy.clipped == 10

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from jobs.cli import main
+from jobs.datasets.inspect import require_writable
+from pipeline.errors import RunError
 from pipeline.inspection.checks import inspect_source, spread
 from pipeline.sources.base import EpisodeRef
 from pipeline.sources.lerobot.source import LeRobotSource
@@ -89,3 +91,11 @@ def test_spread() -> None:
     assert [ref.id for ref in spread(refs, 5)] == ["0", "25", "50", "74", "99"]
     assert spread(refs, None) == spread(refs, 100) == refs
     assert len(spread(refs, 99)) == 99
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"out=.*file/seen cannot be written to: .*set out="):
+        require_writable(tmp_path / "file/seen")
+    require_writable(tmp_path / "new/seen")
+    assert list((tmp_path / "new/seen").iterdir()) == []

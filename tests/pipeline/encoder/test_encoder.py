@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 
 from pipeline.encoder.encoder import Encoder
 from pipeline.encoder.encoder_frames import FrameBlock, merge_blocks
@@ -139,6 +140,37 @@ def test_pretrained_weights_load_from_a_folder(encoder: Encoder, tmp_path: Path)
     (tmp_path / "vjepa2").rename(tmp_path / "moved" / "elsewhere")
     settings = EncoderSettings(name_or_path=str(tmp_path / "moved" / "elsewhere"), resize="squash")
     assert Encoder(settings, "cpu").identity() == loaded.identity()
+
+
+def test_weights_in_several_files_are_loaded_whole_or_not_at_all(encoder: Encoder, tmp_path: Path) -> None:
+    encoder.model.save_pretrained(tmp_path, max_shard_size="200KB")
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    settings = EncoderSettings(name_or_path=str(tmp_path), resize="squash")
+    assert Encoder(settings, "cpu").identity()["weights_sha256"] == encoder.identity()["weights_sha256"]
+    whole = shards[1].read_bytes()
+    shards[1].write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SettingsError, match="cannot be loaded"):
+        Encoder(settings, "cpu")
+    shards[1].unlink()
+    with pytest.raises(SettingsError, match=r"all its shards"):
+        Encoder(settings, "cpu")
+
+
+@pytest.mark.parametrize("place", [0, 7, -1])
+def test_a_folder_that_lacks_one_tensor_is_refused(encoder: Encoder, tmp_path: Path, place: int) -> None:
+    """It would be filled with random numbers. The predictor of V-JEPA2 is not used and may be missing."""
+    encoder.model.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    tensors = load_file(file)
+    gone = sorted(name for name in tensors if name.startswith("encoder."))[place]
+    kept = {name: tensor for name, tensor in tensors.items() if name != gone}
+    save_file(kept, file, {"format": "pt"})
+    settings = EncoderSettings(name_or_path=str(tmp_path), resize="squash")
+    with pytest.raises(SettingsError, match=rf"lacks 1 tensors of the encoder, such as {gone}"):
+        Encoder(settings, "cpu")
+    save_file({name: t for name, t in tensors.items() if name.startswith("encoder.")}, file, {"format": "pt"})
+    assert Encoder(settings, "cpu").identity()["weights_sha256"] == encoder.identity()["weights_sha256"]
 
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import h5py
 import numpy as np
 import pytest
 
+from pipeline.audit.raw.base import RawError
 from pipeline.errors import EpisodeError, RunError, SettingsError
 from pipeline.sources.libero_hdf5 import LiberoSource
 from pipeline.sources.naming import hashed_split
 from pipeline.sources.registry import make_source
+from tests.pipeline.sources.both_readers import raw_of, read_by_both
 from tests.pipeline.spelled import read, spell
 
 TASK = "KITCHEN_SCENE4_put_the_black_bowl_in_the_bottom_drawer_of_the_cabinet_and_close_it_demo"
@@ -144,17 +146,100 @@ def test_long_names_stay_short_and_apart(root: Path) -> None:
     assert all(len(name) + len("-000000.eye_in_hand_rgb.jpg") < 100 for name in ids)
 
 
-def test_what_is_left_out(root: Path) -> None:
-    (root / "libero_10/broken_demo.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n nothing")
-    path = write_task(root / "libero_10/odd_demo.hdf5", {"demo_1": 4, "demo_01": 4, "demo_3": 4})
+def test_what_is_left_out_costs_itself_alone(root: Path) -> None:
+    path = write_task(
+        root / "libero_10/odd_demo.hdf5", {"demo_1": 4, "demo_01": 4, "demo_3": 4, "demo_4": 4, "demo_8": 4}
+    )
     with h5py.File(path, "a") as file:
         del file["data/demo_3/actions"]
         file["data"].create_group("mask")
+        file["data/total"] = np.arange(3)
+        file["data/demo_5"] = np.arange(3)
+        file["data/demo_6"] = h5py.ExternalLink(f"{TASK}.hdf5", "data/demo_0")
+        file["data/demo_7"] = h5py.SoftLink("/data/demo_4")
+        file["data/demo_9"] = h5py.ExternalLink("nowhere.hdf5", "data/demo_0")
+        del file["data/demo_8/actions"]
+        file["data/demo_8/actions"] = h5py.ExternalLink(f"{TASK}.hdf5", "data/demo_0/actions")
     index = source(root).index()
-    assert len(index.refs) == 3
-    reasons = sorted(entry.reason for entry in index.left_out)
-    assert reasons == ["bad-entry", "bad-entry", "duplicate-id", "duplicate-id", "undecodable"]
-    assert any("broken_demo.hdf5" in entry.detail for entry in index.left_out)
+    assert len(index.refs) == 4
+    found = {entry.episode.removeprefix("libero-libero_10_odd_demo-"): entry for entry in index.left_out}
+    reasons = {entry.episode.rpartition("-")[2]: entry.reason for entry in index.left_out}
+    assert reasons == {"0001": "duplicate-id"} | dict.fromkeys(
+        ("demo_3", "mask", "total", "demo_5", "demo_6", "demo_7", "demo_8", "demo_9"), "bad-entry"
+    )
+    details = "\n".join(entry.detail for entry in found.values())
+    for why in ("it is a dataset", "it is a link to another place", "it has no actions"):
+        assert why in details
+    task = next(ref.id for ref in index.refs if "odd" in ref.id).rpartition("-")[0]
+    read_by_both(source(root), f"{task}-0004")
+    raw = raw_of(source(root))
+    for number in (3, 5, 6, 7, 8, 9):
+        with pytest.raises(RawError):
+            raw.open(f"{task}-{number:04d}")
+
+
+@pytest.mark.parametrize("share", [0.7, 0.3, 0.02])
+def test_a_file_that_was_cut_stops_the_build_and_says_so(root: Path, share: float) -> None:
+    """How many demonstrations are lost is unknown: counted as one of many they would go unseen."""
+    path = write_task(root / "libero_10/cut_demo.hdf5", dict.fromkeys(("demo_0", "demo_1"), 6))
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: int(share * size)])
+    with pytest.raises(
+        RunError, match=rf"cut_demo\.hdf5: the file was cut: it has {int(share * size)} bytes, .*{size}"
+    ):
+        source(root).index()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "broken_demo"),
+        (b"\x89HDF\r\n\x1a\n nothing", "How many demonstrations are lost"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "run git lfs pull"),
+    ],
+)
+def test_a_file_that_is_none_stops_the_build(root: Path, content: bytes, message: str) -> None:
+    (root / "libero_10/broken_demo.hdf5").write_bytes(content)
+    with pytest.raises(RunError, match=message):
+        source(root).index()
+
+
+def test_demonstrations_of_a_file_without_a_text_are_counted_one_by_one(root: Path) -> None:
+    path = write_task(root / "mute_demo.hdf5", {"demo_0": 4, "demo_1": 4, "demo_2": 4})
+    with h5py.File(path, "a") as file:
+        del file["data"].attrs["problem_info"]
+    left_out = source(root).index().left_out
+    assert [entry.episode for entry in left_out] == [f"libero-mute_demo-000{i}" for i in range(3)]
+    assert {entry.reason for entry in left_out} == {"no-instruction"}
+    assert "mute_demo.hdf5: data has no attribute problem_info" in left_out[0].detail
+
+
+MASKS: dict[str, tuple[dict[str, list[str]], list[str] | None]] = {
+    "train and valid": ({"train": ["demo_0", "demo_2"], "valid": ["demo_10"]}, ["train", "train", "val"]),
+    "with others": (
+        {"train": ["demo_0"], "valid": ["demo_2", "demo_10"], "20_percent": ["demo_0"]},
+        ["train", "val", "val"],
+    ),
+    "one in both": ({"train": ["demo_0", "demo_2"], "valid": ["demo_2", "demo_10"]}, None),
+    "one in none": ({"train": ["demo_0"], "valid": ["demo_10"]}, None),
+    "train alone": ({"train": ["demo_0", "demo_2", "demo_10"]}, None),
+}
+
+
+@pytest.mark.parametrize("case", MASKS)
+def test_masks_of_a_file_are_its_splits(root: Path, case: str) -> None:
+    masks, expected = MASKS[case]
+    with h5py.File(root / f"libero_10/{TASK}.hdf5", "a") as file:
+        for name, demos in masks.items():
+            file[f"mask/{name}"] = np.array(demos, "S8")
+    reader = source(root, val_share=0.4)
+    index = reader.index()
+    splits = {ref.data["demo"]: ref.split for ref in index.refs}
+    hashed = [hashed_split(ref.id.removeprefix("libero-"), 0, 0.4) for ref in sorted(index.refs, key=lambda r: r.id)]
+    assert [splits[name] for name in ("demo_0", "demo_2", "demo_10")] == (expected or hashed)
+    assert index.description["splits_from"] == ("mask of the files" if expected else reader.splits_from)
+    for ref in index.refs:
+        read_by_both(reader, ref.id)
 
 
 @pytest.mark.parametrize(

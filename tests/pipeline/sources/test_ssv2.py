@@ -13,6 +13,7 @@ import pytest
 from pipeline.errors import EpisodeError, RunError, SettingsError
 from pipeline.sources.registry import make_source
 from pipeline.sources.ssv2 import VIDEO_FOLDER, SSv2Source
+from tests.pipeline.sources.both_readers import read_by_both
 from tests.pipeline.spelled import read, write_spelled
 
 
@@ -213,3 +214,12 @@ def test_a_label_that_is_no_unicode_is_quarantined_alone(tmp_path: Path) -> None
     index = source.index()
     assert [ref.id for ref in index.refs] == ["ssv2-1"]
     assert [entry.reason for entry in index.left_out] == ["no-instruction"]
+
+
+def test_label_files_with_a_byte_order_mark(tmp_path: Path) -> None:
+    source = make_root(tmp_path, [entry("1")], [entry("2")], None, {"1": 4, "2": 4})
+    for name in ("train", "validation"):
+        path = tmp_path / f"labels/{name}.json"
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [(ref.id, ref.split) for ref in source.index().refs] == [("ssv2-1", "train"), ("ssv2-2", "val")]
+    assert read_by_both(source, "ssv2-2")["texts"] == ["pushing cup"] * 4

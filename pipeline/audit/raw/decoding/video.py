@@ -4,32 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
+from statistics import fmean, median
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.raw.decoding.clock import seconds
+from pipeline.audit.raw.decoding.display import displayed
 from pipeline.audit.raw.decoding.frames import TimedFrame, brief
 
+Size = tuple[int, int]
+"""Height and width."""
 
-def read_video(path: Path) -> Iterator[TimedFrame]:
+
+def read_video(path: Path, size: Size | None = None) -> Iterator[TimedFrame]:
     """Seconds after the first frame and RGB uint8 [H, W, 3] of every frame, in order of presentation.
 
+    Args:
+        size: of the frames as they are stored or as they are displayed; None: any.
+
     Raises:
-        ValueError: the file is missing, has no video, or a frame does not decode.
+        ValueError: the file is missing, has no video, or a frame does not decode or has another size.
     """
     for second, frame in _decoded(path):
-        yield seconds(second), _pixels(frame)
+        yield seconds(second), _pixels(frame, size)
 
 
-def read_segment(path: Path, begin_s: float, count: int, tolerance_s: float) -> Iterator[TimedFrame]:
-    """Like `read_video`, `count` frames from the one that is shown nearest to `begin_s`.
+def read_segment(
+    path: Path, begin_s: float, end_s: float | None, count: int, tolerance_s: float, size: Size | None = None
+) -> Iterator[TimedFrame]:
+    """Like `read_video`, `count` frames from the one that is shown at `begin_s`.
 
     Raises:
-        ValueError: as `read_video`; no frame is shown within `tolerance_s`, or the video ends too early.
+        ValueError: as `read_video`; no frame is shown within `tolerance_s` of `begin_s`, the video ends too early, or
+            not `count` frames are shown before `end_s` (None: unknown).
     """
     decoded = _decoded(path)
     first, following = next(decoded, None), next(decoded, None)
@@ -37,32 +48,81 @@ def read_segment(path: Path, begin_s: float, count: int, tolerance_s: float) -> 
         first, following = following, next(decoded, None)
     if first and abs(first[0] - begin_s) > tolerance_s:
         raise ValueError(f"{path}: the frame nearest to {begin_s} s is shown at {float(first[0]):.6f} s")
-    shown = 0
-    for second, frame in islice(chain(filter(None, (first, following)), decoded), count):
-        yield seconds(second - (first or (second,))[0]), _pixels(frame)
+    shown, rest = 0, chain(filter(None, (first, following)), decoded)
+    for second, frame in islice(rest, count):
+        if end_s is not None and second >= end_s - tolerance_s:
+            raise ValueError(f"{path}: {shown} frames are shown from {begin_s} s to {end_s} s, expected {count}")
+        yield seconds(second - (first or (second,))[0]), _pixels(frame, size)
         shown += 1
     if shown < count:
         raise ValueError(f"{path}: fewer than {count} frames from {begin_s} s on")
+    after = next(rest, None)
+    if end_s is not None and after is not None and after[0] < end_s - tolerance_s:
+        raise ValueError(f"{path}: more than {count} frames are shown from {begin_s} s to {end_s} s")
+
+
+def at_rate(frames: Iterator[TimedFrame], rate: float | None, path: Path) -> Iterator[TimedFrame]:
+    """The same frames. Raises ValueError after the last unless the median or the mean of their steps is, within a
+    tenth, that of `rate` frames a second (None: unknown)."""
+    times: list[float] = []
+    for second, frame in frames:
+        times.append(second)
+        yield second, frame
+    steps = [after - before for before, after in pairwise(times)]
+    if rate is not None and steps and all(abs(step * rate - 1) > 0.1 for step in (median(steps), fmean(steps))):
+        raise ValueError(f"{path}: frames are {median(steps):.4g} s apart, by fps={rate:g} it is {1 / rate:.4g} s")
 
 
 def _decoded(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-    """Exact seconds after the first frame, and the frame as the decoder holds it."""
+    """Exact seconds after the first frame, and the frame as the decoder holds it.
+
+    A frame that the decoder leaves out is an error: those after it would be taken for others.
+    """
+    times = _packet_times(path)
     try:
-        with av.open(str(path)) as container:
-            stream = container.streams.best("video")
-            if stream is None:
-                raise ValueError(f"{path} holds no video")
-            start: Fraction | None = None
-            for index, frame in enumerate(container.decode(stream)):
-                if frame.is_corrupt or frame.pts is None or not frame.time_base:
+        with _open(path) as container:
+            count, counted = 0, container.format.name == "avi"
+            for index, frame in enumerate(container.decode(container.streams.best("video"))):
+                if frame.is_corrupt or not frame.time_base:
                     raise ValueError(f"{path}: frame {index} is corrupt")
-                time = frame.pts * Fraction(frame.time_base)
-                start = time if start is None else start
-                yield time - start, frame
+                if index >= len(times) or (frame.pts != times[index] and not counted):
+                    raise ValueError(f"{path}: frame {index} is not decoded, the next one that is comes at {frame.pts}")
+                yield (times[index] - times[0]) * Fraction(frame.time_base), frame
+                count += 1
+            if count < len(times):
+                raise ValueError(f"{path}: {count} of {len(times)} frames are decoded")
     except av.FFmpegError as error:
         raise ValueError(f"{path}: {brief(error)}") from error
 
 
-def _pixels(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-    return np.rot90(pixels, k=int(frame.rotation) // 90)
+def _packet_times(path: Path) -> list[int]:
+    """When frames are shown, in order. In AVI, which has no times of presentation, the i-th is that of frame i."""
+    try:
+        with _open(path) as container:
+            stream = container.streams.best("video")
+            if stream is None or stream.codec_context is None:
+                raise ValueError(f"{path} holds no video of a known codec")
+            hidden = _is_hidden_vp8 if stream.codec.canonical_name == "vp8" else lambda packet: False
+            packets = (p for p in container.demux(stream) if p.size and not p.is_discard and not hidden(p))
+            return sorted(packet.pts for packet in packets if packet.pts is not None)
+    except av.FFmpegError as error:
+        raise ValueError(f"{path}: {brief(error)}") from error
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    return av.open(str(path), metadata_errors="replace")
+
+
+def _is_hidden_vp8(packet: av.Packet) -> bool:
+    """A reference frame that is not shown: bit 4 of the frame tag (RFC 6386, 9.1)."""
+    return not bytes(packet)[0] & 0x10
+
+
+def _pixels(frame: av.VideoFrame, size: Size | None) -> NDArray[np.uint8]:
+    """As it is displayed."""
+    if len(frame.format.components) == 1 and frame.format.components[0].bits > 8:
+        raise ValueError(f"a frame is {frame.format.name}: distances, no picture")
+    shown = displayed(frame.to_ndarray(format="rgb24"), frame.side_data.get("DISPLAYMATRIX"))
+    if size not in (None, (frame.height, frame.width), shown.shape[:2]):
+        raise ValueError(f"a frame is {frame.height} x {frame.width}, declared is {size}")
+    return shown

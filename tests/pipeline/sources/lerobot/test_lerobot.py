@@ -51,7 +51,9 @@ class Dataset:
         (self.root / "meta").mkdir(parents=True)
         (self.root / "meta/info.json").write_text(json.dumps(self.info))
         self.write_lines("tasks", [{"task_index": 0, "task": "valid"}, {"task_index": 1, "task": "lift the cup"}])
-        episodes = [{"episode_index": e, "tasks": ["valid"], "length": n} for e, n in enumerate(self.lengths)]
+        episodes = [
+            {"episode_index": e, "tasks": ["lift the cup", "valid"], "length": n} for e, n in enumerate(self.lengths)
+        ]
         self.write_lines("episodes", episodes)
         for episode, length in enumerate(self.lengths):
             self.write_table(episode, self.columns(episode, length))
@@ -397,7 +399,7 @@ SPLITS = {
     "too long": ({"train": "0:100"}, None),
     "train alone": ({"train": "0:2"}, None),
     "overlap": ({"train": "0:2", "val": "1:2"}, None),
-    "past the end": ({"train": "0:1", "val": "1:9"}, None),
+    "past the end": ({"train": "0:1", "val": "1:9"}, ["train", "val"]),
     "a gap": ({"val": "1:2"}, None),
     "unknown name": ({"train": "0:1", "extra": "1:2"}, None),
     "no range": ({"train": "0:1", "val": "most"}, None),

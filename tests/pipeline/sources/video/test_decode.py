@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import av
@@ -220,27 +219,6 @@ def test_vp9_packets_with_hidden_frames_show_one(spelled: Path) -> None:
                 assert vp9_frames_shown(data) == 1
                 counts.add(1 + (data[-1] & 7) if data[-1] >> 5 == 0b110 else 1)
     assert 2 in counts, "positive control: this file holds superframes"
-
-
-@pytest.mark.parametrize("name", ["vp9.mp4", "h264_b_frames.mp4"])
-def test_both_decoders_apply_the_display_rotation(tmp_path: Path, name: str) -> None:
-    """A quarter turn in the track header: the image comes upright from either decoder."""
-    upright = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    upright[:, : WIDTH // 2] = 255
-    path = write_frames(tmp_path / name, name.replace("vp9.mp4", "vp9.webm"), [upright] * 8)
-    data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 44
-    one = 1 << 16
-    assert struct.unpack_from(">9i", data, matrix) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
-    struct.pack_into(">9i", data, matrix, 0, one, 0, -one, 0, 0, 0, 0, 1 << 30)
-    path.write_bytes(data)
-    with Video(path) as video:
-        assert video.decoder == ("decord" if name == "vp9.mp4" else "pyav")
-        assert (video.width, video.height) == (HEIGHT, WIDTH)
-        frame = video.frames([4])[0]
-    # The white left half becomes the upper half: the matrix turns the image clockwise.
-    assert frame[: WIDTH // 2].mean() > 200
-    assert frame[WIDTH // 2 :].mean() < 55
 
 
 def test_real_clips(shared_data: Path) -> None:

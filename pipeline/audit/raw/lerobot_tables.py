@@ -1,0 +1,133 @@
+"""Tables that the episodes of a LeRobot v3.0 dataset share: which one holds an episode, and which rows are its own.
+
+A row says whose it is (`episode_index`), where it lies in the dataset (`index`), which frame it is (`frame_index`) and
+when it was recorded. All that is there must say the same as the metadata, or the episode cannot be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.audit.raw.base import RawError, reading
+
+Range = tuple[str, int, int]
+"""Column, its smallest value, and one past its largest."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An episode by the metadata. span: values of `index` from .. to below; None where it does not say."""
+
+    number: int
+    span: tuple[int, int] | None
+
+    def ways(self, present: Sequence[str], numbered: bool) -> list[Range]:
+        """The ways to find its rows in a table with these columns."""
+        ways = [("index", *self.span)] if self.span and "index" in present else []
+        if "episode_index" in present and (numbered or not ways):
+            ways.append(("episode_index", self.number, self.number + 1))
+        return ways
+
+
+def read_table(path: Path, columns: frozenset[str] | None = None, ways: Sequence[Range] | None = None) -> pa.Table:
+    """A parquet file, or some of its columns; with `ways` the rows that lie in any of these ranges. Raises RawError."""
+    with reading(path):
+        names = [name for name in columns_of(path) if columns is None or name in columns]
+        rows = None if ways is None else [[(name, ">=", low), (name, "<", end)] for name, low, end in ways]
+        return pq.read_table(path, columns=names, filters=rows, partitioning=None)
+
+
+def columns_of(path: Path) -> list[str]:
+    """Names of a table's columns. Raises RawError."""
+    with reading(path):
+        return list(pq.ParquetFile(path).schema_arrow.names)
+
+
+def read_rows(path: Path, listed: Listed, columns: frozenset[str], numbered: bool) -> pa.Table:
+    """The rows of an episode in a shared table. Raises RawError when nothing confirms which they are."""
+    present = columns_of(path)
+    ways = listed.ways(present, numbered)
+    if not ways or (len(ways) < 2 and "frame_index" not in present):
+        raise RawError(f"{path}: nothing confirms which rows are those of episode {listed.number}")
+    return read_table(path, columns | {"index"}, ways)
+
+
+def check_rows(table: pa.Table, listed: Listed, numbered: bool, path: Path) -> None:
+    """Raise RawError unless every bookkeeping column says what the metadata says."""
+    rows = table.num_rows
+    wanted = {"frame_index": range(rows)} | ({"episode_index": [listed.number] * rows} if numbered else {})
+    if listed.span:
+        wanted["index"] = range(*listed.span)
+        if len(wanted["index"]) != rows:
+            raise RawError(f"{path} has {rows} rows of episode {listed.number}, its place has {listed.span}")
+    for name, values in wanted.items():
+        if name in table.column_names and table.column(name).to_pylist() != list(values):
+            raise RawError(f"{path}: {name} is not that of episode {listed.number}, frame by frame")
+    if "timestamp" in table.column_names:
+        _check_clock(table.column("timestamp"), f"{path}, episode {listed.number}")
+
+
+def holds(path: Path, name: str, value: int) -> bool:
+    """Whether the statistics of a table allow a value in a column."""
+    if not path.is_file():
+        return False
+    spans = _spans(path, name)
+    return spans is None or any(span is None or span[0] <= value <= span[1] for span in spans)
+
+
+def is_numbered(tables: Mapping[Path, Sequence[Listed]]) -> bool:
+    """False for a dataset in which at least half of the episodes have rows of another `episode_index`: its parts were
+    joined without numbering them anew. Only such a dataset is looked into of which a table's statistics name other episodes."""
+    if all(_names_its_own(path, own) for path, own in tables.items()):
+        return True
+    wrong = there = 0
+    for path, own in tables.items():
+        try:
+            table = read_table(path, frozenset({"index", "episode_index"}))
+            columns = {name: table.column(name).to_numpy().astype(np.int64) for name in ("index", "episode_index")}
+        except (RawError, KeyError, ValueError, TypeError, pa.ArrowException):
+            continue
+        order = np.argsort(columns["index"], kind="stable")
+        places, numbers = columns["index"][order], columns["episode_index"][order]
+        for listed in own:
+            first, end = np.searchsorted(places, listed.span or (0, 0))
+            there += bool(end > first)
+            wrong += bool((numbers[first:end] != listed.number).any())
+    return not there or wrong * 2 < there
+
+
+def _names_its_own(path: Path, own: Iterable[Listed]) -> bool:
+    spans = _spans(path, "episode_index") if path.is_file() else None
+    if not spans or None in spans:
+        return True
+    known = [span for span in spans if span is not None]
+    numbers = [listed.number for listed in own]
+    return (min(low for low, _ in known), max(high for _, high in known)) == (min(numbers), max(numbers))
+
+
+def _spans(path: Path, name: str) -> list[tuple[int, int] | None] | None:
+    """Smallest and largest value of a column in each group of rows; None without the column or a readable footer."""
+    try:
+        footer = pq.read_metadata(path)
+    except (pa.ArrowException, OSError):
+        return None
+    places = [at for at in range(footer.num_columns) if footer.schema.column(at).path == name]
+    if not places:
+        return None
+    found = (footer.row_group(group).column(places[0]).statistics for group in range(footer.num_row_groups))
+    return [(s.min, s.max) if s is not None and s.has_min_max and type(s.min) is int else None for s in found]
+
+
+def _check_clock(column: pa.ChunkedArray, where: str) -> None:
+    if column.null_count or not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        return
+    times = column.to_pylist()
+    if any(after < before for before, after in pairwise(times)):
+        raise RawError(f"{where}: timestamp steps back, another episode begins there")
