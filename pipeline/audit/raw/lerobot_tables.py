@@ -83,8 +83,11 @@ def holds(path: Path, name: str, value: int) -> bool:
 
 
 def is_numbered(tables: Mapping[Path, Sequence[Listed]]) -> bool:
-    """False for a dataset in which at least half of the episodes have rows of another `episode_index`: its parts were
-    joined without numbering them anew. Only such a dataset is looked into of which a table's statistics name other episodes."""
+    """False for a dataset in which at least half of the episodes have rows of another `episode_index`.
+
+    Its parts were joined without numbering them anew. Only such a dataset is looked into of which a table's statistics
+    name other episodes.
+    """
     if all(_names_its_own(path, own) for path, own in tables.items()):
         return True
     wrong = there = 0
