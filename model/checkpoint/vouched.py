@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from model.checkpoint.checkpoint import list_checkpoints
 from model.checkpoint.state_file import STATE, read_state
 from pipeline.errors import BuildError
+from pipeline.format.typed_json import from_json
 
 VOUCHED = "vouched"
 UNSIGNED = "unsigned"
@@ -40,9 +39,6 @@ class Voucher:
             return f"{self.build}: {self.verdict}, {UNSIGNED}"
         claim = "" if self.checked else " (a claim: trainer.public_key= checks it)"
         return f"{self.build}: {self.verdict}, signed by {self.signed_by}{claim}"
-
-
-_ENTRIES = TypeAdapter(tuple[Voucher, ...])
 
 
 def vouched(state: Mapping[str, Any]) -> tuple[Voucher, ...]:
