@@ -49,12 +49,13 @@ def vouched(state: Mapping[str, Any]) -> tuple[Voucher, ...]:
     """
     if "imported_from" in state:
         return (_nothing(str(state["imported_from"])),)
+    entries = state.get(VOUCHED, [])
     try:
-        return _ENTRIES.validate_python(state.get(VOUCHED, ()))
-    except ValidationError as error:
-        raise BuildError(
-            f"state.json: {VOUCHED} is not as this version writes it: {error.errors()[0]['msg']}"
-        ) from error
+        if not isinstance(entries, list):
+            raise ValueError(f"it must be a list, found {entries!r:.80}")
+        return tuple(from_json(Voucher, entry, f"entry {number}") for number, entry in enumerate(entries))
+    except ValueError as error:
+        raise BuildError(f"state.json: {VOUCHED} is not as this version writes it: {error}") from error
 
 
 def vouched_of(source: Path) -> tuple[Voucher, ...]:
