@@ -51,7 +51,8 @@ def load_encoder(claimed: dict[str, Any], name_or_path: str, device: str) -> Enc
     """The encoder that build.json describes; its weights are compared by the audit."""
     names = ("kind", "mode", "resize", "dtype", "attention", "batch", "cpu_threads")
     values = {name: claimed[name] for name in names} | {"name_or_path": name_or_path, "seed": claimed.get("seed", 0)}
-    values["release"] = release_of(claimed)
+    if Path(name_or_path).exists() and not (Path(name_or_path) / "config.json").is_file():
+        values["release"] = release_of(claimed)  # a file of weights does not say which encoder it is
     values["compile"] = claimed.get("compile", False)
     attend = None if values["attention"] == "sdpa" else partial(use_attention, backend=values["attention"])
     return Encoder(EncoderSettings(**values), str(pick_device(device)), attend)

@@ -2,7 +2,8 @@
 
 On the CPU it computes what transformers' V-JEPA 2 computes, operation by operation, so bytes are the same. On CUDA it
 is made for speed: patches are projected by one matrix product, the last layer computes only the tokens that are asked
-for, and layers are compiled. A layer is one function of tensors: all layers share a graph, one for each shape of a batch.
+for, and layers are compiled. A layer is one function of tensors: all layers share a graph, one for each shape of a
+batch.
 
 Letters: B clips, F sampled frames, T = F/2 tubelets, C input side, N tokens a tubelet, D width, H heads.
 """

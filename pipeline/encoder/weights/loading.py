@@ -30,7 +30,7 @@ CLASSES: Mapping[str, tuple[type[VJEPA2Config], type[EncoderModel]]] = {
 """By `model_type` of config.json."""
 
 SHOWN = 3
-"""Tensors that an error names."""
+"""Tensors of one kind of problem that an error names."""
 
 
 def load_encoder_model(settings: EncoderSettings) -> EncoderModel:
@@ -65,7 +65,7 @@ def _local(settings: EncoderSettings) -> Path:
     """The file or folder, fetched from the hub if there is none of that name."""
     name = settings.name_or_path
     path = Path(name)
-    if path.exists():
+    if name and path.exists():
         return path
     try:
         if not name:
@@ -138,18 +138,19 @@ def fill(model: EncoderModel, tensors: Mapping[str, Tensor], path: Path) -> None
 
 def _require_all(path: Path, expected: Shapes, tensors: Mapping[str, Tensor]) -> None:
     """Refuse a tensor that is missing, foreign, or of another shape or type."""
-    problems = [
-        *(f"lacks {name} {list(shape)}" for name, shape in expected.items() if name not in tensors),
-        *(f"holds {name}, which the encoder does not have" for name in tensors if name not in expected),
-        *(
-            f"holds {name} {list(tensor.shape)} of {tensor.dtype}, the encoder has {list(expected[name])} of float"
-            for name, tensor in tensors.items()
-            if name in expected and (tuple(tensor.shape) != expected[name] or not tensor.is_floating_point())
-        ),
+    missing = [f"lacks {name} {list(shape)}" for name, shape in expected.items() if name not in tensors]
+    foreign = [f"holds {name}, which the encoder does not have" for name in tensors if name not in expected]
+    other = [
+        f"holds {name} {list(tensor.shape)} of {tensor.dtype}, the encoder has {list(expected[name])} of float"
+        for name, tensor in tensors.items()
+        if name in expected and (tuple(tensor.shape) != expected[name] or not tensor.is_floating_point())
     ]
-    if problems:
-        more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    said = [_some(found) for found in (missing, foreign, other) if found]
+    if said:
         raise SettingsError(
-            f"{path} is not the encoder that its config.json or encoder=NAME describes: it "
-            f"{'; '.join(problems[:SHOWN])}{more}"
+            f"{path} is not the encoder that its config.json or encoder=NAME describes: it {'; '.join(said)}"
         )
+
+
+def _some(found: list[str]) -> str:
+    return "; ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
