@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
 
@@ -41,7 +42,11 @@ def load_encoder_model(settings: EncoderSettings) -> EncoderModel:
             another shape, or not the encoder's.
     """
     path = _local(settings)
-    model = build_on_meta(_configuration(path, settings.release))
+    config = _configuration(path, settings.release)
+    try:
+        model = build_on_meta(config)
+    except (ValueError, KeyError) as error:
+        raise SettingsError(f"{path}/config.json does not describe an encoder: {error}") from error
     known = RELEASED.get(settings.release)
     tensors = read_tensors(path, known.section if known else None)
     fill(model, tensors, path)
@@ -93,7 +98,7 @@ def _configuration(path: Path, release: Release) -> VJEPA2Config:
         if kind not in CLASSES:
             raise ValueError(f"model_type is {kind!r}, expected one of {', '.join(CLASSES)}")
         config = CLASSES[kind][0].from_pretrained(path, attn_implementation="sdpa")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, StrictDataclassError) as error:
         raise SettingsError(f"{file} does not describe an encoder: {error}") from error
     config.dtype = torch.float32
     if release != Release.ANY:

@@ -61,6 +61,17 @@ def test_the_fast_form_gives_the_same_latents(folder: str, mode: EncoderMode, dt
     np.testing.assert_allclose(found, exact, atol=2e-3 if dtype == "float32" else 0.1)
 
 
+@pytest.mark.slow
+def test_compiled_the_latents_are_those_of_eager_layers(folder: str) -> None:
+    torch._dynamo.reset()
+    block = make_block(5)
+    encoder = encoder_of(folder, batch=8)
+    eager, _ = encoder.encode(block)
+    encoder.forward = ForwardPass(encoder.model, torch.float32, exact=False, backend="aot_eager")
+    encoder._compiled = True
+    np.testing.assert_allclose(encoder.encode(block)[0], eager, atol=2e-3)
+
+
 @pytest.mark.parametrize("frame", range(FRAMES))
 def test_a_frame_moves_no_earlier_step(folder: str, frame: int) -> None:
     own = [k == frame // 2 for k in range(STEPS + 1)]
