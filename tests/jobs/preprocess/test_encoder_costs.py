@@ -82,7 +82,7 @@ def test_plan_refuses_an_encoder_with_one_key_missing_and_shows_the_others_costs
     words += ["encoder=vjepa2_1_base", f"encoder.name_or_path={folder}"]
     code, _, err = run(capsys, *words)
     assert code == 2
-    assert "hidden_size is 96, that of encoder=vjepa2_1_base is 768" in err
+    assert "crop_size is 64, that of encoder=vjepa2_1_base is 384" in err
     code, out, _ = run(capsys, *words, "encoder.release=any")
     assert code == 0
     assert "1 views x 16 tokens x 96" in out
