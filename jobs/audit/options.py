@@ -19,6 +19,7 @@ from pipeline.audit.levels.options import DeepOptions, Tools
 from pipeline.audit.samples import share_seed
 from pipeline.building.rebuild import SampleRebuilder
 from pipeline.encoder.encoder import Encoder
+from pipeline.encoder.weights.released import release_of
 from pipeline.errors import SettingsError
 from pipeline.format.build_settings import EncoderSettings
 from pipeline.planning.plan import read_plan
@@ -56,6 +57,8 @@ def load_encoder(claimed: dict[str, Any], name_or_path: str, device: str) -> Enc
     """The encoder that build.json describes; its weights are compared by the audit."""
     names = ("kind", "mode", "resize", "dtype", "attention", "batch", "cpu_threads")
     values = {name: claimed[name] for name in names} | {"name_or_path": name_or_path, "seed": claimed.get("seed", 0)}
+    if Path(name_or_path).exists() and not (Path(name_or_path) / "config.json").is_file():
+        values["release"] = release_of(claimed)  # a file of weights does not say which encoder it is
     values["compile"] = claimed.get("compile", False)
     attend = None if values["attention"] == "sdpa" else partial(use_attention, backend=values["attention"])
     return Encoder(EncoderSettings(**values), str(pick_device(device)), attend)

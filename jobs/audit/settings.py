@@ -26,7 +26,7 @@ class AuditConfig:
     sign_key: Path | None = setting("PEM file of an ed25519 private key that signs the verdict", default=None)
     root: Path | None = setting("folder of the raw data", default=None)
     encoder_path: str = setting(
-        "name or folder of the encoder the build was made with; its weights are compared with build.json",
+        "name, folder or file of the encoder the build was made with; its weights are compared with build.json",
         default="facebook/vjepa2-vitl-fpc64-256",
     )
     device: Device = setting("where the encoder runs", default=Device.AUTO)

@@ -10,6 +10,7 @@ from pathlib import Path
 from jobs.common.progress import phase, progress_bar
 from jobs.common.text import size_text, two_columns
 from jobs.datasets.manifests import load_manifests
+from jobs.preprocess.encoder_costs import describe_encoder_costs
 from jobs.preprocess.prediction import describe_prediction, stored_prediction
 from jobs.preprocess.settings import BuildConfig
 from pipeline.encoder.encoder import Encoder
@@ -44,6 +45,7 @@ def run(config: BuildConfig) -> None:
     started = time.monotonic()
     preparation = prepare(config, again=True)
     print(describe(preparation.plan, config.out, preparation.prediction))
+    print(f"with other encoders:\n{two_columns(describe_encoder_costs(preparation.plan))}")
     print(f"planned in {time.monotonic() - started:.1f} s; next: vlajepa preprocess with the same settings")
 
 

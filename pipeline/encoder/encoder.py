@@ -1,4 +1,4 @@
-"""Frames -> latents of the frozen V-JEPA2 encoder.
+"""Frames -> latents of the frozen V-JEPA 2 or 2.1 encoder.
 
 Letters: V views, W windows, K steps, N tokens a step, D width.
 
@@ -22,16 +22,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from transformers import PreTrainedModel, VJEPA2Config, VJEPA2Model
 
 from pipeline.encoder.batches import cut_batches
 from pipeline.encoder.device_frames import DeviceFrames, to_device, to_host
 from pipeline.encoder.encoder_frames import FrameBlock, FrameSettings
-from pipeline.encoder.forward import IMAGENET_MEAN, IMAGENET_STD, ForwardPass, cast_weights
+from pipeline.encoder.encoder_weights import EncoderModel, cast_weights
+from pipeline.encoder.forward import IMAGENET_MEAN, IMAGENET_STD, ForwardPass
 from pipeline.encoder.machine import machine_of
 from pipeline.encoder.rotary_tables import use_rotary_tables
-from pipeline.errors import SettingsError
+from pipeline.encoder.weights.loading import load_encoder_model
 from pipeline.format.build_settings import EncoderSettings
 from pipeline.format.enums import EncoderKind, FloatDtype
 from pipeline.format.machine import Machine
@@ -73,7 +73,8 @@ class Encoder:
         self._weights_sha256 = _hash_weights(model)
         cast_weights(model, dtype)
         self.model = model.to(self.device)
-        use_rotary_tables(layer.attention for layer in self.model.encoder.layer)
+        if isinstance(self.model, VJEPA2Model):
+            use_rotary_tables(layer.attention for layer in self.model.encoder.layer)
         if attend is not None:
             attend(self.model)
         config = self.model.config
@@ -144,25 +145,12 @@ class Encoder:
         return to_host(out.add_(0.0)).numpy(), valid  # -0.0 + 0.0 is +0.0
 
 
-def _load(settings: EncoderSettings) -> VJEPA2Model:
+def _load(settings: EncoderSettings) -> EncoderModel:
     if settings.kind == EncoderKind.TINY:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             return VJEPA2Model(VJEPA2Config(**TINY_CONFIG, attn_implementation="sdpa"))
-    where = f"encoder.name_or_path={settings.name_or_path!r}"
-    fix = "give the name of a V-JEPA2 model or a folder with its config.json and model.safetensors (or all its shards)"
-    try:
-        model, found = VJEPA2Model.from_pretrained(
-            settings.name_or_path, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise SettingsError(f"{where} cannot be loaded: {error}; {fix}") from error
-    # What is missing would be filled with random numbers.
-    lacking = sorted(str(key) for key in found["missing_keys"] if str(key).startswith("encoder."))
-    if lacking:
-        raise SettingsError(f"{where} lacks {len(lacking)} tensors of the encoder, such as {lacking[0]}; {fix}")
-    loaded: VJEPA2Model = model
-    return loaded
+    return load_encoder_model(settings)
 
 
 def _encoder_config(config: VJEPA2Config) -> bytes:
@@ -171,7 +159,7 @@ def _encoder_config(config: VJEPA2Config) -> bytes:
     return json.dumps(content, sort_keys=True, default=str).encode()
 
 
-def _hash_weights(model: VJEPA2Model) -> str:
+def _hash_weights(model: EncoderModel) -> str:
     """SHA-256 over names, shapes and float32 bytes of the encoder's tensors (not V-JEPA2's own predictor)."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.encoder.state_dict().items()):

@@ -1,8 +1,9 @@
-"""The forward pass of V-JEPA2's encoder over the weights of transformers' model.
+"""The forward pass of V-JEPA 2's and 2.1's encoder over the weights of their modules.
 
-On the CPU it computes what transformers computes, operation by operation, so bytes are the same. On CUDA it is made
-for speed: patches are projected by one matrix product, the last layer computes only the tokens that are asked for, and
-layers are compiled. A layer is one function of tensors: all layers share a graph, one for each shape of a batch.
+On the CPU it computes what transformers' V-JEPA 2 computes, operation by operation, so bytes are the same. On CUDA it
+is made for speed: patches are projected by one matrix product, the last layer computes only the tokens that are asked
+for, and layers are compiled. A layer is one function of tensors: all layers share a graph, one for each shape of a
+batch.
 
 Letters: B clips, F sampled frames, T = F/2 tubelets, C input side, N tokens a tubelet, D width, H heads.
 """
@@ -11,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from transformers import VJEPA2Model
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from pipeline.encoder.encoder_weights import Affine, EncoderModel, LayerWeights, weights_of
 from pipeline.encoder.rotary_tables import kept_tables, turn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -33,45 +34,22 @@ Backend = str | Callable[..., Any]
 """As `torch.compile` takes it."""
 
 
-class Affine(NamedTuple):
-    """Parameters of a linear layer or of a norm."""
-
-    weight: Tensor
-    bias: Tensor | None
-
-
-class LayerWeights(NamedTuple):
-    """Parameters of a transformer layer."""
-
-    norm1: Affine
-    query: Affine
-    key: Affine
-    value: Affine
-    proj: Affine
-    norm2: Affine
-    fc1: Affine
-    fc2: Affine
-
-
 class ForwardPass:
     """Frames -> latents.
 
     Args:
         model: on its device; its attention is the one that its configuration names.
         dtype: of autocast; float32: none.
-        exact: transformers' operations, as on the CPU. False: fewer, whose rounding may differ.
+        exact: the module's own operations, as on the CPU. False: fewer, whose rounding may differ.
         backend: compiles patches and layers; None: nothing is compiled.
     """
 
-    def __init__(self, model: VJEPA2Model, dtype: torch.dtype, exact: bool, backend: Backend | None) -> None:
-        config, layers = model.config, model.encoder.layer
-        self._embeddings, self._dtype, self._exact = model.encoder.embeddings, dtype, exact
+    def __init__(self, model: EncoderModel, dtype: torch.dtype, exact: bool, backend: Backend | None) -> None:
+        config = model.config
+        self._weights, self._dtype, self._exact = weights_of(model), dtype, exact
         self._patch, self._eps = config.patch_size, config.layer_norm_eps
-        self._attention, self._activation = layers[0].attention, layers[0].mlp.activation
+        self._attention = self._weights.attention
         self._attend = ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, None)
-        self._patches = _affine(model.encoder.embeddings.patch_embeddings.proj)
-        self._layers = [_layer_weights(layer) for layer in layers]
-        self._final = _affine(model.encoder.layernorm)
         self._mean, self._std = (
             torch.tensor(values, device=model.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD)
         )
@@ -90,24 +68,26 @@ class ForwardPass:
         with self._context():
             x = self._embed(frames)
             wanted = x.shape[1] // (frames.shape[1] // 2) * tubelets
-            tables, last = self._tables(x), len(self._layers) - 1
+            tables, last = self._tables(x), len(self._weights.layers) - 1
             y = torch.zeros_like(x)
-            for i, weights in enumerate(self._layers):
+            for i, weights in enumerate(self._weights.layers):
                 kept = wanted if i == last and not self._exact else x.shape[1]
                 x, y = self._layer(x, y, *tables, weights, kept)
-            latents: Tensor = self._norm((y + x)[:, -wanted:], self._final)
+            latents: Tensor = self._norm((y + x)[:, -wanted:], self._weights.final)
         return latents.to(torch.float16)
 
     def _embed_frames(self, frames: Tensor) -> Tensor:
         """uint8 [B, F, C, C, 3] -> [B, T * N, D]."""
         pixels = (frames.permute(0, 1, 4, 2, 3).float() / 255 - self._mean) / self._std
         if self._exact:
-            embedded: Tensor = self._embeddings(pixels)
+            embedded: Tensor = self._weights.embeddings(pixels)
             return embedded
         # [B, T, 2, 3, rows, P, columns, P] -> [B, T * rows * columns, 3 * 2 * P * P], as the convolution's weights lie
         parts = pixels.unflatten(4, (-1, self._patch)).unflatten(3, (-1, self._patch)).unflatten(1, (-1, 2))
         patches = parts.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
-        return functional.linear(patches, self._patches.weight.flatten(1), self._patches.bias)
+        projection, modality = self._weights.patches, self._weights.modality
+        embedded = functional.linear(patches, projection.weight.flatten(1), projection.bias)
+        return embedded if modality is None else embedded + modality.to(embedded.dtype)
 
     def _one_layer(
         self, x: Tensor, y: Tensor, cosines: Tensor, sines: Tensor, weights: LayerWeights, kept: int
@@ -132,7 +112,7 @@ class ForwardPass:
             dropout=0.0,
         )
         x = functional.linear(mixed.flatten(2), *weights.proj) + x[:, -kept:]
-        hidden = self._activation(functional.linear(self._norm(x, weights.norm2), *weights.fc1))
+        hidden = self._weights.activation(functional.linear(self._norm(x, weights.norm2), *weights.fc1))
         return x, functional.linear(hidden, *weights.fc2)
 
     @staticmethod
@@ -147,8 +127,7 @@ class ForwardPass:
         return functional.layer_norm(x, x.shape[-1:], *norm, self._eps)
 
     def _tables(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        attention = self._attention
-        return kept_tables(x.shape[1], attention.grid_size, attention.d_dim, attention.attention_head_size, x.device)
+        return kept_tables(x.shape[1], self._weights.rotary, x.device)
 
     def _context(self) -> AbstractContextManager[Any]:
         """Autocast, and for compiled layers room for their graphs and an error past that, in place of slow code."""
@@ -162,29 +141,3 @@ class ForwardPass:
             limits = _dynamo.config.patch(recompile_limit=GRAPHS, fail_on_recompile_limit_hit=True)
             context.enter_context(limits)
         return context
-
-
-def cast_weights(model: VJEPA2Model, dtype: torch.dtype) -> None:
-    """Keep the weights of matrix products in the type that autocast would cast them to at every call. Norms stay."""
-    for module in model.encoder.modules():
-        if isinstance(module, nn.Linear | nn.Conv3d):
-            module.to(dtype)
-
-
-def _affine(module: Any) -> Affine:
-    return Affine(module.weight.detach(), None if module.bias is None else module.bias.detach())
-
-
-def _layer_weights(layer: Any) -> LayerWeights:
-    attention, mlp = layer.attention, layer.mlp
-    parts = (
-        layer.norm1,
-        attention.query,
-        attention.key,
-        attention.value,
-        attention.proj,
-        layer.norm2,
-        mlp.fc1,
-        mlp.fc2,
-    )
-    return LayerWeights(*map(_affine, parts))

@@ -1,4 +1,4 @@
-"""V-JEPA2's rotary positions from tables made once for all layers, in float32 whatever the encoder computes in.
+"""V-JEPA 2's and 2.1's rotary positions from tables made once for all layers, in float32 whatever the rest is in.
 
 transformers makes the angles anew in every layer, some ninety small kernels of it, and in the dtype of the queries: in
 bfloat16 the frequencies themselves are rounded. In float32 the latents here are bit for bit those of transformers.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,25 @@ from torch import Tensor
 
 BASE = 10000
 """Of the frequencies (transformers, `models/vjepa2`)."""
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Rotary positions of an encoder.
+
+    grid      rows, and columns, of a frame
+    axis      even number of channels for each of frame, row and column; those that remain are not turned
+    channels  of a head
+    spacing   distance of neighbouring rows, and columns, in positions
+    paired    the two channels that turn together share an angle (V-JEPA 2.1). If not, the angles of an axis occur twice
+              in a row, though neighbours are turned, as V-JEPA 2 was trained
+    """
+
+    grid: int
+    axis: int
+    channels: int
+    spacing: float = 1.0
+    paired: bool = False
 
 
 def use_rotary_tables(attentions: Iterable[Any]) -> None:
@@ -31,29 +51,28 @@ def use_rotary_tables(attentions: Iterable[Any]) -> None:
         if len(widths) > 1:
             raise ValueError(f"frame, row and column turn {sorted(widths)} channels, expected equally many")
         attention.get_position_ids = _count_tokens
-        attention.apply_rotary_embeddings = functools.partial(_turn, grid=grid, axis=widths.pop())
+        rotary = Rotary(grid, widths.pop(), attention.attention_head_size)
+        attention.apply_rotary_embeddings = functools.partial(_turn, rotary=rotary)
 
 
-def rotary_tables(tokens: int, grid: int, axis: int, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def rotary_tables(tokens: int, rotary: Rotary, device: torch.device) -> tuple[Tensor, Tensor]:
     """Factors of a channel and of its neighbour for every token of a clip.
 
     Args:
         tokens: of the clip: (frame, row, column), the column running fastest.
-        grid: rows, and columns, of a frame.
-        axis: even number of channels for each of frame, row and column; those that remain are not turned.
-        channels: of a head.
 
     Returns:
         float32 [tokens, channels] twice: cosines, and sines with the sign of the neighbour.
     """
-    ids = torch.arange(tokens, device=device)
+    ids, grid, axis = torch.arange(tokens, device=device), rotary.grid, rotary.axis
     frame, row, column = ids // grid**2, ids % grid**2 // grid, ids % grid
     exponents = torch.arange(axis // 2, dtype=torch.float32, device=device) / (axis / 2.0)
     frequencies = 1.0 / BASE**exponents
-    # The angles of an axis occur twice in a row, though neighbours are turned (as V-JEPA2 was trained).
-    angles = torch.cat([(place[:, None] * frequencies).repeat(1, 2) for place in (frame, row, column)], dim=1)
+    places = (frame, row * rotary.spacing, column * rotary.spacing)
+    found = [place[:, None] * frequencies for place in places]
+    angles = torch.cat([x.repeat_interleave(2, 1) if rotary.paired else x.repeat(1, 2) for x in found], dim=1)
     signs = torch.tensor([-1.0, 1.0], device=device).repeat(angles.shape[1] // 2)
-    fixed = channels - angles.shape[1]
+    fixed = rotary.channels - angles.shape[1]
     cosines = torch.cat([angles.cos(), torch.ones(tokens, fixed, device=device)], dim=1)
     sines = torch.cat([angles.sin() * signs, torch.zeros(tokens, fixed, device=device)], dim=1)
     return cosines, sines
@@ -70,12 +89,12 @@ def turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     return x * cosines + neighbours * sines
 
 
-def _turn(x: Tensor, tokens: int, grid: int, axis: int) -> Tensor:
-    return turn(x, *kept_tables(tokens, grid, axis, x.shape[-1], x.device))
+def _turn(x: Tensor, tokens: int, rotary: Rotary) -> Tensor:
+    return turn(x, *kept_tables(tokens, rotary, x.device))
 
 
 @functools.lru_cache(maxsize=64)
-def kept_tables(tokens: int, grid: int, axis: int, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def kept_tables(tokens: int, rotary: Rotary, device: torch.device) -> tuple[Tensor, Tensor]:
     """`rotary_tables`, made once. Dynamo ignores the cache: compiled code takes the tables as arguments."""
     with torch.inference_mode(False), torch.autocast(device.type, enabled=False):
-        return rotary_tables(tokens, grid, axis, channels, device)
+        return rotary_tables(tokens, rotary, device)

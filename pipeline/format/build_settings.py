@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.format.enums import Attention, EncoderKind, EncoderMode, FloatDtype, LatentDtype, Resize, WindowEnd
+from pipeline.format.enums import (
+    Attention,
+    EncoderKind,
+    EncoderMode,
+    FloatDtype,
+    LatentDtype,
+    Release,
+    Resize,
+    WindowEnd,
+)
 from pipeline.format.settings import checked, setting
 from pipeline.format.typed_json import from_json
 
@@ -57,8 +66,14 @@ class EncoderSettings:
     kind: EncoderKind = setting(
         "tiny: random weights from `seed`; pretrained: weights from `name_or_path`", default=EncoderKind.PRETRAINED
     )
+    release: Release = setting(
+        "released encoder whose sizes the weights must have; any: those of the config.json beside them, which a .pt "
+        "file has not; set by encoder=NAME",
+        default=Release.ANY,
+        decides=False,
+    )
     name_or_path: str = setting(
-        "model name or local folder; the hash of its weights is recorded in its place",
+        "model name, local folder, or a file (.pt, .safetensors); the hash of its weights is recorded in its place",
         default="facebook/vjepa2-vitl-fpc64-256",
         decides=False,
     )

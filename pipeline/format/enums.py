@@ -25,6 +25,20 @@ class EncoderKind(StrEnum):
     PRETRAINED = "pretrained"
 
 
+class Release(StrEnum):
+    """A released encoder; ANY: whatever config.json beside the weights describes."""
+
+    ANY = "any"
+    VITL = "vitl"
+    VITH = "vith"
+    VITG = "vitg"
+    VITG_384 = "vitg_384"
+    VJEPA2_1_BASE = "vjepa2_1_base"
+    VJEPA2_1_LARGE = "vjepa2_1_large"
+    VJEPA2_1_GIANT = "vjepa2_1_giant"
+    VJEPA2_1_GIGANTIC = "vjepa2_1_gigantic"
+
+
 class Resize(StrEnum):
     """How a raw frame becomes the encoder's square input.
 

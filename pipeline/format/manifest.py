@@ -15,7 +15,7 @@ from pipeline.errors import BuildError, RunError
 from pipeline.format.build_settings import BuildSettings
 from pipeline.format.enums import EncoderMode
 from pipeline.format.file_names import META_FILES, inputs_file, latents_file, targets_file
-from pipeline.format.printable import printable
+from pipeline.format.printable import printable, reason
 from pipeline.format.schema import SCHEMA_VERSION, SPLITS, Sizes
 from pipeline.format.strict_json import member, parse
 
@@ -81,7 +81,7 @@ def _check_identity(value: dict[str, Any], place: str) -> None:
     try:
         BuildSettings.read(settings)
     except (ValueError, RunError) as error:
-        raise _wrong(place, f"settings are not those of a build: {error!r}") from error
+        raise _wrong(place, f"settings are not those of a build: {reason(error)}") from error
 
 
 def _check_counts(value: dict[str, Any], place: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+_LONGEST_REASON = 500
+"""Characters."""
+
 
 def printable(text: object, keep: str = "") -> str:
     r"""Text in which every character that is not plainly visible is escaped, as Python's `repr` does.
@@ -16,6 +19,11 @@ def printable(text: object, keep: str = "") -> str:
     if plain.isprintable():
         return plain
     return "".join(c if c.isprintable() or c in keep else _escaped(c) for c in plain)
+
+
+def reason(error: BaseException) -> str:
+    """An exception of a library as a part of a message: its type and text, without what it was about to read."""
+    return f"{type(error).__name__}: {printable(error)[:_LONGEST_REASON]}" if str(error) else type(error).__name__
 
 
 def _escaped(character: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch._dynamo.utils
 from pipeline.encoder.encoder import Encoder
 from pipeline.format.build_settings import EncoderSettings
 from tests.pipeline.encoder.test_encoder import FRAMES, TINY, make_block, with_noise
+from tests.pipeline.encoder.tiny_vjepa2_1 import save_tiny_vjepa2_1
 
 COMPILE = pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
 
@@ -26,6 +28,15 @@ def test_targets_are_those_of_the_cpu(dtype: str, error: float, mode: str, compi
     settings = replace(TINY, mode=mode, dtype=dtype, compile=compile, batch=8)
     found, found_valid = Encoder(settings, "cuda").encode(block)
     assert np.array_equal(found_valid, valid)
+    assert np.abs(found.astype(np.float32) - expected.astype(np.float32)).max() < error * np.abs(expected).max()
+
+
+@COMPILE
+@pytest.mark.parametrize(("dtype", "error"), [("float32", 5e-3), ("bfloat16", 0.1)])
+def test_targets_of_vjepa2_1_are_those_of_the_cpu(tmp_path: Path, dtype: str, error: float, compile: bool) -> None:
+    settings = EncoderSettings(name_or_path=save_tiny_vjepa2_1(tmp_path), resize="squash", batch=8)
+    expected, _ = Encoder(settings, "cpu").encode(make_block(5))
+    found, _ = Encoder(replace(settings, dtype=dtype, compile=compile), "cuda").encode(make_block(5))
     assert np.abs(found.astype(np.float32) - expected.astype(np.float32)).max() < error * np.abs(expected).max()
 
 

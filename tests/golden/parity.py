@@ -1,15 +1,17 @@
-"""Compare our predictor and action head with recorded tensors of the reference modules.
+"""Compare our encoders, predictor and action head with recorded tensors of the reference modules.
 
     python -m tests.golden.parity FILE…
 
-A file holds `weight/…`, `input/…`, `output/…` tensors and the metadata `config` (sizes). Prints the largest absolute
-difference of each output; exits 0 only if all are below 1e-5, 1 if some are not, 2 if a file cannot be read.
+A file holds `weight/…`, `input/…`, `output/…` tensors, of encoders `weights.…`, `input_FRAMES`, `output_FRAMES`, and
+the metadata `config` (sizes). Prints the largest absolute difference of each output; exits 0 only if all are below
+1e-5, 1 if some are not, 2 if a file cannot be read.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from torch import Tensor, nn
 from model.action_head.action_head import ActionHead
 from model.settings import ActionHeadSettings, PredictorSettings
 from model.world_model.predictor import LatentPredictor
+from pipeline.errors import SettingsError
+from tests.golden.encoder import CONFIGS, build_encoder, encoder_outputs
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -53,9 +57,17 @@ def read_golden(path: Path) -> Golden:
         if "config" not in metadata:
             raise ValueError(f"{path}: the metadata has no `config`; found {sorted(metadata)}")
         for name in file.keys():  # noqa: SIM118 - a safetensors handle is no mapping
-            part, _, rest = name.partition("/")
+            part, rest = _parted(name)
             parts[part][rest] = file.get_tensor(name)
     return Golden(path, json.loads(metadata["config"]), parts["weight"], parts["input"], parts["output"])
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """Part and own name of a tensor, in either spelling."""
+    found = re.fullmatch(r"(weight|input|output)(?:/|s\.|_)(.+)", name)
+    if found is None:
+        raise ValueError(f"{name} is neither a weight nor an input nor an output")
+    return found[1], found[2]
 
 
 def build_predictor(golden: Golden) -> LatentPredictor:
@@ -103,6 +115,8 @@ def _loaded(module: ModuleT, weights: dict[str, Tensor]) -> ModuleT:
 def our_outputs(golden: Golden) -> dict[str, Tensor]:
     """Our values of the outputs recorded in a file."""
     given = golden.inputs
+    if golden.config.get("model") in CONFIGS:
+        return encoder_outputs(build_encoder(golden.config, golden.weights, golden.path), given)
     if "predictor_dim" in golden.config:
         predicted = build_predictor(golden)(given["context_latents"], given["latent_actions"])
         return {"predicted_latents": predicted}
@@ -133,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in parser.parse_args(arguments).files:
         try:
             found = differences(path)
-        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError, SettingsError) as error:
             sys.stderr.write(f"{path} cannot be read as a golden file: {error}\n")
             return 2
         for name, difference in found.items():

@@ -15,6 +15,8 @@ FILES = (
     "predictor_one_view.safetensors",
     "action_head_small.safetensors",
     "action_head_no_state.safetensors",
+    "vjepa2_small.safetensors",
+    "vjepa2_1_small.safetensors",
 )
 
 

@@ -31,6 +31,7 @@ from pipeline.audit.rules.tubelets import TubeletReferences
 from pipeline.audit.selection.left_out import ReasonTrial
 from pipeline.audit.selection.windows import WindowRule
 from pipeline.errors import BuildError, RunError
+from pipeline.format.printable import reason
 
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
@@ -155,5 +156,5 @@ def named(rule: Callable[..., object] | type, file: str) -> Iterator[None]:
         raise
     except Exception as error:
         name = f"{rule.__module__}.{getattr(rule, '__qualname__', rule)}"
-        what = f"the audit rule {name} broke down on {file}: {error!r}"
+        what = f"the audit rule {name} broke down on {file}: {reason(error)}"
         raise BuildError(f"{what}. There is no verdict on the build") from error

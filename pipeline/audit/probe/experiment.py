@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.audit.probe.encoding import Encoding, read_encoding, relative_change
 from pipeline.audit.rederive.perturbed_episode import black, noise
 from pipeline.errors import RunError
+from pipeline.format.printable import reason
 
 Frames = NDArray[np.uint8]
 """uint8 [F, H, W, 3], RGB."""
@@ -121,7 +122,7 @@ def _call(function: ProbedFunction, clip: ProbeClip, frames: Frames) -> Encoding
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(last.filename).name}:{last.lineno}"
-        raise RunError(f"the probed function failed on {where} at {place}: {error!r}") from error
+        raise RunError(f"the probed function failed on {where} at {place}: {reason(error)}") from error
     try:
         return read_encoding(value)
     except ValueError as error:

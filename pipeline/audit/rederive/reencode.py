@@ -91,7 +91,7 @@ def require_same_encoder(claim: EncoderClaim, encoder: Reencoder) -> None:
     if found != claim.weights_sha256:
         raise BuildError(
             f"the given encoder has weights {found}, build.json names {claim.weights_sha256}; "
-            "give the encoder that the build was made with (encoder_path=NAME_OR_FOLDER)"
+            "give the encoder that the build was made with (encoder_path=NAME, or a folder, or a file)"
         )
 
 

@@ -15,7 +15,7 @@ from jobs.training.settings import TrainConfig
 from model.settings import AttentionBackend, ModelSettings, tiny_settings
 from pipeline.errors import SettingsError
 from pipeline.format.build_settings import EncoderSettings
-from pipeline.format.enums import FloatDtype
+from pipeline.format.enums import FloatDtype, Release
 from pipeline.format.settings import Setting, describe
 from pipeline.sources.registry import SOURCES
 from tests.jobs.composed import compose_settings
@@ -60,7 +60,7 @@ def test_an_encoder_on_a_gpu_takes_more_clips_at_a_time() -> None:
 def test_no_file_repeats_a_default() -> None:
     """A file of a group holds what differs from the dataclass."""
     vitl = compose_settings("plan", BuildConfig, ("out=/o", "source=lerobot", "source.root=/s")).encoder
-    assert vitl == EncoderSettings(dtype=FloatDtype.BFLOAT16)
+    assert vitl == EncoderSettings(release=Release.VITL, dtype=FloatDtype.BFLOAT16)
     for group, name in (("window", "robot"), ("trainer", "reference"), ("hardware", "a100x8")):
         lines = (FOLDER / group / f"{name}.yaml").read_text().splitlines()
         assert all(line.startswith("#") for line in lines), lines

@@ -46,6 +46,7 @@ OTHER: dict[str, Any] = {
 
 HARMLESS: dict[str, Any] = {
     "encoder.name_or_path": "elsewhere",
+    "encoder.release": "vith",
     "cluster.address": "auto",
     "cluster.num_cpus": 3,
     "cluster.object_store_mb": 300,

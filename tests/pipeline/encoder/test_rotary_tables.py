@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import VJEPA2Config, VJEPA2Model
 from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2RopeAttention
 
-from pipeline.encoder.rotary_tables import rotary_tables, use_rotary_tables
+from pipeline.encoder.rotary_tables import Rotary, rotary_tables, use_rotary_tables
 
 GRID, TUBELETS = 4, 4
 TOKENS = GRID**2 * TUBELETS
@@ -84,7 +84,7 @@ def turned(attention: VJEPA2RopeAttention, queries: Tensor) -> Tensor:
 
 
 def test_channels_that_remain_are_not_turned() -> None:
-    cosines, sines = rotary_tables(TOKENS, GRID, axis=20, channels=64, device=torch.device("cpu"))
+    cosines, sines = rotary_tables(TOKENS, Rotary(GRID, axis=20, channels=64), torch.device("cpu"))
     assert cosines.shape == sines.shape == (TOKENS, 64)
     assert cosines[:, 60:].eq(1).all()
     assert sines[:, 60:].eq(0).all()
