@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import BuildError
-from pipeline.format.printable import printable
+from pipeline.format.printable import printable, reason
 from pipeline.format.strict_json import parse
 
 
@@ -51,7 +51,7 @@ class BuildStats:
         try:
             return cls(_channel_range(content["state"]), _channel_range(content["action"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise BuildError(f"stats.json is damaged ({error!r}); rebuild it") from error
+            raise BuildError(f"stats.json is damaged ({reason(error)}); rebuild it") from error
 
     @classmethod
     def parse(cls, data: bytes, where: object) -> Self:

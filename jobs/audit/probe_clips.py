@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.audit.probe.encoding import read_encoding
 from pipeline.audit.probe.experiment import Frames, ProbeClip
 from pipeline.errors import EpisodeError, RunError, SettingsError
+from pipeline.format.printable import reason
 from pipeline.inspection.checks import spread
 from pipeline.sources.video.decode import Video
 
@@ -71,7 +72,7 @@ def _read_entry(path: Path, reader: Callable[[Path], Any]) -> ProbeClip | None:
         frames, now, context, targets = entry
         stored = read_encoding((context, targets))
     except Exception as error:
-        raise RunError(f"the reader failed on {path}: {error!r}") from error
+        raise RunError(f"the reader failed on {path}: {reason(error)}") from error
     return _clip(path.name, np.asarray(frames), int(now), stored)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CorruptError
+from pipeline.format.printable import reason
 from pipeline.format.strict_json import parse
 
 STATE = "state.json"
@@ -62,7 +63,7 @@ def _read(checkpoint: Path) -> dict[str, Any]:
         if not isinstance(content[_FILES], dict):
             raise TypeError(f"{_FILES} must be an object")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CorruptError(f"{path} cannot be read: {error!r}") from error
+        raise CorruptError(f"{path} cannot be read: {reason(error)}") from error
     if data != _with_digest(content):
         raise CorruptError(f"{checkpoint} is damaged: {STATE} was changed since it was written")
     return content

@@ -25,7 +25,7 @@ from model.normalize import MinMaxScaler
 from model.settings import ActionHeadSettings
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import SettingsError
-from pipeline.format.printable import printable
+from pipeline.format.printable import reason
 from pipeline.format.strict_json import parse
 from pipeline.format.typed_json import from_json
 
@@ -259,9 +259,7 @@ def _load_scaler(scaler: MinMaxScaler | None, folder: Path, key: str, processor:
         names = _NUMBERS[mode]
         first, second = (statistics[f"{key}.{name}"].double() for name in names)
     except (OSError, ValueError, KeyError) as error:
-        raise SettingsError(
-            f"{folder}/{processor} gives no range or mean of {key}: {printable(repr(error))}"
-        ) from error
+        raise SettingsError(f"{folder}/{processor} gives no range or mean of {key}: {reason(error)}") from error
     if first.shape != scaler.center.shape:
         raise SettingsError(f"{folder}: {key} has {len(first)} channels, the model {len(scaler.center)}")
     center, half = ((first + second) / 2, (second - first) / 2) if mode == "MIN_MAX" else (first, second)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import AuditRefusedError
-from pipeline.format.printable import printable
+from pipeline.format.printable import reason
 from pipeline.format.strict_json import canonical, parse
 
 _STANDARD = str.maketrans("-_", "+/")
@@ -52,7 +52,7 @@ def read_envelope(data: bytes, where: object) -> Envelope:
             raise TypeError("payloadType and keyid must be strings")
         kind.encode()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        what = f"{where} is no DSSE envelope ({printable(repr(error))})"
+        what = f"{where} is no DSSE envelope ({reason(error)})"
         raise AuditRefusedError(f"{what}; sign the verdict again") from error
     return Envelope(kind, payload, signatures)
 

@@ -66,7 +66,7 @@ def _clean_verdict(files: AuditedFiles, level: str) -> dict[str, Any]:
         verdict: dict[str, Any] = parse(files.verdict)
         reason = refusal(files.manifest, verdict, level)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AuditRefusedError(f"{path} is not a verdict of this version: {printable(repr(error))}. {fix}") from error
+        raise AuditRefusedError(f"{path} is not a verdict of this version: {reason(error)}. {fix}") from error
     if reason:
         raise AuditRefusedError(f"{path}: {printable(reason)}. {fix}")
     return verdict

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.files import LEDGER, read_regular
 from pipeline.audit.finding import Report
+from pipeline.format.printable import reason
 from pipeline.format.strict_json import parse
 
 
@@ -20,6 +21,6 @@ def ledger_entries(build: ClaimedBuild, report: Report | None = None) -> Iterato
                 raise ValueError("episode, stage and reason must be strings")
         except (ValueError, KeyError, TypeError) as error:
             if report is not None:
-                report.found("L7", LEDGER, f"line {number} is no ledger entry: {error!r}")
+                report.found("L7", LEDGER, f"line {number} is no ledger entry: {reason(error)}")
             continue
         yield entry

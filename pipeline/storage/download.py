@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from pipeline.errors import BuildError, CorruptError
 from pipeline.format.file_names import CROISSANT, SIGNED_VERDICT, VERDICT
+from pipeline.format.printable import reason
 from pipeline.format.strict_json import parse
 from pipeline.storage.atomic import TEMPORARY_PREFIX, hash_file, write_atomic
 from pipeline.storage.full_disk import naming_folder
@@ -172,7 +173,7 @@ def _listed(url: str, manifest: bytes) -> list[RemoteFile]:
         files = parse(manifest)["files"]
         return [shard_file(url, {"file": name, **files[name]}) for name in _MIRRORED]
     except (ValueError, KeyError, TypeError) as error:
-        raise BuildError(f"{url}/build.json is not one of this version: {error!r}; build it again") from error
+        raise BuildError(f"{url}/build.json is not one of this version: {reason(error)}; build it again") from error
 
 
 def _is_whole(path: Path, manifest: bytes, files: list[RemoteFile]) -> bool:

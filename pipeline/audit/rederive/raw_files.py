@@ -10,6 +10,7 @@ from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.files import TASKS, file_sha256, read_regular
 from pipeline.audit.finding import Report
 from pipeline.audit.ledger import ledger_entries
+from pipeline.format.printable import reason
 from pipeline.format.strict_json import parse
 
 
@@ -56,5 +57,5 @@ def _planned(build: ClaimedBuild, report: Report) -> dict[str, str]:
                 planned |= {str(file[0]): str(digest) for file, digest in zip(ref["files"], ref["sha256"], strict=True)}
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 where = f"line {number}, episode {ref['id']}"
-                report.found("L7", TASKS, f"{where}: files and hashes do not fit: {error!r}")
+                report.found("L7", TASKS, f"{where}: files and hashes do not fit: {reason(error)}")
     return planned

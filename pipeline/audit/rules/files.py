@@ -17,6 +17,7 @@ from pipeline.audit.parsers.shard import Shard, ShardRule
 from pipeline.audit.rederive.croissant import derive_croissant
 from pipeline.audit.rules.identity import check_file
 from pipeline.format.file_names import CROISSANT
+from pipeline.format.printable import reason
 
 FILE, FOLDER = "file", "is a folder that does not belong to a build"
 FREE_FOLDERS = ("audit", "logs")
@@ -76,7 +77,7 @@ def _check_description(build: ClaimedBuild, report: Report) -> None:
     try:
         expected = derive_croissant(build)
     except (KeyError, TypeError, ValueError) as error:
-        report.found("L10", CROISSANT, f"cannot be made again from build.json: {error!r}")
+        report.found("L10", CROISSANT, f"cannot be made again from build.json: {reason(error)}")
         return
     if read_regular(build.root / CROISSANT) != expected:
         report.found("L10", CROISSANT, "is not what build.json gives; delete it and run vlajepa preprocess again")
