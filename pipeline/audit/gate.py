@@ -64,9 +64,9 @@ def _clean_verdict(files: AuditedFiles, level: str) -> dict[str, Any]:
         raise AuditRefusedError(f"{files.root} has not been audited: there is no {VERDICT}. {fix}")
     try:
         verdict: dict[str, Any] = parse(files.verdict)
-        reason = refusal(files.manifest, verdict, level)
+        refused = refusal(files.manifest, verdict, level)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AuditRefusedError(f"{path} is not a verdict of this version: {reason(error)}. {fix}") from error
-    if reason:
-        raise AuditRefusedError(f"{path}: {printable(reason)}. {fix}")
+    if refused:
+        raise AuditRefusedError(f"{path}: {printable(refused)}. {fix}")
     return verdict
