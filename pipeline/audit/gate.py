@@ -11,7 +11,7 @@ from pipeline.audit.audited import AuditedFiles
 from pipeline.audit.verdict import refusal
 from pipeline.errors import AuditRefusedError
 from pipeline.format.file_names import VERDICT
-from pipeline.format.printable import printable
+from pipeline.format.printable import printable, reason
 from pipeline.format.strict_json import parse
 
 UNSIGNED = "unsigned"
