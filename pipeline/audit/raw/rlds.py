@@ -28,6 +28,9 @@ _FRAMING = 16
 _INFO = "dataset_info.json"
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 _ONCE = "episode_metadata/"
+_OBSERVATION = "steps/observation/"
+_IMAGES = (b"\xff\xd8\xff", b"\x89PNG")
+"""How a JPEG and a PNG begin."""
 
 _Place = tuple[Path, int]
 """File and number in it of a record."""
@@ -67,7 +70,10 @@ class RawRlds(RawSource):
         return RawEpisode(
             id=episode,
             split=split,
-            frame_readers={clean(camera): self._frame_reader(record, camera, frames) for camera in self._cameras},
+            frame_readers={
+                clean(camera): self._frame_reader(record, camera, frames)
+                for camera in dict.fromkeys([*self._cameras, *record.cameras()])
+            },
             instructions=tuple(record.text(self._texts, self._skip + frame) for frame in range(frames)),
             wanted=all(re.search(pattern, record.text((name,), self._skip)) for name, pattern in self._wanted.items()),
             **self._vectors.make(lambda field: record.field(field)[self._skip :], frames, names=numbers),
@@ -97,6 +103,13 @@ class _Record:
         if not isinstance(values, list) or len(values) != self.steps:
             raise RawError(f"{self.where}: {camera} has {len(values)} values, expected {self.steps} images")
         return values
+
+    def cameras(self) -> Iterator[str]:
+        """Fields of the observation that hold an image each step."""
+        for name, values in self._features.items():
+            images = values if isinstance(values, list) and len(values) == self.steps else [b""]
+            if name.startswith(_OBSERVATION) and images[0].startswith(_IMAGES):
+                yield name.removeprefix(_OBSERVATION)
 
     def numeric_fields(self) -> list[str]:
         """Fields of a step that hold numbers."""
