@@ -94,7 +94,8 @@ class LookaheadSearch:
             report.found("L1", RAW, detail)
         named: dict[int, tuple[str, str]] = {}
         for names, moments in self._moments.items():
-            for shifted in (*moments.shifted(), *self._filters[names].filtered()):
+            found: list[Shifted | Filtered] = [*moments.shifted(), *self._filters[names].filtered()]
+            for shifted in found:
                 named.setdefault(shifted.channel, (shifted.rule, f"{shifted}, over all episodes"))
         for channel, (episode, shifted) in self._alone.items():
             named.setdefault(channel, (shifted.rule, f"{shifted}, in episode {episode}"))

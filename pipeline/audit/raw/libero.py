@@ -110,7 +110,7 @@ def _numeric_datasets(demo: h5py.Group) -> list[str]:
 def _other_cameras(demo: h5py.Group, rows: int) -> Iterator[str]:
     """Names of all datasets of images that a demonstration has, one a row."""
     for name, item in demo["obs"].items():
-        shape = item.shape if isinstance(item, h5py.Dataset) and item.dtype == np.uint8 else ()
+        shape: tuple[int, ...] = item.shape if isinstance(item, h5py.Dataset) and item.dtype == np.uint8 else ()
         if len(shape) == 4 and (shape[0], shape[3]) == (rows, 3):
             yield name
 

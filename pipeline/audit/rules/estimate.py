@@ -20,8 +20,8 @@ Fact = tuple[str, Any, Any]
 """Place in the file, its value, the value that it must have."""
 
 
-LONGEST = 10**7
-"""Frames of the longest episode whose windows are counted."""
+LONGEST = 10**8
+"""Frames of all episodes of different length together up to which windows are counted."""
 
 
 def estimate_facts(build: ClaimedBuild, estimate: dict[str, Any]) -> Iterator[Fact]:
@@ -36,12 +36,12 @@ def estimate_facts(build: ClaimedBuild, estimate: dict[str, Any]) -> Iterator[Fa
     known, derived = bool((lengths >= 0).all()), "derived" in build.settings
     yield "estimate.episodes", estimate["episodes"], int(kept.sum())
     yield "estimate.shards", estimate["shards"], len(build.tasks.tasks)
-    most = int(lengths.max(initial=0))
-    yield "the longest episode has more frames than", min(most, LONGEST), most
+    values, numbers = np.unique(lengths, return_counts=True)
+    most = int(np.maximum(values, 0).sum())
+    yield "the different lengths of the episodes add up to more frames than", min(most, LONGEST), most
     one_way = (build.settings["window"]["every"] > 0) != (build.settings["window"]["per_episode"] > 0)
     yield "settings.window: whether exactly one of every and per_episode is above 0", one_way, True
     if known and not derived and most <= LONGEST and one_way:
-        values, numbers = np.unique(lengths, return_counts=True)
         counts = [_counts(build, length) for length in values.tolist()]
         yield "estimate.windows", windows, sum(n * c[0] for n, c in zip(numbers.tolist(), counts, strict=True))
         yield "estimate.tubelets", tubelets, sum(n * c[1] for n, c in zip(numbers.tolist(), counts, strict=True))
@@ -76,6 +76,9 @@ def _counted(length: int, s: int, steps: int, end: str, every: int, each: int, c
     reach = 2 * s * (1 if end == "pad" else steps)
     fitting = max(0, length - (max(reach, chunk - 1) if end == "drop" else reach))
     count = min(each, fitting)
-    nows = [(2 * i + 1) * fitting // (2 * count) for i in range(count)] if each else list(range(0, fitting, every))
-    ends = {now + 2 * k * s for now in nows for k in range(steps + 1)}
-    return len(nows), sum(end < length for end in ends)
+    nows = (2 * np.arange(count) + 1) * fitting // max(1, 2 * count) if each else np.arange(0, fitting, every)
+    reached = np.zeros(length, bool)
+    for k in range(steps + 1):
+        ends = nows + 2 * k * s
+        reached[ends[ends < length]] = True
+    return len(nows), int(reached.sum())
