@@ -151,7 +151,7 @@ def _sizes(value: dict[str, Any], where: str) -> Sizes:
     for name, size in vars(sizes).items():
         least = 0 if name in ("state", "chunk", "action") else 1
         if not least <= size <= LARGEST[name]:
-            raise BuildError(f"{where}: {name} must be {least} to {LARGEST[name]}, found {size}")
+            raise BuildError(f"{where}: {name} must be at least {least} and at most {LARGEST[name]}, found {size}")
     return sizes
 
 

@@ -8,6 +8,7 @@ sorted by id, and packed by the number of windows.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from itertools import pairwise, zip_longest
 
@@ -54,7 +55,8 @@ class Selection:
         self._check_planned()
         plans = leaf_plans(self._build)
         joined = plans is None or len(plans) > 1
-        missing = {} if joined and self._limit is not None else self._missing()
+        open_limit = joined and self._limit is not None and self._limit < self._most()
+        missing = {} if open_limit else self._missing()
         for episode, split in sorted(missing.items()):
             self._report.found("L7", TASKS, f"episode {episode} of {split} is neither planned nor in the ledger")
         underived = 0
@@ -62,9 +64,13 @@ class Selection:
             underived += self._check_plan(plan)
         named = {"episodes_selected_again": len(self._ids), "shards_packed_again": len(self._build.tasks.tasks)}
         named["shards_packed_again"] -= underived
-        if joined and self._limit is not None:
+        if open_limit:
             named["joined_builds_with_limit_not_selected_again"] = 1
         return named
+
+    def _most(self) -> int:
+        """Episodes of the largest split of the raw data: no smaller limit can have left any of them out."""
+        return max(Counter(split for _, split in self._raw.listed() if split in self._splits).values(), default=0)
 
     def _check_planned(self) -> None:
         """Every planned episode is one of the raw data, in its split, of the length that the metadata has."""
