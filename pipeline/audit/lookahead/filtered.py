@@ -39,8 +39,9 @@ LEFT = 1e-4
 ALONE = 4 * TAPS
 """Frames besides the ends from which an episode is judged alone."""
 
-_ROUNDING, _MINOR, _FEWEST = 1e-7, 0.05, 4
-"""Share of variance below which rounding decides; of a larger weight that the smaller must have; frames."""
+_ROUNDING, _MINOR, _FEWEST, _NOTHING = 1e-7, 0.05, 4, 1e-12
+"""Share of variance below which rounding decides; of a larger weight that the smaller must have; frames; variance of
+nothing, as a share of the largest."""
 
 _EYE = np.eye(TAPS)
 _NOW = REACH
@@ -144,11 +145,14 @@ class FilterSums:
     def _solved(self, basis: Values) -> tuple[Values, Values]:
         """Weights [X, M, S] and the variance that they explain, [X, S]."""
         gram, cross = basis.T @ self.taps @ basis, basis.T @ self.cross
-        size = np.sqrt(np.maximum(np.einsum("xmm->xm", gram), 1e-300))
+        own = np.einsum("xmm->xm", gram)  # next to nothing where the frames on both sides cancel out
+        size = np.sqrt(np.where(own > _NOTHING * own.max(axis=1, keepdims=True), own, np.inf))
         scaled = gram / (size[:, :, None] * size[:, None, :])
         right = cross / size[:, :, None]
-        weights = np.linalg.pinv(scaled, rcond=1e-12, hermitian=True) @ right
-        return weights / size[:, :, None], (weights * right).sum(axis=1)
+        weights = np.linalg.pinv(scaled, rcond=1e-10, hermitian=True) @ right
+        # Of these very weights, so that what rounding does to them leaves more and never less.
+        explained = (weights * (2 * right - scaled @ weights)).sum(axis=1)
+        return weights / size[:, :, None], explained
 
     def _one_sign(self, basis: Values) -> NDArray[np.bool_]:
         """Whether all weights have one sign and none is next to nothing, [X, S]."""
