@@ -42,7 +42,7 @@ def estimate_facts(build: ClaimedBuild, estimate: dict[str, Any]) -> Iterator[Fa
     one_way = (build.settings["window"]["every"] > 0) != (build.settings["window"]["per_episode"] > 0)
     yield "settings.window: whether exactly one of every and per_episode is above 0", one_way, True
     if known and not derived and most <= LONGEST and one_way:
-        counts = [_counts(build, length) for length in values.tolist()]
+        counts = [window_counts(build, length) for length in values.tolist()]
         yield "estimate.windows", windows, sum(n * c[0] for n, c in zip(numbers.tolist(), counts, strict=True))
         yield "estimate.tubelets", tubelets, sum(n * c[1] for n, c in zip(numbers.tolist(), counts, strict=True))
     if not derived:
@@ -64,7 +64,7 @@ def _target_bytes(build: ClaimedBuild, windows: int, tubelets: int) -> int:
     return (tubelets if shared else windows) * latents + windows * (numbers + 4 * sizes.chunk * sizes.action)
 
 
-def _counts(build: ClaimedBuild, length: int) -> tuple[int, int]:
+def window_counts(build: ClaimedBuild, length: int) -> tuple[int, int]:
     """Windows of an episode of this length, and distinct frames that their tubelets end at."""
     window, chunk = build.settings["window"], build.window.chunk if build.sizes.action else 0
     every, each = window["every"], window["per_episode"]
