@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.canonical.expansion import bounded_memory
 from pipeline.audit.files import is_regular
-from pipeline.audit.parsers.expansion import bounded_memory
 from pipeline.errors import BuildError
 from pipeline.format.columns import samples_schema
 

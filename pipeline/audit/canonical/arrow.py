@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.audit.canonical.expansion import record_batches
 from pipeline.audit.canonical.sink import ComparingSink
-from pipeline.audit.parsers.expansion import record_batches
 from pipeline.audit.samples import check_batch
 
 

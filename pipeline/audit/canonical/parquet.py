@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.canonical.expansion import bounded_memory
 from pipeline.audit.canonical.sink import ComparingSink
-from pipeline.audit.parsers.expansion import bounded_memory
 from pipeline.audit.samples import SAMPLES, open_samples, reading
 from pipeline.format.columns import ROW_GROUP, samples_schema
 

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.canonical.expansion import record_batches
 from pipeline.audit.entries import FileEntry, Origin, ShardEntry
 from pipeline.audit.files import is_regular
 from pipeline.audit.finding import Problem, Report
-from pipeline.audit.parsers.expansion import record_batches
 from pipeline.audit.parsers.key_json import Expected, check_document
 from pipeline.audit.parsers.latents import Tubelets, tensor
 from pipeline.audit.parsers.tar import Member, Tar, parse_tar

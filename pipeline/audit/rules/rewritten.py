@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.canonical.arrow import arrow_difference, batch_rows, in_order_of_need, tubelet_rows
+from pipeline.audit.canonical.expansion import record_batches
 from pipeline.audit.canonical.parquet import samples_difference
 from pipeline.audit.canonical.shape import misfit
 from pipeline.audit.finding import Report
-from pipeline.audit.parsers.expansion import record_batches
 from pipeline.audit.parsers.shard import Shard, ShardRule, tubelet_places
 from pipeline.audit.samples import SAMPLES, UNREADABLE
 

@@ -16,12 +16,12 @@ from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.files import TASKS, read_regular
 from pipeline.audit.finding import Report
 from pipeline.audit.raw.base import RawSource
-from pipeline.audit.rules.documents import PLAN
-from pipeline.audit.rules.estimate import window_counts
 from pipeline.audit.selection.leaf_plans import LeafPlan, leaf_plans
 from pipeline.audit.selection.packing import Packing, Task
+from pipeline.audit.selection.window_counts import window_counts
 from pipeline.audit.selection.windows import WindowRule
 from pipeline.errors import BuildError
+from pipeline.format.file_names import PLAN_FILE
 from pipeline.format.strict_json import parse
 
 SAMPLED_EPISODES = 24
@@ -189,13 +189,15 @@ class Selection:
         if not sample or len(counts) < len(sample):
             return
         own = [window_counts(self._build, length) for length in known]
-        estimate = parse(read_regular(self._build.root / PLAN))["estimate"]
+        estimate = parse(read_regular(self._build.root / PLAN_FILE))["estimate"]
         for at, name in enumerate(("windows", "tubelets")):
             typical = max(1, round(sum(count[at] for count in counts) / len(counts)))
             wanted = sum(count[at] for count in own) + typical * (len(episodes) - len(known))
             self._report.check("L10")
             if estimate[name] != wanted:
-                self._report.found("L10", PLAN, f"estimate.{name} is {estimate[name]}, by a sample of lengths {wanted}")
+                self._report.found(
+                    "L10", PLAN_FILE, f"estimate.{name} is {estimate[name]}, by a sample of lengths {wanted}"
+                )
 
     def _sampled(self, episodes: list[str]) -> list[str]:
         """Those of the episodes of unknown length that a plan opens."""

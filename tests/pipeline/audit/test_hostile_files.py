@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.audit.canonical import expansion
+from pipeline.audit.canonical.expansion import bounded_memory, record_batches
 from pipeline.audit.levels.run import audit_build
-from pipeline.audit.parsers import expansion
-from pipeline.audit.parsers.expansion import bounded_memory, record_batches
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.rederive.images import Facts, image_gap, match_image
 from pipeline.audit.rederive.reencode import EncoderClaim
-from pipeline.audit.rules.estimate import _counted
+from pipeline.audit.selection.window_counts import _counted
 from pipeline.errors import BuildError
 from tests.leakage.tools import edit_json, edit_tasks
 from tests.pipeline.audit.tiny_build import rehash, write_build
