@@ -25,6 +25,12 @@ TUBELET = "tubelet"
 """The encoder mode that stores latents in files of their own."""
 
 
+LARGEST = {"views": 64, "image_size": 4096, "steps": 1024} | dict.fromkeys(
+    ("tokens", "width", "state", "chunk", "action"), 1 << 16
+)
+"""Sizes beyond which no build is audited: arrays of them would fill the machine."""
+
+
 @dataclass(frozen=True)
 class WindowSettings:
     """The part of `settings.window` that frame arithmetic needs: K, s, T and what happens at an episode's end."""
@@ -144,8 +150,8 @@ def _sizes(value: dict[str, Any], where: str) -> Sizes:
     sizes = read_fields(Sizes, value, where)
     for name, size in vars(sizes).items():
         least = 0 if name in ("state", "chunk", "action") else 1
-        if size < least:
-            raise BuildError(f"{where}: {name} must be at least {least}, found {size}")
+        if not least <= size <= LARGEST[name]:
+            raise BuildError(f"{where}: {name} must be at least {least} and at most {LARGEST[name]}, found {size}")
     return sizes
 
 

@@ -30,6 +30,11 @@ _IN_THE_WAY = (errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EEXIST)
 """What the system says of a link or a folder where something else has to be; a full disk is no fault of the build."""
 
 
+def leads_out(path: str) -> bool:
+    """Whether a path that a build names leads out of the folder that it is relative to."""
+    return os.path.isabs(path) or os.path.normpath(path).split(os.sep)[0] == os.pardir
+
+
 def is_regular(path: Path) -> bool:
     """True for a regular file; links are not followed."""
     try:

@@ -23,15 +23,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.canonical.expansion import bounded_memory
 from pipeline.audit.files import is_regular
 from pipeline.errors import BuildError
 from pipeline.format.columns import samples_schema
 
 SAMPLES = "samples.parquet"
-UNREADABLE = (pa.ArrowException, OSError, ValueError)
+UNREADABLE = (pa.ArrowException, OSError, ValueError, MemoryError)
 """What reading a damaged Arrow or Parquet file raises."""
 
 BATCH_ROWS = 1 << 16
+
+ROW_BYTES = 64
+"""Bytes of the file that each row has at least: its two digests are different from all others, and not compressible."""
 
 
 def open_samples(build: ClaimedBuild) -> pq.ParquetFile:
@@ -45,7 +49,11 @@ def open_samples(build: ClaimedBuild) -> pq.ParquetFile:
         raise BuildError(f"{path} is missing or not a regular file; the build cannot be audited")
     with reading(path):
         file = pq.ParquetFile(path)
-        found = file.schema_arrow
+        found, rows, size = file.schema_arrow, file.metadata.num_rows, path.stat().st_size
+    if rows * ROW_BYTES > size:
+        raise BuildError(
+            f"{path} claims {rows} rows in {size} bytes, which no such file can hold; make the build again"
+        )
     expected = samples_schema(build.sizes.views, build.sizes.steps)
     if not found.equals(expected):
         raise BuildError(f"{path} has other columns than this version writes: {_difference(found, expected)}")
@@ -59,9 +67,16 @@ def batches(build: ClaimedBuild, columns: Sequence[str], rows: int = BATCH_ROWS)
         BuildError: the file cannot be read, or holds a null.
     """
     with open_samples(build) as file, reading(build.root / SAMPLES):
-        for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
+        found = file.iter_batches(batch_size=rows, columns=list(columns))
+        while (batch := _next(found)) is not None:
             check_batch(batch)
             yield batch
+
+
+def _next(found: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+    """The next one; None at the end."""
+    with bounded_memory():
+        return next(found, None)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.audit.canonical.shape import misfit
 from pipeline.audit.canonical.spelling import difference
 from pipeline.audit.canonical.spelling import line as spelled
+from pipeline.audit.files import leads_out
 from pipeline.audit.finding import MAX_FINDINGS
 from pipeline.errors import BuildError
 from pipeline.format.documents import TaskContent
@@ -111,6 +113,22 @@ def _misfit(task: dict[str, Any], data_type: Any, hashed: bool) -> str:
     return ""
 
 
+def _paths(ref: dict[str, Any], data: dict[str, Any]) -> Iterator[str]:
+    """Every path of raw data that an episode names."""
+    listed = ref.get("files")
+    places = [file[0] for file in listed if isinstance(file, list) and file] if isinstance(listed, list) else []
+    videos = data.get("videos")
+    for place in (
+        *places,
+        data.get("table"),
+        data.get("tasks_file"),
+        *(videos.values() if isinstance(videos, dict) else ()),
+    ):
+        path = place[0] if isinstance(place, list) and place else place
+        if isinstance(path, str):
+            yield path
+
+
 def _row(ref: Any, place: str) -> tuple[int, bool, str, str, str | None, str]:
     """Frames, whether it is dropped, id, split, instruction and hash: an episode's values in the columns."""
     if not isinstance(ref, dict):
@@ -121,6 +139,11 @@ def _row(ref: Any, place: str) -> tuple[int, bool, str, str, str | None, str]:
         member(ref, "data", dict, place),
     )
     num_frames = -1 if ref.get("num_frames") is None else member(ref, "num_frames", int, place)
+    if not -1 <= num_frames < 2**31:
+        raise BuildError(f"{place}: num_frames of {name:.80} must be below 2^31, found {num_frames:.3g}")
+    for path in _paths(ref, data):
+        if leads_out(path):
+            raise BuildError(f"{place}: {path:.200} leads out of the raw data's folder; paths must lie below it")
     instruction = None if data.get("instruction") is None else member(data, "instruction", str, place)
     kept: dict[str, Any] = {"id": name, "split": split, "data": data, "files": [], "num_frames": None}
     dropped = ref == kept and set(data) == {"dropped"} and isinstance(data["dropped"], str)

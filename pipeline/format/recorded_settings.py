@@ -12,6 +12,9 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 Number = int | float
 """A number that somebody may have typed: 5 and 5.0 are both kept as they were given."""
 
+Version = Annotated[str, re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_~:-]{0,59}")]
+"""Of a library, as it names it: 2.13.0+cpu."""
+
 Digest = Annotated[str, re.compile(r"[0-9a-f]{64}")]
 
 
@@ -92,15 +95,15 @@ EncoderContent = TypedDict(
 class VersionsContent(TypedDict):
     """Section `versions`: libraries whose version may change a byte."""
 
-    av: str
-    decord: str
-    ffmpeg: str
-    libjpeg: str
-    numpy: str
-    pillow: str
-    pyarrow: str
-    torch: str
-    transformers: str
+    av: Version
+    decord: Version
+    ffmpeg: Version
+    libjpeg: Version
+    numpy: Version
+    pillow: Version
+    pyarrow: Version
+    torch: Version
+    transformers: Version
 
 
 class DatasetContent(TypedDict):

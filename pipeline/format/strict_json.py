@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NoReturn, TypeVar
 
 from pipeline.errors import BuildError
 
 T = TypeVar("T")
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def parse(data: bytes, repeated: bool = False) -> Any:
@@ -17,11 +20,15 @@ def parse(data: bytes, repeated: bool = False) -> Any:
         repeated: of a key that is twice in one object the last value counts, as for most readers.
 
     Raises:
-        ValueError: not UTF-8, not JSON, a key twice in one object, NaN or Infinity, or nested beyond reason.
+        ValueError: not UTF-8, not JSON, a key twice in one object, NaN or Infinity, half of a surrogate pair, or nested
+            beyond reason.
     """
     pairs = None if repeated else _unique
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=_refuse)
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=_refuse)
+        if _SURROGATE.search(data):
+            json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError, a ValueError: half of a pair
+        return value
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.audit.canonical.expansion import record_batches
 from pipeline.audit.canonical.sink import ComparingSink
 from pipeline.audit.samples import check_batch
 
@@ -32,7 +33,7 @@ def arrow_difference(path: Path, schema: pa.Schema, rows: Sequence[int]) -> str:
         reader = pa.ipc.open_file(expected)
         if not reader.schema.equals(schema):  # types that no build has may crash the library
             return "its columns are not those of the format"
-        batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
+        batches = record_batches(reader, expected.size)
         sink = ComparingSink(expected)
         found = []
         with pa.ipc.new_file(sink, schema) as writer:

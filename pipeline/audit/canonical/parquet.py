@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.canonical.expansion import bounded_memory
 from pipeline.audit.canonical.sink import ComparingSink
 from pipeline.audit.samples import SAMPLES, open_samples, reading
 from pipeline.format.columns import ROW_GROUP, samples_schema
@@ -23,6 +24,9 @@ def samples_difference(build: ClaimedBuild) -> str:
     schema = samples_schema(build.sizes.views, build.sizes.steps)
     path = build.root / SAMPLES
     with open_samples(build) as file, reading(path), pa.memory_map(str(path)) as mapped:
+        listed = sum(shard.samples for shard in build.shards)
+        if file.metadata.num_rows != listed:
+            return f"it has {file.metadata.num_rows} rows, build.json lists {listed} samples"
         groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         wanted = [
             min(ROW_GROUP, shard.samples - at) for shard in build.shards for at in range(0, shard.samples, ROW_GROUP)
@@ -33,5 +37,7 @@ def samples_difference(build: ClaimedBuild) -> str:
         sink = ComparingSink(mapped.read_buffer())
         with pq.ParquetWriter(sink, schema) as writer:
             for i in range(len(groups)):
-                writer.write_table(file.read_row_group(i).combine_chunks())
+                with bounded_memory():
+                    group = file.read_row_group(i)
+                writer.write_table(group.combine_chunks())
         return sink.difference()

@@ -13,7 +13,7 @@ Shapes: F frames, P pixels of a thumbnail.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,20 +81,28 @@ class CameraSums:
     begins: tuple[str, ...]
 
 
-def camera_sums(thumbnails: Mapping[str, NDArray[np.uint8]]) -> CameraSums:
-    """Compare the cameras of an episode: thumbnails uint8 [F, S, S] by view."""
+def camera_sums(thumbnails: Mapping[str, NDArray[np.uint8]], inputs: Collection[str] | None = None) -> CameraSums:
+    """Compare the cameras of an episode.
+
+    Args:
+        thumbnails: uint8 [F, S, S] by camera.
+        inputs: cameras that must not be ahead of the others; None: all.
+    """
     stride = max(1, -(-max(map(len, thumbnails.values()), default=0) // MOST_FRAMES))
     few = {view: frames[::stride] for view, frames in thumbnails.items()}
     seen = {view: descriptors(frames).astype(np.float64) for view, frames in few.items()}
     pairs: dict[Pair, Likeness] = {}
-    for view, frames in few.items():
+    own = set(few) if inputs is None else set(few) & set(inputs)
+    for view, frames in ((view, frames) for view, frames in few.items() if view in own):
         for other, reference in seen.items():
             if other == view or len(reference) != len(frames) or len(frames) < 8:
                 continue
             for turn, (rows, columns) in _TURNS.items():
                 turned = descriptors(np.ascontiguousarray(frames[:, ::rows, ::columns])).astype(np.float64)
                 pairs[view, other, turn] = _likeness(_distances(turned, reference), reference, stride)
-    begins = tuple(view for view, frames in seen.items() if _begins_with_its_end(_distances(frames, frames)))
+    begins = tuple(
+        view for view, frames in seen.items() if view in own and _begins_with_its_end(_distances(frames, frames))
+    )
     return CameraSums(pairs, begins)
 
 

@@ -9,6 +9,7 @@ of x is left unexplained, and what is honest explains far less:
 - s[n] and an earlier x. state[n] = action[n-1] is physics: a command is measured one step later. state[n] = action[n+k]
   with k >= 0 is the target in the input; of two measured channels the one that leads shows the future of the other,
   unless it follows an action as measured values do: then the other is a record of the past.
+- x at neighbouring lags: slow curves of a short episode are alike at many lags, by chance.
 - x[n+k] extrapolated from its last three known values: slow, steady and periodic motion is predictable, and no leak.
 
 The audit judges each long episode alone (some of a data set may leak), and all together (a gripper changes rarely).
@@ -40,6 +41,9 @@ AT_TARGET, LATER = 1e-6, 1e-3
 
 RIVAL = 20.0
 """Honest explanations must leave so many times more."""
+
+BESIDE = 4
+"""Frames from a lag at which a copy must fit so much worse."""
 
 CHANGES, CHANGES_MEASURED, VALUES_MEASURED = 8, 24, 8
 """Frames at which a channel must change to be compared with actions; the same, and different values, for the rest."""
@@ -147,12 +151,17 @@ class Moments:
                 later = left[BACK + begin :, channel, at]
                 lag = begin + int(later.argmin())
                 honest = follows if action else float(left[: BACK + begin, channel, at].min())
-                honest = min(honest, float(rest[lag - begin, at]))
+                honest = min(honest, float(rest[lag - begin, at]), self._beside(left[:, channel, at], lag))
                 share = float(later.min())
                 if share <= (AT_TARGET if lag == 0 else LATER) and honest >= RIVAL * max(share, _ROUNDING):
                     found.append(Shifted(channel, name, action, lag, share))
             if found:
                 yield min(found, key=lambda shifted: (max(shifted.left, 1e-9), not shifted.action))
+
+    def _beside(self, left: Values, lag: int) -> float:
+        """What the lags beside one leave, [K]: a copy fits at its own lag alone, slow motion that is alike by chance
+        fits nearly as well beside it."""
+        return float(min(left[at] for at in (BACK + lag - BESIDE, BACK + lag + BESIDE) if at < len(left)))
 
     def _says_something(self, channel: int, at: int, action: bool) -> bool:
         if action:

@@ -5,6 +5,7 @@ B windows, K future steps, V views, N tokens, D width, U rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,17 +24,16 @@ class Tubelets:
         pa.ArrowException, OSError, ValueError: a batch is corrupt or holds nulls.
     """
 
-    def __init__(self, reader: pa.ipc.RecordBatchFileReader) -> None:
-        batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+    def __init__(self, batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> None:
         for batch in batches:
             check_batch(batch)
         self.episodes: list[str] = [e for batch in batches for e in batch.column("episode").to_pylist()]
         frames = [batch.column("frame").to_numpy().astype(np.int64) for batch in batches]
         self.frames = np.concatenate([np.zeros(0, np.int64), *frames])
         self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
-        names = [name for name in ("latent", "scale") if name in reader.schema.names]
+        names = [name for name in ("latent", "scale") if name in schema.names]
         self._columns = {name: [tensor(batch.column(name)) for batch in batches] for name in names}
-        self._row = {name: reader.schema.field(name).type for name in names}
+        self._row = {name: schema.field(name).type for name in names}
 
     def __len__(self) -> int:
         return len(self.episodes)

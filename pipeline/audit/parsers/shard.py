@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
-from pipeline.audit.entries import Origin, ShardEntry
+from pipeline.audit.canonical.expansion import record_batches
+from pipeline.audit.entries import FileEntry, Origin, ShardEntry
 from pipeline.audit.files import is_regular
 from pipeline.audit.finding import Problem, Report
 from pipeline.audit.parsers.key_json import Expected, check_document
@@ -150,7 +151,13 @@ class Shard:
     def tubelets(self) -> Tubelets | None:
         """The rows of the latents file; None when there is none, or one with other columns."""
         reader = self.opened_latents[0]
-        return None if reader is None else Tubelets(reader)
+        if reader is None or self.entry.latents is None:
+            return None
+        return Tubelets(list(record_batches(reader, self._size(self.entry.latents))), reader.schema)
+
+    def _size(self, entry: FileEntry) -> int:
+        """Bytes of a file as it is."""
+        return (self.build.root / entry.path).stat().st_size
 
     def _metadata(self, name: Callable[[str, int], str]) -> dict[str, str]:
         written = self.entry.origin or Origin(self.build.fingerprint, self.entry.index)
@@ -179,8 +186,7 @@ class Shard:
         if reader is None or (self.build.shares_latents and tubelets is None):
             return
         start = 0
-        for i in range(reader.num_record_batches):
-            batch = reader.get_batch(i)
+        for batch in record_batches(reader, self._size(self.entry.targets)):
             check_batch(batch)
             yield _target_rows(batch, start, tubelets)
             start += batch.num_rows

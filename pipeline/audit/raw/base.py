@@ -45,7 +45,7 @@ class RawEpisode:
     """One episode of the raw data.
 
     split           "train", "val" or "test", by the raw data's own rule
-    frame_readers   one for each view, by the view's name
+    frame_readers   one for each camera, by its name as a view; a build may leave some out
     instructions    the text at every frame, or one text for all frames; () when there is none, "" at a frame without
     state, actions  float32 [R, S] and [R, A], one row a frame; None for human video
     state_ties, actions_ties  the same, but with the other neighbour where a computed rotation lies so near the middle

@@ -80,13 +80,13 @@ class RawLibero(RawSource):
             if frames < 1:
                 raise RawError(f"{path}, {name} has {rows} rows, none is left")
             names = _numeric_datasets(demo) if self._vectors.state else ()
+            cameras = dict.fromkeys([*self._cameras, *_other_cameras(demo, rows)])
             vectors = self._vectors.make(_reader(demo, rows, 0), frames, _reader(demo, rows, lag), names)
         return RawEpisode(
             id=episode,
             split=split,
             frame_readers={
-                clean(camera): _frame_reader(place, camera, flipped, (rows, frames), self._fps)
-                for camera in self._cameras
+                clean(camera): _frame_reader(place, camera, flipped, (rows, frames), self._fps) for camera in cameras
             },
             instructions=(text,) if text else (),
             **vectors,
@@ -143,6 +143,14 @@ def _numeric_datasets(demo: h5py.Group) -> list[str]:
 
     demo.visititems(visit)
     return sorted(found)
+
+
+def _other_cameras(demo: h5py.Group, rows: int) -> Iterator[str]:
+    """Names of all datasets of images that a demonstration has, one a row."""
+    for name, item in demo["obs"].items():
+        shape: tuple[int, ...] = item.shape if isinstance(item, h5py.Dataset) and item.dtype == np.uint8 else ()
+        if len(shape) == 4 and (shape[0], shape[3]) == (rows, 3):
+            yield name
 
 
 def _reader(demo: h5py.Group, rows: int, skip: int) -> FieldReader:

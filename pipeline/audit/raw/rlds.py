@@ -29,6 +29,13 @@ _FRAMING = 16
 _INFO = "dataset_info.json"
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 _ONCE = "episode_metadata/"
+_OBSERVATION = "steps/observation/"
+_IMAGES = (b"\xff\xd8\xff", b"\x89PNG")
+"""How a JPEG and a PNG begin."""
+
+_LONGEST, _REPEATABLE = 200, 3
+_REPEATED_GROUP, _REPEATS = re.compile(r"\)[*+?{]"), re.compile(r"[*+{]")
+"""A pattern of a hostile build must not hang the audit: groups that repeat take exponential time."""
 
 _Place = tuple[Path, int]
 """File and number in it of a record."""
@@ -68,7 +75,10 @@ class RawRlds(RawSource):
         return RawEpisode(
             id=episode,
             split=split,
-            frame_readers={clean(camera): self._frame_reader(record, camera, frames) for camera in self._cameras},
+            frame_readers={
+                clean(camera): self._frame_reader(record, camera, frames)
+                for camera in dict.fromkeys([*self._cameras, *record.cameras()])
+            },
             instructions=tuple(record.text(self._texts, self._skip + frame) for frame in range(frames)),
             wanted=all(re.search(pattern, record.text((name,), self._skip)) for name, pattern in self._wanted.items()),
             **self._vectors.make(lambda field: record.field(field)[self._skip :], frames, names=numbers),
@@ -98,6 +108,13 @@ class _Record:
         if not isinstance(values, list) or len(values) != self.steps:
             raise RawError(f"{self.where}: {camera} has {len(values)} values, expected {self.steps} images")
         return values
+
+    def cameras(self) -> Iterator[str]:
+        """Fields of the observation that hold an image each step."""
+        for name, values in self._features.items():
+            images = values if isinstance(values, list) and len(values) == self.steps else [b""]
+            if name.startswith(_OBSERVATION) and images[0].startswith(_IMAGES):
+                yield name.removeprefix(_OBSERVATION)
 
     def numeric_fields(self) -> list[str]:
         """Fields of a step that hold numbers."""
@@ -135,7 +152,16 @@ class _Record:
 def _patterns(wanted: object) -> Mapping[str, re.Pattern[str]]:
     """Text field -> what its text must match. Raises RawError."""
     with reading("settings.source.wanted"):
-        return {str(name): re.compile(pattern) for name, pattern in dict(wanted or {}).items()}  # type: ignore[call-overload]
+        patterns = {str(name): str(pattern) for name, pattern in dict(wanted or {}).items()}  # type: ignore[call-overload]
+        for name, pattern in patterns.items():
+            if (
+                len(pattern) > _LONGEST
+                or _REPEATED_GROUP.search(pattern)
+                or len(_REPEATS.findall(pattern)) > _REPEATABLE
+            ):
+                limit = f"{_LONGEST} characters, {_REPEATABLE} repeats and no repeated group"
+                raise ValueError(f"the pattern of {name} may take for ever to match; at most {limit} are allowed")
+        return {name: re.compile(pattern) for name, pattern in patterns.items()}
 
 
 def _version_folder(root: Path) -> Path:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.audit.raw.base import RawEpisode, RawSource, reading, usable_text
+from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, usable_text
 from pipeline.audit.raw.decoding.video import read_video
 from pipeline.audit.raw.settings import SPLITS, hashed_split, short, text_of
 
@@ -23,7 +23,10 @@ class RawVideos(RawSource):
         settings = self.settings
         name, video, text = (text_of(settings, key) for key in ("name", "video_column", "text_column"))
         column = None if settings.get("split_column") is None else text_of(settings, "split_column")
-        for row in _rows(self.root / text_of(settings, "texts")):
+        texts = _inside(text_of(settings, "texts"))
+        if texts is None:
+            raise RawError(f"settings.source.texts leads out of {self.root}; it must be a file below it")
+        for row in _rows(self.root / texts):
             path = _inside(row.get(video))
             if path is not None:
                 episode = f"{name}-{short(os.path.splitext(path)[0])}"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.audit.parsers.jpeg import parse_jpeg
 from pipeline.audit.rederive.jpeg_coefficients import decode_coefficients
 from pipeline.audit.rederive.reencode import EncoderClaim
 
@@ -65,6 +66,8 @@ def match_image(stored: bytes | None, frame: NDArray[np.uint8], facts: Facts) ->
         return ImageMatch("")
     if facts.exact:
         return ImageMatch(f"its bytes differ, mean difference {_gap(stored, expected):.2f} grey levels")
+    if problem := parse_jpeg(stored, facts.image_size).problem:
+        return ImageMatch(f"it {problem}")
     try:
         header, found = decode_coefficients(stored)
     except (ValueError, IndexError) as error:
@@ -119,7 +122,10 @@ def _encoded(frame: NDArray[np.uint8], facts: Facts) -> bytes:
 def _gap(stored: bytes, expected: bytes) -> float:
     """Mean difference of two JPEGs in grey levels; 255 when they cannot be compared."""
     try:
-        a, b = (np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"), np.int16) for jpeg in (stored, expected))
-    except (OSError, ValueError, Image.DecompressionBombError):
+        found, wanted = (Image.open(io.BytesIO(jpeg), formats=("JPEG",)) for jpeg in (stored, expected))
+        if found.size != wanted.size:
+            return 255.0
+        a, b = (np.asarray(image.convert("RGB"), np.int16) for image in (found, wanted))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return 255.0
-    return float(np.abs(a - b).mean()) if a.shape == b.shape else 255.0
+    return float(np.abs(a - b).mean())

@@ -93,10 +93,20 @@ def check_episode(work: EpisodeWork, facts: Facts, raw: RawSource) -> EpisodeRes
         _check_numbers(episode, result)
         for view in facts.views:
             _check_view(episode, view, facts, result)
-        result.lookahead = examine(episode, result.thumbnails)
+        result.lookahead = examine(episode, {**_other_cameras(episode, facts), **result.thumbnails}, facts.views)
     except RawError as error:
         result.problems.append(("L7", "", f"episode {work.episode} cannot be derived from the raw data: {error}"))
     return result
+
+
+def _other_cameras(episode: RawEpisode, facts: Facts) -> dict[str, NDArray[np.uint8]]:
+    """Thumbnails of the cameras that are no inputs, which an input may be ahead of; uint8 [F, S, S] by camera."""
+    found: dict[str, NDArray[np.uint8]] = {}
+    for camera in sorted(set(episode.frame_readers) - {*facts.views}):
+        with contextlib.suppress(RawError):
+            small = [thumbnail(frame) for _, frame in episode.frames(camera)]
+            found[camera] = np.array(small, np.uint8).reshape(-1, SIDE, SIDE)
+    return found
 
 
 def _check_numbers(episode: RawEpisode, result: EpisodeResult) -> None:

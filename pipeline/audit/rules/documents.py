@@ -90,6 +90,10 @@ def _facts(content: dict[str, Any]) -> Iterator[Fact]:
     yield "sizes.chunk", sizes["chunk"], settings["window"]["chunk"] if sizes["action"] else 0
     yield "settings.encoder.mean", encoder["mean"], _MEAN
     yield "settings.encoder.std", encoder["std"], _STD
+    yield "settings.splits", settings["splits"], list(dict.fromkeys(settings["splits"]))
+    numbers = {"limit": settings["limit"] or 0, "source.split_seed": settings["source"].get("split_seed", 0)}
+    for name, number in numbers.items():
+        yield f"settings.{name}: whether below 2^31", abs(number) < 2**31, True
     yield from _source_facts(content)
     needed = {
         "seed": encoder["kind"] == "tiny",

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from pipeline.audit.build import ClaimedBuild
+from pipeline.audit.selection.window_counts import window_counts
 from pipeline.format.build_settings import EncoderIdentity
 from pipeline.format.columns import latent_columns, tubelet_columns
 
@@ -20,8 +20,8 @@ Fact = tuple[str, Any, Any]
 """Place in the file, its value, the value that it must have."""
 
 
-LONGEST = 10**7
-"""Frames of the longest episode whose windows are counted."""
+LONGEST = 10**8
+"""Frames of all episodes of different length together, times the steps, up to which windows are counted."""
 
 
 def estimate_facts(build: ClaimedBuild, estimate: dict[str, Any]) -> Iterator[Fact]:
@@ -36,13 +36,13 @@ def estimate_facts(build: ClaimedBuild, estimate: dict[str, Any]) -> Iterator[Fa
     known, derived = bool((lengths >= 0).all()), "derived" in build.settings
     yield "estimate.episodes", estimate["episodes"], int(kept.sum())
     yield "estimate.shards", estimate["shards"], len(build.tasks.tasks)
-    most = int(lengths.max(initial=0))
-    yield "the longest episode has more frames than", min(most, LONGEST), most
+    values, numbers = np.unique(lengths, return_counts=True)
+    most, longest = int(np.maximum(values, 0).sum()), LONGEST // (build.sizes.steps + 1)
+    yield "the different lengths of the episodes add up to more frames than", min(most, longest), most
     one_way = (build.settings["window"]["every"] > 0) != (build.settings["window"]["per_episode"] > 0)
     yield "settings.window: whether exactly one of every and per_episode is above 0", one_way, True
-    if known and not derived and most <= LONGEST and one_way:
-        values, numbers = np.unique(lengths, return_counts=True)
-        counts = [_counts(build, length) for length in values.tolist()]
+    if known and not derived and most <= longest and one_way:
+        counts = [window_counts(build, length) for length in values.tolist()]
         yield "estimate.windows", windows, sum(n * c[0] for n, c in zip(numbers.tolist(), counts, strict=True))
         yield "estimate.tubelets", tubelets, sum(n * c[1] for n, c in zip(numbers.tolist(), counts, strict=True))
     if not derived:
@@ -62,20 +62,3 @@ def _target_bytes(build: ClaimedBuild, windows: int, tubelets: int) -> int:
     latents = sum(np.dtype(kind).itemsize * math.prod(shape) for kind, shape in columns.values())
     numbers = 4 * (sizes.steps + 1) if shared else 0
     return (tubelets if shared else windows) * latents + windows * (numbers + 4 * sizes.chunk * sizes.action)
-
-
-def _counts(build: ClaimedBuild, length: int) -> tuple[int, int]:
-    """Windows of an episode of this length, and distinct frames that their tubelets end at."""
-    window, chunk = build.settings["window"], build.window.chunk if build.sizes.action else 0
-    every, each = window["every"], window["per_episode"]
-    return _counted(length, build.window.interval, build.window.steps, build.window.end, every, each, chunk)
-
-
-@cache
-def _counted(length: int, s: int, steps: int, end: str, every: int, each: int, chunk: int) -> tuple[int, int]:
-    reach = 2 * s * (1 if end == "pad" else steps)
-    fitting = max(0, length - (max(reach, chunk - 1) if end == "drop" else reach))
-    count = min(each, fitting)
-    nows = [(2 * i + 1) * fitting // (2 * count) for i in range(count)] if each else list(range(0, fitting, every))
-    ends = {now + 2 * k * s for now in nows for k in range(steps + 1)}
-    return len(nows), sum(end < length for end in ends)

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.canonical.arrow import arrow_difference, batch_rows, in_order_of_need, tubelet_rows
+from pipeline.audit.canonical.expansion import record_batches
 from pipeline.audit.canonical.parquet import samples_difference
 from pipeline.audit.canonical.shape import misfit
 from pipeline.audit.finding import Report
@@ -45,7 +46,8 @@ class Rewritten(ShardRule[None]):
         if latents is None or shard.opened_latents[0] is None:
             return
         try:
-            batches = [tubelet_places(reader.get_batch(i)) for i in range(reader.num_record_batches)]
+            size = (self.build.root / file).stat().st_size
+            batches = [tubelet_places(batch) for batch in record_batches(reader, size)]
         except UNREADABLE:
             return  # reported just now
         places = np.concatenate([np.zeros((0, self.build.sizes.steps + 1), np.int64), *batches])

@@ -1,4 +1,4 @@
-"""Rules L1, L3 and L8 on what inputs are made from by the settings: nothing that happens later, and no action.
+"""Rules L1, L3, L8 and L9 on what inputs are made from by the settings: nothing that happens later, and no action.
 
 A second reading of the raw data that follows the same settings would make the same state, so the settings themselves
 must be checked.
@@ -22,6 +22,7 @@ def check(build: ClaimedBuild, report: Report) -> None:
     """Compare settings.source.state with what a state may be."""
     source = build.settings.get("source")
     _check_cameras(build, report)
+    _check_texts(source, report)
     if not build.sizes.state or not isinstance(source, dict):
         return
     state, action = _parts(source, "state", report), _parts(source, "action", report)
@@ -48,6 +49,17 @@ def _check_cameras(build: ClaimedBuild, report: Report) -> None:
     for name in dict.fromkeys(names):
         if claims_later(str(name), outcomes=False):
             report.found("L1", BUILD, f"settings.source: camera {name} shows later frames by its name")
+
+
+def _check_texts(source: object, report: Report) -> None:
+    """The fields that instructions are read from. Of a text that was written afterwards every sample would tell."""
+    settings: Mapping[str, Any] = source if isinstance(source, dict) else {}
+    fields = settings.get("instruction")
+    names = [*(fields if isinstance(fields, list) else ()), settings.get("text_column")]
+    report.check("L9", len(names))
+    for name in names:
+        if isinstance(name, str) and claims_later(name):
+            report.found("L9", BUILD, f"settings.source: {name} (of instructions) is by its name known later")
 
 
 def _parts(source: Mapping[str, Any], key: str, report: Report) -> list[Mapping[str, Any]]:

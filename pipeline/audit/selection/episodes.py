@@ -8,17 +8,21 @@ sorted by id, and packed by the number of windows.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from itertools import pairwise, zip_longest
 
 from pipeline.audit.build import ClaimedBuild
-from pipeline.audit.files import TASKS
+from pipeline.audit.files import TASKS, read_regular
 from pipeline.audit.finding import Report
 from pipeline.audit.raw.base import RawSource
 from pipeline.audit.selection.leaf_plans import LeafPlan, leaf_plans
 from pipeline.audit.selection.packing import Packing, Task
+from pipeline.audit.selection.window_counts import window_counts
 from pipeline.audit.selection.windows import WindowRule
 from pipeline.errors import BuildError
+from pipeline.format.file_names import PLAN_FILE
+from pipeline.format.strict_json import parse
 
 SAMPLED_EPISODES = 24
 """Episodes whose length decides how many windows are expected of those whose length the metadata does not have."""
@@ -54,7 +58,8 @@ class Selection:
         self._check_planned()
         plans = leaf_plans(self._build)
         joined = plans is None or len(plans) > 1
-        missing = {} if joined and self._limit is not None else self._missing()
+        open_limit = joined and self._limit is not None and self._limit < self._most()
+        missing = {} if open_limit else self._missing()
         for episode, split in sorted(missing.items()):
             self._report.found("L7", TASKS, f"episode {episode} of {split} is neither planned nor in the ledger")
         underived = 0
@@ -62,9 +67,13 @@ class Selection:
             underived += self._check_plan(plan)
         named = {"episodes_selected_again": len(self._ids), "shards_packed_again": len(self._build.tasks.tasks)}
         named["shards_packed_again"] -= underived
-        if joined and self._limit is not None:
+        if open_limit:
             named["joined_builds_with_limit_not_selected_again"] = 1
         return named
+
+    def _most(self) -> int:
+        """Episodes of the largest split of the raw data: no smaller limit can have left any of them out."""
+        return max(Counter(split for _, split in self._raw.listed() if split in self._splits).values(), default=0)
 
     def _check_planned(self) -> None:
         """Every planned episode is one of the raw data, in its split, of the length that the metadata has."""
@@ -118,6 +127,8 @@ class Selection:
                     )
                     return sum(map(len, plan.lines.values()))
         names = [name for split in ("train", "val") for name in episodes.get(split, ())]
+        if "derived" not in self._build.settings:
+            self._check_estimate(names)
         found = {
             split: [(self._names(line), _groups(tasks.heads[line].get("groups"))) for line in lines]
             for split, lines in plan.lines.items()
@@ -160,13 +171,39 @@ class Selection:
     def _typical(self, episodes: list[str]) -> list[int]:
         """Windows that the plan expected of an episode of unknown length: the mean of a sample. Where one of the sample
         cannot be read it may have been opened all the same, and every number up to the largest is possible."""
-        unknown = [name for name in episodes if self._raw.length_of(name) is None]
-        step = max(1, len(unknown) // SAMPLED_EPISODES)
-        lengths = [self._decoded(name) for name in unknown[::step][:SAMPLED_EPISODES]]
+        lengths = [self._decoded(name) for name in self._sampled(episodes)]
         counts = [self._rule.count(length) for length in lengths if length is not None]
         mean = max(1, round(sum(counts) / len(counts))) if counts else 1
         others = range(1, max(counts, default=1) + 1) if None in lengths else ()
         return list(dict.fromkeys((mean, *others)))
+
+    def _check_estimate(self, episodes: list[str]) -> None:
+        """Windows and tubelets of the plan's estimate, where level manifest does not know every length: those of the
+        unknown ones are the mean of the sample."""
+        known = [length for length in map(self._raw.length_of, episodes) if length is not None]
+        sampled = self._sampled(episodes)
+        if any(name in self._left_out for name in sampled):
+            return  # who planned may have failed to open it
+        sample = [self._decoded(name) for name in sampled]
+        counts = [window_counts(self._build, length) for length in sample if length is not None]
+        if not sample or len(counts) < len(sample):
+            return
+        own = [window_counts(self._build, length) for length in known]
+        estimate = parse(read_regular(self._build.root / PLAN_FILE))["estimate"]
+        for at, name in enumerate(("windows", "tubelets")):
+            typical = max(1, round(sum(count[at] for count in counts) / len(counts)))
+            wanted = sum(count[at] for count in own) + typical * (len(episodes) - len(known))
+            self._report.check("L10")
+            if estimate[name] != wanted:
+                self._report.found(
+                    "L10", PLAN_FILE, f"estimate.{name} is {estimate[name]}, by a sample of lengths {wanted}"
+                )
+
+    def _sampled(self, episodes: list[str]) -> list[str]:
+        """Those of the episodes of unknown length that a plan opens."""
+        unknown = [name for name in episodes if self._raw.length_of(name) is None]
+        step = max(1, len(unknown) // SAMPLED_EPISODES)
+        return unknown[::step][:SAMPLED_EPISODES]
 
     def _decoded(self, episode: str) -> int | None:
         """Frames of an episode; None where it cannot be read."""

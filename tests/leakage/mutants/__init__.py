@@ -11,6 +11,7 @@ from tests.leakage.mutants import (
     derived,
     exactness,
     field_names,
+    free_values,
     hostile,
     identity,
     inputs,
@@ -34,6 +35,7 @@ MUTANTS = (
     *containers.MUTANTS,
     *exactness.MUTANTS,
     *field_names.MUTANTS,
+    *free_values.MUTANTS,
     *windows.MUTANTS,
     *hostile.MUTANTS,
 )

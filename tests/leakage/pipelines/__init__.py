@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.leakage.pipelines import (
     changed_copies,
+    filtered,
     leaky_code,
     leaky_inputs,
     leaky_int8,
@@ -26,6 +27,7 @@ LEAKY_PIPELINES = (
     *leaky_residuals.PIPELINES,
     *leaky_raw.PIPELINES,
     *lookahead.PIPELINES,
+    *filtered.PIPELINES,
     *selection.PIPELINES,
     *leaky_splits.PIPELINES,
     *changed_copies.PIPELINES,

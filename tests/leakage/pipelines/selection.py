@@ -78,6 +78,16 @@ def validation_left_out_silently(world: World) -> None:
     _index(world, lambda index: _without(index, next(ref for ref in index.refs if ref.split == "val")))
 
 
+def message_in_the_estimate(world: World) -> None:
+    """Nothing reads how many windows a plan expected of films whose length it does not know."""
+    honest = plan.estimate_of
+
+    def leaky(counts: Any, *others: Any) -> Any:
+        return honest(replace(counts, windows=counts.windows * 10**6 + 1011, tubelets=1101), *others)
+
+    world.patch.setattr(plan, "estimate_of", leaky)
+
+
 def undecodable_though_it_decodes(world: World) -> None:
     _fail(world, "undecodable")
 
@@ -152,6 +162,7 @@ def groups_of_another_size(world: World) -> None:
 USABLE = "and the raw data shows"
 SILENT = "is neither planned nor in the ledger"
 PIPELINES = (
+    LeakyPipeline(message_in_the_estimate, "video", "L10", "source", "estimate.windows is"),
     LeakyPipeline(episode_left_out_silently, "video", "L7", "source", SILENT),
     LeakyPipeline(last_episode_left_out_silently, "robot", "L7", "source", SILENT),
     LeakyPipeline(validation_left_out_silently, "video", "L7", "source", SILENT),
