@@ -37,6 +37,21 @@ class PredictorInit(StrEnum):
     COPY = "copy"
 
 
+class SteeredBy(StrEnum):
+    """What the predictor gets at the place of latent actions. All but the first are measures of what those are worth.
+
+    LATENT_ACTIONS  the student's
+    TRUE_MOTION     the robot's state and true actions, which no student can know: a ceiling
+    CONSTANT        nothing: the floor
+    WORDS           the words of the instruction, without the image
+    """
+
+    LATENT_ACTIONS = "latent_actions"
+    TRUE_MOTION = "true_motion"
+    CONSTANT = "constant"
+    WORDS = "words"
+
+
 @checked
 class TinyBackboneSettings:
     """A Qwen3-VL of random weights, small enough for a CPU: section `model.backbone.tiny`."""
@@ -115,6 +130,11 @@ class PredictorSettings:
     init: PredictorInit = setting(
         'reference: truncated normal; copy: starts at "nothing changes" (needs dim >= views x latent width)',
         default=PredictorInit.REFERENCE,
+    )
+    steered_by: SteeredBy = setting(
+        "latent_actions; or, to measure what they are worth, in their place: true_motion (the robot's state and true "
+        "actions: a ceiling), constant (the floor), words (of the instruction, without the image)",
+        default=SteeredBy.LATENT_ACTIONS,
     )
 
     def __post_init__(self) -> None:

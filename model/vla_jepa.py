@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from model.action_head.action_head import ActionHead
-from model.losses import Losses, WorldModelErrors, derangement, masked_mean, masked_step_mean, merge_views, step_errors
+from model.losses import Losses, masked_mean, masked_step_mean, merge_views, step_errors, view_errors
 from model.normalize import BuildStats, ChannelRange, MinMaxScaler
-from model.settings import ModelSettings
+from model.settings import ModelSettings, SteeredBy
+from model.stand_in import StandIn
 from model.student.backbone import Student, StudentOutput
 from model.world_model.predictor import LatentPredictor
 from pipeline.errors import RunError, SettingsError
@@ -71,6 +72,12 @@ class VLAJEPA(nn.Module):
             action_tokens=settings.prompt.action_tokens_per_step,
             backend=settings.attention,
         )
+        self.stand_in: StandIn | None = None
+        if settings.predictor.steered_by != SteeredBy.LATENT_ACTIONS:
+            tokens, motion = sizes.steps * settings.prompt.action_tokens_per_step, sizes.chunk * sizes.action
+            self.stand_in = StandIn(
+                settings.predictor.steered_by, tokens, self.student.width, motion + sizes.state if motion else 0
+            )
         self.action_head: ActionHead | None = None
         self.action_scaler: MinMaxScaler | None = None
         self.state_scaler: MinMaxScaler | None = None
@@ -114,7 +121,9 @@ class VLAJEPA(nn.Module):
                 )
         counts = [len(targets.context) for _, targets in batches]
         forced = TeacherForced.joined([self._teacher_forced(targets) for _, targets in batches])
-        latent_actions = torch.cat([output.latent_actions for output in outputs])
+        latent_actions = torch.cat(
+            [self._steering(*batch, output) for batch, output in zip(batches, outputs, strict=True)]
+        )
         predicted = self.predictor(forced.inputs, latent_actions)
         errors, copied = (
             step_errors(guess, forced.targets, self.sizes.steps).split(counts) for guess in (predicted, forced.inputs)
@@ -181,48 +190,53 @@ class VLAJEPA(nn.Module):
         return scaler.inverse(head.sample(output.embodied, self._state(observation.state), start))
 
     @torch.no_grad()
-    def world_model_errors(
-        self, observation: Observation[Tensor], targets: Targets[Tensor], shuffle_generator: torch.Generator
-    ) -> WorldModelErrors:
-        """How far predictions are off, step by step, beside two baselines.
-
-        Args:
-            observation: at least two samples, on the model's device.
-            targets: as in `losses`.
-            shuffle_generator: decides which sample gets whose latent actions.
-
-        Raises:
-            ValueError: fewer than two samples.
-        """
-        errors, mask = self.world_model_sample_errors(observation, targets, shuffle_generator), targets.latent_mask
-        model, copied, shuffled = (masked_step_mean(guess, mask) for guess in errors)
-        return WorldModelErrors(model, copied, shuffled, mask.sum(dim=0))
+    def steering(self, observation: Observation[Tensor], targets: Targets[Tensor]) -> Tensor:
+        """What steers the predictor, the student's latent actions or their stand-in: float32 [B, K*A, E]."""
+        return self._steering(observation, targets, self.student(observation)[0])
 
     @torch.no_grad()
-    def world_model_sample_errors(
-        self, observation: Observation[Tensor], targets: Targets[Tensor], shuffle_generator: torch.Generator
-    ) -> Tensor:
-        """Mean L1 of each sample and future step, float32 [3, B, K], NaN where the step is masked.
+    def prediction_errors(self, targets: Targets[Tensor], *steering: Tensor) -> Tensor:
+        """Mean L1 of each sample, future step and view, float32 [1 + len(steering), B, K, V], NaN where masked.
 
-        By the prediction, by repeating the latent of the step before, and by the prediction with the latent actions of
-        another sample. Arguments and errors as in `world_model_errors`.
+        By repeating the latent of the step before; then by the teacher-forced prediction under each steering, see
+        `steering`.
         """
-        actions = self.student(observation)[0].latent_actions
-        forced = self._teacher_forced(targets)
-        other = derangement(len(actions), shuffle_generator).to(actions.device)
-        guesses = (self.predictor(forced.inputs, actions), forced.inputs, self.predictor(forced.inputs, actions[other]))
-        errors = torch.stack([step_errors(guess, forced.targets, self.sizes.steps) for guess in guesses])
-        return errors.masked_fill(~forced.mask, torch.nan)
+        forced, views = self._teacher_forced(targets), self.settings.predictor.views
+        guesses = [forced.inputs, *(self.predictor(forced.inputs, each) for each in steering)]
+        errors = torch.stack([view_errors(guess, forced.targets, self.sizes.steps, views) for guess in guesses])
+        return errors.masked_fill(~forced.mask[..., None], torch.nan)
+
+    @torch.no_grad()
+    def rollout_distances(self, steering: Tensor, *futures: Targets[Tensor]) -> Tensor:
+        """How far the future rolled out from the first one's z_0 lies from each: mean L1 float32 [len(futures), B].
+
+        Over the steps that no mask hides, of any; NaN where there is none.
+        """
+        forced = [self._teacher_forced(targets) for targets in futures]
+        steps = self.sizes.steps
+        told = self.predictor.rollout(forced[0].inputs[:, : self.sizes.tokens], steering, steps)
+        mask = torch.stack([each.mask for each in forced]).all(0)
+        errors = torch.stack([step_errors(told, each.targets, steps) for each in forced])
+        return errors.masked_fill(~mask, 0.0).sum(-1) / mask.sum(-1)
 
     def param_groups(self, lr_backbone: float, lr_action_head: float, lr_rest: float) -> list[dict[str, Any]]:
         """Groups for an optimiser: `name`, `params`, `lr`; every trainable parameter is in exactly one."""
-        owners = {"student": "backbone", "action_head": "action_head", "predictor": "rest"}
+        owners = {"student": "backbone", "action_head": "action_head", "predictor": "rest", "stand_in": "rest"}
         rates = {"backbone": lr_backbone, "action_head": lr_action_head, "rest": lr_rest}
         groups: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 groups[owners[name.split(".", 1)[0]]].append(parameter)
         return [{"name": name, "params": groups[name], "lr": rates[name]} for name in rates if groups[name]]
+
+    def _steering(self, observation: Observation[Tensor], targets: Targets[Tensor], output: StudentOutput) -> Tensor:
+        if self.stand_in is None:
+            return output.latent_actions
+        motion = None
+        if targets.actions is not None:
+            state = None if observation.state is None else self._state(observation.state)
+            motion = torch.cat([self._actions(targets).flatten(1), *([] if state is None else [state])], dim=1)
+        return self.stand_in(observation.instruction, motion)
 
     def _freeze(self, names: tuple[str, ...]) -> None:
         modules = dict(self.named_modules())
@@ -257,18 +271,33 @@ class VLAJEPA(nn.Module):
         predicted = self.predictor.rollout(forced.inputs[:, :tokens], latent_actions, steps)
         return step_errors(predicted, forced.targets[:, : steps * tokens], steps).split(list(counts))
 
+    @torch.no_grad()
+    def action_losses(self, batch: TrainingBatch, generator: torch.Generator) -> Tensor:
+        """The action loss of each sample of a robot batch, float32 [B]; NaN where every action is masked."""
+        observation, targets = batch
+        head, _ = self._action_parts()
+        embodied = self.student(observation)[0].embodied
+        assert embodied is not None
+        assert observation.state is not None
+        assert targets.action_mask is not None
+        actions = self._actions(targets)
+        return head.sample_losses(embodied, self._state(observation.state), actions, targets.action_mask, generator)
+
     def _action_loss(
         self, embodied: Tensor | None, state: Tensor | None, targets: Targets[Tensor], generator: torch.Generator | None
     ) -> Tensor:
-        head, scaler = self._action_parts()
+        head, _ = self._action_parts()
         assert embodied is not None  # checked in losses: actions come with a state, and so with the robot prompt
         assert state is not None
+        return head.training_loss(embodied, self._state(state), self._actions(targets), targets.action_mask, generator)
+
+    def _actions(self, targets: Targets[Tensor]) -> Tensor:
+        """Scaled actions float32 [B, T, A]. Padding is zero in source units, which may be far outside the range; here
+        it is 0, the middle of the range."""
+        _, scaler = self._action_parts()
         assert targets.actions is not None
         actions, mask = scaler(targets.actions.detach()), targets.action_mask
-        if mask is not None:
-            # Padding is zero in source units, which may be far outside the range; 0 is its middle.
-            actions = actions.masked_fill(~mask[..., None], 0.0)
-        return head.training_loss(embodied, self._state(state), actions, mask, generator)
+        return actions if mask is None else actions.masked_fill(~mask[..., None], 0.0)
 
     def _state(self, state: Tensor) -> Tensor | None:
         return None if self.state_scaler is None else self.state_scaler(state)

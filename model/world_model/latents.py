@@ -31,7 +31,7 @@ def predict_latents(
         ValueError: the shape of the latents does not fit the model.
     """
     forced = model._teacher_forced(targets)
-    predicted = model.predictor(forced.inputs, model.student(observation)[0].latent_actions)
+    predicted = model.predictor(forced.inputs, model.steering(observation, targets))
     steps, views = model.sizes.steps, model.settings.predictor.views
     predicted, true, before = (split_views(x, steps, views) for x in (predicted, forced.targets, forced.inputs))
     return predicted, true, before
