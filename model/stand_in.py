@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,9 @@ class StandIn(nn.Module):
             rows = torch.stack([word_counts(text) for text in instructions])
             found = self.words(rows.to(self.constant.device))
         elif motion is None:
-            raise ValueError("model.predictor.steered_by=true_motion: human video has no actions; train on robots alone")
+            raise ValueError(
+                "model.predictor.steered_by=true_motion: human video has no actions; train on robots alone"
+            )
         else:
             found = self.motion(motion)
         return self.constant + found.unflatten(1, (self.tokens, -1))
@@ -71,6 +74,6 @@ def word_counts(text: str) -> Tensor:
     """How often each word and each pair of neighbouring words occurs, float32 [BUCKETS]."""
     words = text.lower().split()
     counts = torch.zeros(BUCKETS)
-    for part in (*words, *map(" ".join, zip(words, words[1:], strict=False))):
+    for part in (*words, *map(" ".join, pairwise(words))):
         counts[zlib.crc32(part.encode()) % BUCKETS] += 1
     return counts

@@ -1,7 +1,8 @@
 """VLA-JEPA: a student that sees the present, a world model that its latent actions must steer, an action head.
 
 Targets reach losses, and the predictor's teacher-forced context shifted by one step (rules L4, L5); `act` and the
-student take an `Observation` alone (rule L3).
+student take an `Observation` alone (rule L3). In a model with a stand-in for latent actions, which is a measure and no
+policy, true actions may reach the predictor too.
 
 Shapes: B batch, V views, K future steps, N tokens a step, D latent width, S state width, T actions in a chunk,
 A action width.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -105,15 +107,17 @@ class VLAJEPA(nn.Module):
         Raises:
             ValueError: only one of state and actions is there, or a shape does not fit the model.
         """
+        if not self._student_counts:
+            return self.losses_from([None] * len(batches), batches, generator)
         return self.losses_from(self.student(*(observation for observation, _ in batches)), batches, generator)
 
     def losses_from(
         self,
-        outputs: Sequence[StudentOutput],
+        outputs: Sequence[StudentOutput | None],
         batches: Sequence[TrainingBatch],
         generator: torch.Generator | None = None,
     ) -> tuple[Losses, ...]:
-        """Losses of batches that the student has read, see `forward`."""
+        """Losses of batches that the student has read, see `forward`; None where nothing of it counts."""
         for observation, targets in batches:
             if (targets.actions is None) != (observation.state is None):
                 raise ValueError(
@@ -143,7 +147,7 @@ class VLAJEPA(nn.Module):
     def _batch_losses(
         self,
         batch: TrainingBatch,
-        output: StudentOutput,
+        output: StudentOutput | None,
         errors: Tensor,
         rollout_errors: Tensor | None,
         copied: Tensor,
@@ -156,8 +160,9 @@ class VLAJEPA(nn.Module):
         nothing_changes = masked_step_mean(copied, mask)
         rollout = None if rollout_errors is None else masked_mean(rollout_errors, mask[:, : rollout_errors.shape[1]])
         latent = world_model if rollout is None else world_model + weights.rollout * rollout
-        if targets.actions is None:
-            return Losses(weights.world_model_on_video * latent, world_model, rollout, None, per_step, nothing_changes)
+        if targets.actions is None or output is None:
+            weight = weights.world_model_on_video if targets.actions is None else weights.world_model_on_robot
+            return Losses(weight * latent, world_model, rollout, None, per_step, nothing_changes)
         action = self._action_loss(output.embodied, observation.state, targets, generator)
         total = weights.action * action + weights.world_model_on_robot * latent
         return Losses(total, world_model, rollout, action, per_step, nothing_changes)
@@ -192,7 +197,7 @@ class VLAJEPA(nn.Module):
     @torch.no_grad()
     def steering(self, observation: Observation[Tensor], targets: Targets[Tensor]) -> Tensor:
         """What steers the predictor, the student's latent actions or their stand-in: float32 [B, K*A, E]."""
-        return self._steering(observation, targets, self.student(observation)[0])
+        return self._steering(observation, targets, None if self.stand_in else self.student(observation)[0])
 
     @torch.no_grad()
     def prediction_errors(self, targets: Targets[Tensor], *steering: Tensor) -> Tensor:
@@ -229,8 +234,17 @@ class VLAJEPA(nn.Module):
                 groups[owners[name.split(".", 1)[0]]].append(parameter)
         return [{"name": name, "params": groups[name], "lr": rates[name]} for name in rates if groups[name]]
 
-    def _steering(self, observation: Observation[Tensor], targets: Targets[Tensor], output: StudentOutput) -> Tensor:
+    @cached_property
+    def _student_counts(self) -> bool:
+        """Whether a loss needs it: with a stand-in and frozen, none does."""
+        parts = [self.student, *([] if self.action_head is None else [self.action_head])]
+        return self.stand_in is None or any(p.requires_grad for part in parts for p in part.parameters())
+
+    def _steering(
+        self, observation: Observation[Tensor], targets: Targets[Tensor], output: StudentOutput | None
+    ) -> Tensor:
         if self.stand_in is None:
+            assert output is not None
             return output.latent_actions
         motion = None
         if targets.actions is not None:

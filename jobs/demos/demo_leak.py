@@ -110,8 +110,8 @@ def describe(result: dict[str, Any]) -> str:
 
 def _loss_row(entry: tuple[str, dict[str, float]]) -> tuple[str, ...]:
     mode, n = entry
-    change = n["shuffled"] / n["model"] - 1
-    return mode, f"{n['model']:.4f}", f"{n['shuffled']:.4f} ({change:+.3%})", f"{n['nothing_changes']:.4f}"
+    change = "-" if n["shuffled"] is None else f"{n['shuffled']:.4f} ({n['shuffled'] / n['model'] - 1:+.3%})"
+    return mode, f"{n['model']:.4f}", change, f"{n['nothing_changes']:.4f}"
 
 
 def render(result: dict[str, Any]) -> str:

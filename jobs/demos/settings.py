@@ -12,9 +12,12 @@ class DemoConfig:
     """`vlajepa demo`."""
 
     out: Path = setting("folder that is made", default=Path("demo-out"))
-    clips: int = setting("clips of the sample data", default=160)
-    episodes: int = setting("robot episodes of the sample data", default=32)
-    steps: int = setting("training steps; trainer=demo warms up for 50", default=300, at_least=50)
+    clips: int = setting("clips of the sample data", default=1000)
+    episodes: int = setting("robot episodes of the sample data", default=1000)
+    twins: int = setting(
+        "held-out scenes of clips and of episodes, each under two instructions", default=100, at_least=1
+    )
+    steps: int = setting("training steps; trainer=demo warms up for 50", default=2400, at_least=50)
     seed: int = setting("of sample data and training", default=0)
 
 

@@ -14,9 +14,9 @@ from typing import Any
 from jobs.common.driver_lock import DriverLock
 from jobs.common.robot_interface import RobotInterface
 from jobs.training.builds import AuditedBuild, common_sizes, open_builds
-from jobs.training.loop.data import describe_streams
 from jobs.training.held_out.result import HeldOut
 from jobs.training.held_out.text import describe_results
+from jobs.training.loop.data import describe_streams
 from jobs.training.loop.loop import Trainer
 from jobs.training.loop.metrics import MetricsLog
 from jobs.training.loop.ranks import Ranks, joined

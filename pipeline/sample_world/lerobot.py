@@ -13,6 +13,7 @@ from pipeline.sample_world.folder import new_folder
 from pipeline.sample_world.render import render
 from pipeline.sample_world.scene import Film, Scene
 from pipeline.sample_world.script import Task
+from pipeline.sample_world.truth import truth_row, write_truth
 from pipeline.sample_world.variety import FULL, Variety
 from pipeline.sample_world.video import CODECS, Codec, write_video
 from pipeline.sample_world.world import ACTION_NAMES, MAX_STEP, MAX_TURN, STATE_NAMES, World
@@ -49,13 +50,16 @@ def write_lerobot(
     """
     if episodes < 1:
         raise SettingsError(f"episodes must be at least 1, got {episodes}")
-    writer = LeRobotWriter(new_folder(root, size), ROBOT, variety.fps, _features(size, variety))
+    base = new_folder(root, size)
+    writer = LeRobotWriter(base, ROBOT, variety.fps, _features(size, variety))
     film = Film(seed, 2, "gripper", FRAMES, variety)
-    total = episodes + 2 * twins
+    total, truth = episodes + 2 * twins, []
     for done, scene in enumerate(film.episodes(episodes, twins), 1):
         _write_episode(scene, size, writer, variety, TWINS_CODEC if twins else CODEC)
+        truth.append(truth_row(f"{done - 1:06d}", scene))
         if progress is not None:
             progress(done, total)
+    write_truth(base, truth)
     writer.finish({"train": episodes, "val": 2 * twins} if twins else {})
 
 

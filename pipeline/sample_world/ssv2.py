@@ -15,6 +15,7 @@ from pipeline.sample_world.folder import new_folder
 from pipeline.sample_world.render import render
 from pipeline.sample_world.scene import Film, Scene
 from pipeline.sample_world.script import Task
+from pipeline.sample_world.truth import truth_row, write_truth
 from pipeline.sample_world.variety import FULL, Variety
 from pipeline.sample_world.video import CODECS, write_video
 from pipeline.sample_world.world import World
@@ -63,16 +64,19 @@ def write_ssv2(
     base = new_folder(root, size)
     splits = _splits(np.random.default_rng([seed, 0]), clips, 0.0 if twins else 0.15) + ["val"] * 2 * twins
     (base / VIDEO_FOLDER).mkdir()
+    truth: list[dict[str, object]] = []
     entries: dict[str, list[dict[str, object]]] = {split: [] for split in LABEL_FILES}
     scenes = Film(seed, 1, "hand", FRAMES, variety).episodes(clips, twins)
     for index, (split, scene) in enumerate(zip(splits, scenes, strict=True)):
         number = str(FIRST_ID + index)
         write_video(base / VIDEO_FOLDER / f"{number}.webm", _frames(scene, size, variety), variety.fps, CODECS["vp9"])
         labels = _labels(scene.rollout.task, scene.first)
+        truth.append(truth_row(number, scene))
         entries[split].append({"id": number} if split == "test" else {"id": number, **labels})
         if progress is not None:
             progress(index + 1, len(splits))
     _write_labels(base / LABEL_FOLDER, entries)
+    write_truth(base, truth)
 
 
 def _write_labels(folder: Path, entries: Mapping[str, list[dict[str, object]]]) -> None:

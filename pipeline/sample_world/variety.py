@@ -9,8 +9,6 @@ FILM_FPS = 12
 TASKS = ("push", "lift", "approach", "carry")
 
 
-
-
 @checked
 class Variety:
     """Section `variety` of `vlajepa sample-data`; the defaults are all there is."""

@@ -109,7 +109,9 @@ class LeRobotWriter:
             [{"episode_index": n, "tasks": [e.task], "length": e.length} for n, e in episodes],
         )
         _write_lines(self._root / STATS_FILE, [{"episode_index": n, "stats": e.stats} for n, e in episodes])
-        meta.write_text(json.dumps(self._info(splits or {"train": len(self._episodes)}), indent=4) + "\n", encoding="utf-8")
+        meta.write_text(
+            json.dumps(self._info(splits or {"train": len(self._episodes)}), indent=4) + "\n", encoding="utf-8"
+        )
 
     def _path(self, template: str, **values: str) -> Path:
         """A path of the next episode, in a folder that exists."""

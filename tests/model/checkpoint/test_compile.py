@@ -58,7 +58,7 @@ def evaluate_on(model: VLAJEPA, count: int) -> None:
     model.eval()
     with torch.autocast("cpu", torch.bfloat16):
         for observation, targets in batches(count, 1):
-            model.world_model_sample_errors(observation, targets, torch.Generator())
+            model.prediction_errors(targets, model.steering(observation, targets))
     model.train()
 
 
