@@ -42,9 +42,8 @@ def read_truth(path: Path) -> Facts:
             row = json.loads(line)
             facts[str(row.pop("episode"))] = {str(name): float(value) for name, value in row.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f'{path} is no file of JSON lines {{"episode": "000012", "named_x": 0.1, …}}: {error}'
-        ) from error
+        example = '{"episode": "000012", "named_x": 0.1, …}'
+        raise RunError(f"{path} is no file of JSON lines like {example}: {error}") from error
     return facts
 
 

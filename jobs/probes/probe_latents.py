@@ -1,4 +1,4 @@
-"""`vlajepa probe-latents`: linear probes of what a run's latent actions hold, beside those of its student before training.
+"""`vlajepa probe-latents`: linear probes of what latent actions hold, beside those of the student before training.
 
 A ridge regression from the latent actions, the mean of each future step's tokens, is fitted on train samples and tried
 on validation samples. Writes RUN/probes.json.
