@@ -22,6 +22,16 @@ class DemoConfig:
 
 
 @checked
+class DemoSteeringConfig:
+    """`vlajepa demo-steering`."""
+
+    out: Path = setting("folder of a finished `vlajepa demo`", default=Path("demo-out"))
+    steps: int = setting("training steps of each baseline; as the demonstration's", default=2400, at_least=50)
+    seed: int = setting("of their training", default=0)
+    at_a_time: int = setting("commands at a time, among which the processor cores are divided", default=2, at_least=1)
+
+
+@checked
 class DemoLeakConfig:
     """`vlajepa demo-leak`."""
 

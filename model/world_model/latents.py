@@ -37,6 +37,18 @@ def predict_latents(
     return predicted, true, before
 
 
+@torch.no_grad()
+def roll_out(model: VLAJEPA, observation: Observation[Tensor], targets: Targets[Tensor]) -> Tensor:
+    """Latents of the future steps from z_0 alone, each predicted from the predictions before: [B, K, V, N, D].
+
+    Arguments and errors as in `predict_latents`; of the targets the context alone is used.
+    """
+    forced, steps = model._teacher_forced(targets), model.sizes.steps
+    start = forced.inputs[:, : model.sizes.tokens]
+    rolled = model.predictor.rollout(start, model.steering(observation, targets), steps)
+    return split_views(rolled, steps, model.settings.predictor.views)
+
+
 def split_views(latents: Tensor, steps: int, views: int) -> Tensor:
     """The opposite of `model.losses.merge_views`: [B, K*N, V*D] -> float32 [B, K, V, N, D]."""
     return latents.float().unflatten(1, (steps, -1)).unflatten(3, (views, -1)).transpose(2, 3)

@@ -117,7 +117,7 @@ def test_the_page_can_neither_act_nor_fetch(page: str) -> None:
     assert "<script" not in page
     assert not re.search(r"(src|href|url\()\s*=?\s*[\"']?(https?:|//|file:)", page)
     sources = re.findall(r'src="([^"]*)"', page)
-    assert len(sources) == 2 * (2 + 1) * (1 + 3 * 3)  # samples x views x (input and three maps of each step)
+    assert len(sources) == 2 * (2 + 1) * (1 + 4 * 3)  # samples x views x (input and four maps of each step)
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', page))
     assert not re.search(r"\b(nan|inf|none)\b", text_of(page[: page.index('id="configuration"')]), re.IGNORECASE)
