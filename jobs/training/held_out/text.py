@@ -9,11 +9,11 @@ from jobs.training.held_out.pairs import PairKind
 from jobs.training.held_out.result import HeldOut
 
 PAIRS = {
-    PairKind.OTHER_EPISODE: "another episode's",
-    PairKind.SAME_EPISODE: "another sample's of the episode",
-    PairKind.SAME_SCENE: "the same picture's, other instruction",
+    PairKind.OTHER_EPISODE: "with another episode",
+    PairKind.SAME_EPISODE: "within the episode",
+    PairKind.SAME_SCENE: "between twins",
 }
-"""Whose latent actions or images are exchanged."""
+"""How latent actions or images are exchanged; twins have the same picture and different instructions."""
 
 
 def describe_results(results: Mapping[str, HeldOut]) -> str:

@@ -236,7 +236,7 @@ def test_a_run_with_few_fields_is_shown_too(tmp_path: Path) -> None:
     lines = rows({"step": 10, "loss": 0.5, "robot/world_model": 0.5}, {"step": 10, "held_out": held_out})
     page = page_of(write_run(tmp_path / "run", lines, builds={"robot": "f" * 64}))
     text = text_of(page)
-    assert "robot 0.4000 0.5000 20.0 % 0.4400 – – – –" in text
+    assert "robot 0.4000 0.5000 20.0 % 0.4400 – – –" in text
     assert "metrics.jsonl, step 10" in text
     assert "there is no ended.json" in text
     assert "its folder is not in run.json; give builds=[FOLDER,…]" in in_builds_table(page)
