@@ -37,6 +37,14 @@ class PredictorInit(StrEnum):
     COPY = "copy"
 
 
+class HeadInput(StrEnum):
+    """Which of the student's tokens the action head reads."""
+
+    EMBODIED = "embodied"
+    LATENT = "latent"
+    BOTH = "both"
+
+
 class SteeredBy(StrEnum):
     """What the predictor gets at the place of latent actions. All but the first are measures of what those are worth.
 
@@ -151,6 +159,10 @@ class PredictorSettings:
 class ActionHeadSettings:
     """The flow-matching action head (reference: GR00T-N1 style DiT-B): section `model.action_head`."""
 
+    reads: HeadInput = setting(
+        "of the student's tokens: embodied, as the reference; latent, the latent actions; or both",
+        default=HeadInput.EMBODIED,
+    )
     layers: int = setting("blocks", default=16, at_least=1)
     heads: int = setting("attention heads", default=12, at_least=1)
     head_width: int = setting(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from model.action_head.action_head import ActionHead
 from model.losses import Losses, masked_mean, masked_step_mean, merge_views, step_errors, view_errors
 from model.normalize import BuildStats, ChannelRange, MinMaxScaler
-from model.settings import ModelSettings, SteeredBy
+from model.settings import HeadInput, ModelSettings, SteeredBy
 from model.stand_in import StandIn
 from model.student.backbone import Student, StudentOutput
 from model.world_model.predictor import LatentPredictor
@@ -55,7 +55,7 @@ class VLAJEPA(nn.Module):
     Attributes:
         student: images and instruction -> latent actions and embodied tokens.
         predictor: latents and latent actions -> next latents.
-        action_head: embodied tokens and state -> actions; None for a video-only run.
+        action_head: tokens of the student and state -> actions; None for a video-only run.
     """
 
     def __init__(self, settings: ModelSettings, sizes: Sizes, stats: BuildStats | None) -> None:
@@ -163,7 +163,7 @@ class VLAJEPA(nn.Module):
         if targets.actions is None or output is None:
             weight = weights.world_model_on_video if targets.actions is None else weights.world_model_on_robot
             return Losses(weight * latent, world_model, rollout, None, per_step, nothing_changes)
-        action = self._action_loss(output.embodied, observation.state, targets, generator)
+        action = self._action_loss(output, observation.state, targets, generator)
         total = weights.action * action + weights.world_model_on_robot * latent
         return Losses(total, world_model, rollout, action, per_step, nothing_changes)
 
@@ -179,20 +179,26 @@ class VLAJEPA(nn.Module):
             start: the noise itself, float32 [B, T, A]; then no generator is used.
 
         Raises:
-            RunError: the model has no action head, or is in training mode (dropout would disturb the actions).
+            RunError: the model has no action head or no latent actions, or is in training mode (dropout would disturb
+                the actions).
             ValueError: the observation has no state.
         """
         head, scaler = self._action_parts()
+        if self.stand_in is not None:
+            kind = self.settings.predictor.steered_by
+            raise RunError(
+                f"a model of model.predictor.steered_by={kind} is a measure of latent actions, and no policy"
+            )
         if self.training:
             raise RunError("act() needs eval mode: call model.eval() first")
         if observation.state is None:
             raise ValueError("act() needs an observation with state (of width 0 if the robot has none), got None")
         (output,) = self.student(observation)
-        assert output.embodied is not None  # an observation with a state gets the robot prompt
+        context = self._head_context(output)
         if start is None:
             shape = (len(observation.images), head.chunk, head.action_width)
-            start = torch.randn(shape, generator=generator, device=output.embodied.device)
-        return scaler.inverse(head.sample(output.embodied, self._state(observation.state), start))
+            start = torch.randn(shape, generator=generator, device=context.device)
+        return scaler.inverse(head.sample(context, self._state(observation.state), start))
 
     @torch.no_grad()
     def steering(self, observation: Observation[Tensor], targets: Targets[Tensor]) -> Tensor:
@@ -290,20 +296,29 @@ class VLAJEPA(nn.Module):
         """The action loss of each sample of a robot batch, float32 [B]; NaN where every action is masked."""
         observation, targets = batch
         head, _ = self._action_parts()
-        embodied = self.student(observation)[0].embodied
-        assert embodied is not None
+        context = self._head_context(self.student(observation)[0])
         assert observation.state is not None
         assert targets.action_mask is not None
         actions = self._actions(targets)
-        return head.sample_losses(embodied, self._state(observation.state), actions, targets.action_mask, generator)
+        return head.sample_losses(context, self._state(observation.state), actions, targets.action_mask, generator)
 
     def _action_loss(
-        self, embodied: Tensor | None, state: Tensor | None, targets: Targets[Tensor], generator: torch.Generator | None
+        self, output: StudentOutput, state: Tensor | None, targets: Targets[Tensor], generator: torch.Generator | None
     ) -> Tensor:
         head, _ = self._action_parts()
-        assert embodied is not None  # checked in losses: actions come with a state, and so with the robot prompt
         assert state is not None
-        return head.training_loss(embodied, self._state(state), self._actions(targets), targets.action_mask, generator)
+        context = self._head_context(output)
+        return head.training_loss(context, self._state(state), self._actions(targets), targets.action_mask, generator)
+
+    def _head_context(self, output: StudentOutput) -> Tensor:
+        """The tokens that the action head reads, [B, L, E]."""
+        reads = self.settings.action_head.reads
+        assert output.embodied is not None  # actions come with a state, and so with the robot prompt
+        if reads == HeadInput.EMBODIED:
+            return output.embodied
+        if reads == HeadInput.LATENT:
+            return output.latent_actions
+        return torch.cat([output.latent_actions, output.embodied], dim=1)
 
     def _actions(self, targets: Targets[Tensor]) -> Tensor:
         """Scaled actions float32 [B, T, A]. Padding is zero in source units, which may be far outside the range; here

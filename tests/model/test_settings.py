@@ -10,6 +10,7 @@ from model.settings import (
     AttentionBackend,
     BackboneKind,
     BackboneSettings,
+    HeadInput,
     LossSettings,
     ModelSettings,
     PredictorInit,
@@ -51,7 +52,7 @@ def test_a_wrong_value_is_refused_by_name(kind: Any, values: dict[str, Any], mes
         kind(**values)
 
 
-ENUMS = (AttentionBackend, BackboneKind, FloatDtype, PredictorInit, SteeredBy)
+ENUMS = (AttentionBackend, BackboneKind, FloatDtype, HeadInput, PredictorInit, SteeredBy)
 
 
 def _leaves(settings: Any) -> list[Any]:
