@@ -61,9 +61,7 @@ class StandIn(nn.Module):
             rows = torch.stack([word_counts(text) for text in instructions])
             found = self.words(rows.to(self.constant.device))
         elif motion is None:
-            raise ValueError(
-                "model.predictor.steered_by=true_motion: human video has no actions; train on robots alone"
-            )
+            raise ValueError("model.predictor.steered_by=true_motion needs actions; train on robot builds alone")
         else:
             found = self.motion(motion)
         return self.constant + found.unflatten(1, (self.tokens, -1))

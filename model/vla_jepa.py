@@ -107,7 +107,7 @@ class VLAJEPA(nn.Module):
         Raises:
             ValueError: only one of state and actions is there, or a shape does not fit the model.
         """
-        if not self._student_counts:
+        if not self.student_counts:
             return self.losses_from([None] * len(batches), batches, generator)
         return self.losses_from(self.student(*(observation for observation, _ in batches)), batches, generator)
 
@@ -186,9 +186,7 @@ class VLAJEPA(nn.Module):
         head, scaler = self._action_parts()
         if self.stand_in is not None:
             kind = self.settings.predictor.steered_by
-            raise RunError(
-                f"a model of model.predictor.steered_by={kind} is a measure of latent actions, and no policy"
-            )
+            raise RunError(f"a model of model.predictor.steered_by={kind} is a measure and no policy")
         if self.training:
             raise RunError("act() needs eval mode: call model.eval() first")
         if observation.state is None:
@@ -241,8 +239,8 @@ class VLAJEPA(nn.Module):
         return [{"name": name, "params": groups[name], "lr": rates[name]} for name in rates if groups[name]]
 
     @cached_property
-    def _student_counts(self) -> bool:
-        """Whether a loss needs it: with a stand-in and frozen, none does."""
+    def student_counts(self) -> bool:
+        """Whether a loss needs the student: with a stand-in and all of it frozen, none does."""
         parts = [self.student, *([] if self.action_head is None else [self.action_head])]
         return self.stand_in is None or any(p.requires_grad for part in parts for p in part.parameters())
 

@@ -189,7 +189,8 @@ class _Controller:
     def action(self, world: World) -> NDArray[np.float32]:
         """The command for the present frame, float32 [7] in [-1, 1]."""
         position = world.state[:3].astype(np.float64)
-        while self._reached(position):
+        # Without motor noise it stays where its task ends: an idle sweep would carry the thing away again, by chance
+        while self._reached(position) and (self._noisy or len(self._waiting) > 1):
             done = self._waiting.pop(0)
             self._stayed = 0
             self._turn()

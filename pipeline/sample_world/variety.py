@@ -17,7 +17,9 @@ class Variety:
     shapes: bool = setting("cubes, balls and cans of several sizes; false: cubes of one size", default=True)
     colours: int = setting("things are of the first so many", default=6, at_least=3, at_most=6)
     random_start: bool = setting("the gripper starts anywhere; false: open, at home", default=True)
-    motor_noise: bool = setting("its path trembles and it turns as it likes", default=True)
+    motor_noise: bool = setting(
+        "its path trembles, it turns as it likes, and sweeps about when its task is over", default=True
+    )
     moving_cameras: bool = setting(
         "a wrist camera beside the robot's front camera, and a human's camera that drifts", default=True
     )

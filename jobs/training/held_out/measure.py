@@ -70,7 +70,7 @@ def _action(
     observation, targets = batch
     device, count = targets.context.device, len(targets.context)
     losses = torch.full((1 + len(PairKind), count), torch.nan, dtype=torch.float64, device=device)
-    if targets.actions is None or targets.action_mask is None:
+    if targets.actions is None or targets.action_mask is None or not model.student_counts:
         return losses, torch.zeros(count, dtype=torch.float64, device=device)
     images = {0: observation.images}
     for i, kind in enumerate(PairKind):
