@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,15 +75,16 @@ def write_ssv2(
         entries[split].append({"id": number} if split == "test" else {"id": number, **labels})
         if progress is not None:
             progress(index + 1, len(splits))
-    _write_labels(base / LABEL_FOLDER, entries)
+    _write_labels(base / LABEL_FOLDER, entries, variety.tasks)
     write_truth(base, truth)
 
 
-def _write_labels(folder: Path, entries: Mapping[str, list[dict[str, object]]]) -> None:
+def _write_labels(folder: Path, entries: Mapping[str, list[dict[str, object]]], tasks: Sequence[str]) -> None:
     folder.mkdir()
     for split, file in LABEL_FILES.items():
         _write_json(folder / file, entries[split])
-    classes = sorted(template.replace("[something]", "something") for template in TEMPLATES.values())
+    templates = [template for kind, template in TEMPLATES.items() if kind.split()[0] in tasks]
+    classes = sorted(template.replace("[something]", "something") for template in templates)
     _write_json(folder / "labels.json", {name: str(place) for place, name in enumerate(classes)})
 
 
