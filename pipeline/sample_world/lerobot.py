@@ -43,7 +43,7 @@ def write_lerobot(
         seed: equal seeds give equal bytes on the same machine.
         progress: called with (episodes written, all) after each.
         twins: scenes of a validation split, each in two episodes that begin with the same picture and have different
-            instructions; info.json then declares the splits.
+            instructions; info.json then declares the splits, and truth.jsonl says where the named things stand.
 
     Raises:
         SettingsError: a value out of range.  RunError: the folder is not empty.
@@ -59,7 +59,8 @@ def write_lerobot(
         truth.append(truth_row(f"{done - 1:06d}", scene))
         if progress is not None:
             progress(done, total)
-    write_truth(base, truth)
+    if twins:
+        write_truth(base, truth)
     writer.finish({"train": episodes, "val": 2 * twins} if twins else {})
 
 

@@ -54,7 +54,7 @@ def write_ssv2(
         seed: equal seeds give equal bytes on the same machine.
         progress: called with (clips written, all) after each.
         twins: scenes, each in two clips that begin with the same picture and have different labels; they are then the
-            validation split, and none of the others is.
+            validation split, and none of the others is; truth.jsonl says where the named things stand.
 
     Raises:
         SettingsError: a value out of range.  RunError: the folder is not empty.
@@ -76,7 +76,8 @@ def write_ssv2(
         if progress is not None:
             progress(index + 1, len(splits))
     _write_labels(base / LABEL_FOLDER, entries, variety.tasks)
-    write_truth(base, truth)
+    if twins:
+        write_truth(base, truth)
 
 
 def _write_labels(folder: Path, entries: Mapping[str, list[dict[str, object]]], tasks: Sequence[str]) -> None:
