@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from model.action_head.action_head import ActionHead
-from model.losses import Losses, masked_mean, masked_step_mean, merge_views, step_errors, view_errors
+from model.losses import Losses, masked_mean, masked_step_mean, merge_views, step_errors
 from model.normalize import BuildStats, ChannelRange, MinMaxScaler
 from model.settings import HeadInput, ModelSettings, SteeredBy
 from model.stand_in import StandIn
@@ -202,31 +202,6 @@ class VLAJEPA(nn.Module):
     def steering(self, observation: Observation[Tensor], targets: Targets[Tensor]) -> Tensor:
         """What steers the predictor, the student's latent actions or their stand-in: float32 [B, K*A, E]."""
         return self._steering(observation, targets, None if self.stand_in else self.student(observation)[0])
-
-    @torch.no_grad()
-    def prediction_errors(self, targets: Targets[Tensor], *steering: Tensor) -> Tensor:
-        """Mean L1 of each sample, future step and view, float32 [1 + len(steering), B, K, V], NaN where masked.
-
-        By repeating the latent of the step before; then by the teacher-forced prediction under each steering, see
-        `steering`.
-        """
-        forced, views = self._teacher_forced(targets), self.settings.predictor.views
-        guesses = [forced.inputs, *(self.predictor(forced.inputs, each) for each in steering)]
-        errors = torch.stack([view_errors(guess, forced.targets, self.sizes.steps, views) for guess in guesses])
-        return errors.masked_fill(~forced.mask[..., None], torch.nan)
-
-    @torch.no_grad()
-    def rollout_distances(self, steering: Tensor, *futures: Targets[Tensor]) -> Tensor:
-        """How far the future rolled out from the first one's z_0 lies from each: mean L1 float32 [len(futures), B].
-
-        Over the steps that no mask hides, of any; NaN where there is none.
-        """
-        forced = [self._teacher_forced(targets) for targets in futures]
-        steps = self.sizes.steps
-        told = self.predictor.rollout(forced[0].inputs[:, : self.sizes.tokens], steering, steps)
-        mask = torch.stack([each.mask for each in forced]).all(0)
-        errors = torch.stack([step_errors(told, each.targets, steps) for each in forced])
-        return errors.masked_fill(~mask, 0.0).sum(-1) / mask.sum(-1)
 
     def param_groups(self, lr_backbone: float, lr_action_head: float, lr_rest: float) -> list[dict[str, Any]]:
         """Groups for an optimiser: `name`, `params`, `lr`; every trainable parameter is in exactly one."""

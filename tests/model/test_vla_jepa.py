@@ -14,6 +14,7 @@ from model.losses import merge_views
 from model.normalize import BuildStats, ChannelRange
 from model.settings import LossSettings
 from model.vla_jepa import VLAJEPA, build_model
+from model.world_model.errors import prediction_errors
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.schema import Targets
 from tests.model.helpers import (
@@ -201,7 +202,7 @@ def test_errors_stand_beside_their_baselines(model: VLAJEPA) -> None:
     mask[0, 1:] = False
     targets = replace(targets, latent_mask=mask)
     own = model.steering(observation, targets)
-    copied, errors, exchanged = model.prediction_errors(targets, own, own.roll(1, 0))
+    copied, errors, exchanged = prediction_errors(model, targets, own, own.roll(1, 0))
     assert (~errors.isnan()).sum(0)[:, 0].tolist() == [4, 3, 3]
     z = torch.cat([targets.context[:, None], targets.latents], dim=1).float()
     change = (z[:, 1:] - z[:, :-1]).abs().mean(dim=(2, 3, 4))
@@ -217,7 +218,7 @@ def test_a_model_that_ignores_latent_actions_is_seen_by_the_shuffle() -> None:
     model = small_model()
     model.predictor.action_encoder.weight.zero_()
     own = model.steering(robot_observation(), robot_targets())
-    _, errors, exchanged = model.prediction_errors(robot_targets(), own, own.roll(1, 0))
+    _, errors, exchanged = prediction_errors(model, robot_targets(), own, own.roll(1, 0))
     assert torch.equal(exchanged, errors)
 
 
