@@ -13,7 +13,7 @@ import pytest
 @pytest.mark.slow
 def test_the_demonstration_reports_what_it_wrote(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    sizes = ["clips=24", "episodes=12", "twins=3", "steps=50"]
+    sizes = ["clips=24", "episodes=20", "twins=3", "steps=50"]
     command = [sys.executable, "-m", "jobs.cli", "demo", f"out={out}", *sizes]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     report = (out / "report.md").read_text()
