@@ -37,7 +37,7 @@ VARIETY = (
 
 MODEL = (
     "model=tiny model.predictor.views=1 model.predictor.dim=96 model.loss.world_model_on_robot=1 trainer=demo "
-    "trainer.lr_backbone=2e-3 trainer.lr_rest=4e-3 trainer.eval_every=800"
+    "trainer.lr_backbone=2e-3 trainer.lr_rest=4e-3 trainer.eval_every=800 trainer.eval_samples=200"
 )
 
 
