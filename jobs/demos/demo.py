@@ -16,6 +16,16 @@ from pipeline.errors import RunError
 from pipeline.format.build import load_build
 from pipeline.storage.atomic import write_atomic
 
+VARIETY = (
+    "variety.textures=false variety.shapes=false variety.colours=3 variety.random_start=false "
+    "variety.motor_noise=false variety.moving_cameras=false variety.tasks=[carry] variety.fps=4 variety.frames=7"
+)
+"""Of the sample world, where a model of this size learns within minutes which thing an instruction names."""
+
+MODEL = (
+    "model=tiny model.predictor.views=1 model.predictor.dim=96 model.loss.world_model_on_robot=1 trainer=demo "
+    "trainer.lr_backbone=2e-3 trainer.lr_rest=4e-3 trainer.eval_every=800 trainer.eval_samples=200"
+)
 ACTION = 0.1
 """Weight of the action loss: with 1 the colour words are bound to their things late or never."""
 
@@ -27,18 +37,6 @@ def run(settings: DemoConfig) -> None:
     report = make_report(settings, seconds)
     write_atomic(path, report.encode())
     print("\n" + report + f"\nThis report: {path}")
-
-
-VARIETY = (
-    "variety.textures=false variety.shapes=false variety.colours=3 variety.random_start=false "
-    "variety.motor_noise=false variety.moving_cameras=false variety.tasks=[carry] variety.fps=4 variety.frames=7"
-)
-"""Of the sample world, where a model of this size learns within minutes which thing an instruction names."""
-
-MODEL = (
-    "model=tiny model.predictor.views=1 model.predictor.dim=96 model.loss.world_model_on_robot=1 trainer=demo "
-    "trainer.lr_backbone=2e-3 trainer.lr_rest=4e-3 trainer.eval_every=800 trainer.eval_samples=200"
-)
 
 
 def commands(settings: DemoConfig) -> list[tuple[str, ...]]:
