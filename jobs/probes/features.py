@@ -40,7 +40,8 @@ def read_truth(path: Path) -> Facts:
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            facts[str(row.pop("episode"))] = {str(name): float(value) for name, value in row.items()}
+            episode = str(row.pop("episode"))
+            facts[episode] = {str(name): float(value) for name, value in row.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         example = '{"episode": "000012", "named_x": 0.1, …}'
         raise RunError(f"{path} is no file of JSON lines like {example}: {error}") from error

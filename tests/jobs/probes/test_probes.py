@@ -45,6 +45,8 @@ def test_a_probe_finds_a_thing_that_is_there_and_no_thing_that_is_not(robot_buil
 
 def test_a_file_that_is_no_truth_is_named(tmp_path: Path) -> None:
     path = tmp_path / "truth.jsonl"
+    path.write_text('{"episode": "000012", "named_x": 1}\n')
+    assert read_truth(path) == {"000012": {"named_x": 1.0}}
     path.write_text('{"named_x": 1}\n')
     with pytest.raises(RunError, match="is no file of JSON lines like"):
         read_truth(path)
