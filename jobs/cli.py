@@ -117,7 +117,15 @@ COMMANDS = {
     "sample-data": Command(
         "datasets.sample_data", "SampleDataConfig", "a small tabletop world as SSv2 and LeRobot folders"
     ),
+    "probe-latents": Command(
+        "probes.probe_latents", "ProbeLatentsConfig", "what a run's latent actions hold, by linear probes", first="run"
+    ),
     "demo": Command("demos.demo", "DemoConfig", "sample data to trained checkpoint, with a summary at the end"),
+    "demo-steering": Command(
+        "demos.demo_steering",
+        "DemoSteeringConfig",
+        "what demo's latent actions are worth, beside baselines",
+    ),
     "demo-libero": Command(
         "demos.demo_libero", "DemoLiberoConfig", "demonstrations in LIBERO to an evaluated policy, with a report"
     ),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -30,22 +29,6 @@ class Losses:
     nothing_changes: Tensor
 
 
-@dataclass(frozen=True)
-class WorldModelErrors:
-    """Mean L1 of each future step over the unmasked samples of a batch, float32 [K]; NaN where all are masked.
-
-    model            the prediction
-    nothing_changes  the true latent of the step before, as the prediction
-    shuffled         the prediction when each sample gets the latent actions of another one
-    count            int64 [K], unmasked samples: the weight of this batch in a mean over batches
-    """
-
-    model: Tensor
-    nothing_changes: Tensor
-    shuffled: Tensor
-    count: Tensor
-
-
 def merge_views(latents: Tensor) -> Tensor:
     """Put the views of each token side by side, [B, K, V, N, D] -> float32 [B, K*N, V*D].
 
@@ -60,6 +43,12 @@ def step_errors(predicted: Tensor, target: Tensor, steps: int) -> Tensor:
     return (predicted.float() - target.float()).abs().unflatten(1, (steps, -1)).mean(dim=(2, 3))
 
 
+def view_errors(predicted: Tensor, target: Tensor, steps: int, views: int) -> Tensor:
+    """As `step_errors`, of each view: float32 [B, K, V]."""
+    errors = (predicted.float() - target.float()).abs().unflatten(1, (steps, -1)).unflatten(-1, (views, -1))
+    return errors.mean(dim=(2, 4))
+
+
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of values [...] where mask (bool, same shape) holds; 0 where nothing does. float32 scalar."""
     return values.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
@@ -68,17 +57,3 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def masked_step_mean(errors: Tensor, mask: Tensor) -> Tensor:
     """Mean over samples of errors [B, K] where mask [B, K] holds -> [K]; NaN where no sample has the step."""
     return errors.masked_fill(~mask, 0.0).sum(dim=0) / mask.sum(dim=0)
-
-
-def derangement(count: int, generator: torch.Generator) -> Tensor:
-    """A random permutation int64 [count] that leaves nothing in place: one cycle through a random order.
-
-    Raises:
-        ValueError: there is nothing to exchange with.
-    """
-    if count < 2:
-        raise ValueError(f"shuffling latent actions across a batch needs at least 2 samples, got {count}")
-    order = torch.randperm(count, generator=generator, device=generator.device)
-    result = torch.empty_like(order)
-    result[order] = order.roll(1)
-    return result

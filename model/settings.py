@@ -37,6 +37,29 @@ class PredictorInit(StrEnum):
     COPY = "copy"
 
 
+class HeadInput(StrEnum):
+    """Which of the student's tokens the action head reads."""
+
+    EMBODIED = "embodied"
+    LATENT = "latent"
+    BOTH = "both"
+
+
+class SteeredBy(StrEnum):
+    """What the predictor gets at the place of latent actions. All but the first are measures of what those are worth.
+
+    LATENT_ACTIONS  the student's
+    TRUE_MOTION     the robot's state and true actions, which no student can know: a ceiling
+    CONSTANT        nothing: the floor
+    WORDS           the words of the instruction, without the image
+    """
+
+    LATENT_ACTIONS = "latent_actions"
+    TRUE_MOTION = "true_motion"
+    CONSTANT = "constant"
+    WORDS = "words"
+
+
 @checked
 class TinyBackboneSettings:
     """A Qwen3-VL of random weights, small enough for a CPU: section `model.backbone.tiny`."""
@@ -116,6 +139,11 @@ class PredictorSettings:
         'reference: truncated normal; copy: starts at "nothing changes" (needs dim >= views x latent width)',
         default=PredictorInit.REFERENCE,
     )
+    steered_by: SteeredBy = setting(
+        "latent_actions; or, to measure what they are worth, in their place: true_motion (the robot's state and true "
+        "actions: a ceiling), constant (the floor), words (of the instruction, without the image)",
+        default=SteeredBy.LATENT_ACTIONS,
+    )
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
@@ -131,6 +159,10 @@ class PredictorSettings:
 class ActionHeadSettings:
     """The flow-matching action head (reference: GR00T-N1 style DiT-B): section `model.action_head`."""
 
+    reads: HeadInput = setting(
+        "of the student's tokens: embodied, as the reference; latent, the latent actions; or both",
+        default=HeadInput.EMBODIED,
+    )
     layers: int = setting("blocks", default=16, at_least=1)
     heads: int = setting("attention heads", default=12, at_least=1)
     head_width: int = setting(

@@ -1,7 +1,8 @@
 """VLA-JEPA: a student that sees the present, a world model that its latent actions must steer, an action head.
 
 Targets reach losses, and the predictor's teacher-forced context shifted by one step (rules L4, L5); `act` and the
-student take an `Observation` alone (rule L3).
+student take an `Observation` alone (rule L3). In a model with a stand-in for latent actions, which is a measure and no
+policy, true actions may reach the predictor too.
 
 Shapes: B batch, V views, K future steps, N tokens a step, D latent width, S state width, T actions in a chunk,
 A action width.
@@ -12,15 +13,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from model.action_head.action_head import ActionHead
-from model.losses import Losses, WorldModelErrors, derangement, masked_mean, masked_step_mean, merge_views, step_errors
+from model.losses import Losses, masked_mean, masked_step_mean, merge_views, step_errors
 from model.normalize import BuildStats, ChannelRange, MinMaxScaler
-from model.settings import ModelSettings
+from model.settings import HeadInput, ModelSettings, SteeredBy
+from model.stand_in import StandIn
 from model.student.backbone import Student, StudentOutput
 from model.world_model.predictor import LatentPredictor
 from pipeline.errors import RunError, SettingsError
@@ -52,7 +55,7 @@ class VLAJEPA(nn.Module):
     Attributes:
         student: images and instruction -> latent actions and embodied tokens.
         predictor: latents and latent actions -> next latents.
-        action_head: embodied tokens and state -> actions; None for a video-only run.
+        action_head: tokens of the student and state -> actions; None for a video-only run.
     """
 
     def __init__(self, settings: ModelSettings, sizes: Sizes, stats: BuildStats | None) -> None:
@@ -71,6 +74,12 @@ class VLAJEPA(nn.Module):
             action_tokens=settings.prompt.action_tokens_per_step,
             backend=settings.attention,
         )
+        self.stand_in: StandIn | None = None
+        if settings.predictor.steered_by != SteeredBy.LATENT_ACTIONS:
+            tokens, motion = sizes.steps * settings.prompt.action_tokens_per_step, sizes.chunk * sizes.action
+            self.stand_in = StandIn(
+                settings.predictor.steered_by, tokens, self.student.width, motion + sizes.state if motion else 0
+            )
         self.action_head: ActionHead | None = None
         self.action_scaler: MinMaxScaler | None = None
         self.state_scaler: MinMaxScaler | None = None
@@ -98,15 +107,17 @@ class VLAJEPA(nn.Module):
         Raises:
             ValueError: only one of state and actions is there, or a shape does not fit the model.
         """
+        if not self.student_counts:
+            return self.losses_from([None] * len(batches), batches, generator)
         return self.losses_from(self.student(*(observation for observation, _ in batches)), batches, generator)
 
     def losses_from(
         self,
-        outputs: Sequence[StudentOutput],
+        outputs: Sequence[StudentOutput | None],
         batches: Sequence[TrainingBatch],
         generator: torch.Generator | None = None,
     ) -> tuple[Losses, ...]:
-        """Losses of batches that the student has read, see `forward`."""
+        """Losses of batches that the student has read, see `forward`; None where nothing of it counts."""
         for observation, targets in batches:
             if (targets.actions is None) != (observation.state is None):
                 raise ValueError(
@@ -114,7 +125,9 @@ class VLAJEPA(nn.Module):
                 )
         counts = [len(targets.context) for _, targets in batches]
         forced = TeacherForced.joined([self._teacher_forced(targets) for _, targets in batches])
-        latent_actions = torch.cat([output.latent_actions for output in outputs])
+        latent_actions = torch.cat(
+            [self._steering(*batch, output) for batch, output in zip(batches, outputs, strict=True)]
+        )
         predicted = self.predictor(forced.inputs, latent_actions)
         errors, copied = (
             step_errors(guess, forced.targets, self.sizes.steps).split(counts) for guess in (predicted, forced.inputs)
@@ -134,7 +147,7 @@ class VLAJEPA(nn.Module):
     def _batch_losses(
         self,
         batch: TrainingBatch,
-        output: StudentOutput,
+        output: StudentOutput | None,
         errors: Tensor,
         rollout_errors: Tensor | None,
         copied: Tensor,
@@ -147,9 +160,10 @@ class VLAJEPA(nn.Module):
         nothing_changes = masked_step_mean(copied, mask)
         rollout = None if rollout_errors is None else masked_mean(rollout_errors, mask[:, : rollout_errors.shape[1]])
         latent = world_model if rollout is None else world_model + weights.rollout * rollout
-        if targets.actions is None:
-            return Losses(weights.world_model_on_video * latent, world_model, rollout, None, per_step, nothing_changes)
-        action = self._action_loss(output.embodied, observation.state, targets, generator)
+        if targets.actions is None or output is None:
+            weight = weights.world_model_on_video if targets.actions is None else weights.world_model_on_robot
+            return Losses(weight * latent, world_model, rollout, None, per_step, nothing_changes)
+        action = self._action_loss(output, observation.state, targets, generator)
         total = weights.action * action + weights.world_model_on_robot * latent
         return Losses(total, world_model, rollout, action, per_step, nothing_changes)
 
@@ -165,64 +179,57 @@ class VLAJEPA(nn.Module):
             start: the noise itself, float32 [B, T, A]; then no generator is used.
 
         Raises:
-            RunError: the model has no action head, or is in training mode (dropout would disturb the actions).
+            RunError: the model has no action head or no latent actions, or is in training mode (dropout would disturb
+                the actions).
             ValueError: the observation has no state.
         """
         head, scaler = self._action_parts()
+        if self.stand_in is not None:
+            kind = self.settings.predictor.steered_by
+            raise RunError(f"a model of model.predictor.steered_by={kind} is a measure and no policy")
         if self.training:
             raise RunError("act() needs eval mode: call model.eval() first")
         if observation.state is None:
             raise ValueError("act() needs an observation with state (of width 0 if the robot has none), got None")
         (output,) = self.student(observation)
-        assert output.embodied is not None  # an observation with a state gets the robot prompt
+        context = self._head_context(output)
         if start is None:
             shape = (len(observation.images), head.chunk, head.action_width)
-            start = torch.randn(shape, generator=generator, device=output.embodied.device)
-        return scaler.inverse(head.sample(output.embodied, self._state(observation.state), start))
+            start = torch.randn(shape, generator=generator, device=context.device)
+        return scaler.inverse(head.sample(context, self._state(observation.state), start))
 
     @torch.no_grad()
-    def world_model_errors(
-        self, observation: Observation[Tensor], targets: Targets[Tensor], shuffle_generator: torch.Generator
-    ) -> WorldModelErrors:
-        """How far predictions are off, step by step, beside two baselines.
-
-        Args:
-            observation: at least two samples, on the model's device.
-            targets: as in `losses`.
-            shuffle_generator: decides which sample gets whose latent actions.
-
-        Raises:
-            ValueError: fewer than two samples.
-        """
-        errors, mask = self.world_model_sample_errors(observation, targets, shuffle_generator), targets.latent_mask
-        model, copied, shuffled = (masked_step_mean(guess, mask) for guess in errors)
-        return WorldModelErrors(model, copied, shuffled, mask.sum(dim=0))
-
-    @torch.no_grad()
-    def world_model_sample_errors(
-        self, observation: Observation[Tensor], targets: Targets[Tensor], shuffle_generator: torch.Generator
-    ) -> Tensor:
-        """Mean L1 of each sample and future step, float32 [3, B, K], NaN where the step is masked.
-
-        By the prediction, by repeating the latent of the step before, and by the prediction with the latent actions of
-        another sample. Arguments and errors as in `world_model_errors`.
-        """
-        actions = self.student(observation)[0].latent_actions
-        forced = self._teacher_forced(targets)
-        other = derangement(len(actions), shuffle_generator).to(actions.device)
-        guesses = (self.predictor(forced.inputs, actions), forced.inputs, self.predictor(forced.inputs, actions[other]))
-        errors = torch.stack([step_errors(guess, forced.targets, self.sizes.steps) for guess in guesses])
-        return errors.masked_fill(~forced.mask, torch.nan)
+    def steering(self, observation: Observation[Tensor], targets: Targets[Tensor]) -> Tensor:
+        """What steers the predictor, the student's latent actions or their stand-in: float32 [B, K*A, E]."""
+        return self._steering(observation, targets, None if self.stand_in else self.student(observation)[0])
 
     def param_groups(self, lr_backbone: float, lr_action_head: float, lr_rest: float) -> list[dict[str, Any]]:
         """Groups for an optimiser: `name`, `params`, `lr`; every trainable parameter is in exactly one."""
-        owners = {"student": "backbone", "action_head": "action_head", "predictor": "rest"}
+        owners = {"student": "backbone", "action_head": "action_head", "predictor": "rest", "stand_in": "rest"}
         rates = {"backbone": lr_backbone, "action_head": lr_action_head, "rest": lr_rest}
         groups: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 groups[owners[name.split(".", 1)[0]]].append(parameter)
         return [{"name": name, "params": groups[name], "lr": rates[name]} for name in rates if groups[name]]
+
+    @cached_property
+    def student_counts(self) -> bool:
+        """Whether a loss needs the student: with a stand-in and all of it frozen, none does."""
+        parts = [self.student, *([] if self.action_head is None else [self.action_head])]
+        return self.stand_in is None or any(p.requires_grad for part in parts for p in part.parameters())
+
+    def _steering(
+        self, observation: Observation[Tensor], targets: Targets[Tensor], output: StudentOutput | None
+    ) -> Tensor:
+        if self.stand_in is None:
+            assert output is not None
+            return output.latent_actions
+        motion = None
+        if targets.actions is not None:
+            state = None if observation.state is None else self._state(observation.state)
+            motion = torch.cat([self._actions(targets).flatten(1), *([] if state is None else [state])], dim=1)
+        return self.stand_in(observation.instruction, motion)
 
     def _freeze(self, names: tuple[str, ...]) -> None:
         modules = dict(self.named_modules())
@@ -257,18 +264,42 @@ class VLAJEPA(nn.Module):
         predicted = self.predictor.rollout(forced.inputs[:, :tokens], latent_actions, steps)
         return step_errors(predicted, forced.targets[:, : steps * tokens], steps).split(list(counts))
 
+    @torch.no_grad()
+    def action_losses(self, batch: TrainingBatch, generator: torch.Generator) -> Tensor:
+        """The action loss of each sample of a robot batch, float32 [B]; NaN where every action is masked."""
+        observation, targets = batch
+        head, _ = self._action_parts()
+        context = self._head_context(self.student(observation)[0])
+        assert observation.state is not None
+        assert targets.action_mask is not None
+        actions = self._actions(targets)
+        return head.sample_losses(context, self._state(observation.state), actions, targets.action_mask, generator)
+
     def _action_loss(
-        self, embodied: Tensor | None, state: Tensor | None, targets: Targets[Tensor], generator: torch.Generator | None
+        self, output: StudentOutput, state: Tensor | None, targets: Targets[Tensor], generator: torch.Generator | None
     ) -> Tensor:
-        head, scaler = self._action_parts()
-        assert embodied is not None  # checked in losses: actions come with a state, and so with the robot prompt
+        head, _ = self._action_parts()
         assert state is not None
+        context = self._head_context(output)
+        return head.training_loss(context, self._state(state), self._actions(targets), targets.action_mask, generator)
+
+    def _head_context(self, output: StudentOutput) -> Tensor:
+        """The tokens that the action head reads, [B, L, E]."""
+        reads = self.settings.action_head.reads
+        assert output.embodied is not None  # actions come with a state, and so with the robot prompt
+        if reads == HeadInput.EMBODIED:
+            return output.embodied
+        if reads == HeadInput.LATENT:
+            return output.latent_actions
+        return torch.cat([output.latent_actions, output.embodied], dim=1)
+
+    def _actions(self, targets: Targets[Tensor]) -> Tensor:
+        """Scaled actions float32 [B, T, A]. Padding is zero in source units, which may be far outside the range; here
+        it is 0, the middle of the range."""
+        _, scaler = self._action_parts()
         assert targets.actions is not None
         actions, mask = scaler(targets.actions.detach()), targets.action_mask
-        if mask is not None:
-            # Padding is zero in source units, which may be far outside the range; 0 is its middle.
-            actions = actions.masked_fill(~mask[..., None], 0.0)
-        return head.training_loss(embodied, self._state(state), actions, mask, generator)
+        return actions if mask is None else actions.masked_fill(~mask[..., None], 0.0)
 
     def _state(self, state: Tensor) -> Tensor | None:
         bound = self.settings.state_bound

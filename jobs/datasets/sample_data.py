@@ -22,8 +22,18 @@ def write_sample_data(settings: SampleDataConfig) -> tuple[Path, Path]:
     for root in (ssv2, lerobot):
         if root.exists():
             raise RunError(f"{root} exists; choose another out= or delete it")
-    with progress_bar(total=settings.clips, unit="clip", desc="human clips") as bar:
-        write_ssv2(ssv2, settings.clips, settings.seed, progress=lambda done, _total: bar.update(done - bar.n))
-    with progress_bar(total=settings.episodes, unit="episode", desc="robot episodes") as bar:
-        write_lerobot(lerobot, settings.episodes, settings.seed, progress=lambda done, _total: bar.update(done - bar.n))
+    for root, number, unit, desc, write in (
+        (ssv2, settings.clips, "clip", "human clips", write_ssv2),
+        (lerobot, settings.episodes, "episode", "robot episodes", write_lerobot),
+    ):
+        with progress_bar(total=number + 2 * settings.twins, unit=unit, desc=desc) as bar:
+            write(
+                root,
+                number,
+                settings.seed,
+                settings.size,
+                progress=lambda done, _total, bar=bar: bar.update(done - bar.n),  # type: ignore[misc]
+                variety=settings.variety,
+                twins=settings.twins,
+            )
     return ssv2, lerobot

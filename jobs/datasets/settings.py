@@ -7,6 +7,7 @@ from pathlib import Path
 from jobs.datasets.configured_source import ConfiguredSource
 from pipeline.format.build_settings import WindowPolicy
 from pipeline.format.settings import checked, setting
+from pipeline.sample_world.variety import Variety
 
 
 @checked
@@ -34,4 +35,12 @@ class SampleDataConfig:
     out: Path = setting("folder that is made")
     clips: int = setting("human video clips", default=120, at_least=4)
     episodes: int = setting("robot episodes", default=24, at_least=4)
+    twins: int = setting(
+        "scenes of the validation split of each, in two clips (episodes) that begin with the same picture and have "
+        "different instructions; they come on top; 0: a share of the clips is held out",
+        default=0,
+        at_least=0,
+    )
+    size: int = setting("of a frame", default=128, unit="pixels")
+    variety: Variety = setting("what differs between episodes", default_factory=Variety)
     seed: int = setting("of everything random", default=0)

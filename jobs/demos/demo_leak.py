@@ -18,8 +18,9 @@ from jobs.common.svg import COLOURS, empty_axes, inline_svg
 from jobs.common.text import markdown_table
 from jobs.demos.command_runner import command_words
 from jobs.demos.demo import require_empty, run_command
-from jobs.demos.leak_experiment import KINDS, common, context_shifts, explained, read_latents
+from jobs.demos.leak_experiment import KINDS, common, context_shifts, read_latents
 from jobs.demos.settings import DemoLeakConfig
+from jobs.probes.ridge import explained
 from pipeline.format.build import load_build
 from pipeline.storage.atomic import write_atomic
 
@@ -110,8 +111,8 @@ def describe(result: dict[str, Any]) -> str:
 
 def _loss_row(entry: tuple[str, dict[str, float]]) -> tuple[str, ...]:
     mode, n = entry
-    change = n["shuffled"] / n["model"] - 1
-    return mode, f"{n['model']:.4f}", f"{n['shuffled']:.4f} ({change:+.3%})", f"{n['nothing_changes']:.4f}"
+    change = "-" if n["shuffled"] is None else f"{n['shuffled']:.4f} ({n['shuffled'] / n['model'] - 1:+.3%})"
+    return mode, f"{n['model']:.4f}", change, f"{n['nothing_changes']:.4f}"
 
 
 def render(result: dict[str, Any]) -> str:

@@ -102,9 +102,15 @@ def _row(settings: DemoLiberoConfig, results: TrialResult) -> tuple[str, ...]:
         "0" if untrained else str(policy.demonstrations),
         "1" if untrained else f"{pretrained}{settings.steps:,}",
         _number(results.held_out.get("action"), ".4f"),
-        _number(results.held_out.get("image_reliance"), ".1f"),
+        _number(_image_reliance(results.held_out), ".1f"),
         rate_text(results.rate) + (f"; swapped-instruction success: {swapped}" if swapped else ""),
     )
+
+
+def _image_reliance(held_out: Mapping[str, Any]) -> float | None:
+    """With the images of another episode, or where one alone is held out of another sample."""
+    found = held_out.get("image_reliance", {})
+    return next((found[kind]["value"] for kind in ("other_episode", "same_episode") if kind in found), None)
 
 
 def _number(value: float | None, form: str) -> str:

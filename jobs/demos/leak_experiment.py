@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jobs.audit.options import load_encoder
+from jobs.probes.ridge import Vectors
 from pipeline.audit.rederive.perturbed_episode import PerturbedEpisode, Replacement, black, frames_of, noise
 from pipeline.audit.samples import chosen_rows
 from pipeline.building.rebuild import SampleRebuilder
@@ -23,8 +23,6 @@ from pipeline.storage.store import open_store
 from pipeline.streaming.reader import SampleReader
 
 KINDS = ("noise", "another episode", "black")
-Vectors = NDArray[np.float64]
-PENALTIES = tuple(10.0**power for power in range(-2, 6))
 
 
 def context_shifts(path: Path, root: Path, count: int, seed: int) -> dict[str, list[float]]:
@@ -85,24 +83,3 @@ def _take(latents: Latents, keys: list[str]) -> Latents:
     place = {key: i for i, key in enumerate(latents.keys)}
     rows = [place[key] for key in keys]
     return Latents(tuple(keys), latents.context[rows], latents.future[:, rows])
-
-
-def explained(context: Vectors, future: Vectors, held_context: Vectors, held_future: Vectors) -> float:
-    """R^2 on held-out samples of a ridge regression context -> future: 1 - squared error over that of the train mean.
-
-    The penalty is chosen on the last quarter of the training samples, which is then trained on as well.
-    """
-    cut = len(context) * 3 // 4
-    scores = [_score(context[:cut], future[:cut], context[cut:], future[cut:], each) for each in PENALTIES]
-    best = PENALTIES[int(np.argmax(scores))]
-    return _score(context, future, held_context, held_future, best)
-
-
-def _score(x: Vectors, y: Vectors, held_x: Vectors, held_y: Vectors, penalty: float) -> float:
-    """In dual form, since samples are fewer than features."""
-    middle, mean = x.mean(axis=0), y.mean(axis=0)
-    centred = x - middle
-    kernel = centred @ centred.T
-    weights = np.linalg.solve(kernel + penalty * np.eye(len(x)) * np.trace(kernel) / len(x) * 1e-3, y - mean)
-    guess = mean + (held_x - middle) @ centred.T @ weights
-    return float(1 - ((held_y - guess) ** 2).sum() / ((held_y - mean) ** 2).sum())

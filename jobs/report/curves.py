@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from jobs.report.plots import Chart, Series
 from jobs.report.run_files import Curve, Metrics
+from jobs.training.held_out.text import PAIRS
 
 COLOURS = 6
 """Colours of series; two more are kept for baselines."""
@@ -17,7 +18,7 @@ MOST_OTHER = 100
 
 _PARTS = (("world_model", "world model"), ("action", "action"), ("rollout", "rollout"))
 _FIELD = re.compile(r"(?P<build>.+)/(?:world_model|action|rollout|(?:step|nothing_changes)_\d{1,4})")
-_COUNTS = ("samples", "episodes")
+_IN_TABLES = ("samples", "episodes", "latent_action_reliance", "image_reliance", "two_alternative")
 """Held-out fields that are no curves: the tables show them."""
 
 
@@ -78,12 +79,12 @@ def _pop_steps(left: dict[str, Curve], model: str, baseline: str) -> tuple[Serie
 
 
 def _held_out(left: dict[str, dict[str, Curve]]) -> tuple[Chart, ...]:
-    charts, latent_actions, action, images = [], [], [], []
+    charts, latent_actions, action, images, twins = [], [], [], [], []
     for i, (build, fields) in enumerate(left.items()):
-        latent_actions.append((build, fields.pop("latent_action_reliance", None)))
+        latent_actions += _by_pairs(build, fields, "latent_action_reliance/{}/all/value")
         action.append((build, fields.pop("action", None)))
-        action.append((f"{build}, with other images", fields.pop("action_shuffled", None)))
-        images.append((build, fields.pop("image_reliance", None)))
+        images += _by_pairs(build, fields, "image_reliance/{}/value")
+        twins.append((build, fields.pop("two_alternative/value", None)))
         found = [
             Series(label, fields.pop(name), colour, dashed)
             for name, label, colour, dashed in (
@@ -96,12 +97,18 @@ def _held_out(left: dict[str, dict[str, Curve]]) -> tuple[Chart, ...]:
         charts.append(Chart(f"{build}: latent L1", tuple(found)) if found else None)
         steps = _pop_steps(fields, "per_step/", "per_step_nothing_changes/")
         charts.append(Chart(f"{build}: latent L1 of each future step", steps) if steps else None)
-        for name in _COUNTS:
-            fields.pop(name, None)
-    charts.append(_chart("Latent-action reliance: shuffled / model", latent_actions, line=1.0))
+        for name in [name for name in fields if name.split("/")[0] in _IN_TABLES]:
+            del fields[name]
+    charts.append(_chart("Latent-action reliance: L1 with exchanged latent actions / L1", latent_actions, line=1.0))
+    charts.append(_chart("Nearer to its own future than to its twin's, share", twins, line=0.5))
     charts.append(_chart("Action loss", action))
     charts.append(_chart("Image reliance: action loss with other images / action loss", images, line=1.0))
     return _there(charts)
+
+
+def _by_pairs(build: str, fields: dict[str, Curve], name: str) -> list[tuple[str, Curve | None]]:
+    """A curve for each kind of pairs that samples were exchanged in."""
+    return [(f"{build}, {words}", fields.pop(name.format(kind), None)) for kind, words in PAIRS.items()]
 
 
 def _optimiser(left: dict[str, Curve]) -> tuple[Chart, ...]:

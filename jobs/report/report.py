@@ -19,6 +19,7 @@ from jobs.common.device import pick_device
 from jobs.common.text import duration_text, size_text
 from jobs.report.curves import chart_groups
 from jobs.report.plots import POINTS, draw, short_number
+from jobs.report.reliance import reliance_rows
 from jobs.report.run_files import RunFolder, inner, number, read_run, wall_time
 from jobs.report.samples import FoundBuild, PredictedFutures, find_builds, predict_futures
 from jobs.report.settings import ReportConfig
@@ -47,13 +48,16 @@ def write_report(settings: ReportConfig) -> Path:
     device = pick_device(settings.device)
     record = read_run(settings.run)
     builds = find_builds(record, settings.builds)
+    baselines = [read_run(path) for path in settings.baselines]
     futures = predict_futures(record, builds, settings.samples, device)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, render(record, builds, futures).encode("utf-8", "backslashreplace"))
+    write_atomic(path, render(record, builds, futures, baselines).encode("utf-8", "backslashreplace"))
     return path
 
 
-def render(record: RunFolder, builds: Sequence[FoundBuild], futures: PredictedFutures) -> str:
+def render(
+    record: RunFolder, builds: Sequence[FoundBuild], futures: PredictedFutures, baselines: Sequence[RunFolder] = ()
+) -> str:
     """The page as text."""
     environment = Environment(
         loader=PackageLoader("jobs.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -72,6 +76,7 @@ def render(record: RunFolder, builds: Sequence[FoundBuild], futures: PredictedFu
         wall="–" if (wall := wall_time(metrics)) is None else duration_text(wall),
         builds=[_build_row(record, found) for found in builds],
         held_out=[_held_out_row(name, numbers) for name, numbers in record.held_out.items()],
+        reliance=reliance_rows([record, *baselines]),
         groups=groups,
         points=POINTS,
         futures=futures,

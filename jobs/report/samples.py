@@ -17,13 +17,15 @@ from safetensors import SafetensorError
 from jobs.common.load_model import load_model
 from jobs.report.latent_images import Colours, fit_colours, input_image, latent_image
 from jobs.report.run_files import RunFolder, inner
+from jobs.training.held_out.evaluate import HeldOutSamples
+from jobs.training.held_out.pairs import PairKind
 from jobs.training.loop.data import cache_folder, held_out_reader, open_cache
 from jobs.training.loop.settings import TrainerSettings
 from model.attention.backend import resolve_backend
 from model.batch import to_device
 from model.checkpoint.checkpoint import list_checkpoints
 from model.vla_jepa import VLAJEPA
-from model.world_model.latents import predict_latents
+from model.world_model.latents import predict_latents, roll_out
 from pipeline.errors import RunError
 from pipeline.format.build import Build, load_build
 from pipeline.storage.download import mirror_build
@@ -32,7 +34,7 @@ from pipeline.streaming.reader import SampleReader
 from pipeline.streaming.stream import NumpyBatch, ordered_indices
 
 BATCH = 8
-GUESSES = ("true", "predicted", "nothing changes")
+GUESSES = ("true", "predicted", "nothing changes", "predicted from the first step alone")
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,19 @@ def _predict(model: VLAJEPA, build: Build, count: int, device: torch.device) -> 
         raise RunError("the build has no validation split")
     settings = TrainerSettings()
     reader = held_out_reader(build, settings, open_cache([build], settings))
-    return [_predict_batch(model, reader, chosen, device) for chosen in ordered_indices(len(reader), BATCH, count)]
+    return [_predict_batch(model, reader, chosen, device) for chosen in _shown(reader, settings, count)]
+
+
+def _shown(reader: SampleReader, settings: TrainerSettings, count: int) -> Sequence[NDArray[np.int64]]:
+    """Batches of samples to show: twins beside each other, where the split has any, or else spread over the split."""
+    samples = HeldOutSamples.choose(reader, settings)
+    if PairKind.SAME_SCENE not in samples.pairs.partners:
+        return ordered_indices(len(reader), BATCH, count)
+    partner = samples.pairs.partners[PairKind.SAME_SCENE]
+    firsts = [i for i in np.flatnonzero(partner >= 0) if i < partner[i]][: count // 2]
+    both = [position for i in firsts for position in (i, partner[i])]
+    every = np.concatenate(samples.batches)
+    return [every[both[start : start + BATCH]] for start in range(0, len(both), BATCH)]
 
 
 def _predict_batch(
@@ -179,7 +193,8 @@ def _predict_batch(
     batch = reader.read(chosen)
     moved = to_device(batch, device, model.settings.predictor.views)
     predicted, true, before = predict_latents(model, moved.observation, moved.targets)
-    latents: NDArray[np.float32] = torch.stack([true, predicted, before]).cpu().numpy()
+    rolled = roll_out(model, moved.observation, moved.targets)
+    latents: NDArray[np.float32] = torch.stack([true, predicted, before, rolled]).cpu().numpy()
     return Predictions(reader.build, batch, tuple(reader.episode(int(index)) for index in chosen), latents)
 
 

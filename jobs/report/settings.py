@@ -17,6 +17,11 @@ class ReportConfig:
     builds: tuple[str, ...] = setting(
         "folders of the run's builds, if they were moved since run.json was written", default=()
     )
+    baselines: tuple[Path, ...] = setting(
+        "folders of other runs, whose reliance stands beside this one's: model.predictor.steered_by=true_motion, "
+        "constant, words",
+        default=(),
+    )
     samples: int = setting(
         "held-out samples of each build whose predictions are shown; 0: none, and no model is loaded",
         default=4,

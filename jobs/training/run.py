@@ -14,8 +14,9 @@ from typing import Any
 from jobs.common.driver_lock import DriverLock
 from jobs.common.robot_interface import RobotInterface
 from jobs.training.builds import common_sizes, open_builds
+from jobs.training.held_out.result import HeldOut
+from jobs.training.held_out.text import describe_results
 from jobs.training.loop.data import describe_streams
-from jobs.training.loop.held_out import HeldOut
 from jobs.training.loop.loop import Trainer
 from jobs.training.loop.metrics import MetricsLog
 from jobs.training.loop.ranks import Ranks, joined
@@ -184,20 +185,6 @@ def describe(trainer: Trainer) -> str:
     )
     lines = [f"model on {where}, attention by {backend}: {sizes} parameters", *describe_streams(trainer.streams)]
     lines.append(f"from step {trainer.step} of {trainer.settings.steps}")
-    return "\n".join(lines)
-
-
-def describe_results(results: Mapping[str, HeldOut]) -> str:
-    """Held-out numbers as a table."""
-    lines = [
-        f"{'held-out world-model loss (L1)':32} {'model':>9} {'nothing changes':>16} {'actions shuffled':>17} "
-        f"{'action':>9} {'other images':>13}"
-    ]
-    for name, r in results.items():
-        action = "-" if r.action is None else f"{r.action:.4f}"
-        shuffled = "-" if r.action_shuffled is None else f"{r.action_shuffled:.4f}"
-        errors = f"{r.model:9.4f} {r.nothing_changes:16.4f} {r.shuffled:17.4f}"
-        lines.append(f"{name:32} {errors} {action:>9} {shuffled:>13}")
     return "\n".join(lines)
 
 

@@ -126,12 +126,16 @@ class ActionHead(nn.Module):
         Returns:
             float32 scalar; 0 if every action is masked.
         """
-        t = time[:, None, None]
-        predicted = self.velocity((1 - t) * noise + t * actions, self._bucket(time), context, state)
-        error = (predicted.float() - (actions - noise)).square().mean(dim=-1)
+        error = self.errors(context, state, actions, noise, time)
         if mask is None:
             return error.mean()
         return error.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
+
+    def errors(self, context: Tensor, state: Tensor | None, actions: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """The squared error of each action step, float32 [B, T]; arguments as in `loss`."""
+        t = time[:, None, None]
+        predicted = self.velocity((1 - t) * noise + t * actions, self._bucket(time), context, state)
+        return (predicted.float() - (actions - noise)).square().mean(dim=-1)
 
     def training_loss(
         self,
@@ -142,13 +146,26 @@ class ActionHead(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """`loss` over `repeats` draws of noise and time a sample. Shapes as in `loss`."""
+        mask = None if mask is None else mask.repeat(self.settings.repeats, 1)
+        context, state, actions, noise, time = self._drawn(context, state, actions, generator)
+        return self.loss(context, state, actions, mask, noise, time)
+
+    def sample_losses(
+        self, context: Tensor, state: Tensor | None, actions: Tensor, mask: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """`training_loss` of each sample, float32 [B]; NaN where every action is masked."""
+        errors = self.errors(*self._drawn(context, state, actions, generator)).unflatten(0, (-1, len(actions))).mean(0)
+        return errors.masked_fill(~mask, 0.0).sum(1) / mask.sum(1)
+
+    def _drawn(
+        self, context: Tensor, state: Tensor | None, actions: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]:
+        """Context, state, actions, noise and time of `repeats` draws a sample, [repeats * B, ...]."""
         repeats = self.settings.repeats
         context, actions = context.repeat(repeats, 1, 1), actions.repeat(repeats, 1, 1)
         state = None if state is None else state.repeat(repeats, 1)
-        mask = None if mask is None else mask.repeat(repeats, 1)
         noise = torch.randn(actions.shape, generator=generator, device=actions.device)
-        time = self.draw_time(actions.shape[0], actions.device, generator)
-        return self.loss(context, state, actions, mask, noise, time)
+        return context, state, actions, noise, self.draw_time(actions.shape[0], actions.device, generator)
 
     def draw_time(self, count: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
         """Times float32 [count], t = (time_max - Beta(a, b)) / time_max, at least 0: more weight near pure noise.

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from model.checkpoint.checkpoint import new_folder
 from model.exchange.names import Account
-from model.exchange.weights import foreign_weights, load_foreign
+from model.exchange.weights import foreign_weights, load_foreign, other_wiring
 from model.normalize import MinMaxScaler
 from model.settings import ActionHeadSettings
 from model.vla_jepa import VLAJEPA
@@ -188,6 +188,7 @@ def _check_expressible(model: VLAJEPA, cameras: Sequence[str]) -> None:
     problems = []
     if model.action_head is None:
         raise SettingsError("LeRobot's policy needs an action head; this model was trained on human video alone")
+    problems += other_wiring(s)
     if len(cameras) != sizes.views:
         problems.append(f"cameras must name the {sizes.views} views, got {len(cameras)}")
     if s.prompt.action_token_groups != 4 * sizes.chunk:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model.checkpoint.temporary import sync, temporary_for
 from model.exchange.names import Account
-from model.exchange.weights import foreign_weights, load_foreign
+from model.exchange.weights import foreign_weights, load_foreign, other_wiring
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import SettingsError
 
@@ -36,7 +36,12 @@ def save_starvla(model: VLAJEPA, path: Path) -> None:
 
     It lacks what this model has no weights for: the target encoder and the predictor's two unused layers. The ranges
     of actions and state are not part of the format.
+
+    Raises:
+        SettingsError: the format cannot hold this model.
     """
+    if problems := other_wiring(model.settings):
+        raise SettingsError("the reference's .pt cannot hold this model:\n  " + "\n  ".join(problems))
     with temporary_for(path) as temporary:
         with open(temporary, "wb") as file:
             torch.save(foreign_weights(model, "starvla"), file)

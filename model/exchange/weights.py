@@ -17,6 +17,7 @@ from model.exchange.names import (
     own_name,
     unused_reason,
 )
+from model.settings import HeadInput, ModelSettings, SteeredBy
 from pipeline.errors import SettingsError
 
 
@@ -57,6 +58,16 @@ def load_foreign(
         for name, tensor in found.items():
             own[name].copy_(tensor)
     return Account(tuple(sorted(found)), unused, fresh)
+
+
+def other_wiring(settings: ModelSettings) -> list[str]:
+    """Settings by which parts of the model are joined otherwise than in the foreign formats."""
+    found = []
+    if settings.action_head.reads != HeadInput.EMBODIED:
+        found.append(f"its action head reads the embodied tokens, action_head.reads={settings.action_head.reads}")
+    if settings.predictor.steered_by != SteeredBy.LATENT_ACTIONS:
+        found.append(f"latent actions steer its predictor, predictor.steered_by={settings.predictor.steered_by}")
+    return found
 
 
 def foreign_weights(model: nn.Module, style: str) -> dict[str, Tensor]:

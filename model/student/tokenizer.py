@@ -13,7 +13,9 @@ CHAT_MARKERS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>
 WORDS = (
     *("task", "is", "Infer", "the", "temporal", "dynamics", "from", "of", "future", "frames", "and", "produce"),
     *("corresponding", "policy", "actions", "pick", "up", "place", "put", "push", "turn", "open", "close", "it", "in"),
-    *("on", "to", "a", "basket", "bowl", "plate", "drawer", "cabinet", "stove", "top"),
+    *("on", "to", "a", "basket", "bowl", "plate", "drawer", "cabinet", "stove", "top", "move", "lift", "closer"),
+    *("red", "green", "blue", "yellow", "purple", "orange", "cube", "ball", "can", "left", "right"),
+    *("pushing", "pulling", "moving", "lifting"),
 )
 """Words of prompts and robot instructions: one token each after a space, so that prompts are short on a CPU."""
 

@@ -31,10 +31,22 @@ def predict_latents(
         ValueError: the shape of the latents does not fit the model.
     """
     forced = model._teacher_forced(targets)
-    predicted = model.predictor(forced.inputs, model.student(observation)[0].latent_actions)
+    predicted = model.predictor(forced.inputs, model.steering(observation, targets))
     steps, views = model.sizes.steps, model.settings.predictor.views
     predicted, true, before = (split_views(x, steps, views) for x in (predicted, forced.targets, forced.inputs))
     return predicted, true, before
+
+
+@torch.no_grad()
+def roll_out(model: VLAJEPA, observation: Observation[Tensor], targets: Targets[Tensor]) -> Tensor:
+    """Latents of the future steps from z_0 alone, each predicted from the predictions before: [B, K, V, N, D].
+
+    Arguments and errors as in `predict_latents`; of the targets the context alone is used.
+    """
+    forced, steps = model._teacher_forced(targets), model.sizes.steps
+    start = forced.inputs[:, : model.sizes.tokens]
+    rolled = model.predictor.rollout(start, model.steering(observation, targets), steps)
+    return split_views(rolled, steps, model.settings.predictor.views)
 
 
 def split_views(latents: Tensor, steps: int, views: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The robot half of the sample world: a gripper and two cameras, written as a LeRobot v2.1 folder."""
+"""The robot half of the sample world: a gripper and its cameras, written as a LeRobot v2.1 folder."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import numpy as np
 from pipeline.errors import SettingsError
 from pipeline.sample_world.camera import Camera, front_camera, wrist_camera
 from pipeline.sample_world.folder import new_folder
-from pipeline.sample_world.render import make_look, render
-from pipeline.sample_world.script import Task, draw_task, make_world, play
-from pipeline.sample_world.video import CODECS, write_video
+from pipeline.sample_world.render import render
+from pipeline.sample_world.scene import Film, Scene
+from pipeline.sample_world.script import Task
+from pipeline.sample_world.truth import truth_row, write_truth
+from pipeline.sample_world.variety import FULL, Variety
+from pipeline.sample_world.video import CODECS, Codec, write_video
 from pipeline.sample_world.world import ACTION_NAMES, MAX_STEP, MAX_TURN, STATE_NAMES, World
 from pipeline.sources.lerobot.info import IMAGE_PREFIX
 from pipeline.sources.lerobot.writer import LeRobotWriter, Row, image_stats, spread, vector_feature, video_feature
 
 ROBOT = "sample_world_gripper"
-FPS = 12
 FRAMES = (60, 80)
-CODEC = CODECS["av1"]  # as LeRobot writes by default
-ACTION_UNITS = f"-1 to 1: {MAX_STEP} m and {MAX_TURN} rad a frame; gripper -1 opens, +1 closes"
+CODEC, TWINS_CODEC = CODECS["av1"], CODECS["av1_low_delay"]  # the first as LeRobot writes by default
 STATE_UNITS = "metres and radians; the two fingers' distances from the middle"
 
 
@@ -31,39 +32,47 @@ def write_lerobot(
     seed: int,
     size: int = 128,
     progress: Callable[[int, int], None] | None = None,
+    variety: Variety = FULL,
+    twins: int = 0,
 ) -> None:
-    """Write `episodes` episodes of 60-80 frames at 12 fps, seen by the cameras "front" and "wrist".
+    """Write `episodes` episodes, of 60-80 frames at 12 fps and seen by the cameras "front" and "wrist" unless
+    `variety` says otherwise.
 
     Args:
         root: a new or empty folder.
         seed: equal seeds give equal bytes on the same machine.
-        progress: called with (episodes written, episodes) after each.
+        progress: called with (episodes written, all) after each.
+        twins: scenes of a validation split, each in two episodes that begin with the same picture and have different
+            instructions; info.json then declares the splits, and truth.jsonl says where the named things stand.
 
     Raises:
         SettingsError: a value out of range.  RunError: the folder is not empty.
     """
     if episodes < 1:
         raise SettingsError(f"episodes must be at least 1, got {episodes}")
-    writer = LeRobotWriter(new_folder(root, size), ROBOT, FPS, _features(size))
-    for index in range(episodes):
-        _write_episode(np.random.default_rng([seed, 2, index]), size, writer)
+    base = new_folder(root, size)
+    writer = LeRobotWriter(base, ROBOT, variety.fps, _features(size, variety))
+    film = Film(seed, 2, "gripper", FRAMES, variety)
+    total, truth = episodes + 2 * twins, []
+    for done, scene in enumerate(film.episodes(episodes, twins), 1):
+        _write_episode(scene, size, writer, variety, TWINS_CODEC if twins else CODEC)
+        truth.append(truth_row(f"{done - 1:06d}", scene))
         if progress is not None:
-            progress(index + 1, episodes)
-    writer.finish()
+            progress(done, total)
+    if twins:
+        write_truth(base, truth)
+    writer.finish({"train": episodes, "val": 2 * twins} if twins else {})
 
 
-def _write_episode(rng: np.random.Generator, size: int, writer: LeRobotWriter) -> None:
-    world = make_world(rng)
-    rollout = play(rng, world, draw_task(rng, world), FRAMES)
-    look = make_look(rng, "gripper")
-    stats = {}
-    for camera in CAMERAS:
-        key = IMAGE_PREFIX + camera
-        frames = np.stack([render(world, look, CAMERAS[camera](world), size, rng) for world in rollout.worlds])
-        write_video(writer.video_path(key), frames, FPS, CODEC)
+def _write_episode(scene: Scene, size: int, writer: LeRobotWriter, variety: Variety, codec: Codec) -> None:
+    rollout, stats = scene.rollout, {}
+    for name, camera in _cameras(variety).items():
+        key = IMAGE_PREFIX + name
+        frames = np.stack([render(world, scene.look, camera(world), size, scene.rng) for world in rollout.worlds])
+        write_video(writer.video_path(key), frames, variety.fps, codec)
         stats[key] = image_stats(frames[spread(len(frames))])
     states = np.stack([world.state for world in rollout.worlds])
-    writer.add(sentence(rollout.task, world), {"observation.state": states, "action": rollout.actions}, stats)
+    writer.add(sentence(rollout.task, scene.first), {"observation.state": states, "action": rollout.actions}, stats)
 
 
 def sentence(task: Task, world: World) -> str:
@@ -73,6 +82,8 @@ def sentence(task: Task, world: World) -> str:
         return f"push the {name} to the {task.direction}"
     if task.kind == "lift":
         return f"lift the {name}"
+    if task.kind == "carry":
+        return f"lift the {name} up" if task.direction == "up" else f"move the {name} to the {task.direction}"
     return f"move the {name} closer to the {world.things[task.other].name}"
 
 
@@ -82,9 +93,15 @@ CAMERAS: Mapping[str, Callable[[World], Camera]] = {
 }
 
 
-def _features(size: int) -> Mapping[str, Row]:
+def _cameras(variety: Variety) -> Mapping[str, Callable[[World], Camera]]:
+    return CAMERAS if variety.moving_cameras else {"front": CAMERAS["front"]}
+
+
+def _features(size: int, variety: Variety) -> Mapping[str, Row]:
+    step, turn = (round(limit * variety.stride, 3) for limit in (MAX_STEP, MAX_TURN))
+    units = f"-1 to 1: {step} m and {turn} rad a frame; gripper -1 opens, +1 closes"
     return {
         "observation.state": vector_feature(STATE_NAMES, STATE_UNITS),
-        "action": vector_feature(ACTION_NAMES, ACTION_UNITS),
-        **{IMAGE_PREFIX + camera: video_feature(size, CODEC.name, FPS) for camera in CAMERAS},
+        "action": vector_feature(ACTION_NAMES, units),
+        **{IMAGE_PREFIX + camera: video_feature(size, CODEC.name, variety.fps) for camera in _cameras(variety)},
     }

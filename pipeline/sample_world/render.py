@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from scipy.spatial import ConvexHull
 
 from pipeline.sample_world.camera import Camera
+from pipeline.sample_world.variety import FULL, Variety
 from pipeline.sample_world.world import World
 
 Colour = tuple[int, int, int]
@@ -25,6 +26,7 @@ PALETTE: dict[str, Colour] = {
     "orange": (240, 125, 30),
 }
 TABLES: tuple[Colour, ...] = ((176, 138, 100), (150, 150, 155), (196, 180, 150), (118, 132, 120))
+PLAIN_TABLE: Colour = TABLES[2]
 SKINS: tuple[Colour, ...] = ((224, 172, 135), (190, 135, 100), (120, 80, 58))
 ROBOT: Colour = (88, 92, 102)
 WALL: Colour = (196, 204, 210)
@@ -46,8 +48,10 @@ class Look:
     texture: NDArray[np.uint8]
 
 
-def make_look(rng: np.random.Generator, effector: str) -> Look:
+def make_look(rng: np.random.Generator, effector: str, variety: Variety = FULL) -> Look:
     """Draw a table and, for the human half, a skin."""
+    if not variety.textures:
+        return Look(effector, PLAIN_TABLE, SKINS[0], np.full((TEXELS, TEXELS, 3), PLAIN_TABLE, np.uint8))
     table = TABLES[int(rng.integers(len(TABLES)))]
     skin = SKINS[int(rng.integers(len(SKINS)))]
     return Look(effector, table, skin, _texture(rng, table))

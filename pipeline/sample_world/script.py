@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.sample_world.variety import FULL, Variety
 from pipeline.sample_world.world import (
     ACTION_DIM,
     FINGER_RANGE,
@@ -35,11 +36,17 @@ SPACING = 0.27
 ACTION_NOISE = 0.04
 REACHED = 0.015
 DIRECTIONS = {"left": (-1.0, 0.0), "right": (1.0, 0.0)}
+CARRY = 0.45
+"""Metres that a thing is carried, if the workspace does not end before."""
+CARRY_WAYS = {"left": (-1.0, 0.0, 0.0), "right": (1.0, 0.0, 0.0), "up": (0.0, 0.0, 1.0)}
+HOME = (0.0, 0.28, 0.36)
+RADIUS = 0.095
+"""Of things that are all alike."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to happen: kind "push", "lift" or "approach"; `other` and `direction` where the kind has them."""
+    """What is to happen: a kind of `variety.TASKS`; `other` and `direction` where the kind has them."""
 
     kind: str
     thing: int
@@ -55,6 +62,11 @@ class Rollout:
     worlds: tuple[World, ...]
     actions: NDArray[np.float32]
 
+    def filmed(self, stride: int) -> Rollout:
+        """Every `stride`-th frame; an action is then the mean of those until the next frame."""
+        actions = self.actions.reshape(-1, stride, ACTION_DIM).mean(1)
+        return Rollout(self.task, self.worlds[::stride], actions)
+
 
 @dataclass(frozen=True)
 class _Waypoint:
@@ -65,10 +77,13 @@ class _Waypoint:
     hold: int = 0
 
 
-def make_world(rng: np.random.Generator) -> World:
+def make_world(rng: np.random.Generator, variety: Variety = FULL) -> World:
     """Three things of different colours, apart from each other, and the gripper somewhere above."""
-    colours = rng.permutation(COLOURS)[:3]
-    things = tuple(Thing(str(c), str(rng.choice(SHAPES)), float(rng.uniform(0.085, 0.105))) for c in colours)
+    colours = rng.permutation(COLOURS[: variety.colours])[:3]
+    if variety.shapes:
+        things = tuple(Thing(str(c), str(rng.choice(SHAPES)), float(rng.uniform(0.085, 0.105))) for c in colours)
+    else:
+        things = tuple(Thing(str(c), SHAPES[0], RADIUS) for c in colours)
     spots: list[NDArray[np.float64]] = []
     while len(spots) < len(things):
         spot = rng.uniform((-0.36, 0.06), (0.36, 0.5))
@@ -77,32 +92,46 @@ def make_world(rng: np.random.Generator) -> World:
         elif rng.random() < 0.02:
             spots.clear()
     places = np.array([(*spot, thing.radius) for spot, thing in zip(spots, things, strict=True)], np.float32)
+    return World(_start(rng) if variety.random_start else _home(), things, places)
+
+
+def _start(rng: np.random.Generator) -> NDArray[np.float32]:
     state = np.zeros(STATE_DIM, np.float32)
     state[:3] = rng.uniform((-0.35, 0.1, 0.28), (0.35, 0.5, 0.42))
     state[5] = rng.uniform(-0.3, 0.3)
     state[6:] = rng.choice(FINGER_RANGE)
-    return World(state, things, places)
+    return state
 
 
-def draw_task(rng: np.random.Generator, world: World) -> Task:
+def _home() -> NDArray[np.float32]:
+    state = np.zeros(STATE_DIM, np.float32)
+    state[:3], state[6:] = HOME, FINGER_RANGE[1]
+    return state
+
+
+def draw_task(rng: np.random.Generator, world: World, variety: Variety = FULL) -> Task:
     """A task for the scene; the kinds are equally likely."""
     thing, other = (int(i) for i in rng.permutation(len(world.things))[:2])
-    kind = str(rng.choice(("push", "lift", "approach")))
+    kind = str(rng.choice(variety.tasks))
     if kind == "push":
         return Task(kind, thing, direction=str(rng.choice(tuple(DIRECTIONS))))
+    if kind == "carry":
+        return Task(kind, thing, direction=str(rng.choice(tuple(CARRY_WAYS))))
     return Task(kind, thing, other=other if kind == "approach" else -1)
 
 
-def play(rng: np.random.Generator, world: World, task: Task, frames: tuple[int, int]) -> Rollout:
+def play(
+    rng: np.random.Generator, world: World, task: Task, steps: tuple[int, int], variety: Variety = FULL
+) -> Rollout:
     """Carry a task out.
 
     Args:
-        frames: shortest and longest length. A task that is over sooner is followed by idle sweeps, never by
-            standing still; one that takes longer is cut.
+        steps: shortest and longest length, in steps of the world. A task that is over sooner is followed by idle
+            sweeps, never by standing still; one that takes longer is cut.
     """
-    shortest, longest = frames
+    shortest, longest = steps
     length = int(rng.integers(shortest, longest + 1))
-    controller = _Controller(rng, _waypoints(world, task))
+    controller = _Controller(rng, _waypoints(world, task), variety.motor_noise)
     worlds, actions = [world], []
     for _ in range(length):
         actions.append(controller.action(worlds[-1]))
@@ -115,6 +144,10 @@ def _waypoints(world: World, task: Task) -> list[_Waypoint]:
     radius = world.things[task.thing].radius
     if task.kind == "push":
         return _sweep((x, y), DIRECTIONS[task.direction], radius, 0.5)
+    if task.kind == "carry":
+        way = CARRY_WAYS[task.direction]
+        end = (x + CARRY * way[0], y + CARRY * way[1], z + CARRY * way[2])
+        return [_Waypoint((x, y, z), OPEN), _Waypoint((x, y, z), CLOSE, hold=2), _Waypoint(end, CLOSE)]
     if task.kind == "lift":
         return [
             _Waypoint((x, y, TRAVEL_Z), OPEN),
@@ -124,8 +157,8 @@ def _waypoints(world: World, task: Task) -> list[_Waypoint]:
         ]
     target = world.places[task.other, :2] - world.places[task.thing, :2]
     distance = float(np.linalg.norm(target))
-    way = (float(target[0]) / distance, float(target[1]) / distance)
-    return _sweep((x, y), way, radius, distance - radius - world.things[task.other].radius)
+    along = (float(target[0]) / distance, float(target[1]) / distance)
+    return _sweep((x, y), along, radius, distance - radius - world.things[task.other].radius)
 
 
 def _sweep(spot: tuple[float, float], way: tuple[float, float], radius: float, length: float) -> list[_Waypoint]:
@@ -143,10 +176,11 @@ def _sweep(spot: tuple[float, float], way: tuple[float, float], radius: float, l
 
 
 class _Controller:
-    """Drives the gripper from waypoint to waypoint at full speed, with a little motor noise."""
+    """Drives the gripper from waypoint to waypoint at full speed, if asked for with a little motor noise."""
 
-    def __init__(self, rng: np.random.Generator, waypoints: Sequence[_Waypoint]) -> None:
+    def __init__(self, rng: np.random.Generator, waypoints: Sequence[_Waypoint], noisy: bool) -> None:
         self._rng = rng
+        self._noisy = noisy
         self._waiting = list(waypoints)
         self._stayed = 0
         self._yaw = 0.0
@@ -155,7 +189,8 @@ class _Controller:
     def action(self, world: World) -> NDArray[np.float32]:
         """The command for the present frame, float32 [7] in [-1, 1]."""
         position = world.state[:3].astype(np.float64)
-        while self._reached(position):
+        # Without motor noise it stays where its task ends: an idle sweep would carry the thing away again, by chance
+        while self._reached(position) and (self._noisy or len(self._waiting) > 1):
             done = self._waiting.pop(0)
             self._stayed = 0
             self._turn()
@@ -166,7 +201,9 @@ class _Controller:
         way = (_inside(goal.place) - position) / MAX_STEP
         length = float(np.linalg.norm(way))
         action = np.zeros(ACTION_DIM)
-        action[:3] = way / max(1.0, length) + self._rng.normal(0, ACTION_NOISE, 3)
+        action[:3] = way / max(1.0, length)
+        if self._noisy:
+            action[:3] += self._rng.normal(0, ACTION_NOISE, 3)
         action[5] = (self._yaw - float(world.state[5])) / MAX_TURN
         action[6] = goal.grip
         return np.clip(action, -1, 1).astype(np.float32)
@@ -176,7 +213,8 @@ class _Controller:
         return bool(np.linalg.norm(_inside(goal.place) - position) < REACHED) and self._stayed >= goal.hold
 
     def _turn(self) -> None:
-        self._yaw = float(self._rng.uniform(-0.4, 0.4))
+        if self._noisy:
+            self._yaw = float(self._rng.uniform(-0.4, 0.4))
 
     def _idle(self, position: NDArray[np.float64], grip: float) -> _Waypoint:
         side = -1.0 if position[0] > 0 else 1.0

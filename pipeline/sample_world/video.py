@@ -31,6 +31,10 @@ CODECS = {
     ),
     # Keyframe distance 2 and quality 30 are what LeRobot writes; the preset is a faster one.
     "av1": Codec("av1", "libsvtav1", (("preset", "12"), ("g", "2"), ("crf", "30"), ("svtav1-params", "lp=1"))),
+    # Low delay: a picture does not depend on later ones, so that equal beginnings stay equal
+    "av1_low_delay": Codec(
+        "av1", "libsvtav1", (("preset", "12"), ("g", "2"), ("crf", "30"), ("svtav1-params", "lp=1:pred-struct=1"))
+    ),
     "h264": Codec("h264", "libx264", (("preset", "veryfast"), ("g", "2"), ("crf", "23"))),
 }
 

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from model.losses import derangement, masked_mean, masked_step_mean, merge_views, step_errors
+from model.losses import masked_mean, masked_step_mean, merge_views, step_errors
 
 
 def test_views_are_merged_within_their_sample() -> None:
@@ -37,15 +34,3 @@ def test_masked_means_ignore_even_a_nan() -> None:
     assert masked_step_mean(values, mask).tolist() == [2.0, 5.0]
     assert masked_mean(values, torch.zeros_like(mask)) == 0
     assert masked_step_mean(values, torch.zeros_like(mask)).isnan().all()
-
-
-@given(count=st.integers(2, 30), seed=st.integers(0, 1000))
-def test_a_derangement_moves_everything(count: int, seed: int) -> None:
-    order = derangement(count, torch.Generator().manual_seed(seed))
-    assert sorted(order.tolist()) == list(range(count))
-    assert not (order == torch.arange(count)).any()
-
-
-def test_one_sample_cannot_be_deranged() -> None:
-    with pytest.raises(ValueError, match="at least 2 samples, got 1"):
-        derangement(1, torch.Generator())

@@ -10,11 +10,13 @@ from model.settings import (
     AttentionBackend,
     BackboneKind,
     BackboneSettings,
+    HeadInput,
     LossSettings,
     ModelSettings,
     PredictorInit,
     PredictorSettings,
     PromptSettings,
+    SteeredBy,
     TinyBackboneSettings,
 )
 from pipeline.format.enums import FloatDtype
@@ -50,7 +52,7 @@ def test_a_wrong_value_is_refused_by_name(kind: Any, values: dict[str, Any], mes
         kind(**values)
 
 
-ENUMS = (AttentionBackend, BackboneKind, FloatDtype, PredictorInit)
+ENUMS = (AttentionBackend, BackboneKind, FloatDtype, HeadInput, PredictorInit, SteeredBy)
 
 
 def _leaves(settings: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from model.losses import merge_views
 from model.normalize import BuildStats, ChannelRange
 from model.settings import LossSettings
 from model.vla_jepa import VLAJEPA, build_model
+from model.world_model.errors import prediction_errors
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.schema import Targets
 from tests.model.helpers import (
@@ -200,23 +201,25 @@ def test_errors_stand_beside_their_baselines(model: VLAJEPA) -> None:
     mask = targets.latent_mask.clone()
     mask[0, 1:] = False
     targets = replace(targets, latent_mask=mask)
-    errors = model.world_model_errors(observation, targets, _seeded())
-    assert errors.count.tolist() == [4, 3, 3]
+    own = model.steering(observation, targets)
+    copied, errors, exchanged = prediction_errors(model, targets, own, own.roll(1, 0))
+    assert (~errors.isnan()).sum(0)[:, 0].tolist() == [4, 3, 3]
     z = torch.cat([targets.context[:, None], targets.latents], dim=1).float()
     change = (z[:, 1:] - z[:, :-1]).abs().mean(dim=(2, 3, 4))
     expected = torch.stack([change[:, 0].mean(), change[1:, 1].mean(), change[1:, 2].mean()])
-    torch.testing.assert_close(errors.nothing_changes, expected)
-    weighted = (errors.model * errors.count).sum() / errors.count.sum()
-    torch.testing.assert_close(weighted, model.losses(observation, targets, _seeded()).world_model)
-    assert not torch.equal(errors.shuffled, errors.model)
+    torch.testing.assert_close(copied.mean(2).nanmean(0), expected)
+    assert errors.shape == (4, SIZES.steps, SIZES.views)
+    torch.testing.assert_close(errors.nanmean(), model.losses(observation, targets, _seeded()).world_model)
+    assert not torch.equal(exchanged[mask], errors[mask])
 
 
 @torch.no_grad()
 def test_a_model_that_ignores_latent_actions_is_seen_by_the_shuffle() -> None:
     model = small_model()
     model.predictor.action_encoder.weight.zero_()
-    errors = model.world_model_errors(robot_observation(), robot_targets(), _seeded())
-    assert torch.equal(errors.shuffled, errors.model)
+    own = model.steering(robot_observation(), robot_targets())
+    _, errors, exchanged = prediction_errors(model, robot_targets(), own, own.roll(1, 0))
+    assert torch.equal(exchanged, errors)
 
 
 @torch.no_grad()

@@ -11,17 +11,18 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from jobs.common.image_ablation import ImageAblation
+from jobs.training.held_out.evaluate import HeldOutSamples, evaluate, has_pair
+from jobs.training.held_out.result import HeldOut
 from jobs.training.loop.checkpointing import CheckpointWriter
 from jobs.training.loop.data import held_out_reader, make_streams, open_cache
 from jobs.training.loop.guards import LossGuard, SkippedSamples, StopSignal, dump_keys
-from jobs.training.loop.held_out import HeldOut, evaluate, has_pair
 from jobs.training.loop.metrics import MetricsLog
 from jobs.training.loop.micro_batches import MicroBatch, micro_batches, passes, record, weighted_total
 from jobs.training.loop.optimiser import Optimiser
@@ -85,7 +86,7 @@ class Trainer:
         self._wrapped = self.model if sharded else distribute(self.model, ranks, unused=self._alternate)
         graphed = settings.cuda_graphs and bf16 and ranks.world == 1
         self._graphs = StepGraphs(self.model, self.optimiser) if graphed else None
-        self._held_out = [held_out_reader(build, settings, cache) for build in builds if has_pair(build)]
+        self._held_out_readers = [held_out_reader(build, settings, cache) for build in builds if has_pair(build)]
         self._guard = LossGuard(settings.divergence)
         self._skipped = SkippedSamples(out, settings.max_skipped_share)
         self._state, self.step, self.stopped_by = state, 0, ""
@@ -165,13 +166,17 @@ class Trainer:
         self.model.eval()
         try:
             return {
-                reader.build.name: evaluate(
-                    self.model, reader, self.ranks, self._to_device, self._autocast, self.settings
+                samples.reader.build.name: evaluate(
+                    self.model, samples, self.ranks, self._to_device, self._autocast, self.settings.seed
                 )
-                for reader in self._held_out
+                for samples in self._held_out
             }
         finally:
             self.model.train(was_training)
+
+    @cached_property
+    def _held_out(self) -> list[HeldOutSamples]:
+        return [HeldOutSamples.choose(reader, self.settings) for reader in self._held_out_readers]
 
     def _next(self, batches: Any, signal: StopSignal) -> tuple[list[list[MicroBatch]], bool, str]:
         """The next step's micro batches by stream, whether a rank skipped samples, and the signal that came, if any.

@@ -17,7 +17,7 @@ from jobs.training.loop.settings import TrainerSettings
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
-    from jobs.training.loop.held_out import HeldOut
+    from jobs.training.held_out.result import HeldOut
 
 
 def open_tensorboard(folder: Path, purge_step: int | None) -> Any:
@@ -95,10 +95,8 @@ class MetricsLog:
         for numbers in content.values():
             del numbers["by_episode"]
         append_rows(self._path, [{"step": step, "held_out": content}])
-        losses = ("model", "nothing_changes", "shuffled", "action", "action_shuffled")
-        shown = (*losses, "latent_action_reliance", "image_reliance")
-        values = {f"held_out/{n}/{field}": getattr(result, field) for n, result in results.items() for field in shown}
-        self._scalars({name: value for name, value in values.items() if value is not None}, step)
+        values = {f"held_out/{name}/{key}": value for name, r in results.items() for key, value in r.scalars().items()}
+        self._scalars(values, step)
 
     def _scalars(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():

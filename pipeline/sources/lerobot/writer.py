@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,12 @@ class LeRobotWriter:
         self._episodes.append(_Written(table.num_rows, task, {**stats, **image_stats}))
         self._frames += table.num_rows
 
-    def finish(self) -> None:
-        """Write the metadata; without it nothing reads the folder."""
+    def finish(self, splits: Mapping[str, int] | None = None) -> None:
+        """Write the metadata; without it nothing reads the folder.
+
+        Args:
+            splits: episodes of each split, in the order in which they were written; none: all are "train".
+        """
         meta = self._root / INFO_FILE
         meta.parent.mkdir(parents=True, exist_ok=True)
         episodes = list(enumerate(self._episodes))
@@ -104,7 +109,9 @@ class LeRobotWriter:
             [{"episode_index": n, "tasks": [e.task], "length": e.length} for n, e in episodes],
         )
         _write_lines(self._root / STATS_FILE, [{"episode_index": n, "stats": e.stats} for n, e in episodes])
-        meta.write_text(json.dumps(self._info(), indent=4) + "\n", encoding="utf-8")
+        meta.write_text(
+            json.dumps(self._info(splits or {"train": len(self._episodes)}), indent=4) + "\n", encoding="utf-8"
+        )
 
     def _path(self, template: str, **values: str) -> Path:
         """A path of the next episode, in a folder that exists."""
@@ -134,7 +141,8 @@ class LeRobotWriter:
         # The loaders recognise a column of images by this metadata only.
         return table.replace_schema_metadata(_types(self._features, table.column_names)) if images else table
 
-    def _info(self) -> Row:
+    def _info(self, splits: Mapping[str, int]) -> Row:
+        ends = dict(zip(splits, accumulate(splits.values()), strict=True))
         videos = [key for key, feature in self._features.items() if feature["dtype"] == "video"]
         return {
             "codebase_version": "v2.1",
@@ -146,7 +154,7 @@ class LeRobotWriter:
             "total_chunks": (len(self._episodes) - 1) // CHUNK + 1,
             "chunks_size": CHUNK,
             "fps": self._fps,
-            "splits": {"train": f"0:{len(self._episodes)}"},
+            "splits": {name: f"{end - splits[name]}:{end}" for name, end in ends.items()},
             "data_path": DATA_PATH,
             "video_path": VIDEO_PATH if videos else None,
             "features": self._features,

@@ -63,7 +63,7 @@ def _content(result: str) -> dict[str, Any]:
     if result.endswith("verdict.json"):
         return {"status": "clean"}
     if result.endswith("held_out.json"):
-        numbers = {"action": 0.25, "image_reliance": 3.0, "episodes": 1, "samples": 46}
+        numbers = {"action": 0.25, "image_reliance": {"same_episode": {"value": 3.0}}, "episodes": 1, "samples": 46}
         return {"libero_scripted": numbers} if "world" not in result else {}
     if result.endswith("build.json"):
         return {}

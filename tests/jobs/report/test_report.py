@@ -19,9 +19,11 @@ from jobs.report.report import render, write_report
 from jobs.report.run_files import read_run
 from jobs.report.samples import PredictedFutures, SampleImages, Tile, ViewImages, find_builds, predict_futures
 from jobs.report.settings import ReportConfig
+from jobs.training.held_out.text import PAIRS
 from jobs.training.run import train
 from model.batch import to_device
 from model.checkpoint.checkpoint import list_checkpoints
+from model.world_model.errors import prediction_errors
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.build import Build
 from pipeline.streaming.reader import SampleReader
@@ -100,7 +102,11 @@ def test_the_head_says_what_and_how_far(page: str, trained: Path, robot_build: B
     for name, numbers in held_out.items():
         assert f"{name}, held-out L1 {numbers['model']:.4f}" in text
         for field in ("model", "nothing_changes", "shuffled"):
-            assert f"{numbers[field]:.4f}" in text[text.index("Held-out numbers Mean L1") :]
+            shown = "–" if numbers[field] is None else f"{numbers[field]:.4f}"
+            assert shown in text[text.index("Held-out numbers Mean L1") :]
+        for kind, reliance in numbers["latent_action_reliance"].items():
+            row = f"{name} latent-action reliance, {PAIRS[kind]} latent actions {trained.name}"
+            assert f"{row} {reliance['all']['value']:.4f} {reliance['all']['low']:.4f}" in text
         for episode, errors in numbers["by_episode"].items():
             assert f"{episode} {errors['model']:.4f} {errors['nothing_changes']:.4f}" in text
     assert "predictor" in text[text.rindex("Configuration") :]
@@ -112,7 +118,7 @@ def test_the_page_can_neither_act_nor_fetch(page: str) -> None:
     assert "<script" not in page
     assert not re.search(r"(src|href|url\()\s*=?\s*[\"']?(https?:|//|file:)", page)
     sources = re.findall(r'src="([^"]*)"', page)
-    assert len(sources) == 2 * (2 + 1) * (1 + 3 * 3)  # samples x views x (input and three maps of each step)
+    assert len(sources) == 2 * (2 + 1) * (1 + 4 * 3)  # samples x views x (input and four maps of each step)
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', page))
     assert not re.search(r"\b(nan|inf|none)\b", text_of(page[: page.index('id="configuration"')]), re.IGNORECASE)
@@ -130,15 +136,14 @@ def test_curves_end_in_the_last_values(page: str, trained: Path) -> None:
             assert f"step {k} {last[f'{build}/step_{k}']:.4g}" in curves
             assert f"step {k}, nothing changes {last[f'{build}/nothing_changes_{k}']:.4g}" in curves
     held_out = json.loads((trained / "held_out.json").read_bytes())
-    assert (
-        f"robot {held_out['robot']['latent_action_reliance']:.4g} ssv2 {held_out['ssv2']['latent_action_reliance']:.4g}"
-        in curves
-    )
+    for name, numbers in held_out.items():
+        for kind, reliance in numbers["latent_action_reliance"].items():
+            assert f"{name}, {PAIRS[kind]} {reliance['all']['value']:.4g}" in curves
 
 
 @pytest.mark.slow
 def test_the_errors_shown_are_the_models(page: str, trained: Path, robot_build: Build, video_build: Build) -> None:
-    """Each sample alone, by `world_model_errors`: a batch of two in which the other one is masked."""
+    """As `prediction_errors` has them."""
     model = load_model(list_checkpoints(trained / "checkpoints")[-1])
     record = read_run(trained)
     futures = predict_futures(record, find_builds(record, ()), 2, CPU)
@@ -148,15 +153,13 @@ def test_the_errors_shown_are_the_models(page: str, trained: Path, robot_build: 
         batch = reader.read(ordered_indices(len(reader), 8, 2)[0])
         assert [sample.key for sample in shown] == list(batch.keys)
         moved = to_device(batch, CPU, model.settings.predictor.views)
+        mask, steering = moved.targets.latent_mask, model.steering(moved.observation, moved.targets)
+        copied, expected = prediction_errors(model, moved.targets, steering).mean(dim=-1)
         for i, sample in enumerate(shown):
-            mask = moved.targets.latent_mask.clone()
-            mask[1 - i] = False
-            alone = replace(moved.targets, latent_mask=mask)
-            expected = model.world_model_errors(moved.observation, alone, torch.Generator().manual_seed(0))
             for k, errors in enumerate(sample.errors):
                 assert (errors is None) == (not mask[i, k])
                 if errors is not None:
-                    assert errors == pytest.approx((expected.model[k].item(), expected.nothing_changes[k].item()))
+                    assert errors == pytest.approx((expected[i, k].item(), copied[i, k].item()))
                     assert f"step {k + 1} {errors[0]:.4f} ({errors[1]:.4f})" in text_of(page)
 
 
@@ -235,7 +238,7 @@ def test_a_run_with_few_fields_is_shown_too(tmp_path: Path) -> None:
     lines = rows({"step": 10, "loss": 0.5, "robot/world_model": 0.5}, {"step": 10, "held_out": held_out})
     page = page_of(write_run(tmp_path / "run", lines, builds={"robot": "f" * 64}))
     text = text_of(page)
-    assert "robot 0.4000 0.5000 20.0 % 0.4400 – – – –" in text
+    assert "robot 0.4000 0.5000 20.0 % 0.4400 – – –" in text
     assert "metrics.jsonl, step 10" in text
     assert "there is no ended.json" in text
     assert "its folder is not in run.json; give builds=[FOLDER,…]" in in_builds_table(page)

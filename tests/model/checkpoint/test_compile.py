@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from model.checkpoint.sharding import compile_blocks
 from model.vla_jepa import VLAJEPA, TrainingBatch
+from model.world_model.errors import prediction_errors
 from pipeline.format.schema import Observation
 from tests.model.helpers import robot_observation, robot_targets, small_model, video_observation, video_targets
 
@@ -58,7 +59,7 @@ def evaluate_on(model: VLAJEPA, count: int) -> None:
     model.eval()
     with torch.autocast("cpu", torch.bfloat16):
         for observation, targets in batches(count, 1):
-            model.world_model_sample_errors(observation, targets, torch.Generator())
+            prediction_errors(model, targets, model.steering(observation, targets))
     model.train()
 
 

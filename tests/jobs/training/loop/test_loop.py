@@ -58,12 +58,14 @@ def test_what_a_step_measures(robot_build: Build, video_build: Build, tmp_path: 
     held_out = rows_of(config.out, "held_out")
     assert [row["step"] for row in held_out] == [1, 2, 3]
     for numbers in held_out[-1]["held_out"].values():
-        assert numbers["latent_action_reliance"] == pytest.approx(numbers["shuffled"] / numbers["model"])
+        assert all(0.5 < each["all"]["value"] < 2 for each in numbers["latent_action_reliance"].values())
         assert "by_episode" not in numbers
     robot, video = (held_out[-1]["held_out"][name] for name in ("robot", "ssv2"))
-    assert robot["image_reliance"] == pytest.approx(robot["action_shuffled"] / robot["action"])
-    assert robot["image_reliance"] != 1
-    assert (video["action_shuffled"], video["image_reliance"]) == (None, None)
+    other = robot["latent_action_reliance"]["other_episode"]["all"]
+    assert other["value"] == pytest.approx(robot["shuffled"] / robot["model"])
+    assert (other["pairs"], other["groups"]) == (robot["samples"], 2)
+    assert robot["image_reliance"]["other_episode"]["value"] != 1
+    assert video["image_reliance"] == {}
     final = json.loads((config.out / "held_out.json").read_text())["robot"]
     episodes = final["by_episode"]
     assert len(episodes) == final["episodes"] == 2
@@ -78,8 +80,10 @@ def test_the_image_reliance_of_a_policy_that_gets_no_image_is_one(
     config = train_config(tmp_path / "run", [robot_build], steps=1, warmup_steps=1, save_every=1)
     monkeypatch.setattr("model.student.backbone.image_patches", lambda images, size: image_patches(images * 0, size))
     result = train(config)["robot"]
-    assert result.action == result.action_shuffled
-    assert result.image_reliance == 1
+    assert {kind: each.value for kind, each in result.image_reliance.items()} == {
+        "other_episode": 1,
+        "same_episode": 1,
+    }
 
 
 def test_a_run_without_images_sees_grey_alone_in_training_and_in_held_out_losses(
@@ -96,7 +100,7 @@ def test_a_run_without_images_sees_grey_alone_in_training_and_in_held_out_losses
         "robot"
     ]
     assert seen == {GREY}
-    assert result.image_reliance == 1
+    assert {each.value for each in result.image_reliance.values()} == {1}
 
 
 @pytest.mark.slow
@@ -297,7 +301,7 @@ def test_wandb_gets_what_tensorboard_gets(video_build: Build, tmp_path: Path, mo
     assert opened[0]["config"]["builds"] == {"ssv2": video_build.fingerprint}
     assert [entry[0] for entry in calls[:-1]] == [1, 2, 2]
     assert "train/loss" in calls[0][1]
-    assert "held_out/ssv2/latent_action_reliance" in calls[2][1]
+    assert "held_out/ssv2/latent_action_reliance/same_episode" in calls[2][1]
     assert calls[-1] == 0
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(SettingsError, match=r"trainer\.wandb=vla needs the package wandb"):

@@ -1,0 +1,1 @@
+"""What a run's latent actions hold, by linear probes."""

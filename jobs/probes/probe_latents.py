@@ -1,0 +1,115 @@
+"""`vlajepa probe-latents`: linear probes of what latent actions hold, beside those of the student before training.
+
+A ridge regression from the latent actions, the mean of each future step's tokens, is fitted on train samples and tried
+on validation samples. Writes RUN/probes.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from jobs.common.device import pick_device
+from jobs.common.load_model import load_model
+from jobs.common.text import markdown_table
+from jobs.probes.features import Probed, read_probed, read_truth
+from jobs.probes.ridge import explained
+from jobs.probes.settings import ProbeLatentsConfig
+from jobs.report.run_files import read_run
+from jobs.report.samples import find_builds
+from model.checkpoint.checkpoint import list_checkpoints
+from model.vla_jepa import VLAJEPA, build_model, unit_stats
+from pipeline.errors import RunError, SettingsError
+from pipeline.format.build import Build
+from pipeline.storage.atomic import write_atomic
+
+PROBES_FILE = "probes.json"
+READING = (
+    "R^2 on held-out samples: 1 is all of it, 0 no more than the mean. A probe shows that latent actions hold a thing, "
+    "not that the predictor uses it; what the untrained student reaches was no work of training. The robot's motion "
+    "follows from instruction and picture together; where the named thing stands is in the picture alone."
+)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """R^2 of one thing from the latent actions of the trained student, and of the same student before training."""
+
+    build: str
+    thing: str
+    trained: float
+    untrained: float
+    samples: int
+    held_out: int
+
+
+def run(settings: ProbeLatentsConfig) -> None:
+    probes = probe_run(settings)
+    path = settings.run / PROBES_FILE
+    write_atomic(path, (json.dumps([asdict(probe) for probe in probes], indent=2) + "\n").encode())
+    print(probe_table(probes) + f"\n\n{READING}\n{path}")
+
+
+def probe_table(probes: list[Probe]) -> str:
+    """As Markdown."""
+    rows = [(p.build, p.thing, f"{p.trained:.2f}", f"{p.untrained:.2f}", f"{p.held_out:,}") for p in probes]
+    return markdown_table(("build", "thing", "R^2, trained", "R^2, untrained", "held-out samples"), rows)
+
+
+def probe_run(settings: ProbeLatentsConfig) -> list[Probe]:
+    """Probes of the newest checkpoint on each build of the run that has a validation split.
+
+    Raises:
+        RunError: no checkpoint, or a build cannot be used.
+        SettingsError: `truth` is not one file a build.
+    """
+    record = read_run(settings.run)
+    found = find_builds(record, settings.builds)
+    if settings.truth and len(settings.truth) != len(found):
+        names = ", ".join(each.name for each in found)
+        raise SettingsError(f"truth must be one file a build ({names}), got {len(settings.truth)}")
+    checkpoints = list_checkpoints(settings.run / "checkpoints")
+    if not checkpoints:
+        raise RunError(f"{settings.run / 'checkpoints'} holds no checkpoint, so there is no model to probe")
+    trained = load_model(checkpoints[-1])
+    untrained = build_model(trained.settings, trained.sizes, unit_stats(trained.sizes)).eval()
+    device = pick_device(settings.device)
+    models = {"trained": trained.to(device), "untrained": untrained.to(device)}
+    probes: list[Probe] = []
+    for i, each in enumerate(found):
+        if each.build is None:
+            raise RunError(f"{each.name}: {each.problem}")
+        truth = settings.truth[i] if settings.truth else None
+        probes += _probe_build(models, each.build, truth, settings, device)
+    return probes
+
+
+def _probe_build(
+    models: Mapping[str, VLAJEPA], build: Build, truth: Path | None, settings: ProbeLatentsConfig, device: torch.device
+) -> list[Probe]:
+    facts = {} if truth is None else read_truth(truth)
+    counts = (("train", settings.samples), ("val", settings.held_out))
+    found: dict[str, list[Probed]] = {
+        name: [read_probed(model, build, split, count, facts, device) for split, count in counts]
+        for name, model in models.items()
+    }
+    probes = []
+    for thing in found["trained"][0].things:
+        scores = {name: _score(fitted, held, thing) for name, (fitted, held) in found.items()}
+        fitted, held = found["trained"]
+        probes.append(Probe(build.name, thing, **scores, samples=len(fitted.features), held_out=len(held.features)))
+    return probes
+
+
+def _score(fitted: Probed, held: Probed, thing: str) -> float:
+    y, held_y = (each.things[thing][:, None] for each in (fitted, held))
+    (x, y), (held_x, held_y) = (
+        (part.features[~np.isnan(of[:, 0])], of[~np.isnan(of[:, 0])]) for part, of in ((fitted, y), (held, held_y))
+    )
+    spread = x.std(axis=0) + 1e-6
+    return explained(x / spread, y, held_x / spread, held_y)

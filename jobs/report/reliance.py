@@ -1,0 +1,72 @@
+"""What a run's predictions depend on, beside runs whose predictor something else steers: rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.report.run_files import RunFolder, inner, number
+from jobs.training.held_out.text import PAIRS
+
+STEERED_BY = {
+    "latent_actions": "latent actions",
+    "true_motion": "true motion: ceiling",
+    "constant": "a constant: floor",
+    "words": "the words alone",
+}
+
+
+@dataclass(frozen=True)
+class RelianceRow:
+    """A measure of one run and build, with its 95 % interval.
+
+    steps, views  the same of each future step and view; empty where there are none
+    """
+
+    build: str
+    measure: str
+    steered_by: str
+    run: str
+    value: float
+    low: float
+    high: float
+    pairs: int
+    steps: tuple[float | None, ...] = ()
+    views: tuple[float | None, ...] = ()
+
+
+def reliance_rows(runs: Sequence[RunFolder]) -> list[RelianceRow]:
+    """By build and measure, the runs below each other in their order."""
+    found = [row for run in runs for row in _rows(run)]
+    order = {key: i for i, key in enumerate(dict.fromkeys((row.build, row.measure) for row in found))}
+    return sorted(found, key=lambda row: order[row.build, row.measure])
+
+
+def _rows(run: RunFolder) -> Iterator[RelianceRow]:
+    steered = str(inner(inner(run.config, "model"), "predictor").get("steered_by", "latent_actions"))
+    who = (STEERED_BY.get(steered, steered), run.path.resolve().name)
+    for build, numbers in run.held_out.items():
+        for kind, words in PAIRS.items():
+            reliance = inner(inner(numbers, "latent_action_reliance"), kind)
+            steps, views = _list(reliance.get("per_step")), _list(reliance.get("per_view"))
+            yield from _row(inner(reliance, "all"), (build, f"latent-action reliance, {words}", *who), steps, views)
+        yield from _row(inner(numbers, "two_alternative"), (build, "two-alternative test", *who))
+        for kind, words in PAIRS.items():
+            yield from _row(inner(inner(numbers, "image_reliance"), kind), (build, f"image reliance, {words}", *who))
+
+
+def _row(
+    interval: Mapping[str, Any],
+    names: tuple[str, str, str, str],
+    steps: tuple[float | None, ...] = (),
+    views: tuple[float | None, ...] = (),
+) -> Iterator[RelianceRow]:
+    """None where a number is missing or not finite."""
+    value, low, high, pairs = (number(interval.get(key)) for key in ("value", "low", "high", "pairs"))
+    if value is not None and low is not None and high is not None and pairs is not None:
+        yield RelianceRow(*names, value, low, high, int(pairs), steps, views if len(views) > 1 else ())
+
+
+def _list(value: Any) -> tuple[float | None, ...]:
+    return tuple(map(number, value[:64])) if isinstance(value, list) else ()

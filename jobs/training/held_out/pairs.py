@@ -1,0 +1,60 @@
+"""Which held-out sample exchanges latent actions or images with which.
+
+An exchange within an episode asks little: neighbours do nearly the same. One with another episode changes scene and
+instruction. One with a twin, which has the same picture and another instruction, changes the instruction alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class PairKind(StrEnum):
+    """Whose latent actions, or images, a sample gets."""
+
+    OTHER_EPISODE = "other_episode"
+    SAME_EPISODE = "same_episode"
+    SAME_SCENE = "same_scene"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Partners of N samples, int64 [N] by kind: a position among them, or -1 where there is none.
+
+    A kind without a partner for any sample is left out.
+
+    episodes, scenes    string [N]; samples of one scene have the same picture
+    """
+
+    partners: dict[PairKind, NDArray[np.int64]]
+    episodes: NDArray[np.str_]
+    scenes: NDArray[np.str_]
+
+
+def find_pairs(episodes: Sequence[str], scenes: Sequence[str], instructions: Sequence[str], seed: int) -> Pairs:
+    """The partners of some samples, drawn at random from those that fit.
+
+    Args:
+        episodes: of each sample.
+        scenes: a name of each sample's picture.
+        instructions: of each sample.
+    """
+    episode, scene, instruction = (np.array(values) for values in (episodes, scenes, instructions))
+    rng = np.random.default_rng(seed)
+    found = {kind: np.full(len(episode), -1, np.int64) for kind in PairKind}
+    for i in range(len(episode)):
+        same = episode == episode[i]
+        choices = {
+            PairKind.OTHER_EPISODE: ~same & (scene != scene[i]),
+            PairKind.SAME_EPISODE: same & (np.arange(len(episode)) != i),
+            PairKind.SAME_SCENE: (scene == scene[i]) & (instruction != instruction[i]),
+        }
+        for kind, fits in choices.items():
+            if fits.any():
+                found[kind][i] = rng.choice(np.flatnonzero(fits))
+    return Pairs({kind: of for kind, of in found.items() if (of >= 0).any()}, episode, scene)

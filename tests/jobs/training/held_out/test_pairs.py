@@ -1,0 +1,72 @@
+"""Whose latent actions a held-out sample gets, and the intervals of what comes of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from jobs.training.held_out.bootstrap import mean_interval, ratio_interval
+from jobs.training.held_out.pairs import PairKind, find_pairs
+from jobs.training.held_out.summary import summarise
+
+EPISODES = ["a", "a", "b", "c", "d"]
+SCENES = ["1", "2", "3", "3", "4"]
+WORDS = ["left", "left", "left", "right", "left"]
+
+
+def test_partners_are_of_another_episode_and_picture_of_the_same_or_twins() -> None:
+    for seed in range(20):
+        pairs = find_pairs(EPISODES, SCENES, WORDS, seed)
+        other, same, twin = (pairs.partners[kind].tolist() for kind in PairKind)
+        assert all(EPISODES[i] != EPISODES[j] and SCENES[i] != SCENES[j] for i, j in enumerate(other))
+        assert same == [1, 0, -1, -1, -1]
+        assert twin == [-1, -1, 3, 2, -1]
+
+
+def test_equal_pictures_with_one_instruction_are_no_twins() -> None:
+    assert PairKind.SAME_SCENE not in find_pairs(["a", "b"], ["1", "1"], ["left", "left"], 0).partners
+    assert set(find_pairs(["a", "a"], ["1", "2"], ["left", "left"], 0).partners) == {PairKind.SAME_EPISODE}
+
+
+def test_an_interval_is_as_wide_as_episodes_differ_not_samples() -> None:
+    rng = np.random.default_rng(0)
+    episodes = np.repeat(np.arange(10), 50).astype(str)
+    values = np.repeat(rng.normal(2, 1, 10), 50)
+    wide = mean_interval(values, episodes)
+    narrow = mean_interval(values, np.arange(500).astype(str))
+    assert wide is not None
+    assert narrow is not None
+    assert wide.value == pytest.approx(narrow.value) == pytest.approx(values.mean())
+    assert wide.low < wide.value < wide.high
+    assert wide.high - wide.low > 4 * (narrow.high - narrow.low)
+    assert (wide.pairs, wide.groups) == (500, 10)
+
+
+def test_a_ratio_is_of_sums_and_leaves_out_what_is_missing() -> None:
+    found = ratio_interval(np.array([3.0, np.nan, 5.0]), np.array([1.0, 1.0, 3.0]), np.array(["a", "b", "c"]))
+    assert found is not None
+    assert (found.value, found.pairs, found.groups) == (2.0, 2, 2)
+    assert ratio_interval(np.array([np.nan]), np.array([1.0]), np.array(["a"])) is None
+
+
+def test_numbers_of_a_build_follow_from_those_of_its_samples() -> None:
+    """Two steps and views: the own error is 1, that between twins 3 in one view and 1 in the other."""
+    pairs = find_pairs(EPISODES, SCENES, WORDS, 0)
+    errors = np.full((5, 5, 2, 2), np.nan)
+    errors[0], errors[1], errors[2] = 1.0, 4.0, 1.5
+    errors[4, 2:4, :, 0], errors[4, 2:4, :, 1] = 3.0, 1.0
+    errors[:, 4, 1] = np.nan  # masked
+    futures = np.array([[np.nan, np.nan, 1.0, 2.0, np.nan], [np.nan, np.nan, 1.5, 1.0, np.nan]])
+    action = np.full((4, 5), np.nan)
+    action[0], action[1] = 0.5, 1.0
+    found = summarise(errors, futures, action, np.full(5, 7.0), pairs)
+    assert (found.model, found.nothing_changes, found.shuffled) == (1.0, 4.0, 1.5)
+    assert set(found.latent_action_reliance) == {"other_episode", "same_scene"}
+    twins = found.latent_action_reliance["same_scene"]
+    assert (twins.all.value, twins.all.pairs, twins.all.groups) == (2.0, 2, 1)
+    assert twins.per_view == (3.0, 1.0)
+    assert twins.per_step == (2.0, 2.0)
+    assert found.two_alternative is not None
+    assert (found.two_alternative.value, found.two_alternative.pairs) == (0.5, 2)
+    assert found.image_reliance["other_episode"].value == 2.0
+    assert found.by_episode["a"].samples == 2

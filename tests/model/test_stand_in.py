@@ -1,0 +1,82 @@
+"""What stands for latent actions: it reaches the predictor in their place, and knows what it may alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from model.settings import SteeredBy
+from model.stand_in import word_counts
+from model.vla_jepa import VLAJEPA, build_model
+from pipeline.errors import SettingsError
+from tests.model.helpers import (
+    SIZES,
+    STATS,
+    VIDEO_SIZES,
+    robot_observation,
+    robot_targets,
+    small_settings,
+    video_observation,
+    video_targets,
+)
+
+KINDS = [kind for kind in SteeredBy if kind != SteeredBy.LATENT_ACTIONS]
+
+
+def model_of(kind: SteeredBy, freeze: tuple[str, ...] = ()) -> VLAJEPA:
+    settings = small_settings()
+    predictor = replace(settings.predictor, steered_by=kind)
+    return build_model(replace(settings, predictor=predictor, freeze=freeze), SIZES, STATS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_world_model_loss_reaches_it_and_not_the_student(kind: SteeredBy) -> None:
+    model = model_of(kind)
+    losses = model.losses(robot_observation(), robot_targets())
+    losses.world_model.backward()
+    trained = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert any(name.startswith("stand_in.") for name in trained)
+    assert not any(name.startswith("student.") for name in trained)
+    assert {group["name"] for group in model.param_groups(1, 1, 1)} == {"backbone", "action_head", "rest"}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_knows_what_its_name_says(kind: SteeredBy) -> None:
+    model, observation, targets = model_of(kind), robot_observation(), robot_targets()
+    torch.nn.init.normal_(model.stand_in.constant)  # type: ignore[union-attr]
+    first = model.steering(observation, targets)
+    changed = {
+        "images": model.steering(replace(observation, images=255 - observation.images), targets),
+        "words": model.steering(replace(observation, instruction=("push it",) * 4), targets),
+        "motion": model.steering(observation, replace(targets, actions=-targets.actions)),  # type: ignore[operator]
+        "future": model.steering(observation, replace(targets, latents=-targets.latents)),
+    }
+    moved = {name for name, tokens in changed.items() if not torch.equal(tokens, first)}
+    assert moved == {SteeredBy.CONSTANT: set(), SteeredBy.WORDS: {"words"}, SteeredBy.TRUE_MOTION: {"motion"}}[kind]
+
+
+def test_words_are_told_apart_by_their_order() -> None:
+    left, right = (word_counts(f"pulling red cube from {way}") for way in ("right to left", "left to right"))
+    assert not torch.equal(left, right)
+    assert torch.equal(word_counts("Push IT"), word_counts("push it"))
+
+
+def test_a_frozen_student_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(SteeredBy.WORDS, ("student", "action_head"))
+    monkeypatch.setattr(model.student, "forward", lambda *_: pytest.fail("the student was asked"))
+    robot, video = model((robot_observation(), robot_targets()), (video_observation(), video_targets()))
+    assert robot.action is None
+    assert robot.total == model.settings.loss.world_model_on_robot * robot.world_model
+    assert video.total == video.world_model
+
+
+def test_true_motion_is_refused_where_there_is_none() -> None:
+    settings = small_settings()
+    predictor = replace(settings.predictor, steered_by=SteeredBy.TRUE_MOTION)
+    with pytest.raises(SettingsError, match="needs a build with actions"):
+        build_model(replace(settings, predictor=predictor), VIDEO_SIZES, None)
+    with pytest.raises(ValueError, match="train on robot builds alone"):
+        model_of(SteeredBy.TRUE_MOTION).losses(video_observation(), video_targets())
