@@ -17,6 +17,8 @@ from typing import Any
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
+from model.checkpoint.sharded_metadata import IndexReader, read_index
+
 SHARDED = "sharded"
 
 
@@ -42,8 +44,8 @@ def start_sharded(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], gro
 
 
 def sharded_shapes(checkpoint: Path, kind: str) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors of a kind, by name."""
-    stored = dcp.FileSystemReader(checkpoint / SHARDED).read_metadata().state_dict_metadata
+    """Shapes of the tensors of a kind, by name. Raises CorruptError for a damaged index."""
+    stored = read_index(checkpoint / SHARDED).state_dict_metadata
     return {
         name.removeprefix(f"{kind}/"): tuple(entry.size)  # type: ignore[union-attr]
         for name, entry in stored.items()
@@ -52,7 +54,7 @@ def sharded_shapes(checkpoint: Path, kind: str) -> dict[str, tuple[int, ...]]:
 
 
 def fill_sharded(checkpoint: Path, kind: str, wanted: Mapping[str, Tensor]) -> None:
-    """Fill tensors in place, each rank its own shards."""
-    dcp.load(
-        {f"{kind}/{name}": tensor for name, tensor in wanted.items()}, checkpoint_id=checkpoint / SHARDED, no_dist=True
-    )
+    """Fill tensors in place, each rank its own shards. Raises CorruptError for a damaged index."""
+    read_index(checkpoint / SHARDED)  # refused here: PyTorch would wrap the error
+    named = {f"{kind}/{name}": tensor for name, tensor in wanted.items()}
+    dcp.load(named, storage_reader=IndexReader(checkpoint / SHARDED), no_dist=True)

@@ -1,0 +1,80 @@
+"""Reads the index of a sharded checkpoint without executing what is in it.
+
+PyTorch writes `.metadata` with pickle, and would load it so: a checkpoint from a stranger could run any code. Here only
+the classes that PyTorch itself puts there are made, every entry must be a tensor, and its file must lie in the folder.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
+
+from pipeline.errors import CorruptError
+from pipeline.format.printable import reason
+
+INDEX = ".metadata"
+_ALLOWED = {
+    "torch": {"Size", *(name for name, value in vars(torch).items() if isinstance(value, torch.dtype))},
+    "torch.serialization": {"_get_layout"},
+    "torch.distributed.checkpoint.metadata": {
+        "ChunkStorageMetadata",
+        "Metadata",
+        "MetadataIndex",
+        "StorageMeta",
+        "TensorProperties",
+        "TensorStorageMetadata",
+        "_MEM_FORMAT_ENCODING",
+    },
+    "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
+    "pathlib": {"Path", "PosixPath", "PurePosixPath"},
+}
+
+
+class IndexReader(FileSystemReader):
+    """PyTorch's reader of a sharded checkpoint, with a restricted index."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """Raises CorruptError for an index that holds anything but tensors in files of the folder."""
+        found = read_index(Path(self.path))
+        found.storage_meta = StorageMeta(load_id=self.load_id)
+        return found
+
+
+def read_index(folder: Path) -> Metadata:
+    """The index of a folder of shards.
+
+    Raises:
+        CorruptError: it cannot be read, or holds anything but tensors in files of the folder.
+    """
+    path = folder / INDEX
+    try:
+        with open(path, "rb") as file:
+            found = _Restricted(file).load()
+        _require_tensors(found)
+    except Exception as error:  # a damaged pickle raises a dozen kinds
+        raise CorruptError(f"{path} is no index of a sharded checkpoint: {reason(error)}") from error
+    index: Metadata = found
+    return index
+
+
+class _Restricted(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if name in _ALLOWED.get(module, ()):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it may not hold {module}.{name}")
+
+
+def _require_tensors(index: Any) -> None:
+    if not isinstance(index, Metadata) or not isinstance(index.storage_data, dict):
+        raise ValueError("it holds no index")
+    for name, entry in index.state_dict_metadata.items():
+        if not isinstance(entry, TensorStorageMetadata):
+            raise ValueError(f"{name} is no tensor")
+    for place in index.storage_data.values():
+        if Path(place.relative_path).name != str(place.relative_path) or place.transform_descriptors:
+            raise ValueError(f"{place.relative_path} is no file of its folder")
