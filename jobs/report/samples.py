@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from jobs.common.load_model import load_model
 from jobs.report.latent_images import Colours, fit_colours, input_image, latent_image
 from jobs.report.run_files import RunFolder, inner
-from jobs.training.held_out.evaluate import HeldOutSamples
 from jobs.training.held_out.pairs import PairKind
 from jobs.training.loop.data import cache_folder, held_out_reader, open_cache
+from jobs.training.loop.evaluate import HeldOutSamples
 from jobs.training.loop.settings import TrainerSettings
 from model.attention.backend import resolve_backend
 from model.batch import to_device

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from jobs.common.image_ablation import ImageAblation
-from jobs.training.held_out.evaluate import HeldOutSamples, evaluate, has_pair
 from jobs.training.held_out.result import HeldOut
 from jobs.training.loop.checkpointing import CheckpointWriter
 from jobs.training.loop.data import held_out_reader, make_streams, open_cache
+from jobs.training.loop.evaluate import HeldOutSamples, evaluate, has_pair
 from jobs.training.loop.guards import LossGuard, SkippedSamples, StopSignal, dump_keys
 from jobs.training.loop.metrics import MetricsLog
 from jobs.training.loop.micro_batches import MicroBatch, micro_batches, passes, record, weighted_total

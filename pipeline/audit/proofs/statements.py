@@ -89,7 +89,7 @@ STATEMENTS = (
     Statement(
         "L8",
         "source",
-        "no channel of the state shows a later frame or the end of its episode",
+        "no channel of the state shows later frames, alone or filtered, or the end or length of its episode",
         _S,
         "an affine copy that leaves 0.1 % of the variance, of channels that change 8 times (24 beside measured ones)",
         True,
@@ -98,6 +98,7 @@ STATEMENTS = (
     Statement("L9", "shards", "the instruction is that of the episode's plan", _D),
     Statement("L9", "source", "the instruction is that of the raw data", _D),
     Statement("L10", "manifest", "JSON files have closed types and one spelling", _D),
+    Statement("L10", "source", "the plan's estimate is that of the lengths found in the raw data", _D),
     Statement("L10", "shards", "every file is the bytes that its parsed content gives; no other file is there", _D),
 )
 

@@ -59,6 +59,9 @@ def test_verdict_has_the_keys_of_the_format_and_stable_bytes(audited: Path) -> N
         "claims",
         "schema_version",
         "versions",
+        "proofs",
+        "out_of_reach",
+        "altered",
     }
     write_verdict(audited, audit_build(audited))  # the audit/ folder is no finding
     assert (audited / VERDICT).read_bytes() == first

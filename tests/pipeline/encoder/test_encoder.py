@@ -150,10 +150,10 @@ def test_weights_in_several_files_are_loaded_whole_or_not_at_all(encoder: Encode
     assert Encoder(settings, "cpu").identity()["weights_sha256"] == encoder.identity()["weights_sha256"]
     whole = shards[1].read_bytes()
     shards[1].write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(SettingsError, match="cannot be loaded"):
+    with pytest.raises(SettingsError, match="holds no weights that can be read"):
         Encoder(settings, "cpu")
     shards[1].unlink()
-    with pytest.raises(SettingsError, match=r"all its shards"):
+    with pytest.raises(SettingsError, match=rf"No such file .*{shards[1].name}"):
         Encoder(settings, "cpu")
 
 
@@ -167,7 +167,7 @@ def test_a_folder_that_lacks_one_tensor_is_refused(encoder: Encoder, tmp_path: P
     kept = {name: tensor for name, tensor in tensors.items() if name != gone}
     save_file(kept, file, {"format": "pt"})
     settings = EncoderSettings(name_or_path=str(tmp_path), resize="squash")
-    with pytest.raises(SettingsError, match=rf"lacks 1 tensors of the encoder, such as {gone}"):
+    with pytest.raises(SettingsError, match=rf"lacks {gone.removeprefix('encoder.')} "):
         Encoder(settings, "cpu")
     save_file({name: t for name, t in tensors.items() if name.startswith("encoder.")}, file, {"format": "pt"})
     assert Encoder(settings, "cpu").identity()["weights_sha256"] == encoder.identity()["weights_sha256"]

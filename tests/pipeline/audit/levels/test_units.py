@@ -13,6 +13,7 @@ from pipeline.audit.build import open_build
 from pipeline.audit.finding import MAX_FINDINGS, Report
 from pipeline.audit.levels.run import audit_build
 from pipeline.audit.levels.shards import ShardUnit, shard_units
+from pipeline.audit.lookahead.lags import References
 from pipeline.audit.lookahead.state_endings import StateEndings
 from pipeline.audit.parsers.shard import Shard
 from pipeline.audit.rederive.recount import Recount
@@ -118,10 +119,11 @@ def test_endings_of_episodes_in_pieces_find_the_same_channel() -> None:
     for _ in range(4):
         part = StateEndings()
         for _ in range(3):
-            state = random.standard_normal((20, 4)).astype(np.float32) + np.float32(30)
+            state = random.standard_normal((20, 4)) + 30
             state[:, 1] = state[-1, 0]
-            whole.add(state)
-            part.add(state)
+            references = References(("a", "b", "c", "d"), np.zeros(4, bool), state)
+            whole.add(references, 4)
+            part.add(references, 4)
         merged.merge(part)
     assert list(merged.findings()) == list(whole.findings())
     assert len(list(whole.findings())) == 1

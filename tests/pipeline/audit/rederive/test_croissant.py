@@ -72,4 +72,4 @@ def test_a_build_json_without_what_it_needs_is_a_finding(tmp_path: Path) -> None
     describe_build(open_store(folder))
     _edit_build(folder, lambda document: document["settings"].pop("encoder"))
     details = [finding.detail for finding in audit_build(folder).findings if finding.file == CROISSANT]
-    assert details == ["cannot be made again from build.json: KeyError('encoder')"]
+    assert details == ["cannot be made again from build.json: KeyError: 'encoder'"]
