@@ -12,10 +12,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from jobs.cluster.deaths import DeathRate
 from pipeline.errors import RunError
-
-REPLACEMENTS = 100
-"""Actors started in place of dead ones before the run gives up."""
 
 Started = tuple[Any, ray.ObjectRef]
 """The handle of an actor, and the reference of its loading."""
@@ -46,7 +44,7 @@ class ActorGroup:
     ) -> None:
         self._what, self._start, self._loaded, self._patience_s = what, start, loaded, patience_s
         self.members: list[Member] = []
-        self._replaced = 0
+        self._deaths = DeathRate()
         self._idle_since: float | None = None
 
     @property
@@ -95,13 +93,12 @@ class ActorGroup:
         replaced before."""
         if dead not in self.members:
             return set()
+        count = len(self.members)
         self.members.remove(dead)
         with contextlib.suppress(RayError):
             ray.kill(dead.handle)  # one that is only unreachable must not run beside its successor
-        self._replaced += 1
-        if self._replaced > REPLACEMENTS:
-            reason = f"the last one because {short(error)}; look at Ray's logs"
-            raise RunError(f"{REPLACEMENTS} {self._what}s died, {reason}")
+        if many := self._deaths.too_many(count):
+            raise RunError(f"of {count} {self._what}s {many}, the last one because {short(error)}; look at Ray's logs")
         self.start(1)
         return dead.tickets
 
