@@ -43,8 +43,9 @@ def try_every_call(
     wanted, calls = case.result(folder), run.counted()
     tried.calls = len(calls)
     shutil.rmtree(folder)
-    places = range(1, len(calls) + 1, max(every, -(-len(calls) // most)))
-    for at in places:
+    chosen = range(1, len(calls) + 1, every)
+    places = {chosen[number * len(chosen) // min(most, len(chosen))] for number in range(min(most, len(chosen)))}
+    for at in sorted(places):
         for problem in _try(stage, given, case, Stop(folder, at, writes), wanted):
             tried.problems.append(f"{case.name}, call {at} ({calls[at - 1][:120]}): {problem}")
         tried.kills += 1

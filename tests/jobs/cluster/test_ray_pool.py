@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import urllib.request
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import ray
 from jobs.cluster.episode_registry import DEATHS, DEATHS_WITH_NODES, EpisodeRegistry
 from jobs.cluster.ray_pool import _Budget, _check_resources
 from jobs.cluster.run_progress import read_progress
-from jobs.preprocess import plan
+from jobs.datasets.configured_source import SourceChoice
 from jobs.preprocess.preprocess import preprocess
 from pipeline.audit.levels.run import audit_build
 from pipeline.errors import RunError
@@ -77,13 +77,18 @@ def test_an_episode_is_not_blamed_for_encoders_and_nodes_that_died() -> None:
     assert set(registry.blamed("t")) == {"sound"}
 
 
-@dataclass(frozen=True)
 class TrapSource(SSv2Source):
-    """Something-Something-v2 with an episode that hangs its reader, and one that crashes it."""
+    """Something-Something-v2 with an episode that hangs its reader, or one that crashes it: no settings of a source."""
 
-    hangs: str = ""
-    crashes: str = ""
-    driver: int = 0
+    hangs = crashes = ""
+    driver = 0
+
+    @classmethod
+    def with_trap(cls, root: Path, **trap: Any) -> SourceChoice:
+        source = cls(root=str(root), name="ssv2")
+        for name, value in trap.items():
+            object.__setattr__(source, name, value)
+        return SourceChoice("ssv2", source)
 
     def open(self, ref: EpisodeRef) -> OpenedEpisode:
         if ref.id == self.hangs and os.getpid() != self.driver:
@@ -96,14 +101,19 @@ class TrapSource(SSv2Source):
 @pytest.mark.slow
 @pytest.mark.parametrize(("trap", "reason"), [("hangs", "timed-out"), ("crashes", "kills-reader")])
 def test_an_episode_that_hangs_or_crashes_its_reader_is_left_out(
-    trap: str, reason: str, sample_data: SampleData, ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trap: str, reason: str, sample_data: SampleData, ray_session: None, tmp_path: Path
 ) -> None:
     clips = [entry["id"] for entry in json.loads((sample_data.ssv2 / "labels" / "train.json").read_text())]
     traps: dict[str, Any] = {trap: f"ssv2-{clips[1]}", "driver": os.getpid()}
-    monkeypatch.setattr(plan, "make_source", lambda kind, **v: TrapSource(**v, **traps))
+    source = TrapSource.with_trap(sample_data.ssv2, **traps)
     cluster = replace(CLUSTER, episode_limit_s=6.0)
     build = preprocess(
-        build_config(tmp_path / "out", ssv2_source(sample_data.ssv2), cluster=cluster, max_bad_share=0.5)
+        replace(
+            build_config(tmp_path / "out", ssv2_source(sample_data.ssv2)),
+            source=source,
+            cluster=cluster,
+            max_bad_share=0.5,
+        )
     )
     ledger = [json.loads(line) for line in (build.path / "ledger.jsonl").read_bytes().splitlines()]
     assert [(row["episode"], row["reason"]) for row in ledger] == [(f"ssv2-{clips[1]}", reason)]

@@ -83,7 +83,7 @@ def test_training_runs_on_both_and_leaves_a_checkpoint(clips: Build, robot: Buil
     (last,) = list_checkpoints(tmp_path / "run" / "checkpoints")[-1:]
     assert last.name == "step-00000010"
     sizes = replace(robot.sizes, views=1)
-    model = build_model(config.model, sizes, BuildStats.read(robot.path / "stats.json"))
+    model = build_model(config.model, sizes, BuildStats.parse(robot.read_file("stats.json"), "stats.json"))
     load_weights(last, model)
     state: dict[str, Any] = json.loads((last / "state.json").read_text())
     assert state["builds"] == {"g1": robot.fingerprint, "ssv2": clips.fingerprint}
