@@ -1,4 +1,4 @@
-"""Bounds the memory that clients' messages take: those that are being received, and those that wait for an answer."""
+"""Bounds what clients take: connections, whether they say something or not, and the memory of their messages."""
 
 from __future__ import annotations
 
@@ -9,16 +9,24 @@ from websockets.asyncio.server import ServerConnection
 
 
 class Intake:
-    """Bytes of each connection's message, from its first byte to its answer.
+    """Connections, and the bytes of each one's message from its first byte to its answer.
 
     Args:
         limit: bytes of all connections together. Beyond it the connection that holds most is cut off.
-        log: called with a line when that happens.
+        connections: that may be open, those included that have not said yet what they want. More are closed at once.
+        log: called with a line when a client is cut off.
     """
 
-    def __init__(self, limit: int, log: Callable[[str], None]) -> None:
-        self._limit, self._log = limit, log
+    def __init__(self, limit: int, connections: int, log: Callable[[str], None]) -> None:
+        self._limit, self._connections, self._log = limit, connections, log
+        self._open = 0
         self._held: dict[ServerConnection, int] = {}
+
+    def came(self, connection: ServerConnection) -> None:
+        """A connection was opened."""
+        self._open += 1
+        if self._open > self._connections:
+            connection.transport.abort()
 
     @property
     def total(self) -> int:
@@ -46,6 +54,8 @@ class Intake:
             self._held[connection] = max(0, self._held[connection] - size)
 
     def gone(self, connection: ServerConnection) -> None:
+        """A connection was closed."""
+        self._open -= 1
         self._held.pop(connection, None)
 
 
@@ -53,6 +63,10 @@ def counted(intake: Intake) -> type[ServerConnection]:
     """The connection of a server whose intake is bounded."""
 
     class CountedConnection(ServerConnection):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            intake.came(self)
+
         def data_received(self, data: bytes) -> None:
             intake.received(self, len(data))
             if not self.transport.is_closing():

@@ -46,6 +46,8 @@ FAILED = "the policy failed on this query; the server's log has the reason"
 _LONGEST_ERROR = 2000
 _CLOSING_S = 5.0
 _OPENING_S = 10.0
+_STRANGERS = 64
+"""Connections beyond twice the clients' places, for health checks and those that are being opened or refused."""
 _QUEUED_FRAMES = 0
 """Frames of a client that are read ahead of their turn, besides one; each may be as long as the longest message."""
 
@@ -106,7 +108,7 @@ class PolicyServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._batcher: Batcher
         self._health: HealthCheck
-        self._intake = Intake(settings.held_mb * 2**20, log)
+        self._intake = Intake(settings.held_mb * 2**20, 2 * settings.connections + _STRANGERS, log)
         self._stopping = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         """Connections that are being closed; the loop itself keeps no task alive."""

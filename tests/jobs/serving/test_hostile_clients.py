@@ -193,3 +193,15 @@ def test_a_connection_that_never_becomes_a_websocket_is_forgotten() -> None:
             plain.sendall(b"GET / HTTP/1.1\r\n")
             until(lambda: server.server._intake.total == 16)
         until(lambda: server.server._intake.total == 0)
+
+
+def test_connections_that_say_nothing_do_not_use_up_the_files() -> None:
+    with running(connections=2) as server, contextlib.ExitStack() as stack:
+        good = client(server)
+        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(120)]
+        until(lambda: server.server._intake._open == 2 * 2 + 64)
+        assert silent[-1].recv(1) == b""
+        np.testing.assert_array_equal(infer(good, message(2, seed=1))["actions"], expected(observation(2), 1))
+        stack.close()
+        until(lambda: server.server._intake._open == 1)
+        assert infer(client(server), message())["actions"].shape == (4, 2)
