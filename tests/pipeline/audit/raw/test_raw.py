@@ -236,7 +236,7 @@ def test_real_rlds_episodes_read_alike(shared_data: Path, skip_first: int) -> No
             VectorField(field="observation/state", take=(0, 3)),
             VectorField(field="observation/state", take=(3, 6), convert="euler_xyz"),
             VectorField(field="observation/state", take=(6, 7), convert="gripper", open=1.0, closed=0.0),
-            VectorField(field="discount"),
+            VectorField(field="observation/state", take=(5, 6)),
         ),
         action=(
             VectorField(field="observation/state", take=(0, 6), convert="pose_reached"),
