@@ -191,7 +191,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = [word for word in overrides if "=" in word and not word.startswith("-")]
     _check_overrides(command.config, given, secrets(command.settings_class()))
     sys.argv = [f"vlajepa {name}", *overrides]
-    hydra.main(version_base="1.3", config_path=CONFIGS, config_name=command.config)(_application(command))()
+    codes: list[int] = []
+    try:
+        hydra.main(version_base="1.3", config_path=CONFIGS, config_name=command.config)(_application(command, codes))()
+    except SystemExit as end:
+        if end.code == 1 and not codes:  # Hydra's own: it must not look like "a leak was found" either
+            raise SystemExit(2) from end
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise SystemExit(2) from error
 
 
 def _as_typed(command: Command, words: Sequence[str]) -> list[str]:
@@ -232,10 +241,10 @@ def _offer_manifests(wanted: str | None) -> None:
         _fail(error, error.exit_code)
 
 
-def _application(command: Command) -> Callable[[DictConfig], None]:
+def _application(command: Command, codes: list[int]) -> Callable[[DictConfig], None]:
     """A command whose errors meant for people become one message and an exit code.
 
-    The command's module is imported when it runs: --help and --cfg answer at once.
+    The command's module is imported when it runs: --help and --cfg answer at once. Its exit code is added to `codes`.
     """
 
     def application(config: DictConfig) -> None:
@@ -253,6 +262,7 @@ def _application(command: Command) -> Callable[[DictConfig], None]:
         except KeyboardInterrupt:
             _fail("interrupted; the same command continues from here", 130)
         if code:
+            codes.append(code)
             raise SystemExit(code)
 
     return application

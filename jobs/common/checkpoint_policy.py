@@ -20,6 +20,7 @@ from model.checkpoint.state_file import read_state
 from model.checkpoint.vouched import vouched
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.format.schema import Observation
+from pipeline.format.typed_json import from_json
 
 
 class CheckpointPolicy:
@@ -42,7 +43,7 @@ class CheckpointPolicy:
         self.device = pick_device(device)
         self.checkpoint = find_checkpoint(checkpoint)
         state = read_state(self.checkpoint)
-        self.step = int(state["step"])
+        self.step = _step(self.checkpoint, state)
         self.vouchers = vouched(state)
         self.interface = _interface(self.checkpoint, state)
         self.model = load_model(self.checkpoint).to(self.device)
@@ -106,15 +107,31 @@ def find_checkpoint(path: Path) -> Path:
     return found[-1]
 
 
+_LARGEST_IMAGE = 4096
+"""Pixels a side: what a checkpoint names is allocated."""
+
+
+def _step(checkpoint: Path, state: Mapping[str, Any]) -> int:
+    if type(state.get("step")) is not int:
+        raise BuildError(f"{checkpoint}/state.json: step must be a whole number, found {state.get('step')!r:.80}")
+    return int(state["step"])
+
+
 def _interface(checkpoint: Path, state: Mapping[str, Any]) -> RobotInterface:
-    if not state.get("model_sizes", {}).get("action"):
+    sizes, stored = state.get("model_sizes", {}), state.get("robot")
+    if not isinstance(sizes, dict) or not sizes.get("action"):
         raise SettingsError(
             f"{checkpoint} was trained on human video alone and cannot act; fine-tune it on a robot build"
         )
-    stored = state.get("robot")
     if stored is None:
         raise BuildError(
             f"{checkpoint}/state.json has no robot interface, as one that was imported; fine-tune it on the robot's "
             "build with init_from="
         )
-    return RobotInterface(**{**stored, "views": tuple(stored["views"])})
+    try:
+        found = from_json(RobotInterface, stored, "robot")
+        if not 0 < found.image_size <= _LARGEST_IMAGE:
+            raise ValueError(f"image_size must be 1..{_LARGEST_IMAGE}, found {found.image_size}")
+        return found
+    except ValueError as error:
+        raise BuildError(f"{checkpoint}/state.json: {error}") from error

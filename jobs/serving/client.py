@@ -18,6 +18,8 @@ from jobs.common.robot_interface import RobotInterface, RobotObservation, check_
 from jobs.serving.keys import GROUP, SEED
 from jobs.serving.wire import WIRE_VERSION, WireError, pack, unpack
 from pipeline.errors import RunError, SettingsError
+from pipeline.format.printable import reason
+from pipeline.format.typed_json import from_json
 
 _OPEN_S = 10.0
 _CLOSING_S = 5.0
@@ -59,8 +61,12 @@ class PolicyClient:
         self.metadata: dict[str, Any] = {}
         self._connection: ClientConnection | None = None
         self._connected()
-        given = self.metadata["interface"]
-        self.interface = RobotInterface(**{**given, "views": tuple(given["views"])})
+        try:
+            self.interface = from_json(RobotInterface, self.metadata.get("interface"), "interface")
+            self._most, self._largest = (int(self.metadata["limits"][name]) for name in ("max_batch", "message_bytes"))
+        except (ValueError, TypeError, KeyError) as error:
+            self.close()
+            raise RunError(f"{self.address}: the server's metadata cannot be used: {reason(error)}") from error
 
     def act(self, observations: Sequence[RobotObservation], seeds: Sequence[int]) -> NDArray[np.float32]:
         """See `Policy.act`. After a lost connection the query is sent again: its answer is the same.
@@ -94,11 +100,11 @@ class PolicyClient:
 
     def _groups(self, queries: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         """Consecutive queries that the server takes in one message."""
-        limits, group, size = self.metadata["limits"], list[dict[str, Any]](), 0
+        group, size = list[dict[str, Any]](), 0
         for query in queries:
             bytes_ = sum(value.nbytes for value in query.values() if isinstance(value, np.ndarray))
             bytes_ += len(query["prompt"].encode()) + _ROOM
-            if group and (len(group) == limits["max_batch"] or size + bytes_ > limits["message_bytes"]):
+            if group and (len(group) == self._most or size + bytes_ > self._largest):
                 yield group
                 group, size = [], 0
             group.append(query)

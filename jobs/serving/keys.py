@@ -97,7 +97,8 @@ def read_seed(message: Mapping[str, Any]) -> int | None:
     if seed is None:
         return None
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed <= LARGEST_SEED:
-        raise ValueError(f"{SEED} must be an integer from 0 to 2**63 - 1, got {str(seed)[:40]!r}")
+        found = str(seed)[:40] if isinstance(seed, (int, float, np.number)) else f"a {type(seed).__name__}"
+        raise ValueError(f"{SEED} must be an integer from 0 to 2**63 - 1, got {found}")
     return int(seed)
 
 

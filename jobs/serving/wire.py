@@ -25,6 +25,9 @@ KINDS = "biufU"
 MOST_ENTRIES = 4096
 """Of one list or map. msgpack reserves memory by the length that a header claims, at every level of nesting."""
 
+MOST_VALUES = 2**16
+"""Of one message. Each becomes a Python object, whatever its size."""
+
 _LAST_CODE = 0x10FFFF
 _SURROGATES = (0xD800, 0xDFFF)
 _LONGEST_DTYPE = 16
@@ -48,6 +51,7 @@ def pack(message: Mapping[str, Any]) -> bytes:
 def unpack(data: bytes) -> dict[str, Any]:
     """Decode a message; arrays are read-only views of `data`. Raises WireError for what the module excludes, or no map
     with text keys."""
+    _require_few_values(data)
     try:
         message = msgpack.unpackb(
             data, object_hook=_decoded, max_array_len=MOST_ENTRIES, max_map_len=MOST_ENTRIES, max_ext_len=16
@@ -59,6 +63,38 @@ def unpack(data: bytes) -> dict[str, Any]:
     if not isinstance(message, dict) or not all(isinstance(key, str) for key in message):
         raise WireError(f"a message is a map with text for keys, got {_kind(message)}")
     return message
+
+
+_SIZED = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4}
+"""Bytes of the length of binary, text and extension values; an extension has one byte more, its type."""
+_FIXED = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
+_FIXED |= {0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17}
+_CONTAINERS = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
+"""Bytes of the count, and values an entry, of lists and maps."""
+
+
+def _require_few_values(data: bytes) -> None:
+    """Raise WireError for more than `MOST_VALUES`, before any of them is made. Walks the headers (msgpack's
+    specification) and nothing else; what is cut off is left to msgpack."""
+    at, missing, seen, end = 0, 1, 0, len(data)
+    while missing and at < end:
+        seen, missing, head = seen + 1, missing - 1, data[at]
+        if seen > MOST_VALUES or missing > MOST_VALUES:
+            raise WireError(f"a message may hold {MOST_VALUES:,} values, lists and maps included")
+        at += 1
+        if 0x80 <= head <= 0x9F:
+            missing += (head & 0x0F) * (2 if head < 0x90 else 1)
+        elif 0xA0 <= head <= 0xBF:
+            at += head & 0x1F
+        elif head in _CONTAINERS:
+            size, each = _CONTAINERS[head]
+            missing += each * int.from_bytes(data[at : at + size], "big")
+            at += size
+        elif head in _SIZED:
+            size = _SIZED[head]
+            at += size + int.from_bytes(data[at : at + size], "big") + (0xC7 <= head <= 0xC9)
+        else:
+            at += _FIXED.get(head, 0)
 
 
 def _encoded(value: Any) -> Any:

@@ -97,6 +97,11 @@ def open_audited(address: str, allow_leaky: bool, settings: TrainerSettings) -> 
             f"{address} is stamped leaky (encoder mode clip): its targets' context has seen the future. Train on a "
             "build of mode prefix, or say allow_leaky=true for a comparison"
         )
+    if settings.public_key is not None:
+        raise AuditRefusedError(
+            f"{address} is stamped leaky, and no key vouches for such a build: leave out trainer.public_key for the "
+            "comparison"
+        )
     return AuditedBuild(read_build(files.manifest, path, remote), None)
 
 

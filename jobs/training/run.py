@@ -23,6 +23,7 @@ from jobs.training.loop.ranks import Ranks, joined
 from jobs.training.loop.throughput import measure_throughput
 from jobs.training.settings import Resume, TrainConfig
 from model.attention.backend import resolve_backend
+from model.checkpoint.checkpoint import list_checkpoints
 from model.checkpoint.vouched import VOUCHED, as_json, vouched_of
 from model.exchange.initial import load_initial
 from model.vla_jepa import VLAJEPA, build_model
@@ -190,7 +191,7 @@ def describe(trainer: Trainer) -> str:
 
 def _initial_weights(config: TrainConfig, model: VLAJEPA) -> str:
     """Weights of `init_from`, unless the run goes on from a checkpoint of its own. What was loaded, for people."""
-    found = any((config.out / "checkpoints").glob("step-*"))
+    found = bool(list_checkpoints(config.out / "checkpoints"))
     if config.resume == Resume.NEVER and found:
         raise SettingsError(f"{config.out} holds checkpoints and resume=never; choose another out= or resume=auto")
     if found or config.init_from is None:

@@ -12,6 +12,7 @@ Random numbers need no state: the trainer seeds every step from (seed, step).
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -26,11 +27,13 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from model.checkpoint.sharded_checkpoint import SHARDED, fill_sharded, sharded_shapes
+from model.checkpoint.sharded_metadata import INDEX
 from model.checkpoint.state_file import STATE, verify_checkpoint, write_state
 from model.checkpoint.temporary import TEMPORARY, sync, temporary_for
 from pipeline.errors import BuildError, CorruptError
 
 PREFIX = "step-"
+_NAME = re.compile(rf"{PREFIX}\d{{8,}}")
 _DAMAGED = "damaged-"
 
 SHOWN = 20
@@ -141,8 +144,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Finished checkpoints by rising step."""
-    return sorted(path for path in folder.glob(f"{PREFIX}*") if (path / STATE).is_file())
+    """Finished checkpoints by rising step. Folders of other names, such as copies, are none."""
+    found = (path for path in folder.glob(f"{PREFIX}*") if (path / STATE).is_file() and _NAME.fullmatch(path.name))
+    return sorted(found, key=lambda path: int(path.name.removeprefix(PREFIX)))
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
@@ -224,7 +228,7 @@ def load_optimizer(checkpoint: Path, parameters: Mapping[str, nn.Parameter], opt
 
 
 def _stored_shapes(checkpoint: Path, kind: str) -> dict[str, tuple[int, ...]]:
-    if (checkpoint / SHARDED).is_dir():
+    if (checkpoint / SHARDED / INDEX).is_file():
         return sharded_shapes(checkpoint, kind)
     with _tensors_of(checkpoint, kind) as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
@@ -232,7 +236,7 @@ def _stored_shapes(checkpoint: Path, kind: str) -> dict[str, tuple[int, ...]]:
 
 @torch.no_grad()
 def _fill(checkpoint: Path, kind: str, wanted: Mapping[str, Tensor]) -> None:
-    if (checkpoint / SHARDED).is_dir():
+    if (checkpoint / SHARDED / INDEX).is_file():
         fill_sharded(checkpoint, kind, wanted)
         return
     with _tensors_of(checkpoint, kind) as file:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.distributed.checkpoint import FileSystemReader
@@ -33,6 +33,12 @@ _ALLOWED = {
     "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
     "pathlib": {"Path", "PosixPath", "PurePosixPath"},
 }
+
+
+_BUILT = ("torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem")
+
+
+_PythonUnpickler: Any = pickle._Unpickler
 
 
 class IndexReader(FileSystemReader):
@@ -62,11 +68,24 @@ def read_index(folder: Path) -> Metadata:
     return index
 
 
-class _Restricted(pickle.Unpickler):
+class _Restricted(_PythonUnpickler):
+    """The unpickler in Python, whose steps can be overridden."""
+
+    dispatch: ClassVar[dict[int, Any]] = dict(_PythonUnpickler.dispatch)
+
     def find_class(self, module: str, name: str) -> Any:
         if name in _ALLOWED.get(module, ()):
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"it may not hold {module}.{name}")
+
+    def load_build(self) -> None:
+        """Attributes are set on entries of the index alone, never on classes or functions."""
+        kind = type(self.stack[-2])
+        if kind.__name__ not in _ALLOWED.get(kind.__module__, ()) or kind.__module__ not in _BUILT:
+            raise pickle.UnpicklingError(f"it may not change a {kind.__name__}")
+        super().load_build()
+
+    dispatch[pickle.BUILD[0]] = load_build
 
 
 def _require_tensors(index: Any) -> None:

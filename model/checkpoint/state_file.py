@@ -70,8 +70,16 @@ def _read(checkpoint: Path) -> dict[str, Any]:
 
 
 def _data_files(checkpoint: Path) -> list[str]:
-    paths = (path for path in checkpoint.rglob("*") if path.is_file() and path != checkpoint / STATE)
-    return sorted(path.relative_to(checkpoint).as_posix() for path in paths)
+    """Raises CorruptError for a link, which may lead to other weights than were hashed, and for what is no file."""
+    found = []
+    for path in checkpoint.rglob("*"):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise CorruptError(
+                f"{checkpoint} is damaged: {path.name} is no regular file; copy the checkpoint without links"
+            )
+        if path.is_file() and path != checkpoint / STATE:
+            found.append(path.relative_to(checkpoint).as_posix())
+    return sorted(found)
 
 
 def _digests(checkpoint: Path, names: list[str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 from model.checkpoint.checkpoint import list_checkpoints
 from model.checkpoint.state_file import STATE, read_state
 from pipeline.errors import BuildError
+from pipeline.format.printable import printable
 from pipeline.format.typed_json import from_json
 
 VOUCHED = "vouched"
@@ -34,11 +35,11 @@ class Voucher:
 
     @property
     def text(self) -> str:
-        """One line."""
+        """One line, as whoever made the checkpoint wrote it."""
         if self.signed_by == UNSIGNED:
-            return f"{self.build}: {self.verdict}, {UNSIGNED}"
+            return printable(f"{self.build}: {self.verdict}, {UNSIGNED}")
         claim = "" if self.checked else " (a claim: trainer.public_key= checks it)"
-        return f"{self.build}: {self.verdict}, signed by {self.signed_by}{claim}"
+        return printable(f"{self.build}: {self.verdict}, signed by {self.signed_by}{claim}")
 
 
 def vouched(state: Mapping[str, Any]) -> tuple[Voucher, ...]:

@@ -168,6 +168,10 @@ def _require_statement(files: AuditedFiles, path: Path, envelope: Envelope) -> N
             raise AuditRefusedError(f"{path} is {what}")
 
 
+_LARGEST_KEY = 2**16
+"""Bytes."""
+
+
 def read_private_key(path: Path) -> Ed25519PrivateKey:
     """An unencrypted ed25519 key from a PEM file (PKCS #8). Raises RunError for anything else."""
     fix = "make one with: openssl genpkey -algorithm ed25519 -out key.pem"
@@ -187,6 +191,9 @@ def _public_key(path: Path) -> Ed25519PublicKey:
 
 def _load(path: Path, load: Callable[[bytes], object], what: str, fix: str) -> object:
     try:
-        return load(path.read_bytes())
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")
+        with open(path, "rb") as file:
+            return load(file.read(_LARGEST_KEY))
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise RunError(f"{path} is no {what} ({error}); {fix}") from error

@@ -14,6 +14,9 @@ from pipeline.format.strict_json import canonical, parse
 _STANDARD = str.maketrans("-_", "+/")
 
 
+MOST_SIGNATURES = 64
+
+
 @dataclass(frozen=True)
 class Envelope:
     """An envelope. `signatures` by their keyid: an unauthenticated hint, "" without one."""
@@ -48,6 +51,8 @@ def read_envelope(data: bytes, where: object) -> Envelope:
         content = parse_finite(data)
         kind, payload = content["payloadType"], _decode(content["payload"])
         signatures = tuple((entry.get("keyid", ""), _decode(entry["sig"])) for entry in content["signatures"])
+        if len(signatures) > MOST_SIGNATURES:
+            raise ValueError(f"it has {len(signatures)} signatures, more than {MOST_SIGNATURES}")
         if not all(isinstance(text, str) for text in (kind, *(name for name, _ in signatures))):
             raise TypeError("payloadType and keyid must be strings")
         kind.encode()

@@ -20,7 +20,7 @@ from pipeline.format.columns import latents_schema, targets_schema, tubelet_colu
 from pipeline.format.enums import LatentDtype
 from pipeline.format.schema import Sizes
 from pipeline.shards.arrow_writer import ArrowWriter, tensor_column
-from pipeline.shards.tensor_columns import TensorColumns, small_columns
+from pipeline.shards.tensor_columns import TensorColumns, readable, small_columns
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,11 @@ class TubeletTargetsReader:
         table = TensorColumns(path, targets_schema(sizes, {}, dtype, tubelets=True), {}, "targets").table
         columns = tubelet_columns(sizes, dtype)
         self._latents = TensorColumns(latents, latents_schema(sizes, {}, dtype), columns, "latents")
-        self.keys: list[str] = table.column("key").to_pylist()
-        self.latent_mask, self.actions, self.action_mask = small_columns(table, sizes)
-        steps = table.column("latent_rows").combine_chunks().flatten().to_numpy().reshape(-1, sizes.steps)
-        self._places = np.concatenate([table.column("context_row").to_numpy()[:, None], steps], axis=1)
+        with readable(path, "targets"):
+            self.keys: list[str] = table.column("key").to_pylist()
+            self.latent_mask, self.actions, self.action_mask = small_columns(table, sizes)
+            steps = table.column("latent_rows").combine_chunks().flatten().to_numpy().reshape(-1, sizes.steps)
+            self._places = np.concatenate([table.column("context_row").to_numpy()[:, None], steps], axis=1)
         if not ((self._places[:, 1:] >= 0) == self.latent_mask).all() or not self._inside():
             raise CorruptError(f"{path} refers to rows that {latents} does not have; run vlajepa audit")
 

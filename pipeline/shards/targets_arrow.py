@@ -23,7 +23,7 @@ from pipeline.format.columns import latent_columns, targets_schema
 from pipeline.format.enums import LatentDtype
 from pipeline.format.schema import Sizes, Targets
 from pipeline.shards.arrow_writer import ArrowWriter, tensor_column
-from pipeline.shards.tensor_columns import TensorColumns, small_columns
+from pipeline.shards.tensor_columns import TensorColumns, readable, small_columns
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def row_buffers(targets: TargetRows | Targets[NDArray[Any]], row: int) -> Iterat
     for name in DIGESTED:
         array = getattr(targets, name)
         if array is not None:
-            yield np.ascontiguousarray(array[row]).data
+            yield np.ascontiguousarray(array[row]).reshape(-1).view(np.uint8).data
 
 
 def row_digest(targets: TargetRows | Targets[NDArray[Any]], row: int) -> str:
@@ -123,8 +123,9 @@ class TargetsReader:
         self.path = path
         self._columns = TensorColumns(path, targets_schema(sizes, {}, dtype), latent_columns(sizes, dtype), "targets")
         table = self._columns.table
-        self.keys: list[str] = table.column("key").to_pylist()
-        self.latent_mask, self.actions, self.action_mask = small_columns(table, sizes)
+        with readable(path, "targets"):
+            self.keys: list[str] = table.column("key").to_pylist()
+            self.latent_mask, self.actions, self.action_mask = small_columns(table, sizes)
 
     def read_into(self, row: int, **outs: NDArray[Any]) -> None:
         """Read a row into contiguous arrays, by name.

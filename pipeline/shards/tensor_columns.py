@@ -5,10 +5,11 @@ Letters: K steps, T actions in a chunk, A action width, R rows.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import CorruptError
+from pipeline.format.printable import reason
 from pipeline.format.schema import Sizes
+
+
+@contextlib.contextmanager
+def readable(path: Path, kind: str) -> Iterator[None]:
+    """Around code that reads a file's tables. Raises CorruptError for what it cannot read."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        raise CorruptError(f"{path} is no {kind} shard of this build: {reason(error)}; run vlajepa audit") from error
 
 
 class TensorColumns:
@@ -37,12 +48,11 @@ class TensorColumns:
     ) -> None:
         self._path = path
         self._row_bytes = {n: np.dtype(kind).itemsize * math.prod(shape) for n, (kind, shape) in columns.items()}
-        try:
+        with readable(path, kind):
             with pa.memory_map(str(path)) as mapped:
                 self._open(pa.ipc.open_file(mapped).read_all(), mapped, expected)
+            self.table.validate(full=True)
             self._descriptor = os.open(path, os.O_RDONLY)
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            raise CorruptError(f"{path} is no {kind} shard of this build: {error}; run vlajepa audit") from error
         weakref.finalize(self, os.close, self._descriptor)
 
     @property

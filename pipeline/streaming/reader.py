@@ -180,7 +180,7 @@ class SampleReader:
         """Raise CorruptError unless a half of a sample is what the manifest lists."""
         if self._verify is Verify.OFF:
             return
-        tag = None if self._tags is None else self._tags.of(content)
+        tag = None if self._tags is None else self._tags.of(part, index, content)
         if self._tags is not None and tag is not None and self._tags.knows(part, index, tag):
             return
         digest = hashlib.sha256()

@@ -1,11 +1,11 @@
 """What was verified once is recognised quickly: a keyed hash of each sample, kept on this node.
 
-When a sample's bytes have the SHA-256 of the audited manifest, their xxh3_128 under a secret random seed is kept. Bytes
-that are read later and have the same tag are those bytes: who cannot read the seed cannot make others that do. Nothing
-else is trusted, no time stamp and no size.
+When a sample's bytes have the SHA-256 of the audited manifest, their GMAC (NIST SP 800-38D) under a secret random key
+is kept; the nonce is the sample's number and half. Bytes that are read later and have the same tag are those bytes: who
+cannot read the key cannot make others that do. Nothing else is trusted, no time stamp and no size.
 
-    bytes 0-7 "VLJTAG01", 8-15 the seed, then for each sample of the split 16 bytes for its inputs and 16 for its
-    targets; zeros: not verified yet
+    bytes 0-7 "VLJTAG02", 8-23 the key, 24-31 zeros, then for each sample of the split 16 bytes for its inputs and 16
+    for its targets; zeros: not verified yet
 
 All processes of a user on a node share the file. Two that write the same tag write the same bytes; a tag that is read
 half-written fits nothing, and the SHA-256 decides again.
@@ -25,14 +25,14 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-import xxhash
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from pipeline.format.build import Build
 from pipeline.format.file_names import SAMPLES
 from pipeline.streaming.own_folder import make_own_folder
 
-_MAGIC = b"VLJTAG01"
-_HEADER, _TAG = 16, 16
+_MAGIC = b"VLJTAG02"
+_HEADER, _KEY, _TAG = 32, 16, 16
 _UNKNOWN = bytes(_TAG)
 
 
@@ -56,14 +56,16 @@ class Tags:
     def __init__(self, build: Build, split: str, folder: Path | None) -> None:
         self._descriptor = _temporary() if folder is None else _open(folder / _name(build, split))
         weakref.finalize(self, os.close, self._descriptor)
-        self._seed = int.from_bytes(os.pread(self._descriptor, 8, len(_MAGIC)), "little")
+        self._key = algorithms.AES(os.pread(self._descriptor, _KEY, len(_MAGIC)))
 
-    def of(self, content: Iterable[Any]) -> bytes:
-        """The tag of buffers that follow each other."""
-        tag = xxhash.xxh3_128(seed=self._seed)
+    def of(self, part: Part, sample: int, content: Iterable[Any]) -> bytes:
+        """The tag of a half of a sample, given as buffers that follow each other."""
+        nonce = (2 * sample + part).to_bytes(12, "little")
+        code = Cipher(self._key, modes.GCM(nonce)).encryptor()
         for piece in content:
-            tag.update(piece)
-        return tag.digest()
+            code.authenticate_additional_data(piece)
+        code.finalize()
+        return code.tag
 
     def knows(self, part: Part, sample: int, tag: bytes) -> bool:
         """Whether the sample's verified bytes had this tag."""
@@ -113,4 +115,4 @@ def _temporary() -> int:
 
 
 def _begin(descriptor: int) -> None:
-    os.pwrite(descriptor, _MAGIC + secrets.token_bytes(_HEADER - len(_MAGIC)), 0)
+    os.pwrite(descriptor, (_MAGIC + secrets.token_bytes(_KEY)).ljust(_HEADER, b"\0"), 0)

@@ -183,3 +183,8 @@ def test_no_message_repeats_a_key(words: list[str], value: str, capsys: pytest.C
 def test_something_like_what_was_typed_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no command 'trian'; did you mean train?" in run(capsys, "trian")[2]
     assert "did you mean level?" in run(capsys, "audit", "/x", "lvel=source")[2]
+
+
+@pytest.mark.parametrize("word", ["hydra.run.dir=/proc/y", "hydra.hydra_logging.version=7"])
+def test_a_failure_of_hydra_is_no_leak(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "audit", "/x", word)[0] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 
@@ -62,13 +63,13 @@ class TrainerSettings:
         "optimiser steps an iteration",
         default=CoTraining.JOINT,
     )
-    lr_backbone: float = setting("peak learning rate of the backbone", default=1e-5, above=0)
-    lr_action_head: float = setting("peak learning rate of the action head", default=1e-4, above=0)
-    lr_rest: float = setting("peak learning rate of the rest", default=3e-5, above=0)
-    lr_final: float = setting("learning rate at the end of the cosine", default=1e-6, at_least=0)
+    lr_backbone: float = setting("peak learning rate of the backbone", default=1e-5, above=0, below=math.inf)
+    lr_action_head: float = setting("peak learning rate of the action head", default=1e-4, above=0, below=math.inf)
+    lr_rest: float = setting("peak learning rate of the rest", default=3e-5, above=0, below=math.inf)
+    lr_final: float = setting("learning rate at the end of the cosine", default=1e-6, at_least=0, below=math.inf)
     beta1: float = setting("AdamW's decay of the first moment", default=0.9, at_least=0, below=1)
     beta2: float = setting("AdamW's decay of the second moment", default=0.95, at_least=0, below=1)
-    weight_decay: float = setting("AdamW's weight decay", default=1e-8, at_least=0)
+    weight_decay: float = setting("AdamW's weight decay", default=1e-8, at_least=0, below=math.inf)
     clip_norm: float = setting("largest norm of the gradients", default=1.0, above=0)
     seed: int = setting("of the order of samples and of the noise", default=0)
     device: Device = setting("where the run computes", default=Device.AUTO, decides=False)

@@ -7,6 +7,8 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobs.serving.wire import WireError, pack, unpack
 
@@ -125,8 +127,27 @@ def test_garbage_is_refused(data: bytes) -> None:
 
 def test_a_header_that_claims_a_long_list_reserves_no_memory() -> None:
     claimed = b"\x81\xa1a" + b"\xdd\x00\xff\xff\xff" * 200 + bytes(2**16)
-    with pytest.raises(WireError, match="exceeds max_array_len"):
+    with pytest.raises(WireError, match="may hold 65,536 values"):
         unpack(claimed)
+
+
+@pytest.mark.parametrize("inner", [b"\x90", b"\x80", b"\xc0", b"\x91\xc0"], ids=["lists", "maps", "nulls", "nested"])
+def test_millions_of_small_values_are_refused_before_they_are_made(inner: bytes) -> None:
+    """Each would be a Python object, whatever few bytes it takes in the message."""
+    data = b"\x81\xa1x\xdc\x02\x00" + (b"\xdc\x10\x00" + inner * 4096) * 512
+    with pytest.raises(WireError, match="may hold 65,536 values"):
+        unpack(data)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=60,
+    )
+)
+def test_every_header_is_walked_as_msgpack_reads_it(value: Any) -> None:
+    assert unpack(msgpack.packb({"x": value})) == {"x": value}
 
 
 @pytest.mark.parametrize("value", [[1, 2], "text", 7, {1: 2}, {b"key": 2}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,3 +113,22 @@ def test_all_files_have_the_mode_of_umask(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.touch()
     assert modes == {plain.stat().st_mode & 0o777}
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a file"])
+def test_a_link_leads_to_no_other_weights(tmp_path: Path, kind: str) -> None:
+    """What was hashed is what lies in the folder."""
+    (path,) = write(tmp_path / "run", 3)
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    (path / "sharded").symlink_to(target if kind == "a folder" else path / "model.safetensors")
+    with pytest.raises(CorruptError, match="sharded is no regular file; copy the checkpoint without links"):
+        verify_checkpoint(path)
+
+
+def test_copies_under_other_names_are_no_checkpoints_of_the_run(tmp_path: Path) -> None:
+    kept = write(tmp_path, 4, 100_000_000)
+    for name in ("step-old", "step-00000003.bak", "step-4"):
+        shutil.copytree(kept[0], tmp_path / name)
+    assert list_checkpoints(tmp_path) == kept
+    assert newest_whole(tmp_path)[0] == kept[1]

@@ -83,3 +83,13 @@ def test_a_damaged_index_is_named(checkpoint: Path, content: bytes) -> None:
     (checkpoint / SHARDED / INDEX).write_bytes(content)
     with pytest.raises(CorruptError, match=r"\.metadata is no index of a sharded checkpoint"):
         sharded_shapes(checkpoint, "model")
+
+
+def test_an_index_changes_no_class(checkpoint: Path) -> None:
+    before = Path.is_file
+    attack = b"\x80\x02cpathlib\nPosixPath\nN}X\x07\x00\x00\x00is_filectorch\nSize\ns\x86b."
+    (checkpoint / SHARDED / INDEX).write_bytes(attack)
+    with pytest.raises(CorruptError, match="it may not change a type"):
+        read_index(checkpoint / SHARDED)
+    assert Path.is_file is before
+    assert isinstance(Path(checkpoint).is_file(), bool)

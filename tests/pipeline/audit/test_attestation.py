@@ -211,6 +211,8 @@ def test_keys_of_other_kinds_are_refused(signed: Path, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     curve_public = curve.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "curve").write_bytes(curve_public)
+    with pytest.raises(RunError, match="it is no regular file"):
+        require_signature(signed, Path("/dev/zero"))
     for name, message in (("missing.pub", "No such file"), ("text", "no PEM public key"), ("curve", "another kind")):
         with pytest.raises(RunError, match=message) as caught:
             require_signature(signed, tmp_path / name)

@@ -144,13 +144,14 @@ def test_tags_of_another_build_do_not_count(build: Path, tmp_path: Path) -> None
 
 def test_a_tag_fits_its_own_sample_and_half_alone(build: Path) -> None:
     tags = Tags(load_build(build), "train", None)
-    tag = tags.of([b"ab", b"c"])
-    assert tag == tags.of([b"abc"])
+    tag = tags.of(Part.INPUTS, 3, [b"ab", b"c"])
+    assert tag == tags.of(Part.INPUTS, 3, [b"abc"])
+    assert len({tags.of(part, row, [b"abc"]) for part in Part for row in range(8)}) == 16
     assert not tags.knows(Part.INPUTS, 3, tag)
     tags.keep(Part.INPUTS, 3, tag)
     assert tags.knows(Part.INPUTS, 3, tag)
     assert not any(tags.knows(part, row, tag) for part in Part for row in range(8) if (part, row) != (Part.INPUTS, 3))
-    assert Tags(load_build(build), "train", None).of([b"abc"]) != tag  # another seed
+    assert Tags(load_build(build), "train", None).of(Part.INPUTS, 3, [b"abc"]) != tag  # another key
 
 
 def test_zeros_in_the_file_are_no_tag(build: Path) -> None:
@@ -164,7 +165,7 @@ def test_a_damaged_file_is_begun_anew(build: Path, tmp_path: Path, content: byte
     (file,) = tags_in(tmp_path)
     file.write_bytes(content)
     read(reader_of(build, tmp_path / "tags"))
-    assert file.read_bytes().startswith(b"VLJTAG01")
+    assert file.read_bytes().startswith(b"VLJTAG02")
 
 
 def test_damaged_tags_cost_a_hash_and_nothing_else(build: Path, tmp_path: Path, hashed: list[str]) -> None:
