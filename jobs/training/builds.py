@@ -30,9 +30,10 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class AuditedBuild:
-    """A build, and what let it through the gate: None for one that is stamped leaky."""
+    """A build, the SHA-256 of its build.json, and what let it through the gate: None for one that is stamped leaky."""
 
     build: Build
+    sha256: str
     passed: Passed | None
 
     @property
@@ -91,7 +92,7 @@ def open_audited(address: str, allow_leaky: bool, settings: TrainerSettings) -> 
     files = read_audited(path)
     if not _stamped_leaky(files.manifest):
         passed = pass_gate(files, settings.audit_level.value, settings.public_key)
-        return AuditedBuild(read_build(files.manifest, path, remote), passed)
+        return AuditedBuild(read_build(files.manifest, path, remote), files.sha256, passed)
     if not allow_leaky:
         raise AuditRefusedError(
             f"{address} is stamped leaky (encoder mode clip): its targets' context has seen the future. Train on a "
@@ -102,7 +103,7 @@ def open_audited(address: str, allow_leaky: bool, settings: TrainerSettings) -> 
             f"{address} is stamped leaky, and no key vouches for such a build: leave out trainer.public_key for the "
             "comparison"
         )
-    return AuditedBuild(read_build(files.manifest, path, remote), None)
+    return AuditedBuild(read_build(files.manifest, path, remote), files.sha256, None)
 
 
 def _stamped_leaky(manifest: bytes) -> bool:

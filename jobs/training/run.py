@@ -13,7 +13,7 @@ from typing import Any
 
 from jobs.common.driver_lock import DriverLock
 from jobs.common.robot_interface import RobotInterface
-from jobs.training.builds import common_sizes, open_builds
+from jobs.training.builds import AuditedBuild, common_sizes, open_builds
 from jobs.training.held_out.result import HeldOut
 from jobs.training.held_out.text import describe_results
 from jobs.training.loop.data import describe_streams
@@ -28,7 +28,6 @@ from model.checkpoint.vouched import VOUCHED, as_json, vouched_of
 from model.exchange.initial import load_initial
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.errors import SettingsError
-from pipeline.format.build import Build
 from pipeline.format.schema import Sizes
 from pipeline.format.settings import deciding, plain
 from pipeline.storage.atomic import write_atomic
@@ -55,7 +54,7 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         builds = [one.build for one in opened]
         sizes, stats = common_sizes(builds)
         model = build_model(config.model, sizes, stats)
-        state = run_state(config, builds, sizes)
+        state = run_state(config, opened, sizes)
         loaded = _initial_weights(config, model)
         before = () if config.init_from is None or not loaded else vouched_of(config.init_from)
         vouchers = (*(one.voucher for one in opened), *before)
@@ -138,8 +137,9 @@ def log_line(out: Path, text: str) -> None:
         file.write(text + "\n")
 
 
-def run_state(config: TrainConfig, builds: Sequence[Build], sizes: Sizes) -> dict[str, Any]:
+def run_state(config: TrainConfig, opened: Sequence[AuditedBuild], sizes: Sizes) -> dict[str, Any]:
     """What the run decided and a resumed run must decide again, as plain JSON values."""
+    builds = [one.build for one in opened]
     content = {
         "model": asdict(config.model),
         "model_sizes": asdict(sizes),
@@ -148,6 +148,7 @@ def run_state(config: TrainConfig, builds: Sequence[Build], sizes: Sizes) -> dic
         "trainer": deciding(config.trainer),
         "weights": list(config.weights),
         "builds": {build.name: build.fingerprint for build in builds},
+        "build_sha256": {one.build.name: one.sha256 for one in opened},
         "build_order": [build.name for build in builds],
         "sizes": {build.name: asdict(build.sizes) for build in builds},
         "robot": next((asdict(RobotInterface.of(build.manifest)) for build in builds if build.sizes.action), None),

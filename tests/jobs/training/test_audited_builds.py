@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 
-from jobs.training.builds import common_sizes, open_builds
+from jobs.training.builds import common_sizes, open_audited, open_builds
 from jobs.training.loop.settings import TrainerSettings
+from jobs.training.run import run_state
 from jobs.training.settings import TrainConfig
 from pipeline.audit.attestation import require_signature, sign_verdict
 from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdict import verdict_bytes, write_verdict
 from pipeline.errors import AuditRefusedError, BuildError, CorruptError, RunError
+from pipeline.format.differences import first_difference
 from pipeline.format.enums import AuditLevel
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
 from pipeline.streaming.reader import SampleReader
@@ -257,3 +259,18 @@ def test_a_renamed_copy_is_known_by_its_hash(build: Path, tmp_path: Path) -> Non
     _hashed(build, lambda path: path)
     with pytest.raises(AuditRefusedError, match="episode ep_a is in train of"):
         open_builds(config(build, other))
+
+
+def test_no_key_vouches_for_a_build_that_is_stamped_leaky(build: Path, tmp_path: Path) -> None:
+    """The stamp is in reach of whoever can write the build; it must not lead around the key."""
+    edit_json(build, "build.json", lambda content: content.update(leaky=True))
+    public = write_keys(tmp_path, "key", 1)[1]
+    with pytest.raises(AuditRefusedError, match=r"is stamped leaky, and no key vouches"):
+        open_audited(str(build), True, TrainerSettings(public_key=public))
+
+
+def test_a_resumed_run_has_the_same_bytes_of_build_json(build: Path) -> None:
+    (opened,) = open_builds(config(build))
+    sizes, _ = common_sizes([opened.build])
+    before, after = (run_state(config(build), [one], sizes) for one in (opened, replace(opened, sha256="0" * 64)))
+    assert first_difference(before, after).startswith("build_sha256.tiny was ")
