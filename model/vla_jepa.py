@@ -11,7 +11,7 @@ A action width.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -202,6 +202,10 @@ class VLAJEPA(nn.Module):
     def steering(self, observation: Observation[Tensor], targets: Targets[Tensor]) -> Tensor:
         """What steers the predictor, the student's latent actions or their stand-in: float32 [B, K*A, E]."""
         return self._steering(observation, targets, None if self.stand_in else self.student(observation)[0])
+
+    def gathered(self, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+        """`function(self, *arguments)`, with the parameters of all parts at hand where the model is sharded."""
+        return function(self, *arguments)
 
     def param_groups(self, lr_backbone: float, lr_action_head: float, lr_rest: float) -> list[dict[str, Any]]:
         """Groups for an optimiser: `name`, `params`, `lr`; every trainable parameter is in exactly one."""

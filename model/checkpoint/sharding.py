@@ -32,7 +32,7 @@ def shard_model(model: VLAJEPA, mesh: DeviceMesh, dtype: torch.dtype | None = No
     for module in (*sharding_units(model), model):
         fully_shard(module, mesh=mesh, mp_policy=policy)
     # What is called without passing through `forward` has to gather parameters as well.
-    for module, methods in ((model, ("steering", "action_losses", "act")), (model.predictor, ("rollout",))):
+    for module, methods in ((model, ("steering", "action_losses", "act", "gathered")), (model.predictor, ("rollout",))):
         for method in methods:
             register_fsdp_forward_method(module, method)
     if model.action_head is not None:

@@ -47,13 +47,13 @@ def measure(
     count = len(targets.context)
     own = model.steering(observation, targets)
     steerings = {kind: model.steering(*other) for kind, (other, _) in partners.items()}
-    copied, errors, *exchanged = prediction_errors(model, targets, own, *steerings.values()).double()
+    copied, errors, *exchanged = model.gathered(prediction_errors, targets, own, *steerings.values()).double()
     nothing = torch.full_like(errors, torch.nan)
     by_kind = dict(zip(steerings, exchanged, strict=True))
     rows = [errors, copied, *(by_kind.get(kind, nothing) for kind in PairKind)]
     futures = torch.full((2, count), torch.nan, dtype=torch.float64, device=errors.device)
     if PairKind.SAME_SCENE in partners:
-        futures = rollout_distances(model, own, targets, partners[PairKind.SAME_SCENE][0][1]).double()
+        futures = model.gathered(rollout_distances, own, targets, partners[PairKind.SAME_SCENE][0][1]).double()
     action, steps = _action(model, batch, partners, seed)
     for i, kind in enumerate(PairKind):
         alone = ~partners[kind][1] if kind in partners else torch.ones(count, dtype=torch.bool, device=errors.device)
