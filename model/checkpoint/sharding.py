@@ -36,7 +36,7 @@ def shard_model(model: VLAJEPA, mesh: DeviceMesh, dtype: torch.dtype | None = No
         for method in methods:
             register_fsdp_forward_method(module, method)
     if model.action_head is not None:
-        for method in ("training_loss", "sample"):
+        for method in ("training_loss", "sample_losses", "sample"):
             register_fsdp_forward_method(model.action_head, method)
 
 
