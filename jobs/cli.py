@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from jobs.common.child import end_with_parent
-from jobs.common.config import parse, register_defaults, secrets, variable_of
+from jobs.common.config import parse, register_defaults, secrets, unreadable_secret
 from jobs.common.signals import ended_like_interrupted
 from jobs.typed_values import as_typed, is_setting, quoted
 from pipeline.errors import RunError
@@ -304,7 +304,7 @@ def _check_overrides(name: str, overrides: Sequence[str], secret: Sequence[str])
                 continue
             key = override.split("=")[0].lstrip("+~")
             if key in secret:
-                _fail(f"{key} cannot be read from the command line; put it into {variable_of(key)}")
+                _fail(unreadable_secret(key))
             _fail(_explain(name, overrides[:i], override, one))
         _fail(error)
 

@@ -84,7 +84,7 @@ class CheckpointPolicy:
         """Count values that the model clips; say so the first time, and whenever their number has grown tenfold."""
         outside = self.model.outside(state)
         found = int(outside.sum())
-        if found and len(str(self.clipped + found)) > len(str(self.clipped).strip("0")):
+        if found and (not self.clipped or len(str(self.clipped + found)) > len(str(self.clipped))):
             row, channel = (int(place) for place in outside.nonzero()[0])
             print(
                 f"warning: {self.clipped + found:,} values of the state so far are far outside their range in the "

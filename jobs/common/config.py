@@ -48,6 +48,11 @@ def variable_of(secret: str) -> str:
     return f"{PREFIX}{secret.upper()}"
 
 
+def unreadable_secret(key: str) -> str:
+    """What is wrong with a secret on the command line, without its value."""
+    return f"{key} cannot be read from the command line; put it into {variable_of(key)}, where any text will do"
+
+
 def parse(cls: type[T], config: DictConfig) -> T:
     """The settings of a configuration.
 
@@ -59,7 +64,7 @@ def parse(cls: type[T], config: DictConfig) -> T:
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or str(error)
         if key in secrets(cls):
-            raise SettingsError(f"{key} cannot be read from the command line; {_secret_fix(key)}") from None
+            raise SettingsError(unreadable_secret(key)) from None
         raise SettingsError(f"{key} is not set; give {key}=… on the command line{_help(cls, key)}") from error
     assert isinstance(content, dict)
     unknown = list(_unknown_keys(cls, content, ""))
@@ -75,7 +80,7 @@ def parse(cls: type[T], config: DictConfig) -> T:
 def _explain(cls: type[Any], line: Any) -> str:
     key = ".".join(str(part) for part in line["loc"])
     if key in secrets(cls):
-        return f"{key} must be text; {_secret_fix(key)}"
+        return unreadable_secret(key)
     value = "" if isinstance(line["input"], dict) else f"={line['input']!r}"
     message = line["msg"].removeprefix("Value error, ")
     if line["type"] == "tuple_type":
@@ -84,10 +89,6 @@ def _explain(cls: type[Any], line: Any) -> str:
         allowed = line["ctx"]["expected"].replace(" or ", ", ").replace("'", "")
         message = f"must be one of {allowed}, got {line['input']!r}"
     return f"{key}{value}: {message}{_help(cls, key) if value else ''}" if key else message
-
-
-def _secret_fix(key: str) -> str:
-    return f"put it into {variable_of(key)}, where any text will do"
 
 
 def _help(cls: type[Any], key: str) -> str:

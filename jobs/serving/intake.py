@@ -38,7 +38,7 @@ class Intake:
         while self.total > self._limit:
             largest = max(self._held, key=self._held.__getitem__)
             self._log(
-                f"{_name(largest)} cut off: clients' messages take more than {self._limit:,} bytes (held_mb), "
+                f"{address_of(largest)} cut off: clients' messages take more than {self._limit:,} bytes (held_mb), "
                 f"{self._held.pop(largest):,} of them its own"
             )
             largest.transport.abort()
@@ -79,6 +79,7 @@ def counted(intake: Intake) -> type[ServerConnection]:
     return CountedConnection
 
 
-def _name(connection: ServerConnection) -> str:
+def address_of(connection: ServerConnection) -> str:
+    """Of the client, for the log."""
     address: Any = connection.remote_address
     return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)

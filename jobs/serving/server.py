@@ -34,7 +34,7 @@ from websockets.http11 import Request, Response
 from jobs.common.robot_interface import Policy
 from jobs.serving.batcher import Answer, Batcher, Query
 from jobs.serving.health import HealthCheck, own_question
-from jobs.serving.intake import Intake, counted
+from jobs.serving.intake import Intake, address_of, counted
 from jobs.serving.keys import GROUP, MessageKeys, read_observation, read_seed
 from jobs.serving.limits import InputLimits
 from jobs.serving.meter import Meter
@@ -209,8 +209,7 @@ class PolicyServer:
         """One client, from its connection to its end."""
         task = asyncio.current_task()
         assert task is not None
-        address = connection.remote_address
-        client = _Client(connection, f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address))
+        client = _Client(connection, address_of(connection))
         self._clients[task] = client
         self._log(f"{client.name} connected, {len(self._clients)} clients")
         try:

@@ -27,8 +27,8 @@ from pipeline.audit.canonical.expansion import bounded_memory
 from pipeline.audit.files import is_regular
 from pipeline.errors import BuildError
 from pipeline.format.columns import samples_schema
+from pipeline.format.file_names import SAMPLES
 
-SAMPLES = "samples.parquet"
 UNREADABLE = (pa.ArrowException, OSError, ValueError, MemoryError)
 """What reading a damaged Arrow or Parquet file raises."""
 

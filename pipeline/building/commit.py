@@ -22,7 +22,7 @@ from pipeline.building.statistics import summarise
 from pipeline.errors import BuildError
 from pipeline.format.columns import ROW_GROUP, samples_schema
 from pipeline.format.enums import EncoderMode, LatentDtype
-from pipeline.format.file_names import CROISSANT, LOCK_FOLDER, META_FILES, WORK_FOLDER
+from pipeline.format.file_names import CROISSANT, LOCK_FOLDER, META_FILES, SAMPLES, WORK_FOLDER
 from pipeline.format.schema import SCHEMA_VERSION
 from pipeline.planning.plan import Plan, ShardTask
 from pipeline.shards.int8 import add_errors, relative_errors
@@ -90,7 +90,7 @@ def _write_samples(
     """Write samples.parquet and remove files of shards without a sample. The entries of the shards in build.json."""
     shards: list[dict[str, Any]] = []
     schema = samples_schema(plan.sizes.views, plan.sizes.steps)
-    with store.writing("samples.parquet") as path, pq.ParquetWriter(path, schema) as writer:
+    with store.writing(SAMPLES) as path, pq.ParquetWriter(path, schema) as writer:
         for task in plan.tasks:
             own = {kind: parts[task.name, kind] for kind in KINDS}
             samples = _join(store, work, task, plan)

@@ -70,5 +70,5 @@ LOCK_FOLDER = "lock"
 """Holds the lock of the driver that makes a build (`jobs/common/driver_lock.py`); no part of a finished build."""
 
 
-META_FILES = ("samples.parquet", "stats.json", "ledger.jsonl", "plan.json", "tasks.jsonl")
+META_FILES = (SAMPLES, "stats.json", "ledger.jsonl", PLAN_FILE, TASKS_FILE)
 """Files that build.json lists besides those of the shards."""

@@ -19,15 +19,15 @@ import numpy as np
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from jobs.common.robot_interface import RobotInterface, RobotObservation
+from jobs.common.robot_interface import RobotObservation
 from jobs.serving.client import PolicyClient
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServerSettings
 from jobs.serving.wire import pack
 from tests.benchmarks.report import Series, Target, interleaved, print_table
+from tests.benchmarks.serving import ROBOT, NoPolicy
 
-ROBOT = RobotInterface("soak", ("front", "wrist"), 64, 95, 10.0, 8, 7, 7)
-TRAINED = (np.full(8, -1, np.float32), np.ones(8, np.float32))
+TRAINED = (np.full(ROBOT.state, -1, np.float32), np.ones(ROBOT.state, np.float32))
 _LONG = 8 * 2**20
 _PATIENCE_S = 60.0
 
@@ -42,15 +42,6 @@ class Scale:
 
 
 TINY = Scale(clients=4, hostile=1, queries=40)
-
-
-class NoPolicy:
-    """Zeros at once: what is left is the server."""
-
-    interface = ROBOT
-
-    def act(self, observations: list[RobotObservation], seeds: list[int]) -> np.ndarray:
-        return np.zeros((len(observations), ROBOT.chunk, ROBOT.action), np.float32)
 
 
 def run(folder: Path, repeats: int, scale: Scale) -> None:

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.canonical.expansion import bounded_memory
 from pipeline.audit.canonical.sink import ComparingSink
-from pipeline.audit.samples import SAMPLES, open_samples, reading
+from pipeline.audit.samples import open_samples, reading
 from pipeline.format.columns import ROW_GROUP, samples_schema
+from pipeline.format.file_names import SAMPLES
 
 
 def samples_difference(build: ClaimedBuild) -> str:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pipeline.audit.build import ClaimedBuild, SplitCounts
 from pipeline.audit.files import BUILD, TASKS
 from pipeline.audit.finding import Report, RowChecks
-from pipeline.audit.samples import SAMPLES, batches, integers, position_in
+from pipeline.audit.samples import batches, integers, position_in
+from pipeline.format.file_names import SAMPLES
 from pipeline.format.schema import SPLITS
 
 _NAME = r"\A[A-Za-z0-9_-]+\z"

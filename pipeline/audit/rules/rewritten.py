@@ -17,7 +17,8 @@ from pipeline.audit.canonical.parquet import samples_difference
 from pipeline.audit.canonical.shape import misfit
 from pipeline.audit.finding import Report
 from pipeline.audit.parsers.shard import Shard, ShardRule, tubelet_places
-from pipeline.audit.samples import SAMPLES, UNREADABLE
+from pipeline.audit.samples import UNREADABLE
+from pipeline.format.file_names import SAMPLES
 
 LIBRARIES = ("pyarrow",)
 """Whose bytes are compared here."""

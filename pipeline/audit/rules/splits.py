@@ -13,7 +13,8 @@ from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.files import LEDGER, TASKS
 from pipeline.audit.finding import Report, RowChecks
 from pipeline.audit.ledger import ledger_entries
-from pipeline.audit.samples import SAMPLES, batches, integers, position_in
+from pipeline.audit.samples import batches, integers, position_in
+from pipeline.format.file_names import SAMPLES
 
 USED_SPLITS = ("train", "val")
 

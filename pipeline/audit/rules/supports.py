@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report, RowChecks
-from pipeline.audit.samples import SAMPLES, Supports, batches, column, integers, supports
+from pipeline.audit.samples import Supports, batches, column, integers, supports
+from pipeline.format.file_names import SAMPLES
 
 _INDICES = ("interval", "now", "num_frames", "state_frame", "action_start", "action_count")
 _Indices = Mapping[str, NDArray[np.int64]]

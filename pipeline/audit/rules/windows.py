@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import Report, RowChecks
-from pipeline.audit.samples import SAMPLES, batches, integers, position_in
+from pipeline.audit.samples import batches, integers, position_in
 from pipeline.audit.selection.windows import WindowRule
+from pipeline.format.file_names import SAMPLES
 
 
 def check(build: ClaimedBuild, report: Report) -> None:

@@ -137,3 +137,6 @@ def test_a_joint_that_never_moved_is_clipped_counted_and_reported(
     assert "10 values of the state so far" in capsys.readouterr().err
     policy.act([moment], [1])
     assert policy.clipped == 10
+    policy.act([replace(moment, state=far)], [1])
+    assert policy.clipped == 11
+    assert capsys.readouterr().err == ""
