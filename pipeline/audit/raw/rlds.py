@@ -22,6 +22,7 @@ from pipeline.audit.raw.decoding.tfrecord import Values, parse_example, read_rec
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, rate_of, text_of, texts_of
 from pipeline.audit.raw.templates import path_from
 from pipeline.audit.raw.vectors import RobotVectors
+from pipeline.format.patterns import simple_patterns
 
 _FRAMING = 16
 """Bytes around the data of a record: its length, and two checksums."""
@@ -32,10 +33,6 @@ _ONCE = "episode_metadata/"
 _OBSERVATION = "steps/observation/"
 _IMAGES = (b"\xff\xd8\xff", b"\x89PNG")
 """How a JPEG and a PNG begin."""
-
-_LONGEST, _REPEATABLE = 200, 3
-_REPEATED_GROUP, _REPEATS = re.compile(r"\)[*+?{]"), re.compile(r"[*+{]")
-"""A pattern of a hostile build must not hang the audit: groups that repeat take exponential time."""
 
 _Place = tuple[Path, int]
 """File and number in it of a record."""
@@ -152,16 +149,7 @@ class _Record:
 def _patterns(wanted: object) -> Mapping[str, re.Pattern[str]]:
     """Text field -> what its text must match. Raises RawError."""
     with reading("settings.source.wanted"):
-        patterns = {str(name): str(pattern) for name, pattern in dict(wanted or {}).items()}  # type: ignore[call-overload]
-        for name, pattern in patterns.items():
-            if (
-                len(pattern) > _LONGEST
-                or _REPEATED_GROUP.search(pattern)
-                or len(_REPEATS.findall(pattern)) > _REPEATABLE
-            ):
-                limit = f"{_LONGEST} characters, {_REPEATABLE} repeats and no repeated group"
-                raise ValueError(f"the pattern of {name} may take for ever to match; at most {limit} are allowed")
-        return {name: re.compile(pattern) for name, pattern in patterns.items()}
+        return simple_patterns(dict(wanted or {}))  # type: ignore[call-overload]
 
 
 def _version_folder(root: Path) -> Path:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import EpisodeError, RunError, SettingsError
+from pipeline.format.patterns import simple_patterns
 from pipeline.format.settings import checked, setting
 from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.field_names import refuse_cameras
@@ -44,8 +45,8 @@ class RldsSource(VectorSettings):
     state: tuple[VectorField, ...] = setting("fields of a step that make the state", default=("observation/state",))
     action: tuple[VectorField, ...] = setting("fields of a step that make the action", default=("action",))
     wanted: Mapping[str, str] = setting(
-        "text field -> regular expression that its text at the first step must match; other episodes are left out with "
-        "the reason not-wanted, which does not count as bad",
+        "text field -> simple regular expression that its text at the first step must match; other episodes are left "
+        "out with the reason not-wanted, which does not count as bad",
         default_factory=dict,
     )
     skip_first: int = setting(
@@ -56,8 +57,8 @@ class RldsSource(VectorSettings):
         super().__post_init__()
         refuse_cameras(self.cameras, "take it out of source.cameras")
         try:
-            all(re.compile(pattern) for pattern in self.wanted.values())
-        except (re.error, TypeError, AttributeError) as error:
+            simple_patterns(self.wanted)
+        except (ValueError, AttributeError) as error:
             raise ValueError(f"wanted must be an object of fields and regular expressions: {error}") from error
 
     def index(self) -> SourceIndex:
