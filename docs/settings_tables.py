@@ -8,8 +8,8 @@ from typing import Any
 
 from jobs.cli import COMMANDS
 from pipeline.format.settings import Setting, describe, plain
+from pipeline.sources.episode.vectors import VectorField
 from pipeline.sources.registry import SOURCES
-from pipeline.sources.vectors import VectorField
 
 
 def tables() -> str:

@@ -26,7 +26,7 @@ from jobs.common.config import parse, register_defaults, secrets, unreadable_sec
 from jobs.common.signals import ended_like_interrupted
 from jobs.typed_values import as_typed, is_setting, quoted
 from pipeline.errors import RunError
-from pipeline.format.printable import printable
+from pipeline.format.text.printable import printable
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import BuildError
-from pipeline.format.printable import printable, reason
-from pipeline.format.strict_json import parse
+from pipeline.format.json.strict_json import parse
+from pipeline.format.text.printable import printable, reason
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""No circles: modules import each other one way, and so do folders; imports inside functions count."""
+"""No circles: modules import each other one way, and so do folders; imports inside functions count. Nor crowds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 Graph = Mapping[str, Set[str]]
 TOPS = ("pipeline", "model", "jobs")
+MAX_MODULES = 12
 
 
 def imports(repository: Path) -> dict[str, set[str]]:
@@ -60,6 +61,17 @@ def test_circles_are_found(tmp_path: Path) -> None:
     frame = {("model.one.c", "model.two.d"), ("model.two.d", "model.one.e"), ("model.one.e", "model.f")}
     assert closing(modules) == {("jobs.a", "jobs.b"), ("jobs.b", "jobs.a"), *frame, ("model.f", "model.one.c")}
     assert closing(folders(modules, set())) == {("model.one", "model.two"), ("model.two", "model.one")}
+
+
+def test_a_folder_holds_two_to_twelve_modules_and_says_what_they_are_for() -> None:
+    for folder in (path.parent for top in TOPS for path in (REPOSITORY / top).rglob("__init__.py")):
+        modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        inside = len(modules) + sum(path.parent.parent == folder for path in folder.glob("*/__init__.py"))
+        assert inside >= 2, f"{folder}: one module alone needs no folder"
+        assert len(modules) <= MAX_MODULES, f"{folder}: {len(modules)} modules, more than {MAX_MODULES}"
+        line = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+        assert line, f"{folder}/__init__.py: one line that says what the folder is for"
+        assert "\n" not in line, f"{folder}/__init__.py: more than one line"
 
 
 def _related(one: str, other: str) -> bool:

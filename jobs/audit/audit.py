@@ -12,7 +12,6 @@ from jobs.audit.remote_build import RemoteBuild, remote_build
 from jobs.audit.settings import AuditConfig
 from jobs.common.escaped import escaped_errors
 from jobs.common.progress import progress_bar
-from pipeline.audit.attestation import read_private_key, sign_verdict
 from pipeline.audit.build import open_build
 from pipeline.audit.fetcher import ShardFetcher
 from pipeline.audit.files import read_inside
@@ -25,7 +24,8 @@ from pipeline.audit.report.page import write_report
 from pipeline.audit.report.raw_images import with_raw_frames
 from pipeline.audit.report.stored_images import choose_samples, stored_sheets
 from pipeline.audit.samples import share_seed
-from pipeline.audit.verdict import Verdict, Written, write_verdict
+from pipeline.audit.verdicts.attestation import read_private_key, sign_verdict
+from pipeline.audit.verdicts.verdict import Verdict, Written, write_verdict
 from pipeline.errors import RunError
 from pipeline.format.enums import AuditLevel
 from pipeline.format.file_names import HISTORY, VERDICT

@@ -18,15 +18,15 @@ from jobs.audit.remote_build import remote_build
 from jobs.audit.settings import AuditConfig
 from jobs.common.escaped import escaped_errors
 from jobs.common.progress import progress_bar
-from pipeline.audit.audited import read_audited
 from pipeline.audit.duplicates.search import DuplicateSearch
 from pipeline.audit.duplicates.sketch import sketch_frames
 from pipeline.audit.overlap import EpisodeMarks, overlaps, read_marks
 from pipeline.audit.raw.base import RawError, RawSource
 from pipeline.audit.raw.registry import open_raw
+from pipeline.audit.verdicts.audited import read_audited
 from pipeline.errors import BuildError, SettingsError
 from pipeline.format.build import Build, read_build
-from pipeline.format.printable import printable
+from pipeline.format.text.printable import printable
 from pipeline.storage.store import is_remote
 
 SHOWN = 20

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jobs.common.load_model import load_model
+from jobs.common.policy.load_model import load_model
 from model.batch import to_device
 from model.normalize import BuildStats
 from model.settings import PredictorInit, tiny_settings

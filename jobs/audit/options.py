@@ -10,13 +10,13 @@ from jobs.audit.channels import channel_names
 from jobs.audit.encoder import AuditEncoder
 from jobs.audit.model import model_trials
 from jobs.audit.settings import AuditConfig
-from jobs.common.device import pick_device
+from jobs.common.policy.device import pick_device
 from model.attention.transformers_attention import use_attention
-from pipeline.audit.audited import read_audited
 from pipeline.audit.build import open_build
 from pipeline.audit.fetcher import ShardFetcher
 from pipeline.audit.levels.options import DeepOptions, Tools
 from pipeline.audit.samples import share_seed
+from pipeline.audit.verdicts.audited import read_audited
 from pipeline.building.rebuild import SampleRebuilder
 from pipeline.encoder.encoder import Encoder
 from pipeline.encoder.weights.released import release_of

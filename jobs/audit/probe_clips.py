@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.audit.probe.encoding import read_encoding
 from pipeline.audit.probe.experiment import Frames, ProbeClip
 from pipeline.errors import EpisodeError, RunError, SettingsError
-from pipeline.format.printable import reason
+from pipeline.format.text.printable import reason
 from pipeline.inspection.checks import spread
 from pipeline.sources.video.decode import Video
 

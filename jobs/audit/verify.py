@@ -11,15 +11,15 @@ from jobs.audit.remote_build import RemoteBuild, remote_build
 from jobs.audit.settings import VerifyConfig
 from jobs.common.escaped import escaped_errors
 from jobs.common.progress import progress_bar
-from pipeline.audit.audited import read_audited
 from pipeline.audit.build import ClaimedBuild, open_build
 from pipeline.audit.entries import FileEntry
 from pipeline.audit.files import file_sha256, is_regular
 from pipeline.audit.finding import Report
-from pipeline.audit.gate import Passed, pass_gate
 from pipeline.audit.rules.files import check_inventory
+from pipeline.audit.verdicts.audited import read_audited
+from pipeline.audit.verdicts.gate import Passed, pass_gate
 from pipeline.errors import AuditRefusedError, BuildError, RunError
-from pipeline.format.printable import printable
+from pipeline.format.text.printable import printable
 from pipeline.storage.store import is_remote
 
 SHOWN = 20

@@ -15,7 +15,7 @@ from jobs.audit.settings import AuditConfig
 from jobs.cluster.unit_pool import WorkerPlan, unit_pool
 from pipeline.audit.build import open_build
 from pipeline.audit.levels.bench import Bench, Runner
-from pipeline.audit.verdict import audit_versions
+from pipeline.audit.verdicts.verdict import audit_versions
 from pipeline.errors import BuildError
 from pipeline.format.enums import AuditLevel
 from pipeline.format.file_names import SAMPLES

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from jobs.closed_loop.ensemble import EnsembleMode, Ensembler
 from jobs.closed_loop.process import Simulator
-from jobs.common.image_ablation import ImageAblation
-from jobs.common.robot_interface import Policy, RobotObservation
+from jobs.common.policy.image_ablation import ImageAblation
+from jobs.common.policy.robot_interface import Policy, RobotObservation
 from model.student.images import GREY
 from pipeline.errors import SettingsError
 
 WIDTH = 7
-"""Of an action: metres, radians, gripper (see `pipeline.sources.vectors`)."""
+"""Of an action: metres, radians, gripper (see `pipeline.sources.episode.vectors`)."""
 
 
 @dataclass(frozen=True)

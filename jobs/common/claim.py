@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BuildError
-from pipeline.format.differences import first_difference
-from pipeline.format.printable import printable
-from pipeline.format.strict_json import parse
+from pipeline.format.json.strict_json import parse
+from pipeline.format.text.differences import first_difference
+from pipeline.format.text.printable import printable
 from pipeline.storage.atomic import write_atomic
 
 

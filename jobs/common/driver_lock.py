@@ -28,9 +28,9 @@ from typing import Self
 
 from pipeline.errors import BuildError, RunError
 from pipeline.format.file_names import LOCK_FOLDER
-from pipeline.format.printable import printable
-from pipeline.format.strict_json import parse
-from pipeline.format.typed_json import from_json
+from pipeline.format.json.strict_json import parse
+from pipeline.format.json.typed_json import from_json
+from pipeline.format.text.printable import printable
 from pipeline.storage.store import Store
 
 _FILE = "driver.json"

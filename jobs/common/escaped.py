@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from pipeline.errors import RunError
-from pipeline.format.printable import printable
+from pipeline.format.text.printable import printable
 
 
 @contextlib.contextmanager

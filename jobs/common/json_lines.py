@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pipeline.errors import BuildError
-from pipeline.format.printable import printable
-from pipeline.format.strict_json import parse
-from pipeline.format.typed_json import from_json
+from pipeline.format.json.strict_json import parse
+from pipeline.format.json.typed_json import from_json
+from pipeline.format.text.printable import printable
 from pipeline.storage.atomic import write_atomic
 
 RecordT = TypeVar("RecordT")

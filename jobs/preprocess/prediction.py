@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from jobs.common.text import duration_text, size_text
 from pipeline.errors import RunError
 from pipeline.format.enums import FloatDtype
-from pipeline.format.strict_json import parse
-from pipeline.format.typed_json import from_json
+from pipeline.format.json.strict_json import parse
+from pipeline.format.json.typed_json import from_json
 from pipeline.planning.hardware import Hardware
 from pipeline.planning.plan import Plan
 from pipeline.planning.prediction import Prediction, count_raw_bytes, measure_stages, predict

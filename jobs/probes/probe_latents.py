@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from jobs.common.device import pick_device
-from jobs.common.load_model import load_model
+from jobs.common.policy.device import pick_device
+from jobs.common.policy.load_model import load_model
 from jobs.common.text import markdown_table
 from jobs.probes.features import Probed, read_probed, read_truth
 from jobs.probes.ridge import explained

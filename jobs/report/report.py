@@ -15,7 +15,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from jobs.common.device import pick_device
+from jobs.common.policy.device import pick_device
 from jobs.common.text import duration_text, size_text
 from jobs.report.curves import chart_groups
 from jobs.report.plots import POINTS, draw, short_number

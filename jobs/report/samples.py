@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from jobs.common.load_model import load_model
+from jobs.common.policy.load_model import load_model
 from jobs.report.latent_images import Colours, fit_colours, input_image, latent_image
 from jobs.report.run_files import RunFolder, inner
 from jobs.training.held_out.pairs import PairKind

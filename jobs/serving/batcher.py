@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.common.robot_interface import Policy, RobotObservation
+from jobs.common.policy.robot_interface import Policy, RobotObservation
 from pipeline.errors import RunError
 
 

@@ -14,12 +14,12 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
 
-from jobs.common.robot_interface import RobotInterface, RobotObservation, check_observation
+from jobs.common.policy.robot_interface import RobotInterface, RobotObservation, check_observation
 from jobs.serving.keys import GROUP, SEED
 from jobs.serving.wire import WIRE_VERSION, WireError, pack, unpack
 from pipeline.errors import RunError, SettingsError
-from pipeline.format.printable import reason
-from pipeline.format.typed_json import from_json
+from pipeline.format.json.typed_json import from_json
+from pipeline.format.text.printable import reason
 
 _OPEN_S = 10.0
 _CLOSING_S = 5.0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jobs.common.robot_interface import RobotInterface, RobotObservation
+from jobs.common.policy.robot_interface import RobotInterface, RobotObservation
 from jobs.serving.batcher import Batcher, Query
 from jobs.serving.limits import InputLimits
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.common.robot_interface import RobotInterface, RobotObservation, check_observation
+from jobs.common.policy.robot_interface import RobotInterface, RobotObservation, check_observation
 from pipeline.errors import SettingsError
 
 SEED = "seed"

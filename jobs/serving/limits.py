@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.common.robot_interface import RobotObservation
+from jobs.common.policy.robot_interface import RobotObservation
 
 _SMALLEST_RANGE = 1.0
 """In the source's units: a joint that hardly moved in training may move at the robot."""

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from jobs.common.checkpoint_policy import CheckpointPolicy
-from jobs.common.robot_interface import Policy
+from jobs.common.policy.checkpoint_policy import CheckpointPolicy
+from jobs.common.policy.robot_interface import Policy
 from jobs.common.text import duration_text
 from jobs.serving.health import own_question
 from jobs.serving.limits import InputLimits

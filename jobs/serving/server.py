@@ -31,7 +31,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from jobs.common.robot_interface import Policy
+from jobs.common.policy.robot_interface import Policy
 from jobs.serving.batcher import Answer, Batcher, Query
 from jobs.serving.health import HealthCheck, own_question
 from jobs.serving.intake import Intake, address_of, counted

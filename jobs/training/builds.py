@@ -13,14 +13,14 @@ from jobs.training.loop.settings import TrainerSettings
 from jobs.training.settings import TrainConfig
 from model.checkpoint.vouched import Voucher
 from model.normalize import BuildStats, merge_stats
-from pipeline.audit.audited import read_audited
-from pipeline.audit.gate import UNSIGNED, Passed, pass_gate
 from pipeline.audit.overlap import overlaps, read_marks
+from pipeline.audit.verdicts.audited import read_audited
+from pipeline.audit.verdicts.gate import UNSIGNED, Passed, pass_gate
 from pipeline.errors import AuditRefusedError, SettingsError
 from pipeline.format.build import Build, read_build
-from pipeline.format.differences import first_difference
+from pipeline.format.json.strict_json import parse
 from pipeline.format.schema import Sizes
-from pipeline.format.strict_json import parse
+from pipeline.format.text.differences import first_difference
 from pipeline.storage.download import mirror_build
 from pipeline.storage.store import is_remote
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.common.load_model import load_model
+from jobs.common.policy.load_model import load_model
 from jobs.training.settings import CheckpointFormat, ExportConfig
 from model.exchange.lerobot import save_lerobot
 from model.exchange.starvla import save_starvla

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.common.driver_lock import DriverLock
-from jobs.common.robot_interface import RobotInterface
+from jobs.common.policy.robot_interface import RobotInterface
 from jobs.training.builds import AuditedBuild, common_sizes, open_builds
 from jobs.training.held_out.result import HeldOut
 from jobs.training.held_out.text import describe_results

@@ -16,7 +16,7 @@ from jobs.preprocess.preprocess import preprocess
 from jobs.preprocess.settings import BuildConfig
 from jobs.training.settings import Stage, TrainConfig
 from pipeline.audit.levels.run import audit_build
-from pipeline.audit.verdict import write_verdict
+from pipeline.audit.verdicts.verdict import write_verdict
 from pipeline.errors import RunError
 from pipeline.format.build_settings import EncoderSettings, InputSettings, ShardSettings, WindowPolicy
 from pipeline.format.enums import EncoderKind, Resize

@@ -15,7 +15,7 @@ from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 
 from pipeline.errors import CorruptError
-from pipeline.format.printable import reason
+from pipeline.format.text.printable import reason
 
 INDEX = ".metadata"
 _ALLOWED = {

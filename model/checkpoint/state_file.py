@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CorruptError
-from pipeline.format.printable import reason
-from pipeline.format.strict_json import parse
+from pipeline.format.json.strict_json import parse
+from pipeline.format.text.printable import reason
 
 STATE = "state.json"
 _FILES, _OWN = "files", "sha256"

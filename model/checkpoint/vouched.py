@@ -10,8 +10,8 @@ from typing import Any
 from model.checkpoint.checkpoint import list_checkpoints
 from model.checkpoint.state_file import STATE, read_state
 from pipeline.errors import BuildError
-from pipeline.format.printable import printable
-from pipeline.format.typed_json import from_json
+from pipeline.format.json.typed_json import from_json
+from pipeline.format.text.printable import printable
 
 VOUCHED = "vouched"
 UNSIGNED = "unsigned"

@@ -25,9 +25,9 @@ from model.normalize import MinMaxScaler
 from model.settings import ActionHeadSettings
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import SettingsError
-from pipeline.format.printable import reason
-from pipeline.format.strict_json import parse
-from pipeline.format.typed_json import from_json
+from pipeline.format.json.strict_json import parse
+from pipeline.format.json.typed_json import from_json
+from pipeline.format.text.printable import reason
 
 STATE, ACTION = "observation.state", "action"
 PORT_LAYER_NORM_EPS = 1e-6

@@ -18,8 +18,8 @@ from pipeline.audit.files import BUILD, TASKS, read_regular
 from pipeline.audit.tasks import TaskTable, read_tasks
 from pipeline.errors import BuildError
 from pipeline.format.enums import LatentDtype, WindowEnd
+from pipeline.format.json.strict_json import member, parse_object
 from pipeline.format.schema import SCHEMA_VERSION, Sizes
-from pipeline.format.strict_json import member, parse_object
 
 TUBELET = "tubelet"
 """The encoder mode that stores latents in files of their own."""

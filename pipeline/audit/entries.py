@@ -7,9 +7,9 @@ from typing import Any, TypeVar, get_type_hints
 
 from pipeline.errors import BuildError
 from pipeline.format.file_names import META_FILES, inputs_file, latents_file, targets_file
+from pipeline.format.json.strict_json import member
 from pipeline.format.machine import Machine
 from pipeline.format.schema import SPLITS
-from pipeline.format.strict_json import member
 
 T = TypeVar("T")
 

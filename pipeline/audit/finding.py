@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.format.enums import AuditLevel
-from pipeline.format.printable import printable
+from pipeline.format.text.printable import printable
 
 RULES = ("L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10")
 """L3, L4 and L5 are properties of the model and its losses: only level "perturb" checks them."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.files import LEDGER, read_regular
 from pipeline.audit.finding import Report
-from pipeline.format.printable import reason
-from pipeline.format.strict_json import parse
+from pipeline.format.json.strict_json import parse
+from pipeline.format.text.printable import reason
 
 
 def ledger_entries(build: ClaimedBuild, report: Report | None = None) -> Iterator[dict[str, str]]:

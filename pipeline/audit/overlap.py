@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import BuildError
-from pipeline.format.printable import printable
-from pipeline.format.strict_json import canonical, member, parse_object
+from pipeline.format.json.strict_json import canonical, member, parse_object
+from pipeline.format.text.printable import printable
 
 _PLACE = ("record", "demo", "rows", "episode_index")
 """Of an episode in files that hold several, by the readers."""

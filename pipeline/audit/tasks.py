@@ -17,9 +17,9 @@ from pipeline.audit.canonical.spelling import line as spelled
 from pipeline.audit.files import leads_out
 from pipeline.audit.finding import MAX_FINDINGS
 from pipeline.errors import BuildError
-from pipeline.format.documents import TaskContent
-from pipeline.format.recorded_settings import EPISODE_DATA, DroppedData
-from pipeline.format.strict_json import canonical, member, parse_object
+from pipeline.format.json.documents import TaskContent
+from pipeline.format.json.recorded_settings import EPISODE_DATA, DroppedData
+from pipeline.format.json.strict_json import canonical, member, parse_object
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from pipeline.errors import BuildError
 from pipeline.format.columns import samples_schema
 from pipeline.format.file_names import WORK_FOLDER
+from pipeline.format.json.strict_json import parse
+from pipeline.format.json.typed_json import from_json
 from pipeline.format.machine import Machine
-from pipeline.format.printable import printable
-from pipeline.format.strict_json import parse
-from pipeline.format.typed_json import from_json
+from pipeline.format.text.printable import printable
 from pipeline.planning.plan import ShardTask
 from pipeline.samples.windows import Window
 from pipeline.shards.inputs_tar import InputPlacement

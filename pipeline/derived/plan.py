@@ -17,9 +17,9 @@ from typing import Any
 
 from pipeline.errors import BuildError
 from pipeline.format.build import Build, load_build
-from pipeline.format.printable import printable
-from pipeline.format.strict_json import parse
-from pipeline.format.typed_json import from_json
+from pipeline.format.json.strict_json import parse
+from pipeline.format.json.typed_json import from_json
+from pipeline.format.text.printable import printable
 from pipeline.planning.cost import Counts, estimate_of
 from pipeline.planning.fingerprint import make_fingerprint, setting_differences
 from pipeline.planning.plan import Plan, left_out_order, read_plan

@@ -13,7 +13,7 @@ from typing import IO, Any
 from pipeline.errors import BuildError, CorruptError
 from pipeline.format.build_settings import BuildSettings
 from pipeline.format.enums import EncoderMode, LatentDtype
-from pipeline.format.manifest import read_manifest, read_sizes
+from pipeline.format.json.manifest import read_manifest, read_sizes
 from pipeline.format.schema import Sizes
 
 _PIECE = 2**22

@@ -17,8 +17,8 @@ from pipeline.format.enums import (
     Resize,
     WindowEnd,
 )
+from pipeline.format.json.typed_json import from_json
 from pipeline.format.settings import checked, setting
-from pipeline.format.typed_json import from_json
 
 
 @checked

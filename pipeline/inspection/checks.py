@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.errors import EpisodeError
 from pipeline.format.episode import Episode
 from pipeline.sources.base import EpisodeRef, LedgerEntry, Source, SourceIndex
-from pipeline.sources.opened import OpenedEpisode
+from pipeline.sources.episode.opened import OpenedEpisode
 
 T = TypeVar("T")
 

@@ -21,8 +21,8 @@ from pipeline.inspection.checks import spread
 from pipeline.inspection.endings import Endings
 from pipeline.inspection.lags import LagSums, Match, Values
 from pipeline.sources.base import EpisodeRef, Source
-from pipeline.sources.time_limit import SAMPLE_LIMIT_S, within
-from pipeline.sources.vectors import VectorField, VectorSettings
+from pipeline.sources.episode.time_limit import SAMPLE_LIMIT_S, within
+from pipeline.sources.episode.vectors import VectorField, VectorSettings
 
 SAMPLED_EPISODES = 24
 """Episodes whose vectors are read, evenly spread over the dataset."""

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pipeline.format.differences import differences
+from pipeline.format.text.differences import differences
 from pipeline.planning.tasks import CANONICAL
 
 

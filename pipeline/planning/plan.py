@@ -19,10 +19,10 @@ from pipeline.encoder.encoder_frames import FrameSettings
 from pipeline.errors import BuildError, EpisodeError, RunError
 from pipeline.format.build_settings import BuildSettings, WindowPolicy
 from pipeline.format.file_names import PLAN_FILE, TASKS_FILE
-from pipeline.format.printable import printable
+from pipeline.format.json.strict_json import parse
+from pipeline.format.json.typed_json import from_json
 from pipeline.format.schema import Sizes
-from pipeline.format.strict_json import parse
-from pipeline.format.typed_json import from_json
+from pipeline.format.text.printable import printable
 from pipeline.planning.cost import Counts, Estimate, estimate_of
 from pipeline.planning.fingerprint import make_fingerprint, setting_differences
 from pipeline.planning.packing import pack
@@ -31,7 +31,7 @@ from pipeline.planning.task_tree import TASKS_TREE, tasks_tree
 from pipeline.planning.tasks import ShardTask, no_cycles, read_task, task_content, task_lines
 from pipeline.samples.windows import count_tubelets, count_windows
 from pipeline.sources.base import EpisodeRef, LedgerEntry, Source, SourceIndex
-from pipeline.sources.time_limit import SAMPLE_LIMIT_S, within
+from pipeline.sources.episode.time_limit import SAMPLE_LIMIT_S, within
 from pipeline.storage.store import Store
 
 SAMPLED_EPISODES = 24

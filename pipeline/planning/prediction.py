@@ -19,7 +19,7 @@ from pipeline.planning.hardware import Hardware
 from pipeline.planning.plan import ShardTask
 from pipeline.planning.recipe import Recipe
 from pipeline.sources.base import EpisodeRef, Source
-from pipeline.sources.time_limit import SAMPLE_LIMIT_S, within
+from pipeline.sources.episode.time_limit import SAMPLE_LIMIT_S, within
 
 READS = 2
 """The inputs job and the targets job each read the raw files by itself: they share nothing (rule L1)."""

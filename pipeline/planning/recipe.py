@@ -16,7 +16,7 @@ from pipeline.format.input_sample import InputSample
 from pipeline.format.schema import Sizes
 from pipeline.samples.inputs import build_input
 from pipeline.samples.windows import Window, enumerate_windows
-from pipeline.sources.truncated import TruncatedEpisode
+from pipeline.sources.episode.truncated import TruncatedEpisode
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pipeline.errors import EpisodeError
 from pipeline.format.build_settings import InputSettings
 from pipeline.format.input_sample import InputSample
 from pipeline.format.schema import INPUT_JSON_KEYS
-from pipeline.sources.truncated import TruncatedEpisode
+from pipeline.sources.episode.truncated import TruncatedEpisode
 
 
 def build_input(

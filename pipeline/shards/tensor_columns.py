@@ -18,8 +18,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import CorruptError
-from pipeline.format.printable import reason
 from pipeline.format.schema import Sizes
+from pipeline.format.text.printable import reason
 
 
 @contextlib.contextmanager

@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 from pipeline.errors import EpisodeError, RunError, SettingsError
 from pipeline.format.settings import checked, setting
 from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
+from pipeline.sources.episode.opened import OpenedEpisode
+from pipeline.sources.episode.vectors import VectorField, VectorSettings, lost_frames, make_vectors, vector_width
 from pipeline.sources.field_names import refuse_cameras
 from pipeline.sources.files import check_files
 from pipeline.sources.metadata import count_splits, has_text, own_text, sort_found, undecodable
 from pipeline.sources.naming import SPLIT_NAMES, clean_name, short_name
-from pipeline.sources.opened import OpenedEpisode
-from pipeline.sources.vectors import VectorField, VectorSettings, lost_frames, make_vectors, vector_width
 from pipeline.sources.video.frame_readers import StoredImages
 
 MASK = "mask of the files"

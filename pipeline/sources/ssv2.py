@@ -22,10 +22,10 @@ from typing import Any
 from pipeline.errors import RunError
 from pipeline.format.settings import checked, setting
 from pipeline.sources.base import EpisodeRef, LedgerEntry, ReaderSettings, SourceIndex
+from pipeline.sources.episode.opened import OpenedEpisode
 from pipeline.sources.files import folder_sizes
 from pipeline.sources.metadata import count_splits, has_text, read_json, sort_found
 from pipeline.sources.naming import clean_name
-from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.videos import VIEW, open_video
 
 VIDEO_FOLDER = "20bn-something-something-v2"

@@ -18,10 +18,10 @@ from typing import Any
 from pipeline.errors import RunError
 from pipeline.format.settings import checked, setting
 from pipeline.sources.base import EpisodeRef, HashedSplitSettings, LedgerEntry, SourceIndex
+from pipeline.sources.episode.opened import OpenedEpisode
 from pipeline.sources.files import FileSizes, check_files
 from pipeline.sources.metadata import count_splits, has_text, own_text, read_json, sort_found
 from pipeline.sources.naming import SPLIT_NAMES, short_name
-from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.video.decode import Video
 
 VIEW = "video"

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 
 from pipeline.errors import BuildError, CorruptError
 from pipeline.format.file_names import CROISSANT, SIGNED_VERDICT, VERDICT
-from pipeline.format.printable import reason
-from pipeline.format.strict_json import parse
+from pipeline.format.json.strict_json import parse
+from pipeline.format.text.printable import reason
 from pipeline.storage.atomic import TEMPORARY_PREFIX, hash_file, write_atomic
 from pipeline.storage.full_disk import naming_folder
 from pipeline.storage.object_store import ObjectStore, open_object_store, size_and_sha256

@@ -18,8 +18,8 @@ from pipeline.errors import BuildError, CorruptError
 from pipeline.format.build import Build
 from pipeline.format.columns import latent_columns
 from pipeline.format.enums import Verify
+from pipeline.format.json.strict_json import parse
 from pipeline.format.schema import Batch, Observation, Skipped, Targets
-from pipeline.format.strict_json import parse
 from pipeline.shards.targets_arrow import row_buffers
 from pipeline.storage.shard_cache import FileCache
 from pipeline.streaming.buffers import Allocate, BufferPool, allocate_pages

@@ -33,7 +33,7 @@ from pipeline.errors import BuildError
 from pipeline.format.build import Build
 from pipeline.format.columns import samples_schema
 from pipeline.format.file_names import SAMPLES
-from pipeline.format.printable import printable
+from pipeline.format.text.printable import printable
 from pipeline.streaming.own_folder import make_own_folder
 
 _NUMBERS = ("shard", "row", "json_offset", "json_size")

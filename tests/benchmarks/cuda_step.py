@@ -19,9 +19,9 @@ import torch
 from transformers import VJEPA2Config, VJEPA2Model
 
 from jobs.training.estimate import VITL_ENCODER
-from jobs.training.loop.optimiser import Optimiser
 from jobs.training.loop.settings import TrainerSettings
-from jobs.training.loop.step_graph import StepGraphs
+from jobs.training.loop.step.optimiser import Optimiser
+from jobs.training.loop.step.step_graph import StepGraphs
 from model.attention.backend import resolve_backend
 from model.attention.transformers_attention import use_attention
 from model.checkpoint.sharding import compile_blocks

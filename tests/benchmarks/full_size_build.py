@@ -40,9 +40,9 @@ from pipeline.planning.plan import write_plan
 from pipeline.samples.inputs import build_input
 from pipeline.shards.targets_arrow import TargetRows
 from pipeline.sources.base import EpisodeRef, SourceIndex
-from pipeline.sources.clock import clock_times
+from pipeline.sources.episode.truncated import TruncatedEpisode
 from pipeline.sources.libero_hdf5 import LiberoSource
-from pipeline.sources.truncated import TruncatedEpisode
+from pipeline.sources.video.clock import clock_times
 from pipeline.storage.store import open_store
 
 SIZES = Sizes(views=2, image_size=224, steps=3, tokens=256, width=1024, state=8, chunk=7, action=7)

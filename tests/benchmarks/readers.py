@@ -21,10 +21,10 @@ from pipeline.format.enums import EncoderMode
 from pipeline.samples.inputs import build_input
 from pipeline.samples.windows import enumerate_windows
 from pipeline.sources.base import Source
+from pipeline.sources.episode.truncated import TruncatedEpisode
 from pipeline.sources.rlds.source import RldsSource
 from pipeline.sources.rlds.tfrecord import read_record
 from pipeline.sources.ssv2 import SSv2Source
-from pipeline.sources.truncated import TruncatedEpisode
 from pipeline.sources.video.decode import Video
 from tests.benchmarks.report import Series, Target, interleaved, print_table, seconds_of
 

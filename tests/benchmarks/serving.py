@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.common.checkpoint_policy import CheckpointPolicy
-from jobs.common.robot_interface import Policy, RobotInterface, RobotObservation
+from jobs.common.policy.checkpoint_policy import CheckpointPolicy
+from jobs.common.policy.robot_interface import Policy, RobotInterface, RobotObservation
 from jobs.serving.client import PolicyClient
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServerSettings

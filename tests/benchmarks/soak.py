@@ -19,7 +19,7 @@ import numpy as np
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from jobs.common.robot_interface import RobotObservation
+from jobs.common.policy.robot_interface import RobotObservation
 from jobs.serving.client import PolicyClient
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServerSettings

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from jobs.training.loop.micro_batches import MicroBatch, micro_batches
 from jobs.training.loop.settings import TrainerSettings
+from jobs.training.loop.step.micro_batches import MicroBatch, micro_batches
 from jobs.training.run import train
 from pipeline.format.build import Build
 from pipeline.format.build_settings import WindowPolicy

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.training.loop.optimiser import Optimiser
 from jobs.training.loop.settings import TrainerSettings
-from jobs.training.loop.step_graph import StepGraphs
+from jobs.training.loop.step.optimiser import Optimiser
+from jobs.training.loop.step.step_graph import StepGraphs
 from model.vla_jepa import build_model
 from pipeline.format.schema import Observation, Targets
 from tests.model.helpers import (

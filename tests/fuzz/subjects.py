@@ -21,7 +21,7 @@ from jobs.closed_loop.outcomes import Outcome
 from jobs.common.claim import claim
 from jobs.common.driver_lock import DriverLock
 from jobs.common.json_lines import JsonLines, recover_rows
-from jobs.common.load_model import load_model
+from jobs.common.policy.load_model import load_model
 from jobs.datasets.manifests import read_manifest
 from jobs.preprocess.prediction import describe_prediction, read_prediction
 from jobs.preprocess.status import describe, read_status
@@ -38,9 +38,9 @@ from model.exchange.lerobot import save_lerobot
 from model.exchange.starvla import save_starvla
 from model.normalize import BuildStats
 from model.vla_jepa import build_model, unit_stats
-from pipeline.audit.attestation import require_signature, sign_verdict
 from pipeline.audit.levels.run import audit_build
-from pipeline.audit.verdict import write_verdict
+from pipeline.audit.verdicts.attestation import require_signature, sign_verdict
+from pipeline.audit.verdicts.verdict import write_verdict
 from pipeline.building.records import find_records
 from pipeline.derived.plan import drop_plan, join_plan, open_finished
 from pipeline.planning.plan import read_plan

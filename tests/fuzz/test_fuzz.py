@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import BuildError
-from pipeline.format.typed_json import from_json
+from pipeline.format.json.typed_json import from_json
 from pipeline.sources.base import LedgerEntry
 from pipeline.storage.atomic import FileRecord
 from tests.fuzz.__main__ import describe, fuzz

@@ -16,7 +16,7 @@ from jobs.training.loop.settings import TrainerSettings
 from jobs.training.settings import TrainConfig
 from model.settings import tiny_settings
 from pipeline.audit.levels.run import audit_build
-from pipeline.audit.verdict import write_verdict
+from pipeline.audit.verdicts.verdict import write_verdict
 from pipeline.building.commit import commit
 from pipeline.building.shard_jobs import decode_group, write_inputs_shard, write_targets_shard
 from pipeline.encoder.encoder import Encoder

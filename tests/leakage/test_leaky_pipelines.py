@@ -21,7 +21,7 @@ from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.rederive.images import Facts
 from pipeline.audit.rederive.raw_episode import EpisodeWork, SampleWork, check_episode
 from pipeline.audit.rederive.reencode import EncoderClaim
-from pipeline.audit.verdict import Verdict
+from pipeline.audit.verdicts.verdict import Verdict
 from pipeline.format.build_settings import InputSettings
 from pipeline.samples.inputs import encode_jpeg
 from pipeline.sources.ssv2 import SSv2Source

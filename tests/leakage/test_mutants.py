@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.audit.levels.run import audit_build
-from pipeline.audit.verdict import Verdict
+from pipeline.audit.verdicts.verdict import Verdict
 from tests.leakage.mutants import MUTANTS
 from tests.leakage.mutants.mutant import Mutant
 from tests.pipeline.audit.tiny_build import TinyWorld, write_build

@@ -25,7 +25,7 @@ from jobs.common.driver_lock import DriverLock
 from jobs.common.json_lines import JsonLines
 from jobs.simulator.libero import CAMERAS
 from pipeline.errors import BuildError, SettingsError
-from pipeline.format.differences import first_difference
+from pipeline.format.text.differences import first_difference
 from pipeline.storage.atomic import TEMPORARY_PREFIX, remove_temporary_files, write_atomic
 from pipeline.storage.store import open_store
 
@@ -49,7 +49,7 @@ def collect(settings: CollectConfig) -> dict[str, Any]:
         RunError: too many attempts of a task failed, or a simulator cannot be started.
     """
     if settings.policy is not None:
-        from jobs.common.checkpoint_policy import find_checkpoint
+        from jobs.common.policy.checkpoint_policy import find_checkpoint
 
         # Of a run that is still training, the newest checkpoint changes.
         settings = replace(settings, policy=find_checkpoint(settings.policy))
@@ -67,7 +67,7 @@ def collect(settings: CollectConfig) -> dict[str, Any]:
 
 
 def _guide(settings: CollectConfig, checkpoint: Path) -> Guide:
-    from jobs.common.checkpoint_policy import CheckpointPolicy
+    from jobs.common.policy.checkpoint_policy import CheckpointPolicy
 
     return Guide(CheckpointPolicy(checkpoint), CAMERAS, settings.fps, settings.guide)
 

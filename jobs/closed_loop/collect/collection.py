@@ -19,7 +19,7 @@ from jobs.closed_loop.rollout import SimulatorSlot
 from jobs.common.json_lines import JsonLines
 from jobs.common.progress import progress_bar
 from pipeline.errors import BuildError, RunError
-from pipeline.format.differences import first_difference
+from pipeline.format.text.differences import first_difference
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from jobs.closed_loop.actors import WIDTH
 from jobs.closed_loop.collect.settings import GuideSettings
 from jobs.closed_loop.process import Simulator
-from jobs.common.robot_interface import Policy, RobotObservation
+from jobs.common.policy.robot_interface import Policy, RobotObservation
 from jobs.simulator.libero import STATE
 from pipeline.errors import SettingsError
 

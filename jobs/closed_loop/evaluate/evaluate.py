@@ -25,8 +25,8 @@ from jobs.closed_loop.rollout import SimulatorSlot, TaskRun, TaskRunner, simulat
 from jobs.common.claim import claim
 from jobs.common.driver_lock import DriverLock
 from jobs.common.json_lines import JsonLines
+from jobs.common.policy.robot_interface import Policy, RobotInterface
 from jobs.common.progress import progress_bar
-from jobs.common.robot_interface import Policy, RobotInterface
 from model.checkpoint.vouched import VOUCHED, as_json
 from pipeline.errors import SettingsError
 from pipeline.format.settings import deciding, plain
@@ -98,7 +98,7 @@ def _policy(settings: EvaluateConfig, stack: ExitStack) -> tuple[Policy, dict[st
         client = stack.enter_context(PolicyClient(settings.policy, api_key=settings.api_key))
         known = {name: value for name, value in client.metadata.items() if name in ("checkpoint", "step", VOUCHED)}
         return client, {"policy": settings.policy, **known}
-    from jobs.common.checkpoint_policy import CheckpointPolicy
+    from jobs.common.policy.checkpoint_policy import CheckpointPolicy
 
     policy = CheckpointPolicy(Path(settings.policy), settings.device)
     return policy, {"policy": str(policy.checkpoint), "step": policy.step, VOUCHED: as_json(policy.vouchers)}

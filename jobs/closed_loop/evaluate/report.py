@@ -10,7 +10,7 @@ from typing import Any
 
 from jobs.closed_loop.outcomes import Outcome, Rate, rate_text, rates_by_task, swapped_instruction_rate, total
 from jobs.closed_loop.published import published
-from jobs.common.image_ablation import ImageAblation
+from jobs.common.policy.image_ablation import ImageAblation
 from jobs.common.text import markdown_table
 from model.checkpoint.vouched import VOUCHED, Voucher
 from pipeline.storage.atomic import write_atomic

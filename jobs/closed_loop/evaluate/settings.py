@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobs.closed_loop.ensemble import EnsembleMode
-from jobs.common.image_ablation import ImageAblation
+from jobs.common.policy.image_ablation import ImageAblation
 from jobs.simulator.perturb.axes import AXES
 from pipeline.format.enums import Device
 from pipeline.format.settings import checked, setting

@@ -11,9 +11,9 @@ from typing import Any, Self
 
 from safetensors import SafetensorError
 
-from jobs.training.loop.optimiser import Optimiser
 from jobs.training.loop.ranks import Ranks
 from jobs.training.loop.settings import TrainerSettings
+from jobs.training.loop.step.optimiser import Optimiser
 from model.checkpoint.checkpoint import (
     checkpoint_tensors,
     copy_tensors,

@@ -12,8 +12,8 @@ from types import FrameType
 
 from jobs.common.json_lines import append_rows, keep_rows, recover_rows
 from jobs.common.signals import handled
-from jobs.training.loop.micro_batches import MicroBatch
 from jobs.training.loop.ranks import Ranks
+from jobs.training.loop.step.micro_batches import MicroBatch
 from pipeline.errors import BuildError, RunError
 from pipeline.storage.atomic import write_atomic
 

@@ -17,20 +17,20 @@ from typing import Any
 
 import torch
 
-from jobs.common.image_ablation import ImageAblation
+from jobs.common.policy.image_ablation import ImageAblation
 from jobs.training.held_out.result import HeldOut
 from jobs.training.loop.checkpointing import CheckpointWriter
 from jobs.training.loop.data import held_out_reader, make_streams, open_cache
 from jobs.training.loop.evaluate import HeldOutSamples, evaluate, has_pair
 from jobs.training.loop.guards import LossGuard, SkippedSamples, StopSignal, dump_keys
 from jobs.training.loop.metrics import MetricsLog
-from jobs.training.loop.micro_batches import MicroBatch, micro_batches, passes, record, weighted_total
-from jobs.training.loop.optimiser import Optimiser
 from jobs.training.loop.ranks import Ranks, distribute, gradients_stay
 from jobs.training.loop.settings import CoTraining, TrainerSettings
-from jobs.training.loop.step_graph import StepGraphs
+from jobs.training.loop.step.micro_batches import MicroBatch, micro_batches, passes, record, weighted_total
+from jobs.training.loop.step.optimiser import Optimiser
+from jobs.training.loop.step.step_graph import StepGraphs
+from jobs.training.loop.step.weighted_mean import WeightedMeans
 from jobs.training.loop.throughput import Throughput
-from jobs.training.loop.weighted_mean import WeightedMeans
 from model.attention.backend import resolve_backend
 from model.batch import to_device
 from model.checkpoint.checkpoint import load_optimizer, load_weights, newest_whole
@@ -43,7 +43,7 @@ from model.student.images import GREY
 from model.vla_jepa import VLAJEPA, TrainingBatch
 from pipeline.errors import BuildError, RunError
 from pipeline.format.build import Build
-from pipeline.format.differences import first_difference
+from pipeline.format.text.differences import first_difference
 from pipeline.streaming.stream import NumpyBatch
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
-from jobs.common.device import pick_device
+from jobs.common.policy.device import pick_device
 from jobs.training.loop.settings import Strategy
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import RunError

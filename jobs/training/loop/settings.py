@@ -6,7 +6,7 @@ import math
 from enum import StrEnum
 from pathlib import Path
 
-from jobs.common.image_ablation import ImageAblation
+from jobs.common.policy.image_ablation import ImageAblation
 from pipeline.format.enums import AuditLevel, Device, Verify
 from pipeline.format.settings import checked, setting
 

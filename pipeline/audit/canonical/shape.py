@@ -1,6 +1,6 @@
 """Closed types of JSON values: a value fits a type when it has its keys and no others, each with a value that fits.
 
-Types are those of `pipeline.format.documents`: `TypedDict`, `list`, `tuple` (a list of fixed length), `dict` (any
+Types are those of `pipeline.format.json.documents`: `TypedDict`, `list`, `tuple` (a list of fixed length), `dict` (any
 keys), `Literal`, unions, `Annotated[str, pattern]`, and int, float, str, bool and None to the letter: 1 is no float and
 True no int.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline.format.strict_json import canonical
+from pipeline.format.json.strict_json import canonical
 
 
 def document(value: Any) -> bytes:

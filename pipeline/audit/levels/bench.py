@@ -23,15 +23,15 @@ from pipeline.audit.rederive.exactness import Exactness, find_exactness
 from pipeline.audit.rederive.images import Facts
 from pipeline.audit.rederive.reencode import EncoderClaim, read_claim, require_same_encoder
 from pipeline.audit.rules.files import Hashes
-from pipeline.audit.rules.members import Members
 from pipeline.audit.rules.rewritten import LIBRARIES, Rewritten
-from pipeline.audit.rules.statistics import Statistics
-from pipeline.audit.rules.targets import TargetValues
-from pipeline.audit.rules.tubelets import TubeletReferences
+from pipeline.audit.rules.shards.members import Members
+from pipeline.audit.rules.shards.statistics import Statistics
+from pipeline.audit.rules.shards.targets import TargetValues
+from pipeline.audit.rules.shards.tubelets import TubeletReferences
 from pipeline.audit.selection.left_out import ReasonTrial
 from pipeline.audit.selection.windows import WindowRule
 from pipeline.errors import BuildError, RunError
-from pipeline.format.printable import reason
+from pipeline.format.text.printable import reason
 
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")

@@ -18,7 +18,7 @@ from pipeline.audit.finding import Report
 from pipeline.audit.parsers.shard import TargetRows
 from pipeline.audit.rederive.reencode import EncoderClaim, Reencoder, latents_differ
 from pipeline.audit.rederive.residual import ResidualSample, ResidualTest
-from pipeline.audit.rules.int8 import ErrorClaim, quantise
+from pipeline.audit.rules.shards.int8 import ErrorClaim, quantise
 from pipeline.errors import BuildError
 
 Clips = Mapping[tuple[str, str, int], NDArray[np.uint8]]

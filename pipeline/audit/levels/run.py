@@ -24,16 +24,16 @@ from pipeline.audit.rules.ancestry import check as check_ancestry
 from pipeline.audit.rules.documents import check as check_documents
 from pipeline.audit.rules.files import check_inventory
 from pipeline.audit.rules.identity import check as check_chain
-from pipeline.audit.rules.int8 import check as check_latents
 from pipeline.audit.rules.order import check as check_order
 from pipeline.audit.rules.rewritten import check_samples
+from pipeline.audit.rules.shards.int8 import check as check_latents
+from pipeline.audit.rules.shards.statistics import check_claims
 from pipeline.audit.rules.splits import check as check_splits
-from pipeline.audit.rules.statistics import check_claims
 from pipeline.audit.rules.supports import check as check_supports
 from pipeline.audit.rules.vectors import check as check_vectors
 from pipeline.audit.rules.windows import check as check_windows
 from pipeline.audit.samples import open_samples
-from pipeline.audit.verdict import RuleCount, Verdict, audit_versions
+from pipeline.audit.verdicts.verdict import RuleCount, Verdict, audit_versions
 
 Progress = Callable[[int, int], None]
 """Called with (bytes audited, bytes in all) after every step."""

@@ -33,7 +33,7 @@ from pipeline.audit.rederive.raw_files import check as check_raw_files
 from pipeline.audit.rederive.residual import ResidualTest
 from pipeline.audit.report.evidence import DuplicatePair, Evidence
 from pipeline.audit.report.raw_images import duplicate_pair
-from pipeline.audit.rules.int8 import ERROR_TOLERANCE, ErrorClaim
+from pipeline.audit.rules.shards.int8 import ERROR_TOLERANCE, ErrorClaim
 from pipeline.audit.samples import share_seed
 from pipeline.audit.selection.episodes import Selection
 from pipeline.audit.selection.left_out import LeftOut, check_left_out

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.audit.finding import Problem
+from pipeline.format.json.strict_json import canonical, parse
 from pipeline.format.schema import INPUT_JSON_KEYS
-from pipeline.format.strict_json import canonical, parse
 
 
 @dataclass(frozen=True)

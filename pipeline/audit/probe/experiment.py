@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.audit.probe.encoding import Encoding, read_encoding, relative_change
 from pipeline.audit.rederive.perturbed_episode import black, noise
 from pipeline.errors import RunError
-from pipeline.format.printable import reason
+from pipeline.format.text.printable import reason
 
 Frames = NDArray[np.uint8]
 """uint8 [F, H, W, 3], RGB."""

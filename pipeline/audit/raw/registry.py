@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.audit.raw.base import RawError, RawSource
-from pipeline.audit.raw.lerobot import RawLeRobot
+from pipeline.audit.raw.lerobot.dataset import RawLeRobot
 from pipeline.audit.raw.libero import RawLibero
 from pipeline.audit.raw.rlds import RawRlds
 from pipeline.audit.raw.ssv2 import RawSSv2

@@ -22,7 +22,7 @@ from pipeline.audit.raw.decoding.tfrecord import Values, parse_example, read_rec
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, rate_of, text_of, texts_of
 from pipeline.audit.raw.templates import path_from
 from pipeline.audit.raw.vectors import RobotVectors
-from pipeline.format.patterns import simple_patterns
+from pipeline.format.text.patterns import simple_patterns
 
 _FRAMING = 16
 """Bytes around the data of a record: its length, and two checksums."""

@@ -10,8 +10,8 @@ from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.files import TASKS, file_sha256, read_regular
 from pipeline.audit.finding import Report
 from pipeline.audit.ledger import ledger_entries
-from pipeline.format.printable import reason
-from pipeline.format.strict_json import parse
+from pipeline.format.json.strict_json import parse
+from pipeline.format.text.printable import reason
 
 
 @dataclass(frozen=True)

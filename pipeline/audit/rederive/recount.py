@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.format.documents import StatisticsContent
+from pipeline.format.json.documents import StatisticsContent
 
 QUANTILES = {"q01": 1, "q99": 99}
 """Name -> per cent."""

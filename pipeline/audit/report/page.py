@@ -19,10 +19,10 @@ from pipeline.audit.files import LEDGER, read_regular, replace_whole
 from pipeline.audit.finding import RULES
 from pipeline.audit.report.evidence import Evidence, Sheet
 from pipeline.audit.report.offsets import StepOffsets, support_offsets
-from pipeline.audit.verdict import Verdict
+from pipeline.audit.verdicts.verdict import Verdict
 from pipeline.errors import BuildError
-from pipeline.format.printable import printable
-from pipeline.format.strict_json import canonical, parse
+from pipeline.format.json.strict_json import canonical, parse
+from pipeline.format.text.printable import printable
 
 REPORT = "audit/report.html"
 MAX_SHEETS = 40

@@ -19,7 +19,7 @@ from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.files import BUILD, LEDGER, TASKS
 from pipeline.audit.finding import Report
 from pipeline.audit.ledger import ledger_entries
-from pipeline.format.strict_json import canonical
+from pipeline.format.json.strict_json import canonical
 
 TREE = "tasks_tree"
 DERIVED = "derived"

@@ -1,7 +1,7 @@
 """Rule L10 for the JSON files: closed types, one spelling, and no fact that is told twice and differs.
 
 build.json, plan.json, stats.json, ledger.jsonl and tasks.jsonl are parsed into the types of
-`pipeline.format.documents`, written anew and compared byte by byte.
+`pipeline.format.json.documents`, written anew and compared byte by byte.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pipeline.audit.canonical.spelling import difference, document, line
 from pipeline.audit.files import BUILD, LEDGER, TASKS, read_regular
 from pipeline.audit.finding import Report
 from pipeline.audit.rules.estimate import Fact, estimate_facts
-from pipeline.format.documents import BuildContent, LedgerContent, PlanContent, StatsContent
+from pipeline.format.json.documents import BuildContent, LedgerContent, PlanContent, StatsContent
+from pipeline.format.json.strict_json import parse
 from pipeline.format.schema import SCHEMA_VERSION
-from pipeline.format.strict_json import parse
 
 PLAN, STATS = "plan.json", "stats.json"
 

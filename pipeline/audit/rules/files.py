@@ -17,7 +17,7 @@ from pipeline.audit.parsers.shard import Shard, ShardRule
 from pipeline.audit.rederive.croissant import derive_croissant
 from pipeline.audit.rules.identity import check_file
 from pipeline.format.file_names import CROISSANT
-from pipeline.format.printable import reason
+from pipeline.format.text.printable import reason
 
 FILE, FOLDER = "file", "is a folder that does not belong to a build"
 FREE_FOLDERS = ("audit", "logs")

@@ -14,7 +14,7 @@ from pipeline.audit.build import TUBELET, ClaimedBuild
 from pipeline.audit.entries import FileEntry
 from pipeline.audit.files import BUILD, file_sha256, is_regular, read_regular
 from pipeline.audit.finding import Report
-from pipeline.format.strict_json import canonical, parse
+from pipeline.format.json.strict_json import canonical, parse
 
 
 def check(build: ClaimedBuild, report: Report) -> None:

@@ -22,7 +22,7 @@ from pipeline.audit.selection.window_counts import window_counts
 from pipeline.audit.selection.windows import WindowRule
 from pipeline.errors import BuildError
 from pipeline.format.file_names import PLAN_FILE
-from pipeline.format.strict_json import parse
+from pipeline.format.json.strict_json import parse
 
 SAMPLED_EPISODES = 24
 """Episodes whose length decides how many windows are expected of those whose length the metadata does not have."""

@@ -13,8 +13,8 @@ from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.files import TASKS, read_regular
 from pipeline.audit.raw.base import RawSource
 from pipeline.errors import BuildError
-from pipeline.format.printable import printable
-from pipeline.format.strict_json import parse
+from pipeline.format.json.strict_json import parse
+from pipeline.format.text.printable import printable
 
 
 def require_listed(build: ClaimedBuild, raw: RawSource, root: Path) -> None:

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import EpisodeError
 from pipeline.sources.base import EpisodeRef
+from pipeline.sources.episode.opened import OpenedEpisode
+from pipeline.sources.episode.vectors import VectorField, lost_frames, make_vectors
 from pipeline.sources.lerobot.cameras import check_size, video_reader
 from pipeline.sources.lerobot.layout import Segment
 from pipeline.sources.lerobot.table import Table
 from pipeline.sources.metadata import has_text, read_json_lines, undecodable
-from pipeline.sources.opened import OpenedEpisode
-from pipeline.sources.vectors import VectorField, lost_frames, make_vectors
 from pipeline.sources.video.decode import Video
 from pipeline.sources.video.frame_readers import FrameReader, StoredImages
 

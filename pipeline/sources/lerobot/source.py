@@ -15,6 +15,8 @@ from typing import Any
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.settings import checked, setting
 from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
+from pipeline.sources.episode.opened import OpenedEpisode
+from pipeline.sources.episode.vectors import VectorField, VectorSettings, vector_width
 from pipeline.sources.field_names import refuse_cameras
 from pipeline.sources.files import check_files
 from pipeline.sources.lerobot.episode import open_lerobot_episode
@@ -24,8 +26,6 @@ from pipeline.sources.lerobot.layout import Row, lacks_list, list_episodes, task
 from pipeline.sources.lerobot.numbering import is_unnumbered
 from pipeline.sources.metadata import count_splits, sort_found
 from pipeline.sources.naming import clean_name
-from pipeline.sources.opened import OpenedEpisode
-from pipeline.sources.vectors import VectorField, VectorSettings, vector_width
 
 
 @checked

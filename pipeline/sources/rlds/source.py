@@ -15,16 +15,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import EpisodeError, RunError, SettingsError
-from pipeline.format.patterns import simple_patterns
 from pipeline.format.settings import checked, setting
+from pipeline.format.text.patterns import simple_patterns
 from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
+from pipeline.sources.episode.opened import OpenedEpisode
+from pipeline.sources.episode.vectors import VectorField, VectorSettings, lost_frames, make_vectors, vector_width
 from pipeline.sources.field_names import refuse_cameras
 from pipeline.sources.files import FileSizes, check_files
 from pipeline.sources.metadata import count_splits, sort_found
 from pipeline.sources.naming import SPLIT_NAMES, clean_name
-from pipeline.sources.opened import OpenedEpisode
 from pipeline.sources.rlds.record import Record, list_fields, load_info, record_files
-from pipeline.sources.vectors import VectorField, VectorSettings, lost_frames, make_vectors, vector_width
 from pipeline.sources.video.frame_readers import StoredImages
 
 

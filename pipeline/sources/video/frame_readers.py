@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError
-from pipeline.sources.clock import clock_times
+from pipeline.sources.video.clock import clock_times
 
 BLANK = 4
 """An image is blank if its brightest and darkest values differ by fewer grey levels."""

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.sources.clock import clock_times
+from pipeline.sources.video.clock import clock_times
 
 
 @dataclass(frozen=True)

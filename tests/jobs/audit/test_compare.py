@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.audit.levels.run import audit_build
-from pipeline.audit.verdict import write_verdict
+from pipeline.audit.verdicts.verdict import write_verdict
 from pipeline.format.build import Build
 from pipeline.format.file_names import VERDICT
 from pipeline.sample_world.ssv2 import write_ssv2

@@ -21,7 +21,7 @@ from jobs.training.builds import open_audited
 from jobs.training.loop.settings import TrainerSettings
 from pipeline.audit.build import open_build
 from pipeline.audit.levels.run import audit_build
-from pipeline.audit.verdict import verdict_bytes, write_verdict
+from pipeline.audit.verdicts.verdict import verdict_bytes, write_verdict
 from pipeline.errors import AuditRefusedError, BuildError
 from pipeline.format.build import Build
 from pipeline.format.file_names import HISTORY, SIGNED_VERDICT, VERDICT

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.audit.attestation import require_signature, sign_verdict
 from pipeline.audit.levels.run import audit_build
-from pipeline.audit.verdict import write_verdict
+from pipeline.audit.verdicts.attestation import require_signature, sign_verdict
+from pipeline.audit.verdicts.verdict import write_verdict
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
 from tests.jobs.test_cli import run
 from tests.leakage.mutants.inputs import exif

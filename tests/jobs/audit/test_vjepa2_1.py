@@ -14,7 +14,7 @@ from jobs.audit.options import load_encoder
 from jobs.audit.settings import AuditConfig
 from jobs.preprocess.plan import describe
 from jobs.preprocess.settings import BuildConfig
-from pipeline.audit.verdict import Verdict
+from pipeline.audit.verdicts.verdict import Verdict
 from pipeline.encoder.encoder import Encoder
 from pipeline.encoder.weights import loading, released
 from pipeline.encoder.weights.released import ReleasedEncoder

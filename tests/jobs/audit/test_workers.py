@@ -15,7 +15,7 @@ from jobs.audit.audit import audit
 from jobs.audit.settings import AuditConfig
 from jobs.audit.workers import BenchRecipe, recipe_of
 from jobs.cluster.settings import ClusterSettings
-from pipeline.audit.verdict import verdict_bytes
+from pipeline.audit.verdicts.verdict import verdict_bytes
 from pipeline.errors import BuildError
 from pipeline.format.build import Build
 from pipeline.format.libraries import library_versions as build_libraries

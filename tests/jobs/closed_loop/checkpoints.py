@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jobs.common.robot_interface import RobotInterface
+from jobs.common.policy.robot_interface import RobotInterface
 from model.checkpoint.checkpoint import save_weights
 from model.normalize import BuildStats
 from model.settings import tiny_settings

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from jobs.closed_loop.actors import EnvironmentState, PolicyActor
 from jobs.closed_loop.ensemble import EnsembleMode
-from jobs.common.image_ablation import ImageAblation
-from jobs.common.robot_interface import RobotInterface, RobotObservation
+from jobs.common.policy.image_ablation import ImageAblation
+from jobs.common.policy.robot_interface import RobotInterface, RobotObservation
 from pipeline.errors import SettingsError
 
 INTERFACE = RobotInterface("robot", ("front", "wrist"), 64, 95, 10.0, 8, 5, 7)

@@ -16,7 +16,7 @@ from jobs.audit.settings import AuditConfig
 from jobs.datasets.manifests import load_manifests
 from jobs.preprocess.preprocess import preprocess
 from model.normalize import BuildStats
-from pipeline.audit.verdict import Verdict
+from pipeline.audit.verdicts.verdict import Verdict
 from pipeline.format.build import Build
 from pipeline.format.build_settings import WindowPolicy
 from pipeline.streaming.reader import SampleReader

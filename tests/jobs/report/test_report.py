@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from jobs.cli import main
-from jobs.common.load_model import load_model
+from jobs.common.policy.load_model import load_model
 from jobs.report.plots import short_number
 from jobs.report.report import render, write_report
 from jobs.report.run_files import read_run

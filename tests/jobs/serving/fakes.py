@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.common.robot_interface import Policy, RobotInterface, RobotObservation, check_observation
+from jobs.common.policy.robot_interface import Policy, RobotInterface, RobotObservation, check_observation
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServerSettings
 

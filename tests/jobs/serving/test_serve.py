@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.common.checkpoint_policy import CheckpointPolicy
-from jobs.common.robot_interface import RobotObservation
+from jobs.common.policy.checkpoint_policy import CheckpointPolicy
+from jobs.common.policy.robot_interface import RobotObservation
 from jobs.serving.client import PolicyClient
 from jobs.serving.limits import InputLimits
 from jobs.serving.serve import run, serve_until_signal, warm_up, welcome

@@ -17,13 +17,13 @@ from jobs.training.builds import common_sizes, open_audited, open_builds
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.run import run_state
 from jobs.training.settings import TrainConfig
-from pipeline.audit.attestation import require_signature, sign_verdict
 from pipeline.audit.levels.run import audit_build
-from pipeline.audit.verdict import verdict_bytes, write_verdict
+from pipeline.audit.verdicts.attestation import require_signature, sign_verdict
+from pipeline.audit.verdicts.verdict import verdict_bytes, write_verdict
 from pipeline.errors import AuditRefusedError, BuildError, CorruptError, RunError
-from pipeline.format.differences import first_difference
 from pipeline.format.enums import AuditLevel
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
+from pipeline.format.text.differences import first_difference
 from pipeline.streaming.reader import SampleReader
 from tests.leakage.tools import edit_json, edit_tasks
 from tests.pipeline.audit.test_attestation import write_keys

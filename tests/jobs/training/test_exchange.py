@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from jobs.cli import main
-from jobs.common.load_model import load_model
+from jobs.common.policy.load_model import load_model
 from jobs.training.run import train
 from model.checkpoint.checkpoint import list_checkpoints
 from pipeline.errors import BuildError

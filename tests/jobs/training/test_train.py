@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, load_file
 
 from jobs.common.driver_lock import DriverLock
-from jobs.common.load_model import load_model
-from jobs.training.loop.optimiser import learning_rate
+from jobs.common.policy.load_model import load_model
+from jobs.training.loop.step.optimiser import learning_rate
 from jobs.training.run import train
 from model.checkpoint.checkpoint import list_checkpoints
 from model.normalize import BuildStats, ChannelRange, merge_stats
@@ -294,7 +294,7 @@ def test_neither_training_nor_the_audit_loads_tensorflow(tmp_path: Path) -> None
     program = f"""
 import sys
 from pathlib import Path
-import jobs.training.train, jobs.audit.options, jobs.cluster.scheduler
+import jobs.training.train, jobs.audit.options, jobs.cluster.shards.scheduler
 from jobs.training.loop.metrics import open_tensorboard
 writer = open_tensorboard(Path({str(tmp_path)!r}), None)
 writer.add_scalar("a", 1.0, 1)

@@ -15,8 +15,8 @@ from pipeline.encoder import encoder_frames as clips
 from pipeline.format.input_sample import InputSample
 from pipeline.planning import recipe
 from pipeline.samples import inputs
-from pipeline.sources.opened import OpenedEpisode
-from pipeline.sources.truncated import TruncatedEpisode
+from pipeline.sources.episode.opened import OpenedEpisode
+from pipeline.sources.episode.truncated import TruncatedEpisode
 from tests.leakage.pipelines.pipeline import LeakyPipeline
 from tests.leakage.world import World
 

@@ -24,8 +24,8 @@ from pipeline.format.input_sample import InputSample
 from pipeline.format.libraries import library_versions
 from pipeline.planning import recipe
 from pipeline.samples import inputs
-from pipeline.sources.opened import OpenedEpisode
-from pipeline.sources.truncated import TruncatedEpisode
+from pipeline.sources.episode.opened import OpenedEpisode
+from pipeline.sources.episode.truncated import TruncatedEpisode
 from tests.leakage.pipelines.pipeline import LeakyPipeline
 from tests.leakage.world import Latents, World
 

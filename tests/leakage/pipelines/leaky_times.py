@@ -9,8 +9,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.sources.clock import clock_times
 from pipeline.sources.lerobot.info import Info
+from pipeline.sources.video.clock import clock_times
 from tests.leakage.pipelines.pipeline import LeakyPipeline
 from tests.leakage.world import World
 

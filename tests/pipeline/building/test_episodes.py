@@ -21,8 +21,8 @@ from pipeline.format.episode import Episode
 from pipeline.format.schema import Sizes
 from pipeline.planning.recipe import Recipe
 from pipeline.sources.base import EpisodeRef, SourceIndex
+from pipeline.sources.episode.time_limit import within
 from pipeline.sources.files import check_files, hash_files
-from pipeline.sources.time_limit import within
 from pipeline.storage.store import open_store
 from tests.pipeline.fake_episode import FakeEpisode
 

@@ -15,7 +15,7 @@ from pipeline.errors import EpisodeError
 from pipeline.format.build_settings import InputSettings
 from pipeline.format.schema import INPUT_JSON_KEYS
 from pipeline.samples.inputs import build_input, state_to_json
-from pipeline.sources.truncated import TruncatedEpisode
+from pipeline.sources.episode.truncated import TruncatedEpisode
 from tests.pipeline.fake_episode import FakeEpisode
 
 SETTINGS = InputSettings(image_size=32)

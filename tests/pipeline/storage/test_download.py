@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.audit.audited import read_audited
-from pipeline.audit.gate import pass_gate
+from pipeline.audit.verdicts.audited import read_audited
+from pipeline.audit.verdicts.gate import pass_gate
 from pipeline.errors import AuditRefusedError, BuildError, CorruptError, SettingsError
 from pipeline.format.build import Build, load_build
 from pipeline.format.file_names import SIGNED_VERDICT, VERDICT

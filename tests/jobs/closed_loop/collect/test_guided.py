@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jobs.closed_loop.collect.guided import Guide
 from jobs.closed_loop.collect.settings import GuideSettings
-from jobs.common.robot_interface import RobotInterface, RobotObservation
+from jobs.common.policy.robot_interface import RobotInterface, RobotObservation
 from pipeline.errors import SettingsError
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")

@@ -18,7 +18,7 @@ import jobs.closed_loop.evaluate.evaluate
 from jobs.closed_loop.actors import EnvironmentState
 from jobs.closed_loop.evaluate.evaluate import evaluate
 from jobs.closed_loop.evaluate.settings import EvaluateConfig
-from jobs.common.checkpoint_policy import CheckpointPolicy
+from jobs.common.policy.checkpoint_policy import CheckpointPolicy
 from jobs.common.signals import ended_like_interrupted
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.format.build import Build

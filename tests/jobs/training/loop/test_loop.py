@@ -17,10 +17,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from jobs.common.image_ablation import ImageAblation
+from jobs.common.policy.image_ablation import ImageAblation
 from jobs.training.loop.guards import SMOOTHING, LossGuard
-from jobs.training.loop.optimiser import learning_rate
 from jobs.training.loop.settings import TrainerSettings
+from jobs.training.loop.step.optimiser import learning_rate
 from jobs.training.run import train
 from model.checkpoint.checkpoint import list_checkpoints
 from model.student.images import GREY, image_patches

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from jobs.common.load_model import load_model
+from jobs.common.policy.load_model import load_model
 from jobs.training.run import train
 from jobs.training.workers import train_on_ray
 from model.checkpoint.checkpoint import list_checkpoints

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from jobs.training.loop.micro_batches import MicroBatch, passes
-from jobs.training.loop.optimiser import Optimiser
 from jobs.training.loop.settings import TrainerSettings
+from jobs.training.loop.step.micro_batches import MicroBatch, passes
+from jobs.training.loop.step.optimiser import Optimiser
 from model.checkpoint.checkpoint import copy_tensors, load_optimizer, load_weights, write_checkpoint
 from model.vla_jepa import VLAJEPA
 from tests.model.helpers import robot_observation, robot_targets, small_model, video_observation, video_targets

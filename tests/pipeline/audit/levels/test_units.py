@@ -17,8 +17,8 @@ from pipeline.audit.lookahead.lags import References
 from pipeline.audit.lookahead.state_endings import StateEndings
 from pipeline.audit.parsers.shard import Shard
 from pipeline.audit.rederive.recount import Recount
-from pipeline.audit.rules.members import Layouts, LayoutUse, Members
-from pipeline.audit.verdict import verdict_bytes
+from pipeline.audit.rules.shards.members import Layouts, LayoutUse, Members
+from pipeline.audit.verdicts.verdict import verdict_bytes
 from pipeline.errors import BuildError
 from tests.leakage.mutants import MUTANTS
 from tests.leakage.mutants.mutant import Mutant

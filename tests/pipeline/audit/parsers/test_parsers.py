@@ -16,7 +16,7 @@ from pipeline.audit.parsers.jpeg import parse_jpeg
 from pipeline.audit.parsers.key_json import Expected, check_document
 from pipeline.audit.parsers.tar import Member, parse_tar
 from pipeline.audit.rederive.recount import Recount
-from pipeline.format.documents import StatisticsContent
+from pipeline.format.json.documents import StatisticsContent
 from tests.pipeline.audit.tiny_build import compact, jpeg, summary
 
 

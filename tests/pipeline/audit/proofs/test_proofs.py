@@ -15,7 +15,7 @@ from pipeline.audit.proofs.proof import Mechanism, Share
 from pipeline.audit.proofs.statements import OUT_OF_REACH, STATEMENTS, Facts, proofs_of
 from pipeline.audit.report.evidence import Evidence
 from pipeline.audit.report.page import render
-from pipeline.audit.verdict import verdict_bytes
+from pipeline.audit.verdicts.verdict import verdict_bytes
 from tests.leakage.mutants import MUTANTS
 from tests.leakage.pipelines import LEAKY_PIPELINES
 from tests.pipeline.audit.tiny_build import VIDEO, write_build

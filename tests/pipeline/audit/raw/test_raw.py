@@ -30,7 +30,7 @@ from pipeline.audit.raw.decoding import rotations
 from pipeline.audit.raw.decoding.frames import drop_last_frames
 from pipeline.audit.raw.decoding.tfrecord import masked_checksum, parse_example, read_record
 from pipeline.audit.raw.decoding.video import read_segment, read_video
-from pipeline.audit.raw.lerobot import RawLeRobot
+from pipeline.audit.raw.lerobot.dataset import RawLeRobot
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.raw.settings import clean, short
 from pipeline.audit.raw.ssv2 import RawSSv2
@@ -40,12 +40,12 @@ from pipeline.audit.rederive.raw_episode import EpisodeWork, SampleWork, check_e
 from pipeline.audit.rederive.reencode import EncoderClaim
 from pipeline.errors import BuildError
 from pipeline.sources.base import Source
+from pipeline.sources.episode.vectors import VectorField, make_vectors
 from pipeline.sources.lerobot.source import LeRobotSource
 from pipeline.sources.libero_hdf5 import LiberoSource
 from pipeline.sources.naming import clean_name, short_name
 from pipeline.sources.rlds.source import RldsSource
 from pipeline.sources.ssv2 import SSv2Source
-from pipeline.sources.vectors import VectorField, make_vectors
 from pipeline.sources.videos import VideoFolderSource
 from tests.conftest import SampleData
 

@@ -1,0 +1,1 @@
+"""The shards of a build as tasks on a Ray cluster."""

@@ -1,0 +1,333 @@
+"""Shard tasks on a Ray cluster: inputs tasks, decoding tasks, and encoder actors, any of which may die.
+
+An encoder actor requests the decoding of its own groups, a few ahead, and works on two shards at once with one model,
+so that decoding of the next shard overlaps encoding of this one. What is decoded and not yet encoded is bounded by
+count (`groups_ahead`) and by bytes (`ahead_mb`). Inputs and decoding tasks reserve processors alone, so Ray places them
+on nodes without GPUs as long as these have room; `task_resources` and `encoder_resources` enforce it.
+
+An actor that dies with its node is replaced as soon as there is room for another; until then the others continue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray.exceptions import RayError, RayTaskError
+
+from jobs.cluster.actors import ActorGroup, Member, Started, short
+from jobs.cluster.connect import ray_joined, require_resources
+from jobs.cluster.settings import ClusterSettings
+from jobs.cluster.shards.encoder_error import noting_error
+from jobs.cluster.shards.episode_registry import EpisodeRegistry, RayWatch, start_registry
+from jobs.cluster.shards.one_machine import require_one_machine
+from jobs.cluster.shards.scheduler import Finished, Lost
+from jobs.common.signals import ended_like_interrupted
+from pipeline.building.records import ShardRecord
+from pipeline.building.shard_jobs import (
+    DecodedGroup,
+    Encode,
+    decode_group,
+    group_bytes,
+    write_inputs_shard,
+    write_targets_shard,
+)
+from pipeline.encoder.encoder_frames import FrameBlock
+from pipeline.errors import RunError
+from pipeline.format.build_settings import EncoderSettings
+from pipeline.format.enums import Attention, FloatDtype
+from pipeline.format.machine import Machine
+from pipeline.planning.plan import ShardTask
+from pipeline.planning.recipe import Recipe
+from pipeline.sources.base import Source
+from pipeline.storage.store import Store
+
+SHARDS_PER_ACTOR = 2
+"""Shards an encoder actor works on at the same time: one encodes while the other decodes."""
+
+CRASHES = 20
+"""How often Ray restarts a task that lost its worker or node, before the driver sees an error. A task with episodes
+that kill their reader needs several starts for each until it is known which one to leave out."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all tasks of a run share. Sent to the workers once. machines: those of shards that are finished."""
+
+    source: Source
+    recipe: Recipe
+    store: Store
+    encoder: EncoderSettings
+    identity: dict[str, Any]
+    cluster: ClusterSettings
+    machines: frozenset[Machine] = frozenset()
+
+
+@contextlib.contextmanager
+def connected(work: Work) -> Iterator[RayPool]:
+    """Connect to the cluster, or start Ray on this machine; an encoder is loaded when this returns. Raises RunError if
+    that fails, or an encoder is not the one of the plan."""
+    cluster = work.cluster
+    with ray_joined(cluster.address, cluster.num_cpus, cluster.object_store_mb):
+        _check_resources(cluster)
+        with ended_like_interrupted(), contextlib.closing(RayPool(work)) as pool:
+            yield pool
+
+
+def _check_resources(cluster: ClusterSettings) -> None:
+    wanted = {
+        "CPU": cluster.encoders * cluster.encoder_cpus + cluster.task_cpus,
+        "GPU": cluster.encoders * cluster.encoder_gpus,
+        **(cluster.task_resources or {}),
+        **{name: cluster.encoders * amount for name, amount in (cluster.encoder_resources or {}).items()},
+    }
+    fix = (
+        f" (cluster.encoders={cluster.encoders}, encoder_cpus={cluster.encoder_cpus:g}, "
+        f"encoder_gpus={cluster.encoder_gpus:g}; and one task of task_cpus={cluster.task_cpus:g}); lower them"
+    )
+    require_resources(wanted, "the settings need", fix)
+
+
+class RayPool:
+    """The encoder actors and tasks of a run; a `scheduler.Pool`."""
+
+    def __init__(self, work: Work) -> None:
+        cluster = work.cluster
+        self._cluster, self._work, self._handle = cluster, work, ray.put(work)
+        self._registry = start_registry(cluster.episode_limit_s)
+        self._actor = ray.remote(
+            num_gpus=cluster.encoder_gpus,
+            num_cpus=cluster.encoder_cpus,
+            resources=cluster.encoder_resources,
+            max_restarts=0,
+            max_concurrency=SHARDS_PER_ACTOR,
+            scheduling_strategy="SPREAD",
+        )(_EncoderActor)
+        self._inputs = _inputs_task.options(num_cpus=cluster.task_cpus, resources=cluster.task_resources)
+        self._encoders = ActorGroup("encoder", self._start_encoder, self._loaded, cluster.patience_s)
+        self._machines = work.machines
+        self._running: dict[ray.ObjectRef, tuple[str, Member | None]] = {}
+        self.lost = 0
+        self._memory_noted = 0.0
+        self.peak_store_bytes = 0
+        self._encoders.start(cluster.encoders)
+        warm = _start_workers(cluster)  # their imports overlap the loading of the encoders
+        self._encoders.wait_until_loaded(self.wait)
+        with contextlib.suppress(RayError):  # of a node that died meanwhile
+            ray.get(warm)
+
+    def slots(self) -> int:
+        return sum(SHARDS_PER_ACTOR - len(encoder.tickets) for encoder in self._encoders.loaded)
+
+    def limit(self) -> int:
+        return SHARDS_PER_ACTOR * len(self._encoders.loaded) + 1
+
+    def submit(self, kind: str, task: ShardTask, excluded: frozenset[str]) -> ray.ObjectRef:
+        """Start one file of a shard; targets go to the loaded encoder with the least work."""
+        if kind == "inputs":
+            ticket = self._inputs.remote(self._handle, self._registry, task, excluded)
+            self._running[ticket] = (task.name, None)
+            return ticket
+        chosen = min(self._encoders.loaded, key=lambda encoder: len(encoder.tickets))
+        ticket = chosen.handle.encode_shard.remote(task, excluded)
+        chosen.tickets.add(ticket)
+        self._running[ticket] = (task.name, chosen)
+        return ticket
+
+    def wait(self) -> Collection[Finished | Lost]:
+        loading = self._encoders.loading
+        events: list[Finished | Lost] = []
+        if not loading and not self._running:
+            time.sleep(0.1)
+            return events
+        ready, _ = ray.wait([*loading, *self._running], timeout=1.0, fetch_local=False)
+        for reference in ready:
+            if reference in loading:
+                self._encoders.take_loaded(loading[reference])
+            elif reference in self._running:  # an encoder that died has taken its others along
+                events += self._ended(reference)
+        self._note_memory()
+        self._encoders.check_life()
+        self.lost += sum(isinstance(event, Lost) for event in events)
+        return events
+
+    def close(self) -> None:
+        """End the encoders."""
+        self._encoders.close()
+        ray.kill(self._registry)
+
+    def _start_encoder(self, name: str) -> Started:
+        actor = self._actor.remote(self._handle, self._registry, name)
+        return actor, actor.load.remote()
+
+    def _loaded(self, machine: Machine) -> None:
+        self._machines = require_one_machine({*self._machines, machine}, self._cluster.mixed_devices)
+
+    def _ended(self, ticket: ray.ObjectRef) -> list[Finished | Lost]:
+        name, owner = self._running.pop(ticket)
+        if owner is not None:
+            owner.tickets.discard(ticket)
+        try:
+            part, node, busy_s = ray.get(ticket)
+        except RayTaskError as error:
+            if isinstance(error.cause, RunError):
+                raise RunError(f"shard {name}: {error.cause}") from error
+            if not isinstance(error.cause, RayError):
+                raise RunError(f"shard {name}: {error}") from error
+            return [Lost(ticket, short(error.cause))]  # the decoding it waited for was lost for good
+        except RayError as error:
+            lost: list[Finished | Lost] = [Lost(ticket, short(error))]
+            if owner is not None:
+                lost += self._replace(owner, error)
+            return lost
+        return [Finished(ticket, part, node, busy_s)]
+
+    def _replace(self, dead: Member, error: RayError) -> list[Finished | Lost]:
+        """Start another encoder in place of one that died; what it worked on besides is lost too."""
+        self._registry.owner_died.remote(dead.name)
+        tickets = self._encoders.replace(dead, error)
+        for ticket in tickets:
+            del self._running[ticket]
+        return [Lost(ticket, short(error)) for ticket in tickets]
+
+    def _note_memory(self) -> None:
+        """What the object stores of all nodes hold, about twice a second."""
+        if time.monotonic() - self._memory_noted > 0.5:
+            total, free = (
+                of().get("object_store_memory", 0.0) for of in (ray.cluster_resources, ray.available_resources)
+            )
+            self.peak_store_bytes = max(self.peak_store_bytes, int(total - free))
+            self._memory_noted = time.monotonic()
+
+
+def _start_workers(cluster: ClusterSettings) -> list[ray.ObjectRef]:
+    """One empty task for each task that can run at the same time: Ray starts a worker for it."""
+    fitting = int(ray.cluster_resources().get("CPU", 1) / max(cluster.task_cpus, 0.1))
+    at_once = SHARDS_PER_ACTOR * cluster.encoders * (cluster.groups_ahead + 2)
+    warm = _no_task.options(num_cpus=cluster.task_cpus, resources=cluster.task_resources)
+    return [warm.remote() for _ in range(min(fitting, at_once))]
+
+
+def _node() -> str:
+    """Address of the node this runs on, with the start of its id: several may share a machine."""
+    context = ray.get_runtime_context()
+    return f"{ray.util.get_node_ip_address()}/{context.get_node_id()[:8]}"
+
+
+@ray.remote(max_retries=3)
+def _no_task() -> None:
+    """Makes a worker load this file."""
+
+
+@ray.remote(max_retries=CRASHES)
+def _inputs_task(
+    work: Work, registry: Any, task: ShardTask, excluded: frozenset[str]
+) -> tuple[ShardRecord, str, float]:
+    with RayWatch(registry, f"{task.name}-inputs", work.cluster.episode_limit_s) as watch:
+        return write_inputs_shard(work.source, task, work.recipe, excluded, work.store, watch), _node(), 0.0
+
+
+@ray.remote(max_retries=CRASHES)
+def _decode_task(
+    work: Work, registry: Any, task: ShardTask, group: int, excluded: frozenset[str], encoder: str
+) -> DecodedGroup:
+    with RayWatch(registry, f"{task.name}-targets-{group}", work.cluster.episode_limit_s, encoder) as watch:
+        return decode_group(work.source, task.groups[group], work.recipe, excluded, watch)
+
+
+class _EncoderActor:
+    """One encoder. Two shards at once share it: the lock gives it to one batch of groups at a time."""
+
+    def __init__(self, work: Work, registry: EpisodeRegistry, name: str) -> None:
+        self._work, self._registry, self._name = work, registry, name
+        self._handle = ray.put(work)
+        self._lock = threading.Lock()
+        self._ahead = _Budget(work.cluster.ahead_mb * 2**20)
+
+    def load(self) -> Machine:
+        """Load the encoder; what it runs on. Raises RunError when it is not the one of the plan."""
+        # Not at the top: workers of decoding and inputs tasks load this file too; torch costs each 5 s and 300 MB.
+        from model.attention.transformers_attention import use_attention
+        from pipeline.encoder.encoder import Encoder
+
+        work, attend = self._work, None
+        if work.encoder.attention != Attention.SDPA:
+            attend = partial(use_attention, backend=work.encoder.attention)
+        self._encoder = Encoder(work.encoder, work.cluster.encoder_device, attend)
+        identity = self._encoder.identity()
+        if identity != work.identity:
+            different = sorted(k for k in identity if identity[k] != work.identity.get(k))
+            raise RunError(
+                f"the encoder on this worker is not the one of the plan; it differs in {', '.join(different)}"
+            )
+        return self._encoder.machine
+
+    def encode_shard(self, task: ShardTask, excluded: frozenset[str]) -> tuple[ShardRecord, str, float]:
+        work, busy = self._work, [0.0]
+        encode: Encode = partial(self._encode, busy)
+        if task.index == 0 and work.encoder.dtype != FloatDtype.FLOAT32:
+            encode = noting_error(encode, work.encoder, work.cluster.encoder_device, work.store)
+        groups, machine = self._decoded(task, excluded), self._encoder.machine
+        part = write_targets_shard(groups, encode, machine, task, work.recipe, excluded, work.store)
+        return part, _node(), busy[0]
+
+    def _encode(self, busy: list[float], block: FrameBlock) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+        with self._lock:
+            started = time.monotonic()
+            latents = self._encoder.encode(block)
+            busy[0] += time.monotonic() - started
+            return latents
+
+    def _decoded(self, task: ShardTask, excluded: frozenset[str]) -> Iterator[DecodedGroup]:
+        """The groups of a shard in order, decoded ahead within the budget; what is not taken is given back."""
+        cluster = self._work.cluster
+        decode = _decode_task.options(num_cpus=cluster.task_cpus, resources=cluster.task_resources)
+        ahead: deque[tuple[ray.ObjectRef, int]] = deque()
+        wanted = deque(range(len(task.groups)))
+        try:
+            while wanted or ahead:
+                while wanted and len(ahead) <= cluster.groups_ahead:
+                    size = group_bytes(task.groups[wanted[0]], self._work.recipe)
+                    if not self._ahead.take(size, must=not ahead):
+                        break
+                    group = wanted.popleft()
+                    reference = decode.remote(self._handle, self._registry, task, group, excluded, self._name)
+                    ahead.append((reference, size))
+                reference, size = ahead.popleft()
+                try:
+                    yield ray.get(reference)
+                finally:
+                    self._ahead.give(size)
+                    del reference
+        finally:
+            for reference, size in ahead:
+                self._ahead.give(size)
+                ray.cancel(reference)
+
+
+class _Budget:
+    """Bytes that may be decoded ahead by all shards of an actor together."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._used, self._lock = limit, 0, threading.Lock()
+
+    def take(self, size: int, must: bool) -> bool:
+        """Take so many bytes if there is room, or in any case if `must`: a shard has to go on with one group."""
+        with self._lock:
+            if not must and self._used + size > self._limit:
+                return False
+            self._used += size
+            return True
+
+    def give(self, size: int) -> None:
+        with self._lock:
+            self._used -= size

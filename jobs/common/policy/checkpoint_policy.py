@@ -1,0 +1,137 @@
+"""A checkpoint as a policy: a robot's images, state and instruction in, actions in the build's units out."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jobs.common.policy.device import pick_device
+from jobs.common.policy.load_model import load_model
+from jobs.common.policy.robot_interface import RobotInterface, RobotObservation, check_observation, student_batch
+from model.checkpoint.checkpoint import list_checkpoints
+from model.checkpoint.state_file import read_state
+from model.checkpoint.vouched import vouched
+from pipeline.errors import BuildError, RunError, SettingsError
+from pipeline.format.json.typed_json import from_json
+from pipeline.format.schema import Observation
+
+
+class CheckpointPolicy:
+    """The model of a checkpoint, on a device.
+
+    Attributes:
+        clipped: values of the state so far that were clipped at `model.state_bound`; see `_count_clipped`.
+
+    Args:
+        checkpoint: a run's folder (its newest checkpoint) or a checkpoint's.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        BuildError: there is no checkpoint, or it has no robot interface (an imported one).
+        SettingsError: it was trained on human video alone, the backbone it started from cannot be found, or CUDA is set
+            and there is none.
+    """
+
+    def __init__(self, checkpoint: Path, device: str = "auto") -> None:
+        self.device = pick_device(device)
+        self.checkpoint = find_checkpoint(checkpoint)
+        state = read_state(self.checkpoint)
+        self.step = _step(self.checkpoint, state)
+        self.vouchers = vouched(state)
+        self.interface = _interface(self.checkpoint, state)
+        self.model = load_model(self.checkpoint).to(self.device)
+        self.clipped = 0
+
+    @property
+    def trained_states(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Smallest and largest state of training, float32 [S] each, in the build's units; None without a state."""
+        scaler = self.model.state_scaler
+        if scaler is None:
+            return None
+        middle, half = (buffer.float().cpu().numpy() for buffer in (scaler.center, scaler.half_range))
+        return middle - half, middle + half
+
+    def act(self, observations: Sequence[RobotObservation], seeds: Sequence[int]) -> NDArray[np.float32]:
+        """See `Policy.act`. Noise is drawn on the CPU, so that it does not depend on the device."""
+        for observation in observations:
+            check_observation(observation, self.interface)
+        head = (self.interface.chunk, self.interface.action)
+        noise = [torch.randn(head, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        batch = student_batch(observations, self.interface)
+        self._count_clipped(torch.from_numpy(batch.state).to(self.device))
+        with torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else contextlib.nullcontext():
+            actions = self.model.act(
+                Observation(
+                    images=torch.from_numpy(batch.images).to(self.device),
+                    instruction=batch.instruction,
+                    state=torch.from_numpy(batch.state).to(self.device),
+                ),
+                start=torch.stack(noise).to(self.device),
+            )
+        found = actions.float().cpu().numpy()
+        if not np.isfinite(found).all():
+            raise RunError(f"{self.checkpoint}: the policy's actions are not finite; it cannot be used")
+        return found
+
+    def _count_clipped(self, state: torch.Tensor) -> None:
+        """Count values that the model clips; say so the first time, and whenever their number has grown tenfold."""
+        outside = self.model.outside(state)
+        found = int(outside.sum())
+        if found and (not self.clipped or len(str(self.clipped + found)) > len(str(self.clipped))):
+            row, channel = (int(place) for place in outside.nonzero()[0])
+            print(
+                f"warning: {self.clipped + found:,} values of the state so far are far outside their range in the "
+                f"training data and clipped at model.state_bound={self.model.settings.state_bound:g}, now channel "
+                f"{channel} at {float(state[row, channel]):g}; check units and order of the state",
+                file=sys.stderr,
+                flush=True,
+            )
+        self.clipped += found
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The folder itself if it is a checkpoint, else the newest checkpoint of a run. Raises BuildError if it is
+    neither."""
+    if (path / "state.json").is_file():
+        return path
+    found = list_checkpoints(path / "checkpoints")
+    if not found:
+        raise BuildError(f"{path} is neither a checkpoint nor a run with one; give out= of a vlajepa train")
+    return found[-1]
+
+
+_LARGEST_IMAGE = 4096
+"""Pixels a side: what a checkpoint names is allocated."""
+
+
+def _step(checkpoint: Path, state: Mapping[str, Any]) -> int:
+    if type(state.get("step")) is not int:
+        raise BuildError(f"{checkpoint}/state.json: step must be a whole number, found {state.get('step')!r:.80}")
+    return int(state["step"])
+
+
+def _interface(checkpoint: Path, state: Mapping[str, Any]) -> RobotInterface:
+    sizes, stored = state.get("model_sizes", {}), state.get("robot")
+    if not isinstance(sizes, dict) or not sizes.get("action"):
+        raise SettingsError(
+            f"{checkpoint} was trained on human video alone and cannot act; fine-tune it on a robot build"
+        )
+    if stored is None:
+        raise BuildError(
+            f"{checkpoint}/state.json has no robot interface, as one that was imported; fine-tune it on the robot's "
+            "build with init_from="
+        )
+    try:
+        found = from_json(RobotInterface, stored, "robot")
+        if not 0 < found.image_size <= _LARGEST_IMAGE:
+            raise ValueError(f"image_size must be 1..{_LARGEST_IMAGE}, found {found.image_size}")
+        return found
+    except ValueError as error:
+        raise BuildError(f"{checkpoint}/state.json: {error}") from error

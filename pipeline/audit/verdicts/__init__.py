@@ -1,0 +1,1 @@
+"""Verdicts as files: written, signed, kept, and asked for before a build is used."""

@@ -1,0 +1,1 @@
+"""The JSON files of a build: read with suspicion, as closed types."""
