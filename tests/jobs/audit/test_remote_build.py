@@ -31,8 +31,8 @@ from pipeline.storage.retry import Retry
 from tests.conftest import SampleData
 from tests.jobs.test_cli import run
 from tests.leakage.tools import ARROW, TAR
-from tests.pipeline.audit.test_attestation import write_keys
 from tests.pipeline.audit.tiny_build import ROBOT, TinyEpisode, write_build
+from tests.pipeline.audit.verdicts.test_attestation import write_keys
 from tests.pipeline.storage.flaky_proxy import FlakyProxy, even_rates
 from tests.pipeline.storage.s3_server import be_impatient, put_object, s3_server, upload
 

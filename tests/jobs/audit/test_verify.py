@@ -17,8 +17,8 @@ from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
 from tests.jobs.test_cli import run
 from tests.leakage.mutants.inputs import exif
 from tests.leakage.tools import ARROW, edit_bytes
-from tests.pipeline.audit.test_attestation import write_keys
 from tests.pipeline.audit.tiny_build import ROBOT, write_build
+from tests.pipeline.audit.verdicts.test_attestation import write_keys
 
 
 @pytest.fixture

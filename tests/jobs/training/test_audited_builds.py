@@ -26,8 +26,8 @@ from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
 from pipeline.format.text.differences import first_difference
 from pipeline.streaming.reader import SampleReader
 from tests.leakage.tools import edit_json, edit_tasks
-from tests.pipeline.audit.test_attestation import write_keys
 from tests.pipeline.audit.tiny_build import ROBOT, ROBOT_EPISODES, TinyEpisode, TinyWorld, pretty, rehash, write_build
+from tests.pipeline.audit.verdicts.test_attestation import write_keys
 
 
 def audited(folder: Path, world: TinyWorld = ROBOT) -> Path:

@@ -19,8 +19,8 @@ from pipeline.errors import BuildError
 from pipeline.format.file_names import HISTORY, VERDICT
 from tests.jobs.test_cli import run
 from tests.leakage.tools import ARROW, edit_bytes
-from tests.pipeline.audit.test_attestation import write_keys
 from tests.pipeline.audit.tiny_build import write_build
+from tests.pipeline.audit.verdicts.test_attestation import write_keys
 
 
 @pytest.fixture
