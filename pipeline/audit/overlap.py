@@ -1,8 +1,9 @@
 """Whether builds that are trained together keep each other's held-out episodes out of training (rule L6).
 
-No audit of one build can see it. An episode is known by the raw files it was planned from: their paths and sizes, and
-where the plan hashed them (`hash_raw`) their hashes, which a renamed copy keeps; with its place in files that hold
-several. M marks, E episodes.
+No audit of one build can see it. An episode is known by each of its raw files, so that builds of other cameras of one
+dataset are compared too: by the file's hash where both plans have hashes (`hash_raw`), which a renamed copy keeps, else
+by its path and size; with the episode's place in files that hold several. A file that several episodes of a build have
+in common, such as a film of a covered camera, says nothing. M marks, E episodes.
 """
 
 from __future__ import annotations
@@ -25,23 +26,39 @@ _PLACE = ("record", "demo", "rows", "episode_index")
 
 
 @dataclass(frozen=True)
+class Marks:
+    """Files of episodes. values: uint64 [M];  episode: int64 [M], the mark's row in `EpisodeMarks.ids`."""
+
+    values: NDArray[np.uint64]
+    episode: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, found: Sequence[tuple[int, int]]) -> Marks:
+        """Those (mark, episode) whose mark only one episode has."""
+        pairs = np.array(sorted(set(found)), dtype=np.uint64).reshape(-1, 2)
+        _, first, times = np.unique(pairs[:, 0], return_index=True, return_counts=True)
+        own = first[times == 1]
+        return cls(pairs[own, 0], pairs[own, 1].astype(np.int64))
+
+    def chosen(self, rows: NDArray[np.bool_]) -> Marks:
+        """Those of the episodes for which bool [E] holds."""
+        wanted = rows[self.episode]
+        return Marks(self.values[wanted], self.episode[wanted])
+
+
+@dataclass(frozen=True)
 class EpisodeMarks:
     """The episodes of a build by marks of their raw files.
 
-    marks    uint64 [M];  episode  int64 [M], the mark's row in `ids`
-    ids, splits  of E episodes
+    names, hashes  marks of paths and sizes, and of contents; hashes: None unless every file has one
+    ids, splits    of E episodes
     """
 
     build: str
-    marks: NDArray[np.uint64]
-    episode: NDArray[np.int64]
+    names: Marks
+    hashes: Marks | None
     ids: tuple[str, ...]
     splits: NDArray[np.str_]
-
-    def chosen(self, train: bool) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Marks and rows of the train episodes, or of the others."""
-        wanted = (self.splits[self.episode] == "train") == train
-        return self.marks[wanted], self.episode[wanted]
 
 
 @dataclass(frozen=True)
@@ -71,8 +88,8 @@ def read_marks(build: str, tasks: bytes) -> EpisodeMarks:
     Raises:
         BuildError: it is malformed.
     """
-    marks: list[int] = []
-    rows: list[int] = []
+    names: list[tuple[int, int]] = []
+    hashes: list[tuple[int, int]] | None = []
     ids: list[str] = []
     splits: list[str] = []
     for number, line in enumerate(tasks.splitlines(), start=1):
@@ -80,43 +97,43 @@ def read_marks(build: str, tasks: bytes) -> EpisodeMarks:
         for ref in member(parse_object(line, where), "episodes", list, where):
             if not isinstance(ref, dict):
                 raise BuildError(f"{where}: an episode must be an object")
-            own = list(_marks(ref, where))
-            marks += own
-            rows += [len(ids)] * len(own)
+            files, digests = _files(ref, where)
+            place = {name: ref["data"][name] for name in _PLACE if name in ref["data"]}
+            names += [(_mark(["file", file, place], where), len(ids)) for file in files]
+            if hashes is not None and len(digests) == len(files):
+                hashes += [(_mark(["sha256", digest, place], where), len(ids)) for digest in digests]
+            else:
+                hashes = None
             ids.append(member(ref, "id", str, where))
             splits.append(member(ref, "split", str, where))
-    return EpisodeMarks(
-        build, np.array(marks, np.uint64), np.array(rows, np.int64), tuple(ids), np.array(splits, np.str_)
-    )
+    known = None if hashes is None else Marks.of(hashes)
+    return EpisodeMarks(build, Marks.of(names), known, tuple(ids), np.array(splits, np.str_))
 
 
 def overlaps(builds: Sequence[EpisodeMarks]) -> Iterator[Overlap]:
     """Every episode in train of one build that another one holds out."""
     for train, held_out in itertools.permutations(builds, 2):
-        a, b = train.chosen(True), held_out.chosen(False)
-        seen: set[tuple[int, int]] = set()
-        _, first, second = np.intersect1d(a[0], b[0], return_indices=True)
-        for i, j in zip(a[1][first].tolist(), b[1][second].tolist(), strict=True):
-            if (i, j) not in seen:
-                seen.add((i, j))
-                yield Overlap(train.build, train.ids[i], held_out.build, str(held_out.splits[j]), held_out.ids[j])
+        one, other = train.names, held_out.names
+        if train.hashes is not None and held_out.hashes is not None:
+            one, other = train.hashes, held_out.hashes
+        one, other = one.chosen(train.splits == "train"), other.chosen(held_out.splits != "train")
+        _, first, second = np.intersect1d(one.values, other.values, return_indices=True)
+        for i, j in sorted({*zip(one.episode[first].tolist(), other.episode[second].tolist(), strict=True)}):
+            yield Overlap(train.build, train.ids[i], held_out.build, str(held_out.splits[j]), held_out.ids[j])
 
 
-def _marks(ref: dict[str, Any], where: str) -> Iterator[int]:
+def _files(ref: dict[str, Any], where: str) -> tuple[list[Any], list[str]]:
+    """The files of an episode, and their hashes where the plan has them."""
     files, hashes = member(ref, "files", list, where), ref.get("sha256", [])
-    data = member(ref, "data", dict, where)
-    if not files:
-        return
-    place = {name: data[name] for name in _PLACE if name in data}
+    member(ref, "data", dict, where)
     if not isinstance(hashes, list) or not all(isinstance(text, str) for text in hashes):
         raise BuildError(f"{where}: sha256 must be a list of texts")
+    return files, hashes
+
+
+def _mark(value: Any, where: str) -> int:
     try:
-        yield _mark(["files", files, place])
-        if hashes:
-            yield _mark(["sha256", sorted(hashes), place])
+        text = canonical(value).encode("utf-8", "surrogatepass")
     except ValueError as error:
         raise BuildError(f"{where}: {printable(error)}") from error
-
-
-def _mark(value: Any) -> int:
-    return int.from_bytes(hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
