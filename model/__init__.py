@@ -1,1 +1,1 @@
-"""The VLA-JEPA student, predictor and action head. Of `pipeline` it imports the schema and the errors alone."""
+"""The VLA-JEPA student, predictor and action head. Of `pipeline` it imports the format and the errors alone."""

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from jobs.cluster.deaths import DeathRate
+from jobs.cluster.actor_death_rate import DeathRate
 from pipeline.errors import RunError
 
 Started = tuple[Any, ray.ObjectRef]

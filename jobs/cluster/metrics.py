@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ray.util.metrics import Gauge
 
-from jobs.cluster.shards.run_progress import Progress
+from jobs.cluster.build_tasks.run_progress import Progress
 
 _COUNTS = {
     "shards_done": "shards whose two files are finished",

@@ -15,9 +15,9 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from jobs.cluster.actors import ActorGroup, Member, Started, short
+from jobs.cluster.build_tasks.scheduler import LOSSES
 from jobs.cluster.connect import ray_joined, require_resources
 from jobs.cluster.settings import ClusterSettings
-from jobs.cluster.shards.scheduler import LOSSES
 from jobs.common.signals import ended_like_interrupted
 from pipeline.errors import RunError
 

@@ -20,7 +20,7 @@ from jobs.demos.command_runner import command_words
 from jobs.demos.demo import require_empty, run_command
 from jobs.demos.leak_experiment import KINDS, common, context_shifts, read_latents
 from jobs.demos.settings import DemoLeakConfig
-from jobs.probes.ridge import explained
+from jobs.latent_probes.ridge import explained
 from pipeline.format.build import load_build
 from pipeline.storage.atomic import write_atomic
 

@@ -16,7 +16,7 @@ from jobs.demos.command_runner import Command, command_words, run_commands
 from jobs.demos.demo import MODEL
 from jobs.demos.held_out_tables import measure_rows
 from jobs.demos.settings import DemoSteeringConfig
-from jobs.probes.probe_latents import PROBES_FILE, READING, Probe, probe_table
+from jobs.latent_probes.probe_latents import PROBES_FILE, READING, Probe, probe_table
 from jobs.report.reliance import STEERED_BY
 from pipeline.errors import RunError
 from pipeline.storage.atomic import write_atomic

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jobs.audit.options import load_encoder
-from jobs.probes.ridge import Vectors
+from jobs.latent_probes.ridge import Vectors
 from pipeline.audit.rederive.perturbed_episode import PerturbedEpisode, Replacement, black, frames_of, noise
 from pipeline.audit.samples import chosen_rows
 from pipeline.building.rebuild import SampleRebuilder

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from jobs.cluster.build_tasks.encoder_error import error_line
+from jobs.cluster.build_tasks.one_machine import require_one_machine
+from jobs.cluster.build_tasks.ray_pool import Work, connected
+from jobs.cluster.build_tasks.run_progress import Progress, ProgressLog
+from jobs.cluster.build_tasks.scheduler import run_shards
 from jobs.cluster.metrics import RunMetrics
-from jobs.cluster.shards.encoder_error import error_line
-from jobs.cluster.shards.one_machine import require_one_machine
-from jobs.cluster.shards.ray_pool import Work, connected
-from jobs.cluster.shards.run_progress import Progress, ProgressLog
-from jobs.cluster.shards.scheduler import run_shards
 from jobs.common.driver_lock import DriverLock
 from jobs.common.progress import progress_bar
 from jobs.common.text import duration_text, size_text

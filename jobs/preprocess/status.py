@@ -10,7 +10,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 
-from jobs.cluster.shards.run_progress import Progress, read_progress
+from jobs.cluster.build_tasks.run_progress import Progress, read_progress
 from jobs.common.driver_lock import BEAT_S, read_owner
 from jobs.common.progress import phase
 from jobs.common.text import duration_text, size_text

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from model.attention.recompute import recomputed
 from model.attention.transformers_attention import use_attention
-from model.loading import load_backbone
 from model.settings import BackboneSettings, PromptSettings
 from model.student.images import image_patches, image_token_count
+from model.student.loading import load_backbone
 from model.student.patch_projection import project_patches_as_matrices
 from model.student.prompt import PackedPrompts, PromptBuilder, PromptRequest, Readout
 from model.student.vision import image_tokens

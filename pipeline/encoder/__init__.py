@@ -1,1 +1,1 @@
-"""Frames -> latents of the frozen encoder. torch is imported here alone."""
+"""Frames -> latents of the frozen encoder. Nothing else of the pipeline imports torch."""

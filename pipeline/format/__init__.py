@@ -1,1 +1,1 @@
-"""What a build is: its samples, file names, columns and build.json. The audit imports nothing else of the pipeline."""
+"""What a build is: its samples, file names, columns, settings and build.json. The audit imports this and the errors."""

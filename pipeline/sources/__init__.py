@@ -1,1 +1,1 @@
-"""Readers of raw datasets, one type a file, behind the protocols of `base.py`."""
+"""Readers of raw datasets, a file or folder for each type, behind the protocol of `base.py`."""

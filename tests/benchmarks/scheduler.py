@@ -1,6 +1,6 @@
 """The scheduler at the size of Something-Something-v2 + DROID on 8, 64 and 512 GPUs: simulated, with recorded times.
 
-The driver's loop is the real one (`run_shards` of `jobs.cluster.shards`); machines are those of `simulated_cluster.py`.
+The driver's loop is the real one (`run_shards`); machines are those of `simulated_cluster.py`.
 Processor seconds a window are measured in this run on real files where there are some; GPU seconds are FLOPs over
 40 % of an A100's bfloat16 peak. The seconds that Ray itself takes from a driver for a task are measured on a Ray of
 this machine.
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import ray
 
+from jobs.cluster.build_tasks.scheduler import run_shards
 from jobs.cluster.connect import ray_joined
-from jobs.cluster.shards.scheduler import run_shards
 from jobs.training.estimate import VITL_ENCODER
 from pipeline.encoder.encoder_frames import FrameSettings
 from pipeline.format.build_settings import InputSettings, WindowPolicy

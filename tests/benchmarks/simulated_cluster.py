@@ -1,4 +1,4 @@
-"""A cluster without machines: the driver's own loop (`jobs.cluster.shards`) hands out shards, time passes in a heap.
+"""A cluster without machines: the driver's own loop hands out shards, time passes in a heap.
 
 Processors are one queue, each encoder is one place that two shards share, storage is one pipe to read through and one
 to write through. Nothing is decoded or encoded; how long things take is given.
@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from jobs.cluster.shards.ray_pool import SHARDS_PER_ACTOR
-from jobs.cluster.shards.scheduler import Finished, Lost
+from jobs.cluster.build_tasks.ray_pool import SHARDS_PER_ACTOR
+from jobs.cluster.build_tasks.scheduler import Finished, Lost
 from pipeline.building.records import ShardRecord
 from pipeline.planning.plan import ShardTask
 from pipeline.storage.atomic import FileRecord

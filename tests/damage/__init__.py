@@ -1,0 +1,1 @@
+"""Raw data that is broken, as published datasets are."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobs.cluster.shards.run_progress import read_progress
+from jobs.cluster.build_tasks.run_progress import read_progress
 from pipeline.storage.store import open_store
 from tests.faults import drivers, files, kills
 from tests.faults.driver import Driver, Moment

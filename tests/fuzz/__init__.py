@@ -1,0 +1,1 @@
+"""Random changes of every file that a command reads: no traceback, no hang, no silent acceptance."""

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from jobs.cluster.shards.run_progress import PROGRESS_FILE, NodeWork, Progress
+from jobs.cluster.build_tasks.run_progress import PROGRESS_FILE, NodeWork, Progress
 from jobs.common.driver_lock import DriverLock
 from jobs.preprocess.plan import prepare
 from jobs.preprocess.prediction import write_prediction

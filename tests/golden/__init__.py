@@ -1,0 +1,1 @@
+"""Tensors of the reference implementation that ours must reproduce."""

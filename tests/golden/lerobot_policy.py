@@ -40,8 +40,8 @@ from transformers import (
 from model.exchange.initial import load_initial
 from model.exchange.lerobot import save_lerobot
 from model.exchange.weights import foreign_weights
-from model.loading import tiny_config
 from model.student.images import MEAN, MERGE, PATCH, STD, TEMPORAL
+from model.student.loading import tiny_config
 from model.student.tokenizer import byte_tokenizer
 from model.vla_jepa import VLAJEPA
 from tests.model.exchange.test_exchange import CAMERAS, OTHER_STATS, WIDE, lerobot_model

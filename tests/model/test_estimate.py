@@ -10,8 +10,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.estimate import LiveMemory, estimate_step
-from model.loading import load_backbone
 from model.settings import BackboneSettings, ModelSettings
+from model.student.loading import load_backbone
 from model.vla_jepa import build_model
 from pipeline.format.schema import Observation
 from tests.model.helpers import (

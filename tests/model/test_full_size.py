@@ -26,7 +26,7 @@ from pipeline.format.build import load_build
 from pipeline.format.build_settings import InputSettings, WindowPolicy
 from pipeline.streaming.reader import SampleReader
 from tests.jobs.runs import audited, build_config, robot_source
-from tests.model.test_loading import FULL_SIZES
+from tests.model.student.test_loading import FULL_SIZES
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from model.losses import merge_views
 from model.normalize import BuildStats, ChannelRange
 from model.settings import LossSettings
 from model.vla_jepa import VLAJEPA, build_model
-from model.world_model.errors import prediction_errors
+from model.world_model.prediction_error import prediction_errors
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.schema import Targets
 from tests.model.helpers import (

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jobs.training.held_out.pairs import PairKind
 from model.vla_jepa import VLAJEPA, TrainingBatch
-from model.world_model.errors import prediction_errors, rollout_distances
+from model.world_model.prediction_error import prediction_errors, rollout_distances
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""One rule of the specification a file, checked on the bytes of a build."""
+"""Rules of the specification on the bytes of a build, one subject a file."""

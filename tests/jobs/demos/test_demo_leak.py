@@ -15,7 +15,7 @@ import pytest
 
 from jobs.demos.demo_leak import MODES, describe, render
 from jobs.demos.leak_experiment import KINDS, Latents, common, context_shifts, read_latents
-from jobs.probes.ridge import explained
+from jobs.latent_probes.ridge import explained
 from pipeline.format.build import Build
 from pipeline.format.build_settings import WindowPolicy
 from tests.conftest import SampleData

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import main
-from jobs.cluster.shards.run_progress import PROGRESS_FILE, NodeWork, Progress, ProgressLog, read_progress
-from jobs.cluster.shards.scheduler import Finished
+from jobs.cluster.build_tasks.run_progress import PROGRESS_FILE, NodeWork, Progress, ProgressLog, read_progress
+from jobs.cluster.build_tasks.scheduler import Finished
 from jobs.common.driver_lock import DriverLock
 from jobs.preprocess.preprocess import preprocess
 from jobs.preprocess.status import SILENT_S, describe, read_status

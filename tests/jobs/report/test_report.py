@@ -23,7 +23,7 @@ from jobs.training.held_out.text import PAIRS
 from jobs.training.run import train
 from model.batch import to_device
 from model.checkpoint.checkpoint import list_checkpoints
-from model.world_model.errors import prediction_errors
+from model.world_model.prediction_error import prediction_errors
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.build import Build
 from pipeline.streaming.reader import SampleReader

@@ -294,7 +294,7 @@ def test_neither_training_nor_the_audit_loads_tensorflow(tmp_path: Path) -> None
     program = f"""
 import sys
 from pathlib import Path
-import jobs.training.train, jobs.audit.options, jobs.cluster.shards.scheduler
+import jobs.training.train, jobs.audit.options, jobs.cluster.build_tasks.scheduler
 from jobs.training.loop.metrics import open_tensorboard
 writer = open_tensorboard(Path({str(tmp_path)!r}), None)
 writer.add_scalar("a", 1.0, 1)

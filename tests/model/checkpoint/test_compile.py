@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from model.checkpoint.sharding import compile_blocks
 from model.vla_jepa import VLAJEPA, TrainingBatch
-from model.world_model.errors import prediction_errors
+from model.world_model.prediction_error import prediction_errors
 from pipeline.format.schema import Observation
 from tests.model.helpers import robot_observation, robot_targets, small_model, video_observation, video_targets
 

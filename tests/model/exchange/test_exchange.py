@@ -22,7 +22,7 @@ from model.settings import BackboneSettings, ModelSettings
 from model.vla_jepa import VLAJEPA, build_model, meta_model
 from pipeline.errors import BuildError, SettingsError
 from tests.model.helpers import SIZES, STATS, robot_observation, robot_targets, small_model, small_settings
-from tests.model.test_loading import FULL_SIZES
+from tests.model.student.test_loading import FULL_SIZES
 
 CAMERAS = ("front", "wrist")
 OTHER_STATS = BuildStats(ChannelRange((-9.0,) * 6, (1.0,) * 6), ChannelRange((0.3,) * 7, (0.4, 0.3, 5, 6, 7, 8, 9)))

@@ -10,9 +10,9 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel
 
 from model.attention.packed import Packed, packed_attention
 from model.attention.transformers_attention import use_attention
-from model.loading import tiny_config
 from model.settings import BackboneSettings
 from model.student.backbone import Student
+from model.student.loading import tiny_config
 from model.student.tokenizer import byte_tokenizer
 from model.student.vision import image_tokens
 from pipeline.errors import SettingsError

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from model.loading import load_backbone
 from model.settings import PromptSettings
+from model.student.loading import load_backbone
 from model.student.prompt import PackedPrompts, PromptBuilder, PromptRequest
 from model.student.tokenizer import CHAT_MARKERS, EMBODIED_TOKEN, WORDS, action_token, add_action_tokens, byte_tokenizer
 from tests.model.helpers import small_settings

@@ -10,8 +10,8 @@ import torch
 from model.batch import fill_views
 from model.losses import merge_views
 from model.vla_jepa import VLAJEPA
-from model.world_model.errors import prediction_errors
 from model.world_model.latents import predict_latents, split_views
+from model.world_model.prediction_error import prediction_errors
 from pipeline.format.schema import Observation, Targets
 from tests.model.helpers import (
     SIZES,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from jobs.cluster.shards.scheduler import LOSSES, Finished, Lost, run_shards
+from jobs.cluster.build_tasks.scheduler import LOSSES, Finished, Lost, run_shards
 from pipeline.building.records import ShardRecord
 from pipeline.errors import RunError
 from pipeline.planning.plan import ShardTask

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from transformers import Qwen3VLModel
 
-from model.loading import _random, tiny_config
 from model.settings import BackboneSettings, ModelSettings, PromptSettings, TinyBackboneSettings
 from model.student.backbone import Student
+from model.student.loading import _random, tiny_config
 from model.student.tokenizer import byte_tokenizer
 from model.vla_jepa import VLAJEPA, meta_model
 from pipeline.errors import SettingsError

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import ray
 
-from jobs.cluster.shards.episode_registry import DEATHS, DEATHS_WITH_NODES, EpisodeRegistry
-from jobs.cluster.shards.ray_pool import _Budget, _check_resources
-from jobs.cluster.shards.run_progress import read_progress
+from jobs.cluster.build_tasks.episode_registry import DEATHS, DEATHS_WITH_NODES, EpisodeRegistry
+from jobs.cluster.build_tasks.ray_pool import _Budget, _check_resources
+from jobs.cluster.build_tasks.run_progress import read_progress
 from jobs.datasets.configured_source import SourceChoice
 from jobs.preprocess.preprocess import preprocess
 from pipeline.audit.levels.run import audit_build

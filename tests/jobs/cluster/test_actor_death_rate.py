@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.cluster.deaths import EACH, LEAST, WINDOW_S, DeathRate
+from jobs.cluster.actor_death_rate import EACH, LEAST, WINDOW_S, DeathRate
 
 
 class Clock:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.cluster.shards.one_machine import require_one_machine
+from jobs.cluster.build_tasks.one_machine import require_one_machine
 from pipeline.errors import RunError
 from pipeline.format.machine import Machine
 

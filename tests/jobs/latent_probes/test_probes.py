@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.probes.features import read_probed, read_truth
-from jobs.probes.probe_latents import probe_run
-from jobs.probes.settings import ProbeLatentsConfig
+from jobs.latent_probes.features import read_probed, read_truth
+from jobs.latent_probes.probe_latents import probe_run
+from jobs.latent_probes.settings import ProbeLatentsConfig
 from jobs.training.run import train
 from model.settings import tiny_settings
 from model.vla_jepa import build_model, unit_stats

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.cluster.shards.encoder_error import ERROR_FILE, error_line, noting_error
+from jobs.cluster.build_tasks.encoder_error import ERROR_FILE, error_line, noting_error
 from pipeline.encoder.encoder import Encoder
 from pipeline.storage.store import open_store
 from tests.pipeline.encoder.test_encoder import TINY, make_block

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from jobs.cluster.shards.scheduler import Finished
+from jobs.cluster.build_tasks.scheduler import Finished
 from pipeline.building.records import ShardRecord
 from pipeline.format.json.strict_json import parse
 from pipeline.format.json.typed_json import from_json

@@ -17,9 +17,9 @@ import torch
 from jobs.common.policy.device import pick_device
 from jobs.common.policy.load_model import load_model
 from jobs.common.text import markdown_table
-from jobs.probes.features import Probed, read_probed, read_truth
-from jobs.probes.ridge import explained
-from jobs.probes.settings import ProbeLatentsConfig
+from jobs.latent_probes.features import Probed, read_probed, read_truth
+from jobs.latent_probes.ridge import explained
+from jobs.latent_probes.settings import ProbeLatentsConfig
 from jobs.report.run_files import read_run
 from jobs.report.samples import find_builds
 from model.checkpoint.checkpoint import list_checkpoints

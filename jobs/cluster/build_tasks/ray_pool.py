@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
 
 from jobs.cluster.actors import ActorGroup, Member, Started, short
+from jobs.cluster.build_tasks.encoder_error import noting_error
+from jobs.cluster.build_tasks.episode_registry import EpisodeRegistry, RayWatch, start_registry
+from jobs.cluster.build_tasks.one_machine import require_one_machine
+from jobs.cluster.build_tasks.scheduler import Finished, Lost
 from jobs.cluster.connect import ray_joined, require_resources
 from jobs.cluster.settings import ClusterSettings
-from jobs.cluster.shards.encoder_error import noting_error
-from jobs.cluster.shards.episode_registry import EpisodeRegistry, RayWatch, start_registry
-from jobs.cluster.shards.one_machine import require_one_machine
-from jobs.cluster.shards.scheduler import Finished, Lost
 from jobs.common.signals import ended_like_interrupted
 from pipeline.building.records import ShardRecord
 from pipeline.building.shard_jobs import (
