@@ -17,7 +17,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.building.croissant import croissant_bytes
-from pipeline.building.records import INPUT_COLUMNS, KINDS, TARGET_COLUMNS, ShardRecord, find_records, record_name
+from pipeline.building.records import (
+    INPUT_COLUMNS,
+    KINDS,
+    TARGET_COLUMNS,
+    ShardRecord,
+    find_records,
+    read_record_table,
+    record_name,
+)
 from pipeline.building.statistics import summarise
 from pipeline.errors import BuildError
 from pipeline.format.columns import ROW_GROUP, samples_schema
@@ -44,6 +52,9 @@ class Provenance:
 
 
 NO_PROVENANCE = Provenance()
+
+CHUNK_ROWS = 1 << 17
+"""Rows that statistics take at a time."""
 
 
 def commit(
@@ -140,15 +151,21 @@ def _statistics(work: Path, plan: Plan, samples: int) -> dict[str, Any]:
 
 
 def _values(work: Path, tasks: Sequence[str], kind: str, column: str, width: int) -> Iterator[NDArray[np.float32]]:
-    """Rows float32 [N, width] of one column of the shard records."""
+    """Rows float32 [N, width] of a column of the shard records, of many at a time, as each chunk costs the same."""
+    waiting: list[NDArray[np.float32]] = []
     for task in tasks if width else ():
-        values = pq.read_table(work / record_name(task, kind), columns=[column]).column(column)
-        yield values.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+        values = read_record_table(work / record_name(task, kind), [column]).column(column)
+        waiting.append(values.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width))
+        if sum(map(len, waiting)) >= CHUNK_ROWS:
+            yield np.concatenate(waiting)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 def _join(store: Store, work: Path, task: ShardTask, plan: Plan) -> pa.Table:
-    inputs = pq.read_table(work / record_name(task.name, "inputs"))
-    targets = pq.read_table(work / record_name(task.name, "targets"))
+    inputs = read_record_table(work / record_name(task.name, "inputs"))
+    targets = read_record_table(work / record_name(task.name, "targets"))
     if not inputs.column("key").equals(targets.column("key")):
         raise BuildError(
             f"shard {task.name} of {store.where}: inputs hold {inputs.num_rows} keys, targets {targets.num_rows}, and "
@@ -214,16 +231,22 @@ def _listed(store: Store, name: str) -> dict[str, Any]:
 
 
 def _counts(store: Store, shards: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    with store.reading("samples.parquet") as path:
-        table = pq.read_table(path, columns=["split", "episode"])
-    grouped = table.group_by("split").aggregate([("episode", "count"), ("episode", "count_distinct")])
+    """Samples, episodes and shards of each split. The samples are never in memory at once."""
+    episodes: dict[str, set[str]] = {}
+    with store.reading(SAMPLES) as path, pq.ParquetFile(path, read_dictionary=["split", "episode"]) as file:
+        for batch in file.iter_batches(columns=["split", "episode"]):
+            grouped = pa.Table.from_batches([batch]).group_by(["split", "episode"]).aggregate([])
+            for split, episode in zip(
+                *(grouped.column(name).to_pylist() for name in grouped.column_names), strict=True
+            ):
+                episodes.setdefault(split, set()).add(episode)
     return {
-        row["split"]: {
-            "samples": row["episode_count"],
-            "episodes": row["episode_count_distinct"],
-            "shards": sum(shard["split"] == row["split"] for shard in shards),
+        split: {
+            "samples": sum(shard["samples"] for shard in shards if shard["split"] == split),
+            "episodes": len(episodes[split]),
+            "shards": sum(shard["split"] == split for shard in shards),
         }
-        for row in grouped.sort_by("split").to_pylist()
+        for split in sorted(episodes)
     }
 
 

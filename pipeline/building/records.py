@@ -169,10 +169,21 @@ def find_records(store: Store, tasks: Iterable[ShardTask], fingerprint: str) -> 
     return found
 
 
+def read_record_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a shard record, or some of their columns.
+
+    A commit reads hundreds of thousands of these small files. `pq.read_table` takes 6 ms for one, and 4 ms for one of
+    its columns, before it reads a byte; `ParquetFile` takes 1.5 and 0.15.
+    """
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=columns, use_threads=False)
+
+
 def read_record(path: Path) -> ShardRecord:
     """The record in the metadata of its file. Raises BuildError when it holds none."""
     try:
-        return from_json(ShardRecord, parse((pq.read_schema(path).metadata or {})[b"shard"]))
+        with pq.ParquetFile(path) as file:
+            return from_json(ShardRecord, parse((file.schema_arrow.metadata or {})[b"shard"]))
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         fix = "delete it and run the same command again, which makes this shard anew"
         raise BuildError(f"{path} is no record of a shard ({printable(error)}); {fix}") from error

@@ -22,6 +22,7 @@ BENCHMARKS: Mapping[str, str] = {
     "readers": "readers",
     "preprocessing": "preprocessing",
     "growth": "growth",
+    "commit": "commit",
     "scheduler": "scheduler",
     "int8": "int8_latents",
     "training": "training_overhead",

@@ -51,10 +51,11 @@ def _write_samples(path: Path, shards: int, ids: list[str]) -> None:
     with pq.ParquetWriter(path, schema) as writer:
         for index in range(shards):
             own = ids[index * SHARD_EPISODES : (index + 1) * SHARD_EPISODES]
-            writer.write_table(_rows(index, own, rng).cast(schema).combine_chunks())
+            writer.write_table(sample_rows(index, own, rng).cast(schema).combine_chunks())
 
 
-def _rows(shard: int, ids: list[str], rng: np.random.Generator) -> pa.Table:
+def sample_rows(shard: int, ids: list[str], rng: np.random.Generator) -> pa.Table:
+    """Rows of samples.parquet of one shard, `WINDOWS` of each episode."""
     count = len(ids) * WINDOWS
     now = np.tile(np.arange(WINDOWS, dtype=np.int32), len(ids))
     episode = pa.array(ids).take(pa.array(np.repeat(np.arange(len(ids)), WINDOWS)))
