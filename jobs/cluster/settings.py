@@ -18,7 +18,14 @@ class ClusterSettings:
     object_store_mb: int = setting(
         "shared memory of a Ray that is started here", default=1024, decides=False, unit="MiB", at_least=100
     )
-    encoders: int = setting("encoder actors", default=1, decides=False, at_least=1)
+    encoders: int = setting("encoder actors; the most, where nodes come and go", default=1, decides=False, at_least=1)
+    min_encoders: int | None = setting(
+        "encoders that the cluster must have room for at the start; all others join as an autoscaler brings nodes; "
+        "null: all of cluster.encoders",
+        default=None,
+        decides=False,
+        at_least=0,
+    )
     encoder_gpus: float = setting(
         "GPUs that one encoder reserves; above 0 it runs on CUDA, which bytes depend on",
         default=0.0,
@@ -64,6 +71,15 @@ class ClusterSettings:
         unit="seconds",
         above=0,
     )
+
+    def __post_init__(self) -> None:
+        if self.min_encoders is not None and self.min_encoders > self.encoders:
+            raise ValueError(f"min_encoders={self.min_encoders} is more than encoders={self.encoders}")
+
+    @property
+    def first_encoders(self) -> int:
+        """Encoders that the cluster must have room for at the start."""
+        return self.encoders if self.min_encoders is None else self.min_encoders
 
     @property
     def encoder_device(self) -> str:

@@ -74,7 +74,8 @@ def unit_pool(plan: WorkerPlan[B], cluster: ClusterSettings) -> Iterator[UnitPoo
         count, each = plan.count(cluster), plan.resources(cluster)
         named = {"CPU": each["num_cpus"], "GPU": each["num_gpus"], **(each["resources"] or {})}
         fix = "; lower cluster.encoders, encoder_cpus or encoder_gpus" if plan.encodes else "; lower cluster.task_cpus"
-        require_resources({name: count * amount for name, amount in named.items()}, f"{count} workers need", fix)
+        first = cluster.first_encoders if plan.encodes else count
+        require_resources({name: first * amount for name, amount in named.items()}, f"{first} workers need", fix)
         with ended_like_interrupted(), contextlib.closing(UnitPool(plan, cluster, count)) as pool:
             yield pool
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ class DeniedError(BuildError):
 @dataclass(frozen=True)
 class Retry:
     """Attempts of an operation (1 or more), and seconds before the second one; the wait doubles each time.
+
+    Half of each wait is random: thousands of workers that fail together must not come back together.
 
     obstore repeats a single request; it does not repeat a download that ends early or arrives damaged, nor a write that
     may have been received.
@@ -45,7 +48,7 @@ def attempt(address: str, retry: Retry, action: Callable[[], _T]) -> _T:
     """
     for failed in range(retry.attempts):
         if failed:
-            time.sleep(retry.delay * 2 ** (failed - 1))
+            time.sleep(retry.delay * 2 ** (failed - 1) * random.uniform(0.5, 1.0))
         try:
             return action()
         except RunError:

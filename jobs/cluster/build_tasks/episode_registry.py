@@ -13,6 +13,7 @@ import faulthandler
 import os
 import threading
 import uuid
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,11 +36,37 @@ GRACE_S = 2.0
 _STANDARD_ERROR = 2
 
 
-def start_registry(limit_s: float) -> Any:
-    """The registry's actor, on the driver's node."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(EpisodeRegistry)
-    return actor.remote(limit_s)
+ENCODERS_EACH = 64
+"""Encoders whose tasks ask one actor: about 500 calls a second, of the few thousand that one answers."""
+
+
+@dataclass(frozen=True)
+class Registries:
+    """Actors on the driver's node, each an `EpisodeRegistry`. All tasks of a shard ask the same one, and an episode is
+    in one shard."""
+
+    actors: tuple[Any, ...]
+
+    @classmethod
+    def start(cls, limit_s: float, encoders: int) -> Registries:
+        """Those that so many encoders need. limit_s: of reading an episode, seconds."""
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(EpisodeRegistry)
+        return cls(tuple(actor.remote(limit_s) for _ in range(-(-encoders // ENCODERS_EACH))))
+
+    def of(self, shard: str) -> Any:
+        """The one that tasks of a shard ask."""
+        return self.actors[zlib.crc32(shard.encode()) % len(self.actors)]
+
+    def owner_died(self, owner: str) -> None:
+        """See `EpisodeRegistry.owner_died`."""
+        for actor in self.actors:
+            actor.owner_died.remote(owner)
+
+    def close(self) -> None:
+        """End them."""
+        for actor in self.actors:
+            ray.kill(actor)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from jobs.cluster.actors import ActorGroup, Member, Started, short
 from jobs.cluster.build_tasks.encoder_error import noting_error
-from jobs.cluster.build_tasks.episode_registry import EpisodeRegistry, RayWatch, start_registry
+from jobs.cluster.build_tasks.episode_registry import RayWatch, Registries
 from jobs.cluster.build_tasks.one_machine import require_one_machine
 from jobs.cluster.build_tasks.scheduler import Finished, Lost
 from jobs.cluster.connect import ray_joined, require_resources
@@ -84,14 +84,18 @@ def connected(work: Work) -> Iterator[RayPool]:
 
 
 def _check_resources(cluster: ClusterSettings) -> None:
+    """Raise RunError unless the cluster holds what the run begins with; nodes that an autoscaler brings come later."""
+    encoders, name = cluster.first_encoders, "encoders" if cluster.min_encoders is None else "min_encoders"
+    if not encoders:
+        return
     wanted = {
-        "CPU": cluster.encoders * cluster.encoder_cpus + cluster.task_cpus,
-        "GPU": cluster.encoders * cluster.encoder_gpus,
+        "CPU": encoders * cluster.encoder_cpus + cluster.task_cpus,
+        "GPU": encoders * cluster.encoder_gpus,
         **(cluster.task_resources or {}),
-        **{name: cluster.encoders * amount for name, amount in (cluster.encoder_resources or {}).items()},
+        **{kind: encoders * amount for kind, amount in (cluster.encoder_resources or {}).items()},
     }
     fix = (
-        f" (cluster.encoders={cluster.encoders}, encoder_cpus={cluster.encoder_cpus:g}, "
+        f" (cluster.{name}={encoders}, encoder_cpus={cluster.encoder_cpus:g}, "
         f"encoder_gpus={cluster.encoder_gpus:g}; and one task of task_cpus={cluster.task_cpus:g}); lower them"
     )
     require_resources(wanted, "the settings need", fix)
@@ -103,7 +107,7 @@ class RayPool:
     def __init__(self, work: Work) -> None:
         cluster = work.cluster
         self._cluster, self._work, self._handle = cluster, work, ray.put(work)
-        self._registry = start_registry(cluster.episode_limit_s)
+        self._registries = Registries.start(cluster.episode_limit_s, cluster.encoders)
         self._actor = ray.remote(
             num_gpus=cluster.encoder_gpus,
             num_cpus=cluster.encoder_cpus,
@@ -122,8 +126,7 @@ class RayPool:
         self._encoders.start(cluster.encoders)
         warm = _start_workers(cluster)  # their imports overlap the loading of the encoders
         self._encoders.wait_until_loaded(self.wait)
-        with contextlib.suppress(RayError):  # of a node that died meanwhile
-            ray.get(warm)
+        del warm  # those that have not run by now need not
 
     def slots(self) -> int:
         return sum(SHARDS_PER_ACTOR - len(encoder.tickets) for encoder in self._encoders.loaded)
@@ -134,7 +137,7 @@ class RayPool:
     def submit(self, kind: str, task: ShardTask, excluded: frozenset[str]) -> ray.ObjectRef:
         """Start one file of a shard; targets go to the loaded encoder with the least work."""
         if kind == "inputs":
-            ticket = self._inputs.remote(self._handle, self._registry, task, excluded)
+            ticket = self._inputs.remote(self._handle, self._registries.of(task.name), task, excluded)
             self._running[ticket] = (task.name, None)
             return ticket
         chosen = min(self._encoders.loaded, key=lambda encoder: len(encoder.tickets))
@@ -163,10 +166,10 @@ class RayPool:
     def close(self) -> None:
         """End the encoders."""
         self._encoders.close()
-        ray.kill(self._registry)
+        self._registries.close()
 
     def _start_encoder(self, name: str) -> Started:
-        actor = self._actor.remote(self._handle, self._registry, name)
+        actor = self._actor.remote(self._handle, self._registries, name)
         return actor, actor.load.remote()
 
     def _loaded(self, machine: Machine) -> None:
@@ -193,7 +196,7 @@ class RayPool:
 
     def _replace(self, dead: Member, error: RayError) -> list[Finished | Lost]:
         """Start another encoder in place of one that died; what it worked on besides is lost too."""
-        self._registry.owner_died.remote(dead.name)
+        self._registries.owner_died(dead.name)
         tickets = self._encoders.replace(dead, error)
         for ticket in tickets:
             del self._running[ticket]
@@ -247,8 +250,8 @@ def _decode_task(
 class _EncoderActor:
     """One encoder. Two shards at once share it: the lock gives it to one batch of groups at a time."""
 
-    def __init__(self, work: Work, registry: EpisodeRegistry, name: str) -> None:
-        self._work, self._registry, self._name = work, registry, name
+    def __init__(self, work: Work, registries: Registries, name: str) -> None:
+        self._work, self._registries, self._name = work, registries, name
         self._handle = ray.put(work)
         self._lock = threading.Lock()
         self._ahead = _Budget(work.cluster.ahead_mb * 2**20)
@@ -291,6 +294,7 @@ class _EncoderActor:
         """The groups of a shard in order, decoded ahead within the budget; what is not taken is given back."""
         cluster = self._work.cluster
         decode = _decode_task.options(num_cpus=cluster.task_cpus, resources=cluster.task_resources)
+        registry = self._registries.of(task.name)
         ahead: deque[tuple[ray.ObjectRef, int]] = deque()
         wanted = deque(range(len(task.groups)))
         try:
@@ -300,7 +304,7 @@ class _EncoderActor:
                     if not self._ahead.take(size, must=not ahead):
                         break
                     group = wanted.popleft()
-                    reference = decode.remote(self._handle, self._registry, task, group, excluded, self._name)
+                    reference = decode.remote(self._handle, registry, task, group, excluded, self._name)
                     ahead.append((reference, size))
                 reference, size = ahead.popleft()
                 try:
