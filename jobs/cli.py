@@ -118,7 +118,10 @@ COMMANDS = {
         "datasets.sample_data", "SampleDataConfig", "a small tabletop world as SSv2 and LeRobot folders"
     ),
     "probe-latents": Command(
-        "probes.probe_latents", "ProbeLatentsConfig", "what a run's latent actions hold, by linear probes", first="run"
+        "latent_probes.probe_latents",
+        "ProbeLatentsConfig",
+        "what a run's latent actions hold, by linear probes",
+        first="run",
     ),
     "demo": Command("demos.demo", "DemoConfig", "sample data to trained checkpoint, with a summary at the end"),
     "demo-steering": Command(

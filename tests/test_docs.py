@@ -67,6 +67,10 @@ def manifests() -> None:
 def test_a_command_line_is_accepted(
     line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    require_accepted(line, monkeypatch, capsys)
+
+
+def require_accepted(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The command line's own way up to the composed configuration, without the command."""
     monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.setattr(cli, "_offer_manifests", lambda _: None)
