@@ -58,6 +58,11 @@ class DecodedGroup:
     left_out: tuple[LedgerEntry, ...]
     cpu_seconds: float
 
+    @property
+    def frame_bytes(self) -> int:
+        """Of its frames."""
+        return 0 if self.block is None else self.block.frames.nbytes
+
     def slices(self, size: int) -> Iterator[DecodedGroup]:
         """Parts of at most `size` windows that share the frames."""
         for start in range(0, len(self.rows), size):
@@ -159,13 +164,14 @@ def _targets_of(
         return block, actions, rows
 
 
-def group_bytes(refs: Sequence[EpisodeRef], recipe: Recipe) -> int:
-    """Upper bound of the bytes of a decoded group's frames. Episodes of unknown length count as 0, unless the policy
-    takes a fixed number of windows of each."""
+def group_bytes(refs: Sequence[EpisodeRef], recipe: Recipe) -> int | None:
+    """Upper bound of the bytes of a decoded group's frames; None where an episode's length is not known and the policy
+    takes windows of all of it."""
     frame = recipe.sizes.views * recipe.frames.crop_size**2 * 3
     few = recipe.window.per_episode * 2 * (recipe.sizes.steps + 1)
-    lengths = [min(ref.num_frames, few) if few and ref.num_frames else ref.num_frames or few for ref in refs]
-    return frame * sum(lengths)
+    if not few and any(ref.num_frames is None for ref in refs):
+        return None
+    return frame * sum(min(ref.num_frames or few, few or ref.num_frames or 0) for ref in refs)
 
 
 def write_targets_shard(

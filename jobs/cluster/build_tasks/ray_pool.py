@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
 
 from jobs.cluster.actors import ActorGroup, Member, Started, short
+from jobs.cluster.build_tasks.decoded_ahead import DecodedAhead
 from jobs.cluster.build_tasks.encoder_error import noting_error
 from jobs.cluster.build_tasks.episode_registry import RayWatch, Registries
 from jobs.cluster.build_tasks.one_machine import require_one_machine
@@ -254,7 +255,7 @@ class _EncoderActor:
         self._work, self._registries, self._name = work, registries, name
         self._handle = ray.put(work)
         self._lock = threading.Lock()
-        self._ahead = _Budget(work.cluster.ahead_mb * 2**20)
+        self._ahead = DecodedAhead(work.cluster.ahead_mb * 2**20)
 
     def load(self) -> Machine:
         """Load the encoder; what it runs on. Raises RunError when it is not the one of the plan."""
@@ -300,15 +301,17 @@ class _EncoderActor:
         try:
             while wanted or ahead:
                 while wanted and len(ahead) <= cluster.groups_ahead:
-                    size = group_bytes(task.groups[wanted[0]], self._work.recipe)
-                    if not self._ahead.take(size, must=not ahead):
+                    size = self._ahead.take(group_bytes(task.groups[wanted[0]], self._work.recipe), must=not ahead)
+                    if size is None:
                         break
                     group = wanted.popleft()
                     reference = decode.remote(self._handle, registry, task, group, excluded, self._name)
                     ahead.append((reference, size))
                 reference, size = ahead.popleft()
                 try:
-                    yield ray.get(reference)
+                    decoded: DecodedGroup = ray.get(reference)
+                    size = self._ahead.arrived(size, decoded.frame_bytes)
+                    yield decoded
                 finally:
                     self._ahead.give(size)
                     del reference
@@ -316,22 +319,3 @@ class _EncoderActor:
             for reference, size in ahead:
                 self._ahead.give(size)
                 ray.cancel(reference)
-
-
-class _Budget:
-    """Bytes that may be decoded ahead by all shards of an actor together."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._used, self._lock = limit, 0, threading.Lock()
-
-    def take(self, size: int, must: bool) -> bool:
-        """Take so many bytes if there is room, or in any case if `must`: a shard has to go on with one group."""
-        with self._lock:
-            if not must and self._used + size > self._limit:
-                return False
-            self._used += size
-            return True
-
-    def give(self, size: int) -> None:
-        with self._lock:
-            self._used -= size

@@ -15,7 +15,7 @@ import pytest
 import ray
 
 from jobs.cluster.build_tasks.episode_registry import DEATHS, DEATHS_WITH_NODES, EpisodeRegistry
-from jobs.cluster.build_tasks.ray_pool import _Budget, _check_resources
+from jobs.cluster.build_tasks.ray_pool import _check_resources
 from jobs.cluster.build_tasks.run_progress import read_progress
 from jobs.datasets.configured_source import SourceChoice
 from jobs.preprocess.preprocess import preprocess
@@ -39,16 +39,6 @@ def test_a_cluster_that_can_never_run_the_tasks_is_refused(ray_session: None) ->
         _check_resources(replace(CLUSTER, encoder_gpus=1.0))
     with pytest.raises(RunError, match=r"0 decoder, the settings need 1"):
         _check_resources(replace(CLUSTER, task_resources={"decoder": 1}))
-
-
-def test_what_is_decoded_ahead_is_bounded_and_one_chunk_always_goes() -> None:
-    budget = _Budget(100)
-    assert budget.take(60, must=False)
-    assert not budget.take(60, must=False)
-    assert budget.take(60, must=True)
-    budget.give(60)
-    budget.give(60)
-    assert budget.take(100, must=False)
 
 
 def test_an_episode_is_blamed_when_it_took_too_long_or_its_readers_died() -> None:
