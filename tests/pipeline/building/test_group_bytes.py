@@ -13,12 +13,15 @@ from pipeline.sources.base import EpisodeRef
 from tests.benchmarks.large_index import LargeSource
 from tests.pipeline.plan_settings import SETTINGS
 
+FEW = 2 * 2 * (SETTINGS["window"]["steps"] + 1)
+"""Frames of two windows: a pair for the context and for each step."""
+
 
 @pytest.mark.parametrize(
     ("window", "lengths", "frames"),
     [
-        (WindowPolicy(every=0, per_episode=2, steps=3), (None,), 16),  # two windows of four pairs of frames
-        (WindowPolicy(every=0, per_episode=2, steps=3), (10, 300), 26),
+        (WindowPolicy(every=0, per_episode=2), (None,), FEW),
+        (WindowPolicy(every=0, per_episode=2), (3, 300), 3 + FEW),
         (WindowPolicy(every=1), (10, 300), 310),
         (WindowPolicy(every=1), (10, None), None),
     ],
