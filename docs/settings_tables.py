@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING
 from typing import Any
 
-from jobs.cli import COMMANDS
+from jobs.command_line.commands import COMMANDS
 from pipeline.format.settings import Setting, describe, plain
 from pipeline.sources.episode.vectors import VectorField
 from pipeline.sources.registry import SOURCES

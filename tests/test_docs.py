@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from jobs import cli
+from jobs.command_line import hydra_application
+from jobs.command_line.commands import COMMANDS
+from jobs.command_line.hydra_application import offer_manifests
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if "_" not in p.parent.name)]
@@ -53,13 +56,13 @@ def test_every_page_says_whom_it_is_for() -> None:
 
 def test_every_command_is_shown_and_exists() -> None:
     assert len(WHOLE) >= SHOWN
-    assert {shlex.split(line)[0] for line in LINES} - {"--help"} == set(cli.COMMANDS) - {"demo"}  # `make demo`
+    assert {shlex.split(line)[0] for line in LINES} - {"--help"} == set(COMMANDS) - {"demo"}  # `make demo`
 
 
 @pytest.fixture(scope="module")
 def manifests() -> None:
     """The manifests as choices of `source=`; once, as reading them takes most of the time."""
-    cli._offer_manifests(None)
+    offer_manifests(None)
 
 
 @pytest.mark.usefixtures("manifests")
@@ -73,9 +76,17 @@ def test_a_command_line_is_accepted(
 def require_accepted(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The command line's own way up to the composed configuration, without the command."""
     monkeypatch.setattr(sys, "argv", sys.argv)
-    monkeypatch.setattr(cli, "_offer_manifests", lambda _: None)
+    monkeypatch.setattr(hydra_application, "offer_manifests", lambda _: None)
     monkeypatch.setattr("hydra.main", lambda **_: lambda _: lambda: None)
     try:
         cli.main([word.split("|")[0] for word in shlex.split(line)])  # of alternatives the first
     except SystemExit as end:
         pytest.fail(f"exit code {end.code}: {capsys.readouterr().err}")
+
+
+@pytest.mark.usefixtures("manifests")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_of_a_command_is_accepted(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    require_accepted(f"{name} {COMMANDS[name].example}", monkeypatch, capsys)

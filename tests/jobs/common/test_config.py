@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.cli import COMMANDS
+from jobs.command_line.commands import COMMANDS
 from jobs.common.config import FOLDER
 from jobs.preprocess.settings import BuildConfig
 from jobs.training.settings import TrainConfig

@@ -11,7 +11,8 @@ import pytest
 from omegaconf import OmegaConf
 from pydantic import TypeAdapter
 
-from jobs.cli import CONFIGS, main
+from jobs.cli import main
+from jobs.common.config import FOLDER
 from jobs.preprocess.plan import describe, prepare
 from jobs.preprocess.prediction import PREDICTION_FILE, Timing, compare, read_prediction, write_prediction
 from pipeline.planning.cost import Estimate
@@ -35,7 +36,7 @@ TIMES = StageTimes(0.02, 0.06, 4, 9)
 
 
 def test_the_file_of_a_machine_without_gpus() -> None:
-    cpu = OmegaConf.load(Path(CONFIGS) / "hardware" / "cpu.yaml")
+    cpu = OmegaConf.load(Path(str(FOLDER)) / "hardware" / "cpu.yaml")
     assert TypeAdapter(Hardware).validate_python(OmegaConf.to_container(cpu)) == Hardware(
         gpus=0, cores=2, read_mb_s=500, write_mb_s=500, startup_s=11
     )

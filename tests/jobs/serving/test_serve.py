@@ -156,7 +156,7 @@ def test_a_signal_ends_it_after_the_query_under_way(number: signal.Signals) -> N
 @pytest.mark.slow
 def test_the_command_serves_until_sigterm_and_exits_with_0(checkpoint: Path) -> None:
     # A separate process takes seconds to import PyTorch
-    code = "from jobs import cli; cli.COMMANDS.setdefault('serve', ''); cli.main()"
+    code = "from jobs.cli import main; main()"
     words = ["serve", f"policy={checkpoint.parent.parent}", "port=0", "device=cpu", "keys={front: cam}"]
     process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hydra import initialize_config_dir
 
-from jobs.cli import CONFIGS
+from jobs.common.config import FOLDER
 from jobs.training.settings import Stage, TrainConfig
 from jobs.training.stages import train_stages
 from jobs.training.train import train_anywhere
@@ -69,7 +69,7 @@ def test_stages_follow_each_other(ray_session: None, tmp_path: Path) -> None:
         ),
         "stage_settings": (*base.stage_settings, "trainer.num_workers=null"),
     }
-    with initialize_config_dir(CONFIGS, version_base="1.3"):
+    with initialize_config_dir(str(FOLDER), version_base="1.3"):
         train_stages(TrainConfig(**settings), train_anywhere)
         before = (tmp_path / "finetune_real" / "metrics.jsonl").read_text()
         train_stages(TrainConfig(**settings), train_anywhere)

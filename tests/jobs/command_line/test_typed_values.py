@@ -10,8 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.cli import COMMANDS
-from jobs.typed_values import as_typed, is_setting, quoted
+from jobs.command_line.commands import COMMANDS
+from jobs.command_line.typed_values import as_typed, is_setting, quoted
 from pipeline.errors import SettingsError
 from pipeline.sources.registry import SOURCES
 

@@ -1,0 +1,1 @@
+"""What `vlajepa COMMAND setting=value` means: the commands, their help, and their words as settings."""
