@@ -117,7 +117,7 @@ def _run_tasks(
     )
     progress, begun = log.progress, time.monotonic()
     decode_s = inputs_s = encode_cpu_s = encode_s = 0.0
-    with connected(work) as pool, _bar(plan, progress) as bar:
+    with connected(work, plan.tasks[0].episodes) as pool, _bar(plan, progress) as bar:
         metrics = RunMetrics(plan.name)
         ready = time.monotonic()
         log.start()

@@ -14,7 +14,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ from jobs.cluster.build_tasks.decoded_ahead import DecodedAhead
 from jobs.cluster.build_tasks.encoder_error import noting_error
 from jobs.cluster.build_tasks.episode_registry import RayWatch, Registries
 from jobs.cluster.build_tasks.one_machine import require_one_machine
+from jobs.cluster.build_tasks.preflight import require_reach
 from jobs.cluster.build_tasks.scheduler import Finished, Lost
 from jobs.cluster.connect import ray_joined, require_resources
 from jobs.cluster.settings import ClusterSettings
@@ -49,7 +50,7 @@ from pipeline.format.enums import Attention, FloatDtype
 from pipeline.format.machine import Machine
 from pipeline.planning.plan import ShardTask
 from pipeline.planning.recipe import Recipe
-from pipeline.sources.base import Source
+from pipeline.sources.base import EpisodeRef, Source
 from pipeline.storage.store import Store
 
 SHARDS_PER_ACTOR = 2
@@ -74,12 +75,19 @@ class Work:
 
 
 @contextlib.contextmanager
-def connected(work: Work) -> Iterator[RayPool]:
-    """Connect to the cluster, or start Ray on this machine; an encoder is loaded when this returns. Raises RunError if
-    that fails, or an encoder is not the one of the plan."""
+def connected(work: Work, first: Sequence[EpisodeRef]) -> Iterator[RayPool]:
+    """Connect to the cluster, or start Ray on this machine; an encoder is loaded when this returns.
+
+    Args:
+        first: some episodes, whose files every node must reach.
+
+    Raises:
+        RunError: that fails, a node reaches no raw data or not the build, or an encoder is not the one of the plan.
+    """
     cluster = work.cluster
     with ray_joined(cluster.address, cluster.num_cpus, cluster.object_store_mb):
         _check_resources(cluster)
+        require_reach(work.store, work.source, first)
         with ended_like_interrupted(), contextlib.closing(RayPool(work)) as pool:
             yield pool
 

@@ -41,9 +41,7 @@ def _names(cls: type, prefix: str) -> list[str]:
 def test_values_are_those_that_hold_and_long_texts_are_wrapped() -> None:
     plan = help_of("plan", COMMANDS["plan"])
     assert re.search(r"^  encoder=vitl +one of tiny, vitg, ", plan, re.MULTILINE)
-    assert re.search(
-        r"^  encoder.dtype=bfloat16 ", plan, re.MULTILINE
-    )  # by encoder=vitl
+    assert re.search(r"^  encoder.dtype=bfloat16 ", plan, re.MULTILINE)  # by encoder=vitl
     assert "bridge_lerobot" in plan
     assert "Must be given\n  out=…" in plan
     status = help_of("status", COMMANDS["status"])
