@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.sources.lerobot.info import Files
+from pipeline.storage.raw.places import handle
 
 Span = tuple[int, int]
 """Smallest and largest value of a column of integers."""
@@ -44,7 +45,7 @@ class Footers:
 def _spans(path: str) -> dict[str, list[Span | None]] | None:
     """Column -> span of each row group; None if the footer cannot be read, which opening an episode reports."""
     try:
-        meta = pq.read_metadata(path)
+        meta = pq.read_metadata(handle(path))
     except (pa.ArrowException, OSError):
         return None
     found: dict[str, list[Span | None]] = {}

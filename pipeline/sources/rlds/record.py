@@ -5,11 +5,14 @@ tensorflow-datasets parses the record without loading TensorFlow. Images stay en
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,9 @@ from pipeline.errors import EpisodeError, RunError
 from pipeline.sources.metadata import has_text, one_line, read_json
 from pipeline.sources.templates import fill_template
 from pipeline.sources.video.stored_image import decode_image
+from pipeline.storage.raw.places import raw_path
+
+INFO_FILE = "dataset_info.json"
 
 TEMPLATE_FIELDS = ("DATASET", "SPLIT", "FILEFORMAT", "SHARD_INDEX", "NUM_SHARDS", "SHARD_X_OF_Y")
 """What the names of TFDS's record files are made of."""
@@ -53,8 +59,11 @@ def load_info(folder: str) -> Any:
     check_templates(folder)
     logging.getLogger("absl").setLevel(logging.WARNING)  # it logs every file it loads
     try:
-        info = tfds.builder_from_directory(folder).info
+        with _local_description(folder) as local:
+            info = tfds.builder_from_directory(local).info
         file_format = getattr(info.file_format, "value", info.file_format)
+    except RunError:
+        raise
     except Exception as error:  # whatever a library raises on a damaged file
         raise RunError(f"{folder}: dataset_info.json or features.json cannot be read: {one_line(error)}") from error
     if file_format != "tfrecord":
@@ -64,10 +73,24 @@ def load_info(folder: str) -> Any:
     return info
 
 
+@contextlib.contextmanager
+def _local_description(folder: str) -> Iterator[str]:
+    """A folder of this machine with the files that describe a dataset, without its records."""
+    place = raw_path(folder)
+    if isinstance(place, Path):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="vlajepa-") as local:
+        for name in place.files():
+            if ".tfrecord" not in name:
+                (Path(local) / name).write_bytes((place / name).read_bytes())
+        yield local
+
+
 def check_templates(folder: str) -> None:
     """Raise RunError where a path template of dataset_info.json is more than named fields, or leads out of the folder:
     TensorFlow Datasets would fill it in."""
-    path = os.path.join(folder, "dataset_info.json")
+    path = os.path.join(folder, INFO_FILE)
     content = read_json(path, "Set `root` to the folder of a prepared dataset.")
     splits = content.get("splits") if isinstance(content, dict) else None
     for split in splits if isinstance(splits, list) else ():
