@@ -9,7 +9,6 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, us
 from pipeline.audit.raw.decoding.clock import frame_second
 from pipeline.audit.raw.decoding.frames import FrameReader, decode_image
 from pipeline.audit.raw.decoding.tfrecord import Values, parse_example, read_record
+from pipeline.audit.raw.place import Place
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, rate_of, text_of, texts_of
 from pipeline.audit.raw.templates import path_from
 from pipeline.audit.raw.vectors import RobotVectors
@@ -34,7 +34,7 @@ _OBSERVATION = "steps/observation/"
 _IMAGES = (b"\xff\xd8\xff", b"\x89PNG")
 """How a JPEG and a PNG begin."""
 
-_Place = tuple[Path, int]
+_Place = tuple[Place, int]
 """File and number in it of a record."""
 
 
@@ -152,7 +152,7 @@ def _patterns(wanted: object) -> Mapping[str, re.Pattern[str]]:
         return simple_patterns(dict(wanted or {}))  # type: ignore[call-overload]
 
 
-def _version_folder(root: Path) -> Path:
+def _version_folder(root: Place) -> Place:
     """The folder with dataset_info.json: `root`, or the only one below it."""
     if (root / _INFO).is_file():
         return root
@@ -162,7 +162,7 @@ def _version_folder(root: Path) -> Path:
     return found[0]
 
 
-def _read_splits(path: Path) -> dict[str, list[_Place]]:
+def _read_splits(path: Place) -> dict[str, list[_Place]]:
     """The records of each split. Raises RawError when the file is none, or the name of a split is unknown."""
     with reading(f"{path} is no description of a dataset"):
         info = json.loads(path.read_bytes())
@@ -176,7 +176,7 @@ def _read_splits(path: Path) -> dict[str, list[_Place]]:
         }
 
 
-def _places(folder: Path, split: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[_Place]:
+def _places(folder: Place, split: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[_Place]:
     """Every record of a split: over its files, whose names are made from a template."""
     lengths = [int(length) for length in split.get("shardLengths", ())]
     total = f"{len(lengths):05d}"

@@ -9,8 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import total_ordering
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 import obstore
 
@@ -31,13 +30,12 @@ class RawStat:
     tag: str
 
 
-@total_ordering
 @dataclass(frozen=True)
 class BucketPath:
     """A file or a folder of a bucket. Nothing is asked before a method that needs it.
 
     store     the bucket
-    name      key, without slashes at its ends; "" for the bucket itself
+    key       name of the object, without slashes at its ends; "" for the bucket itself
     listings  folder -> what it holds, kept for all paths made from this one; None: every question asks the store
 
     Every method raises BuildError when the bucket cannot be reached or denies access, and OSError as `Path` does for
@@ -45,18 +43,19 @@ class BucketPath:
     """
 
     store: ObjectStore
-    name: str
+    key: str
     listings: dict[str, dict[str, BucketObject]] | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
-        return f"{self.store.url}/{self.name}".rstrip("/")
+        return f"{self.store.url}/{self.key}".rstrip("/")
 
-    def __lt__(self, other: BucketPath) -> bool:
-        return self._pure < other._pure
-
-    def __truediv__(self, name: str | PurePosixPath) -> BucketPath:
+    def __truediv__(self, name: str | PurePath) -> BucketPath:
         # Of what leads out of the bucket nothing is left to look for: no key begins so.
-        return BucketPath(self.store, os.path.normpath(f"{self.name}/{name}").strip("/"), self.listings)
+        return BucketPath(self.store, os.path.normpath(f"{self.key}/{name}").strip("/"), self.listings)
+
+    @property
+    def name(self) -> str:
+        return self._pure.name
 
     @property
     def stem(self) -> str:
@@ -68,24 +67,20 @@ class BucketPath:
 
     @property
     def parent(self) -> BucketPath:
-        return BucketPath(self.store, self.name.rpartition("/")[0], self.listings)
-
-    def relative_to(self, root: BucketPath) -> PurePosixPath:
-        """See `PurePath.relative_to`."""
-        return self._pure.relative_to(root._pure)
+        return BucketPath(self.store, self.key.rpartition("/")[0], self.listings)
 
     def find(self) -> BucketObject:
         """The object as it is now, or as it was listed. Raises FileNotFoundError."""
         if self.listings is not None:
-            found = self.parent.files().get(self._pure.name)
+            found = self.parent.files().get(self.name)
             if found is None:
                 raise _missing(self)
             return found
         try:
-            info = self.store.attempt(self.name, lambda: obstore.head(self.store.client(), self.store.key(self.name)))
+            info = self.store.attempt(self.key, lambda: obstore.head(self.store.client(), self.store.key(self.key)))
         except FileNotFoundError as error:
             raise _missing(self) from error
-        return BucketObject(self.store, self.name, int(info["size"]), str(info["e_tag"] or ""))
+        return BucketObject(self.store, self.key, int(info["size"]), str(info["e_tag"] or ""))
 
     def stat(self) -> RawStat:
         """See `Path.stat`."""
@@ -106,7 +101,7 @@ class BucketPath:
 
     def is_dir(self) -> bool:
         """Whether anything lies below: a bucket has no empty folders."""
-        listed = self._list(self.name)
+        listed = self._list(self.key)
         return bool(listed["common_prefixes"] or listed["objects"])
 
     def open(self, mode: str = "rb") -> io.BufferedReader:
@@ -132,14 +127,14 @@ class BucketPath:
 
     def files(self) -> dict[str, BucketObject]:
         """The files of this folder by name; none if there is no such folder."""
-        if self.listings is None or self.name not in self.listings:
-            listed = self._list(self.name)["objects"]
+        if self.listings is None or self.key not in self.listings:
+            listed = self._list(self.key)["objects"]
             objects = (self._object(info) for info in listed if not info["path"].endswith("/"))
-            found = {PurePosixPath(one.name).name: one for one in objects if one.name != self.name}
+            found = {PurePosixPath(one.name).name: one for one in objects if one.name != self.key}
             if self.listings is None:
                 return found
-            self.listings[self.name] = found
-        return self.listings[self.name]
+            self.listings[self.key] = found
+        return self.listings[self.key]
 
     def glob(self, pattern: str) -> Iterator[BucketPath]:
         """Files below that match; `**` is any number of folders. Names that begin with a dot are none, as in shells."""
@@ -156,12 +151,12 @@ class BucketPath:
         """Names of all files below, relative to this folder."""
 
         def names() -> list[str]:
-            prefix = self.store.key(self.name)
+            prefix = self.store.key(self.key)
             pages = obstore.list(self.store.client(), prefix or None)
             return [info["path"].removeprefix(prefix).lstrip("/") for page in pages for info in page]
 
         try:
-            return sorted(filter(None, self.store.attempt(self.name, names)))
+            return sorted(filter(None, self.store.attempt(self.key, names)))
         except FileNotFoundError:
             return []
 
@@ -177,7 +172,7 @@ class BucketPath:
 
     @property
     def _pure(self) -> PurePosixPath:
-        return PurePosixPath(self.name)
+        return PurePosixPath(self.key)
 
 
 def _missing(path: BucketPath) -> FileNotFoundError:

@@ -67,7 +67,11 @@ def handle(path: str) -> str | BufferedReader:
 
 @contextlib.contextmanager
 def on_disk(path: str) -> Iterator[str]:
-    """A path for libraries that open nothing else: the file itself, or a copy of an object. Raises FileNotFoundError."""
+    """A path for libraries that open nothing else: the file itself, or a copy of an object.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
     place = raw_path(path)
     if isinstance(place, Path):
         if not place.is_file():
