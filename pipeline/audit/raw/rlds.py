@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, usable_text
 from pipeline.audit.raw.decoding.clock import frame_second
-from pipeline.audit.raw.decoding.frames import FrameReader, decode_image
+from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame, decode_image
 from pipeline.audit.raw.decoding.tfrecord import Values, parse_example, read_record
 from pipeline.audit.raw.place import Place
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, rate_of, text_of, texts_of
@@ -54,7 +54,8 @@ class RawRlds(RawSource):
         self._wanted = _patterns(settings.get("wanted"))
         if not self._cameras:
             raise RawError("settings.source.cameras names no camera")
-        splits = _read_splits(_version_folder(self.root) / _INFO)
+        folder = _version_folder(self.root)
+        splits, self._sizes = _read_splits(folder / _INFO), _picture_sizes(folder / "features.json")
         official = len({SPLITS[split] for split in splits}) > 1
         for split, places in splits.items():
             for number, place in enumerate(places):
@@ -83,11 +84,17 @@ class RawRlds(RawSource):
 
     def _frame_reader(self, record: _Record, camera: str, frames: int) -> FrameReader:
         images = record.images(camera)[self._skip :][:frames]
-        where = f"{record.where}: {camera}"
-        return lambda: (
-            (frame_second(at, self._fps), decode_image(image, f"{where}, frame {at}"))
-            for at, image in enumerate(images)
-        )
+        declared = self._sizes.get(camera, ())
+
+        def frames() -> Iterator[TimedFrame]:
+            for at, image in enumerate(images):
+                where = f"{record.where}: {camera}, frame {at}"
+                picture = decode_image(image, where)
+                if any(size > 0 and size != found for size, found in zip(declared, picture.shape, strict=False)):
+                    raise ValueError(f"{where} is {picture.shape[:2]}, features.json declares {declared}")
+                yield frame_second(at, self._fps), picture
+
+        return frames
 
 
 class _Record:
@@ -160,6 +167,18 @@ def _version_folder(root: Place) -> Place:
     if len(found) != 1:
         raise RawError(f"{len(found)} folders below {root} hold {_INFO}, expected one")
     return found[0]
+
+
+def _picture_sizes(path: Place) -> dict[str, tuple[int, ...]]:
+    """Camera -> declared height and width, where features.json has them; below 1: any."""
+    if not path.is_file():
+        return {}
+    with reading(path):
+        steps = json.loads(path.read_bytes())["featuresDict"]["features"]["steps"]["sequence"]["feature"]
+        observation = steps["featuresDict"]["features"]["observation"]["featuresDict"]["features"]
+        shapes = {name: feature["image"].get("shape") for name, feature in observation.items() if "image" in feature}
+        sizes = {name: (shape or {}).get("dimensions") or () for name, shape in shapes.items()}
+        return {name: tuple(int(size) for size in size_of[:2]) for name, size_of in sizes.items()}
 
 
 def _read_splits(path: Place) -> dict[str, list[_Place]]:

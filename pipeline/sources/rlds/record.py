@@ -145,14 +145,18 @@ class Record:
 
     Raises:
         EpisodeError: "undecodable", "bad-record" or "too-short".
+        RunError: the file holds more records than dataset_info.json lists.
     """
 
     def __init__(self, path: str, number: int, instruction: Sequence[str], skip_first: int) -> None:
-        from pipeline.sources.rlds.tfrecord import read_record  # needs the extra `rlds`
+        from pipeline.sources.rlds.tfrecord import count_records, read_record  # needs the extra `rlds`
 
         self.where = f"{path}, record {number}"
         self._instruction = instruction
-        steps, self._metadata = _parse(_features(os.path.dirname(path)), read_record(path, number), self.where)
+        self._described = _description(os.path.dirname(path))
+        record = read_record(path, number)
+        self._described.require_all_listed(path, count_records(path))
+        steps, self._metadata = _parse(self._described.features, record, self.where)
         self._steps = steps[skip_first:]
         if not self._steps:
             raise EpisodeError("too-short", f"{self.where} has {len(steps)} steps, {skip_first} are skipped")
@@ -173,7 +177,17 @@ class Record:
     def images(self, camera: str) -> Callable[[int], NDArray[np.uint8]]:
         """Decoder of one camera's images."""
         path = f"observation/{camera}"
-        return lambda i: decode_image(self._get(self._steps[i], path), f"{self.where}: {path} at step {i}")
+
+        def image(index: int) -> NDArray[np.uint8]:
+            where = f"{self.where}: {path} at step {index}"
+            picture = decode_image(self._get(self._steps[index], path), where)
+            declared = self._described.features["steps"].feature["observation"][camera].shape[:2]
+            if any(wanted not in (None, found) for wanted, found in zip(declared, picture.shape, strict=False)):
+                detail = f"{where} is {picture.shape[:2]} (height, width), features.json declares {declared}"
+                raise EpisodeError("bad-record", detail)
+            return picture
+
+        return image
 
     def text_of(self, name: str, index: int) -> str | None:
         """A text field at a step, stripped; None when it holds no text."""
@@ -202,10 +216,29 @@ class Record:
         return value
 
 
+@dataclass(frozen=True)
+class _Description:
+    """What a folder says of its records. features: TFDS's; counts: name of a file -> records that are listed of it."""
+
+    features: Any
+    counts: Mapping[str, int]
+
+    def require_all_listed(self, path: str, count: int) -> None:
+        """Raise RunError where a file holds more records than are listed: their episodes would be lost unseen."""
+        listed = self.counts.get(os.path.basename(path), count)
+        if count > listed:
+            raise RunError(
+                f"{path} holds {count} records, {INFO_FILE} lists {listed}: {count - listed} episodes would be lost; "
+                "correct shardLengths there, or prepare the dataset again"
+            )
+
+
 @functools.lru_cache(maxsize=4)
-def _features(folder: str) -> Any:
-    """Feature specification of a folder; a process reads it once."""
-    return load_info(folder).features
+def _description(folder: str) -> _Description:
+    """A process reads it once."""
+    info = load_info(folder)
+    counts = {name: count for files in record_files(folder, info).values() for name, count in files}
+    return _Description(info.features, counts)
 
 
 def _parse(features: Any, record: bytes, where: str) -> tuple[list[Mapping[str, Any]], Mapping[str, Any]]:

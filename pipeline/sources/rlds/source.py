@@ -103,6 +103,7 @@ class RldsSource(VectorSettings):
         Raises:
             EpisodeError: "missing-file", "changed-file", "undecodable", "bad-record" (does not match features.json),
                 "not-wanted", "not-finite", "blank-camera" or "too-short".
+            RunError: its file holds more records than dataset_info.json lists.
         """
         check_files(self.root, ref)
         path = os.path.join(self.root, ref.files[0][0])

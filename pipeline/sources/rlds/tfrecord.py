@@ -27,7 +27,7 @@ def read_record(path: str, number: int) -> bytes:
     """
     try:
         place = raw_path(path)
-        starts = _starts(path, place.stat().st_size, file_identity(path))
+        starts = _places(path)
         if not 0 <= number < len(starts):
             raise EpisodeError("out-of-range", f"{path} has records 0..{len(starts) - 1}; {number} was requested")
         with place.open("rb") as file:
@@ -40,6 +40,15 @@ def read_record(path: str, number: int) -> bytes:
     if len(payload) < length or len(footer) < _FOOTER.size or _FOOTER.unpack(footer)[0] != _masked_crc(payload):
         raise EpisodeError("undecodable", f"{path}: record {number} is damaged (its checksum differs)")
     return payload
+
+
+def count_records(path: str) -> int:
+    """Whole records of a file. Raises OSError, or EpisodeError("undecodable")."""
+    return len(_places(path))
+
+
+def _places(path: str) -> tuple[int, ...]:
+    return _starts(path, raw_path(path).stat().st_size, file_identity(path))
 
 
 @functools.lru_cache(maxsize=8)

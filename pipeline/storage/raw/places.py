@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import threading
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -19,6 +20,9 @@ SCHEMES = ("s3", "s3a", "gs", "gcs")
 """Stores whose folders can be listed. A web server's cannot."""
 
 RawPath = Path | BucketPath
+
+PATIENCE_S = 20.0
+"""Seconds for a file system to say where a folder is."""
 
 
 def raw_root(root: str | os.PathLike[str], setting: str) -> str:
@@ -34,7 +38,7 @@ def raw_root(root: str | os.PathLike[str], setting: str) -> str:
     if not is_remote(text):
         if lost := re.match(rf"({'|'.join(SCHEMES)}):/", text):
             raise SettingsError(f"{setting}={text} has lost a slash; write it as in {lost[1]}://bucket/folder")
-        return str(Path(text).expanduser().resolve())
+        return _resolved(text, setting)
     scheme, _, rest = text.partition("://")
     bucket, _, folder = rest.partition("/")
     if "@" in bucket:
@@ -49,6 +53,26 @@ def raw_root(root: str | os.PathLike[str], setting: str) -> str:
             "gs://bucket/folder; download it and give the folder"
         )
     return f"{scheme}://{bucket}/{os.path.normpath(folder.strip('/'))}".removesuffix("/.")
+
+
+def _resolved(text: str, setting: str) -> str:
+    """In a thread that is left behind where a file system does not answer, as a mount whose server is gone."""
+    found: list[str] = []
+
+    def resolve() -> None:
+        path = Path(text).expanduser().resolve()
+        path.exists()
+        found.append(str(path))
+
+    thread = threading.Thread(target=resolve, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    if not found and thread.is_alive():
+        raise SettingsError(
+            f"{setting}={text} does not answer for {PATIENCE_S:g} seconds, as a mount whose server is gone; look at it "
+            "with ls and mount, and run the command again"
+        )
+    return found[0] if found else str(Path(text).absolute())
 
 
 def raw_path(path: str | os.PathLike[str]) -> RawPath:

@@ -1,4 +1,4 @@
-"""Raw data in a bucket: each reader makes the build that it makes from a folder, and the audit derives it from there."""
+"""Raw data in a bucket: each reader makes the build that it makes from a folder, and the audit derives it again."""
 
 from __future__ import annotations
 
