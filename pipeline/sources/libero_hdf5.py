@@ -237,7 +237,14 @@ def _rows(data: h5py.Group, demo: str) -> int | str:
     if not isinstance(found, h5py.Group):
         return "it is a dataset"
     actions = found.get("actions") if isinstance(found.get("actions", getlink=True), h5py.HardLink) else None
-    return len(actions) if isinstance(actions, h5py.Dataset) and actions.shape else "it has no actions"
+    if not isinstance(actions, h5py.Dataset) or not actions.shape:
+        return "it has no actions"
+    declared = found.attrs.get("num_samples")  # robomimic's loader believes it
+    return (
+        f"it has {len(actions)} actions, num_samples is {declared}"
+        if declared not in (None, len(actions))
+        else len(actions)
+    )
 
 
 def _masks(file: h5py.File) -> dict[str, str]:
@@ -316,12 +323,21 @@ def _number(demo: str) -> int:
 
 @contextmanager
 def _reading(where: str) -> Iterator[None]:
-    """Turn what h5py raises on damaged content into an EpisodeError that names the place."""
+    """Turn what h5py raises on damaged content into an EpisodeError that names the place.
+
+    Raises:
+        RunError: another process has the file locked, which is no damage.
+    """
     try:
         yield
     except EpisodeError:
         raise
     except HDF5_ERRORS as error:
+        if "unable to lock file" in str(error):
+            raise RunError(
+                f"{where} is open for writing in another process, or lies where files cannot be locked: let that one "
+                "finish; on a file system without locks set HDF5_USE_FILE_LOCKING=FALSE"
+            ) from error
         cut = re.search(r"eof = (\d+).*stored_eof = (\d+)", str(error))
         found = f"the file was cut: it has {cut[1]} bytes, its header says {cut[2]}" if cut else error
         raise undecodable(where, found) from error

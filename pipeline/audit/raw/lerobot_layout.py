@@ -21,7 +21,7 @@ from pipeline.audit.raw.base import RawError, reading, usable_text
 from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame
 from pipeline.audit.raw.decoding.video import at_rate, read_segment, read_video
 from pipeline.audit.raw.lerobot_tables import Listed, check_rows, columns_of, holds, is_numbered, read_rows, read_table
-from pipeline.audit.raw.place import Place, found
+from pipeline.audit.raw.place import Place, find
 from pipeline.audit.raw.settings import rate_of
 from pipeline.audit.raw.templates import path_from
 
@@ -224,7 +224,7 @@ def _is_depth(feature: Mapping[str, Any]) -> bool:
 
 
 def _episode_tables(root: Place) -> Iterator[dict[str, Any]]:
-    paths = found(root, "meta/episodes/chunk-*/file-*.parquet")
+    paths = find(root, "meta/episodes/chunk-*/file-*.parquet")
     if not paths:
         raise RawError(f"{root}/meta/episodes holds no table")
     for path in paths:

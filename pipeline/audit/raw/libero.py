@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, usable_text
 from pipeline.audit.raw.decoding.clock import frame_second
 from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame
-from pipeline.audit.raw.place import Place, found, handle
+from pipeline.audit.raw.place import Place, find, handle
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, rate_of, short, text_of, texts_of
 from pipeline.audit.raw.vectors import FieldReader, RobotVectors
 
@@ -41,7 +41,7 @@ class RawLibero(RawSource):
         name, self._fps, self._lag = text_of(settings, "name"), rate_of(settings), count_of(settings, "action_lag")
         self._cameras, self._vectors = texts_of(settings, "cameras"), RobotVectors(settings)
         lost = (self._lag if self._vectors.action else 0) + self._vectors.action.lost
-        paths = found(self.root, "**/*.hdf5")
+        paths = find(self.root, "**/*.hdf5")
         if not paths or not self._cameras or self._lag > 1:
             raise RawError(f"{self.root} holds no .hdf5 file, or settings.source no cameras or an action_lag above 1")
         files = {path: _File.read(path) for path in paths}
@@ -130,7 +130,8 @@ def _rows_of(data: h5py.Group, name: str) -> int | None:
     if not own or not isinstance(data[name].get("actions", getlink=True), h5py.HardLink):
         return None
     actions = data[name]["actions"]
-    return len(actions) if isinstance(actions, h5py.Dataset) and actions.shape else None
+    rows = len(actions) if isinstance(actions, h5py.Dataset) and actions.shape else None
+    return rows if data[name].attrs.get("num_samples", rows) == rows else None
 
 
 def _numeric_datasets(demo: h5py.Group) -> list[str]:

@@ -71,9 +71,13 @@ def handle(place: Place) -> Path | BinaryIO:
     return place if isinstance(place, Path) else place.open("rb")
 
 
-def found(root: Place, pattern: str) -> list[Place]:
-    """What matches a pattern below a folder, sorted by its address."""
-    return sorted(root.glob(pattern), key=str)
+def find(root: Place, pattern: str) -> list[Place]:
+    """What matches a pattern below a folder, sorted by its address.
+
+    A hidden file, as other programs leave it beside the data (copies, halves of downloads), is no data.
+    """
+    depth = len(str(root).rstrip("/")) + 1
+    return sorted((place for place in root.glob(pattern) if "/." not in f"/{str(place)[depth:]}"), key=str)
 
 
 def on_disk(place: Place) -> AbstractContextManager[Path]:

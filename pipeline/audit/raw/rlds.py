@@ -18,7 +18,7 @@ from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, us
 from pipeline.audit.raw.decoding.clock import frame_second
 from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame, decode_image
 from pipeline.audit.raw.decoding.tfrecord import Values, parse_example, read_record
-from pipeline.audit.raw.place import Place
+from pipeline.audit.raw.place import Place, find
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, rate_of, text_of, texts_of
 from pipeline.audit.raw.templates import path_from
 from pipeline.audit.raw.vectors import RobotVectors
@@ -163,7 +163,7 @@ def _version_folder(root: Place) -> Place:
     """The folder with dataset_info.json: `root`, or the only one below it."""
     if (root / _INFO).is_file():
         return root
-    found = [path.parent for path in root.glob(f"*/{_INFO}")]
+    found = [path.parent for path in find(root, f"*/{_INFO}")]
     if len(found) != 1:
         raise RawError(f"{len(found)} folders below {root} hold {_INFO}, expected one")
     return found[0]

@@ -17,6 +17,7 @@ from pipeline.storage.raw.places import raw_path
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
+_GZIP = b"\x1f\x8b"
 
 
 def read_record(path: str, number: int) -> bytes:
@@ -72,6 +73,9 @@ def _length(header: bytes, path: str, number: int) -> int:
         length, crc = _HEADER.unpack(header)
         if crc == _masked_crc(header[:8]):
             return int(length)
+    if number == 0 and header.startswith(_GZIP):
+        detail = f"{path} is compressed with gzip: unpack it (gunzip), since records are read by their place"
+        raise EpisodeError("undecodable", detail)
     raise EpisodeError("undecodable", f"{path}: the header of record {number} is damaged (its checksum differs)")
 
 
