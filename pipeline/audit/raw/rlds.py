@@ -86,7 +86,7 @@ class RawRlds(RawSource):
         images = record.images(camera)[self._skip :][:frames]
         declared = self._sizes.get(camera, ())
 
-        def frames() -> Iterator[TimedFrame]:
+        def shown() -> Iterator[TimedFrame]:
             for at, image in enumerate(images):
                 where = f"{record.where}: {camera}, frame {at}"
                 picture = decode_image(image, where)
@@ -94,7 +94,7 @@ class RawRlds(RawSource):
                     raise ValueError(f"{where} is {picture.shape[:2]}, features.json declares {declared}")
                 yield frame_second(at, self._fps), picture
 
-        return frames
+        return shown
 
 
 class _Record:
