@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.audit.raw_place import raw_place
 from jobs.audit.remote_build import remote_build
 from jobs.audit.settings import AuditConfig
 from jobs.common.escaped import escaped_errors
@@ -73,9 +74,9 @@ def _here(address: str) -> Iterator[Path]:
         yield place.root
 
 
-def _side(path: Path, root: Path | None) -> _Side:
+def _side(path: Path, root: Path | str | None) -> _Side:
     build = read_build(read_audited(path).manifest, path)
-    raw = None if root is None else open_raw(build.settings.content["source"], root)
+    raw = None if root is None else open_raw(build.settings.content["source"], raw_place(root))
     return _Side(build, read_marks(build.name, build.read_file("tasks.jsonl")), raw)
 
 

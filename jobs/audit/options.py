@@ -9,6 +9,7 @@ from typing import Any
 from jobs.audit.channels import channel_names
 from jobs.audit.encoder import AuditEncoder
 from jobs.audit.model import model_trials
+from jobs.audit.raw_place import raw_place
 from jobs.audit.settings import AuditConfig
 from jobs.common.policy.device import pick_device
 from model.attention.transformers_attention import use_attention
@@ -29,26 +30,26 @@ from pipeline.storage.store import open_store
 
 def deep_options(settings: AuditConfig, nonce: str, fetcher: ShardFetcher | None = None) -> DeepOptions:
     """Options of levels "source" and "perturb". Raises SettingsError without root, BuildError without a plan."""
-    if settings.root is None or not settings.root.is_dir():
+    root = None if settings.root is None else raw_place(settings.root)
+    if root is None or not root.is_dir():
         raise SettingsError(
-            f"level={settings.level} compares the build with its raw data; give root=FOLDER of the data, got "
-            f"{settings.root}"
+            f"level={settings.level} compares the build with its raw data; give root=FOLDER of the data, got {root}"
         )
     read_plan(open_store(settings.build))
     build = Path(settings.build)
     seed = share_seed(read_audited(build).sha256, nonce)
     student = partial(model_trials, build, settings.checkpoint, seed, fetcher)
-    tools = partial(_tools, build, settings.root.resolve(), settings.encoder_path, settings.device)
+    tools = partial(_tools, build, str(root), settings.encoder_path, settings.device)
     chosen = (nonce, settings.share, settings.least)
     names = channel_names(open_build(build))
-    return DeepOptions(settings.root, tools, student, *chosen, settings.workers, settings.inexact, names)
+    return DeepOptions(root, tools, student, *chosen, settings.workers, settings.inexact, names)
 
 
-def _tools(build: Path, root: Path, encoder_path: str, device: str) -> Tools:
+def _tools(build: Path, root: str, encoder_path: str, device: str) -> Tools:
     """Raises SettingsError when there is no such encoder."""
     plan = read_plan(open_store(build))
     encoder = load_encoder(dict(plan.content["encoder"]), encoder_path, device)
-    raw = {**plan.content["source"], "root": str(root)}
+    raw = {**plan.content["source"], "root": root}
     rebuilder = SampleRebuilder(plan, make_source(raw.pop("type"), **raw), encoder.encode)
     return Tools(AuditEncoder(encoder), rebuilder)
 

@@ -18,13 +18,13 @@ class AuditConfig:
     builds: tuple[str, ...] = setting(
         "in place of build: builds that are to be trained together, which are compared with each other", default=()
     )
-    roots: tuple[Path, ...] = setting(
+    roots: tuple[Path | str, ...] = setting(
         "raw data of each of builds: near-duplicates and test sets are compared too; none: raw files alone",
         default=(),
     )
     level: AuditLevel = setting("how deep the audit goes", default=AuditLevel.SHARDS)
     sign_key: Path | None = setting("PEM file of an ed25519 private key that signs the verdict", default=None)
-    root: Path | None = setting("folder of the raw data", default=None)
+    root: Path | str | None = setting("folder of the raw data, or its URL: s3:// or gs://", default=None)
     encoder_path: str = setting(
         "name, folder or file of the encoder the build was made with; its weights are compared with build.json",
         default="facebook/vjepa2-vitl-fpc64-256",

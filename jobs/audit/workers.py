@@ -20,6 +20,7 @@ from pipeline.errors import BuildError
 from pipeline.format.enums import AuditLevel
 from pipeline.format.file_names import SAMPLES
 from pipeline.storage.object_store import ObjectStore
+from pipeline.storage.raw.places import raw_root
 
 
 @contextlib.contextmanager
@@ -37,7 +38,7 @@ def on_ray(settings: AuditConfig, nonce: str, place: RemoteBuild | None) -> Iter
 def recipe_of(settings: AuditConfig, nonce: str, place: RemoteBuild | None) -> BenchRecipe:
     """What workers make their benches by. Raises BuildError when the build cannot be read."""
     root = Path(settings.build).resolve()
-    settings = replace(settings, root=settings.root and settings.root.resolve())
+    settings = replace(settings, root=settings.root and raw_root(settings.root, "root"))
     build = open_build(root)
     store = None if place is None else place.store
     versions = tuple(audit_versions(settings.level.includes(AuditLevel.SOURCE)).items())

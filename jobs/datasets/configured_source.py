@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, InstanceOf
@@ -13,6 +12,7 @@ from pipeline.errors import SettingsError
 from pipeline.format.settings import deciding
 from pipeline.sources.base import Source
 from pipeline.sources.registry import make_source
+from pipeline.storage.raw.places import raw_root
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def configured_source(configured: Mapping[str, Any] | SourceChoice) -> SourceCho
     kind, manifest = values.pop("type", None), values.pop("manifest", None)
     if kind is None or values.get("root") is None:
         raise SettingsError("source.type and source.root must be set; choose a source= (vlajepa sources lists them)")
-    root = str(Path(values["root"]).expanduser().resolve())
+    root = raw_root(values["root"], "source.root")
     return SourceChoice(kind, make_source(kind, **values | {"root": root}), manifest)
 
 

@@ -108,7 +108,7 @@ class Source(Protocol):
 class ReaderSettings:
     """What every reader is given."""
 
-    root: str = setting("folder of the dataset", decides=False)
+    root: str = setting("folder of the dataset, or its URL: s3:// or gs://", decides=False)
     name: str = setting("first part of every episode id")
 
     def __post_init__(self) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 from pipeline.errors import EpisodeError
 from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.storage.atomic import hash_file
+from pipeline.storage.raw.bucket_path import RawStat
+from pipeline.storage.raw.places import raw_path
 
 THREADS = 8
 """Files read at the same time. Hashing releases the interpreter lock, and remote storage is faster with several."""
@@ -53,7 +57,7 @@ def _hash(root: str, path: str) -> tuple[str, str]:
     """SHA-256 in hex, and the problem or ""."""
     full = os.path.join(root, path)
     try:
-        return hash_file(full), ""
+        return hash_raw_file(full), ""
     except OSError as error:
         return "", f"{full}: {error.strerror}"
 
@@ -66,7 +70,7 @@ def check_files(root: str, ref: EpisodeRef) -> None:
     for i, (path, size) in enumerate(ref.files):
         full = os.path.join(root, path)
         try:
-            found = os.stat(full)
+            found = raw_path(full).stat()
             digest = _sha256(full, _identity(found)) if ref.sha256 else ""
         except OSError as error:
             raise EpisodeError("missing-file", f"{full}: {error.strerror}") from error
@@ -76,24 +80,49 @@ def check_files(root: str, ref: EpisodeRef) -> None:
             raise EpisodeError("changed-file", f"{full} has SHA-256 {digest}, the plan recorded {ref.sha256[i]}")
 
 
-def file_identities(root: str, ref: EpisodeRef) -> tuple[tuple[int, ...], ...]:
-    """For each file of the episode, values that change when it is rewritten or replaced; empty if it is missing."""
-    found = []
+Identity = tuple[int | str, ...]
+"""Values that change when a file is rewritten or replaced."""
+
+
+def file_identities(root: str, ref: EpisodeRef) -> tuple[Identity, ...]:
+    """Of each file of the episode; empty if it is missing."""
+    found: list[Identity] = []
     for path, _ in ref.files:
         try:
-            found.append(_identity(os.stat(os.path.join(root, path))))
+            found.append(_identity(raw_path(os.path.join(root, path)).stat()))
         except OSError:
             found.append(())
     return tuple(found)
 
 
-def _identity(found: os.stat_result) -> tuple[int, ...]:
+def file_identity(path: str) -> Identity:
+    """Of one file. Raises OSError."""
+    return _identity(raw_path(path).stat())
+
+
+def hash_raw_file(path: str) -> str:
+    """SHA-256 in hex. Raises OSError."""
+    place = raw_path(path)
+    return hash_file(place) if isinstance(place, Path) else place.sha256()
+
+
+def _identity(found: os.stat_result | RawStat) -> Identity:
+    if isinstance(found, RawStat):
+        return (found.tag, found.st_size)
     return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)
-def _sha256(path: str, identity: tuple[int, ...]) -> str:
-    return hash_file(path)
+def _sha256(path: str, identity: Identity) -> str:
+    return hash_raw_file(path)
+
+
+def find_files(root: str, pattern: str) -> list[str]:
+    """Full paths below a root that match a pattern of `glob`, sorted."""
+    place = raw_path(root)
+    if isinstance(place, Path):
+        return sorted(glob.glob(os.path.join(glob.escape(root), pattern), recursive=True))
+    return sorted(map(str, place.glob(pattern)))
 
 
 def folder_sizes(folder: str) -> dict[str, int]:
@@ -101,6 +130,9 @@ def folder_sizes(folder: str) -> dict[str, int]:
 
     The folder is listed once. A plan over 220,000 clips must not look up each path.
     """
+    place = raw_path(folder)
+    if not isinstance(place, Path):
+        return {name: found.bytes for name, found in place.files().items()}
     try:
         with os.scandir(folder) as entries:
             return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}

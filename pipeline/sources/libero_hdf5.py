@@ -12,7 +12,6 @@ The reader corrects two things (LIBERO `scripts/create_dataset.py`):
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import re
@@ -32,10 +31,11 @@ from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.episode.opened import OpenedEpisode
 from pipeline.sources.episode.vectors import VectorField, VectorSettings, lost_frames, make_vectors, vector_width
 from pipeline.sources.field_names import refuse_cameras
-from pipeline.sources.files import check_files
+from pipeline.sources.files import check_files, find_files
 from pipeline.sources.metadata import count_splits, has_text, own_text, sort_found, undecodable
 from pipeline.sources.naming import SPLIT_NAMES, clean_name, short_name
 from pipeline.sources.video.frame_readers import StoredImages
+from pipeline.storage.raw.places import handle, raw_path
 
 MASK = "mask of the files"
 """Where splits come from in files with the masks of robomimic."""
@@ -80,7 +80,7 @@ class LiberoSource(VectorSettings):
                 so they cannot be counted as lost.
             SettingsError: the first readable demonstration lacks a dataset, or a file states another action_lag.
         """
-        paths = sorted(glob.glob(os.path.join(glob.escape(self.root), "**", "*.hdf5"), recursive=True))
+        paths = find_files(self.root, "**/*.hdf5")
         if not paths:
             raise RunError(f"{self.root} holds no .hdf5 file. Set `root` to the folder of a LIBERO suite.")
         files = [self._list(path) for path in paths]
@@ -116,7 +116,7 @@ class LiberoSource(VectorSettings):
         where = f"{path}, {ref.data['demo']}"
         with ExitStack() as stack:
             with _reading(where):
-                file = stack.enter_context(h5py.File(path, "r"))
+                file = stack.enter_context(h5py.File(handle(path), "r"))
                 demo = file[f"data/{ref.data['demo']}"]
                 images = {camera: demo[f"obs/{camera}"] for camera in self.cameras}
             state = make_vectors(self.state, _fields(demo, where, 0), where)
@@ -138,8 +138,8 @@ class LiberoSource(VectorSettings):
         relative = os.path.relpath(path, self.root)
         task = f"{self.name}-{short_name(relative.removesuffix('.hdf5'))}"
         try:
-            size = os.path.getsize(path)
-            with _reading(path), h5py.File(path, "r") as file:
+            size = raw_path(path).stat().st_size
+            with _reading(path), h5py.File(handle(path), "r") as file:
                 data = file["data"]
                 self._require_lag(data.attrs, path)
                 upside_down = str(_plain(data.attrs.get("macros_image_convention", "opengl"))) != "opencv"
@@ -196,7 +196,7 @@ class LiberoSource(VectorSettings):
 
             path = os.path.join(self.root, ref.files[0][0])
             try:
-                with _reading(path), h5py.File(path, "r") as file:
+                with _reading(path), h5py.File(handle(path), "r") as file:
                     file[f"data/{ref.data['demo']}"].visititems(visit)
                 return widths
             except EpisodeError:
@@ -237,7 +237,14 @@ def _rows(data: h5py.Group, demo: str) -> int | str:
     if not isinstance(found, h5py.Group):
         return "it is a dataset"
     actions = found.get("actions") if isinstance(found.get("actions", getlink=True), h5py.HardLink) else None
-    return len(actions) if isinstance(actions, h5py.Dataset) and actions.shape else "it has no actions"
+    if not isinstance(actions, h5py.Dataset) or not actions.shape:
+        return "it has no actions"
+    declared = found.attrs.get("num_samples")  # robomimic's loader believes it
+    return (
+        f"it has {len(actions)} actions, num_samples is {declared}"
+        if declared not in (None, len(actions))
+        else len(actions)
+    )
 
 
 def _masks(file: h5py.File) -> dict[str, str]:
@@ -316,12 +323,21 @@ def _number(demo: str) -> int:
 
 @contextmanager
 def _reading(where: str) -> Iterator[None]:
-    """Turn what h5py raises on damaged content into an EpisodeError that names the place."""
+    """Turn what h5py raises on damaged content into an EpisodeError that names the place.
+
+    Raises:
+        RunError: another process has the file locked, which is no damage.
+    """
     try:
         yield
     except EpisodeError:
         raise
     except HDF5_ERRORS as error:
+        if "unable to lock file" in str(error):
+            raise RunError(
+                f"{where} is open for writing in another process, or lies where files cannot be locked: let that one "
+                "finish; on a file system without locks set HDF5_USE_FILE_LOCKING=FALSE"
+            ) from error
         cut = re.search(r"eof = (\d+).*stored_eof = (\d+)", str(error))
         found = f"the file was cut: it has {cut[1]} bytes, its header says {cut[2]}" if cut else error
         raise undecodable(where, found) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from typing import Any
 
 from pipeline.errors import EpisodeError, RunError
 from pipeline.sources.base import EpisodeRef, LedgerEntry
+from pipeline.storage.raw.places import raw_path
 
 LFS_START = b"version https://git-lfs"
 
@@ -26,7 +28,7 @@ def read_json(path: str, fix: str, lenient: bool = False) -> Any:
         RunError: the file is missing or not JSON.
     """
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape" if lenient else "strict") as file:
+        with open_text(path, lenient) as file:
             return json.load(file)
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}. {fix}") from error
@@ -43,10 +45,19 @@ def read_json_lines(path: str, fix: str) -> list[Any]:
         RunError: the file is missing; `fix` is the end of the message.
     """
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+        with open_text(path) as file:
             return [_parse(line) for line in file if line.strip()]
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}. {fix}") from error
+
+
+def open_text(path: str, lenient: bool = True) -> io.TextIOWrapper:
+    """A text file of raw data, without a byte order mark at its beginning; see `read_json` for `lenient`.
+
+    Line ends stay as they are, for `csv`. Raises OSError.
+    """
+    errors = "surrogateescape" if lenient else "strict"
+    return io.TextIOWrapper(raw_path(path).open("rb"), encoding="utf-8-sig", errors=errors, newline="")
 
 
 def _parse(line: str) -> Any:
@@ -99,7 +110,7 @@ def undecodable(where: str, error: object) -> EpisodeError:
 def lfs_pointer(path: str) -> str:
     """What to do about a file that only points to its content in Git LFS; "" for any other file."""
     try:
-        with open(path, "rb") as file:
+        with raw_path(path).open("rb") as file:
             start = file.read(len(LFS_START))
     except OSError:
         return ""

@@ -24,9 +24,10 @@ from pipeline.format.settings import checked, setting
 from pipeline.sources.base import EpisodeRef, LedgerEntry, ReaderSettings, SourceIndex
 from pipeline.sources.episode.opened import OpenedEpisode
 from pipeline.sources.files import folder_sizes
-from pipeline.sources.metadata import count_splits, has_text, read_json, sort_found
+from pipeline.sources.metadata import count_splits, has_text, open_text, read_json, sort_found
 from pipeline.sources.naming import clean_name
 from pipeline.sources.videos import VIEW, open_video
+from pipeline.storage.raw.places import raw_path
 
 VIDEO_FOLDER = "20bn-something-something-v2"
 LABEL_FOLDER = "labels"
@@ -78,7 +79,7 @@ class SSv2Source(ReaderSettings):
         """Ids in test-answers.csv, one `id;answer` per line; empty if the file does not exist."""
         path = os.path.join(self.root, LABEL_FOLDER, ANSWERS_FILE)
         try:
-            with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+            with open_text(path) as file:
                 ids = [line.partition(";")[0].strip() for line in file]
         except FileNotFoundError:
             return frozenset()
@@ -87,7 +88,7 @@ class SSv2Source(ReaderSettings):
     def _entries(self) -> Iterator[_Entry]:
         for split, file in LABEL_FILES.items():
             path = os.path.join(self.root, LABEL_FOLDER, file)
-            if split == "test" and not os.path.exists(path):
+            if split == "test" and not raw_path(path).exists():
                 continue
             fix = f"Set `root` to the folder that holds {VIDEO_FOLDER}/ and labels/{{train,validation}}.json."
             rows = read_json(path, fix, lenient=True)

@@ -20,7 +20,7 @@ from pipeline.format.settings import checked, setting
 from pipeline.sources.base import EpisodeRef, HashedSplitSettings, LedgerEntry, SourceIndex
 from pipeline.sources.episode.opened import OpenedEpisode
 from pipeline.sources.files import FileSizes, check_files
-from pipeline.sources.metadata import count_splits, has_text, own_text, read_json, sort_found
+from pipeline.sources.metadata import count_splits, has_text, open_text, own_text, read_json, sort_found
 from pipeline.sources.naming import SPLIT_NAMES, short_name
 from pipeline.sources.video.decode import Video
 
@@ -76,7 +76,7 @@ class VideoFolderSource(HashedSplitSettings):
                 raise RunError(f"{path} holds a {type(rows).__name__}, expected a list of objects. {fix}")
             return [row if isinstance(row, dict) else {} for row in rows]
         try:
-            with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            with open_text(path) as file:
                 reader = csv.DictReader(file)
                 columns, rows = list(reader.fieldnames or ()), list(reader)
         except (OSError, csv.Error) as error:

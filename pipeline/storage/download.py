@@ -50,6 +50,15 @@ class RemoteFile:
         if not isinstance(self.bytes, int) or self.bytes < 0:
             raise BuildError(f"{self.url}: its build.json lists {self.bytes!r} bytes; copy the build again")
 
+    @property
+    def key(self) -> str:
+        """Its name in a cache."""
+        return self.sha256
+
+    def download(self, sink: BinaryIO, retry: Retry | None = None) -> None:
+        """See `download`."""
+        download(self, sink, retry)
+
 
 def shard_file(url: str, entry: Mapping[str, Any]) -> RemoteFile:
     """A file of the build at a URL, from its entry in build.json."""

@@ -91,7 +91,7 @@ class ObjectStore:
         if stop <= start:  # asking for nothing is an error to some stores
             return b""
         return self.attempt(
-            name, lambda: bytes(obstore.get_range(self._client(), self._key(name), start=start, end=stop))
+            name, lambda: bytes(obstore.get_range(self.client(), self.key(name), start=start, end=stop))
         )
 
     @contextlib.contextmanager
@@ -156,7 +156,7 @@ class ObjectStore:
         def put() -> None:
             # Of parts whose answer "complete" was lost, S3 says afterwards that there is no such upload.
             with self._nothing_missing():
-                obstore.put(self._client(), self._key(name), source, chunk_size=_PART, max_concurrency=4)
+                obstore.put(self.client(), self.key(name), source, chunk_size=_PART, max_concurrency=4)
                 self._require_arrived(name, source)
 
         self.attempt(name, put)
@@ -164,7 +164,7 @@ class ObjectStore:
     def _put_new(self, name: str, data: bytes) -> bool:
         """Write an object unless one is there; False then."""
         try:
-            obstore.put(self._client(), self._key(name), data, mode="create")
+            obstore.put(self.client(), self.key(name), data, mode="create")
         except AlreadyExistsError:
             return False
         return True
@@ -194,11 +194,11 @@ class ObjectStore:
 
     def _below(self, name: str) -> dict[str, int]:
         """Every object below a folder with its size. Folder by folder: a mark is listed with its own folder alone."""
-        root, found, folders = f"{self._key('')}/".lstrip("/"), {}, [name]
+        root, found, folders = f"{self.key('')}/".lstrip("/"), {}, [name]
         for folder in folders:  # which grows
-            key = self._key(folder)
+            key = self.key(folder)
             try:
-                listed = self.attempt(folder, lambda key=key: obstore.list_with_delimiter(self._client(), key))  # type: ignore[misc]
+                listed = self.attempt(folder, lambda key=key: obstore.list_with_delimiter(self.client(), key))  # type: ignore[misc]
             except FileNotFoundError:
                 continue
             folders += [path.removeprefix(root) for path in listed["common_prefixes"]]
@@ -209,7 +209,7 @@ class ObjectStore:
         return found
 
     def _remove(self, name: str) -> None:
-        client, key = self._client(), self._key(name)
+        client, key = self.client(), self.key(name)
         if name.endswith("/"):
             if not is_s3(self.url):
                 return
@@ -218,15 +218,17 @@ class ObjectStore:
             self.attempt(name, lambda: obstore.delete(client, key))
 
     def _head(self, name: str) -> Any:
-        return obstore.head(self._client(), self._key(name))
+        return obstore.head(self.client(), self.key(name))
 
     def _get(self, name: str) -> Any:
-        return obstore.get(self._client(), self._key(name))
+        return obstore.get(self.client(), self.key(name))
 
-    def _key(self, name: str) -> str:
+    def key(self, name: str) -> str:
+        """The object's name in its bucket."""
         return key_of(self.url, name)
 
-    def _client(self) -> Any:
+    def client(self) -> Any:
+        """obstore's, of this process."""
         return client_of(self.url, self.endpoint, self.region)
 
 

@@ -1,9 +1,11 @@
 """A local cache of remote files, bounded in bytes and shared by all processes of a machine.
 
     folder/lock                       held while files are counted, deleted, or get their name
-    folder/downloads/SHA256.lock      held by the one process that downloads this file
-    folder/downloads/SHA256.part      the file being downloaded, from the start as large as it will be
-    folder/SH/SHA256                  a whole file. Whoever uses it holds a shared lock on it
+    folder/downloads/KEY.lock      held by the one process that downloads this file
+    folder/downloads/KEY.part      the file being downloaded, from the start as large as it will be
+    folder/KE/KEY                  a whole file. Whoever uses it holds a shared lock on it
+
+KEY names the content: the SHA-256 of a build's file, the version of a raw one.
 
 All locks are flocks. They belong to an open file, so two threads exclude each other as two processes do, and they end
 with their process. A file that cannot be locked is in use; a download whose lock is free was abandoned. Locks are taken
@@ -33,14 +35,45 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Protocol, Self
 
 from pipeline.errors import BuildError, SettingsError
-from pipeline.storage.download import RemoteFile, download, make_folder, writing
+from pipeline.storage.download import make_folder, writing
 from pipeline.storage.retry import Retry
 
 _POLL_SECONDS = 0.02
 _log = logging.getLogger(__name__)
+
+
+class Fetched(Protocol):
+    """What a cache can hold: a file of a build, or an object of raw data.
+
+    url    for people
+    bytes  size
+    key    64 lower-case hex digits that no other content has
+    """
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+    @property
+    def key(self) -> str: ...
+
+    def download(self, sink: BinaryIO, retry: Retry | None = None) -> None:
+        """Write it to `sink` from position 0. Raises BuildError."""
+        ...
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Ends of messages: what to do about a limit that is too low, a file that is too large, or too many in use."""
+
+    limit: str = "raise trainer.cache_gb"
+    large: str = "raise trainer.cache_gb, or build smaller shards"
+    in_use: str = "raise trainer.cache_gb, or lower trainer.streams or trainer.block_shards"
 
 
 class CachedFile:
@@ -82,17 +115,25 @@ class FileCache:
     """
 
     def __init__(
-        self, folder: Path, limit: int, *, retry: Retry | None = None, patience: float = 10.0, threads: int = 4
+        self,
+        folder: Path,
+        limit: int,
+        *,
+        retry: Retry | None = None,
+        patience: float = 10.0,
+        threads: int = 4,
+        advice: Advice | None = None,
     ) -> None:
+        self.advice = advice or Advice()
         if limit < 1:
-            raise SettingsError(f"a cache of {limit} bytes holds no file; raise trainer.cache_gb")
+            raise SettingsError(f"a cache of {limit} bytes holds no file; {self.advice.limit}")
         self.folder, self.limit = folder, limit
         self._downloads = folder / "downloads"
         make_folder(self._downloads)
         self._retry, self._patience = retry, patience
         self._ahead = _Background(self, threads)
 
-    def open(self, source: RemoteFile) -> CachedFile:
+    def open(self, source: Fetched) -> CachedFile:
         """The file, downloaded if need be. Keep what is returned for as long as the file is used.
 
         Raises:
@@ -106,7 +147,7 @@ class FileCache:
                 os.utime(found.path, ns=(time.time_ns(),) * 2)  # the system's own clock is too coarse to order by
                 return found
 
-    def prefetch(self, sources: Iterable[RemoteFile]) -> None:
+    def prefetch(self, sources: Iterable[Fetched]) -> None:
         """Download files in the background; returns at once and never raises for a file.
 
         For a prefetch only such files are deleted as were used before and are in use no longer: not files that were
@@ -115,10 +156,10 @@ class FileCache:
         """
         self._ahead.add(sources)
 
-    def fetch_ahead(self, source: RemoteFile) -> None:
+    def fetch_ahead(self, source: Fetched) -> None:
         """What `prefetch` does for each file, in this thread."""
         try:
-            if not self._path(source.sha256).exists():
+            if not self._path(source.key).exists():
                 found = self._fetch(source, ahead=True)
                 if found is not None:
                     found.close()
@@ -128,9 +169,9 @@ class FileCache:
     def _path(self, sha256: str) -> Path:
         return self.folder / sha256[:2] / sha256
 
-    def _open_whole(self, source: RemoteFile) -> CachedFile | None:
+    def _open_whole(self, source: Fetched) -> CachedFile | None:
         """The file, if it is there."""
-        path = self._path(source.sha256)
+        path = self._path(source.key)
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
@@ -146,26 +187,26 @@ class FileCache:
             return None
         return found
 
-    def _fetch(self, source: RemoteFile, ahead: bool = False) -> CachedFile | None:
+    def _fetch(self, source: Fetched, ahead: bool = False) -> CachedFile | None:
         """Download the file. None: another one has done so; or, ahead, is doing so, or there is no room."""
         with contextlib.ExitStack() as stack:
             # `_downloading` takes every download's lock for a moment. To a fetch ahead, which does not wait, this must
             # not look like a download in progress.
             with self._locked() if ahead else contextlib.nullcontext():
-                lock = self._downloads / f"{source.sha256}.lock"
+                lock = self._downloads / f"{source.key}.lock"
                 held = stack.enter_context(_held(lock, wait=not ahead, delete=True))
-            if not held or self._path(source.sha256).exists():
+            if not held or self._path(source.key).exists():
                 return None
-            part = self._downloads / f"{source.sha256}.part"
+            part = self._downloads / f"{source.key}.part"
             try:
                 return self._download(source, part) if self._reserve(source, part, ahead) else None
             finally:
                 part.unlink(missing_ok=True)
 
-    def _download(self, source: RemoteFile, part: Path) -> CachedFile:
+    def _download(self, source: Fetched, part: Path) -> CachedFile:
         with open(part, "r+b") as sink:
-            download(source, sink, self._retry)
-        path, descriptor = self._path(source.sha256), os.open(part, os.O_RDONLY)
+            source.download(sink, self._retry)
+        path, descriptor = self._path(source.key), os.open(part, os.O_RDONLY)
         found = CachedFile(path, descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         path.parent.mkdir(exist_ok=True)
@@ -173,12 +214,11 @@ class FileCache:
             os.rename(part, path)
         return found
 
-    def _reserve(self, source: RemoteFile, part: Path, ahead: bool) -> bool:
+    def _reserve(self, source: Fetched, part: Path, ahead: bool) -> bool:
         """Make room and take it, by a file of the size to come."""
         if source.bytes > self.limit:
             raise BuildError(
-                f"{source.url} has {source.bytes:,} bytes, {self.folder} may hold {self.limit:,}; raise "
-                "trainer.cache_gb, or build smaller shards"
+                f"{source.url} has {source.bytes:,} bytes, {self.folder} may hold {self.limit:,}; {self.advice.large}"
             )
         deadline = time.monotonic() + self._patience
         while True:
@@ -241,13 +281,13 @@ class _Background:
     """Threads that download ahead. Daemons: a process ends without waiting for them, as it may at any moment."""
 
     def __init__(self, cache: FileCache, threads: int) -> None:
-        self._queue: queue.SimpleQueue[RemoteFile | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Fetched | None] = queue.SimpleQueue()
         self._cache, self._threads = weakref.ref(cache), threads
         self._lock = threading.Lock()
         self._started = False
         weakref.finalize(cache, _stop, self._queue, threads)
 
-    def add(self, sources: Iterable[RemoteFile]) -> None:
+    def add(self, sources: Iterable[Fetched]) -> None:
         for source in sources:
             self._queue.put(source)
         with self._lock:
@@ -257,7 +297,7 @@ class _Background:
                     threading.Thread(target=_work, args=(self._queue, self._cache), daemon=True).start()
 
 
-def _work(sources: queue.SimpleQueue[RemoteFile | None], cache: weakref.ref[FileCache]) -> None:
+def _work(sources: queue.SimpleQueue[Fetched | None], cache: weakref.ref[FileCache]) -> None:
     while (source := sources.get()) is not None:
         owner = cache()
         if owner is None:
@@ -266,7 +306,7 @@ def _work(sources: queue.SimpleQueue[RemoteFile | None], cache: weakref.ref[File
         del owner  # a thread that waits keeps no cache alive
 
 
-def _stop(sources: queue.SimpleQueue[RemoteFile | None], threads: int) -> None:
+def _stop(sources: queue.SimpleQueue[Fetched | None], threads: int) -> None:
     for _ in range(threads):
         sources.put(None)
 
@@ -284,11 +324,11 @@ class _Usage:
         return self.whole + self.downloading
 
 
-def _no_room(cache: FileCache, source: RemoteFile, usage: _Usage) -> str:
+def _no_room(cache: FileCache, source: Fetched, usage: _Usage) -> str:
     return (
         f"{cache.folder} has no room for the {source.bytes:,} bytes of {source.url}: it may hold {cache.limit:,}, "
-        f"{usage.files} files in use take {usage.whole:,} and downloads {usage.downloading:,}; raise trainer.cache_gb, "
-        "or lower trainer.streams or trainer.block_shards"
+        f"{usage.files} files in use take {usage.whole:,} and downloads {usage.downloading:,}; "
+        f"{cache.advice.in_use}"
     )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.lookahead.channel_names import ChannelNames
+from pipeline.audit.raw.place import Place
 from pipeline.audit.rederive.reencode import Reencoder
 from pipeline.format.episode import Episode
 
@@ -63,7 +63,7 @@ class Tools:
 class DeepOptions:
     """Options of levels "source" and "perturb".
 
-    root     folder of the raw data
+    root     folder of the raw data, here or elsewhere
     tools    loads the encoder; called once by each process that encodes
     student  runs where the audit was started
     nonce    gives the random share, see `share_seed`
@@ -73,7 +73,7 @@ class DeepOptions:
     inexact  where this machine is not the one that made the build, bounds and statistics do
     """
 
-    root: Path
+    root: Place
     tools: Callable[[], Tools]
     student: StudentTrial
     nonce: str

@@ -9,7 +9,6 @@ import csv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame, brief
+from pipeline.audit.raw.place import Place
 
 _DAMAGE = (
     *(pa.ArrowException, csv.Error, OSError, MemoryError, RuntimeError),
@@ -95,7 +95,7 @@ class RawSource:
         RawError: the metadata cannot be read.
     """
 
-    def __init__(self, settings: Mapping[str, Any], root: Path) -> None:
+    def __init__(self, settings: Mapping[str, Any], root: Place) -> None:
         self.settings, self.root = settings, root
         self._listed: dict[str, tuple[str | None, Any]] = {}
         self._frames: dict[str, int] = {}

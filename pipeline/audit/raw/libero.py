@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -19,12 +18,13 @@ from numpy.typing import NDArray
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, usable_text
 from pipeline.audit.raw.decoding.clock import frame_second
 from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame
+from pipeline.audit.raw.place import Place, find, handle
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, rate_of, short, text_of, texts_of
 from pipeline.audit.raw.vectors import FieldReader, RobotVectors
 
 _DEMO = re.compile(r"demo_([0-9]{1,18})")
 
-_Place = tuple[Path, str]
+_Place = tuple[Place, str]
 """A demonstration: its file and the name of its group."""
 
 
@@ -41,14 +41,14 @@ class RawLibero(RawSource):
         name, self._fps, self._lag = text_of(settings, "name"), rate_of(settings), count_of(settings, "action_lag")
         self._cameras, self._vectors = texts_of(settings, "cameras"), RobotVectors(settings)
         lost = (self._lag if self._vectors.action else 0) + self._vectors.action.lost
-        paths = sorted(self.root.glob("**/*.hdf5"))
+        paths = find(self.root, "**/*.hdf5")
         if not paths or not self._cameras or self._lag > 1:
             raise RawError(f"{self.root} holds no .hdf5 file, or settings.source no cameras or an action_lag above 1")
         files = {path: _File.read(path) for path in paths}
         kinds = {split for file in files.values() for split in file.splits.values()}
         masked = len(kinds) > 1 and all(file.is_split for file in files.values())
         for path, file in files.items():
-            task = short(path.relative_to(self.root).as_posix().removesuffix(".hdf5"))
+            task = short(str(path).removeprefix(f"{self.root}/").removesuffix(".hdf5"))
             for demo, count in file.demos.items():
                 if number := _DEMO.fullmatch(demo):
                     episode = f"{name}-{task}-{int(number[1]):04d}"
@@ -64,7 +64,7 @@ class RawLibero(RawSource):
 
     def read(self, episode: str, split: str, place: _Place) -> RawEpisode:
         path, name = place
-        with reading(path), h5py.File(path, "r") as file:
+        with reading(path), h5py.File(handle(path), "r") as file:
             data = file["data"]
             demo = data[name]
             if _rows_of(data, name) is None:
@@ -106,11 +106,11 @@ class _File:
         return all(demo in self.splits for demo in self.demos if _DEMO.fullmatch(demo))
 
     @classmethod
-    def read(cls, path: Path) -> _File:
+    def read(cls, path: Place) -> _File:
         """A file that cannot be read has no demonstrations."""
         demos: dict[str, int | None] = {}
         splits: dict[str, str] = {}
-        with contextlib.suppress(RawError), reading(path), h5py.File(path, "r") as file:
+        with contextlib.suppress(RawError), reading(path), h5py.File(handle(path), "r") as file:
             for demo in file["data"]:
                 demos[demo] = _rows_of(file["data"], demo)
             twice: set[str] = set()
@@ -130,7 +130,8 @@ def _rows_of(data: h5py.Group, name: str) -> int | None:
     if not own or not isinstance(data[name].get("actions", getlink=True), h5py.HardLink):
         return None
     actions = data[name]["actions"]
-    return len(actions) if isinstance(actions, h5py.Dataset) and actions.shape else None
+    rows = len(actions) if isinstance(actions, h5py.Dataset) and actions.shape else None
+    return rows if data[name].attrs.get("num_samples", rows) == rows else None
 
 
 def _numeric_datasets(demo: h5py.Group) -> list[str]:
@@ -171,7 +172,7 @@ def _frame_reader(place: _Place, camera: str, flipped: bool, counts: tuple[int, 
     path, where = place[0], f"data/{place[1]}/obs/{camera}"
 
     def images() -> Iterator[TimedFrame]:
-        with reading(path), h5py.File(path, "r") as file:
+        with reading(path), h5py.File(handle(path), "r") as file:
             stored = file[where]
             shape = tuple(stored.shape)
             if stored.dtype != np.uint8 or len(shape) != 4 or shape[0] != rows or shape[3] != 3:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from pipeline.audit.raw.base import RawError, RawSource
 from pipeline.audit.raw.lerobot.dataset import RawLeRobot
 from pipeline.audit.raw.libero import RawLibero
+from pipeline.audit.raw.place import Place
 from pipeline.audit.raw.rlds import RawRlds
 from pipeline.audit.raw.ssv2 import RawSSv2
 from pipeline.audit.raw.videos import RawVideos
@@ -22,7 +22,7 @@ RAW_SOURCES: Mapping[str, type[RawSource]] = {
 }
 
 
-def open_raw(settings: object, root: Path) -> RawSource:
+def open_raw(settings: object, root: Place) -> RawSource:
     """The raw data below `root`, read by `settings.source` of build.json.
 
     Raises:

@@ -9,7 +9,6 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,9 @@ from numpy.typing import NDArray
 
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, usable_text
 from pipeline.audit.raw.decoding.clock import frame_second
-from pipeline.audit.raw.decoding.frames import FrameReader, decode_image
+from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame, decode_image
 from pipeline.audit.raw.decoding.tfrecord import Values, parse_example, read_record
+from pipeline.audit.raw.place import Place, find
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, rate_of, text_of, texts_of
 from pipeline.audit.raw.templates import path_from
 from pipeline.audit.raw.vectors import RobotVectors
@@ -34,7 +34,7 @@ _OBSERVATION = "steps/observation/"
 _IMAGES = (b"\xff\xd8\xff", b"\x89PNG")
 """How a JPEG and a PNG begin."""
 
-_Place = tuple[Path, int]
+_Place = tuple[Place, int]
 """File and number in it of a record."""
 
 
@@ -54,7 +54,8 @@ class RawRlds(RawSource):
         self._wanted = _patterns(settings.get("wanted"))
         if not self._cameras:
             raise RawError("settings.source.cameras names no camera")
-        splits = _read_splits(_version_folder(self.root) / _INFO)
+        folder = _version_folder(self.root)
+        splits, self._sizes = _read_splits(folder / _INFO), _picture_sizes(folder / "features.json")
         official = len({SPLITS[split] for split in splits}) > 1
         for split, places in splits.items():
             for number, place in enumerate(places):
@@ -83,11 +84,17 @@ class RawRlds(RawSource):
 
     def _frame_reader(self, record: _Record, camera: str, frames: int) -> FrameReader:
         images = record.images(camera)[self._skip :][:frames]
-        where = f"{record.where}: {camera}"
-        return lambda: (
-            (frame_second(at, self._fps), decode_image(image, f"{where}, frame {at}"))
-            for at, image in enumerate(images)
-        )
+        declared = self._sizes.get(camera, ())
+
+        def shown() -> Iterator[TimedFrame]:
+            for at, image in enumerate(images):
+                where = f"{record.where}: {camera}, frame {at}"
+                picture = decode_image(image, where)
+                if any(size > 0 and size != found for size, found in zip(declared, picture.shape, strict=False)):
+                    raise ValueError(f"{where} is {picture.shape[:2]}, features.json declares {declared}")
+                yield frame_second(at, self._fps), picture
+
+        return shown
 
 
 class _Record:
@@ -152,17 +159,29 @@ def _patterns(wanted: object) -> Mapping[str, re.Pattern[str]]:
         return simple_patterns(dict(wanted or {}))  # type: ignore[call-overload]
 
 
-def _version_folder(root: Path) -> Path:
+def _version_folder(root: Place) -> Place:
     """The folder with dataset_info.json: `root`, or the only one below it."""
     if (root / _INFO).is_file():
         return root
-    found = [path.parent for path in root.glob(f"*/{_INFO}")]
+    found = [path.parent for path in find(root, f"*/{_INFO}")]
     if len(found) != 1:
         raise RawError(f"{len(found)} folders below {root} hold {_INFO}, expected one")
     return found[0]
 
 
-def _read_splits(path: Path) -> dict[str, list[_Place]]:
+def _picture_sizes(path: Place) -> dict[str, tuple[int, ...]]:
+    """Camera -> declared height and width, where features.json has them; below 1: any."""
+    if not path.is_file():
+        return {}
+    with reading(path):
+        steps = json.loads(path.read_bytes())["featuresDict"]["features"]["steps"]["sequence"]["feature"]
+        observation = steps["featuresDict"]["features"]["observation"]["featuresDict"]["features"]
+        shapes = {name: feature["image"].get("shape") for name, feature in observation.items() if "image" in feature}
+        sizes = {name: (shape or {}).get("dimensions") or () for name, shape in shapes.items()}
+        return {name: tuple(int(size) for size in size_of[:2]) for name, size_of in sizes.items()}
+
+
+def _read_splits(path: Place) -> dict[str, list[_Place]]:
     """The records of each split. Raises RawError when the file is none, or the name of a split is unknown."""
     with reading(f"{path} is no description of a dataset"):
         info = json.loads(path.read_bytes())
@@ -176,7 +195,7 @@ def _read_splits(path: Path) -> dict[str, list[_Place]]:
         }
 
 
-def _places(folder: Path, split: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[_Place]:
+def _places(folder: Place, split: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[_Place]:
     """Every record of a split: over its files, whose names are made from a template."""
     lengths = [int(length) for length in split.get("shardLengths", ())]
     total = f"{len(lengths):05d}"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pipeline.audit.raw.base import RawEpisode, RawSource, reading, usable_text
 from pipeline.audit.raw.decoding.video import read_video
+from pipeline.audit.raw.place import Place
 from pipeline.audit.raw.settings import clean, text_of
 
 _FILES = {"train": "train.json", "val": "validation.json", "test": "test.json"}
@@ -40,13 +40,13 @@ class RawSSv2(RawSource):
         return RawEpisode(episode, split, {"video": partial(read_video, video)}, (label,) if label else ())
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Place) -> list[dict[str, Any]]:
     with reading(path):
         rows = json.loads(path.read_bytes().decode("utf-8-sig", "surrogateescape"))
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
-def _answered(path: Path) -> set[str]:
+def _answered(path: Place) -> set[str]:
     """Ids of the clips that have an answer; none when there is no such file. The answers are not read."""
     if not path.exists():
         return set()

@@ -8,11 +8,11 @@ import json
 import os
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, usable_text
 from pipeline.audit.raw.decoding.video import read_video
+from pipeline.audit.raw.place import Place
 from pipeline.audit.raw.settings import SPLITS, hashed_split, short, text_of
 
 
@@ -47,7 +47,7 @@ def _inside(path: object) -> str | None:
     return None if os.path.isabs(shortest) or shortest.split(os.sep)[0] == os.pardir else shortest
 
 
-def _rows(path: Path) -> list[Mapping[str, Any]]:
+def _rows(path: Place) -> list[Mapping[str, Any]]:
     with reading(path):
         content = path.read_bytes()
         if path.suffix != ".json":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.audit.build import ClaimedBuild
-from pipeline.audit.files import TASKS, file_sha256, read_regular
+from pipeline.audit.files import TASKS, read_regular
 from pipeline.audit.finding import Report
 from pipeline.audit.ledger import ledger_entries
+from pipeline.audit.raw.place import Place, sha256_of
 from pipeline.format.json.strict_json import parse
 from pipeline.format.text.printable import reason
 
@@ -36,10 +36,10 @@ def check(build: ClaimedBuild, differences: Differences, report: Report) -> dict
     return {"raw_files_hashed": len(planned)} if planned else {}
 
 
-def difference(file: PlannedFile, root: Path) -> str:
+def difference(file: PlannedFile, root: Place) -> str:
     """What is wrong with a raw file below `root`; "" if nothing."""
     try:
-        found = file_sha256(root / file.path, follow=True)
+        found = sha256_of(root / file.path)
     except OSError as error:
         return f"was planned and cannot be read: {error.strerror}"
     return "" if found == file.sha256 else f"has SHA-256 {found}, it was planned with {file.sha256}"

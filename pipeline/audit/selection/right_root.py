@@ -7,17 +7,17 @@ planned, and no episode is like the one of its name, the folder is a wrong one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.files import TASKS, read_regular
 from pipeline.audit.raw.base import RawSource
+from pipeline.audit.raw.place import Place
 from pipeline.errors import BuildError
 from pipeline.format.json.strict_json import parse
 from pipeline.format.text.printable import printable
 
 
-def require_listed(build: ClaimedBuild, raw: RawSource, root: Path) -> None:
+def require_listed(build: ClaimedBuild, raw: RawSource, root: Place) -> None:
     """Raise BuildError when the raw data lists no episode of the build. An empty build has none to list."""
     names = (str(name) for name, dropped in zip(build.tasks.ids, build.tasks.dropped, strict=True) if not dropped)
     first = next(names, None)
@@ -25,7 +25,7 @@ def require_listed(build: ClaimedBuild, raw: RawSource, root: Path) -> None:
         raise _wrong(root, f"lists none of the build's {len(build.tasks.ids):,} episodes, such as {printable(first)}")
 
 
-def require_some_alike(build: ClaimedBuild, root: Path, alike: int, decoded: int) -> None:
+def require_some_alike(build: ClaimedBuild, root: Place, alike: int, decoded: int) -> None:
     """Raise BuildError when no decoded episode is like the raw one of its name, and no planned file is there.
 
     Args:
@@ -35,14 +35,14 @@ def require_some_alike(build: ClaimedBuild, root: Path, alike: int, decoded: int
         raise _wrong(root, f"has none of the planned files, and none of {decoded:,} episodes is like the build's")
 
 
-def _wrong(root: Path, what: str) -> BuildError:
+def _wrong(root: Place, what: str) -> BuildError:
     return BuildError(
         f"{root} {what}: it is not the raw data of this build, which so cannot be audited at this level; give the root "
         "that the build was made from"
     )
 
 
-def _is_there(path: Path, size: int) -> bool:
+def _is_there(path: Place, size: int) -> bool:
     try:
         return path.stat().st_size == size
     except OSError:

@@ -16,12 +16,14 @@ from pipeline.errors import EpisodeError
 from pipeline.sources.base import EpisodeRef
 from pipeline.sources.episode.opened import OpenedEpisode
 from pipeline.sources.episode.vectors import VectorField, lost_frames, make_vectors
+from pipeline.sources.files import Identity, file_identity
 from pipeline.sources.lerobot.cameras import check_size, video_reader
 from pipeline.sources.lerobot.layout import Segment
 from pipeline.sources.lerobot.table import Table
 from pipeline.sources.metadata import has_text, read_json_lines, undecodable
 from pipeline.sources.video.decode import Video
 from pipeline.sources.video.frame_readers import FrameReader, StoredImages
+from pipeline.storage.raw.places import handle
 
 
 def open_lerobot_episode(
@@ -96,14 +98,14 @@ def _texts(root: str, ref: EpisodeRef, table: Table, not_instructions: Sequence[
 
 def _task_texts(path: str) -> Mapping[int, str]:
     try:
-        stat = os.stat(path)
+        identity = file_identity(path)
     except OSError as error:
         raise EpisodeError("missing-file", f"{path}: {error.strerror}") from error
-    return _read_tasks(path, stat.st_mtime_ns, stat.st_size)
+    return _read_tasks(path, identity)
 
 
 @functools.lru_cache(maxsize=4)
-def _read_tasks(path: str, modified: int, size: int) -> Mapping[int, str]:
+def _read_tasks(path: str, identity: Identity) -> Mapping[int, str]:
     """Task texts by number; cached per version of the file, because all episodes of a dataset share it."""
     is_table = path.endswith(".parquet")
     rows = _task_rows(path) if is_table else read_json_lines(path, "Restore the file from the dataset.")
@@ -119,7 +121,7 @@ def _read_tasks(path: str, modified: int, size: int) -> Mapping[int, str]:
 def _task_rows(path: str) -> list[dict[str, Any]]:
     """Rows of a v3.0 task table. The text is in the column `task`, or in the index column of pandas."""
     try:
-        table = pq.read_table(path, partitioning=None)
+        table = pq.read_table(handle(path), partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise undecodable(path, error) from error
     text = [f.name for f in table.schema if _is_text(f.type)]

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.sources.lerobot.info import Files
+from pipeline.storage.raw.places import handle
 
 Span = tuple[int, int]
 """Smallest and largest value of a column of integers."""
@@ -35,6 +36,11 @@ class Footers:
         known = [group for group in groups if group is not None]
         return min(low for low, _ in known), max(high for _, high in known)
 
+    def count_rows(self, path: str) -> int | None:
+        """Rows of a table; None if its footer cannot be read."""
+        meta = _footer(os.path.join(self.files.root, path))
+        return None if meta is None else int(meta.num_rows)
+
     def _read(self, path: str) -> dict[str, list[Span | None]]:
         if path not in self._spans:
             self._spans[path] = _spans(os.path.join(self.files.root, path))
@@ -43,9 +49,8 @@ class Footers:
 
 def _spans(path: str) -> dict[str, list[Span | None]] | None:
     """Column -> span of each row group; None if the footer cannot be read, which opening an episode reports."""
-    try:
-        meta = pq.read_metadata(path)
-    except (pa.ArrowException, OSError):
+    meta = _footer(path)
+    if meta is None:
         return None
     found: dict[str, list[Span | None]] = {}
     names = [meta.schema.column(i).path for i in range(meta.num_columns)]
@@ -54,6 +59,13 @@ def _spans(path: str) -> dict[str, list[Span | None]] | None:
             groups = [meta.row_group(i).column(names.index(name)).statistics for i in range(meta.num_row_groups)]
             found[name] = [_span(group) for group in groups]
     return found
+
+
+def _footer(path: str) -> pq.FileMetaData | None:
+    try:
+        return pq.read_metadata(handle(path))
+    except (pa.ArrowException, OSError):
+        return None
 
 
 def _span(statistics: pq.Statistics | None) -> Span | None:

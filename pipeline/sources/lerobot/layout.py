@@ -15,7 +15,6 @@ v3.0: many episodes per file.
 
 from __future__ import annotations
 
-import glob
 import itertools
 import math
 import os
@@ -29,9 +28,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import RunError
+from pipeline.sources.files import find_files
 from pipeline.sources.lerobot.footers import Footers
 from pipeline.sources.lerobot.info import ROOT_FIX, Files
 from pipeline.sources.metadata import one_line, read_json_lines
+from pipeline.storage.raw.places import handle
 
 EPISODES_FILE = "meta/episodes.jsonl"
 TASKS_FILE = "meta/tasks.jsonl"
@@ -121,7 +122,7 @@ def lacks_list(files: Files) -> bool:
 
 def _rows_of_tables(root: str) -> list[dict[str, Any]]:
     """The episodes that have a table. Raises RunError if there is none."""
-    paths = glob.glob(os.path.join(glob.escape(root), TABLES_GLOB))
+    paths = find_files(root, TABLES_GLOB)
     found = (re.fullmatch(r"episode_([0-9]{1,9})\.parquet", os.path.basename(path)) for path in paths)
     numbers = sorted(int(match[1]) for match in found if match)
     if not numbers:
@@ -181,13 +182,13 @@ def _without_shared_rows(rows: Sequence[Row]) -> list[Row]:
 
 
 def _read_v3(root: str, keys: Iterable[str]) -> Iterable[Mapping[str, Any]]:
-    paths = sorted(glob.glob(os.path.join(glob.escape(root), EPISODES_GLOB)))
+    paths = find_files(root, EPISODES_GLOB)
     if not paths:
         raise RunError(f"{os.path.join(root, EPISODES_GLOB)}: no such file. {ROOT_FIX}")
     columns = [*LISTED, *(f"videos/{key}/{name}" for key in keys for name in PLACED)]
     for path in paths:
         try:
-            file = pq.ParquetFile(path)
+            file = pq.ParquetFile(handle(path))
             missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
                 raise RunError(f"{path} has no column {', '.join(missing)}. Restore the file from the dataset.")

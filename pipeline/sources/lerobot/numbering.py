@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.sources.lerobot.footers import Footers
 from pipeline.sources.lerobot.layout import Row
+from pipeline.storage.raw.places import handle
 
 
 def is_unnumbered(footers: Footers, rows: Sequence[Row]) -> bool:
@@ -43,7 +44,7 @@ def _is_named_right(footers: Footers, path: str, own: Sequence[Row]) -> bool:
 def _count_wrong(path: str, own: Sequence[Row]) -> tuple[int, int]:
     """Episodes of a table with a row of another number, and all of which rows are there."""
     try:
-        table = pq.read_table(path, columns=["index", "episode_index"], partitioning=None)
+        table = pq.read_table(handle(path), columns=["index", "episode_index"], partitioning=None)
         places, found = (table[name].to_numpy().astype(np.int64) for name in ("index", "episode_index"))
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
         return 0, 0  # opening an episode reports it

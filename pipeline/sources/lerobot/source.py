@@ -23,6 +23,7 @@ from pipeline.sources.lerobot.episode import open_lerobot_episode
 from pipeline.sources.lerobot.footers import Footers
 from pipeline.sources.lerobot.info import IMAGE_PREFIX, Files, Info, official_splits
 from pipeline.sources.lerobot.layout import Row, lacks_list, list_episodes, tasks_file
+from pipeline.sources.lerobot.lost_lists import require_all_listed
 from pipeline.sources.lerobot.numbering import is_unnumbered
 from pipeline.sources.metadata import count_splits, sort_found
 from pipeline.sources.naming import clean_name
@@ -52,7 +53,7 @@ class LeRobotSource(VectorSettings):
         An episode that cannot be used is a LedgerEntry with reason "bad-entry", "duplicate-id" or "missing-file".
 
         Raises:
-            RunError: not a dataset of these versions, or unreadable metadata.
+            RunError: not a dataset of these versions, unreadable metadata, or a list of episodes that lost a file.
             SettingsError: a camera or column that is not declared.
         """
         info = Info.read(self.root)
@@ -62,6 +63,8 @@ class LeRobotSource(VectorSettings):
             raise RunError(f"{info.path} declares no fps, which places in shared videos need; set fps there")
         footers = Footers(files)
         rows = list_episodes(files, footers, _of_kind("video", cameras, info))
+        if info.version == "v3.0":
+            require_all_listed(footers, rows)
         unnumbered = is_unnumbered(footers, rows)
         absent = self._absent(cameras, rows, files, info)
         cameras = {view: key for view, key in cameras.items() if view not in absent}

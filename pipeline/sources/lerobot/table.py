@@ -22,6 +22,7 @@ from pipeline.errors import EpisodeError
 from pipeline.sources.base import EpisodeRef
 from pipeline.sources.metadata import undecodable
 from pipeline.sources.video.stored_image import decode_image
+from pipeline.storage.raw.places import handle
 
 BOOKKEEPING = ("episode_index", "frame_index", "index", "timestamp", "task_index")
 
@@ -96,11 +97,11 @@ class Table:
     def _read(self, columns: Sequence[str]) -> pa.Table:
         """The columns that exist; of a shared table the rows that any fact takes for the episode's."""
         try:
-            with pq.ParquetFile(self.file) as file:
+            with pq.ParquetFile(handle(self.file)) as file:
                 present = file.schema_arrow.names
             names = [name for name in dict.fromkeys(columns) if name in present]
             filters = self._filters(present) if self._shared else None
-            table = pq.read_table(self.file, columns=names, filters=filters, partitioning=None)
+            table = pq.read_table(handle(self.file), columns=names, filters=filters, partitioning=None)
         except (pa.ArrowException, OSError, MemoryError) as error:
             raise undecodable(self.file, error) from error
         if not table.num_rows:

@@ -5,11 +5,14 @@ tensorflow-datasets parses the record without loading TensorFlow. Images stay en
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,9 @@ from pipeline.errors import EpisodeError, RunError
 from pipeline.sources.metadata import has_text, one_line, read_json
 from pipeline.sources.templates import fill_template
 from pipeline.sources.video.stored_image import decode_image
+from pipeline.storage.raw.places import raw_path
+
+INFO_FILE = "dataset_info.json"
 
 TEMPLATE_FIELDS = ("DATASET", "SPLIT", "FILEFORMAT", "SHARD_INDEX", "NUM_SHARDS", "SHARD_X_OF_Y")
 """What the names of TFDS's record files are made of."""
@@ -53,8 +59,11 @@ def load_info(folder: str) -> Any:
     check_templates(folder)
     logging.getLogger("absl").setLevel(logging.WARNING)  # it logs every file it loads
     try:
-        info = tfds.builder_from_directory(folder).info
+        with _local_description(folder) as local:
+            info = tfds.builder_from_directory(local).info
         file_format = getattr(info.file_format, "value", info.file_format)
+    except RunError:
+        raise
     except Exception as error:  # whatever a library raises on a damaged file
         raise RunError(f"{folder}: dataset_info.json or features.json cannot be read: {one_line(error)}") from error
     if file_format != "tfrecord":
@@ -64,10 +73,24 @@ def load_info(folder: str) -> Any:
     return info
 
 
+@contextlib.contextmanager
+def _local_description(folder: str) -> Iterator[str]:
+    """A folder of this machine with the files that describe a dataset, without its records."""
+    place = raw_path(folder)
+    if isinstance(place, Path):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="vlajepa-") as local:
+        for name in place.files():
+            if ".tfrecord" not in name:
+                (Path(local) / name).write_bytes((place / name).read_bytes())
+        yield local
+
+
 def check_templates(folder: str) -> None:
     """Raise RunError where a path template of dataset_info.json is more than named fields, or leads out of the folder:
     TensorFlow Datasets would fill it in."""
-    path = os.path.join(folder, "dataset_info.json")
+    path = os.path.join(folder, INFO_FILE)
     content = read_json(path, "Set `root` to the folder of a prepared dataset.")
     splits = content.get("splits") if isinstance(content, dict) else None
     for split in splits if isinstance(splits, list) else ():
@@ -122,14 +145,18 @@ class Record:
 
     Raises:
         EpisodeError: "undecodable", "bad-record" or "too-short".
+        RunError: the file holds more records than dataset_info.json lists.
     """
 
     def __init__(self, path: str, number: int, instruction: Sequence[str], skip_first: int) -> None:
-        from pipeline.sources.rlds.tfrecord import read_record  # needs the extra `rlds`
+        from pipeline.sources.rlds.tfrecord import count_records, read_record  # needs the extra `rlds`
 
         self.where = f"{path}, record {number}"
         self._instruction = instruction
-        steps, self._metadata = _parse(_features(os.path.dirname(path)), read_record(path, number), self.where)
+        self._described = _description(os.path.dirname(path))
+        record = read_record(path, number)
+        self._described.require_all_listed(path, count_records(path))
+        steps, self._metadata = _parse(self._described.features, record, self.where)
         self._steps = steps[skip_first:]
         if not self._steps:
             raise EpisodeError("too-short", f"{self.where} has {len(steps)} steps, {skip_first} are skipped")
@@ -150,7 +177,17 @@ class Record:
     def images(self, camera: str) -> Callable[[int], NDArray[np.uint8]]:
         """Decoder of one camera's images."""
         path = f"observation/{camera}"
-        return lambda i: decode_image(self._get(self._steps[i], path), f"{self.where}: {path} at step {i}")
+
+        def image(index: int) -> NDArray[np.uint8]:
+            where = f"{self.where}: {path} at step {index}"
+            picture = decode_image(self._get(self._steps[index], path), where)
+            declared = self._described.features["steps"].feature["observation"][camera].shape[:2]
+            if any(wanted not in (None, found) for wanted, found in zip(declared, picture.shape, strict=False)):
+                detail = f"{where} is {picture.shape[:2]} (height, width), features.json declares {declared}"
+                raise EpisodeError("bad-record", detail)
+            return picture
+
+        return image
 
     def text_of(self, name: str, index: int) -> str | None:
         """A text field at a step, stripped; None when it holds no text."""
@@ -179,10 +216,29 @@ class Record:
         return value
 
 
+@dataclass(frozen=True)
+class _Description:
+    """What a folder says of its records. features: TFDS's; counts: name of a file -> records that are listed of it."""
+
+    features: Any
+    counts: Mapping[str, int]
+
+    def require_all_listed(self, path: str, count: int) -> None:
+        """Raise RunError where a file holds more records than are listed: their episodes would be lost unseen."""
+        listed = self.counts.get(os.path.basename(path), count)
+        if count > listed:
+            raise RunError(
+                f"{path} holds {count} records, {INFO_FILE} lists {listed}: {count - listed} episodes would be lost; "
+                "correct shardLengths there, or prepare the dataset again"
+            )
+
+
 @functools.lru_cache(maxsize=4)
-def _features(folder: str) -> Any:
-    """Feature specification of a folder; a process reads it once."""
-    return load_info(folder).features
+def _description(folder: str) -> _Description:
+    """A process reads it once."""
+    info = load_info(folder)
+    counts = {name: count for files in record_files(folder, info).values() for name, count in files}
+    return _Description(info.features, counts)
 
 
 def _parse(features: Any, record: bytes, where: str) -> tuple[list[Mapping[str, Any]], Mapping[str, Any]]:

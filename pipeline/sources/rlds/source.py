@@ -21,11 +21,12 @@ from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.episode.opened import OpenedEpisode
 from pipeline.sources.episode.vectors import VectorField, VectorSettings, lost_frames, make_vectors, vector_width
 from pipeline.sources.field_names import refuse_cameras
-from pipeline.sources.files import FileSizes, check_files
+from pipeline.sources.files import FileSizes, check_files, find_files
 from pipeline.sources.metadata import count_splits, sort_found
 from pipeline.sources.naming import SPLIT_NAMES, clean_name
-from pipeline.sources.rlds.record import Record, list_fields, load_info, record_files
+from pipeline.sources.rlds.record import INFO_FILE, Record, list_fields, load_info, record_files
 from pipeline.sources.video.frame_readers import StoredImages
+from pipeline.storage.raw.places import raw_path
 
 
 @checked
@@ -102,6 +103,7 @@ class RldsSource(VectorSettings):
         Raises:
             EpisodeError: "missing-file", "changed-file", "undecodable", "bad-record" (does not match features.json),
                 "not-wanted", "not-finite", "blank-camera" or "too-short".
+            RunError: its file holds more records than dataset_info.json lists.
         """
         check_files(self.root, ref)
         path = os.path.join(self.root, ref.files[0][0])
@@ -153,14 +155,13 @@ def version_folder(root: str) -> str:
     Raises:
         RunError: no dataset_info.json, or several versions to choose from.
     """
-    if os.path.isfile(os.path.join(root, "dataset_info.json")):
+    place = raw_path(root)
+    if (place / INFO_FILE).is_file():
         return root
-    try:
-        below = sorted(os.listdir(root))
-    except OSError as error:
-        raise RunError(f"{root}: {error.strerror}. Set `root` to a folder with dataset_info.json.") from error
-    versions = [name for name in below if os.path.isfile(os.path.join(root, name, "dataset_info.json"))]
+    if not place.is_dir():
+        raise RunError(f"{root}: no such folder. Set `root` to a folder with {INFO_FILE}.")
+    versions = [os.path.basename(os.path.dirname(path)) for path in find_files(root, f"*/{INFO_FILE}")]
     if len(versions) != 1:
-        found = f"several versions: {', '.join(versions)}" if versions else "no dataset_info.json"
+        found = f"several versions: {', '.join(versions)}" if versions else f"no {INFO_FILE}"
         raise RunError(f"{root} holds {found}. Set `root` to the folder of one version, as in NAME/1.0.0.")
     return os.path.join(root, versions[0])

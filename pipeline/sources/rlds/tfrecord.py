@@ -7,15 +7,17 @@ A record is its length (8 bytes, little-endian), the masked CRC-32C of these (4)
 from __future__ import annotations
 
 import functools
-import os
 import struct
 
 import google_crc32c
 
 from pipeline.errors import EpisodeError
+from pipeline.sources.files import Identity, file_identity
+from pipeline.storage.raw.places import raw_path
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
+_GZIP = b"\x1f\x8b"
 
 
 def read_record(path: str, number: int) -> bytes:
@@ -25,11 +27,11 @@ def read_record(path: str, number: int) -> bytes:
         EpisodeError: "missing-file", "undecodable" (a checksum is wrong, the file ends too early) or "out-of-range".
     """
     try:
-        stat = os.stat(path)
-        starts = _starts(path, stat.st_mtime_ns, stat.st_size)
+        place = raw_path(path)
+        starts = _places(path)
         if not 0 <= number < len(starts):
             raise EpisodeError("out-of-range", f"{path} has records 0..{len(starts) - 1}; {number} was requested")
-        with open(path, "rb") as file:
+        with place.open("rb") as file:
             file.seek(starts[number])
             length = _length(file.read(_HEADER.size), path, number)
             payload = file.read(length)
@@ -41,12 +43,21 @@ def read_record(path: str, number: int) -> bytes:
     return payload
 
 
+def count_records(path: str) -> int:
+    """Whole records of a file. Raises OSError, or EpisodeError("undecodable")."""
+    return len(_places(path))
+
+
+def _places(path: str) -> tuple[int, ...]:
+    return _starts(path, raw_path(path).stat().st_size, file_identity(path))
+
+
 @functools.lru_cache(maxsize=8)
-def _starts(path: str, modified: int, size: int) -> tuple[int, ...]:
-    """Byte offset of each record; reads 12 bytes per record. Cached per version of the file."""
+def _starts(path: str, size: int, identity: Identity) -> tuple[int, ...]:
+    """Byte offset of each record; reads the headers alone. Cached per version of the file."""
     starts: list[int] = []
     at = 0
-    with open(path, "rb", buffering=0) as file:
+    with raw_path(path).open("rb") as file:
         while at < size:
             file.seek(at)
             length = _length(file.read(_HEADER.size), path, len(starts))
@@ -62,6 +73,9 @@ def _length(header: bytes, path: str, number: int) -> int:
         length, crc = _HEADER.unpack(header)
         if crc == _masked_crc(header[:8]):
             return int(length)
+    if number == 0 and header.startswith(_GZIP):
+        detail = f"{path} is compressed with gzip: unpack it (gunzip), since records are read by their place"
+        raise EpisodeError("undecodable", detail)
     raise EpisodeError("undecodable", f"{path}: the header of record {number} is damaged (its checksum differs)")
 
 

@@ -24,6 +24,8 @@ import os
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
@@ -33,10 +35,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError
+from pipeline.sources.files import Identity, file_identity
 from pipeline.sources.metadata import undecodable
 from pipeline.sources.video.display import display_matrix, is_plain, require_colour, show
 from pipeline.sources.video.frame_readers import check_indices
 from pipeline.sources.video.packets import Packets, open_container, read_packets
+from pipeline.storage.raw.places import on_disk
 
 CACHE_BYTES = 64 * 2**20
 """Decoded frames that an open video caches for overlapping windows."""
@@ -71,19 +75,21 @@ class Video:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        if not os.path.isfile(self.path):
-            raise EpisodeError("missing-file", f"{self.path}: no such file")
-        packets = _packets_of(self.path)
-        self._reader = _open_reader(self.path, packets)
-        self._cache: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
-        self._packets, self.num_frames = packets, len(packets.pts)
-        self.codec, self.fps, self.decoder = packets.codec, packets.fps, self._reader.name
-        try:
+        with ExitStack() as opened:
+            try:
+                local = opened.enter_context(on_disk(self.path))
+            except FileNotFoundError as error:
+                raise EpisodeError("missing-file", f"{self.path}: no such file") from error
+            file = _File(self.path, local)
+            packets = _packets_of(file)
+            self._file, self._reader = file, _open_reader(file, packets)
+            opened.callback(lambda: self._reader.close())
+            self._cache: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
+            self._packets, self.num_frames = packets, len(packets.pts)
+            self.codec, self.fps, self.decoder = packets.codec, packets.fps, self._reader.name
             self.height, self.width = self._decode([0])[0].shape[:2]
             self.is_turned = self._reader.is_turned
-        except EpisodeError:
-            self.close()
-            raise
+            self._opened = opened.pop_all()
 
     def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """RGB frames uint8 [len(indices), H, W, 3]; any order, repeats allowed.
@@ -112,7 +118,7 @@ class Video:
 
     def close(self) -> None:
         """Release the decoder."""
-        self._reader.close()
+        self._opened.close()
         self._cache.clear()
 
     def __enter__(self) -> Self:
@@ -140,33 +146,44 @@ class Video:
             if self._reader.name == _PyavReader.name:
                 raise
         self._reader.close()
-        self._reader = _PyavReader(self.path, self._packets)
+        self._reader = _PyavReader(self._file, self._packets)
         self.decoder = self._reader.name
         return self._reader.read(indices)
 
 
-def _packets_of(path: str) -> Packets:
+@dataclass(frozen=True)
+class _File:
+    """A video: its address, for messages, and where it is on this machine's disk."""
+
+    path: str
+    local: str
+
+    def undecodable(self, error: Exception) -> EpisodeError:
+        """The error for content that a decoder cannot read."""
+        return undecodable(self.path, str(error).replace(self.local, self.path))
+
+
+def _packets_of(file: _File) -> Packets:
     try:
-        stat = os.stat(path)
-        return _read_packets(path, stat.st_mtime_ns, stat.st_size)
+        return _read_packets(file, file_identity(file.path))
     except AV_ERRORS as error:
-        raise undecodable(path, error) from error
+        raise file.undecodable(error) from error
 
 
 @lru_cache(maxsize=4)
-def _read_packets(path: str, modified: int, size: int) -> Packets:
+def _read_packets(file: _File, identity: Identity) -> Packets:
     """Cached per version of the file: episodes may share one, and reading its packets reads the whole file."""
-    return read_packets(path)
+    return read_packets(file.local)
 
 
-def _open_reader(path: str, packets: Packets) -> _DecordReader | _PyavReader:
+def _open_reader(file: _File, packets: Packets) -> _DecordReader | _PyavReader:
     """decord if it is exact and can read the file, else PyAV."""
-    exact = _PyavReader(path, packets)
+    exact = _PyavReader(file, packets)
     if not packets.plain:
         return exact
     try:
         first = exact.read([0])[0]
-        reader = _DecordReader.try_open(path, packets) if exact.is_plain else None
+        reader = _DecordReader.try_open(file, packets) if exact.is_plain else None
         if reader is not None and np.array_equal(reader.read([0])[0], first):
             exact.close()
             return reader
@@ -178,16 +195,16 @@ def _open_reader(path: str, packets: Packets) -> _DecordReader | _PyavReader:
 class _DecordReader:
     name, is_turned = "decord", False
 
-    def __init__(self, path: str, reader: decord.VideoReader) -> None:
-        self._path = path
+    def __init__(self, file: _File, reader: decord.VideoReader) -> None:
+        self._file = file
         self._reader: decord.VideoReader | None = reader
 
     @classmethod
-    def try_open(cls, path: str, packets: Packets) -> _DecordReader | None:
+    def try_open(cls, file: _File, packets: Packets) -> _DecordReader | None:
         """None if decord cannot open the file, or finds other frames than the packets, as of another stream."""
         decord.logging.set_level(decord.logging.QUIET)
         try:
-            reader = decord.VideoReader(path, num_threads=1, fault_tol=DECORD_NO_REPEATS)
+            reader = decord.VideoReader(file.local, num_threads=1, fault_tol=DECORD_NO_REPEATS)
             if len(reader) != len(packets.pts):
                 return None
             seconds = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
@@ -196,16 +213,16 @@ class _DecordReader:
         seconds -= seconds[0]
         if not np.allclose(seconds, packets.times(range(len(packets.pts))), rtol=1e-6, atol=CLOCK_TOLERANCE_S):
             return None
-        return cls(path, reader)
+        return cls(file, reader)
 
     def read(self, indices: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
         """Frames of rising, distinct indices."""
         if self._reader is None:
-            raise ValueError(f"{self._path} was closed")
+            raise ValueError(f"{self._file.path} was closed")
         try:
             batch = self._reader.get_batch(list(indices)).asnumpy()
         except DECORD_ERRORS as error:
-            raise undecodable(self._path, error) from error
+            raise self._file.undecodable(error) from error
         return dict(zip(indices, batch, strict=True))
 
     def close(self) -> None:
@@ -217,8 +234,8 @@ class _PyavReader:
 
     name = "pyav"
 
-    def __init__(self, path: str, packets: Packets) -> None:
-        self._path = path
+    def __init__(self, file: _File, packets: Packets) -> None:
+        self._file = file
         self._packets = packets
         self._place = {pts: index for index, pts in enumerate(packets.pts)}
         self._keys = packets.keys
@@ -226,16 +243,16 @@ class _PyavReader:
         self._next: int | None = None
         self.is_plain = self.is_turned = False  # of the frame read last
         try:
-            self._container = open_container(path)
+            self._container = open_container(file.local)
         except AV_ERRORS as error:
-            raise undecodable(path, error) from error
+            raise file.undecodable(error) from error
 
     def read(self, indices: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
         try:
             return {index: self._read_one(index) for index in indices}
         except AV_ERRORS as error:
             self._next = None
-            raise undecodable(self._path, error) from error
+            raise self._file.undecodable(error) from error
 
     def close(self) -> None:
         self._frames = iter(())
@@ -269,7 +286,7 @@ class _PyavReader:
         """Frame `index` of a file whose times do not tell the frames apart: the decoder returns them in order."""
         if self._next is None or index < self._next:
             self._container.close()
-            self._container = open_container(self._path)
+            self._container = open_container(self._file.local)
             self._frames, self._next = self._container.decode(self._container.streams.best("video")), 0
         for frame in self._frames:
             self._next += 1

@@ -8,7 +8,6 @@ wire: what should be there once and is there twice must not be merged silently.
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,8 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.unknown_fields import UnknownFieldSet
 from numpy.typing import NDArray
+
+from pipeline.audit.raw.place import Place
 
 Values = list[bytes] | NDArray[np.float32] | NDArray[np.int64]
 
@@ -37,7 +38,7 @@ _MESSAGES: dict[str, dict[str, Any]] = {
 """Message -> its fields, numbered from 1, and their types."""
 
 
-def read_record(path: Path, number: int) -> bytes:
+def read_record(path: Place, number: int) -> bytes:
     """One record of a file, without reading those before. Raises ValueError when it is not there or damaged."""
     with path.open("rb") as file:
         length = 0

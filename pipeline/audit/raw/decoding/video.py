@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from pipeline.audit.raw.decoding.clock import seconds
 from pipeline.audit.raw.decoding.display import displayed
 from pipeline.audit.raw.decoding.frames import TimedFrame, brief
+from pipeline.audit.raw.place import Place, on_disk
 
 Size = tuple[int, int]
 """Height and width."""
 
 
-def read_video(path: Path, size: Size | None = None) -> Iterator[TimedFrame]:
+def read_video(path: Place, size: Size | None = None) -> Iterator[TimedFrame]:
     """Seconds after the first frame and RGB uint8 [H, W, 3] of every frame, in order of presentation.
 
     Args:
@@ -34,7 +35,7 @@ def read_video(path: Path, size: Size | None = None) -> Iterator[TimedFrame]:
 
 
 def read_segment(
-    path: Path, begin_s: float, end_s: float | None, count: int, tolerance_s: float, size: Size | None = None
+    path: Place, begin_s: float, end_s: float | None, count: int, tolerance_s: float, size: Size | None = None
 ) -> Iterator[TimedFrame]:
     """Like `read_video`, `count` frames from the one that is shown at `begin_s`.
 
@@ -61,7 +62,7 @@ def read_segment(
         raise ValueError(f"{path}: more than {count} frames are shown from {begin_s} s to {end_s} s")
 
 
-def at_rate(frames: Iterator[TimedFrame], rate: float | None, path: Path) -> Iterator[TimedFrame]:
+def at_rate(frames: Iterator[TimedFrame], rate: float | None, path: Place) -> Iterator[TimedFrame]:
     """The same frames. Raises ValueError after the last unless the median or the mean of their steps is, within a
     tenth, that of `rate` frames a second (None: unknown)."""
     times: list[float] = []
@@ -73,40 +74,42 @@ def at_rate(frames: Iterator[TimedFrame], rate: float | None, path: Path) -> Ite
         raise ValueError(f"{path}: frames are {median(steps):.4g} s apart, by fps={rate:g} it is {1 / rate:.4g} s")
 
 
-def _decoded(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+def _decoded(path: Place) -> Iterator[tuple[Fraction, av.VideoFrame]]:
     """Exact seconds after the first frame, and the frame as the decoder holds it.
 
     A frame that the decoder leaves out is an error: those after it would be taken for others.
     """
-    times = _packet_times(path)
     try:
-        with _open(path) as container:
-            count, counted = 0, container.format.name == "avi"
-            for index, frame in enumerate(container.decode(container.streams.best("video"))):
-                if frame.is_corrupt or not frame.time_base:
-                    raise ValueError(f"{path}: frame {index} is corrupt")
-                if index >= len(times) or (frame.pts != times[index] and not counted):
-                    raise ValueError(f"{path}: frame {index} is not decoded, the next one that is comes at {frame.pts}")
-                yield (times[index] - times[0]) * Fraction(frame.time_base), frame
-                count += 1
-            if count < len(times):
-                raise ValueError(f"{path}: {count} of {len(times)} frames are decoded")
-    except av.FFmpegError as error:
+        with on_disk(path) as local:
+            yield from _decoded_copy(local, path)
+    except (av.FFmpegError, OSError) as error:
         raise ValueError(f"{path}: {brief(error)}") from error
 
 
-def _packet_times(path: Path) -> list[int]:
+def _decoded_copy(local: Path, path: Place) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+    times = _packet_times(local, path)
+    with _open(local) as container:
+        count, counted = 0, container.format.name == "avi"
+        for index, frame in enumerate(container.decode(container.streams.best("video"))):
+            if frame.is_corrupt or not frame.time_base:
+                raise ValueError(f"{path}: frame {index} is corrupt")
+            if index >= len(times) or (frame.pts != times[index] and not counted):
+                raise ValueError(f"{path}: frame {index} is not decoded, the next one that is comes at {frame.pts}")
+            yield (times[index] - times[0]) * Fraction(frame.time_base), frame
+            count += 1
+        if count < len(times):
+            raise ValueError(f"{path}: {count} of {len(times)} frames are decoded")
+
+
+def _packet_times(local: Path, path: Place) -> list[int]:
     """When frames are shown, in order. In AVI, which has no times of presentation, the i-th is that of frame i."""
-    try:
-        with _open(path) as container:
-            stream = container.streams.best("video")
-            if stream is None or stream.codec_context is None:
-                raise ValueError(f"{path} holds no video of a known codec")
-            hidden = _is_hidden_vp8 if stream.codec.canonical_name == "vp8" else lambda packet: False
-            packets = (p for p in container.demux(stream) if p.size and not p.is_discard and not hidden(p))
-            return sorted(packet.pts for packet in packets if packet.pts is not None)
-    except av.FFmpegError as error:
-        raise ValueError(f"{path}: {brief(error)}") from error
+    with _open(local) as container:
+        stream = container.streams.best("video")
+        if stream is None or stream.codec_context is None:
+            raise ValueError(f"{path} holds no video of a known codec")
+        hidden = _is_hidden_vp8 if stream.codec.canonical_name == "vp8" else lambda packet: False
+        packets = (p for p in container.demux(stream) if p.size and not p.is_discard and not hidden(p))
+        return sorted(packet.pts for packet in packets if packet.pts is not None)
 
 
 def _open(path: Path) -> av.container.InputContainer:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +18,7 @@ from pipeline.audit.raw.decoding.clock import frame_second
 from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame, decode_image, drop_last_frames
 from pipeline.audit.raw.lerobot.layout import Layout
 from pipeline.audit.raw.lerobot.segments import find_conflicts
+from pipeline.audit.raw.place import Place
 from pipeline.audit.raw.settings import SPLITS, clean, hashed_split, rate_of, text_of, texts_of
 from pipeline.audit.raw.vectors import RobotVectors
 
@@ -72,7 +72,7 @@ class RawLeRobot(RawSource):
             **self._vectors.make(lambda field: _matrix(table, field, path), frames, names=sorted(numbers)),
         )
 
-    def _check_rows(self, table: pa.Table, number: int, path: Path) -> None:
+    def _check_rows(self, table: pa.Table, number: int, path: Place) -> None:
         rows, length = table.num_rows, self._layout.length(number)
         if rows <= self._vectors.action.lost or (self._layout.shared and length not in (None, rows)):
             raise RawError(f"{path} has {rows} rows of episode {number}, the metadata has {length}")
@@ -112,7 +112,7 @@ def _refuse(problem: str) -> Iterator[TimedFrame]:
     raise ValueError(problem)
 
 
-def _matrix(table: pa.Table, key: str, path: Path) -> NDArray[np.float64]:
+def _matrix(table: pa.Table, key: str, path: Place) -> NDArray[np.float64]:
     """A column of vectors or numbers as float64 [R, W]."""
     if key not in table.column_names:
         raise RawError(f"{path} has no column {key}")

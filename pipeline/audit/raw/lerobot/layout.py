@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +21,7 @@ from pipeline.audit.raw.base import RawError, reading, usable_text
 from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame
 from pipeline.audit.raw.decoding.video import at_rate, read_segment, read_video
 from pipeline.audit.raw.lerobot.tables import Listed, check_rows, columns_of, holds, is_numbered, read_rows, read_table
+from pipeline.audit.raw.place import Place, find
 from pipeline.audit.raw.settings import rate_of
 from pipeline.audit.raw.templates import path_from
 
@@ -44,7 +44,7 @@ class Layout:
     texts     task number -> text, "" where two texts have one number
     """
 
-    root: Path
+    root: Place
     info: Mapping[str, Any]
     shared: bool
     rows: Mapping[int, Mapping[str, Any]]
@@ -52,7 +52,7 @@ class Layout:
     texts: Mapping[int, str]
 
     @classmethod
-    def read(cls, root: Path) -> Layout:
+    def read(cls, root: Place) -> Layout:
         """Raises RawError when the metadata cannot be read or is of another version."""
         info = _object(root / "meta/info.json")
         version = info.get("codebase_version")
@@ -97,7 +97,7 @@ class Layout:
         height, width = shape[1:] if colours_first else shape[:2]
         return height, width
 
-    def table_path(self, number: int) -> Path:
+    def table_path(self, number: int) -> Place:
         """File of an episode's table. Raises RawError when the metadata does not give it.
 
         The last episode that the metadata places in a shared table may begin the next one: so LeRobot 0.4 converts.
@@ -178,14 +178,14 @@ class Layout:
 
     @cached_property
     def _is_numbered(self) -> bool:
-        tables: dict[Path, list[Listed]] = defaultdict(list)
+        tables: dict[Place, list[Listed]] = defaultdict(list)
         for number, row in self.rows.items():
             listed = self.listed(number)
             if listed.span and type(row.get("data/chunk_index")) is type(row.get("data/file_index")) is int:
                 tables[self.table_path(number)].append(listed)
         return is_numbered(tables)
 
-    def _path(self, setting: str, standard: str, number: int, place: str, camera: str) -> Path:
+    def _path(self, setting: str, standard: str, number: int, place: str, camera: str) -> Place:
         """By the declared template; by the standard one where the declared names no file."""
         if self.shared:
             values = {name: self.rows[number].get(f"{place}/{name}") for name in ("chunk_index", "file_index")}
@@ -196,7 +196,7 @@ class Layout:
             values = {"episode_chunk": number // chunk, "episode_index": number}
         return self._filled(setting, standard, {**values, "video_key": camera})
 
-    def _filled(self, setting: str, standard: str, values: Mapping[str, Any]) -> Path:
+    def _filled(self, setting: str, standard: str, values: Mapping[str, Any]) -> Place:
         with reading(f"{setting} of meta/info.json, filled in with {values}"):
             declared = self.root / path_from(self.info.get(setting) or standard, values)
             fallback = self.root / path_from(standard, values)
@@ -223,8 +223,8 @@ def _is_depth(feature: Mapping[str, Any]) -> bool:
     return any(name.startswith(("gray9", "gray1", "gray32", "grayf")) for name in formats)
 
 
-def _episode_tables(root: Path) -> Iterator[dict[str, Any]]:
-    paths = sorted(root.glob("meta/episodes/chunk-*/file-*.parquet"))
+def _episode_tables(root: Place) -> Iterator[dict[str, Any]]:
+    paths = find(root, "meta/episodes/chunk-*/file-*.parquet")
     if not paths:
         raise RawError(f"{root}/meta/episodes holds no table")
     for path in paths:
@@ -233,7 +233,7 @@ def _episode_tables(root: Path) -> Iterator[dict[str, Any]]:
         yield from read_table(path, names).to_pylist()
 
 
-def _listed_episodes(root: Path) -> Iterator[dict[str, Any]]:
+def _listed_episodes(root: Place) -> Iterator[dict[str, Any]]:
     """The lines of the list; without one, the episodes that have a table."""
     path = root / "meta/episodes.jsonl"
     if path.is_file():
@@ -246,7 +246,7 @@ def _listed_episodes(root: Path) -> Iterator[dict[str, Any]]:
     yield from ({"episode_index": number} for number in numbers)
 
 
-def _task_table(path: Path) -> Iterator[dict[str, Any]]:
+def _task_table(path: Place) -> Iterator[dict[str, Any]]:
     """The text is in column `task`, or in the only column of text: the index that pandas wrote."""
     table = read_table(path)
     texts = (pa.string(), pa.large_string(), pa.string_view())
@@ -266,7 +266,7 @@ def _texts(tasks: Iterator[dict[str, Any]]) -> dict[int, str]:
     return texts
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _object(path: Place) -> dict[str, Any]:
     with reading(path):
         value = json.loads(path.read_bytes().removeprefix(_MARK))
         if not isinstance(value, dict):
@@ -274,7 +274,7 @@ def _object(path: Path) -> dict[str, Any]:
         return value
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def _lines(path: Place) -> Iterator[dict[str, Any]]:
     """Every line of a file of JSON lines; {} for one that is no object."""
     with reading(path):
         lines = path.read_bytes().removeprefix(_MARK).splitlines()

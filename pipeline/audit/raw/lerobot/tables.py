@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.audit.raw.base import RawError, reading
+from pipeline.audit.raw.place import Place, handle
 
 Range = tuple[str, int, int]
 """Column, its smallest value, and one past its largest."""
@@ -36,21 +36,21 @@ class Listed:
         return ways
 
 
-def read_table(path: Path, columns: frozenset[str] | None = None, ways: Sequence[Range] | None = None) -> pa.Table:
+def read_table(path: Place, columns: frozenset[str] | None = None, ways: Sequence[Range] | None = None) -> pa.Table:
     """A parquet file, or some of its columns; with `ways` the rows that lie in any of these ranges. Raises RawError."""
     with reading(path):
         names = [name for name in columns_of(path) if columns is None or name in columns]
         rows = None if ways is None else [[(name, ">=", low), (name, "<", end)] for name, low, end in ways]
-        return pq.read_table(path, columns=names, filters=rows, partitioning=None)
+        return pq.read_table(handle(path), columns=names, filters=rows, partitioning=None)
 
 
-def columns_of(path: Path) -> list[str]:
+def columns_of(path: Place) -> list[str]:
     """Names of a table's columns. Raises RawError."""
     with reading(path):
-        return list(pq.ParquetFile(path).schema_arrow.names)
+        return list(pq.ParquetFile(handle(path)).schema_arrow.names)
 
 
-def read_rows(path: Path, listed: Listed, columns: frozenset[str], numbered: bool) -> pa.Table:
+def read_rows(path: Place, listed: Listed, columns: frozenset[str], numbered: bool) -> pa.Table:
     """The rows of an episode in a shared table. Raises RawError when nothing confirms which they are."""
     present = columns_of(path)
     ways = listed.ways(present, numbered)
@@ -59,7 +59,7 @@ def read_rows(path: Path, listed: Listed, columns: frozenset[str], numbered: boo
     return read_table(path, columns | {"index"}, ways)
 
 
-def check_rows(table: pa.Table, listed: Listed, numbered: bool, path: Path) -> None:
+def check_rows(table: pa.Table, listed: Listed, numbered: bool, path: Place) -> None:
     """Raise RawError unless every bookkeeping column says what the metadata says."""
     rows = table.num_rows
     wanted = {"frame_index": range(rows)} | ({"episode_index": [listed.number] * rows} if numbered else {})
@@ -74,7 +74,7 @@ def check_rows(table: pa.Table, listed: Listed, numbered: bool, path: Path) -> N
         _check_clock(table.column("timestamp"), f"{path}, episode {listed.number}")
 
 
-def holds(path: Path, name: str, value: int) -> bool:
+def holds(path: Place, name: str, value: int) -> bool:
     """Whether the statistics of a table allow a value in a column."""
     if not path.is_file():
         return False
@@ -82,7 +82,7 @@ def holds(path: Path, name: str, value: int) -> bool:
     return spans is None or any(span is None or span[0] <= value <= span[1] for span in spans)
 
 
-def is_numbered(tables: Mapping[Path, Sequence[Listed]]) -> bool:
+def is_numbered(tables: Mapping[Place, Sequence[Listed]]) -> bool:
     """False for a dataset in which at least half of the episodes have rows of another `episode_index`.
 
     Its parts were joined without numbering them anew. Only such a dataset is looked into of which a table's statistics
@@ -106,7 +106,7 @@ def is_numbered(tables: Mapping[Path, Sequence[Listed]]) -> bool:
     return not there or wrong * 2 < there
 
 
-def _names_its_own(path: Path, own: Iterable[Listed]) -> bool:
+def _names_its_own(path: Place, own: Iterable[Listed]) -> bool:
     spans = _spans(path, "episode_index") if path.is_file() else None
     if not spans or None in spans:
         return True
@@ -115,10 +115,10 @@ def _names_its_own(path: Path, own: Iterable[Listed]) -> bool:
     return (min(low for low, _ in known), max(high for _, high in known)) == (min(numbers), max(numbers))
 
 
-def _spans(path: Path, name: str) -> list[tuple[int, int] | None] | None:
+def _spans(path: Place, name: str) -> list[tuple[int, int] | None] | None:
     """Smallest and largest value of a column in each group of rows; None without the column or a readable footer."""
     try:
-        footer = pq.read_metadata(path)
+        footer = pq.read_metadata(handle(path))
     except (pa.ArrowException, OSError):
         return None
     places = [at for at in range(footer.num_columns) if footer.schema.column(at).path == name]
