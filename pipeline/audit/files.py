@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
@@ -23,6 +24,9 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """O_NONBLOCK: a named pipe must not make the audit wait for its writer."""
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+PATIENCE_S = 60.0
+"""Seconds that `alone_in` waits for another process."""
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 
@@ -151,6 +155,39 @@ def names_inside(root: Path, folder: str) -> list[str]:
         return []
     except OSError as error:
         raise _not_ours(root, folder, error) from error
+
+
+@contextlib.contextmanager
+def alone_in(root: Path, name: str) -> Iterator[None]:
+    """No other process is here with the same folder of a build meanwhile: two audits that end together would each
+    decide by what the other one replaces. Where the file system has no locks nothing is held.
+
+    Raises:
+        BuildError: another one stays for `PATIENCE_S`, or as `replace_whole`.
+    """
+    try:
+        with _folder(root, f"{name}/name", make=True) as folder:
+            end = time.monotonic() + PATIENCE_S
+            while not _held(folder):
+                if time.monotonic() > end:
+                    raise BuildError(f"{root / name} is locked by another process; end it, and try again")
+                time.sleep(0.05)
+            yield
+    except OSError as error:
+        if error.errno not in _IN_THE_WAY:
+            raise
+        raise _not_ours(root, name, error) from error
+
+
+def _held(folder: int) -> bool:
+    """Lock an open folder until it is closed. False if another process has it."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # no locks here
+    return True
 
 
 def _not_ours(root: Path, name: str, error: OSError) -> BuildError:
