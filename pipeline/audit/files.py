@@ -25,6 +25,9 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
+LARGEST = 4 * 2**30
+"""Bytes of a file that is read as a whole. A file with a hole takes no room on the disk, but as much in memory."""
+
 PATIENCE_S = 60.0
 """Seconds that `alone_in` waits for another process."""
 
@@ -48,10 +51,11 @@ def is_regular(path: Path) -> bool:
 
 
 def read_regular(path: Path) -> bytes:
-    """All bytes of a regular file. Raises BuildError when it is missing or something else (link, pipe, folder)."""
+    """All bytes of a regular file. Raises BuildError when it is missing or something else (link, pipe, folder), or too
+    large."""
     try:
         with _opened(path) as file:
-            return file.read()
+            return _content(file, path)
     except OSError as error:
         raise BuildError(f"{path} is missing or not a regular file; an unfinished build cannot be audited") from error
 
@@ -70,15 +74,24 @@ def read_inside(root: Path, name: str) -> bytes | None:
     """A file below a build's folder; None if it is missing.
 
     Raises:
-        BuildError: it is no regular file, or it or a folder on the way to it is a link.
+        BuildError: it is no regular file or too large, or it or a folder on the way to it is a link.
     """
     try:
         with _folder(root, name, make=False) as folder, _opened(Path(name).name, folder) as file:
-            return file.read()
+            return _content(file, root / name)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _not_ours(root, name, error) from error
+
+
+def _content(file: BufferedReader, path: Path) -> bytes:
+    size = os.fstat(file.fileno()).st_size
+    if size > LARGEST:
+        raise BuildError(
+            f"{path} has {size:,} bytes, at most {LARGEST:,} are read of such a file; copy the build again"
+        )
+    return file.read()
 
 
 def replace_whole(root: Path, name: str, data: bytes) -> Path:
