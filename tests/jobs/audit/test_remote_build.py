@@ -9,9 +9,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from jobs.audit import audit as audit_command
 from jobs.audit.audit import audit, sheets
 from jobs.audit.remote_build import remote_build
 from jobs.audit.settings import AuditConfig, VerifyConfig
@@ -21,7 +23,7 @@ from jobs.training.builds import open_audited
 from jobs.training.loop.settings import TrainerSettings
 from pipeline.audit.build import open_build
 from pipeline.audit.levels.run import audit_build
-from pipeline.audit.verdict import verdict_bytes, write_verdict
+from pipeline.audit.verdict import RuleCount, verdict_bytes, write_verdict
 from pipeline.errors import AuditRefusedError, BuildError
 from pipeline.format.build import Build
 from pipeline.format.file_names import HISTORY, SIGNED_VERDICT, VERDICT
@@ -348,3 +350,23 @@ def test_a_store_that_fails_leaves_no_verdict(
 def test_an_entry_knows_its_files(local: Path) -> None:
     shard = open_build(local).shards[0]
     assert shard.files == (shard.inputs, shard.targets)
+
+
+@pytest.mark.slow
+def test_a_verdict_that_came_during_the_audit_is_kept(
+    local: Path, url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = audit_build(local)
+    deeper = replace(found, level="perturb", rules=found.rules | {"L2": RuleCount(3, 1)})
+    upload(local, url)
+
+    def slow(*args: Any) -> Any:
+        put(url, VERDICT, verdict_bytes(deeper))
+        return real(*args)
+
+    real = audit_command.audit
+    monkeypatch.setattr(audit_command, "audit", slow)
+    code, out, _ = run(capsys, "audit", url)
+    assert code == 0
+    assert "is of level perturb, deeper than this one" in out
+    assert objects(url)[VERDICT] == verdict_bytes(deeper)
