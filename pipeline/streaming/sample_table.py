@@ -34,7 +34,7 @@ from pipeline.format.build import Build
 from pipeline.format.columns import samples_schema
 from pipeline.format.file_names import SAMPLES
 from pipeline.format.printable import printable
-from pipeline.streaming.own_folder import make_own_folder
+from pipeline.storage.own_folder import make_own_folder
 
 _NUMBERS = ("shard", "row", "json_offset", "json_size")
 _BY_VIEW = ("image_offset", "image_size")
