@@ -49,6 +49,8 @@ def health_of(server: Running) -> tuple[int, str]:
         ({"observation__state": np.array([0, -1e30, 5])}, r"state[1] must be -10 to 10.5, got -1e+30"),
         ({"observation__state": [0, 0, 15.1]}, r"state[2] must be -5 to 15, got 15.1"),
         ({"prompt": LONG}, "the instruction may have 1000 characters, got 1001"),
+        ({"observation__image": np.zeros((1, 4097, 3), np.uint8)}, "may have 4096 pixels a side, got 4097 x 1"),
+        ({"observation__image": np.zeros((5000, 1, 3), np.uint8)}, "may have 4096 pixels a side, got 1 x 5000"),
         ({"prompt": "pick up " * 10_000}, "the instruction may have 1000 characters, got 80000"),
     ],
 )

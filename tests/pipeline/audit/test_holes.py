@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from pipeline.audit.audited import read_audited
 from pipeline.audit.build import open_build
 from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdict import write_verdict
-from pipeline.errors import AuditRefusedError, BuildError
+from pipeline.errors import AuditRefusedError, BuildError, CorruptError
+from pipeline.format.build import Build, load_build
 from tests.pipeline.audit.tiny_build import write_build
 
 HOLE = 2**42
@@ -50,3 +53,11 @@ def test_an_audit_reports_a_shard_with_a_hole(build: Path) -> None:
     os.truncate(build / name, HOLE)
     found = audit_build(build)
     assert any(f"has {HOLE} bytes" in finding.detail for finding in found.findings if finding.file == name)
+
+
+@pytest.mark.parametrize("read", [Build.read_file, lambda build, name: build.copy_file(name, io.BytesIO())])
+def test_training_reads_no_file_that_is_longer_than_listed(build: Path, read: Callable[[Build, str], object]) -> None:
+    opened = load_build(build)
+    os.truncate(build / "samples.parquet", HOLE)
+    with pytest.raises(CorruptError, match=rf"samples.parquet has {HOLE} bytes, build.json lists \d+"):
+        read(opened, "samples.parquet")
