@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from jobs.common.child import end_with_parent
 from jobs.common.config import parse, register_defaults, secrets, unreadable_secret
+from jobs.common.escaped import escaped_output
 from jobs.common.signals import ended_like_interrupted
 from jobs.typed_values import as_typed, is_setting, quoted
 from pipeline.errors import RunError
@@ -250,14 +251,14 @@ def _application(command: Command, codes: list[int]) -> Callable[[DictConfig], N
     def application(config: DictConfig) -> None:
         end_with_parent()
         try:
-            with ended_like_interrupted():
+            with escaped_output(), ended_like_interrupted():
                 code = importlib.import_module(f"jobs.{command.module}").run(parse(command.settings_class(), config))
         except RunError as error:
             _fail(error, error.exit_code)
         except OSError as error:
             _fail(error)
         except Exception as error:  # a crash must never look like exit code 1, "a leak was found"
-            traceback.print_exc()
+            sys.stderr.write(printable(traceback.format_exc(), keep="\n\t"))
             raise SystemExit(2) from error
         except KeyboardInterrupt:
             _fail("interrupted; the same command continues from here", 130)
