@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from jobs import cli
 from jobs.cli import main
 from jobs.common.escaped import escaped_output
+from jobs.preprocess import status
 
 HOSTILE = "a\x1b]0;owned\x07\x9b2J\u202eb"
 SHOWN = r"a\x1b]0;owned\x07\x9b2J\u202eb"
@@ -29,7 +28,7 @@ def test_every_command_prints_so_and_a_crash_too(
         print(HOSTILE)  # noqa: T201
         raise KeyError(HOSTILE) if crash else SystemExit(0)
 
-    monkeypatch.setattr(cli.importlib, "import_module", lambda name: SimpleNamespace(run=run))
+    monkeypatch.setattr(status, "run", run)
     for crash in (False, True):
         with pytest.raises(SystemExit):
             main(["status", str(tmp_path)])
