@@ -66,6 +66,8 @@ def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> int:
             bar.update(done - bar.n)
 
         verdict, evidence = audit(settings, progress, place)
+    if place is not None:
+        place.look_again()
     written = write_verdict(root, verdict)
     print(describe(verdict))
     lines = _written_lines(root, verdict, evidence, written)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pipeline.audit.build import open_build
 from pipeline.audit.entries import ShardEntry
+from pipeline.audit.files import remove_inside, replace_whole
 from pipeline.errors import RunError
 from pipeline.format.file_names import CROISSANT, HISTORY, META_FILES, SIGNED_VERDICT, VERDICT
 from pipeline.storage.atomic import hash_file
@@ -79,6 +80,15 @@ class RemoteBuild:
             return self.store.digest(file)
         except FileNotFoundError:
             return None
+
+    def look_again(self) -> None:
+        """Fetch the verdict and its signature as they are now: in the hours of an audit another may have ended."""
+        for name in (SIGNED_VERDICT, VERDICT):
+            try:
+                replace_whole(self.root, name, self.store.read(name))
+            except FileNotFoundError:
+                remove_inside(self.root, name)
+        self._audit_before = _contents(self.root / _AUDIT)
 
     def publish(self) -> None:
         """Upload what the audit wrote, the verdict last.

@@ -105,7 +105,7 @@ COMMANDS = {
         first="build",
     ),
     "probe": Command(
-        "audit.probe",
+        "audit.probe.probe",
         "ProbeConfig",
         "which later frames move the context that another pipeline makes",
         "my_package.my_module:encode root=/data/videos",

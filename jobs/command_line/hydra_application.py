@@ -20,8 +20,10 @@ from jobs.command_line.refusal import nearest, refuse
 from jobs.command_line.typed_values import as_typed
 from jobs.common.child import end_with_parent
 from jobs.common.config import FOLDER, parse, register_defaults, secrets, unreadable_secret
+from jobs.common.escaped import escaped_output
 from jobs.common.signals import ended_like_interrupted
 from pipeline.errors import RunError
+from pipeline.format.text.printable import printable
 
 
 def run_command(name: str, command: Command, overrides: Sequence[str]) -> None:
@@ -85,14 +87,14 @@ def _application(command: Command, codes: list[int]) -> Callable[[DictConfig], N
     def application(config: DictConfig) -> None:
         end_with_parent()
         try:
-            with ended_like_interrupted():
+            with escaped_output(), ended_like_interrupted():
                 code = importlib.import_module(f"jobs.{command.module}").run(parse(command.settings_class(), config))
         except RunError as error:
             refuse(error, error.exit_code)
         except OSError as error:
             refuse(error)
         except Exception as error:  # a crash must never look like exit code 1, "a leak was found"
-            traceback.print_exc()
+            sys.stderr.write(printable(traceback.format_exc(), keep="\n\t"))
             raise SystemExit(2) from error
         except KeyboardInterrupt:
             refuse("interrupted; the same command continues from here", 130)

@@ -17,6 +17,7 @@ from jobs.common.text import duration_text, size_text
 from jobs.preprocess.settings import StatusConfig
 from pipeline.errors import BuildError
 from pipeline.format.file_names import PLAN_FILE, TASKS_FILE, WORK_FOLDER
+from pipeline.format.text.printable import printable
 from pipeline.storage.store import Store, open_store
 
 SILENT_S = 12 * BEAT_S
@@ -77,7 +78,7 @@ def read_status(store: Store) -> Status:
 
 def describe(status: Status, where: str) -> str:
     """The status for people."""
-    lines = [f"{where}: {status.state}" + (f" ({status.driver})" if status.driver else "")]
+    lines = [f"{where}: {status.state}" + (f" ({printable(status.driver)})" if status.driver else "")]
     share = status.files_done / max(1, status.files_total)
     lines.append(f"  files     {status.files_done:,} of {status.files_total:,} ({share:.1%}), two a shard")
     p = status.progress
@@ -92,7 +93,7 @@ def describe(status: Status, where: str) -> str:
         f"  memory    object stores held at most {size_text(p.store_peak_bytes)}",
     ]
     lines += [
-        f"  node {name}: {n.files:,} files, {n.samples:,} samples, {n.samples_per_s:.1f} a second"
+        f"  node {printable(name)}: {n.files:,} files, {n.samples:,} samples, {n.samples_per_s:.1f} a second"
         for name, n in sorted(p.nodes.items())
     ]
     lines.append(f"  last sign of life {duration_text(status.silent_s or 0.0)} ago")

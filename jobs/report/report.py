@@ -131,6 +131,7 @@ def _build_row(record: RunFolder, found: FoundBuild) -> dict[str, Any]:
     samples = {split: inner(counts, split).get("samples", 0) for split in ("train", "val")} if counts else {}
     voucher = _voucher(record, found.name)
     verdict, _, _ = str(voucher.get("verdict", "")).partition(", build.json")
+    verdict += "; samples were not compared with it" if voucher.get("compared") is False else ""
     kind = "robot" if sizes.get("action") else "human video"
     return {
         "name": found.name,

@@ -28,6 +28,7 @@ from model.vla_jepa import VLAJEPA
 from model.world_model.latents import predict_latents, roll_out
 from pipeline.errors import RunError
 from pipeline.format.build import Build, load_build
+from pipeline.storage.atomic import hash_file
 from pipeline.storage.download import mirror_build
 from pipeline.storage.store import is_remote
 from pipeline.streaming.reader import SampleReader
@@ -112,7 +113,9 @@ def find_builds(run: RunFolder, given: Sequence[str]) -> list[FoundBuild]:
         if build.name not in fingerprints:
             problem = f"the run was not trained on a build of this name ({', '.join(fingerprints)})"
             unusable.append(FoundBuild(build.name, address, problem=problem))
-    return [_find(str(n), str(f), addresses.get(n), opened.get(n)) for n, f in fingerprints.items()] + unusable
+    audited = inner(run.config, "build_sha256")
+    found = [_find(n, str(f), audited.get(n), addresses.get(n), opened.get(n)) for n, f in fingerprints.items()]
+    return found + unusable
 
 
 def open_build(address: str) -> Build:
@@ -154,7 +157,8 @@ def predict_futures(run: RunFolder, builds: Sequence[FoundBuild], count: int, de
     return PredictedFutures(name, samples, colours.share, notes)
 
 
-def _find(name: str, fingerprint: str, address: str | None, build: Build | None) -> FoundBuild:
+def _find(name: str, fingerprint: str, sha256: object, address: str | None, build: Build | None) -> FoundBuild:
+    """sha256: of the build.json that was audited, as run.json has it."""
     if address is None:
         return FoundBuild(name, problem="its folder is not in run.json; give builds=[FOLDER,…]")
     try:
@@ -164,6 +168,8 @@ def _find(name: str, fingerprint: str, address: str | None, build: Build | None)
     if build.fingerprint != fingerprint:
         problem = f"{address} has fingerprint {build.fingerprint}, the run was trained on {fingerprint}: another build"
         return FoundBuild(name, address, problem=problem)
+    if hash_file(build.path / "build.json") != sha256:
+        return FoundBuild(name, address, problem=f"{address}/build.json is not the one that the run was trained on")
     return FoundBuild(name, address, build)
 
 

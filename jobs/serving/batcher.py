@@ -1,7 +1,8 @@
 """Queries of many clients -> few calls of a policy.
 
 One thread calls the policy. A query that finds it idle is answered at once; those that arrive while it is busy go
-together into the next call, in order of arrival. So a batch grows with the load, and no query waits for others.
+together into the next call: one of each message in turn, in order of arrival. So a batch grows with the load, no query
+waits for others, and nobody waits for all the queries of messages that hold many.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Batcher:
 
     def __init__(self, policy: Policy, max_batch: int) -> None:
         self._policy, self._max_batch = policy, max_batch
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[deque[_Waiting]] = deque()
         self._changed = threading.Condition()
         self._closed = False
         # A daemon: a policy that never returns must not keep the process from ending
@@ -63,7 +64,7 @@ class Batcher:
         self._thread.start()
 
     def submit(self, queries: Sequence[Query], first: bool = False) -> list[Future[Answer]]:
-        """Queue queries, with `first` ahead of those that wait; as many of them as fit go into one call.
+        """Queue the queries of a message, with `first` ahead of those that wait.
 
         A future that is cancelled before its call is left out of it. A call that fails with several queries is repeated
         for each alone, so that only the wrong query fails: its future has the policy's own exception, or a RunError for
@@ -73,21 +74,23 @@ class Batcher:
             RunError: the batcher is closed.
         """
         now = time.monotonic()
-        waiting = [_Waiting(query, Future(), now) for query in queries]
+        waiting = deque(_Waiting(query, Future(), now) for query in queries)
+        answers = [entry.answer for entry in waiting]
         with self._changed:
             if self._closed:
                 raise RunError("the policy server is stopping")
-            if first:
-                self._waiting.extendleft(reversed(waiting))
-            else:
-                self._waiting.extend(waiting)
+            if waiting and first:
+                self._waiting.appendleft(waiting)
+            elif waiting:
+                self._waiting.append(waiting)
             self._changed.notify()
-        return [entry.answer for entry in waiting]
+        return answers
 
     @property
     def waiting(self) -> int:
         """Queries that no call has taken yet."""
-        return len(self._waiting)
+        with self._changed:
+            return sum(map(len, self._waiting))
 
     def close(self, timeout_s: float | None = None) -> None:
         """Refuse new queries, answer those that wait, and end the thread."""
@@ -109,7 +112,10 @@ class Batcher:
                     return []
                 batch: list[_Waiting] = []
                 while self._waiting and len(batch) < self._max_batch:
-                    entry = self._waiting.popleft()
+                    message = self._waiting.popleft()
+                    entry = message.popleft()
+                    if message:
+                        self._waiting.append(message)
                     if entry.answer.set_running_or_notify_cancel():
                         batch.append(entry)
                 if batch:

@@ -1,11 +1,23 @@
-"""Bounds what clients take: connections, whether they say something or not, and the memory of their messages."""
+"""Bounds what clients take: connections, whether they say something or not, the memory of their messages, and the time
+that reading them takes."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
+from websockets.frames import CTRL_OPCODES, Frame
+
+MOST_CONTROL_FRAMES = 100
+"""Pings, pongs and such that a client may send in a second. Each takes the server's time, a ping an answer too."""
+
+_FRAME_BYTES = 512
+"""That a frame takes in memory besides its content."""
+_PIECE = 4096
+"""Bytes that are read at a time: of many tiny frames no more are read, once there are too many."""
 
 
 class Intake:
@@ -21,6 +33,7 @@ class Intake:
         self._limit, self._connections, self._log = limit, connections, log
         self._open = 0
         self._held: dict[ServerConnection, int] = {}
+        self._control: dict[ServerConnection, tuple[int, int]] = {}
 
     def came(self, connection: ServerConnection) -> None:
         """A connection was opened."""
@@ -43,6 +56,19 @@ class Intake:
             )
             largest.transport.abort()
 
+    def frame(self, connection: ServerConnection, frame: Frame) -> None:
+        """A frame was read."""
+        if frame.opcode not in CTRL_OPCODES:
+            self.received(connection, _FRAME_BYTES)
+            return
+        now = int(time.monotonic())
+        second, count = self._control.get(connection, (now, 0))
+        count = count + 1 if second == now else 1
+        self._control[connection] = now, count
+        if count > MOST_CONTROL_FRAMES and not connection.transport.is_closing():
+            self._log(f"{address_of(connection)} cut off: it sent more than {MOST_CONTROL_FRAMES} pings in a second")
+            connection.transport.abort()
+
     def complete(self, connection: ServerConnection, size: int) -> None:
         """A message of that size was read. What came with it besides (headers, pings) no longer counts."""
         if connection in self._held:
@@ -57,6 +83,7 @@ class Intake:
         """A connection was closed."""
         self._open -= 1
         self._held.pop(connection, None)
+        self._control.pop(connection, None)
 
 
 def counted(intake: Intake) -> type[ServerConnection]:
@@ -68,9 +95,22 @@ def counted(intake: Intake) -> type[ServerConnection]:
             intake.came(self)
 
         def data_received(self, data: bytes) -> None:
-            intake.received(self, len(data))
-            if not self.transport.is_closing():
-                super().data_received(data)
+            for start in range(0, len(data), _PIECE):
+                piece = data[start : start + _PIECE]
+                intake.received(self, len(piece))
+                if self.transport.is_closing():
+                    return
+                super().data_received(piece)
+
+        def process_event(self, event: Any) -> None:
+            if isinstance(event, Frame):
+                intake.frame(self, event)
+            super().process_event(event)
+
+        def send_data(self) -> None:
+            # In one write: asyncio logs every write to a client that is gone
+            self.protocol.writes = [b"".join(run) for _, run in groupby(self.protocol.writes, bool)]
+            super().send_data()
 
         def connection_lost(self, exc: Exception | None) -> None:
             intake.gone(self)

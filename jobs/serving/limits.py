@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from jobs.common.policy.robot_interface import RobotObservation
 
+LONGEST_SIDE = 4096
+"""Pixels. An image of one line, as long as a message allows, would take seconds to resize and gigabytes."""
+
 _SMALLEST_RANGE = 1.0
 """In the source's units: a joint that hardly moved in training may move at the robot."""
 
@@ -49,6 +52,10 @@ class InputLimits:
 
     def check(self, observation: RobotObservation) -> None:
         """Raise ValueError, with the limit, for an observation beyond it."""
+        for view, image in observation.images.items():
+            if max(image.shape) > LONGEST_SIDE:
+                size = f"{image.shape[1]} x {image.shape[0]}"
+                raise ValueError(f"image {view!r} may have {LONGEST_SIDE} pixels a side, got {size}")
         length = len(observation.instruction)
         if length > self.characters:
             raise ValueError(f"the instruction may have {self.characters} characters, got {length}")
@@ -70,7 +77,11 @@ class InputLimits:
 
     def describe(self) -> dict[str, Any]:
         """For the server's metadata."""
-        known: dict[str, Any] = {"instruction_characters": self.characters, "state": None}
+        known: dict[str, Any] = {
+            "instruction_characters": self.characters,
+            "image_side": LONGEST_SIDE,
+            "state": None,
+        }
         if self.low is not None and self.high is not None:
             known["state"] = {"low": self.low.tolist(), "high": self.high.tolist()}
         return known

@@ -18,6 +18,7 @@ from pipeline.audit.verdicts.audited import read_audited
 from pipeline.audit.verdicts.gate import UNSIGNED, Passed, pass_gate
 from pipeline.errors import AuditRefusedError, SettingsError
 from pipeline.format.build import Build, read_build
+from pipeline.format.enums import Verify
 from pipeline.format.json.strict_json import parse
 from pipeline.format.schema import Sizes
 from pipeline.format.text.differences import first_difference
@@ -30,18 +31,21 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class AuditedBuild:
-    """A build, the SHA-256 of its build.json, and what let it through the gate: None for one that is stamped leaky."""
+    """A build, the SHA-256 of its build.json, what let it through the gate (None for one that is stamped leaky), and
+    whether its samples are compared with it."""
 
     build: Build
     sha256: str
     passed: Passed | None
+    compared: bool
 
     @property
     def voucher(self) -> Voucher:
         """What a run and its checkpoints write down."""
         if self.passed is None:
-            return Voucher(self.build.name, "leaky", UNSIGNED, False)
-        return Voucher(self.build.name, self.passed.text, self.passed.signed_by, self.passed.signature_checked)
+            return Voucher(self.build.name, "leaky", UNSIGNED, False, self.compared)
+        passed = self.passed
+        return Voucher(self.build.name, passed.text, passed.signed_by, passed.signature_checked, self.compared)
 
 
 def open_builds(config: TrainConfig) -> list[AuditedBuild]:
@@ -89,10 +93,10 @@ def open_audited(address: str, allow_leaky: bool, settings: TrainerSettings) -> 
     """
     remote = address if is_remote(address) else None
     path = Path(address) if remote is None else mirror_build(address, cache_folder(settings) / "builds")
-    files = read_audited(path)
+    files, compared = read_audited(path), settings.verify is not Verify.OFF
     if not _stamped_leaky(files.manifest):
         passed = pass_gate(files, settings.audit_level.value, settings.public_key)
-        return AuditedBuild(read_build(files.manifest, path, remote), files.sha256, passed)
+        return AuditedBuild(read_build(files.manifest, path, remote), files.sha256, passed, compared)
     if not allow_leaky:
         raise AuditRefusedError(
             f"{address} is stamped leaky (encoder mode clip): its targets' context has seen the future. Train on a "
@@ -103,7 +107,7 @@ def open_audited(address: str, allow_leaky: bool, settings: TrainerSettings) -> 
             f"{address} is stamped leaky, and no key vouches for such a build: leave out trainer.public_key for the "
             "comparison"
         )
-    return AuditedBuild(read_build(files.manifest, path, remote), files.sha256, None)
+    return AuditedBuild(read_build(files.manifest, path, remote), files.sha256, None, compared)
 
 
 def _stamped_leaky(manifest: bytes) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from jobs.common.driver_lock import DriverLock
 from jobs.common.policy.robot_interface import RobotInterface
+from jobs.training.agreement import require_agreement, weights_digest
 from jobs.training.builds import AuditedBuild, common_sizes, open_builds
 from jobs.training.held_out.result import HeldOut
 from jobs.training.held_out.text import describe_results
@@ -56,6 +57,9 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         model = build_model(config.model, sizes, stats)
         state = run_state(config, opened, sizes)
         loaded = _initial_weights(config, model)
+        fresh = tuple(f"action_head.{part}." for part in config.reinitialise)
+        digest = weights_digest(model, fresh) if loaded and ranks.world > 1 else ""
+        require_agreement(ranks, state, digest)
         before = () if config.init_from is None or not loaded else vouched_of(config.init_from)
         vouchers = (*(one.voucher for one in opened), *before)
         trainer = Trainer(model, builds, config.weights, config.trainer, config.out, state, vouchers, ranks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +26,27 @@ class Voucher:
     verdict    what let the build through the gate, or "leaky", or "unknown"
     signed_by  id of the key that signed the verdict, or "unsigned"
     checked    whether the signature was verified with a public key; otherwise the id is a claim
+    compared   whether every sample was compared with what the verdict is about, in all parts of the run
     """
 
     build: str
     verdict: str
     signed_by: str
     checked: bool
+    compared: bool
 
     @property
     def text(self) -> str:
         """One line, as whoever made the checkpoint wrote it."""
-        if self.signed_by == UNSIGNED:
-            return printable(f"{self.build}: {self.verdict}, {UNSIGNED}")
         claim = "" if self.checked else " (a claim: trainer.public_key= checks it)"
-        return printable(f"{self.build}: {self.verdict}, signed by {self.signed_by}{claim}")
+        signed = UNSIGNED if self.signed_by == UNSIGNED else f"signed by {self.signed_by}{claim}"
+        known = self.compared or self.verdict == _UNKNOWN
+        loose = "" if known else "; SAMPLES WERE NOT COMPARED with what was audited (trainer.verify=off)"
+        return printable(f"{self.build}: {self.verdict}, {signed}{loose}")
+
+    def after(self, earlier: Voucher) -> Voucher:
+        """For a run that goes on: what its earlier part did not compare stays so."""
+        return replace(self, compared=self.compared and earlier.compared)
 
 
 def vouched(state: Mapping[str, Any]) -> tuple[Voucher, ...]:
@@ -72,4 +79,4 @@ def as_json(vouchers: Sequence[Voucher]) -> list[dict[str, Any]]:
 
 
 def _nothing(source: str) -> Voucher:
-    return Voucher(source, _UNKNOWN, UNSIGNED, False)
+    return Voucher(source, _UNKNOWN, UNSIGNED, False, False)

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
@@ -23,6 +24,12 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """O_NONBLOCK: a named pipe must not make the audit wait for its writer."""
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+LARGEST = 4 * 2**30
+"""Bytes of a file that is read as a whole. A file with a hole takes no room on the disk, but as much in memory."""
+
+PATIENCE_S = 60.0
+"""Seconds that `alone_in` waits for another process."""
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 
@@ -44,10 +51,11 @@ def is_regular(path: Path) -> bool:
 
 
 def read_regular(path: Path) -> bytes:
-    """All bytes of a regular file. Raises BuildError when it is missing or something else (link, pipe, folder)."""
+    """All bytes of a regular file. Raises BuildError when it is missing or something else (link, pipe, folder), or too
+    large."""
     try:
         with _opened(path) as file:
-            return file.read()
+            return _content(file, path)
     except OSError as error:
         raise BuildError(f"{path} is missing or not a regular file; an unfinished build cannot be audited") from error
 
@@ -66,15 +74,24 @@ def read_inside(root: Path, name: str) -> bytes | None:
     """A file below a build's folder; None if it is missing.
 
     Raises:
-        BuildError: it is no regular file, or it or a folder on the way to it is a link.
+        BuildError: it is no regular file or too large, or it or a folder on the way to it is a link.
     """
     try:
         with _folder(root, name, make=False) as folder, _opened(Path(name).name, folder) as file:
-            return file.read()
+            return _content(file, root / name)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _not_ours(root, name, error) from error
+
+
+def _content(file: BufferedReader, path: Path) -> bytes:
+    size = os.fstat(file.fileno()).st_size
+    if size > LARGEST:
+        raise BuildError(
+            f"{path} has {size:,} bytes, at most {LARGEST:,} are read of such a file; copy the build again"
+        )
+    return file.read()
 
 
 def replace_whole(root: Path, name: str, data: bytes) -> Path:
@@ -151,6 +168,39 @@ def names_inside(root: Path, folder: str) -> list[str]:
         return []
     except OSError as error:
         raise _not_ours(root, folder, error) from error
+
+
+@contextlib.contextmanager
+def alone_in(root: Path, name: str) -> Iterator[None]:
+    """No other process is here with the same folder of a build meanwhile: two audits that end together would each
+    decide by what the other one replaces. Where the file system has no locks nothing is held.
+
+    Raises:
+        BuildError: another one stays for `PATIENCE_S`, or as `replace_whole`.
+    """
+    try:
+        with _folder(root, f"{name}/name", make=True) as folder:
+            end = time.monotonic() + PATIENCE_S
+            while not _held(folder):
+                if time.monotonic() > end:
+                    raise BuildError(f"{root / name} is locked by another process; end it, and try again")
+                time.sleep(0.05)
+            yield
+    except OSError as error:
+        if error.errno not in _IN_THE_WAY:
+            raise
+        raise _not_ours(root, name, error) from error
+
+
+def _held(folder: int) -> bool:
+    """Lock an open folder until it is closed. False if another process has it."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # no locks here
+    return True
 
 
 def _not_ours(root: Path, name: str, error: OSError) -> BuildError:

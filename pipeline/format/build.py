@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,7 +46,9 @@ class Build:
             CorruptError: it is not the file of the audited build.
             BuildError: it is missing or cannot be read.
         """
-        data = _content(self.path, name)
+        with _opened(self.path, name) as file:
+            self._require_size(name, file)
+            data = file.read()
         self._require(name, hashlib.sha256(data).hexdigest(), len(data))
         return data
 
@@ -54,12 +57,22 @@ class Build:
         the target cannot be written."""
         digest, size = hashlib.sha256(), 0
         with _opened(self.path, name) as file:
+            self._require_size(name, file)
             while piece := file.read(_PIECE):
                 digest.update(piece)
                 size += target.write(piece)
         self._require(name, digest.hexdigest(), size)
         target.flush()
         target.seek(0)
+
+    def _require_size(self, name: str, file: IO[bytes]) -> None:
+        """Before it is read: a hole in a file takes no room on the disk, but as much in memory."""
+        found, listed = os.fstat(file.fileno()).st_size, self.manifest["files"][name]["bytes"]
+        if found != listed:
+            raise CorruptError(
+                f"{self.path / name} has {found} bytes, build.json lists {listed}: it was changed or is damaged; copy "
+                "the build again, run vlajepa audit"
+            )
 
     def _require(self, name: str, found: str, size: int) -> None:
         listed = self.manifest["files"][name]

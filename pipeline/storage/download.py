@@ -23,6 +23,7 @@ from pipeline.format.text.printable import reason
 from pipeline.storage.atomic import TEMPORARY_PREFIX, hash_file, write_atomic
 from pipeline.storage.full_disk import naming_folder
 from pipeline.storage.object_store import ObjectStore, open_object_store, size_and_sha256
+from pipeline.storage.own_folder import make_own_folder
 from pipeline.storage.retry import DeniedError, Retry
 
 _MIRRORED = ("samples.parquet", "stats.json", "ledger.jsonl", "tasks.jsonl")
@@ -103,13 +104,14 @@ def mirror_build(url: str, folder: Path, retry: Retry | None = None) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for cached files.
+    """Make a folder for cached files, of this user alone: a remote build's verdict lies there.
 
     Raises:
+        SettingsError: it is another user's, or others may write to it.
         BuildError: it cannot be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_own_folder(folder)
     except OSError as error:
         raise BuildError(f"{folder} cannot be made: {error}; choose another trainer.cache_folder") from error
 

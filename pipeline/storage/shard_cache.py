@@ -110,7 +110,7 @@ class FileCache:
         threads: how many files `prefetch` downloads at a time.
 
     Raises:
-        SettingsError: the limit is not positive.
+        SettingsError: the limit is not positive, or the folder is not this user's alone.
         BuildError: the folder cannot be made.
     """
 
@@ -129,7 +129,8 @@ class FileCache:
             raise SettingsError(f"a cache of {limit} bytes holds no file; {self.advice.limit}")
         self.folder, self.limit = folder, limit
         self._downloads = folder / "downloads"
-        make_folder(self._downloads)
+        for made in (folder, self._downloads):
+            make_folder(made)
         self._retry, self._patience = retry, patience
         self._ahead = _Background(self, threads)
 

@@ -41,8 +41,8 @@ class SampleReader:
         skip_corrupt: a sample that is unreadable or not the audited one does not raise. Its row is zeros, its masks are
             False, so that no loss uses it, and `Batch.skipped` names it.
         cache: for a build with remote shards.
-        folder: where this user's readers on this node keep what they share, see `sample_table.py` and `tags.py`; None:
-            nothing outlives this reader.
+        folder: where this user's readers on this node keep what they share, see `sample_table.py` and `tags.py`; None,
+            or with `verify` every_sample, which trusts nothing there: nothing outlives this reader.
 
     Raises:
         BuildError: the build has no samples in this split, or a file does not match the manifest.
@@ -68,6 +68,7 @@ class SampleReader:
             )
         self.shard_sizes = tuple(int(shard["samples"]) for shard in shards)
         self._shards = shards
+        folder = None if verify is Verify.EVERY_SAMPLE else folder
         self._samples = SampleTable(build, split, None if folder is None else folder / "samples")
         self._position = {shard["index"]: i for i, shard in enumerate(shards)}
         self._verify, self._skip_corrupt = verify, skip_corrupt

@@ -34,7 +34,7 @@ from pipeline.format.build import Build
 from pipeline.format.columns import samples_schema
 from pipeline.format.file_names import SAMPLES
 from pipeline.format.text.printable import printable
-from pipeline.streaming.own_folder import make_own_folder
+from pipeline.storage.own_folder import make_own_folder
 
 _NUMBERS = ("shard", "row", "json_offset", "json_size")
 _BY_VIEW = ("image_offset", "image_size")
@@ -130,9 +130,22 @@ def _made(build: Build, split: str, folder: Path) -> Path:
     make_own_folder(folder)
     with open(folder / f"{final.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not final.is_dir():
+        if not _is_whole(final, row_dtype(build.sizes.views), sum(shard["samples"] for shard in shards)):
+            shutil.rmtree(final, ignore_errors=True)  # who has its files mapped keeps them
             _make(build, split, shards, final)
     return final
+
+
+def _is_whole(final: Path, dtype: np.dtype[Any], samples: int) -> bool:
+    """Whether its files have the sizes they must have. A row that was changed fits no sample, which is compared with
+    it; one that is missing would be missed by nobody."""
+    try:
+        if (final / "rows.bin").stat().st_size != samples * dtype.itemsize:
+            return False
+        last = np.memmap(final / "rows.bin", dtype, "r")[-1]
+        return (final / "texts.bin").stat().st_size == last["episode_end"]
+    except (OSError, ValueError):
+        return False
 
 
 def _make(build: Build, split: str, shards: Sequence[Mapping[str, Any]], final: Path) -> None:

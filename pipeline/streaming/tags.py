@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from pipeline.format.build import Build
 from pipeline.format.file_names import SAMPLES
-from pipeline.streaming.own_folder import make_own_folder
+from pipeline.storage.own_folder import make_own_folder
 
 _MAGIC = b"VLJTAG02"
 _HEADER, _KEY, _TAG = 32, 16, 16

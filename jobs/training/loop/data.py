@@ -18,10 +18,10 @@ from jobs.training.loop.settings import OnCorrupt, TrainerSettings
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.build import Build
 from pipeline.format.file_names import SHARD_FILES
+from pipeline.storage.own_folder import make_own_folder
 from pipeline.storage.shard_cache import FileCache
 from pipeline.streaming.mixture import Mixture
 from pipeline.streaming.order import Order
-from pipeline.streaming.own_folder import make_own_folder
 from pipeline.streaming.reader import SampleReader
 from pipeline.streaming.stream import Stream
 

@@ -110,7 +110,9 @@ class Trainer:
             return False
         stored = read_state(found)
         self.step, progress = stored.pop("step"), stored.pop("progress")
-        self.vouchers = (*self.vouchers[: len(self.builds)], *vouched(stored)[len(self.builds) :])
+        earlier, own = vouched(stored), self.vouchers[: len(self.builds)]
+        both = zip(own, earlier, strict=False)  # of imported weights nothing but one entry is known
+        self.vouchers = (*(one.after(before) for one, before in both), *earlier[len(own) :])
         stored.pop(VOUCHED, None)
         difference = first_difference(stored, dict(self._state))
         if difference:

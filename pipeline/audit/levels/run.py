@@ -17,6 +17,7 @@ from pipeline.audit.levels.options import DeepOptions
 from pipeline.audit.levels.perturb import check as check_perturb
 from pipeline.audit.levels.shards import audit_shards
 from pipeline.audit.levels.source import SourceRule, exactness_of
+from pipeline.audit.levels.unchanged import require_unchanged, stamps
 from pipeline.audit.proofs.proof import Share
 from pipeline.audit.proofs.statements import OUT_OF_REACH, Facts, proofs_of
 from pipeline.audit.report.evidence import Evidence
@@ -83,7 +84,7 @@ def audit_build(
 
     Raises:
         BuildError: the build cannot be audited (no build.json, unreadable manifest, unknown schema), or a rule raised
-            an exception. Never a clean verdict.
+            an exception, or a file changed meanwhile. Never a clean verdict.
     """
     if level not in LEVELS:
         raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
@@ -92,8 +93,11 @@ def audit_build(
         raise ValueError(f"level {level} needs the raw data: give deep=")
     build = open_build(Path(path), fetcher)
     bench = Bench(build, level, deep, ahead=runner is None)
+    before = stamps(build)
     with contextlib.closing(bench):
-        return _audit(bench, level, runner or OneAfterTheOther(bench), progress, evidence or Evidence())
+        verdict = _audit(bench, level, runner or OneAfterTheOther(bench), progress, evidence or Evidence())
+    require_unchanged(build, before)
+    return verdict
 
 
 def _audit(bench: Bench, level: str, runner: Runner, progress: Progress | None, evidence: Evidence) -> Verdict:

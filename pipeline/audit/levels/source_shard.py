@@ -22,6 +22,7 @@ from pipeline.audit.parsers.shard import Shard, TargetRows
 from pipeline.audit.rederive.pieces import pieces_of
 from pipeline.audit.rederive.raw_episode import EpisodeResult, EpisodeWork, SampleWork, check_episode
 from pipeline.audit.rederive.residual import ResidualTest
+from pipeline.audit.rules.identity import check_file
 from pipeline.audit.rules.supports import expected_supports
 from pipeline.audit.samples import UNREADABLE
 from pipeline.format.file_names import image_member
@@ -77,6 +78,8 @@ class _Comparison:
 
     def run(self) -> SourcePart:
         bench, shard, chosen = self._bench, self._shard, self._unit.chosen
+        for file in shard.entry.files:  # a bucket may give another one than it gave to level "shards", hours ago
+            check_file(self._build, file, self._report)
         facts, raw, exact = bench.facts, bench.raw, bench.exactness.latents(shard.entry)
         targets = _targets_by_key(shard)
         pieces = pieces_of(self._build, shard.entry, shard.rows.column("episode").to_pylist())

@@ -93,6 +93,6 @@ def _end_problems(data: memoryview, at: int) -> list[Problem]:
     if len(data) != expected:
         rule = "L7" if len(data) < expected else "L10"
         problems.append(Problem(rule, f"ends at byte {len(data)}; two zero blocks and padding end at {expected}"))
-    if any(data[at:]):
+    if any(data[at:expected]):  # what follows is one byte too many, whatever it holds: it may be a hole of terabytes
         problems.append(Problem("L10", f"data after the end marker at byte {at}"))
     return problems

@@ -116,10 +116,14 @@ class Hashes(ShardRule[None]):
 
     def _submit(self, entry: FileEntry) -> None:
         path = self.build.root / entry.path
-        if self._pool is not None and path not in self._submitted and is_regular(path):
+        if self._pool is not None and path not in self._submitted and _may_be_hashed(path, entry):
             self._submitted.add(path)
             self._running[path] = self._pool.submit(file_sha256, path)
 
     def _hash(self, path: Path) -> str:
         future = self._running.pop(path, None)
         return file_sha256(path) if future is None else future.result()
+
+
+def _may_be_hashed(path: Path, entry: FileEntry) -> bool:
+    return is_regular(path) and path.stat().st_size <= entry.bytes

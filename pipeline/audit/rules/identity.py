@@ -35,9 +35,12 @@ def check_file(
     if not is_regular(path):
         report.found("L7", entry.path, "listed in build.json, but missing or not a regular file", altered=True)
         return
-    size, found = path.stat().st_size, sha256(path)
+    size = path.stat().st_size
     if size != entry.bytes:
         report.found("L7", entry.path, f"has {size} bytes, build.json lists {entry.bytes}", altered=True)
+    if size > entry.bytes:
+        return  # it may have a hole that takes hours to hash
+    found = sha256(path)
     if found != entry.sha256:
         report.found("L7", entry.path, f"has SHA-256 {found}, build.json lists {entry.sha256}", altered=True)
 

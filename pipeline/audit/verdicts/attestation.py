@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from pipeline.audit.files import replace_whole
+from pipeline.audit.files import alone_in, replace_whole
 from pipeline.audit.verdicts.audited import AuditedFiles, read_audited
 from pipeline.audit.verdicts.envelope import Envelope, parse_finite, pre_authentication_encoding, read_envelope
 from pipeline.audit.verdicts.history import archive
@@ -53,6 +54,11 @@ def sign_verdict(build: Path, key: Path, made: Verdict | None = None) -> Path:
         RunError: the key cannot be used, there is no verdict, or it is another than `made`.
     """
     private = read_private_key(key)
+    with alone_in(build, os.path.dirname(VERDICT)):
+        return _sign(build, private, made)
+
+
+def _sign(build: Path, private: Ed25519PrivateKey, made: Verdict | None) -> Path:
     files = read_audited(build)
     verdict = _verdict_of(files)
     if made is not None and verdict != verdict_bytes(made):

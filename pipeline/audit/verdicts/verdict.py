@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.audit.files import read_inside, remove_inside, replace_whole
+from pipeline.audit.files import alone_in, read_inside, remove_inside, replace_whole
 from pipeline.audit.finding import LEVELS, RULES, Finding
 from pipeline.audit.proofs.proof import Proof
 from pipeline.audit.verdicts.history import archive, signer_of
@@ -115,11 +116,16 @@ def write_verdict(build: Path, verdict: Verdict) -> Written:
     of a replaced verdict goes, to the history.
 
     Raises:
-        BuildError: audit/ or something in it is a link.
+        BuildError: audit/ or something in it is a link, or another audit is writing there and does not end.
     """
     data = verdict_bytes(verdict)
     if verdict.level == "manifest":
         return Written(replace_whole(build, MANIFEST_VERDICT, data))
+    with alone_in(build, os.path.dirname(VERDICT)):
+        return _written(build, verdict, data)
+
+
+def _written(build: Path, verdict: Verdict, data: bytes) -> Written:
     before, envelope = read_inside(build, VERDICT), read_inside(build, SIGNED_VERDICT)
     now = datetime.now(UTC)
     unseats = ""

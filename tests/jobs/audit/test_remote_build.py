@@ -7,21 +7,25 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from jobs.audit import audit as audit_command
 from jobs.audit.audit import audit, sheets
-from jobs.audit.remote_build import remote_build
+from jobs.audit.remote_build import RemoteBuild, remote_build
 from jobs.audit.settings import AuditConfig, VerifyConfig
 from jobs.audit.verify import verify
 from jobs.cluster.settings import ClusterSettings
 from jobs.training.builds import open_audited
 from jobs.training.loop.settings import TrainerSettings
 from pipeline.audit.build import open_build
+from pipeline.audit.entries import ShardEntry
 from pipeline.audit.levels.run import audit_build
-from pipeline.audit.verdicts.verdict import verdict_bytes, write_verdict
+from pipeline.audit.verdicts.verdict import RuleCount, verdict_bytes, write_verdict
 from pipeline.errors import AuditRefusedError, BuildError
 from pipeline.format.build import Build
 from pipeline.format.file_names import HISTORY, SIGNED_VERDICT, VERDICT
@@ -348,3 +352,46 @@ def test_a_store_that_fails_leaves_no_verdict(
 def test_an_entry_knows_its_files(local: Path) -> None:
     shard = open_build(local).shards[0]
     assert shard.files == (shard.inputs, shard.targets)
+
+
+@pytest.mark.slow
+def test_a_verdict_that_came_during_the_audit_is_kept(
+    local: Path, url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = audit_build(local)
+    deeper = replace(found, level="perturb", rules=found.rules | {"L2": RuleCount(3, 1)})
+    upload(local, url)
+
+    def slow(*args: Any) -> Any:
+        put(url, VERDICT, verdict_bytes(deeper))
+        return real(*args)
+
+    real = audit_command.audit
+    monkeypatch.setattr(audit_command, "audit", slow)
+    code, out, _ = run(capsys, "audit", url)
+    assert code == 0
+    assert "is of level perturb, deeper than this one" in out
+    assert objects(url)[VERDICT] == verdict_bytes(deeper)
+
+
+def test_a_place_that_gives_other_files_to_a_deeper_level(
+    video_build: Build, sample_data: SampleData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What level `shards` hashed must be what level `source` compares: else one file is vouched for by the other."""
+    there = Path(shutil.copytree(video_build.path, tmp_path / "there"))
+    seen: set[str] = set()
+    real = RemoteBuild.present
+
+    def present(self: RemoteBuild, shard: ShardEntry) -> AbstractContextManager[None]:
+        if shard.inputs.path in seen:  # the second round: the last byte of a tar says nothing that is compared
+            for path in there.glob("*/inputs-*.tar"):
+                path.write_bytes(path.read_bytes()[:-1] + b"x")
+        seen.add(shard.inputs.path)
+        return real(self, shard)
+
+    monkeypatch.setattr(RemoteBuild, "present", present)
+    with remote_build(f"file://{there}") as place:
+        settings = AuditConfig(build=place.root, level="source", root=sample_data.ssv2, nonce="n5", share=0.2)
+        found, _ = audit(settings, fetcher=place)
+    assert {finding.file for finding in found.findings} == {entry.inputs.path for entry in open_build(there).shards}
+    assert all("has SHA-256" in finding.detail for finding in found.findings)

@@ -300,6 +300,18 @@ def test_builds_that_moved_are_said_and_can_be_given(run: Path, robot_build: Bui
     assert "/nowhere/else holds no build.json" in in_builds_table(page)
 
 
+def test_a_build_of_the_same_plan_that_was_not_audited_for_the_run_is_not_looked_at(
+    run: Path, robot_build: Build, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(robot_build.path, tmp_path / "other"))
+    content = (other / "build.json").read_bytes()
+    for added, problem in ((b"", ""), (b"\n", f"{other}/build.json is not the one that the run was trained on")):
+        (other / "build.json").write_bytes(content + added)
+        found = {build.name: build for build in find_builds(read_run(run), (str(other),))}
+        assert found["robot"].problem == problem
+        assert (found["robot"].build is None) == bool(problem)
+
+
 @pytest.mark.slow
 def test_another_build_of_the_same_name_is_not_looked_at(run: Path, robot_build: Build) -> None:
     edit_run(run, builds={"robot": "0" * 64})

@@ -34,9 +34,27 @@ def test_those_who_wait_go_together_in_order_up_to_the_limit() -> None:
     policy.gate.set()
     found = [answer.result(IN_TIME_S) for answer in (first, *answers)]
     assert policy.calls == [1, 3, 1]
-    assert [answer.batch for answer in found] == [1, 3, 3, 3, 1]
+    assert [answer.batch for answer in found] == [1, 3, 1, 3, 3]  # one of each message in turn
     for number, answer in enumerate(found):
         np.testing.assert_array_equal(answer.actions, expected(observation(number), 3 * number))
+    batcher.close(IN_TIME_S)
+
+
+def test_a_query_does_not_wait_for_all_those_of_long_messages() -> None:
+    policy = FakePolicy()
+    batcher = Batcher(policy, max_batch=4)
+    busy(policy, batcher)
+    long = [answer for _ in range(3) for answer in batcher.submit(queries(*range(1, 17)))]
+    (late,) = batcher.submit(queries(9))
+    assert batcher.submit([]) == []
+    order: list[Future[Answer]] = []
+    for answer in (*long, late):
+        answer.add_done_callback(order.append)
+    policy.gate.set()
+    for answer in long:
+        answer.result(IN_TIME_S)
+    assert order.index(late) < 4
+    assert policy.calls == [1] + [4] * 12 + [1]
     batcher.close(IN_TIME_S)
 
 

@@ -49,6 +49,8 @@ def health_of(server: Running) -> tuple[int, str]:
         ({"observation__state": np.array([0, -1e30, 5])}, r"state[1] must be -10 to 10.5, got -1e+30"),
         ({"observation__state": [0, 0, 15.1]}, r"state[2] must be -5 to 15, got 15.1"),
         ({"prompt": LONG}, "the instruction may have 1000 characters, got 1001"),
+        ({"observation__image": np.zeros((1, 4097, 3), np.uint8)}, "may have 4096 pixels a side, got 4097 x 1"),
+        ({"observation__image": np.zeros((5000, 1, 3), np.uint8)}, "may have 4096 pixels a side, got 1 x 5000"),
         ({"prompt": "pick up " * 10_000}, "the instruction may have 1000 characters, got 80000"),
     ],
 )
@@ -205,3 +207,38 @@ def test_connections_that_say_nothing_do_not_use_up_the_files() -> None:
         stack.close()
         until(lambda: server.server._intake._open == 1)
         assert infer(client(server), message())["actions"].shape == (4, 2)
+
+
+def frames(kind: int, count: int, content: bytes = b"") -> bytes:
+    """Frames that do not end a message, as a client masks them."""
+    return (bytes([kind, 0x80 | len(content)]) + b"\0\0\0\0" + content) * count
+
+
+@pytest.mark.parametrize("kind", [0x89, 0x8A])
+@pytest.mark.parametrize("content", [b"", b"x" * 125])
+def test_a_flood_of_pings_ends_with_its_connection(kind: int, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with running() as server:
+        good, hostile = client(server), client(server)
+        with contextlib.suppress(OSError):
+            hostile.socket.sendall(frames(kind, 50_000, content))
+        until(lambda: any("more than 100 pings in a second" in line for line in server.log))
+        until(lambda: server.server._intake._open == 1)
+        np.testing.assert_array_equal(infer(good, message(2, seed=1))["actions"], expected(observation(2), 1))
+        assert not caplog.records
+
+
+def test_pings_of_a_client_that_waits_are_answered() -> None:
+    with running() as server:
+        connection = client(server)
+        for _ in range(90):
+            assert connection.ping().wait(IN_TIME_S)
+        assert infer(connection, message())["actions"].shape == (4, 2)
+
+
+def test_a_message_in_tiny_pieces_counts_with_what_the_pieces_take() -> None:
+    with running(message_mb=1, held_mb=1) as server:
+        good, hostile = client(server), client(server)
+        with contextlib.suppress(OSError):
+            hostile.socket.sendall(frames(0x02, 1) + frames(0x00, 3000))
+        until(lambda: any("cut off: clients' messages take more than" in line for line in server.log))
+        np.testing.assert_array_equal(infer(good, message(2, seed=1))["actions"], expected(observation(2), 1))

@@ -76,6 +76,7 @@ def test_a_client_is_told_what_it_has_to_know() -> None:
         "max_batch": 5,
         "message_bytes": 64 * 2**20,
         "instruction_characters": 1000,
+        "image_side": 4096,
         "state": None,
     }
 

@@ -52,6 +52,14 @@ def test_a_resumed_run_continues_bit_for_bit(robot_build: Build, video_build: Bu
     assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
 
 
+def test_samples_that_were_not_compared_stay_so_when_the_run_goes_on(video_build: Build, tmp_path: Path) -> None:
+    for steps, verify in ((1, "off"), (2, "once")):
+        train(train_config(tmp_path / "run", [video_build], stop_after=steps, save_every=1, verify=verify))
+        state = json.loads((list_checkpoints(tmp_path / "run" / "checkpoints")[-1] / "state.json").read_text())
+        assert state["step"] == steps
+        assert [entry["compared"] for entry in state["vouched"]] == [False]
+
+
 @pytest.mark.slow
 def test_rows_after_the_checkpoint_are_written_once(video_build: Build, tmp_path: Path) -> None:
     """A run killed between checkpoints leaves rows that the resumed run computes again."""
@@ -210,7 +218,8 @@ def test_a_leaky_build_has_to_be_asked_for(sample_data: SampleData, tmp_path: Pa
         train(config)
     train(replace(config, allow_leaky=True))
     state = json.loads((list_checkpoints(tmp_path / "run" / "checkpoints")[-1] / "state.json").read_text())
-    assert state["vouched"] == [{"build": "ssv2", "verdict": "leaky", "signed_by": "unsigned", "checked": False}]
+    unsigned = {"verdict": "leaky", "signed_by": "unsigned", "checked": False, "compared": True}
+    assert state["vouched"] == [{"build": "ssv2", **unsigned}]
 
 
 @pytest.mark.slow

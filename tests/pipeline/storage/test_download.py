@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,19 @@ def test_characters_of_a_url_and_of_a_path_are_told_apart(small_build: Path, tmp
     with http_server(tmp_path) as url:
         mirror_build(f"{url}/%C3%A9%20100%25", tmp_path / "mirrors")
     mirror_build(f"file://{tmp_path}/é 100%", tmp_path / "mirrors")
+
+
+@pytest.mark.parametrize("taken", ["", "shards", "shards/downloads"])
+def test_a_folder_that_others_write_to_serves_as_no_cache(small_build: Path, tmp_path: Path, taken: str) -> None:
+    """Another user who made it first could exchange the verdict, or what is read by it, at any time."""
+    cache = tmp_path / "cache"
+    (cache / taken).mkdir(parents=True)
+    (cache / taken).chmod(0o777)
+    make = (
+        partial(FileCache, cache / "shards", 10**6) if taken else partial(mirror_build, f"file://{small_build}", cache)
+    )
+    with pytest.raises(SettingsError, match=r"must be a folder of this user that nobody else can write to"):
+        make()
 
 
 def test_a_mirror_is_used_again(server: FlakyServer, small_build: Path, tmp_path: Path) -> None:

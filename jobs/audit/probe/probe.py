@@ -13,8 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jobs.audit.probe_clips import cached_clips, video_clips
-from jobs.audit.settings import ProbeConfig
+from jobs.audit.probe.clips import cached_clips, video_clips
+from jobs.audit.probe.settings import ProbeConfig
 from jobs.common.progress import progress_bar
 from pipeline.audit.probe.experiment import probe_clip
 from pipeline.audit.probe.result import ABOVE_REPEATS, ProbeResult, combine, percent

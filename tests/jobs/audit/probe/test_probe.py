@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.audit.probe_clips import video_clips
+from jobs.audit.probe.clips import video_clips
 from tests.conftest import SampleData
-from tests.jobs.audit import probed_pipelines
+from tests.jobs.audit.probe import probed_pipelines
 from tests.jobs.test_cli import run
 
 HERE = probed_pipelines.__name__
