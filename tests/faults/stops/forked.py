@@ -13,6 +13,8 @@ import os
 import pkgutil
 import sys
 import traceback
+from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 MODULES = (
@@ -27,6 +29,9 @@ MODULES = (
     "jobs.training.settings",
     "jobs.training.train",
     "jobs.preprocess.settings",
+    "jobs.training.workers",
+    "ray.train.torch",
+    "torch.distributed.run",
     "torch.utils.tensorboard",
 )
 """What the commands import."""
@@ -38,6 +43,7 @@ RUNS = 1000
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a module prints when it is imported is no answer
+    sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))  # as the trainer does
     for name in MODULES:
         importlib.import_module(name)
     for line in sys.stdin:
@@ -58,19 +64,19 @@ def _start(request: dict[str, Any]) -> int:
         os.dup2(log, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.environ.update(request["environment"])
-        code = _run(request["words"])
+        code = run_words(request["words"])
     finally:
         os._exit(code)
 
 
-def _run(words: list[str]) -> int:
+def run_words(words: Sequence[str]) -> int:
     """Exit code of `vlajepa WORDS`, or of a function."""
     kind, _, place = words[0].partition(":")
     try:
         if kind == "call":
             pkgutil.resolve_name(place)(*words[1:])
         else:
-            importlib.import_module("jobs.cli").main(words)
+            importlib.import_module("jobs.cli").main([*words])
         return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
