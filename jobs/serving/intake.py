@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
+from websockets.frames import CTRL_OPCODES, Frame
+
+FRAME_BYTES = 256
+"""What a frame of a message takes beside its bytes, as an object: a message may come in any number of empty ones."""
+
+CONTROL_FRAMES, CONTROL_PER_S = 100.0, 10.0
+"""Pings and pongs that a client may send at once, and for good. Each ping has to be answered."""
+
+_AT_ONCE = 16 * 1024
+"""Bytes that are parsed before the next look at how much a client has sent: a few thousand of the smallest frames."""
 
 
 class Intake:
@@ -33,7 +44,7 @@ class Intake:
         return sum(self._held.values())
 
     def received(self, connection: ServerConnection, size: int) -> None:
-        """More bytes came."""
+        """More bytes came, or a frame that takes as many."""
         self._held[connection] = self._held.get(connection, 0) + size
         while self.total > self._limit:
             largest = max(self._held, key=self._held.__getitem__)
@@ -53,10 +64,29 @@ class Intake:
         if connection in self._held:
             self._held[connection] = max(0, self._held[connection] - size)
 
+    def flooded(self, connection: ServerConnection) -> None:
+        """A client has sent more control frames than anybody needs."""
+        self._log(f"{address_of(connection)} cut off: more than {CONTROL_PER_S:g} pings or pongs a second")
+        connection.transport.abort()
+
     def gone(self, connection: ServerConnection) -> None:
         """A connection was closed."""
         self._open -= 1
         self._held.pop(connection, None)
+
+
+class ControlFrames:
+    """How many a client may still send: `CONTROL_FRAMES`, and so many a second more."""
+
+    def __init__(self) -> None:
+        self._left, self._since = CONTROL_FRAMES, time.monotonic()
+
+    def allowed(self) -> bool:
+        """Whether one more is."""
+        now = time.monotonic()
+        self._left = min(CONTROL_FRAMES, self._left + (now - self._since) * CONTROL_PER_S) - 1
+        self._since = now
+        return self._left >= 0
 
 
 def counted(intake: Intake) -> type[ServerConnection]:
@@ -65,12 +95,24 @@ def counted(intake: Intake) -> type[ServerConnection]:
     class CountedConnection(ServerConnection):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            self.control = ControlFrames()
             intake.came(self)
 
         def data_received(self, data: bytes) -> None:
-            intake.received(self, len(data))
-            if not self.transport.is_closing():
-                super().data_received(data)
+            for start in range(0, len(data), _AT_ONCE):
+                part = data[start : start + _AT_ONCE]
+                intake.received(self, len(part))
+                if self.transport.is_closing():
+                    return
+                super().data_received(part)
+
+        def process_event(self, event: Any) -> None:
+            if isinstance(event, Frame):
+                if event.opcode not in CTRL_OPCODES:
+                    intake.received(self, FRAME_BYTES)
+                elif not self.control.allowed() and not self.transport.is_closing():
+                    intake.flooded(self)
+            super().process_event(event)
 
         def connection_lost(self, exc: Exception | None) -> None:
             intake.gone(self)

@@ -38,6 +38,10 @@ WAYS = {
 """Ranks and settings by name. All but the first save in a thread."""
 
 
+EACH = 4
+"""Kills of one training."""
+
+
 class Trials(Protocol):
     """Of one way."""
 
@@ -46,7 +50,7 @@ class Trials(Protocol):
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults train", description=__doc__)
-    parser.add_argument("--kills", type=int, default=200, help="in all; two a training")
+    parser.add_argument("--kills", type=int, default=200, help=f"in all; up to {EACH} a training")
     parser.add_argument("--ways", default=",".join(WAYS), help=f"of {', '.join(WAYS)}, by turns")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     parser.add_argument("--minutes", type=float, default=60, help="no trial starts later")
@@ -78,7 +82,7 @@ def try_all(
         name, saving = names[number % len(names)], number // len(names) % 2 == 0
         if name not in scenes:
             scenes[name] = make_scene(stack, stage, builds, name)
-        course = scenes[name].trial(random.Random(f"{name} {options.seed + number}"), 2, saving)
+        course = scenes[name].trial(random.Random(f"{name} {options.seed + number}"), EACH, saving)
         courses.setdefault(name, []).append(course)
         _report(name, number, course, options.out)
         number += 1
