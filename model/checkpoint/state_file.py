@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CorruptError
-from pipeline.format.printable import reason
+from pipeline.format.printable import reason, shown
 from pipeline.format.strict_json import parse
 
 STATE = "state.json"
@@ -51,7 +51,9 @@ def verify_checkpoint(checkpoint: Path) -> None:
     found = _digests(checkpoint, sorted(there))
     for name, digest in listed.items():
         if found[name] != digest:
-            raise CorruptError(f"{checkpoint} is damaged: {name} has SHA-256 {found[name]}, {digest} was written")
+            raise CorruptError(
+                f"{checkpoint} is damaged: {name} has SHA-256 {found[name]}, {shown(digest)} was written"
+            )
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:

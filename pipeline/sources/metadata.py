@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipeline.errors import EpisodeError, RunError
+from pipeline.format.strict_json import parse_any
 from pipeline.sources.base import EpisodeRef, LedgerEntry
 
 LFS_START = b"version https://git-lfs"
@@ -52,7 +53,7 @@ def read_json_lines(path: str, fix: str) -> list[Any]:
 def _parse(line: str) -> Any:
     try:
         line.encode()  # fails on bytes that were not UTF-8
-        return json.loads(line)
+        return parse_any(line)
     except ValueError:
         return None
 

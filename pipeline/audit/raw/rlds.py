@@ -6,7 +6,6 @@ NNNNNN is the record's number over all files of the split. N steps of a record, 
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, r
 from pipeline.audit.raw.templates import path_from
 from pipeline.audit.raw.vectors import RobotVectors
 from pipeline.format.patterns import simple_patterns
+from pipeline.format.strict_json import parse_any
 
 _FRAMING = 16
 """Bytes around the data of a record: its length, and two checksums."""
@@ -165,7 +165,7 @@ def _version_folder(root: Path) -> Path:
 def _read_splits(path: Path) -> dict[str, list[_Place]]:
     """The records of each split. Raises RawError when the file is none, or the name of a split is unknown."""
     with reading(f"{path} is no description of a dataset"):
-        info = json.loads(path.read_bytes())
+        info = parse_any(path.read_bytes())
         dataset, kind = str(info["name"]), str(info.get("fileFormat") or "tfrecord")
         unknown = [split["name"] for split in info["splits"] if split["name"] not in SPLITS]
         if unknown or kind != "tfrecord":
