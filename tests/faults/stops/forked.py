@@ -1,4 +1,4 @@
-"""A process that has imported everything, and forks one child a command: `python -m tests.faults.stops.forked`.
+"""A process that has imported everything, and forks one child a command: `python -m tests.faults.stops.forked MODULE…`.
 
 A command starts in a fraction of a second instead of ten. Requests come as JSON lines on standard input, answers go to
 standard output: {"words", "environment", "log"} -> the child's id (words of `vlajepa`, or "call:module:function" and
@@ -34,7 +34,7 @@ MODULES = (
     "torch.distributed.run",
     "torch.utils.tensorboard",
 )
-"""What the commands import."""
+"""What all commands import."""
 
 RUNS = 1000
 """In place of the exit code of a child that has not ended."""
@@ -44,7 +44,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a module prints when it is imported is no answer
     sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))  # as the trainer does
-    for name in MODULES:
+    for name in sys.argv[1:]:
         importlib.import_module(name)
     for line in sys.stdin:
         request = json.loads(line)
