@@ -22,8 +22,8 @@ from tests.faults.training.course import TRAINER, Course, Training, new_out
 from tests.faults.training.result import differences, result_of
 
 REFUSED = "is being written by another driver"
-PATIENCE_S = 180.0
-"""What a killed agent or driver leaves may run on, and is waited for so long."""
+PATIENCE_S = 600.0
+"""What a killed agent or driver leaves may run on, and is waited for so long. A command that takes longer hangs."""
 
 Victims = Callable[[Started], Mapping[str, Sequence[int]]]
 """Processes of a running training that can be killed at once, by what they are called."""
