@@ -15,8 +15,8 @@ FRAME_BYTES = 256
 CONTROL_FRAMES, CONTROL_PER_S = 100.0, 10.0
 """Pings and pongs that a client may send at once, and for good. Each ping has to be answered."""
 
-_AT_ONCE = 16 * 1024
-"""Bytes that are parsed before the next look at how much a client has sent: a few thousand of the smallest frames."""
+_AT_ONCE = 4 * 1024
+"""Bytes that are parsed before the next look at how much a client has sent: a few hundred of the smallest frames."""
 
 
 class Intake:

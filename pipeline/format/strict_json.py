@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from pipeline.errors import BuildError
@@ -31,7 +30,7 @@ def parse(data: bytes, repeated: bool = False) -> Any:
     return value
 
 
-def parse_any(text: str | bytes, **hooks: Callable[..., Any]) -> Any:
+def parse_any(text: str | bytes, **hooks: Any) -> Any:
     """Parse the JSON of somebody else, who may write keys twice and NaN. hooks: of `json.loads`.
 
     Raises:

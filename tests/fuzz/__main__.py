@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 from multiprocessing import get_context
@@ -30,15 +30,14 @@ def main() -> int:
     options = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        subjects = [
-            s for s in make_subjects(Path(folder) / "given") if s.name.startswith(tuple(options.only.split(",")))
-        ]
         found: list[Finding] = []
         tried, until = 0, started + 60 * options.minutes
         ends = [options.inputs * done // options.processes for done in range(options.processes + 1)]
-        shares = [range(*span) for span in pairwise(ends)]
         with ProcessPoolExecutor(options.processes, mp_context=get_context("fork")) as pool:
-            fuzzed = [pool.submit(fuzz_all, subjects, share, options.seed, Path(folder), until) for share in shares]
+            fuzzed = [
+                pool.submit(fuzz_all, options.only, range(*span), options.seed, Path(folder, str(span[0])), until)
+                for span in pairwise(ends)
+            ]
             for findings, number in (future.result() for future in fuzzed):
                 found += findings
                 tried += number
@@ -47,11 +46,17 @@ def main() -> int:
     return 1 if found else 0
 
 
-def fuzz_all(
-    subjects: Sequence[Subject], numbers: Iterable[int], seed: int, folder: Path, until: float
-) -> tuple[list[Finding], int]:
-    """Inputs by their number, the subjects by turns, until a time of the monotonic clock; what is wrong, and how many
-    were tried."""
+def fuzz_all(only: str, numbers: Iterable[int], seed: int, folder: Path, until: float) -> tuple[list[Finding], int]:
+    """Inputs by their number, the subjects by turns, until a time of the monotonic clock.
+
+    Args:
+        only: beginnings of names of subjects, separated by commas.
+        folder: a new one.
+
+    Returns:
+        What is wrong, and how many were tried.
+    """
+    subjects = [each for each in make_subjects(folder / "given") if each.name.startswith(tuple(only.split(",")))]
     found: list[Finding] = []
     tried = 0
     for number in numbers:
