@@ -11,6 +11,9 @@ from enum import StrEnum
 from pipeline.format.enums import FloatDtype
 from pipeline.format.settings import checked, setting
 
+MOST_LAYERS, MOST_TOKENS = 1000, 10_000
+"""A checkpoint of somebody else may not ask for more: what is counted in a loop takes time before it takes memory."""
+
 CHECKPOINTING = "recompute each block's activations in the backward pass: less memory, more time"
 
 
@@ -64,10 +67,10 @@ class SteeredBy(StrEnum):
 class TinyBackboneSettings:
     """A Qwen3-VL of random weights, small enough for a CPU: section `model.backbone.tiny`."""
 
-    layers: int = setting("decoder layers", default=2, at_least=2)
+    layers: int = setting("decoder layers", default=2, at_least=2, at_most=MOST_LAYERS)
     width: int = setting("of the decoder; a multiple of 4 x heads", default=64)
     heads: int = setting("query heads, an even number; half as many key-value heads", default=2, at_least=2)
-    vision_layers: int = setting("layers of the vision tower", default=2, at_least=1)
+    vision_layers: int = setting("layers of the vision tower", default=2, at_least=1, at_most=MOST_LAYERS)
     vision_width: int = setting("of the vision tower; a multiple of 4 x vision_heads", default=32)
     vision_heads: int = setting("heads of the vision tower", default=2, at_least=1)
 
@@ -114,11 +117,18 @@ class BackboneSettings:
 class PromptSettings:
     """Special tokens of the prompt: section `model.prompt`."""
 
-    action_tokens_per_step: int = setting("repeats of `<|action_i|>` for step i", default=8, at_least=1)
-    action_token_groups: int = setting(
-        "distinct `<|action_i|>` added to the tokenizer; the reference adds horizon 7 x 4", default=28, at_least=1
+    action_tokens_per_step: int = setting(
+        "repeats of `<|action_i|>` for step i", default=8, at_least=1, at_most=MOST_TOKENS
     )
-    embodied_tokens: int = setting("repeats of `<|embodied_action|>` in the robot prompt", default=32, at_least=1)
+    action_token_groups: int = setting(
+        "distinct `<|action_i|>` added to the tokenizer; the reference adds horizon 7 x 4",
+        default=28,
+        at_least=1,
+        at_most=MOST_TOKENS,
+    )
+    embodied_tokens: int = setting(
+        "repeats of `<|embodied_action|>` in the robot prompt", default=32, at_least=1, at_most=MOST_TOKENS
+    )
     cache_size: int = setting("distinct instructions whose tokens are kept", default=4096, at_least=1)
 
 
@@ -126,7 +136,7 @@ class PromptSettings:
 class PredictorSettings:
     """The latent world model (V-JEPA2-AC style): section `model.predictor`."""
 
-    depth: int = setting("blocks", default=12, at_least=1)
+    depth: int = setting("blocks", default=12, at_least=1, at_most=MOST_LAYERS)
     heads: int = setting("attention heads", default=8, at_least=1)
     dim: int = setting("width; a multiple of heads, at least 6 channels a head", default=1024, at_least=1)
     mlp_ratio: float = setting("width of the MLP over `dim`", default=4.0, above=0)
@@ -163,17 +173,19 @@ class ActionHeadSettings:
         "of the student's tokens: embodied, as the reference; latent, the latent actions; or both",
         default=HeadInput.EMBODIED,
     )
-    layers: int = setting("blocks", default=16, at_least=1)
+    layers: int = setting("blocks", default=16, at_least=1, at_most=MOST_LAYERS)
     heads: int = setting("attention heads", default=12, at_least=1)
     head_width: int = setting(
         "channels of a head; the width is heads x head_width, an even number", default=64, at_least=1
     )
     dropout: float = setting("in attention and MLP", default=0.2, at_least=0, below=1)
     hidden_size: int = setting("width of the output and of the state and action MLPs", default=1024, at_least=1)
-    future_tokens: int = setting("learned tokens between state and actions", default=32, at_least=1)
+    future_tokens: int = setting(
+        "learned tokens between state and actions", default=32, at_least=1, at_most=MOST_TOKENS
+    )
     max_positions: int = setting("rows of the learned positions of the action tokens", default=1024, at_least=1)
     time_buckets: int = setting("integer time steps that the continuous time is cut into", default=1000, at_least=1)
-    inference_steps: int = setting("Euler steps from noise to actions", default=4, at_least=1)
+    inference_steps: int = setting("Euler steps from noise to actions", default=4, at_least=1, at_most=MOST_LAYERS)
     repeats: int = setting("noise draws a sample for the loss", default=8, at_least=1)
     beta_a: float = setting("of the time t = (time_max - Beta(beta_a, beta_b)) / time_max", default=1.5, above=0)
     beta_b: float = setting("see beta_a", default=1.0, above=0)

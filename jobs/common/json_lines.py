@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pipeline.errors import BuildError
-from pipeline.format.json.strict_json import parse
+from pipeline.format.json.strict_json import parse, parse_any
 from pipeline.format.json.typed_json import from_json
 from pipeline.format.text.printable import printable
 from pipeline.storage.atomic import write_atomic
@@ -32,8 +32,8 @@ def read_rows(path: Path, last_bytes: int | None = None) -> Iterator[tuple[bool,
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.decode(errors="replace"))
-            except (ValueError, RecursionError):
+                row = parse_any(line.decode(errors="replace"))
+            except ValueError:
                 row = None
             yield line.endswith(b"\n"), row if isinstance(row, dict) else None
 

@@ -5,7 +5,6 @@ Letters: N samples, K future steps, E width of latent actions.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from model.batch import to_device
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import RunError
 from pipeline.format.build import Build
+from pipeline.format.json.strict_json import parse_any
 from pipeline.streaming.reader import SampleReader
 from pipeline.streaming.stream import ordered_indices
 
@@ -39,7 +39,7 @@ def read_truth(path: Path) -> Facts:
     facts = {}
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+            row = parse_any(line)
             episode = str(row.pop("episode"))
             facts[episode] = {str(name): float(value) for name, value in row.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

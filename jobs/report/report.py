@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
 from pathlib import Path
@@ -55,36 +56,46 @@ def write_report(settings: ReportConfig) -> Path:
     return path
 
 
-def render(
-    record: RunFolder, builds: Sequence[FoundBuild], futures: PredictedFutures, baselines: Sequence[RunFolder] = ()
-) -> str:
-    """The page as text."""
+@cache
+def _environment() -> Environment:
+    """Compiles the page once."""
     environment = Environment(
         loader=PackageLoader("jobs.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"num": _number, "plain": plain, "percent": _percent, "l1": _l1, "gain": _gain_text}
+    return environment
+
+
+def render(
+    record: RunFolder, builds: Sequence[FoundBuild], futures: PredictedFutures, baselines: Sequence[RunFolder] = ()
+) -> str:
+    """The page as text."""
     metrics = record.metrics
     groups = [
         (group, [draw(chart, metrics.first_step, metrics.last_step) for chart in group.charts])
         for group in chart_groups(metrics)
     ]
-    return environment.get_template("report.html.jinja").render(
-        run=record,
-        name=record.path.resolve().name,
-        steps=number(inner(record.config, "trainer").get("steps")),
-        ending=_ending(record),
-        wall="–" if (wall := wall_time(metrics)) is None else duration_text(wall),
-        builds=[_build_row(record, found) for found in builds],
-        held_out=[_held_out_row(name, numbers) for name, numbers in record.held_out.items()],
-        reliance=reliance_rows([record, *baselines]),
-        groups=groups,
-        points=POINTS,
-        futures=futures,
-        settings=_sections(record.config),
-        skipped=record.skipped[-MOST_ROWS:],
-        stopped_keys=_stopped_keys(record.stopped_batch)[:MOST_ROWS],
-        versions=_versions(),
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            run=record,
+            name=record.path.resolve().name,
+            steps=number(inner(record.config, "trainer").get("steps")),
+            ending=_ending(record),
+            wall="–" if (wall := wall_time(metrics)) is None else duration_text(wall),
+            builds=[_build_row(record, found) for found in builds],
+            held_out=[_held_out_row(name, numbers) for name, numbers in record.held_out.items()],
+            reliance=reliance_rows([record, *baselines]),
+            groups=groups,
+            points=POINTS,
+            futures=futures,
+            settings=_sections(record.config),
+            skipped=record.skipped[-MOST_ROWS:],
+            stopped_keys=_stopped_keys(record.stopped_batch)[:MOST_ROWS],
+            versions=_versions(),
+            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        )
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from jobs.common.json_lines import read_rows
 from pipeline.errors import RunError
+from pipeline.format.json.strict_json import parse_any
 
 LOG_LINES = 200
 """Of log.txt, the last ones."""
@@ -189,8 +189,8 @@ def _object(path: Path, notes: list[str]) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_any(path.read_bytes())
+    except (OSError, ValueError) as error:
         notes.append(f"{path} cannot be read: {error}")
         return {}
     if not isinstance(content, dict):

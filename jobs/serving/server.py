@@ -37,9 +37,11 @@ from jobs.serving.health import HealthCheck, own_question
 from jobs.serving.intake import Intake, address_of, counted
 from jobs.serving.keys import GROUP, MessageKeys, read_observation, read_seed
 from jobs.serving.limits import InputLimits
+from jobs.serving.log_lines import bounded, websockets_logger
 from jobs.serving.meter import Meter
 from jobs.serving.settings import ServerSettings
 from jobs.serving.wire import WIRE_VERSION, WireError, pack, unpack
+from pipeline.format.text.printable import printable
 
 FAILED = "the policy failed on this query; the server's log has the reason"
 
@@ -98,7 +100,7 @@ class PolicyServer:
         log: Callable[[str], None] = print,
         trained: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
     ) -> None:
-        self._policy, self._settings, self._log = policy, settings, log
+        self._policy, self._settings, self._log = policy, settings, bounded(log)
         self._keys = MessageKeys.of(policy.interface, settings.keys or {})
         self.limits = InputLimits.around(settings.instruction_characters, settings.state_margin, trained)
         self.metadata = self._describe(identity)
@@ -108,7 +110,7 @@ class PolicyServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._batcher: Batcher
         self._health: HealthCheck
-        self._intake = Intake(settings.held_mb * 2**20, 2 * settings.connections + _STRANGERS, log)
+        self._intake = Intake(settings.held_mb * 2**20, 2 * settings.connections + _STRANGERS, self._log)
         self._stopping = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         """Connections that are being closed; the loop itself keeps no task alive."""
@@ -141,6 +143,7 @@ class PolicyServer:
             close_timeout=_CLOSING_S,
             process_request=self._admit,
             create_connection=counted(self._intake),
+            logger=websockets_logger(self._log),
         ) as server:
             if started is not None:
                 started(next(iter(server.sockets)).getsockname()[1])
@@ -298,8 +301,7 @@ class PolicyServer:
         """Send a client the reason and disconnect it."""
         self._meter.errors += 1
         text = text[:_LONGEST_ERROR]
-        printable = "".join(c if c.isprintable() else " " for c in text)  # names of keys are the client's own
-        self._log(f"{client.name} refused: {printable}")
+        self._log(f"{client.name} refused: {printable(text)}")  # names of keys are the client's own
         await client.connection.send(text.encode(errors="replace"), text=True)
         await client.connection.close(code, "see the text before")
 

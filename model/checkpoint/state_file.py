@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.errors import CorruptError
 from pipeline.format.json.strict_json import parse
-from pipeline.format.text.printable import reason
+from pipeline.format.text.printable import reason, shown
 
 STATE = "state.json"
 _FILES, _OWN = "files", "sha256"
@@ -51,7 +51,9 @@ def verify_checkpoint(checkpoint: Path) -> None:
     found = _digests(checkpoint, sorted(there))
     for name, digest in listed.items():
         if found[name] != digest:
-            raise CorruptError(f"{checkpoint} is damaged: {name} has SHA-256 {found[name]}, {digest} was written")
+            raise CorruptError(
+                f"{checkpoint} is damaged: {name} has SHA-256 {found[name]}, {shown(digest)} was written"
+            )
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from model.normalize import MinMaxScaler
 from model.settings import ActionHeadSettings
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import SettingsError
-from pipeline.format.json.strict_json import parse
+from pipeline.format.json.strict_json import parse, parse_any
 from pipeline.format.json.typed_json import from_json
-from pipeline.format.text.printable import reason
+from pipeline.format.text.printable import reason, shown
 
 STATE, ACTION = "observation.state", "action"
 PORT_LAYER_NORM_EPS = 1e-6
@@ -44,7 +44,7 @@ _NUMBERS = {"MIN_MAX": ("min", "max"), "MEAN_STD": ("mean", "std")}
 def is_lerobot(folder: Path) -> bool:
     """Whether a folder holds a `vla_jepa` policy."""
     try:
-        return bool(json.loads((folder / "config.json").read_bytes()).get("type") == "vla_jepa")
+        return bool(parse_any((folder / "config.json").read_bytes()).get("type") == "vla_jepa")
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -170,12 +170,12 @@ NUMBERS_BESIDE_SHAPES = {
 def _check_config(model: VLAJEPA, folder: Path) -> None:
     """Raise SettingsError where config.json names a number that this model was not built with; null is its default."""
     try:
-        theirs = json.loads((folder / "config.json").read_bytes())
+        theirs = parse_any((folder / "config.json").read_bytes())
     except (OSError, ValueError) as error:
         raise SettingsError(f"{folder}/config.json cannot be read: {error}") from error
     ours = policy_config(model, (), "")
     problems = [
-        f"{key} is {theirs[key]!r}, model.{setting} is {ours[key]!r}"
+        f"{key} is {shown(theirs[key])}, model.{setting} is {ours[key]!r}"
         for key, setting in NUMBERS_BESIDE_SHAPES.items()
         if theirs.get(key) is not None and theirs[key] != ours[key]
     ]

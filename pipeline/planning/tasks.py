@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
+from pipeline.format.json.strict_json import parse_any
 from pipeline.sources.base import EpisodeRef
 
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -105,10 +106,7 @@ def read_task(line: bytes) -> ShardTask:
     Raises:
         ValueError: the line is no task.
     """
-    try:
-        content = json.loads(line)
-    except RecursionError as error:
-        raise ValueError("a task is nested too deeply") from error
+    content = parse_any(line)
     if type(content) is not dict or not {"split", "index", "groups", "episodes"} <= content.keys():
         raise ValueError("a task must be an object with split, index, groups and episodes")
     split, index, sizes, episodes = (content[name] for name in ("split", "index", "groups", "episodes"))

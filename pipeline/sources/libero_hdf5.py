@@ -12,7 +12,6 @@ The reader corrects two things (LIBERO `scripts/create_dataset.py`):
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError, RunError, SettingsError
+from pipeline.format.json.strict_json import parse_any
 from pipeline.format.settings import checked, setting
 from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.episode.opened import OpenedEpisode
@@ -300,7 +300,7 @@ def _image(dataset: h5py.Dataset, upside_down: bool, where: str) -> Callable[[in
 def _instruction(attributes: Any, path: str) -> str:
     """`language_instruction` of problem_info; in some files it is a list of words."""
     try:
-        found = json.loads(_plain(attributes["problem_info"]))["language_instruction"]
+        found = parse_any(_plain(attributes["problem_info"]))["language_instruction"]
     except (KeyError, ValueError, TypeError) as error:
         found = ", ".join(sorted(attributes)) or "none"
         detail = f"{path}: data has no attribute problem_info with a language_instruction; it has {found}"

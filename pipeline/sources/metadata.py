@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipeline.errors import EpisodeError, RunError
+from pipeline.format.json.strict_json import parse_any
 from pipeline.sources.base import EpisodeRef, LedgerEntry
 from pipeline.storage.raw.places import raw_path
 
@@ -63,7 +64,7 @@ def open_text(path: str, lenient: bool = True) -> io.TextIOWrapper:
 def _parse(line: str) -> Any:
     try:
         line.encode()  # fails on bytes that were not UTF-8
-        return json.loads(line)
+        return parse_any(line)
     except ValueError:
         return None
 

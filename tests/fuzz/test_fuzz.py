@@ -19,8 +19,9 @@ SEEDS = (
     *(("unfinished", seed) for seed in (0, 10, 21, 22)),
     *(("checkpoint", seed) for seed in (1, 11, 100_004)),
     *(("run", 33), ("others", 39), ("others", 60), ("lerobot", 34), ("robot", 1047)),
+    *(("run", 3_320_207), ("checkpoint", 3_320_169), ("lerobot", 3_320_288)),
 )
-"""Subject and seed of inputs that ended in a traceback before."""
+"""Subject and seed of inputs that ended in a traceback or a page of text before."""
 
 
 @pytest.fixture(scope="module")

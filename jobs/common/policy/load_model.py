@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -12,9 +12,19 @@ from model.checkpoint.checkpoint import load_weights
 from model.checkpoint.state_file import read_state, verify_checkpoint
 from model.settings import ModelSettings
 from model.vla_jepa import VLAJEPA, build_model, unit_stats
+from pipeline.audit.canonical.expansion import ROOM, bounded_memory
 from pipeline.errors import BuildError
 from pipeline.format.schema import Sizes
 from pipeline.format.text.differences import first_difference
+from pipeline.format.text.printable import shown
+
+_LARGEST = Sizes(
+    views=64, image_size=2048, steps=1000, tokens=100_000, width=100_000, state=10_000, chunk=10_000, action=10_000
+)
+"""Beyond any robot and encoder. A checkpoint of somebody else may say anything."""
+
+_PER_BYTE = 4
+"""Bytes that loading may take for each byte of a checkpoint, besides `ROOM`: mapped, read, and as float32."""
 
 
 def load_model(checkpoint: Path) -> VLAJEPA:
@@ -31,6 +41,24 @@ def load_model(checkpoint: Path) -> VLAJEPA:
     except (KeyError, ValueError) as error:
         what = f"has no usable settings and sizes of the model: {error}"
         raise BuildError(f"{checkpoint}/state.json {what}") from error
-    model = build_model(settings, sizes, unit_stats(sizes))
-    load_weights(checkpoint, model)
+    _check_sizes(checkpoint, sizes)
+    room = ROOM + _PER_BYTE * sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
+    try:
+        with bounded_memory(room):
+            model = build_model(settings, sizes, unit_stats(sizes))
+            load_weights(checkpoint, model)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        what = f"asks for a model of more than {room:,} bytes, which the weights beside it do not fill"
+        raise BuildError(f"{checkpoint}/state.json {what}; restore the checkpoint") from error
     return model.eval()
+
+
+def _check_sizes(checkpoint: Path, sizes: Sizes) -> None:
+    for field in fields(Sizes):
+        size, most = getattr(sizes, field.name), getattr(_LARGEST, field.name)
+        if not 0 <= size <= most:
+            raise BuildError(
+                f"{checkpoint}/state.json: model_sizes.{field.name} must be 0 to {most}, got {shown(size)}"
+            )

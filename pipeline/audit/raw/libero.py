@@ -6,7 +6,6 @@ SHORT is the file's path, NNNN the demonstration's number. N rows of a demonstra
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame
 from pipeline.audit.raw.place import Place, find, handle
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, rate_of, short, text_of, texts_of
 from pipeline.audit.raw.vectors import FieldReader, RobotVectors
+from pipeline.format.json.strict_json import parse_any
 
 _DEMO = re.compile(r"demo_([0-9]{1,18})")
 
@@ -187,7 +187,7 @@ def _frame_reader(place: _Place, camera: str, flipped: bool, counts: tuple[int, 
 def _instruction(problem: object) -> str:
     """The text in the attribute problem_info, which may hold it letter by letter; "" when there is none."""
     try:
-        found = json.loads(_plain(problem))["language_instruction"]
+        found = parse_any(_plain(problem))["language_instruction"]
     except (ValueError, TypeError, KeyError):
         return ""
     joined = "".join(found) if isinstance(found, list) and all(isinstance(part, str) for part in found) else found

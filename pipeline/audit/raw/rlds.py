@@ -6,7 +6,6 @@ NNNNNN is the record's number over all files of the split. N steps of a record, 
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,6 +21,7 @@ from pipeline.audit.raw.place import Place, find
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, rate_of, text_of, texts_of
 from pipeline.audit.raw.templates import path_from
 from pipeline.audit.raw.vectors import RobotVectors
+from pipeline.format.json.strict_json import parse_any
 from pipeline.format.text.patterns import simple_patterns
 
 _FRAMING = 16
@@ -174,7 +174,7 @@ def _picture_sizes(path: Place) -> dict[str, tuple[int, ...]]:
     if not path.is_file():
         return {}
     with reading(path):
-        steps = json.loads(path.read_bytes())["featuresDict"]["features"]["steps"]["sequence"]["feature"]
+        steps = parse_any(path.read_bytes())["featuresDict"]["features"]["steps"]["sequence"]["feature"]
         observation = steps["featuresDict"]["features"]["observation"]["featuresDict"]["features"]
         shapes = {name: feature["image"].get("shape") for name, feature in observation.items() if "image" in feature}
         sizes = {name: (shape or {}).get("dimensions") or () for name, shape in shapes.items()}
@@ -184,7 +184,7 @@ def _picture_sizes(path: Place) -> dict[str, tuple[int, ...]]:
 def _read_splits(path: Place) -> dict[str, list[_Place]]:
     """The records of each split. Raises RawError when the file is none, or the name of a split is unknown."""
     with reading(f"{path} is no description of a dataset"):
-        info = json.loads(path.read_bytes())
+        info = parse_any(path.read_bytes())
         dataset, kind = str(info["name"]), str(info.get("fileFormat") or "tfrecord")
         unknown = [split["name"] for split in info["splits"] if split["name"] not in SPLITS]
         if unknown or kind != "tfrecord":

@@ -5,7 +5,6 @@ A clip with an answer in test-answers.csv (`id;answer` lines) is a test clip, wh
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from pipeline.audit.raw.base import RawEpisode, RawSource, reading, usable_text
 from pipeline.audit.raw.decoding.video import read_video
 from pipeline.audit.raw.place import Place
 from pipeline.audit.raw.settings import clean, text_of
+from pipeline.format.json.strict_json import parse_any
 
 _FILES = {"train": "train.json", "val": "validation.json", "test": "test.json"}
 
@@ -42,7 +42,7 @@ class RawSSv2(RawSource):
 
 def _rows(path: Place) -> list[dict[str, Any]]:
     with reading(path):
-        rows = json.loads(path.read_bytes().decode("utf-8-sig", "surrogateescape"))
+        rows = parse_any(path.read_bytes().decode("utf-8-sig", "surrogateescape"))
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 

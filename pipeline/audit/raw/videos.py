@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -14,6 +13,7 @@ from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, us
 from pipeline.audit.raw.decoding.video import read_video
 from pipeline.audit.raw.place import Place
 from pipeline.audit.raw.settings import SPLITS, hashed_split, short, text_of
+from pipeline.format.json.strict_json import parse_any
 
 
 class RawVideos(RawSource):
@@ -52,7 +52,7 @@ def _rows(path: Place) -> list[Mapping[str, Any]]:
         content = path.read_bytes()
         if path.suffix != ".json":
             return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig", "surrogateescape"), newline="")))
-        rows = json.loads(content.decode("utf-8-sig", "surrogateescape"))
+        rows = parse_any(content.decode("utf-8-sig", "surrogateescape"))
         if not isinstance(rows, list):
             raise ValueError("holds no list")
         return [row for row in rows if isinstance(row, dict)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pipeline.errors import SettingsError
+from pipeline.format.json.strict_json import parse_any
 
 INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
 PICKLED = (".pt", ".pth", ".bin")
@@ -59,7 +59,7 @@ def _read_folder(folder: Path) -> dict[str, Tensor]:
 
 def _read_sharded(folder: Path) -> dict[str, Tensor]:
     """The files that the index names hold what it says, no tensor less or more."""
-    placed = json.loads((folder / INDEX).read_text()).get("weight_map")
+    placed = parse_any((folder / INDEX).read_text()).get("weight_map")
     if not isinstance(placed, dict) or not all(isinstance(file, str) for file in placed.values()):
         raise SettingsError(f"{folder / INDEX} has no weight_map of file names")
     found: dict[str, Tensor] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from pipeline.encoder.weights.released import RELEASED
 from pipeline.errors import SettingsError
 from pipeline.format.build_settings import EncoderSettings
 from pipeline.format.enums import Release
+from pipeline.format.json.strict_json import parse_any
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -94,7 +94,7 @@ def _configuration(path: Path, release: Release) -> VJEPA2Config:
             raise SettingsError(f"{path} has no config.json to tell which encoder it is; choose one by encoder=NAME")
         return released_config(release)
     try:
-        kind = json.loads(file.read_text()).get("model_type")
+        kind = parse_any(file.read_text()).get("model_type")
         if kind not in CLASSES:
             raise ValueError(f"model_type is {kind!r}, expected one of {', '.join(CLASSES)}")
         config = CLASSES[kind][0].from_pretrained(path, attn_implementation="sdpa")

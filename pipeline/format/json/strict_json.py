@@ -24,11 +24,20 @@ def parse(data: bytes, repeated: bool = False) -> Any:
             beyond reason.
     """
     pairs = None if repeated else _unique
+    value = parse_any(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=_refuse)
+    if _SURROGATE.search(data):
+        json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError, a ValueError: half of a pair
+    return value
+
+
+def parse_any(text: str | bytes, **hooks: Any) -> Any:
+    """Parse the JSON of somebody else, who may write keys twice and NaN. hooks: of `json.loads`.
+
+    Raises:
+        ValueError: not JSON, or nested beyond reason, for which `json.loads` has a RecursionError.
+    """
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=_refuse)
-        if _SURROGATE.search(data):
-            json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError, a ValueError: half of a pair
-        return value
+        return json.loads(text, **hooks)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

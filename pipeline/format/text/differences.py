@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pipeline.format.text.printable import shown
+
 ABSENT: Final = "(absent)"
 
 
@@ -18,7 +20,7 @@ class Difference:
     after: Any
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.before!r} -> {self.after!r}"
+        return f"{self.place}: {shown(self.before)} -> {shown(self.after)}"
 
 
 def differences(stored: Any, asked: Any, place: str = "") -> Iterator[Difference]:
@@ -39,5 +41,5 @@ def first_difference(stored: Any, asked: Any) -> str:
     for found in differences(stored, asked):
         before, after = (None if value == ABSENT else value for value in (found.before, found.after))
         if before != after:
-            return f"{found.place} was {before!r}, now {after!r}"
+            return f"{found.place} was {shown(before)}, now {shown(after)}"
     return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_LONGEST_REASON = 500
+_LONGEST_REASON, _LONGEST_VALUE = 500, 200
 """Characters."""
 
 
@@ -24,6 +24,12 @@ def printable(text: object, keep: str = "") -> str:
 def reason(error: BaseException) -> str:
     """An exception of a library as a part of a message: its type and text, without what it was about to read."""
     return f"{type(error).__name__}: {printable(error)[:_LONGEST_REASON]}" if str(error) else type(error).__name__
+
+
+def shown(value: object) -> str:
+    """A value that a file holds, as a part of a message: as Python writes it, escaped and cut."""
+    text = printable(repr(value))
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
 
 
 def _escaped(character: str) -> str:

@@ -1,4 +1,4 @@
-"""A process that has imported everything, and forks one child a command: `python -m tests.faults.stops.forked`.
+"""A process that has imported everything, and forks one child a command: `python -m tests.faults.stops.forked MODULE…`.
 
 A command starts in a fraction of a second instead of ten. Requests come as JSON lines on standard input, answers go to
 standard output: {"words", "environment", "log"} -> the child's id (words of `vlajepa`, or "call:module:function" and
@@ -13,6 +13,8 @@ import os
 import pkgutil
 import sys
 import traceback
+from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 MODULES = (
@@ -27,9 +29,12 @@ MODULES = (
     "jobs.training.settings",
     "jobs.training.train",
     "jobs.preprocess.settings",
+    "jobs.training.workers",
+    "ray.train.torch",
+    "torch.distributed.run",
     "torch.utils.tensorboard",
 )
-"""What the commands import."""
+"""What all commands import."""
 
 RUNS = 1000
 """In place of the exit code of a child that has not ended."""
@@ -38,7 +43,8 @@ RUNS = 1000
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a module prints when it is imported is no answer
-    for name in MODULES:
+    sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))  # as the trainer does
+    for name in sys.argv[1:]:
         importlib.import_module(name)
     for line in sys.stdin:
         request = json.loads(line)
@@ -58,19 +64,19 @@ def _start(request: dict[str, Any]) -> int:
         os.dup2(log, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.environ.update(request["environment"])
-        code = _run(request["words"])
+        code = run_words(request["words"])
     finally:
         os._exit(code)
 
 
-def _run(words: list[str]) -> int:
+def run_words(words: Sequence[str]) -> int:
     """Exit code of `vlajepa WORDS`, or of a function."""
     kind, _, place = words[0].partition(":")
     try:
         if kind == "call":
             pkgutil.resolve_name(place)(*words[1:])
         else:
-            importlib.import_module("jobs.cli").main(words)
+            importlib.import_module("jobs.cli").main([*words])
         return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1 if end.code else 0

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.cluster import plain_environment
-from tests.faults.stops.forked import RUNS
+from tests.faults.stops.forked import MODULES, RUNS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 HANGS_AFTER_S, HANGS = 240.0, 999
@@ -57,9 +57,10 @@ class Started:
 
 @dataclass
 class Stage:
-    """Use as a context manager. Needs gcc. folder: for the library and logs."""
+    """Use as a context manager. Needs gcc. folder: for the library and logs; modules: imported at the start."""
 
     folder: Path
+    modules: Sequence[str] = MODULES
     _process: subprocess.Popen[str] = field(init=False)
     library: Path = field(init=False)
 
@@ -67,7 +68,7 @@ class Stage:
         (self.folder / "logs").mkdir(parents=True)
         self.library = build_library(self.folder)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.stops.forked"],
+            [sys.executable, "-m", "tests.faults.stops.forked", *self.modules],
             cwd=REPOSITORY,
             env=plain_environment(LD_PRELOAD=str(self.library), CUDA_VISIBLE_DEVICES=""),
             stdin=subprocess.PIPE,

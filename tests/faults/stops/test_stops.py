@@ -1,4 +1,4 @@
-"""A few of the calls of `python -m tests.faults commands`."""
+"""What `python -m tests.faults commands` does: each call, and of some commands a few calls quickly."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.stops.cases import CASES, Case
+from tests.faults.stops.cases import CASES, PARTS, Case
 from tests.faults.stops.command import prepared
 from tests.faults.stops.every_call import try_every_call
 from tests.faults.stops.stage import Stage, Stop
+from tests.pipeline.audit.tiny_build import write_build
 
-pytestmark = pytest.mark.slow
+BUILDS = ("jobs.cli", "jobs.preprocess.drop", "jobs.preprocess.merge", "jobs.preprocess.settings")
+"""What commands import that make builds of builds: little."""
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +28,26 @@ def given(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepared(stage, tmp_path_factory.mktemp("given"))
 
 
+def test_a_build_of_builds_is_finished_after_a_kill(gcc: str, tmp_path: Path) -> None:
+    """Four calls of `merge`, two of `drop`."""
+    for name, world in PARTS.items():
+        write_build(tmp_path / name, world)
+    with Stage(tmp_path / "stage", BUILDS) as stage:
+        for case, most in (("merge", 4), ("drop", 2)):
+            tried = try_every_call(stage, tmp_path, next(each for each in CASES if each.name == case), most=most)
+            assert not tried.problems, tried.problems
+            assert tried.kills == most
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_command_that_is_ended_at_a_call_is_finished_by_the_next(stage: Stage, given: Path, case: Case) -> None:
-    """Six calls from the first to the last; short commands at each one."""
-    few = try_every_call(stage, given, case, most=6)
-    assert not few.problems, few.problems
-    assert few.kills >= min(6, few.calls)
+def test_a_command_that_is_ended_at_any_call_is_finished_by_the_next(stage: Stage, given: Path, case: Case) -> None:
+    tried = try_every_call(stage, given, case)
+    assert not tried.problems, tried.problems
+    assert tried.kills == tried.calls >= 7
 
 
+@pytest.mark.slow
 def test_a_stopped_command_did_not_make_the_call(stage: Stage, given: Path) -> None:
     folder = stage.folder / "seen"
     folder.mkdir()

@@ -41,9 +41,9 @@ def _sharded(checkpoint: Path) -> dict[str, str]:
     """SHA-256 of each tensor: where it stands in the files depends on how a run went."""
     found = {}
     for kind in ("model", "optimizer"):
-        for name, shape in sharded_shapes(checkpoint, kind).items():
-            tensor = torch.empty(shape)
-            fill_sharded(checkpoint, kind, {name: tensor})
+        tensors = {name: torch.empty(shape) for name, shape in sharded_shapes(checkpoint, kind).items()}
+        fill_sharded(checkpoint, kind, tensors)  # all at once: each call reads the whole index
+        for name, tensor in tensors.items():
             found[f"{kind}/{name}"] = hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
     return found
 

@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 import random
-import shutil
 import socket
 import time
-import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tests.faults.stops.stage import Stage, Started, Stop
-from tests.faults.training.result import differences, leftovers, result_of
-
-STEPS = [
-    *(
-        "trainer=demo",
-        "model=tiny",
-        "trainer.steps=8",
-        "trainer.save_every=2",
-        "trainer.keep=2",
-        "trainer.eval_every=4",
-    ),
-    *("trainer.warmup_steps=2", "trainer.batch_size=8", "trainer.eval_samples=16", "trainer.eval_batch=4"),
-    *("trainer.log_every=1", "trainer.count_flops=false"),
-]
-"""Eight steps, four checkpoints of which two stay, held-out numbers twice."""
-
-
-@dataclass
-class Course:
-    """What happened in one trial. kills: one line each;  saving: kills that struck while a checkpoint was written."""
-
-    kills: list[str] = field(default_factory=list)
-    saving: int = 0
-    problems: list[str] = field(default_factory=list)
-    seconds: float = 0.0
+from tests.faults.training.course import Course, Training, new_out
+from tests.faults.training.result import differences, result_of
 
 
 @dataclass(frozen=True)
@@ -50,25 +24,28 @@ class Scene:
     """
 
     stage: Stage
-    builds: Sequence[Path]
+    training: Training
     ranks: int
-    settings: tuple[str, ...] = ()
     undisturbed: dict[str, Any] = field(default_factory=dict)
     calls: int = 0
     writes: int = 0
     seconds: float = 0.0
 
+    def trial(self, rng: random.Random, kills: int, saving: bool) -> Course:
+        """See `kill_and_resume`."""
+        return kill_and_resume(self, rng, kills, saving)
 
-def set_scene(stage: Stage, builds: Sequence[Path], ranks: int, *settings: str) -> Scene:
+
+def set_scene(stage: Stage, training: Training, ranks: int) -> Scene:
     """Run twice undisturbed, and count the calls that a kill can stop at.
 
     Raises:
         RuntimeError: it failed, or the two runs differ.
     """
-    scene = Scene(stage, builds, ranks, settings)
+    scene = Scene(stage, training, ranks)
     found, counts, seconds = [], [], 0.0
     for writes in (False, True):
-        out, started = _new_out(stage), time.monotonic()
+        out, started = new_out(stage), time.monotonic()
         codes, runs = _once(scene, out, Stop(out / "checkpoints", writes=writes))
         if any(codes):
             raise RuntimeError(f"the undisturbed training failed: {runs[0].output[-2000:]}")
@@ -83,7 +60,7 @@ def set_scene(stage: Stage, builds: Sequence[Path], ranks: int, *settings: str) 
 def kill_and_resume(scene: Scene, rng: random.Random, kills: int, saving: bool) -> Course:
     """A training that is killed `kills` times, at any moment or (saving) at a call that changes its checkpoints; then
     the command runs until it ends by itself, and its results are compared."""
-    course, started, out = Course(), time.monotonic(), _new_out(scene.stage)
+    course, started, out = Course(), time.monotonic(), new_out(scene.stage)
     codes, runs = [-9], []
     while any(codes):
         again = len(course.kills) < kills
@@ -98,17 +75,9 @@ def kill_and_resume(scene: Scene, rng: random.Random, kills: int, saving: bool) 
         elif any(codes):
             course.problems.append(f"exit codes {codes}: {''.join(run.output[-300:] for run in runs)}")
             break
-    if not course.problems:
-        course.problems += [f"another {name}" for name in differences(result_of(out), scene.undisturbed)]
-        course.problems += [f"left behind: {name}" for name in leftovers(out)]
-    if not course.problems:
-        shutil.rmtree(out)
+    course.compare(out, scene.undisturbed)
     course.seconds = time.monotonic() - started
     return course
-
-
-def _new_out(stage: Stage) -> Path:
-    return stage.folder / f"trial-{uuid.uuid4().hex[:12]}"
 
 
 def _draw(scene: Scene, out: Path, rng: random.Random) -> Stop:
@@ -130,13 +99,13 @@ def _once(
 
 
 def _start_rank(scene: Scene, out: Path, rank: int, port: int, stop: Stop | None) -> Started:
-    paths = ",".join(map(str, scene.builds))
     environment = {}
     if scene.ranks > 1:
         environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": scene.ranks, "LOCAL_WORLD_SIZE": scene.ranks}
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    words = ["train", f"builds=[{paths}]", f"out={out}", *STEPS, *scene.settings]
-    return scene.stage.start(words, stop, **{name: str(value) for name, value in environment.items()})
+    return scene.stage.start(
+        scene.training.words(out), stop, **{name: str(value) for name, value in environment.items()}
+    )
 
 
 def _free_port() -> int:

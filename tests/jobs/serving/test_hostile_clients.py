@@ -10,12 +10,13 @@ import urllib.request
 
 import numpy as np
 import pytest
-from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.exceptions import ConnectionClosedError, InvalidMessage, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from jobs.serving import health
 from jobs.serving.health import own_question
 from jobs.serving.limits import InputLimits
+from jobs.serving.log_lines import bounded, websockets_logger
 from jobs.serving.wire import pack
 from tests.jobs.serving.fakes import (
     IN_TIME_S,
@@ -242,3 +243,49 @@ def test_a_message_in_tiny_pieces_counts_with_what_the_pieces_take() -> None:
             hostile.socket.sendall(frames(0x02, 1) + frames(0x00, 3000))
         until(lambda: any("cut off: clients' messages take more than" in line for line in server.log))
         np.testing.assert_array_equal(infer(good, message(2, seed=1))["actions"], expected(observation(2), 1))
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01\x02\x00",
+        b"GET /\x1b[31m\n HTTP/9\r\n\r\n",
+        b"GET /" + 9000 * b"\x1b[2J" + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + 200 * b"X: \x1b[2J\r\n" + b"\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: \xff\r\n\r\n",
+    ],
+)
+def test_a_malformed_request_writes_a_bounded_line_at_most(
+    request_bytes: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with running() as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as plain, contextlib.suppress(OSError):
+            plain.sendall(request_bytes)
+            plain.shutdown(socket.SHUT_WR)
+            while plain.recv(4096):
+                pass
+        assert infer(client(server), message())["actions"].shape == (4, 2)
+        assert all(line.isprintable() and len(line) < 300 for line in server.log)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_websockets_has_to_say_is_escaped_and_bounded() -> None:
+    log: list[str] = []
+    logger = websockets_logger(bounded(log.append))
+    for error in (InvalidMessage("\x1b[2J" * 99), OSError("\n\u202e"), ValueError("\x1b" * 9000)):
+        try:
+            raise error
+        except Exception:
+            logger.error("failed", exc_info=True)
+    assert log[0] == "failed: " + ("\\x1b[2J" * 99)[:200]
+    assert log[1] == "failed: \\x0a\\u202e"
+    assert log[2].startswith("Traceback")
+    assert len(log[2]) == 4000
+    assert "\x1b" not in "".join(log)
+
+
+def test_a_failing_policy_writes_no_escapes_of_its_client_to_the_log() -> None:
+    with running(FakePolicy(broken=("\x1b[2J\u202e",))) as server:
+        refusal(client(server), pack(message(3, prompt="\x1b[2J\u202e")))
+        until(lambda: any("out of ideas for \\x1b[2J\\u202e" in line for line in server.log))

@@ -6,7 +6,6 @@ R rows of an episode's table.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from pipeline.audit.raw.lerobot.tables import Listed, check_rows, columns_of, ho
 from pipeline.audit.raw.place import Place, find
 from pipeline.audit.raw.settings import rate_of
 from pipeline.audit.raw.templates import path_from
+from pipeline.format.json.strict_json import parse_any
 
 _MARK = b"\xef\xbb\xbf"
 """A byte order mark, as some editors begin a text with."""
@@ -268,7 +268,7 @@ def _texts(tasks: Iterator[dict[str, Any]]) -> dict[int, str]:
 
 def _object(path: Place) -> dict[str, Any]:
     with reading(path):
-        value = json.loads(path.read_bytes().removeprefix(_MARK))
+        value = parse_any(path.read_bytes().removeprefix(_MARK))
         if not isinstance(value, dict):
             raise ValueError("holds no object")
         return value
@@ -281,5 +281,5 @@ def _lines(path: Place) -> Iterator[dict[str, Any]]:
     for line in filter(bytes.strip, lines):
         row = None
         with contextlib.suppress(ValueError):
-            row = json.loads(line)
+            row = parse_any(line)
         yield row if isinstance(row, dict) else {}
