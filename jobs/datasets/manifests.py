@@ -111,7 +111,7 @@ class DatasetManifest:
         own |= {key: value for key, value in self.reader.items() if key != "type"}
         content: dict[str, Any] = {
             "defaults": [{"override /window": self.kind}, "_self_"],
-            "source": {"type": self.reader["type"], "name": self.name, "root": "???", "manifest": self.name, **own},
+            "source": {"type": self.reader["type"], "name": self.name, "root": "???", "manifest": self.name, "leave_out": None, **own},
             "window": {"interval": self.interval},
         }
         return content | ({} if self.max_bad_share is None else {"max_bad_share": self.max_bad_share})

@@ -24,6 +24,7 @@ from pipeline.format.schema import Sizes
 from pipeline.format.strict_json import parse
 from pipeline.format.typed_json import from_json
 from pipeline.planning.cost import Counts, Estimate, estimate_of
+from pipeline.planning.episode_filter import STAGE as FILTER
 from pipeline.planning.fingerprint import make_fingerprint, setting_differences
 from pipeline.planning.packing import pack
 from pipeline.planning.recipe import Recipe
@@ -79,8 +80,9 @@ class Plan:
 
     @cached_property
     def num_episodes(self) -> int:
-        """Episodes that are to be used and episodes already left out: the base of the allowed share of bad ones."""
-        return sum(task.num_episodes for task in self.tasks) + len(self.left_out)
+        """Episodes to be used, and those already left out by no filter: the base of the allowed share of bad ones."""
+        bad = sum(entry.stage != FILTER for entry in self.left_out)
+        return sum(task.num_episodes for task in self.tasks) + bad
 
 
 def sizes_of(index: SourceIndex, settings: BuildSettings) -> Sizes:

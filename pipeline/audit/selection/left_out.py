@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.audit.files import LEDGER
 from pipeline.audit.finding import Report
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource
+from pipeline.audit.selection.episode_filter import FILTERED
 from pipeline.audit.selection.windows import WindowRule
 
 DAMAGE = frozenset(
@@ -79,6 +80,8 @@ def check_left_out(entries: Iterable[LeftOut], refute: Refute, report: Report) -
 
 
 def _kind(entry: LeftOut, report: Report) -> str:
+    if entry.stage == FILTERED:
+        return "ledger_episodes_left_out_by_a_filter"
     if entry.stage == DROPPED:
         return "ledger_episodes_dropped_by_their_users"
     if entry.reason in OF_THE_RUN:

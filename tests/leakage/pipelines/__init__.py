@@ -14,6 +14,7 @@ from tests.leakage.pipelines import (
     leaky_targets,
     leaky_times,
     leaky_videos,
+    left_out_by_filter,
     lookahead,
     selection,
 )
@@ -29,6 +30,7 @@ LEAKY_PIPELINES = (
     *lookahead.PIPELINES,
     *filtered.PIPELINES,
     *selection.PIPELINES,
+    *left_out_by_filter.PIPELINES,
     *leaky_splits.PIPELINES,
     *changed_copies.PIPELINES,
 )

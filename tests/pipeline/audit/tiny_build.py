@@ -138,6 +138,7 @@ class TinyWorld:
                 "splits_from": "hash of the own id, val_share 0.05, split_seed 0",
             },
             "dataset": None,
+            "leave_out": None,
             "window": {**window, "every": 1, "per_episode": 0},
             "inputs": {"image_size": self.image_size, "jpeg_quality": 90},
             "encoder": {**ENCODER, **sizes, "mode": self.mode, "seed": self.seed},
