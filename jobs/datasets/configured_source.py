@@ -32,7 +32,7 @@ class SourceChoice:
     leave_out: EpisodeFilter | None = None
 
     def content(self) -> dict[str, Any]:
-        """What changes bytes: the type and all settings of the reader, defaults included, but not where the data lies."""
+        """What changes bytes: the type and all settings of the reader, defaults included, not where the data lies."""
         return {"type": self.type, **deciding(self.reader)}
 
 

@@ -102,7 +102,9 @@ class ShardCopy:
     def left_out(self, rows: pa.Table) -> tuple[LedgerEntry, ...]:
         """Lines of the ledger: those of the old build, and the episodes dropped now (`rows`: the old samples)."""
         own = {ref.id for ref in self.task.episodes}
-        kept = [entry for entry in self.finished.ledger if entry.episode in own and entry.stage not in ("index", FILTER)]
+        kept = [
+            entry for entry in self.finished.ledger if entry.episode in own and entry.stage not in ("index", FILTER)
+        ]
         episodes = rows.column("episode").to_pylist()
         split = self.task.split
         return (

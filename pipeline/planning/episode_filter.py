@@ -1,8 +1,9 @@
-"""Episodes that somebody left out on purpose, as a file: `source.leave_out=FILE`, written by `vlajepa inspect` or by hand.
+"""Episodes that somebody left out on purpose: `source.leave_out=FILE`, written by `vlajepa inspect` or by hand.
 
 One JSON object a line: {"episode", "split", "reason", "detail"}. A build records the count and the SHA-256 of the lines
-of each split, and each line is one of its ledger (stage "filter"). So the audit can tell that exactly these episodes are
-left out, and the verdict says so. A filter may know how an episode ends: it chooses episodes, never what an input shows.
+of each split, and each line is one of its ledger (stage "filter"). So the audit can tell that exactly these episodes
+are left out, and the verdict says so. A filter may know how an episode ends: it chooses episodes, never what an input
+shows.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ def filter_entry(episode: str, split: str, reason: str, detail: str) -> LedgerEn
 
 
 def _entry(line: bytes, where: str) -> LedgerEntry:
-    form = f'must be {{"episode": ID, "split": "train" or "val", "reason": TEXT, "detail": TEXT}} (detail: up to {LONGEST})'
+    form = 'must be {"episode": ID, "split": "train" or "val", "reason": TEXT, "detail": TEXT}'
+    form += f" with texts of up to {LONGEST} characters"
     try:
         value = parse(line)
     except ValueError as error:
@@ -108,7 +110,7 @@ def _entry(line: bytes, where: str) -> LedgerEntry:
         entry = filter_entry(*(value[name] for name in texts))
         right = bool(entry.episode and entry.reason.strip()) and entry.split in SPLITS
     if not right or (entry.reason, entry.detail) != (value["reason"], value["detail"]):
-        raise SettingsError(f"{where} {form}, in plainly visible characters; found {printable(line.decode())[:120]!r}")
+        raise SettingsError(f"{where} {form} that are plainly visible; found {printable(line.decode())[:120]!r}")
     return entry
 
 

@@ -1,4 +1,4 @@
-"""Honest builds with `source.leave_out`: clean at level source; drop and extend keep the filter; another one is refused."""
+"""Honest builds with `source.leave_out` are clean at level source; a drop keeps the filter; another one is refused."""
 
 from __future__ import annotations
 

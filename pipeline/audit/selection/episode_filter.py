@@ -1,8 +1,9 @@
 """Rule L7: the episodes that `source.leave_out` named are exactly those of stage "filter" in the ledger.
 
 `settings.leave_out` holds, for each split, how many there are and the SHA-256 of their lines (episode, split, reason,
-detail), so that the fingerprint covers each of them. Why somebody left an episode out cannot be derived, and may depend on
-how it ends: this selects episodes, it puts nothing of the future into an input. The verdict says that it was done.
+detail), so that the fingerprint covers each of them. Why somebody left an episode out cannot be derived, and may
+depend on how it ends: this selects episodes, it puts nothing of the future into an input. The verdict says that it was
+done.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def check(build: ClaimedBuild, report: Report) -> None:
         has = {"episodes": len(lines), "sha256": hashlib.sha256(b"".join(lines)).hexdigest()}
         if split not in built or claimed.get(split) != has:
             wanted = canonical(claimed.get(split)) if split in built else "null, as the split is not built"
-            detail = f"{split}: {len(lines)} episodes of stage {FILTERED}, {canonical(has)}; settings.leave_out has {wanted}"
+            detail = (
+                f"{split}: {len(lines)} episodes of stage {FILTERED}, {canonical(has)}; settings.leave_out has {wanted}"
+            )
             report.found("L7", LEDGER, detail)
     planned = set(build.tasks.ids.to_pylist()) if found else set()
     for entry in (entry for entries in found.values() for entry in entries if entry.episode in planned):

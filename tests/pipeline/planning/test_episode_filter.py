@@ -49,8 +49,8 @@ def test_without_lines_nothing_is_recorded(tmp_path: Path) -> None:
         ('{"episode": "a-1"}', "line 1 must be"),
         (GOOD.replace("train", "test"), "line 1 must be"),
         (GOOD.replace("frozen-camera", " "), "line 1 must be"),
-        (GOOD.replace("12 frames", "\\u001b[2J"), "plainly visible"),
-        (GOOD.replace("12 frames", "x" * 401), "up to 400"),
+        (GOOD.replace("12 frames", "\\u001b[2J"), "that are plainly visible"),
+        (GOOD.replace("12 frames", "x" * 401), "up to 400 char"),
         (f"{GOOD}\n{GOOD}", "line 2: a-1 is named twice"),
     ],
 )
