@@ -22,7 +22,7 @@ MOVED = 0.2
 """... the state moves meanwhile by this share of what it moves in the episode, or, without a state, ..."""
 
 JUMP = 2.5
-"""... when it goes on, the picture jumps by this many times a usual change of it (19 of 20 are smaller)."""
+"""... when it goes on, the picture jumps by this many times a usual mean change of it (19 of 20 are smaller)."""
 
 REPEATED = 0.15
 """Share of the frames that may repeat the one before while those around them move."""
@@ -37,7 +37,7 @@ def frozen(view: str, look: CameraLook, state: Values | None, rate: float) -> Fl
     """
     least = max(MIN_FRAMES, round(MIN_SECONDS * rate))
     still = look.change <= STILL  # False where NaN
-    moving = look.change[look.change > STILL]
+    moving = look.energy[look.change > STILL]
     usual = float(np.quantile(moving, 0.95)) if len(moving) else np.inf
     worst: Flag | None = None
     for begin, end in runs(still):
@@ -49,8 +49,8 @@ def frozen(view: str, look: CameraLook, state: Values | None, rate: float) -> Fl
             why = f"while the state moves by {moved:.0%} of its range in the episode"
             wrong = moved >= MOVED
         else:
-            jump = float(look.change[end]) if end < len(still) else 0.0
-            why = f"and then jumps by {jump:.0f} grey levels, usual are {usual:.0f}"
+            jump = float(look.energy[end]) if end < len(still) else 0.0
+            why = f"and then jumps by {jump:.1f} grey levels on average, usual are {usual:.1f}"
             wrong = jump >= JUMP * usual
         if wrong and (worst is None or (end - begin) / least > worst.score):
             detail = f"frames {first} to {last} of {view} show the same ({end - begin + 1} frames), {why}"

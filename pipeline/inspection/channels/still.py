@@ -21,18 +21,19 @@ SHARE, TIMES = 0.25, 4.0
 OTHERS = 0.5
 """Share of that stretch in which something else must change: a robot that rests is not stuck."""
 
-MIN_EPISODES = 4
+MIN_EPISODES, CONSTANT_EPISODES = 4, 8
 
 
 def constant(kind: str, names: Sequence[str], found: Mapping[str, ChannelSummary]) -> Iterator[Flag]:
-    """Channels with one value in the whole set; 0 is a note, as of a rotation that a robot does not use."""
+    """Channels with one value in the whole set. A note where it is 0, as of a rotation that a robot does not use, and
+    where few episodes were looked at."""
     if not found:
         return
     low = np.min([summary.low for summary in found.values()], axis=0)
     high = np.max([summary.high for summary in found.values()], axis=0)
     for c in np.flatnonzero(low == high).tolist():
         detail = f"{kind} {names[c]} is {low[c]:.6g} in every frame of {len(found)} episodes"
-        yield Flag("constant-channel", detail, 1.0, f"{kind} {names[c]}", note=bool(low[c] == 0))
+        yield Flag("constant-channel", detail, 1.0, f"{kind} {names[c]}", note=bool(low[c] == 0) or len(found) < CONSTANT_EPISODES)
 
 
 def stuck(kind: str, names: Sequence[str], found: Mapping[str, ChannelSummary]) -> Iterator[Flag]:

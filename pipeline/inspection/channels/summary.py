@@ -91,5 +91,5 @@ def _limits(channel: Values, steps: Values) -> tuple[tuple[int, int], tuple[int,
     for limit in (channel.min(), channel.max()):
         stays = [begin for begin, end in runs(channel == limit) if begin > 0 and end - begin >= HELD]
         reached.append(len(stays))
-        stops.append(sum(steps[begin - 1] >= usual / 2 for begin in stays))
+        stops.append(sum(steps[max(0, begin - 2) : begin].max() >= usual / 2 for begin in stays))
     return (stops[0], stops[1]), (reached[0], reached[1])
