@@ -32,7 +32,7 @@ from pipeline.planning.plan import Plan
 from pipeline.sources.base import LedgerEntry
 from pipeline.storage.store import LocalStore, Store, open_store
 
-NOT_BAD = ("too-short", "not-wanted")
+NOT_BAD = ("too-short", "not-wanted", "all-idle")
 """Reasons of good episodes that give no window, or were excluded; they do not count as bad."""
 
 BAD_EPISODES = "logs/bad_episodes.jsonl"

@@ -40,6 +40,8 @@ class WindowContent(TypedDict):
     every: int
     per_episode: int
     end: Literal["drop", "pad"]
+    skip_idle: int
+    idle_change: Number
 
 
 class InputsContent(TypedDict):

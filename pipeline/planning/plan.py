@@ -108,11 +108,13 @@ def make_plan(source: Source, index: SourceIndex, settings: BuildSettings) -> Pl
             content becomes the plan's and part of the fingerprint.
 
     Raises:
-        RunError: no episode gives a window.
+        RunError: no episode gives a window, or `window.skip_idle` is set for a source without a state.
     """
     splits, policy, sizes = settings.splits, settings.window, sizes_of(index, settings)
     if "test" in splits:
         raise RunError("the test split is never built for training; choose from train, val")
+    if policy.skip_idle and not sizes.state:
+        raise RunError(f"{index.name} has no state to tell idle frames by; set window.skip_idle=0")
     refs = [ref for ref in index.refs if ref.split in splits]
     has_actions = sizes.action > 0
     typical, typical_tubelets = _typical_counts(source, refs, policy, has_actions)

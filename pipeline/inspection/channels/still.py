@@ -33,7 +33,13 @@ def constant(kind: str, names: Sequence[str], found: Mapping[str, ChannelSummary
     high = np.max([summary.high for summary in found.values()], axis=0)
     for c in np.flatnonzero(low == high).tolist():
         detail = f"{kind} {names[c]} is {low[c]:.6g} in every frame of {len(found)} episodes"
-        yield Flag("constant-channel", detail, 1.0, f"{kind} {names[c]}", note=bool(low[c] == 0) or len(found) < CONSTANT_EPISODES)
+        yield Flag(
+            "constant-channel",
+            detail,
+            1.0,
+            f"{kind} {names[c]}",
+            note=bool(low[c] == 0) or len(found) < CONSTANT_EPISODES,
+        )
 
 
 def stuck(kind: str, names: Sequence[str], found: Mapping[str, ChannelSummary]) -> Iterator[Flag]:

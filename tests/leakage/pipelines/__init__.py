@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.leakage.pipelines import (
     changed_copies,
     filtered,
+    idle_windows,
     leaky_code,
     leaky_inputs,
     leaky_int8,
@@ -31,6 +32,7 @@ LEAKY_PIPELINES = (
     *filtered.PIPELINES,
     *selection.PIPELINES,
     *left_out_by_filter.PIPELINES,
+    *idle_windows.PIPELINES,
     *leaky_splits.PIPELINES,
     *changed_copies.PIPELINES,
 )
