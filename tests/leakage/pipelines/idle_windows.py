@@ -118,16 +118,17 @@ def called_idle_though_it_moves(world: World) -> None:
 
 
 CHOSEN = "by settings.window.skip_idle and the states before them,"
-PIPELINES = tuple(
-    LeakyPipeline(apply, "robot", "L7", "source", CHOSEN)
-    for apply in (
-        idle_by_the_frames_that_follow,
-        idle_by_frames_to_both_sides,
-        idle_unless_it_moves_next,
-        idle_by_a_range_of_the_whole_episode,
-        idle_tail_cut_by_the_end,
-        idle_by_actions_to_come,
-        idle_windows_kept,
-        first_frames_cut_as_idle,
-    )
-) + (LeakyPipeline(called_idle_though_it_moves, "robot", "L7", "source", "as 'all-idle', and the raw data shows"),)
+BY_RULE = (
+    idle_by_the_frames_that_follow,
+    idle_by_frames_to_both_sides,
+    idle_unless_it_moves_next,
+    idle_by_a_range_of_the_whole_episode,
+    idle_tail_cut_by_the_end,
+    idle_by_actions_to_come,
+    idle_windows_kept,
+    first_frames_cut_as_idle,
+)
+PIPELINES = (
+    *(LeakyPipeline(apply, "robot", "L7", "source", CHOSEN) for apply in BY_RULE),
+    LeakyPipeline(called_idle_though_it_moves, "robot", "L7", "source", "as 'all-idle', and the raw data shows"),
+)
