@@ -21,7 +21,9 @@ class SourcesConfig:
 class InspectConfig:
     """`vlajepa inspect`."""
 
-    source: ConfiguredSource = setting("the dataset: a manifest's name, or the reader's own settings")
+    source: ConfiguredSource = setting(
+        "the dataset: a manifest's name, or the reader's own settings; source.leave_out=FILE leaves episodes out"
+    )
     window: WindowPolicy = setting("comes with a source and is not used here", default_factory=WindowPolicy)
     episodes: int | None = setting(
         "episodes opened, one drawn from each of as many equal parts of the dataset; null: all", default=24, at_least=1
