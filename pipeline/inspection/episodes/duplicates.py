@@ -63,10 +63,10 @@ def duplicates(found: list[Signature]) -> Iterator[Flag]:
 def _pictures(found: list[Signature]) -> Iterator[Flag]:
     if len(found) < 2:
         return
-    keys = np.stack([own.keys for own in found]).astype(np.float32).reshape(len(found), -1)
+    keys = np.stack([own.keys for own in found]).reshape(len(found), -1)  # bytes: 2 kB an episode
     frames = np.array([own.frames for own in found])
     lively = np.array([np.abs(own.keys.astype(np.float32) - own.keys[:1]).mean(axis=(1, 2)).max() for own in found])
-    level = keys.mean(axis=1)
+    level = keys.mean(axis=1, dtype=np.float32)
     order = np.argsort(level, kind="stable")
     seen: dict[int, tuple[int, float]] = {}
     for place, at in enumerate(order.tolist()):
@@ -75,7 +75,8 @@ def _pictures(found: list[Signature]) -> Iterator[Flag]:
         near = near[np.abs(frames[near] / frames[at] - 1) <= LENGTH] if len(near) else near
         if not len(near) or lively[at] < MOVES:
             continue
-        apart = np.abs(keys[near] - keys[at]).reshape(len(near), len(found[at].keys), -1).mean(axis=2).max(axis=1)
+        differences = np.abs(keys[near].astype(np.float32) - keys[at]).reshape(len(near), len(found[at].keys), -1)
+        apart = differences.mean(axis=2).max(axis=1)
         for other, value in zip(near[apart <= ALIKE].tolist(), apart[apart <= ALIKE].tolist(), strict=True):
             later, before = max(at, other), min(at, other)
             if later not in seen or before < seen[later][0]:

@@ -59,7 +59,9 @@ def idle_unless_it_moves_next(world: World) -> None:
     """One frame of the future keeps what would be cut."""
     _leave_out(
         world,
-        lambda episode, now, p: is_idle(TruncatedEpisode(episode, now), p) and _still(episode, now, now + 1, p),
+        lambda episode, now, p: (
+            is_idle(TruncatedEpisode(episode, now), p) and _still(episode, now - p.skip_idle, now + 1, p)
+        ),
     )
 
 
