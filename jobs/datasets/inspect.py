@@ -19,8 +19,8 @@ from jobs.datasets.manifests import DatasetManifest, load_manifests
 from jobs.datasets.settings import InspectConfig
 from pipeline.errors import RunError
 from pipeline.inspection.checks import Inspection, inspect_source, sampled
+from pipeline.inspection.flag import Flag
 from pipeline.inspection.lookahead import LookaheadResult, find_lookahead
-from pipeline.inspection.quality.flag import Flag
 from pipeline.inspection.quality.survey import Survey
 from pipeline.inspection.quality.worst import illustrate
 from pipeline.sources.base import SourceIndex

@@ -12,8 +12,8 @@ from typing import Any
 from jobs.datasets.comparison import Comparison
 from pipeline.inspection.checks import Inspection, Range
 from pipeline.inspection.contact_sheet import draw_contact_sheet
+from pipeline.inspection.flag import Flag
 from pipeline.inspection.lookahead import LookaheadResult
-from pipeline.inspection.quality.flag import Flag
 from pipeline.planning.episode_filter import SPLITS, filter_bytes, filter_entry
 from pipeline.sources.base import LedgerEntry
 from pipeline.storage.atomic import write_atomic

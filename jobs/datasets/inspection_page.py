@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader
 from pipeline.format.printable import printable
 from pipeline.inspection.cameras.look import MAX_FRAMES
 from pipeline.inspection.checks import Inspection
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 from pipeline.inspection.quality.worst import Illustration
 
 WIDTH, HEIGHT = 400, 70

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipeline.inspection.cameras.look import BRIGHT, DARK, CameraLook
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 
 MIN_FRAMES, MIN_SHARE = 3, 0.02
 """Dark or blown-out frames that are let pass: fewer than this number, or than this share."""

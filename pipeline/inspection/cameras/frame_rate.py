@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 
 DRIFT = 0.1
 """Relative difference of the rate at the beginning and at the end of an episode, or of an episode and the set."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.inspection.cameras.look import CameraLook, Values
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 
 STILL = 1.0
 """Largest change of a cell between two frames that show the same, grey levels: less than what codecs and sensors add

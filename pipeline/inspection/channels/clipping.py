@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from pipeline.inspection.channels.summary import ChannelSummary
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 
 MIN_STOPS, SHARE = 3, 0.5
 """Stops at the limit in the whole set, and their share of all times that the channel came to stay there: one that rests

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from pipeline.inspection.channels.summary import ChannelSummary
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 
 SHARE = 0.25
 """A gripper has moved when it went through this share of its range in the set."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from pipeline.inspection.channels.summary import ChannelSummary
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 
 TIMES = 10.0
 """A jump is so many times the step that 99 of 100 frames do not exceed, in the median of the episodes."""

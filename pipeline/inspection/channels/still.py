@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from pipeline.inspection.channels.summary import ChannelSummary
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 
 LIVELY = 0.5
 """A channel that changes in half of the frames of most episodes is a measured one: it never stands still by itself."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from pipeline.inspection.channels.summary import Values
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 
 LIMITS = {
     "metres": (5.0, "millimetres"),

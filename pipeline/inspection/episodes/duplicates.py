@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 
 ALIKE = 1.5
 """Largest mean difference of a pair of pictures, grey levels."""

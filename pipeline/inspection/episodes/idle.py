@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.inspection.cameras.look import CameraLook, Values
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 
 NEAR_STATE, NEAR_PICTURE = 0.02, 0.1
 """Idle frames are as near to the first (last) one, as a share of the largest distance to it: of the state, the largest

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 
 DEVIATIONS, LEAST = 5.0, math.log(3.0)
 """An outlier is so many robust standard deviations of the logarithm away from the median, and by a factor of 3."""

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 
 FILLERS = frozenset(
     (

@@ -19,7 +19,7 @@ from pipeline.inspection.episodes.duplicates import Signature, duplicates, numbe
 from pipeline.inspection.episodes.idle import idle
 from pipeline.inspection.episodes.lengths import outliers
 from pipeline.inspection.episodes.texts import check_texts
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 from pipeline.inspection.quality.reading import EpisodeContent
 from pipeline.inspection.timing.action_lag import ActionLag, ActionLagSums, slipped
 from pipeline.inspection.timing.camera_lag import CameraLag, CameraLags, apart

@@ -18,7 +18,7 @@ from PIL import Image
 
 from pipeline.errors import EpisodeError
 from pipeline.format.episode import Episode
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 from pipeline.sources.base import EpisodeRef, Source
 from pipeline.sources.time_limit import SAMPLE_LIMIT_S, within
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.inspection.cameras.look import Values
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 
 LAGS = 8
 """Frames that are searched to each side."""

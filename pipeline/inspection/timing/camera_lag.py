@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.inspection.cameras.look import CameraLook, Values
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 
 LAGS = 12
 """Frames that are searched to each side."""

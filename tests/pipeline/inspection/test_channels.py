@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.inspection.cameras.look import Values
 from pipeline.inspection.channels import clipping, gripper, jumps, still, units
-from pipeline.inspection.quality.flag import Flag
+from pipeline.inspection.flag import Flag
 from tests.pipeline.inspection.films import summaries
 
 NAMES = ("x", "y", "z")
