@@ -1,46 +1,33 @@
-"""`vlajepa inspect`: compares the content of a dataset folder with its manifest before a build.
+"""`vlajepa inspect`: what is in a dataset folder, what is wrong with it, and what differs from its manifest.
 
-Exit code 0 if everything agrees with the manifest, or without a manifest; 1 if something differs, or if a state or a
-camera shows later frames.
+Exit code 1 if something differs from the manifest, units among it, or a state or camera shows later frames; else 0.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryFile
-from typing import Any
 
 from jobs.common.progress import phase, progress_bar
+from jobs.common.text import two_columns
+from jobs.datasets.comparison import Comparison, channel_facts, compare
+from jobs.datasets.inspection_facts import facts_of
+from jobs.datasets.inspection_files import LEAVE_OUT, write_files
+from jobs.datasets.inspection_page import PageContent, render, summary_rows
 from jobs.datasets.manifests import DatasetManifest, load_manifests
 from jobs.datasets.settings import InspectConfig
 from pipeline.errors import RunError
-from pipeline.inspection.checks import Inspection, Range, inspect_source, spread
-from pipeline.inspection.contact_sheet import draw_contact_sheet
+from pipeline.inspection.checks import Inspection, inspect_source, sampled
+from pipeline.inspection.flag import Flag
 from pipeline.inspection.lookahead import LookaheadResult, find_lookahead
+from pipeline.inspection.quality.survey import Survey
+from pipeline.inspection.quality.worst import illustrate
+from pipeline.sources.base import SourceIndex
 from pipeline.storage.atomic import write_atomic
 
-SHOWN = 5
-"""Printed entries and texts; inspection.json holds all."""
-
-RATE_TOLERANCE = 0.02
-"""Tolerated relative difference of the measured frame rate."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One fact and the manifest's claim."""
-
-    what: str
-    expected: str
-    found: str
-
-    @property
-    def agrees(self) -> bool:
-        return self.expected == self.found
+PAGE = "inspection.html"
+WRONG_UNIT = "wrong-unit"
 
 
 def run(settings: InspectConfig) -> int:
@@ -49,24 +36,27 @@ def run(settings: InspectConfig) -> int:
     require_writable(out)
     with phase(f"reading the metadata of {source.root}"):
         index = source.index()
-    chosen = spread(index.refs, settings.episodes)
-    with progress_bar(total=len(chosen), unit="episode", desc=f"inspect {index.name}") as bar:
-        found = inspect_source(source, index, settings.episodes, lambda: bar.update(1))
+    if settings.source.leave_out is not None:
+        index = settings.source.leave_out.apply(index)
     name = settings.source.manifest
     manifest = load_manifests()[name] if name else None
+    found = _open(settings, index, manifest)
     comparisons = compare(found, manifest) if manifest else []
     with phase("looking for later frames in the inputs of a sample of episodes"):
         lookahead = find_lookahead(source, index.refs)
-    print(describe(found, manifest))
-    for row in comparisons:
-        mark = "as in the manifest" if row.agrees else f"DIFFERS, the manifest has {row.expected}"
-        print(f"  {row.what:16} {row.found}  ({mark})")
-    sample = f"{lookahead.episodes} episodes, {lookahead.films} with their cameras"
-    print(f"  {'later frames':16} {len(lookahead.findings) or 'no'} inputs show them (of {sample})")
-    for finding in lookahead.findings:
-        print(f"    {finding.rule}: {finding.detail}")
-    print(f"written: {write_report(found, comparisons, lookahead, out)}")
-    return int(bool(lookahead.findings) or not all(row.agrees for row in comparisons))
+    flags = found.survey.flags(_lengths(index, found))
+    left_out = write_files(out, found, flags, comparisons, lookahead, settings.seed)
+    with phase("drawing the worst findings"):
+        refs, survey = {ref.id: ref for ref in index.refs}, found.survey
+        names = {kind: survey.channel_names(kind) for kind in ("state", "action")}
+        worst = illustrate(source, refs, flags, index.views, names)
+    facts = [*facts_of(found), *_lookahead_facts(lookahead)]
+    page = render(found, PageContent(flags, worst, facts, comparisons, len(left_out), settings.seed))
+    write_atomic(out / PAGE, page.encode("utf-8", "backslashreplace"))
+    print(describe(found, manifest, facts, comparisons, flags))
+    print(f"written: {out} ({PAGE}; {len(left_out):,} episodes in {LEAVE_OUT})")
+    units = any(flag.check == WRONG_UNIT for flag in flags)
+    return int(bool(lookahead.findings) or units or not all(row.agrees for row in comparisons))
 
 
 def require_writable(out: Path) -> None:
@@ -79,88 +69,43 @@ def require_writable(out: Path) -> None:
         raise RunError(f"out={out} cannot be written to: {error.strerror}; set out= to another folder") from error
 
 
-def compare(found: Inspection, manifest: DatasetManifest) -> list[Comparison]:
-    """The claims of the manifest and the facts."""
-    index = found.index
-    counts = Counter(ref.split for ref in index.refs) + Counter(entry.split for entry in index.left_out)
-    rows = []
-    for split, expected in (manifest.episodes or {}).items():
-        number = counts.total() if split == "total" else counts[split]
-        rows.append(Comparison(f"episodes {split}", f"{expected:,}", f"{number:,}"))
-    rows.append(Comparison("cameras", ", ".join(c.name for c in manifest.cameras), ", ".join(index.views)))
-    for kind, width in (("state", index.state_dim), ("action", index.action_dim)):
-        rows.append(Comparison(f"{kind} channels", str(len(manifest.channel_names(kind))), str(width)))
-    rates = [rate for facts in found.views.values() for rate in facts.fps]
-    if manifest.fps and rates:
-        middle = median(rates)
-        same = abs(middle / manifest.fps - 1) <= RATE_TOLERANCE
-        rows.append(Comparison("frame rate", f"{manifest.fps:g}", f"{manifest.fps if same else round(middle, 2):g}"))
-    return rows
-
-
-def describe(found: Inspection, manifest: DatasetManifest | None) -> str:
+def describe(
+    found: Inspection,
+    manifest: DatasetManifest | None,
+    facts: Sequence[tuple[str, str]],
+    comparisons: Sequence[Comparison],
+    flags: Sequence[Flag],
+) -> str:
     """The findings as text."""
     index = found.index
-    splits = Counter(ref.split for ref in index.refs)
-    lines = [f"{index.name}: {manifest.title if manifest else index.description['type']}"]
-    lines.append(f"  {'episodes':16} " + ", ".join(f"{split} {count:,}" for split, count in sorted(splits.items())))
-    lines += [f"  {'note':16} {note}" for note in index.notes]
-    lines.append(f"  {'opened':16} {found.opened:,}, of which {found.unusable:,} cannot be used")
-    if found.lengths:
-        low, middle, high = min(found.lengths), median(found.lengths), max(found.lengths)
-        lines.append(f"  {'frames':16} {low} to {high}, median {middle:g}")
-    for view, facts in found.views.items():
-        rate = f"{min(facts.fps):.4g} to {max(facts.fps):.4g} frames/s" if facts.fps else "no rate"
-        uneven = f", {facts.uneven} with uneven times" if facts.uneven else ""
-        lines.append(f"  {view:16} {_counts(facts.sizes)}; {_counts(facts.codecs)}; {rate}{uneven}")
-    lines += [f"  {'text':16} {text!r} ({count})" for text, count in found.texts.most_common(SHOWN)]
-    for kind in ("state", "action"):
-        names = manifest.channel_names(kind) if manifest else []
-        lines += _ranges(kind, getattr(found, kind), names)
-    reasons = Counter(entry.reason for entry in found.left_out).most_common()
-    lines += [f"  {'left out':16} {reason}: {count:,}" for reason, count in reasons]
-    lines += [f"    {entry.episode}: {entry.reason}: {entry.detail}" for entry in found.left_out[:SHOWN]]
-    return "\n".join(lines)
+    rows = list(facts)
+    for row in comparisons:
+        mark = "as in the manifest" if row.agrees else f"DIFFERS, the manifest has {row.expected}"
+        rows.append((row.what, f"{row.found}  ({mark})"))
+    alarms = [flag for flag in flags if not flag.note]
+    for own in summary_rows(alarms):
+        who = f"{own.episodes:,} episodes, " if own.episodes else ""
+        where = f"{own.worst.episode}: " if own.worst.episode else ""
+        rows.append((own.check, f"{who}{'worst ' if own.count > 1 else ''}{where}{own.worst.detail}"))
+    rows.append(("findings", f"{len(alarms) or 'none'} in {found.opened:,} of {len(index.refs):,} episodes"))
+    return f"{index.name}: {manifest.title if manifest else index.description['type']}\n{two_columns(rows)}"
 
 
-def write_report(found: Inspection, comparisons: list[Comparison], lookahead: LookaheadResult, out: Path) -> Path:
-    """inspection.json in `out`, and contact-sheet.png unless no episode could be opened."""
-    out.mkdir(parents=True, exist_ok=True)
-    index = found.index
-    content: dict[str, Any] = {
-        "name": index.name,
-        "description": dict(index.description),
-        "notes": list(index.notes),
-        "episodes": dict(Counter(ref.split for ref in index.refs)),
-        "opened": found.opened,
-        "lengths": found.lengths,
-        "views": {view: vars(facts) for view, facts in found.views.items()},
-        "texts": dict(found.texts),
-        "state": _range_json(found.state),
-        "action": _range_json(found.action),
-        "left_out": [asdict(entry) for entry in found.left_out],
-        "lookahead": asdict(lookahead),
-        "manifest": [asdict(row) | {"agrees": row.agrees} for row in comparisons],
-    }
-    write_atomic(out / "inspection.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
-    if found.strips:
-        draw_contact_sheet(found.strips).save(out / "contact-sheet.png")
-    return out
+def _open(settings: InspectConfig, index: SourceIndex, manifest: DatasetManifest | None) -> Inspection:
+    survey = Survey(index.views, channel_facts(manifest, "state"), channel_facts(manifest, "action"))
+    total = len(sampled(index.refs, settings.episodes, settings.seed))
+    with progress_bar(total=total, unit="episode", desc=f"inspect {index.name}") as bar:
+        return inspect_source(
+            settings.source.reader, index, settings.episodes, survey, settings.seed, lambda: bar.update(1)
+        )
 
 
-def _counts(counter: Counter[str]) -> str:
-    return ", ".join(f"{name} ({count})" if len(counter) > 1 else name for name, count in counter.most_common()) or "-"
+def _lengths(index: SourceIndex, found: Inspection) -> dict[str, int]:
+    """Frames of every episode whose length the metadata has, or that was opened."""
+    return {ref.id: ref.num_frames for ref in index.refs if ref.num_frames is not None} | found.lengths
 
 
-def _ranges(kind: str, values: Range, names: list[str]) -> list[str]:
-    if values.low is None or values.high is None:
-        return []
-    labels = names if len(names) == len(values.low) else [str(i) for i in range(len(values.low))]
-    cells = [f"{n} {a:.3g}..{b:.3g}" for n, a, b in zip(labels, values.low, values.high, strict=True)]
-    return [f"  {kind if not at else '':16} {'  '.join(cells[at : at + 4])}" for at in range(0, len(cells), 4)]
-
-
-def _range_json(values: Range) -> dict[str, list[float]] | None:
-    if values.low is None or values.high is None:
-        return None
-    return {"min": values.low.tolist(), "max": values.high.tolist()}
+def _lookahead_facts(lookahead: LookaheadResult) -> list[tuple[str, str]]:
+    sample = f"{lookahead.episodes} episodes, {lookahead.films} with their cameras"
+    rows = [("later frames", f"{len(lookahead.findings) or 'no'} inputs show them (of {sample})")]
+    return rows + [("", f"{finding.rule}: {finding.detail}") for finding in lookahead.findings]

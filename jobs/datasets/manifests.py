@@ -109,9 +109,10 @@ class DatasetManifest:
         values = default_values(SOURCES[self.reader["type"]])
         own = {name: value for name, value in values.items() if name not in ("root", "name") and value != "???"}
         own |= {key: value for key, value in self.reader.items() if key != "type"}
+        choice = {"manifest": self.name, "leave_out": None}
         content: dict[str, Any] = {
             "defaults": [{"override /window": self.kind}, "_self_"],
-            "source": {"type": self.reader["type"], "name": self.name, "root": "???", "manifest": self.name, **own},
+            "source": {"type": self.reader["type"], "name": self.name, "root": "???", **choice, **own},
             "window": {"interval": self.interval},
         }
         return content | ({} if self.max_bad_share is None else {"max_bad_share": self.max_bad_share})

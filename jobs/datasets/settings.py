@@ -21,10 +21,18 @@ class SourcesConfig:
 class InspectConfig:
     """`vlajepa inspect`."""
 
-    source: ConfiguredSource = setting("the dataset: a manifest's name, or the reader's own settings")
+    source: ConfiguredSource = setting(
+        "the dataset: a manifest's name, or the reader's own settings; source.leave_out=FILE leaves episodes out"
+    )
     window: WindowPolicy = setting("comes with a source and is not used here", default_factory=WindowPolicy)
-    episodes: int | None = setting("episodes opened, spread over the dataset; null: all", default=24, at_least=1)
-    out: Path | None = setting("folder for contact-sheet.png and inspection.json; null: inspect-NAME", default=None)
+    episodes: int | None = setting(
+        "episodes opened, one drawn from each of as many equal parts of the dataset; null: all", default=24, at_least=1
+    )
+    seed: int = setting("of that draw", default=0)
+    out: Path | None = setting(
+        "folder for inspection.html, inspection.json, leave-out.jsonl and contact-sheet.png; null: inspect-NAME",
+        default=None,
+    )
     max_bad_share: float | None = setting("comes with a source and is not used here", default=None)
 
 

@@ -23,6 +23,7 @@ from pipeline.format.schema import SCHEMA_VERSION, SPLITS
 from pipeline.format.settings import deciding
 from pipeline.inspection.lookahead import find_lookahead
 from pipeline.planning.cost import targets_bytes
+from pipeline.planning.episode_filter import STAGE as FILTER
 from pipeline.planning.plan import Plan, check_same_plan, make_plan, read_plan, write_plan
 from pipeline.planning.prediction import Prediction
 from pipeline.sources.base import Source, SourceIndex
@@ -86,6 +87,7 @@ def build_settings(config: BuildConfig) -> BuildSettings:
         "schema_version": SCHEMA_VERSION,
         "source": config.source.content(),
         "dataset": _dataset_facts(config),
+        "leave_out": None if config.source.leave_out is None else config.source.leave_out.content(),
         "encoder": encoder.identity(config.cluster.encoder_device),
         "versions": library_versions(),
     }
@@ -166,9 +168,10 @@ def _warnings(plan: Plan) -> list[str]:
     for split in plan.settings.splits:
         if split not in planned:
             found.append(f"no episode is in split {split}; a source without official splits has source.val_share")
-    if plan.left_out:
-        share = len(plan.left_out) / plan.num_episodes
-        listed = "; ".join(f"{entry.episode}: {entry.reason}" for entry in plan.left_out[:3])
+    bad = [entry for entry in plan.left_out if entry.stage != FILTER]
+    if bad:
+        share = len(bad) / plan.num_episodes
+        listed = "; ".join(f"{entry.episode}: {entry.reason}" for entry in bad[:3])
         found.append(f"{share:.1%} of the episodes are left out already ({listed}); see plan.json and max_bad_share")
     return found
 
@@ -185,10 +188,14 @@ def _dataset_facts(config: BuildConfig) -> dict[str, str] | None:
 
 
 def read_index(config: BuildConfig) -> SourceIndex:
-    """The source's index, with the hashes of its files if `hash_raw` is set."""
+    """The source's index without the episodes of `source.leave_out`, with the hashes of its files if `hash_raw` is
+    set."""
     source = config.source.reader
     with phase(f"reading the metadata of {source.root}"):
-        index = _limited(source.index(), config.limit)
+        index = source.index()
+    if config.source.leave_out is not None:
+        index = config.source.leave_out.apply(index)
+    index = _limited(index, config.limit)
     if not config.hash_raw:
         return index
     files = {path: size for ref in index.refs if ref.split in config.splits for path, size in ref.files}
@@ -203,5 +210,5 @@ def _limited(index: SourceIndex, limit: int | None) -> SourceIndex:
     refs = [ref for split in SPLITS for ref in [r for r in index.refs if r.split == split][:limit]]
     cut = {ref.split: ref.id for ref in index.refs} != {ref.split: ref.id for ref in refs}
     last = {ref.split: ref.id for ref in refs}
-    left_out = [f for f in index.left_out if not cut or f.episode <= last.get(f.split, "")]
+    left_out = [f for f in index.left_out if not cut or f.stage == FILTER or f.episode <= last.get(f.split, "")]
     return replace(index, refs=tuple(refs), left_out=tuple(left_out))

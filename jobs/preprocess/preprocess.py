@@ -27,11 +27,12 @@ from pipeline.building.commit import commit, ledger_bytes
 from pipeline.building.records import ShardRecord, find_records
 from pipeline.errors import TooManyBadEpisodesError
 from pipeline.format.build import Build, load_build, read_build
+from pipeline.planning.episode_filter import STAGE as FILTER
 from pipeline.planning.plan import Plan
 from pipeline.sources.base import LedgerEntry
 from pipeline.storage.store import LocalStore, Store, open_store
 
-NOT_BAD = ("too-short", "not-wanted")
+NOT_BAD = ("too-short", "not-wanted", "all-idle")
 """Reasons of good episodes that give no window, or were excluded; they do not count as bad."""
 
 BAD_EPISODES = "logs/bad_episodes.jsonl"
@@ -172,7 +173,7 @@ class BadEpisodes:
         """Record entries; raises TooManyBadEpisodesError when the share is exceeded."""
         for entry in entries:
             self._entries.setdefault(entry.episode, entry)
-        bad = [entry for entry in self._entries.values() if entry.reason not in NOT_BAD]
+        bad = [entry for entry in self._entries.values() if entry.reason not in NOT_BAD and entry.stage != FILTER]
         total = self._plan.num_episodes
         if len(bad) > self._allowed * total:
             self._store.write(BAD_EPISODES, ledger_bytes(bad))

@@ -19,7 +19,9 @@ class BuildConfig:
     """`vlajepa plan` and `vlajepa preprocess`."""
 
     out: Path | str = setting("folder of the build, or its URL (s3://, gs://)", decides=False)
-    source: ConfiguredSource = setting("the dataset: a manifest's name, or the reader's own settings")
+    source: ConfiguredSource = setting(
+        "the dataset: a manifest's name, or the reader's own settings; source.leave_out=FILE leaves episodes out"
+    )
     window: WindowPolicy = setting("which windows are taken from an episode", default_factory=WindowPolicy)
     inputs: InputSettings = setting("how the current frame is stored", default_factory=InputSettings)
     encoder: EncoderSettings = setting("which encoder makes the targets", default_factory=EncoderSettings)

@@ -129,7 +129,7 @@ def describe_build(store: Store) -> None:
 
 def ledger_bytes(left_out: Sequence[LedgerEntry]) -> bytes:
     """The content of ledger.jsonl: one line an episode, the first finding of each, in a stable order."""
-    order = {"index": 0, "inputs": 1, "targets": 2, "drop": 3}
+    order = {"index": 0, "filter": 0, "inputs": 1, "targets": 2, "drop": 3}
     first: dict[tuple[str, str], LedgerEntry] = {}
     for entry in sorted(left_out, key=lambda f: (f.split, f.episode, order[f.stage])):
         first.setdefault((entry.split, entry.episode), entry)

@@ -93,7 +93,7 @@ class EpisodeLog:
 
     def _leave_out(self, ref: EpisodeRef, error: EpisodeError) -> None:
         recipe, lost = self._recipe, None
-        if ref.num_frames is not None:
+        if ref.num_frames is not None and not recipe.window.skip_idle:
             lost = count_windows(ref.num_frames, recipe.window, recipe.sizes.action > 0)
         self.left_out.append(LedgerEntry(ref.id, ref.split, self._stage, error.reason, error.detail, lost))
 

@@ -30,7 +30,7 @@ from pipeline.format.machine import Machine
 from pipeline.format.schema import SCHEMA_VERSION
 from pipeline.planning.plan import ShardTask
 from pipeline.planning.recipe import Recipe
-from pipeline.samples.windows import Window
+from pipeline.samples.windows import Window, count_windows
 from pipeline.shards.inputs_tar import InputsWriter
 from pipeline.shards.int8 import ErrorSums, add_errors, quantise_windows
 from pipeline.shards.targets_arrow import TargetRows, TargetsWriter
@@ -271,6 +271,13 @@ def _target_rows(
 
 def _windows(episode: Episode, recipe: Recipe) -> list[Window]:
     windows = list(recipe.windows(episode))
+    policy = recipe.window
+    if not windows and count_windows(episode.num_frames, policy, recipe.sizes.action > 0):
+        raise EpisodeError(
+            "all-idle",
+            f"no channel of the state changes by more than {policy.idle_change:g} over the {policy.skip_idle} frames "
+            "before any window",
+        )
     if not windows:
         raise EpisodeError(
             "too-short",

@@ -21,6 +21,7 @@ from pipeline.format.json.strict_json import parse
 from pipeline.format.json.typed_json import from_json
 from pipeline.format.text.printable import printable
 from pipeline.planning.cost import Counts, estimate_of
+from pipeline.planning.episode_filter import STAGE as FILTER
 from pipeline.planning.fingerprint import make_fingerprint, setting_differences
 from pipeline.planning.plan import Plan, left_out_order, read_plan
 from pipeline.planning.task_tree import DROPPED, TASKS_TREE, episode_sha256, is_dropped, tasks_tree
@@ -105,7 +106,7 @@ def drop_plan(finished: FinishedBuild, episodes: Collection[str], reason: str) -
     share = min(1.0, rest / max(1, plan.estimate.episodes))
     windows, tubelets = (round(number * share) for number in (plan.estimate.windows, plan.estimate.tubelets))
     counts = Counts(rest, windows, tubelets, len(tasks), exact=False)  # lengths differ
-    left_out = tuple(entry for entry in finished.ledger if entry.stage == "index")
+    left_out = tuple(entry for entry in finished.ledger if entry.stage in ("index", FILTER))
     return _derived_plan(plan, dict(plan.content), derived, tasks, left_out, counts)
 
 

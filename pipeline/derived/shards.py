@@ -43,6 +43,7 @@ from pipeline.derived.plan import FinishedBuild
 from pipeline.errors import BuildError, CorruptError
 from pipeline.format.file_names import inputs_file, latents_file, targets_file
 from pipeline.format.machine import Machine
+from pipeline.planning.episode_filter import STAGE as FILTER
 from pipeline.planning.plan import Plan
 from pipeline.planning.tasks import ShardTask
 from pipeline.shards.int8 import ErrorSums
@@ -101,7 +102,9 @@ class ShardCopy:
     def left_out(self, rows: pa.Table) -> tuple[LedgerEntry, ...]:
         """Lines of the ledger: those of the old build, and the episodes dropped now (`rows`: the old samples)."""
         own = {ref.id for ref in self.task.episodes}
-        kept = [entry for entry in self.finished.ledger if entry.episode in own and entry.stage != "index"]
+        kept = [
+            entry for entry in self.finished.ledger if entry.episode in own and entry.stage not in ("index", FILTER)
+        ]
         episodes = rows.column("episode").to_pylist()
         split = self.task.split
         return (

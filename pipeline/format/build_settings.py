@@ -37,6 +37,17 @@ class WindowPolicy:
         default=WindowEnd.DROP,
     )
 
+    skip_idle: int = setting(
+        "leave out windows at whose present no channel of the state has changed for so many frames; 0: keep them",
+        default=0,
+        at_least=0,
+    )
+    idle_change: float = setting(
+        "largest change of a channel over these frames that counts as none, in the state's own units",
+        default=0.001,
+        at_least=0,
+    )
+
     def __post_init__(self) -> None:
         if (self.every > 0) == (self.per_episode > 0):
             raise ValueError(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError
-from pipeline.format.episode import Episode
+from pipeline.inspection.quality.reading import EpisodeContent, read_episode
+from pipeline.inspection.quality.survey import Survey
 from pipeline.sources.base import EpisodeRef, LedgerEntry, Source, SourceIndex
-from pipeline.sources.episode.opened import OpenedEpisode
+from pipeline.sources.episode.time_limit import SAMPLE_LIMIT_S, within
 
 T = TypeVar("T")
 
@@ -54,9 +58,9 @@ class Range:
     low: NDArray[np.float64] | None = None
     high: NDArray[np.float64] | None = None
 
-    def add(self, values: NDArray[np.float32]) -> None:
+    def add(self, values: NDArray[np.float64]) -> None:
         """Add rows [N, C]."""
-        low, high = values.min(axis=0).astype(np.float64), values.max(axis=0).astype(np.float64)
+        low, high = values.min(axis=0), values.max(axis=0)
         self.low = low if self.low is None else np.minimum(self.low, low)
         self.high = high if self.high is None else np.maximum(self.high, high)
 
@@ -66,8 +70,9 @@ class Inspection:
     """The findings. `left_out` holds the entries of the index and of opened episodes; `texts` counts instructions."""
 
     index: SourceIndex
+    survey: Survey
     opened: int = 0
-    lengths: list[int] = field(default_factory=list)
+    lengths: dict[str, int] = field(default_factory=dict)
     views: dict[str, ViewFacts] = field(default_factory=dict)
     texts: Counter[str] = field(default_factory=Counter)
     state: Range = field(default_factory=Range)
@@ -82,26 +87,42 @@ class Inspection:
 
 
 def inspect_source(
-    source: Source, index: SourceIndex, episodes: int | None, progress: Callable[[], None] = lambda: None
+    source: Source,
+    index: SourceIndex,
+    episodes: int | None,
+    survey: Survey | None = None,
+    seed: int = 0,
+    progress: Callable[[], None] = lambda: None,
 ) -> Inspection:
-    """Open episodes and inspect them.
+    """Open episodes and inspect them. One that takes more than a minute is passed over, as "timed-out".
 
     Args:
-        episodes: number of episodes, spread evenly over the dataset; None: all.
+        episodes: number of episodes, see `sampled`; None: all.
+        survey: checks what is in them; None: one that knows no manifest.
         progress: called after each episode.
     """
-    found = Inspection(index, views={view: ViewFacts() for view in index.views}, left_out=list(index.left_out))
-    chosen = spread(index.refs, episodes)
+    survey = survey or Survey(index.views)
+    found = Inspection(index, survey, views={view: ViewFacts() for view in index.views}, left_out=list(index.left_out))
+    chosen = sampled(index.refs, episodes, seed)
     shown = {ref.id for ref in spread(chosen, SHEET_ROWS)}
     for ref in chosen:
         found.opened += 1
         try:
-            with source.open(ref) as episode:
-                _look(episode, ref, found, ref.id in shown)
+            content = within(SAMPLE_LIMIT_S, ref.id, partial(read_episode, source, ref, index.views))
+            _take(content, ref, found, ref.id in shown)
         except EpisodeError as error:
             found.left_out.append(LedgerEntry(ref.id, ref.split, "inspect", error.reason, error.detail))
         progress()
     return found
+
+
+def sampled(entries: Sequence[T], count: int | None, seed: int) -> list[T]:
+    """`count` entries in their order: one drawn from each of as many equal parts. None: all."""
+    if count is None or count >= len(entries):
+        return list(entries)
+    draw = random.Random(seed)
+    edges = [i * len(entries) // count for i in range(count + 1)]
+    return [entries[draw.randrange(a, b)] for a, b in pairwise(edges)]
 
 
 def spread(entries: Sequence[T], count: int | None) -> list[T]:
@@ -111,31 +132,24 @@ def spread(entries: Sequence[T], count: int | None) -> list[T]:
     return [entries[i] for i in np.unique(np.linspace(0, len(entries) - 1, count).round().astype(int))]
 
 
-def _look(episode: Episode, ref: EpisodeRef, found: Inspection, image: bool) -> None:
-    last = episode.num_frames - 1
-    text = "(test: no text)" if ref.split == "test" else episode.instruction(0)
-    shown = [(view, at, episode.frames(view, [at])[0]) for view in found.index.views for at in (0, last // 2, last)]
-    for view in found.index.views:
-        _look_at_view(episode, view, next(frame for name, _, frame in shown if name == view), found.views[view])
-    states = [state for i in range(episode.num_frames) if (state := episode.state(i)) is not None]
-    if states:
-        found.state.add(np.stack(states))
-    actions = episode.actions(0, episode.num_frames)
-    if actions is not None:
-        found.action.add(actions)
-    found.lengths.append(episode.num_frames)
+def _take(content: EpisodeContent, ref: EpisodeRef, found: Inspection, image: bool) -> None:
+    found.survey.take(ref, content)
+    for view, shown in content.views.items():
+        facts = found.views[view]
+        facts.sizes[f"{shown.stills[0][1].shape[1]}x{shown.stills[0][1].shape[0]}"] += 1
+        if shown.codec:
+            facts.codecs[shown.codec] += 1
+        steps = np.diff(shown.seconds)
+        if len(steps) and steps.mean() > 0:
+            facts.fps.append(float(1 / steps.mean()))
+            facts.uneven += int(np.abs(steps - steps.mean()).max() > UNEVEN * steps.mean())
+    if content.state is not None:
+        found.state.add(content.state)
+    if content.actions is not None:
+        found.action.add(content.actions)
+    found.lengths[ref.id] = content.frames
+    text = content.text or "(test: no text)"
     found.texts[text] += 1
     if image:
-        found.strips.append(Strip(ref.id, text, shown))
-
-
-def _look_at_view(episode: Episode, view: str, frame: NDArray[np.uint8], facts: ViewFacts) -> None:
-    facts.sizes[f"{frame.shape[1]}x{frame.shape[0]}"] += 1
-    if not isinstance(episode, OpenedEpisode):
-        return
-    reader = episode.frame_readers[view]
-    facts.codecs[reader.codec] += 1
-    steps = np.diff(reader.timestamps(range(reader.num_frames)))
-    if len(steps):
-        facts.fps.append(float(1 / steps.mean()))
-        facts.uneven += int(np.abs(steps - steps.mean()).max() > UNEVEN * steps.mean())
+        stills = [(view, at, frame) for view, shown in content.views.items() for at, frame in shown.stills]
+        found.strips.append(Strip(ref.id, text, stills))

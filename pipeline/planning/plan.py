@@ -24,6 +24,7 @@ from pipeline.format.json.typed_json import from_json
 from pipeline.format.schema import Sizes
 from pipeline.format.text.printable import printable
 from pipeline.planning.cost import Counts, Estimate, estimate_of
+from pipeline.planning.episode_filter import STAGE as FILTER
 from pipeline.planning.fingerprint import make_fingerprint, setting_differences
 from pipeline.planning.packing import pack
 from pipeline.planning.recipe import Recipe
@@ -79,8 +80,9 @@ class Plan:
 
     @cached_property
     def num_episodes(self) -> int:
-        """Episodes that are to be used and episodes already left out: the base of the allowed share of bad ones."""
-        return sum(task.num_episodes for task in self.tasks) + len(self.left_out)
+        """Episodes to be used, and those already left out by no filter: the base of the allowed share of bad ones."""
+        bad = sum(entry.stage != FILTER for entry in self.left_out)
+        return sum(task.num_episodes for task in self.tasks) + bad
 
 
 def sizes_of(index: SourceIndex, settings: BuildSettings) -> Sizes:
@@ -106,11 +108,13 @@ def make_plan(source: Source, index: SourceIndex, settings: BuildSettings) -> Pl
             content becomes the plan's and part of the fingerprint.
 
     Raises:
-        RunError: no episode gives a window.
+        RunError: no episode gives a window, or `window.skip_idle` is set for a source without a state.
     """
     splits, policy, sizes = settings.splits, settings.window, sizes_of(index, settings)
     if "test" in splits:
         raise RunError("the test split is never built for training; choose from train, val")
+    if policy.skip_idle and not sizes.state:
+        raise RunError(f"{index.name} has no state to tell idle frames by; set window.skip_idle=0")
     refs = [ref for ref in index.refs if ref.split in splits]
     has_actions = sizes.action > 0
     typical, typical_tubelets = _typical_counts(source, refs, policy, has_actions)

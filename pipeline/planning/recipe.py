@@ -14,6 +14,7 @@ from pipeline.format.enums import EncoderMode, LatentDtype
 from pipeline.format.episode import Episode
 from pipeline.format.input_sample import InputSample
 from pipeline.format.schema import Sizes
+from pipeline.samples.idle import is_idle
 from pipeline.samples.inputs import build_input
 from pipeline.samples.windows import Window, enumerate_windows
 from pipeline.sources.episode.truncated import TruncatedEpisode
@@ -38,8 +39,11 @@ class Recipe:
     latents: LatentDtype = LatentDtype.FLOAT16
 
     def windows(self, episode: Episode) -> Iterator[Window]:
-        """Windows of an episode by rising `now`."""
-        return enumerate_windows(episode.num_frames, self.window, self.sizes.action > 0)
+        """Windows of an episode by rising `now`, without the idle ones."""
+        windows = enumerate_windows(episode.num_frames, self.window, self.sizes.action > 0)
+        if self.window.skip_idle == 0:
+            return windows
+        return (w for w in windows if not is_idle(TruncatedEpisode(episode, w.now), self.window))
 
     def input_sample(self, episode: Episode, window: Window) -> InputSample:
         """The student's input of a window, made of the episode truncated at `now`. Raises EpisodeError."""

@@ -39,7 +39,8 @@ class EpisodeRef:
 class LedgerEntry:
     """An episode left out, and why. One line of `ledger.jsonl`.
 
-    stage    "index", "inputs" or "targets": the step that found the problem; "drop": removed from a finished build
+    stage    "index", "inputs" or "targets": the step that found the problem; "filter": left out by `source.leave_out`;
+             "drop": removed from a finished build
     windows  samples lost; None if unknown
     """
 

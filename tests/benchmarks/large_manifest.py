@@ -115,7 +115,8 @@ def _settings(tasks: bytes) -> dict[str, Any]:
     vectors = {name: [part(name)] for name in ("state", "action")}
     return replace(ROBOT, name="robot", views=("front", "wrist"), end="drop", seed=0).settings() | {
         "source": ROBOT.source() | {"name": "robot", "fps": 30.0, **vectors},
-        "window": {"steps": STEPS, "interval": INTERVAL, "chunk": CHUNK, "every": 1, "per_episode": 0, "end": "drop"},
+        "window": {"steps": STEPS, "interval": INTERVAL, "chunk": CHUNK, "end": "drop"}
+        | {"every": 1, "per_episode": 0, "skip_idle": 0, "idle_change": 0.001},
         "inputs": {"image_size": SIZES["image_size"], "jpeg_quality": 95},
         "encoder": ENCODER | {"tokens": SIZES["tokens"], "width": SIZES["width"], "mode": "prefix"},
         "views": ["front", "wrist"],

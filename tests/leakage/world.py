@@ -28,7 +28,8 @@ WrapEncode = Callable[[Encoder, FrameBlock], tuple[Latents, Latents]]
 @dataclass
 class World:
     """What a mutant works with. `raw` is what the auditor compares with, `made_from` what the build is made from;
-    `source` are settings of the reader besides its root, in place of those of the sample data."""
+    `source` are settings of the reader besides its root, in place of those of the sample data; `window`: another choice
+    of windows."""
 
     folder: Path
     data: SampleData
@@ -40,6 +41,7 @@ class World:
     raw_copy: Path | None = None
     claimed_dtype: str | None = None
     source: dict[str, Any] | None = None
+    window: WindowPolicy | None = None
 
     @property
     def raw(self) -> Path:
@@ -52,11 +54,12 @@ class World:
         return Path(shutil.copytree(origin, self.folder / "raw"))
 
     def build(self) -> Path:
-        """Two windows an episode; see `tests.jobs.runs.build_config`."""
+        """Two windows an episode, or those of `window`; see `tests.jobs.runs.build_config`."""
         made_from = self.made_from or self.raw
         source = robot_source(made_from) if self.kind == "robot" else ssv2_source(made_from)
         source |= self.source or {}
         window = WindowPolicy(interval=2, every=0, per_episode=2)
+        window = self.window or window
         latents = LatentSettings(dtype="int8" if self.kind == "int8" else "float16")
         if self.kind == "tubelet":
             window = WindowPolicy(interval=2, every=12)  # a window's last step ends where the next begins

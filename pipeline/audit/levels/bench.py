@@ -28,6 +28,7 @@ from pipeline.audit.rules.shards.members import Members
 from pipeline.audit.rules.shards.statistics import Statistics
 from pipeline.audit.rules.shards.targets import TargetValues
 from pipeline.audit.rules.shards.tubelets import TubeletReferences
+from pipeline.audit.selection.idle import IdleRule
 from pipeline.audit.selection.left_out import ReasonTrial
 from pipeline.audit.selection.windows import WindowRule
 from pipeline.errors import BuildError, RunError
@@ -97,7 +98,8 @@ class Bench:
         quality = inputs.get("jpeg_quality") if isinstance(inputs, dict) else None
         if type(quality) is not int or not 1 <= quality <= 100:
             raise BuildError(f"{build.root}/build.json: settings.inputs.jpeg_quality must be 1..100, found {quality!r}")
-        return Facts(build.views, build.sizes.image_size, quality, self.exactness.images, self.claim)
+        windows = WindowRule.of(build), IdleRule.of(build)
+        return Facts(build.views, build.sizes.image_size, quality, self.exactness.images, self.claim, windows)
 
     def require_facts(self) -> None:
         """Raise BuildError where the settings do not tell what `facts` needs, or `exactness` does."""
@@ -111,7 +113,7 @@ class Bench:
     @cached_property
     def reasons(self) -> ReasonTrial:
         """Tries reasons of the ledger."""
-        return ReasonTrial(self.raw, self.build.views, WindowRule.of(self.build))
+        return ReasonTrial(self.raw, self.build.views, WindowRule.of(self.build), IdleRule.of(self.build))
 
     def close(self) -> None:
         """End what works ahead."""

@@ -34,6 +34,8 @@ from pipeline.audit.rules.supports import check as check_supports
 from pipeline.audit.rules.vectors import check as check_vectors
 from pipeline.audit.rules.windows import check as check_windows
 from pipeline.audit.samples import open_samples
+from pipeline.audit.selection.episode_filter import check as check_filter
+from pipeline.audit.selection.episode_filter import claims as filter_claims
 from pipeline.audit.verdicts.verdict import RuleCount, Verdict, audit_versions
 
 Progress = Callable[[int, int], None]
@@ -58,6 +60,7 @@ BUILD_RULES = (
     BuildRule("manifest", "samples.parquet", check_supports),
     BuildRule("manifest", "samples.parquet", check_windows),
     BuildRule("manifest", "tasks.jsonl", check_splits),
+    BuildRule("manifest", "ledger.jsonl", check_filter),
     BuildRule("manifest", "samples.parquet", check_order),
     BuildRule("manifest", "stats.json", check_claims),
     BuildRule("shards", "the folder", check_inventory),
@@ -115,13 +118,13 @@ def _audit(bench: Bench, level: str, runner: Runner, progress: Progress | None, 
     meter.advance(build.files)
     if level != "manifest":
         audit_shards(build, runner, report, meter.advance)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"claims": filter_claims(build)}
     if exactness is not None:
         with named(SourceRule, "the raw data"):
             source = SourceRule(bench, samples, exactness, runner, report, evidence)
             source.run(meter.advance)
-        found = {"coverage": source.coverage, "tolerance": source.tolerance}
-        found |= {"nonce": bench.deep.nonce, "exact": source.exact, "claims": source.claims}
+        found |= {"coverage": source.coverage, "tolerance": source.tolerance, "nonce": bench.deep.nonce}
+        found |= {"exact": source.exact, "claims": (*found["claims"], *source.claims)}
         facts = source.facts
     if level == "perturb":
         with named(check_perturb, "the raw data"):

@@ -35,6 +35,7 @@ from pipeline.audit.report.evidence import DuplicatePair, Evidence
 from pipeline.audit.report.raw_images import duplicate_pair
 from pipeline.audit.rules.shards.int8 import ERROR_TOLERANCE, ErrorClaim
 from pipeline.audit.samples import share_seed
+from pipeline.audit.selection.episode_filter import check_listed
 from pipeline.audit.selection.episodes import Selection
 from pipeline.audit.selection.left_out import LeftOut, check_left_out
 from pipeline.audit.selection.right_root import require_listed, require_some_alike
@@ -176,6 +177,7 @@ class SourceRule:
         """Which episodes there are, where, and why others are not."""
         entries = [LeftOut(**entry) for entry in ledger_entries(self._build)]
         left_out = frozenset(entry.episode for entry in entries)
+        self.coverage |= check_listed(self._build, self._bench.raw, self._report)
         self.coverage |= Selection(self._build, self._bench.raw, left_out, self._lengths, self._report).check()
         self.coverage |= check_left_out(entries, self._in_batches(_refuted), self._report)
 

@@ -17,6 +17,8 @@ from PIL import Image
 from pipeline.audit.parsers.jpeg import parse_jpeg
 from pipeline.audit.rederive.jpeg_coefficients import decode_coefficients
 from pipeline.audit.rederive.reencode import EncoderClaim
+from pipeline.audit.selection.idle import IdleRule
+from pipeline.audit.selection.windows import WindowRule
 
 COEFFICIENT_STEPS = 1
 """Largest difference of a coefficient, in steps of its quantisation."""
@@ -34,13 +36,18 @@ GHOST_DEVIATIONS = 6.0
 
 @dataclass(frozen=True)
 class Facts:
-    """What holds for the whole build. `exact`: the libraries are those that made it, so JPEGs are equal to the byte."""
+    """What holds for the whole build.
+
+    exact    the libraries are those that made it, so JPEGs are equal to the byte
+    windows  which frames are windows, and which of them are left out as idle; None: not compared
+    """
 
     views: tuple[str, ...]
     image_size: int
     jpeg_quality: int
     exact: bool
     encoder: EncoderClaim
+    windows: tuple[WindowRule, IdleRule] | None = None
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ def check_episode(work: EpisodeWork, facts: Facts, raw: RawSource) -> EpisodeRes
             detail = f"episode {work.episode} has samples; settings.source.wanted asks for no such episode"
             result.problems.append(("L7", "", detail))
         _check_numbers(episode, result)
+        _check_idle(episode, facts, result)
         for view in facts.views:
             _check_view(episode, view, facts, result)
         result.lookahead = examine(episode, {**_other_cameras(episode, facts), **result.thumbnails}, facts.views)
@@ -120,6 +121,19 @@ def _check_numbers(episode: RawEpisode, result: EpisodeResult) -> None:
                 result.problems.append(("L9", sample.key, detail))
             _check_state(episode, sample, document["state"], result)
         _check_actions(episode, sample, result)
+
+
+def _check_idle(episode: RawEpisode, facts: Facts, result: EpisodeResult) -> None:
+    """The windows are those of all that `settings.window` leaves. Without skip_idle level manifest knows them."""
+    samples = result.work.samples
+    if facts.windows is None or not facts.windows[1].frames or not samples:
+        return
+    result.checked["L7"] += 1
+    rule, idle = facts.windows
+    found, computed = [sample.now for sample in samples], episode.state_ties is not None
+    if wrong := idle.difference(rule.nows(samples[0].num_frames), found, episode.state, computed):
+        detail = f"episode {episode.id}: by settings.window.skip_idle and the states before them, {wrong}"
+        result.problems.append(("L7", "", detail))
 
 
 def _check_state(episode: RawEpisode, sample: SampleWork, stored: list[float] | None, result: EpisodeResult) -> None:

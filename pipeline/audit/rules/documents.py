@@ -145,7 +145,7 @@ def _plan_facts(
     places = [(e["split"], e["episode"], e["reason"], e["detail"]) for e in left_out]
     yield "left_out: its order", places, sorted(places)
     first = {(entry["split"], entry["episode"]): entry for entry in reversed(left_out)}
-    known = {(entry["split"], entry["episode"]): entry for entry in ledger if entry["stage"] == "index"}
+    known = {(entry["split"], entry["episode"]): entry for entry in ledger if entry["stage"] in ("index", "filter")}
     yield "left_out, of which the ledger tells", first, known
 
 

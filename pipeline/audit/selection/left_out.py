@@ -16,6 +16,8 @@ import numpy as np
 from pipeline.audit.files import LEDGER
 from pipeline.audit.finding import Report
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource
+from pipeline.audit.selection.episode_filter import FILTERED
+from pipeline.audit.selection.idle import IdleRule
 from pipeline.audit.selection.windows import WindowRule
 
 DAMAGE = frozenset(
@@ -26,7 +28,9 @@ DAMAGE = frozenset(
 )
 """Reasons that may stand for an episode that the audit's readers cannot read, or not to its end."""
 
-OWN = frozenset({"blank-camera", "no-instruction", "not-wanted", "test-clip", "too-short", "length-mismatch"})
+OWN = frozenset(
+    {"blank-camera", "no-instruction", "not-wanted", "test-clip", "too-short", "length-mismatch", "all-idle"}
+)
 """Reasons that are tried by what they say."""
 
 OF_THE_RUN = frozenset({"timed-out", "kills-reader", "changed-file"})
@@ -79,6 +83,8 @@ def check_left_out(entries: Iterable[LeftOut], refute: Refute, report: Report) -
 
 
 def _kind(entry: LeftOut, report: Report) -> str:
+    if entry.stage == FILTERED:
+        return "ledger_episodes_left_out_by_a_filter"
     if entry.stage == DROPPED:
         return "ledger_episodes_dropped_by_their_users"
     if entry.reason in OF_THE_RUN:
@@ -91,8 +97,8 @@ def _kind(entry: LeftOut, report: Report) -> str:
 class ReasonTrial:
     """Tries reasons on the raw data."""
 
-    def __init__(self, raw: RawSource, views: tuple[str, ...], rule: WindowRule) -> None:
-        self._raw, self._views, self._rule = raw, views, rule
+    def __init__(self, raw: RawSource, views: tuple[str, ...], rule: WindowRule, idle: IdleRule) -> None:
+        self._raw, self._views, self._rule, self._idle = raw, views, rule, idle
 
     def refuted(self, entry: LeftOut) -> str:
         """What speaks against a reason; "" when it holds."""
@@ -150,3 +156,5 @@ class ReasonTrial:
             yield "too-short"
         if any(episode.instruction(now) is None for now in nows or [0]):
             yield "no-instruction"
+        if nows and not self._idle.difference(nows, [], episode.state, episode.state_ties is not None):
+            yield "all-idle"

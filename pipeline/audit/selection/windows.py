@@ -57,6 +57,18 @@ class WindowRule:
             return rank * self.every
         return (2 * rank + 1) * self.fitting(frames) // (2 * np.maximum(1, self.counts(frames)))
 
+    def rank_of(self, frames: Counts, now: Counts) -> Counts:
+        """The number of the window at `now`, from 0; -1 where there is none."""
+        if not self.per_episode:
+            return np.where((now % self.every == 0) & (now < self.fitting(frames)) & (now >= 0), now // self.every, -1)
+        counts, fitting = np.maximum(1, self.counts(frames)), np.maximum(1, self.fitting(frames))
+        near = (2 * counts * now // fitting - 1) // 2
+        found = np.full(len(now), -1, np.int64)
+        for rank in (near, near + 1):
+            there = (rank >= 0) & (rank < self.counts(frames)) & (self.now(frames, np.maximum(0, rank)) == now)
+            found = np.where(there, rank, found)
+        return found
+
     def count(self, frames: int) -> int:
         """Windows of one episode."""
         return int(self.counts(np.array([frames], np.int64))[0])

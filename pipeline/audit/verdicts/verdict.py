@@ -54,7 +54,7 @@ class Verdict:
     coverage      what levels "source" and "perturb" checked: counts of episodes and samples by name
     tolerance     what a comparison of numbers allowed, by name
     exact         nothing was compared within bounds because libraries or devices were not those of the build
-    claims        how images and latents were compared, as sentences
+    claims        what a filter left out, and how images and latents were compared, as sentences
     proofs        what was checked for each rule at this level, by which mechanism, with what power
     out_of_reach  what no audit of one build can show
     altered       failed checks that say no more than that something is not what was listed

@@ -118,11 +118,11 @@ class BuildContent(TypedDict):
 
 
 class LedgerContent(TypedDict):
-    """A line of ledger.jsonl; those of plan.json are of stage `index`."""
+    """A line of ledger.jsonl; those of plan.json are of the stages `index` and `filter`."""
 
     episode: str
     split: Literal["train", "val", "test"]
-    stage: Literal["index", "inputs", "targets", "drop"]
+    stage: Literal["index", "filter", "inputs", "targets", "drop"]
     reason: str
     detail: str
     windows: int | None

@@ -40,6 +40,8 @@ class WindowContent(TypedDict):
     every: int
     per_episode: int
     end: Literal["drop", "pad"]
+    skip_idle: int
+    idle_change: Number
 
 
 class InputsContent(TypedDict):
@@ -248,6 +250,20 @@ class LiberoDescription(TypedDict):
     splits_from: str
 
 
+class LeftOutEpisodes(TypedDict):
+    """Lines of a split in a file of `source.leave_out`: how many, and the SHA-256 of all of them."""
+
+    episodes: int
+    sha256: Digest
+
+
+class LeaveOutContent(TypedDict):
+    """Section `leave_out`: a split without lines has no entry."""
+
+    train: NotRequired[LeftOutEpisodes]
+    val: NotRequired[LeftOutEpisodes]
+
+
 class JoinedTasks(TypedDict):
     """How many tasks of each split a parent has."""
 
@@ -278,6 +294,7 @@ class RecordedSettings(TypedDict):
     schema_version: int
     source: SSv2Settings | VideosSettings | LeRobotSettings | RldsSettings | LiberoSettings
     dataset: DatasetContent | None
+    leave_out: LeaveOutContent | None
     window: WindowContent
     inputs: InputsContent
     encoder: EncoderContent

@@ -31,6 +31,13 @@ class TruncatedEpisode:
         """Robot state at `now`, float32 [S]; None for human video (rule L8)."""
         return self._episode.state(self.now)
 
+    def states(self, before: int) -> NDArray[np.float32] | None:
+        """States of the frames now-before..now, float32 [before+1, S]; None for human video."""
+        frames = range(self.now - before, self.now + 1)
+        self._check(frames)
+        found = [self._episode.state(frame) for frame in frames]
+        return None if any(state is None for state in found) else np.stack([s for s in found if s is not None])
+
     def instruction(self) -> str:
         """The episode's own text at `now`."""
         return self._episode.instruction(self.now)

@@ -33,7 +33,7 @@ def inspected(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str
 def test_real_clips(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out = inspected(capsys, "source=ssv2", f"source.root={shared_data}/ssv2", f"out={tmp_path}/seen")
     assert code == 1  # far fewer clips than the manifest says
-    for part in ("427x240 (19), 293x240 (1)", "vp9", "train 12", "DIFFERS, the manifest says 168,913"):
+    for part in ("427x240 (19), 293x240 (1)", "vp9", "train 12", "DIFFERS, the manifest has 168,913"):
         assert part in out
     content: dict[str, Any] = json.loads((tmp_path / "seen/inspection.json").read_text())
     assert (content["opened"], min(content["lengths"]), max(content["lengths"])) == (20, 17, 60)

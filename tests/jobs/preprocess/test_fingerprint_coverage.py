@@ -25,6 +25,8 @@ OTHER: dict[str, Any] = {
     "window.every": 7,
     "window.per_episode": 3,
     "window.end": "pad",
+    "window.skip_idle": 2,
+    "window.idle_change": 0.1,
     "inputs.image_size": 32,
     "inputs.jpeg_quality": 90,
     "encoder.seed": 1,

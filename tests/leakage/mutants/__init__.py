@@ -16,6 +16,7 @@ from tests.leakage.mutants import (
     identity,
     inputs,
     int8,
+    left_out_by_filter,
     manifest,
     spelling,
     targets,
@@ -37,5 +38,6 @@ MUTANTS = (
     *field_names.MUTANTS,
     *free_values.MUTANTS,
     *windows.MUTANTS,
+    *left_out_by_filter.MUTANTS,
     *hostile.MUTANTS,
 )

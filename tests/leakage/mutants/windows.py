@@ -24,6 +24,15 @@ def more_windows_than_asked_for(build: Path) -> None:
     _window(build, every=0, per_episode=3)
 
 
+def idle_windows_left_out_and_others_than_every_second(build: Path) -> None:
+    """The settings allow windows to be missing, but none at another frame."""
+    _window(build, every=2, skip_idle=2)
+
+
+def idle_windows_left_out_and_more_than_asked_for(build: Path) -> None:
+    _window(build, every=0, per_episode=3, skip_idle=2)
+
+
 @dataclass(frozen=True)
 class _Cut(TinyWorld):
     """The last windows of each episode, where it shows how it ended, are not there."""
@@ -59,6 +68,8 @@ CUT_ONE = _CutOne(**vars(replace(ROBOT, mode="tubelet")))
 MUTANTS = (
     Mutant(every_frame_where_every_second_is_due, "L7", "manifest", "is no window by settings.window"),
     Mutant(more_windows_than_asked_for, "L7", "manifest", "settings.window takes 3 from its"),
+    Mutant(idle_windows_left_out_and_others_than_every_second, "L7", "manifest", "is no window by settings.window, of"),
+    Mutant(idle_windows_left_out_and_more_than_asked_for, "L7", "manifest", "is no window by settings.window, of"),
     Mutant(windows_near_the_end_left_out, "L7", "manifest", "settings.window takes", CUT),
     Mutant(windows_near_the_end_of_a_film_left_out, "L7", "manifest", "settings.window takes", CUT_VIDEO),
     Mutant(window_of_one_episode_left_out, "L7", "manifest", "ep_c has 6 samples, settings.window takes 7", CUT_ONE),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.leakage.pipelines import (
     changed_copies,
     filtered,
+    idle_windows,
     leaky_code,
     leaky_inputs,
     leaky_int8,
@@ -14,6 +15,7 @@ from tests.leakage.pipelines import (
     leaky_targets,
     leaky_times,
     leaky_videos,
+    left_out_by_filter,
     lookahead,
     selection,
 )
@@ -29,6 +31,8 @@ LEAKY_PIPELINES = (
     *lookahead.PIPELINES,
     *filtered.PIPELINES,
     *selection.PIPELINES,
+    *left_out_by_filter.PIPELINES,
+    *idle_windows.PIPELINES,
     *leaky_splits.PIPELINES,
     *changed_copies.PIPELINES,
 )

@@ -76,6 +76,10 @@ MACHINE = {"device": "a processor (AVX2)", "cuda": "", "cudnn": "", "precision":
 """What no encoder ran on."""
 
 
+IDLE = {"skip_idle": 0, "idle_change": 0.001}
+"""No window is left out."""
+
+
 @dataclass(frozen=True)
 class TinyEpisode:
     """An episode of the tiny world; an unusable one goes to the ledger."""
@@ -138,7 +142,8 @@ class TinyWorld:
                 "splits_from": "hash of the own id, val_share 0.05, split_seed 0",
             },
             "dataset": None,
-            "window": {**window, "every": 1, "per_episode": 0},
+            "leave_out": None,
+            "window": {**window, "every": 1, "per_episode": 0, **IDLE},
             "inputs": {"image_size": self.image_size, "jpeg_quality": 90},
             "encoder": {**ENCODER, **sizes, "mode": self.mode, "seed": self.seed},
             "latents": {"dtype": self.latents},

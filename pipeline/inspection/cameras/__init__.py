@@ -1,0 +1,1 @@
+"""Checks of pictures: still, dark, blown out, changing exposure, drifting rate."""

@@ -1,0 +1,1 @@
+"""Checks of the channels of state and action."""

@@ -1,0 +1,1 @@
+"""Checks of whole episodes: idle ends, lengths, texts, duplicates."""

@@ -1,0 +1,1 @@
+"""Checks of what follows what: actions, states and pictures."""
