@@ -16,8 +16,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from pipeline.format.strict_json import parse_any
-
 _LENGTH = struct.Struct("<Q")
 _MARK = "__array__"
 KINDS = "biuf"
@@ -63,7 +61,10 @@ def receive(file: BinaryIO) -> dict[str, Any]:
         dtype, shape = _described(value[_MARK])
         return np.frombuffer(bytearray(_exactly(file, dtype.itemsize * math.prod(shape))), dtype).reshape(shape)
 
-    message = parse_any(_exactly(file, length), object_hook=restored)
+    try:
+        message = json.loads(_exactly(file, length), object_hook=restored)
+    except RecursionError as error:
+        raise ValueError("a message is nested too deeply") from error
     if not isinstance(message, dict):
         raise ValueError("a message must be an object")
     return message
