@@ -64,7 +64,7 @@ def receive(file: BinaryIO) -> dict[str, Any]:
     try:
         message = json.loads(_exactly(file, length), object_hook=restored)
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise ValueError("a message is nested too deeply") from error
     if not isinstance(message, dict):
         raise ValueError("a message must be an object")
     return message

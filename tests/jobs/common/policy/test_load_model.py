@@ -35,13 +35,13 @@ def saved(folder: Path, model: Mapping[str, Mapping[str, Any]], sizes: Mapping[s
 @pytest.mark.parametrize(
     ("model", "sizes", "message"),
     [
-        ({"predictor": {"dim": 4 * 10**6}}, {}, "asks for a model of more than"),
+        ({"predictor": {"dim": 4 * 10**8}}, {}, "asks for a model of more than"),
         ({"action_head": {"max_positions": 10**12}}, {}, "asks for a model of more than"),
         ({"action_head": {"hidden_size": 2**40}}, {}, "asks for a model of more than"),
-        ({"predictor": {"depth": 10**9}}, {}, "at most 1000"),
-        ({"action_head": {"layers": 10**9}}, {}, "at most 1000"),
-        ({"action_head": {"inference_steps": 10**9}}, {}, "at most 1000"),
-        ({"prompt": {"embodied_tokens": 10**9}}, {}, "at most 10000"),
+        ({"predictor": {"depth": 10**9}}, {}, r"must be 1\.\.1000,"),
+        ({"action_head": {"layers": 10**9}}, {}, r"must be 1\.\.1000,"),
+        ({"action_head": {"inference_steps": 10**9}}, {}, r"must be 1\.\.1000,"),
+        ({"prompt": {"embodied_tokens": 10**9}}, {}, r"must be 1\.\.10000,"),
         ({}, {"state": 10**12}, "model_sizes.state must be 0 to 10000"),
         ({}, {"views": -1}, "model_sizes.views must be 0 to 64"),
         ({}, {"image_size": 10**6}, "model_sizes.image_size must be 0 to 2048"),
