@@ -1,7 +1,8 @@
-"""Two audits of one build that end at the same time."""
+"""Audits of one build that end at the same time, or where nothing can be written."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.audit import files, verdict
+from pipeline.audit import files, history, verdict
+from pipeline.audit.audited import read_audited
+from pipeline.audit.gate import pass_gate
 from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdict import write_verdict
-from pipeline.errors import BuildError
+from pipeline.errors import AuditRefusedError, BuildError
 from pipeline.format.file_names import VERDICT
 from tests.pipeline.audit.test_history import deep
 from tests.pipeline.audit.tiny_build import write_build
@@ -56,3 +59,19 @@ def test_a_process_that_never_ends_is_named(tmp_path: Path, monkeypatch: Any) ->
         write_verdict(build, found)
     os.close(folder)
     write_verdict(build, found)
+
+
+def test_on_a_full_disk_no_clean_verdict_outlives_a_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = write_build(tmp_path / "build")
+    clean = audit_build(build)
+    write_verdict(build, clean)
+
+    def full(*_: object) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for module in (verdict, history):
+        monkeypatch.setattr(module, "replace_whole", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_verdict(build, deep(clean, leak=True))
+    with pytest.raises(AuditRefusedError, match="has not been audited"):
+        pass_gate(read_audited(build))
