@@ -16,6 +16,8 @@ from pipeline.format.text.printable import reason, shown
 STATE = "state.json"
 _FILES, _OWN = "files", "sha256"
 _THREADS = 8
+LARGEST = 2**26
+"""Bytes of state.json. A file with a hole takes no room on the disk, but as much in memory."""
 
 
 def write_state(checkpoint: Path, state: Mapping[str, Any]) -> None:
@@ -59,6 +61,8 @@ def verify_checkpoint(checkpoint: Path) -> None:
 def _read(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint / STATE
     try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"it has {path.stat().st_size:,} bytes, at most {LARGEST:,} are read")
         data = path.read_bytes()
         content: dict[str, Any] = parse(data)
         del content[_OWN]

@@ -134,6 +134,8 @@ def _written(build: Path, verdict: Verdict, data: bytes) -> Written:
         if kept:
             archive(build, data, None, now)
             return Written(build / VERDICT, kept)
+        if verdict.status != "clean":
+            remove_inside(build, VERDICT)  # on a full disk too, a clean one must not outlive what was found
         archive(build, before, envelope, now)
         unseats = signer_of(envelope)
     if before != data:

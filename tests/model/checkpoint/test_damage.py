@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,14 @@ def test_a_changed_state_is_not_read(tmp_path: Path, change: str) -> None:
     (path / "state.json").write_text(json.dumps(state))
     for read in (read_state, verify_checkpoint):
         with pytest.raises(CorruptError, match=r"state\.json was changed"):
+            read(path)
+
+
+def test_a_state_with_a_hole_is_not_read(tmp_path: Path) -> None:
+    (path,) = write(tmp_path, 3)
+    os.truncate(path / "state.json", 2**42)
+    for read in (read_state, verify_checkpoint):
+        with pytest.raises(CorruptError, match=r"it has 4,398,046,511,104 bytes, at most 67,108,864 are read"):
             read(path)
 
 

@@ -1,7 +1,8 @@
-"""Two audits of one build that end at the same time."""
+"""Audits of one build that end at the same time, or where nothing can be written."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -13,9 +14,11 @@ import pytest
 
 from pipeline.audit import files
 from pipeline.audit.levels.run import audit_build
-from pipeline.audit.verdicts import verdict
+from pipeline.audit.verdicts import history, verdict
+from pipeline.audit.verdicts.audited import read_audited
+from pipeline.audit.verdicts.gate import pass_gate
 from pipeline.audit.verdicts.verdict import write_verdict
-from pipeline.errors import BuildError
+from pipeline.errors import AuditRefusedError, BuildError
 from pipeline.format.file_names import VERDICT
 from tests.pipeline.audit.tiny_build import write_build
 from tests.pipeline.audit.verdicts.test_history import deep
@@ -57,3 +60,19 @@ def test_a_process_that_never_ends_is_named(tmp_path: Path, monkeypatch: Any) ->
         write_verdict(build, found)
     os.close(folder)
     write_verdict(build, found)
+
+
+def test_on_a_full_disk_no_clean_verdict_outlives_a_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = write_build(tmp_path / "build")
+    clean = audit_build(build)
+    write_verdict(build, clean)
+
+    def full(*_: object) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for module in (verdict, history):
+        monkeypatch.setattr(module, "replace_whole", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_verdict(build, deep(clean, leak=True))
+    with pytest.raises(AuditRefusedError, match="has not been audited"):
+        pass_gate(read_audited(build))
