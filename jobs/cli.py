@@ -126,6 +126,11 @@ COMMANDS = {
         "DemoSteeringConfig",
         "what demo's latent actions are worth, beside baselines",
     ),
+    "demo-pretraining": Command(
+        "demos.pretraining.demo_pretraining",
+        "DemoPretrainingConfig",
+        "what a world model pretrained without actions is worth to a policy",
+    ),
     "demo-libero": Command(
         "demos.demo_libero", "DemoLiberoConfig", "demonstrations in LIBERO to an evaluated policy, with a report"
     ),

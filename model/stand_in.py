@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from model.settings import SteeredBy
+from pipeline.errors import RunError
 
+STAND_INS = (SteeredBy.TRUE_MOTION, SteeredBy.CONSTANT, SteeredBy.WORDS)
 BUCKETS = 1024
 """Words, and pairs of neighbouring words, are numbered by their CRC-32 modulo this."""
 
@@ -25,7 +27,7 @@ class StandIn(nn.Module):
     """Learned tokens in place of latent actions.
 
     Args:
-        kind: not LATENT_ACTIONS.
+        kind: of STAND_INS.
         tokens: S x A.
         width: E.
         motion: numbers of the robot's motion: S state channels, and T actions of A channels.
@@ -65,6 +67,20 @@ class StandIn(nn.Module):
         else:
             found = self.motion(motion)
         return self.constant + found.unflatten(1, (self.tokens, -1))
+
+
+def of_another(latent_actions: Tensor) -> Tensor:
+    """Each sample's [B, L, E] from the sample before it. The order of samples is drawn anew each epoch.
+
+    Raises:
+        RunError: there is one sample alone.
+    """
+    if len(latent_actions) < 2:
+        raise RunError(
+            "model.predictor.steered_by=shuffled exchanges samples of a batch, and this one has one sample; raise "
+            "trainer.batch_size, or lower trainer.accumulate"
+        )
+    return latent_actions.roll(1, dims=0)
 
 
 @lru_cache(maxsize=4096)
