@@ -36,15 +36,14 @@ def run_policy(policy: Policy, cases: Sequence[Scene], pixels: int, variety: Var
     for begin in range(0, len(cases), BATCH):
         part = cases[begin : begin + BATCH]
         traces = [[case.first] for case in part]
-        frames, query = len(part[0].rollout.worlds), 0
-        while len(traces[0]) <= (frames - 1) * variety.stride:
+        frames, done, queries = len(part[0].rollout.worlds), 0, 0
+        while done < frames:
             observations = [_observation(case, trace[-1], pixels) for case, trace in zip(part, traces, strict=True)]
-            seeds = [query * len(cases) + begin + i for i in range(len(part))]
-            chunks = policy.act(observations, seeds)
-            left = frames - (len(traces[0]) - 1) // variety.stride
+            chunks = policy.act(observations, [queries * len(cases) + begin + i for i in range(len(part))])
+            chunks = chunks[:, : frames - done]
             for trace, chunk in zip(traces, chunks, strict=True):
-                trace += play_actions(trace[-1], chunk[:left], variety.stride)
-            query += 1
+                trace += play_actions(trace[-1], chunk, variety.stride)
+            done, queries = done + chunks.shape[1], queries + 1
         found += [is_success(case, trace) for case, trace in zip(part, traces, strict=True)]
     return found
 
