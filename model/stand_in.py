@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from model.settings import SteeredBy
-from pipeline.errors import RunError
 
 STAND_INS = (SteeredBy.TRUE_MOTION, SteeredBy.CONSTANT, SteeredBy.WORDS)
 BUCKETS = 1024
@@ -70,17 +69,9 @@ class StandIn(nn.Module):
 
 
 def of_another(latent_actions: Tensor) -> Tensor:
-    """Each sample's [B, L, E] from the sample before it. The order of samples is drawn anew each epoch.
-
-    Raises:
-        RunError: there is one sample alone.
-    """
-    if len(latent_actions) < 2:
-        raise RunError(
-            "model.predictor.steered_by=shuffled exchanges samples of a batch, and this one has one sample; raise "
-            "trainer.batch_size, or lower trainer.accumulate"
-        )
-    return latent_actions.roll(1, dims=0)
+    """Each sample's [B, L, E] from the sample before it; zeros where there is one sample alone, which may not keep its
+    own. The order of samples is drawn anew each epoch."""
+    return latent_actions.roll(1, dims=0) if len(latent_actions) > 1 else 0.0 * latent_actions
 
 
 @lru_cache(maxsize=4096)
