@@ -138,7 +138,7 @@ def test_the_table_has_every_condition_and_what_is_done_is_not_done_again(
     settings = _settings(tmp_path, seeds=(0, 1))
     with pytest.raises(RunError, match="was stopped before its end"):
         run(settings)
-    assert "**Not finished: 1 policies are missing.**" in (tmp_path / "report.md").read_text()
+    assert "**Not finished; policies that are missing: 1.**" in (tmp_path / "report.md").read_text()
     rest = _Commands(monkeypatch)
     run(settings)
     assert [command.name for command in rest.ran] == ["train-pretrained-latent-50-seed-1"]
