@@ -24,7 +24,8 @@ READING = (
     "direction that was asked for. Who goes to any thing and then the right way has 33 %; the script has 100 %. "
     "A policy is asked once an episode, for the whole chunk, as episodes are as long as chunks. Intervals (95 %): of "
     "successes Wilson's, of differences a bootstrap over seeds and scenes; with one seed it is over scenes alone and "
-    "says nothing of other seeds, and with two or three it is too narrow. R^2: of the named thing's place, from the latent actions."
+    "says nothing of other seeds, and with two or three it is too narrow. R^2: of the named "
+    "thing's place, from the latent actions."
 )
 Results = Mapping[int, PolicyResult]
 
