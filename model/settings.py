@@ -55,12 +55,15 @@ class SteeredBy(StrEnum):
     TRUE_MOTION     the robot's state and true actions, which no student can know: a ceiling
     CONSTANT        nothing: the floor
     WORDS           the words of the instruction, without the image
+    SHUFFLED        in training the student's of another sample of the batch: a control, from which no student learns
+                    what steers its own sample
     """
 
     LATENT_ACTIONS = "latent_actions"
     TRUE_MOTION = "true_motion"
     CONSTANT = "constant"
     WORDS = "words"
+    SHUFFLED = "shuffled"
 
 
 @checked
@@ -151,7 +154,8 @@ class PredictorSettings:
     )
     steered_by: SteeredBy = setting(
         "latent_actions; or, to measure what they are worth, in their place: true_motion (the robot's state and true "
-        "actions: a ceiling), constant (the floor), words (of the instruction, without the image)",
+        "actions: a ceiling), constant (the floor), words (of the instruction, without the image), shuffled (in "
+        "training the latent actions of another sample of the batch: a control of pretraining)",
         default=SteeredBy.LATENT_ACTIONS,
     )
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from model.settings import SteeredBy
 
+STAND_INS = (SteeredBy.TRUE_MOTION, SteeredBy.CONSTANT, SteeredBy.WORDS)
 BUCKETS = 1024
 """Words, and pairs of neighbouring words, are numbered by their CRC-32 modulo this."""
 
@@ -25,7 +26,7 @@ class StandIn(nn.Module):
     """Learned tokens in place of latent actions.
 
     Args:
-        kind: not LATENT_ACTIONS.
+        kind: of STAND_INS.
         tokens: S x A.
         width: E.
         motion: numbers of the robot's motion: S state channels, and T actions of A channels.
@@ -65,6 +66,12 @@ class StandIn(nn.Module):
         else:
             found = self.motion(motion)
         return self.constant + found.unflatten(1, (self.tokens, -1))
+
+
+def of_another(latent_actions: Tensor) -> Tensor:
+    """Each sample's [B, L, E] from the sample before it; zeros where there is one sample alone, which may not keep its
+    own. The order of samples is drawn anew each epoch."""
+    return latent_actions.roll(1, dims=0) if len(latent_actions) > 1 else 0.0 * latent_actions
 
 
 @lru_cache(maxsize=4096)

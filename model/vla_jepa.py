@@ -23,7 +23,7 @@ from model.action_head.action_head import ActionHead
 from model.losses import Losses, masked_mean, masked_step_mean, merge_views, step_errors
 from model.normalize import BuildStats, ChannelRange, MinMaxScaler
 from model.settings import HeadInput, ModelSettings, SteeredBy
-from model.stand_in import StandIn
+from model.stand_in import STAND_INS, StandIn, of_another
 from model.student.backbone import Student, StudentOutput
 from model.world_model.predictor import LatentPredictor
 from pipeline.errors import RunError, SettingsError
@@ -75,7 +75,7 @@ class VLAJEPA(nn.Module):
             backend=settings.attention,
         )
         self.stand_in: StandIn | None = None
-        if settings.predictor.steered_by != SteeredBy.LATENT_ACTIONS:
+        if settings.predictor.steered_by in STAND_INS:
             tokens, motion = sizes.steps * settings.prompt.action_tokens_per_step, sizes.chunk * sizes.action
             self.stand_in = StandIn(
                 settings.predictor.steered_by, tokens, self.student.width, motion + sizes.state if motion else 0
@@ -179,13 +179,13 @@ class VLAJEPA(nn.Module):
             start: the noise itself, float32 [B, T, A]; then no generator is used.
 
         Raises:
-            RunError: the model has no action head or no latent actions, or is in training mode (dropout would disturb
-                the actions).
+            RunError: the model has no action head, something else than its latent actions steers its predictor, or it
+                is in training mode (dropout would disturb the actions).
             ValueError: the observation has no state.
         """
         head, scaler = self._action_parts()
-        if self.stand_in is not None:
-            kind = self.settings.predictor.steered_by
+        kind = self.settings.predictor.steered_by
+        if kind != SteeredBy.LATENT_ACTIONS:
             raise RunError(f"a model of model.predictor.steered_by={kind} is a measure and no policy")
         if self.training:
             raise RunError("act() needs eval mode: call model.eval() first")
@@ -228,7 +228,8 @@ class VLAJEPA(nn.Module):
     ) -> Tensor:
         if self.stand_in is None:
             assert output is not None
-            return output.latent_actions
+            shuffled = self.settings.predictor.steered_by == SteeredBy.SHUFFLED and self.training
+            return of_another(output.latent_actions) if shuffled else output.latent_actions
         motion = None
         if targets.actions is not None:
             state = None if observation.state is None else self._state(observation.state)

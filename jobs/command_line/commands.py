@@ -185,6 +185,12 @@ COMMANDS = {
         "what demo's latent actions are worth, beside baselines",
         "out=demo-out",
     ),
+    "demo-pretraining": Command(
+        "demos.pretraining.demo_pretraining",
+        "DemoPretrainingConfig",
+        "what a world model pretrained without actions is worth to a policy",
+        "out=/data/pretraining",
+    ),
     "demo-libero": Command(
         "demos.demo_libero",
         "DemoLiberoConfig",

@@ -14,13 +14,30 @@ from jobs.demos.held_out_tables import READING, held_out_tables
 from jobs.demos.settings import DemoConfig
 from pipeline.errors import RunError
 from pipeline.format.build import load_build
+from pipeline.format.settings import plain
+from pipeline.sample_world.variety import Variety
 from pipeline.storage.atomic import write_atomic
 
-VARIETY = (
-    "variety.textures=false variety.shapes=false variety.colours=3 variety.random_start=false "
-    "variety.motor_noise=false variety.moving_cameras=false variety.tasks=[carry] variety.fps=4 variety.frames=7"
+WORLD = Variety(
+    textures=False,
+    shapes=False,
+    colours=3,
+    random_start=False,
+    motor_noise=False,
+    moving_cameras=False,
+    tasks=("carry",),
+    fps=4,
+    frames=7,
 )
-"""Of the sample world, where a model of this size learns within minutes which thing an instruction names."""
+"""The sample world where a model of this size learns within minutes which thing an instruction names."""
+
+
+def _word(value: object) -> str:
+    """A value on the command line."""
+    return f"[{','.join(value)}]" if isinstance(value, list) else str(value).lower()
+
+
+VARIETY = " ".join(f"variety.{name}={_word(value)}" for name, value in plain(WORLD).items())
 
 MODEL = (
     "model=tiny model.predictor.views=1 model.predictor.dim=96 model.loss.world_model_on_robot=1 trainer=demo "

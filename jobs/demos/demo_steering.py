@@ -69,8 +69,8 @@ def make_report(out: Path, timed: list[tuple[str, str]]) -> Iterator[str]:
     """Lines of the summary, as Markdown; every number is read from what the commands wrote."""
     yield "# What steers the world model of the demonstration\n"
     rows = [
-        (name, words, *row)
-        for kind, words in STEERED_BY.items()
+        (name, STEERED_BY[kind], *row)
+        for kind in ("latent_actions", *BASELINES)
         for name, numbers in _held_out(out, kind).items()
         for row in measure_rows({**numbers, "image_reliance": {}})
     ]

@@ -100,13 +100,14 @@ def _probe_build(
     }
     probes = []
     for thing in found["trained"][0].things:
-        scores = {name: _score(fitted, held, thing) for name, (fitted, held) in found.items()}
+        scores = {name: score(fitted, held, thing) for name, (fitted, held) in found.items()}
         fitted, held = found["trained"]
         probes.append(Probe(build.name, thing, **scores, samples=len(fitted.features), held_out=len(held.features)))
     return probes
 
 
-def _score(fitted: Probed, held: Probed, thing: str) -> float:
+def score(fitted: Probed, held: Probed, thing: str) -> float:
+    """R^2 on the held-out samples of one thing, by a regression on the others; see `explained`."""
     y, held_y = (each.things[thing][:, None] for each in (fitted, held))
     (x, y), (held_x, held_y) = (
         (part.features[~np.isnan(of[:, 0])], of[~np.isnan(of[:, 0])]) for part, of in ((fitted, y), (held, held_y))

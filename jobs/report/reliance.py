@@ -14,6 +14,7 @@ STEERED_BY = {
     "true_motion": "true motion: ceiling",
     "constant": "a constant: floor",
     "words": "the words alone",
+    "shuffled": "latent actions of another sample, in training",
 }
 
 

@@ -52,7 +52,7 @@ def write_lerobot(
         raise SettingsError(f"episodes must be at least 1, got {episodes}")
     base = new_folder(root, size)
     writer = LeRobotWriter(base, ROBOT, variety.fps, _features(size, variety))
-    film = Film(seed, 2, "gripper", FRAMES, variety)
+    film = robot_film(seed, variety)
     total, truth = episodes + 2 * twins, []
     for done, scene in enumerate(film.episodes(episodes, twins), 1):
         _write_episode(scene, size, writer, variety, TWINS_CODEC if twins else CODEC)
@@ -62,6 +62,11 @@ def write_lerobot(
     if twins:
         write_truth(base, truth)
     writer.finish({"train": episodes, "val": 2 * twins} if twins else {})
+
+
+def robot_film(seed: int, variety: Variety) -> Film:
+    """The episodes that `write_lerobot` writes."""
+    return Film(seed, 2, "gripper", FRAMES, variety)
 
 
 def _write_episode(scene: Scene, size: int, writer: LeRobotWriter, variety: Variety, codec: Codec) -> None:

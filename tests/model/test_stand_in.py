@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from model.settings import SteeredBy
-from model.stand_in import word_counts
+from model.stand_in import STAND_INS, word_counts
 from model.vla_jepa import VLAJEPA, build_model
-from pipeline.errors import SettingsError
+from pipeline.errors import RunError, SettingsError
 from tests.model.helpers import (
     SIZES,
     STATS,
@@ -22,8 +22,6 @@ from tests.model.helpers import (
     video_targets,
 )
 
-KINDS = [kind for kind in SteeredBy if kind != SteeredBy.LATENT_ACTIONS]
-
 
 def model_of(kind: SteeredBy, freeze: tuple[str, ...] = ()) -> VLAJEPA:
     settings = small_settings()
@@ -31,7 +29,7 @@ def model_of(kind: SteeredBy, freeze: tuple[str, ...] = ()) -> VLAJEPA:
     return build_model(replace(settings, predictor=predictor, freeze=freeze), SIZES, STATS)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", STAND_INS)
 def test_the_world_model_loss_reaches_it_and_not_the_student(kind: SteeredBy) -> None:
     model = model_of(kind)
     losses = model.losses(robot_observation(), robot_targets())
@@ -43,7 +41,7 @@ def test_the_world_model_loss_reaches_it_and_not_the_student(kind: SteeredBy) ->
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", STAND_INS)
 def test_it_knows_what_its_name_says(kind: SteeredBy) -> None:
     model, observation, targets = model_of(kind), robot_observation(), robot_targets()
     torch.nn.init.normal_(model.stand_in.constant)  # type: ignore[union-attr]
@@ -80,3 +78,30 @@ def test_true_motion_is_refused_where_there_is_none() -> None:
         build_model(replace(settings, predictor=predictor), VIDEO_SIZES, None)
     with pytest.raises(ValueError, match="train on robot builds alone"):
         model_of(SteeredBy.TRUE_MOTION).losses(video_observation(), video_targets())
+
+
+def test_shuffled_latent_actions_are_of_the_sample_before_and_in_training_alone() -> None:
+    model, own = model_of(SteeredBy.SHUFFLED), model_of(SteeredBy.LATENT_ACTIONS)
+    observation, targets = robot_observation(), robot_targets()
+    steering = own.train().steering(observation, targets)
+    assert model.stand_in is None
+    assert model.state_dict().keys() == own.state_dict().keys()
+    assert torch.equal(model.train().steering(observation, targets), steering.roll(1, 0))
+    assert torch.equal(model.eval().steering(observation, targets), steering)
+    assert model.train().losses(observation, targets).world_model != own.losses(observation, targets).world_model
+    alone = model.train().steering(robot_observation(1), robot_targets(1))
+    assert torch.equal(alone, torch.zeros_like(alone))
+    with pytest.raises(RunError, match="steered_by=shuffled is a measure"):
+        model.eval().act(observation)
+
+
+def test_with_shuffled_latent_actions_a_sample_teaches_the_student_of_another() -> None:
+    model = model_of(SteeredBy.SHUFFLED).train()
+    observation, targets = robot_observation(), robot_targets()
+    only = torch.arange(4) == 2
+    masked = replace(targets, latent_mask=targets.latent_mask & only[:, None])
+    (output,) = model.student(observation)
+    tokens = output.latent_actions.detach().requires_grad_()
+    found = model.losses_from([replace(output, latent_actions=tokens)], [(observation, masked)])[0].world_model
+    (gradient,) = torch.autograd.grad(found, tokens)
+    assert (gradient.abs().sum(dim=(1, 2)) > 0).tolist() == [False, True, False, False]

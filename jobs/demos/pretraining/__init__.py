@@ -1,0 +1,1 @@
+"""What a pretrained world model is worth to a policy of the sample world."""

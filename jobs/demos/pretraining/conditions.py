@@ -1,0 +1,69 @@
+"""The world models and policies that `vlajepa demo-pretraining` trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from jobs.demos.pretraining.settings import DemoPretrainingConfig
+from model.settings import HeadInput
+
+
+class Start(StrEnum):
+    """What a policy's training starts from.
+
+    SCRATCH     random weights
+    SHUFFLED    a world model whose predictor got the latent actions of another sample: the control
+    PRETRAINED  a world model
+    """
+
+    SCRATCH = "scratch"
+    SHUFFLED = "shuffled"
+    PRETRAINED = "pretrained"
+
+    def world_model(self, seed: int) -> str:
+        """Name of the run that it starts from."""
+        return f"{self.value}-seed-{seed}"
+
+
+WORLD_MODELS = (Start.PRETRAINED, Start.SHUFFLED)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A row of the table: policies that differ in the seed alone."""
+
+    start: Start
+    demonstrations: int
+    reads: HeadInput
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy that is fine-tuned and evaluated."""
+
+    kind: Kind
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its run in runs/ and its file in results/."""
+        kind = self.kind
+        return f"{kind.start.value}-{kind.reads.value}-{kind.demonstrations}-seed-{self.seed}"
+
+
+def kinds(settings: DemoPretrainingConfig) -> list[Kind]:
+    """In the order of the table."""
+    return [
+        Kind(start, count, reads)
+        for reads in settings.reads
+        for count in sorted(settings.demonstrations)
+        for start in Start
+    ]
+
+
+def policies(settings: DemoPretrainingConfig) -> Iterator[Policy]:
+    """Seed by seed."""
+    for seed in settings.seeds:
+        yield from (Policy(kind, seed) for kind in kinds(settings))
