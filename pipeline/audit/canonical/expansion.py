@@ -23,12 +23,13 @@ _inside: list[tuple[int, int]] = []
 
 
 @contextmanager
-def bounded_memory(room: int = ROOM) -> Iterator[None]:
-    """The process cannot grow by more than `room` bytes meanwhile; whoever asks for more is refused (MemoryError)."""
+def bounded_memory(room: int | None = None) -> Iterator[None]:
+    """The process cannot grow by more than `room` bytes (None: `ROOM`) meanwhile; whoever asks for more is refused
+    (MemoryError)."""
     with _lock:
         before = resource.getrlimit(resource.RLIMIT_AS)
         if not _inside:
-            _limit(_in_use() + room, before)
+            _limit(_in_use() + (ROOM if room is None else room), before)
         _inside.append(_inside[0] if _inside else before)
     try:
         yield

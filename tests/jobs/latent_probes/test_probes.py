@@ -31,7 +31,7 @@ def test_a_probe_finds_a_thing_that_is_there_and_no_thing_that_is_not(robot_buil
         probe_run(ProbeLatentsConfig(run=tmp_path / "run", truth=(tmp_path / "a", tmp_path / "b")))
     rng, rows = np.random.default_rng(0), []
     for number in range(40):
-        rows.append({"episode": f"{number:06d}", "noise": float(rng.normal())})
+        rows.append({"episode": f"{number:06d}"} | {f"noise_{i}": float(rng.normal()) for i in range(15)})
     (tmp_path / "truth.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     probes = {
         probe.thing: probe
@@ -39,7 +39,8 @@ def test_a_probe_finds_a_thing_that_is_there_and_no_thing_that_is_not(robot_buil
             ProbeLatentsConfig(run=tmp_path / "run", truth=(tmp_path / "truth.jsonl",), samples=200, held_out=200)
         )
     }
-    assert probes["noise"].trained < 0.3
+    # A few held-out episodes have one number each, which any probe meets now and then
+    assert np.median([probes[f"noise_{i}"].trained for i in range(15)]) < 0.3
     assert any("summed" in thing for thing in probes)
 
 

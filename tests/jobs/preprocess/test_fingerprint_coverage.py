@@ -53,6 +53,7 @@ HARMLESS: dict[str, Any] = {
     "cluster.num_cpus": 3,
     "cluster.object_store_mb": 300,
     "cluster.encoders": 3,
+    "cluster.min_encoders": 1,
     "cluster.encoder_cpus": 0.5,
     "cluster.task_cpus": 0.5,
     "cluster.task_resources": {"a": 1.0},

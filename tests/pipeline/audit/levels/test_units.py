@@ -64,7 +64,9 @@ def test_a_unit_that_raises_leaves_no_verdict(tmp_path: Path, monkeypatch: pytes
     build = write_build(tmp_path / "build")
     monkeypatch.setattr(Members, "check", broken)
     for runner in (None, Scattered.of(build)):
-        with pytest.raises(BuildError, match=r"rule pipeline\.audit\.rules\.members\.Members broke down on \w+/"):
+        with pytest.raises(
+            BuildError, match=r"rule pipeline\.audit\.rules\.shards\.members\.Members broke down on \w+/"
+        ):
             audit_build(build, runner=runner)
 
 
