@@ -46,7 +46,7 @@ def test_the_datasets_of_the_mission_are_there() -> None:
 def test_sources_lists_and_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
     for words, parts in (
         (["sources"], ["droid", "95,658", "CC BY 4.0"]),
-        (["sources", "bridge"], ["53,192", "rotation vector", "known defects", "rests on", "relabel_bridge_actions"]),
+        (["sources", "bridge"], ["53,192", "rotation vector", "known defects", "evidence", "relabel_bridge_actions"]),
     ):
         main(words)
         out = capsys.readouterr().out
