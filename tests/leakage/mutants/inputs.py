@@ -205,7 +205,7 @@ MUTANTS = (
     Mutant(text_after_the_name_in_the_tar_header, "L10", "shards", "is unknown to the manifest"),
     Mutant(pax_header, "L10", "shards", "a pax header"),
     Mutant(data_in_tar_padding, "L10", "shards", "the padding after member ep_a-000000.front.jpg"),
-    Mutant(data_after_the_tar_end, "L10", "shards", "data after the end marker"),
+    Mutant(data_after_the_tar_end, "L10", "shards", "two zero blocks and padding end at"),
     Mutant(data_in_the_tar_end, "L10", "shards", "data after the end marker"),
     Mutant(truncated_tar, "L7", "shards", "truncated"),
     Mutant(truncated_tar_without_repair, "L7", "shards", "build.json lists"),
