@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
+from jobs.common.manifest_folders import FOLDER, own_folder
+
 CONF = Path(__file__).resolve().parents[1] / "conf"
-MANIFESTS = CONF.parents[1] / "manifests"
 
 _GLOBAL = "# @package _global_"
 
@@ -56,8 +57,9 @@ def chosen_values(groups: Mapping[str, Group]) -> dict[str, Any]:
 def _names(group: str) -> tuple[str, ...]:
     files = list((CONF / group).glob("*.yaml"))
     if group == "source":
-        files += MANIFESTS.glob("*.yaml")
-    return tuple(sorted(file.stem for file in files))
+        for folder in filter(None, (FOLDER, own_folder())):
+            files += folder.glob("*.yaml")
+    return tuple(sorted({file.stem for file in files}))
 
 
 def _flat(content: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ Every manifest is a choice of `source=`; the folder in the variable VLAJEPA_MANI
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,12 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
+from jobs.common.manifest_folders import FOLDER, OWN_FOLDER, own_folder
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.settings import default_values
 from pipeline.sources.registry import SOURCES, make_source
-
-FOLDER = Path(__file__).resolve().parents[2] / "manifests"
-OWN_FOLDER = "VLAJEPA_MANIFESTS"
 
 
 @dataclass(frozen=True)
@@ -137,10 +134,10 @@ def find_manifests() -> tuple[dict[str, DatasetManifest], dict[str, SettingsErro
     if the user's folder does not exist, or a manifest of this package is invalid."""
     found = {manifest.name: manifest for manifest in map(read_manifest, sorted(FOLDER.glob("*.yaml")))}
     wrong: dict[str, SettingsError] = {}
-    own = os.environ.get(OWN_FOLDER)
-    if own and not Path(own).is_dir():
+    own = own_folder()
+    if own and not own.is_dir():
         raise SettingsError(f"{own} is no folder of manifests; set {OWN_FOLDER} to one, or unset it")
-    for path in sorted(Path(own).glob("*.yaml")) if own else ():
+    for path in sorted(own.glob("*.yaml")) if own else ():
         try:
             manifest = read_manifest(path)
             if manifest.name in found:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jobs.datasets.manifests import OWN_FOLDER, DatasetManifest, find_manifests
+from jobs.common.manifest_folders import OWN_FOLDER
+from jobs.datasets.manifests import DatasetManifest, find_manifests
 from jobs.datasets.settings import SourcesConfig
 from pipeline.errors import SettingsError
 

@@ -6,11 +6,13 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 from jobs.command_line.commands import COMMANDS
 from jobs.command_line.help import WIDEST, help_of
+from jobs.common.manifest_folders import OWN_FOLDER
 from pipeline.format.settings import describe
 from tests.jobs.test_cli import run
 
@@ -47,6 +49,12 @@ def test_values_are_those_that_hold_and_long_texts_are_wrapped() -> None:
     status = help_of("status", COMMANDS["status"])
     assert "encoder" not in status.replace("encoders", "")
     assert max(map(len, plan.splitlines())) <= WIDEST + 10
+
+
+def test_manifests_of_ones_own_are_among_the_choices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("")
+    monkeypatch.setenv(OWN_FOLDER, str(tmp_path))
+    assert " mine," in help_of("plan", COMMANDS["plan"])
 
 
 def test_a_command_that_takes_a_word_says_so() -> None:

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from jobs.cli import main
-from jobs.datasets.manifests import FOLDER, OWN_FOLDER, DatasetManifest, load_manifests, read_manifest
+from jobs.common.manifest_folders import FOLDER, OWN_FOLDER
+from jobs.datasets.manifests import DatasetManifest, load_manifests, read_manifest
 from pipeline.errors import SettingsError
 from pipeline.sources.registry import make_source
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jobs.demos.demo import WORLD as SIMPLE
 from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.scene import Film
 from pipeline.sample_world.script import CARRY_WAYS, HOME, RADIUS
@@ -19,18 +20,6 @@ from pipeline.sample_world.world import MAX_STEP, advance
 from pipeline.sources.base import Source
 from pipeline.sources.lerobot.source import LeRobotSource
 from pipeline.sources.ssv2 import SSv2Source
-
-SIMPLE = Variety(
-    textures=False,
-    shapes=False,
-    colours=3,
-    random_start=False,
-    motor_noise=False,
-    moving_cameras=False,
-    tasks=("carry",),
-    fps=4,
-    frames=7,
-)
 
 
 def film(variety: Variety = SIMPLE) -> Film:
