@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from jobs.closed_loop.ensemble import EnsembleMode, Ensembler
 from jobs.closed_loop.process import Simulator
-from jobs.common.policy.image_ablation import ImageAblation
+from jobs.common.policy.image_ablation import GREY_LEVEL, ImageAblation
 from jobs.common.policy.robot_interface import Policy, RobotObservation
-from model.student.images import GREY
 from pipeline.errors import SettingsError
 
 WIDTH = 7
@@ -123,7 +122,7 @@ class PolicyActor:
 
     def _image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self._image_ablation is ImageAblation.GREY:
-            return np.full_like(image, GREY)
+            return np.full_like(image, GREY_LEVEL)
         return np.ascontiguousarray(image[:, ::-1]) if self._turned else image
 
 

@@ -22,7 +22,7 @@ from jobs.latent_probes.ridge import explained
 from jobs.latent_probes.settings import ProbeLatentsConfig
 from jobs.report.run_files import read_run
 from jobs.report.samples import find_builds
-from model.checkpoint.checkpoint import list_checkpoints
+from model.checkpoint.folders import list_checkpoints
 from model.vla_jepa import VLAJEPA, build_model, unit_stats
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.build import Build

@@ -13,7 +13,6 @@ from jobs.datasets.manifests import load_manifests
 from jobs.preprocess.encoder_costs import describe_encoder_costs
 from jobs.preprocess.prediction import describe_prediction, stored_prediction
 from jobs.preprocess.settings import BuildConfig
-from pipeline.encoder.encoder import Encoder
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.build_settings import BuildSettings
 from pipeline.format.enums import LatentDtype
@@ -59,15 +58,16 @@ def prepare(config: BuildConfig, again: bool = False) -> Preparation:
     Raises:
         BuildError: the folder holds another plan.
     """
-    settings = build_settings(config)
     store = open_store(config.out)
     with phase(f"listing {store.where}"):
         found = PLAN_FILE in store.sizes()
-    if found and not again:
+    index = None if found and not again else read_index(config)  # first: a wrong root is refused at once
+    settings = build_settings(config)
+    if index is None:
         with phase(f"reading the plan in {store.where}"):
             plan = read_plan(store)
     else:
-        plan = new_plan(config, settings)
+        plan = new_plan(config, settings, index)
     with phase(f"comparing the plan with that in {store.where}" if found else f"writing the plan to {store.where}"):
         if found:
             check_same_plan(read_plan(store) if again else plan, settings.content, store.where, plan.tasks)
@@ -81,6 +81,8 @@ def prepare(config: BuildConfig, again: bool = False) -> Preparation:
 def build_settings(config: BuildConfig) -> BuildSettings:
     """Every setting that changes bytes: those declared so, and the files and libraries that they refer to."""
     with phase(f"loading the encoder {config.encoder.name_or_path}"):
+        from pipeline.encoder.encoder import Encoder  # PyTorch and transformers take seconds, and no refusal needs them
+
         encoder = Encoder(config.encoder, "cpu")
     content = {
         **deciding(config),

@@ -18,12 +18,13 @@ from jobs.common.policy.load_model import load_model
 from jobs.report.latent_images import Colours, fit_colours, input_image, latent_image
 from jobs.report.run_files import RunFolder, inner
 from jobs.training.held_out.pairs import PairKind
-from jobs.training.loop.data import cache_folder, held_out_reader, open_cache
+from jobs.training.loop.cache_folders import cache_folder
+from jobs.training.loop.data import held_out_reader, open_cache
 from jobs.training.loop.evaluate import HeldOutSamples
 from jobs.training.loop.settings import TrainerSettings
 from model.attention.backend import resolve_backend
 from model.batch import to_device
-from model.checkpoint.checkpoint import list_checkpoints
+from model.checkpoint.folders import list_checkpoints
 from model.vla_jepa import VLAJEPA
 from model.world_model.latents import predict_latents, roll_out
 from pipeline.errors import RunError

@@ -8,20 +8,23 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from jobs.common.policy.checkpoint_policy import CheckpointPolicy
 from jobs.common.policy.robot_interface import Policy
 from jobs.common.text import duration_text
 from jobs.serving.health import own_question
 from jobs.serving.limits import InputLimits
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServeConfig, ServerSettings
+from model.checkpoint.folders import find_checkpoint
 from model.checkpoint.vouched import VOUCHED, Voucher, as_json
 
 _log = partial(print, flush=True)
 
 
 def run(settings: ServeConfig) -> None:
-    policy = CheckpointPolicy(settings.policy, settings.device)
+    checkpoint = find_checkpoint(settings.policy)
+    from jobs.common.policy.checkpoint_policy import CheckpointPolicy  # PyTorch, which no refusal needs
+
+    policy = CheckpointPolicy(checkpoint, settings.device)
     run_name = policy.checkpoint.resolve().parent.parent.name
     name = f"{run_name}/{policy.checkpoint.name}"
     identity = {"checkpoint": name, "step": policy.step, VOUCHED: as_json(policy.vouchers)}

@@ -1,18 +1,16 @@
-"""The builds of a run: opened behind the gate, and what they have in common."""
+"""The builds of a run, opened behind the gate. Nothing here imports PyTorch, so that a refusal comes at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jobs.common.escaped import escaped_errors
-from jobs.training.loop.data import cache_folder
+from jobs.training.loop.cache_folders import cache_folder
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.settings import TrainConfig
 from model.checkpoint.vouched import Voucher
-from model.normalize import BuildStats, merge_stats
 from pipeline.audit.overlap import overlaps, read_marks
 from pipeline.audit.verdicts.audited import read_audited
 from pipeline.audit.verdicts.gate import UNSIGNED, Passed, pass_gate
@@ -20,8 +18,6 @@ from pipeline.errors import AuditRefusedError, SettingsError
 from pipeline.format.build import Build, read_build
 from pipeline.format.enums import Verify
 from pipeline.format.json.strict_json import parse
-from pipeline.format.schema import Sizes
-from pipeline.format.text.differences import first_difference
 from pipeline.storage.download import mirror_build
 from pipeline.storage.store import is_remote
 
@@ -116,43 +112,3 @@ def _stamped_leaky(manifest: bytes) -> bool:
     except ValueError:
         return False  # `read_build` says what is wrong with it
     return isinstance(content, dict) and content.get("leaky") is True
-
-
-def common_sizes(builds: Sequence[Build]) -> tuple[Sizes, BuildStats | None]:
-    """Sizes and statistics of the model: those of the robot builds together, or sizes alone if none has actions.
-
-    Raises:
-        SettingsError: builds differ in encoder, steps or latent sizes, or two robot builds differ in state or action.
-    """
-    first = builds[0]
-    names = [build.name for build in builds]
-    if len(set(names)) < len(names):
-        raise SettingsError(f"two builds have the same name ({', '.join(names)}); give source.name when building")
-    for other in builds[1:]:
-        for key in ("steps", "tokens", "width", "image_size"):
-            _require_equal(f"sizes.{key}", first, other, getattr(first.sizes, key), getattr(other.sizes, key))
-        difference = first_difference(_encoder(first), _encoder(other))
-        if difference:
-            raise SettingsError(f"{first.path} and {other.path} have targets of different encoders: {difference}")
-    robots = [build for build in builds if build.has_actions]
-    if not robots:
-        return replace(first.sizes, state=0, chunk=0, action=0), None
-    for other in robots[1:]:
-        for key in ("state", "chunk", "action"):
-            _require_equal(f"sizes.{key}", robots[0], other, getattr(robots[0].sizes, key), getattr(other.sizes, key))
-    views = max(build.sizes.views for build in builds)
-    return replace(robots[0].sizes, views=views), merge_stats(
-        [BuildStats.parse(robot.read_file("stats.json"), robot.path / "stats.json") for robot in robots]
-    )
-
-
-def _encoder(build: Build) -> dict[str, Any]:
-    """What two builds' encoders must have in common: all but how the work was cut up, and the kernels of a device."""
-    encoder: dict[str, Any] = build.manifest["settings"]["encoder"]
-    apart = ("batch", "cpu_threads", "device", "compile", "forward")
-    return {key: value for key, value in encoder.items() if key not in apart}
-
-
-def _require_equal(name: str, first: Build, other: Build, a: int, b: int) -> None:
-    if a != b:
-        raise SettingsError(f"{name} is {a} in {first.path} and {b} in {other.path}; build them with the same settings")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from jobs.common.policy.load_model import load_model
 from jobs.training.settings import CheckpointFormat, ExportConfig
-from model.exchange.lerobot import save_lerobot
-from model.exchange.starvla import save_starvla
+from model.checkpoint.folders import find_checkpoint
 from pipeline.errors import SettingsError
 
 
 def run(settings: ExportConfig) -> None:
     if settings.out.exists():
         raise SettingsError(f"{settings.out} exists; choose another out=")
-    model = load_model(settings.checkpoint)
+    checkpoint = find_checkpoint(settings.checkpoint)
+    from jobs.common.policy.load_model import load_model  # PyTorch, which no refusal needs
+    from model.exchange.lerobot import save_lerobot
+    from model.exchange.starvla import save_starvla
+
+    model = load_model(checkpoint)
     if settings.format == CheckpointFormat.STARVLA:
         save_starvla(model, settings.out)
         notes = ["the format has no ranges of actions and state; they stay in the checkpoint"]

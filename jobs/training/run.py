@@ -14,7 +14,8 @@ from typing import Any
 from jobs.common.driver_lock import DriverLock
 from jobs.common.policy.robot_interface import RobotInterface
 from jobs.training.agreement import require_agreement, weights_digest
-from jobs.training.builds import AuditedBuild, common_sizes, open_builds
+from jobs.training.builds import AuditedBuild, open_builds
+from jobs.training.common_sizes import common_sizes
 from jobs.training.held_out.result import HeldOut
 from jobs.training.held_out.text import describe_results
 from jobs.training.loop.data import describe_streams
@@ -24,7 +25,7 @@ from jobs.training.loop.ranks import Ranks, joined
 from jobs.training.loop.throughput import measure_throughput
 from jobs.training.settings import Resume, TrainConfig
 from model.attention.backend import resolve_backend
-from model.checkpoint.checkpoint import list_checkpoints
+from model.checkpoint.folders import list_checkpoints
 from model.checkpoint.vouched import VOUCHED, as_json, vouched_of
 from model.exchange.initial import load_initial
 from model.vla_jepa import VLAJEPA, build_model

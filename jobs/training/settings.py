@@ -138,7 +138,7 @@ class ImportConfig:
 class ExportConfig:
     """`vlajepa export`: a checkpoint for another system."""
 
-    checkpoint: Path = setting("a step-… folder of a run")
+    checkpoint: Path = setting("a run's folder (its newest checkpoint) or a step-… folder of one")
     out: Path = setting("folder (lerobot) or file (starvla) to write")
     format: CheckpointFormat = setting("whose checkpoint is written", default=CheckpointFormat.LEROBOT)
     cameras: tuple[str, ...] = setting("names of the views in order, for lerobot", default=())

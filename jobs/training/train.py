@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.training.run import train
+from jobs.training.builds import open_builds
 from jobs.training.settings import TrainConfig
 
 
@@ -17,7 +17,10 @@ def run(settings: TrainConfig) -> None:
 
 def train_anywhere(config: TrainConfig) -> None:
     """Train once: in this process, or on the workers of a Ray cluster with `trainer.num_workers`."""
+    open_builds(config)  # a refusal comes before PyTorch and transformers are imported, which takes ten seconds
     if config.trainer.num_workers is None:
+        from jobs.training.run import train
+
         train(config)
     else:
         from jobs.training.workers import train_on_ray

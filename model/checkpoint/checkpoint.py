@@ -12,7 +12,6 @@ Random numbers need no state: the trainer seeds every step from (seed, step).
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -26,14 +25,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from model.checkpoint.folders import PREFIX, list_checkpoints
 from model.checkpoint.sharded_checkpoint import SHARDED, fill_sharded, sharded_shapes
 from model.checkpoint.sharded_metadata import INDEX
-from model.checkpoint.state_file import STATE, verify_checkpoint, write_state
+from model.checkpoint.state_file import verify_checkpoint, write_state
 from model.checkpoint.temporary import TEMPORARY, sync, temporary_for
 from pipeline.errors import BuildError, CorruptError
 
-PREFIX = "step-"
-_NAME = re.compile(rf"{PREFIX}\d{{8,}}")
 _DAMAGED = "damaged-"
 
 SHOWN = 20
@@ -141,12 +139,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
             sync(path)
         os.replace(temporary, folder)
         sync(folder.parent)
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Finished checkpoints by rising step. Folders of other names, such as copies, are none."""
-    found = (path for path in folder.glob(f"{PREFIX}*") if (path / STATE).is_file() and _NAME.fullmatch(path.name))
-    return sorted(found, key=lambda path: int(path.name.removeprefix(PREFIX)))
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint.checkpoint import list_checkpoints
-from model.checkpoint.state_file import STATE, read_state
+from model.checkpoint.folders import newest_checkpoint
+from model.checkpoint.state_file import read_state
 from pipeline.errors import BuildError
 from pipeline.format.json.typed_json import from_json
 from pipeline.format.text.printable import printable
@@ -68,9 +68,8 @@ def vouched(state: Mapping[str, Any]) -> tuple[Voucher, ...]:
 
 def vouched_of(source: Path) -> tuple[Voucher, ...]:
     """Of what a run starts from (see `model.exchange.initial`): only checkpoints of this system say something."""
-    found = list_checkpoints(source / "checkpoints")
-    checkpoint = found[-1] if found else source
-    return vouched(read_state(checkpoint)) if (checkpoint / STATE).is_file() else (_nothing(str(source)),)
+    checkpoint = newest_checkpoint(source)
+    return (_nothing(str(source)),) if checkpoint is None else vouched(read_state(checkpoint))
 
 
 def as_json(vouchers: Sequence[Voucher]) -> list[dict[str, Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.checkpoint.checkpoint import list_checkpoints, load_weights
+from model.checkpoint.checkpoint import load_weights
+from model.checkpoint.folders import newest_checkpoint
 from model.checkpoint.state_file import verify_checkpoint
 from model.exchange.lerobot import is_lerobot, load_lerobot
 from model.exchange.names import SCALERS
@@ -32,13 +33,11 @@ def load_initial(model: VLAJEPA, source: Path, reinitialise: Sequence[str] = (),
         BuildError, SettingsError: it does not fit the model; every tensor concerned is listed.
     """
     check_parts(reinitialise)
-    found = list_checkpoints(source / "checkpoints")
-    source = found[-1] if found else source
-    if (source / "state.json").is_file():
+    if (checkpoint := newest_checkpoint(source)) is not None:
         fresh = tuple(f"action_head.{part}." for part in reinitialise)
-        verify_checkpoint(source)
-        load_weights(source, model, fresh + (() if scalers else SCALERS))
-        return f"loaded {source}" + (f"; fresh weights for {', '.join(reinitialise)}" if fresh else "")
+        verify_checkpoint(checkpoint)
+        load_weights(checkpoint, model, fresh + (() if scalers else SCALERS))
+        return f"loaded {checkpoint}" + (f"; fresh weights for {', '.join(reinitialise)}" if fresh else "")
     if is_lerobot(source):
         return load_lerobot(model, source, reinitialise, scalers).text()
     if source.is_file():

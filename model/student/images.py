@@ -18,9 +18,6 @@ TEMPORAL = 2
 MEAN = 0.5
 STD = 0.5
 
-GREY = 128
-"""Every pixel of an image without content, near `MEAN`: what controls show instead of the real one."""
-
 WEIGHT_BITS = 22
 """Precision of Pillow's resampling weights."""
 

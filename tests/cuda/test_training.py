@@ -11,7 +11,7 @@ import torch
 from jobs.training.loop.data import pinned
 from jobs.training.run import train
 from model.attention.backend import resolve_backend
-from model.checkpoint.checkpoint import list_checkpoints
+from model.checkpoint.folders import list_checkpoints
 from pipeline.format.build import Build
 from tests.jobs.launch import losses_of
 from tests.jobs.runs import train_config

@@ -49,7 +49,7 @@ def collect(settings: CollectConfig) -> dict[str, Any]:
         RunError: too many attempts of a task failed, or a simulator cannot be started.
     """
     if settings.policy is not None:
-        from jobs.common.policy.checkpoint_policy import find_checkpoint
+        from model.checkpoint.folders import find_checkpoint
 
         # Of a run that is still training, the newest checkpoint changes.
         settings = replace(settings, policy=find_checkpoint(settings.policy))

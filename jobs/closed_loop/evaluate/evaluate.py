@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from jobs.closed_loop.actors import Actor, PolicyActor, ScriptActor
 from jobs.closed_loop.evaluate.report import EvaluationReport, write_report
-from jobs.closed_loop.evaluate.settings import EvaluateConfig
+from jobs.closed_loop.evaluate.settings import SCRIPT, EvaluateConfig
 from jobs.closed_loop.outcomes import Outcome, by_episode, rate_text, rates_by_task, total
 from jobs.closed_loop.process import Simulator
 from jobs.closed_loop.rollout import SimulatorSlot, TaskRun, TaskRunner, simulator_slots
@@ -27,6 +27,7 @@ from jobs.common.driver_lock import DriverLock
 from jobs.common.json_lines import JsonLines
 from jobs.common.policy.robot_interface import Policy, RobotInterface
 from jobs.common.progress import progress_bar
+from model.checkpoint.folders import find_checkpoint
 from model.checkpoint.vouched import VOUCHED, as_json
 from pipeline.errors import SettingsError
 from pipeline.format.settings import deciding, plain
@@ -58,6 +59,8 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
         BuildError: `out` holds an evaluation with other settings.
         RunError: a simulator cannot be started, or died too often in one episode.
     """
+    if settings.policy != SCRIPT and not _is_served(settings):
+        find_checkpoint(Path(settings.policy))  # before simulators are started
     settings.out.mkdir(parents=True, exist_ok=True)
     with DriverLock(open_store(settings.out)) as lock, ExitStack() as stack:
         start = partial(Simulator, settings.simulator)
@@ -83,8 +86,8 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
 
 def _make_actor(settings: EvaluateConfig, suite: _Suite, stack: ExitStack) -> tuple[Actor, dict[str, Any]]:
     """What acts, and what is written down about it. What has to be closed is given to the stack."""
-    if settings.policy == "script":
-        return ScriptActor(), {"policy": "script"}
+    if settings.policy == SCRIPT:
+        return ScriptActor(), {"policy": SCRIPT}
     policy, about = _policy(settings, stack)
     s, cameras = settings, settings.cameras or dict(zip(policy.interface.views, suite.cameras, strict=False))
     actor = PolicyActor(policy, cameras, suite.state, s.execute, s.turned, s.image_ablation, s.ensemble, s.horizon)
@@ -92,7 +95,7 @@ def _make_actor(settings: EvaluateConfig, suite: _Suite, stack: ExitStack) -> tu
 
 
 def _policy(settings: EvaluateConfig, stack: ExitStack) -> tuple[Policy, dict[str, Any]]:
-    if settings.policy.startswith(("ws://", "wss://")):
+    if _is_served(settings):
         from jobs.serving.client import PolicyClient
 
         client = stack.enter_context(PolicyClient(settings.policy, api_key=settings.api_key))
@@ -102,6 +105,10 @@ def _policy(settings: EvaluateConfig, stack: ExitStack) -> tuple[Policy, dict[st
 
     policy = CheckpointPolicy(Path(settings.policy), settings.device)
     return policy, {"policy": str(policy.checkpoint), "step": policy.step, VOUCHED: as_json(policy.vouchers)}
+
+
+def _is_served(settings: EvaluateConfig) -> bool:
+    return settings.policy.startswith(("ws://", "wss://"))
 
 
 def _look_up(settings: EvaluateConfig, simulator: Simulator) -> _Suite:
@@ -119,7 +126,7 @@ def _look_up(settings: EvaluateConfig, simulator: Simulator) -> _Suite:
             )
         if settings.max_steps is None and listed[index]["limit"] is None:
             raise SettingsError(f"no step limit is known for {settings.suite}; give max_steps=")
-    if answer["benchmark"] != "libero" and (settings.policy == "script" or settings.perturb):
+    if answer["benchmark"] != "libero" and (settings.policy == SCRIPT or settings.perturb):
         raise SettingsError(f"policy=script and perturb= are for LIBERO; {settings.suite} is of another simulator")
     known = {name: answer[name] for name in ("benchmark", "control_hz", "state")}
     tasks = {index: {**listed[index], "limit": settings.max_steps or listed[index]["limit"]} for index in wanted}

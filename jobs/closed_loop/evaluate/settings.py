@@ -10,6 +10,9 @@ from jobs.simulator.perturb.axes import AXES
 from pipeline.format.enums import Device
 from pipeline.format.settings import checked, setting
 
+SCRIPT = "script"
+"""The policy that is the scripted expert."""
+
 
 @checked
 class EvaluateConfig:

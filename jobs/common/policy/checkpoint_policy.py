@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from jobs.common.policy.device import pick_device
 from jobs.common.policy.load_model import load_model
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation, check_observation, student_batch
-from model.checkpoint.checkpoint import list_checkpoints
+from model.checkpoint.folders import find_checkpoint
 from model.checkpoint.state_file import read_state
 from model.checkpoint.vouched import vouched
 from pipeline.errors import BuildError, RunError, SettingsError
@@ -94,17 +94,6 @@ class CheckpointPolicy:
                 flush=True,
             )
         self.clipped += found
-
-
-def find_checkpoint(path: Path) -> Path:
-    """The folder itself if it is a checkpoint, else the newest checkpoint of a run. Raises BuildError if it is
-    neither."""
-    if (path / "state.json").is_file():
-        return path
-    found = list_checkpoints(path / "checkpoints")
-    if not found:
-        raise BuildError(f"{path} is neither a checkpoint nor a run with one; give out= of a vlajepa train")
-    return found[-1]
 
 
 _LARGEST_IMAGE = 4096

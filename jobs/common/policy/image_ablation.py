@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+GREY_LEVEL = 128
+"""Every pixel of an image without content, near the mean that the student subtracts."""
+
 
 class ImageAblation(StrEnum):
-    """`GREY`: every pixel is `model.student.images.GREY`, so that a policy has its state and instruction alone."""
+    """`GREY`: every pixel is `GREY_LEVEL`, so that a policy has its state and instruction alone."""
 
     NONE = "none"
     GREY = "grey"

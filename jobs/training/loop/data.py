@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import resource
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from jobs.training.loop.cache_folders import cache_folder, shared_folder
 from jobs.training.loop.ranks import Ranks
 from jobs.training.loop.settings import OnCorrupt, TrainerSettings
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.build import Build
 from pipeline.format.file_names import SHARD_FILES
-from pipeline.storage.own_folder import make_own_folder
 from pipeline.storage.shard_cache import FileCache
 from pipeline.streaming.mixture import Mixture
 from pipeline.streaming.order import Order
 from pipeline.streaming.reader import SampleReader
 from pipeline.streaming.stream import Stream
 
-_log = logging.getLogger(__name__)
 HELD_OUT_SHARDS = 2
 """Shards of each validation split that are kept open: they are read from front to back."""
 
@@ -103,28 +99,6 @@ def open_cache(builds: Sequence[Build], settings: TrainerSettings) -> FileCache 
     if all(build.remote is None for build in builds):
         return None
     return FileCache(cache_folder(settings) / "shards", int(settings.cache_gb * 1e9))
-
-
-def cache_folder(settings: TrainerSettings) -> Path:
-    """Where remote builds are cached."""
-    if settings.cache_folder is not None:
-        return settings.cache_folder
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlajepa"
-
-
-def shared_folder(settings: TrainerSettings) -> Path | None:
-    """Where the readers of this node share what they know of a build; None where it cannot be made.
-
-    Raises:
-        SettingsError: it is not this user's alone.
-    """
-    folder = cache_folder(settings) / "builds-read"
-    try:
-        make_own_folder(folder)
-    except OSError as error:
-        _log.warning("%s; set trainer.cache_folder: until then each process verifies every sample once itself", error)
-        return None
-    return folder
 
 
 def describe_streams(streams: Sequence[Stream]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from jobs.common.policy.image_ablation import ImageAblation
+from jobs.common.policy.image_ablation import GREY_LEVEL, ImageAblation
 from jobs.training.held_out.result import HeldOut
 from jobs.training.loop.checkpointing import CheckpointWriter
 from jobs.training.loop.data import held_out_reader, make_streams, open_cache
@@ -39,7 +39,6 @@ from model.checkpoint.state_file import read_state
 from model.checkpoint.vouched import VOUCHED, Voucher, as_json, vouched
 from model.losses import Losses
 from model.student.augment import shifted
-from model.student.images import GREY
 from model.vla_jepa import VLAJEPA, TrainingBatch
 from pipeline.errors import BuildError, RunError
 from pipeline.format.build import Build
@@ -261,7 +260,7 @@ class Trainer:
         if self.settings.shift and self.model.training:
             observation = replace(observation, images=shifted(observation.images, self.settings.shift))
         if self.settings.image_ablation is ImageAblation.GREY:
-            observation = replace(observation, images=torch.full_like(observation.images, GREY))
+            observation = replace(observation, images=torch.full_like(observation.images, GREY_LEVEL))
         return observation, moved.targets
 
     def _autocast(self) -> torch.autocast:

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from pipeline.errors import EpisodeError, SettingsError
 from pipeline.format.settings import checked, describe, setting
@@ -61,10 +60,6 @@ WIDTHS: Mapping[str, tuple[int, int]] = {
 
 LOOKS_AHEAD = ("relative_gripper", "pose_reached")
 """Conversions whose value at a frame depends on later frames."""
-
-ROTATION_GRID = 2.0**24
-"""Rotation vectors are rounded to multiples of 1 / 2^24 radian (6e-8), far coarser than what two ways to compute one
-differ by, so that none of their bits depends on the way, or is free to carry something else."""
 
 RELATIVE_THRESHOLD = 0.1
 """A relative gripper action of smaller size changes nothing (octo, `rel2abs_gripper_actions`)."""
@@ -212,14 +207,16 @@ def make_vectors(fields: Sequence[VectorField], read: FieldReader, what: str) ->
 
 
 def _convert(field: VectorField, read: FieldReader, what: str) -> NDArray[np.float64]:
+    from pipeline.sources.episode.rotations import from_euler, from_quaternion, pose_difference  # SciPy: a second
+
     values = _taken(field, read, what)
     match field.convert:
         case "none":
             return values
         case "euler_xyz":
-            return _rounded(Rotation.from_euler("xyz", values))
+            return from_euler(values)
         case "quaternion_xyzw":
-            return _from_quaternion(values, f"{what} {field.field}")
+            return from_quaternion(values, f"{what} {field.field}")
         case "gripper":
             assert field.open is not None
             assert field.closed is not None
@@ -245,31 +242,6 @@ def _taken(field: VectorField, read: FieldReader, what: str) -> NDArray[np.float
     # Before the conversion: SciPy's message on values that are not finite names no place.
     _finite(values, field.field, what)
     return values
-
-
-def _from_quaternion(values: NDArray[np.float64], field: str) -> NDArray[np.float64]:
-    length = np.linalg.norm(values, axis=1)
-    if (np.abs(length - 1) > 0.05).any():
-        frame = int(np.abs(length - 1).argmax())
-        raise EpisodeError("bad-rotation", f"{field} at frame {frame} has length {length[frame]:.3g}, a rotation has 1")
-    return _rounded(Rotation.from_quat(values))
-
-
-def pose_difference(target: NDArray[np.float64], base: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From one pose to another, float64 [N, 6] each: x, y, z and Euler angles about the fixed axes x, y, z.
-
-    Returns:
-        float64 [N, 6]: target - base, and the rotation vector of R(target) R(base)^-1, both in the base frame of the
-        robot (as `pose_diff` of DROID's own transformations does), that on the grid of ROTATION_GRID.
-    """
-    turned = Rotation.from_euler("xyz", target[:, 3:]) * Rotation.from_euler("xyz", base[:, 3:]).inv()
-    return np.concatenate([target[:, :3] - base[:, :3], _rounded(turned)], axis=1)
-
-
-def _rounded(turns: Rotation) -> NDArray[np.float64]:
-    """Rotation vectors on the grid, [N, 3]."""
-    vectors: NDArray[np.float64] = np.rint(turns.as_rotvec() * ROTATION_GRID) / ROTATION_GRID
-    return vectors
 
 
 def absolute_gripper(closing: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from model.checkpoint.checkpoint import list_checkpoints
+from model.checkpoint.folders import list_checkpoints
 from model.checkpoint.sharded_checkpoint import SHARDED, fill_sharded, sharded_shapes
 from model.checkpoint.state_file import read_state, verify_checkpoint
 from pipeline.storage.atomic import hash_file

@@ -13,7 +13,8 @@ import pytest
 from jobs.audit.audit import audit
 from jobs.audit.settings import AuditConfig
 from jobs.training.run import train
-from model.checkpoint.checkpoint import list_checkpoints, load_weights
+from model.checkpoint.checkpoint import load_weights
+from model.checkpoint.folders import list_checkpoints
 from model.normalize import BuildStats
 from model.vla_jepa import build_model
 from pipeline.format.build import Build

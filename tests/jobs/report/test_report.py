@@ -22,7 +22,7 @@ from jobs.report.settings import ReportConfig
 from jobs.training.held_out.text import PAIRS
 from jobs.training.run import train
 from model.batch import to_device
-from model.checkpoint.checkpoint import list_checkpoints
+from model.checkpoint.folders import list_checkpoints
 from model.world_model.prediction_error import prediction_errors
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.build import Build

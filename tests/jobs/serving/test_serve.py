@@ -106,10 +106,11 @@ def test_settings_are_checked(changes: dict[str, Any], fragment: str) -> None:
         ServeConfig(policy=Path("a"), **changes)
 
 
-def test_cuda_is_not_asked_for_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_is_not_asked_for_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "state.json").write_text("{}")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(SettingsError, match="device=cuda, but PyTorch finds no CUDA device"):
-        run(settings_of("policy=a", "device=cuda"))
+        run(settings_of(f"policy={tmp_path}", "device=cuda"))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from jobs.cli import main
 from jobs.common.policy.load_model import load_model
 from jobs.training.run import train
-from model.checkpoint.checkpoint import list_checkpoints
+from model.checkpoint.folders import list_checkpoints
 from pipeline.errors import BuildError
 from pipeline.format.build import Build
 from tests.jobs.runs import train_config

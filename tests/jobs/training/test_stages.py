@@ -15,7 +15,7 @@ from jobs.common.config import FOLDER
 from jobs.training.settings import Stage, TrainConfig
 from jobs.training.stages import train_stages
 from jobs.training.train import train_anywhere
-from model.checkpoint.checkpoint import list_checkpoints
+from model.checkpoint.folders import list_checkpoints
 from model.checkpoint.state_file import read_state
 from pipeline.errors import SettingsError
 from tests.jobs.composed import compose_settings

@@ -22,7 +22,7 @@ from jobs.common.driver_lock import DriverLock
 from jobs.common.policy.load_model import load_model
 from jobs.training.loop.step.optimiser import learning_rate
 from jobs.training.run import train
-from model.checkpoint.checkpoint import list_checkpoints
+from model.checkpoint.folders import list_checkpoints
 from model.normalize import BuildStats, ChannelRange, merge_stats
 from model.settings import LossSettings
 from pipeline.errors import AuditRefusedError, BuildError, RunError, SettingsError

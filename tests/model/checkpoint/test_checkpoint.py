@@ -10,13 +10,13 @@ from torch import nn
 
 from model.checkpoint.checkpoint import (
     copy_tensors,
-    list_checkpoints,
     load_optimizer,
     load_weights,
     prune_checkpoints,
     remove_unfinished,
     write_checkpoint,
 )
+from model.checkpoint.folders import list_checkpoints
 
 
 def model_and_adamw(fused: bool) -> tuple[nn.Module, torch.optim.AdamW]:

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from model.checkpoint.checkpoint import copy_tensors, list_checkpoints, newest_whole, save_weights, write_checkpoint
+from model.checkpoint.checkpoint import copy_tensors, newest_whole, save_weights, write_checkpoint
+from model.checkpoint.folders import list_checkpoints
 from model.checkpoint.state_file import read_state, verify_checkpoint
 from pipeline.errors import CorruptError
 

@@ -206,7 +206,7 @@ class SimplerFake(FakeSimulator):
         return {**answer, "benchmark": "simpler_env", "control_hz": 5, "tasks": rows}
 
 
-@pytest.mark.parametrize("changes", [{}, {"policy": "x", "perturb": "camera"}])
+@pytest.mark.parametrize("changes", [{}, {"policy": "ws://x", "perturb": "camera"}])
 def test_the_script_and_perturbations_are_for_libero(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
@@ -220,7 +220,7 @@ def test_another_benchmark_has_limits_starts_and_published_figures_of_its_own(
 ) -> None:
     monkeypatch.setattr(jobs.closed_loop.evaluate.evaluate, "Simulator", SimplerFake)
     monkeypatch.setattr(jobs.closed_loop.evaluate.evaluate, "_make_actor", lambda *_: (_Still(), {"policy": "still"}))
-    report = evaluate(config(tmp_path, policy="still", suite="widowx_visual_matching", episodes=None, tasks=None))
+    report = evaluate(config(tmp_path, policy="ws://still", suite="widowx_visual_matching", episodes=None, tasks=None))
     assert {(o.task, o.start, o.steps) for o in report.outcomes} == {
         (task, start, 20 + task) for task in range(3) for start in range(3 + task)
     }

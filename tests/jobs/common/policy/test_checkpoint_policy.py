@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.common.policy.checkpoint_policy import CheckpointPolicy, find_checkpoint
+from jobs.common.policy.checkpoint_policy import CheckpointPolicy
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation, check_observation, student_batch
+from model.checkpoint.folders import find_checkpoint
 from pipeline.errors import BuildError, SettingsError
 from pipeline.format.build import Build
 from pipeline.format.schema import Observation

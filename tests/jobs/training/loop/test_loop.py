@@ -17,13 +17,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from jobs.common.policy.image_ablation import ImageAblation
+from jobs.common.policy.image_ablation import GREY_LEVEL, ImageAblation
 from jobs.training.loop.guards import SMOOTHING, LossGuard
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.loop.step.optimiser import learning_rate
 from jobs.training.run import train
-from model.checkpoint.checkpoint import list_checkpoints
-from model.student.images import GREY, image_patches
+from model.checkpoint.folders import list_checkpoints
+from model.student.images import image_patches
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.format.build import Build
 from tests.jobs.launch import losses_of, stop_at, wait_for_step
@@ -99,7 +99,7 @@ def test_a_run_without_images_sees_grey_alone_in_training_and_in_held_out_losses
     result = train(train_config(tmp_path / "run", [robot_build], steps=2, image_ablation=ImageAblation.GREY, shift=2))[
         "robot"
     ]
-    assert seen == {GREY}
+    assert seen == {GREY_LEVEL}
     assert {each.value for each in result.image_reliance.values()} == {1}
 
 

@@ -17,7 +17,7 @@ import torch
 from jobs.common.policy.load_model import load_model
 from jobs.training.run import train
 from jobs.training.workers import train_on_ray
-from model.checkpoint.checkpoint import list_checkpoints
+from model.checkpoint.folders import list_checkpoints
 from model.checkpoint.state_file import read_state
 from pipeline.errors import RunError
 from pipeline.format.build import Build

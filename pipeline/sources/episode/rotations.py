@@ -1,0 +1,47 @@
+"""Rotations as datasets store them -> rotation vectors. N frames."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from pipeline.errors import EpisodeError
+
+ROTATION_GRID = 2.0**24
+"""Rotation vectors are rounded to multiples of 1 / 2^24 radian (6e-8), far coarser than what two ways to compute one
+differ by, so that none of their bits depends on the way, or is free to carry something else."""
+
+
+def from_euler(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Angles about the fixed axes x, y, z, radians [N, 3] -> rotation vectors on the grid, [N, 3]."""
+    return _rounded(Rotation.from_euler("xyz", angles))
+
+
+def from_quaternion(values: NDArray[np.float64], field: str) -> NDArray[np.float64]:
+    """Quaternions x, y, z, w, [N, 4] -> rotation vectors on the grid, [N, 3].
+
+    Raises:
+        EpisodeError: "bad-rotation": a length is not near 1; the message names the field.
+    """
+    length = np.linalg.norm(values, axis=1)
+    if (np.abs(length - 1) > 0.05).any():
+        frame = int(np.abs(length - 1).argmax())
+        raise EpisodeError("bad-rotation", f"{field} at frame {frame} has length {length[frame]:.3g}, a rotation has 1")
+    return _rounded(Rotation.from_quat(values))
+
+
+def pose_difference(target: NDArray[np.float64], base: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From one pose to another, float64 [N, 6] each: x, y, z and Euler angles about the fixed axes x, y, z.
+
+    Returns:
+        float64 [N, 6]: target - base, and the rotation vector of R(target) R(base)^-1, both in the base frame of the
+        robot (as `pose_diff` of DROID's own transformations does), that on the grid of ROTATION_GRID.
+    """
+    turned = Rotation.from_euler("xyz", target[:, 3:]) * Rotation.from_euler("xyz", base[:, 3:]).inv()
+    return np.concatenate([target[:, :3] - base[:, :3], _rounded(turned)], axis=1)
+
+
+def _rounded(turns: Rotation) -> NDArray[np.float64]:
+    vectors: NDArray[np.float64] = np.rint(turns.as_rotvec() * ROTATION_GRID) / ROTATION_GRID
+    return vectors
