@@ -142,9 +142,10 @@ def _explain(name: str, good: Sequence[str], override: str, error: Exception) ->
         choices = {path.stem for path in group.glob("*.yaml")} | {Path(file).stem for file in stored}
         allowed = f"; there are {', '.join(sorted(choices))}"
     else:
-        known = [str(name) for name in node] if isinstance(node, DictConfig) else []
-        allowed = (
-            f"{nearest(leaf, known) if leaf not in known else ''}; allowed here: {', '.join(known)}" if known else ""
-        )
+        known = [str(each) for each in node] if isinstance(node, DictConfig) else []
+        if known and leaf not in known:
+            what = f"{name} has no setting {key!r}{nearest(leaf, known)}"
+            return f"{what}; {parent or 'it'} has {', '.join(known)}"
+        allowed = f"; allowed here: {', '.join(known)}" if known else ""
     cause = str(error.__cause__ or error).strip().splitlines()[0]
     return f"{override!r} cannot be applied: {cause}{allowed}"

@@ -4,6 +4,7 @@
     folder/downloads/KEY.lock      held by the one process that downloads this file
     folder/downloads/KEY.part      the file being downloaded, from the start as large as it will be
     folder/KE/KEY                  a whole file. Whoever uses it holds a shared lock on it
+    folder/digests/KEY             of raw data: SHA-256 of the file (see `raw/verified_copy.py`)
 
 KEY names the content: the SHA-256 of a build's file, the version of a raw one.
 
@@ -12,8 +13,8 @@ with their process. A file that cannot be locked is in use; a download whose loc
 in the order download, cache; no process waits for a file's lock while it holds another. A file may be deleted while its
 lock is awaited, so after locking its name is checked.
 
-A file gets its name when its size and SHA-256 were compared and its bytes are on disk. It is not hashed again when it
-is opened: readers compare each sample with the manifest.
+A file gets its name when its size and SHA-256 were compared and its bytes are on disk. A build's file is not hashed
+again when it is opened: readers compare each sample with the manifest. A copy of raw data is, once a process.
 
 The folder is on a local disk, not on NFS, and belongs to one user. Files lose the permission to be written when they
 are first opened: one that still has it was fetched ahead and not used yet.
@@ -83,7 +84,7 @@ class CachedFile:
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
+        self.path, self.descriptor = path, descriptor
         self._close = weakref.finalize(self, os.close, descriptor)
 
     def close(self) -> None:
@@ -128,8 +129,8 @@ class FileCache:
         if limit < 1:
             raise SettingsError(f"a cache of {limit} bytes holds no file; {self.advice.limit}")
         self.folder, self.limit = folder, limit
-        self._downloads = folder / "downloads"
-        for made in (folder, self._downloads):
+        self._downloads, self.digests = folder / "downloads", folder / "digests"
+        for made in (folder, self._downloads, self.digests):
             make_folder(made)
         self._retry, self._patience = retry, patience
         self._ahead = _Background(self, threads)
@@ -147,6 +148,13 @@ class FileCache:
                 os.chmod(found.path, stat.S_IMODE(found.path.stat().st_mode) & ~0o222)
                 os.utime(found.path, ns=(time.time_ns(),) * 2)  # the system's own clock is too coarse to order by
                 return found
+
+    def discard(self, damaged: CachedFile) -> None:
+        """Delete a file that is not what it was, and let go of it: whoever opens it next fetches it again."""
+        with self._locked():
+            if _has_name(damaged.descriptor, damaged.path):
+                damaged.path.unlink()
+        damaged.close()
 
     def prefetch(self, sources: Iterable[Fetched]) -> None:
         """Download files in the background; returns at once and never raises for a file.
@@ -252,6 +260,7 @@ class FileCache:
                 break
             unused = found.st_mode & stat.S_IWUSR
             if not (ahead and unused) and _delete_unless_open(path):
+                (self.digests / path.name).unlink(missing_ok=True)
                 usage.whole -= found.st_size
                 usage.files -= 1
         return usage

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
@@ -18,6 +19,11 @@ from pipeline.storage.retry import Retry
 _CHUNK = 4 * 2**20
 _T = TypeVar("_T")
 _Bytes = bytes  # the class below has a field of this name
+
+
+def writing_copy(sink: BinaryIO) -> AbstractContextManager[None]:
+    """Around writing to a copy on this machine: a failure is not the store's, and is final. Raises BuildError."""
+    return naming_folder(sink.name, "free space there, or name another folder in VLAJEPA_RAW_CACHE", errors=None)
 
 
 @dataclass(frozen=True)
@@ -61,20 +67,24 @@ class BucketObject:
 
         return self._attempt(read)
 
-    def download(self, sink: BinaryIO, retry: Retry | None = None) -> None:
-        """Write all of it to `sink` from position 0; a passing error begins it again."""
+    def download(self, sink: BinaryIO, retry: Retry | None = None) -> str:
+        """Write all of it to `sink` from position 0; a passing error begins it again. Returns its SHA-256 in hex."""
         del retry  # the store has its own
 
-        def download() -> None:
+        def download() -> str:
+            found = hashlib.sha256()
             sink.seek(0)
             for chunk in self.chunks():
-                with naming_folder(sink.name, "free space there, or name another folder in VLAJEPA_RAW_CACHE", None):
+                found.update(chunk)
+                with writing_copy(sink):
                     sink.write(chunk)
             if sink.tell() != self.bytes:
                 raise OSError(f"{sink.tell()} bytes arrived, it has {self.bytes}")
-            sink.flush()
+            with writing_copy(sink):
+                sink.flush()
+            return found.hexdigest()
 
-        self._attempt(download)
+        return self._attempt(download)
 
     def sha256(self) -> str:
         """SHA-256 in hex; read in one pass and kept nowhere."""

@@ -11,18 +11,26 @@ They are variables and no settings, because every machine has its own disks.
 from __future__ import annotations
 
 import functools
+import logging
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import SettingsError
+from pipeline.errors import BuildError, SettingsError
 from pipeline.storage.raw.bucket_object import BucketObject
+from pipeline.storage.raw.verified_copy import CopiedObject
 from pipeline.storage.shard_cache import Advice, CachedFile, FileCache
+
+_log = logging.getLogger(__name__)
 
 FOLDER, LIMIT = "VLAJEPA_RAW_CACHE", "VLAJEPA_RAW_CACHE_GB"
 
 _DEFAULT_GB = 32.0
 _PATIENCE_S = 300.0
 """Seconds to wait for room: episodes that other processes have open are closed in the meantime."""
+
+_TIMES = 3
+"""Attempts at a copy that is whole."""
 
 _ADVICE = Advice(
     limit=f"raise {LIMIT}",
@@ -34,12 +42,39 @@ _ADVICE = Advice(
 def fetch(source: BucketObject) -> CachedFile:
     """A copy of an object. Keep what is returned for as long as the path is used.
 
+    A copy that was there before is hashed when this process first opens it; one that a disk or a crash has damaged is
+    fetched again.
+
     Raises:
         FileNotFoundError: the object is gone.
-        BuildError: it cannot be read, was replaced, or there is no room for it.
+        BuildError: it cannot be read, was replaced, or there is no room for it; or no copy on this disk is whole.
         SettingsError: VLAJEPA_RAW_CACHE_GB is no positive number.
     """
-    return _cache(os.getpid(), *_configured()).open(source)
+    copies = _copies(os.getpid(), *_configured())
+    for _ in range(_TIMES):
+        found = copies.cache.open(CopiedObject(source, copies.cache.digests))
+        if copies.is_whole(source, found):
+            return found
+        _log.warning("%s, a copy of %s, is damaged: fetched again", found.path, source.url)
+        copies.cache.discard(found)
+    raise BuildError(
+        f"copies of {source.url} in {copies.cache.folder} are damaged each time they are made; check that disk, or "
+        f"name another folder in {FOLDER}"
+    )
+
+
+@dataclass(frozen=True)
+class _Copies:
+    """The cache of a process, and which of its files this process has hashed: key and inode."""
+
+    cache: FileCache
+    hashed: set[tuple[str, int]] = field(default_factory=set)
+
+    def is_whole(self, source: BucketObject, copy: CachedFile) -> bool:
+        known = (source.key, os.fstat(copy.descriptor).st_ino)
+        if known not in self.hashed and CopiedObject(source, self.cache.digests).is_whole(copy.path):
+            self.hashed.add(known)
+        return known in self.hashed
 
 
 def _configured() -> tuple[Path, int]:
@@ -56,6 +91,6 @@ def _configured() -> tuple[Path, int]:
 
 
 @functools.lru_cache(maxsize=4)
-def _cache(process: int, folder: Path, limit: int) -> FileCache:
+def _copies(process: int, folder: Path, limit: int) -> _Copies:
     """One a process: a cache is not shared over a fork."""
-    return FileCache(folder, limit, patience=_PATIENCE_S, advice=_ADVICE)
+    return _Copies(FileCache(folder, limit, patience=_PATIENCE_S, advice=_ADVICE))
