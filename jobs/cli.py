@@ -6,14 +6,18 @@ done, 130 interrupted.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import TextIO, cast
 
 from jobs.command_line.commands import COMMANDS
 from jobs.command_line.help import help_of, help_of_all
 from jobs.command_line.refusal import nearest, refuse
 from jobs.command_line.typed_values import is_setting, quoted
+from jobs.common.escaped import Output
 
 HELP = ("-h", "--help")
 
@@ -38,6 +42,14 @@ HYDRA_FLAGS = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without Cyrillic ends no command
+    with contextlib.redirect_stderr(cast(TextIO, Output(sys.stderr, escaped=False))):  # nor does one that is gone
+        _run(words)
+
+
+def _run(words: list[str]) -> None:
     if words == ["--version"]:
         sys.stdout.write(f"vlajepa {version('vlajepa')}\n")
         return

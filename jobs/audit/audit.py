@@ -29,6 +29,7 @@ from pipeline.audit.verdicts.verdict import Verdict, Written, write_verdict
 from pipeline.errors import RunError
 from pipeline.format.enums import AuditLevel
 from pipeline.format.file_names import HISTORY, VERDICT
+from pipeline.storage.full_disk import naming_folder
 from pipeline.storage.store import is_remote
 
 ILLUSTRATED = 20
@@ -66,11 +67,9 @@ def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> int:
             bar.update(done - bar.n)
 
         verdict, evidence = audit(settings, progress, place)
-    if place is not None:
-        place.look_again()
-    written = write_verdict(root, verdict)
-    print(describe(verdict))
-    lines = _written_lines(root, verdict, evidence, written)
+    with naming_folder(where, "free space there, and audit again", errors=None):
+        written = _write_first(root, verdict, place)
+        lines = _written_lines(root, verdict, evidence, written)
     if settings.sign_key is not None and not written.kept:
         lines.append(f"signed: {sign_verdict(root, settings.sign_key, verdict)}")
     elif written.unseats:
@@ -80,10 +79,22 @@ def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> int:
         )
     if place is not None:
         place.publish()
+    print(describe(verdict))
     print("\n".join(lines).replace(str(root), where))
     if settings.sign_key is not None and written.kept:
         raise RunError(f"nothing signed: {where}/{VERDICT} is {written.kept}; audit as deep, or delete it first")
     return verdict.exit_code
+
+
+def _write_first(root: Path, verdict: Verdict, place: RemoteBuild | None) -> Written:
+    """Write the verdict, to the bucket too, before anything else that may fail: page, signature, printing."""
+    if place is None:
+        return write_verdict(root, verdict)
+    place.look_again()
+    try:
+        return write_verdict(root, verdict)
+    finally:
+        place.publish()  # where a leak cannot be written, the clean verdict is gone here, and goes there
 
 
 def _written_lines(root: Path, verdict: Verdict, evidence: Evidence, written: Written) -> list[str]:

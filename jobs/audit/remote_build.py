@@ -21,11 +21,11 @@ from pipeline.audit.build import open_build
 from pipeline.audit.entries import ShardEntry
 from pipeline.audit.files import remove_inside, replace_whole
 from pipeline.errors import RunError
-from pipeline.format.file_names import CROISSANT, HISTORY, META_FILES, SIGNED_VERDICT, VERDICT
+from pipeline.format.file_names import CROISSANT, HISTORY, META_FILES, REPORT, SIGNED_VERDICT, VERDICT
 from pipeline.storage.atomic import hash_file
 from pipeline.storage.object_store import ObjectStore, open_object_store
 
-_SMALL = ("build.json", *META_FILES, CROISSANT, VERDICT, SIGNED_VERDICT)
+_SMALL = ("build.json", *META_FILES, CROISSANT, VERDICT, SIGNED_VERDICT, REPORT)
 _AUDIT = "audit"
 _Paths = tuple[str, ...]
 """The files of a shard; they identify it."""
@@ -91,18 +91,19 @@ class RemoteBuild:
         self._audit_before = _contents(self.root / _AUDIT)
 
     def publish(self) -> None:
-        """Upload what the audit wrote, the verdict last.
+        """Upload what the audit wrote since the last time, the verdict last.
 
-        A verdict that was replaced, and the signature of one, goes first: whatever happens on the way, no build passes
+        A verdict that was replaced, its signature and its page go first: whatever happens on the way, no build passes
         for one that was found clean.
         """
         before, after = self._audit_before, _contents(self.root / _AUDIT)
         changed = [name for name, content in after.items() if before.get(name) != content]
-        for name in (SIGNED_VERDICT, VERDICT):
+        for name in (REPORT, SIGNED_VERDICT, VERDICT):
             if name in before and (name in changed or name not in after):
                 self.store.remove(name)
         for name in sorted(changed, key=lambda name: (name == VERDICT, name)):
             self.store.write(name, after[name])
+        self._audit_before = after
 
     def close(self) -> None:
         """Fetch no more."""

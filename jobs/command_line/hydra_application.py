@@ -87,8 +87,10 @@ def _application(command: Command, codes: list[int]) -> Callable[[DictConfig], N
     def application(config: DictConfig) -> None:
         end_with_parent()
         try:
-            with escaped_output(), ended_like_interrupted():
+            with escaped_output() as output, ended_like_interrupted():
                 code = importlib.import_module(f"jobs.{command.module}").run(parse(command.settings_class(), config))
+            if output.error is not None and not code:
+                refuse(f"done, but what it says could not be printed: {output.error.strerror}")
         except RunError as error:
             refuse(error, error.exit_code)
         except OSError as error:

@@ -82,11 +82,14 @@ class DriverLock:
         self.on_beat: Callable[[], None] = lambda: None
         self._me, self._number = _myself(), 0
         self._over = threading.Event()
+        self._lost: RunError | None = None
+        self._confirmed = time.monotonic()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Self:
         while not self._take():
             pass
+        self._confirmed = time.monotonic()
         self._thread.start()
         return self
 
@@ -111,6 +114,18 @@ class DriverLock:
         other = read_owner(self._store)
         who = "its lock was removed" if other is None else f"it was taken over by another driver ({other.describe()})"
         raise RunError(f"{self._store.where}: {who}; this one stops")
+
+    def look(self) -> None:
+        """Call before what happens many times a second, such as a line of a log. Reads nothing, unless the last sign of
+        life is so old that this process was stopped.
+
+        Raises:
+            RunError: as `check`, up to a beat later.
+        """
+        if self._lost is not None:
+            raise self._lost
+        if time.monotonic() - self._confirmed > 2 * self._beat_s:
+            self.check()
 
     def _mine(self) -> bool:
         owner = _read(self._store, self._number)
@@ -144,11 +159,13 @@ class DriverLock:
                 self.check()
                 self._me = replace(self._me, beats=self._me.beats + 1)
                 self._store.write(_file(self._number), _content(self._me))
+                self._confirmed = time.monotonic()
                 self.on_beat()
             except (OSError, BuildError):
                 continue  # a full disk or a store out of reach: the work itself will fail of it
-            except RunError:
-                return  # lost: no more signs of life; the work will find it at its next check
+            except RunError as error:
+                self._lost = error
+                return  # no more signs of life; the work will find it
 
     def _lives(self, number: int, other: Owner) -> bool:
         me = self._me

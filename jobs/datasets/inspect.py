@@ -17,7 +17,7 @@ from jobs.datasets.inspection_files import LEAVE_OUT, write_files
 from jobs.datasets.inspection_page import PageContent, render, summary_rows
 from jobs.datasets.manifests import DatasetManifest, load_manifests
 from jobs.datasets.settings import InspectConfig
-from pipeline.errors import RunError
+from pipeline.errors import RunError, SettingsError
 from pipeline.inspection.checks import Inspection, inspect_source, sampled
 from pipeline.inspection.flag import Flag
 from pipeline.inspection.lookahead import LookaheadResult, find_lookahead
@@ -34,6 +34,7 @@ def run(settings: InspectConfig) -> int:
     source = settings.source.reader
     out = settings.out or Path(f"inspect-{source.name}")
     require_writable(out)
+    _keep_filter(settings, out / LEAVE_OUT)
     with phase(f"reading the metadata of {source.root}"):
         index = source.index()
     if settings.source.leave_out is not None:
@@ -57,6 +58,16 @@ def run(settings: InspectConfig) -> int:
     print(f"written: {out} ({PAGE}; {len(left_out):,} episodes in {LEAVE_OUT})")
     units = any(flag.check == WRONG_UNIT for flag in flags)
     return int(bool(lookahead.findings) or units or not all(row.agrees for row in comparisons))
+
+
+def _keep_filter(settings: InspectConfig, written: Path) -> None:
+    """Raise SettingsError when the filter that is applied would be overwritten by the one that is proposed."""
+    used = settings.source.leave_out
+    if used is not None and written.exists() and written.samefile(used.where):
+        raise SettingsError(
+            f"source.leave_out={used.where} would be overwritten by what this inspection finds; give another out=, or "
+            "move the file"
+        )
 
 
 def require_writable(out: Path) -> None:

@@ -34,9 +34,15 @@ class Probed:
     things: Mapping[str, NDArray[np.float64]]
 
 
+LARGEST_TRUTH = 2**28
+"""Bytes."""
+
+
 def read_truth(path: Path) -> Facts:
     """Numbers of each episode. Raises RunError if a line is not JSON with an episode and numbers."""
     facts = {}
+    if not path.is_file() or path.stat().st_size > LARGEST_TRUTH:
+        raise RunError(f"{path} is no file of at most {LARGEST_TRUTH:,} bytes")
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             row = parse_any(line)

@@ -15,6 +15,8 @@ from pipeline.errors import SettingsError
 def run(settings: ImportConfig) -> None:
     if settings.out.exists():
         raise SettingsError(f"{settings.out} exists; choose another out=")
+    if not settings.checkpoint.exists():
+        raise SettingsError(f"checkpoint={settings.checkpoint} does not exist")
     model = build_model(settings.model, settings.sizes, unit_stats(settings.sizes))
     report = load_initial(model, settings.checkpoint, settings.reinitialise, scalers=True)
     state = {

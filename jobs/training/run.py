@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,7 @@ from jobs.training.held_out.text import describe_results
 from jobs.training.loop.data import describe_streams
 from jobs.training.loop.loop import Trainer
 from jobs.training.loop.metrics import MetricsLog
+from jobs.training.loop.ownership import Ownership
 from jobs.training.loop.ranks import Ranks, joined
 from jobs.training.loop.throughput import measure_throughput
 from jobs.training.settings import Resume, TrainConfig
@@ -64,8 +65,8 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         before = () if config.init_from is None or not loaded else vouched_of(config.init_from)
         vouchers = (*(one.voucher for one in opened), *before)
         trainer = Trainer(model, builds, config.weights, config.trainer, config.out, state, vouchers, ranks)
-        with _alone(config.out, ranks) as check:
-            return _run(config, trainer, state, loaded, check)
+        with _alone(config.out, ranks) as owner:
+            return _run(config, trainer, state, loaded, owner)
 
 
 def _run(
@@ -73,10 +74,9 @@ def _run(
     trainer: Trainer,
     state: Mapping[str, Any],
     loaded: str,
-    check: Callable[[], None],
+    owner: Ownership,
 ) -> dict[str, HeldOut]:
-    """From the first step, or the newest checkpoint, to the results. `check` raises, on all ranks, when another process
-    has taken the folder over."""
+    """From the first step, or the newest checkpoint, to the results."""
     ranks = trainer.ranks
     resumed = config.resume == Resume.AUTO and trainer.resume()
     if ranks.main:
@@ -86,21 +86,20 @@ def _run(
         log_line(config.out, "\n".join(filter(None, (*damaged, start, describe(trainer)))))
     throughput = measure_throughput(trainer.streams, config.model, trainer.model.sizes, config.trainer, ranks)
     with MetricsLog(config.out, trainer.step, config.trainer, state, ranks.main) as log:
-        trainer.train(log, throughput, check)
+        trainer.train(log, throughput, owner)
         results = {}
         if not trainer.stopped_by:
             results = trainer.evaluate()
             log.held_out(trainer.step, results)
-    check()
+    owner.check()
     if ranks.main:
         _write_end(config, trainer, results)
     return results
 
 
 @contextlib.contextmanager
-def _alone(out: Path, ranks: Ranks) -> Iterator[Callable[[], None]]:
-    """Makes the folder of a run, which no other process may write to meanwhile. Gives what raises, on all ranks, when
-    one does all the same.
+def _alone(out: Path, ranks: Ranks) -> Iterator[Ownership]:
+    """Makes the folder of a run, which no other process may write to meanwhile.
 
     Raises:
         RunError: one does, and lives; on all ranks.
@@ -115,7 +114,7 @@ def _alone(out: Path, ranks: Ranks) -> Iterator[Callable[[], None]]:
             store.tidy()
 
         ranks.from_main(take)
-        yield lambda: ranks.from_main(lock.check)
+        yield Ownership(lambda: ranks.from_main(lock.check), lock.look if ranks.main else lambda: None)
 
 
 def _write_end(config: TrainConfig, trainer: Trainer, results: Mapping[str, HeldOut]) -> None:

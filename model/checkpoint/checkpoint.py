@@ -25,10 +25,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from model.checkpoint.folders import PREFIX, list_checkpoints
+from model.checkpoint.folders import list_checkpoints
 from model.checkpoint.sharded_checkpoint import SHARDED, fill_sharded, sharded_shapes
 from model.checkpoint.sharded_metadata import INDEX
-from model.checkpoint.state_file import verify_checkpoint, write_state
+from model.checkpoint.state_file import PREFIX, verify_checkpoint, write_state
 from model.checkpoint.temporary import TEMPORARY, sync, temporary_for
 from pipeline.errors import BuildError, CorruptError
 

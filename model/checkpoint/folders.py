@@ -3,20 +3,17 @@ that a command that is given a wrong folder says so at once."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from model.checkpoint.state_file import STATE
+from model.checkpoint.state_file import PREFIX, STATE, step_in_name
 from pipeline.errors import BuildError
-
-PREFIX = "step-"
-_NAME = re.compile(rf"{PREFIX}\d{{8,}}")
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Finished checkpoints by rising step. Folders of other names, such as copies, are none."""
-    found = (path for path in folder.glob(f"{PREFIX}*") if (path / STATE).is_file() and _NAME.fullmatch(path.name))
-    return sorted(found, key=lambda path: int(path.name.removeprefix(PREFIX)))
+    found = {path: step_in_name(path.name) for path in folder.glob(f"{PREFIX}*") if (path / STATE).is_file()}
+    steps = {path: step for path, step in found.items() if step is not None}
+    return sorted(steps, key=steps.__getitem__)
 
 
 def newest_checkpoint(source: Path) -> Path | None:

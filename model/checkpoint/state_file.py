@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,10 +15,18 @@ from pipeline.format.json.strict_json import parse
 from pipeline.format.text.printable import reason, shown
 
 STATE = "state.json"
+PREFIX = "step-"
+_NAME = re.compile(rf"{PREFIX}(\d{{8,}})")
 _FILES, _OWN = "files", "sha256"
 _THREADS = 8
 LARGEST = 2**26
 """Bytes of state.json. A file with a hole takes no room on the disk, but as much in memory."""
+
+
+def step_in_name(name: str) -> int | None:
+    """The step that the name of a folder says it is a checkpoint of; None for another name, as of a copy."""
+    found = _NAME.fullmatch(name)
+    return None if found is None else int(found[1])
 
 
 def write_state(checkpoint: Path, state: Mapping[str, Any]) -> None:
@@ -38,13 +47,26 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     return {key: value for key, value in _read(checkpoint).items() if key not in (_FILES, _OWN)}
 
 
+def checkpoint_sha256(checkpoint: Path) -> str:
+    """SHA-256 of state.json, which lists that of every other file: two checkpoints with the same one are the same.
+
+    Raises:
+        CorruptError: as `read_state`.
+    """
+    _read(checkpoint)
+    return _file_digest(checkpoint / STATE)
+
+
 def verify_checkpoint(checkpoint: Path) -> None:
     """Hash every file.
 
     Raises:
         CorruptError: a file is missing, extra or another than was written; the message names it.
     """
-    listed = _read(checkpoint)[_FILES]
+    content = _read(checkpoint)
+    listed, named = content[_FILES], step_in_name(checkpoint.name)
+    if named is not None and content.get("step") != named:
+        raise CorruptError(f"{checkpoint} is damaged: it holds step {content.get('step')!r:.80}, its name says {named}")
     there = set(_data_files(checkpoint))
     if listed.keys() != there:
         odd = sorted(listed.keys() ^ there)[0]

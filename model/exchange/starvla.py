@@ -13,7 +13,7 @@ from model.checkpoint.temporary import sync, temporary_for
 from model.exchange.names import Account
 from model.exchange.weights import foreign_weights, load_foreign, other_wiring
 from model.vla_jepa import VLAJEPA
-from pipeline.errors import SettingsError
+from pipeline.errors import BuildError, SettingsError
 
 
 def load_starvla(model: VLAJEPA, path: Path, reinitialise: Sequence[str] = ()) -> Account:
@@ -43,8 +43,11 @@ def save_starvla(model: VLAJEPA, path: Path) -> None:
     if problems := other_wiring(model.settings):
         raise SettingsError("the reference's .pt cannot hold this model:\n  " + "\n  ".join(problems))
     with temporary_for(path) as temporary:
-        with open(temporary, "wb") as file:
-            torch.save(foreign_weights(model, "starvla"), file)
-        sync(temporary)
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(foreign_weights(model, "starvla"), file)
+            sync(temporary)
+        except (OSError, RuntimeError) as error:  # PyTorch's own writer has errors of its own
+            raise BuildError(f"{path} cannot be written: {str(error).splitlines()[0]}; free space there") from error
         os.replace(temporary, path)
         sync(path.parent)

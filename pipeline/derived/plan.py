@@ -188,7 +188,7 @@ def _check_joinable(parents: Sequence[Parent]) -> None:
         more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
         raise BuildError(
             f"an episode may be in only one build and one split (rule L6), found {'; '.join(shared[:3])}{more}; "
-            "drop them from all builds but one"
+            "make all builds but one without them (source.leave_out=FILE): what was dropped stays in a build's ledger"
         )
 
 

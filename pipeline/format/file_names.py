@@ -50,6 +50,9 @@ SIGNED_VERDICT = "audit/verdict.dsse.json"
 MANIFEST_VERDICT = "audit/verdict-manifest.json"
 
 
+REPORT = "audit/report.html"
+"""The page of the verdict that stands."""
+
 HISTORY = "audit/history"
 """Folder of every verdict that was made on a build, with its date and signature."""
 

@@ -7,6 +7,7 @@ is aborted; VLAJEPA_STORE_TIMEOUT=300 changes that.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict
 from datetime import timedelta
@@ -22,6 +23,7 @@ _REQUEST_RETRIES = 2
 """Of one request, so that one bad answer does not undo a large file. `Retry` repeats the whole operation."""
 
 _TIMEOUT = "VLAJEPA_STORE_TIMEOUT"
+_LONGEST_S = 86_400
 _SCHEMES = "s3://, gs://, https://, http:// or file:///"
 _GOOGLE, _HTTP = ("gs", "gcs"), ("http", "https")
 _clients: dict[tuple[Any, ...], Any] = {}
@@ -110,6 +112,9 @@ def _make_client(url: str, endpoint: str | None, region: str | None, **more: Any
 def _silent_seconds() -> float:
     text = os.environ.get(_TIMEOUT, "60")
     try:
-        return float(text)
-    except ValueError as error:
-        raise SettingsError(f"{_TIMEOUT} must be a number of seconds, got {text!r}") from error
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= _LONGEST_S:  # NaN is not
+        raise SettingsError(f"{_TIMEOUT} must be a number of seconds above 0 and at most {_LONGEST_S:,}, got {text!r}")
+    return seconds

@@ -27,6 +27,7 @@ from obstore.exceptions import AlreadyExistsError
 
 from pipeline.errors import BuildError
 from pipeline.storage.clients import client_of, client_of_mark, is_s3, key_of, s3_place
+from pipeline.storage.credentials import refuse_credentials
 from pipeline.storage.full_disk import naming_folder
 from pipeline.storage.retry import Retry, attempt, cause
 
@@ -237,7 +238,9 @@ def open_object_store(url: str, retry: Retry | None = None) -> ObjectStore:
 
     Raises:
         BuildError: AWS_PROFILE is wrong.
+        SettingsError: the URL has credentials in it.
     """
+    refuse_credentials(url, "an address")
     endpoint, region = s3_place() if is_s3(url) else (None, None)
     return ObjectStore(url.rstrip("/"), endpoint, region, retry or Retry())
 

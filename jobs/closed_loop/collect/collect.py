@@ -24,6 +24,8 @@ from jobs.closed_loop.rollout import SimulatorSlot, simulator_slots
 from jobs.common.driver_lock import DriverLock
 from jobs.common.json_lines import JsonLines
 from jobs.simulator.libero import CAMERAS
+from model.checkpoint.folders import find_checkpoint
+from model.checkpoint.state_file import checkpoint_sha256
 from pipeline.errors import BuildError, SettingsError
 from pipeline.format.text.differences import first_difference
 from pipeline.storage.atomic import TEMPORARY_PREFIX, remove_temporary_files, write_atomic
@@ -49,8 +51,6 @@ def collect(settings: CollectConfig) -> dict[str, Any]:
         RunError: too many attempts of a task failed, or a simulator cannot be started.
     """
     if settings.policy is not None:
-        from model.checkpoint.folders import find_checkpoint
-
         # Of a run that is still training, the newest checkpoint changes.
         settings = replace(settings, policy=find_checkpoint(settings.policy))
     settings.out.mkdir(parents=True, exist_ok=True)
@@ -76,6 +76,8 @@ def _look_up(settings: CollectConfig, slot: SimulatorSlot) -> Suite:
     """What the first run wrote down, or else what the simulator reports now."""
     path = settings.out / "collection.json"
     deciding = settings.content()
+    if settings.policy is not None:
+        deciding["policy_sha256"] = checkpoint_sha256(settings.policy)  # a run that is made anew has the same names
     if path.exists():
         stored = json.loads(path.read_bytes())
         difference = first_difference(stored["settings"], deciding)

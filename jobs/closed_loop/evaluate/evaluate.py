@@ -34,6 +34,9 @@ from pipeline.format.settings import deciding, plain
 from pipeline.sample_world.video import CODECS, write_video
 from pipeline.storage.store import open_store
 
+KNOWN = ("checkpoint", "step", "sha256", VOUCHED)
+"""What a server says about its checkpoint, and an evaluation is of."""
+
 
 @dataclass(frozen=True)
 class _Suite:
@@ -99,12 +102,13 @@ def _policy(settings: EvaluateConfig, stack: ExitStack) -> tuple[Policy, dict[st
         from jobs.serving.client import PolicyClient
 
         client = stack.enter_context(PolicyClient(settings.policy, api_key=settings.api_key))
-        known = {name: value for name, value in client.metadata.items() if name in ("checkpoint", "step", VOUCHED)}
+        known = {name: value for name, value in client.metadata.items() if name in KNOWN}
         return client, {"policy": settings.policy, **known}
     from jobs.common.policy.checkpoint_policy import CheckpointPolicy
 
     policy = CheckpointPolicy(Path(settings.policy), settings.device)
-    return policy, {"policy": str(policy.checkpoint), "step": policy.step, VOUCHED: as_json(policy.vouchers)}
+    about = {"step": policy.step, "sha256": policy.sha256, VOUCHED: as_json(policy.vouchers)}
+    return policy, {"policy": str(policy.checkpoint), **about}
 
 
 def _is_served(settings: EvaluateConfig) -> bool:

@@ -16,7 +16,7 @@ from jobs.common.policy.device import pick_device
 from jobs.common.policy.load_model import load_model
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation, check_observation, student_batch
 from model.checkpoint.folders import find_checkpoint
-from model.checkpoint.state_file import read_state
+from model.checkpoint.state_file import checkpoint_sha256, read_state
 from model.checkpoint.vouched import vouched
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.format.json.typed_json import from_json
@@ -27,6 +27,7 @@ class CheckpointPolicy:
     """The model of a checkpoint, on a device.
 
     Attributes:
+        sha256: of the checkpoint, see `checkpoint_sha256`.
         clipped: values of the state so far that were clipped at `model.state_bound`; see `_count_clipped`.
 
     Args:
@@ -44,6 +45,7 @@ class CheckpointPolicy:
         self.checkpoint = find_checkpoint(checkpoint)
         state = read_state(self.checkpoint)
         self.step = _step(self.checkpoint, state)
+        self.sha256 = checkpoint_sha256(self.checkpoint)
         self.vouchers = vouched(state)
         self.interface = _interface(self.checkpoint, state)
         self.model = load_model(self.checkpoint).to(self.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -47,9 +48,9 @@ def load_model(checkpoint: Path) -> VLAJEPA:
         with bounded_memory(room):
             model = build_model(settings, sizes, unit_stats(sizes))
             load_weights(checkpoint, model)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
+    except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
+        if isinstance(error, (RuntimeError, TypeError)) and not re.search("memory|Overflow", str(error)):
+            raise  # a size beyond 64 bits is a TypeError of PyTorch's
         what = f"asks for a model of more than {room:,} bytes, which the weights beside it do not fill"
         raise BuildError(f"{checkpoint}/state.json {what}; restore the checkpoint") from error
     return model.eval()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from jobs.training.loop.data import held_out_reader, make_streams, open_cache
 from jobs.training.loop.evaluate import HeldOutSamples, evaluate, has_pair
 from jobs.training.loop.guards import LossGuard, SkippedSamples, StopSignal, dump_keys
 from jobs.training.loop.metrics import MetricsLog
+from jobs.training.loop.ownership import Ownership
 from jobs.training.loop.ranks import Ranks, distribute, gradients_stay
 from jobs.training.loop.settings import CoTraining, TrainerSettings
 from jobs.training.loop.step.micro_batches import MicroBatch, micro_batches, passes, record, weighted_total
@@ -125,13 +126,12 @@ class Trainer:
         self._skipped.restore(progress["samples_seen"], progress["samples_skipped"], self.ranks.main)
         return True
 
-    def train(self, log: MetricsLog, throughput: Throughput, check: Callable[[], None]) -> None:
-        """Run to the last step, saving and evaluating on the way; SIGTERM saves and ends it early. `check` is called
-        before each save, on all ranks, and raises to prevent it.
+    def train(self, log: MetricsLog, throughput: Throughput, owner: Ownership) -> None:
+        """Run to the last step, saving and evaluating on the way; SIGTERM saves and ends it early.
 
         Raises:
             RunError: the loss is not finite or has diverged, or a rank could not read its samples; the same on all
-                ranks.
+                ranks. Or another process has taken the folder over, which nothing more is written to.
         """
         settings, saved = self.settings, self.step
         stop = settings.last_step
@@ -147,6 +147,7 @@ class Trainer:
                     break
                 waited = time.perf_counter() - started
                 numbers = self._step(current)
+                owner.look()
                 self._skipped.add(self.step, _all(current), self.ranks, skipping)
                 seconds = time.perf_counter() - started
                 self.step += 1
@@ -154,11 +155,11 @@ class Trainer:
                 if settings.eval_every and self.step % settings.eval_every == 0 and self.step < stop:
                     log.held_out(self.step, self.evaluate())
                 if self.step % settings.save_every == 0:
-                    check()
+                    owner.check()
                     self._save(writer)
                     saved = self.step
             if saved < self.step:
-                check()
+                owner.check()
                 self._save(writer)
 
     def evaluate(self) -> dict[str, HeldOut]:

@@ -21,10 +21,10 @@ from pipeline.audit.report.evidence import Evidence, Sheet
 from pipeline.audit.report.offsets import StepOffsets, support_offsets
 from pipeline.audit.verdicts.verdict import Verdict
 from pipeline.errors import BuildError
+from pipeline.format.file_names import REPORT
 from pipeline.format.json.strict_json import canonical, parse
 from pipeline.format.text.printable import printable
 
-REPORT = "audit/report.html"
 MAX_SHEETS = 40
 MAX_FINDINGS = 200
 """Shown; verdict.json holds up to 100 a rule."""

@@ -19,7 +19,7 @@ from pipeline.audit.files import alone_in, read_inside, remove_inside, replace_w
 from pipeline.audit.finding import LEVELS, RULES, Finding
 from pipeline.audit.proofs.proof import Proof
 from pipeline.audit.verdicts.history import archive, signer_of
-from pipeline.format.file_names import MANIFEST_VERDICT, SIGNED_VERDICT, VERDICT
+from pipeline.format.file_names import MANIFEST_VERDICT, REPORT, SIGNED_VERDICT, VERDICT
 from pipeline.format.json.strict_json import parse
 from pipeline.format.libraries import library_versions
 from pipeline.format.schema import SCHEMA_VERSION
@@ -139,7 +139,8 @@ def _written(build: Path, verdict: Verdict, data: bytes) -> Written:
         archive(build, before, envelope, now)
         unseats = signer_of(envelope)
     if before != data:
-        remove_inside(build, SIGNED_VERDICT)  # a signature goes before its verdict changes
+        for belongs in (SIGNED_VERDICT, REPORT):  # both go before their verdict changes
+            remove_inside(build, belongs)
     path = replace_whole(build, VERDICT, data)
     archive(build, data, envelope if before == data else None, now)
     return Written(path, "", unseats)

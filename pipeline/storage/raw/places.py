@@ -12,6 +12,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from pipeline.errors import SettingsError
+from pipeline.storage.credentials import refuse_credentials
 from pipeline.storage.object_store import open_object_store
 from pipeline.storage.raw.bucket_path import BucketPath
 from pipeline.storage.store import is_remote
@@ -41,12 +42,7 @@ def raw_root(root: str | os.PathLike[str], setting: str) -> str:
         return _resolved(text, setting)
     scheme, _, rest = text.partition("://")
     bucket, _, folder = rest.partition("/")
-    if "@" in bucket:
-        raise SettingsError(
-            f"{setting} is a URL with credentials in it, which would end up in logs; set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY or AWS_PROFILE (gs://: GOOGLE_APPLICATION_CREDENTIALS), and write "
-            f"{scheme}://bucket/folder"
-        )
+    refuse_credentials(text, setting)
     if scheme.lower() not in SCHEMES or not bucket:
         raise SettingsError(
             f"{setting}={text} cannot be read in place: raw data is a folder, or s3://bucket/folder or "

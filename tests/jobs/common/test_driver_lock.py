@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -112,6 +113,31 @@ def test_a_driver_that_lost_its_lock_leaves_a_later_one_of_its_number(tmp_path: 
         with pytest.raises(RunError, match="taken over by another driver"):
             lock.check()
     assert store.names("lock") == ["1"]
+
+
+def look_for(lock: DriverLock, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        lock.look()
+
+
+def test_a_look_finds_a_lost_lock_within_a_beat(tmp_path: Path) -> None:
+    with DriverLock(open_store(tmp_path), beat_s=0.02) as lock:
+        lock.look()
+        shutil.rmtree(tmp_path / "lock")
+        with pytest.raises(RunError, match="its lock was removed; this one stops"):
+            look_for(lock, 20.0)
+
+
+def test_a_driver_that_was_stopped_asks_before_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with DriverLock(open_store(tmp_path), beat_s=50.0) as lock:
+        shutil.rmtree(tmp_path / "lock")
+        lock.look()  # the next sign of life is far away
+        now = time.monotonic()
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "monotonic", lambda: now + 101.0)
+            with pytest.raises(RunError, match="its lock was removed; this one stops"):
+                lock.look()
 
 
 def test_a_driver_notices_that_its_lock_was_removed(tmp_path: Path) -> None:

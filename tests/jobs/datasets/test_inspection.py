@@ -109,6 +109,9 @@ def test_faults_are_found_and_left_out(damaged: Path, tmp_path: Path) -> None:
     assert len({ref.id for task in plan.tasks for ref in task.episodes}) == EPISODES - len(FAULTS)
     _, rest = inspected(tmp_path / "rest", *source, f"source.leave_out={path}")
     assert alarms(rest) == set()
+    before = path.read_bytes()
+    code, _ = inspected(tmp_path / "seen", *source, f"source.leave_out={path}")  # would be overwritten
+    assert (code, path.read_bytes()) == (2, before)
     assert rest["opened"] == EPISODES - len(FAULTS)
 
 

@@ -48,6 +48,9 @@ def test_a_file_that_is_no_truth_is_named(tmp_path: Path) -> None:
     path = tmp_path / "truth.jsonl"
     path.write_text('{"episode": "000012", "named_x": 1}\n')
     assert read_truth(path) == {"000012": {"named_x": 1.0}}
+    for no_file in (Path("/dev/zero"), tmp_path):
+        with pytest.raises(RunError, match="is no file of at most"):
+            read_truth(no_file)
     path.write_text('{"named_x": 1}\n')
     with pytest.raises(RunError, match="is no file of JSON lines like"):
         read_truth(path)

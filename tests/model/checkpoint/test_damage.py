@@ -89,6 +89,17 @@ def test_a_file_that_does_not_belong_to_it(tmp_path: Path) -> None:
         verify_checkpoint(path)
 
 
+def test_a_checkpoint_under_the_name_of_another_step_is_damaged(tmp_path: Path) -> None:
+    first, second = write(tmp_path, 1, 2)
+    moved = second.rename(tmp_path / "step-00000008")
+    with pytest.raises(CorruptError, match=r"it holds step 2, its name says 8"):
+        verify_checkpoint(moved)
+    found, (problem,) = newest_whole(tmp_path)
+    assert (found, "its name says 8" in problem) == (first, True)
+    copy = (tmp_path / "damaged-step-00000008").rename(tmp_path / "best")
+    verify_checkpoint(copy)
+
+
 def test_the_newest_whole_one_is_taken(tmp_path: Path) -> None:
     steps = write(tmp_path, 1, 2, 3, 4)
     flip_a_bit(steps[3] / "model.safetensors")

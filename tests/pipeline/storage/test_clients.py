@@ -10,6 +10,7 @@ import pytest
 from pipeline.errors import BuildError, SettingsError
 from pipeline.storage.aws_profile import AwsProfile, read_profile
 from pipeline.storage.clients import client_of, key_of, s3_place
+from pipeline.storage.object_store import open_object_store
 
 CREDENTIALS = """
 [default]
@@ -73,10 +74,31 @@ def test_a_profile_without_keys_or_without_a_section_is_named(monkeypatch: pytes
         read_profile()
 
 
-def test_a_timeout_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VLAJEPA_STORE_TIMEOUT", "soon")
-    with pytest.raises(SettingsError, match="VLAJEPA_STORE_TIMEOUT must be a number of seconds, got 'soon'"):
+@pytest.mark.parametrize("text", ["soon", "nan", "inf", "-1", "0", "1e30", ""])
+def test_a_timeout_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("VLAJEPA_STORE_TIMEOUT", text)
+    with pytest.raises(SettingsError, match=f"VLAJEPA_STORE_TIMEOUT must be a number of seconds .*, got '{text}'"):
         client_of("https://timeout.invalid/x", None, None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:s3cret@host/build",
+        "HTTP://s3cret@host:80/build",
+        "s3://key:s3cret@bucket/build",
+        "https://host/build?X-Amz-Signature=s3cret",
+    ],
+)
+def test_credentials_in_an_address_are_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(SettingsError, match="credentials in it, which would end up in logs") as caught:
+        open_object_store(url)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/a@b/c?d", "https://host/a@b", "gs://bucket/x"])
+def test_signs_in_names_are_no_credentials(url: str) -> None:
+    assert open_object_store(url).url == url
 
 
 def test_a_key_is_the_path_below_the_bucket() -> None:

@@ -21,6 +21,7 @@ from jobs.closed_loop.collect.settings import CollectConfig
 from jobs.closed_loop.process import SimulatorDied
 from jobs.common.json_lines import JsonLines
 from jobs.datasets.manifests import load_manifests
+from model.checkpoint.state_file import write_state
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.sources.registry import make_source
 
@@ -351,8 +352,11 @@ def test_a_guide_acts_and_its_folder_is_for_its_episodes_alone(
     with pytest.raises(BuildError, match=r"episodes of other settings: policy was .*step-00000001.*step-00000002"):
         collect(guided)
     collect(config(out, policy=str(first), guide={"share": 0.5}))
+    write_state(first, {"step": 1, "trained": "again"})
+    with pytest.raises(BuildError, match=r"episodes of other settings: policy_sha256"):
+        collect(config(out, policy=str(first), guide={"share": 0.5}))
 
 
 def _make_checkpoint(folder: Path) -> None:
     folder.mkdir(parents=True)
-    (folder / "state.json").write_text("{}")
+    write_state(folder, {"step": int(folder.name.removeprefix("step-"))})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -232,3 +233,16 @@ def test_another_benchmark_has_limits_starts_and_published_figures_of_its_own(
 class _Still:
     def act(self, envs: Sequence[EnvironmentState | None]) -> list[NDArray[np.float32] | None]:
         return [None if env is None else np.zeros((2, 7), np.float32) for env in envs]
+
+
+def test_other_weights_under_the_same_name_are_another_evaluation(
+    robot_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs.closed_loop.evaluate.evaluate, "Simulator", FakeSimulator)
+    checkpoint = untrained(tmp_path / "step-00000000", robot_build)
+    settings = config(tmp_path / "a", policy=str(checkpoint), hold=2, max_steps=14, device="cpu", episodes=1)
+    evaluate(settings)
+    shutil.rmtree(checkpoint)
+    untrained(checkpoint, robot_build, trainer={"lr": 2})  # trained again, with another learning rate
+    with pytest.raises(BuildError, match="another evaluation: sha256"):
+        evaluate(replace(settings, episodes=2))
