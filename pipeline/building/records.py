@@ -64,7 +64,7 @@ class TargetsRow:
     window: Window
     supports: tuple[tuple[int, ...], ...]
     support_end_s: tuple[float, ...]
-    sha256: str = ""
+    sha256: bytes = b""
     actions: tuple[float, ...] = ()
 
     @property
@@ -72,7 +72,7 @@ class TargetsRow:
         """Id of its episode, as the key has it."""
         return self.key.rsplit("-", 1)[0]
 
-    def finished(self, sha256: str, actions: NDArray[np.float32] | None, row: int) -> TargetsRow:
+    def finished(self, sha256: bytes, actions: NDArray[np.float32] | None, row: int) -> TargetsRow:
         """The row after encoding: with its digest and its valid actions (of float32 [W, T, A])."""
         valid = () if actions is None else tuple(actions[row, : self.window.action_count].reshape(-1).tolist())
         return replace(self, sha256=sha256, actions=valid)

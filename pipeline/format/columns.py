@@ -10,6 +10,9 @@ from pipeline.format.schema import Sizes
 ROW_GROUP = 1 << 20
 """Most rows of a row group of samples.parquet; each shard has row groups of its own."""
 
+DIGEST = pa.binary(32)
+"""A SHA-256 in a column: its bytes, half of what hexadecimal digits take. JSON and messages have digits (`hex()`)."""
+
 
 def latent_columns(sizes: Sizes, dtype: LatentDtype) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Element type and shape of a row in the columns that hold latents, in their order, which is that of the digest.
@@ -96,7 +99,7 @@ def samples_schema(views: int, steps: int) -> pa.Schema:
             ("image_size", pa.list_(pa.int32(), views)),
             ("json_offset", pa.int64()),
             ("json_size", pa.int32()),
-            ("inputs_sha256", pa.string()),  # of the members' payloads, in order
-            ("targets_sha256", pa.string()),  # of the row: see `shards.targets_arrow.row_digest`
+            ("inputs_sha256", DIGEST),  # of the members' payloads, in order
+            ("targets_sha256", DIGEST),  # of the row: see `shards.targets_arrow.row_digest`
         ]
     )
