@@ -26,9 +26,10 @@ from pipeline.building.records import (
     read_record_table,
     record_name,
 )
+from pipeline.building.row_groups import RowGroups
 from pipeline.building.statistics import summarise
 from pipeline.errors import BuildError
-from pipeline.format.columns import ROW_GROUP, samples_schema
+from pipeline.format.columns import samples_schema
 from pipeline.format.enums import EncoderMode, LatentDtype
 from pipeline.format.file_names import CROISSANT, LOCK_FOLDER, META_FILES, SAMPLES, WORK_FOLDER
 from pipeline.format.schema import SCHEMA_VERSION
@@ -102,15 +103,17 @@ def _write_samples(
     shards: list[dict[str, Any]] = []
     schema = samples_schema(plan.sizes.views, plan.sizes.steps)
     with store.writing(SAMPLES) as path, pq.ParquetWriter(path, schema) as writer:
+        rows = RowGroups(writer)
         for task in plan.tasks:
             own = {kind: parts[task.name, kind] for kind in KINDS}
             samples = _join(store, work, task, plan)
             if samples.num_rows:
-                writer.write_table(samples.select(schema.names).cast(schema).combine_chunks(), ROW_GROUP)
+                rows.add(samples.select(schema.names).cast(schema))
                 shards.append(_shard_entry(task, samples.num_rows, own))
             else:
                 for record in (record for part in own.values() for record in part.records):
                     store.remove(record.file)
+        rows.finish()
     return shards
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.building.row_groups import RowGroups
 from pipeline.format.build_settings import EncoderIdentity
 from pipeline.format.columns import DIGEST, samples_schema
 from pipeline.format.enums import LatentDtype
@@ -48,9 +49,11 @@ def _write_samples(path: Path, shards: int, ids: list[str]) -> None:
     schema = samples_schema(VIEWS, STEPS)
     rng = np.random.default_rng(0)
     with pq.ParquetWriter(path, schema) as writer:
+        rows = RowGroups(writer)
         for index in range(shards):
             own = ids[index * SHARD_EPISODES : (index + 1) * SHARD_EPISODES]
-            writer.write_table(sample_rows(index, own, rng).cast(schema).combine_chunks())
+            rows.add(sample_rows(index, own, rng).cast(schema))
+        rows.finish()
 
 
 def sample_rows(shard: int, ids: list[str], rng: np.random.Generator) -> pa.Table:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import json
 import math
 import tarfile
@@ -276,11 +275,7 @@ def write_manifest(folder: Path, rows: Sequence[Row], world: TinyWorld) -> None:
     types |= {"image_offset": pa.list_(i64, views), "image_size": pa.list_(i32, views)}
     types |= {"json_offset": i64, "json_size": i32, "inputs_sha256": pa.binary(32), "targets_sha256": pa.binary(32)}
     table = pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()})
-    places = [(row["split"], row["shard"]) for row in rows]
-    seams = [i for i, place in enumerate(places) if i == 0 or place != places[i - 1]]
-    with pq.ParquetWriter(folder / "samples.parquet", table.schema) as writer:
-        for first, end in itertools.pairwise([*seams, len(rows)]):
-            writer.write_table(table.slice(first, end - first).combine_chunks())
+    pq.write_table(table, folder / "samples.parquet", row_group_size=1 << 14)
 
 
 def statistics(folder: Path, rows: Sequence[Row], *splits: str) -> dict[str, Any]:
