@@ -157,7 +157,7 @@ def _values(work: Path, tasks: Sequence[str], kind: str, column: str, width: int
     """Rows float32 [N, width] of a column of the shard records, of many at a time, as each chunk costs the same."""
     waiting: list[NDArray[np.float32]] = []
     for task in tasks if width else ():
-        values = read_record_table(work / record_name(task, kind), [column]).column(column)
+        values = read_record_table(work / record_name(task, kind)).column(column)
         waiting.append(values.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width))
         if sum(map(len, waiting)) >= CHUNK_ROWS:
             yield np.concatenate(waiting)
@@ -172,7 +172,7 @@ def _join(store: Store, work: Path, task: ShardTask, plan: Plan) -> pa.Table:
     if not inputs.column("key").equals(targets.column("key")):
         raise BuildError(
             f"shard {task.name} of {store.where}: inputs hold {inputs.num_rows} keys, targets {targets.num_rows}, and "
-            f"they differ; delete {WORK_FOLDER}/{task.name}-*.parquet and run vlajepa preprocess again"
+            f"they differ; delete {WORK_FOLDER}/{task.name}-*.arrow and run vlajepa preprocess again"
         )
     rows = inputs.num_rows
     columns = {
