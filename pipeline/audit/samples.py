@@ -48,7 +48,7 @@ def open_samples(build: ClaimedBuild) -> pq.ParquetFile:
     if not is_regular(path):
         raise BuildError(f"{path} is missing or not a regular file; the build cannot be audited")
     with reading(path):
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, pre_buffer=False)  # which keeps all that was read
         found, rows, size = file.schema_arrow, file.metadata.num_rows, path.stat().st_size
     if rows * ROW_BYTES > size:
         raise BuildError(

@@ -236,7 +236,10 @@ def _listed(store: Store, name: str) -> dict[str, Any]:
 def _counts(store: Store, shards: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     """Samples, episodes and shards of each split. The samples are never in memory at once."""
     episodes: dict[str, set[str]] = {}
-    with store.reading(SAMPLES) as path, pq.ParquetFile(path, read_dictionary=["split", "episode"]) as file:
+    with (
+        store.reading(SAMPLES) as path,
+        pq.ParquetFile(path, read_dictionary=["split", "episode"], pre_buffer=False) as file,
+    ):
         for batch in file.iter_batches(columns=["split", "episode"]):
             grouped = pa.Table.from_batches([batch]).group_by(["split", "episode"]).aggregate([])
             for split, episode in zip(

@@ -143,7 +143,7 @@ class SampleRows:
     """Rows of samples.parquet by shard, read on demand: of 10 million samples only one row group's are in memory."""
 
     def __init__(self, path: Path) -> None:
-        self._file = pq.ParquetFile(path)
+        self._file = pq.ParquetFile(path, pre_buffer=False)  # which keeps all that was read
         self._runs: dict[tuple[str, int], list[tuple[int, int, int]]] = {}
         self._last: tuple[int, pa.Table] | None = None
         for group in range(self._file.num_row_groups):

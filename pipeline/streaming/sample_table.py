@@ -197,7 +197,7 @@ def _convert(source: IO[bytes], build: Build, split: str, shards: Sequence[Mappi
 
 def _batches(source: IO[bytes], build: Build, split: str) -> Iterator[pa.RecordBatch]:
     """The rows of a split, some at a time."""
-    file = pq.ParquetFile(source)
+    file = pq.ParquetFile(source, pre_buffer=False)  # which keeps all that was read
     if not file.schema_arrow.equals(samples_schema(build.sizes.views, build.sizes.steps)):
         raise ValueError(f"its columns are not those of this version, but {', '.join(file.schema_arrow.names)}")
     for batch in file.iter_batches(_BATCH, columns=["split", *_TEXTS, *_HASHES, *_NUMBERS, *_BY_VIEW]):
