@@ -26,9 +26,10 @@ from pipeline.building.records import (
     read_record_table,
     record_name,
 )
+from pipeline.building.row_groups import RowGroups
 from pipeline.building.statistics import summarise
 from pipeline.errors import BuildError
-from pipeline.format.columns import ROW_GROUP, samples_schema
+from pipeline.format.columns import samples_schema
 from pipeline.format.enums import EncoderMode, LatentDtype
 from pipeline.format.file_names import CROISSANT, LOCK_FOLDER, META_FILES, SAMPLES, WORK_FOLDER
 from pipeline.format.schema import SCHEMA_VERSION
@@ -102,15 +103,17 @@ def _write_samples(
     shards: list[dict[str, Any]] = []
     schema = samples_schema(plan.sizes.views, plan.sizes.steps)
     with store.writing(SAMPLES) as path, pq.ParquetWriter(path, schema) as writer:
+        rows = RowGroups(writer)
         for task in plan.tasks:
             own = {kind: parts[task.name, kind] for kind in KINDS}
             samples = _join(store, work, task, plan)
             if samples.num_rows:
-                writer.write_table(samples.select(schema.names).cast(schema).combine_chunks(), ROW_GROUP)
+                rows.add(samples.select(schema.names).cast(schema))
                 shards.append(_shard_entry(task, samples.num_rows, own))
             else:
                 for record in (record for part in own.values() for record in part.records):
                     store.remove(record.file)
+        rows.finish()
     return shards
 
 
@@ -154,7 +157,7 @@ def _values(work: Path, tasks: Sequence[str], kind: str, column: str, width: int
     """Rows float32 [N, width] of a column of the shard records, of many at a time, as each chunk costs the same."""
     waiting: list[NDArray[np.float32]] = []
     for task in tasks if width else ():
-        values = read_record_table(work / record_name(task, kind), [column]).column(column)
+        values = read_record_table(work / record_name(task, kind)).column(column)
         waiting.append(values.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width))
         if sum(map(len, waiting)) >= CHUNK_ROWS:
             yield np.concatenate(waiting)
@@ -169,7 +172,7 @@ def _join(store: Store, work: Path, task: ShardTask, plan: Plan) -> pa.Table:
     if not inputs.column("key").equals(targets.column("key")):
         raise BuildError(
             f"shard {task.name} of {store.where}: inputs hold {inputs.num_rows} keys, targets {targets.num_rows}, and "
-            f"they differ; delete {WORK_FOLDER}/{task.name}-*.parquet and run vlajepa preprocess again"
+            f"they differ; delete {WORK_FOLDER}/{task.name}-*.arrow and run vlajepa preprocess again"
         )
     rows = inputs.num_rows
     columns = {
@@ -233,7 +236,10 @@ def _listed(store: Store, name: str) -> dict[str, Any]:
 def _counts(store: Store, shards: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     """Samples, episodes and shards of each split. The samples are never in memory at once."""
     episodes: dict[str, set[str]] = {}
-    with store.reading(SAMPLES) as path, pq.ParquetFile(path, read_dictionary=["split", "episode"]) as file:
+    with (
+        store.reading(SAMPLES) as path,
+        pq.ParquetFile(path, read_dictionary=["split", "episode"], pre_buffer=False) as file,
+    ):
         for batch in file.iter_batches(columns=["split", "episode"]):
             grouped = pa.Table.from_batches([batch]).group_by(["split", "episode"]).aggregate([])
             for split, episode in zip(

@@ -62,8 +62,6 @@ _COLUMNS: tuple[tuple[str, str, str, str], ...] = (
     ("image_size", _INT, "views", "Bytes of each view's JPEG."),
     ("json_offset", _INT, "", "First byte of the sample's JSON in the inputs tar."),
     ("json_size", _INT, "", "Bytes of the sample's JSON."),
-    ("inputs_sha256", _TEXT, "", "SHA-256 of the sample's members, in order."),
-    ("targets_sha256", _TEXT, "", "SHA-256 of the sample's row of targets."),
 )
 """(column of samples.parquet, type, length of a list or "", meaning)."""
 
@@ -171,7 +169,7 @@ def _samples(build: Mapping[str, Any]) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": "samples",
         "name": "samples",
-        "description": "One record a sample; the column `supports` (frames of each step) is left to Parquet readers.",
+        "description": "One record a sample; frames of each step (`supports`) and digests are left to Parquet readers.",
         "key": {"@id": "samples/key"},
         "field": [_field(*column, lengths) for column in _COLUMNS],
     }

@@ -1,16 +1,19 @@
-"""Shard records: one Parquet file in `work/` for each finished shard file, all that resuming and the commit read."""
+"""Shard records: one Arrow file in `work/` for each finished shard file, all that resuming and the commit read.
+
+A commit reads hundreds of thousands of these small files: Arrow's take a tenth of a millisecond each, Parquet's one.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import BuildError
@@ -64,7 +67,7 @@ class TargetsRow:
     window: Window
     supports: tuple[tuple[int, ...], ...]
     support_end_s: tuple[float, ...]
-    sha256: str = ""
+    sha256: bytes = b""
     actions: tuple[float, ...] = ()
 
     @property
@@ -72,7 +75,7 @@ class TargetsRow:
         """Id of its episode, as the key has it."""
         return self.key.rsplit("-", 1)[0]
 
-    def finished(self, sha256: str, actions: NDArray[np.float32] | None, row: int) -> TargetsRow:
+    def finished(self, sha256: bytes, actions: NDArray[np.float32] | None, row: int) -> TargetsRow:
         """The row after encoding: with its digest and its valid actions (of float32 [W, T, A])."""
         valid = () if actions is None else tuple(actions[row, : self.window.action_count].reshape(-1).tolist())
         return replace(self, sha256=sha256, actions=valid)
@@ -140,7 +143,7 @@ class ShardRecord:
 
 
 def write_record(store: Store, shard: ShardRecord, rows: Sequence[InputsRow] | Sequence[TargetsRow]) -> None:
-    """Write a shard record: a Parquet file with the rows, and the record in its metadata."""
+    """Write a shard record: an Arrow file with the rows, and the record in its metadata."""
     write_record_table(
         store, shard, pa.Table.from_pylist([row.columns() for row in rows], schema=record_schema(shard.kind))
     )
@@ -149,8 +152,9 @@ def write_record(store: Store, shard: ShardRecord, rows: Sequence[InputsRow] | S
 def write_record_table(store: Store, shard: ShardRecord, rows: pa.Table) -> None:
     """Write a shard record from rows that have the columns of `record_schema`."""
     table = rows.replace_schema_metadata({"shard": json.dumps(asdict(shard))})
-    with store.writing(f"{WORK_FOLDER}/{record_name(shard.task, shard.kind)}") as path:
-        pq.write_table(table, path)
+    name = f"{WORK_FOLDER}/{record_name(shard.task, shard.kind)}"
+    with store.writing(name) as path, pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table.combine_chunks())
 
 
 def find_records(store: Store, tasks: Iterable[ShardTask], fingerprint: str) -> dict[tuple[str, str], ShardRecord]:
@@ -169,21 +173,26 @@ def find_records(store: Store, tasks: Iterable[ShardTask], fingerprint: str) -> 
     return found
 
 
-def read_record_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a shard record, or some of their columns.
-
-    A commit reads hundreds of thousands of these small files. `pq.read_table` takes 6 ms for one, and 4 ms for one of
-    its columns, before it reads a byte; `ParquetFile` takes 1.5 and 0.15.
-    """
-    with pq.ParquetFile(path) as file:
-        return file.read(columns=columns, use_threads=False)
+def read_record_table(path: Path) -> pa.Table:
+    """The rows of a shard record."""
+    with _reading(path) as reader:
+        table = reader.read_all()
+        table.validate(full=True)
+    return table
 
 
 def read_record(path: Path) -> ShardRecord:
     """The record in the metadata of its file. Raises BuildError when it holds none."""
+    with _reading(path) as reader:
+        return from_json(ShardRecord, parse((reader.schema.metadata or {})[b"shard"]))
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[pa.ipc.RecordBatchFileReader]:
+    """Raises BuildError when what is read is no record."""
     try:
-        with pq.ParquetFile(path) as file:
-            return from_json(ShardRecord, parse((file.schema_arrow.metadata or {})[b"shard"]))
+        with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
+            yield reader
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         fix = "delete it and run the same command again, which makes this shard anew"
         raise BuildError(f"{path} is no record of a shard ({printable(error)}); {fix}") from error
@@ -195,7 +204,7 @@ def _whole(shard: ShardRecord, sizes: Mapping[str, int]) -> bool:
 
 def record_name(task: str, kind: str) -> str:
     """Name, in the work folder, of the record of a task's "inputs" or "targets" file."""
-    return f"{task}-{kind}.parquet"
+    return f"{task}-{kind}.arrow"
 
 
 def record_schema(kind: str) -> pa.Schema:

@@ -140,11 +140,12 @@ def provenance_of(pieces: Sequence[ShardCopy]) -> Provenance:
 
 
 class SampleRows:
-    """Rows of samples.parquet by shard, read on demand: of 10 million samples only one shard's are in memory."""
+    """Rows of samples.parquet by shard, read on demand: of 10 million samples only one row group's are in memory."""
 
     def __init__(self, path: Path) -> None:
-        self._file = pq.ParquetFile(path)
+        self._file = pq.ParquetFile(path, pre_buffer=False)  # which keeps all that was read
         self._runs: dict[tuple[str, int], list[tuple[int, int, int]]] = {}
+        self._last: tuple[int, pa.Table] | None = None
         for group in range(self._file.num_row_groups):
             table = self._file.read_row_group(group, columns=["split", "shard"])
             places = list(zip(table.column("split").to_pylist(), table.column("shard").to_pylist(), strict=True))
@@ -155,8 +156,14 @@ class SampleRows:
     def of(self, split: str, index: int) -> pa.Table:
         """The rows of a shard, in order; none when it is not listed."""
         runs = self._runs.get((split, index), [])
-        parts = [self._file.read_row_group(group).slice(first, count) for group, first, count in runs]
+        parts = [self._group(group).slice(first, count) for group, first, count in runs]
         return pa.concat_tables(parts) if parts else self._file.schema_arrow.empty_table()
+
+    def _group(self, group: int) -> pa.Table:
+        """A row group. The last one is kept: it holds the rows of many shards, which are asked for in order."""
+        if self._last is None or self._last[0] != group:
+            self._last = group, self._file.read_row_group(group)
+        return self._last[1]
 
 
 def make_shard(piece: ShardCopy, plan: Plan, store: Store, rows: pa.Table, link: bool) -> bool | None:

@@ -7,8 +7,12 @@ import pyarrow as pa
 from pipeline.format.enums import LatentDtype
 from pipeline.format.schema import Sizes
 
-ROW_GROUP = 1 << 20
-"""Most rows of a row group of samples.parquet; each shard has row groups of its own."""
+ROW_GROUP = 1 << 14
+"""Rows of each row group of samples.parquet but the last. A shard has a few hundred rows: with row groups of its own,
+the footer of 19 million rows would be 180 MB, which every reader parses."""
+
+DIGEST = pa.binary(32)
+"""A SHA-256 in a column: its bytes, half of what hexadecimal digits take. JSON and messages have digits (`hex()`)."""
 
 
 def latent_columns(sizes: Sizes, dtype: LatentDtype) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -96,7 +100,7 @@ def samples_schema(views: int, steps: int) -> pa.Schema:
             ("image_size", pa.list_(pa.int32(), views)),
             ("json_offset", pa.int64()),
             ("json_size", pa.int32()),
-            ("inputs_sha256", pa.string()),  # of the members' payloads, in order
-            ("targets_sha256", pa.string()),  # of the row: see `shards.targets_arrow.row_digest`
+            ("inputs_sha256", DIGEST),  # of the members' payloads, in order
+            ("targets_sha256", DIGEST),  # of the row: see `shards.targets_arrow.row_digest`
         ]
     )

@@ -23,7 +23,7 @@ class InputPlacement:
     image_size: tuple[int, ...]
     json_offset: int
     json_size: int
-    inputs_sha256: str
+    inputs_sha256: bytes
 
 
 class InputsWriter(HashingWriter):
@@ -54,7 +54,7 @@ class InputsWriter(HashingWriter):
         names = member_names(sample.key, self._views)
         offsets = [self._add_member(name, data) for name, data in zip(names, payloads, strict=True)]
         sizes = [len(data) for data in payloads]
-        digest = hashlib.sha256(b"".join(payloads)).hexdigest()
+        digest = hashlib.sha256(b"".join(payloads)).digest()
         return InputPlacement(tuple(offsets[:-1]), tuple(sizes[:-1]), offsets[-1], sizes[-1], digest)
 
     def _add_member(self, name: str, data: bytes) -> int:

@@ -57,12 +57,12 @@ def row_buffers(targets: TargetRows | Targets[NDArray[Any]], row: int) -> Iterat
             yield np.ascontiguousarray(array[row]).reshape(-1).view(np.uint8).data
 
 
-def row_digest(targets: TargetRows | Targets[NDArray[Any]], row: int) -> str:
-    """SHA-256 of one row, in hex."""
+def row_digest(targets: TargetRows | Targets[NDArray[Any]], row: int) -> bytes:
+    """SHA-256 of one row: 32 bytes."""
     digest = hashlib.sha256()
     for buffer in row_buffers(targets, row):
         digest.update(buffer)
-    return digest.hexdigest()
+    return digest.digest()
 
 
 class TargetsWriter(ArrowWriter):
@@ -84,7 +84,7 @@ class TargetsWriter(ArrowWriter):
         super().__init__(place, targets_schema(sizes, metadata, dtype, tubelets))
         self._columns = tuple(latent_columns(sizes, dtype))
 
-    def add(self, rows: TargetRows, places: NDArray[np.int32] | None = None) -> list[str]:
+    def add(self, rows: TargetRows, places: NDArray[np.int32] | None = None) -> list[bytes]:
         """Append rows as one record batch and return their digests.
 
         Args:

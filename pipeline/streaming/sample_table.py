@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BuildError
 from pipeline.format.build import Build
-from pipeline.format.columns import samples_schema
+from pipeline.format.columns import DIGEST, samples_schema
 from pipeline.format.file_names import SAMPLES
 from pipeline.format.text.printable import printable
 from pipeline.storage.own_folder import make_own_folder
@@ -49,7 +49,7 @@ def row_dtype(views: int) -> np.dtype[Any]:
     numbers = [("shard", "<i4"), ("row", "<i4"), ("json_offset", "<i8"), ("json_size", "<i4")]
     images = [("image_offset", "<i8", (views,)), ("image_size", "<i4", (views,))]
     texts = [("key_end", "<i8"), ("episode_end", "<i8")]
-    return np.dtype([*numbers, *images, *((name, "V32") for name in _HASHES), *texts])
+    return np.dtype([*numbers, *images, *((name, f"V{DIGEST.byte_width}") for name in _HASHES), *texts])
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _convert(source: IO[bytes], build: Build, split: str, shards: Sequence[Mappi
             for name in _BY_VIEW:
                 found[name] = _by_view(batch.column(name), build.sizes.views)
             for name in _HASHES:
-                found[name] = _binary(batch.column(name), name)
+                found[name] = _digests(batch.column(name))
             key, episode = (batch.column(name) for name in _TEXTS)
             lengths = np.stack([pc.binary_length(text).to_numpy() for text in (key, episode)], axis=1)
             ends = texts.tell() + np.cumsum(lengths.reshape(-1), dtype=np.int64).reshape(-1, 2)
@@ -197,7 +197,7 @@ def _convert(source: IO[bytes], build: Build, split: str, shards: Sequence[Mappi
 
 def _batches(source: IO[bytes], build: Build, split: str) -> Iterator[pa.RecordBatch]:
     """The rows of a split, some at a time."""
-    file = pq.ParquetFile(source)
+    file = pq.ParquetFile(source, pre_buffer=False)  # which keeps all that was read
     if not file.schema_arrow.equals(samples_schema(build.sizes.views, build.sizes.steps)):
         raise ValueError(f"its columns are not those of this version, but {', '.join(file.schema_arrow.names)}")
     for batch in file.iter_batches(_BATCH, columns=["split", *_TEXTS, *_HASHES, *_NUMBERS, *_BY_VIEW]):
@@ -242,11 +242,10 @@ def _by_view(column: pa.Array, views: int) -> NDArray[np.int64]:
     return values.reshape(-1, views)
 
 
-def _binary(column: pa.Array, name: str) -> NDArray[Any]:
-    """Hashes in hexadecimal as 32 bytes each."""
-    if pc.any(pc.not_equal(pc.binary_length(column), 64)).as_py():
-        raise ValueError(f"{name} must be 64 hexadecimal digits")
-    return np.frombuffer(bytes.fromhex(str(_data(column), "ascii")), "V32")
+def _digests(column: pa.Array) -> NDArray[Any]:
+    """A column of DIGEST, a view of its memory."""
+    found: NDArray[Any] = np.frombuffer(column.buffers()[1], f"V{DIGEST.byte_width}")
+    return found[column.offset : column.offset + len(column)]
 
 
 def _data(texts: pa.Array) -> memoryview:

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from pipeline.building.row_groups import RowGroups
 from pipeline.format.build_settings import EncoderIdentity
-from pipeline.format.columns import samples_schema
+from pipeline.format.columns import DIGEST, samples_schema
 from pipeline.format.enums import LatentDtype
 from pipeline.format.schema import Sizes
 from pipeline.planning.cost import Counts, estimate_of
@@ -49,9 +49,11 @@ def _write_samples(path: Path, shards: int, ids: list[str]) -> None:
     schema = samples_schema(VIEWS, STEPS)
     rng = np.random.default_rng(0)
     with pq.ParquetWriter(path, schema) as writer:
+        rows = RowGroups(writer)
         for index in range(shards):
             own = ids[index * SHARD_EPISODES : (index + 1) * SHARD_EPISODES]
-            writer.write_table(sample_rows(index, own, rng).cast(schema).combine_chunks())
+            rows.add(sample_rows(index, own, rng).cast(schema))
+        rows.finish()
 
 
 def sample_rows(shard: int, ids: list[str], rng: np.random.Generator) -> pa.Table:
@@ -89,11 +91,8 @@ def sample_rows(shard: int, ids: list[str], rng: np.random.Generator) -> pa.Tabl
 
 
 def _digests(count: int, rng: np.random.Generator) -> pa.Array:
-    """Random SHA-256 in hexadecimal: what Parquet cannot compress."""
-    letters: NDArray[np.uint8] = np.frombuffer(b"0123456789abcdef", np.uint8)
-    text = letters[rng.integers(0, 16, count * 64)].tobytes()
-    offsets = np.arange(0, count * 64 + 1, 64, dtype=np.int32)
-    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(text))
+    """Random SHA-256: what Parquet cannot compress."""
+    return pa.FixedSizeBinaryArray.from_buffers(DIGEST, count, [None, pa.py_buffer(rng.bytes(count * 32))])
 
 
 def _task(index: int, ids: list[str]) -> bytes:

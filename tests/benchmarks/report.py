@@ -51,9 +51,34 @@ class Target:
     def met(self) -> bool:
         return self.ratio.median <= self.bound if self.at_most else self.ratio.median >= self.bound
 
+    @property
+    def wanted(self) -> str:
+        return f"{'<=' if self.at_most else '>='} {self.bound:g}"
+
     def row(self) -> str:
-        sign = "<=" if self.at_most else ">="
-        return self.ratio.row(f"target {sign} {self.bound:g}: {'met' if self.met else 'NOT MET'}")
+        return self.ratio.row(f"target {self.wanted}: {'met' if self.met else 'NOT MET'}")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A target and the title of the table that shows it."""
+
+    title: str
+    target: Target
+
+
+_collecting: list[list[Shown]] = []
+
+
+@contextlib.contextmanager
+def collected_targets() -> Iterator[list[Shown]]:
+    """Every target that tables show meanwhile, in order."""
+    targets: list[Shown] = []
+    _collecting.append(targets)
+    try:
+        yield targets
+    finally:
+        _collecting.remove(targets)
 
 
 def interleaved(runs: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, Series]:
@@ -101,6 +126,8 @@ def print_table(
     print(f"  {'':58} {'median':>9}  {'lowest':>9}    {'highest':>9}")
     for one in series:
         print(one.row(unit))
+    for targets in _collecting:
+        targets += [Shown(title, ratio) for ratio in ratios if isinstance(ratio, Target)]
     for ratio in ratios:
         print(ratio.row() if isinstance(ratio, Target) else ratio.row("no target"))
 

@@ -32,8 +32,13 @@ from pipeline.sample_world.ssv2 import write_ssv2
 from pipeline.samples.windows import count_windows
 from pipeline.sources.base import Source
 from pipeline.sources.registry import make_source
-from tests.benchmarks.report import quietly
+from tests.benchmarks.report import Series, Target, print_table, quietly
 from tests.benchmarks.simulated_cluster import SimulatedCluster, SimulatedPool, SimulatedShard, task_names
+
+GPUS_PER_NODE = 8
+
+MAX_DRIVER, MIN_BUSY = 0.5, 0.9
+"""Share of a processor that scheduling may take, and share of the time that loaded GPUs must be busy."""
 
 CORES_PER_GPU = 12
 """As in rented machines of 8 A100 and 96 processors."""
@@ -90,7 +95,7 @@ class Scale:
     runs: tuple[tuple[int, int, tuple[int, ...]], ...] = (
         (16, 256, (8, 64, 512)),
         (16, 64, (8, 64, 512)),
-        (0, 256, (64, 512)),
+        (0, 256, (64, 512, 4_000)),
     )
     clips: int = 220_000
     episodes: int = 76_000
@@ -120,11 +125,53 @@ def run(folder: Path, repeats: int, scale: Scale) -> None:
         datasets = _datasets(video, robot, per_episode, scale)
         shards = [shard for data in datasets for shard in data.shards(samples, min(samples, 64))]
         for gpus in sizes:
-            print("  " + _row(gpus, samples, shards, per_task))
+            found = _simulate(gpus, samples, shards, per_task)
+            print("  " + found.row())
+    _print_targets(found)
 
 
-def _row(gpus: int, samples: int, shards: list[SimulatedShard], per_task: float) -> str:
-    share = gpus / 8
+def _print_targets(last: _Simulated) -> None:
+    """The largest cluster of the last run."""
+    nodes = f"{-(-last.gpus // GPUS_PER_NODE):,} nodes of {GPUS_PER_NODE} GPUs"
+    driver = Series(f"driver and Ray's calls, share of a processor, {nodes}", (last.driver,))
+    busy = Series(f"GPUs busy once loaded, to 95 % of the windows, {nodes}", (last.busy_once_loaded,))
+    print_table("The scheduler", "", [], [Target(driver, MAX_DRIVER, at_most=True), Target(busy, MIN_BUSY)])
+
+
+@dataclass(frozen=True)
+class _Simulated:
+    """What a simulation found; busy, busy_once_loaded and driver are shares of 1."""
+
+    gpus: int
+    samples: int
+    windows: int
+    hours: float
+    busy: float
+    busy_once_loaded: float
+    lost: int
+    terabytes: float
+    gigabytes_s: float
+    driver: float
+
+    def row(self) -> str:
+        """A line of the table."""
+        cells = (
+            f"{self.gpus:,}",
+            f"{self.samples}",
+            f"{self.windows:,}",
+            f"{self.hours:.2f}",
+            f"{self.busy:.1%}",
+            f"{self.busy_once_loaded:.1%}",
+            f"{self.lost}",
+            f"{self.terabytes:.2f}",
+            f"{self.gigabytes_s:.2f}",
+            f"{self.driver:.2%}",
+        )
+        return "".join(f"{cell:>22}" if i == 5 else f"{cell:>12}" for i, cell in enumerate(cells))
+
+
+def _simulate(gpus: int, samples: int, shards: list[SimulatedShard], per_task: float) -> _Simulated:
+    share = gpus / GPUS_PER_NODE
     cluster = SimulatedCluster(
         gpus, gpus * CORES_PER_GPU, STORAGE_B_S * share, STORAGE_B_S * share, node_hours=NODE_HOURS
     )
@@ -139,19 +186,18 @@ def _row(gpus: int, samples: int, shards: list[SimulatedShard], per_task: float)
             at95, busy95 = pool.now, pool.gpu_s
     loop_s = time.perf_counter() - started - pool.simulating_s
     driver = (loop_s + 2 * len(tasks) * per_task) / pool.now
-    cells = [
-        f"{gpus:,}",
-        f"{samples}",
-        f"{windows:,}",
-        f"{pool.now / 3600:.2f}",
-        f"{pool.gpu_s / (gpus * pool.now):.1%}",
-        f"{busy95 / (gpus * at95 - pool.loading_s):.1%}",
-        f"{pool.lost}",
-        f"{pool.bytes / 1e12:.2f}",
-        f"{pool.bytes / pool.now / 1e9:.2f}",
-        f"{driver:.2%}",
-    ]
-    return "".join(f"{cell:>22}" if i == 5 else f"{cell:>12}" for i, cell in enumerate(cells))
+    return _Simulated(
+        gpus,
+        samples,
+        windows,
+        hours=pool.now / 3600,
+        busy=pool.gpu_s / (gpus * pool.now),
+        busy_once_loaded=busy95 / (gpus * at95 - pool.loading_s),
+        lost=pool.lost,
+        terabytes=pool.bytes / 1e12,
+        gigabytes_s=pool.bytes / pool.now / 1e9,
+        driver=driver,
+    )
 
 
 def _datasets(video: StageTimes, robot: StageTimes, per_episode: int, scale: Scale) -> list[Dataset]:

@@ -14,9 +14,12 @@ import pytest
 
 from tests.benchmarks import growth, preprocessing
 from tests.benchmarks.__main__ import BENCHMARKS, main
+from tests.benchmarks.report import Series, Shown, Target
+from tests.benchmarks.scale import BENCHMARKS as OF_SCALE
+from tests.benchmarks.scale import PROBLEMS, print_scale
 
-ON_RAY = ("preprocessing", "growth", "scheduler", "audit-workers")
-"""Benchmarks that use the Ray of the session, in tests/jobs/test_benchmarks_on_ray.py: there is one already."""
+ON_RAY = ("scale", "audit-workers")
+"""Tables that use the Ray of the session, in tests/jobs/test_benchmarks_on_ray.py: there is one already."""
 
 ROW = re.compile(r"^  \S.* \d[\d.,]*(?![\w.,])", re.MULTILINE)
 """A line of a table: indented, with a name and a number."""
@@ -24,7 +27,7 @@ ROW = re.compile(r"^  \S.* \d[\d.,]*(?![\w.,])", re.MULTILINE)
 NOT_FINITE = re.compile(r"\b(nan|inf)\b", re.IGNORECASE)
 
 
-@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in ON_RAY])
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in {*ON_RAY, *OF_SCALE}])
 def test_a_benchmark_prints_finite_rows(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
@@ -48,6 +51,23 @@ def test_every_benchmark_has_a_name() -> None:
     assert found == set(BENCHMARKS.values())
     for module in map(import_module, (f"tests.benchmarks.{name}" for name in found)):
         assert module.Scale() != module.TINY
+
+
+def test_scale_has_a_row_for_each_problem_and_says_which_targets_are_missed(capsys: pytest.CaptureFixture[str]) -> None:
+    measured = {
+        problem.benchmark: [Shown("Table", Target(Series(f"a {name}", (0.5,)), bound)) for bound in (0.4, 0.6)]
+        for problem in PROBLEMS
+        for name in problem.names or ("ratio",)
+    }
+    print_scale(measured)
+    printed = capsys.readouterr().out
+    assert printed.count(" 0.500 ") == printed.count("met") + printed.count("NOT MET") == 2 * len(PROBLEMS)
+    assert printed.count("NOT MET") == len(PROBLEMS)
+
+
+def test_scale_says_what_was_not_measured() -> None:
+    with pytest.raises(LookupError, match="benchmark scheduler measured no target"):
+        print_scale({problem.benchmark: [] for problem in PROBLEMS})
 
 
 def check_rows(printed: str) -> None:

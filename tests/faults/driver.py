@@ -96,7 +96,7 @@ class Driver:
 
 def parts_of(out: Path) -> int:
     """Files that are finished."""
-    return sum(not path.name.startswith(".") for path in out.glob("work/*.parquet"))
+    return sum(not path.name.startswith(".") for path in out.glob("work/*.arrow"))
 
 
 @dataclass(frozen=True)

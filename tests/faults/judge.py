@@ -68,7 +68,7 @@ def judge(out: Path, outcome: Outcome, reference: Path, left_out: dict[str, str]
         outcome.problems.append(f"differ from the undisturbed build: {different[:6]}")
 
 
-def _check_episodes(out: Path, samples: list[tuple[str, str, str, int, str, str]], outcome: Outcome) -> None:
+def _check_episodes(out: Path, samples: list[tuple[str, str, str, int, bytes, bytes]], outcome: Outcome) -> None:
     """Every planned episode stands in one shard or in the ledger, and in one place only."""
     places = Counter(episode for episode, _ in {(row[1], row[2:4]) for row in samples})
     twice = [episode for episode, count in places.items() if count > 1]
@@ -84,7 +84,7 @@ def _check_episodes(out: Path, samples: list[tuple[str, str, str, int, str, str]
         outcome.problems.append(f"episodes both in the build and in the ledger: {both}")
 
 
-def _samples(out: Path) -> list[tuple[str, str, str, int, str, str]]:
+def _samples(out: Path) -> list[tuple[str, str, str, int, bytes, bytes]]:
     """Key, episode, split, shard and the digests of each sample."""
     columns = ["key", "episode", "split", "shard", "inputs_sha256", "targets_sha256"]
     table = pq.read_table(out / "samples.parquet", columns=columns)

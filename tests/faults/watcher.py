@@ -71,7 +71,7 @@ class Watcher:
                 self.problems.add(f"{name} stood there with other bytes than those of the undisturbed build")
 
     def _check_records(self) -> None:
-        for path in (self._out / WORK_FOLDER).glob("*.parquet"):
+        for path in (self._out / WORK_FOLDER).glob("*.arrow"):
             if path.name.startswith(TEMPORARY_PREFIX):
                 continue
             record = read_record(path).record

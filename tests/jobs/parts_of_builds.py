@@ -44,7 +44,7 @@ def samples(build: Path) -> dict[str, dict[str, Any]]:
     return {row["key"]: row for row in pq.read_table(build / "samples.parquet").to_pylist()}
 
 
-def digests(build: Path) -> dict[str, tuple[str, str, str]]:
+def digests(build: Path) -> dict[str, tuple[str, bytes, bytes]]:
     """Split and both digests of every sample by key."""
     return {key: (r["split"], r["inputs_sha256"], r["targets_sha256"]) for key, r in samples(build).items()}
 

@@ -86,7 +86,7 @@ class _Experiment:
 
     def run(self, stranger: Replacement) -> None:
         if self._rebuilder.exact:
-            same = hashlib.sha256(b"".join(self._inputs)).hexdigest() == self._row["inputs_sha256"]
+            same = hashlib.sha256(b"".join(self._inputs)).digest() == self._row["inputs_sha256"]
             self._expect("L1", same, "the inputs, built again, are other bytes than stored")
         for name, replace in (("noise", noise), ("black", black), ("another episode", stranger)):
             self._replace_after_now(f"when all frames after now={self._now} are {name}", replace)

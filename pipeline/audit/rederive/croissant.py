@@ -75,10 +75,8 @@ _MEANINGS = {
     "image_size": "Bytes of each view's JPEG.",
     "json_offset": "First byte of the sample's JSON in the inputs tar.",
     "json_size": "Bytes of the sample's JSON.",
-    "inputs_sha256": "SHA-256 of the sample's members, in order.",
-    "targets_sha256": "SHA-256 of the sample's row of targets.",
 }
-"""Columns of samples.parquet. `supports` is left out: Croissant cannot describe lists of lists."""
+"""Columns of samples.parquet. Croissant can describe neither lists of lists (`supports`) nor bytes (digests)."""
 
 
 def derive_croissant(build: ClaimedBuild) -> bytes:
@@ -164,7 +162,7 @@ def _samples(build: ClaimedBuild) -> dict[str, Any]:
     columns = samples_schema(build.sizes.views, build.sizes.steps)
     return {
         **_node("RecordSet", "samples", "samples"),
-        "description": "One record a sample; the column `supports` (frames of each step) is left to Parquet readers.",
+        "description": "One record a sample; frames of each step (`supports`) and digests are left to Parquet readers.",
         "key": {"@id": "samples/key"},
         "field": [_column(column) for column in columns if column.name in _MEANINGS],
     }

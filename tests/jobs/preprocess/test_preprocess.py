@@ -82,7 +82,7 @@ def test_a_run_killed_while_it_tidied_up_is_tidied_by_the_next(
     out = tmp_path / "build"
     shutil.copytree(video_build.path, out)
     (out / "work").mkdir()
-    (out / "work" / "train-000000-inputs.parquet").write_bytes(b"left over")
+    (out / "work" / "train-000000-inputs.arrow").write_bytes(b"left over")
     (out / "train" / ".tmp-inputs-000009.tar-0").write_bytes(b"left over")
     assert audit_build(out).status == "leak"
     preprocess(build_config(out, ssv2_source(sample_data.ssv2)))
@@ -234,14 +234,14 @@ def test_a_killed_run_continues_to_the_same_bytes(
     with subprocess.Popen(
         command, start_new_session=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
-        while process.poll() is None and len(list(out.glob("work/*.parquet"))) < files:
+        while process.poll() is None and len(list(out.glob("work/*.arrow"))) < files:
             time.sleep(0.02)
         assert process.poll() is None, "the run ended before it could be killed"
         os.killpg(process.pid, signal.SIGKILL)
     assert not (out / "build.json").exists()
     with pytest.raises(BuildError, match="unfinished"):
         load_build(out)
-    finished = {path: path.stat().st_mtime_ns for path in out.glob("work/*.parquet")}
+    finished = {path: path.stat().st_mtime_ns for path in out.glob("work/*.arrow")}
     assert len(finished) >= files
     config = build_config(out, robot_source(sample_data.lerobot), window=WindowPolicy(interval=2, every=6))
     preprocess(config)

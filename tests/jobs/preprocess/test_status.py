@@ -37,7 +37,7 @@ def unfinished(video_build: Build, tmp_path: Path) -> Path:
     for name in ("plan.json", "tasks.jsonl"):
         shutil.copy(video_build.path / name, out / name)
     (out / "work").mkdir()
-    (out / "work" / "train-000000-inputs.parquet").write_bytes(b"a record")
+    (out / "work" / "train-000000-inputs.arrow").write_bytes(b"a record")
     return out
 
 
@@ -54,7 +54,7 @@ def test_the_states_of_a_build(unfinished: Path, video_build: Build) -> None:
         assert read_status(store).state == "silent"
     stopped = read_status(store)
     assert (stopped.state, stopped.files_done, stopped.files_total) == ("stopped", 1, 2 * shards)
-    (unfinished / "work" / "train-000000-inputs.parquet").unlink()
+    (unfinished / "work" / "train-000000-inputs.arrow").unlink()
     assert read_status(store).state == "planned"
     finished = read_status(open_store(video_build.path))
     assert (finished.state, finished.files_done) == ("finished", 2 * shards)

@@ -285,7 +285,7 @@ MUTANTS = (
             manifest_without_statistics_of_a_column: _BYTE,
             manifest_with_another_encoding: _BYTE,
             manifest_in_pages_of_another_version: _BYTE,
-            manifest_in_other_row_groups: "row groups must be those of 3 shards",
+            manifest_in_other_row_groups: "row groups must hold 16384 rows each",
             bytes_before_the_footer_of_the_manifest: _BYTE,
             name_of_the_writer_of_the_manifest: _BYTE,
             statistics_of_the_manifest_that_lie: _BYTE,

@@ -124,11 +124,11 @@ def edited_tasks(build: Path) -> None:
 
 
 def edited_manifest_without_repair(build: Path) -> None:
-    edit_rows(build, set_column("targets_sha256", "0" * 64), repair=False)
+    edit_rows(build, set_column("targets_sha256", bytes(32)), repair=False)
 
 
 def edited_manifest_with_repaired_hash(build: Path) -> None:
-    edit_rows(build, set_column("targets_sha256", "0" * 64))
+    edit_rows(build, set_column("targets_sha256", bytes(32)))
 
 
 def unlisted_file(build: Path) -> None:

@@ -12,12 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.audit.build import open_build
 from pipeline.audit.canonical import expansion
 from pipeline.audit.canonical.expansion import bounded_memory, record_batches
 from pipeline.audit.levels.run import audit_build
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.rederive.images import Facts, image_gap, match_image
 from pipeline.audit.rederive.reencode import EncoderClaim
+from pipeline.audit.samples import open_samples
 from pipeline.audit.selection.window_counts import _counted
 from pipeline.errors import BuildError
 from tests.leakage.tools import edit_json, edit_tasks
@@ -80,6 +82,19 @@ def test_a_small_manifest_of_a_million_rows(build: Path) -> None:
     rehash(build)
     with pytest.raises(BuildError, match="claims 1000000 rows in"):
         audit_build(build, "manifest")
+
+
+def test_many_rows_of_one_target_are_not_too_many_for_their_file(build: Path) -> None:
+    """Still videos: only the digests of inputs differ."""
+    path = build / "samples.parquet"
+    table = pq.read_table(path).take(pa.array(np.zeros(200_000, np.int64)))
+    at, field = table.schema.get_field_index("inputs_sha256"), table.schema.field("inputs_sha256")
+    digests = np.random.default_rng(0).bytes(200_000 * 32)
+    digests_column = pa.FixedSizeBinaryArray.from_buffers(field.type, 200_000, [None, pa.py_buffer(digests)])
+    pq.write_table(table.set_column(at, field, digests_column), path)
+    assert path.stat().st_size < 40 * 200_000
+    with open_samples(open_build(build)) as file:
+        assert file.metadata.num_rows == 200_000
 
 
 def test_a_list_that_expands_beyond_the_room(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:

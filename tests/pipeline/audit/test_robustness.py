@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import pipeline.audit.levels.run as run
@@ -15,6 +18,7 @@ from pipeline.audit.build import ClaimedBuild
 from pipeline.audit.finding import MAX_FINDINGS, Report
 from pipeline.audit.levels.run import audit_build
 from pipeline.errors import BuildError
+from pipeline.format.file_names import SAMPLES
 from tests.leakage.tools import ARROW, TAR, edit_json, edit_rows
 from tests.pipeline.audit.tiny_build import rehash, write_build
 
@@ -82,6 +86,20 @@ def test_build_json_that_cannot_be_trusted_stops_the_audit(
 ) -> None:
     edit_json(build, "build.json", edit, repair=False)
     with pytest.raises(BuildError, match=message):
+        audit_build(build, "manifest")
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.binary(), pa.binary(40), pa.large_binary()])
+@pytest.mark.parametrize("column", ["inputs_sha256", "targets_sha256"])
+def test_a_digest_of_any_other_type_stops_the_audit(build: Path, column: str, kind: pa.DataType) -> None:
+    """Digits, or room for more than a SHA-256."""
+    table = pq.read_table(build / SAMPLES)
+    digests = table.column(column).to_pylist()
+    values = [d.hex() for d in digests] if kind == pa.string() else [d.ljust(40, b"!") for d in digests]
+    at = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(at, column, pa.array(values, kind)), build / SAMPLES)
+    rehash(build)
+    with pytest.raises(BuildError, match=rf"{column}: expected fixed_size_binary\[32\], found {re.escape(str(kind))}"):
         audit_build(build, "manifest")
 
 

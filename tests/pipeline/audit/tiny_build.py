@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import json
 import math
 import tarfile
@@ -262,7 +261,7 @@ def place(rows: Sequence[Row], path: Path, views: Sequence[str]) -> None:
         own = [members[f"{row['key']}.{view}.jpg"] for view in views] + [members[f"{row['key']}.json"]]
         row["image_offset"], row["image_size"] = [o for o, _, _ in own[:-1]], [s for _, s, _ in own[:-1]]
         row["json_offset"], row["json_size"] = own[-1][:2]
-        row["inputs_sha256"] = hashlib.sha256(b"".join(data for _, _, data in own)).hexdigest()
+        row["inputs_sha256"] = hashlib.sha256(b"".join(data for _, _, data in own)).digest()
 
 
 def write_manifest(folder: Path, rows: Sequence[Row], world: TinyWorld) -> None:
@@ -274,13 +273,9 @@ def write_manifest(folder: Path, rows: Sequence[Row], world: TinyWorld) -> None:
     types |= dict.fromkeys(("num_frames", "interval", "now", "state_frame", "action_start", "action_count"), i32)
     types |= {"supports": pa.list_(pa.list_(i32), steps), "now_s": f64, "support_end_s": pa.list_(f64, steps)}
     types |= {"image_offset": pa.list_(i64, views), "image_size": pa.list_(i32, views)}
-    types |= {"json_offset": i64, "json_size": i32, "inputs_sha256": pa.string(), "targets_sha256": pa.string()}
+    types |= {"json_offset": i64, "json_size": i32, "inputs_sha256": pa.binary(32), "targets_sha256": pa.binary(32)}
     table = pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()})
-    places = [(row["split"], row["shard"]) for row in rows]
-    seams = [i for i, place in enumerate(places) if i == 0 or place != places[i - 1]]
-    with pq.ParquetWriter(folder / "samples.parquet", table.schema) as writer:
-        for first, end in itertools.pairwise([*seams, len(rows)]):
-            writer.write_table(table.slice(first, end - first).combine_chunks())
+    pq.write_table(table, folder / "samples.parquet", row_group_size=1 << 14)
 
 
 def statistics(folder: Path, rows: Sequence[Row], *splits: str) -> dict[str, Any]:

@@ -67,11 +67,11 @@ def read_batches(path: Path) -> list[int]:
         return [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
 
 
-def digest(columns: Mapping[str, Any], i: int) -> str:
+def digest(columns: Mapping[str, Any], i: int) -> bytes:
     """`targets_sha256` of row i."""
     order = ("context", "context_scale", "latents", "latents_scale", "latent_mask", "actions", "action_mask")
     names = [n for n in order if n in columns]
-    return hashlib.sha256(b"".join(np.ascontiguousarray(columns[n][i]).tobytes() for n in names)).hexdigest()
+    return hashlib.sha256(b"".join(np.ascontiguousarray(columns[n][i]).tobytes() for n in names)).digest()
 
 
 def share(columns: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:

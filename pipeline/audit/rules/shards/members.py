@@ -122,6 +122,6 @@ def _check_places(shard: Shard, expected: list[list[str]], report: Report) -> No
             if place != (member.offset, member.size):
                 found = f"{name} is at {member.offset} with {member.size} bytes"
                 report.found("L7", file, f"{found}, samples.parquet has {place[0]} with {place[1]}", key)
-        if None not in members and payloads.hexdigest() != row["inputs_sha256"]:
+        if None not in members and payloads.digest() != row["inputs_sha256"]:
             detail = "the members are not those whose digest the manifest holds (inputs_sha256)"
             report.found("L7", file, detail, key, altered=True)

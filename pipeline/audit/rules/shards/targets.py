@@ -65,7 +65,7 @@ def _check_rows(shard: Shard, rows: TargetRows, report: Report) -> None:
     _check_masks(rows, part, checks)
 
 
-def row_digest(rows: TargetRows, i: int) -> str:
+def row_digest(rows: TargetRows, i: int) -> bytes:
     """SHA-256 of one row as docs/formats.md defines `targets_sha256`."""
     digest = hashlib.sha256()
     for values, scale in ((rows.context, rows.context_scale), (rows.latents, rows.latents_scale)):
@@ -78,7 +78,7 @@ def row_digest(rows: TargetRows, i: int) -> str:
     if rows.actions is not None and rows.action_mask is not None:
         digest.update(np.ascontiguousarray(rows.actions[i], "<f4").data)
         digest.update(rows.action_mask[i].astype(np.uint8).tobytes())
-    return digest.hexdigest()
+    return digest.digest()
 
 
 def _check_values(rows: TargetRows, checks: RowChecks) -> None:
