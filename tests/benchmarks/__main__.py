@@ -22,6 +22,7 @@ BENCHMARKS: Mapping[str, str] = {
     "readers": "readers",
     "preprocessing": "preprocessing",
     "growth": "growth",
+    "films": "shared_films",
     "commit": "commit",
     "scheduler": "scheduler",
     "int8": "int8_latents",
