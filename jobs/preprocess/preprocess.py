@@ -17,7 +17,7 @@ from jobs.cluster.build_tasks.run_progress import Progress, ProgressLog
 from jobs.cluster.build_tasks.scheduler import run_shards
 from jobs.cluster.metrics import RunMetrics
 from jobs.common.driver_lock import DriverLock
-from jobs.common.progress import progress_bar
+from jobs.common.progress import phase, progress_bar
 from jobs.common.text import duration_text, size_text
 from jobs.preprocess.derived import split_lines, tidy_finished
 from jobs.preprocess.plan import Preparation, describe, prepare
@@ -68,7 +68,8 @@ def _make(settings: BuildConfig, lock: DriverLock) -> Build:
     if preparation.found:
         print("continuing the plan found there")
         store.tidy()
-    before = find_records(store, plan.tasks, plan.fingerprint)
+    with phase(f"looking for finished shards in {store.where}"):
+        before = find_records(store, plan.tasks, plan.fingerprint)
     log = ProgressLog(store, len(plan.tasks), plan.estimate.windows, before)
     lock.on_beat = log.write
     bad = BadEpisodes(plan, settings.max_bad_share, store)
@@ -76,7 +77,8 @@ def _make(settings: BuildConfig, lock: DriverLock) -> Build:
     lock.on_beat = lambda: None
     log.write()
     started = time.monotonic()
-    commit(plan, store, check=lock.check)
+    with phase(f"joining the shards of {store.where}"):
+        commit(plan, store, check=lock.check)
     build = _finished_build(store)
     record = asdict(timing) | {"commit_s": time.monotonic() - started, "cluster": asdict(settings.cluster)}
     record |= {"progress": asdict(log.progress), "predicted": asdict(preparation.prediction)}

@@ -22,10 +22,10 @@ from pipeline.format.json.typed_json import from_json
 from pipeline.format.text.printable import printable
 from pipeline.planning.cost import Counts, estimate_of
 from pipeline.planning.episode_filter import STAGE as FILTER
-from pipeline.planning.fingerprint import make_fingerprint, setting_differences
+from pipeline.planning.fingerprint import fingerprint_of, setting_differences
 from pipeline.planning.plan import Plan, left_out_order, read_plan
-from pipeline.planning.task_tree import DROPPED, TASKS_TREE, episode_sha256, is_dropped, tasks_tree
-from pipeline.planning.tasks import ShardTask, ref_content, task_content, task_lines
+from pipeline.planning.task_tree import DROPPED, TASKS_TREE, TaskHashes, episode_sha256, is_dropped
+from pipeline.planning.tasks import ShardTask, ref_content, task_lines
 from pipeline.sources.base import EpisodeRef, LedgerEntry
 from pipeline.storage.store import LocalStore
 
@@ -220,8 +220,9 @@ def _derived_plan(
     left_out: tuple[LedgerEntry, ...],
     counts: Counts,
 ) -> Plan:
-    settings |= {DERIVED: derived, TASKS_TREE: tasks_tree(map(task_content, tasks))}
-    fingerprint = make_fingerprint(settings, task_lines(tasks))
+    hashes = TaskHashes.of(tasks)
+    settings |= {DERIVED: derived, TASKS_TREE: hashes.tree}
+    fingerprint = fingerprint_of(settings, hashes.lines)
     estimate = estimate_of(counts, first.sizes, first.settings.encoder, first.settings.latents.dtype)
     in_order = tuple(sorted(left_out, key=left_out_order))
     return Plan(settings, fingerprint, first.sizes, first.views, first.fps, tasks, in_order, estimate)

@@ -19,7 +19,12 @@ def make_fingerprint(settings: Mapping[str, Any], tasks: bytes | Iterable[bytes]
     digest = hashlib.sha256()
     for part in [tasks] if isinstance(tasks, bytes) else tasks:
         digest.update(part)
-    content = {"settings": settings, "tasks": digest.hexdigest()}
+    return fingerprint_of(settings, digest.hexdigest())
+
+
+def fingerprint_of(settings: Mapping[str, Any], tasks_sha256: str) -> str:
+    """The same, by the SHA-256 of tasks.jsonl in hex."""
+    content = {"settings": settings, "tasks": tasks_sha256}
     return hashlib.sha256(CANONICAL.encode(content).encode()).hexdigest()
 
 

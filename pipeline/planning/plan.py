@@ -25,11 +25,11 @@ from pipeline.format.schema import Sizes
 from pipeline.format.text.printable import printable
 from pipeline.planning.cost import Counts, Estimate, estimate_of
 from pipeline.planning.episode_filter import STAGE as FILTER
-from pipeline.planning.fingerprint import make_fingerprint, setting_differences
+from pipeline.planning.fingerprint import fingerprint_of, make_fingerprint, setting_differences
 from pipeline.planning.packing import pack
 from pipeline.planning.recipe import Recipe
-from pipeline.planning.task_tree import TASKS_TREE, tasks_tree
-from pipeline.planning.tasks import ShardTask, no_cycles, read_task, task_content, task_lines
+from pipeline.planning.task_tree import TASKS_TREE, TaskHashes
+from pipeline.planning.tasks import ShardTask, no_cycles, read_task, task_lines
 from pipeline.samples.windows import count_tubelets, count_windows
 from pipeline.sources.base import EpisodeRef, LedgerEntry, Source, SourceIndex
 from pipeline.sources.episode.time_limit import SAMPLE_LIMIT_S, within
@@ -118,15 +118,15 @@ def make_plan(source: Source, index: SourceIndex, settings: BuildSettings) -> Pl
     refs = [ref for ref in index.refs if ref.split in splits]
     has_actions = sizes.action > 0
     typical, typical_tubelets = _typical_counts(source, refs, policy, has_actions)
-    windows = [
-        typical if ref.num_frames is None else count_windows(ref.num_frames, policy, has_actions) for ref in refs
-    ]
+    lengths = Counter(ref.num_frames for ref in refs)
+    windows_of = {n: typical if n is None else count_windows(n, policy, has_actions) for n in lengths}
+    windows = [windows_of[ref.num_frames] for ref in refs]
     with no_cycles():
         tasks = tuple(task for split in splits for task in pack(split, refs, windows, settings.shards))
     total = sum(windows)
     tubelets = sum(
         episodes * (typical_tubelets if frames is None else count_tubelets(frames, policy, has_actions))
-        for frames, episodes in Counter(ref.num_frames for ref in refs).items()
+        for frames, episodes in lengths.items()
     )
     if total == 0:
         raise RunError(
@@ -138,10 +138,9 @@ def make_plan(source: Source, index: SourceIndex, settings: BuildSettings) -> Pl
     left_out = tuple(sorted((entry for entry in index.left_out if entry.split in splits), key=left_out_order))
     facts = {"description": dict(index.description), "views": list(index.views), "sizes": asdict(sizes)}
     with no_cycles():
-        frozen = json.loads(json.dumps({**settings.content, **facts})) | {
-            TASKS_TREE: tasks_tree(map(task_content, tasks))
-        }
-        fingerprint = make_fingerprint(frozen, task_lines(tasks))
+        hashes = TaskHashes.of(tasks)
+        frozen = json.loads(json.dumps({**settings.content, **facts})) | {TASKS_TREE: hashes.tree}
+        fingerprint = fingerprint_of(frozen, hashes.lines)
     return Plan(frozen, fingerprint, sizes, index.views, index.fps, tasks, left_out, estimate)
 
 

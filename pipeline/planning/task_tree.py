@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pipeline.planning.tasks import CANONICAL
+from pipeline.planning.tasks import CANONICAL, ShardTask, line_of, ref_content
 
 TASKS_TREE = "tasks_tree"
 """Key of the settings."""
@@ -20,30 +21,35 @@ DROPPED = "dropped"
 """Key of a dropped episode's `data`: the SHA-256 that its object had."""
 
 
-def tasks_tree(tasks: Iterable[Mapping[str, Any]]) -> str:
-    """SHA-256 in hex, as `docs/formats.md` defines it.
+@dataclass(frozen=True)
+class TaskHashes:
+    """SHA-256 in hex. tree: of the hash tree, as `docs/formats.md` defines it; lines: of tasks.jsonl."""
 
-    Args:
-        tasks: the objects of tasks.jsonl, in order.
-    """
-    digest = hashlib.sha256()
-    for task in tasks:
-        content = {**task, "episodes": [episode_sha256(episode) for episode in task["episodes"]]}
-        digest.update(_bytes(content) + b"\n")
-    return digest.hexdigest()
+    tree: str
+    lines: str
+
+    @classmethod
+    def of(cls, tasks: Iterable[ShardTask]) -> TaskHashes:
+        """Both in one pass: to write an episode as JSON is what takes time."""
+        tree, lines = hashlib.sha256(), hashlib.sha256()
+        for task in tasks:
+            contents = [ref_content(ref) for ref in task.episodes]
+            texts = [CANONICAL.encode(content) for content in contents]
+            hashes = [_sha256_of(content, text) for content, text in zip(contents, texts, strict=True)]
+            lines.update(line_of(task, texts))
+            tree.update(line_of(task, [f'"{sha256}"' for sha256 in hashes]))
+        return cls(tree.hexdigest(), lines.hexdigest())
 
 
 def episode_sha256(episode: Mapping[str, Any]) -> str:
     """SHA-256 of an episode's object in a task; for a dropped one that of its former object."""
-    if is_dropped(episode):
-        return str(episode["data"][DROPPED])
-    return hashlib.sha256(_bytes(episode)).hexdigest()
+    return _sha256_of(episode, CANONICAL.encode(episode))
+
+
+def _sha256_of(episode: Mapping[str, Any], text: str) -> str:
+    return str(episode["data"][DROPPED]) if is_dropped(episode) else hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_dropped(episode: Mapping[str, Any]) -> bool:
     """Whether nothing is left of an episode but its id, its split and a hash."""
     return set(episode["data"]) == {DROPPED} and not episode["files"] and episode["num_frames"] is None
-
-
-def _bytes(content: Mapping[str, Any]) -> bytes:
-    return CANONICAL.encode(content).encode()

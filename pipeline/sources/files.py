@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 
 from pipeline.errors import EpisodeError
 from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
+from pipeline.sources.known_hashes import HERE, Identity
 from pipeline.storage.atomic import hash_file
 from pipeline.storage.raw.bucket_path import RawStat
 from pipeline.storage.raw.places import raw_path
@@ -57,7 +58,7 @@ def _hash(root: str, path: str) -> tuple[str, str]:
     """SHA-256 in hex, and the problem or ""."""
     full = os.path.join(root, path)
     try:
-        return hash_raw_file(full), ""
+        return _sha256(full, raw_path(full).stat()), ""
     except OSError as error:
         return "", f"{full}: {error.strerror}"
 
@@ -65,23 +66,19 @@ def _hash(root: str, path: str) -> tuple[str, str]:
 def check_files(root: str, ref: EpisodeRef) -> None:
     """Raise EpisodeError if a file of the episode is missing or differs from the plan in size, or in hash if recorded.
 
-    A process hashes a shared file once, as long as its size and times stay the same.
+    A shared file is hashed once a run, as long as its size and times stay the same: see `known_hashes`.
     """
     for i, (path, size) in enumerate(ref.files):
         full = os.path.join(root, path)
         try:
             found = raw_path(full).stat()
-            digest = _sha256(full, _identity(found)) if ref.sha256 else ""
+            digest = _sha256(full, found) if ref.sha256 else ""
         except OSError as error:
             raise EpisodeError("missing-file", f"{full}: {error.strerror}") from error
         if found.st_size != size:
             raise EpisodeError("changed-file", f"{full} has {found.st_size} bytes, the plan recorded {size}")
         if ref.sha256 and digest != ref.sha256[i]:
             raise EpisodeError("changed-file", f"{full} has SHA-256 {digest}, the plan recorded {ref.sha256[i]}")
-
-
-Identity = tuple[int | str, ...]
-"""Values that change when a file is rewritten or replaced."""
 
 
 def file_identities(root: str, ref: EpisodeRef) -> tuple[Identity, ...]:
@@ -106,15 +103,16 @@ def hash_raw_file(path: str) -> str:
     return hash_file(place) if isinstance(place, Path) else place.sha256()
 
 
+def _sha256(path: str, found: os.stat_result | RawStat) -> str:
+    """Made once for each version of a file. Its time of change tells a file too that was given back its old times."""
+    changed = () if isinstance(found, RawStat) else (found.st_ctime_ns,)
+    return HERE.sha256((path, (*_identity(found), *changed)), partial(hash_raw_file, path))
+
+
 def _identity(found: os.stat_result | RawStat) -> Identity:
     if isinstance(found, RawStat):
         return (found.tag, found.st_size)
     return (found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _sha256(path: str, identity: Identity) -> str:
-    return hash_raw_file(path)
 
 
 def find_files(root: str, pattern: str) -> list[str]:

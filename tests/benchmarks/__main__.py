@@ -24,6 +24,7 @@ BENCHMARKS: Mapping[str, str] = {
     "readers": "readers",
     "preprocessing": "preprocessing",
     "growth": "growth",
+    "films": "shared_films",
     "commit": "commit",
     "scheduler": "scheduler",
     "int8": "int8_latents",

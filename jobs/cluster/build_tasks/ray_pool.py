@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,7 @@ from jobs.cluster.build_tasks.episode_registry import RayWatch, Registries
 from jobs.cluster.build_tasks.one_machine import require_one_machine
 from jobs.cluster.build_tasks.preflight import require_reach
 from jobs.cluster.build_tasks.scheduler import Finished, Lost
+from jobs.cluster.build_tasks.shared_hashes import SharedHashes, start_hashes
 from jobs.cluster.connect import ray_joined, require_resources
 from jobs.cluster.settings import ClusterSettings
 from jobs.common.signals import ended_like_interrupted
@@ -51,6 +52,7 @@ from pipeline.format.machine import Machine
 from pipeline.planning.plan import ShardTask
 from pipeline.planning.recipe import Recipe
 from pipeline.sources.base import EpisodeRef, Source
+from pipeline.sources.known_hashes import hashes_from
 from pipeline.storage.store import Store
 
 SHARDS_PER_ACTOR = 2
@@ -63,7 +65,8 @@ that kill their reader needs several starts for each until it is known which one
 
 @dataclass(frozen=True)
 class Work:
-    """What all tasks of a run share. Sent to the workers once. machines: those of shards that are finished."""
+    """What all tasks of a run share. Sent to the workers once. machines: those of shards that are finished; hashes: the
+    actor that knows the hashes of raw files."""
 
     source: Source
     recipe: Recipe
@@ -72,6 +75,7 @@ class Work:
     identity: dict[str, Any]
     cluster: ClusterSettings
     machines: frozenset[Machine] = frozenset()
+    hashes: Any = None
 
 
 @contextlib.contextmanager
@@ -114,7 +118,8 @@ class RayPool:
     """The encoder actors and tasks of a run; a `scheduler.Pool`."""
 
     def __init__(self, work: Work) -> None:
-        cluster = work.cluster
+        cluster, self._hashes = work.cluster, start_hashes()
+        work = replace(work, hashes=self._hashes)
         self._cluster, self._work, self._handle = cluster, work, ray.put(work)
         self._registries = Registries.start(cluster.episode_limit_s, cluster.encoders)
         self._actor = ray.remote(
@@ -176,6 +181,7 @@ class RayPool:
         """End the encoders."""
         self._encoders.close()
         self._registries.close()
+        ray.kill(self._hashes)
 
     def _start_encoder(self, name: str) -> Started:
         actor = self._actor.remote(self._handle, self._registries, name)
@@ -244,7 +250,10 @@ def _no_task() -> None:
 def _inputs_task(
     work: Work, registry: Any, task: ShardTask, excluded: frozenset[str]
 ) -> tuple[ShardRecord, str, float]:
-    with RayWatch(registry, f"{task.name}-inputs", work.cluster.episode_limit_s) as watch:
+    with (
+        hashes_from(SharedHashes(work.hashes)),
+        RayWatch(registry, f"{task.name}-inputs", work.cluster.episode_limit_s) as watch,
+    ):
         return write_inputs_shard(work.source, task, work.recipe, excluded, work.store, watch), _node(), 0.0
 
 
@@ -252,7 +261,10 @@ def _inputs_task(
 def _decode_task(
     work: Work, registry: Any, task: ShardTask, group: int, excluded: frozenset[str], encoder: str
 ) -> DecodedGroup:
-    with RayWatch(registry, f"{task.name}-targets-{group}", work.cluster.episode_limit_s, encoder) as watch:
+    with (
+        hashes_from(SharedHashes(work.hashes)),
+        RayWatch(registry, f"{task.name}-targets-{group}", work.cluster.episode_limit_s, encoder) as watch,
+    ):
         return decode_group(work.source, task.groups[group], work.recipe, excluded, watch)
 
 

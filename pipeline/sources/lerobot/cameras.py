@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from pipeline.errors import EpisodeError
 from pipeline.sources.lerobot.layout import Segment
 from pipeline.sources.lerobot.table import wrong_size
 from pipeline.sources.video.decode import Video
+from pipeline.sources.video.film import FilmPart, Span, open_part
 from pipeline.sources.video.frame_readers import FrameReader, SegmentReader
 
 SHARE = 0.1
@@ -26,7 +29,7 @@ RATE_SHARE = 0.1
 frames were dropped, the usual one is right; where a clock trembles, the mean."""
 
 
-def video_reader(video: Video, place: Segment, rows: int, fps: float | None) -> FrameReader:
+def open_video(root: str, place: Segment, rows: int, fps: float | None) -> FrameReader:
     """The frames of an episode.
 
     Args:
@@ -34,16 +37,24 @@ def video_reader(video: Video, place: Segment, rows: int, fps: float | None) -> 
         fps: frames a second by the metadata; None if it does not say.
 
     Raises:
-        EpisodeError: "bad-clock" or "length-mismatch".
+        EpisodeError: "missing-file", "undecodable", "bad-clock" or "length-mismatch".
     """
-    reader: FrameReader = video if place.from_s is None else _segment(video, place, rows, fps)
+    path = os.path.join(root, place.path)
+    reader = Video(path) if place.from_s is None else _segment(path, place, rows, fps)
+    with ExitStack() as opened:
+        opened.callback(reader.close)
+        _check_rate(reader, place, fps)
+        opened.pop_all()
+    return reader
+
+
+def _check_rate(reader: FrameReader, place: Segment, fps: float | None) -> None:
     steps = np.diff(reader.timestamps(range(reader.num_frames)))
     if fps is not None and len(steps):
         usual, mean = float(np.median(steps)), float(steps.mean())
         if min(abs(usual * fps - 1), abs(mean * fps - 1)) > RATE_SHARE:
             detail = f"frames are {usual:.4g} s apart by the video, {1 / fps:.4g} s by fps={fps:g} of meta/info.json"
             raise EpisodeError("bad-clock", f"{place.path}: {detail}; one of them is wrong")
-    return reader
 
 
 def check_size(video: FrameReader, declared: Sequence[int], where: str) -> None:
@@ -57,16 +68,27 @@ def check_size(video: FrameReader, declared: Sequence[int], where: str) -> None:
         raise wrong_size(found, declared, where)
 
 
-def _segment(video: Video, place: Segment, rows: int, fps: float | None) -> SegmentReader:
-    """The frames of an episode in a video that it shares with others.
+def _segment(path: str, place: Segment, rows: int, fps: float | None) -> SegmentReader:
+    """The frames of an episode in a video that it shares with others."""
+    assert place.from_s is not None
+    assert fps is not None, "a source of shared videos declares a rate"
+    tolerance = max(SHARE / fps, LEAST_S) - ROUNDING_S
+    part = open_part(path, Span(place.from_s, place.to_s, rows, tolerance))
+    with ExitStack() as opened:
+        opened.callback(part.reader.close)
+        _check_place(part, place, rows, tolerance)
+        found = SegmentReader(part.reader, part.start, rows, place.path)
+        opened.pop_all()
+    return found
+
+
+def _check_place(part: FilmPart, place: Segment, rows: int, tolerance: float) -> None:
+    """Raise EpisodeError unless metadata and film agree on where the episode is.
 
     If the video holds exactly the frames of the listed episodes, their lengths must give the same first frame.
     """
     assert place.from_s is not None
-    assert fps is not None, "a source of shared videos declares a rate"
-    seconds = video.timestamps(range(video.num_frames))
-    tolerance = max(SHARE / fps, LEAST_S) - ROUNDING_S
-    start = int(np.abs(seconds - place.from_s).argmin())
+    seconds, start = part.seconds, part.start
     gap = float(abs(seconds[start] - place.from_s))
     if gap > tolerance:
         detail = f"no frame is shown at from_timestamp={place.from_s} s, the nearest is {gap:.3g} s away"
@@ -76,8 +98,11 @@ def _segment(video: Video, place: Segment, rows: int, fps: float | None) -> Segm
         if end - start != rows:
             detail = f"{end - start} frames are shown from {place.from_s} s to to_timestamp={place.to_s} s, the episode"
             raise EpisodeError("bad-clock", f"{place.path}: {detail} has {rows}")
-    if video.num_frames == place.total and start != place.start:
+    first = part.before + start
+    if part.total == place.total and first != place.start:
         other = f"by the lengths of the episodes before it at frame {place.start}"
-        detail = f"by from_timestamp={place.from_s} s the episode begins at frame {start}, {other}"
+        detail = f"by from_timestamp={place.from_s} s the episode begins at frame {first}, {other}"
         raise EpisodeError("bad-clock", f"{place.path}: {detail}")
-    return SegmentReader(video, start, rows, place.path)
+    if start + rows > len(seconds):
+        needed = f"the episode needs {first}..{first + rows - 1} of them"
+        raise EpisodeError("length-mismatch", f"{place.path} has {part.total} frames; {needed}")

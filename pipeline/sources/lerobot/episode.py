@@ -16,12 +16,12 @@ from pipeline.errors import EpisodeError
 from pipeline.sources.base import EpisodeRef
 from pipeline.sources.episode.opened import OpenedEpisode
 from pipeline.sources.episode.vectors import VectorField, lost_frames, make_vectors
-from pipeline.sources.files import Identity, file_identity
-from pipeline.sources.lerobot.cameras import check_size, video_reader
+from pipeline.sources.files import file_identity
+from pipeline.sources.known_hashes import Identity
+from pipeline.sources.lerobot.cameras import check_size, open_video
 from pipeline.sources.lerobot.layout import Segment
 from pipeline.sources.lerobot.table import Table
 from pipeline.sources.metadata import has_text, read_json_lines, undecodable
-from pipeline.sources.video.decode import Video
 from pipeline.sources.video.frame_readers import FrameReader, StoredImages
 from pipeline.storage.raw.places import handle
 
@@ -51,8 +51,8 @@ def open_lerobot_episode(
         readers: dict[str, FrameReader] = {}
         for view, place in ref.data["videos"].items():
             segment = Segment(*place)
-            video = opened.enter_context(Video(os.path.join(root, segment.path)))
-            readers[view] = video_reader(video, segment, table.rows, ref.data.get("fps"))
+            readers[view] = open_video(root, segment, table.rows, ref.data.get("fps"))
+            opened.callback(readers[view].close)
             if view in ref.data["sizes"]:
                 check_size(readers[view], ref.data["sizes"][view], f"{table.file}, {view}")
         for view, key in ref.data.get("images", {}).items():

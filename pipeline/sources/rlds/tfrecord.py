@@ -12,7 +12,8 @@ import struct
 import google_crc32c
 
 from pipeline.errors import EpisodeError
-from pipeline.sources.files import Identity, file_identity
+from pipeline.sources.files import file_identity
+from pipeline.sources.known_hashes import Identity
 from pipeline.storage.raw.places import raw_path
 
 _HEADER = struct.Struct("<QI")

@@ -21,32 +21,25 @@ replaced.
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
-import av
 import decord
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError
-from pipeline.sources.files import Identity, file_identity
-from pipeline.sources.metadata import undecodable
-from pipeline.sources.video.display import display_matrix, is_plain, require_colour, show
+from pipeline.sources.files import file_identity
+from pipeline.sources.known_hashes import Identity
+from pipeline.sources.video.decoded_frames import DecodedFrames
 from pipeline.sources.video.frame_readers import check_indices
-from pipeline.sources.video.packets import Packets, open_container, read_packets
+from pipeline.sources.video.packets import Packets, read_packets
+from pipeline.sources.video.pyav_reader import AV_ERRORS, FileDecoding, PyavReader, VideoFile
 from pipeline.storage.raw.places import on_disk
 
-CACHE_BYTES = 64 * 2**20
-"""Decoded frames that an open video caches for overlapping windows."""
-
 DECORD_ERRORS = (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, AssertionError, StopIteration)
-AV_ERRORS = (av.FFmpegError, ValueError, IndexError, OSError, MemoryError)
 
 DECORD_NO_REPEATS = 1e-9
 """decord's `fault_tol`, a share of the frames: fail at the first frame that it would replace by a neighbour."""
@@ -80,32 +73,20 @@ class Video:
                 local = opened.enter_context(on_disk(self.path))
             except FileNotFoundError as error:
                 raise EpisodeError("missing-file", f"{self.path}: no such file") from error
-            file = _File(self.path, local)
+            file = VideoFile(self.path, local)
             packets = _packets_of(file)
             self._file, self._reader = file, _open_reader(file, packets)
             opened.callback(lambda: self._reader.close())
-            self._cache: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
             self._packets, self.num_frames = packets, len(packets.pts)
             self.codec, self.fps, self.decoder = packets.codec, packets.fps, self._reader.name
-            self.height, self.width = self._decode([0])[0].shape[:2]
+            self._decoded = DecodedFrames(self.path, self.num_frames, self._read)
+            self.height, self.width = self._decoded.height, self._decoded.width
             self.is_turned = self._reader.is_turned
             self._opened = opened.pop_all()
 
     def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """RGB frames uint8 [len(indices), H, W, 3]; any order, repeats allowed.
-
-        Raises:
-            EpisodeError: "out-of-range", or "undecodable".
-        """
-        check_indices(indices, self.num_frames, self.path)
-        wanted = set(indices)
-        found = {i: self._cache[i] for i in wanted if i in self._cache}
-        missing = sorted(wanted - found.keys())
-        if missing:
-            found.update(self._decode(missing))
-        if not indices:
-            return np.zeros((0, self.height, self.width, 3), np.uint8)
-        return np.stack([found[i] for i in indices])
+        """See `DecodedFrames.frames`."""
+        return self._decoded.frames(indices)
 
     def timestamps(self, indices: Sequence[int], since: int = 0) -> NDArray[np.float64]:
         """Presentation times in seconds after frame `since`, float64 [len(indices)].
@@ -119,7 +100,7 @@ class Video:
     def close(self) -> None:
         """Release the decoder."""
         self._opened.close()
-        self._cache.clear()
+        self._decoded.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -127,43 +108,19 @@ class Video:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _decode(self, indices: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
-        frames = self._read(indices)
-        first = next(iter(self._cache.values()), frames[indices[0]])
-        for index in indices:
-            frame = frames[index]
-            if frame.shape != first.shape:
-                raise undecodable(self.path, f"frame {index} is {frame.shape}, earlier frames are {first.shape}")
-            self._cache[index] = frame
-        while len(self._cache) * first.nbytes > CACHE_BYTES:
-            self._cache.popitem(last=False)
-        return frames
-
     def _read(self, indices: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
         try:
             return self._reader.read(indices)
         except EpisodeError:
-            if self._reader.name == _PyavReader.name:
+            if self._reader.name == PyavReader.name:
                 raise
         self._reader.close()
-        self._reader = _PyavReader(self._file, self._packets)
+        self._reader = PyavReader(self._file, self._packets, FileDecoding(self._file))
         self.decoder = self._reader.name
         return self._reader.read(indices)
 
 
-@dataclass(frozen=True)
-class _File:
-    """A video: its address, for messages, and where it is on this machine's disk."""
-
-    path: str
-    local: str
-
-    def undecodable(self, error: Exception) -> EpisodeError:
-        """The error for content that a decoder cannot read."""
-        return undecodable(self.path, str(error).replace(self.local, self.path))
-
-
-def _packets_of(file: _File) -> Packets:
+def _packets_of(file: VideoFile) -> Packets:
     try:
         return _read_packets(file, file_identity(file.path))
     except AV_ERRORS as error:
@@ -171,14 +128,14 @@ def _packets_of(file: _File) -> Packets:
 
 
 @lru_cache(maxsize=4)
-def _read_packets(file: _File, identity: Identity) -> Packets:
-    """Cached per version of the file: episodes may share one, and reading its packets reads the whole file."""
+def _read_packets(file: VideoFile, identity: Identity) -> Packets:
+    """Cached per version of the file: the two jobs of a shard and windows of an episode come back to it."""
     return read_packets(file.local)
 
 
-def _open_reader(file: _File, packets: Packets) -> _DecordReader | _PyavReader:
+def _open_reader(file: VideoFile, packets: Packets) -> _DecordReader | PyavReader:
     """decord if it is exact and can read the file, else PyAV."""
-    exact = _PyavReader(file, packets)
+    exact = PyavReader(file, packets, FileDecoding(file))
     if not packets.plain:
         return exact
     try:
@@ -195,12 +152,12 @@ def _open_reader(file: _File, packets: Packets) -> _DecordReader | _PyavReader:
 class _DecordReader:
     name, is_turned = "decord", False
 
-    def __init__(self, file: _File, reader: decord.VideoReader) -> None:
+    def __init__(self, file: VideoFile, reader: decord.VideoReader) -> None:
         self._file = file
         self._reader: decord.VideoReader | None = reader
 
     @classmethod
-    def try_open(cls, file: _File, packets: Packets) -> _DecordReader | None:
+    def try_open(cls, file: VideoFile, packets: Packets) -> _DecordReader | None:
         """None if decord cannot open the file, or finds other frames than the packets, as of another stream."""
         decord.logging.set_level(decord.logging.QUIET)
         try:
@@ -227,84 +184,3 @@ class _DecordReader:
 
     def close(self) -> None:
         self._reader = None
-
-
-class _PyavReader:
-    """Seeks to the keyframe at or before a frame, decodes forward and compares timestamps: exact or an error."""
-
-    name = "pyav"
-
-    def __init__(self, file: _File, packets: Packets) -> None:
-        self._file = file
-        self._packets = packets
-        self._place = {pts: index for index, pts in enumerate(packets.pts)}
-        self._keys = packets.keys
-        self._frames: Iterator[av.VideoFrame] = iter(())
-        self._next: int | None = None
-        self.is_plain = self.is_turned = False  # of the frame read last
-        try:
-            self._container = open_container(file.local)
-        except AV_ERRORS as error:
-            raise file.undecodable(error) from error
-
-    def read(self, indices: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
-        try:
-            return {index: self._read_one(index) for index in indices}
-        except AV_ERRORS as error:
-            self._next = None
-            raise self._file.undecodable(error) from error
-
-    def close(self) -> None:
-        self._frames = iter(())
-        self._container.close()
-
-    def _read_one(self, index: int) -> NDArray[np.uint8]:
-        if self._packets.counted:
-            return self._count_to(index)
-        at = bisect_right(self._keys, index) - 1
-        key = self._keys[at] if at >= 0 else 0
-        fresh = self._next is None or not key <= self._next <= index
-        if fresh:
-            self._seek(self._packets.key_dts[at] if at >= 0 else self._packets.pts[0])
-        for frame in self._frames:
-            place = self._place.get(frame.pts)
-            if place is not None and place > key and fresh and at > 0:
-                # The keyframe is none: the picture is refreshed piece by piece, so it is whole from the start alone.
-                self._keys, self._next = self._keys[:1], None
-                return self._read_one(index)
-            if place is None or place < index:
-                fresh = fresh and place is None
-                continue
-            self._next = place + 1
-            if place == index:
-                return self._pixels(frame, index)
-            break
-        self._next = None
-        raise ValueError(f"the decoder does not return frame {index}")
-
-    def _count_to(self, index: int) -> NDArray[np.uint8]:
-        """Frame `index` of a file whose times do not tell the frames apart: the decoder returns them in order."""
-        if self._next is None or index < self._next:
-            self._container.close()
-            self._container = open_container(self._file.local)
-            self._frames, self._next = self._container.decode(self._container.streams.best("video")), 0
-        for frame in self._frames:
-            self._next += 1
-            if self._next > index:
-                return self._pixels(frame, index)
-        self._next = None
-        raise ValueError(f"the decoder does not return frame {index}")
-
-    def _seek(self, dts: int) -> None:
-        """Seek by decoding time: some demuxers find keyframes by it, and it is never after the presentation time."""
-        stream = self._container.streams.best("video")
-        self._container.seek(dts, stream=stream, backward=True)
-        self._frames = self._container.decode(stream)
-
-    def _pixels(self, frame: av.VideoFrame, index: int) -> NDArray[np.uint8]:
-        if frame.is_corrupt:
-            raise ValueError(f"frame {index} is corrupt")
-        require_colour(frame)
-        matrix = display_matrix(frame)
-        self.is_plain, self.is_turned = is_plain(frame), not matrix[0]
-        return show(frame.to_ndarray(format="rgb24"), matrix)

@@ -15,7 +15,8 @@ from pipeline.sources.video.clock import clock_times
 
 @dataclass(frozen=True)
 class Packets:
-    """The frames of a file. Index i is the i-th frame in order of presentation; times are in units of `time_base`.
+    """The frames of a file, or of a part of one. Index i is the i-th frame in order of presentation; times are in units
+    of `time_base`.
 
     pts       presentation time of each frame
     keys      indices of the keyframes, sorted;  key_dts  the time by which a demuxer finds each of them
@@ -46,6 +47,12 @@ class _Packet:
     is_key: bool
     is_shown: bool
     is_plain: bool
+
+    @classmethod
+    def of(cls, packet: av.Packet, codec: str) -> _Packet:
+        is_shown = not packet.is_discard and (codec != "vp8" or _vp8_is_shown(packet))
+        is_plain = codec == "vp9" and vp9_frames_shown(bytes(packet)) == 1
+        return cls(packet.pts, packet.dts, packet.is_keyframe, is_shown, is_plain)
 
 
 _NO_DECODER = {"codec_whitelist": "none"}
@@ -86,25 +93,19 @@ def read_packets(path: str) -> Packets:
 
 def _demultiplex(container: av.container.InputContainer) -> Packets:
     stream = container.streams.best("video")
-    codec = stream.codec.canonical_name
-    is_vp9 = codec == "vp9"
-    packets = [
-        _Packet(
-            p.pts,
-            p.dts,
-            p.is_keyframe,
-            not p.is_discard and (codec != "vp8" or _vp8_is_shown(p)),
-            is_vp9 and vp9_frames_shown(bytes(p)) == 1,
-        )
-        for p in container.demux(stream)
-        if p.size
-    ]
-    counted = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
-    return _arrange(packets, Fraction(stream.time_base or 0), float(stream.average_rate or 0), codec, counted)
+    packets = (packet for packet in container.demux(stream) if packet.size)
+    return arrange(stream, packets, container.format.name == "avi" and bool(stream.codec_context.has_b_frames))
 
 
-def _arrange(packets: list[_Packet], time_base: Fraction, rate: float, codec: str, counted: bool) -> Packets:
-    shown = [packet for packet in packets if packet.is_shown]
+def arrange(stream: av.VideoStream, packets: Iterable[av.Packet], counted: bool = False) -> Packets:
+    """The frames of some packets of a stream, which are in decoding order.
+
+    Raises:
+        ValueError: no frames, or frames that share a time or have none.
+    """
+    codec, time_base = stream.codec.canonical_name, Fraction(stream.time_base or 0)
+    read = [_Packet.of(packet, codec) for packet in packets]
+    shown = [packet for packet in read if packet.is_shown]
     times = [packet.pts for packet in shown if packet.pts is not None]
     if not shown or len(set(times)) < len(shown) or not time_base:
         raise ValueError(f"{len(shown)} video packets with {len(set(times))} different timestamps; each needs its own")
@@ -117,10 +118,10 @@ def _arrange(packets: list[_Packet], time_base: Fraction, rate: float, codec: st
         keys=tuple(key for key, _ in keys),
         key_dts=tuple(dts for _, dts in keys),
         time_base=time_base,
-        fps=rate or ((len(pts) - 1) / span if span else 0.0),
+        fps=float(stream.average_rate or 0) or ((len(pts) - 1) / span if span else 0.0),
         codec=codec,
         counted=counted,
-        plain=times == pts and packets[0].is_key and all(packet.is_plain and packet.is_shown for packet in packets),
+        plain=times == pts and read[0].is_key and all(packet.is_plain and packet.is_shown for packet in read),
     )
 
 

@@ -20,7 +20,7 @@ def test_long_work_says_what_and_for_how_long(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "SILENT_S", 0.01)
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOG_LINES", 0.01)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_SIGNS", 0.01)
     said = ""
     with phase("reading"):
         while "s)" not in said:

@@ -51,7 +51,7 @@ def mirroring_ignored(world: World) -> None:
     world.raw_copy = world.copy_raw()
     for path in sorted(world.raw_copy.glob("videos/**/*.mp4")):
         _mirror(path)
-    world.patch.setattr("pipeline.sources.video.decode.display_matrix", lambda frame: UPRIGHT)
+    world.patch.setattr("pipeline.sources.video.pyav_reader.display_matrix", lambda frame: UPRIGHT)
 
 
 def _mirror(path: Path) -> None:

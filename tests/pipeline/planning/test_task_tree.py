@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
 import pytest
 
-from pipeline.planning.task_tree import DROPPED, episode_sha256, is_dropped, tasks_tree
+from pipeline.planning.task_tree import DROPPED, TaskHashes, episode_sha256, is_dropped
+from pipeline.planning.tasks import read_task
 from tests.pipeline.audit.tiny_build import compact, tree_of
 
 
@@ -23,12 +25,21 @@ def tasks() -> list[dict[str, Any]]:
     ]
 
 
+def hashes(content: list[dict[str, Any]]) -> TaskHashes:
+    return TaskHashes.of(read_task(compact(task) + b"\n") for task in content)
+
+
+def tasks_tree(content: list[dict[str, Any]]) -> str:
+    return hashes(content).tree
+
+
 def erased(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"files": [], "num_frames": None, "data": {DROPPED: episode_sha256(content)}}
 
 
 def test_a_second_reading_of_the_format_gives_the_same_tree() -> None:
-    assert tasks_tree(tasks()) == tree_of(b"".join(compact(task) + b"\n" for task in tasks()))
+    lines = b"".join(compact(task) + b"\n" for task in tasks())
+    assert hashes(tasks()) == TaskHashes(tree_of(lines), hashlib.sha256(lines).hexdigest())
     assert tasks_tree(tasks()) == tasks_tree(json.loads(json.dumps(tasks())))
 
 

@@ -1,10 +1,13 @@
-"""A video decoded from its first frame to its last, without a seek: its index counts the frames before it."""
+"""A video decoded from its first frame to its last, without a seek: its index counts the frames before it.
+
+Of a film that many episodes share, each reads its own part: see `film.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import chain, islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
 
@@ -20,6 +23,9 @@ from pipeline.audit.raw.place import Place, on_disk
 Size = tuple[int, int]
 """Height and width."""
 
+Timed = tuple[Fraction, av.VideoFrame]
+"""Exact seconds after the first frame, and the frame as the decoder holds it."""
+
 
 def read_video(path: Place, size: Size | None = None) -> Iterator[TimedFrame]:
     """Seconds after the first frame and RGB uint8 [H, W, 3] of every frame, in order of presentation.
@@ -31,35 +37,7 @@ def read_video(path: Place, size: Size | None = None) -> Iterator[TimedFrame]:
         ValueError: the file is missing, has no video, or a frame does not decode or has another size.
     """
     for second, frame in _decoded(path):
-        yield seconds(second), _pixels(frame, size)
-
-
-def read_segment(
-    path: Place, begin_s: float, end_s: float | None, count: int, tolerance_s: float, size: Size | None = None
-) -> Iterator[TimedFrame]:
-    """Like `read_video`, `count` frames from the one that is shown at `begin_s`.
-
-    Raises:
-        ValueError: as `read_video`; no frame is shown within `tolerance_s` of `begin_s`, the video ends too early, or
-            not `count` frames are shown before `end_s` (None: unknown).
-    """
-    decoded = _decoded(path)
-    first, following = next(decoded, None), next(decoded, None)
-    while first and following and abs(following[0] - begin_s) < abs(first[0] - begin_s):
-        first, following = following, next(decoded, None)
-    if first and abs(first[0] - begin_s) > tolerance_s:
-        raise ValueError(f"{path}: the frame nearest to {begin_s} s is shown at {float(first[0]):.6f} s")
-    shown, rest = 0, chain(filter(None, (first, following)), decoded)
-    for second, frame in islice(rest, count):
-        if end_s is not None and second >= end_s - tolerance_s:
-            raise ValueError(f"{path}: {shown} frames are shown from {begin_s} s to {end_s} s, expected {count}")
-        yield seconds(second - (first or (second,))[0]), _pixels(frame, size)
-        shown += 1
-    if shown < count:
-        raise ValueError(f"{path}: fewer than {count} frames from {begin_s} s on")
-    after = next(rest, None)
-    if end_s is not None and after is not None and after[0] < end_s - tolerance_s:
-        raise ValueError(f"{path}: more than {count} frames are shown from {begin_s} s to {end_s} s")
+        yield seconds(second), pixels(frame, size)
 
 
 def at_rate(frames: Iterator[TimedFrame], rate: float | None, path: Place) -> Iterator[TimedFrame]:
@@ -74,21 +52,22 @@ def at_rate(frames: Iterator[TimedFrame], rate: float | None, path: Place) -> It
         raise ValueError(f"{path}: frames are {median(steps):.4g} s apart, by fps={rate:g} it is {1 / rate:.4g} s")
 
 
-def _decoded(path: Place) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-    """Exact seconds after the first frame, and the frame as the decoder holds it.
+def _decoded(path: Place) -> Iterator[Timed]:
+    """Every frame.
 
     A frame that the decoder leaves out is an error: those after it would be taken for others.
     """
     try:
         with on_disk(path) as local:
-            yield from _decoded_copy(local, path)
+            yield from decoded_copy(local, path)
     except (av.FFmpegError, OSError) as error:
         raise ValueError(f"{path}: {brief(error)}") from error
 
 
-def _decoded_copy(local: Path, path: Place) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+def decoded_copy(local: Path, path: Place) -> Iterator[Timed]:
+    """Every frame of a file on this machine. Raises ValueError, av.FFmpegError or OSError."""
     times = _packet_times(local, path)
-    with _open(local) as container:
+    with open_film(local) as container:
         count, counted = 0, container.format.name == "avi"
         for index, frame in enumerate(container.decode(container.streams.best("video"))):
             if frame.is_corrupt or not frame.time_base:
@@ -103,16 +82,27 @@ def _decoded_copy(local: Path, path: Place) -> Iterator[tuple[Fraction, av.Video
 
 def _packet_times(local: Path, path: Place) -> list[int]:
     """When frames are shown, in order. In AVI, which has no times of presentation, the i-th is that of frame i."""
-    with _open(local) as container:
-        stream = container.streams.best("video")
-        if stream is None or stream.codec_context is None:
-            raise ValueError(f"{path} holds no video of a known codec")
-        hidden = _is_hidden_vp8 if stream.codec.canonical_name == "vp8" else lambda packet: False
-        packets = (p for p in container.demux(stream) if p.size and not p.is_discard and not hidden(p))
-        return sorted(packet.pts for packet in packets if packet.pts is not None)
+    with open_film(local) as container:
+        stream = video_of(container, path)
+        shown = (packet for packet in container.demux(stream) if packet.size and is_shown(packet, stream))
+        return sorted(packet.pts for packet in shown if packet.pts is not None)
 
 
-def _open(path: Path) -> av.container.InputContainer:
+def video_of(container: av.container.InputContainer, path: Place) -> av.VideoStream:
+    """Its best video stream. Raises ValueError if there is none that can be decoded."""
+    stream = container.streams.best("video")
+    if stream is None or stream.codec_context is None:
+        raise ValueError(f"{path} holds no video of a known codec")
+    return stream
+
+
+def is_shown(packet: av.Packet, stream: av.VideoStream) -> bool:
+    """Whether a packet is one of a frame that is shown: no edit list drops it, and it is no reference alone."""
+    return not packet.is_discard and not (stream.codec.canonical_name == "vp8" and _is_hidden_vp8(packet))
+
+
+def open_film(path: Path) -> av.container.InputContainer:
+    """A container whose metadata may be no UTF-8."""
     return av.open(str(path), metadata_errors="replace")
 
 
@@ -121,7 +111,7 @@ def _is_hidden_vp8(packet: av.Packet) -> bool:
     return not bytes(packet)[0] & 0x10
 
 
-def _pixels(frame: av.VideoFrame, size: Size | None) -> NDArray[np.uint8]:
+def pixels(frame: av.VideoFrame, size: Size | None) -> NDArray[np.uint8]:
     """As it is displayed."""
     if len(frame.format.components) == 1 and frame.format.components[0].bits > 8:
         raise ValueError(f"a frame is {frame.format.name}: distances, no picture")

@@ -17,8 +17,9 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.audit.raw.base import RawError, reading, usable_text
+from pipeline.audit.raw.decoding.film import read_segment
 from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame
-from pipeline.audit.raw.decoding.video import at_rate, read_segment, read_video
+from pipeline.audit.raw.decoding.video import at_rate, read_video
 from pipeline.audit.raw.lerobot.tables import Listed, check_rows, columns_of, holds, is_numbered, read_rows, read_table
 from pipeline.audit.raw.place import Place, find
 from pipeline.audit.raw.settings import rate_of

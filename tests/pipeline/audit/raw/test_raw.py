@@ -27,9 +27,10 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.audit.raw.base import RawEpisode, RawError
 from pipeline.audit.raw.decoding import rotations
+from pipeline.audit.raw.decoding.film import read_segment
 from pipeline.audit.raw.decoding.frames import drop_last_frames
 from pipeline.audit.raw.decoding.tfrecord import masked_checksum, parse_example, read_record
-from pipeline.audit.raw.decoding.video import read_segment, read_video
+from pipeline.audit.raw.decoding.video import read_video
 from pipeline.audit.raw.lerobot.dataset import RawLeRobot
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.raw.settings import clean, short

@@ -64,7 +64,7 @@ def test_every_frame_backward_forward_and_at_random(files: Path, name: str) -> N
     for order in (backward, anywhere):
         with Video(files / name) as video:
             for index in order:
-                video._cache.clear()
+                video._decoded.clear()
                 np.testing.assert_array_equal(video.frames([index])[0], shown[index][1])
 
 

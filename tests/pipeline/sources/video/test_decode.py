@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import EpisodeError
-from pipeline.sources.video.decode import CACHE_BYTES, Video
+from pipeline.sources.video.decode import Video
+from pipeline.sources.video.decoded_frames import CACHE_BYTES
 from pipeline.sources.video.packets import vp9_frames_shown
 from tests.pipeline.spelled import ENCODERS, HEIGHT, WIDTH, decode_frames, read, write_frames, write_spelled
 
@@ -99,7 +100,7 @@ def test_cache_is_bounded_and_exact(tmp_path: Path) -> None:
     with Video(path) as video:
         first = video.frames(range(count)).mean((1, 2, 3))
         again = video.frames(range(count)).mean((1, 2, 3))
-        assert sum(frame.nbytes for frame in video._cache.values()) <= CACHE_BYTES
+        assert video._decoded.kept_bytes <= CACHE_BYTES
     np.testing.assert_array_equal(first, again)
     assert (np.diff(first) > 0.5).all()
 
