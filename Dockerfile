@@ -13,6 +13,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE Makefile ./
 COPY pipeline ./pipeline
 COPY model ./model
 COPY jobs ./jobs
+COPY vlajepa ./vlajepa
 COPY manifests ./manifests
 COPY tests ./tests
 

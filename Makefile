@@ -88,4 +88,4 @@ bench: $(VENV)/installed-slow
 	$(BIN)/python -m tests.benchmarks
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest $(DEMO_OUT) build docs/_build docs/_generated *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-lowest $(DEMO_OUT) build docs/_build docs/_generated docs/jupyter_execute *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

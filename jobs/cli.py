@@ -1,7 +1,7 @@
 """`vlajepa COMMAND`: picks the command; each one is a Hydra application.
 
-Exit codes: 0 success, 1 a leak was found (audit) or a build is not the audited one (verify), 2 the run could not be
-done, 130 interrupted.
+Exit codes: 0 success, 1 a leak was found (audit), a build is not the audited one (verify) or a dataset not its
+manifest's (inspect; 3: nothing but fewer episodes), 2 the run could not be done, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from jobs.command_line.typed_values import is_setting, quoted
 from jobs.common.escaped import Output
 
 HELP = ("-h", "--help")
+
+COMPLETION = "--completion"
 
 HYDRA_FLAGS = (
     "cfg",
@@ -53,6 +55,9 @@ def _run(words: list[str]) -> None:
     if words == ["--version"]:
         sys.stdout.write(f"vlajepa {version('vlajepa')}\n")
         return
+    if words[:1] == [COMPLETION]:
+        _complete(words[1:])
+        return
     if not words or words[0] in HELP:
         sys.stdout.write(help_of_all())
         raise SystemExit(0 if words else 2)
@@ -74,6 +79,14 @@ def _run(words: list[str]) -> None:
     from jobs.command_line.hydra_application import run_command  # a second of imports, which no help needs
 
     run_command(name, command, overrides)
+
+
+def _complete(words: Sequence[str]) -> None:
+    from jobs.command_line.completion import SHELLS, completion_script  # loads the settings of every command
+
+    if len(words) != 1 or words[0] not in SHELLS:
+        refuse(f"{COMPLETION} needs the name of a shell: {' or '.join(SHELLS)}")
+    sys.stdout.write(completion_script(words[0]))
 
 
 def _flags_to_settings(words: Sequence[str]) -> list[str]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 Graph = Mapping[str, Set[str]]
-TOPS = ("pipeline", "model", "jobs")
+TOPS = ("pipeline", "model", "jobs", "vlajepa")
 MAX_MODULES = 12
 
 
 def imports(repository: Path) -> dict[str, set[str]]:
-    """Module -> modules of pipeline, model and jobs that it imports."""
+    """Module -> modules of the project that it imports."""
     files = {_name(path.relative_to(repository)): path for top in TOPS for path in (repository / top).rglob("*.py")}
     return {
         name: {one for one in _imported(name, path, files) if one in files} - {name} for name, path in files.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,17 @@ def dockerfile_copies() -> set[str]:
 def test_the_image_holds_everything_the_commands_need() -> None:
     copies = dockerfile_copies()
     assert all((ROOT / name).exists() for name in copies)
-    wanted = {"pipeline", "model", "jobs", "manifests", "tests", "pyproject.toml", "constraints.txt", "Makefile"}
+    wanted = {
+        "vlajepa",
+        "pipeline",
+        "model",
+        "jobs",
+        "manifests",
+        "tests",
+        "pyproject.toml",
+        "constraints.txt",
+        "Makefile",
+    }
     assert wanted <= copies
 
 
@@ -44,6 +55,19 @@ def test_constraints_pin_every_dependency(group: str) -> None:
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
     names = {re.split(r"[\[<>=]", item)[0].lower() for item in wanted}
     assert names <= pinned
+
+
+def test_the_wheel_holds_every_module_and_what_they_read() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packaged = settings["packages"]["find"]["include"]
+    for folder in ("vlajepa", "pipeline", "model", "jobs"):
+        data = {path for p in settings["package-data"].get(folder, ()) for path in (ROOT / folder).glob(p)}
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix == ".py":
+                name = ".".join(path.relative_to(ROOT).parent.parts)
+                assert any(fnmatch(name, pattern) for pattern in packaged), path
+            elif path.is_file() and "__pycache__" not in path.parts:
+                assert path in data, path
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

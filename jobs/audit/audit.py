@@ -7,7 +7,7 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.audit.compare import run_compare
+from jobs.audit.compare import BuildsCompared, run_compare
 from jobs.audit.remote_build import RemoteBuild, remote_build
 from jobs.audit.settings import AuditConfig
 from jobs.common.escaped import escaped_errors
@@ -42,7 +42,8 @@ SHOWN = 20
 """Findings printed; verdict.json holds more."""
 
 
-def run(settings: AuditConfig) -> int:
+def run(settings: AuditConfig) -> Verdict | BuildsCompared:
+    """The verdict on a build; what was found between several."""
     if settings.builds:
         return run_compare(settings)
     if settings.sign_key is not None:
@@ -57,7 +58,7 @@ def run(settings: AuditConfig) -> int:
         return _run(replace(settings, build=root))
 
 
-def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> int:
+def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> Verdict:
     """Audit; write verdict, report and signature, and upload them if the build is in a bucket."""
     root, where = Path(settings.build), str(settings.build) if place is None else place.url
     with progress_bar(unit="B", unit_scale=True, unit_divisor=1024, desc=f"audit {where}") as bar:
@@ -83,7 +84,7 @@ def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> int:
     print("\n".join(lines).replace(str(root), where))
     if settings.sign_key is not None and written.kept:
         raise RunError(f"nothing signed: {where}/{VERDICT} is {written.kept}; audit as deep, or delete it first")
-    return verdict.exit_code
+    return verdict
 
 
 def _write_first(root: Path, verdict: Verdict, place: RemoteBuild | None) -> Written:

@@ -42,8 +42,25 @@ class _Side:
     raw: RawSource | None
 
 
-def run_compare(settings: AuditConfig) -> int:
-    """Compare and print. Returns the exit code."""
+@dataclass(frozen=True)
+class BuildsCompared:
+    """What was found between builds that are to be trained together.
+
+    episodes  compared
+    overlaps  what breaks rule L6, one text each
+    """
+
+    episodes: int
+    overlaps: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 clean, 1 if there is any."""
+        return int(bool(self.overlaps))
+
+
+def run_compare(settings: AuditConfig) -> BuildsCompared:
+    """Compare and print."""
     with escaped_errors(), contextlib.ExitStack() as stack:
         places = [stack.enter_context(_here(str(place))) for place in settings.builds]
         roots = settings.roots or (None,) * len(places)
@@ -61,7 +78,7 @@ def run_compare(settings: AuditConfig) -> int:
     how = "raw files, near-duplicates and test sets" if settings.roots else "raw files; near-duplicates need roots=[…]"
     count = sum(len(side.marks.ids) for side in sides)
     print(f"{'LEAK' if found else 'CLEAN'}: {len(sides)} builds, {count:,} episodes compared by {how}")
-    return 1 if found else 0
+    return BuildsCompared(count, tuple(found))
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.audit.remote_build import RemoteBuild, remote_build
@@ -26,7 +26,24 @@ SHOWN = 20
 """Changed files named in the message."""
 
 
-def run(settings: VerifyConfig) -> int:
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found.
+
+    checked  what was checked, one line each; empty if something is wrong
+    problem  what is wrong; None: the build is the audited one
+    """
+
+    checked: tuple[str, ...]
+    problem: str | None
+
+    @property
+    def exit_code(self) -> int:
+        """0 verified, 1 not."""
+        return int(self.problem is not None)
+
+
+def run(settings: VerifyConfig) -> Verification:
     with escaped_errors():
         if is_remote(str(settings.build)):
             with remote_build(str(settings.build)) as place:
@@ -37,16 +54,16 @@ def run(settings: VerifyConfig) -> int:
         return _run(replace(settings, build=root))
 
 
-def _run(settings: VerifyConfig, place: RemoteBuild | None = None) -> int:
+def _run(settings: VerifyConfig, place: RemoteBuild | None = None) -> Verification:
     where = str(settings.build) if place is None else place.url
     try:
-        for line in verify(settings, place):
-            print(line)
+        checked = verify(settings, place)
     except AuditRefusedError as error:
-        sys.stderr.write(f"vlajepa: NOT VERIFIED: {printable(error).replace(str(settings.build), where)}\n")
-        return 1
-    print(f"VERIFIED: {where}")
-    return 0
+        problem = printable(error).replace(str(settings.build), where)
+        sys.stderr.write(f"vlajepa: NOT VERIFIED: {problem}\n")
+        return Verification((), problem)
+    print("\n".join([*checked, f"VERIFIED: {where}"]))
+    return Verification(tuple(checked), None)
 
 
 def verify(settings: VerifyConfig, place: RemoteBuild | None = None) -> list[str]:

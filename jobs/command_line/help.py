@@ -20,7 +20,8 @@ ALL = """usage: vlajepa COMMAND [setting=value …]
 
 {commands}
 
-vlajepa COMMAND --help shows its settings. Each command's page: docs/index.md
+vlajepa COMMAND --help shows its settings; vlajepa --completion bash (or zsh) writes a script for the shell.
+Each command's page: docs/index.md
 """
 
 END = """

@@ -37,6 +37,12 @@ def as_typed(classes: Sequence[type[Any]], words: Sequence[str]) -> list[str]:
     return [_typed(classes, word) for word in words]
 
 
+def kind_is_path(kind: Any) -> bool:
+    """Whether a value of that type is a path, or a list of paths."""
+    one = _element(kind)
+    return Path in _members(kind if one is None else one)
+
+
 def quoted(value: str) -> str:
     """A text in single quotes, as Hydra's grammar has it."""
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
@@ -57,10 +63,10 @@ def _typed(classes: Sequence[type[Any]], word: str) -> str:
 
 
 def _value(key: str, kind: Any, value: str) -> str:
+    if value in ("", "''", '""') and Path in _members(kind):
+        raise SettingsError(f"{key}= is empty; give a path")
     if value == _NULL or re.fullmatch(r"'.*'|\".*\"", value, re.DOTALL):
         return value
-    if not value and Path in _members(kind):
-        raise SettingsError(f"{key}= is empty; give a path")
     if value == "~" or value.startswith("~/"):
         value = str(Path(value).expanduser())
     return quoted(value)

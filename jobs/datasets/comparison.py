@@ -16,11 +16,12 @@ RATE_TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class Comparison:
-    """One fact and the manifest's claim."""
+    """One fact and the manifest's claim. fewer: it is a smaller number of episodes, as a part of the set has."""
 
     what: str
     expected: str
     found: str
+    fewer: bool = False
 
     @property
     def agrees(self) -> bool:
@@ -34,7 +35,7 @@ def compare(found: Inspection, manifest: DatasetManifest) -> list[Comparison]:
     rows = []
     for split, expected in (manifest.episodes or {}).items():
         number = counts.total() if split == "total" else counts[split]
-        rows.append(Comparison(f"episodes {split}", f"{expected:,}", f"{number:,}"))
+        rows.append(Comparison(f"episodes {split}", f"{expected:,}", f"{number:,}", number < expected))
     rows.append(Comparison("cameras", ", ".join(c.name for c in manifest.cameras), ", ".join(index.views)))
     for kind, width in (("state", index.state_dim), ("action", index.action_dim)):
         rows.append(Comparison(f"{kind} channels", str(len(manifest.channel_names(kind))), str(width)))

@@ -1,11 +1,13 @@
 """`vlajepa inspect`: what is in a dataset folder, what is wrong with it, and what differs from its manifest.
 
-Exit code 1 if something differs from the manifest, units among it, or a state or camera shows later frames; else 0.
+Exit code 1 if something differs from the manifest, units among it, or a state or camera shows later frames; 3 if
+nothing but fewer episodes are found than the manifest lists, as in a sample of the set; else 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -28,9 +30,39 @@ from pipeline.storage.atomic import write_atomic
 
 PAGE = "inspection.html"
 WRONG_UNIT = "wrong-unit"
+PART = 3
+"""Exit code of an inspection that found a part of the set, and nothing else that differs."""
 
 
-def run(settings: InspectConfig) -> int:
+@dataclass(frozen=True)
+class Inspected:
+    """What `inspect` found.
+
+    out          folder of the page and its files
+    comparisons  with the manifest, fact by fact; empty without one
+    flags        of the quality checks
+    lookahead    inputs that show later frames
+    left_out     episodes that leave-out.jsonl lists
+    """
+
+    out: Path
+    comparisons: tuple[Comparison, ...]
+    flags: tuple[Flag, ...]
+    lookahead: LookaheadResult
+    left_out: int
+
+    @property
+    def exit_code(self) -> int:
+        """1 if an input shows later frames, a unit is another one, or a fact is not the manifest's; 3 if nothing but
+        fewer episodes are found than the manifest lists: a part of the set."""
+        differ = [row for row in self.comparisons if not row.agrees]
+        units = any(flag.check == WRONG_UNIT for flag in self.flags)
+        if self.lookahead.findings or units or not all(row.fewer for row in differ):
+            return 1
+        return PART if differ else 0
+
+
+def run(settings: InspectConfig) -> Inspected:
     source = settings.source.reader
     out = settings.out or Path(f"inspect-{source.name}")
     require_writable(out)
@@ -56,8 +88,10 @@ def run(settings: InspectConfig) -> int:
     write_atomic(out / PAGE, page.encode("utf-8", "backslashreplace"))
     print(describe(found, manifest, facts, comparisons, flags))
     print(f"written: {out} ({PAGE}; {len(left_out):,} episodes in {LEAVE_OUT})")
-    units = any(flag.check == WRONG_UNIT for flag in flags)
-    return int(bool(lookahead.findings) or units or not all(row.agrees for row in comparisons))
+    result = Inspected(out, tuple(comparisons), tuple(flags), lookahead, len(left_out))
+    if result.exit_code == PART:
+        print(f"a part of the set: but for fewer episodes, all is as the manifest says (exit code {PART})")
+    return result
 
 
 def _keep_filter(settings: InspectConfig, written: Path) -> None:

@@ -11,9 +11,11 @@ from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.ssv2 import write_ssv2
 
 
-def run(settings: SampleDataConfig) -> None:
-    write_sample_data(settings)
+def run(settings: SampleDataConfig) -> tuple[Path, Path]:
+    """The SSv2 root and the LeRobot root."""
+    roots = write_sample_data(settings)
     print(f"sample data in {settings.out}: ssv2/ and lerobot/")
+    return roots
 
 
 def write_sample_data(settings: SampleDataConfig) -> tuple[Path, Path]:

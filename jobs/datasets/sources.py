@@ -12,12 +12,13 @@ from pipeline.errors import SettingsError
 FACTS = ("title", "version", "kind", "licence", "terms", "publisher", "citation", "episodes", "splits")
 
 
-def run(settings: SourcesConfig) -> None:
+def run(settings: SourcesConfig) -> tuple[DatasetManifest, ...]:
+    """All manifests, or the one that is named."""
     manifests, wrong = find_manifests()
     if settings.name is None:
         print(list_manifests(manifests.values()))
         print("".join(f"\nleft out: {error}" for error in wrong.values()))
-        return
+        return tuple(manifests.values())
     if settings.name in wrong:
         raise wrong[settings.name]
     if settings.name not in manifests:
@@ -26,6 +27,7 @@ def run(settings: SourcesConfig) -> None:
             "videos for your own data)"
         )
     print(describe(manifests[settings.name]))
+    return (manifests[settings.name],)
 
 
 def list_manifests(manifests: Iterable[DatasetManifest]) -> str:

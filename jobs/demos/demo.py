@@ -47,13 +47,15 @@ ACTION = 0.1
 """Weight of the action loss: with 1 the colour words are bound to their things late or never."""
 
 
-def run(settings: DemoConfig) -> None:
+def run(settings: DemoConfig) -> Path:
+    """The report."""
     require_empty(settings.out)
     seconds = [run_command(words) for words in commands(settings)]
     path = settings.out / "report.md"
     report = make_report(settings, seconds)
     write_atomic(path, report.encode())
     print("\n" + report + f"\nThis report: {path}")
+    return path
 
 
 def commands(settings: DemoConfig) -> list[tuple[str, ...]]:

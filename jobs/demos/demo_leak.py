@@ -27,7 +27,8 @@ from pipeline.storage.atomic import write_atomic
 MODES = ("prefix", "clip")
 
 
-def run(settings: DemoLeakConfig) -> None:
+def run(settings: DemoLeakConfig) -> Path:
+    """The report."""
     out = settings.out
     require_empty(out)
     for words, code in commands(settings):
@@ -36,6 +37,7 @@ def run(settings: DemoLeakConfig) -> None:
     write_atomic(out / "leak.json", (json.dumps(result, indent=2) + "\n").encode())
     write_atomic(out / "leak.html", render(result).encode())
     print("\n" + describe(result) + f"\nnumbers: {out / 'leak.json'}; plots: {out / 'leak.html'}")
+    return out / "leak.html"
 
 
 def commands(settings: DemoLeakConfig) -> list[tuple[tuple[str, ...], int]]:

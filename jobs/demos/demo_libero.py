@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from jobs.common.claim import claim
 from jobs.common.driver_lock import DriverLock
@@ -31,7 +32,8 @@ BUILD = (
 DEMONSTRATIONS = "demonstrations/collected.json"
 
 
-def run(settings: DemoLiberoConfig) -> None:
+def run(settings: DemoLiberoConfig) -> Path:
+    """The report."""
     settings = replace(settings, out=settings.out.resolve())  # the parts write it down
     settings.out.mkdir(parents=True, exist_ok=True)
     with DriverLock(open_store(settings.out)) as lock:
@@ -47,6 +49,7 @@ def run(settings: DemoLiberoConfig) -> None:
         run_commands(list(commands(settings)), settings.out, settings.at_a_time, ended)
         report = _report(settings, log)
     print("\n" + report + f"\nThis report: {settings.out / 'report.md'}")
+    return settings.out / "report.md"
 
 
 def _report(settings: DemoLiberoConfig, log: JsonLines[Timed]) -> str:

@@ -31,7 +31,8 @@ CONCLUSIONS = (
 )
 
 
-def run(settings: DemoSteeringConfig) -> None:
+def run(settings: DemoSteeringConfig) -> Path:
+    """The report."""
     if not (settings.out / "run" / "held_out.json").exists():
         raise RunError(f"{settings.out} holds no finished demonstration; run vlajepa demo out={settings.out} first")
     timed: list[tuple[str, str]] = []
@@ -45,6 +46,7 @@ def run(settings: DemoSteeringConfig) -> None:
     path = settings.out / "steering.md"
     write_atomic(path, report.encode())
     print("\n" + report + f"\nThis report: {path}; the run's page: {settings.out}/run/report.html")
+    return path
 
 
 def commands(settings: DemoSteeringConfig) -> list[Command]:

@@ -48,11 +48,12 @@ class Probe:
     held_out: int
 
 
-def run(settings: ProbeLatentsConfig) -> None:
+def run(settings: ProbeLatentsConfig) -> list[Probe]:
     probes = probe_run(settings)
     path = settings.run / PROBES_FILE
     write_atomic(path, (json.dumps([asdict(probe) for probe in probes], indent=2) + "\n").encode())
     print(probe_table(probes) + f"\n\n{READING}\n{path}")
+    return probes
 
 
 def probe_table(probes: list[Probe]) -> str:

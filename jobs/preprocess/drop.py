@@ -9,8 +9,8 @@ from pipeline.derived.plan import check_episode_list, drop_plan, open_finished
 from pipeline.format.build import Build, load_build
 
 
-def run(settings: DropConfig) -> None:
-    drop(settings)
+def run(settings: DropConfig) -> Build:
+    return drop(settings)
 
 
 def drop(settings: DropConfig) -> Build:

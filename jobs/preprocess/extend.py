@@ -32,8 +32,8 @@ SHOWN = 12
 MakeBuild = Callable[[BuildConfig], object]
 
 
-def run(settings: ExtendConfig) -> None:
-    extend(settings)
+def run(settings: ExtendConfig) -> Build | None:
+    return extend(settings)
 
 
 def preprocess_new(settings: BuildConfig) -> None:

@@ -9,8 +9,8 @@ from pipeline.derived.plan import join_plan, open_finished
 from pipeline.format.build import Build, load_build
 
 
-def run(settings: MergeConfig) -> None:
-    merge(settings)
+def run(settings: MergeConfig) -> Build:
+    return merge(settings)
 
 
 def merge(settings: MergeConfig) -> Build:

@@ -41,12 +41,13 @@ class Preparation:
     prediction: Prediction
 
 
-def run(config: BuildConfig) -> None:
+def run(config: BuildConfig) -> Preparation:
     started = time.monotonic()
     preparation = prepare(config, again=True)
     print(describe(preparation.plan, config.out, preparation.prediction))
     print(f"with other encoders:\n{two_columns(describe_encoder_costs(preparation.plan))}")
     print(f"planned in {time.monotonic() - started:.1f} s; next: vlajepa preprocess with the same settings")
+    return preparation
 
 
 def prepare(config: BuildConfig, again: bool = False) -> Preparation:

@@ -41,8 +41,8 @@ LISTED = 20
 """Bad episodes shown in the message that stops a run; all of them go to logs/bad_episodes.jsonl."""
 
 
-def run(settings: BuildConfig) -> None:
-    preprocess(settings)
+def run(settings: BuildConfig) -> Build:
+    return preprocess(settings)
 
 
 def preprocess(settings: BuildConfig) -> Build:

@@ -43,17 +43,18 @@ class Status:
     silent_s: float | None
 
 
-def run(settings: StatusConfig) -> None:
+def run(settings: StatusConfig) -> Status:
     store = open_store(settings.build)
     with phase(f"counting the files of {store.where}"):
         status = read_status(store)
     if not settings.json:
         print(describe(status, store.where))
-        return
+        return status
     content = asdict(status)
     if status.progress is not None:
         content["progress"] |= {"samples_per_s": status.progress.samples_per_s, "left_s": status.progress.left_s}
     print(json.dumps(content, indent=2))
+    return status
 
 
 def read_status(store: Store) -> Status:

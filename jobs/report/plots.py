@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 POINTS = 500
 """Points of a drawn line at most."""
+VALUE_ROOM = 20.0
+"""Pixels between the values of points, which a narrow screen shows larger."""
 LOG_RATIO = 30.0
 """A chart that may choose gets a logarithmic axis when its largest value is so many times the smallest."""
 SMOOTH_FROM = 100
@@ -81,16 +84,18 @@ def draw(chart: Chart, first: int, last: int) -> Plot:
     axes.set(yscale="log" if log else "linear", xlim=(left, right), ylim=(low, high))
     axes.minorticks_off()
     for set_ticks, ticks in (
-        (axes.set_xticks, round_ticks(left, right, 5, whole=True)),
+        (axes.set_xticks, round_ticks(left, right, 5, whole=True) if last > first else [(last, tick_label(last, 1.0))]),
         (axes.set_yticks, round_ticks(low, high, log=log)),
     ):
         set_ticks([value for value, _ in ticks], [label for _, label in ticks])
     axes.grid(axis="y", color=COLOURS["grid"], linewidth=1)
     axes.set_xlabel("step", color=COLOURS["soft"], fontsize=FONT_SIZE)
-    axes.xaxis.set_label_coords(-0.08, -0.03)
+    axes.xaxis.set_label_coords(-0.08, -0.062)
     if chart.line is not None:
         axes.axhline(chart.line, color=COLOURS["soft"], linewidth=1, linestyle="--", gid="mark")
     window = max([_add_series(axes, series, chart.smooth) for series in chart.series])
+    if all(len(series.curve.x) == 1 for series in chart.series):
+        _add_values(axes, chart.series)
     return Plot(chart, inline_svg(axes), log, window)
 
 
@@ -110,6 +115,23 @@ def _add_series(axes: Axes, series: Series, smooth: bool) -> int:
     axes.plot(*rows, **look, linewidth=width, zorder=3, gid=classes)
     axes.plot(curve.x[-1:], curve.y[-1:], "o", color=COLOURS[name], markersize=5, clip_on=False, gid=f"end {name}")
     return 2 * reach + 1 if smooth else 0
+
+
+def _add_values(axes: Axes, series: Sequence[Series]) -> None:
+    """The value of each series' only point beside it, at least a line's height apart."""
+    places: list[float] = []
+    for one in sorted(series, key=lambda each: float(each.curve.y[-1])):
+        point = axes.transData.transform((float(one.curve.x[-1]), float(one.curve.y[-1])))[1] * 72 / axes.figure.dpi
+        places.append(max(point, places[-1] + VALUE_ROOM) if places else point)
+        axes.annotate(
+            one.last,
+            (float(one.curve.x[-1]), float(one.curve.y[-1])),
+            (-9.0, places[-1] - point - 0.35 * FONT_SIZE),
+            textcoords="offset points",
+            ha="right",
+            color=COLOURS["ink"],
+            fontsize=FONT_SIZE,
+        )
 
 
 def shrink(

@@ -35,25 +35,33 @@ EPISODES = 5
 PACKAGES = ("torch", "transformers", "numpy", "safetensors", "pyarrow")
 
 
-def run(settings: ReportConfig) -> None:
+def run(settings: ReportConfig) -> Path:
     path = write_report(settings)
     print(f"report: {path} ({size_text(path.stat().st_size)})")
+    return path
 
 
 def write_report(settings: ReportConfig) -> Path:
     """Write the page whole or not at all. Returns its path. Raises RunError if the folder is no training run,
     or `out` is a folder."""
-    path = settings.out or settings.run / "report.html"
+    folder, checkpoint = _run_and_checkpoint(settings.run)
+    path = settings.out or folder / "report.html"
     if path.is_dir():
         raise RunError(f"out={path} is a folder; name a file, as in out={path / 'report.html'}")
     device = pick_device(settings.device)
-    record = read_run(settings.run)
+    record = read_run(folder)
     builds = find_builds(record, settings.builds)
     baselines = [read_run(path) for path in settings.baselines]
-    futures = predict_futures(record, builds, settings.samples, device)
+    futures = predict_futures(record, builds, settings.samples, device, checkpoint)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, render(record, builds, futures, baselines).encode("utf-8", "backslashreplace"))
     return path
+
+
+def _run_and_checkpoint(path: Path) -> tuple[Path, Path | None]:
+    """A run's folder, and the checkpoint that is meant, if it is a checkpoint's."""
+    place = path.resolve().parent
+    return (place.parent, path) if place.name == "checkpoints" and (path / "state.json").is_file() else (path, None)
 
 
 @cache
@@ -71,6 +79,7 @@ def render(
 ) -> str:
     """The page as text."""
     metrics = record.metrics
+    held_out = [_held_out_row(name, numbers) for name, numbers in record.held_out.items()]
     groups = [
         (group, [draw(chart, metrics.first_step, metrics.last_step) for chart in group.charts])
         for group in chart_groups(metrics)
@@ -85,7 +94,8 @@ def render(
             ending=_ending(record),
             wall="–" if (wall := wall_time(metrics)) is None else duration_text(wall),
             builds=[_build_row(record, found) for found in builds],
-            held_out=[_held_out_row(name, numbers) for name, numbers in record.held_out.items()],
+            held_out=held_out,
+            worse=any(row["gain"] is not None and row["gain"] <= 0 for row in held_out),
             reliance=reliance_rows([record, *baselines]),
             groups=groups,
             points=POINTS,

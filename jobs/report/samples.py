@@ -126,14 +126,17 @@ def open_build(address: str) -> Build:
     return replace(load_build(mirror_build(address, cache_folder(TrainerSettings()) / "builds")), remote=address)
 
 
-def predict_futures(run: RunFolder, builds: Sequence[FoundBuild], count: int, device: torch.device) -> PredictedFutures:
-    """Predictions of the newest checkpoint for `count` samples of each build, spread over its validation split.
+def predict_futures(
+    run: RunFolder, builds: Sequence[FoundBuild], count: int, device: torch.device, checkpoint: Path | None = None
+) -> PredictedFutures:
+    """Predictions for `count` samples of each build, spread over its validation split. Problems are noted, not raised.
 
-    Problems are noted, not raised.
+    Args:
+        checkpoint: that predicts; None: the run's newest.
     """
     if not count:
         return PredictedFutures(notes=["Turned off by samples=0."])
-    checkpoints = list_checkpoints(run.path / "checkpoints")
+    checkpoints = list_checkpoints(run.path / "checkpoints") if checkpoint is None else [checkpoint]
     if not checkpoints:
         return PredictedFutures(notes=[f"{run.path / 'checkpoints'} holds no checkpoint, so there is no model."])
     name, notes = checkpoints[-1].name, []

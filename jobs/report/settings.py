@@ -12,7 +12,7 @@ from pipeline.format.settings import checked, setting
 class ReportConfig:
     """`vlajepa report`."""
 
-    run: Path = setting("folder of a training run")
+    run: Path = setting("folder of a training run; a step-… folder in it: futures are those of this checkpoint")
     out: Path | None = setting("the page; null: report.html in the run's folder", default=None)
     builds: tuple[str, ...] = setting(
         "folders of the run's builds, if they were moved since run.json was written", default=()

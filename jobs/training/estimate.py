@@ -27,7 +27,7 @@ VITL_ENCODER = EncoderIdentity(
 """V-JEPA2 ViT-L (facebook/vjepa2-vitl-fpc64-256, its config.json)."""
 
 
-def run(settings: EstimateConfig) -> None:
+def run(settings: EstimateConfig) -> StepEstimate:
     sizes, kinds, encoder = settings.sizes, settings.kinds, replace(VITL_ENCODER, tokens=settings.sizes.tokens)
     if settings.builds:
         builds = [load_build(path) for path in settings.builds]
@@ -39,6 +39,7 @@ def run(settings: EstimateConfig) -> None:
     if encoder.width == sizes.width:
         views = sum(sizes.views if kind == "robot" else 1 for kind in kinds)
         print(describe_online(estimate, settings.batch_size * views * encoder.flops(sizes.steps)))
+    return estimate
 
 
 def describe(estimate: StepEstimate, settings: EstimateConfig, kinds: Sequence[str]) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from jobs.training.settings import CheckpointFormat, ExportConfig
 from model.checkpoint.folders import find_checkpoint
 from pipeline.errors import SettingsError
 
 
-def run(settings: ExportConfig) -> None:
+def run(settings: ExportConfig) -> Path:
+    """The folder or file that was written."""
     if settings.out.exists():
         raise SettingsError(f"{settings.out} exists; choose another out=")
     checkpoint = find_checkpoint(settings.checkpoint)
@@ -23,3 +26,4 @@ def run(settings: ExportConfig) -> None:
         notes = save_lerobot(model, settings.out, settings.cameras, settings.encoder_path)
     print("\n".join(f"note: {note}" for note in notes))
     print(f"wrote {settings.out}")
+    return settings.out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 from jobs.training.settings import ImportConfig
 from model.checkpoint.checkpoint import save_weights
@@ -12,7 +13,8 @@ from model.vla_jepa import build_model, unit_stats
 from pipeline.errors import SettingsError
 
 
-def run(settings: ImportConfig) -> None:
+def run(settings: ImportConfig) -> Path:
+    """The checkpoint folder."""
     if settings.out.exists():
         raise SettingsError(f"{settings.out} exists; choose another out=")
     if not settings.checkpoint.exists():
@@ -29,3 +31,4 @@ def run(settings: ImportConfig) -> None:
     if settings.checkpoint.is_file() and settings.sizes.action:
         print("the file has no ranges of actions and state: -1..1 until a run sets those of its builds")
     print(f"checkpoint: {settings.out}")
+    return settings.out

@@ -20,7 +20,7 @@ from jobs.training.held_out.result import HeldOut
 from jobs.training.held_out.text import describe_results
 from jobs.training.loop.data import describe_streams
 from jobs.training.loop.loop import Trainer
-from jobs.training.loop.metrics import MetricsLog
+from jobs.training.loop.metrics import MetricsLog, import_wandb
 from jobs.training.loop.ownership import Ownership
 from jobs.training.loop.ranks import Ranks, joined
 from jobs.training.loop.throughput import measure_throughput
@@ -53,6 +53,7 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
     if (config.out / "plan.json").exists():
         raise SettingsError(f"{config.out} is a build; choose another folder for out=, the run would spoil it")
     with joined(config.trainer.device) as ranks:
+        ranks.from_main(lambda: _require_packages(config))  # before anything is read or written
         opened = open_builds(config)
         builds = [one.build for one in opened]
         sizes, stats = common_sizes(builds)
@@ -67,6 +68,12 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         trainer = Trainer(model, builds, config.weights, config.trainer, config.out, state, vouchers, ranks)
         with _alone(config.out, ranks) as owner:
             return _run(config, trainer, state, loaded, owner)
+
+
+def _require_packages(config: TrainConfig) -> None:
+    """Raise SettingsError if a package that a setting needs is not installed."""
+    if config.trainer.wandb is not None:
+        import_wandb(config.trainer.wandb)
 
 
 def _run(

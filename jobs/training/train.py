@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from jobs.training.builds import open_builds
+from jobs.training.ended import TrainedRun
 from jobs.training.settings import TrainConfig
 
 
-def run(settings: TrainConfig) -> None:
+def run(settings: TrainConfig) -> TrainedRun:
+    """The run that ended; of several stages, the last one's."""
+    folder: Path = settings.out
     if settings.stages:
         from jobs.training.stages import train_stages
 
         train_stages(settings, train_anywhere)
+        folder = settings.out / settings.stages[-1].experiment
     else:
         train_anywhere(settings)
+    return TrainedRun(folder)
 
 
 def train_anywhere(config: TrainConfig) -> None:

@@ -22,12 +22,12 @@ from pipeline.errors import SettingsError
 from pipeline.storage.atomic import write_atomic
 
 
-def run(settings: ProbeConfig) -> int:
+def run(settings: ProbeConfig) -> ProbeResult:
     result = probe(settings)
     print(describe(result))
     if settings.out is not None:
         print(f"written: {write_result(settings, result)}")
-    return int(result.status == "leak")
+    return result
 
 
 def probe(settings: ProbeConfig) -> ProbeResult:

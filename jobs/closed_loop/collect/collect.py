@@ -37,9 +37,11 @@ MANIFEST = "libero_scripted"
 FOLDERS = {"lerobot": ("lerobot",), "hdf5": ("hdf5",), "both": ("lerobot", "hdf5")}
 
 
-def run(settings: CollectConfig) -> None:
+def run(settings: CollectConfig) -> dict[str, Any]:
+    """The content of collected.json."""
     result = collect(settings)
     print(describe(settings, result))
+    return result
 
 
 def collect(settings: CollectConfig) -> dict[str, Any]:

@@ -50,8 +50,8 @@ class _Suite:
     versions: Mapping[str, str]
 
 
-def run(settings: EvaluateConfig) -> None:
-    evaluate(settings)
+def run(settings: EvaluateConfig) -> EvaluationReport:
+    return evaluate(settings)
 
 
 def evaluate(settings: EvaluateConfig) -> EvaluationReport:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 from jobs.common.claim import claim
 from jobs.common.driver_lock import DriverLock
@@ -23,7 +24,8 @@ from pipeline.storage.atomic import write_atomic
 from pipeline.storage.store import open_store
 
 
-def run(settings: DemoPretrainingConfig) -> None:
+def run(settings: DemoPretrainingConfig) -> Path:
+    """The report."""
     settings = replace(settings, out=settings.out.resolve())  # the parts write it down
     settings.out.mkdir(parents=True, exist_ok=True)
     trained = {f"train-{policy.name}": policy for policy in policies(settings)}
@@ -40,6 +42,7 @@ def run(settings: DemoPretrainingConfig) -> None:
             make_result(settings, policy)
         report = _report(settings)
     print("\n" + report + f"\nThis report: {settings.out / 'report.md'}")
+    return settings.out / "report.md"
 
 
 def _report(settings: DemoPretrainingConfig) -> str:

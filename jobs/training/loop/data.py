@@ -87,10 +87,12 @@ def train_reader(
     )
 
 
-def held_out_reader(build: Build, settings: TrainerSettings, cache: FileCache | None) -> SampleReader:
-    """Reader of a build's validation split; a corrupt sample stops the run."""
+def held_out_reader(
+    build: Build, settings: TrainerSettings, cache: FileCache | None, split: str = "val"
+) -> SampleReader:
+    """Reader of a split that is read from front to back; a corrupt sample stops the run."""
     return SampleReader(
-        build, "val", HELD_OUT_SHARDS, verify=settings.verify, cache=cache, folder=shared_folder(settings)
+        build, split, HELD_OUT_SHARDS, verify=settings.verify, cache=cache, folder=shared_folder(settings)
     )
 
 

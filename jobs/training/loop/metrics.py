@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -105,18 +106,23 @@ class MetricsLog:
             self._wandb.log(dict(values), step=step)
 
 
+def import_wandb(project: str) -> Any:
+    """The package. Raises SettingsError if it is not installed."""
+    try:
+        return importlib.import_module("wandb")
+    except ImportError as error:
+        raise SettingsError(
+            f"trainer.wandb={project} needs the package wandb, which is not installed: pip install wandb"
+        ) from error
+
+
 def open_wandb(project: str, out: Path, settings: Mapping[str, Any]) -> Any:
     """A run of Weights & Biases that the same folder continues.
 
     Raises:
         SettingsError: the package is not installed.
     """
-    try:
-        import wandb
-    except ImportError as error:
-        raise SettingsError(
-            f"trainer.wandb={project} needs the package wandb, which is not installed: pip install wandb"
-        ) from error
+    wandb = import_wandb(project)
     name = out.resolve().name
     identity = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
     return wandb.init(project=project, name=name, id=identity, resume="allow", dir=str(out), config=dict(settings))

@@ -47,6 +47,11 @@ class ProbeResult:
     leaks: tuple[Leak, ...]
 
     @property
+    def exit_code(self) -> int:
+        """0 clean, 1 for a leak."""
+        return int(self.status == "leak")
+
+    @property
     def status(self) -> str:
         """ "leak" or "clean"."""
         return "leak" if self.leaks else "clean"

@@ -14,6 +14,7 @@ from jobs.command_line.commands import COMMANDS
 from jobs.command_line.typed_values import as_typed, is_setting, quoted
 from pipeline.errors import SettingsError
 from pipeline.sources.registry import SOURCES
+from tests.jobs.test_cli import run
 
 PARSER = OverridesParser.create()
 ODD = [
@@ -87,9 +88,18 @@ def test_everything_else_is_left_to_hydra(word: str) -> None:
     assert as_typed((COMMANDS["train"].settings_class(),), [word]) == [word]
 
 
-def test_an_empty_path_is_refused() -> None:
+@pytest.mark.parametrize("word", ["out=", "out=''", 'out=""'])
+def test_an_empty_path_is_refused(word: str) -> None:
     with pytest.raises(SettingsError, match="out= is empty; give a path"):
-        as_typed((COMMANDS["train"].settings_class(),), ["out="])
+        as_typed((COMMANDS["train"].settings_class(),), [word])
+
+
+@pytest.mark.parametrize("flag", ["-m", "--multirun"])
+def test_several_runs_of_one_line_are_refused_with_what_to_do(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    code, _, error = run(capsys, "train", "builds=[/a]", "out=/b", flag, "trainer.lr_rest=1e-3,3e-3")
+    assert code == 2
+    assert "-m (several runs of one line) is not offered" in error
+    assert "out=/runs/lr-$lr" in error
 
 
 @pytest.mark.parametrize(

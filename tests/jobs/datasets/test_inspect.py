@@ -12,9 +12,12 @@ import pytest
 from PIL import Image
 
 from jobs.cli import main
-from jobs.datasets.inspect import require_writable
+from jobs.datasets.comparison import Comparison
+from jobs.datasets.inspect import WRONG_UNIT, Inspected, require_writable
 from pipeline.errors import RunError
 from pipeline.inspection.checks import inspect_source, spread
+from pipeline.inspection.flag import Flag
+from pipeline.inspection.lookahead import LookaheadResult
 from pipeline.sources.base import EpisodeRef
 from pipeline.sources.lerobot.source import LeRobotSource
 from tests.conftest import SampleData
@@ -29,10 +32,26 @@ def inspected(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str
     return code, capsys.readouterr().out
 
 
+FEWER = Comparison("episodes train", "100", "12", fewer=True)
+MORE = Comparison("episodes train", "100", "101")
+CAMERAS = Comparison("cameras", "front, wrist", "front")
+SAME = Comparison("frame rate", "5", "5")
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "code"),
+    [((), 0), ((SAME,), 0), ((SAME, FEWER), 3), ((MORE,), 1), ((CAMERAS,), 1), ((FEWER, CAMERAS), 1)],
+)
+def test_a_part_of_the_set_is_told_from_a_set_that_differs(comparisons: tuple[Comparison, ...], code: int) -> None:
+    assert Inspected(Path(), comparisons, (), LookaheadResult((), 0, 0), 0).exit_code == code
+    wrong = Flag(WRONG_UNIT, "degrees", 1.0)
+    assert Inspected(Path(), comparisons, (wrong,), LookaheadResult((), 0, 0), 0).exit_code == 1
+
+
 @pytest.mark.slow
 def test_real_clips(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out = inspected(capsys, "source=ssv2", f"source.root={shared_data}/ssv2", f"out={tmp_path}/seen")
-    assert code == 1  # far fewer clips than the manifest says
+    assert code == 3  # far fewer clips than the manifest says, and nothing else
     for part in ("427x240 (19), 293x240 (1)", "vp9", "train 12", "DIFFERS, the manifest has 168,913"):
         assert part in out
     content: dict[str, Any] = json.loads((tmp_path / "seen/inspection.json").read_text())

@@ -26,6 +26,7 @@ from pipeline.sample_world.lerobot import write_lerobot
 from pipeline.sample_world.video import CODECS, write_video
 from pipeline.sources.base import EpisodeRef
 from pipeline.sources.lerobot.source import LeRobotSource
+from tests.browser import SCREENS, opened, require_readable
 from tests.conftest import SampleData
 from tests.jobs.runs import build_config, robot_source
 
@@ -127,6 +128,14 @@ def test_the_page(damaged: Path, tmp_path: Path) -> None:
     shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))) for text in pictures]
     assert any(picture.max() < 8 for picture in shown), "the black frames"
     assert "<polyline" in page, "the curve of the channel that jumps"
+
+
+@pytest.mark.slow
+def test_the_page_can_be_read(chromium: str, damaged: Path, tmp_path: Path) -> None:
+    inspected(tmp_path / "seen", "source=lerobot", f"source.root={damaged}", "source.val_share=0", "episodes=null")
+    for width, scheme in SCREENS:
+        with opened(chromium, tmp_path / "seen" / "inspection.html", width, scheme) as view:
+            require_readable(view, width)
 
 
 def test_a_sample_is_said_and_drawn_by_its_seed(damaged: Path, tmp_path: Path) -> None:

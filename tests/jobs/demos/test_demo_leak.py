@@ -18,6 +18,7 @@ from jobs.demos.leak_experiment import KINDS, Latents, common, context_shifts, r
 from jobs.latent_probes.ridge import explained
 from pipeline.format.build import Build
 from pipeline.format.build_settings import WindowPolicy
+from tests.browser import SCREENS, Scheme, opened, require_readable
 from tests.conftest import SampleData
 from tests.jobs.drawings import read_drawings
 from tests.jobs.runs import build_config, make_here, robot_source
@@ -92,6 +93,15 @@ def test_tables_and_plots_show_the_numbers() -> None:
         f"step 2: {n}" for n in ("-0.200", "0.200", "0.100")
     ]
     assert not re.search(r"https?://|<script", page)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
+def test_the_page_can_be_read(chromium: str, tmp_path: Path, width: int, scheme: Scheme) -> None:
+    path = tmp_path / "leak.html"
+    path.write_text(render(_result()))
+    with opened(chromium, path, width, scheme) as view:
+        require_readable(view, width)
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ from pipeline.errors import RunError, SettingsError
 from pipeline.format.build import Build
 from pipeline.streaming.reader import SampleReader
 from pipeline.streaming.stream import ordered_indices
+from tests.browser import SCREENS, Scheme, opened, require_readable
 from tests.jobs.drawings import read_drawings
 from tests.jobs.runs import train_config
 
@@ -82,7 +83,7 @@ def text_of(page: str) -> str:
 
 
 def in_builds_table(page: str) -> str:
-    return text_of(page[page.index('id="builds"') : page.index('id="curves"')])
+    return text_of(page[page.index('id="builds"') : page.index('id="end"')])
 
 
 def test_a_real_run_becomes_one_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,7 +128,7 @@ def test_the_page_can_neither_act_nor_fetch(page: str) -> None:
 def test_curves_end_in_the_last_values(page: str, trained: Path) -> None:
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     last = next(row for row in reversed(lines) if "loss" in row)
-    curves = text_of(page[page.index('id="curves"') : page.index('id="held-out"')])
+    curves = text_of(page[page.index('id="curves"') : page.index('id="builds"')])
     for name in ("loss", "grad_norm", "lr_rest", "samples_per_s"):
         assert short_number(last[name]) in curves, name
     for build in ("robot", "ssv2"):
@@ -248,6 +249,16 @@ def test_a_run_that_has_just_begun_has_a_page(tmp_path: Path) -> None:
     text = text_of(page_of(write_run(tmp_path / "run", [])))
     assert "metrics.jsonl holds no numbers yet" in text
     assert "None yet: the run has not evaluated" in text
+
+
+def test_a_steps_folder_is_the_run_with_that_checkpoint(trained: Path, tmp_path: Path) -> None:
+    first, last = list_checkpoints(trained / "checkpoints")
+    pages = [
+        write_report(ReportConfig(run=folder, out=tmp_path / f"{i}.html", samples=1)).read_text()
+        for i, folder in enumerate((first, trained))
+    ]
+    assert f"predicted by <code>{first.name}</code>" in pages[0]
+    assert f"predicted by <code>{last.name}</code>" in pages[1]
 
 
 @pytest.mark.parametrize("missing", ["run.json", "metrics.jsonl"])
@@ -393,28 +404,65 @@ def test_fifty_thousand_rows_make_a_page_of_bounded_size(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
 @pytest.mark.parametrize("kind", ["real", "hostile"])
-def test_page_renders_in_a_browser(chromium: str, page: str, tmp_path: Path, kind: str, width: int) -> None:
-    """From file://: no console message, no error, no request, every image decoded, nothing wider than the screen."""
-    from playwright.sync_api import sync_playwright
-
+def test_page_renders_in_a_browser(
+    chromium: str, page: str, tmp_path: Path, kind: str, width: int, scheme: Scheme
+) -> None:
+    """Every image decoded, every text readable, nothing wider than the screen."""
     path = tmp_path / "report.html"
     path.write_text(page if kind == "real" else page_of(hostile_run(tmp_path / "run")))
-    noise: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        view = browser.new_page(viewport={"width": width, "height": 900})
-        view.on("console", lambda message: noise.append(message.text))
-        view.on("pageerror", lambda error: noise.append(str(error)))
-        view.on("request", lambda request: noise.append(request.url) if request.url.startswith("http") else None)
-        view.on("requestfailed", lambda request: noise.append(request.url))
-        view.goto(path.as_uri())
+    with opened(chromium, path, width, scheme) as view:
         assert view.locator("#run").is_visible()
         assert all(view.evaluate("Array.from(document.images, image => image.naturalWidth)"))
-        assert view.evaluate("document.documentElement.scrollWidth") <= width
         assert view.locator(".line path").count() >= (40 if kind == "real" else 4)
         drawn = "Array.from(document.querySelectorAll('.area'), area => area.getBoundingClientRect().width)"
         assert min(view.evaluate(drawn)) > 200
-        browser.close()
-    assert noise == []
+        require_readable(view, width)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
+@pytest.mark.parametrize("last", [1, 3, 1200, 99_950])
+def test_ticks_never_lie_on_each_other(chromium: str, tmp_path: Path, last: int, width: int, scheme: Scheme) -> None:
+    """Numbers of every size, one evaluation or many steps."""
+    sizes = {f"x{power}": 1.2345 * 10.0**power for power in range(-7, 8)}
+    lines = [
+        {"step": step, "loss": 1 / (step + 1), **{n: v * (1 + step) for n, v in sizes.items()}} for step in (1, last)
+    ]
+    path = tmp_path / "report.html"
+    path.write_text(page_of(write_run(tmp_path / "run", rows(*lines[last == 1 :], evaluated(last, 0.6, 0.5)))))
+    with opened(chromium, path, width, scheme) as view:
+        require_readable(view, width)
+
+
+def evaluated(step: int, model: float, nothing_changes: float) -> dict[str, Any]:
+    return {"step": step, "held_out": {"robot": {"model": model, "nothing_changes": nothing_changes, "shuffled": 0.59}}}
+
+
+HEADS = [
+    (0.6, "bad", "robot: worse than “nothing changes” on held-out episodes, L1 0.6000 against 0.5000"),
+    (0.5, "bad", "robot: no better than “nothing changes” on held-out episodes, L1 0.5000 against 0.5000"),
+    (0.4, "good", "robot: better than “nothing changes” on held-out episodes, L1 0.4000 against 0.5000."),
+]
+
+
+@pytest.mark.parametrize(("model", "colour", "words"), HEADS)
+def test_the_head_says_whether_the_model_is_better_than_nothing_changes(
+    tmp_path: Path, model: float, colour: str, words: str
+) -> None:
+    page = page_of(write_run(tmp_path / "run", rows({"step": 6, "loss": 1.0}, evaluated(6, model, 0.5))))
+    head = page[page.index("<header") : page.index("</header>")]
+    assert words in text_of(head)
+    assert f'<b class="{colour}">robot:' in head
+    assert ("is-bad" in head) == (colour == "bad")
+    assert page.index('id="held-out"') < page.index('id="curves"') < page.index('id="builds"')
+
+
+def test_a_single_evaluation_is_a_point_with_its_value(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path / "run", rows({"step": 6, "loss": 1.0}, evaluated(6, 0.5467, 0.5474))))
+    drawing = next(each for each in read_drawings(page) if any("0.5467" in text for *_, text in each.texts))
+    places = {text: y for _, y, text in drawing.texts if text in ("0.5467", "0.5474", "0.59")}
+    assert len(places) == 3
+    assert places["0.5474"] - places["0.5467"] > 0.07  # apart, though the points are not
+    assert [text for _, y, text in drawing.texts if y < 0 and text != "step"] == ["6"]

@@ -67,7 +67,9 @@ def test_exported_and_imported_again_the_weights_are_the_same(checkpoint: Path, 
 def test_a_run_starts_from_an_imported_checkpoint(
     checkpoint: Path, robot_build: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["export", f"checkpoint={checkpoint}", f"out={tmp_path / 'released.pt'}", "format=starvla"])
+    main(
+        ["export", f"checkpoint={checkpoint.parents[1]}", f"out={tmp_path / 'released.pt'}", "format=starvla"]
+    )  # of a run
     state = load_model(checkpoint)
     config = train_config(tmp_path / "run", [robot_build], steps=1, warmup_steps=0, lr_backbone=1e-12, lr_rest=1e-12)
     config = replace(config, model=replace(state.settings, seed=7), init_from=tmp_path / "released.pt")

@@ -304,6 +304,7 @@ def test_wandb_gets_what_tensorboard_gets(video_build: Build, tmp_path: Path, mo
     assert "held_out/ssv2/latent_action_reliance/same_episode" in calls[2][1]
     assert calls[-1] == 0
     monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setattr("jobs.training.run.open_builds", lambda _: pytest.fail("builds were opened first"))
     with pytest.raises(SettingsError, match=r"trainer\.wandb=vla needs the package wandb"):
         train(train_config(tmp_path / "other", [video_build], steps=2, warmup_steps=0, wandb="vla"))
 

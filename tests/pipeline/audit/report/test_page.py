@@ -19,6 +19,7 @@ from pipeline.audit.report.evidence import DuplicatePair, Evidence, Sheet, Still
 from pipeline.audit.report.offsets import support_offsets
 from pipeline.audit.report.page import RULE_TEXTS, render, write_report
 from pipeline.audit.report.stored_images import choose_samples, stored_sheets
+from tests.browser import SCREENS, Scheme, opened, require_readable
 from tests.leakage.marks import one_a_rule
 from tests.leakage.mutants import MUTANTS
 from tests.leakage.mutants.mutant import Mutant
@@ -161,37 +162,24 @@ def test_random_samples_follow_from_the_seed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
 @pytest.mark.parametrize("kind", ["clean", "leak"])
-def test_page_renders_in_a_browser(chromium: str, tmp_path: Path, kind: str, width: int) -> None:
-    """From file://: no console message, no error, no request, every image decoded, nothing wider than the screen."""
-    from playwright.sync_api import sync_playwright
-
+def test_page_renders_in_a_browser(chromium: str, tmp_path: Path, kind: str, width: int, scheme: Scheme) -> None:
+    """Every image decoded, every text readable, nothing wider than the screen."""
     build = write_build(tmp_path / "build", replace(ROBOT, image_size=16))
     if kind == "leak":
         next(m for m in MUTANTS if m.name == "exif").apply(build)
     verdict = audit_build(build)
     evidence = _rich(build)
     evidence.sheets += sheets(build, verdict)
-    path = write_report(open_build(build), verdict, evidence)
-    noise: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        page.on("console", lambda message: noise.append(message.text))
-        page.on("pageerror", lambda error: noise.append(str(error)))
-        page.on("request", lambda request: noise.append(request.url) if request.url.startswith("http") else None)
-        page.on("requestfailed", lambda request: noise.append(request.url))
-        page.goto(path.as_uri())
+    with opened(chromium, write_report(open_build(build), verdict, evidence), width, scheme) as page:
         assert page.locator("#verdict").inner_text() == ("CLEAN" if kind == "clean" else "LEAK")
         assert page.locator("#verdict").is_visible()
         widths = page.evaluate("Array.from(document.images, image => image.naturalWidth)")
         assert len(widths) > 10
         assert all(widths)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.locator("svg rect").count() >= 6
-        browser.close()
-    assert noise == []
+        require_readable(page, width)
 
 
 def test_rule_texts_cover_every_rule() -> None:
