@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from jobs.common.policy.device import pick_device
 from jobs.training.loop.settings import Strategy
 from model.vla_jepa import VLAJEPA
-from pipeline.errors import RunError
+from pipeline.errors import RunError, SettingsError
 
 _T = TypeVar("_T")
 
@@ -103,26 +103,33 @@ def joined(device: str) -> Iterator[Ranks]:
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        RunError: CUDA was asked for and there is none.
+        RunError: CUDA was asked for and there is none; or a variable is no number.
     """
-    world, started = int(os.environ.get("WORLD_SIZE", "1")), False
+    world, started = _number("WORLD_SIZE", "1"), False
     chosen = pick_device(device)
     if world == 1:
         yield Ranks(0, 1, 1, chosen)
         return
     if chosen.type == "cuda":
-        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        chosen = torch.device("cuda", _number("LOCAL_RANK"))
         torch.cuda.set_device(chosen)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
         started = True
     try:
-        local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        local_world = _number("LOCAL_WORLD_SIZE", "1")
         groups = (dist.new_group(backend="gloo"), dist.new_group(backend="gloo"))
         yield Ranks(dist.get_rank(), dist.get_world_size(), local_world, chosen, *groups)
     finally:
         if started:
             dist.destroy_process_group()
+
+
+def _number(variable: str, missing: str = "") -> int:
+    text = os.environ.get(variable, missing)
+    if not text.isdecimal():
+        raise SettingsError(f"{variable} must be a number as torchrun sets it, got {text!r}; unset it, or use torchrun")
+    return int(text)
 
 
 def distribute(model: VLAJEPA, ranks: Ranks, unused: bool) -> nn.Module:

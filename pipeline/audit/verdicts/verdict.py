@@ -135,7 +135,8 @@ def _written(build: Path, verdict: Verdict, data: bytes) -> Written:
             archive(build, data, None, now)
             return Written(build / VERDICT, kept)
         if verdict.status != "clean":
-            remove_inside(build, VERDICT)  # on a full disk too, a clean one must not outlive what was found
+            for clean in (VERDICT, REPORT):  # on a full disk too, neither must outlive what was found
+                remove_inside(build, clean)
         archive(build, before, envelope, now)
         unseats = signer_of(envelope)
     if before != data:

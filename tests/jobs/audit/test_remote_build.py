@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -90,6 +91,49 @@ def test_a_build_is_audited_where_it_lies(
     assert json.loads(after.pop(kept))["verdict"].encode() == after[VERDICT]
     assert after == before | {name: (local / name).read_bytes() for name in names}
     assert list(scratch.iterdir()) == []
+
+
+def full_disk(*_: object) -> NoReturn:
+    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails", ["write_report", "write_verdict"])
+def test_a_leak_reaches_the_bucket_whatever_fails_here(
+    local: Path, url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    assert run(capsys, "audit", str(local))[0] == 0
+    upload(local, url)
+    put(url, ARROW, _flipped(local, ARROW))
+    if fails == "write_report":
+        monkeypatch.setattr(audit_command, fails, full_disk)
+    else:  # the disk is full before the verdict is written, and after the clean one was removed
+        monkeypatch.setattr("pipeline.audit.verdicts.verdict.archive", full_disk)
+    code, _, said = run(capsys, "audit", url)
+    assert code == 2
+    assert f"{url} cannot be written: File too large; free space there, and audit again" in said
+    there = objects(url)
+    assert "audit/report.html" not in there
+    assert fails == "write_verdict" or json.loads(there[VERDICT])["status"] == "leak"
+    with pytest.raises(AuditRefusedError):
+        open_audited(url, allow_leaky=False, settings=TrainerSettings(cache_folder=local.parent / "cache"))
+
+
+def test_no_page_of_a_clean_verdict_stays_beside_a_leak(
+    local: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(capsys, "audit", str(local))[0] == 0
+    assert (local / "audit/report.html").exists()
+    (local / ARROW).write_bytes(_flipped(local, ARROW))
+    monkeypatch.setattr(audit_command, "write_report", full_disk)
+    assert run(capsys, "audit", str(local))[0] == 2
+    assert json.loads((local / VERDICT).read_bytes())["status"] == "leak"
+    assert not (local / "audit/report.html").exists()
+
+
+def _flipped(build: Path, name: str) -> bytes:
+    data = (build / name).read_bytes()
+    return data[:-1] + bytes([data[-1] ^ 1])
 
 
 def _flip(name: str) -> Callable[[dict[str, bytes]], None]:
