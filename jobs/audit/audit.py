@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from pipeline.audit.verdicts.verdict import Verdict, Written, write_verdict
 from pipeline.errors import RunError
 from pipeline.format.enums import AuditLevel
 from pipeline.format.file_names import HISTORY, VERDICT
+from pipeline.format.text.printable import printable
 from pipeline.storage.full_disk import naming_folder
 from pipeline.storage.store import is_remote
 
@@ -68,6 +70,26 @@ def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> Verdict:
             bar.update(done - bar.n)
 
         verdict, evidence = audit(settings, progress, place)
+    try:
+        written, lines = _written(settings, root, place, verdict, evidence)
+    except RunError as error:
+        if verdict.exit_code == 0:
+            raise
+        print(describe(verdict))  # what was found is said, and the exit code is the leak's
+        sys.stderr.write(f"vlajepa: {printable(str(error).replace(str(root), where))}\n")
+        return verdict
+    print(describe(verdict))
+    print("\n".join(lines).replace(str(root), where))
+    if settings.sign_key is not None and written.kept:
+        raise RunError(f"nothing signed: {where}/{VERDICT} is {written.kept}; audit as deep, or delete it first")
+    return verdict
+
+
+def _written(
+    settings: AuditConfig, root: Path, place: RemoteBuild | None, verdict: Verdict, evidence: Evidence
+) -> tuple[Written, list[str]]:
+    """Write verdict, page and signature, there too. What stands where, one line each."""
+    where = str(root) if place is None else place.url
     with naming_folder(where, "free space there, and audit again", errors=None):
         written = _write_first(root, verdict, place)
         lines = _written_lines(root, verdict, evidence, written)
@@ -80,11 +102,7 @@ def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> Verdict:
         )
     if place is not None:
         place.publish()
-    print(describe(verdict))
-    print("\n".join(lines).replace(str(root), where))
-    if settings.sign_key is not None and written.kept:
-        raise RunError(f"nothing signed: {where}/{VERDICT} is {written.kept}; audit as deep, or delete it first")
-    return verdict
+    return written, lines
 
 
 def _write_first(root: Path, verdict: Verdict, place: RemoteBuild | None) -> Written:

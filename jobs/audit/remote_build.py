@@ -15,13 +15,15 @@ import re
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from pipeline.audit.build import open_build
 from pipeline.audit.entries import ShardEntry
 from pipeline.audit.files import remove_inside, replace_whole
-from pipeline.errors import RunError
+from pipeline.errors import BuildError, RunError
 from pipeline.format.file_names import CROISSANT, HISTORY, META_FILES, REPORT, SIGNED_VERDICT, VERDICT
+from pipeline.format.json.strict_json import parse
 from pipeline.storage.atomic import hash_file
 from pipeline.storage.object_store import ObjectStore, open_object_store
 
@@ -91,18 +93,32 @@ class RemoteBuild:
         self._audit_before = _contents(self.root / _AUDIT)
 
     def publish(self) -> None:
-        """Upload what the audit wrote since the last time, the verdict last.
+        """Upload what the audit wrote since the last time.
 
-        A verdict that was replaced, its signature and its page go first: whatever happens on the way, no build passes
-        for one that was found clean.
+        A clean verdict is written last, after the one before, its signature and its page are removed: whatever happens
+        on the way, no build passes for one that was found clean. A leak is written first, over what stands there,
+        which takes no permission to remove; all else is tried then, though one step fails.
+
+        Raises:
+            BuildError: of the first step that failed.
         """
         before, after = self._audit_before, _contents(self.root / _AUDIT)
-        changed = [name for name, content in after.items() if before.get(name) != content]
-        for name in (REPORT, SIGNED_VERDICT, VERDICT):
-            if name in before and (name in changed or name not in after):
-                self.store.remove(name)
-        for name in sorted(changed, key=lambda name: (name == VERDICT, name)):
-            self.store.write(name, after[name])
+        changed = sorted(name for name, content in after.items() if before.get(name) != content)
+        leak = VERDICT in changed and parse(after[VERDICT])["status"] != "clean"
+        gone = [n for n in (REPORT, SIGNED_VERDICT, VERDICT) if n in before and (n in changed or n not in after)]
+        changed.sort(key=lambda name: (name == VERDICT) != leak)
+        removals = [partial(self.store.remove, name) for name in gone if not (leak and name == VERDICT)]
+        writes = [partial(self.store.write, name, after[name]) for name in changed]
+        problems = []
+        for step in (*writes[:leak], *removals, *writes[leak:]):
+            try:
+                step()
+            except BuildError as error:
+                problems.append(error)
+                if not leak:
+                    break
+        if problems:
+            raise problems[0]
         self._audit_before = after
 
     def close(self) -> None:

@@ -40,7 +40,10 @@ def start_ray(**options: Any) -> None:
     before = _ray_children()
     for attempt in range(1, STARTS + 1):
         try:
-            ray.init(log_to_driver=False, logging_level="warning", _system_config=dict(OWN_RAY), **options)
+            # "local": without an address, Ray would join whatever cluster /tmp/ray names, which anybody may write.
+            ray.init(
+                address="local", log_to_driver=False, logging_level="warning", _system_config=dict(OWN_RAY), **options
+            )
             return
         except Exception as error:  # Ray has no narrower class for this
             if "timed out during startup" not in str(error):

@@ -21,7 +21,7 @@ import torch
 from jobs.training.loop.checkpointing import CheckpointWriter
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.settings import TrainConfig
-from jobs.training.train import train
+from jobs.training.run import train
 from model.settings import ModelSettings
 from pipeline.encoder.encoder import Encoder
 from pipeline.format.build import Build

@@ -26,6 +26,7 @@ from contextlib import ExitStack
 from functools import lru_cache
 from typing import Self
 
+import av  # noqa: F401  # before decord: both bring a libvpx, and the first that is loaded serves both
 import decord
 import numpy as np
 from numpy.typing import NDArray

@@ -109,14 +109,33 @@ def test_a_leak_reaches_the_bucket_whatever_fails_here(
         monkeypatch.setattr(audit_command, fails, full_disk)
     else:  # the disk is full before the verdict is written, and after the clean one was removed
         monkeypatch.setattr("pipeline.audit.verdicts.verdict.archive", full_disk)
-    code, _, said = run(capsys, "audit", url)
-    assert code == 2
+    code, out, said = run(capsys, "audit", url)
+    assert code == 1
+    assert "LEAK: 21 samples" in out
     assert f"{url} cannot be written: File too large; free space there, and audit again" in said
     there = objects(url)
     assert "audit/report.html" not in there
     assert fails == "write_verdict" or json.loads(there[VERDICT])["status"] == "leak"
     with pytest.raises(AuditRefusedError):
         open_audited(url, allow_leaky=False, settings=TrainerSettings(cache_folder=local.parent / "cache"))
+
+
+@pytest.mark.slow
+def test_a_leak_takes_the_place_of_a_verdict_that_may_not_be_removed(
+    local: Path, url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(capsys, "audit", str(local))[0] == 0
+    upload(local, url)
+    put(url, ARROW, _flipped(local, ARROW))
+
+    def refuse(store: object, name: str) -> NoReturn:
+        raise BuildError(f"{name}: permission denied (DELETE)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.storage.object_store.ObjectStore.remove", refuse)
+        code, out, said = run(capsys, "audit", url)
+    assert (code, "LEAK: 21 samples" in out, "permission denied (DELETE)" in said) == (1, True, True)
+    assert json.loads(objects(url)[VERDICT])["status"] == "leak"
 
 
 def test_no_page_of_a_clean_verdict_stays_beside_a_leak(
@@ -126,7 +145,7 @@ def test_no_page_of_a_clean_verdict_stays_beside_a_leak(
     assert (local / "audit/report.html").exists()
     (local / ARROW).write_bytes(_flipped(local, ARROW))
     monkeypatch.setattr(audit_command, "write_report", full_disk)
-    assert run(capsys, "audit", str(local))[0] == 2
+    assert run(capsys, "audit", str(local))[0] == 1
     assert json.loads((local / VERDICT).read_bytes())["status"] == "leak"
     assert not (local / "audit/report.html").exists()
 
