@@ -17,7 +17,7 @@ from jobs.command_line.commands import COMMANDS
 from jobs.command_line.help import help_of, help_of_all
 from jobs.command_line.refusal import nearest, refuse
 from jobs.command_line.typed_values import is_setting, quoted
-from jobs.common.escaped import Output
+from jobs.common.escaped import Output, open_standard_streams
 
 HELP = ("-h", "--help")
 
@@ -44,6 +44,7 @@ HYDRA_FLAGS = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without Cyrillic ends no command
@@ -59,14 +60,14 @@ def _run(words: list[str]) -> None:
         _complete(words[1:])
         return
     if not words or words[0] in HELP:
-        sys.stdout.write(help_of_all())
+        _say(help_of_all())
         raise SystemExit(0 if words else 2)
     name, *overrides = words
     if name not in COMMANDS:
         refuse(f"no command {name!r}{nearest(name, COMMANDS)}; there are {', '.join(COMMANDS)}")
     command = COMMANDS[name]
     if set(HELP) & set(overrides):
-        sys.stdout.write(help_of(name, command))
+        _say(help_of(name, command))
         return
     overrides = _flags_to_settings(overrides)
     if name == "drop":
@@ -86,7 +87,13 @@ def _complete(words: Sequence[str]) -> None:
 
     if len(words) != 1 or words[0] not in SHELLS:
         refuse(f"{COMPLETION} needs the name of a shell: {' or '.join(SHELLS)}")
-    sys.stdout.write(completion_script(words[0]))
+    _say(completion_script(words[0]))
+
+
+def _say(text: str) -> None:
+    output = Output(sys.stdout, escaped=False)  # `| head` is no error
+    output.write(text)
+    output.flush()
 
 
 def _flags_to_settings(words: Sequence[str]) -> list[str]:

@@ -107,7 +107,8 @@ class OpenBuild:
     def verdict(self) -> str:
         """The verdict that let it through, and who signed it."""
         voucher = self.audited.voucher
-        return f"{voucher.verdict}; signed by {voucher.signed_by}"
+        read = "" if voucher.compared else "; what is read is not compared with it (verify=off)"
+        return f"{voucher.verdict}; signed by {voucher.signed_by}{read}"
 
     def sample(self, index: int, split: str = "val") -> Sample:
         """One sample, by its place in the split.

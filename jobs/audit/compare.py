@@ -67,7 +67,10 @@ def run_compare(settings: AuditConfig) -> BuildsCompared:
         sides = [_side(place, root) for place, root in zip(places, roots, strict=True)]
         names = [side.build.name for side in sides]
         if len(set(names)) < len(names):
-            raise SettingsError(f"two builds have the same name ({', '.join(names)}); they cannot be trained together")
+            raise SettingsError(
+                f"two builds have the same name ({', '.join(names)}); they cannot be trained together: make one of "
+                "them with another source.name"
+            )
         found = [overlap.text for overlap in overlaps([side.marks for side in sides])]
         if settings.roots:
             found += _near_duplicates(sides)

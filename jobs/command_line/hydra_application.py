@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,6 +70,10 @@ def checked_words(command: Command, overrides: Sequence[str]) -> list[str]:
     return words
 
 
+_CALLS = threading.Lock()
+"""Hydra's state and standard output are the process's."""
+
+
 def call_command(command: Command, overrides: Sequence[str]) -> Any:
     """Run a command in this process. Returns its result.
 
@@ -76,12 +81,17 @@ def call_command(command: Command, overrides: Sequence[str]) -> Any:
         RunError: the message that the command line would print.
         OSError: likewise.
     """
-    words = checked_words(command, overrides)
-    with initialize_config_dir(str(FOLDER), version_base="1.3"):
-        HydraConfig.instance().set_config(compose(command.config, words, return_hydra_config=True))
-        settings = parse(command.settings_class(), compose(command.config, words))
-        with escaped_output():
-            return importlib.import_module(f"jobs.{command.module}").run(settings)
+    if not _CALLS.acquire(blocking=False):
+        raise RunError("another command is at work in this process; call them one after the other")
+    try:
+        words = checked_words(command, overrides)
+        with initialize_config_dir(str(FOLDER), version_base="1.3"):
+            HydraConfig.instance().set_config(compose(command.config, words, return_hydra_config=True))
+            settings = parse(command.settings_class(), compose(command.config, words))
+            with escaped_output():
+                return importlib.import_module(f"jobs.{command.module}").run(settings)
+    finally:
+        _CALLS.release()
 
 
 def _as_typed(command: Command, words: Sequence[str]) -> list[str]:

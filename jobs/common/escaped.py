@@ -72,6 +72,21 @@ class Output:
         return getattr(self._stream, name)
 
 
+def open_standard_streams() -> None:
+    """Where one of the three was closed, as by `2>&-`, what is printed goes nowhere. Else the next file that is opened,
+    of a build perhaps, would take its number, and get what libraries print."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
 def _drop_buffered(stream: TextIO) -> None:
     """What Python has not written yet goes nowhere: at its end it would fail again, and change the exit code."""
     with contextlib.suppress(OSError, ValueError):

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from jobs.training.loop.data import held_out_reader, open_cache
+from jobs.training.loop.settings import TrainerSettings
 from model.batch import to_device
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import RunError
 from pipeline.format.build import Build
 from pipeline.format.json.strict_json import parse_any
-from pipeline.streaming.reader import SampleReader
 from pipeline.streaming.stream import ordered_indices
 
 BATCH = 32
@@ -63,7 +64,11 @@ def read_probed(model: VLAJEPA, build: Build, split: str, count: int, facts: Fac
     Raises:
         BuildError: the build has no samples in this split.
     """
-    reader, tokens = SampleReader(build, split, 2), model.settings.prompt.action_tokens_per_step
+    cache = open_cache([build], TrainerSettings())  # of a remote build
+    reader, tokens = (
+        held_out_reader(build, TrainerSettings(), cache, split),
+        model.settings.prompt.action_tokens_per_step,
+    )
     features, motions, episodes = [], [], list[str]()
     for chosen in ordered_indices(len(reader), BATCH, count):
         moved = to_device(reader.read(chosen), device, model.settings.predictor.views)

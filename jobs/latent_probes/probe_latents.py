@@ -100,7 +100,10 @@ def _probe_build(
         for name, model in models.items()
     }
     probes = []
-    for thing in found["trained"][0].things:
+    fitted_things, held_things = (part.things for part in found["trained"])
+    if odd := sorted(fitted_things.keys() ^ held_things.keys()):
+        print(f"{build.name}: left out, as they vary in one of the splits alone: {', '.join(odd)}")
+    for thing in [name for name in fitted_things if name in held_things]:
         scores = {name: score(fitted, held, thing) for name, (fitted, held) in found.items()}
         fitted, held = found["trained"]
         probes.append(Probe(build.name, thing, **scores, samples=len(fitted.features), held_out=len(held.features)))

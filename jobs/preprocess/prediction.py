@@ -118,7 +118,7 @@ def _decoding(p: Prediction, about: str) -> str:
     t = p.times
     return (
         f"{about}{duration_text(p.decode_s)}: inputs {t.inputs_s * 1e3:.3g}, targets {t.targets_s * 1e3:.3g} ms a "
-        f"window, measured here on {t.windows:,} of {t.episodes} episodes"
+        f"window, measured here on {t.windows:,} windows of {t.episodes} episodes"
     )
 
 

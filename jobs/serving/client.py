@@ -20,6 +20,7 @@ from jobs.serving.wire import WIRE_VERSION, WireError, pack, unpack
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.json.typed_json import from_json
 from pipeline.format.text.printable import reason
+from pipeline.storage.credentials import refuse_credentials
 
 _OPEN_S = 10.0
 _CLOSING_S = 5.0
@@ -212,6 +213,7 @@ def _address(host: str, port: int | None) -> str:
     """The URL of a server. Raises SettingsError if it is invalid."""
     address = host if "://" in host else f"ws://{f'[{host}]' if ':' in host else host}"
     address = address if port is None else f"{address.rstrip('/')}:{port}"
+    refuse_credentials(address, "the server's address")
     try:
         parsed = urlsplit(address)
         valid = parsed.scheme in ("ws", "wss") and parsed.hostname and parsed.port != 0

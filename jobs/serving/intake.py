@@ -3,16 +3,22 @@ that reading them takes."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import CTRL_OPCODES, Frame
+from websockets.protocol import State
 
 MOST_CONTROL_FRAMES = 100
 """Pings, pongs and such that a client may send in a second. Each takes the server's time, a ping an answer too."""
+
+_SAY_EVERY_S = 60.0
+"""Between two lines of the log about clients that are closed for want of room."""
 
 _FRAME_BYTES = 512
 """That a frame takes in memory besides its content."""
@@ -25,21 +31,37 @@ class Intake:
 
     Args:
         limit: bytes of all connections together. Beyond it the connection that holds most is cut off.
-        connections: that may be open, those included that have not said yet what they want. More are closed at once.
+        connections: that may be open, those included that have not said yet what they want. One more takes the place
+            of the one that has said nothing for longest, of the address that has most of these; without such a one it
+            is closed at once.
         log: called with a line when a client is cut off.
     """
 
     def __init__(self, limit: int, connections: int, log: Callable[[str], None]) -> None:
         self._limit, self._connections, self._log = limit, connections, log
-        self._open = 0
+        self._open: dict[ServerConnection, str] = {}
         self._held: dict[ServerConnection, int] = {}
         self._control: dict[ServerConnection, tuple[int, int]] = {}
+        self._said = -math.inf
 
     def came(self, connection: ServerConnection) -> None:
         """A connection was opened."""
-        self._open += 1
-        if self._open > self._connections:
-            connection.transport.abort()
+        self._open[connection] = address_of(connection).rpartition(":")[0]
+        if len(self._open) > self._connections:
+            self._close(self._longest_silent() or connection)
+
+    def _longest_silent(self) -> ServerConnection | None:
+        silent = [each for each in self._open if each.state is State.CONNECTING]  # in the order they came
+        most, _ = (Counter(self._open[each] for each in silent).most_common(1) or [("", 0)])[0]
+        return next((each for each in silent if self._open[each] == most), None)
+
+    def _close(self, connection: ServerConnection) -> None:
+        now = time.monotonic()
+        if now > self._said + _SAY_EVERY_S:
+            self._said = now
+            self._log(f"{len(self._open):,} connections are open: {address_of(connection)} and such others are closed")
+        del self._open[connection]
+        connection.transport.abort()
 
     @property
     def total(self) -> int:
@@ -81,7 +103,7 @@ class Intake:
 
     def gone(self, connection: ServerConnection) -> None:
         """A connection was closed."""
-        self._open -= 1
+        self._open.pop(connection, None)
         self._held.pop(connection, None)
         self._control.pop(connection, None)
 

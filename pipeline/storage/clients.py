@@ -18,6 +18,7 @@ from obstore.store import GCSStore, HTTPStore, LocalStore, S3Store
 
 from pipeline.errors import BuildError, SettingsError
 from pipeline.storage.aws_profile import read_profile
+from pipeline.storage.credentials import refuse_credentials
 
 _REQUEST_RETRIES = 2
 """Of one request, so that one bad answer does not undo a large file. `Retry` repeats the whole operation."""
@@ -68,9 +69,11 @@ def client_of_mark(url: str, name: str, endpoint: str | None, region: str | None
 
 
 def s3_place() -> tuple[str | None, str | None]:
-    """Endpoint and region of S3, from the environment or the profile; None: AWS's own. Raises BuildError."""
+    """Endpoint and region of S3, from the environment or the profile; None: AWS's own. Raises BuildError, and
+    SettingsError for an endpoint with credentials in it."""
     profile = read_profile()
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or profile.endpoint
+    refuse_credentials(endpoint or "", "the endpoint of S3 (AWS_ENDPOINT_URL)")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or profile.region
     return endpoint or None, region or None
 

@@ -20,8 +20,8 @@ import torch
 
 from jobs.training.loop.checkpointing import CheckpointWriter
 from jobs.training.loop.settings import TrainerSettings
-from jobs.training.settings import TrainConfig
 from jobs.training.run import train
+from jobs.training.settings import TrainConfig
 from model.settings import ModelSettings
 from pipeline.encoder.encoder import Encoder
 from pipeline.format.build import Build

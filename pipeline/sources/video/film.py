@@ -92,13 +92,15 @@ def _listed_part(file: VideoFile, span: Span, opened: ExitStack) -> FilmPart | N
     if film is None or found is None:
         return None
     packets, first, before = found
+    if not first[0].is_keyframe:
+        return None
     seconds = clock_times((pts - film.first for pts in packets.pts), packets.time_base)
     start = int(np.abs(seconds - span.begin_s).argmin())
     decoding = PacketDecoding(container, first, from_start=before == 0)
     try:
         reader = PartReader(file, packets, decoding, before, start, opened.pop_all())
-    except NotAKeyframeError:
-        return None
+    except (NotAKeyframeError, EpisodeError):
+        return None  # read whole: that has the last word
     return FilmPart(reader, seconds, start, before, film.total)
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError
@@ -111,6 +112,11 @@ class PacketDecoding:
         yield from self._decoder.decode(None)
 
 
+def _is_intra(frame: av.VideoFrame) -> bool:
+    """Whether a picture needs no other, by the stream's own word: some decoders begin with any packet, on grey."""
+    return PictureType(frame.pict_type) is PictureType.I
+
+
 def _found_at(packet: av.Packet) -> int:
     found = packet.pts if packet.dts is None else packet.dts
     assert found is not None, "packets without times are of no indexed film"
@@ -159,8 +165,10 @@ class PyavReader:
             self._frames = self._decoding.since(self._packets.key_dts[at] if at >= 0 else self._packets.pts[0])
         for frame in self._frames:
             place = self._place.get(frame.pts)
-            if place is not None and place > key and fresh and (at > 0 or not self._decoding.from_start):
-                # The keyframe is none: the picture is refreshed piece by piece, so it is whole from the start alone.
+            sought = fresh and (at > 0 or not self._decoding.from_start)
+            if place is not None and sought and (place > key or not (place < key or _is_intra(frame))):
+                # The keyframe is none: the container's list lies, or the picture is refreshed piece by piece. It is
+                # whole from the start alone.
                 if at <= 0:
                     raise NotAKeyframeError
                 self._keys, self._next = self._keys[:1], None

@@ -72,3 +72,12 @@ def test_letters_that_the_terminal_does_not_have_are_escaped(tmp_path: Path) -> 
     assert done.returncode == 2
     assert b"no such folder" in said
     assert b"Traceback" not in said
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-", "<&-"])
+@pytest.mark.parametrize(("name", "code"), [("clean", CLEAN), ("changed", LEAK)])
+def test_closed_streams_change_no_exit_code(builds: Path, name: str, code: int, closed: str) -> None:
+    command = f'"{sys.executable}" -c "from jobs.cli import main; main()" audit "{builds / name}" {closed}'
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=False, timeout=120)
+    assert done.returncode == code, done.stderr
+    assert parse((builds / name / VERDICT).read_bytes())["status"] == ("leak" if code else "clean")

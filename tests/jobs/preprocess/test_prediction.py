@@ -134,7 +134,7 @@ def test_prediction_and_measurement_side_by_side() -> None:
         ("hardware.utilisation=40", ["at most 1, got 40", "0.4 for 40 %"]),
         ("hardware.flops=fast", ["hardware.flops='fast'", "dense bfloat16"]),
         ("hardware=h100", ["there are a100x8, cpu"]),
-        ("hardware.gpu=8", ["allowed here: gpus, flops"]),
+        ("hardware.gpu=8", ["plan has no setting 'hardware.gpu'; did you mean gpus?; hardware has gpus, flops"]),
     ],
 )
 def test_mistakes_are_explained(word: str, parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:

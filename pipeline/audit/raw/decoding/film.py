@@ -14,6 +14,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 import av
+from av.video.frame import PictureType
 
 from pipeline.audit.raw.decoding.clock import seconds
 from pipeline.audit.raw.decoding.frames import TimedFrame, brief
@@ -90,8 +91,9 @@ def _from_keyframe(local: Path, path: Place, since: Fraction, latest: Fraction) 
             for frame in packet.decode():
                 if frame.pts is not None and begin is not None and frame.pts < begin:
                     continue  # it leads the keyframe, and is made from frames before it
-                if expected.taken == 0 and begin is not None and frame.pts != begin:
-                    return False  # the picture is refreshed piece by piece: it is whole from the start alone
+                intra = PictureType(frame.pict_type) is PictureType.I
+                if expected.taken == 0 and begin is not None and not (frame.pts == begin and intra):
+                    return False  # no keyframe, or refreshed piece by piece: the picture is whole from the start alone
                 expected.take(frame)
                 yield (frame.pts - zero) * base, frame
         expected.require_all()
