@@ -38,6 +38,7 @@ FAULTS = (
     Fault("node", "Loss of a worker node", 10, kills.kill_node),
     Fault("all-nodes", "Loss of all worker nodes, new ones 10 s later", 3, kills.kill_all_workers),
     Fault("driver", "SIGKILL of the driver", 10, kills.kill_driver),
+    Fault("often", "SIGKILL of the driver, five times in one build", 3, kills.kill_driver_often),
     Fault("commit", "SIGKILL of the driver during the commit", 10, kills.kill_driver_at_commit),
     Fault("driver-and-node", "Loss of the driver with its node", 10, kills.kill_driver_and_node),
     Fault("drivers-node", "Loss of the node the driver runs on", 3, kills.kill_node_of_driver),

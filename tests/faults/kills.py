@@ -54,21 +54,47 @@ def kill_driver(lab: Lab, rng: random.Random) -> Outcome:
     return lab.disturbed(rng, inject)
 
 
+def kill_driver_often(lab: Lab, rng: random.Random) -> Outcome:
+    """The driver of one build, five times or until the build is finished, from a start to the commit each time."""
+
+    def inject(lab: Lab, driver: Driver, rng: random.Random) -> str | None:
+        after: list[str] = []
+        while len(after) < 5:
+            driver = driver if driver.running else lab.start(driver.run)
+            done = parts_of(driver.run.out)
+            if rng.random() < 1 / 4:
+                came = _commit_began(driver, rng)
+            else:
+                came = Moment.draw(rng, range(done, lab.files + 1), STARTUP_S).wait(driver)
+            if not came:
+                break
+            driver.kill()
+            after.append(f"{parts_of(driver.run.out)}")
+        return f"driver killed {len(after)} times, after {', '.join(after)} files" if after else None
+
+    return lab.disturbed(rng, inject)
+
+
 def kill_driver_at_commit(lab: Lab, rng: random.Random) -> Outcome:
     """The driver, as soon as one of the files of the commit is there, or a little later."""
 
     def inject(lab: Lab, driver: Driver, rng: random.Random) -> str | None:
-        first = driver.run.out / rng.choice(("samples.parquet", "ledger.jsonl", "stats.json", "build.json"))
-        while driver.running and not first.exists():
-            time.sleep(0.0005)
-        time.sleep(rng.uniform(0, 0.02))
-        if not driver.running:
+        if not _commit_began(driver, rng):
             return None
         driver.kill()
         made = sorted(path.name for path in driver.run.out.iterdir())
         return f"driver killed with {', '.join(made)}"
 
     return lab.disturbed(rng, inject)
+
+
+def _commit_began(driver: Driver, rng: random.Random) -> bool:
+    """Wait for one of its files, and a little longer; whether the driver still runs."""
+    first = driver.run.out / rng.choice(("samples.parquet", "ledger.jsonl", "stats.json", "build.json"))
+    while driver.running and not first.exists():
+        time.sleep(0.0005)
+    time.sleep(rng.uniform(0, 0.02))
+    return driver.running
 
 
 def kill_driver_and_node(lab: Lab, rng: random.Random) -> Outcome:
