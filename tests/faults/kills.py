@@ -67,6 +67,7 @@ def kill_driver_often(lab: Lab, rng: random.Random) -> Outcome:
             else:
                 came = Moment.draw(rng, range(done, lab.files + 1), STARTUP_S).wait(driver)
             if not came:
+                driver.wait()
                 break
             driver.kill()
             after.append(f"{parts_of(driver.run.out)}")
