@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING
+from importlib.resources import files
 from typing import Any
+
+import yaml
 
 from jobs.command_line.commands import COMMANDS
 from pipeline.format.settings import Setting, describe, plain
@@ -19,7 +22,7 @@ def tables() -> str:
     for command in COMMANDS.values():
         groups |= dict.fromkeys(_nested(command.settings_class()))
     parts += [_section(cls.__name__, _summary(cls), cls) for cls in groups]
-    parts += [_section(f"source.type={name}", _summary(cls), cls) for name, cls in SOURCES.items()]
+    parts += [_section(f"source.type={name}", _summary(cls), cls, _set_for(name)) for name, cls in SOURCES.items()]
     parts.append(_section("VectorField", _summary(VectorField), VectorField))
     return "\n\n".join(parts) + "\n"
 
@@ -35,18 +38,31 @@ def _nested(cls: type[Any]) -> Iterator[type[Any]]:
             yield from _nested(setting.nested)
 
 
-def _section(title: str, text: str, cls: type[Any]) -> str:
-    rows = [f"| `{s.name}` | {_default(s)} | {_allowed(s)} | {_escaped(s.rule.help)} |" for s in describe(cls)]
+def _set_for(source: str) -> Mapping[str, Any]:
+    """What `source=NAME` sets, where the name of a reader is one."""
+    path = files("jobs") / "conf" / "source" / f"{source}.yaml"
+    if not path.is_file():
+        return {}
+    content = yaml.safe_load(path.read_text())
+    return {name: value for name, value in content.get("source", content).items() if value != "???"}
+
+
+def _section(title: str, text: str, cls: type[Any], given: Mapping[str, Any] | None = None) -> str:
+    rows = [
+        f"| `{s.name}` | {_default(s, given or {})} | {_allowed(s)} | {_escaped(s.rule.help)} |" for s in describe(cls)
+    ]
     head = (f"## {title}", text, "", "| setting | default | allowed | what it is |", "|---|---|---|---|")
     return "\n".join((*head, *rows))
 
 
-def _default(setting: Setting) -> str:
+def _default(setting: Setting, given: Mapping[str, Any]) -> str:
     if setting.nested is not None:
         name = setting.nested.__name__
         return f"[{name}](#{name.lower()})"
-    if setting.default is MISSING:
+    if setting.default is MISSING and setting.name not in given:
         return "(must be given)"
+    if setting.default is MISSING:
+        return f"`{given[setting.name]}`"
     value = plain(setting.default)
     return f"`{'null' if value is None else str(value).lower() if isinstance(value, bool) else value}`"
 

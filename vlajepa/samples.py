@@ -20,7 +20,7 @@ _SIDE = 112
 """Pixels that the side of a latent map has at least."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sample:
     """What the student may see at `now`, and the supervision, which no input holds.
 
@@ -65,6 +65,12 @@ class Sample:
         maps = colours.repeat(factor, axis=2).repeat(factor, axis=3)
         framed = np.pad(maps, ((0, 0), (0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255)
         return Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in framed.swapaxes(0, 1)]))
+
+    def __repr__(self) -> str:
+        images = ", ".join(f"{view} {'x'.join(map(str, image.shape))}" for view, image in self.images.items())
+        numbers = {"state": self.state, "actions": self.actions, "latents": self.latents}
+        shapes = ", ".join(f"{name} {'x'.join(map(str, a.shape))}" for name, a in numbers.items() if a is not None)
+        return f"<sample {self.key} of {self.build}, {self.split}: {self.instruction!r}; images {images}; {shapes}>"
 
     def _repr_html_(self) -> str:
         rows = [

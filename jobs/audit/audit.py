@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jobs.audit.compare import BuildsCompared, run_compare
+from jobs.audit.raw_place import given_raw_data
 from jobs.audit.remote_build import RemoteBuild, remote_build
 from jobs.audit.settings import AuditConfig
 from jobs.common.escaped import escaped_errors
@@ -141,7 +142,8 @@ def audit(
             verdict = audit_build(root, settings.level, progress, None, evidence, fetcher, runner)
         evidence.sheets += sheets(root, verdict, fetcher)
         return verdict, evidence
-    from jobs.audit.options import deep_options  # loads torch, which the other levels do without
+    given_raw_data(settings)
+    from jobs.audit.options import deep_options  # loads torch, which refusals and the other levels do without
 
     deep = deep_options(settings, nonce, fetcher)
     with _runner(settings, nonce, fetcher) as runner:

@@ -69,7 +69,7 @@ def run_compare(settings: AuditConfig) -> BuildsCompared:
         if len(set(names)) < len(names):
             raise SettingsError(
                 f"two builds have the same name ({', '.join(names)}); they cannot be trained together: make one of "
-                "them with another source.name"
+                "them again with another source.name, or leave out what is a copy"
             )
         found = [overlap.text for overlap in overlaps([side.marks for side in sides])]
         if settings.roots:

@@ -9,7 +9,7 @@ from typing import Any
 from jobs.audit.channels import channel_names
 from jobs.audit.encoder import AuditEncoder
 from jobs.audit.model import model_trials
-from jobs.audit.raw_place import raw_place
+from jobs.audit.raw_place import given_raw_data
 from jobs.audit.settings import AuditConfig
 from jobs.common.policy.device import pick_device
 from model.attention.transformers_attention import use_attention
@@ -21,7 +21,6 @@ from pipeline.audit.verdicts.audited import read_audited
 from pipeline.building.rebuild import SampleRebuilder
 from pipeline.encoder.encoder import Encoder
 from pipeline.encoder.weights.released import release_of
-from pipeline.errors import SettingsError
 from pipeline.format.build_settings import EncoderSettings
 from pipeline.planning.plan import read_plan
 from pipeline.sources.registry import make_source
@@ -30,11 +29,7 @@ from pipeline.storage.store import open_store
 
 def deep_options(settings: AuditConfig, nonce: str, fetcher: ShardFetcher | None = None) -> DeepOptions:
     """Options of levels "source" and "perturb". Raises SettingsError without root, BuildError without a plan."""
-    root = None if settings.root is None else raw_place(settings.root)
-    if root is None or not root.is_dir():
-        raise SettingsError(
-            f"level={settings.level} compares the build with its raw data; give root=FOLDER of the data, got {root}"
-        )
+    root = given_raw_data(settings)
     read_plan(open_store(settings.build))
     build = Path(settings.build)
     seed = share_seed(read_audited(build).sha256, nonce)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def prepare(config: BuildConfig, again: bool = False) -> Preparation:
 
 def build_settings(config: BuildConfig) -> BuildSettings:
     """Every setting that changes bytes: those declared so, and the files and libraries that they refer to."""
-    with phase(f"loading the encoder {config.encoder.name_or_path}"):
+    with phase(f"loading the encoder {config.encoder.name_or_path or config.encoder.kind}"):
         from pipeline.encoder.encoder import Encoder  # PyTorch and transformers take seconds, and no refusal needs them
 
         encoder = Encoder(config.encoder, "cpu")
@@ -129,7 +130,7 @@ def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) 
     about = "" if cost.exact else "about "
     rows = [
         ("fingerprint", plan.fingerprint[:16]),
-        ("episodes", f"{cost.episodes:,} ({len(plan.left_out):,} more left out, see ledger)"),
+        ("episodes", f"{cost.episodes:,}: {_by_split(plan)} ({len(plan.left_out):,} more left out, see ledger)"),
         ("views", ", ".join(plan.views)),
         ("samples", f"{about}{cost.windows:,}"),
         ("shards", f"{cost.shards:,}"),
@@ -151,6 +152,11 @@ def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) 
     )
     warnings = "".join(f"\nWARNING: {text}" for text in _warnings(plan))
     return f"{plan.name} -> {out}\n{two_columns(rows)}{note}{warnings}"
+
+
+def _by_split(plan: Plan) -> str:
+    found = Counter(ref.split for task in plan.tasks for group in task.groups for ref in group)
+    return ", ".join(f"{split} {found[split]:,}" for split in plan.settings.splits)
 
 
 def _per_sample(plan: Plan) -> str:

@@ -160,7 +160,10 @@ def test_flags_stand_for_settings(video_build: Build, capsys: pytest.CaptureFixt
 def test_deep_levels_need_the_raw_data(video_build: Build, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "audit", str(video_build.path), "--level", "source")
     assert code == 2
-    assert "give root=FOLDER of the data" in err
+    assert "level=source compares the build with its raw data: give root=FOLDER of the data" in err
+    code, _, err = run(capsys, "audit", str(video_build.path), "--level", "source", "root=/nowhere/data")
+    assert code == 2
+    assert "root=/nowhere/data: no such folder" in err
 
 
 @pytest.mark.parametrize("value", ["geheim{", "a,geheim", '"geheim', "${geheim}", "[geheim]", "geheim\t", "x=geheim"])

@@ -122,6 +122,9 @@ def test_a_sample_is_shown(robot_build: Build, video_build: Build) -> None:
         assert all(f"<figcaption>{view}</figcaption>" in page for view in known.views)
         assert ("action 0" in page) == known.has_actions
         assert known.name in build._repr_html_()
+        assert repr(sample.instruction) in repr(sample)
+        assert "latents " + "x".join(map(str, sample.latents.shape)) in repr(sample)
+        assert len(repr(sample)) < 400
 
 
 def test_nothing_a_sample_says_becomes_markup(video_build: Build) -> None:

@@ -10,6 +10,7 @@ from pipeline.audit.verdicts.attestation import check_signature, claimed_signer
 from pipeline.audit.verdicts.audited import AuditedFiles
 from pipeline.audit.verdicts.verdict import refusal
 from pipeline.errors import AuditRefusedError
+from pipeline.format.enums import AuditLevel
 from pipeline.format.file_names import VERDICT
 from pipeline.format.json.strict_json import parse
 from pipeline.format.text.printable import printable, reason
@@ -51,6 +52,8 @@ def pass_gate(files: AuditedFiles, level: str = "shards", public_key: Path | Non
             it is unsigned or signed by somebody else.
         RunError: the public key cannot be used.
     """
+    if files.envelope is None:
+        _clean_verdict(files, level)  # what an unsigned audit found says more than that nobody signed
     signed_by = claimed_signer(files) if public_key is None else check_signature(files, public_key)
     verdict = _clean_verdict(files, level)
     return Passed(
@@ -59,7 +62,8 @@ def pass_gate(files: AuditedFiles, level: str = "shards", public_key: Path | Non
 
 
 def _clean_verdict(files: AuditedFiles, level: str) -> dict[str, Any]:
-    path, fix = files.root / VERDICT, f"Run `vlajepa audit` on {files.root} (level {level})"
+    raw_data = " with root=FOLDER of its raw data" if AuditLevel(level).includes(AuditLevel.SOURCE) else ""
+    path, fix = files.root / VERDICT, f"Run `vlajepa audit` on {files.root}, level={level}{raw_data}"
     if files.verdict is None:
         raise AuditRefusedError(f"{files.root} has not been audited: there is no {VERDICT}. {fix}")
     try:

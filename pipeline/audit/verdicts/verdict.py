@@ -210,5 +210,5 @@ def refusal(manifest: bytes, verdict: Mapping[str, Any], level: str) -> str:
     if verdict["status"] != "clean" or failed or verdict["findings"]:
         return f"status is {verdict['status']!r}, failed checks by rule: {failed}"
     if LEVELS.index(verdict["level"]) < LEVELS.index(level):
-        return f"its level is {verdict['level']!r}, {str(level)!r} is needed: audit with level={level}"
+        return f"its level is {verdict['level']!r}, {str(level)!r} is needed"
     return ""

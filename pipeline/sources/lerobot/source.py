@@ -166,8 +166,12 @@ class LeRobotSource(VectorSettings):
             unknown = [camera for camera in self.cameras if camera not in declared and camera not in by_key]
             if unknown:
                 deep = f" ({', '.join(info.depth)} hold depth, which is no view)" if info.depth else ""
+                names = (
+                    view if key == IMAGE_PREFIX + view else f"{view} (feature {key})" for view, key in declared.items()
+                )
                 raise SettingsError(
-                    f"source.cameras: {', '.join(unknown)} not in {info.path}; allowed are {', '.join(declared)}{deep}"
+                    f"source.cameras: {', '.join(unknown)} is no camera of {info.path}; allowed are "
+                    f"{', '.join(names)}{deep}"
                 )
             views = [by_key.get(camera, camera) for camera in self.cameras]
             wanted = {view: declared[view] for view in views}

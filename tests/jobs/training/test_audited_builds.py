@@ -97,6 +97,11 @@ def test_with_a_key_unsigned_and_foreign_verdicts_are_refused(build: Path, tmp_p
     own, foreign = write_keys(tmp_path, "key", 1), write_keys(tmp_path, "foreign", 2)
     with pytest.raises(AuditRefusedError, match="nobody signed"):
         open_builds(config(build, public_key=own[1]))
+    clean = (build / VERDICT).read_text()
+    (build / VERDICT).write_text(clean.replace('"clean"', '"leaky"'))
+    with pytest.raises(AuditRefusedError, match="status is .leaky."):
+        open_builds(config(build, public_key=own[1]))
+    (build / VERDICT).write_text(clean)
     sign_verdict(build, foreign[0])
     with pytest.raises(AuditRefusedError, match="is signed by"):
         open_builds(config(build, public_key=own[1]))
