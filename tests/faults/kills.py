@@ -62,10 +62,11 @@ def kill_driver_often(lab: Lab, rng: random.Random) -> Outcome:
         while len(after) < 5:
             driver = driver if driver.running else lab.start(driver.run)
             done = parts_of(driver.run.out)
-            if rng.random() < 1 / 4:
+            if done > lab.files // 2 and rng.random() < 1 / 4:
                 came = _commit_began(driver, rng)
             else:
-                came = Moment.draw(rng, range(done, lab.files + 1), STARTUP_S).wait(driver)
+                later = range(done, min(done + lab.files // 4, lab.files) + 1)
+                came = Moment.draw(rng, later, STARTUP_S).wait(driver)
             if not came:
                 driver.wait()
                 break
