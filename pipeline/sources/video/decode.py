@@ -9,13 +9,14 @@ which LeRobot writes by default and decord 0.6 cannot open. The reason is that d
 - it does not report frames that the H.264 decoder concealed after damage; PyAV does.
 
 - it cannot decode some small or unusual sizes, and it converts the colours of odd heights otherwise;
-- it ignores mirroring.
+- it ignores mirroring;
+- of a film whose size changes it gives every picture the size of the first.
 
-decord therefore reads a file only if every packet shows one frame, in order (`Packets.plain`), if the picture is plain
-(`is_plain`), if it finds the same frames at the same times as the packets, and if its first frame is PyAV's to the bit.
-A file in which decord meets a frame that it cannot decode is read by PyAV from there on. All facts about a video come
-from the decoder that reads it, or were compared with it. A frame that neither decodes is an EpisodeError and is never
-replaced.
+decord therefore reads a file only if every packet shows one frame, in order (`Packets.plain`; VP9 of more than one size
+is refused there), if the picture is plain (`is_plain`), if it finds the same frames at the same times as the packets,
+and if its first frame is PyAV's to the bit. A file in which decord meets a frame that it cannot decode is read by PyAV
+from there on. All facts about a video come from the decoder that reads it, or were compared with it. A frame that
+neither decodes is an EpisodeError and is never replaced.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.sources.video.clock import clock_times
+from pipeline.sources.video.vp9_header import vp9_frames
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,15 @@ class _Packet:
     is_key: bool
     is_shown: bool
     is_plain: bool
+    sizes: tuple[tuple[int, int], ...]
 
     @classmethod
     def of(cls, packet: av.Packet, codec: str) -> _Packet:
         is_shown = not packet.is_discard and (codec != "vp8" or _vp8_is_shown(packet))
-        is_plain = codec == "vp9" and vp9_frames_shown(bytes(packet)) == 1
-        return cls(packet.pts, packet.dts, packet.is_keyframe, is_shown, is_plain)
+        frames = vp9_frames(bytes(packet)) if codec == "vp9" else []
+        sizes = tuple(frame.size for frame in frames if frame.size is not None)
+        is_plain = sum(frame.is_shown for frame in frames) == 1
+        return cls(packet.pts, packet.dts, packet.is_keyframe, is_shown, is_plain, sizes)
 
 
 _NO_DECODER = {"codec_whitelist": "none"}
@@ -101,7 +105,7 @@ def arrange(stream: av.VideoStream, packets: Iterable[av.Packet], counted: bool 
     """The frames of some packets of a stream, which are in decoding order.
 
     Raises:
-        ValueError: no frames, or frames that share a time or have none.
+        ValueError: no frames, frames that share a time or have none, or VP9 whose size changes.
     """
     codec, time_base = stream.codec.canonical_name, Fraction(stream.time_base or 0)
     read = [_Packet.of(packet, codec) for packet in packets]
@@ -109,6 +113,9 @@ def arrange(stream: av.VideoStream, packets: Iterable[av.Packet], counted: bool 
     times = [packet.pts for packet in shown if packet.pts is not None]
     if not shown or len(set(times)) < len(shown) or not time_base:
         raise ValueError(f"{len(shown)} video packets with {len(set(times))} different timestamps; each needs its own")
+    sizes = sorted({size for packet in read for size in packet.sizes})
+    if len(sizes) > 1:
+        raise ValueError(f"pictures of {len(sizes)} sizes, {sizes[:3]}: one size is needed")
     pts = sorted(times)
     place = {value: index for index, value in enumerate(pts)}
     keys = sorted((place[p.pts], p.pts if p.dts is None else p.dts) for p in shown if p.is_key and p.pts is not None)
@@ -125,33 +132,6 @@ def arrange(stream: av.VideoStream, packets: Iterable[av.Packet], counted: bool 
     )
 
 
-def vp9_frames_shown(packet: bytes) -> int:
-    """How many frames a VP9 packet shows. Hidden reference frames share a packet with a shown frame.
-
-    Reads the superframe index and the first byte of each frame's header: VP9 bitstream specification 0.6, annex B and
-    section 6.2.
-    """
-    marker = packet[-1]
-    count = (marker & 7) + 1
-    width = ((marker >> 3) & 3) + 1
-    index = packet[-(2 + count * width) :]
-    if marker >> 5 != 0b110 or len(index) < 2 + count * width or index[0] != marker:
-        return int(_vp9_is_shown(packet[0]))
-    shown, start = 0, 0
-    for frame in range(count):
-        if start >= len(packet) - len(index):
-            break
-        shown += _vp9_is_shown(packet[start])
-        start += int.from_bytes(index[1 + frame * width : 1 + (frame + 1) * width], "little")
-    return shown
-
-
 def _vp8_is_shown(packet: av.Packet) -> bool:
     """Whether a VP8 packet is shown and not a hidden reference frame: frame tag, RFC 6386, section 9.1."""
     return bool(memoryview(packet)[0] >> 4 & 1)
-
-
-def _vp9_is_shown(header: int) -> bool:
-    """First header byte: marker 2 bits, profile 2, reserved 1 (profile 3 alone), show existing, type, show frame."""
-    shift = 0 if (header >> 4) & 3 == 3 else 1
-    return bool((header >> shift) & 0b101)

@@ -99,7 +99,7 @@ def test_with_a_key_unsigned_and_foreign_verdicts_are_refused(build: Path, tmp_p
         open_builds(config(build, public_key=own[1]))
     clean = (build / VERDICT).read_text()
     (build / VERDICT).write_text(clean.replace('"clean"', '"leaky"'))
-    with pytest.raises(AuditRefusedError, match="status is .leaky."):
+    with pytest.raises(AuditRefusedError, match=r"status is .leaky."):
         open_builds(config(build, public_key=own[1]))
     (build / VERDICT).write_text(clean)
     sign_verdict(build, foreign[0])

@@ -18,7 +18,16 @@ from av.video.frame import PictureType
 
 from pipeline.audit.raw.decoding.clock import seconds
 from pipeline.audit.raw.decoding.frames import TimedFrame, brief
-from pipeline.audit.raw.decoding.video import Size, Timed, decoded_copy, is_shown, open_film, pixels, video_of
+from pipeline.audit.raw.decoding.video import (
+    Size,
+    Timed,
+    decoded_copy,
+    is_shown,
+    of_one_size,
+    open_film,
+    pixels,
+    video_of,
+)
 from pipeline.audit.raw.place import Place, on_disk
 
 
@@ -31,6 +40,12 @@ def read_segment(
         ValueError: as `read_video`; no frame is shown within `tolerance_s` of `begin_s`, the video ends too early, or
             not `count` frames are shown before `end_s` (None: unknown).
     """
+    yield from of_one_size(_segment(path, begin_s, end_s, count, tolerance_s, size), path)
+
+
+def _segment(
+    path: Place, begin_s: float, end_s: float | None, count: int, tolerance_s: float, size: Size | None
+) -> Iterator[TimedFrame]:
     decoded = _decoded_near(path, begin_s, tolerance_s)
     first, following = next(decoded, None), next(decoded, None)
     while first and following and abs(following[0] - begin_s) < abs(first[0] - begin_s):

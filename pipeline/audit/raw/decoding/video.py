@@ -34,10 +34,20 @@ def read_video(path: Place, size: Size | None = None) -> Iterator[TimedFrame]:
         size: of the frames as they are stored or as they are displayed; None: any.
 
     Raises:
-        ValueError: the file is missing, has no video, or a frame does not decode or has another size.
+        ValueError: the file is missing, has no video, or a frame does not decode, or has another size than `size` or
+            than the first.
     """
-    for second, frame in _decoded(path):
-        yield seconds(second), pixels(frame, size)
+    yield from of_one_size(((seconds(second), pixels(frame, size)) for second, frame in _decoded(path)), path)
+
+
+def of_one_size(frames: Iterator[TimedFrame], path: Place) -> Iterator[TimedFrame]:
+    """The same frames. Raises ValueError at one that has another size than the first."""
+    first = None
+    for second, frame in frames:
+        first = first or frame.shape
+        if frame.shape != first:
+            raise ValueError(f"{path}: the frame at {second:.6g} s is {frame.shape}, those before it are {first}")
+        yield second, frame
 
 
 def at_rate(frames: Iterator[TimedFrame], rate: float | None, path: Place) -> Iterator[TimedFrame]:

@@ -356,7 +356,9 @@ def test_a_declared_camera_without_any_file_is_left_out_and_said(dataset: Datase
 def test_a_camera_that_is_not_there_is_told_which_names_there_are(dataset: Dataset) -> None:
     dataset.info["features"]["observation.images.left hand"] = CAMERA
     (dataset.root / "meta/info.json").write_text(json.dumps(dataset.info))
-    with pytest.raises(SettingsError, match=r"left arm is no camera .*left_hand \(feature observation.images.left hand"):
+    with pytest.raises(
+        SettingsError, match=r"left arm is no camera .*left_hand \(feature observation.images.left hand"
+    ):
         dataset.source(cameras=("left arm",)).index()
 
 

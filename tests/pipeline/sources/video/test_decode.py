@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -9,10 +10,11 @@ import decord
 import numpy as np
 import pytest
 
+from pipeline.audit.raw.decoding.video import read_video
 from pipeline.errors import EpisodeError
 from pipeline.sources.video.decode import Video
 from pipeline.sources.video.decoded_frames import CACHE_BYTES
-from pipeline.sources.video.packets import vp9_frames_shown
+from pipeline.sources.video.vp9_header import vp9_frames
 from tests.pipeline.spelled import ENCODERS, HEIGHT, WIDTH, decode_frames, read, write_frames, write_spelled
 
 COUNT = 90
@@ -217,9 +219,42 @@ def test_vp9_packets_with_hidden_frames_show_one(spelled: Path) -> None:
         for packet in container.demux(video=0):
             if packet.size:
                 data = bytes(packet)
-                assert vp9_frames_shown(data) == 1
+                assert sum(frame.is_shown for frame in vp9_frames(data)) == 1
                 counts.add(1 + (data[-1] & 7) if data[-1] >> 5 == 0b110 else 1)
     assert 2 in counts, "positive control: this file holds superframes"
+
+
+def write_two_sizes(path: Path, codec: str, first: int, second: int) -> None:
+    """Frames of 128 x 96, then of 64 x 48, as a recorder writes them that saves bandwidth."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        stream.codec_context.open()
+        for begin, end, width, height in ((0, first, 128, 96), (first, first + second, 64, 48)):
+            encoder = av.CodecContext.create(codec, "w")
+            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+            encoder.time_base, encoder.options = Fraction(1, 10), {"lag-in-frames": "0"}
+            frames = [av.VideoFrame(width, height, "yuv420p") for _ in range(begin, end)]
+            for pts, frame in enumerate(frames, begin):
+                for plane in frame.planes:
+                    plane.update(bytes([5 * pts]) * plane.buffer_size)
+                frame.pts, frame.time_base = pts, encoder.time_base
+            for packet in [p for frame in [*frames, None] for p in encoder.encode(frame)]:
+                packet.stream, packet.time_base = stream, encoder.time_base
+                out.mux(packet)
+
+
+@pytest.mark.parametrize(("codec", "detail"), [("libvpx-vp9", "pictures of 2 sizes"), ("libvpx", "frame 20 is")])
+def test_a_film_whose_size_changes_is_refused_here_and_in_the_audit(tmp_path: Path, codec: str, detail: str) -> None:
+    write_two_sizes(tmp_path / "clip.webm", codec, 20, 3)
+    with pytest.raises(EpisodeError, match=f"undecodable.*{detail}"), Video(tmp_path / "clip.webm") as video:
+        video.frames([0, 20])
+    with pytest.raises(ValueError, match=r"the frame at 2 s is \(48, 64, 3\), those before it are \(96, 128, 3\)"):
+        list(read_video(tmp_path / "clip.webm"))
+    write_two_sizes(tmp_path / "clip.webm", codec, 20, 0)
+    with Video(tmp_path / "clip.webm") as video:
+        assert video.frames([0, 19]).shape == (2, 96, 128, 3)
+    assert len(list(read_video(tmp_path / "clip.webm"))) == 20
 
 
 def test_real_clips(shared_data: Path) -> None:
