@@ -29,8 +29,8 @@ from model.attention.backend import resolve_backend
 from model.checkpoint.folders import list_checkpoints
 from model.checkpoint.vouched import VOUCHED, as_json, vouched_of
 from model.exchange.initial import load_initial
-from model.vla_jepa import VLAJEPA, build_model
-from pipeline.errors import SettingsError
+from model.vla_jepa import build_model
+from pipeline.errors import RunError, SettingsError
 from pipeline.format.schema import Sizes
 from pipeline.format.settings import deciding, plain
 from pipeline.storage.atomic import write_atomic
@@ -59,7 +59,8 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         sizes, stats = common_sizes(builds)
         model = build_model(config.model, sizes, stats)
         state = run_state(config, opened, sizes)
-        loaded = _initial_weights(config, model)
+        found = _has_checkpoints(config)
+        loaded = "" if found or config.init_from is None else load_initial(model, config.init_from, config.reinitialise)
         fresh = tuple(f"action_head.{part}." for part in config.reinitialise)
         digest = weights_digest(model, fresh) if loaded and ranks.world > 1 else ""
         require_agreement(ranks, state, digest)
@@ -67,6 +68,7 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         vouchers = (*(one.voucher for one in opened), *before)
         trainer = Trainer(model, builds, config.weights, config.trainer, config.out, state, vouchers, ranks)
         with _alone(config.out, ranks) as owner:
+            ranks.from_main(lambda: _require_as_found(config, found))
             return _run(config, trainer, state, loaded, owner)
 
 
@@ -201,14 +203,18 @@ def describe(trainer: Trainer) -> str:
     return "\n".join(lines)
 
 
-def _initial_weights(config: TrainConfig, model: VLAJEPA) -> str:
-    """Weights of `init_from`, unless the run goes on from a checkpoint of its own. What was loaded, for people."""
+def _has_checkpoints(config: TrainConfig) -> bool:
+    """Whether the run goes on from a checkpoint of its own, and so needs no weights of `init_from`."""
     found = bool(list_checkpoints(config.out / "checkpoints"))
     if config.resume == Resume.NEVER and found:
         raise SettingsError(f"{config.out} holds checkpoints and resume=never; choose another out= or resume=auto")
-    if found or config.init_from is None:
-        return ""
-    return load_initial(model, config.init_from, config.reinitialise)
+    return found
+
+
+def _require_as_found(config: TrainConfig, found: bool) -> None:
+    """Once no other run writes: one may have, since the folder was looked at, and with it the weights to begin with."""
+    if _has_checkpoints(config) != found:
+        raise RunError(f"{config.out}: another run changed its checkpoints while this one started; start it again")
 
 
 def _json_bytes(content: Mapping[str, Any]) -> bytes:

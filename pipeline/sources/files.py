@@ -104,15 +104,15 @@ def hash_raw_file(path: str) -> str:
 
 
 def _sha256(path: str, found: os.stat_result | RawStat) -> str:
-    """Made once for each version of a file. Its time of change tells a file too that was given back its old times."""
-    changed = () if isinstance(found, RawStat) else (found.st_ctime_ns,)
-    return HERE.sha256((path, (*_identity(found), *changed)), partial(hash_raw_file, path))
+    """Made once for each version of a file."""
+    return HERE.sha256((path, _identity(found)), partial(hash_raw_file, path))
 
 
 def _identity(found: os.stat_result | RawStat) -> Identity:
+    """Its time of change tells a file too that was given back its old times."""
     if isinstance(found, RawStat):
         return (found.tag, found.st_size)
-    return (found.st_ino, found.st_size, found.st_mtime_ns)
+    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def find_files(root: str, pattern: str) -> list[str]:

@@ -20,6 +20,7 @@ from safetensors.torch import load, load_file
 
 from jobs.common.driver_lock import DriverLock
 from jobs.common.policy.load_model import load_model
+from jobs.training.loop.loop import Trainer
 from jobs.training.loop.step.optimiser import learning_rate
 from jobs.training.run import train
 from model.checkpoint.folders import list_checkpoints
@@ -232,6 +233,27 @@ def test_another_run_in_the_same_folder_is_refused(video_build: Build, robot_bui
         train(with_builds(config, robot_build.path))
     with pytest.raises(SettingsError, match="resume=never"):
         train(replace(config, resume="never"))
+
+
+@pytest.mark.parametrize("resume", ["never", "auto"])
+def test_a_run_that_another_one_overtakes_while_it_starts_is_refused(
+    video_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: str
+) -> None:
+    config = replace(train_config(tmp_path / "run", [video_build], steps=2, warmup_steps=0), resume=resume)
+    other = replace(config, resume="auto")
+    before = Trainer.__init__
+
+    def slowly(self: Trainer, *arguments: Any) -> None:
+        monkeypatch.undo()
+        train(other)
+        before(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "__init__", slowly)
+    expected = r"holds checkpoints and resume=never|another run changed its checkpoints while this one started"
+    with pytest.raises((RunError, SettingsError), match=expected):
+        train(config)
+    assert len(list_checkpoints(tmp_path / "run" / "checkpoints")) == 1
+    assert json.loads((tmp_path / "run" / "ended.json").read_text())["step"] == 2
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(video_build: Build, tmp_path: Path) -> None:

@@ -117,7 +117,13 @@ def rewritten(path: Path) -> None:
     os.utime(path, ns=(1, 1))
 
 
-@pytest.mark.parametrize("change", [replaced, rewritten, Path.unlink], ids=["replaced", "rewritten", "gone"])
+def rewritten_with_its_old_time(path: Path) -> None:
+    time = path.stat().st_mtime_ns
+    path.write_bytes(b"world")
+    os.utime(path, ns=(time, time))
+
+
+@pytest.mark.parametrize("change", [replaced, rewritten, rewritten_with_its_old_time, Path.unlink])
 def test_a_file_that_changes_while_it_is_read_is_told(tmp_path: Path, change: Callable[[Path], None]) -> None:
     (tmp_path / "a").write_bytes(b"hello")
     source = FileSource(str(tmp_path))
