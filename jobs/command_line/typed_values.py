@@ -1,8 +1,8 @@
 """Paths and texts on the command line mean what is typed, whatever characters are in them.
 
-Hydra's grammar gives meaning to commas, brackets, quotes, `=`, `~` and `#`. Where a setting is a path or a text, its
-value is quoted for Hydra before it reads the line; `~` is the home folder. Values that hold `${` (an interpolation) or
-are quoted already are left as they are.
+Hydra's grammar gives meaning to commas, brackets, quotes, `=`, `~` and `#`, and `${` would be replaced by what it names,
+as by a variable of the environment, in a text that somebody else wrote. Where a setting is a path or a text, its value
+is quoted for Hydra before it reads the line; `~` is the home folder. Values that are quoted already stay so.
 """
 
 from __future__ import annotations
@@ -44,15 +44,20 @@ def kind_is_path(kind: Any) -> bool:
 
 
 def quoted(value: str) -> str:
-    """A text in single quotes, as Hydra's grammar has it."""
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    """A text in single quotes, as Hydra's grammar has it, in which nothing is replaced."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", _without_interpolation(value))
     trailing = len(escaped) - len(escaped.rstrip("\\"))
     return f"'{escaped}{chr(92) * trailing}'"
 
 
+def _without_interpolation(value: str) -> str:
+    """`${` stays what it is when OmegaConf resolves the text."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+
+
 def _typed(classes: Sequence[type[Any]], word: str) -> str:
     found = _KEY.fullmatch(word)
-    if found is None or "${" in word:
+    if found is None:
         return word
     kind = next(_kinds(classes, found["key"]), None)
     key, value = word[: found.start("value")], found["value"]
@@ -65,8 +70,10 @@ def _typed(classes: Sequence[type[Any]], word: str) -> str:
 def _value(key: str, kind: Any, value: str) -> str:
     if value in ("", "''", '""') and Path in _members(kind):
         raise SettingsError(f"{key}= is empty; give a path")
-    if value == _NULL or re.fullmatch(r"'.*'|\".*\"", value, re.DOTALL):
+    if value == _NULL:
         return value
+    if re.fullmatch(r"'.*'|\".*\"", value, re.DOTALL):
+        return _without_interpolation(value)
     if value == "~" or value.startswith("~/"):
         value = str(Path(value).expanduser())
     return quoted(value)

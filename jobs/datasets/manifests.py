@@ -157,6 +157,8 @@ def read_manifest(path: Path) -> DatasetManifest:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else " ".join(str(error).split())[:300]
         raise SettingsError(f"{path} cannot be read as YAML: {where}") from error
+    if b"${" in raw:
+        raise SettingsError(f"{path}: ${{ would be replaced by what it names; a manifest says what it means")
     names = {item.name for item in fields(DatasetManifest)} - {"sha256"}
     if not isinstance(content, dict) or content.keys() - names:
         unknown = sorted(map(str, content.keys() - names)) if isinstance(content, dict) else ["(no mapping)"]

@@ -38,7 +38,7 @@ def save_starvla(model: VLAJEPA, path: Path) -> None:
     of actions and state are not part of the format.
 
     Raises:
-        SettingsError: the format cannot hold this model.
+        SettingsError: the format cannot hold this model; or another process wrote `path` meanwhile.
     """
     if problems := other_wiring(model.settings):
         raise SettingsError("the reference's .pt cannot hold this model:\n  " + "\n  ".join(problems))
@@ -49,5 +49,7 @@ def save_starvla(model: VLAJEPA, path: Path) -> None:
             sync(temporary)
         except (OSError, RuntimeError) as error:  # PyTorch's own writer has errors of its own
             raise BuildError(f"{path} cannot be written: {str(error).splitlines()[0]}; free space there") from error
+        if path.exists():
+            raise SettingsError(f"{path} was written by another process meanwhile; choose another out=")
         os.replace(temporary, path)
         sync(path.parent)

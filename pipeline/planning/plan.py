@@ -170,12 +170,12 @@ def write_plan(plan: Plan, store: Store) -> None:
     Raises:
         BuildError: the folder holds something else.
     """
-    store.tidy()
     foreign = [n for n in store.sizes() if n.split("/")[0] not in ("logs", "lock", TASKS_FILE)]  # killed right here
     if foreign:
         raise BuildError(
             f"{store.where} is not empty and holds no plan (but {foreign[0]}); choose an empty folder for out="
         )
+    store.tidy()
     with no_cycles(), store.writing(TASKS_FILE) as path, open(path, "wb") as file:
         file.writelines(task_lines(plan.tasks))
     content = {

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".tmp-"
+
+_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(.+-)?[0-9a-f]{32}", re.DOTALL)
+"""Names that are given here and to checkpoints: a random part ends each."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,15 @@ def write_atomic(path: Path, data: bytes) -> FileRecord:
     return FileRecord(path.name, len(data), hashlib.sha256(data).hexdigest())
 
 
-def remove_temporary_files(folder: Path) -> None:
-    """Delete what writers killed in mid-write left behind: files, and folders of locks."""
-    for path in sorted(folder.rglob(f"{TEMPORARY_PREFIX}*")):
+def remove_temporary_files(folder: Path, inside: Iterable[str] = ()) -> None:
+    """Delete what writers killed in mid-write left behind: files, and folders of locks.
+
+    Args:
+        folder: where they are looked for, and in `inside` of its own folders: what else lies below it is not ours.
+    """
+    places = (folder, *(folder / name for name in inside))
+    found = (path for place in places if not place.is_symlink() for path in place.glob(f"{TEMPORARY_PREFIX}*"))
+    for path in [path for path in found if _TEMPORARY.fullmatch(path.name)]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)  # its writer may live and be removing it too
         else:

@@ -19,9 +19,15 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.errors import BuildError
+from pipeline.format.file_names import LOCK_FOLDER, WORK_FOLDER
+from pipeline.format.schema import SPLITS
 from pipeline.storage.atomic import TEMPORARY_PREFIX, atomic_file, remove_temporary_files
 from pipeline.storage.full_disk import naming_folder
 from pipeline.storage.object_store import open_object_store
+
+_WRITTEN = (*SPLITS, WORK_FOLDER, LOCK_FOLDER, "logs", "audit", "checkpoints")
+"""Folders of a build or a run in which files are written. Others of the same place are not looked into: `out` may be
+one that holds other runs."""
 
 _SWEPT = 20
 """Attempts to make a lock whose temporary folder another process removes."""
@@ -175,7 +181,7 @@ class LocalStore:
                 path.parent.rmdir()
 
     def tidy(self) -> None:
-        remove_temporary_files(self.root)
+        remove_temporary_files(self.root, _WRITTEN)
 
     def _naming_full_disk(self) -> AbstractContextManager[None]:
         return naming_folder(self.root, "free space there, then run the same command again: what is finished stays")

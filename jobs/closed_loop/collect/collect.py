@@ -57,7 +57,8 @@ def collect(settings: CollectConfig) -> dict[str, Any]:
         settings = replace(settings, policy=find_checkpoint(settings.policy))
     settings.out.mkdir(parents=True, exist_ok=True)
     with DriverLock(open_store(settings.out)) as lock, ExitStack() as stack:
-        remove_temporary_files(settings.out / "episodes")
+        episodes = settings.out / "episodes"
+        remove_temporary_files(episodes, [path.name for path in episodes.glob("*")])
         start = partial(Simulator, settings.simulator)
         slots = stack.enter_context(simulator_slots(settings.out, settings.processes, start))
         suite = _look_up(settings, slots[0])

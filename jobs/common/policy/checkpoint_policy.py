@@ -98,10 +98,6 @@ class CheckpointPolicy:
         self.clipped += found
 
 
-_LARGEST_IMAGE = 4096
-"""Pixels a side: what a checkpoint names is allocated."""
-
-
 def _step(checkpoint: Path, state: Mapping[str, Any]) -> int:
     if type(state.get("step")) is not int:
         raise BuildError(f"{checkpoint}/state.json: step must be a whole number, found {state.get('step')!r:.80}")
@@ -121,8 +117,10 @@ def _interface(checkpoint: Path, state: Mapping[str, Any]) -> RobotInterface:
         )
     try:
         found = from_json(RobotInterface, stored, "robot")
-        if not 0 < found.image_size <= _LARGEST_IMAGE:
-            raise ValueError(f"image_size must be 1..{_LARGEST_IMAGE}, found {found.image_size}")
+        ours = {"views": len(found.views), "state": found.state, "chunk": found.chunk, "action": found.action}
+        for name, value in ours.items():
+            if sizes.get(name) != value:
+                raise ValueError(f"robot.{name} is {value}, the model's is {sizes.get(name)!r:.80}")
         return found
     except ValueError as error:
         raise BuildError(f"{checkpoint}/state.json: {error}") from error

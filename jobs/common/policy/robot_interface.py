@@ -8,6 +8,7 @@ Shapes: B observations, T actions in a chunk, A action width, S state width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +20,12 @@ from pipeline.format.build_settings import InputSettings
 from pipeline.format.schema import Observation
 from pipeline.samples.inputs import encode_jpeg
 from pipeline.streaming.jpeg import decode_jpeg
+
+LARGEST_IMAGE = 4096
+"""Pixels a side: what a checkpoint or a server names is allocated."""
+
+WIDEST = 2**16
+"""Channels of a state or an action, and actions of a chunk."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,19 @@ class RobotInterface:
     state: int
     chunk: int
     action: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.image_size <= LARGEST_IMAGE:
+            raise ValueError(f"image_size must be 1 to {LARGEST_IMAGE}, found {self.image_size}")
+        if not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(f"jpeg_quality must be 1 to 100, found {self.jpeg_quality}")
+        if not 0 < self.fps < math.inf:
+            raise ValueError(f"fps must be above 0, found {self.fps}")
+        if not 0 < len(set(self.views)) == len(self.views):
+            raise ValueError(f"views must be different names, at least one, found {self.views!r:.200}")
+        for name, least in (("state", 0), ("chunk", 1), ("action", 1)):
+            if not least <= getattr(self, name) <= WIDEST:
+                raise ValueError(f"{name} must be {least} to {WIDEST}, found {getattr(self, name)}")
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> RobotInterface:

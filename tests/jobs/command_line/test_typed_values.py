@@ -9,6 +9,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from jobs.command_line.commands import COMMANDS
 from jobs.command_line.typed_values import as_typed, is_setting, quoted
@@ -35,11 +36,18 @@ ODD = [
     " leading",
     "a  b",
     "é%20",
+    "${oc.env:HOME}",
+    "takedown \\${x} of ${",
+    "'${oc.env:HOME}",
 ]
 
 
 def text_of(value: Any) -> str:
-    return value.text if hasattr(value, "text") else value
+    """What the command gets, once OmegaConf has resolved the configuration."""
+    text = value.text if hasattr(value, "text") else value
+    resolved = OmegaConf.to_container(OmegaConf.create({"value": text}), resolve=True)
+    assert isinstance(resolved, dict)
+    return str(resolved["value"])
 
 
 @pytest.mark.parametrize("value", ODD)
@@ -51,7 +59,7 @@ def test_a_text_is_what_was_typed(command: str, key: str, value: str) -> None:
     assert text_of(PARSER.parse_override(typed).value()) == value
 
 
-@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(lambda text: "${" not in text))
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("${}\\'"), min_size=1))
 def test_any_text_comes_through_quotes(value: str) -> None:
     assert text_of(PARSER.parse_override(f"key={quoted(value)}").value()) == value
 
@@ -75,17 +83,22 @@ def test_the_home_folder_is_found(word: str) -> None:
         "model=tiny",
         "out='as it is'",
         'out="as it is"',
-        "out=/runs/${source}",
         "init_from=null",
         "weights=[1,2]",
         "--help",
         "-m",
         "nothing=a b",
         "trainer.verify=off",
+        "trainer.steps=${trainer.warmup_steps}",
     ],
 )
 def test_everything_else_is_left_to_hydra(word: str) -> None:
     assert as_typed((COMMANDS["train"].settings_class(),), [word]) == [word]
+
+
+def test_what_is_quoted_already_is_replaced_by_nothing_either() -> None:
+    (typed,) = as_typed((COMMANDS["drop"].settings_class(),), ["reason='takedown ${oc.env:HOME}'"])
+    assert text_of(PARSER.parse_override(typed).value()) == "takedown ${oc.env:HOME}"
 
 
 @pytest.mark.parametrize("word", ["out=", "out=''", 'out=""'])

@@ -82,6 +82,7 @@ def own(**changes: Any) -> dict[str, Any]:
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"colour": 1}, "unknown keys colour; allowed are"),
+    ({"publisher": "${oc.env:HOME}"}, "would be replaced by what it names"),
     ({"licence": "absent"}, "licence: Field required"),
     ({"kind": "drone"}, "kind must be robot or video, got 'drone'"),
     ({"interval": 0}, "interval must be at least 1"),

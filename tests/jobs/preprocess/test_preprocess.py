@@ -83,7 +83,7 @@ def test_a_run_killed_while_it_tidied_up_is_tidied_by_the_next(
     shutil.copytree(video_build.path, out)
     (out / "work").mkdir()
     (out / "work" / "train-000000-inputs.arrow").write_bytes(b"left over")
-    (out / "train" / ".tmp-inputs-000009.tar-0").write_bytes(b"left over")
+    (out / "train" / f".tmp-inputs-000009.tar-{'0' * 32}").write_bytes(b"left over")
     assert audit_build(out).status == "leak"
     preprocess(build_config(out, ssv2_source(sample_data.ssv2)))
     assert audit_build(out).status == "clean"
@@ -93,7 +93,7 @@ def test_a_plan_killed_between_its_files_can_be_made_again(sample_data: SampleDa
     config = build_config(tmp_path / "out", ssv2_source(sample_data.ssv2))
     first = prepare(config).plan
     (config.out / "plan.json").unlink()
-    (config.out / ".tmp-plan.json-0").write_bytes(b"{")
+    (config.out / f".tmp-plan.json-{'0' * 32}").write_bytes(b"{")
     assert prepare(config).plan == first
 
 

@@ -178,14 +178,32 @@ def test_a_rename_that_nfs_sent_twice_is_still_ones_own(
 
 def test_what_killed_writers_leave_is_not_listed_and_tidied_away(tmp_path: Path) -> None:
     place = LocalStore(tmp_path)
-    (tmp_path / ".tmp-lock-0").mkdir()
-    (tmp_path / ".tmp-lock-0" / "driver.json").write_bytes(b"{}")
+    lock = tmp_path / f".tmp-lock-{'0' * 32}"
+    lock.mkdir()
+    (lock / "driver.json").write_bytes(b"{}")
     (tmp_path / "train").mkdir()
-    (tmp_path / "train" / ".tmp-inputs-000000.tar-0").write_bytes(b"half")
+    (tmp_path / "train" / f".tmp-inputs-000000.tar-{'a' * 32}").write_bytes(b"half")
+    (tmp_path / "checkpoints" / f".tmp-{'b' * 32}").mkdir(parents=True)
     assert place.sizes() == {}
     place.tidy()
-    assert [path.name for path in tmp_path.iterdir()] == ["train"]
-    assert list((tmp_path / "train").iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "train"]
+    assert [*(tmp_path / "train").iterdir(), *(tmp_path / "checkpoints").iterdir()] == []
+
+
+def test_what_others_keep_below_is_not_tidied_away(tmp_path: Path) -> None:
+    """`out` may hold other runs, whose writers live, and anybody's files."""
+    others = [
+        tmp_path / "other-run" / f".tmp-run.json-{'0' * 32}",
+        tmp_path / "other-run" / "checkpoints" / f".tmp-{'0' * 32}",
+        tmp_path / "notes" / ".tmp-notes.txt",
+        tmp_path / ".tmp-mine",
+        tmp_path / "train" / ".tmp-notes-0",
+    ]
+    for path in others:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"precious")
+    LocalStore(tmp_path).tidy()
+    assert all(path.read_bytes() == b"precious" for path in others)
 
 
 def test_a_folder_is_removed_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,7 +165,7 @@ def test_neither_interruption_nor_the_number_of_simulators_changes_a_byte(
     done = len(JsonLines(log, Attempt, "attempt").read())
     assert 0 < done <= 4
     log.write_bytes(log.read_bytes() + b'{"task": 0, "se')
-    (tmp_path / "cut/episodes/task_0/.tmp-000001.npz-0").write_bytes(b"half")
+    (tmp_path / f"cut/episodes/task_0/.tmp-000001.npz-{'0' * 32}").write_bytes(b"half")
     monkeypatch.setattr(fake, "power", 10**6)
     fake.asked.clear()
     result = collect(config(tmp_path / "cut", processes=3))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +109,30 @@ def test_checkpoints_that_cannot_act_are_refused(robot_build: Build, tmp_path: P
         CheckpointPolicy(video, "cpu")
     with pytest.raises(BuildError, match=r"neither a checkpoint nor a run"):
         find_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"jpeg_quality": 0}, "jpeg_quality must be 1 to 100, found 0"),
+        ({"image_size": 2**20}, "image_size must be 1 to 4096"),
+        ({"fps": 0.0}, "fps must be above 0"),
+        ({"views": []}, "views must be different names, at least one"),
+        ({"views": ["front", "front"]}, "views must be different names"),
+        ({"views": ["front"]}, "robot.views is 1, the model's is 2"),
+        ({"action": -1}, "action must be 1 to 65536, found -1"),
+        ({"action": 2**31}, "action must be 1 to 65536"),
+        ({"state": 10**30}, "state must be 0 to 65536"),
+        ({"state": 7}, "robot.state is 7, the model's is 8"),
+        ({"chunk": 3}, "robot.chunk is 3, the model's is 7"),
+    ],
+)
+def test_a_checkpoint_whose_robot_is_not_the_models_is_refused(
+    robot_build: Build, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    robot = asdict(RobotInterface.of(robot_build.manifest)) | changes
+    with pytest.raises(BuildError, match=message):
+        CheckpointPolicy(untrained(tmp_path / "odd", robot_build, robot=robot), "cpu")
 
 
 @pytest.mark.parametrize("channel", [0, -1])
