@@ -118,6 +118,15 @@ class MinMaxScaler(nn.Module):
         self.register_buffer("center", ((low + high) / 2).float())
         self.register_buffer("half_range", ((high - low).clamp(min=floor) / 2).float())
 
+    def require_usable(self) -> None:
+        """Raise ValueError where a range is not finite, or not above 0."""
+        usable = self.center.isfinite() & self.half_range.isfinite() & (self.half_range > 0)
+        for channel in (~usable).nonzero()[:, 0].tolist():
+            center, half = float(self.center[channel]), float(self.half_range[channel])
+            raise ValueError(
+                f"channel {channel} has the middle {center:g} and half the range {half:g}, no usable scale"
+            )
+
     def forward(self, values: Tensor) -> Tensor:
         """Source units [..., C] -> float32, about [-1, 1]."""
         return (values.float() - self.center) / self.half_range

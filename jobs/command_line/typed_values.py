@@ -1,8 +1,8 @@
 """Paths and texts on the command line mean what is typed, whatever characters are in them.
 
-Hydra's grammar gives meaning to commas, brackets, quotes, `=`, `~` and `#`, and `${` would be replaced by what it names,
-as by a variable of the environment, in a text that somebody else wrote. Where a setting is a path or a text, its value
-is quoted for Hydra before it reads the line; `~` is the home folder. Values that are quoted already stay so.
+Hydra's grammar gives meaning to commas, brackets, quotes, `=`, `~` and `#`, and it would replace `${…}` by what that
+names, as a variable of the environment, in a text that somebody else wrote. Where a setting is a path or a text, its
+value is quoted for Hydra before it reads the line; `~` is the home folder. Values that are quoted already stay so.
 """
 
 from __future__ import annotations

@@ -34,6 +34,9 @@ from pipeline.errors import BuildError, CorruptError
 
 _DAMAGED = "damaged-"
 
+_FLOATS = ("F64", "F32", "F16", "BF16")
+"""Types of safetensors that weights may have: others would be cut to size without a word."""
+
 SHOWN = 20
 """Tensors that a message lists."""
 
@@ -223,7 +226,14 @@ def _stored_shapes(checkpoint: Path, kind: str) -> dict[str, tuple[int, ...]]:
     if (checkpoint / SHARDED / INDEX).is_file():
         return sharded_shapes(checkpoint, kind)
     with _tensors_of(checkpoint, kind) as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  no mapping
+        for name, found in slices.items():
+            if found.get_dtype() not in _FLOATS:
+                raise CorruptError(
+                    f"{checkpoint}/{kind}.safetensors: {name} is {found.get_dtype()}; all tensors of a checkpoint are "
+                    "floating point"
+                )
+        return {name: tuple(found.get_shape()) for name, found in slices.items()}
 
 
 @torch.no_grad()

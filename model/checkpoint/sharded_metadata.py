@@ -94,6 +94,8 @@ def _require_tensors(index: Any) -> None:
     for name, entry in index.state_dict_metadata.items():
         if not isinstance(entry, TensorStorageMetadata):
             raise ValueError(f"{name} is no tensor")
+        if not entry.properties.dtype.is_floating_point:
+            raise ValueError(f"{name} is {entry.properties.dtype}; all tensors of a checkpoint are floating point")
     for place in index.storage_data.values():
         if Path(place.relative_path).name != str(place.relative_path) or place.transform_descriptors:
             raise ValueError(f"{place.relative_path} is no file of its folder")

@@ -57,10 +57,10 @@ def vouched(state: Mapping[str, Any]) -> tuple[Voucher, ...]:
     """
     if "imported_from" in state:
         return (_nothing(str(state["imported_from"])),)
-    entries = state.get(VOUCHED, [])
+    entries = state.get(VOUCHED)
     try:
-        if not isinstance(entries, list):
-            raise ValueError(f"it must be a list, found {entries!r:.80}")
+        if not isinstance(entries, list) or not entries:
+            raise ValueError(f"it must be a list of at least one build, found {entries!r:.80}")
         return tuple(from_json(Voucher, entry, f"entry {number}") for number, entry in enumerate(entries))
     except ValueError as error:
         raise BuildError(f"state.json: {VOUCHED} is not as this version writes it: {error}") from error

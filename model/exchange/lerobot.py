@@ -9,6 +9,7 @@ loads the target encoder by name, so a folder without the encoder's weights is c
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ from pipeline.format.json.strict_json import parse, parse_any
 from pipeline.format.json.typed_json import from_json
 from pipeline.format.text.printable import reason, shown
 
+_LARGEST = 2**26
+"""Bytes of a file of JSON."""
+
 STATE, ACTION = "observation.state", "action"
 PORT_LAYER_NORM_EPS = 1e-6
 PORT_VIEWS = 2
@@ -44,7 +48,7 @@ _NUMBERS = {"MIN_MAX": ("min", "max"), "MEAN_STD": ("mean", "std")}
 def is_lerobot(folder: Path) -> bool:
     """Whether a folder holds a `vla_jepa` policy."""
     try:
-        return bool(parse_any((folder / "config.json").read_bytes()).get("type") == "vla_jepa")
+        return bool(parse_any(_read_small(folder / "config.json")).get("type") == "vla_jepa")
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -170,7 +174,7 @@ NUMBERS_BESIDE_SHAPES = {
 def _check_config(model: VLAJEPA, folder: Path) -> None:
     """Raise SettingsError where config.json names a number that this model was not built with; null is its default."""
     try:
-        theirs = parse_any((folder / "config.json").read_bytes())
+        theirs = parse_any(_read_small(folder / "config.json"))
     except (OSError, ValueError) as error:
         raise SettingsError(f"{folder}/config.json cannot be read: {error}") from error
     ours = policy_config(model, (), "")
@@ -254,7 +258,9 @@ def _load_scaler(scaler: MinMaxScaler | None, folder: Path, key: str, processor:
     if scaler is None:
         return
     try:
-        entry = _step(parse((folder / processor).read_bytes()), step)
+        entry = _step(parse(_read_small(folder / processor)), step)
+        if Path(entry.state_file).name != entry.state_file:
+            raise ValueError(f"state_file {shown(entry.state_file)} is no name of a file of the folder")
         statistics = _tensors(folder / entry.state_file)
         mode = entry.norm_map["ACTION" if key == ACTION else "STATE"]
         names = _NUMBERS[mode]
@@ -268,6 +274,10 @@ def _load_scaler(scaler: MinMaxScaler | None, folder: Path, key: str, processor:
         scaler.center.copy_(center)
         # LeRobot divides by 1e-8 where a channel is constant.
         scaler.half_range.copy_(torch.where(half == 0, 1e-8, half))
+    try:
+        scaler.require_usable()
+    except ValueError as error:
+        raise SettingsError(f"{folder}/{processor}, {key}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -289,8 +299,18 @@ def _step(content: Any, name: str) -> _Step:
     raise ValueError(f"it has no step {name}")
 
 
+def _read_small(path: Path) -> bytes:
+    """A file of JSON. Raises ValueError for what is no file, as a pipe that never ends, or larger than `_LARGEST`."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST:
+        raise ValueError(f"{path.name} must be a regular file of at most {_LARGEST:,} bytes")
+    return path.read_bytes()
+
+
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
+        if not path.is_file():
+            raise ValueError("it is no regular file")
         return load_file(path)
     except Exception as error:  # safetensors does not export its error class for typing
         raise SettingsError(f"{path} cannot be read: {error}") from error

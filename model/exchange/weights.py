@@ -45,6 +45,11 @@ def load_foreign(
     problems += [f"missing {foreign_name(name, style)} (our {name})" for name in own.keys() - found.keys() - set(fresh)]
     problems += [f"unknown {foreign_name(name, style)}" for name in found.keys() - own.keys()]
     problems += [
+        f"{foreign_name(name, style)} is {found[name].dtype}, weights are floating point"
+        for name in found
+        if not found[name].is_floating_point()
+    ]
+    problems += [
         f"{foreign_name(name, style)}: {tuple(found[name].shape)} in the file, {tuple(own[name].shape)} in the model"
         for name in found.keys() & own.keys()
         if found[name].shape != own[name].shape

@@ -19,11 +19,13 @@ from jobs.serving.client import PolicyClient
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServerSettings
 from model.checkpoint.checkpoint import save_weights
+from model.checkpoint.vouched import VOUCHED, as_json
 from model.normalize import BuildStats, ChannelRange
 from model.settings import tiny_settings
 from model.vla_jepa import build_model
 from pipeline.format.schema import Sizes
 from tests.benchmarks.report import Series, Target, interleaved, print_table
+from tests.jobs.closed_loop.checkpoints import CLAIMED_CLEAN
 
 SIZES = Sizes(views=2, image_size=224, steps=3, tokens=4, width=10, state=8, chunk=7, action=7)
 ROBOT = RobotInterface(
@@ -144,7 +146,12 @@ def _tiny_policy(folder: Path) -> CheckpointPolicy:
     stats = BuildStats(
         ChannelRange((-1.0,) * SIZES.state, (1.0,) * SIZES.state), ChannelRange((-1.0,) * 7, (1.0,) * SIZES.action)
     )
-    state = {"model": asdict(settings), "model_sizes": asdict(SIZES), "robot": asdict(ROBOT)}
+    state = {
+        "model": asdict(settings),
+        "model_sizes": asdict(SIZES),
+        "robot": asdict(ROBOT),
+        VOUCHED: as_json(CLAIMED_CLEAN),
+    }
     save_weights(folder / "step-00000000", build_model(settings, SIZES, stats), state)
     return CheckpointPolicy(folder / "step-00000000", "cpu")
 

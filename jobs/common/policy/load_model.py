@@ -53,6 +53,12 @@ def load_model(checkpoint: Path) -> VLAJEPA:
             raise  # a size beyond 64 bits is a TypeError of PyTorch's
         what = f"asks for a model of more than {room:,} bytes, which the weights beside it do not fill"
         raise BuildError(f"{checkpoint}/state.json {what}; restore the checkpoint") from error
+    for name, scaler in (("state", model.state_scaler), ("action", model.action_scaler)):
+        try:
+            if scaler is not None:
+                scaler.require_usable()
+        except ValueError as error:
+            raise BuildError(f"{checkpoint}: scale of the {name}: {error}") from error
     return model.eval()
 
 

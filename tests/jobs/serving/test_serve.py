@@ -25,7 +25,9 @@ from jobs.serving.serve import run, serve_until_signal, warm_up, welcome
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServeConfig, ServerSettings
 from model.checkpoint.checkpoint import save_weights
+from model.checkpoint.vouched import VOUCHED, as_json
 from pipeline.errors import SettingsError
+from tests.jobs.closed_loop.checkpoints import CLAIMED_CLEAN
 from tests.jobs.composed import compose_settings
 from tests.jobs.serving.fakes import IDENTITY, IN_TIME_S, INTERFACE, FakePolicy, observation, running
 from tests.model.helpers import SIZES, small_model, small_settings
@@ -37,7 +39,12 @@ ROBOT = replace(INTERFACE, image_size=SIZES.image_size, state=SIZES.state, chunk
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a tiny model with fresh weights."""
     folder = tmp_path_factory.mktemp("run") / "checkpoints" / "step-00000000"
-    state = {"model": asdict(small_settings()), "model_sizes": asdict(SIZES), "robot": asdict(ROBOT)}
+    state = {
+        "model": asdict(small_settings()),
+        "model_sizes": asdict(SIZES),
+        "robot": asdict(ROBOT),
+        VOUCHED: as_json(CLAIMED_CLEAN),
+    }
     save_weights(folder, small_model(), state)
     return folder
 

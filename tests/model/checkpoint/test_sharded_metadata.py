@@ -62,13 +62,22 @@ def absolute(index: Any) -> None:
         place.relative_path = "/etc/passwd"
 
 
+def complex_numbers(index: Any) -> None:
+    index.state_dict_metadata["model/a"].properties.dtype = torch.complex64
+
+
 def objects(index: Any) -> None:
     index.state_dict_metadata["model/a"] = BytesStorageMetadata()
 
 
 @pytest.mark.parametrize(
     ("change", "fragment"),
-    [(outside, "is no file of its folder"), (absolute, "is no file of its folder"), (objects, "BytesStorageMetadata")],
+    [
+        (outside, "is no file of its folder"),
+        (absolute, "is no file of its folder"),
+        (objects, "BytesStorageMetadata"),
+        (complex_numbers, "model/a is torch.complex64"),
+    ],
 )
 def test_an_index_of_anything_else_is_refused(checkpoint: Path, change: Callable[[Any], None], fragment: str) -> None:
     index = read_index(checkpoint / SHARDED)

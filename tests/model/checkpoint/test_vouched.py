@@ -46,7 +46,8 @@ def test_samples_that_were_not_compared_are_named_whatever_comes_later() -> None
 
 
 @pytest.mark.parametrize(
-    "entries", [7, "x", [{}], [[1]], [{"build": "a"}], [as_json([SIGNED])[0] | {"checked": "perhaps"}], [None]]
+    "entries",
+    [None, [], 7, "x", [{}], [[1]], [{"build": "a"}], [as_json([SIGNED])[0] | {"checked": "perhaps"}], [None]],
 )
 def test_entries_of_another_form_are_refused(entries: Any) -> None:
     with pytest.raises(BuildError, match=r"state\.json: vouched is not as this version writes it"):

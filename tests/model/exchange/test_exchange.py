@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -198,6 +199,33 @@ def test_mean_and_standard_deviation_of_a_released_policy_become_the_scaling(tmp
     assert model.state_scaler is not None
     state = torch.randn(2, 6)
     torch.testing.assert_close(model.state_scaler(state), (state - mean) / std)
+
+
+@pytest.mark.parametrize("name", ["config.json", "policy_preprocessor.json"])
+@pytest.mark.parametrize("what", ["pipe", "endless", "hole"])
+def test_what_is_no_file_of_a_lerobot_folder_is_not_read(tmp_path: Path, name: str, what: str) -> None:
+    save_lerobot(lerobot_model(), tmp_path / "policy", CAMERAS, "e")
+    path = tmp_path / "policy" / name
+    path.unlink()
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "endless":
+        path.symlink_to("/dev/zero")
+    else:
+        path.touch()
+        os.truncate(path, 2**40)
+    with pytest.raises((SettingsError, BuildError)):
+        load_initial(lerobot_model(), tmp_path / "policy", scalers=True)
+
+
+def test_statistics_of_a_lerobot_folder_are_its_own(tmp_path: Path) -> None:
+    save_lerobot(lerobot_model(), tmp_path / "policy", CAMERAS, "e")
+    processor = tmp_path / "policy" / "policy_preprocessor.json"
+    file = next((tmp_path / "policy").glob("policy_preprocessor_step_*.safetensors"))
+    (tmp_path / "outside.safetensors").write_bytes(file.read_bytes())
+    processor.write_text(processor.read_text().replace(file.name, "../outside.safetensors"))
+    with pytest.raises(SettingsError, match="is no name of a file of the folder"):
+        load_initial(lerobot_model(), tmp_path / "policy", scalers=True)
 
 
 def test_a_policy_with_other_numbers_beside_its_shapes_is_refused(tmp_path: Path) -> None:

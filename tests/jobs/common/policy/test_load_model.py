@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from jobs.common.policy.load_model import load_model
 from model.checkpoint.checkpoint import save_weights
+from model.checkpoint.state_file import read_state, write_state
 from model.settings import tiny_settings
 from model.vla_jepa import build_model, unit_stats
 from pipeline.errors import BuildError
@@ -54,6 +58,31 @@ def test_sizes_that_the_weights_do_not_fill_are_refused(
     with pytest.raises(BuildError, match=message):
         load_model(saved(tmp_path, model, sizes))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB: one GiB
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("state_scaler.center", torch.full((8,), math.nan), "scale of the state: channel 0 has the middle nan"),
+        ("state_scaler.half_range", torch.full((8,), math.inf), "scale of the state: .* half the range inf"),
+        ("action_scaler.half_range", torch.full((7,), -1.0), "scale of the action: .* half the range -1"),
+        ("action_scaler.half_range", torch.zeros(7), "scale of the action: .* half the range 0"),
+        ("state_scaler.center", torch.zeros(8, dtype=torch.int32), "state_scaler.center is I32"),
+        ("state_scaler.center", torch.zeros(8, dtype=torch.complex64), "state_scaler.center is C64"),
+    ],
+)
+def test_scales_and_types_that_no_training_writes_are_refused(
+    tmp_path: Path, name: str, value: torch.Tensor, message: str
+) -> None:
+    folder = saved(tmp_path, {}, {})
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    save_file(tensors | {name: value}, folder / "model.safetensors")
+    state = read_state(folder)
+    (folder / "state.json").unlink()
+    write_state(folder, state)
+    with pytest.raises(BuildError, match=message):
+        load_model(folder)
 
 
 def test_what_was_saved_is_loaded_and_nothing_stays_limited(tmp_path: Path) -> None:
