@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from jobs.cluster.metrics import METRICS
 from tests.test_docs import ROOT, manifests, require_accepted
 
 DEPLOY = ROOT / "docs/deploy"
@@ -96,3 +99,15 @@ def test_kubernetes_runs_a_command_that_is_accepted(
     assert len(images) == 1, "driver and workers must have the same libraries"
     constraints = (ROOT / "constraints.txt").read_text().splitlines()
     assert f"ray=={cluster['rayVersion']}" in constraints
+
+
+def test_the_dashboard_shows_metrics_that_there_are() -> None:
+    dashboard = json.loads((DEPLOY / "grafana.json").read_text())
+    shown = {name for panel in dashboard["panels"] for name in METRIC.findall(panel["targets"][0]["expr"])}
+    page = set(METRIC.findall((ROOT / "docs/guides/watching.md").read_text()))
+    there = {f"vlajepa_{name}" for name in METRICS}
+    assert shown == there
+    assert page <= there
+
+
+METRIC = re.compile(r"ray_(vlajepa_\w+)")

@@ -17,6 +17,7 @@ from jobs import cli
 from jobs.command_line import hydra_application
 from jobs.command_line.commands import COMMANDS
 from jobs.command_line.hydra_application import offer_manifests
+from pipeline.sources.lerobot.source import LeRobotSource
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if "_" not in p.parent.name)]
@@ -93,3 +94,20 @@ def test_the_example_of_a_command_is_accepted(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     require_accepted(f"{name} {COMMANDS[name].example}", monkeypatch, capsys)
+
+
+def test_the_dataset_that_the_guide_writes_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs/guides/own-dataset.md").read_text(encoding="utf-8")
+    (block,) = [match[2] for match in FENCED.finditer(page) if match[0].startswith("```python")]
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    views = ("head", "left_wrist", "right_wrist")
+    source = LeRobotSource(root=str(tmp_path / "own-data"), name="arms", val_share=0.5, cameras=views)
+    index = source.index()
+    assert (index.views, index.state_dim, index.action_dim, len(index.refs)) == (views, 14, 14, 2)
+    episode = source.open(index.refs[1])
+    try:
+        assert episode.frames("left_wrist", [0, 29]).shape == (2, 96, 96, 3)
+        assert episode.instruction(29) == "lift block 1"
+    finally:
+        episode.close()

@@ -6,6 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jobs.common.policy.robot_interface import RobotObservation
+    from jobs.serving.client import PolicyClient
     from pipeline.errors import AuditRefusedError, BuildError, CorruptError, RunError, SettingsError
     from vlajepa.batches import Batches
     from vlajepa.builds import OpenBuild, open_build
@@ -20,6 +22,8 @@ __all__ = [
     "CorruptError",
     "LoadedPolicy",
     "OpenBuild",
+    "PolicyClient",
+    "RobotObservation",
     "RunError",
     "Sample",
     "SettingsError",
@@ -29,6 +33,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "jobs.common.policy.robot_interface": ("RobotObservation",),
+    "jobs.serving.client": ("PolicyClient",),
     "vlajepa.batches": ("Batches",),
     "vlajepa.builds": ("OpenBuild", "open_build"),
     "vlajepa.commands": ("run",),

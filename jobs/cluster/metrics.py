@@ -16,6 +16,8 @@ _COUNTS = {
     "lost": "tasks lost to dying workers and nodes",
     "store_peak_bytes": "most that the object stores of all nodes held",
 }
+METRICS = (*_COUNTS, "left_seconds", "node_samples_per_s", "node_bytes_written")
+"""Names of all metrics, without `vlajepa_`, which begins each; Ray puts `ray_` before it."""
 
 
 class RunMetrics:
