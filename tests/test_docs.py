@@ -102,9 +102,10 @@ def test_the_dataset_that_the_guide_writes_is_read(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     exec(block, {})
     views = ("head", "left_wrist", "right_wrist")
-    source = LeRobotSource(root=str(tmp_path / "own-data"), name="arms", val_share=0.5, cameras=views)
+    source = LeRobotSource(root=str(tmp_path / "own-data"), name="arms", val_share=0.05, cameras=views)
     index = source.index()
-    assert (index.views, index.state_dim, index.action_dim, len(index.refs)) == (views, 14, 14, 2)
+    assert (index.views, index.state_dim, index.action_dim, len(index.refs)) == (views, 14, 14, 4)
+    assert [ref.split for ref in index.refs] == ["train", "train", "train", "val"]
     episode = source.open(index.refs[1])
     try:
         assert episode.frames("left_wrist", [0, 29]).shape == (2, 96, 96, 3)
