@@ -142,6 +142,7 @@ class Trainer:
         with signal.noted(), writer:
             while self.step < stop:
                 started = time.perf_counter()
+                self.ranks.position.mark(f"reads the samples of step {self.step}")
                 current, skipping, self.stopped_by = self._next(batches, signal)
                 if self.stopped_by:
                     break
@@ -201,6 +202,7 @@ class Trainer:
 
     def _step(self, streams: list[list[MicroBatch]]) -> dict[str, float]:
         """One optimiser step on the micro batches of all streams; alternating, one on each stream's, robots first."""
+        self.ranks.position.mark(f"forward pass of step {self.step}")
         torch.manual_seed(step_seed(self.settings.seed, self.step, self.ranks.rank))
         numbers: dict[str, float] = {}
         dump = partial(dump_keys, self.out, self.step, _all(streams), self.ranks)
@@ -240,6 +242,7 @@ class Trainer:
         with gradients_stay(self._wrapped, not last):
             with self._autocast():
                 found: tuple[Losses, ...] = self._wrapped(*batches)
+            self.ranks.position.mark(f"backward pass of step {self.step}")
             weighted_total(found, weights, names).backward()
         # DDP averages in the last pass what the model's own parameters have collected.
         if last or self.ranks.world == 1:
@@ -247,6 +250,7 @@ class Trainer:
         return found
 
     def _save(self, writer: CheckpointWriter) -> None:
+        self.ranks.position.mark(f"saves step {self.step}")
         progress = {"loss_mean": self._guard.loss_mean, **self._skipped.progress()}
         writer.save(
             self.step,

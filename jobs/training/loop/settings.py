@@ -77,6 +77,14 @@ class TrainerSettings:
         "on CUDA, compute in bfloat16 with rounded copies of float32 weights", default=True, decides=False
     )
     strategy: Strategy = setting("of several ranks: ddp, or fsdp (FSDP2)", default=Strategy.DDP, decides=False)
+    rank_timeout_s: float = setting(
+        "of several ranks: one on which the others wait for so long is named and ends the run",
+        default=900.0,
+        decides=False,
+        unit="seconds",
+        above=0,
+        below=math.inf,
+    )
     compile: bool = setting(
         "torch.compile of the model, block by block: about a minute at the start", default=False, decides=False
     )
