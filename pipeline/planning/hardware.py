@@ -16,7 +16,7 @@ class Reached(NamedTuple):
 
 
 ENCODER_REACHED = Reached(989e12, 0.43)
-"""ViT-L compiled, 64 windows at a time, on an H200: 243 windows/s, 423 TFLOP/s (docs/results.md, V-JEPA2 on an H200)."""
+"""ViT-L compiled, 64 windows at a time, on an H200: 243 windows/s, 423 TFLOP/s (docs/results.md)."""
 
 STEP_REACHED = Reached(989e12, 0.34)
 """A full-size step, 16 + 16 samples, compiled, with CUDA graphs, on an H200: 274 ms, 338 TFLOP/s (docs/results.md)."""

@@ -39,6 +39,7 @@ BENCHMARKS: Mapping[str, str] = {
     "audit-workers": "audit_workers",
     "duplicates": "duplicates",
     "storage": "storage_needs",
+    "latency": "policy_latency",
     "cuda": "cuda_step",
     "cuda-encoder": "cuda_encoder",
     "cuda-run": "cuda_run",

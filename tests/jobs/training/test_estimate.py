@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from jobs.cli import main
-from jobs.command_line.hydra_application import compose_settings
 from jobs.training.estimate import describe
 from jobs.training.settings import EstimateConfig
 from model.estimate import StepEstimate
 from pipeline.format.build import Build
+from tests.jobs.composed import compose_settings
 
 
 @pytest.mark.slow
