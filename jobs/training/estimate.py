@@ -56,6 +56,7 @@ def describe(estimate: StepEstimate, settings: EstimateConfig, kinds: Sequence[s
         ("weights", e.weights),
         ("AdamW's moments", e.moments),
         ("gradients", e.gradients),
+        ("activations that the backward pass begins with", e.kept),
         ("highest point of forward and backward, with gradients", e.passes),
         ("highest point of the optimiser's step, with gradients", e.optimiser),
         ("peak", e.peak),

@@ -39,6 +39,8 @@ BENCHMARKS: Mapping[str, str] = {
     "audit-workers": "audit_workers",
     "duplicates": "duplicates",
     "storage": "storage_needs",
+    "counts": "step_counts",
+    "activations": "activations",
     "latency": "policy_latency",
     "cuda": "cuda_step",
     "cuda-encoder": "cuda_encoder",

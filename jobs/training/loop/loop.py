@@ -27,6 +27,7 @@ from jobs.training.loop.metrics import MetricsLog
 from jobs.training.loop.ownership import Ownership
 from jobs.training.loop.ranks import Ranks, distribute, gradients_stay
 from jobs.training.loop.settings import CoTraining, TrainerSettings
+from jobs.training.loop.step.garbage import collected_at_steps
 from jobs.training.loop.step.micro_batches import MicroBatch, micro_batches, passes, record, weighted_total
 from jobs.training.loop.step.optimiser import Optimiser
 from jobs.training.loop.step.step_graph import StepGraphs
@@ -139,7 +140,7 @@ class Trainer:
         self.model.train()
         writer = CheckpointWriter(self.checkpoints, self.ranks, settings)
         signal = StopSignal()
-        with signal.noted(), writer:
+        with signal.noted(), writer, collected_at_steps(settings.collect_every) as collect:
             while self.step < stop:
                 started = time.perf_counter()
                 self.ranks.position.mark(f"reads the samples of step {self.step}")
@@ -155,6 +156,7 @@ class Trainer:
                 log.step(self.step, numbers | throughput.numbers(seconds, waited) | self._skipped.numbers())
                 if settings.eval_every and self.step % settings.eval_every == 0 and self.step < stop:
                     log.held_out(self.step, self.evaluate())
+                collect(self.step)
                 if self.step % settings.save_every == 0:
                     owner.check()
                     self._save(writer)

@@ -93,6 +93,12 @@ class TrainerSettings:
         default=True,
         decides=False,
     )
+    collect_every: int = setting(
+        "steps between collections of Python's garbage, on all ranks at once; 0: whenever Python likes",
+        default=50,
+        decides=False,
+        at_least=0,
+    )
     threads: int = setting("threads that read samples; 0: the training thread", default=2, decides=False, at_least=0)
     ahead: int = setting("steps kept ready or being read", default=4, decides=False, at_least=1)
     streams: int = setting(

@@ -1,0 +1,71 @@
+"""What a sample's activations take, with and without gradient checkpointing, and the batch that fits a GPU of 80 GB.
+
+Counted by `vlajepa estimate`'s own means, on tensors without memory. Two batches give a line, a third one tests it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from model.estimate import KINDS, StepEstimate, estimate_step
+from model.settings import ModelSettings
+from pipeline.format.schema import Sizes
+from tests.benchmarks.full_size_build import SIZES
+from tests.benchmarks.packing import FULL, small_settings
+from tests.benchmarks.report import Series, Target, print_table
+
+GIB = 2**30
+ROOM = 80e9
+"""Bytes: an H100 or A100 of 80 GB has a little more, which its context and the allocator's fragmentation take."""
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "everything kept": (),
+    "gradient_checkpointing of the backbone": ("backbone",),
+    "of backbone, predictor and action head": ("backbone", "predictor", "action_head"),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The model, and samples of each kind: the two that give the line, and the one that tests it."""
+
+    model: ModelSettings = field(default_factory=lambda: FULL)
+    sizes: Sizes = SIZES
+    batches: tuple[int, int, int] = (4, 8, 16)
+
+
+TINY = Scale(small_settings(), replace(SIZES, image_size=64, tokens=16, width=96), (1, 2, 3))
+
+
+def run(_: Path, repeats: int, scale: Scale) -> None:
+    """Print a table for each way. Nothing is timed, so it is done once."""
+    for name, parts in PARTS.items():
+        small, middle, large = (_estimate(parts, batch, scale) for batch in scale.batches)
+        first, second, third = scale.batches
+        slope = (middle.passes - small.passes) / (second - first)
+        fixed = small.peak - slope * first
+        kept = (middle.kept - small.kept) / (second - first)
+        fits = int((ROOM - fixed) // slope)
+        error = (fixed + slope * third) / large.peak
+        print_table(
+            f"Memory of a step, bf16, one GPU, {' and '.join(KINDS)} together: {name}",
+            "GiB",
+            [
+                Series("weights, masters, moments", ((small.weights + small.moments) / GIB,)),
+                Series("kept for the backward pass, of one sample of each kind", (kept / GIB,)),
+                Series("highest point, of each more of both", (slope / GIB,)),
+                Series(f"in all, {third} + {third} samples", (large.peak / GIB,)),
+            ],
+            [
+                Series("samples of each kind that fit 80 GB", (float(max(0, fits)),)),
+                Target(Series(f"in all at {third} + {third} by the line / counted", (error,)), 1.05, at_most=True),
+            ],
+        )
+
+
+def _estimate(parts: tuple[str, ...], batch: int, scale: Scale) -> StepEstimate:
+    model = scale.model
+    changed = {part: replace(getattr(model, part), gradient_checkpointing=True) for part in parts}
+    return estimate_step(replace(model, **changed), scale.sizes, batch, KINDS, count_flops=False)
