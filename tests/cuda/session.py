@@ -71,7 +71,8 @@ def run_parts(wanted: Sequence[Part], out: Path, seconds: float) -> list[Outcome
             found.append(Outcome(part.name, None, 0.0, f"not begun: {left:.0f} of {seconds:g} seconds were left"))
         else:
             found.append(_run(part, file, min(part.limit, left)))
-        print(f"{part.name}: {found[-1].said}", flush=True)
+        sys.stdout.write(f"{part.name}: {found[-1].said}\n")
+        sys.stdout.flush()
         (out / "summary.json").write_text(json.dumps([asdict(one) for one in found], indent=2) + "\n")
     return found
 

@@ -159,7 +159,7 @@ def test_a_stopped_process_ends_the_run_and_is_named(
     out = tmp_path / "run"
     with start(train_command(out, [video_build], *endless, ranks=2)) as process:
         try:
-            wait_for_step(out, 2)
+            wait_for_step(out, 2, process=process)
             stopped = rank_of(process, rank)
             stopped.send_signal(signal.SIGSTOP)
             found = ended(process, out)
@@ -184,7 +184,7 @@ def test_a_rank_that_reads_for_ever_ends_the_run_and_is_named(
     assert command != words, sys.argv
     with start(command, **{HANGS: "1"}) as process:
         try:
-            wait_for_step(out, BATCHES)
+            wait_for_step(out, BATCHES, process=process)
             found = ended(process, out)
         finally:
             process.kill()
