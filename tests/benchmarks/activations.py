@@ -1,6 +1,7 @@
 """What a sample's activations take, with and without gradient checkpointing, and the batch that fits a GPU of 80 GB.
 
-Counted by `vlajepa estimate`'s own means, on tensors without memory. Two batches give a line, a third one tests it.
+Counted by `vlajepa estimate`'s own means, on tensors without memory. Two batches give a line, a third one tests it; small
+ones would not do, since their highest point is another one.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Scale:
 
     model: ModelSettings = field(default_factory=lambda: FULL)
     sizes: Sizes = SIZES
-    batches: tuple[int, int, int] = (4, 8, 16)
+    batches: tuple[int, int, int] = (16, 32, 48)
 
 
 TINY = Scale(small_settings(), replace(SIZES, image_size=64, tokens=16, width=96), (1, 2, 3))
@@ -56,7 +57,7 @@ def run(_: Path, repeats: int, scale: Scale) -> None:
                 Series("weights, masters, moments", ((small.weights + small.moments) / GIB,)),
                 Series("kept for the backward pass, of one sample of each kind", (kept / GIB,)),
                 Series("highest point, of each more of both", (slope / GIB,)),
-                Series(f"in all, {third} + {third} samples", (large.peak / GIB,)),
+                Series(f"in all, {first} + {first} samples", (small.peak / GIB,)),
             ],
             [
                 Series("samples of each kind that fit 80 GB", (float(max(0, fits)),)),
