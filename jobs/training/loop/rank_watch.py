@@ -147,8 +147,9 @@ class RankWatch:
         if text is None:
             return None
         # Ranks that have ended give no sign of life, and whoever judges later must not name them.
-        agreed = self._asked.compare_set("watch/verdict", "", text).decode()
-        return agreed, agreed == text
+        own = f"{self._ranks.rank} {text}"
+        author, _, agreed = self._asked.compare_set("watch/verdict", "", own).decode().partition(" ")
+        return agreed, author == str(self._ranks.rank)
 
     def _beats(self) -> list[Beat | None]:
         keys = [_key(rank) for rank in range(self._ranks.world)]

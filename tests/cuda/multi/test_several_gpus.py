@@ -195,3 +195,4 @@ def test_a_rank_that_reads_for_ever_ends_the_run_and_is_named(
         assert "rank 1 (" in text
         assert "rank 0 (" not in text
     assert "in _hanging" in found.printed
+    assert found.log.count("No rank has come further") == 1
