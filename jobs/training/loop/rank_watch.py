@@ -126,7 +126,10 @@ class RankWatch:
 
     def _end_if_hung(self, position: int) -> None:
         limit = 6 * self._poll + PATIENCE
-        lost = f"the store of the ranks does not answer for {limit:g} s: the machine of rank 0 is lost; the run ends"
+        lost = (
+            f"rank 0 gives no sign of life: what it keeps for all ranks, or torchrun on its machine, is silent for "
+            f"{limit:g} seconds, so the run ends; the same command goes on from the last checkpoint"
+        )
         nobody: tuple[str, bool] | None = (lost, True)
         found = within(limit, self._judged, nobody)
         if found is None or self._ended.is_set() or self._ranks.position.now[0] != position:

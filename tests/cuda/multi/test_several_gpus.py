@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ import pytest
 import torch
 
 from jobs.common.policy.load_model import load_model
+from jobs.training.loop.rank_watch import EXIT_CODE
 from model.checkpoint.folders import list_checkpoints
 from pipeline.format.build import Build
 from tests.cuda.multi.hanging import BATCHES, HANGS
@@ -146,6 +148,12 @@ def ended(process: subprocess.Popen[str], out: Path) -> Ended:
     return Ended(process.returncode, time.monotonic() - began, printed, (out / "log.txt").read_text())
 
 
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 def rank_of(process: subprocess.Popen[str], rank: int) -> psutil.Process:
     children = psutil.Process(process.pid).children(recursive=True)
     return next(child for child in children if child.environ().get("RANK") == str(rank))
@@ -171,6 +179,29 @@ def test_a_stopped_process_ends_the_run_and_is_named(
         assert f"rank {rank} ({os.uname().nodename}, process {stopped.pid}; " in text
         assert f"gives no sign of life. No rank has come further for trainer.rank_timeout_s={TIMEOUT}" in text
         assert f"rank {1 - rank} (" not in text
+
+
+def test_a_stopped_rank_0_that_keeps_the_store_is_named(
+    setup: Setup, endless: tuple[str, ...], video_build: Build, tmp_path: Path
+) -> None:
+    """As Slurm starts ranks, without torchrun: what the ranks speak through is gone."""
+    out, words = tmp_path / "run", train_command(tmp_path / "run", [video_build], *endless)
+    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    with (
+        start(words, **world, RANK="0", LOCAL_RANK="0") as first,
+        start(words, **world, RANK="1", LOCAL_RANK="1") as other,
+    ):
+        try:
+            wait_for_step(out, 2, process=first)
+            first.send_signal(signal.SIGSTOP)
+            found = ended(other, out)
+        finally:
+            first.kill()
+            other.kill()
+    assert found.code == EXIT_CODE
+    assert found.seconds < TIMEOUT + ENDING
+    for text in (found.printed, found.log):
+        assert "rank 0 gives no sign of life: what it keeps for all ranks" in text
 
 
 @STRATEGIES
