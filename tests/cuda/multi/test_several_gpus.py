@@ -109,6 +109,8 @@ def test_a_run_goes_on_on_another_number_of_ranks(
     for last, ranks in ((2, 2), (4, 1), (6, 2)):
         words = (*setup.words, f"trainer.strategy={strategy}", f"trainer.stop_after={last}", "trainer.keep=9")
         out = run(tmp_path / "parts", video_build, *words, ranks=ranks)
+        in_parts = (list_checkpoints(out / "checkpoints")[-1] / "sharded").exists()
+        assert in_parts == (strategy == "fsdp" and ranks == 2)
     log = (out / "log.txt").read_text()
     assert all(f"resumed at step {step}" in log for step in (2, 4))
     require_as_alone(out, alone, setup)
