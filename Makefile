@@ -13,7 +13,7 @@ UV = UV_SYSTEM_CERTS=1 $(if $(WHEELS),UV_FIND_LINKS='$(WHEELS)') \
 # Bytecode is written when a module is first imported: not of all of Ray and PyTorch at once, nor by each process again
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test lint types contract docs unit-jobs unit-rest slow lowest cuda fuzz bench clean
+.PHONY: install demo test lint types contract docs unit-jobs unit-rest slow lowest cuda cuda-multi fuzz bench clean
 
 install: $(VENV)/installed
 
@@ -75,10 +75,13 @@ lowest: install
 	    --python $(VENV)-lowest/bin/python --editable '.[dev,rlds]'
 	$(VENV)-lowest/bin/python -m pytest tests/pipeline tests/model
 
-# On a CUDA device
+# On a CUDA device, eight minutes at most: results lie in cuda-out
 cuda: install
-	$(BIN)/python -m pytest -m cuda tests/cuda
-	$(BIN)/python -m tests.benchmarks cuda cuda-encoder
+	$(BIN)/python -m tests.cuda.session
+
+# On a machine with two GPUs or more: what there is not is skipped with its reason
+cuda-multi: install
+	$(BIN)/python -m pytest -m cuda -rs tests/cuda/multi
 
 # Ten thousand spoiled files to everything that reads one
 fuzz: install

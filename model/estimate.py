@@ -46,6 +46,7 @@ class StepEstimate:
     weights        bytes held all the time; in bfloat16, of float32 weights and their rounded copies
     moments        bytes held all the time
     gradients      bytes, of the float32 weights
+    kept           bytes of activations that the backward pass begins with
     passes         bytes of activations and gradients at the highest point of forward and backward pass; in bfloat16,
                    of the gradients of both the rounded and the float32 weights
     optimiser      bytes of gradients: AdamW's fused form (CUDA) holds nothing beside them
@@ -59,6 +60,7 @@ class StepEstimate:
     weights: int
     moments: int
     gradients: int
+    kept: int
     passes: int
     optimiser: int
 
@@ -80,6 +82,7 @@ def estimate_step(
     kinds: Sequence[str] = ("robot",),
     bf16: bool = True,
     instruction: str = "pick up the bottle and put it on the plate",
+    count_flops: bool = True,
 ) -> StepEstimate:
     """Estimate a step of the trainer.
 
@@ -90,6 +93,7 @@ def estimate_step(
         kinds: one of "robot" and "video" for every build; all pass through the model together.
         bf16: with rounded weights and under autocast, as on CUDA.
         instruction: of every sample.
+        count_flops: False: memory alone, in a third of the time; FLOPs are then 0.
 
     Raises:
         SettingsError: sizes and settings do not fit.
@@ -98,18 +102,18 @@ def estimate_step(
     for kind in kinds:
         if kind not in KINDS:
             raise ValueError(f"kinds must be of {', '.join(KINDS)}, got {kind!r}")
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    # No kernel runs; PyTorch's fused attention keeps what xFormers' keeps.
-    model = _without_memory(meta_model(replace(settings, attention=AttentionBackend.SDPA), sizes), fake, bf16).train()
+    fake, model = fake_model(settings, sizes, bf16)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     everything = sum(p.numel() for p in model.parameters())
     gradients = FLOAT32 * trained
     with fake:
         batches = {kind: _batch(sizes, settings.predictor.views, batch_size, kind, instruction) for kind in kinds}
     together = [batches[kind] for kind in kinds]
-    with LiveMemory(model.parameters()) as memory, _MasksAsRows():
-        _total_loss(model, together, bf16).backward()
-    forward, backward = _count_flops(model, together, bf16)
+    with LiveMemory(model.parameters()) as memory, MasksAsRows():
+        loss = total_loss(model, together, bf16)
+        kept = memory.current
+        loss.backward()
+    forward, backward = _count_flops(model, together, bf16) if count_flops else ({}, 0)
     return StepEstimate(
         parameters={part: _count(getattr(model, part)) for part in PARTS},
         trainable=trained,
@@ -119,18 +123,27 @@ def estimate_step(
         weights=(FLOAT32 + (BFLOAT16 if bf16 else 0)) * everything,
         moments=MOMENTS * gradients,
         gradients=gradients,
+        kept=kept,
         passes=memory.peak + (gradients if bf16 else 0),
         optimiser=gradients,
     )
+
+
+def fake_model(settings: ModelSettings, sizes: Sizes, bf16: bool) -> tuple[FakeTensorMode, VLAJEPA]:
+    """A model in training mode whose parameters have no memory, as the trainer has it, and the mode they belong to."""
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    # No kernel runs; PyTorch's fused attention keeps what xFormers' keeps.
+    model = meta_model(replace(settings, attention=AttentionBackend.SDPA), sizes)
+    return fake, _without_memory(model, fake, bf16).train()
 
 
 def _count_flops(model: VLAJEPA, batches: Sequence[TrainingBatch], bf16: bool) -> tuple[dict[str, int], int]:
     """FLOPs of the forward pass by part of the model, and of the backward pass."""
     # Apart from the memory, since the counter keeps tensors alive that gradient checkpointing would free.
     called = {"student": 0, "predictor": 0}
-    with FlopCounterMode(display=False) as flops, _MasksAsRows():
+    with FlopCounterMode(display=False) as flops, MasksAsRows():
         with _calls_counted(model, flops, called):
-            loss = _total_loss(model, batches, bf16)
+            loss = total_loss(model, batches, bf16)
         after = flops.get_total_flops()
         loss.backward()
     return {**called, "action_head": after - sum(called.values())}, flops.get_total_flops() - after
@@ -172,7 +185,7 @@ class LiveMemory(TorchDispatchMode):
         self.current -= size
 
 
-class _MasksAsRows(TorchDispatchMode):
+class MasksAsRows(TorchDispatchMode):
     """Indexing by a mask becomes indexing by row numbers: how many rows it selects could not be known later on, when it
     meets a tensor without memory."""
 
@@ -186,7 +199,8 @@ class _MasksAsRows(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _total_loss(model: VLAJEPA, batches: Sequence[TrainingBatch], bf16: bool) -> Tensor:
+def total_loss(model: VLAJEPA, batches: Sequence[TrainingBatch], bf16: bool) -> Tensor:
+    """Of all batches, which pass through the model together."""
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         return torch.stack([losses.total for losses in model(*batches)]).sum()
 

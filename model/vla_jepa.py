@@ -24,7 +24,7 @@ from model.losses import Losses, masked_mean, masked_step_mean, merge_views, ste
 from model.normalize import BuildStats, ChannelRange, MinMaxScaler
 from model.settings import HeadInput, ModelSettings, SteeredBy
 from model.stand_in import STAND_INS, StandIn, of_another
-from model.student.backbone import Student, StudentOutput
+from model.student.backbone import Student, StudentInput, StudentOutput
 from model.world_model.predictor import LatentPredictor
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.schema import Observation, Sizes, Targets
@@ -183,20 +183,34 @@ class VLAJEPA(nn.Module):
                 is in training mode (dropout would disturb the actions).
             ValueError: the observation has no state.
         """
-        head, scaler = self._action_parts()
+        self._require_policy()
+        if observation.state is None:
+            raise ValueError("act() needs an observation with state (of width 0 if the robot has none), got None")
+        (output,) = self.student(observation)
+        if start is None:
+            head, _ = self._action_parts()
+            shape = (len(observation.images), head.chunk, head.action_width)
+            start = torch.randn(shape, generator=generator, device=output.latent_actions.device)
+        return self._sampled(output, observation.state, start)
+
+    @torch.no_grad()
+    def act_prepared(self, inputs: StudentInput, state: Tensor, start: Tensor) -> Tensor:
+        """`act` on what `Student.prepare` made of one observation: nothing in it waits for the device."""
+        self._require_policy()
+        (output,) = self.student.read(inputs)
+        return self._sampled(output, state, start)
+
+    def _require_policy(self) -> None:
+        self._action_parts()
         kind = self.settings.predictor.steered_by
         if kind != SteeredBy.LATENT_ACTIONS:
             raise RunError(f"a model of model.predictor.steered_by={kind} is a measure and no policy")
         if self.training:
             raise RunError("act() needs eval mode: call model.eval() first")
-        if observation.state is None:
-            raise ValueError("act() needs an observation with state (of width 0 if the robot has none), got None")
-        (output,) = self.student(observation)
-        context = self._head_context(output)
-        if start is None:
-            shape = (len(observation.images), head.chunk, head.action_width)
-            start = torch.randn(shape, generator=generator, device=context.device)
-        return scaler.inverse(head.sample(context, self._state(observation.state), start))
+
+    def _sampled(self, output: StudentOutput, state: Tensor, start: Tensor) -> Tensor:
+        head, scaler = self._action_parts()
+        return scaler.inverse(head.sample(self._head_context(output), self._state(state), start))
 
     @torch.no_grad()
     def steering(self, observation: Observation[Tensor], targets: Targets[Tensor]) -> Tensor:

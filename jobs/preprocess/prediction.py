@@ -109,7 +109,8 @@ def _hardware(p: Prediction) -> str:
     if not h.gpus:
         return f"{h.cores} cores that decode, and encode at {h.core_flops / 1e9:g} GFLOP/s each"
     peak = h.float32_flops if p.dtype == FloatDtype.FLOAT32 else h.flops
-    return f"{h.gpus} GPUs at {h.utilisation:.0%} of {peak / 1e12:g} TFLOP/s, {h.cores} cores"
+    share = f"{h.utilisation:.0%} ({h.encoder_basis(p.dtype)})"
+    return f"{h.gpus} GPUs at {share} of {peak / 1e12:g} TFLOP/s, {h.cores} cores"
 
 
 def _decoding(p: Prediction, about: str) -> str:

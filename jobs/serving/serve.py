@@ -24,7 +24,7 @@ def run(settings: ServeConfig) -> None:
     checkpoint = find_checkpoint(settings.policy)
     from jobs.common.policy.checkpoint_policy import CheckpointPolicy  # PyTorch, which no refusal needs
 
-    policy = CheckpointPolicy(checkpoint, settings.device)
+    policy = CheckpointPolicy(checkpoint, settings.device, settings.cuda_graphs)
     run_name = policy.checkpoint.resolve().parent.parent.name
     name = f"{run_name}/{policy.checkpoint.name}"
     identity = {"checkpoint": name, "step": policy.step, "sha256": policy.sha256, VOUCHED: as_json(policy.vouchers)}

@@ -94,3 +94,7 @@ class ServeConfig(ServerSettings):
 
     policy: Path = setting("a run's folder (its newest checkpoint) or a checkpoint's")
     device: Device = setting("where the policy computes", default=Device.AUTO)
+    cuda_graphs: bool = setting(
+        "on CUDA, record the model's call once for each number of clients and length of prompts, and repeat it",
+        default=False,
+    )

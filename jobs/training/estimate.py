@@ -46,11 +46,17 @@ def describe(estimate: StepEstimate, settings: EstimateConfig, kinds: Sequence[s
     """The estimate as a table."""
     e = estimate
     tokens = ", ".join(f"{count} tokens a {kind} prompt" for kind, count in e.prompt_tokens.items())
-    seconds = e.flops / (settings.flops * settings.utilisation)
+    hardware = settings.hardware
+    seconds = e.flops / hardware.step_flops
+    speed = f"{hardware.cores} cores at {hardware.core_flops / 1e9:g} GFLOP/s each"
+    if hardware.gpus:
+        share = f"{hardware.step_utilisation:.0%} ({hardware.step_basis})"
+        speed = f"a GPU at {share} of {hardware.flops / 1e12:g} TFLOP/s"
     rows = [
         ("weights", e.weights),
         ("AdamW's moments", e.moments),
         ("gradients", e.gradients),
+        ("activations that the backward pass begins with", e.kept),
         ("highest point of forward and backward, with gradients", e.passes),
         ("highest point of the optimiser's step, with gradients", e.optimiser),
         ("peak", e.peak),
@@ -63,8 +69,7 @@ def describe(estimate: StepEstimate, settings: EstimateConfig, kinds: Sequence[s
         *(f"{f'forward, {part}':56} {n / 1e12:9.3f} TFLOP" for part, n in e.forward.items()),
         f"{'backward':56} {e.backward / 1e12:9.3f} TFLOP",
         f"{'step':56} {e.flops / 1e12:9.3f} TFLOP",
-        f"at {settings.utilisation:.0%} of {settings.flops / 1e12:.0f} TFLOP/s: {seconds:.3g} s a step, "
-        f"{settings.steps * seconds / 86400:.3g} days for {settings.steps:,} steps",
+        f"{speed}: {seconds:.3g} s a step, {settings.steps * seconds / 86400:.3g} days for {settings.steps:,} steps",
     ]
     return "\n".join(lines)
 

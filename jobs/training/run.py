@@ -22,6 +22,7 @@ from jobs.training.loop.data import describe_streams
 from jobs.training.loop.loop import Trainer
 from jobs.training.loop.metrics import MetricsLog, import_wandb
 from jobs.training.loop.ownership import Ownership
+from jobs.training.loop.rank_watch import watched
 from jobs.training.loop.ranks import Ranks, joined
 from jobs.training.loop.throughput import measure_throughput
 from jobs.training.settings import Resume, TrainConfig
@@ -52,7 +53,7 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
     """
     if (config.out / "plan.json").exists():
         raise SettingsError(f"{config.out} is a build; choose another folder for out=, the run would spoil it")
-    with joined(config.trainer.device) as ranks:
+    with joined(config.trainer.device, config.trainer.rank_timeout_s) as ranks:
         ranks.from_main(lambda: _require_packages(config))  # before anything is read or written
         opened = open_builds(config)
         builds = [one.build for one in opened]
@@ -94,7 +95,10 @@ def _run(
         damaged = [f"WARNING: {problem}; set aside, an older checkpoint is used" for problem in trainer.damaged]
         log_line(config.out, "\n".join(filter(None, (*damaged, start, describe(trainer)))))
     throughput = measure_throughput(trainer.streams, config.model, trainer.model.sizes, config.trainer, ranks)
-    with MetricsLog(config.out, trainer.step, config.trainer, state, ranks.main) as log:
+    with (
+        watched(ranks, config.trainer.rank_timeout_s, config.out),
+        MetricsLog(config.out, trainer.step, config.trainer, state, ranks.main) as log,
+    ):
         trainer.train(log, throughput, owner)
         results = {}
         if not trainer.stopped_by:

@@ -10,6 +10,7 @@ from jobs.training.loop.settings import TrainerSettings
 from model.settings import ModelSettings
 from pipeline.format.schema import Sizes
 from pipeline.format.settings import checked, setting
+from pipeline.planning.hardware import Hardware
 
 
 class Resume(StrEnum):
@@ -111,10 +112,7 @@ class EstimateConfig:
     bf16: bool = setting("under autocast, as on CUDA", default=True)
     instruction: str = setting("of every sample", default="pick up the bottle and put it on the plate")
     steps: int = setting("training steps of the run", default=50_000, at_least=1)
-    flops: float = setting(
-        "dense bfloat16 peak of the device (A100: 312e12, its data sheet)", default=312e12, unit="FLOP/s", above=0
-    )
-    utilisation: float = setting("share of the peak that is assumed", default=0.4, above=0, at_most=1)
+    hardware: Hardware = setting("the device that time is predicted for", default_factory=Hardware)
 
     def __post_init__(self) -> None:
         if not self.kinds or not set(self.kinds) <= {"robot", "video"}:

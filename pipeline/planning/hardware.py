@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pipeline.format.enums import FloatDtype
 from pipeline.format.settings import checked, setting
 
 
+class Reached(NamedTuple):
+    """A share of a GPU's bfloat16 peak, FLOP/s, that was measured."""
+
+    peak: float
+    share: float
+
+
+ENCODER_REACHED = Reached(989e12, 0.43)
+"""ViT-L compiled, 64 windows at a time, on an H200: 243 windows/s, 423 TFLOP/s (docs/results.md)."""
+
+STEP_REACHED = Reached(989e12, 0.34)
+"""A full-size step, 16 + 16 samples, compiled, with CUDA graphs, on an H200: 274 ms, 338 TFLOP/s (docs/results.md)."""
+
+MEASURED, ASSUMED = "measured on an H200", "assumed"
+
+
 @checked
 class Hardware:
-    """The cluster that a build is to run on: section `hardware`. The defaults are 8 NVIDIA A100 in one machine."""
+    """The cluster that is predicted for: section `hardware`. The defaults are 8 NVIDIA A100 in one machine."""
 
     gpus: int = setting(
         "GPUs that encode; 0: the encoders share the cores with decoding", default=8, decides=False, at_least=0
@@ -28,7 +46,14 @@ class Hardware:
         above=0,
     )
     utilisation: float = setting(
-        "share of the peak that the encoder reaches: 0.4 for 40 % (assumed, as in `estimate`)",
+        "share of the peak that the encoder reaches: 0.4 for 40 %",
+        default=0.4,
+        decides=False,
+        above=0,
+        at_most=1,
+    )
+    step_utilisation: float = setting(
+        "share of the bfloat16 peak that a training step reaches, for `estimate`",
         default=0.4,
         decides=False,
         above=0,
@@ -79,3 +104,18 @@ class Hardware:
         if not self.gpus:
             return self.cores * self.core_flops
         return self.gpus * self.utilisation * (self.float32_flops if dtype == FloatDtype.FLOAT32 else self.flops)
+
+    def encoder_basis(self, dtype: FloatDtype) -> str:
+        """Where `utilisation` comes from; see `encoder_flops`."""
+        reached = Reached(self.flops, self.utilisation)
+        return MEASURED if reached == ENCODER_REACHED and dtype != FloatDtype.FLOAT32 else ASSUMED
+
+    @property
+    def step_flops(self) -> float:
+        """FLOP/s of a training step on one GPU; without GPUs on all cores."""
+        return self.flops * self.step_utilisation if self.gpus else self.cores * self.core_flops
+
+    @property
+    def step_basis(self) -> str:
+        """Where `step_utilisation` comes from."""
+        return MEASURED if Reached(self.flops, self.step_utilisation) == STEP_REACHED else ASSUMED

@@ -102,12 +102,18 @@ def run(folder: Path, repeats: int, scale: Scale) -> None:
     products = tuple(_matrix_product(scale) for _ in range(repeats))
     limit = Series(f"bf16 product of {scale.matrix} x {scale.matrix} matrices, TFLOP/s", products)
     print_table("The limit", "TFLOP/s", [limit])
-    _print_encoder(limit, scale)
-    measured = list(_training_steps(scale))
-    instruction = max(_batches(scale, 0)[0][0].instruction, key=len)
+    measured = []
+    for found in _training_steps(scale):
+        measured.append(found)  # said at once: the estimate below takes half a minute, and a limit may end this before
+        print(
+            f"{found.name}: {1e3 * float(np.median(found.seconds)):.1f} ms a step, {found.bytes / GIB:.1f} GiB",
+            flush=True,
+        )
+    instruction = max(make_batches(scale, 0)[0][0].instruction, key=len)
     estimate = estimate_step(scale.model, scale.sizes, scale.batch, KINDS, instruction=instruction)
     for found in measured:
         _print_step(estimate, found, limit, scale)
+    _print_encoder(limit, scale)
 
 
 def _training_steps(scale: Scale) -> Iterator[Measured]:
@@ -115,7 +121,7 @@ def _training_steps(scale: Scale) -> Iterator[Measured]:
     device = torch.device(scale.device)
     model = build_model(scale.model, scale.sizes, unit_stats(scale.sizes)).train().to(device)
     optimiser = Optimiser(model, TrainerSettings(device="cpu"), rounded=True)
-    batches = [_batches(scale, seed) for seed in range(scale.warmup + 1)]
+    batches = [make_batches(scale, seed) for seed in range(scale.warmup + 1)]
     for name in dict.fromkeys((str(resolve_backend("auto", device)), "sdpa")):
         chosen = AttentionBackend(name)
         with ExitStack() as stack:
@@ -181,7 +187,7 @@ def _print_step(estimate: StepEstimate, measured: Measured, limit: Series, scale
     )
 
 
-def _batches(scale: Scale, seed: int) -> list[TrainingBatch]:
+def make_batches(scale: Scale, seed: int) -> list[TrainingBatch]:
     """One of video and one of robots, as the loader gives them, with instructions of a label's length.
 
     A video has one view, which is repeated in its latents, and neither state nor actions.

@@ -55,12 +55,16 @@ def stop_at(out: Path, builds: Sequence[Build], step: int, *settings: str, ranks
     return process.returncode, text
 
 
-def wait_for_step(out: Path, step: int, seconds: float = 600) -> None:
-    """Return once a run has logged a step."""
+def wait_for_step(out: Path, step: int, seconds: float = 600, process: subprocess.Popen[str] | None = None) -> None:
+    """Return once a run has logged a step; an error if its process ends before."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if any(logged >= step for logged, _ in losses_of(out)):
             return
+        if process is not None and process.poll() is not None:
+            raise RuntimeError(
+                f"the run ended with {process.returncode} before step {step}: {process.communicate()[0]}"
+            )
         time.sleep(0.05)
     raise TimeoutError(f"{out} has not come to step {step} within {seconds} s")
 

@@ -241,6 +241,20 @@ def test_mixed_view_counts_train_in_one_model(model: VLAJEPA) -> None:
 
 
 @torch.no_grad()
+def test_padded_prompts_give_the_same_actions(model: VLAJEPA) -> None:
+    """As CUDA graphs are recorded, and with the same refusals."""
+    observation = robot_observation()
+    assert observation.state is not None
+    start = torch.randn(4, SIZES.chunk, SIZES.action)
+    model.eval()
+    prepared = model.student.prepare(observation, padded_to=64)
+    assert len(prepared.prompts.input_ids) % 64 == 0
+    found = model.act_prepared(prepared, observation.state, start)
+    assert torch.allclose(found, model.act(observation, start=start), rtol=1e-4, atol=1e-5)
+    with pytest.raises(RunError, match="eval mode"):
+        small_model().train().act_prepared(prepared, observation.state, start)
+
+
 def test_actions_come_in_source_units(model: VLAJEPA) -> None:
     start = torch.zeros(4, SIZES.chunk, SIZES.action)
     actions = model.act(robot_observation(), start=start)

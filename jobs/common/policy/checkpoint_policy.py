@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from jobs.common.policy.device import pick_device
 from jobs.common.policy.load_model import load_model
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation, check_observation, student_batch
+from model.act_graph import ActGraphs
 from model.checkpoint.folders import find_checkpoint
 from model.checkpoint.state_file import checkpoint_sha256, read_state
 from model.checkpoint.vouched import vouched
@@ -33,6 +34,7 @@ class CheckpointPolicy:
     Args:
         checkpoint: a run's folder (its newest checkpoint) or a checkpoint's.
         device: "auto", "cpu" or "cuda".
+        cuda_graphs: on CUDA, record the model's call once for each number of observations and length of prompts.
 
     Raises:
         BuildError: there is no checkpoint, or it has no robot interface (an imported one).
@@ -40,7 +42,7 @@ class CheckpointPolicy:
             and there is none.
     """
 
-    def __init__(self, checkpoint: Path, device: str = "auto") -> None:
+    def __init__(self, checkpoint: Path, device: str = "auto", cuda_graphs: bool = False) -> None:
         self.device = pick_device(device)
         self.checkpoint = find_checkpoint(checkpoint)
         state = read_state(self.checkpoint)
@@ -49,6 +51,7 @@ class CheckpointPolicy:
         self.vouchers = vouched(state)
         self.interface = _interface(self.checkpoint, state)
         self.model = load_model(self.checkpoint).to(self.device)
+        self._graphs = ActGraphs(self.model) if cuda_graphs and self.device.type == "cuda" else None
         self.clipped = 0
 
     @property
@@ -68,15 +71,17 @@ class CheckpointPolicy:
         noise = [torch.randn(head, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         batch = student_batch(observations, self.interface)
         self._count_clipped(torch.from_numpy(batch.state).to(self.device))
-        with torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else contextlib.nullcontext():
-            actions = self.model.act(
-                Observation(
-                    images=torch.from_numpy(batch.images).to(self.device),
-                    instruction=batch.instruction,
-                    state=torch.from_numpy(batch.state).to(self.device),
-                ),
-                start=torch.stack(noise).to(self.device),
-            )
+        shown = Observation(
+            images=torch.from_numpy(batch.images).to(self.device),
+            instruction=batch.instruction,
+            state=torch.from_numpy(batch.state).to(self.device),
+        )
+        start = torch.stack(noise).to(self.device)
+        if self._graphs:
+            actions = self._graphs.act(shown, start)
+        else:
+            with torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else contextlib.nullcontext():
+                actions = self.model.act(shown, start=start)
         found = actions.float().cpu().numpy()
         if not np.isfinite(found).all():
             raise RunError(f"{self.checkpoint}: the policy's actions are not finite; it cannot be used")

@@ -81,6 +81,7 @@ def evaluate(
     size = len(samples.batches[0])
     for first in range(0, len(samples.batches), ranks.world):
         number = first + ranks.rank
+        ranks.position.mark(f"held-out losses, batch {first}")
         # With sharded parameters every rank has to run the same passes: those without a batch run the last one.
         shown = min(number, len(samples.batches) - 1)
         batch = to_device(samples.reader.read(samples.batches[shown]))

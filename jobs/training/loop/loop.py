@@ -27,6 +27,7 @@ from jobs.training.loop.metrics import MetricsLog
 from jobs.training.loop.ownership import Ownership
 from jobs.training.loop.ranks import Ranks, distribute, gradients_stay
 from jobs.training.loop.settings import CoTraining, TrainerSettings
+from jobs.training.loop.step.garbage import collected_at_steps
 from jobs.training.loop.step.micro_batches import MicroBatch, micro_batches, passes, record, weighted_total
 from jobs.training.loop.step.optimiser import Optimiser
 from jobs.training.loop.step.step_graph import StepGraphs
@@ -139,9 +140,10 @@ class Trainer:
         self.model.train()
         writer = CheckpointWriter(self.checkpoints, self.ranks, settings)
         signal = StopSignal()
-        with signal.noted(), writer:
+        with signal.noted(), writer, collected_at_steps(settings.collect_every) as collect:
             while self.step < stop:
                 started = time.perf_counter()
+                self.ranks.position.mark(f"reads the samples of step {self.step}")
                 current, skipping, self.stopped_by = self._next(batches, signal)
                 if self.stopped_by:
                     break
@@ -154,6 +156,7 @@ class Trainer:
                 log.step(self.step, numbers | throughput.numbers(seconds, waited) | self._skipped.numbers())
                 if settings.eval_every and self.step % settings.eval_every == 0 and self.step < stop:
                     log.held_out(self.step, self.evaluate())
+                collect(self.step)
                 if self.step % settings.save_every == 0:
                     owner.check()
                     self._save(writer)
@@ -201,6 +204,7 @@ class Trainer:
 
     def _step(self, streams: list[list[MicroBatch]]) -> dict[str, float]:
         """One optimiser step on the micro batches of all streams; alternating, one on each stream's, robots first."""
+        self.ranks.position.mark(f"forward pass of step {self.step}")
         torch.manual_seed(step_seed(self.settings.seed, self.step, self.ranks.rank))
         numbers: dict[str, float] = {}
         dump = partial(dump_keys, self.out, self.step, _all(streams), self.ranks)
@@ -240,6 +244,7 @@ class Trainer:
         with gradients_stay(self._wrapped, not last):
             with self._autocast():
                 found: tuple[Losses, ...] = self._wrapped(*batches)
+            self.ranks.position.mark(f"backward pass of step {self.step}")
             weighted_total(found, weights, names).backward()
         # DDP averages in the last pass what the model's own parameters have collected.
         if last or self.ranks.world == 1:
@@ -247,6 +252,7 @@ class Trainer:
         return found
 
     def _save(self, writer: CheckpointWriter) -> None:
+        self.ranks.position.mark(f"saves step {self.step}")
         progress = {"loss_mean": self._guard.loss_mean, **self._skipped.progress()}
         writer.save(
             self.step,

@@ -10,7 +10,8 @@ import contextlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
@@ -26,12 +27,25 @@ from pipeline.errors import RunError, SettingsError
 
 _T = TypeVar("_T")
 
+WAITS = "waits for the other ranks"
+
+
+class Position:
+    """How far a rank is: `now` is the number of marks it has passed, and what the last one says."""
+
+    def __init__(self) -> None:
+        self.now = (0, "start")
+
+    def mark(self, place: str) -> None:
+        self.now = (self.now[0] + 1, place)
+
 
 @dataclass(frozen=True)
 class Ranks:
     """This process among those of the run.
 
     host_group  gloo, None for a process alone;  save_group  another one, for the thread that writes checkpoints
+    position    all ranks pass the same marks in the same order, see `jobs.training.loop.rank_watch`
     """
 
     rank: int
@@ -40,6 +54,7 @@ class Ranks:
     device: torch.device
     host_group: Any = None
     save_group: Any = None
+    position: Position = field(default_factory=Position)
 
     @property
     def main(self) -> bool:
@@ -50,6 +65,7 @@ class Ranks:
         """On how many ranks each flag is set."""
         if self.world == 1:
             return tuple(map(int, flags))
+        self.position.mark(WAITS)
         counts = torch.tensor([int(flag) for flag in flags])
         dist.all_reduce(counts, group=self.host_group)
         return tuple(counts.tolist())
@@ -58,6 +74,7 @@ class Ranks:
         """The value of every rank, by rank. Any that pickle takes."""
         if self.world == 1:
             return [value]
+        self.position.mark(WAITS)
         found: list[Any] = [None] * self.world
         dist.all_gather_object(found, value, group=self.host_group)
         return found
@@ -78,6 +95,7 @@ class Ranks:
     def sum(self, values: Tensor) -> Tensor:
         """Sum over the ranks, of a tensor on the device; in place."""
         if self.world > 1:
+            self.position.mark(WAITS)
             dist.all_reduce(values)
         return values
 
@@ -92,15 +110,17 @@ class Ranks:
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world > 1:
+            self.position.mark(WAITS)
             dist.barrier(group=self.host_group)
 
 
 @contextlib.contextmanager
-def joined(device: str) -> Iterator[Ranks]:
+def joined(device: str, timeout_s: float) -> Iterator[Ranks]:
     """The ranks this process belongs to, by the environment that torchrun and Ray Train set up.
 
     Args:
         device: "auto", "cpu" or "cuda".
+        timeout_s: see `TrainerSettings.rank_timeout_s`. PyTorch's own limits are twice that, since they name nobody.
 
     Raises:
         RunError: CUDA was asked for and there is none; or a variable is no number.
@@ -113,12 +133,13 @@ def joined(device: str) -> Iterator[Ranks]:
     if chosen.type == "cuda":
         chosen = torch.device("cuda", _number("LOCAL_RANK"))
         torch.cuda.set_device(chosen)
+    limit = timedelta(seconds=2 * timeout_s)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=limit)
         started = True
     try:
         local_world = _number("LOCAL_WORLD_SIZE", "1")
-        groups = (dist.new_group(backend="gloo"), dist.new_group(backend="gloo"))
+        groups = (dist.new_group(backend="gloo", timeout=limit), dist.new_group(backend="gloo", timeout=limit))
         yield Ranks(dist.get_rank(), dist.get_world_size(), local_world, chosen, *groups)
     finally:
         if started:

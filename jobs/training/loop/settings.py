@@ -77,6 +77,14 @@ class TrainerSettings:
         "on CUDA, compute in bfloat16 with rounded copies of float32 weights", default=True, decides=False
     )
     strategy: Strategy = setting("of several ranks: ddp, or fsdp (FSDP2)", default=Strategy.DDP, decides=False)
+    rank_timeout_s: float = setting(
+        "of several ranks: one on which the others wait for so long is named and ends the run",
+        default=900.0,
+        decides=False,
+        unit="seconds",
+        above=0,
+        below=math.inf,
+    )
     compile: bool = setting(
         "torch.compile of the model, block by block: about a minute at the start", default=False, decides=False
     )
@@ -84,6 +92,12 @@ class TrainerSettings:
         "with bf16 on one CUDA device, record forward and backward passes once for each set of shapes",
         default=True,
         decides=False,
+    )
+    collect_every: int = setting(
+        "steps between collections of Python's garbage, on all ranks at once; 0: whenever Python likes",
+        default=50,
+        decides=False,
+        at_least=0,
     )
     threads: int = setting("threads that read samples; 0: the training thread", default=2, decides=False, at_least=0)
     ahead: int = setting("steps kept ready or being read", default=4, decides=False, at_least=1)

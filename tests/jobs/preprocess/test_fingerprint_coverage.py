@@ -67,6 +67,7 @@ HARMLESS: dict[str, Any] = {
     "hardware.flops": 1e12,
     "hardware.float32_flops": 1e12,
     "hardware.utilisation": 0.1,
+    "hardware.step_utilisation": 0.1,
     "hardware.cores": 3,
     "hardware.core_flops": 1e9,
     "hardware.read_mb_s": 9.0,

@@ -50,7 +50,7 @@ def test_plan_prints_and_stores_the_prediction(
     main(words)
     out = capsys.readouterr().out
     for part in (
-        "8 GPUs at 40% of 19.5 TFLOP/s",
+        "8 GPUs at 40% (assumed) of 19.5 TFLOP/s",
         "ms a window",
         "bottleneck",
         "hours, 60 s of it to start",
@@ -133,7 +133,7 @@ def test_prediction_and_measurement_side_by_side() -> None:
         ("hardware.cores=0", ["cores must be at least 1, got 0", "processors of all nodes together"]),
         ("hardware.utilisation=40", ["at most 1, got 40", "0.4 for 40 %"]),
         ("hardware.flops=fast", ["hardware.flops='fast'", "dense bfloat16"]),
-        ("hardware=h100", ["there are a100x8, cpu"]),
+        ("hardware=h100", ["there are a100x8, cpu, h100x8, h200x8"]),
         ("hardware.gpu=8", ["plan has no setting 'hardware.gpu'; did you mean gpus?; hardware has gpus, flops"]),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from pipeline.encoder.encoder_frames import FrameSettings
 from pipeline.errors import EpisodeError
 from pipeline.format.build_settings import InputSettings, WindowPolicy
-from pipeline.format.enums import EncoderMode
+from pipeline.format.enums import EncoderMode, FloatDtype
 from pipeline.format.episode import Episode
 from pipeline.format.schema import Sizes
 from pipeline.planning.cost import Estimate
@@ -190,3 +190,17 @@ def test_of_a_long_episode_the_first_windows_are_measured(monkeypatch: pytest.Mo
     times, _ = _measure([12], episodes=1)
     assert times is not None
     assert times.windows == 7
+
+
+def test_a_share_of_the_peak_that_was_measured_is_told_from_one_that_is_assumed() -> None:
+    h200 = Hardware(flops=989e12, utilisation=0.43, step_utilisation=0.34)
+    assert h200.encoder_basis(FloatDtype.BFLOAT16) == h200.step_basis == "measured on an H200"
+    assert h200.encoder_basis(FloatDtype.FLOAT32) == "assumed"
+    other = replace(h200, utilisation=0.5, step_utilisation=0.5)
+    for hardware in (Hardware(), other):
+        assert (hardware.encoder_basis(FloatDtype.BFLOAT16), hardware.step_basis) == ("assumed", "assumed")
+
+
+def test_a_step_is_predicted_for_one_gpu_or_all_cores() -> None:
+    assert replace(CLUSTER, step_utilisation=0.25).step_flops == 0.25 * 1e14
+    assert replace(CLUSTER, gpus=0).step_flops == 4 * 1e11

@@ -7,16 +7,17 @@ to a multiple of `TOKENS`, so that a run meets few.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from jobs.training.loop.step.micro_batches import weighted_total
 from jobs.training.loop.step.optimiser import Optimiser
 from model.losses import Losses
+from model.recording import copied, fill, shapes_of, warm_up
 from model.student.backbone import StudentInput
 from model.vla_jepa import VLAJEPA, TrainingBatch
 
@@ -26,16 +27,13 @@ TOKENS = 256
 KEPT = 16
 """Graphs that are kept, those used last."""
 
-WARM_UP = 2
-"""Passes before one is recorded: the first ones compile and choose algorithms."""
-
 
 @dataclass(frozen=True)
 class RecordedPass:
     """A recorded pass: where it reads, what it writes, and the weights whose gradients it adds to."""
 
     graph: torch.cuda.CUDAGraph
-    inputs: Sequence[Tensor]
+    inputs: tuple[StudentInput, Sequence[TrainingBatch]]
     losses: tuple[Losses, ...]
     weights: Sequence[nn.Parameter]
 
@@ -61,15 +59,14 @@ class StepGraphs:
         # The student's input has the images; the losses read the rest.
         batches = [(replace(o, images=o.images.new_empty(0), instruction=()), t) for o, t in batches]
         given = (inputs, tuple(batches))
-        key = (_shapes(given), tuple(weights), first)
+        key = (shapes_of(given), tuple(weights), first)
         if key not in self._recorded:
             self._recorded[key] = self._record(inputs, batches, weights, names)
             if len(self._recorded) > KEPT:
                 self._recorded.popitem(last=False)
         self._recorded.move_to_end(key)
         recorded = self._recorded[key]
-        for place, tensor in zip(recorded.inputs, _tensors(given), strict=True):
-            place.copy_(tensor, non_blocking=True)
+        fill(recorded.inputs, given)
         recorded.graph.replay()
         self._optimiser.collected(recorded.weights)
         return recorded.losses
@@ -77,7 +74,7 @@ class StepGraphs:
     def _record(
         self, inputs: StudentInput, batches: Sequence[TrainingBatch], weights: Sequence[float], names: Sequence[str]
     ) -> RecordedPass:
-        inputs, batches = _copied((inputs, tuple(batches)))
+        inputs, batches = copied((inputs, tuple(batches)))
         # The passes of the warm-up write into the gradients, and draw random numbers.
         masters = self._optimiser.masters.values()
         gradients = [(master, master.grad, None if master.grad is None else master.grad.clone()) for master in masters]
@@ -96,7 +93,7 @@ class StepGraphs:
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             losses, changed = passes()
         torch.cuda.set_rng_state(random)
-        return RecordedPass(graph, list(_tensors((inputs, batches))), losses, changed)
+        return RecordedPass(graph, (inputs, batches), losses, changed)
 
     def _pass(
         self, inputs: StudentInput, batches: Sequence[TrainingBatch], weights: Sequence[float], names: Sequence[str]
@@ -108,48 +105,7 @@ class StepGraphs:
         return tuple(map(_detached, losses)), self._optimiser.collect()
 
 
-def warm_up(passes: Callable[[], object]) -> None:
-    """Run some passes on a stream of their own, as recording wants it."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
-            passes()
-    torch.cuda.current_stream().wait_stream(stream)
-
-
 def _detached(losses: Losses) -> Losses:
     values = {field.name: getattr(losses, field.name) for field in fields(losses)}
     changed: dict[str, Any] = {name: value.detach() for name, value in values.items() if value is not None}
     return replace(losses, **changed)
-
-
-def _parts(value: Any) -> list[Any]:
-    """What a dataclass or a tuple is made of."""
-    if is_dataclass(value):
-        return [getattr(value, field.name) for field in fields(value)]
-    return list(value) if isinstance(value, tuple | list) else []
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    for part in _parts(value):
-        yield from _tensors(part)
-
-
-def _shapes(value: Any) -> Any:
-    """Shapes and types of tensors, and everything else as it is."""
-    if isinstance(value, Tensor):
-        return tuple(value.shape), value.dtype
-    parts = _parts(value)
-    return tuple(map(_shapes, parts)) if parts else value
-
-
-def _copied(value: Any) -> Any:
-    """The same with tensors of its own."""
-    if isinstance(value, Tensor):
-        return value.clone()
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{field.name: _copied(getattr(value, field.name)) for field in fields(value)})
-    return tuple(map(_copied, value)) if isinstance(value, tuple) else value

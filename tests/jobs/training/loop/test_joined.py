@@ -12,4 +12,4 @@ from pipeline.errors import SettingsError
 def test_a_number_of_ranks_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("WORLD_SIZE", text)
     with pytest.raises(SettingsError, match=r"WORLD_SIZE must be a number as torchrun sets it"):
-        joined("cpu").__enter__()
+        joined("cpu", 900.0).__enter__()

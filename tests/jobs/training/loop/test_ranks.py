@@ -121,19 +121,6 @@ def test_a_whole_checkpoint_goes_on_in_parts(
         assert torch.allclose(tensor, ours[name], rtol=1e-3, atol=1e-4), name
 
 
-def test_a_checkpoint_in_parts_goes_on_on_any_ranks(video_build: Build, tmp_path: Path) -> None:
-    """Two ranks, two again, then one alone: the curve of a run that never stopped."""
-    out, settings = tmp_path / "run", ("trainer.lr_rest=0.001", "trainer.lr_final=1e-6", "trainer.strategy=fsdp")
-    for last, ranks in ((3, 2), (5, 2), (6, 1)):
-        done = train_in_processes(out, [video_build], *settings, f"trainer.stop_after={last}", ranks=ranks)
-        assert done.returncode == 0, done.stderr
-    config = train_config(tmp_path / "one", [video_build], batch_size=8, save_every=3)
-    train(config)
-    assert [f"resumed at step {step}" in (out / "log.txt").read_text() for step in (3, 5)] == [True, True]
-    assert dict(losses_of(out)) == pytest.approx(dict(losses_of(config.out)), rel=1e-4)
-    assert not (list_checkpoints(out / "checkpoints")[-1] / "sharded").exists()
-
-
 def test_an_error_on_one_rank_ends_all_with_its_message(video_build: Build, tmp_path: Path) -> None:
     path = tmp_path / "build"
     shutil.copytree(video_build.path, path)
