@@ -98,9 +98,7 @@ def _repeated(retry: Retry) -> dict[str, Any]:
     return {"max_retries": 2 * retry.attempts, "backoff": backoff, "retry_timeout": timedelta(days=1)}
 
 
-def _make_client(
-    url: str, endpoint: str | None, region: str | None, repeated: Mapping[str, Any], **more: Any
-) -> Any:
+def _make_client(url: str, endpoint: str | None, region: str | None, repeated: Mapping[str, Any], **more: Any) -> Any:
     scheme, host, _ = _split(url)
     if not host and scheme != "file":
         raise BuildError(f"{url} names no bucket or server; write it as in s3://bucket/folder")

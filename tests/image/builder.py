@@ -1,7 +1,7 @@
 """An image from a Dockerfile with debootstrap and buildah: no Docker, no registry, no name space of its own.
 
-What the Dockerfile calls python:3.11-slim-bookworm is a small Debian with Debian's Python 3.11, from the mirror that apt
-uses here. Needs root, network, and 15 GB; `apt-get install debootstrap buildah` brings the tools.
+What the Dockerfile calls python:3.11-slim-bookworm is a small Debian with Debian's Python 3.11, from where apt has its
+packages here. Needs root, network, and 15 GB; `apt-get install debootstrap buildah` brings the tools.
 """
 
 from __future__ import annotations

@@ -101,7 +101,9 @@ def _require_health(builder: Builder, image: str, container: str) -> None:
 
     server = f"python -c {shlex.quote(_SERVER)} >/tmp/port 2>&1 & until [ -s /tmp/port ]; do sleep 0.1; done"
     require(healthy("vlajepa preprocess serve=1"), "the health command complains of a command without a server")
-    require(healthy("vlajepa serve", f"{server}; export HEALTH_PORT=$(cat /tmp/port)"), "a server that answers is unwell")
+    require(
+        healthy("vlajepa serve", f"{server}; export HEALTH_PORT=$(cat /tmp/port)"), "a server that answers is unwell"
+    )
     require(not healthy("vlajepa serve", "export HEALTH_PORT=1"), "a server that does not answer is well")
 
 
