@@ -15,7 +15,7 @@ RUN /opt/venv/bin/python -m pip install --no-cache-dir --no-compile --constraint
         ".[$EXTRAS]" nvidia-cuda-runtime-cu12 \
     && /opt/venv/bin/python -m pip uninstall --yes vlajepa
 # Not by time stamps, which a layer rounds: half of the bytecode would be out of date. Some templates are no Python
-RUN /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib >/dev/null || true
+RUN /opt/venv/bin/python -m compileall -f -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib >/dev/null || true
 
 FROM python:3.11-slim-bookworm AS project
 
@@ -28,7 +28,7 @@ COPY jobs ./jobs
 COPY vlajepa ./vlajepa
 COPY manifests ./manifests
 RUN /opt/venv/bin/python -m pip install --no-cache-dir --no-compile --no-deps --prefix /opt/project . \
-    && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/project/lib
+    && /opt/venv/bin/python -m compileall -f -q --invalidation-mode unchecked-hash /opt/project/lib
 
 FROM python:3.11-slim-bookworm
 

@@ -47,7 +47,7 @@ NOTHING_SHARED = SharedData({})
 
 
 class EpisodeRef:
-    """One episode as the plan sees it. Kept as JSON: a driver holds a million, and as objects they take twice the memory.
+    """One episode as the plan sees it. Kept as JSON: a driver holds a million, and objects take twice the memory.
 
     Its parts are read from the JSON at each access, all but these:
 

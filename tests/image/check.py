@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tests.image.builder import Builder, ImageError
 
 COMMANDS = (
-    "vlajepa sample-data out=/tmp/data clips=8 episodes=2 size=64",
+    "vlajepa sample-data out=/tmp/data clips=8 episodes=4 size=64",
     "vlajepa preprocess source=ssv2 source.root=/tmp/data/ssv2 encoder=tiny inputs.image_size=64 out=/tmp/build "
     "cluster.encoders=1",
     "vlajepa audit /tmp/build level=source",
