@@ -11,7 +11,7 @@ COMMANDS = (
     "vlajepa sample-data out=/tmp/data clips=8 episodes=4 size=64",
     "vlajepa preprocess source=ssv2 source.root=/tmp/data/ssv2 encoder=tiny inputs.image_size=64 out=/tmp/build "
     "cluster.encoders=1",
-    "vlajepa audit /tmp/build level=source",
+    "vlajepa audit /tmp/build level=source root=/tmp/data/ssv2",
 )
 """Raw data to an audited build, as the image's user."""
 

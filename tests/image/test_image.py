@@ -40,5 +40,5 @@ def test_the_image_makes_an_audited_build(tmp_path: Path) -> None:
             pytest.fail(reason)
         pytest.skip(reason)
     report = build_and_check(tmp_path)
-    assert "VERDICT" in report.output[-1].upper()
+    assert "CLEAN: " in report.output[-1]
     assert report.bytes < 10e9
