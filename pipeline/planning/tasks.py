@@ -87,8 +87,8 @@ def task_lines(tasks: Iterable[ShardTask]) -> Iterator[bytes]:
 
 def line_of(task: ShardTask, episodes: Iterable[bytes]) -> bytes:
     """The line of a task, of what is written for each of its episodes."""
-    groups, split = CANONICAL.encode(list(map(len, task.groups))), CANONICAL.encode(task.split)
-    rest = f'],"groups":{groups},"index":{task.index},"split":{split}}}\n'
+    groups = ",".join([str(len(group)) for group in task.groups])
+    rest = f'],"groups":[{groups}],"index":{task.index},"split":{CANONICAL.encode(task.split)}}}\n'
     return b'{"episodes":[' + b",".join(episodes) + rest.encode()
 
 
