@@ -84,7 +84,8 @@ class EpisodeRef:
     @property
     def files(self) -> tuple[tuple[str, int], ...]:
         """As given."""
-        return tuple((path, size) for path, size in self.content()["files"])
+        files = json.loads(self._values.rsplit(b"\n", 4)[-4].decode("utf-8", _ANY))
+        return tuple((path, size) for path, size in files)
 
     @property
     def data(self) -> dict[str, Any]:
