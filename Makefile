@@ -13,7 +13,7 @@ UV = UV_SYSTEM_CERTS=1 $(if $(WHEELS),UV_FIND_LINKS='$(WHEELS)') \
 # Bytecode is written when a module is first imported: not of all of Ray and PyTorch at once, nor by each process again
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test lint types contract docs unit-jobs unit-rest slow lowest cuda cuda-multi fuzz bench clean
+.PHONY: install demo test lint types contract docs unit-jobs unit-rest slow lowest cuda cuda-multi fuzz bench image-check clean
 
 install: $(VENV)/installed
 
@@ -89,6 +89,10 @@ fuzz: install
 
 bench: $(VENV)/installed-slow
 	$(BIN)/python -m tests.benchmarks
+
+# The image of the Dockerfile, without Docker (root, debootstrap and buildah; 15 GB in TMPDIR), and a build made in it
+image-check: install
+	$(BIN)/python -m tests.image
 
 clean:
 	rm -rf $(VENV) $(VENV)-lowest $(DEMO_OUT) build docs/_build docs/_generated docs/jupyter_execute *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -96,7 +96,7 @@ def write_inputs_shard(
     started, file = time.process_time(), inputs_file(task.split, task.index)
     rows: list[InputsRow] = []
     log = EpisodeLog(recipe, "inputs", watch)
-    with storing(store), InputsWriter(store.writing(file), recipe.views) as writer:
+    with storing(store), InputsWriter(store.streaming(file), recipe.views) as writer:
         for ref in task.episodes:
             made = None if ref.id in excluded else log.attempt(ref, partial(_inputs_of, source, ref, recipe))
             for window, sample, now_s, state in made or ():
@@ -195,7 +195,7 @@ def write_targets_shard(
     errors: list[ErrorSums] = []
     decoding = encoding = 0.0
     pool = TubeletPool(task, recipe, store) if recipe.mode == EncoderMode.TUBELET else None
-    writer = TargetsWriter(store.writing(file), recipe.sizes, metadata, recipe.latents, pool is not None)
+    writer = TargetsWriter(store.streaming(file), recipe.sizes, metadata, recipe.latents, pool is not None)
     with storing(store), pool or contextlib.nullcontext(), writer:
         for group in groups:
             left_out += group.left_out

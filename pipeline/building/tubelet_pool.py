@@ -61,7 +61,7 @@ class TubeletPool(LatentsWriter):
     def __init__(self, task: ShardTask, recipe: Recipe, store: Store) -> None:
         file = latents_file(task.split, task.index)
         metadata = {"fingerprint": recipe.fingerprint, "schema_version": str(SCHEMA_VERSION), "shard": file}
-        super().__init__(store.writing(file), recipe.sizes, metadata, recipe.latents)
+        super().__init__(store.streaming(file), recipe.sizes, metadata, recipe.latents)
         self._sizes, self._dtype = recipe.sizes, recipe.latents
         self._held: dict[Tubelet, _Held] = {}
 

@@ -170,7 +170,7 @@ def _write_inputs(
     tar: ShardFile, store: Store, views: Sequence[str], kept: pa.Table
 ) -> tuple[FileRecord, list[InputPlacement]]:
     placements = []
-    with InputsWriter(store.writing(tar.name), views) as writer, open(tar.source, "rb") as file:
+    with InputsWriter(store.streaming(tar.name), views) as writer, open(tar.source, "rb") as file:
         for row in kept.to_pylist():
             images = (read_span(file, *place) for place in zip(row["image_offset"], row["image_size"], strict=True))
             sample = InputSample(row["key"], tuple(images), read_span(file, row["json_offset"], row["json_size"]))

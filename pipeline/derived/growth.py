@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pipeline.derived.plan import refs_of
 from pipeline.planning.plan import Plan
 from pipeline.planning.task_tree import is_dropped
-from pipeline.planning.tasks import CANONICAL, ref_content
-from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
+from pipeline.sources.base import LedgerEntry, SourceIndex
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,7 @@ def compare(plan: Plan, ledger: Collection[LedgerEntry], index: SourceIndex, spl
     noted = {entry.episode for entry in ledger}
     new = tuple(ref for ref in index.refs if ref.id not in known and ref.split in splits)
     left_out = tuple(entry for entry in index.left_out if entry.episode not in noted and entry.episode not in known)
-    kept = {name: ref for name, ref in known.items() if not is_dropped(ref_content(ref))}
+    kept = {name: ref for name, ref in known.items() if not is_dropped(ref.content())}
     vanished = tuple(sorted(name for name in kept if name not in found))
-    changed = tuple(sorted(name for name, ref in kept.items() if name in found and _differ(ref, found[name])))
+    changed = tuple(sorted(name for name, ref in kept.items() if name in found and ref != found[name]))
     return IndexDiff(replace(index, refs=new, left_out=left_out), vanished, changed)
-
-
-def _differ(stored: EpisodeRef, found: EpisodeRef) -> bool:
-    """Whether they are different as JSON, which one of them has been."""
-    return CANONICAL.encode(ref_content(stored)) != CANONICAL.encode(ref_content(found))

@@ -25,7 +25,7 @@ from pipeline.planning.episode_filter import STAGE as FILTER
 from pipeline.planning.fingerprint import fingerprint_of, setting_differences
 from pipeline.planning.plan import Plan, left_out_order, read_plan
 from pipeline.planning.task_tree import DROPPED, TASKS_TREE, TaskHashes, episode_sha256, is_dropped
-from pipeline.planning.tasks import ShardTask, ref_content, task_lines
+from pipeline.planning.tasks import ShardTask, task_lines
 from pipeline.sources.base import EpisodeRef, LedgerEntry
 from pipeline.storage.store import LocalStore
 
@@ -102,7 +102,7 @@ def drop_plan(finished: FinishedBuild, episodes: Collection[str], reason: str) -
         for task in plan.tasks
     )
     derived = {"kind": "drop", "parents": [plan.fingerprint], "episodes": sorted(episodes), "reason": reason}
-    rest = sum(not is_dropped(ref_content(ref)) for task in tasks for ref in task.episodes)
+    rest = sum(not is_dropped(ref.content()) for task in tasks for ref in task.episodes)
     share = min(1.0, rest / max(1, plan.estimate.episodes))
     windows, tubelets = (round(number * share) for number in (plan.estimate.windows, plan.estimate.tubelets))
     counts = Counts(rest, windows, tubelets, len(tasks), exact=False)  # lengths differ
@@ -209,7 +209,7 @@ def _joined_settings(plan: Plan) -> dict[str, Any]:
 def _without(ref: EpisodeRef, episodes: Collection[str]) -> EpisodeRef:
     if ref.id not in episodes:
         return ref
-    return EpisodeRef(ref.id, ref.split, (), None, {DROPPED: episode_sha256(ref_content(ref))})
+    return EpisodeRef(ref.id, ref.split, (), None, {DROPPED: episode_sha256(ref.content())})
 
 
 def _derived_plan(

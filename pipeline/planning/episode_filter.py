@@ -17,8 +17,8 @@ from typing import Any
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.json.strict_json import parse
 from pipeline.format.text.printable import printable
-from pipeline.planning.tasks import CANONICAL
 from pipeline.sources.base import LedgerEntry, SourceIndex
+from pipeline.sources.canonical_json import CANONICAL
 
 STAGE = "filter"
 """Of the ledger."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline.format.text.differences import differences
-from pipeline.planning.tasks import CANONICAL
+from pipeline.sources.canonical_json import CANONICAL
 
 
 def make_fingerprint(settings: Mapping[str, Any], tasks: bytes | Iterable[bytes]) -> str:

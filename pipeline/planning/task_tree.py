@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.planning.tasks import CANONICAL, ShardTask, line_of, ref_content
+from pipeline.planning.tasks import ShardTask, line_of
+from pipeline.sources.base import EpisodeRef
+from pipeline.sources.canonical_json import CANONICAL
 
 TASKS_TREE = "tasks_tree"
 """Key of the settings."""
@@ -33,21 +35,30 @@ class TaskHashes:
         """Both in one pass: to write an episode as JSON is what takes time."""
         tree, lines = hashlib.sha256(), hashlib.sha256()
         for task in tasks:
-            contents = [ref_content(ref) for ref in task.episodes]
-            texts = [CANONICAL.encode(content) for content in contents]
-            hashes = [_sha256_of(content, text) for content, text in zip(contents, texts, strict=True)]
+            refs = task.episodes
+            texts = [ref.text() for ref in refs]
+            hashes = [_sha256_of_ref(ref, text) for ref, text in zip(refs, texts, strict=True)]
             lines.update(line_of(task, texts))
-            tree.update(line_of(task, [f'"{sha256}"' for sha256 in hashes]))
+            tree.update(line_of(task, [b'"%b"' % sha256.encode() for sha256 in hashes]))
         return cls(tree.hexdigest(), lines.hexdigest())
 
 
 def episode_sha256(episode: Mapping[str, Any]) -> str:
     """SHA-256 of an episode's object in a task; for a dropped one that of its former object."""
-    return _sha256_of(episode, CANONICAL.encode(episode))
+    return _sha256_of(episode, CANONICAL.encode(episode).encode())
 
 
-def _sha256_of(episode: Mapping[str, Any], text: str) -> str:
-    return str(episode["data"][DROPPED]) if is_dropped(episode) else hashlib.sha256(text.encode()).hexdigest()
+def _sha256_of_ref(ref: EpisodeRef, text: bytes) -> str:
+    """Of the JSON alone, unless the episode may be a dropped one: a dropped one has no length."""
+    return _sha256_of(ref.content(), text) if ref.num_frames is None and DROPPED.encode() in text else _sha256(text)
+
+
+def _sha256(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
+
+
+def _sha256_of(episode: Mapping[str, Any], text: bytes) -> str:
+    return str(episode["data"][DROPPED]) if is_dropped(episode) else _sha256(text)
 
 
 def is_dropped(episode: Mapping[str, Any]) -> bool:

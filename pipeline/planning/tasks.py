@@ -12,9 +12,7 @@ from typing import Any, overload
 
 from pipeline.format.json.strict_json import parse_any
 from pipeline.sources.base import EpisodeRef
-
-CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
-"""How JSON is written that is hashed. What is written holds no cycles; to look for them took a quarter of the time."""
+from pipeline.sources.canonical_json import CANONICAL
 
 EpisodeGroup = tuple[EpisodeRef, ...]
 """Episodes that are encoded together."""
@@ -81,23 +79,17 @@ class StoredGroups(Sequence[EpisodeGroup]):
         return tuple(tuple(next(refs) for _ in range(count)) for count in content["groups"])
 
 
-def ref_content(ref: EpisodeRef) -> dict[str, Any]:
-    """An episode as an object of tasks.jsonl: what `asdict` gives, without its deep copies."""
-    content = {"id": ref.id, "split": ref.split, "files": ref.files, "num_frames": ref.num_frames, "data": ref.data}
-    return content | {"sha256": ref.sha256} if ref.sha256 else content
-
-
 def task_lines(tasks: Iterable[ShardTask]) -> Iterator[bytes]:
     """The content of tasks.jsonl: one line a shard."""
     for task in tasks:
-        yield line_of(task, [CANONICAL.encode(ref_content(ref)) for ref in task.episodes])
+        yield line_of(task, [ref.text() for ref in task.episodes])
 
 
-def line_of(task: ShardTask, episodes: Iterable[str]) -> bytes:
+def line_of(task: ShardTask, episodes: Iterable[bytes]) -> bytes:
     """The line of a task, of what is written for each of its episodes."""
-    groups, split = CANONICAL.encode(list(map(len, task.groups))), CANONICAL.encode(task.split)
-    listed = ",".join(episodes)
-    return f'{{"episodes":[{listed}],"groups":{groups},"index":{task.index},"split":{split}}}\n'.encode()
+    groups = ",".join([str(len(group)) for group in task.groups])
+    rest = f'],"groups":[{groups}],"index":{task.index},"split":{CANONICAL.encode(task.split)}}}\n'
+    return b'{"episodes":[' + b",".join(episodes) + rest.encode()
 
 
 def read_task(line: bytes) -> ShardTask:

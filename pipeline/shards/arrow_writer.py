@@ -6,8 +6,7 @@ import contextlib
 import hashlib
 import io
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -21,16 +20,15 @@ class HashingWriter:
     end of the block.
 
     Args:
-        place: gives a temporary path and renames the file at the end: `atomic_file`, or `Store.writing`.
+        place: gives the open file and its name at the end: `atomic_stream`, or `Store.streaming`.
     """
 
-    def __init__(self, place: AbstractContextManager[Path]) -> None:
+    def __init__(self, place: AbstractContextManager[IO[bytes]]) -> None:
         self._stack = contextlib.ExitStack()
         self._place = place
 
     def __enter__(self) -> Self:
-        temporary = self._stack.enter_context(self._place)
-        self._sink = self._stack.enter_context(HashingFile(temporary))
+        self._sink = self._stack.enter_context(HashingFile(self._stack.enter_context(self._place)))
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -44,7 +42,7 @@ class HashingWriter:
 class ArrowWriter(HashingWriter):
     """Writes an Arrow IPC file in batches."""
 
-    def __init__(self, place: AbstractContextManager[Path], schema: pa.Schema) -> None:
+    def __init__(self, place: AbstractContextManager[IO[bytes]], schema: pa.Schema) -> None:
         super().__init__(place)
         self._schema = schema
 
@@ -55,11 +53,11 @@ class ArrowWriter(HashingWriter):
 
 
 class HashingFile(io.RawIOBase):
-    """A file open for writing that hashes what is written."""
+    """Hashes what is written to a file, which stays open."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         super().__init__()
-        self._file = open(path, "wb")  # noqa: SIM115  closed in close()
+        self._file = file
         self.digest = hashlib.sha256()
         self.size = 0
 
@@ -72,10 +70,6 @@ class HashingFile(io.RawIOBase):
         self.digest.update(view)
         self.size += view.nbytes
         return view.nbytes
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 def tensor_column(kind: pa.DataType, values: NDArray[np.generic]) -> pa.Array:

@@ -7,8 +7,7 @@ import tarfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from pipeline.format.file_names import member_names
 from pipeline.format.input_sample import InputSample
@@ -34,7 +33,7 @@ class InputsWriter(HashingWriter):
         views: camera names in order.
     """
 
-    def __init__(self, place: AbstractContextManager[Path], views: Sequence[str]) -> None:
+    def __init__(self, place: AbstractContextManager[IO[bytes]], views: Sequence[str]) -> None:
         super().__init__(place)
         self._views = tuple(views)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,7 +47,7 @@ class LatentsWriter(ArrowWriter):
 
     def __init__(
         self,
-        place: AbstractContextManager[Path],
+        place: AbstractContextManager[IO[bytes]],
         sizes: Sizes,
         metadata: dict[str, str],
         dtype: LatentDtype = LatentDtype.FLOAT16,

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -75,7 +75,7 @@ class TargetsWriter(ArrowWriter):
 
     def __init__(
         self,
-        place: AbstractContextManager[Path],
+        place: AbstractContextManager[IO[bytes]],
         sizes: Sizes,
         metadata: dict[str, str],
         dtype: LatentDtype = LatentDtype.FLOAT16,

@@ -6,33 +6,130 @@ everything that a worker on another machine needs besides the files.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from pipeline.format.episode import Episode
 from pipeline.format.settings import checked, setting
+from pipeline.sources.canonical_json import CANONICAL
 from pipeline.sources.naming import clean_name, hashed_split
 
+_ANY = "surrogatepass"
+"""A name that is not UTF-8 is refused where an episode is written into a plan."""
 
-@dataclass(frozen=True, slots=True)
+
+class SharedData:
+    """Values that all episodes of an index have in their `data`, kept once."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.data = data
+        self._layouts: dict[tuple[str, ...], bytes] = {}
+
+    def layout(self, split: str, own: tuple[str, ...]) -> bytes:
+        """An episode of a split as JSON: %b in place of its own values (`own`: their names, sorted), files, id, length
+        and hashes."""
+        key = (split, *own)
+        if key not in self._layouts:
+            texts = {name: CANONICAL.encode(value).replace("%", "%%") for name, value in self.data.items()}
+            texts |= dict.fromkeys(own, "%b")
+            named = (f"{CANONICAL.encode(name).replace('%', '%%')}:{texts[name]}" for name in sorted(texts))
+            part = CANONICAL.encode(split).replace("%", "%%")
+            text = f'{{"data":{{{",".join(named)}}},"files":%b,"id":%b,"num_frames":%b%b,"split":{part}}}'
+            self._layouts[key] = text.encode("utf-8", _ANY)
+        return self._layouts[key]
+
+
+NOTHING_SHARED = SharedData({})
+
+
 class EpisodeRef:
-    """One episode as the plan sees it.
+    """One episode as the plan sees it. Kept as JSON: a driver holds a million, and objects take twice the memory.
+
+    Its parts are read from the JSON at each access, all but these:
 
     id          unique within the source, without dots: it becomes part of keys and file names
     split       "train", "val" or "test"
-    files       (path relative to the source's root, size in bytes) of every file the episode is read from
     num_frames  length by the metadata; None if only the opened file has it
-    data        further JSON values for the reader, such as the instruction
-    sha256      of each file, if the plan hashes files (`hash_raw`)
     """
 
-    id: str
-    split: str
-    files: tuple[tuple[str, int], ...]
-    num_frames: int | None
-    data: Mapping[str, Any] = field(default_factory=dict)
-    sha256: tuple[str, ...] = ()
+    __slots__ = ("_layout", "_values", "id", "num_frames", "split")
+
+    def __init__(
+        self,
+        id: str,
+        split: str,
+        files: tuple[tuple[str, int], ...],
+        num_frames: int | None,
+        data: Mapping[str, Any] = MappingProxyType({}),
+        sha256: tuple[str, ...] = (),
+        shared: SharedData = NOTHING_SHARED,
+    ) -> None:
+        """
+        Args:
+            files: (path relative to the source's root, size in bytes) of every file the episode is read from.
+            data: further JSON values for the reader, such as the instruction.
+            sha256: of each file, if the plan hashes files (`hash_raw`).
+            shared: what belongs to `data` as well.
+        """
+        self.id, self.split, self.num_frames = id, split, num_frames
+        names = sorted(data)
+        self._layout = shared.layout(split, tuple(names))
+        texts = [CANONICAL.encode(value) for value in (*map(data.__getitem__, names), files, id, num_frames)]
+        self._values = "\n".join((*texts, _hashes(sha256))).encode("utf-8", _ANY)  # JSON writes line ends as \\n
+
+    @property
+    def files(self) -> tuple[tuple[str, int], ...]:
+        """As given."""
+        files = json.loads(self._values.rsplit(b"\n", 4)[-4].decode("utf-8", _ANY))
+        return tuple((path, size) for path, size in files)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """As given, with what is shared."""
+        data: dict[str, Any] = self.content()["data"]
+        return data
+
+    @property
+    def sha256(self) -> tuple[str, ...]:
+        """As given."""
+        return tuple(self.content().get("sha256", ()))
+
+    def content(self) -> dict[str, Any]:
+        """The episode as an object of tasks.jsonl."""
+        content: dict[str, Any] = json.loads(self._text().decode("utf-8", _ANY))
+        return content
+
+    def text(self) -> bytes:
+        """`content` as canonical JSON. Raises ValueError for what is not UTF-8."""
+        text = self._text()
+        if not text.isascii():
+            text.decode()
+        return text
+
+    def hashed(self, sha256: tuple[str, ...]) -> EpisodeRef:
+        """With the hashes of its files."""
+        made = copy(self)
+        made._values = self._values.rpartition(b"\n")[0] + b"\n" + _hashes(sha256).encode()
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EpisodeRef) and self._text() == other._text()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"EpisodeRef({self._text().decode(errors='replace')})"
+
+    def _text(self) -> bytes:
+        return self._layout % tuple(self._values.split(b"\n"))
+
+
+def _hashes(sha256: tuple[str, ...]) -> str:
+    return f',"sha256":{CANONICAL.encode(sha256)}' if sha256 else ""
 
 
 @dataclass(frozen=True)

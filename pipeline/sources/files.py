@@ -48,7 +48,7 @@ def hash_files(
         if problems:
             left_out.append(LedgerEntry(ref.id, ref.split, "index", "missing-file", problems[0]))
         elif ref.split in splits:
-            refs.append(replace(ref, sha256=tuple(digest for digest, _ in found_files)))
+            refs.append(ref.hashed(tuple(digest for digest, _ in found_files)))
         else:
             refs.append(ref)
     return replace(index, refs=tuple(refs), left_out=tuple(left_out))

@@ -64,7 +64,7 @@ class SSv2Source(ReaderSettings):
             "type": "ssv2",
             "version": "2",
             "episodes": count_splits(refs),
-            "templates": len({ref.data["template"] for ref in refs if "template" in ref.data}),
+            "templates": len({data["template"] for data in (ref.data for ref in refs) if "template" in data}),
             "test_answers": len(answered),
             "labels_unlike_template": sum(entry.is_unlike_template for entry in entries),
             "unlisted_files": len(sizes.keys() - {f"{clip}.webm" for clip in uses}),

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 TEMPORARY_PREFIX = ".tmp-"
 
@@ -39,6 +40,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_stream(path: Path) -> Iterator[IO[bytes]]:
+    """`atomic_file`, open for writing."""
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
+        yield file
 
 
 def write_atomic(path: Path, data: bytes) -> FileRecord:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -19,9 +20,13 @@ from obstore.store import GCSStore, HTTPStore, LocalStore, S3Store
 from pipeline.errors import BuildError, SettingsError
 from pipeline.storage.aws_profile import read_profile
 from pipeline.storage.credentials import refuse_credentials
+from pipeline.storage.retry import Retry
 
 _REQUEST_RETRIES = 2
 """Of one request, so that one bad answer does not undo a large file. `Retry` repeats the whole operation."""
+
+_SHORTEST_S = 0.001
+"""Before a request is repeated."""
 
 _TIMEOUT = "VLAJEPA_STORE_TIMEOUT"
 _LONGEST_S = 86_400
@@ -41,22 +46,23 @@ def key_of(url: str, name: str = "") -> str:
     return "/".join(part for part in (unquote(path) if scheme in _HTTP else path, name) if part)
 
 
-def client_of(url: str, endpoint: str | None, region: str | None) -> Any:
+def client_of(url: str, endpoint: str | None, region: str | None, retry: Retry | None = None) -> Any:
     """The obstore client of a URL's bucket or server.
 
     Args:
         endpoint: of S3, where it is not AWS's; with `region` it is what `s3_place` found.
+        retry: how often a request is repeated, where the operation as a whole cannot be; None: it can.
 
     Raises:
         BuildError: no store has such a URL, AWS_PROFILE is wrong, or the process was forked from one with a client.
         SettingsError: VLAJEPA_STORE_TIMEOUT is no number.
     """
     scheme, host, _ = _split(url)
-    key = (os.getpid(), scheme, host, endpoint, region)
+    key = (os.getpid(), scheme, host, endpoint, region, retry)
     if key not in _clients:
         if any(pid != key[0] for pid, *_ in _clients):  # obstore would wait forever for threads that were not forked
             raise BuildError(f"{url}: this process was forked from one that read a remote build; start it with spawn")
-        _clients.setdefault(key, _make_client(url, endpoint, region))
+        _clients.setdefault(key, _make_client(url, endpoint, region, {} if retry is None else _repeated(retry)))
     return _clients[key]
 
 
@@ -65,7 +71,7 @@ def client_of_mark(url: str, name: str, endpoint: str | None, region: str | None
     place = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     server = endpoint or f"https://s3.{place}.amazonaws.com"
     folder = f"{server}/{_split(url)[1]}/{quote(key_of(url, name.rstrip('/')))}"
-    return _make_client(url, folder, region, virtual_hosted_style_request=True)
+    return _make_client(url, folder, region, {}, virtual_hosted_style_request=True)
 
 
 def s3_place() -> tuple[str | None, str | None]:
@@ -85,7 +91,14 @@ def _split(url: str) -> tuple[str, str, str]:
     return scheme.lower(), host, path
 
 
-def _make_client(url: str, endpoint: str | None, region: str | None, **more: Any) -> Any:
+def _repeated(retry: Retry) -> dict[str, Any]:
+    """Requests repeated as `attempt` repeats operations, each of which repeats its requests a little."""
+    first = max(retry.delay, _SHORTEST_S)
+    backoff = {"init_backoff": timedelta(seconds=first), "max_backoff": timedelta(seconds=16 * first), "base": 2}
+    return {"max_retries": 2 * retry.attempts, "backoff": backoff, "retry_timeout": timedelta(days=1)}
+
+
+def _make_client(url: str, endpoint: str | None, region: str | None, repeated: Mapping[str, Any], **more: Any) -> Any:
     scheme, host, _ = _split(url)
     if not host and scheme != "file":
         raise BuildError(f"{url} names no bucket or server; write it as in s3://bucket/folder")
@@ -96,7 +109,7 @@ def _make_client(url: str, endpoint: str | None, region: str | None, **more: Any
             "read_timeout": timedelta(seconds=_silent_seconds()),
             "timeout": timedelta(days=365),  # by default a request ends after 30 seconds, however well it goes
         },
-        "retry_config": {"max_retries": _REQUEST_RETRIES},
+        "retry_config": {"max_retries": _REQUEST_RETRIES, **repeated},
     }
     if is_s3(url):
         own = asdict(read_profile()) | {"endpoint": endpoint, "region": region, "disable_bulk_delete": True, **more}

@@ -1,10 +1,10 @@
 """A build folder on S3 or Google Cloud Storage, or, to be read from, on an HTTP(S) server or under file://.
 
-An object appears whole when its upload ends, so no rename is needed. What is written passes through a local temporary
-file (TMPDIR); passing errors are retried.
+An object appears whole when its upload ends, so no rename is needed. Shards are sent in parts while they are written
+(`upload.py`); other files pass through a local temporary one (TMPDIR). Passing errors are retried.
 
 After an upload the object's size and MD5 (its ETag) are compared with what was sent. An object whose store gives no MD5
-(SSE-KMS; on Google one sent in parts) is read back and its SHA-256 compared.
+(SSE-KMS; on Google one sent in parts) is read back and its MD5 compared.
 
 obstore's threads do not survive a fork: start processes that read remote builds with spawn, or before the first file
 is read.
@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
@@ -30,11 +30,9 @@ from pipeline.storage.clients import client_of, client_of_mark, is_s3, key_of, s
 from pipeline.storage.credentials import refuse_credentials
 from pipeline.storage.full_disk import naming_folder
 from pipeline.storage.retry import Retry, attempt, cause
+from pipeline.storage.upload import IN_FLIGHT, PART, Sent, Upload
 
 _THREADS = 16
-_PART = 8 * 2**20
-"""Bytes of one part of a large object; two parts or more are sent as parts, four at a time."""
-
 _CHUNK = 4 * 2**20
 _T = TypeVar("_T")
 
@@ -61,6 +59,25 @@ class ObjectStore:
             path = folder / Path(name).name
             yield path
             self._put(name, path)
+
+    @contextlib.contextmanager
+    def streaming(self, name: str) -> Iterator[IO[bytes]]:
+        upload = Upload(partial(self._put_parts, name))
+        try:
+            yield cast(IO[bytes], upload)
+        except BaseException:
+            upload.abort()
+            raise
+        try:
+            whole = upload.finish()
+        except BuildError:
+            if not self._arrived(name, upload.sent):  # the answer to the last request may be what was lost
+                raise
+        else:
+            if whole is not None:
+                self._put(name, whole)
+            else:
+                self.attempt(name, lambda: self._require_arrived(name, upload.sent))
 
     def write(self, name: str, data: bytes) -> None:
         self._put(name, data)
@@ -149,18 +166,35 @@ class ObjectStore:
         """See `retry.attempt`."""
         return attempt(f"{self.url}/{name}" if name else self.url, self.retry, action)
 
+    def _once(self, name: str, action: Callable[[], _T]) -> _T:
+        return attempt(f"{self.url}/{name}", replace(self.retry, attempts=1), action)
+
     def _download_if_there(self, name: str, target: Path) -> None:
         with contextlib.suppress(FileNotFoundError):  # gone since it was listed, as from a local folder
             self.download(name, target)
 
     def _put(self, name: str, source: Path | bytes) -> None:
+        sent = _sent([source]) if isinstance(source, bytes) else _sent_of_file(source)
+
         def put() -> None:
             # Of parts whose answer "complete" was lost, S3 says afterwards that there is no such upload.
             with self._nothing_missing():
-                obstore.put(self.client(), self.key(name), source, chunk_size=_PART, max_concurrency=4)
-                self._require_arrived(name, source)
+                obstore.put(self.client(), self.key(name), source, chunk_size=PART, max_concurrency=IN_FLIGHT)
+            self._require_arrived(name, sent)
 
         self.attempt(name, put)
+
+    def _put_parts(self, name: str, parts: Iterator[bytes]) -> None:
+        """Of one attempt: parts are gone once they are sent. obstore aborts the upload when they raise, or it fails."""
+
+        def put() -> None:
+            client = client_of(self.url, self.endpoint, self.region, self.retry)
+            with self._nothing_missing():
+                obstore.put(
+                    client, self.key(name), parts, use_multipart=True, chunk_size=PART, max_concurrency=IN_FLIGHT
+                )
+
+        self._once(name, put)
 
     def _put_new(self, name: str, data: bytes) -> bool:
         """Write an object unless one is there; False then."""
@@ -170,18 +204,24 @@ class ObjectStore:
             return False
         return True
 
-    def _require_arrived(self, name: str, source: Path | bytes) -> None:
-        """Raises OSError when the object is not what was sent."""
-        info = self._head(name)
-        size = len(source) if isinstance(source, bytes) else source.stat().st_size
-        if info["size"] != size:
-            raise OSError(f"{info['size']} bytes arrived, {size} were sent")
-        if _etag(info) != _md5(source):
-            with _open(source) as file:
-                sent = hashlib.file_digest(file, "sha256").hexdigest()
-            arrived = size_and_sha256(self.chunks(name))[1]
-            if arrived != sent:
-                raise OSError(f"what arrived has SHA-256 {arrived}, {sent} was sent")
+    def _arrived(self, name: str, sent: Sent) -> bool:
+        """Whether the object is there and is what was sent, as far as can be asked."""
+        try:
+            self._once(name, lambda: self._require_arrived(name, sent))
+        except BuildError:
+            return False
+        return True
+
+    def _require_arrived(self, name: str, sent: Sent) -> None:
+        """Raises OSError when the object is not there or not what was sent."""
+        with self._nothing_missing():
+            info = self._head(name)
+            if info["size"] != sent.size:
+                raise OSError(f"{info['size']} bytes arrived, {sent.size} were sent")
+            if _etag(info) != sent.etag():
+                arrived = _sent(self.chunks(name)).etag()
+                if arrived != sent.etag():
+                    raise OSError(f"what arrived has MD5 {arrived}, {sent.etag()} was sent")
 
     @contextlib.contextmanager
     def _nothing_missing(self) -> Iterator[None]:
@@ -260,18 +300,16 @@ def _etag(info: Any) -> str:
     return str(info["e_tag"] or "").strip('"')
 
 
-def _open(source: Path | bytes) -> io.BytesIO | io.BufferedReader:
-    return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
+def _sent(chunks: Iterable[bytes]) -> Sent:
+    sent = Sent()
+    for chunk in chunks:
+        sent.update(chunk)
+    return sent
 
 
-def _md5(source: Path | bytes) -> str:
-    """MD5 in hex; of more than one part the MD5 of their MD5s and their number, as S3 makes its ETag."""
-    with _open(source) as file:
-        digests = [hashlib.md5(part, usedforsecurity=False) for part in iter(lambda: file.read(_PART), b"")]
-    if len(digests) == 1:
-        return digests[0].hexdigest()
-    whole = hashlib.md5(b"".join(digest.digest() for digest in digests), usedforsecurity=False)
-    return f"{whole.hexdigest()}-{len(digests)}" if digests else whole.hexdigest()
+def _sent_of_file(path: Path) -> Sent:
+    with open(path, "rb") as file:
+        return _sent(iter(lambda: file.read(_CHUNK), b""))
 
 
 def size_and_sha256(chunks: Iterable[bytes]) -> tuple[int, str]:

@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from pipeline.errors import BuildError
 from pipeline.format.file_names import LOCK_FOLDER, WORK_FOLDER
 from pipeline.format.schema import SPLITS
-from pipeline.storage.atomic import TEMPORARY_PREFIX, atomic_file, remove_temporary_files
+from pipeline.storage.atomic import TEMPORARY_PREFIX, atomic_file, atomic_stream, remove_temporary_files
 from pipeline.storage.full_disk import naming_folder
 from pipeline.storage.object_store import open_object_store
 
@@ -47,6 +47,11 @@ class Store(Protocol):
 
     def writing(self, name: str) -> AbstractContextManager[Path]:
         """A local path to write a file at; when the block ends well, the file appears under its name, whole."""
+        ...
+
+    def streaming(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """A large file, to be written from its beginning to its end. When the block ends well, it appears under its
+        name, whole; else there is none. A remote store sends it meanwhile and keeps a few parts in memory."""
         ...
 
     def write(self, name: str, data: bytes) -> None:
@@ -116,6 +121,11 @@ class LocalStore:
     def writing(self, name: str) -> Iterator[Path]:
         with self._naming_full_disk(), atomic_file(self.root / name) as temporary:
             yield temporary
+
+    @contextlib.contextmanager
+    def streaming(self, name: str) -> Iterator[IO[bytes]]:
+        with self._naming_full_disk(), atomic_stream(self.root / name) as file:
+            yield file
 
     def write(self, name: str, data: bytes) -> None:
         with self.writing(name) as temporary:

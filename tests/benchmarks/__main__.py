@@ -25,6 +25,7 @@ BENCHMARKS: Mapping[str, str] = {
     "preprocessing": "preprocessing",
     "growth": "growth",
     "films": "shared_films",
+    "bucket": "bucket_shard",
     "commit": "commit",
     "scheduler": "scheduler",
     "int8": "int8_latents",

@@ -24,7 +24,7 @@ from tests.benchmarks.large_index import EPISODES
 from tests.benchmarks.preprocessing import Timing
 from tests.benchmarks.report import Series, Target, cores, print_table, quietly
 
-MAX_SECONDS, MAX_GIB = 60, 2
+MAX_SECONDS, MAX_GIB = 30, 1
 
 WINDOWS_PER_CLIP = 4
 FLAT = 1.1

@@ -20,7 +20,7 @@ from pipeline.format.enums import LatentDtype
 from pipeline.sample_world.ssv2 import write_ssv2
 from pipeline.shards.int8 import dequantise, quantise
 from pipeline.shards.targets_arrow import TargetRows, TargetsReader, TargetsWriter
-from pipeline.storage.atomic import atomic_file
+from pipeline.storage.atomic import atomic_stream
 from pipeline.streaming.reader import SampleReader
 from tests.benchmarks.full_size_build import CHUNK, SIZES, RandomSamples
 from tests.benchmarks.random_encoder import MID_ENCODER, TINY_ENCODER, save_random_encoder
@@ -173,8 +173,8 @@ def _print_full_size(folder: Path, repeats: int, count: int) -> None:
 def _write_full_size(paths: Sequence[Path], count: int) -> None:
     samples = RandomSamples()
     with (
-        TargetsWriter(atomic_file(paths[0]), SIZES, {}) as exact,
-        TargetsWriter(atomic_file(paths[1]), SIZES, {}, "int8") as stored,
+        TargetsWriter(atomic_stream(paths[0]), SIZES, {}) as exact,
+        TargetsWriter(atomic_stream(paths[1]), SIZES, {}, "int8") as stored,
     ):
         for start in range(0, count, CHUNK):
             rows = samples.rows(range(start, start + CHUNK))

@@ -15,23 +15,26 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import EpisodeError
 from pipeline.format.build_settings import BuildSettings, ShardSettings, WindowPolicy
 from pipeline.format.episode import Episode
 from pipeline.format.settings import plain
 from pipeline.planning.plan import make_plan, read_plan, write_plan
-from pipeline.sources.base import EpisodeRef, SourceIndex
+from pipeline.sources.base import EpisodeRef, SharedData, SourceIndex
 from pipeline.storage.store import open_store
 from tests.pipeline.plan_settings import SETTINGS
 
-COLUMNS: Mapping[str, Any] = {
-    "version": "v2.1",
-    "views": ["front", "wrist"],
-    "tasks_file": "meta/tasks.jsonl",
-    "widths": {"observation.state": 8, "action": 7},
-}
+VIEWS = ("front", "wrist")
+TASKS_FILE = "meta/tasks.jsonl"
+COLUMNS = SharedData(
+    {
+        "version": "v2.1",
+        "views": list(VIEWS),
+        "tasks_file": TASKS_FILE,
+        "widths": {"observation.state": 8, "action": 7},
+    }
+)
 """What every episode of a LeRobot index shares."""
 
 
@@ -70,11 +73,11 @@ def _trajectory(number: int) -> EpisodeRef:
     """An episode of two cameras, 100 to 299 frames, with a table and a video for each camera."""
     chunk = f"chunk-{number // 1000:03d}"
     table = f"data/{chunk}/episode_{number:06d}.parquet"
-    videos = {view: [f"videos/{chunk}/observation.images.{view}/episode_{number:06d}.mp4"] for view in COLUMNS["views"]}
+    videos = {view: [f"videos/{chunk}/observation.images.{view}/episode_{number:06d}.mp4"] for view in VIEWS}
     sizes = [(path, 300_000 + number % 997) for (path,) in videos.values()]
-    files = ((table, 20_000 + number % 773), *sizes, (COLUMNS["tasks_file"], 1000))
+    files = ((table, 20_000 + number % 773), *sizes, (TASKS_FILE, 1000))
     own = {"episode_index": number, "table": table, "videos": videos, "tasks": [f"put it down {number % 100}"]}
-    return EpisodeRef(f"large-{number:06d}", _split(number), files, 100 + number % 200, {**COLUMNS, **own})
+    return EpisodeRef(f"large-{number:06d}", _split(number), files, 100 + number % 200, own, shared=COLUMNS)
 
 
 def _split(number: int) -> str:

@@ -33,6 +33,7 @@ PROBLEMS = (
     Problem("scheduling tasks on 500 nodes (simulated)", "scheduler"),
     Problem("preprocessing: decoding and encoding over wall time", "preprocessing"),
     Problem("plan of a million episodes; ten times as many windows", "growth"),
+    Problem("room in TMPDIR for a shard of a build in a bucket", "bucket"),
     Problem("commit of 19 million windows", "commit"),
     Problem("audit of a manifest of 10 million samples", "audit"),
     Problem("start of a rank on 19 million samples", "rank-start"),

@@ -188,7 +188,7 @@ def _read_v3(root: str, keys: Iterable[str]) -> Iterable[Mapping[str, Any]]:
     columns = [*LISTED, *(f"videos/{key}/{name}" for key in keys for name in PLACED)]
     for path in paths:
         try:
-            file = pq.ParquetFile(handle(path))
+            file = pq.ParquetFile(handle(path), pre_buffer=False)  # which keeps all that was read
             missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
                 raise RunError(f"{path} has no column {', '.join(missing)}. Restore the file from the dataset.")

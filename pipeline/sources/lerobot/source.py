@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.settings import checked, setting
-from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
+from pipeline.sources.base import EpisodeRef, LedgerEntry, SharedData, SourceIndex
 from pipeline.sources.episode.opened import OpenedEpisode
 from pipeline.sources.episode.vectors import VectorField, VectorSettings, vector_width
 from pipeline.sources.field_names import refuse_cameras
@@ -76,7 +76,7 @@ class LeRobotSource(VectorSettings):
             splits=official_splits(info.splits, {row.number for row in rows if row.number is not None}),
             files=files,
             cameras=cameras,
-            columns=self._columns(cameras, info) | {"by_place": unnumbered},
+            shared=SharedData(self._columns(cameras, info) | {"by_place": unnumbered}),
         )
         refs, left_out = sort_found(self._judge(place, row, listing) for place, row in enumerate(rows))
         description = self._describe(info, refs, listing, absent)
@@ -141,7 +141,7 @@ class LeRobotSource(VectorSettings):
         if row.problem:
             return LedgerEntry(episode, split, "index", "bad-entry", f"{row.where}: {row.problem}")
         videos = {view: video for view, video in row.videos.items() if view in listing.cameras}
-        paths = (row.table, *(video.path for video in videos.values()), listing.columns["tasks_file"])
+        paths = (row.table, *(video.path for video in videos.values()), listing.shared.data["tasks_file"])
         sizes = {path: listing.files.size(path) for path in paths}
         missing = [os.path.join(self.root, path) for path, size in sizes.items() if size is None]
         if missing:
@@ -153,7 +153,7 @@ class LeRobotSource(VectorSettings):
         }
         own = {"episode_index": row.number, "table": row.table, "videos": segments, "tasks": list(row.tasks)}
         own |= {} if row.rows is None else {"rows": list(row.rows)}
-        return EpisodeRef(episode, split, files, row.length, {**listing.columns, **own})
+        return EpisodeRef(episode, split, files, row.length, own, shared=listing.shared)
 
     def _cameras(self, info: Info) -> dict[str, str]:
         """View name -> feature key, in order."""
@@ -201,7 +201,7 @@ class _Listing:
     splits: Mapping[int, str] | None
     files: Files
     cameras: Mapping[str, str]
-    columns: Mapping[str, Any]
+    shared: SharedData
 
 
 def _notes(info: Info, unnumbered: bool, unlisted: bool) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import gc
 import hashlib
 import json
 import pickle
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ CLIP = EpisodeRef(
 ROBOT = EpisodeRef(
     "robot-7", "train", (("data/7.parquet", 5), ("meta/x.json", 9)), 40, {"widths": {"s": 2}, "fps": 1.0}
 )
-HASHED = replace(ROBOT, id="robot-8", sha256=("0" * 64, "1" * 64))
+HASHED = EpisodeRef("robot-8", "train", ROBOT.files, 40, ROBOT.data).hashed(("0" * 64, "1" * 64))
 TASK = ShardTask("train", 3, ((CLIP, ROBOT), (HASHED,)))
 
 GOLDEN = "9a0d8a94b43442aa634c77da3bda4a229766c63f4adc432b1780777a1cb1513a"
@@ -34,7 +34,8 @@ def test_the_bytes_of_a_line() -> None:
     (line,) = task_lines([TASK])
     assert hashlib.sha256(line).hexdigest() == GOLDEN
     assert line.count(b"\n") == 1
-    episodes = [{k: v for k, v in asdict(ref).items() if v or k != "sha256"} for ref in (CLIP, ROBOT, HASHED)]
+    hashed = {"id": "robot-8", "split": "train", "files": ROBOT.files, "num_frames": 40, "data": ROBOT.data}
+    episodes = [CLIP.content(), ROBOT.content(), hashed | {"sha256": ["0" * 64, "1" * 64]}]
     content = {"split": "train", "index": 3, "groups": [2, 1], "episodes": episodes}
     assert json.loads(line) == json.loads(json.dumps(content))
     assert b"".join(task_lines([TASK, TASK])) == line + line

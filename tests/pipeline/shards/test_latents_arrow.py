@@ -24,7 +24,7 @@ from pipeline.planning.plan import ShardTask
 from pipeline.samples.windows import count_tubelets, enumerate_windows
 from pipeline.shards.latents_arrow import LatentsWriter, TubeletRows, TubeletTargetsReader
 from pipeline.shards.targets_arrow import TargetRows, TargetsWriter
-from pipeline.storage.atomic import FileRecord, atomic_file
+from pipeline.storage.atomic import FileRecord, atomic_stream
 from pipeline.storage.store import open_store
 from pipeline.streaming.reader import SampleReader
 from tests.jobs.runs import train_config
@@ -54,12 +54,12 @@ def test_tubelets_are_counted_as_windows_have_them(
 def write_pair(folder: Path, places: list[list[int]]) -> TubeletTargetsReader:
     """Five tubelets, whose every number is their row, and windows that refer to them."""
     latent = np.broadcast_to(np.arange(5)[:, None, None, None], (5, 2, 3, 4)).astype(np.float16)
-    with LatentsWriter(atomic_file(folder / "latents.arrow"), SIZES, {}) as latents:
+    with LatentsWriter(atomic_stream(folder / "latents.arrow"), SIZES, {}) as latents:
         latents.add(TubeletRows(("e", "e"), (0, 2), latent[:2]))
         latents.add(TubeletRows(("e", "e", "e"), (4, 6, 8), latent[2:]))
     rows = np.array(places, np.int32)
     empty = np.zeros((len(rows), 2, 2, 3, 4), np.float16)
-    with TargetsWriter(atomic_file(folder / "targets.arrow"), SIZES, {}, tubelets=True) as targets:
+    with TargetsWriter(atomic_stream(folder / "targets.arrow"), SIZES, {}, tubelets=True) as targets:
         keys = tuple(f"e-{i:06d}" for i in range(len(rows)))
         targets.add(TargetRows(keys, empty[:, 0], empty, rows[:, 1:] >= 0, None, None), rows)
     return TubeletTargetsReader(folder / "targets.arrow", folder / "latents.arrow", SIZES)

@@ -20,7 +20,7 @@ from pipeline.format.input_sample import InputSample
 from pipeline.format.schema import Sizes
 from pipeline.shards.inputs_tar import InputsWriter
 from pipeline.shards.targets_arrow import TargetRows, TargetsReader, TargetsWriter, row_digest
-from pipeline.storage.atomic import FileRecord, atomic_file, hash_file, remove_temporary_files
+from pipeline.storage.atomic import FileRecord, atomic_file, atomic_stream, hash_file, remove_temporary_files
 
 SIZES = Sizes(views=2, image_size=8, steps=3, tokens=4, width=6, state=3, chunk=5, action=2)
 VIEWS = ("front", "wrist")
@@ -41,7 +41,7 @@ def make_rows(first: int, count: int) -> TargetRows:
 
 def write_targets(path: Path, counts: list[int]) -> tuple[FileRecord, list[str]]:
     digests: list[str] = []
-    with TargetsWriter(atomic_file(path), SIZES, {"shard": "train/targets-000000.arrow"}) as writer:
+    with TargetsWriter(atomic_stream(path), SIZES, {"shard": "train/targets-000000.arrow"}) as writer:
         for i, count in enumerate(counts):
             digests += writer.add(make_rows(sum(counts[:i]), count))
     return writer.record(path.name), digests
@@ -52,7 +52,7 @@ def write_inputs(path: Path) -> list[InputSample]:
         InputSample(f"episode-{i:06d}", (b"front" * (i + 1), b"wrist"), json.dumps({"row": i}).encode())
         for i in range(4)
     ]
-    with InputsWriter(atomic_file(path), VIEWS) as writer:
+    with InputsWriter(atomic_stream(path), VIEWS) as writer:
         for sample in samples:
             place = writer.add(sample)
             spans = [*zip(place.image_offset, place.image_size, strict=True), (place.json_offset, place.json_size)]
@@ -136,7 +136,7 @@ def test_a_damaged_targets_file_is_named(tmp_path: Path, damage: str) -> None:
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     def fail() -> None:
-        with InputsWriter(atomic_file(tmp_path / "a.tar"), VIEWS) as writer:
+        with InputsWriter(atomic_stream(tmp_path / "a.tar"), VIEWS) as writer:
             writer.add(InputSample("k-000000", (b"a", b"b"), b"{}"))
             raise RuntimeError
 

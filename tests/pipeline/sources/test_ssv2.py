@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.errors import EpisodeError, RunError, SettingsError
+from pipeline.sources.base import EpisodeRef
 from pipeline.sources.registry import make_source
 from pipeline.sources.ssv2 import VIDEO_FOLDER, SSv2Source
 from tests.pipeline.sources.both_readers import read_by_both
@@ -150,7 +150,7 @@ def test_files_are_checked_again_when_opened(tmp_path: Path) -> None:
     with pytest.raises(EpisodeError) as caught:
         source.open(ref)
     assert caught.value.reason == "changed-file"
-    shorter = replace(ref, files=((ref.files[0][0], path.stat().st_size),))
+    shorter = EpisodeRef(ref.id, ref.split, ((ref.files[0][0], path.stat().st_size),), None, ref.data)
     path.write_bytes(b"\0" * path.stat().st_size)
     with pytest.raises(EpisodeError) as caught:
         source.open(shorter)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import BuildError
-from pipeline.storage import object_store
+from pipeline.storage import object_store, upload
 from pipeline.storage.object_store import ObjectStore, open_object_store
 from pipeline.storage.retry import Retry
 from pipeline.storage.store import open_store
@@ -85,7 +85,7 @@ def test_a_large_file_goes_in_parts_through_every_fault(
     place: ObjectStore, proxy: FlakyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when the answer to the last request is lost: the parts are gone by then."""
-    monkeypatch.setattr(object_store, "_PART", 5 * 2**20)
+    _parts_of_5_mib(monkeypatch)
     monkeypatch.setenv("VLAJEPA_STORE_TIMEOUT", "10")  # which sending a part counts towards
     data = random.Random(0).randbytes(12 * 2**20)
     proxy.forced = {"POST": ["500", None, "lost"], "PUT": [None, "dropped", "damaged", "lost"], "HEAD": ["503"]}
@@ -96,6 +96,98 @@ def test_a_large_file_goes_in_parts_through_every_fault(
     info = s3_client().head_object(Bucket=BUCKET, Key=f"{place.url.removeprefix(f's3://{BUCKET}/')}/train/large")
     assert info["ETag"].endswith('-3"')
     assert place.digest("train/large") == open_object_store(place.url).digest("train/large")
+
+
+def _parts_of_5_mib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least that S3 takes."""
+    for module in (object_store, upload):
+        monkeypatch.setattr(module, "PART", 5 * 2**20)
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Three parts."""
+    _parts_of_5_mib(monkeypatch)
+    monkeypatch.setenv("VLAJEPA_STORE_TIMEOUT", "10")  # which sending a part counts towards
+    return random.Random(0).randbytes(12 * 2**20)
+
+
+def stream(place: ObjectStore, data: bytes, piece: int = 1_000_000) -> None:
+    with place.streaming("train/large") as file:
+        for start in range(0, len(data), piece):
+            file.write(memoryview(data)[start : start + piece])
+
+
+def unfinished(place: ObjectStore) -> list[str]:
+    """Uploads whose parts the server keeps."""
+    prefix = place.url.removeprefix(f"s3://{BUCKET}/")
+    found = s3_client().list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
+    return [upload["Key"] for upload in found if upload["Key"].startswith(prefix)]
+
+
+def test_what_is_streamed_goes_in_parts_through_every_fault(
+    place: ObjectStore, proxy: FlakyProxy, large: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the answer to the last request is lost. Nothing lies in TMPDIR, and nobody sees the file before."""
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    proxy.forced = {"POST": ["500", None, "lost"], "PUT": [None, "dropped", "503", "lost"], "HEAD": ["503"]}
+    with place.streaming("train/large") as file:
+        file.write(large[: 11 * 2**20])
+        assert stored(place) == {}
+        file.write(large[11 * 2**20 :])
+    assert proxy.forced == {"POST": [], "PUT": [], "HEAD": []}
+    assert stored(place) == {"train/large": large}
+    assert unfinished(place) == []
+
+
+@pytest.mark.parametrize("told", ["md5", "nothing"])
+@pytest.mark.parametrize("bad", [True, False])
+def test_a_streamed_byte_that_changed_on_the_way_is_an_error(
+    bad: bool, told: str, place: ObjectStore, proxy: FlakyProxy, large: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot be sent again."""
+    if told == "nothing":
+        monkeypatch.setattr(object_store, "_etag", lambda _info: "")
+    proxy.forced = {"PUT": [None, "damaged" if bad else None]}
+    impatient = ObjectStore(place.url, place.endpoint, retry=Retry(2, 0.0))
+    if bad:
+        with pytest.raises(BuildError, match=r"train/large cannot be .*(has MD5|checksum)"):
+            stream(impatient, large)
+    else:
+        stream(impatient, large)
+        assert stored(place) == {"train/large": large}
+
+
+@pytest.mark.parametrize("size", [0, 1, 5 * 2**20, 5 * 2**20 + 1, 10 * 2**20])
+def test_a_stream_of_any_length(size: int, place: ObjectStore, large: bytes) -> None:
+    stream(place, large[:size])
+    assert stored(place) == {"train/large": large[:size]}
+
+
+def test_a_stream_whose_writer_fails_leaves_nothing(place: ObjectStore, large: bytes) -> None:
+    with pytest.raises(ZeroDivisionError), place.streaming("train/large") as file:  # noqa: PT012
+        file.write(large)
+        assert unfinished(place)
+        raise ZeroDivisionError
+    assert stored(place) == {}
+    assert unfinished(place) == []
+
+
+def test_a_stream_to_a_store_that_is_gone_is_given_up_and_leaves_nothing(
+    place: ObjectStore, proxy: FlakyProxy, large: bytes
+) -> None:
+    proxy.forced = {"PUT": ["503"] * 60}
+    with pytest.raises(BuildError, match=r"train/large cannot be read or written, .*after 4 retries"):
+        stream(ObjectStore(place.url, place.endpoint, retry=Retry(2, 0.0)), large)
+    assert proxy.forced["PUT"]  # parts that followed were not sent
+    proxy.forced = {}
+    assert stored(place) == {}
+    assert unfinished(place) == []
+
+
+def test_a_stream_into_a_missing_bucket_names_it(proxy: FlakyProxy, large: bytes) -> None:
+    with pytest.raises(BuildError, match="s3://no-such-bucket/build: there is no such bucket; make it"):
+        stream(ObjectStore("s3://no-such-bucket/build", proxy.url, retry=PATIENT), large)
 
 
 @pytest.mark.parametrize("told", ["md5", "nothing"])
@@ -112,7 +204,7 @@ def test_a_byte_that_changed_on_the_way_is_noticed_and_sent_again(
     assert proxy.counts["damaged"] == 2
     assert stored(place) == {"a": b"x" * 1000, "b": b"y" * 1000}
     proxy.forced = {"PUT": ["damaged"] * 3}
-    with pytest.raises(BuildError, match=r"/c cannot be read or written, tried 3 times: .*(has SHA-256|checksum)"):
+    with pytest.raises(BuildError, match=r"/c cannot be read or written, tried 3 times: .*(has MD5|checksum)"):
         ObjectStore(place.url, place.endpoint, retry=Retry(3, 0.0)).write("c", b"z")
 
 

@@ -41,7 +41,7 @@ def s3() -> Iterator[str]:
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a bucket in memory."""
-    monkeypatch.setitem(clients._clients, (os.getpid(), "memory", "builds", None, None), MemoryStore())
+    monkeypatch.setitem(clients._clients, (os.getpid(), "memory", "builds", None, None, None), MemoryStore())
     return "memory://builds"
 
 
@@ -278,7 +278,7 @@ def test_a_full_disk_under_the_writer_of_inputs(tmp_path: Path, full: Callable[[
     sample = InputSample("e-000000", (b"x" * 100_000,), b"{}\n")
     with (
         pytest.raises(BuildError, match=FULL.format(tmp_path)),
-        InputsWriter(LocalStore(tmp_path).writing("train/a.tar"), ["front"]) as writer,
+        InputsWriter(LocalStore(tmp_path).streaming("train/a.tar"), ["front"]) as writer,
     ):
         writer.add(sample)
     assert list((tmp_path / "train").iterdir()) == []
@@ -291,7 +291,7 @@ def test_a_full_disk_under_the_writer_of_targets(tmp_path: Path, full: Callable[
     rows = TargetRows(("e-000000",), latents[:, 0], latents, np.ones((1, 1), bool), None, None)
     with (
         pytest.raises(BuildError, match=FULL.format(tmp_path)),
-        TargetsWriter(LocalStore(tmp_path).writing("train/a.arrow"), sizes, {}) as writer,
+        TargetsWriter(LocalStore(tmp_path).streaming("train/a.arrow"), sizes, {}) as writer,
     ):
         writer.add(rows)
     assert list((tmp_path / "train").iterdir()) == []
