@@ -6,6 +6,7 @@ jobs/conf hold what differs: groups to choose from, and experiments.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -26,7 +27,9 @@ FOLDER = Path(__file__).resolve().parents[1] / "conf"
 
 
 def register_defaults(name: str, cls: type[Any]) -> None:
-    """Register the defaults of a command with Hydra: as the base of its file in jobs/conf, or alone."""
+    """Register the defaults of a command with Hydra: as the base of its file in jobs/conf, or alone. And `${processors:}`,
+    the number that this process may use."""
+    OmegaConf.register_new_resolver("processors", lambda: len(os.sched_getaffinity(0)), replace=True)
     content = default_values(cls)
     for key in secrets(cls):  # every user of the machine can read command lines
         content[key] = f"${{oc.env:{variable_of(key)},null}}"

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
-from pydantic import TypeAdapter
 
 from jobs.cli import main
-from jobs.common.config import FOLDER
 from jobs.preprocess.plan import describe, prepare
 from jobs.preprocess.prediction import PREDICTION_FILE, Timing, compare, read_prediction, write_prediction
+from jobs.preprocess.settings import BuildConfig
 from pipeline.planning.cost import Estimate
 from pipeline.planning.prediction import Hardware, StageTimes, predict
 from pipeline.storage.store import open_store
 from tests.conftest import SampleData
+from tests.jobs.composed import compose_settings
 from tests.jobs.runs import build_config, robot_source, ssv2_source
 
 CPU = Hardware(gpus=0, cores=2, startup_s=11.0)
@@ -35,11 +35,20 @@ ESTIMATE = Estimate(
 TIMES = StageTimes(0.02, 0.06, 4, 9)
 
 
-def test_the_file_of_a_machine_without_gpus() -> None:
-    cpu = OmegaConf.load(Path(str(FOLDER)) / "hardware" / "cpu.yaml")
-    assert TypeAdapter(Hardware).validate_python(OmegaConf.to_container(cpu)) == Hardware(
-        gpus=0, cores=2, read_mb_s=500, write_mb_s=500, startup_s=11
-    )
+@pytest.mark.parametrize(
+    ("words", "gpus", "cores"),
+    [
+        ([], 0, len(os.sched_getaffinity(0))),
+        (["cluster=gpu"], 8, 96),
+        (["hardware=h100x8"], 8, 192),
+        (["cluster=gpu", "hardware=local", "hardware.cores=7"], 0, 7),
+    ],
+)
+def test_the_time_is_that_of_where_encoders_run_unless_something_else_is_said(
+    words: list[str], gpus: int, cores: int, tmp_path: Path
+) -> None:
+    config = compose_settings("preprocess", BuildConfig, ["source=videos", f"source.root={tmp_path}", "out=/b", *words])
+    assert (config.hardware.gpus, config.hardware.cores) == (gpus, cores)
 
 
 @pytest.mark.slow
@@ -50,14 +59,18 @@ def test_plan_prints_and_stores_the_prediction(
     main(words)
     out = capsys.readouterr().out
     for part in (
-        "8 GPUs at 40% (assumed) of 19.5 TFLOP/s",
+        f"{len(os.sched_getaffinity(0))} cores that decode, and encode at 80 GFLOP/s each",
         "ms a window",
         "bottleneck",
-        "hours, 60 s of it to start",
-        "GPU hours",
+        "hours, 11 s of it to start",
+        "core hours",
     ):
         assert part in out
-    main([*words, "hardware=cpu", "hardware.cores=4"])
+    main([*words, "hardware=a100x8"])
+    out = capsys.readouterr().out
+    assert "8 GPUs at 40% (assumed) of 19.5 TFLOP/s" in out
+    assert "GPU hours" in out
+    main([*words, "hardware=local", "hardware.cores=4"])
     out = capsys.readouterr().out
     assert "4 cores that decode, and encode at 80 GFLOP/s each" in out
     prediction = read_prediction(open_store(tmp_path / "build"))
@@ -133,7 +146,7 @@ def test_prediction_and_measurement_side_by_side() -> None:
         ("hardware.cores=0", ["cores must be at least 1, got 0", "processors of all nodes together"]),
         ("hardware.utilisation=40", ["at most 1, got 40", "0.4 for 40 %"]),
         ("hardware.flops=fast", ["hardware.flops='fast'", "dense bfloat16"]),
-        ("hardware=h100", ["there are a100x8, cpu, h100x8, h200x8"]),
+        ("hardware=h100", ["there are a100x8, gpu, h100x8, h200x8, local"]),
         ("hardware.gpu=8", ["plan has no setting 'hardware.gpu'; did you mean gpus?; hardware has gpus, flops"]),
     ],
 )

@@ -42,7 +42,7 @@ STEP = StepEstimate({"student": 1}, 1, {"robot": 9}, {"student": 1 * 10**12}, 2 
         (("hardware=h100x8",), "a GPU at 34% (measured on an H200) of 989 TFLOP/s: 0.00892 s a step"),
         (("hardware=h200x8",), "a GPU at 34% (measured on an H200) of 989 TFLOP/s: 0.00892 s a step"),
         (("hardware=h200x8", "hardware.step_utilisation=0.5"), "a GPU at 50% (assumed) of 989 TFLOP/s: "),
-        (("hardware=cpu",), "2 cores at 80 GFLOP/s each: 18.8 s a step"),
+        (("hardware=local", "hardware.cores=2"), "2 cores at 80 GFLOP/s each: 18.8 s a step"),
     ],
 )
 def test_the_speed_that_is_predicted_says_where_it_comes_from(words: tuple[str, ...], line: str) -> None:
