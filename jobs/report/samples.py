@@ -190,7 +190,7 @@ def _shown(reader: SampleReader, settings: TrainerSettings, count: int) -> Seque
     samples = HeldOutSamples.choose(reader, settings)
     if PairKind.SAME_SCENE not in samples.pairs.partners:
         return ordered_indices(len(reader), BATCH, count)
-    partner = samples.pairs.partners[PairKind.SAME_SCENE]
+    partner = samples.pairs.partners[PairKind.SAME_SCENE][:, 0]
     firsts = [i for i in np.flatnonzero(partner >= 0) if i < partner[i]][: count // 2]
     both = [position for i in firsts for position in (i, partner[i])]
     every = np.concatenate(samples.batches)

@@ -63,7 +63,7 @@ def test_what_a_step_measures(robot_build: Build, video_build: Build, tmp_path: 
     robot, video = (held_out[-1]["held_out"][name] for name in ("robot", "ssv2"))
     other = robot["latent_action_reliance"]["other_episode"]["all"]
     assert other["value"] == pytest.approx(robot["shuffled"] / robot["model"])
-    assert (other["pairs"], other["groups"]) == (robot["samples"], 2)
+    assert (other["pairs"], other["groups"]) == (4 * robot["samples"], 2)
     assert robot["image_reliance"]["other_episode"]["value"] != 1
     assert video["image_reliance"] == {}
     final = json.loads((config.out / "held_out.json").read_text())["robot"]
