@@ -30,8 +30,8 @@ class DemoPretrainingConfig:
         "tokens of the student that the action head reads: one policy each", default=(HeadInput.LATENT,), decides=False
     )
     predictor_layers: int = setting(
-        "blocks of the predictor: a single one cannot look up which thing an instruction names, so the student has to",
-        default=1,
+        "blocks of the predictor; with 1 it cannot look up which thing an instruction names, so that the student has to",
+        default=2,
         at_least=1,
     )
     student_layers: int = setting("decoder layers of the student", default=2, at_least=2)
