@@ -21,6 +21,8 @@ PENALTIES = tuple(10.0**power for power in range(-6, 2))
 ALLOWED = 0.02
 """R^2 that a smoother map may lose to the best: a future lies outside of what was fitted, where small weights do less
 harm."""
+FEWEST = 4
+"""Samples to fit on and to try the fit."""
 LARGEST = 20_000
 """Tokens that are fitted on."""
 
@@ -51,12 +53,12 @@ def fit_pixels(latents: NDArray[np.float32], images: NDArray[np.uint8]) -> Pixel
         images: [B, H, W, 3]; made to whole patches if N tokens do not divide them.
 
     Raises:
-        ValueError: there are fewer than four samples, N is no square number, or a latent is not finite.
+        ValueError: there are fewer than FEWEST samples, N is no square number, or a latent is not finite.
     """
     grid = math.isqrt(latents.shape[1])
-    if len(latents) < 4 or grid * grid != latents.shape[1] or not np.isfinite(latents).all():
-        raise ValueError(f"pictures need four samples of a square of finite latents, got {latents.shape}")
-    count = min(len(latents), max(4, LARGEST // latents.shape[1]))
+    if len(latents) < FEWEST or grid * grid != latents.shape[1] or not np.isfinite(latents).all():
+        raise ValueError(f"pictures need {FEWEST} samples of a square of finite latents, got {latents.shape}")
+    count = min(len(latents), max(FEWEST, LARGEST // latents.shape[1]))
     x, y = latents[:count].astype(np.float64), np.stack([_patches(each, grid) for each in images[:count]])
     cut = count * 3 // 4
     (x, held_x), (y, held_y) = ((each[:cut], each[cut:]) for each in (x, y))

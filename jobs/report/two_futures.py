@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.report.latent_images import input_image, png_uri
-from jobs.report.pixel_decoder import PixelDecoder, fit_pixels
+from jobs.report.pixel_decoder import FEWEST, PixelDecoder, fit_pixels
 from pipeline.format.build import Build
 from pipeline.streaming.stream import NumpyBatch
 
@@ -71,19 +71,18 @@ def draw_two_futures(
     told: NDArray[np.float32],
     present: Present,
 ) -> list[TwoFutures]:
-    """A figure for each of the build's views.
+    """A figure for each of the build's views; none where too few other samples are held out to learn pixels from.
 
     Args:
         first: position in the batch of the first of the twins, see `find_twins`.
         true: float32 [B, K, V, N, D], what happened.
         told: likewise, what the model tells from the first step alone.
-        present: of the same build.
-
-    Raises:
-        ValueError: fewer than four samples of `present` have another picture.
+        present: of the same build; those with the twins' picture are left out.
     """
     figures, observation = [], batch.observation
     others = present.without(observation.images[first])
+    if len(others.images) < FEWEST:
+        return []
     for v, view in enumerate(build.views):
         decoder = fit_pixels(others.context[:, v], others.images[:, v])
         futures = tuple(

@@ -30,7 +30,7 @@ class DemoPretrainingConfig:
         "tokens of the student that the action head reads: one policy each", default=(HeadInput.LATENT,), decides=False
     )
     predictor_layers: int = setting(
-        "blocks of the predictor; with 1 it cannot look up which thing an instruction names, so that the student has to",
+        "blocks of the predictor; one alone cannot look up which thing an instruction names: the student has to",
         default=2,
         at_least=1,
     )

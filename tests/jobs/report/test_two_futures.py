@@ -62,7 +62,7 @@ def test_pixels_that_latents_do_not_tell_are_the_mean() -> None:
 @pytest.mark.parametrize(
     ("latents", "reason"),
     [
-        (np.zeros((3, 4, 5), np.float32), "four samples"),
+        (np.zeros((3, 4, 5), np.float32), "4 samples"),
         (np.zeros((8, 3, 5), np.float32), "square"),
         (np.full((8, 4, 5), np.nan, np.float32), "finite"),
     ],
@@ -99,6 +99,8 @@ def test_a_figure_shows_both_futures_of_the_twins_that_differ_most(robot_build: 
         assert np.abs(shown - world.pictures(true[place])[0]).mean() < 14
         assert future.steps[2] is None  # masked
     assert futures[1].steps == futures[3].steps  # the same latents were told
+    few = Present(present.context[:4], present.images[:4])  # one of them is the twins' picture
+    assert draw_two_futures(robot_build, batch, at, by_view, by_view * 0, few) == []
 
 
 def test_other_neighbours_are_no_twins() -> None:
