@@ -27,8 +27,10 @@ FOLDER = Path(__file__).resolve().parents[1] / "conf"
 
 
 def register_defaults(name: str, cls: type[Any]) -> None:
-    """Register the defaults of a command with Hydra: as the base of its file in jobs/conf, or alone. And `${processors:}`,
-    the number that this process may use."""
+    """Register the defaults of a command with Hydra: as the base of its file in jobs/conf, or alone.
+
+    `${processors:}` in a file stands for the number that this process may use.
+    """
     OmegaConf.register_new_resolver("processors", lambda: len(os.sched_getaffinity(0)), replace=True)
     content = default_values(cls)
     for key in secrets(cls):  # every user of the machine can read command lines

@@ -100,7 +100,8 @@ def make_report(settings: DemoConfig, seconds: Sequence[float]) -> str:
         "|---|---|",
         f"| `{out}/data` | raw data: `ssv2/` and `lerobot/` |",
         f"| `{out}/builds` | audited shards; `audit/verdict.json` in each |",
-        f"| `{out}/run` | `report.html`, `checkpoints/`, `metrics.jsonl`, `held_out.json`, `tensorboard/` |",
+        f"| `{out}/run` | `report.html`, with two futures of one picture; `checkpoints/`, `metrics.jsonl`, "
+        "`held_out.json`, `tensorboard/` |",
     ]
     return "\n".join(lines) + "\n"
 

@@ -16,7 +16,9 @@ from safetensors import SafetensorError
 
 from jobs.common.policy.load_model import load_model
 from jobs.report.latent_images import Colours, fit_colours, input_image, latent_image
+from jobs.report.pixel_decoder import LARGEST
 from jobs.report.run_files import RunFolder, inner
+from jobs.report.two_futures import Present, TwoFutures, draw_two_futures, find_twins
 from jobs.training.held_out.pairs import PairKind
 from jobs.training.loop.cache_folders import cache_folder
 from jobs.training.loop.data import held_out_reader, open_cache
@@ -36,6 +38,8 @@ from pipeline.streaming.reader import SampleReader
 from pipeline.streaming.stream import NumpyBatch, ordered_indices
 
 BATCH = 8
+PRESENT = 256
+"""Samples from which pixels are learned, at most."""
 GUESSES = ("true", "predicted", "nothing changes", "predicted from the first step alone")
 
 
@@ -81,22 +85,26 @@ class SampleImages:
 
 @dataclass
 class PredictedFutures:
-    """All samples, the part of the variance that the colours show, and what was missing."""
+    """All samples, the part of the variance that the colours show, what was missing, and a figure for each view of the
+    builds that have twins."""
 
     checkpoint: str = ""
     samples: list[SampleImages] = field(default_factory=list)
     share: float = 0.0
     notes: list[str] = field(default_factory=list)
+    twins: list[TwoFutures] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Latents of a batch, float32 [3, B, K, V, N, D] in the order of GUESSES."""
+    """Latents of a batch, float32 [4, B, K, V, N, D] in the order of GUESSES; figures of the twins
+    among its samples, if there are any."""
 
     build: Build
     batch: NumpyBatch
     episodes: tuple[str, ...]
     latents: NDArray[np.float32]
+    twins: tuple[TwoFutures, ...] = ()
 
 
 def find_builds(run: RunFolder, given: Sequence[str]) -> list[FoundBuild]:
@@ -158,7 +166,9 @@ def predict_futures(
         return PredictedFutures(name, notes=notes)
     colours = fit_colours(np.concatenate(true))
     samples = [_sample(part, i, colours) for part in predictions for i in range(len(part.batch.keys))]
-    return PredictedFutures(name, samples, colours.share, notes)
+    return PredictedFutures(
+        name, samples, colours.share, notes, [figure for part in predictions for figure in part.twins]
+    )
 
 
 def _find(name: str, fingerprint: str, sha256: object, address: str | None, build: Build | None) -> FoundBuild:
@@ -182,7 +192,24 @@ def _predict(model: VLAJEPA, build: Build, count: int, device: torch.device) -> 
         raise RunError("the build has no validation split")
     settings = TrainerSettings()
     reader = held_out_reader(build, settings, open_cache([build], settings))
-    return [_predict_batch(model, reader, chosen, device) for chosen in _shown(reader, settings, count)]
+    found = [_predict_batch(model, reader, chosen, device) for chosen in _shown(reader, settings, count)]
+    twins = find_twins(found[0].batch, found[0].latents[0]) if found else None
+    if twins is None:
+        return found
+    (true, _, _, told), present = found[0].latents, _present(reader, model.settings.predictor.views)
+    figures = draw_two_futures(build, found[0].batch, twins, true, told, present)
+    return [replace(found[0], twins=tuple(figures)), *found[1:]]
+
+
+def _present(reader: SampleReader, views: int) -> Present:
+    """Of held-out samples, spread over the split: fewer than would be fitted on are read of large latents."""
+    contexts, images = [], []
+    count = max(16, min(PRESENT, LARGEST // reader.build.sizes.tokens))
+    for chosen in ordered_indices(len(reader), BATCH, count):
+        batch = reader.read(chosen)
+        contexts.append(to_device(batch, torch.device("cpu"), views).targets.context.float().numpy())
+        images.append(batch.observation.images)
+    return Present(np.concatenate(contexts), np.concatenate(images))
 
 
 def _shown(reader: SampleReader, settings: TrainerSettings, count: int) -> Sequence[NDArray[np.int64]]:
@@ -190,7 +217,7 @@ def _shown(reader: SampleReader, settings: TrainerSettings, count: int) -> Seque
     samples = HeldOutSamples.choose(reader, settings)
     if PairKind.SAME_SCENE not in samples.pairs.partners:
         return ordered_indices(len(reader), BATCH, count)
-    partner = samples.pairs.partners[PairKind.SAME_SCENE]
+    partner = samples.pairs.partners[PairKind.SAME_SCENE][:, 0]
     firsts = [i for i in np.flatnonzero(partner >= 0) if i < partner[i]][: count // 2]
     both = [position for i in firsts for position in (i, partner[i])]
     every = np.concatenate(samples.batches)

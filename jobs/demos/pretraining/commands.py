@@ -22,6 +22,7 @@ BUILD = (
 )
 TRAIN = (
     "train builds=[{s.out}/{build}] out={s.out}/runs/{name} model=tiny model.predictor.views=1 model.predictor.dim=96 "
+    "model.predictor.depth={s.predictor_layers} model.backbone.tiny.layers={s.student_layers} "
     "trainer=demo trainer.eval_every=0 trainer.eval_samples=200 trainer.seed={seed} model.seed={seed}"
 )
 ACTION_FREE = "model.loss.action=0 model.loss.world_model_on_robot=1 trainer.lr_backbone=2e-3 trainer.lr_rest=4e-3"

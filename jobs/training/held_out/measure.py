@@ -1,12 +1,13 @@
 """Numbers of one held-out batch: errors with own and exchanged latent actions, with own and exchanged images.
 
-Letters: B batch, K future steps, V views, P kinds of pairs.
+Letters: B batch, K future steps, V views, P kinds of pairs, R partners of a sample and kind, S samples that are held
+out, A action tokens a step, E width of latent actions.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,68 +20,105 @@ from model.world_model.prediction_error import prediction_errors, rollout_distan
 
 
 @dataclass(frozen=True)
-class BatchNumbers:
-    """NaN where masked, or where a sample has no partner; all NaN for a kind without one.
+class Partner:
+    """One partner of each sample of a batch.
 
-    errors   float64 [2 + P, B, K, V]: prediction, "nothing changes", prediction with the steering of each kind
-    futures  float64 [2, B]: distance of the rollout from the own future and from the twin's
-    action   float64 [1 + P, B]: action loss with the own images and with those of each kind; NaN for human video
-    steps    float64 [B], action steps that are not masked
+    read      reads them, in the batch's order; a sample without a partner stands for itself
+    steering  float32 [B, K*A, E], what steers the partners
+    there     bool [B], which samples have one
+    """
+
+    read: Callable[[], TrainingBatch]
+    steering: Tensor
+    there: Tensor
+
+
+Partners = Mapping[PairKind, Sequence[Partner]]
+"""Up to R by kind."""
+
+
+@dataclass(frozen=True)
+class BatchNumbers:
+    """NaN where masked, or where a sample has no (further) partner of a kind.
+
+    errors     float64 [B, 2, K, V]: prediction, "nothing changes"
+    exchanged  float64 [B, P, R, K, V]: prediction with the partners' steering
+    futures    float64 [B, 1 + R]: distance of the rollout from the own future and from the twins'
+    action     float64 [B]: action loss; NaN for human video
+    images     float64 [B, P, R]: action loss with the partners' images; a twin's are the same and left out
+    steps      float64 [B], action steps that are not masked
     """
 
     errors: Tensor
+    exchanged: Tensor
     futures: Tensor
     action: Tensor
+    images: Tensor
     steps: Tensor
+
+    @classmethod
+    def filled(cls, value: float, count: int, partners: int, model: VLAJEPA, device: Any) -> BatchNumbers:
+        """Of B=count samples and R=partners, all of one value."""
+        kinds, last = len(PairKind), (model.sizes.steps, model.settings.predictor.views)
+        shapes = ((2, *last), (kinds, partners, *last), (1 + partners,), (), (kinds, partners), ())
+        return cls(*(torch.full((count, *each), value, dtype=torch.float64, device=device) for each in shapes))
 
 
 def measure(
-    model: VLAJEPA, batch: TrainingBatch, partners: Mapping[PairKind, tuple[TrainingBatch, Tensor]], seed: int
+    model: VLAJEPA, batch: TrainingBatch, steering: Tensor, partners: Partners, most: int, seed: int
 ) -> BatchNumbers:
     """Numbers of a batch.
 
     Args:
-        partners: by kind, the partners in the batch's order, and which samples have one, bool [B].
+        steering: float32 [B, K*A, E], the batch's own.
+        most: R, at least the partners of any kind.
         seed: of the action loss's noise, the same for all images.
     """
-    observation, targets = batch
-    count = len(targets.context)
-    own = model.steering(observation, targets)
-    steerings = {kind: model.steering(*other) for kind, (other, _) in partners.items()}
-    copied, errors, *exchanged = model.gathered(prediction_errors, targets, own, *steerings.values()).double()
-    nothing = torch.full_like(errors, torch.nan)
-    by_kind = dict(zip(steerings, exchanged, strict=True))
-    rows = [errors, copied, *(by_kind.get(kind, nothing) for kind in PairKind)]
-    futures = torch.full((2, count), torch.nan, dtype=torch.float64, device=errors.device)
-    if PairKind.SAME_SCENE in partners:
-        futures = model.gathered(rollout_distances, own, targets, partners[PairKind.SAME_SCENE][0][1]).double()
-    action, steps = _action(model, batch, partners, seed)
-    for i, kind in enumerate(PairKind):
-        alone = ~partners[kind][1] if kind in partners else torch.ones(count, dtype=torch.bool, device=errors.device)
-        rows[2 + i] = rows[2 + i].masked_fill(alone[:, None, None], torch.nan)
-        action[1 + i] = action[1 + i].masked_fill(alone, torch.nan)
-        if kind is PairKind.SAME_SCENE:
-            futures = futures.masked_fill(alone, torch.nan)
-    return BatchNumbers(torch.stack(rows), futures, action, steps)
+    targets = batch[1]
+    found = BatchNumbers.filled(torch.nan, len(targets.context), most, model, targets.context.device)
+    places = [(kind, rank, partner) for kind, of in partners.items() for rank, partner in enumerate(of)]
+    others = (partner.steering for _, _, partner in places)
+    copied, errors, *exchanged = model.gathered(prediction_errors, targets, steering, *others).double()
+    found.errors[:, 0], found.errors[:, 1] = errors, copied
+    for (kind, rank, partner), values in zip(places, exchanged, strict=True):
+        found.exchanged[:, _row(kind), rank] = values.masked_fill(~partner.there[:, None, None], torch.nan)
+    if twins := partners.get(PairKind.SAME_SCENE):
+        _measure_futures(model, batch, steering, twins, found.futures)
+    _measure_actions(model, batch, partners, seed, found)
+    return found
 
 
-def _action(
-    model: VLAJEPA, batch: TrainingBatch, partners: Mapping[PairKind, tuple[TrainingBatch, Tensor]], seed: int
-) -> tuple[Tensor, Tensor]:
-    """Action losses [1 + P, B] of each sample, and its action steps [B]. The scene's twin has the same images."""
+def _row(kind: PairKind) -> int:
+    return list(PairKind).index(kind)
+
+
+def _measure_futures(
+    model: VLAJEPA, batch: TrainingBatch, steering: Tensor, twins: Sequence[Partner], found: Tensor
+) -> None:
+    futures = [batch[1], *(twin.read()[1] for twin in twins)]
+    distances = model.gathered(rollout_distances, steering, *futures).double()
+    for rank, twin in enumerate(twins, 1):
+        found[:, rank] = distances[rank].masked_fill(~twin.there, torch.nan)
+    found[:, 0] = distances[0].masked_fill(~twins[0].there, torch.nan)
+
+
+def _measure_actions(model: VLAJEPA, batch: TrainingBatch, partners: Partners, seed: int, found: BatchNumbers) -> None:
+    """Action losses with own and with the partners' images. The scene's twin has the same images."""
     observation, targets = batch
-    device, count = targets.context.device, len(targets.context)
-    losses = torch.full((1 + len(PairKind), count), torch.nan, dtype=torch.float64, device=device)
     if targets.actions is None or targets.action_mask is None or not model.student_counts:
-        return losses, torch.zeros(count, dtype=torch.float64, device=device)
-    images = {0: observation.images}
-    for i, kind in enumerate(PairKind):
-        if kind in partners and kind is not PairKind.SAME_SCENE:
-            images[1 + i] = partners[kind][0][0].images
-    for row, shown in images.items():
-        generator = seeded(seed, device)
-        losses[row] = model.action_losses((replace(observation, images=shown), targets), generator).double()
-    return losses, targets.action_mask.sum(dim=1).double()
+        found.steps.zero_()
+        return
+    device = targets.context.device
+
+    def losses(images: Tensor) -> Tensor:
+        return model.action_losses((replace(observation, images=images), targets), seeded(seed, device)).double()
+
+    found.action.copy_(losses(observation.images))
+    found.steps.copy_(targets.action_mask.sum(dim=1))
+    for kind in (PairKind.OTHER_EPISODE, PairKind.SAME_EPISODE):
+        for rank, partner in enumerate(partners.get(kind, ())):
+            values = losses(partner.read()[0].images)
+            found.images[:, _row(kind), rank] = values.masked_fill(~partner.there, torch.nan)
 
 
 def seeded(seed: int, device: Any) -> torch.Generator:

@@ -1,4 +1,4 @@
-"""Which held-out sample exchanges latent actions or images with which.
+"""Which held-out samples exchange latent actions or images with which.
 
 An exchange within an episode asks little: neighbours do nearly the same. One with another episode changes scene and
 instruction. One with a twin, which has the same picture and another instruction, changes the instruction alone.
@@ -24,9 +24,9 @@ class PairKind(StrEnum):
 
 @dataclass(frozen=True)
 class Pairs:
-    """Partners of N samples, int64 [N] by kind: a position among them, or -1 where there is none.
+    """Partners of N samples, int64 [N, R] by kind: positions among them, then -1 where a sample has fewer than R.
 
-    A kind without a partner for any sample is left out.
+    R is the most that any sample has of that kind; a kind without a partner for any sample is left out.
 
     episodes, scenes    string [N]; samples of one scene have the same picture
     """
@@ -36,8 +36,10 @@ class Pairs:
     scenes: NDArray[np.str_]
 
 
-def find_pairs(episodes: Sequence[str], scenes: Sequence[str], instructions: Sequence[str], seed: int) -> Pairs:
-    """The partners of some samples, drawn at random from those that fit.
+def find_pairs(
+    episodes: Sequence[str], scenes: Sequence[str], instructions: Sequence[str], count: int, seed: int
+) -> Pairs:
+    """The partners of some samples: up to `count` different ones of each kind, drawn at random from those that fit.
 
     Args:
         episodes: of each sample.
@@ -46,7 +48,7 @@ def find_pairs(episodes: Sequence[str], scenes: Sequence[str], instructions: Seq
     """
     episode, scene, instruction = (np.array(values) for values in (episodes, scenes, instructions))
     rng = np.random.default_rng(seed)
-    found = {kind: np.full(len(episode), -1, np.int64) for kind in PairKind}
+    found = {kind: np.full((len(episode), count), -1, np.int64) for kind in PairKind}
     for i in range(len(episode)):
         same = episode == episode[i]
         choices = {
@@ -55,6 +57,7 @@ def find_pairs(episodes: Sequence[str], scenes: Sequence[str], instructions: Seq
             PairKind.SAME_SCENE: (scene == scene[i]) & (instruction != instruction[i]),
         }
         for kind, fits in choices.items():
-            if fits.any():
-                found[kind][i] = rng.choice(np.flatnonzero(fits))
-    return Pairs({kind: of for kind, of in found.items() if (of >= 0).any()}, episode, scene)
+            drawn = rng.permutation(np.flatnonzero(fits))[:count]
+            found[kind][i, : len(drawn)] = drawn
+    used = {kind: of[:, (of >= 0).any(axis=0)] for kind, of in found.items()}
+    return Pairs({kind: of for kind, of in used.items() if of.size}, episode, scene)

@@ -21,8 +21,8 @@ class EpisodeErrors:
 
 @dataclass(frozen=True)
 class Reliance:
-    """Latent-action reliance over the pairs of one kind: the world model's L1 with exchanged latent actions, over that
-    with the own ones; 1 where they are not used.
+    """Latent-action reliance over the pairs of one kind: the world model's L1 with exchanged latent actions, the mean
+    over a sample's partners, over that with the own ones; 1 where they are not used.
 
     per_step, per_view  the same by future step and by view; None where no sample has it
     """

@@ -7,7 +7,7 @@ ranks share the batches: so many ranks give the same numbers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jobs.training.held_out.measure import BatchNumbers, measure
-from jobs.training.held_out.pairs import PairKind, Pairs, find_pairs
+from jobs.training.held_out.measure import BatchNumbers, Partner, Partners, measure
+from jobs.training.held_out.pairs import Pairs, find_pairs
 from jobs.training.held_out.result import HeldOut
 from jobs.training.held_out.summary import summarise
 from jobs.training.loop.ranks import Ranks
@@ -42,7 +42,7 @@ class HeldOutSamples:
 
     @classmethod
     def choose(cls, reader: SampleReader, settings: TrainerSettings) -> HeldOutSamples:
-        """By `eval_batch`, `eval_samples` and `seed`. Reads all of them, for their pictures and instructions."""
+        """By `eval_batch`, `eval_samples`, `eval_partners` and `seed`. Reads all: their pictures and instructions."""
         batches = ordered_indices(len(reader), settings.eval_batch, settings.eval_samples)
         episodes, scenes, instructions = [], [], list[str]()
         for chosen in batches:
@@ -50,16 +50,38 @@ class HeldOutSamples:
             episodes += [reader.episode(int(index)) for index in chosen]
             scenes += [hashlib.sha256(images.tobytes()).hexdigest() for images in observation.images]
             instructions += observation.instruction
-        return cls(reader, batches, find_pairs(episodes, scenes, instructions, settings.seed))
+        return cls(reader, batches, find_pairs(episodes, scenes, instructions, settings.eval_partners, settings.seed))
 
-    def partners(self, number: int) -> Mapping[PairKind, tuple[NDArray[np.int64], NDArray[np.bool_]]]:
-        """By kind: indices in the split of the partners of a batch's samples, and which have one. Those without stand
-        for themselves."""
-        every = np.concatenate(self.batches)
+    @property
+    def count(self) -> int:
+        """N."""
+        return sum(map(len, self.batches))
+
+    @property
+    def most_partners(self) -> int:
+        """R, of any kind."""
+        return max((of.shape[1] for of in self.pairs.partners.values()), default=0)
+
+    def rows(self, number: int) -> slice:
+        """Where the samples of a batch stand among all that are measured."""
         first = sum(map(len, self.batches[:number]))
-        own = np.arange(first, first + len(self.batches[number]))
-        found = {kind: of[own] for kind, of in self.pairs.partners.items()}
-        return {kind: (every[np.where(of >= 0, of, own)], of >= 0) for kind, of in found.items()}
+        return slice(first, first + len(self.batches[number]))
+
+    def partners(self, number: int, steering: Tensor, to_device: ToDevice) -> Partners:
+        """Of a batch's samples. Those without one stand for themselves.
+
+        Args:
+            steering: float32 [N, K*A, E], what steers all samples.
+        """
+        every, rows = np.concatenate(self.batches), self.rows(number)
+        own = np.arange(rows.start, rows.stop)
+
+        def partner(of: NDArray[np.int64]) -> Partner:
+            places = np.where(of >= 0, of, own)
+            chosen, there = (torch.from_numpy(each).to(steering.device) for each in (places, of >= 0))
+            return Partner(lambda: to_device(self.reader.read(every[places])), steering[chosen], there)
+
+        return {kind: [partner(column) for column in of[rows].T] for kind, of in self.pairs.partners.items()}
 
 
 def has_pair(build: Build) -> bool:
@@ -77,41 +99,44 @@ def evaluate(
     seed: int,
 ) -> HeldOut:
     """Held-out numbers of one build, the same on all ranks."""
-    total = _nothing(sum(map(len, samples.batches)), model, ranks.device)
-    size = len(samples.batches[0])
-    for first in range(0, len(samples.batches), ranks.world):
-        number = first + ranks.rank
-        ranks.position.mark(f"held-out losses, batch {first}")
-        # With sharded parameters every rank has to run the same passes: those without a batch run the last one.
-        shown = min(number, len(samples.batches) - 1)
-        batch = to_device(samples.reader.read(samples.batches[shown]))
-        partners = {
-            kind: (to_device(samples.reader.read(indices)), torch.from_numpy(there).to(ranks.device))
-            for kind, (indices, there) in samples.partners(shown).items()
-        }
+    steering = _steer(model, samples, ranks, to_device, autocast)
+    total = BatchNumbers.filled(0.0, samples.count, samples.most_partners, model, ranks.device)
+    for number, shown in _shares(samples, ranks):
+        ranks.position.mark(f"held-out losses, batch {number - ranks.rank}")
+        batch, rows = to_device(samples.reader.read(samples.batches[shown])), samples.rows(shown)
+        partners = samples.partners(shown, steering, to_device)
         with autocast():
-            found = measure(model, batch, partners, seed + number)
-        if number < len(samples.batches):
+            found = measure(model, batch, steering[rows], partners, samples.most_partners, seed + number)
+        if number == shown:
             for name, values in vars(total).items():
-                _rows(name, values, number * size, len(samples.batches[number])).copy_(getattr(found, name))
+                values[rows] = getattr(found, name)
     # Every rank has filled in its own batches; the rest of its numbers are zeros.
     summed = {name: ranks.sum(values).cpu().numpy() for name, values in vars(total).items()}
     return summarise(**summed, pairs=samples.pairs)
 
 
-def _nothing(count: int, model: VLAJEPA, device: torch.device) -> BatchNumbers:
-    """Zeros for all samples."""
-    kinds = len(PairKind)
-    like = {"dtype": torch.float64, "device": device}
-    shape = (2 + kinds, count, model.sizes.steps, model.settings.predictor.views)
-    return BatchNumbers(
-        torch.zeros(shape, **like),  # type: ignore[call-overload]
-        torch.zeros((2, count), **like),  # type: ignore[call-overload]
-        torch.zeros((1 + kinds, count), **like),  # type: ignore[call-overload]
-        torch.zeros(count, **like),  # type: ignore[call-overload]
-    )
+def _steer(
+    model: VLAJEPA,
+    samples: HeldOutSamples,
+    ranks: Ranks,
+    to_device: ToDevice,
+    autocast: Callable[[], torch.autocast],
+) -> Tensor:
+    """What steers each of the samples, float32 [N, K*A, E], the same on all ranks: a sample is a partner of many."""
+    tokens = model.sizes.steps * model.settings.prompt.action_tokens_per_step
+    found = torch.zeros((samples.count, tokens, model.student.width), device=ranks.device)
+    for number, shown in _shares(samples, ranks):
+        ranks.position.mark(f"held-out latent actions, batch {number - ranks.rank}")
+        with autocast():
+            steering = model.steering(*to_device(samples.reader.read(samples.batches[shown])))
+        if number == shown:
+            found[samples.rows(shown)] = steering.float()
+    return ranks.sum(found)
 
 
-def _rows(name: str, values: Tensor, first: int, count: int) -> Tensor:
-    """The samples of a batch: the second axis, of `steps` the only one."""
-    return values.narrow(0 if name == "steps" else 1, first, count)
+def _shares(samples: HeldOutSamples, ranks: Ranks) -> Iterator[tuple[int, int]]:
+    """Numbers of this rank's batches, and of the batch to run: with sharded parameters every rank has to run the same
+    passes, so those without a batch run the last one."""
+    for first in range(0, len(samples.batches), ranks.world):
+        number = first + ranks.rank
+        yield number, min(number, len(samples.batches) - 1)

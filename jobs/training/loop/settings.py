@@ -159,6 +159,12 @@ class TrainerSettings:
         decides=False,
         at_least=2,
     )
+    eval_partners: int = setting(
+        "samples that each of them gets latent actions and images from, of each kind of pair",
+        default=4,
+        decides=False,
+        at_least=1,
+    )
     eval_batch: int = setting("of these at a time", default=16, decides=False, at_least=2)
     save_every: int = setting(
         "steps between checkpoints; the last step is always saved", default=1000, decides=False, at_least=1

@@ -121,6 +121,13 @@ def test_policies_differ_in_their_start_alone(tmp_path: Path) -> None:
     assert not any(word.startswith("limit=") for word in by_name["preprocess-all"].words)
 
 
+def test_all_trainings_have_the_layers_that_were_asked_for(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, predictor_layers=3, student_layers=4)
+    models = [_train_config(each).model for each in commands(settings) if each.words[0] == "train"]
+    assert len(models) == 2 + 3
+    assert {(model.predictor.depth, model.backbone.tiny.layers) for model in models} == {(3, 4)}
+
+
 def test_each_command_needs_what_one_before_it_makes(tmp_path: Path) -> None:
     wanted = list(commands(_settings(tmp_path, seeds=(0, 1), reads=tuple(HeadInput))))
     made: set[str] = set()

@@ -16,16 +16,25 @@ WORDS = ["left", "left", "left", "right", "left"]
 
 def test_partners_are_of_another_episode_and_picture_of_the_same_or_twins() -> None:
     for seed in range(20):
-        pairs = find_pairs(EPISODES, SCENES, WORDS, seed)
-        other, same, twin = (pairs.partners[kind].tolist() for kind in PairKind)
+        pairs = find_pairs(EPISODES, SCENES, WORDS, 1, seed)
+        other, same, twin = (pairs.partners[kind][:, 0].tolist() for kind in PairKind)
         assert all(EPISODES[i] != EPISODES[j] and SCENES[i] != SCENES[j] for i, j in enumerate(other))
         assert same == [1, 0, -1, -1, -1]
         assert twin == [-1, -1, 3, 2, -1]
 
 
+def test_a_sample_has_as_many_different_partners_as_there_are() -> None:
+    pairs = find_pairs(EPISODES, SCENES, WORDS, 3, 0)
+    other = pairs.partners[PairKind.OTHER_EPISODE].tolist()
+    assert [sorted(each) for each in other[:4]] == [[2, 3, 4], [2, 3, 4], [0, 1, 4], [0, 1, 4]]
+    assert len(set(other[4]) - {-1, 4}) == 3  # of four
+    assert pairs.partners[PairKind.SAME_EPISODE].tolist() == [[1], [0], [-1], [-1], [-1]]
+    assert pairs.partners[PairKind.SAME_SCENE].tolist() == [[-1], [-1], [3], [2], [-1]]
+
+
 def test_equal_pictures_with_one_instruction_are_no_twins() -> None:
-    assert PairKind.SAME_SCENE not in find_pairs(["a", "b"], ["1", "1"], ["left", "left"], 0).partners
-    assert set(find_pairs(["a", "a"], ["1", "2"], ["left", "left"], 0).partners) == {PairKind.SAME_EPISODE}
+    assert PairKind.SAME_SCENE not in find_pairs(["a", "b"], ["1", "1"], ["left", "left"], 4, 0).partners
+    assert set(find_pairs(["a", "a"], ["1", "2"], ["left", "left"], 4, 0).partners) == {PairKind.SAME_EPISODE}
 
 
 def test_an_interval_is_as_wide_as_episodes_differ_not_samples() -> None:
@@ -49,24 +58,58 @@ def test_a_ratio_is_of_sums_and_leaves_out_what_is_missing() -> None:
     assert ratio_interval(np.array([np.nan]), np.array([1.0]), np.array(["a"])) is None
 
 
+def test_the_draw_of_partners_widens_an_interval_and_more_partners_narrow_it() -> None:
+    """Every sample has the same distribution of partners, so that all there is to know is the luck of the draw."""
+    rng = np.random.default_rng(1)
+    drawn = rng.normal(2, 1, (400, 8))
+    episodes = np.arange(400).astype(str)
+    widths = []
+    for partners in (2, 8):
+        found = mean_interval(drawn[:, :partners], episodes)
+        assert found is not None
+        assert (found.pairs, found.groups) == (400 * partners, 400)
+        assert found.value == pytest.approx(drawn[:, :partners].mean())
+        # Of a bootstrap over samples alone the width is that of the means: the partners are drawn again on top
+        alone = mean_interval(drawn[:, :partners].mean(axis=1), episodes)
+        assert alone is not None
+        assert found.high - found.low > 1.1 * (alone.high - alone.low)
+        widths.append(found.high - found.low)
+    assert widths[1] < 0.7 * widths[0]
+
+
+def test_samples_with_fewer_partners_count_as_much() -> None:
+    values = np.array([[1.0, 3.0], [5.0, np.nan], [np.nan, np.nan]])
+    found = ratio_interval(values, np.array([1.0, 1.0, 1.0]), np.array(["a", "b", "c"]))
+    assert found is not None
+    assert (found.value, found.pairs, found.groups) == (3.5, 3, 2)
+    assert (found.low, found.high) == (1.0, 5.0)
+
+
 def test_numbers_of_a_build_follow_from_those_of_its_samples() -> None:
-    """Two steps and views: the own error is 1, that between twins 3 in one view and 1 in the other."""
-    pairs = find_pairs(EPISODES, SCENES, WORDS, 0)
-    errors = np.full((5, 5, 2, 2), np.nan)
-    errors[0], errors[1], errors[2] = 1.0, 4.0, 1.5
-    errors[4, 2:4, :, 0], errors[4, 2:4, :, 1] = 3.0, 1.0
-    errors[:, 4, 1] = np.nan  # masked
-    futures = np.array([[np.nan, np.nan, 1.0, 2.0, np.nan], [np.nan, np.nan, 1.5, 1.0, np.nan]])
-    action = np.full((4, 5), np.nan)
-    action[0], action[1] = 0.5, 1.0
-    found = summarise(errors, futures, action, np.full(5, 7.0), pairs)
-    assert (found.model, found.nothing_changes, found.shuffled) == (1.0, 4.0, 1.5)
+    """Two steps and views: the own error is 1, that of two other episodes 1 and 2, between twins 3 in one view and 1 in
+    the other."""
+    pairs = find_pairs(EPISODES, SCENES, WORDS, 2, 0)
+    errors, exchanged = np.full((5, 2, 2, 2), np.nan), np.full((5, 3, 2, 2, 2), np.nan)
+    errors[:, 0], errors[:, 1] = 1.0, 4.0
+    exchanged[:, 0, 0], exchanged[:, 0, 1] = 1.0, 2.0
+    exchanged[2:4, 2, 0, :, 0], exchanged[2:4, 2, 0, :, 1] = 3.0, 1.0
+    errors[4, :, 1] = exchanged[4, :, :, 1] = np.nan  # masked
+    futures = np.full((5, 3), np.nan)
+    futures[2:4, :2] = [[1.0, 1.5], [2.0, 1.0]]
+    action, images = np.full(5, 0.5), np.full((5, 3, 2), np.nan)
+    images[:, 0] = [1.0, 2.0]
+    found = summarise(errors, exchanged, futures, action, images, np.full(5, 7.0), pairs)
+    assert (found.model, found.nothing_changes, found.shuffled, found.action) == (1.0, 4.0, 1.5, 0.5)
     assert set(found.latent_action_reliance) == {"other_episode", "same_scene"}
+    other = found.latent_action_reliance["other_episode"].all
+    assert (other.value, other.pairs, other.groups) == (1.5, 10, 4)
+    assert other.low < 1.5 < other.high
     twins = found.latent_action_reliance["same_scene"]
     assert (twins.all.value, twins.all.pairs, twins.all.groups) == (2.0, 2, 1)
     assert twins.per_view == (3.0, 1.0)
     assert twins.per_step == (2.0, 2.0)
     assert found.two_alternative is not None
     assert (found.two_alternative.value, found.two_alternative.pairs) == (0.5, 2)
-    assert found.image_reliance["other_episode"].value == 2.0
-    assert found.by_episode["a"].samples == 2
+    assert set(found.image_reliance) == {"other_episode"}
+    assert (found.image_reliance["other_episode"].value, found.image_reliance["other_episode"].pairs) == (3.0, 10)
+    assert (found.by_episode["a"].samples, found.by_episode["a"].shuffled) == (2, 1.5)
