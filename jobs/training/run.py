@@ -25,12 +25,14 @@ from jobs.training.loop.ownership import Ownership
 from jobs.training.loop.rank_watch import watched
 from jobs.training.loop.ranks import Ranks, joined
 from jobs.training.loop.throughput import measure_throughput
-from jobs.training.settings import Resume, TrainConfig
+from jobs.training.settings import CheckpointFormat, Resume, TrainConfig
 from model.attention.backend import resolve_backend
 from model.checkpoint.folders import list_checkpoints
 from model.checkpoint.vouched import VOUCHED, as_json, vouched_of
 from model.exchange.initial import load_initial
-from model.vla_jepa import build_model
+from model.exchange.lerobot import require_lerobot
+from model.exchange.starvla import require_starvla
+from model.vla_jepa import VLAJEPA, build_model
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.schema import Sizes
 from pipeline.format.settings import deciding, plain
@@ -59,6 +61,7 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         builds = [one.build for one in opened]
         sizes, stats = common_sizes(builds)
         model = build_model(config.model, sizes, stats)
+        _require_exportable(config, model)
         state = run_state(config, opened, sizes)
         found = _has_checkpoints(config)
         loaded = "" if found or config.init_from is None else load_initial(model, config.init_from, config.reinitialise)
@@ -77,6 +80,13 @@ def _require_packages(config: TrainConfig) -> None:
     """Raise SettingsError if a package that a setting needs is not installed."""
     if config.trainer.wandb is not None:
         import_wandb(config.trainer.wandb)
+
+
+def _require_exportable(config: TrainConfig, model: VLAJEPA) -> None:
+    if config.for_export == CheckpointFormat.LEROBOT:
+        require_lerobot(model)
+    elif config.for_export == CheckpointFormat.STARVLA:
+        require_starvla(model)
 
 
 def _run(

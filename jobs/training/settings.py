@@ -71,6 +71,9 @@ class TrainConfig:
         "ignores it",
         default=None,
     )
+    for_export: CheckpointFormat | None = setting(
+        "refuse before training what `vlajepa export format=…` would refuse after it", default=None
+    )
     fine_tuning: bool = setting("init_from has to be given", default=False)
     reinitialise: tuple[str, ...] = setting(
         "parts that start afresh, for another robot: of action_encoder, action_decoder, state_encoder", default=()

@@ -85,7 +85,7 @@ def save_lerobot(model: VLAJEPA, folder: Path, cameras: Sequence[str], encoder: 
         SettingsError: LeRobot cannot express the model.
         FileExistsError: the folder exists.
     """
-    _check_expressible(model, cameras)
+    require_lerobot(model, cameras)
     with new_folder(folder) as temporary:
         save_file(foreign_weights(model, "lerobot"), temporary / "model.safetensors", metadata={"format": "pt"})
         _write_json(temporary / "config.json", policy_config(model, cameras, encoder))
@@ -187,13 +187,18 @@ def _check_config(model: VLAJEPA, folder: Path) -> None:
         raise SettingsError(f"{folder}/config.json and the model differ:\n  " + "\n  ".join(problems))
 
 
-def _check_expressible(model: VLAJEPA, cameras: Sequence[str]) -> None:
+def require_lerobot(model: VLAJEPA, cameras: Sequence[str] | None = None) -> None:
+    """Raise SettingsError with all that LeRobot cannot express of a model, trained or not.
+
+    Args:
+        cameras: as `save_lerobot` has them; None: not known yet.
+    """
     s, sizes = model.settings, model.sizes
     problems = []
     if model.action_head is None:
         raise SettingsError("LeRobot's policy needs an action head; this model was trained on human video alone")
     problems += other_wiring(s)
-    if len(cameras) != sizes.views:
+    if cameras is not None and len(cameras) != sizes.views:
         problems.append(f"cameras must name the {sizes.views} views, got {len(cameras)}")
     if s.prompt.action_token_groups != 4 * sizes.chunk:
         problems.append(

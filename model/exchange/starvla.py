@@ -31,6 +31,12 @@ def load_starvla(model: VLAJEPA, path: Path, reinitialise: Sequence[str] = ()) -
     return load_foreign(model, content, "starvla", str(path), reinitialise)
 
 
+def require_starvla(model: VLAJEPA) -> None:
+    """Raise SettingsError with all that the format cannot hold of a model, trained or not."""
+    if problems := other_wiring(model.settings):
+        raise SettingsError("the reference's .pt cannot hold this model:\n  " + "\n  ".join(problems))
+
+
 def save_starvla(model: VLAJEPA, path: Path) -> None:
     """Write a `.pt` with the reference's names, whole or not at all.
 
@@ -40,8 +46,7 @@ def save_starvla(model: VLAJEPA, path: Path) -> None:
     Raises:
         SettingsError: the format cannot hold this model; or another process wrote `path` meanwhile.
     """
-    if problems := other_wiring(model.settings):
-        raise SettingsError("the reference's .pt cannot hold this model:\n  " + "\n  ".join(problems))
+    require_starvla(model)
     with temporary_for(path) as temporary:
         try:
             with open(temporary, "wb") as file:

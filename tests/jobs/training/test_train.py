@@ -235,6 +235,18 @@ def test_another_run_in_the_same_folder_is_refused(video_build: Build, robot_bui
         train(replace(config, resume="never"))
 
 
+@pytest.mark.parametrize(("style", "message"), [("lerobot", "LeRobot's vla_jepa"), ("starvla", "the reference's .pt")])
+def test_what_export_would_refuse_is_refused_before_training(
+    robot_build: Build, tmp_path: Path, style: str, message: str
+) -> None:
+    config = train_config(tmp_path / "run", [robot_build])
+    head = replace(config.model.action_head, reads="latent")
+    config = replace(config, for_export=style, model=replace(config.model, action_head=head))
+    with pytest.raises(SettingsError, match=f"{message} cannot hold this model:\n.*action_head.reads=latent"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("resume", ["never", "auto"])
 def test_a_run_that_another_one_overtakes_while_it_starts_is_refused(
     video_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: str
