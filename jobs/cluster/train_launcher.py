@@ -6,6 +6,7 @@ A worker that dies takes its group down; Ray Train starts a new one, which resum
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from jobs.cluster.connect import ray_joined, require_resources
 from jobs.cluster.tail_run import tail_run
@@ -32,6 +33,7 @@ class WorkerGroup:
     max_failures  restarts after a worker died
     out           the run's folder, reachable from all workers; Ray's files go to `ray` in it
     last_step     the step the run ends at
+    timeout_s     that a collective of PyTorch's may take
     """
 
     address: str | None
@@ -40,6 +42,7 @@ class WorkerGroup:
     max_failures: int
     out: Path
     last_step: int
+    timeout_s: float
 
 
 def run_workers(group: WorkerGroup, work: Work) -> None:
@@ -61,6 +64,7 @@ def run_workers(group: WorkerGroup, work: Work) -> None:
         trainer = TorchTrainer(
             _work,
             train_loop_config={"work": work, "failure": failure},
+            torch_config=TorchConfig(timeout_s=math.ceil(group.timeout_s)),
             scaling_config=ScalingConfig(
                 num_workers=group.workers, use_gpu="GPU" in group.resources, resources_per_worker=dict(group.resources)
             ),

@@ -63,7 +63,7 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         model = build_model(config.model, sizes, stats)
         _require_exportable(config, model)
         state = run_state(config, opened, sizes)
-        found = _has_checkpoints(config)
+        found = ranks.from_main(lambda: _has_checkpoints(config))
         loaded = "" if found or config.init_from is None else load_initial(model, config.init_from, config.reinitialise)
         fresh = tuple(f"action_head.{part}." for part in config.reinitialise)
         digest = weights_digest(model, fresh) if loaded and ranks.world > 1 else ""
@@ -106,8 +106,8 @@ def _run(
         log_line(config.out, "\n".join(filter(None, (*damaged, start, describe(trainer)))))
     throughput = measure_throughput(trainer.streams, config.model, trainer.model.sizes, config.trainer, ranks)
     with (
-        watched(ranks, config.trainer.rank_timeout_s, config.out),
         MetricsLog(config.out, trainer.step, config.trainer, state, ranks.main) as log,
+        watched(ranks, config.trainer.rank_timeout_s, config.out),
     ):
         trainer.train(log, throughput, owner)
         results = {}

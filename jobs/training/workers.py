@@ -24,7 +24,13 @@ def train_on_ray(config: TrainConfig) -> None:
     assert trainer.num_workers is not None
     resources = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
     group = WorkerGroup(
-        config.cluster.address, trainer.num_workers, resources, trainer.max_failures, config.out, trainer.last_step
+        address=config.cluster.address,
+        workers=trainer.num_workers,
+        resources=resources,
+        max_failures=trainer.max_failures,
+        out=config.out,
+        last_step=trainer.last_step,
+        timeout_s=2 * trainer.rank_timeout_s,  # as `jobs.training.loop.ranks.joined` has it
     )
     run_workers(group, partial(train, config))
 

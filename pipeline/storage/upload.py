@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import queue
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -68,7 +69,8 @@ class Upload(io.RawIOBase):
         self.sent = Sent()
         self._send = send
         self._buffer = bytearray()
-        self._queue: queue.Queue[bytes | AbortedError | None] = queue.Queue(1)
+        self._queue: queue.Queue[bytes | None] = queue.Queue(1)
+        self._given_up, self._ended = threading.Event(), False
         self._thread: ThreadPoolExecutor | None = None
         self._done: Future[None] | None = None
 
@@ -78,12 +80,16 @@ class Upload(io.RawIOBase):
     def write(self, data: object) -> int:
         """Raises what `send` raises."""
         view = memoryview(data).cast("B")  # type: ignore[arg-type]
+        size = view.nbytes
         self.sent.update(view)
-        self._buffer += view
-        while len(self._buffer) > PART:
-            self._hand_over(bytes(self._buffer[:PART]))
-            del self._buffer[:PART]
-        return view.nbytes
+        while len(view):  # a batch of latents comes at once, and is not copied as a whole
+            if len(self._buffer) == PART:
+                self._hand_over(bytes(self._buffer))
+                self._buffer.clear()
+            taken = view[: PART - len(self._buffer)]
+            self._buffer += taken
+            view = view[len(taken) :]
+        return size
 
     def finish(self) -> bytes | None:
         """Wait until the object is whole. What was written, if it is too little for parts: nothing was sent then.
@@ -92,25 +98,31 @@ class Upload(io.RawIOBase):
         """
         if self._done is None:
             return bytes(self._buffer)
-        with contextlib.closing(self):
-            self._hand_over(bytes(self._buffer))
-            self._hand_over(None)
-            self._done.result()
+        try:
+            with contextlib.closing(self):
+                self._hand_over(bytes(self._buffer))
+                self._hand_over(None)
+                self._done.result()
+        except BaseException:  # an interrupt too
+            self.abort()
+            raise
         return None
 
     def abort(self) -> None:
         """Make the store forget the parts."""
-        with contextlib.closing(self), contextlib.suppress(Exception):  # one error is known already
-            if self._done is not None:
-                self._hand_over(AbortedError("its writer ended with an error"))
+        self._given_up.set()
+        self.close()
 
     def close(self) -> None:
+        """Wait for what is being sent. What was not finished is given up."""
         self._buffer = bytearray()
+        if not self._ended:
+            self._given_up.set()
         if self._thread is not None:
             self._thread.shutdown()
         super().close()
 
-    def _hand_over(self, part: bytes | AbortedError | None) -> None:
+    def _hand_over(self, part: bytes | None) -> None:
         """Raises what ended the thread, if it ended."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "upload")
@@ -121,10 +133,15 @@ class Upload(io.RawIOBase):
                 self._done.result()
             with contextlib.suppress(queue.Full):
                 self._queue.put(part, timeout=_POLL_SECONDS)
+                self._ended = part is None
                 return
 
     def _parts(self) -> Iterator[bytes]:
-        while (part := self._queue.get()) is not None:
-            if isinstance(part, AbortedError):
-                raise part
-            yield part
+        while True:
+            if self._given_up.is_set():
+                raise AbortedError("its writer ended with an error")
+            with contextlib.suppress(queue.Empty):
+                part = self._queue.get(timeout=_POLL_SECONDS)
+                if part is None:
+                    return
+                yield part

@@ -46,7 +46,8 @@ def find_pairs(
         scenes: a name of each sample's picture.
         instructions: of each sample.
     """
-    episode, scene, instruction = (np.array(values) for values in (episodes, scenes, instructions))
+    names = [np.array(values) for values in (episodes, scenes, instructions)]
+    episode, scene, instruction = (np.unique(each, return_inverse=True)[1] for each in names)  # texts compare slowly
     rng = np.random.default_rng(seed)
     found = {kind: np.full((len(episode), count), -1, np.int64) for kind in PairKind}
     for i in range(len(episode)):
@@ -60,4 +61,4 @@ def find_pairs(
             drawn = rng.permutation(np.flatnonzero(fits))[:count]
             found[kind][i, : len(drawn)] = drawn
     used = {kind: of[:, (of >= 0).any(axis=0)] for kind, of in found.items()}
-    return Pairs({kind: of for kind, of in used.items() if of.size}, episode, scene)
+    return Pairs({kind: of for kind, of in used.items() if of.size}, names[0], names[1])

@@ -41,11 +41,14 @@ class HeldOutSamples:
     pairs: Pairs
 
     @classmethod
-    def choose(cls, reader: SampleReader, settings: TrainerSettings) -> HeldOutSamples:
+    def choose(
+        cls, reader: SampleReader, settings: TrainerSettings, mark: Callable[[str], None] = lambda _: None
+    ) -> HeldOutSamples:
         """By `eval_batch`, `eval_samples`, `eval_partners` and `seed`. Reads all: their pictures and instructions."""
         batches = ordered_indices(len(reader), settings.eval_batch, settings.eval_samples)
         episodes, scenes, instructions = [], [], list[str]()
-        for chosen in batches:
+        for number, chosen in enumerate(batches):
+            mark(f"held-out samples, batch {number}")
             observation = reader.read(chosen).observation
             episodes += [reader.episode(int(index)) for index in chosen]
             scenes += [hashlib.sha256(images.tobytes()).hexdigest() for images in observation.images]

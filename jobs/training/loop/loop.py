@@ -181,7 +181,8 @@ class Trainer:
 
     @cached_property
     def _held_out(self) -> list[HeldOutSamples]:
-        return [HeldOutSamples.choose(reader, self.settings) for reader in self._held_out_readers]
+        mark = self.ranks.position.mark
+        return [HeldOutSamples.choose(reader, self.settings, mark) for reader in self._held_out_readers]
 
     def _next(self, batches: Any, signal: StopSignal) -> tuple[list[list[MicroBatch]], bool, str]:
         """The next step's micro batches by stream, whether a rank skipped samples, and the signal that came, if any.

@@ -38,12 +38,14 @@ class Beat:
     """What a rank tells of itself.
 
     position, place  how far it is, in marks that all ranks pass in the same order, and what the last one says
+    idle_s           seconds since that mark by its own clock, without those in which it was stopped
     beats            how often its thread has told
     where            its machine and process
     """
 
     position: int
     place: str
+    idle_s: float
     beats: int
     where: str
 
@@ -59,6 +61,8 @@ def verdict(before: Sequence[Beat | None], now: Sequence[Beat | None], seconds: 
         i for i, (a, b) in enumerate(zip(before, now, strict=True)) if a is None or b is None or a.beats == b.beats
     ]
     if any(a and b and a.position != b.position for a, b in zip(before, now, strict=True)):
+        return None
+    if any(beat and i not in silent and beat.idle_s < seconds for i, beat in enumerate(now)):
         return None
     told = [(i, beat) for i, beat in enumerate(now) if beat is not None]
     least = min((beat.position for _, beat in told), default=0)
@@ -79,6 +83,32 @@ def _name(rank: int, beat: Beat | None) -> str:
     return f"rank {rank}" if beat is None else f"rank {rank} ({beat.where}; {beat.place})"
 
 
+class IdleClock:
+    """For how long a position has stood. Time in which this process was stopped (SIGSTOP, a suspended job) is left out.
+
+    Args:
+        poll: seconds between two looks.
+        now: a clock that goes on while the process is stopped.
+    """
+
+    def __init__(self, poll: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._poll, self._now = poll, now
+        self._position, self._looked = -1, now()
+        self.seconds = 0.0
+
+    def look(self, position: int) -> None:
+        """Called every `poll` seconds."""
+        passed, self._looked = self._now() - self._looked, self._now()
+        stopped = passed > 3 * self._poll + PATIENCE
+        self.seconds = 0.0 if position != self._position or stopped else self.seconds + passed
+        self._position = position
+
+    def rest(self) -> None:
+        """Called after what took longer than `poll`: this process was at work."""
+        passed, self._looked = self._now() - self._looked, self._now()
+        self.seconds += passed
+
+
 class RankWatch:
     """Threads that tell where this rank is, and end it when all wait for one. Use as a context manager.
 
@@ -93,6 +123,7 @@ class RankWatch:
         self._poll = min(5.0, max(0.5, seconds / 20))
         # A client each: one that waits for an answer holds the others up.
         self._told, self._asked = store.clone(), store.clone()  # type: ignore[attr-defined]  # the stubs lack it
+        self._idle = IdleClock(self._poll)
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._tell, self._watch)]
 
@@ -107,22 +138,22 @@ class RankWatch:
 
     def _tell(self) -> None:
         where, beats = f"{platform.node()}, process {os.getpid()}", 0
-        with contextlib.suppress(RuntimeError):  # the store has gone: with a rank that has ended, or has failed
-            while True:
-                beat = Beat(*self._ranks.position.now, beats, where)
+        while True:
+            position, place = self._ranks.position.now
+            beat = Beat(position, place, self._idle.seconds, beats, where)
+            with contextlib.suppress(RuntimeError):  # the store has gone, with a rank that has ended, or for a moment
                 self._told.set(_key(self._ranks.rank), json.dumps(asdict(beat)))
-                beats += 1
-                if self._ended.wait(self._poll):
-                    return
+            beats += 1
+            if self._ended.wait(self._poll):
+                return
 
     def _watch(self) -> None:
-        last, since = -1, time.monotonic()
         while not self._ended.wait(self._poll):
             position, _ = self._ranks.position.now
-            if position != last:
-                last, since = position, time.monotonic()
-            elif time.monotonic() - since > self._seconds:
+            self._idle.look(position)
+            if self._idle.seconds > self._seconds:
                 self._end_if_hung(position)
+                self._idle.rest()
 
     def _end_if_hung(self, position: int) -> None:
         limit = 6 * self._poll + PATIENCE
@@ -156,7 +187,10 @@ class RankWatch:
 
     def _beats(self) -> list[Beat | None]:
         keys = [_key(rank) for rank in range(self._ranks.world)]
-        texts = [self._asked.get(key) if self._asked.check([key]) else None for key in keys]
+        if self._asked.check(keys):
+            texts = self._asked.multi_get(keys)  # one request, however many ranks there are
+        else:
+            texts = [self._asked.get(key) if self._asked.check([key]) else None for key in keys]
         return [None if text is None else Beat(**json.loads(text)) for text in texts]
 
 

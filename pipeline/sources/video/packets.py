@@ -23,7 +23,7 @@ class Packets:
     keys      indices of the keyframes, sorted;  key_dts  the time by which a demuxer finds each of them
     fps       average frames per second
     codec     name of the video codec
-    plain     VP9, every packet shows exactly one frame, and packets are in order of presentation
+    plain     VP9 of one size, every packet shows exactly one frame, and packets are in order of presentation
     counted   the container has no times of presentation (AVI) and frames are reordered: frame i is the i-th decoded
     """
 
@@ -43,18 +43,20 @@ class Packets:
 
 @dataclass(frozen=True)
 class _Packet:
+    """Of VP9, `sizes` are those that its frames' headers give, and whether these frames are shown."""
+
     pts: int | None
     dts: int | None
     is_key: bool
     is_shown: bool
     is_plain: bool
-    sizes: tuple[tuple[int, int], ...]
+    sizes: tuple[tuple[tuple[int, int], bool], ...]
 
     @classmethod
     def of(cls, packet: av.Packet, codec: str) -> _Packet:
         is_shown = not packet.is_discard and (codec != "vp8" or _vp8_is_shown(packet))
         frames = vp9_frames(bytes(packet)) if codec == "vp9" else []
-        sizes = tuple(frame.size for frame in frames if frame.size is not None)
+        sizes = tuple((frame.size, frame.is_shown) for frame in frames if frame.size is not None)
         is_plain = sum(frame.is_shown for frame in frames) == 1
         return cls(packet.pts, packet.dts, packet.is_keyframe, is_shown, is_plain, sizes)
 
@@ -113,9 +115,10 @@ def arrange(stream: av.VideoStream, packets: Iterable[av.Packet], counted: bool 
     times = [packet.pts for packet in shown if packet.pts is not None]
     if not shown or len(set(times)) < len(shown) or not time_base:
         raise ValueError(f"{len(shown)} video packets with {len(set(times))} different timestamps; each needs its own")
-    sizes = sorted({size for packet in read for size in packet.sizes})
-    if len(sizes) > 1:
-        raise ValueError(f"pictures of {len(sizes)} sizes, {sizes[:3]}: one size is needed")
+    sizes = {size for packet in read for size in packet.sizes}
+    shown_sizes = sorted({size for size, is_shown in sizes if is_shown})
+    if len(shown_sizes) > 1:
+        raise ValueError(f"pictures of {len(shown_sizes)} sizes, {shown_sizes[:3]}: one size is needed")
     pts = sorted(times)
     place = {value: index for index, value in enumerate(pts)}
     keys = sorted((place[p.pts], p.pts if p.dts is None else p.dts) for p in shown if p.is_key and p.pts is not None)
@@ -128,7 +131,10 @@ def arrange(stream: av.VideoStream, packets: Iterable[av.Packet], counted: bool 
         fps=float(stream.average_rate or 0) or ((len(pts) - 1) / span if span else 0.0),
         codec=codec,
         counted=counted,
-        plain=times == pts and read[0].is_key and all(packet.is_plain and packet.is_shown for packet in read),
+        plain=times == pts
+        and read[0].is_key
+        and all(packet.is_plain and packet.is_shown for packet in read)
+        and len({size for size, _ in sizes}) <= 1,
     )
 
 

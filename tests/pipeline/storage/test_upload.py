@@ -109,3 +109,30 @@ def test_what_was_not_begun_is_not_aborted_at_the_store() -> None:
     made.write(bytes(8))
     made.abort()
     assert made.closed
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_interrupt_while_it_is_finished_ends_the_thread_and_the_upload(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[BaseException] = []
+
+    def send(parts: Iterator[bytes]) -> None:
+        try:
+            for _ in parts:
+                pass
+        except BaseException as caught:
+            ended.append(caught)
+            raise
+
+    made = Upload(send)
+    made.write(bytes(30))
+
+    def interrupted(part: bytes | None) -> None:
+        raise error
+
+    monkeypatch.setattr(made, "_hand_over", interrupted)
+    with pytest.raises(error):
+        made.finish()
+    assert made.closed
+    assert [type(one) for one in ended] == [AbortedError]

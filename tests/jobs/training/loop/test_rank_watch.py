@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.training.loop.rank_watch import Beat, verdict, within
+from jobs.training.loop.rank_watch import Beat, IdleClock, verdict, within
 
-READS = Beat(7, "reads the samples of step 3", 100, "node-b, process 12")
-WAITS = Beat(8, "waits for the other ranks", 100, "node-a, process 11")
+READS = Beat(7, "reads the samples of step 3", 100.0, 100, "node-b, process 12")
+WAITS = Beat(8, "waits for the other ranks", 100.0, 100, "node-a, process 11")
 
 
 def later(beats: Sequence[Beat | None]) -> list[Beat | None]:
@@ -63,6 +63,35 @@ def test_nobody_is_named_while_one_comes_further() -> None:
     assert verdict(before, now, 60) is None
     now[0] = before[0]  # nor while another is silent
     assert verdict(before, now, 60) is None
+
+
+def test_a_rank_that_is_slower_than_two_looks_is_not_hung() -> None:
+    """It passes a mark every 30 seconds, and others have waited for long."""
+    before = [WAITS, replace(READS, idle_s=5.0)]
+    assert (
+        verdict(before, [replace(later(before)[0], idle_s=120.0), replace(READS, idle_s=25.0, beats=103)], 60) is None
+    )
+
+
+def test_time_in_which_the_process_was_stopped_does_not_count() -> None:
+    now = [0.0]
+    clock = IdleClock(5.0, lambda: now[0])
+    for passed, position, expected in [
+        (5, 1, 0.0),  # another place
+        (5, 1, 5.0),
+        (6, 1, 11.0),
+        (900, 1, 0.0),  # stopped: everybody begins anew
+        (5, 1, 5.0),
+        (5, 2, 0.0),
+    ]:
+        now[0] += passed
+        clock.look(position)
+        assert clock.seconds == expected
+    now[0] += 40
+    clock.rest()  # it was judging
+    now[0] += 5
+    clock.look(2)
+    assert clock.seconds == 45.0
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(0.05, "late"), (5.0, "done")])
