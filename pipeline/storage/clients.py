@@ -60,9 +60,8 @@ def client_of(url: str, endpoint: str | None, region: str | None, retry: Retry |
     scheme, host, _ = _split(url)
     key = (os.getpid(), scheme, host, endpoint, region, retry)
     if key not in _clients:
-        if any(
-            pid != key[0] for pid, *_ in tuple(_clients)
-        ):  # obstore would wait forever for threads that were not forked
+        # obstore would wait forever for threads that were not forked
+        if any(pid != key[0] for pid, *_ in tuple(_clients)):
             raise BuildError(f"{url}: this process was forked from one that read a remote build; start it with spawn")
         _clients.setdefault(key, _make_client(url, endpoint, region, {} if retry is None else _repeated(retry)))
     return _clients[key]

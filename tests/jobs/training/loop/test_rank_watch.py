@@ -68,9 +68,8 @@ def test_nobody_is_named_while_one_comes_further() -> None:
 def test_a_rank_that_is_slower_than_two_looks_is_not_hung() -> None:
     """It passes a mark every 30 seconds, and others have waited for long."""
     before = [WAITS, replace(READS, idle_s=5.0)]
-    assert (
-        verdict(before, [replace(later(before)[0], idle_s=120.0), replace(READS, idle_s=25.0, beats=103)], 60) is None
-    )
+    now: list[Beat | None] = [replace(WAITS, idle_s=120.0, beats=103), replace(READS, idle_s=25.0, beats=103)]
+    assert verdict(before, now, 60) is None
 
 
 def test_time_in_which_the_process_was_stopped_does_not_count() -> None:
