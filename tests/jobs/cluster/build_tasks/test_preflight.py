@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from jobs.cluster.build_tasks.preflight import DRIVERS_FILE, reach
+from pipeline.sources.base import EpisodeRef
 from pipeline.sources.ssv2 import SSv2Source
 from pipeline.storage.store import open_store
 from tests.conftest import SampleData
@@ -40,7 +40,8 @@ def test_one_missing_file_is_a_matter_of_the_ledger(sample_data: SampleData, tmp
     source, store = SSv2Source(root=str(sample_data.ssv2), name="ssv2"), open_store(tmp_path)
     store.write(DRIVERS_FILE, TOKEN.encode())
     first, second = source.index().refs[:2]
-    assert reach(store, source, [replace(first, files=(("gone.webm", 1),)), second], TOKEN) == ""
+    gone = EpisodeRef(first.id, first.split, (("gone.webm", 1),), first.num_frames, first.data)
+    assert reach(store, source, [gone, second], TOKEN) == ""
 
 
 @pytest.mark.slow
