@@ -59,7 +59,9 @@ def fill_views(latents: Tensor, axis: int, views: int) -> Tensor:
     """
     found = latents.shape[axis]
     if found > views:
-        raise SettingsError(f"the build has {found} views, the predictor takes {views}; set PredictorSettings.views")
+        raise SettingsError(
+            f"the build has {found} views and model.predictor.views is {views}; set model.predictor.views={found}"
+        )
     if found == views:
         return latents
     last = latents.narrow(axis, found - 1, 1)

@@ -43,7 +43,10 @@ class StandIn(nn.Module):
             self.words = nn.Linear(BUCKETS, tokens * width)
         if kind == SteeredBy.TRUE_MOTION:
             if not motion:
-                raise ValueError("PredictorSettings.steered_by=true_motion needs a build with actions, these have none")
+                raise ValueError(
+                    "model.predictor.steered_by=true_motion needs a build with actions, and these have none; choose "
+                    "another value"
+                )
             self.motion = nn.Sequential(nn.Linear(motion, 4 * width), nn.GELU(), nn.Linear(4 * width, tokens * width))
 
     def forward(self, instructions: Sequence[str], motion: Tensor | None) -> Tensor:

@@ -356,8 +356,8 @@ def build_model(settings: ModelSettings, sizes: Sizes, stats: BuildStats | None)
     """
     if sizes.views > settings.predictor.views:
         raise SettingsError(
-            f"the build has {sizes.views} views, PredictorSettings.views is {settings.predictor.views}; set it to "
-            f"{sizes.views}"
+            f"the build has {sizes.views} views and model.predictor.views is {settings.predictor.views}; set "
+            f"model.predictor.views={sizes.views}"
         )
     # The caller's random state stays as it was.
     with torch.random.fork_rng(devices=[]):

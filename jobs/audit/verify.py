@@ -62,7 +62,8 @@ def _run(settings: VerifyConfig, place: RemoteBuild | None = None) -> Verificati
         problem = printable(error).replace(str(settings.build), where)
         sys.stderr.write(f"vlajepa: NOT VERIFIED: {problem}\n")
         return Verification((), problem)
-    print("\n".join([*checked, f"VERIFIED: {where}"]))
+    title = "VERIFIED" if settings.hash_files else "VERIFIED, BUT FOR THE BYTES OF ITS FILES"
+    print("\n".join([*checked, f"{title}: {where}"]))
     return Verification(tuple(checked), None)
 
 

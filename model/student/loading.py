@@ -44,7 +44,7 @@ def _load(settings: BackboneSettings, prompt: PromptSettings) -> tuple[PreTraine
             model = Qwen3VLModel.from_pretrained(settings.name_or_path, dtype=dtype, attn_implementation="sdpa")
     except (OSError, ValueError) as error:
         raise SettingsError(
-            f"BackboneSettings.name_or_path={settings.name_or_path!r} gives no Qwen3-VL ({error}); give the name of a "
+            f"model.backbone.name_or_path={settings.name_or_path!r} gives no Qwen3-VL ({error}); give the name of a "
             "model on the hub or a folder with its weights and tokenizer"
         ) from error
     vision = model.config.vision_config

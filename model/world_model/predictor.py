@@ -210,7 +210,8 @@ class LatentPredictor(nn.Module):
         dim, width = self.predictor_embed.weight.shape
         if dim < width:
             raise ValueError(
-                f"PredictorSettings.dim must be at least views x latent width = {width} with init=copy, got {dim}"
+                f"model.predictor.dim={dim} is too small to start as a copy of views x latent width = {width} channels; "
+                f"set model.predictor.dim={width} or more, or model.predictor.init=reference"
             )
         with torch.no_grad():
             nn.init.eye_(self.predictor_embed.weight)

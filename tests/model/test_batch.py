@@ -86,7 +86,7 @@ def test_the_last_view_is_the_one_repeated() -> None:
 
 
 def test_more_views_than_the_model_takes_are_refused() -> None:
-    with pytest.raises(SettingsError, match=r"2 views, the predictor takes 1; set PredictorSettings.views"):
+    with pytest.raises(SettingsError, match=r"2 views and model.predictor.views is 1; set model.predictor.views=2"):
         to_device(_batch(2, robot=True), CPU, views=1)
 
 

@@ -30,7 +30,7 @@ from pipeline.audit.verdicts.envelope import Envelope, parse_finite, pre_authent
 from pipeline.audit.verdicts.history import archive
 from pipeline.audit.verdicts.verdict import Verdict, verdict_bytes
 from pipeline.errors import AuditRefusedError, RunError
-from pipeline.format.file_names import SIGNED_VERDICT, VERDICT
+from pipeline.format.file_names import HISTORY, SIGNED_VERDICT, VERDICT
 from pipeline.format.json.strict_json import canonical
 from pipeline.format.text.printable import printable
 
@@ -97,7 +97,10 @@ def check_signature(files: AuditedFiles, public_key: Path) -> str:
     public = _public_key(public_key)
     path, own = files.root / SIGNED_VERDICT, key_id(public)
     if files.envelope is None:
-        raise AuditRefusedError(f"{path} is missing: nobody signed the verdict; run vlajepa audit … sign_key=KEY.pem")
+        raise AuditRefusedError(
+            f"{path} is missing: the newest verdict is not signed ({HISTORY}/ holds what was signed before, if anything "
+            "was); run vlajepa audit … sign_key=KEY.pem"
+        )
     envelope = read_envelope(files.envelope, path)
     if not any(_holds(public, signature, envelope.signed) for _, signature in envelope.signatures):
         named = [name for name, _ in envelope.signatures]
@@ -201,5 +204,7 @@ def _load(path: Path, load: Callable[[bytes], object], what: str, fix: str) -> o
             raise ValueError("it is no regular file")
         with open(path, "rb") as file:
             return load(file.read(_LARGEST_KEY))
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file; give the {what}, or {fix}") from None
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise RunError(f"{path} is no {what} ({error}); {fix}") from error

@@ -139,7 +139,7 @@ def test_without_a_readable_verdict_nothing_is_signed_or_verified(
 
 def test_an_unsigned_verdict_has_no_signature(signed: Path, keys: tuple[Path, Path]) -> None:
     (signed / SIGNED_VERDICT).unlink()
-    with pytest.raises(AuditRefusedError, match="nobody signed the verdict"):
+    with pytest.raises(AuditRefusedError, match="the newest verdict is not signed"):
         require_signature(signed, keys[1])
 
 
@@ -199,7 +199,7 @@ def test_keys_of_other_kinds_are_refused(signed: Path, tmp_path: Path) -> None:
     curve = ec.generate_private_key(ec.SECP256R1())
     locked = Ed25519PrivateKey.generate()
     for name, data, message in (
-        ("missing", None, "No such file"),
+        ("missing", None, "no such file"),
         ("text", b"no key", "no unencrypted PEM private key"),
         ("curve", curve.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), "another kind than ed25519"),
         ("locked", locked.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")), "encrypted"),
@@ -213,7 +213,7 @@ def test_keys_of_other_kinds_are_refused(signed: Path, tmp_path: Path) -> None:
     (tmp_path / "curve").write_bytes(curve_public)
     with pytest.raises(RunError, match="it is no regular file"):
         require_signature(signed, Path("/dev/zero"))
-    for name, message in (("missing.pub", "No such file"), ("text", "no PEM public key"), ("curve", "another kind")):
+    for name, message in (("missing.pub", "no such file"), ("text", "no PEM public key"), ("curve", "another kind")):
         with pytest.raises(RunError, match=message) as caught:
             require_signature(signed, tmp_path / name)
         assert not isinstance(caught.value, AuditRefusedError)  # it could not be checked, which is not "not verified"
