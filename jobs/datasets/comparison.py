@@ -47,8 +47,10 @@ def compare(found: Inspection, manifest: DatasetManifest) -> list[Comparison]:
     return rows
 
 
-def channel_facts(manifest: DatasetManifest | None, kind: str) -> ChannelFacts:
-    """Names and units of the channels of "state" or "action"; none without a manifest."""
-    groups = getattr(manifest, kind) if manifest else ()
+def channel_facts(manifest: DatasetManifest | None, kind: str, declared: tuple[str, ...]) -> ChannelFacts:
+    """Names and units of the channels of "state" or "action"; without a manifest the names that the dataset declares."""
+    if manifest is None:
+        return ChannelFacts(declared, ("",) * len(declared))
+    groups = getattr(manifest, kind)
     names = tuple(name for group in groups for name in group.names)
     return ChannelFacts(names, tuple(group.units for group in groups for _ in group.names))

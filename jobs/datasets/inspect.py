@@ -137,7 +137,11 @@ def describe(
 
 
 def _open(settings: InspectConfig, index: SourceIndex, manifest: DatasetManifest | None) -> Inspection:
-    survey = Survey(index.views, channel_facts(manifest, "state"), channel_facts(manifest, "action"))
+    survey = Survey(
+        index.views,
+        channel_facts(manifest, "state", index.state_names),
+        channel_facts(manifest, "action", index.action_names),
+    )
     total = len(sampled(index.refs, settings.episodes, settings.seed))
     with progress_bar(total=total, unit="episode", desc=f"inspect {index.name}") as bar:
         return inspect_source(

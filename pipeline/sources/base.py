@@ -159,6 +159,7 @@ class SourceIndex:
     left_out     episodes that cannot be used, by (split, id)
     description  JSON-able facts for build.json (type, version, licence if known, counts)
     notes        what `inspect` says of how the dataset is read
+    state_names  of the channels, as the dataset declares them; empty where it does not. action_names likewise
     """
 
     name: str
@@ -170,6 +171,8 @@ class SourceIndex:
     left_out: tuple[LedgerEntry, ...]
     description: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    state_names: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ()
 
 
 class Source(Protocol):

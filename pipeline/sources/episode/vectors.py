@@ -61,6 +61,9 @@ WIDTHS: Mapping[str, tuple[int, int]] = {
 LOOKS_AHEAD = ("relative_gripper", "pose_reached")
 """Conversions whose value at a frame depends on later frames."""
 
+_KEPT = (Conversion.NONE, Conversion.GRIPPER, Conversion.RELATIVE_GRIPPER)
+"""Conversions that make a channel of each channel."""
+
 RELATIVE_THRESHOLD = 0.1
 """A relative gripper action of smaller size changes nothing (octo, `rel2abs_gripper_actions`)."""
 
@@ -176,6 +179,23 @@ def vector_width(fields: Sequence[VectorField], widths: Mapping[str, int], setti
         return sum(field.width(widths[field.field]) for field in fields)
     except SettingsError as error:
         raise SettingsError(f"source.{setting}, by {where}: {error}") from error
+
+
+def channel_names(
+    fields: Sequence[VectorField], widths: Mapping[str, int], names: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
+    """A name for each channel of a vector: the dataset's own where the channel is one of a field's, else FIELD[number].
+
+    Args:
+        widths, names: of the dataset's fields, as it declares them; a name for each channel, or no entry.
+    """
+    made: list[str] = []
+    for field in fields:
+        first, _ = field.take or (0, 0)
+        kept = names.get(field.field, ()) if field.convert in _KEPT else ()
+        for i in range(field.width(widths[field.field])):
+            made.append(kept[first + i] if kept else f"{field.field}[{i}]")
+    return tuple(made)
 
 
 def lost_frames(fields: Sequence[VectorField]) -> int:

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from pipeline.errors import RunError
+from pipeline.format.text.printable import printable
 from pipeline.sources.files import FileSizes
 from pipeline.sources.metadata import read_json
 from pipeline.sources.naming import SPLIT_NAMES
@@ -30,6 +31,7 @@ class Info:
     """The declarations. Facts from the files take precedence.
 
     widths   channels of every numeric column, by name
+    names    names of these channels, where declared
     cameras  feature key -> "video" or "image" (images inside the table), in declared order, without depth maps
     depth    feature keys of the depth maps
     sizes    feature key -> height and width of a camera's pictures, where declared
@@ -43,6 +45,7 @@ class Info:
     templates: Mapping[str, Any]
     total_episodes: int | None
     widths: Mapping[str, int]
+    names: Mapping[str, tuple[str, ...]]
     splits: Mapping[str, str]
     cameras: Mapping[str, str]
     depth: tuple[str, ...]
@@ -65,6 +68,7 @@ class Info:
         features = {key: value for key, value in raw["features"].items() if isinstance(value, dict)}
         pictures = {key: value for key, value in features.items() if value.get("dtype") in ("video", "image")}
         depth = tuple(key for key, value in pictures.items() if _is_depth(value))
+        widths = {key: width for key, value in features.items() if (width := _width(value)) is not None}
         splits = raw.get("splits")
         return cls(
             path=path,
@@ -74,7 +78,8 @@ class Info:
             chunks_size=max(1, int(_positive(path, raw, "chunks_size") or 1000)),
             templates={name: raw.get(name) for name in ("data_path", "video_path")},
             total_episodes=raw.get("total_episodes"),
-            widths={key: width for key, value in features.items() if (width := _width(value)) is not None},
+            widths=widths,
+            names={key: names for key in widths if len(names := _names(features[key].get("names"))) == widths[key]},
             splits=splits if isinstance(splits, dict) else {},
             cameras={key: value["dtype"] for key, value in pictures.items() if key not in depth},
             depth=depth,
@@ -161,6 +166,16 @@ def _picture_size(feature: Mapping[str, Any]) -> tuple[int, int] | None:
     if not isinstance(shape, list) or len(shape) != 3 or any(type(size) is not int for size in shape):
         return None
     return (shape[1], shape[2]) if shape[0] in (1, 3) and shape[2] not in (1, 3) else (shape[0], shape[1])
+
+
+def _names(declared: Any) -> tuple[str, ...]:
+    """Names of channels as a list, a list in a list, or an object of lists, such as {"motors": [...]}; else empty."""
+    if isinstance(declared, dict):
+        declared = list(declared.values())
+    if not isinstance(declared, list):
+        return ()
+    flat = [name for part in declared for name in (part if isinstance(part, list) else [part])]
+    return tuple(map(printable, flat)) if all(isinstance(name, str) for name in flat) else ()
 
 
 def _width(feature: Mapping[str, Any]) -> int | None:

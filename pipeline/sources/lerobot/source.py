@@ -16,7 +16,7 @@ from pipeline.errors import RunError, SettingsError
 from pipeline.format.settings import checked, setting
 from pipeline.sources.base import EpisodeRef, LedgerEntry, SharedData, SourceIndex
 from pipeline.sources.episode.opened import OpenedEpisode
-from pipeline.sources.episode.vectors import VectorField, VectorSettings, vector_width
+from pipeline.sources.episode.vectors import VectorField, VectorSettings, channel_names, vector_width
 from pipeline.sources.field_names import refuse_cameras
 from pipeline.sources.files import check_files
 from pipeline.sources.lerobot.episode import open_lerobot_episode
@@ -81,8 +81,9 @@ class LeRobotSource(VectorSettings):
         refs, left_out = sort_found(self._judge(place, row, listing) for place, row in enumerate(rows))
         description = self._describe(info, refs, listing, absent)
         notes = _notes(info, unnumbered, lacks_list(files))
+        names = (channel_names(fields, info.widths, info.names) for fields in (self.state, self.action))
         return SourceIndex(
-            self.name, tuple(cameras), state_dim, action_dim, info.fps, refs, left_out, description, notes
+            self.name, tuple(cameras), state_dim, action_dim, info.fps, refs, left_out, description, notes, *names
         )
 
     def open(self, ref: EpisodeRef) -> OpenedEpisode:

@@ -217,3 +217,25 @@ def test_a_git_lfs_pointer_says_what_to_run(tmp_path: Path) -> None:
     (dataset.root / "meta/info.json").write_bytes(pointer)
     with pytest.raises(RunError, match=r"info\.json is a Git LFS pointer"):
         dataset.source().index()
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["x", "y"], ("x", "y")),
+        ([["x", "y"]], ("x", "y")),
+        ({"motors": ["x", "y"]}, ("x", "y")),
+        ({"axes": ["x"], "gripper": ["y\x1b[2J"]}, ("x", r"y\x1b[2J")),
+        (["x"], ("observation.state[0]", "observation.state[1]")),
+        (["x", 2], ("observation.state[0]", "observation.state[1]")),
+        (None, ("observation.state[0]", "observation.state[1]")),
+    ],
+)
+def test_channels_have_the_names_that_the_set_declares(tmp_path: Path, names: Any, expected: tuple[str, ...]) -> None:
+    dataset = Dataset(tmp_path / "set").write()
+    dataset.info["features"]["observation.state"]["names"] = names
+    (dataset.root / "meta/info.json").write_text(json.dumps(dataset.info))
+    source = dataset.source(state=("observation.state",), action=({"field": "action", "take": [1, 2]},))
+    index = source.index()
+    assert index.state_names == expected
+    assert index.action_names == ("y",)
