@@ -48,7 +48,7 @@ def compare(found: Inspection, manifest: DatasetManifest) -> list[Comparison]:
 
 
 def channel_facts(manifest: DatasetManifest | None, kind: str, declared: tuple[str, ...]) -> ChannelFacts:
-    """Names and units of the channels of "state" or "action"; without a manifest the names that the dataset declares."""
+    """Names and units of the channels of "state" or "action"; without a manifest the names that the set declares."""
     if manifest is None:
         return ChannelFacts(declared, ("",) * len(declared))
     groups = getattr(manifest, kind)

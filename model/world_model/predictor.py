@@ -210,7 +210,7 @@ class LatentPredictor(nn.Module):
         dim, width = self.predictor_embed.weight.shape
         if dim < width:
             raise ValueError(
-                f"model.predictor.dim={dim} is too small to start as a copy of views x latent width = {width} channels; "
+                f"model.predictor.dim={dim} is too small to start as a copy of views x latent width = {width}; "
                 f"set model.predictor.dim={width} or more, or model.predictor.init=reference"
             )
         with torch.no_grad():

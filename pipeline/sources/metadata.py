@@ -33,7 +33,7 @@ def read_json(path: str, fix: str, lenient: bool = False) -> Any:
             return json.load(file)
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}. {fix}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(lfs_pointer(path) or f"{path} is not valid JSON ({error}). {fix}") from error
 
 

@@ -98,8 +98,8 @@ def check_signature(files: AuditedFiles, public_key: Path) -> str:
     path, own = files.root / SIGNED_VERDICT, key_id(public)
     if files.envelope is None:
         raise AuditRefusedError(
-            f"{path} is missing: the newest verdict is not signed ({HISTORY}/ holds what was signed before, if anything "
-            "was); run vlajepa audit … sign_key=KEY.pem"
+            f"{path} is missing: the newest verdict is not signed ({HISTORY}/ holds what was signed before, if "
+            "anything was); run vlajepa audit … sign_key=KEY.pem"
         )
     envelope = read_envelope(files.envelope, path)
     if not any(_holds(public, signature, envelope.signed) for _, signature in envelope.signatures):

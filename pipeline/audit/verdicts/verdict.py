@@ -210,8 +210,8 @@ def refusal(manifest: bytes, verdict: Mapping[str, Any], level: str) -> str:
     if verdict["status"] != "clean" or failed or verdict["findings"]:
         counts = ", ".join(f"{rule}: {count}" for rule, count in failed.items()) or "none"
         return (
-            f"the build was not found clean, failed checks by rule: {counts} (findings: audit/report.html). Damaged files "
-            "can be fetched again; otherwise the build must be made again"
+            f"the build was not found clean, failed checks by rule: {counts} (findings: audit/report.html). Damaged "
+            "files can be fetched again; otherwise the build must be made again"
         )
     if LEVELS.index(verdict["level"]) < LEVELS.index(level):
         return f"its level is {verdict['level']!r}, {str(level)!r} is needed"

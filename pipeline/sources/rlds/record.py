@@ -5,8 +5,10 @@ tensorflow-datasets parses the record without loading TensorFlow. Images stay en
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import functools
+import json
 import logging
 import os
 import tempfile
@@ -19,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import EpisodeError, RunError
-from pipeline.sources.metadata import has_text, one_line, read_json
+from pipeline.sources.metadata import has_text, lfs_pointer, one_line
+from pipeline.sources.rlds.feature_classes import FEATURES_FILE, check_classes
 from pipeline.sources.templates import fill_template
 from pipeline.sources.video.stored_image import decode_image
 from pipeline.storage.raw.places import raw_path
 
 INFO_FILE = "dataset_info.json"
+ROOT_FIX = "Set `root` to the folder of a prepared dataset."
 
 TEMPLATE_FIELDS = ("DATASET", "SPLIT", "FILEFORMAT", "SHARD_INDEX", "NUM_SHARDS", "SHARD_X_OF_Y")
 """What the names of TFDS's record files are made of."""
@@ -56,10 +60,9 @@ def load_info(folder: str) -> Any:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise RunError(f"RLDS data needs tensorflow-datasets ({error}); run pip install '.[rlds]'") from error
-    check_templates(folder)
     logging.getLogger("absl").setLevel(logging.WARNING)  # it logs every file it loads
     try:
-        with _local_description(folder) as local:
+        with _checked_description(folder) as local:
             info = tfds.builder_from_directory(local).info
         file_format = getattr(info.file_format, "value", info.file_format)
     except RunError:
@@ -74,24 +77,31 @@ def load_info(folder: str) -> Any:
 
 
 @contextlib.contextmanager
-def _local_description(folder: str) -> Iterator[str]:
-    """A folder of this machine with the files that describe a dataset, without its records."""
+def _checked_description(folder: str) -> Iterator[str]:
+    """A folder with copies of the files that describe a dataset: what is checked is what TensorFlow Datasets reads.
+
+    Raises:
+        RunError: a file is missing or no JSON, or it is refused by `check_templates` or `check_classes`.
+    """
     place = raw_path(folder)
-    if isinstance(place, Path):
-        yield folder
-        return
     with tempfile.TemporaryDirectory(prefix="vlajepa-") as local:
-        for name in place.files():
-            if ".tfrecord" not in name:
-                (Path(local) / name).write_bytes((place / name).read_bytes())
+        for name, check in ((INFO_FILE, check_templates), (FEATURES_FILE, check_classes)):
+            path = os.path.join(folder, name)
+            try:
+                content = (place / name).read_bytes()
+                parsed = json.loads(content.removeprefix(codecs.BOM_UTF8))
+            except OSError as error:
+                raise RunError(f"{path}: {error.strerror}. {ROOT_FIX}") from error
+            except (ValueError, RecursionError) as error:
+                raise RunError(lfs_pointer(path) or f"{path} cannot be read: {one_line(error)}. {ROOT_FIX}") from error
+            check(parsed, path)
+            (Path(local) / name).write_bytes(content)
         yield local
 
 
-def check_templates(folder: str) -> None:
+def check_templates(content: Any, path: str) -> None:
     """Raise RunError where a path template of dataset_info.json is more than named fields, or leads out of the folder:
     TensorFlow Datasets would fill it in."""
-    path = os.path.join(folder, INFO_FILE)
-    content = read_json(path, "Set `root` to the folder of a prepared dataset.")
     splits = content.get("splits") if isinstance(content, dict) else None
     for split in splits if isinstance(splits, list) else ():
         template = split.get("filepathTemplate") if isinstance(split, dict) else None

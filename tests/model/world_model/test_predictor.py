@@ -188,5 +188,5 @@ def test_with_init_copy_gradients_flow() -> None:
 
 def test_with_init_copy_a_narrow_predictor_is_refused() -> None:
     settings = PredictorSettings(depth=1, heads=2, dim=18, views=2, init="copy")
-    with pytest.raises(ValueError, match="dim=18 is too small .* set model.predictor.dim=20 or more"):
+    with pytest.raises(ValueError, match=r"dim=18 is too small .* set model\.predictor\.dim=20 or more"):
         LatentPredictor(settings, STEPS, TOKENS, 10, 6, ACTION_TOKENS, "sdpa")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -84,12 +83,10 @@ def _decode(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("template", ["{DATASET.__class__}", "/etc/{SPLIT}", "../{SPLIT}", "{SPLIT:>4000000000}"])
-def test_record_files_of_rlds(shared_data: Path, tmp_path: Path, template: str) -> None:
+def test_record_files_of_rlds(shared_data: Path, template: str) -> None:
     source = next((shared_data / "rlds/bridge_dataset").rglob("dataset_info.json"))
-    check_templates(str(source.parent))
-    shutil.copy(source, tmp_path)
     content = json.loads(source.read_text())
+    check_templates(content, str(source))
     content["splits"][0]["filepathTemplate"] = template
-    (tmp_path / "dataset_info.json").write_text(json.dumps(content))
     with pytest.raises(RunError, match="filepathTemplate: the path template"):
-        check_templates(str(tmp_path))
+        check_templates(content, "dataset_info.json")

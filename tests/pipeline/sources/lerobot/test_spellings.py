@@ -233,9 +233,10 @@ def test_a_git_lfs_pointer_says_what_to_run(tmp_path: Path) -> None:
 )
 def test_channels_have_the_names_that_the_set_declares(tmp_path: Path, names: Any, expected: tuple[str, ...]) -> None:
     dataset = Dataset(tmp_path / "set").write()
-    dataset.info["features"]["observation.state"]["names"] = names
+    features = dataset.info["features"]
+    features |= {"observation.state": features["observation.state"] | {"names": names}}
     (dataset.root / "meta/info.json").write_text(json.dumps(dataset.info))
     source = dataset.source(state=("observation.state",), action=({"field": "action", "take": [1, 2]},))
     index = source.index()
     assert index.state_names == expected
-    assert index.action_names == ("y",)
+    assert index.action_names == ("action[1]",)
