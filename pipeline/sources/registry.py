@@ -10,7 +10,7 @@ from pipeline.errors import SettingsError
 from pipeline.format.settings import describe
 from pipeline.sources.base import Source
 from pipeline.sources.lerobot.source import LeRobotSource
-from pipeline.sources.libero_hdf5 import LiberoSource
+from pipeline.sources.libero.source import LiberoSource
 from pipeline.sources.rlds.source import RldsSource
 from pipeline.sources.ssv2 import SSv2Source
 from pipeline.sources.videos import VideoFolderSource

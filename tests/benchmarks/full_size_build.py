@@ -41,7 +41,7 @@ from pipeline.samples.inputs import build_input
 from pipeline.shards.targets_arrow import TargetRows
 from pipeline.sources.base import EpisodeRef, SourceIndex
 from pipeline.sources.episode.truncated import TruncatedEpisode
-from pipeline.sources.libero_hdf5 import LiberoSource
+from pipeline.sources.libero.source import LiberoSource
 from pipeline.sources.video.clock import clock_times
 from pipeline.storage.store import open_store
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.damage.trial import Damage, Trial, limit_memory, run
-from tests.pipeline.sources.test_libero_hdf5 import write_task
+from tests.pipeline.sources.libero.test_libero import write_task
 
 BRIDGE: dict[str, Any] = {"type": "rlds", "name": "bridge", "fps": 5, "cameras": ["image_0"]}
 DATASETS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, usable_text
 from pipeline.audit.raw.decoding.clock import frame_second
 from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame
+from pipeline.audit.raw.hdf5 import attribute_of, dataset_in, group_in
 from pipeline.audit.raw.place import Place, find, handle
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, rate_of, short, text_of, texts_of
 from pipeline.audit.raw.vectors import FieldReader, RobotVectors
@@ -65,14 +66,14 @@ class RawLibero(RawSource):
     def read(self, episode: str, split: str, place: _Place) -> RawEpisode:
         path, name = place
         with reading(path), h5py.File(handle(path), "r") as file:
-            data = file["data"]
-            demo = data[name]
+            data = group_in(file, "data")
             if _rows_of(data, name) is None:
                 raise RawError(f"{path}: {name} is no demonstration with actions of its own")
-            text = _instruction(data.attrs.get("problem_info"))
-            flipped = _plain(data.attrs.get("macros_image_convention")) != "opencv"
-            rows = len(demo[f"obs/{self._cameras[0]}"])
-            action, claimed = self._vectors.action, data.attrs.get("action_lag")
+            demo = group_in(data, name)
+            text = _instruction(attribute_of(data, "problem_info"))
+            flipped = _plain(attribute_of(data, "macros_image_convention")) != "opencv"
+            rows = len(dataset_in(demo, f"obs/{self._cameras[0]}", whole=False))
+            action, claimed = self._vectors.action, attribute_of(data, "action_lag")
             lag = self._lag if action else 0
             if action and claimed is not None and claimed != lag:
                 raise RawError(f"{path} has action_lag={claimed}, the build's settings.source {lag}")
@@ -111,12 +112,13 @@ class _File:
         demos: dict[str, int | None] = {}
         splits: dict[str, str] = {}
         with contextlib.suppress(RawError), reading(path), h5py.File(handle(path), "r") as file:
-            for demo in file["data"]:
-                demos[demo] = _rows_of(file["data"], demo)
+            data = group_in(file, "data")
+            for demo in data:
+                demos[demo] = _rows_of(data, demo)
             twice: set[str] = set()
             for mask, split in SPLITS.items():
-                listed = file.get(f"mask/{mask}")
-                names = listed[()].tolist() if isinstance(listed, h5py.Dataset) and listed.ndim == 1 else []
+                listed = dataset_in(file, f"mask/{mask}") if f"mask/{mask}" in file else None
+                names = listed[()].tolist() if listed is not None and listed.ndim == 1 else []
                 for name in map(_plain, names):
                     if splits.setdefault(name, split) != split:
                         twice.add(name)
@@ -126,12 +128,14 @@ class _File:
 
 def _rows_of(data: h5py.Group, name: str) -> int | None:
     """Rows of the actions of a demonstration that lies in the file itself; None where there is none."""
-    own = isinstance(data.get(name, getlink=True), h5py.HardLink) and isinstance(data[name], h5py.Group)
-    if not own or not isinstance(data[name].get("actions", getlink=True), h5py.HardLink):
+    try:
+        demo = group_in(data, name)
+        actions = dataset_in(demo, "actions", whole=False)
+    except RawError:
         return None
-    actions = data[name]["actions"]
-    rows = len(actions) if isinstance(actions, h5py.Dataset) and actions.shape else None
-    return rows if data[name].attrs.get("num_samples", rows) == rows else None
+    rows = len(actions) if actions.shape else None
+    claimed = attribute_of(demo, "num_samples")
+    return rows if claimed is None or claimed == rows else None
 
 
 def _numeric_datasets(demo: h5py.Group) -> list[str]:
@@ -148,19 +152,22 @@ def _numeric_datasets(demo: h5py.Group) -> list[str]:
 
 def _other_cameras(demo: h5py.Group, rows: int) -> Iterator[str]:
     """Names of all datasets of images that a demonstration has, one a row."""
-    for name, item in demo["obs"].items():
-        shape: tuple[int, ...] = item.shape if isinstance(item, h5py.Dataset) and item.dtype == np.uint8 else ()
-        if len(shape) == 4 and (shape[0], shape[3]) == (rows, 3):
-            yield name
+    for name in demo["obs"]:
+        with contextlib.suppress(RawError):
+            item = dataset_in(demo, f"obs/{name}", whole=False)
+            if item.dtype == np.uint8 and item.ndim == 4 and (item.shape[0], item.shape[3]) == (rows, 3):
+                yield name
 
 
 def _reader(demo: h5py.Group, rows: int, skip: int) -> FieldReader:
     """Datasets of a demonstration, float64 [N - skip, W], without their first `skip` rows."""
 
     def read(name: str) -> NDArray[np.float64]:
-        values = np.asarray(demo[name])
+        values = np.asarray(dataset_in(demo, name))
         if values.dtype.kind not in "fiu" or values.ndim not in (1, 2) or len(values) != rows:
             raise RawError(f"{demo.name}/{name} is {values.dtype} {values.shape}, expected {rows} rows of numbers")
+        if not values.size:
+            raise RawError(f"{demo.name}/{name} is empty")
         return values.astype(np.float64).reshape(rows, -1)[skip:]
 
     return read
@@ -173,9 +180,9 @@ def _frame_reader(place: _Place, camera: str, flipped: bool, counts: tuple[int, 
 
     def images() -> Iterator[TimedFrame]:
         with reading(path), h5py.File(handle(path), "r") as file:
-            stored = file[where]
+            stored = dataset_in(file, where, whole=False)
             shape = tuple(stored.shape)
-            if stored.dtype != np.uint8 or len(shape) != 4 or shape[0] != rows or shape[3] != 3:
+            if stored.dtype != np.uint8 or len(shape) != 4 or shape[0] != rows or shape[3] != 3 or not stored.size:
                 raise RawError(f"{path}, {where} is {stored.dtype} {shape}, expected {rows} RGB images")
             for index in range(frames):
                 image = np.asarray(stored[index])

@@ -156,14 +156,17 @@ class RawVectors:
                 raise RawError(f"field {part.field}: {error}") from error
             if len(values) < frames:
                 raise RawError(f"field {part.field} has values for {len(values)} frames, the episode has {frames}")
-            columns.append(values[:frames])
-        with np.errstate(over="ignore", invalid="ignore"):
-            vectors: NDArray[np.float32] = np.concatenate(columns, axis=1).astype(np.float32)
-        vectors += np.float32(0)  # -0.0 becomes +0.0
-        if not np.isfinite(vectors).all():
-            row = int(np.argwhere(~np.isfinite(vectors))[0, 0])
-            raise RawError(f"fields {', '.join(sorted(self.fields))} are not finite at frame {row}")
-        return vectors
+            columns.append(_stored(values, part.field)[:frames])
+        return np.concatenate(columns, axis=1)
+
+
+def _stored(values: NDArray[np.float64], field: str) -> NDArray[np.float32]:
+    """As a build stores them. A row that is not finite makes an episode unusable, if it belongs to no frame too."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = values.astype(np.float32) + np.float32(0)  # -0.0 becomes +0.0
+    if not np.isfinite(stored).all():
+        raise RawError(f"field {field} is not finite at row {int(np.argwhere(~np.isfinite(stored))[0, 0])}")
+    return stored
 
 
 class RobotVectors:

@@ -191,10 +191,9 @@ def channel_names(
     """
     made: list[str] = []
     for field in fields:
-        first, _ = field.take or (0, 0)
-        kept = names.get(field.field, ()) if field.convert in _KEPT else ()
-        for i in range(field.width(widths[field.field])):
-            made.append(kept[first + i] if kept else f"{field.field}[{i}]")
+        own, first = (names.get(field.field, ()), (field.take or (0, 0))[0]) if field.convert in _KEPT else ((), 0)
+        channels = range(first, first + field.width(widths[field.field]))
+        made += [own[i] if own else f"{field.field}[{i}]" for i in channels]
     return tuple(made)
 
 

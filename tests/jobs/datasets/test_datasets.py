@@ -21,7 +21,7 @@ from pipeline.format.build import Build
 from pipeline.format.build_settings import WindowPolicy
 from pipeline.streaming.reader import SampleReader
 from tests.jobs.runs import build_config, robot_source
-from tests.pipeline.sources.test_libero_hdf5 import write_task
+from tests.pipeline.sources.libero.test_libero import write_task
 from tests.rlds.datasets import write_droid, write_fractal, write_libero
 
 pytestmark = pytest.mark.slow  # builds of whole datasets

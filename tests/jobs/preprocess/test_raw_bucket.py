@@ -23,7 +23,7 @@ from pipeline.storage import object_store
 from pipeline.storage.retry import Retry
 from tests.conftest import SampleData
 from tests.jobs.runs import build_config, build_hashes, make_here, robot_source, ssv2_source
-from tests.pipeline.sources.test_libero_hdf5 import write_task
+from tests.pipeline.sources.libero.test_libero import write_task
 from tests.pipeline.storage.flaky_proxy import FlakyProxy, even_rates
 from tests.pipeline.storage.s3_server import be_impatient, put_object, s3_server, upload
 

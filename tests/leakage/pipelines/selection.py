@@ -15,7 +15,7 @@ from pipeline.planning import plan
 from pipeline.planning.packing import pack
 from pipeline.sources.base import EpisodeRef, LedgerEntry, SourceIndex
 from pipeline.sources.lerobot.source import LeRobotSource
-from pipeline.sources.libero_hdf5 import LiberoSource
+from pipeline.sources.libero.source import LiberoSource
 from pipeline.sources.ssv2 import SSv2Source
 from tests.leakage.pipelines.lookahead import write_libero
 from tests.leakage.pipelines.pipeline import LeakyPipeline

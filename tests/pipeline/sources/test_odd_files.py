@@ -15,12 +15,12 @@ from pipeline.format.build import Build
 from pipeline.format.build_settings import WindowPolicy
 from pipeline.sources.base import Source
 from pipeline.sources.lerobot.source import LeRobotSource
-from pipeline.sources.libero_hdf5 import LiberoSource
+from pipeline.sources.libero.source import LiberoSource
 from pipeline.sources.rlds.tfrecord import read_record
 from pipeline.sources.videos import VideoFolderSource
 from tests.jobs.runs import build_config
 from tests.pipeline.sources.lerobot.test_lerobot import FRONT, Dataset
-from tests.pipeline.sources.test_libero_hdf5 import write_task
+from tests.pipeline.sources.libero.test_libero import write_task
 from tests.pipeline.spelled import read, spell, write_spelled
 
 

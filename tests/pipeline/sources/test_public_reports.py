@@ -25,8 +25,8 @@ from pipeline.sources.videos import VideoFolderSource
 from tests.conftest import SampleData
 from tests.pipeline.sources.both_readers import raw_of, read_by_both, ref_of, refused_by_both
 from tests.pipeline.sources.lerobot.test_lerobot import Dataset
-from tests.pipeline.sources.test_libero_hdf5 import source as libero
-from tests.pipeline.sources.test_libero_hdf5 import write_task
+from tests.pipeline.sources.libero.test_libero import source as libero
+from tests.pipeline.sources.libero.test_libero import write_task
 from tests.pipeline.spelled import HEIGHT, WIDTH, png, read, spell, write_spelled
 
 FPS, COUNT = 12, 30

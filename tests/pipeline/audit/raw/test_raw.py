@@ -43,7 +43,7 @@ from pipeline.errors import BuildError
 from pipeline.sources.base import Source
 from pipeline.sources.episode.vectors import VectorField, make_vectors
 from pipeline.sources.lerobot.source import LeRobotSource
-from pipeline.sources.libero_hdf5 import LiberoSource
+from pipeline.sources.libero.source import LiberoSource
 from pipeline.sources.naming import clean_name, short_name
 from pipeline.sources.rlds.source import RldsSource
 from pipeline.sources.ssv2 import SSv2Source
@@ -543,7 +543,7 @@ def test_damaged_tables_are_raw_errors(tmp_path: Path) -> None:
     with pytest.raises(RawError, match="frame_index is not that of episode 0"):
         raw.open("robot-000000")
     pq.write_table(table.set_column(1, "pose", pa.array([[float("nan")]] * 5)), path)
-    with pytest.raises(RawError, match="not finite at frame 0"):
+    with pytest.raises(RawError, match="not finite at row 0"):
         raw.open("robot-000000")
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from pipeline.errors import BuildError, SettingsError
 from pipeline.sources.files import find_files
-from pipeline.sources.libero_hdf5 import LiberoSource
+from pipeline.sources.libero.source import LiberoSource
 from pipeline.storage import object_store
 from pipeline.storage.raw import bucket_file, local_copies
 from pipeline.storage.raw.bucket_path import BucketPath

@@ -16,7 +16,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,8 @@ from pipeline.sources.episode.opened import OpenedEpisode
 from pipeline.sources.episode.vectors import VectorField, VectorSettings, lost_frames, make_vectors, vector_width
 from pipeline.sources.field_names import refuse_cameras
 from pipeline.sources.files import check_files, find_files
-from pipeline.sources.metadata import count_splits, has_text, own_text, sort_found, undecodable
+from pipeline.sources.libero.own_data import LARGEST_READ, own_attribute, own_dataset, own_group, reading
+from pipeline.sources.metadata import count_splits, has_text, own_text, sort_found
 from pipeline.sources.naming import SPLIT_NAMES, clean_name, short_name
 from pipeline.sources.video.frame_readers import StoredImages
 from pipeline.storage.raw.places import handle, raw_path
@@ -40,8 +41,8 @@ from pipeline.storage.raw.places import handle, raw_path
 MASK = "mask of the files"
 """Where splits come from in files with the masks of robomimic."""
 
-HDF5_ERRORS = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
-"""What h5py raises on damaged files."""
+LARGEST_MASK = 2**26
+"""Bytes of a list of demonstrations."""
 
 
 @checked
@@ -115,10 +116,10 @@ class LiberoSource(VectorSettings):
         path = os.path.join(self.root, ref.files[0][0])
         where = f"{path}, {ref.data['demo']}"
         with ExitStack() as stack:
-            with _reading(where):
+            with reading(where):
                 file = stack.enter_context(h5py.File(handle(path), "r"))
-                demo = file[f"data/{ref.data['demo']}"]
-                images = {camera: demo[f"obs/{camera}"] for camera in self.cameras}
+                demo = own_group(file, f"data/{ref.data['demo']}", where)
+                images = {camera: own_dataset(demo, f"obs/{camera}", where) for camera in self.cameras}
             state = make_vectors(self.state, _fields(demo, where, 0), where)
             actions = make_vectors(self.action, _fields(demo, where, self.action_lag), where)
             readers = {}
@@ -139,12 +140,12 @@ class LiberoSource(VectorSettings):
         task = f"{self.name}-{short_name(relative.removesuffix('.hdf5'))}"
         try:
             size = raw_path(path).stat().st_size
-            with _reading(path), h5py.File(handle(path), "r") as file:
-                data = file["data"]
+            with reading(path), h5py.File(handle(path), "r") as file:
+                data = own_group(file, "data", path)
                 self._require_lag(data.attrs, path)
-                upside_down = str(_plain(data.attrs.get("macros_image_convention", "opengl"))) != "opencv"
+                upside_down = _plain(own_attribute(data.attrs, "macros_image_convention")) != "opencv"
                 demos = {demo: _rows(data, demo) for demo in sorted(data, key=_number)}
-                splits = _masks(file)
+                splits = _masks(file, path)
                 instruction, problem = "", ""
                 try:
                     instruction = _instruction(data.attrs, path)
@@ -174,7 +175,7 @@ class LiberoSource(VectorSettings):
                 yield EpisodeRef(episode, split, ((file.relative, file.size),), max(0, rows - self._lost), own)
 
     def _require_lag(self, attributes: Any, path: str) -> None:
-        declared = attributes.get("action_lag")
+        declared = own_attribute(attributes, "action_lag")
         if self.action and declared is not None and declared != self.action_lag:
             raise SettingsError(
                 f"{path} says action_lag={declared} of its data, but source.action_lag is {self.action_lag}: every "
@@ -196,8 +197,8 @@ class LiberoSource(VectorSettings):
 
             path = os.path.join(self.root, ref.files[0][0])
             try:
-                with _reading(path), h5py.File(handle(path), "r") as file:
-                    file[f"data/{ref.data['demo']}"].visititems(visit)
+                with reading(path), h5py.File(handle(path), "r") as file:
+                    own_group(file, f"data/{ref.data['demo']}", path).visititems(visit)
                 return widths
             except EpisodeError:
                 continue
@@ -231,15 +232,16 @@ class _File:
 
 def _rows(data: h5py.Group, demo: str) -> int | str:
     """Rows of the actions of a demonstration, or why there are none. Other files and other entries are not followed."""
-    if not isinstance(data.get(demo, getlink=True), h5py.HardLink):
-        return "it is a link to another place"
-    found = data[demo]
-    if not isinstance(found, h5py.Group):
-        return "it is a dataset"
-    actions = found.get("actions") if isinstance(found.get("actions", getlink=True), h5py.HardLink) else None
-    if not isinstance(actions, h5py.Dataset) or not actions.shape:
+    try:
+        found = own_group(data, demo, "data")
+        actions = own_dataset(found, "actions", demo)
+    except KeyError:
         return "it has no actions"
-    declared = found.attrs.get("num_samples")  # robomimic's loader believes it
+    except EpisodeError as error:
+        return error.detail
+    if not actions.shape:
+        return "its actions are one number"
+    declared = own_attribute(found.attrs, "num_samples")  # robomimic's loader believes it
     return (
         f"it has {len(actions)} actions, num_samples is {declared}"
         if declared not in (None, len(actions))
@@ -247,13 +249,14 @@ def _rows(data: h5py.Group, demo: str) -> int | str:
     )
 
 
-def _masks(file: h5py.File) -> dict[str, str]:
+def _masks(file: h5py.File, path: str) -> dict[str, str]:
     """Demonstration -> split, by the datasets mask/train, mask/valid and the like; without those of two splits."""
     found: dict[str, set[str]] = {}
-    masks = file.get("mask")
-    for name, dataset in masks.items() if isinstance(masks, h5py.Group) else ():
-        if name in SPLIT_NAMES and isinstance(dataset, h5py.Dataset) and dataset.ndim == 1:
-            for demo in dataset[()].tolist():
+    masks = own_group(file, "mask", path) if "mask" in file else {}
+    for name in SPLIT_NAMES.keys() & masks.keys():
+        dataset = own_dataset(masks, name, f"{path}, mask")
+        if dataset.ndim == 1:
+            for demo in _bounded(dataset, f"{path}, mask/{name}", LARGEST_MASK)[()].tolist():
                 found.setdefault(str(_plain(demo)), set()).add(SPLIT_NAMES[name])
     return {demo: next(iter(splits)) for demo, splits in found.items() if len(splits) == 1}
 
@@ -274,9 +277,9 @@ def _fields(demo: h5py.Group, where: str, skip: int) -> Callable[[str], NDArray[
     """Reader of numeric datasets, [N, W], without the first `skip` rows."""
 
     def read(name: str) -> NDArray[Any]:
-        with _reading(f"{where}, {name}"):
-            values = np.asarray(demo[name])
-        if values.ndim not in (1, 2) or values.dtype.kind not in "fiu":
+        with reading(f"{where}, {name}"):
+            values = np.asarray(_bounded(own_dataset(demo, name, where), f"{where}, {name}", LARGEST_READ))
+        if values.ndim not in (1, 2) or values.dtype.kind not in "fiu" or not values.size:
             raise EpisodeError(
                 "bad-table", f"{where}, {name}: {values.dtype} of shape {values.shape}, expected rows of numbers"
             )
@@ -285,12 +288,21 @@ def _fields(demo: h5py.Group, where: str, skip: int) -> Callable[[str], NDArray[
     return read
 
 
+def _bounded(dataset: h5py.Dataset, where: str, limit: int) -> h5py.Dataset:
+    """The dataset, if it holds no more than so many bytes; else EpisodeError("bad-table")."""
+    if dataset.nbytes > limit:
+        raise EpisodeError("bad-table", f"{where} has the shape {dataset.shape}, more than {limit:,} bytes")
+    return dataset
+
+
 def _image(dataset: h5py.Dataset, upside_down: bool, where: str) -> Callable[[int], NDArray[np.uint8]]:
-    if dataset.dtype != np.uint8 or dataset.ndim != 4 or dataset.shape[3] != 3:
+    if dataset.dtype != np.uint8 or dataset.ndim != 4 or dataset.shape[3] != 3 or not dataset.size:
         raise EpisodeError("bad-table", f"{where} is {dataset.dtype} {dataset.shape}, expected uint8 [N, H, W, 3]")
+    if dataset.nbytes // len(dataset) > LARGEST_READ:
+        raise EpisodeError("bad-table", f"{where} is {dataset.shape}, more than {LARGEST_READ:,} bytes a picture")
 
     def image(index: int) -> NDArray[np.uint8]:
-        with _reading(where):
+        with reading(where):
             stored = np.asarray(dataset[index])
         return np.ascontiguousarray(stored[::-1]) if upside_down else stored
 
@@ -300,7 +312,7 @@ def _image(dataset: h5py.Dataset, upside_down: bool, where: str) -> Callable[[in
 def _instruction(attributes: Any, path: str) -> str:
     """`language_instruction` of problem_info; in some files it is a list of words."""
     try:
-        found = parse_any(_plain(attributes["problem_info"]))["language_instruction"]
+        found = parse_any(_plain(own_attribute(attributes, "problem_info")))["language_instruction"]
     except (KeyError, ValueError, TypeError) as error:
         found = ", ".join(sorted(attributes)) or "none"
         detail = f"{path}: data has no attribute problem_info with a language_instruction; it has {found}"
@@ -319,25 +331,3 @@ def _plain(value: Any) -> Any:
 def _number(demo: str) -> int:
     found = re.fullmatch(r"demo_(\d+)", demo)
     return int(found[1]) if found else -1
-
-
-@contextmanager
-def _reading(where: str) -> Iterator[None]:
-    """Turn what h5py raises on damaged content into an EpisodeError that names the place.
-
-    Raises:
-        RunError: another process has the file locked, which is no damage.
-    """
-    try:
-        yield
-    except EpisodeError:
-        raise
-    except HDF5_ERRORS as error:
-        if "unable to lock file" in str(error):
-            raise RunError(
-                f"{where} is open for writing in another process, or lies where files cannot be locked: let that one "
-                "finish; on a file system without locks set HDF5_USE_FILE_LOCKING=FALSE"
-            ) from error
-        cut = re.search(r"eof = (\d+).*stored_eof = (\d+)", str(error))
-        found = f"the file was cut: it has {cut[1]} bytes, its header says {cut[2]}" if cut else error
-        raise undecodable(where, found) from error

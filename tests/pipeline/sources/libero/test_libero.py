@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.audit.raw.base import RawError
 from pipeline.errors import EpisodeError, RunError, SettingsError
-from pipeline.sources.libero_hdf5 import LiberoSource
+from pipeline.sources.libero.source import LiberoSource
 from pipeline.sources.naming import hashed_split
 from pipeline.sources.registry import make_source
 from tests.pipeline.sources.both_readers import raw_of, read_by_both
