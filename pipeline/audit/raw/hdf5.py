@@ -6,7 +6,6 @@ is made up of fill values. None of them are raw data of an episode.
 
 from __future__ import annotations
 
-from itertools import starmap
 from math import prod
 
 import h5py
@@ -68,7 +67,5 @@ def _hard(parent: h5py.Group, path: str) -> object:
 def _is_written(dataset: h5py.Dataset) -> bool:
     if not dataset.chunks:
         return bool(dataset.id.get_storage_size())
-    needed = prod(
-        starmap(lambda size, chunk: (size + chunk - 1) // chunk, zip(dataset.shape, dataset.chunks, strict=True))
-    )
+    needed = prod((size + piece - 1) // piece for size, piece in zip(dataset.shape, dataset.chunks, strict=True))
     return bool(dataset.id.get_num_chunks() >= needed)
