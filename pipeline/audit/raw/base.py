@@ -20,7 +20,7 @@ from pipeline.audit.raw.place import Place
 
 _DAMAGE = (
     *(pa.ArrowException, csv.Error, OSError, MemoryError, RuntimeError),
-    *(ValueError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, ValueError, LookupError, TypeError, AttributeError),
 )
 
 

@@ -18,6 +18,7 @@ from pipeline.audit.raw.decoding.clock import frame_second
 from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame, decode_image
 from pipeline.audit.raw.decoding.tfrecord import Values, parse_example, read_record
 from pipeline.audit.raw.place import Place, find
+from pipeline.audit.raw.rlds_features import Features, read_features
 from pipeline.audit.raw.settings import SPLITS, clean, count_of, hashed_split, rate_of, text_of, texts_of
 from pipeline.audit.raw.templates import path_from
 from pipeline.audit.raw.vectors import RobotVectors
@@ -55,7 +56,7 @@ class RawRlds(RawSource):
         if not self._cameras:
             raise RawError("settings.source.cameras names no camera")
         folder = _version_folder(self.root)
-        splits, self._sizes = _read_splits(folder / _INFO), _picture_sizes(folder / "features.json")
+        splits, self._features = _read_splits(folder / _INFO), read_features(folder / "features.json")
         official = len({SPLITS[split] for split in splits}) > 1
         for split, places in splits.items():
             for number, place in enumerate(places):
@@ -65,7 +66,7 @@ class RawRlds(RawSource):
     def read(self, episode: str, split: str, place: _Place) -> RawEpisode:
         where = f"{place[0]}, record {place[1]}"
         with reading(where):
-            record = _Record(parse_example(read_record(*place)), where, self._cameras[0])
+            record = _Record(parse_example(read_record(*place)), where, self._cameras[0], self._features)
         frames = record.steps - self._skip - self._vectors.action.lost
         if frames < 1:
             raise RawError(f"{where} has {record.steps} steps, none is left")
@@ -84,7 +85,7 @@ class RawRlds(RawSource):
 
     def _frame_reader(self, record: _Record, camera: str, frames: int) -> FrameReader:
         images = record.images(camera)[self._skip :][:frames]
-        declared = self._sizes.get(camera, ())
+        declared = self._features.pictures.get(camera, ())
 
         def shown() -> Iterator[TimedFrame]:
             for at, image in enumerate(images):
@@ -100,8 +101,8 @@ class RawRlds(RawSource):
 class _Record:
     """One record: an episode of N = `steps` steps, as many as the first camera has images."""
 
-    def __init__(self, features: Mapping[str, Values], where: str, first_camera: str) -> None:
-        self._features, self.where = features, where
+    def __init__(self, features: Mapping[str, Values], where: str, first_camera: str, declared: Features) -> None:
+        self._features, self.where, self._tensors = features, where, declared.tensors
         self.steps = len(self._values(f"steps/observation/{first_camera}"))
         if not self.steps:
             raise RawError(f"{where} has no images of {first_camera}")
@@ -123,11 +124,14 @@ class _Record:
     def numeric_fields(self) -> list[str]:
         """Fields of a step that hold numbers."""
         steps = (name for name, values in self._features.items() if not isinstance(values, list))
-        return sorted(name.removeprefix("steps/") for name in steps if name.startswith("steps/"))
+        return sorted({*self._tensors, *(name.removeprefix("steps/") for name in steps if name.startswith("steps/"))})
 
     def field(self, name: str) -> NDArray[np.float64]:
-        """A numeric field of a step, float64 [N, W]."""
+        """A numeric field of a step, float64 [N, W]: as features.json declares it, or by the numbers that are there."""
         values = self._values(f"steps/{name}")
+        if name in self._tensors:
+            with reading(f"{self.where}: {name}"):
+                return self._tensors[name].read(values, self.steps)
         if isinstance(values, list) or not len(values) or len(values) % self.steps:
             raise RawError(f"{self.where}: {name} has {len(values)} values, expected numbers of {self.steps} steps")
         return values.astype(np.float64).reshape(self.steps, -1)
@@ -167,18 +171,6 @@ def _version_folder(root: Place) -> Place:
     if len(found) != 1:
         raise RawError(f"{len(found)} folders below {root} hold {_INFO}, expected one")
     return found[0]
-
-
-def _picture_sizes(path: Place) -> dict[str, tuple[int, ...]]:
-    """Camera -> declared height and width, where features.json has them; below 1: any."""
-    if not path.is_file():
-        return {}
-    with reading(path):
-        steps = parse_any(path.read_bytes())["featuresDict"]["features"]["steps"]["sequence"]["feature"]
-        observation = steps["featuresDict"]["features"]["observation"]["featuresDict"]["features"]
-        shapes = {name: feature["image"].get("shape") for name, feature in observation.items() if "image" in feature}
-        sizes = {name: (shape or {}).get("dimensions") or () for name, shape in shapes.items()}
-        return {name: tuple(int(size) for size in size_of[:2]) for name, size_of in sizes.items()}
 
 
 def _read_splits(path: Place) -> dict[str, list[_Place]]:

@@ -24,6 +24,9 @@ from pipeline.sources.metadata import undecodable
 from pipeline.sources.video.stored_image import decode_image
 from pipeline.storage.raw.places import handle
 
+LARGEST = 2**53
+"""Of an integer that bookkeeping may hold: a float is exact up to it."""
+
 BOOKKEEPING = ("episode_index", "frame_index", "index", "timestamp", "task_index")
 
 
@@ -65,9 +68,11 @@ class Table:
         column = self._table[name]
         values = column.to_numpy() if not column.null_count else np.array([np.nan])
         # pandas makes floats of integers; those that are whole are integers.
-        if values.dtype.kind not in "iuf" or (values.dtype.kind == "f" and (values != np.rint(values)).any()):
+        whole = values.dtype.kind in "iuf" and not (values.dtype.kind == "f" and (values != np.rint(values)).any())
+        if not whole or (np.abs(values.astype(np.float64)) > LARGEST).any():
             found = f"{column.type} with {column.null_count} nulls"
-            raise EpisodeError("bad-table", f"{self.file}: column {name} is {found}, expected integers")
+            detail = f"{self.file}: column {name} is {found}, expected integers up to 2^53"
+            raise EpisodeError("bad-table", detail)
         return values.astype(np.int64)
 
     def images(self, key: str, size: Sequence[int] | None) -> Callable[[int], NDArray[np.uint8]]:
@@ -150,7 +155,8 @@ class Table:
         column = self._table["timestamp"]
         if column.null_count or not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
             return
-        back = np.flatnonzero(np.diff(column.to_numpy()) < 0)
+        times = column.to_numpy()
+        back = np.flatnonzero(times[1:] < times[:-1])  # a difference of integers may wrap around
         if len(back):
             detail = f"timestamp steps back at row {back[0] + 1} of episode {self._number}: another one begins there"
             raise EpisodeError("bad-table", f"{self.file}: {detail}")

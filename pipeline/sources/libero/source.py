@@ -329,5 +329,5 @@ def _plain(value: Any) -> Any:
 
 
 def _number(demo: str) -> int:
-    found = re.fullmatch(r"demo_(\d+)", demo)
+    found = re.fullmatch(r"demo_([0-9]{1,18})", demo)
     return int(found[1]) if found else -1

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,7 @@ class Record:
     Args:
         path: the TFRecord file, beside the dataset's features.json.
         number: index of the record in the file, from 0.
+        fields: what is read of a step, as paths inside it, and of `episode_metadata/`. Other fields are not looked at.
         instruction: text fields in the order of preference.
         skip_first: steps left out at the beginning.
 
@@ -158,12 +159,14 @@ class Record:
         RunError: the file holds more records than dataset_info.json lists.
     """
 
-    def __init__(self, path: str, number: int, instruction: Sequence[str], skip_first: int) -> None:
+    def __init__(
+        self, path: str, number: int, fields: frozenset[str], instruction: Sequence[str], skip_first: int
+    ) -> None:
         from pipeline.sources.rlds.tfrecord import count_records, read_record  # needs the extra `rlds`
 
         self.where = f"{path}, record {number}"
         self._instruction = instruction
-        self._described = _description(os.path.dirname(path))
+        self._described = _description(os.path.dirname(path), fields)
         record = read_record(path, number)
         self._described.require_all_listed(path, count_records(path))
         steps, self._metadata = _parse(self._described.features, record, self.where)
@@ -228,7 +231,11 @@ class Record:
 
 @dataclass(frozen=True)
 class _Description:
-    """What a folder says of its records. features: TFDS's; counts: name of a file -> records that are listed of it."""
+    """What a folder says of its records.
+
+    features  TFDS's, of the fields that are read
+    counts    name of a file -> records that are listed of it
+    """
 
     features: Any
     counts: Mapping[str, int]
@@ -244,11 +251,29 @@ class _Description:
 
 
 @functools.lru_cache(maxsize=4)
-def _description(folder: str) -> _Description:
+def _description(folder: str, fields: frozenset[str]) -> _Description:
     """A process reads it once."""
+    import tensorflow_datasets as tfds
+
     info = load_info(folder)
     counts = {name: count for files in record_files(folder, info).values() for name, count in files}
-    return _Description(info.features, counts)
+    once = {field.removeprefix(METADATA) for field in fields if field.startswith(METADATA)}
+    steps = _select(info.features["steps"].feature, {field for field in fields if not field.startswith(METADATA)})
+    selected = {"steps": tfds.features.Dataset(steps)}
+    if once and "episode_metadata" in info.features:
+        selected["episode_metadata"] = tfds.features.FeaturesDict(_select(info.features["episode_metadata"], once))
+    return _Description(tfds.features.FeaturesDict(selected), counts)
+
+
+def _select(features: Any, paths: Collection[str]) -> dict[str, Any]:
+    """The features at these paths, by name; those of a dictionary below its name."""
+    import tensorflow_datasets as tfds
+
+    found: dict[str, Any] = {}
+    for name in {path.partition("/")[0] for path in paths} & set(features):
+        below = {path.partition("/")[2] for path in paths if path.startswith(f"{name}/")}
+        found[name] = tfds.features.FeaturesDict(_select(features[name], below)) if below else features[name]
+    return found
 
 
 def _parse(features: Any, record: bytes, where: str) -> tuple[list[Mapping[str, Any]], Mapping[str, Any]]:

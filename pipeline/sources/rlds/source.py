@@ -107,7 +107,7 @@ class RldsSource(VectorSettings):
         """
         check_files(self.root, ref)
         path = os.path.join(self.root, ref.files[0][0])
-        record = Record(path, ref.data["record"], self.instruction, self.skip_first)
+        record = Record(path, ref.data["record"], self._read_fields, self.instruction, self.skip_first)
         for name, pattern in self.wanted.items():
             found = record.text_of(name, 0)
             if not re.search(pattern, found or ""):
@@ -119,6 +119,13 @@ class RldsSource(VectorSettings):
         state = make_vectors(self.state, record.field, record.where)
         actions = make_vectors(self.action, record.field, record.where)
         return OpenedEpisode(ref, record.where, readers, record.text, state, actions, lost=lost_frames(self.action))
+
+    @property
+    def _read_fields(self) -> frozenset[str]:
+        """What is parsed of a record; other fields may be damaged."""
+        vectors = {name for part in (*self.state, *self.action) for name in (part.field, part.base) if name is not None}
+        cameras = {f"observation/{camera}" for camera in self.cameras}
+        return frozenset(cameras | vectors | set(self.instruction) | self.wanted.keys())
 
     def _list(self, folder: str, info: Any, held_out: bool) -> Iterator[EpisodeRef | LedgerEntry]:
         sizes = FileSizes(folder)

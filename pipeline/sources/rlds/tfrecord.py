@@ -29,8 +29,10 @@ def read_record(path: str, number: int) -> bytes:
     """
     try:
         place = raw_path(path)
-        starts = _places(path)
+        starts, damage = _places(path)
         if not 0 <= number < len(starts):
+            if damage:
+                raise EpisodeError("undecodable", damage)
             raise EpisodeError("out-of-range", f"{path} has records 0..{len(starts) - 1}; {number} was requested")
         with place.open("rb") as file:
             file.seek(starts[number])
@@ -45,28 +47,34 @@ def read_record(path: str, number: int) -> bytes:
 
 
 def count_records(path: str) -> int:
-    """Whole records of a file. Raises OSError, or EpisodeError("undecodable")."""
-    return len(_places(path))
+    """Whole records of a file, up to the first damaged header. Raises OSError."""
+    return len(_places(path)[0])
 
 
-def _places(path: str) -> tuple[int, ...]:
+def _places(path: str) -> tuple[tuple[int, ...], str]:
     return _starts(path, raw_path(path).stat().st_size, file_identity(path))
 
 
 @functools.lru_cache(maxsize=8)
-def _starts(path: str, size: int, identity: Identity) -> tuple[int, ...]:
-    """Byte offset of each record; reads the headers alone. Cached per version of the file."""
+def _starts(path: str, size: int, identity: Identity) -> tuple[tuple[int, ...], str]:
+    """Byte offset of each record, up to the first damaged header, and what is wrong with it; "" if none is damaged.
+
+    It reads the headers alone. Cached per version of the file.
+    """
     starts: list[int] = []
     at = 0
     with raw_path(path).open("rb") as file:
         while at < size:
             file.seek(at)
-            length = _length(file.read(_HEADER.size), path, len(starts))
+            try:
+                length = _length(file.read(_HEADER.size), path, len(starts))
+            except EpisodeError as error:
+                return tuple(starts), error.detail
             starts.append(at)
             at += _HEADER.size + length + _FOOTER.size
     if at > size:
         starts.pop()  # the file ends inside it
-    return tuple(starts)
+    return tuple(starts), ""
 
 
 def _length(header: bytes, path: str, number: int) -> int:

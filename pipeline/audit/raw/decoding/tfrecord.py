@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import google_crc32c
 import numpy as np
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -23,7 +24,7 @@ from pipeline.audit.raw.place import Place
 Values = list[bytes] | NDArray[np.float32] | NDArray[np.int64]
 
 _HEADER = struct.Struct("<QI")
-_CHECKSUM_BYTES = 4
+_CHECKSUM = struct.Struct("<I")
 
 _BYTES, _FLOAT, _INT64 = (getattr(FieldDescriptorProto, f"TYPE_{name}") for name in ("BYTES", "FLOAT", "INT64"))
 _MESSAGES: dict[str, dict[str, Any]] = {
@@ -40,6 +41,7 @@ _MESSAGES: dict[str, dict[str, Any]] = {
 
 def read_record(path: Place, number: int) -> bytes:
     """One record of a file, without reading those before. Raises ValueError when it is not there or damaged."""
+    size = path.stat().st_size
     with path.open("rb") as file:
         length = 0
         for at in range(number + 1):
@@ -49,11 +51,13 @@ def read_record(path: Place, number: int) -> bytes:
             length, checksum = _HEADER.unpack(header) if len(header) == _HEADER.size else (0, -1)
             if checksum != masked_checksum(header[:8]):
                 raise ValueError(f"{path}: no record begins at byte {file.tell() - len(header)}")
+            if file.tell() + length + _CHECKSUM.size > size:
+                raise ValueError(f"{path} ends inside record {at}")
             if at < number:
-                file.seek(length + _CHECKSUM_BYTES, 1)
-        record = file.read(length)
-        if len(record) < length or len(file.read(_CHECKSUM_BYTES)) < _CHECKSUM_BYTES:
-            raise ValueError(f"{path} ends inside a record")
+                file.seek(length + _CHECKSUM.size, 1)
+        record, stored = file.read(length), file.read(_CHECKSUM.size)
+        if len(stored) < _CHECKSUM.size or _CHECKSUM.unpack(stored)[0] != masked_checksum(record):
+            raise ValueError(f"{path}: record {number} is not what its checksum says")
         return record
 
 
@@ -104,14 +108,6 @@ _EXAMPLE = _example_class()
 
 
 def masked_checksum(data: bytes) -> int:
-    """CRC-32C of a few bytes, rotated and shifted as TFRecord stores it.
-
-    Of a record only the length is checked by it: the content is compared with the build, value by value.
-    """
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    crc ^= 0xFFFFFFFF
+    """CRC-32C, rotated and shifted as TFRecord stores it."""
+    crc = int(google_crc32c.value(data))
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

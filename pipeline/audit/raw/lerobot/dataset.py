@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, usable_text
+from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, usable_text
 from pipeline.audit.raw.decoding.clock import frame_second
 from pipeline.audit.raw.decoding.frames import FrameReader, TimedFrame, decode_image, drop_last_frames
 from pipeline.audit.raw.lerobot.layout import Layout
 from pipeline.audit.raw.lerobot.segments import find_conflicts
+from pipeline.audit.raw.lerobot.tables import integers_of, numbers_of
 from pipeline.audit.raw.place import Place
 from pipeline.audit.raw.settings import SPLITS, clean, hashed_split, rate_of, text_of, texts_of
 from pipeline.audit.raw.vectors import RobotVectors
@@ -60,7 +61,7 @@ class RawLeRobot(RawSource):
         lost = self._vectors.action.lost
         frames = table.num_rows - lost
         readers = {key: self._frame_reader(number, key, kind, table) for key, kind in cameras.items()}
-        texts = self._instructions(number, table)
+        texts = self._instructions(number, table, path)
         return RawEpisode(
             id=episode,
             split=split,
@@ -69,7 +70,7 @@ class RawLeRobot(RawSource):
                 for key, reader in readers.items()
             },
             instructions=texts if len(texts) == 1 else texts[:frames],
-            **self._vectors.make(lambda field: _matrix(table, field, path), frames, names=sorted(numbers)),
+            **self._vectors.make(lambda field: numbers_of(table, field, path), frames, names=sorted(numbers)),
         )
 
     def _check_rows(self, table: pa.Table, number: int, path: Place) -> None:
@@ -95,13 +96,13 @@ class RawLeRobot(RawSource):
 
         return lambda: ((frame_second(index, fps), image(index)) for index in range(table.num_rows))
 
-    def _instructions(self, number: int, table: pa.Table) -> tuple[str, ...]:
+    def _instructions(self, number: int, table: pa.Table, path: Place) -> tuple[str, ...]:
         tasks = self._layout.rows[number].get("tasks")
         listed = [usable_text(task) for task in tasks if isinstance(task, str)] if isinstance(tasks, list) else []
         if "task_index" not in table.column_names:
             texts = listed if len(listed) == 1 else []
         else:
-            texts = [self._layout.texts.get(index, "") for index in table.column("task_index").to_pylist()]
+            texts = [self._layout.texts.get(index, "") for index in integers_of(table, "task_index", path)]
             strange = {*texts} - {*listed, ""} if listed else ()
             if strange:
                 raise RawError(f"episode {number}: its rows name the tasks {strange}, the metadata lists {listed}")
@@ -110,14 +111,6 @@ class RawLeRobot(RawSource):
 
 def _refuse(problem: str) -> Iterator[TimedFrame]:
     raise ValueError(problem)
-
-
-def _matrix(table: pa.Table, key: str, path: Place) -> NDArray[np.float64]:
-    """A column of vectors or numbers as float64 [R, W]."""
-    if key not in table.column_names:
-        raise RawError(f"{path} has no column {key}")
-    with reading(f"{path}, column {key}"):
-        return np.array(table.column(key).to_pylist(), np.float64).reshape(table.num_rows, -1)
 
 
 def _declared_splits(declared: object, episodes: Collection[int]) -> dict[int, str] | None:

@@ -13,9 +13,13 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipeline.audit.raw.base import RawError, reading
 from pipeline.audit.raw.place import Place, handle
+
+_EXACT = 2**53
+"""Integers up to it can be stored as floats."""
 
 Range = tuple[str, int, int]
 """Column, its smallest value, and one past its largest."""
@@ -68,10 +72,34 @@ def check_rows(table: pa.Table, listed: Listed, numbered: bool, path: Place) -> 
         if len(wanted["index"]) != rows:
             raise RawError(f"{path} has {rows} rows of episode {listed.number}, its place has {listed.span}")
     for name, values in wanted.items():
-        if name in table.column_names and table.column(name).to_pylist() != list(values):
+        if name in table.column_names and integers_of(table, name, path) != list(values):
             raise RawError(f"{path}: {name} is not that of episode {listed.number}, frame by frame")
     if "timestamp" in table.column_names:
         _check_clock(table.column("timestamp"), f"{path}, episode {listed.number}")
+
+
+def integers_of(table: pa.Table, name: str, path: Place) -> list[int]:
+    """A column of integers, which may be stored as whole floats. Raises RawError for anything else, or a null."""
+    column = table.column(name)
+    usable = not column.null_count and (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
+    numbers: list[int | float] = column.to_pylist() if usable else []
+    if not usable or any(not abs(value) <= _EXACT or value != int(value) for value in numbers):
+        raise RawError(f"{path}: {name} is {column.type}, or has a null or a part of a number; expected integers")
+    return [int(value) for value in numbers]
+
+
+def numbers_of(table: pa.Table, name: str, path: Place) -> NDArray[np.float64]:
+    """A column of vectors or numbers as float64 [R, W]. Raises RawError: texts and decimals are none."""
+    if name not in table.column_names:
+        raise RawError(f"{path} has no column {name}")
+    column = table.column(name)
+    kind = column.type
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        raise RawError(f"{path}: {name} holds {kind}, no numbers")
+    with reading(f"{path}, column {name}"):
+        return np.array(column.to_pylist(), np.float64).reshape(table.num_rows, -1)
 
 
 def holds(path: Place, name: str, value: int) -> bool:

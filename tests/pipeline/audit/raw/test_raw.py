@@ -296,7 +296,7 @@ def test_damaged_records_are_raw_errors(shared_data: Path, tmp_path: Path) -> No
         assert message is None or "train" in message
     path.write_bytes(whole[: len(whole) - 7])
     assert open_raw(settings, root).open("bridge-train-000023")
-    with pytest.raises(RawError, match="ends inside a record"):
+    with pytest.raises(RawError, match="ends inside record 24"):
         open_raw(settings, root).open("bridge-train-000024")
     path.unlink()
     with pytest.raises(RawError, match="No such file"):
@@ -325,7 +325,7 @@ def test_examples_hold_numbers_packed_or_one_by_one(tmp_path: Path) -> None:
 
     def framed(record: bytes) -> bytes:
         length = struct.pack("<Q", len(record))
-        return length + struct.pack("<I", masked_checksum(length)) + record + b"\0\0\0\0"
+        return length + struct.pack("<I", masked_checksum(length)) + record + struct.pack("<I", masked_checksum(record))
 
     path = tmp_path / "records"
     path.write_bytes(framed(b"one") + framed(b"") + framed(b"three"))
