@@ -21,6 +21,7 @@ from typing import Any
 
 from pipeline.errors import RunError
 from pipeline.format.settings import checked, setting
+from pipeline.format.text.printable import printable
 from pipeline.sources.base import EpisodeRef, LedgerEntry, ReaderSettings, SourceIndex
 from pipeline.sources.episode.opened import OpenedEpisode
 from pipeline.sources.files import folder_sizes
@@ -76,13 +77,22 @@ class SSv2Source(ReaderSettings):
         return open_video(self.root, ref)
 
     def _answered(self) -> frozenset[str]:
-        """Ids in test-answers.csv, one `id;answer` per line; empty if the file does not exist."""
+        """Ids in test-answers.csv, one `id;answer` per line; empty if the file does not exist.
+
+        Raises:
+            RunError: a line begins with no id: clips of the test set might be trained on.
+        """
         path = os.path.join(self.root, LABEL_FOLDER, ANSWERS_FILE)
         try:
             with open_text(path) as file:
-                ids = [line.partition(";")[0].strip() for line in file]
+                ids = [line.partition(";")[0].strip().strip('"') for line in re.split(r"[\r\n]+", file.read())]
         except FileNotFoundError:
             return frozenset()
+        for clip in filter(None, ids):
+            if clean_name(clip) != clip:
+                raise RunError(
+                    f"{path}: {printable(clip)[:80]!r} is no id; expected a line `id;answer` for each test clip"
+                )
         return frozenset(filter(None, ids))
 
     def _entries(self) -> Iterator[_Entry]:
@@ -154,7 +164,7 @@ class _Entry:
         if not isinstance(row, dict):
             return cls(split, where, None, None, "")
         clip = row.get("id")
-        if isinstance(clip, int):
+        if type(clip) is int:
             clip = str(clip)
         if not isinstance(clip, str) or not clip or clean_name(clip) != clip:
             clip = None

@@ -5,10 +5,11 @@ A clip with an answer in test-answers.csv (`id;answer` lines) is a test clip, wh
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
-from pipeline.audit.raw.base import RawEpisode, RawSource, reading, usable_text
+from pipeline.audit.raw.base import RawEpisode, RawError, RawSource, reading, usable_text
 from pipeline.audit.raw.decoding.video import read_video
 from pipeline.audit.raw.place import Place
 from pipeline.audit.raw.settings import clean, text_of
@@ -51,5 +52,8 @@ def _answered(path: Place) -> set[str]:
     if not path.exists():
         return set()
     with reading(path):
-        lines = path.read_bytes().decode("utf-8-sig", "surrogateescape").splitlines()
-    return {line.partition(";")[0].strip() for line in lines} - {""}
+        lines = re.split("[\r\n]+", path.read_bytes().decode("utf-8-sig", "surrogateescape"))
+    found = {line.partition(";")[0].strip().strip('"') for line in lines} - {""}
+    if any(clean(clip) != clip for clip in found):
+        raise RawError(f"{path} holds a line that is no `id;answer`, so the clips of the test set are unknown")
+    return found

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import EpisodeError, RunError, SettingsError
+from pipeline.errors import BuildError, EpisodeError, RunError, SettingsError
 from pipeline.sources.base import EpisodeRef
 from pipeline.sources.registry import make_source
 from pipeline.sources.ssv2 import VIDEO_FOLDER, SSv2Source
-from tests.pipeline.sources.both_readers import read_by_both
+from tests.pipeline.sources.both_readers import raw_of, read_by_both
 from tests.pipeline.spelled import read, write_spelled
 
 
@@ -192,6 +192,23 @@ def test_answers_of_test_clips_are_never_read(tmp_path: Path) -> None:
     test = next(ref for ref in index.refs if ref.split == "test")
     with source.open(test) as episode, pytest.raises(EpisodeError, match="has no label"):
         episode.instruction(0)
+
+
+@pytest.mark.parametrize("answers", ['"2";"Dropping a\x85b"\r\n"9\x0c1";x', "2,Dropping something\n"])
+def test_answers_without_ids_are_refused_by_both_readers(tmp_path: Path, answers: str) -> None:
+    source = make_root(tmp_path, [entry("1"), entry("2")], [], [], {"1": 2, "2": 2})
+    (tmp_path / "labels/test-answers.csv").write_text(answers, newline="")
+    with pytest.raises(RunError, match=r"is no id; expected a line `id;answer`"):
+        source.index()
+    with pytest.raises(BuildError, match="the clips of the test set are unknown"):
+        raw_of(source)
+
+
+def test_answers_in_quotes_are_those_of_test_clips(tmp_path: Path) -> None:
+    source = make_root(tmp_path, [entry("1"), entry("2")], [], [], {"1": 2, "2": 2})
+    (tmp_path / "labels/test-answers.csv").write_text('"2";"Dropping \u2028 something"\r\n', newline="")
+    assert [ref.id for ref in source.index().refs] == ["ssv2-1"]
+    assert (raw_of(source).split_of("ssv2-1"), raw_of(source).split_of("ssv2-2")) == ("train", "test")
 
 
 def test_labels_that_are_not_their_template_filled_in_are_counted(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.audit.raw.base import RawError
 from pipeline.errors import EpisodeError, RunError, SettingsError
 from pipeline.sources.registry import make_source
 from pipeline.sources.videos import VideoFolderSource
+from tests.pipeline.sources.both_readers import raw_of
 from tests.pipeline.spelled import read, write_spelled
 
 
@@ -101,3 +103,17 @@ def test_lists_that_are_none(root: Path) -> None:
         source(root, texts="texts.json").index()
     with pytest.raises(SettingsError, match="val_share must be"):
         make_source("videos", root=str(root), name="kitchen", val_share=1.5)
+
+
+def test_a_film_whose_edit_list_shows_nothing_is_damage_for_both_readers(tmp_path: Path) -> None:
+    path = write_spelled(tmp_path, "h264.mp4", range(8))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"elst") + 12  # after version and number of entries: the duration of the first one
+    content[at : at + 4] = bytes(4)
+    path.write_bytes(content)
+    (tmp_path / "texts.csv").write_text(f"video,text\n{path.name},cut\n")
+    (ref,) = source(tmp_path, val_share=0.0).index().refs
+    with pytest.raises(EpisodeError, match="undecodable"), source(tmp_path).open(ref):
+        pass
+    with pytest.raises(RawError, match="shows no frame"):
+        list(raw_of(source(tmp_path, val_share=0.0)).open(ref.id).frames("video"))

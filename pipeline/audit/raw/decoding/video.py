@@ -77,6 +77,8 @@ def _decoded(path: Place) -> Iterator[Timed]:
 def decoded_copy(local: Path, path: Place) -> Iterator[Timed]:
     """Every frame of a file on this machine. Raises ValueError, av.FFmpegError or OSError."""
     times = _packet_times(local, path)
+    if not times:
+        raise ValueError(f"{path} shows no frame")
     with open_film(local) as container:
         count, counted = 0, container.format.name == "avi"
         for index, frame in enumerate(container.decode(container.streams.best("video"))):
