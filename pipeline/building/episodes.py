@@ -21,8 +21,9 @@ from pipeline.sources.files import file_identities
 from pipeline.storage.full_disk import naming_folder
 from pipeline.storage.store import Store
 
-MAY_PASS = ("missing-file", "undecodable", "bad-table", "bad-record")
-"""Reasons that a temporary fault of a file system also gives; such an episode is read again before it is left out."""
+MAY_PASS = ("missing-file", "undecodable", "bad-table", "bad-record", "changed-file")
+"""Reasons that a temporary fault of a file system also gives, or (the last) a new mode or hard link of a file; such an
+episode is read again before it is left out."""
 
 PAUSES = (0.1, 1.0)
 """Seconds before the second and the third attempt."""

@@ -177,3 +177,20 @@ def test_what_a_plan_looks_into_has_a_time_limit() -> None:
     with pytest.raises(EpisodeError, match=r"timed-out: episode e was not read within 0.05 seconds"):
         within(0.05, "e", lambda: os.read(read, 1))
     os.write(write, b"x")
+
+
+def test_a_new_mode_of_a_file_while_it_is_read_costs_no_episode(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"hello")
+    source, reads = FileSource(str(tmp_path)), 0
+
+    def read() -> int:
+        nonlocal reads
+        with opened(source, ref("a")) as episode:
+            reads += 1
+            if reads == 1:
+                (tmp_path / "a").chmod(0o600)
+            return episode.num_frames
+
+    log = EpisodeLog(RECIPE, "inputs", UNWATCHED)
+    assert log.attempt(ref("a"), read) == 20
+    assert (reads, log.left_out) == (2, [])
