@@ -15,6 +15,9 @@ from pipeline.storage.raw.places import raw_path
 
 LFS_START = b"version https://git-lfs"
 
+LONGEST = 10**6
+"""Frames that metadata may give an episode, 9 hours at 30 Hz: windows are counted from it."""
+
 
 def read_json(path: str, fix: str, lenient: bool = False) -> Any:
     """Parse a JSON file.
@@ -77,11 +80,18 @@ def has_text(value: object) -> bool:
 
 
 def sort_found(found: Iterable[EpisodeRef | LedgerEntry]) -> tuple[tuple[EpisodeRef, ...], tuple[LedgerEntry, ...]]:
-    """Episodes in the order of an index, and entries in the order of the ledger."""
-    listed = list(found)
+    """Episodes in the order of an index, and entries in the order of the ledger; what is too long becomes such one."""
+    listed = list(map(_bounded, found))
     refs = sorted((ref for ref in listed if isinstance(ref, EpisodeRef)), key=lambda ref: (ref.split, ref.id))
     left_out = (entry for entry in listed if isinstance(entry, LedgerEntry))
     return tuple(refs), tuple(sorted(left_out, key=lambda entry: (entry.split, entry.episode, entry.detail)))
+
+
+def _bounded(entry: EpisodeRef | LedgerEntry) -> EpisodeRef | LedgerEntry:
+    if isinstance(entry, LedgerEntry) or entry.num_frames is None or 0 <= entry.num_frames <= LONGEST:
+        return entry
+    detail = f"its metadata gives it {entry.num_frames} frames, read are episodes of at most {LONGEST:,}: cut it"
+    return LedgerEntry(entry.id, entry.split, "index", "bad-entry", detail)
 
 
 def own_text(ref: EpisodeRef) -> str:

@@ -23,6 +23,9 @@ _DAMAGE = (
     *(ArithmeticError, ValueError, LookupError, TypeError, AttributeError),
 )
 
+_LONGEST = 1_000_000
+"""Frames that the metadata of an episode may claim."""
+
 
 class RawError(Exception):
     """The raw data of an episode cannot be read, or does not hold it."""
@@ -131,6 +134,8 @@ class RawSource:
         self._listed[episode] = split, place
         if frames is not None:
             self._frames[episode] = frames
+            if not 0 <= frames <= _LONGEST:
+                problem = problem or f"{frames} frames are not 0 to {_LONGEST}"
         if problem is not None:
             self._problems[episode] = problem
 

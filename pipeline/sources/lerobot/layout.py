@@ -144,7 +144,7 @@ def _row_v2(files: Files, cameras: Mapping[str, str], place: int, row: Any) -> R
     return Row(
         number,
         where,
-        length if type(length) is int else None,
+        _count(length),
         tuple(task for task in tasks if isinstance(task, str)) if isinstance(tasks, list) else (),
         files.find("data_path", DATA_PATH, values | {"video_key": ""}),
         videos=videos,

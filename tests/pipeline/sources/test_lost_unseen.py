@@ -15,7 +15,8 @@ from pipeline.errors import RunError, SettingsError
 from pipeline.sources.lerobot.source import LeRobotSource
 from pipeline.sources.rlds.source import RldsSource
 from pipeline.storage.raw import places
-from tests.pipeline.sources.both_readers import read_by_both, ref_of, refused_by_both
+from tests.pipeline.sources.both_readers import raw_of, read_by_both, ref_of, refused_by_both
+from tests.pipeline.sources.lerobot.test_lerobot import Dataset
 from tests.pipeline.sources.lerobot.test_lerobot_v3 import Shared
 
 
@@ -114,3 +115,16 @@ def test_a_folder_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch,
     assert time.monotonic() - started < 5
     over.set()
     assert places.raw_root(tmp_path / "data", "source.root") == str(tmp_path / "data")
+
+
+@pytest.mark.parametrize("length", [10**6 + 1, 2 * 10**9, 10**30])
+def test_a_length_that_no_episode_has_costs_it_alone(tmp_path: Path, length: int) -> None:
+    dataset = Dataset(tmp_path / "set").write()
+    dataset.write_lines(
+        "episodes",
+        [{"episode_index": 0, "tasks": [], "length": 6}, {"episode_index": 1, "tasks": [], "length": length}],
+    )
+    index = dataset.source().index()
+    assert [ref.id for ref in index.refs] == ["toy-000000"]
+    assert [(entry.episode, entry.reason) for entry in index.left_out] == [("toy-000001", "bad-entry")]
+    assert raw_of(dataset.source()).problem_of("toy-000001")
