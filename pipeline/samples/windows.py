@@ -41,8 +41,21 @@ def count_windows(num_frames: int, policy: WindowPolicy, has_actions: bool) -> i
 
 def count_tubelets(num_frames: int, policy: WindowPolicy, has_actions: bool) -> int:
     """How many distinct tubelets the windows of an episode are made of; one is known by its last frame."""
-    windows = enumerate_windows(num_frames, policy, has_actions)
-    return len({support[-1] for window in windows for support in window.supports() if support})
+    nows, steps = _nows(num_frames, policy, has_actions), range(policy.steps + 1)
+    if not isinstance(nows, range):
+        ends = {now + 2 * step * policy.interval for now in nows for step in steps}
+        return sum(end < num_frames for end in ends)
+    # For each step an arithmetic progression. Those with the same remainder overlap, or follow each other.
+    found: dict[int, range] = {}
+    count = 0
+    for step in steps:
+        offset = 2 * step * policy.interval
+        ahead = range(offset, min(offset + nows.stop, num_frames), policy.every)
+        known = found.get(offset % policy.every)
+        start = max(offset, known[-1] + policy.every) if known else offset
+        count += len(range(start, ahead.stop, policy.every))
+        found[offset % policy.every] = ahead
+    return count
 
 
 def enumerate_windows(num_frames: int, policy: WindowPolicy, has_actions: bool) -> Iterator[Window]:

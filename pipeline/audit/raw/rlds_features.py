@@ -5,7 +5,6 @@ N steps of a record, W channels of a field.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -27,7 +26,7 @@ _DEEPEST = 50
 
 @dataclass(frozen=True)
 class Tensor:
-    """A field of numbers of a step, as it is declared. encoding: none, bytes or zlib."""
+    """A field of numbers of a step, as it is declared. encoding: none or bytes."""
 
     dtype: str
     dimensions: tuple[int, ...]
@@ -39,8 +38,9 @@ class Tensor:
         Raises:
             ValueError: they are not so many numbers of this type.
         """
-        if self.dtype not in _NUMBERS or any(size < 0 for size in self.dimensions):
-            raise ValueError(f"{self.dtype} of the shape {self.dimensions} is not read by the audit")
+        known = self.dtype in _NUMBERS and self.encoding in ("none", "bytes")
+        if not known or any(size < 0 for size in self.dimensions):
+            raise ValueError(f"{self.dtype} {self.dimensions} with encoding {self.encoding} is not read by the audit")
         width = prod(self.dimensions)
         if self.encoding == "none":
             if isinstance(values, list):
@@ -54,8 +54,6 @@ class Tensor:
 
     def _unpacked(self, packed: bytes, width: int) -> NDArray[Any]:
         kind = np.dtype(self.dtype)
-        if self.encoding == "zlib":
-            packed = zlib.decompressobj().decompress(packed, width * kind.itemsize + 1)
         if len(packed) != width * kind.itemsize:
             raise ValueError(f"a value of it has not the {width * kind.itemsize} bytes that are declared")
         return np.frombuffer(packed, kind)

@@ -20,8 +20,8 @@ Fact = tuple[str, Any, Any]
 """Place in the file, its value, the value that it must have."""
 
 
-LONGEST = 10**8
-"""Frames of all episodes of different length together, times the steps, up to which windows are counted."""
+MOST = 10**8
+"""Windows of episodes of different length, times their steps, that are counted where `per_episode` limits them."""
 
 
 def estimate_facts(build: ClaimedBuild, estimate: dict[str, Any]) -> Iterator[Fact]:
@@ -37,9 +37,10 @@ def estimate_facts(build: ClaimedBuild, estimate: dict[str, Any]) -> Iterator[Fa
     yield "estimate.episodes", estimate["episodes"], int(kept.sum())
     yield "estimate.shards", estimate["shards"], len(build.tasks.tasks)
     values, numbers = np.unique(lengths, return_counts=True)
-    most, longest = int(np.maximum(values, 0).sum()), LONGEST // (build.sizes.steps + 1)
-    yield "the different lengths of the episodes add up to more frames than", min(most, longest), most
-    one_way = (build.settings["window"]["every"] > 0) != (build.settings["window"]["per_episode"] > 0)
+    each, longest = build.settings["window"]["per_episode"], MOST // (build.sizes.steps + 1)
+    most = int(np.clip(values, 0, max(0, each)).sum())
+    yield "per_episode gives episodes of different length more windows than can be counted", min(most, longest), most
+    one_way = (build.settings["window"]["every"] > 0) != (each > 0)
     yield "settings.window: whether exactly one of every and per_episode is above 0", one_way, True
     if known and not derived and most <= longest and one_way:
         counts = [window_counts(build, length) for length in values.tolist()]

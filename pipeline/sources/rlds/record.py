@@ -253,16 +253,25 @@ class _Description:
 @functools.lru_cache(maxsize=4)
 def _description(folder: str, fields: frozenset[str]) -> _Description:
     """A process reads it once."""
-    import tensorflow_datasets as tfds
-
     info = load_info(folder)
     counts = {name: count for files in record_files(folder, info).values() for name, count in files}
+    return _Description(select_fields(info.features, fields), counts)
+
+
+def select_fields(features: Any, fields: Collection[str]) -> Any:
+    """The features of a dataset with these fields alone: paths inside a step, and of `episode_metadata/`.
+
+    Raises:
+        RunError: one is stored by zlib, which TensorFlow Datasets would unpack to any size.
+    """
+    import tensorflow_datasets as tfds
+
     once = {field.removeprefix(METADATA) for field in fields if field.startswith(METADATA)}
-    steps = _select(info.features["steps"].feature, {field for field in fields if not field.startswith(METADATA)})
+    steps = _select(features["steps"].feature, {field for field in fields if not field.startswith(METADATA)})
     selected = {"steps": tfds.features.Dataset(steps)}
-    if once and "episode_metadata" in info.features:
-        selected["episode_metadata"] = tfds.features.FeaturesDict(_select(info.features["episode_metadata"], once))
-    return _Description(tfds.features.FeaturesDict(selected), counts)
+    if once and "episode_metadata" in features:
+        selected["episode_metadata"] = tfds.features.FeaturesDict(_select(features["episode_metadata"], once))
+    return tfds.features.FeaturesDict(selected)
 
 
 def _select(features: Any, paths: Collection[str]) -> dict[str, Any]:
@@ -273,6 +282,10 @@ def _select(features: Any, paths: Collection[str]) -> dict[str, Any]:
     for name in {path.partition("/")[0] for path in paths} & set(features):
         below = {path.partition("/")[2] for path in paths if path.startswith(f"{name}/")}
         found[name] = tfds.features.FeaturesDict(_select(features[name], below)) if below else features[name]
+        if getattr(getattr(features[name], "_encoding", None), "value", None) == "zlib":
+            raise RunError(
+                f"features.json: {name} is stored by zlib, whose size nothing bounds; prepare it without encoding"
+            )
     return found
 
 

@@ -24,7 +24,7 @@ from pipeline.sources.field_names import refuse_cameras
 from pipeline.sources.files import FileSizes, check_files, find_files
 from pipeline.sources.metadata import count_splits, sort_found
 from pipeline.sources.naming import SPLIT_NAMES, clean_name
-from pipeline.sources.rlds.record import INFO_FILE, Record, list_fields, load_info, record_files
+from pipeline.sources.rlds.record import INFO_FILE, Record, list_fields, load_info, record_files, select_fields
 from pipeline.sources.video.frame_readers import StoredImages
 from pipeline.storage.raw.places import raw_path
 
@@ -75,6 +75,7 @@ class RldsSource(VectorSettings):
         info = load_info(folder)
         fields = list_fields(info.features)
         self._check_fields(folder, fields.images, fields.texts)
+        select_fields(info.features, self._read_fields)
         unknown = [name for name in info.splits if name not in SPLIT_NAMES]
         if unknown:
             raise RunError(f"{folder} has the splits {', '.join(unknown)}; known are {', '.join(SPLIT_NAMES)}")

@@ -160,5 +160,5 @@ def test_a_pattern_that_takes_for_ever(tmp_path: Path, pattern: str) -> None:
 
 
 def test_windows_of_a_long_episode_are_counted_at_once() -> None:
-    assert _counted(10**7, 2, 3, "pad", 1, 0, 0) == (10**7 - 4, 10**7)
+    assert _counted(10**15, 2, 3, "pad", 1, 0, 0) == (10**15 - 4, 10**15)
     assert _counted(100, 2, 2, "drop", 0, 3, 0) == (3, 9)

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.training.run import train
+from pipeline.audit.selection.window_counts import _counted
 from pipeline.building.records import ShardRecord, find_records, write_record
 from pipeline.errors import CorruptError
 from pipeline.format.build import Build
@@ -48,7 +49,10 @@ def test_tubelets_are_counted_as_windows_have_them(
         steps=steps, interval=interval, chunk=3, every=every, per_episode=0 if every else per_episode, end=end
     )
     ends = {s[-1] for window in enumerate_windows(frames, policy, robot) for s in window.supports() if s}
+    windows = len(list(enumerate_windows(frames, policy, robot)))
     assert count_tubelets(frames, policy, robot) == len(ends)
+    chunk = policy.chunk if robot else 0
+    assert _counted(frames, interval, steps, end, every, policy.per_episode, chunk) == (windows, len(ends))
 
 
 def write_pair(folder: Path, places: list[list[int]]) -> TubeletTargetsReader:

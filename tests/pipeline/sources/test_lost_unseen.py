@@ -128,3 +128,10 @@ def test_a_length_that_no_episode_has_costs_it_alone(tmp_path: Path, length: int
     assert [ref.id for ref in index.refs] == ["toy-000000"]
     assert [(entry.episode, entry.reason) for entry in index.left_out] == [("toy-000001", "bad-entry")]
     assert raw_of(dataset.source()).problem_of("toy-000001")
+
+
+def test_metadata_that_is_nested_beyond_reason_is_named(tmp_path: Path) -> None:
+    dataset = Dataset(tmp_path / "set").write()
+    (dataset.root / "meta/info.json").write_text("[" * 100_000)
+    with pytest.raises(RunError, match=r"info\.json is not valid JSON"):
+        dataset.source().index()
