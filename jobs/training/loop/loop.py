@@ -87,6 +87,7 @@ class Trainer:
         self._wrapped = self.model if sharded else distribute(self.model, ranks, unused=self._alternate)
         graphed = settings.cuda_graphs and bf16 and ranks.world == 1
         self._graphs = StepGraphs(self.model, self.optimiser) if graphed else None
+        self.not_held_out = tuple(build.name for build in builds if not has_pair(build))
         self._held_out_readers = [held_out_reader(build, settings, cache) for build in builds if has_pair(build)]
         self._guard = LossGuard(settings.divergence)
         self._skipped = SkippedSamples(out, settings.max_skipped_share)

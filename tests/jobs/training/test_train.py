@@ -317,6 +317,15 @@ def test_a_build_without_train_samples_is_refused(sample_data: SampleData, tmp_p
 
 
 @pytest.mark.slow
+def test_a_build_without_held_out_samples_is_said(
+    sample_data: SampleData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build = audited(build_config(tmp_path / "all", robot_source(sample_data.lerobot, val_share=0.0)))
+    assert train(train_config(tmp_path / "run", [build], steps=1, warmup_steps=0)) == {}
+    assert "WARNING: robot has no two samples to hold out (split val)" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_checkpoints_are_kept_by_number(video_build: Build, tmp_path: Path) -> None:
     train(train_config(tmp_path / "run", [video_build], save_every=1, keep=2))
     assert [p.name for p in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000005", "step-00000006"]
