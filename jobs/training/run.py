@@ -20,11 +20,12 @@ from jobs.training.held_out.result import HeldOut
 from jobs.training.held_out.text import describe_results
 from jobs.training.loop.data import describe_streams
 from jobs.training.loop.loop import Trainer
-from jobs.training.loop.metrics import MetricsLog, import_wandb
 from jobs.training.loop.ownership import Ownership
 from jobs.training.loop.rank_watch import watched
 from jobs.training.loop.ranks import Ranks, joined
 from jobs.training.loop.throughput import measure_throughput
+from jobs.training.metrics.metrics_log import MetricsLog
+from jobs.training.metrics.sinks import require_packages
 from jobs.training.settings import CheckpointFormat, Resume, TrainConfig
 from model.attention.backend import resolve_backend
 from model.checkpoint.folders import list_checkpoints
@@ -56,7 +57,7 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
     if (config.out / "plan.json").exists():
         raise SettingsError(f"{config.out} is a build; choose another folder for out=, the run would spoil it")
     with joined(config.trainer.device, config.trainer.rank_timeout_s) as ranks:
-        ranks.from_main(lambda: _require_packages(config))  # before anything is read or written
+        ranks.from_main(lambda: require_packages(config.trainer.sinks))  # before anything is read or written
         opened = open_builds(config)
         builds = [one.build for one in opened]
         sizes, stats = common_sizes(builds)
@@ -74,12 +75,6 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         with _alone(config.out, ranks) as owner:
             ranks.from_main(lambda: _require_as_found(config, found))
             return _run(config, trainer, state, loaded, owner)
-
-
-def _require_packages(config: TrainConfig) -> None:
-    """Raise SettingsError if a package that a setting needs is not installed."""
-    if config.trainer.wandb is not None:
-        import_wandb(config.trainer.wandb)
 
 
 def _require_exportable(config: TrainConfig, model: VLAJEPA) -> None:
@@ -106,7 +101,14 @@ def _run(
         log_line(config.out, "\n".join(filter(None, (*damaged, start, describe(trainer)))))
     throughput = measure_throughput(trainer.streams, config.model, trainer.model.sizes, config.trainer, ranks)
     with (
-        MetricsLog(config.out, trainer.step, config.trainer, state, ranks.main) as log,
+        MetricsLog(
+            config.out,
+            trainer.step,
+            (config.trainer.last_step, config.trainer.log_every),
+            config.trainer.sinks,
+            state,
+            ranks.main,
+        ) as log,
         watched(ranks, config.trainer.rank_timeout_s, config.out),
     ):
         trainer.train(log, throughput, owner)

@@ -23,7 +23,6 @@ from jobs.training.loop.checkpointing import CheckpointWriter
 from jobs.training.loop.data import held_out_reader, make_streams, open_cache
 from jobs.training.loop.evaluate import HeldOutSamples, evaluate, has_pair
 from jobs.training.loop.guards import LossGuard, SkippedSamples, StopSignal, dump_keys
-from jobs.training.loop.metrics import MetricsLog
 from jobs.training.loop.ownership import Ownership
 from jobs.training.loop.ranks import Ranks, distribute, gradients_stay
 from jobs.training.loop.settings import CoTraining, TrainerSettings
@@ -33,6 +32,7 @@ from jobs.training.loop.step.optimiser import Optimiser
 from jobs.training.loop.step.step_graph import StepGraphs
 from jobs.training.loop.step.weighted_mean import WeightedMeans
 from jobs.training.loop.throughput import Throughput
+from jobs.training.metrics.metrics_log import MetricsLog
 from model.attention.backend import resolve_backend
 from model.batch import to_device
 from model.checkpoint.checkpoint import load_optimizer, load_weights, newest_whole

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from jobs.common.policy.image_ablation import ImageAblation
+from jobs.training.metrics.sink_settings import SinkSettings
 from pipeline.format.enums import AuditLevel, Device, Verify
 from pipeline.format.settings import checked, setting
 
@@ -194,6 +195,17 @@ class TrainerSettings:
         above=0,
     )
     wandb: str | None = setting("project of Weights & Biases; null: none", default=None, decides=False)
+    mlflow: str | None = setting(
+        "experiment of MLflow, on the server of MLFLOW_TRACKING_URI; null: none", default=None, decides=False
+    )
+    metrics_port: int | None = setting(
+        "port at which Prometheus reads the newest numbers, 0: a free one; null: none",
+        default=None,
+        decides=False,
+        at_least=0,
+        at_most=65535,
+    )
+    metrics_host: str = setting("address that `metrics_port` is opened on", default="127.0.0.1", decides=False)
     stop_after: int | None = setting(
         "end the run after this step without shortening the schedule; null: run to `steps`",
         default=None,
@@ -209,6 +221,11 @@ class TrainerSettings:
     use_gpu: bool = setting("each Ray worker reserves a GPU", default=False, decides=False)
     cpus_per_worker: float = setting("processors that each Ray worker reserves", default=1.0, decides=False, at_least=0)
     max_failures: int = setting("restarts after a Ray worker died", default=3, decides=False, at_least=0)
+
+    @property
+    def sinks(self) -> SinkSettings:
+        """Where the numbers of the run go besides metrics.jsonl."""
+        return SinkSettings(self.wandb, self.mlflow, self.metrics_port, self.metrics_host)
 
     @property
     def last_step(self) -> int:

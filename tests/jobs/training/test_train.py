@@ -347,10 +347,10 @@ def test_neither_training_nor_the_audit_loads_tensorflow(tmp_path: Path) -> None
 import sys
 from pathlib import Path
 import jobs.training.train, jobs.audit.options, jobs.cluster.build_tasks.scheduler
-from jobs.training.loop.metrics import open_tensorboard
-writer = open_tensorboard(Path({str(tmp_path)!r}), None)
-writer.add_scalar("a", 1.0, 1)
-writer.close()
+from jobs.training.metrics.tensorboard import TensorBoard
+writer = TensorBoard(Path({str(tmp_path)!r}), 0)
+writer.scalars({{"a": 1.0}}, 1)
+writer.close(False)
 print("tensorflow" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
