@@ -8,12 +8,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from model.checkpoint.temporary import sync, temporary_for
 from model.exchange.names import Account
 from model.exchange.weights import foreign_weights, load_foreign, other_wiring
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import BuildError, SettingsError
+
+LONGEST = 1000
+"""Characters of a tensor's name."""
 
 
 def load_starvla(model: VLAJEPA, path: Path, reinitialise: Sequence[str] = ()) -> Account:
@@ -26,9 +30,22 @@ def load_starvla(model: VLAJEPA, path: Path, reinitialise: Sequence[str] = ()) -
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch.load raises half a dozen kinds for a damaged file
         raise SettingsError(f"{path} is no PyTorch checkpoint of tensors alone: {error}") from error
-    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-        raise SettingsError(f"{path} must hold a flat mapping of names to tensors")
+    if not isinstance(content, dict) or not all(_is_named(name, tensor) for name, tensor in content.items()):
+        raise SettingsError(f"{path} must hold a flat mapping of names to tensors whose values it stores densely")
     return load_foreign(model, content, "starvla", str(path), reinitialise)
+
+
+def _is_named(name: object, tensor: object) -> bool:
+    """A name, and an ordinary tensor: not sparse, nested, quantised, or on a device without values."""
+    return (
+        type(name) is str
+        and len(name) <= LONGEST
+        and type(tensor) in (Tensor, Parameter)
+        and isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not (tensor.is_nested or tensor.is_quantized)
+    )
 
 
 def require_starvla(model: VLAJEPA) -> None:

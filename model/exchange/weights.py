@@ -20,6 +20,9 @@ from model.exchange.names import (
 from model.settings import HeadInput, ModelSettings, SteeredBy
 from pipeline.errors import SettingsError
 
+SHOWN = 100
+"""Tensors that do not fit, of those an error lists."""
+
 
 def load_foreign(
     model: nn.Module, tensors: Mapping[str, Tensor], style: str, source: str, reinitialise: Sequence[str] = ()
@@ -34,7 +37,8 @@ def load_foreign(
         reinitialise: parts of the action head that keep their fresh weights, of `NEW_EMBODIMENT`.
 
     Raises:
-        SettingsError: a tensor is missing, unknown or of another shape; all of them are listed, and nothing is loaded.
+        SettingsError: a tensor is missing, unknown, of another shape or not finite; up to `SHOWN` are listed, and
+            nothing is loaded.
     """
     check_parts(reinitialise)
     found, unused, problems = _translated(tensors, style)
@@ -54,10 +58,17 @@ def load_foreign(
         for name in found.keys() & own.keys()
         if found[name].shape != own[name].shape
     ]
+    if not problems:
+        problems = [
+            f"{foreign_name(name, style)} holds values that are not finite in {own[name].dtype}"
+            for name, tensor in found.items()
+            if not bool(torch.isfinite(tensor.to(own[name].dtype)).all())
+        ]
     if problems:
+        more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise SettingsError(
             f"{source} does not fit the model; for a robot with other actions or state list the parts to start afresh "
-            f"in reinitialise=[{','.join(NEW_EMBODIMENT)}]:\n  " + "\n  ".join(sorted(problems))
+            f"in reinitialise=[{','.join(NEW_EMBODIMENT)}]:\n  " + "\n  ".join(sorted(problems)[:SHOWN]) + more
         )
     with torch.no_grad():
         for name, tensor in found.items():

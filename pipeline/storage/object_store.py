@@ -34,6 +34,9 @@ from pipeline.storage.upload import IN_FLIGHT, PART, Sent, Upload
 
 _THREADS = 16
 _CHUNK = 4 * 2**20
+LARGEST = 4 * 2**30
+"""Bytes of an object that is read at once. Shards are not."""
+
 _T = TypeVar("_T")
 
 
@@ -101,7 +104,7 @@ class ObjectStore:
         return True
 
     def read(self, name: str) -> bytes:
-        return self.attempt(name, lambda: bytes(self._get(name).bytes()))
+        return self.attempt(name, lambda: self._whole(name))
 
     def read_part(self, name: str, start: int, stop: int) -> bytes:
         """Bytes [start, stop) of a file, fewer where it ends before. Raises FileNotFoundError."""
@@ -260,6 +263,19 @@ class ObjectStore:
 
     def _head(self, name: str) -> Any:
         return obstore.head(self.client(), self.key(name))
+
+    def _whole(self, name: str) -> bytes:
+        """All of an object, whose size a server may claim as it likes."""
+        found, content = self._get(name), bytearray()
+        for chunk in found.stream(min_chunk_size=_CHUNK) if found.meta["size"] <= LARGEST else ():
+            content += chunk
+            if len(content) > LARGEST:
+                break
+        size = max(found.meta["size"], len(content))
+        if size > LARGEST:
+            limit = f"at most {LARGEST:,} are read of such a file"
+            raise BuildError(f"{self.url}/{name} has {size:,} bytes, {limit}; upload the build again")
+        return bytes(content)
 
     def _get(self, name: str) -> Any:
         return obstore.get(self.client(), self.key(name))

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -279,3 +280,43 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save({"a": 1}, tmp_path / "numbers.pt")
     with pytest.raises(SettingsError, match="flat mapping of names to tensors"):
         load_initial(model, tmp_path / "numbers.pt")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {5: torch.zeros(1)},
+        {("a",): torch.zeros(1)},
+        {"x" * 2000: torch.zeros(1)},
+        {"a": torch.zeros(2, 2).to_sparse()},
+        {"a": torch.zeros(2, 2).to_sparse_csr()},
+        {"a": torch.zeros(2, device="meta")},
+        {"a": torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])},
+        {"a": torch.quantize_per_tensor(torch.zeros(2), 1.0, 0, torch.qint8)},
+    ],
+    ids=["number", "tuple", "long", "sparse", "csr", "meta", "nested", "quantised"],
+)
+def test_a_pt_file_holds_ordinary_tensors_under_texts(tmp_path: Path, odd: dict[Any, Tensor]) -> None:
+    model = small_model()
+    torch.save(foreign_weights(model, "starvla") | odd, tmp_path / "odd.pt")
+    with pytest.raises(SettingsError, match=r"flat mapping of names to tensors|no PyTorch checkpoint of tensors alone"):
+        load_starvla(model, tmp_path / "odd.pt")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_weights_that_are_not_finite_are_refused_and_nothing_is_loaded(value: float) -> None:
+    model = small_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    tensors = foreign_weights(small_model(seed=1), "starvla")
+    name = "action_model.action_decoder.layer2.bias"
+    tensors[name] = tensors[name].double().index_fill(0, torch.tensor([1]), value)
+    with pytest.raises(SettingsError, match=rf"{name} holds values that are not finite in torch.float32"):
+        load_foreign(model, tensors, "starvla", "released.pt")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_list_of_what_does_not_fit_ends() -> None:
+    tensors = {f"surprise.{i}": torch.zeros(1) for i in range(10_000)}
+    with pytest.raises(SettingsError, match=r"… and \d+ more") as error:
+        load_foreign(small_model(), tensors, "starvla", "released.pt")
+    assert str(error.value).count("\n") < 110
