@@ -8,7 +8,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import simplejpeg
+
 _NAMES = {0xFE: "a comment", 0xE1: "EXIF or XMP (APP1)", 0xE2: "an ICC profile (APP2)", 0xC2: "a progressive frame"}
+_AC = frozenset({0x00, 0xF0, *(16 * run + bits for run in range(16) for bits in range(1, 11))})
+_DC = frozenset(range(12))
+_SYMBOLS = {0x00: _DC, 0x01: _DC, 0x10: _AC, 0x11: _AC}
+"""Class and number of a Huffman table -> the symbols of 8-bit baseline images (T.81, tables F.1 and F.2)."""
+
 _MARKER = re.compile(rb"\xff[^\x00]")
 
 
@@ -37,6 +44,7 @@ def _walk(data: bytes, size: int) -> bytes:
         raise _StructureError(f"does not start with SOI but with {data[:2]!r}")
     layout: list[bytes] = []
     seen: list[int] = []
+    tables: set[int] = set()
     at = 2
     while not seen or seen[-1] != 0xDA:
         if len(data) < at + 4 or data[at] != 0xFF:
@@ -45,7 +53,7 @@ def _walk(data: bytes, size: int) -> bytes:
         body = data[at + 4 : at + 2 + length]
         if length < 2 or len(body) != length - 2:
             raise _StructureError(f"has a truncated segment at byte {at}")
-        _check_segment(marker, body, size, seen)
+        _check_segment(marker, body, size, seen, tables)
         if marker != 0xC4:  # Huffman tables may be optimised for each image
             layout.append(data[at : at + 2 + length])
         seen.append(marker)
@@ -54,10 +62,11 @@ def _walk(data: bytes, size: int) -> bytes:
     if missing:
         raise _StructureError(f"lacks the segments {', '.join(f'{m:#04x}' for m in sorted(missing))}")
     _check_scan(data, at, restarts=0xDD in seen)
+    _check_blocks(data)
     return b"".join(layout)
 
 
-def _check_segment(marker: int, body: bytes, size: int, seen: list[int]) -> None:
+def _check_segment(marker: int, body: bytes, size: int, seen: list[int], tables: set[int]) -> None:
     problem = ""
     if (marker == 0xE0) != (not seen):
         problem = "must have one JFIF segment (APP0), as its first"
@@ -68,7 +77,7 @@ def _check_segment(marker: int, body: bytes, size: int, seen: list[int]) -> None
         if not body or len(body) % 65 or any(body[i] > 3 for i in range(0, len(body), 65)):
             problem = "has malformed quantisation tables"
     elif marker == 0xC4:
-        _check_huffman(body)
+        _check_huffman(body, tables)
     elif marker == 0xC0:
         _check_frame(body, size, seen)
     elif marker == 0xDA:
@@ -83,13 +92,17 @@ def _check_segment(marker: int, body: bytes, size: int, seen: list[int]) -> None
         raise _StructureError(problem)
 
 
-def _check_huffman(body: bytes) -> None:
-    """Tables whose code counts account for every byte of the segment."""
+def _check_huffman(body: bytes, tables: set[int]) -> None:
+    """Tables whose code counts account for every byte of the segment, each of them once, of symbols that can occur."""
     at = 0
     while at < len(body):
-        end = at + 17 + sum(body[at + 1 : at + 17])
-        if body[at] not in (0x00, 0x01, 0x10, 0x11) or end > len(body):
+        first, end = at + 17, at + 17 + sum(body[at + 1 : at + 17])
+        if body[at] not in _SYMBOLS or end > len(body):
             raise _StructureError("has malformed Huffman tables")
+        symbols = body[first:end]
+        if body[at] in tables or len(set(symbols)) < len(symbols) or not set(symbols) <= _SYMBOLS[body[at]]:
+            raise _StructureError("has a Huffman table twice, or with symbols that never occur")
+        tables.add(body[at])
         at = end
     if at == 0:
         raise _StructureError("has an empty Huffman segment")
@@ -121,3 +134,14 @@ def _check_scan(data: bytes, at: int, restarts: bool) -> None:
             raise _StructureError("has an empty scan")
         return
     raise _StructureError("is truncated: no EOI")
+
+
+def _check_blocks(data: bytes) -> None:
+    """The scan is the blocks of the image and nothing after them, but for what the decoder holds in advance (8 bytes).
+
+    Blocks are decoded to one grey value each, which is quick.
+    """
+    try:
+        simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, fastupsample=True, min_height=1, min_width=1)
+    except ValueError as error:
+        raise _StructureError(f"has a scan that is not its blocks and nothing else ({error})") from error

@@ -95,6 +95,25 @@ def second_image_after_the_first(build: Path) -> None:
     edit_image(build, lambda data: data + jpeg(9, 0, 16))
 
 
+def an_image_after_the_blocks_of_the_scan(build: Path) -> None:
+    hidden = jpeg(9, 0, 16).replace(b"\xff", b"\xff\x00")
+    edit_image(build, lambda data: data[:-2] + hidden + data[-2:])
+
+
+def an_image_in_huffman_tables(build: Path) -> None:
+    """Tables that those behind them replace."""
+
+    def change(data: bytes) -> bytes:
+        hidden, at, tables = jpeg(9, 0, 16), data.index(b"\xff\xc4"), b""
+        for start in range(0, len(hidden), 240):
+            part = hidden[start : start + 240]
+            body = b"\x11" + bytes([0] * 8 + [len(part)] + [0] * 7) + part
+            tables += b"\xff\xc4" + (len(body) + 2).to_bytes(2, "big") + body
+        return data[:at] + tables + data[at:]
+
+    edit_image(build, change)
+
+
 def progressive_jpeg(build: Path) -> None:
     edit_image(build, lambda data: jpeg(1, 0, 16, progressive=True))
 
@@ -196,6 +215,8 @@ MUTANTS = (
     Mutant(icc_profile, "L10", "shards", "ICC"),
     Mutant(bytes_after_the_image, "L10", "shards", "6 bytes after its end"),
     Mutant(second_image_after_the_first, "L10", "shards", "bytes after its end"),
+    Mutant(an_image_after_the_blocks_of_the_scan, "L10", "shards", "extraneous bytes"),
+    Mutant(an_image_in_huffman_tables, "L10", "shards", "a Huffman table twice, or with symbols that never occur"),
     Mutant(progressive_jpeg, "L10", "shards", "a progressive frame"),
     Mutant(larger_image, "L10", "shards", "32 x 32, the build's image_size is 16"),
     Mutant(other_quantisation, "L10", "shards", "tables or sampling"),
