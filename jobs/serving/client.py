@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
 
+from jobs.common.policy.contract import differences
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation, check_observation
 from jobs.serving.keys import GROUP, SEED
 from jobs.serving.wire import WIRE_VERSION, WireError, pack, unpack
@@ -41,9 +42,11 @@ class PolicyClient:
         api_key: what the server was started with.
         wait_s: seconds for which an unreachable server is tried again, at the start and after a lost connection.
         answer_s: seconds that an answer may take.
+        expects: what the policy must take and give, as `vlajepa.open_build(…).contract` of its data, or the interface
+            of a policy that is known to fit; None: only views and shapes of what is sent are compared, later.
 
     Raises:
-        SettingsError: the address is invalid, or the server needs another key.
+        SettingsError: the address is invalid, the server needs another key, or its policy is not as expected.
         RunError: no server in time, or it is no `vlajepa serve` of this version.
     """
 
@@ -54,6 +57,7 @@ class PolicyClient:
         api_key: str | None = None,
         wait_s: float = 60.0,
         answer_s: float = 600.0,
+        expects: RobotInterface | None = None,
     ) -> None:
         self.address = _address(host, port)
         self._headers = {"Authorization": f"Api-Key {api_key}"} if api_key else None
@@ -68,6 +72,9 @@ class PolicyClient:
         except (ValueError, TypeError, KeyError) as error:
             self.close()
             raise RunError(f"{self.address}: the server's metadata cannot be used: {reason(error)}") from error
+        if expects is not None and (found := differences(self.interface, expects)):
+            self.close()
+            raise SettingsError(f"{self.address} serves a policy that does not fit: {'; '.join(found)}")
 
     def act(self, observations: Sequence[RobotObservation], seeds: Sequence[int]) -> NDArray[np.float32]:
         """See `Policy.act`. After a lost connection the query is sent again: its answer is the same.
@@ -240,4 +247,4 @@ def _metadata(address: str, hello: str | bytes) -> dict[str, Any]:
 
 def _identity(metadata: dict[str, Any]) -> dict[str, Any]:
     """What must stay the same when a connection is made again."""
-    return {name: value for name, value in metadata.items() if name not in ("keys", "limits")}
+    return {name: value for name, value in metadata.items() if name not in ("contract", "keys", "limits")}

@@ -5,7 +5,8 @@ between the levels. Of the keys that can hold one thing, the first that is prese
 
     image of view V     images/V, observation/V; besides, as in openpi's LIBERO example,
                         observation/image for the first view and observation/wrist_image for the second,
-                        unless another view has that name
+                        unless another view has that name; the other way round where, by their names, the first
+                        is a camera of the wrist and the second is none
     state               observation/state, state
     instruction         prompt
     noise               seed (an integer; none: by the number of the query)
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.common.policy.cameras import on_the_wrist
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation, check_observation
 from pipeline.errors import SettingsError
 
@@ -135,9 +137,15 @@ def _holders(views: Sequence[str], own: Mapping[str, str]) -> dict[str, str]:
         wanted = {"state": _STATE, "prompt": _PROMPT}.get(name) or _image_of(name)
         if holds.setdefault(key, wanted) != wanted:
             raise SettingsError(f"keys.{name}={key}: this key holds {holds[key]}; choose another")
-    for alias, view in zip(_OPENPI_IMAGES, views, strict=False):
+    for alias, view in zip(_OPENPI_IMAGES, _as_in_openpi(views), strict=False):
         holds.setdefault(alias, _image_of(view))
     return holds
+
+
+def _as_in_openpi(views: Sequence[str]) -> Sequence[str]:
+    """The first two views, the one of the scene first, where their names say which that is."""
+    wrist = [on_the_wrist(view) for view in views[:2]]
+    return views[1::-1] if wrist == [True, False] else views[:2]
 
 
 def _image_of(view: str) -> str:

@@ -18,6 +18,7 @@ import asyncio
 import hmac
 import http
 import itertools
+import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
+from jobs.common.policy.contract import described_contract
 from jobs.common.policy.robot_interface import Policy
 from jobs.serving.batcher import Answer, Batcher, Query
 from jobs.serving.health import HealthCheck, own_question
@@ -161,12 +163,13 @@ class PolicyServer:
             self._loop.call_soon_threadsafe(self._stopping.set)
 
     def _describe(self, identity: Mapping[str, Any]) -> dict[str, Any]:
-        interface = asdict(self._policy.interface)
+        interface = json.loads(json.dumps(asdict(self._policy.interface)))
         return {
             "server": "vlajepa",
             "wire": WIRE_VERSION,
             **identity,
-            "interface": {**interface, "views": list(self._policy.interface.views)},
+            "interface": interface,
+            "contract": described_contract(self._policy.interface),
             "keys": self._keys.describe(),
             "limits": {
                 "max_batch": self._settings.max_batch,

@@ -30,6 +30,20 @@ CAMERAS = ("agentview", "robot0_eye_in_hand")
 STATE = 8
 """Width of the robot's state, see `LiberoEnvironment.state`."""
 
+CHANNELS = {
+    "state": (
+        {"names": ["x", "y", "z"], "units": "metres", "meaning": "end effector in the world frame"},
+        {"names": ["ax", "ay", "az"], "units": "radians", "meaning": "rotation vector"},
+        {"names": ["finger_left", "finger_right"], "units": "metres", "meaning": "joint positions of the fingers"},
+    ),
+    "action": (
+        {"names": ["dx", "dy", "dz"], "units": "metres a step", "meaning": "in the base frame"},
+        {"names": ["rx", "ry", "rz"], "units": "radians a step", "meaning": "rotation vector in the base frame"},
+        {"names": ["gripper"], "units": "0 to 1", "meaning": "1 is open"},
+    ),
+}
+"""What the numbers of the robot's state are, and those of an action as `LiberoEnvironment.command` takes it."""
+
 METRES, RADIANS = 0.05, 0.5
 """Motion of one step at an action of 1 (robosuite `controllers/config/osc_pose.json`)."""
 

@@ -71,6 +71,12 @@ class EvaluateConfig:
         "view of the policy -> camera; null: the robot's, in their order (LIBERO: agentview, robot0_eye_in_hand)",
         default=None,
     )
+    expects: Path | None = setting(
+        "build that the policy should have been trained on: one with other cameras, channels, rate or statistics is "
+        "refused; null: only what the robot shows and takes is compared",
+        default=None,
+        decides=False,
+    )
     perturb: str | None = setting(f"an axis of LIBERO-Plus: {', '.join(AXES)}", default=None)
     level: int = setting("strength of the perturbation", default=3, at_least=1, at_most=5)
     videos: int = setting("episodes of each task that are recorded as video", default=1, at_least=0, decides=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from model.act_graph import ActGraphs
 from model.checkpoint.folders import find_checkpoint
 from model.checkpoint.state_file import checkpoint_sha256, read_state
 from model.checkpoint.vouched import vouched
+from model.normalize import statistics_id
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.format.json.typed_json import from_json
 from pipeline.format.schema import Observation
@@ -49,8 +51,10 @@ class CheckpointPolicy:
         self.step = _step(self.checkpoint, state)
         self.sha256 = checkpoint_sha256(self.checkpoint)
         self.vouchers = vouched(state)
-        self.interface = _interface(self.checkpoint, state)
+        interface = _interface(self.checkpoint, state)
         self.model = load_model(self.checkpoint).to(self.device)
+        statistics = statistics_id(self.model.state_scaler, self.model.action_scaler)
+        self.interface = replace(interface, statistics=statistics)
         self._graphs = ActGraphs(self.model) if cuda_graphs and self.device.type == "cuda" else None
         self.clipped = 0
 
