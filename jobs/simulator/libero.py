@@ -51,6 +51,14 @@ STEP_LIMITS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, 
 """Steps after which an episode counts as failed (OpenVLA `experiments/robot/libero/run_libero_eval.py`)."""
 
 
+def osc_pose(action: Any) -> np.ndarray:
+    """An action in metres, radians and gripper (1 open, 0 closed) -> the controller's, float64 [7] in -1..1 with the
+    gripper at 1 closed."""
+    values = np.asarray(action, np.float64)
+    motion = np.concatenate([values[:3] / METRES, values[3:6] / RADIANS])
+    return np.array([*np.clip(motion, -1.0, 1.0), -1.0 if values[6] > 0.5 else 1.0])
+
+
 @dataclass(frozen=True)
 class Task:
     """A task of a suite: its name, instruction, goal file, start states float64 [N, Q] and step limit if known."""
@@ -143,10 +151,8 @@ class LiberoEnvironment:
         self.reset(self.task.starts[start])
 
     def command(self, action: Sequence[float]) -> np.ndarray:
-        """An action in metres, radians and gripper (1 open, 0 closed) -> the controller's, float64 [7] in -1..1."""
-        values = np.asarray(action, np.float64)
-        motion = np.concatenate([values[:3] / METRES, values[3:6] / RADIANS])
-        return np.array([*np.clip(motion, -1.0, 1.0), -1.0 if values[6] > 0.5 else 1.0])
+        """See `osc_pose`."""
+        return osc_pose(action)
 
     @property
     def sim(self) -> Any:
