@@ -63,19 +63,19 @@ class VlaEvalReplies:
             self._session.begin()
             return None
         if self._session.due:
-            chunk = await self._ask(await self._observation(payload), read_seed(payload))
+            chunk = await self._chunk(payload)
             if chunk is None:
                 return None
             self._session.add(chunk)
         return MessageType.ACTION, {"actions": self._session.action()}
 
-    async def _observation(self, payload: Mapping[str, Any]) -> RobotObservation:
-        chosen = self._session.chosen(payload)
+    async def _chunk(self, payload: Mapping[str, Any]) -> NDArray[np.float32] | None:
+        seed, chosen = read_seed(payload), self._session.chosen(payload)
         decoded = sum(value.size for value in chosen.values() if isinstance(value, EncodedImage))
         self._hold(decoded)
         try:
             observation = await asyncio.to_thread(self._session.observation, chosen)
+            self._limits.check(observation)
+            return await self._ask(observation, seed)
         finally:
             self._hold(-decoded)
-        self._limits.check(observation)
-        return observation

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.common.policy.cameras import on_the_wrist
-from jobs.common.policy.channels import each_channel
+from jobs.common.policy.channels import channels_of, each_channel
+from jobs.common.policy.contract import environment_differences
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation
 from jobs.serving.keys import MessageKeys, flatten, read_observation
 from jobs.serving.vla_eval.messages import PROTOCOL_VERSION, EncodedImage
-from jobs.simulator.libero import osc_pose
+from jobs.simulator.libero import CHANNELS, osc_pose
 
 PATH = "/vla-eval"
 """Of the server's URL, for these clients."""
@@ -51,6 +52,11 @@ class VlaEvalSession:
         self._libero = isinstance(benchmark, str) and benchmark.startswith(_LIBERO)
         if self._libero and self._interface.action != _POSE:
             raise ValueError(f"LIBERO takes {_POSE} numbers of action, the policy gives {self._interface.action}")
+        if self._libero:
+            robot = channels_of(CHANNELS["state"]), channels_of(CHANNELS["action"])
+            wrong, _ = environment_differences(self._interface, *robot)
+            if wrong:
+                raise ValueError(f"the policy does not fit LIBERO's robot: {'; '.join(wrong)}")
         self.begin()
         wanted = {"send_wrist_image": any(map(on_the_wrist, self._interface.views))}
         wanted |= {"send_state": bool(self._interface.state)}

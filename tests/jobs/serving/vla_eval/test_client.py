@@ -133,31 +133,36 @@ def _with_info(talker: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Await
     return run
 
 
-def test_its_orchestrator_finds_nothing_wrong_with_libero_and_much_with_another_state() -> None:
+async def _greeted(client: Any) -> Any:
+    return client.server_info
+
+
+def test_its_orchestrator_finds_nothing_wrong_with_libero() -> None:
     from vla_eval import specs
 
     theirs = {"position": specs.POSITION_DELTA, "rotation": specs.ROTATION_AA, "gripper": specs.GRIPPER_CLOSE_POS}
     shown = {"agentview": specs.IMAGE_RGB, "wrist": specs.IMAGE_RGB, "language": specs.LANGUAGE}
     shown["state"] = specs.STATE_EEF_POS_AA_GRIP
+    with running(Chunks()) as server:
+        info, raw = talk(server, _greeted, LIBERO), talk(server, _greeted)
+    action, seen = (
+        {key: specs.DimSpec.from_dict(spec) for key, spec in info[f"{kind}_spec"].items()}
+        for kind in ("action", "observation")
+    )
+    assert specs.check_specs(action, theirs, seen, shown) == []
+    assert "rotation vector, change" in raw["action_spec"]["actions"]["description"]
 
-    def warnings(policy: Any) -> list[str]:
-        async def nothing(client: Any) -> Any:
-            return client.server_info
 
-        with running(policy) as server:
-            info = talk(server, nothing, LIBERO)
-        said = [{key: specs.DimSpec.from_dict(raw) for key, raw in info[f"{kind}_spec"].items()} for kind in KINDS]
-        return specs.check_specs(said[0], theirs, said[1], shown)
-
-    assert warnings(Chunks()) == []
+def test_a_policy_of_another_robot_is_refused_for_libero() -> None:
     other = Chunks()
-    angles = [{**CHANNELS["state"][1], "names": ["roll", "pitch", "yaw"]}]
-    states = channels_of([CHANNELS["state"][0], *angles, CHANNELS["state"][2]])
+    angles = {**CHANNELS["state"][1], "names": ["roll", "pitch", "yaw"]}
+    states = channels_of([CHANNELS["state"][0], angles, CHANNELS["state"][2]])
     other.interface = replace(ROBOT, state_channels=states)
-    assert any("eef_pos3_axisangle3_gripper2 vs eef_pos3_euler3" in text for text in warnings(other))
-
-
-KINDS = ("action", "observation")
+    with running(other) as server:
+        with pytest.raises(RuntimeError, match="Expected HELLO reply"):
+            talk(server, _greeted, LIBERO)
+        assert talk(server, _greeted)["observation_spec"]["state"]["format"] == "eef_pos3_euler3_gripper2"
+    assert any(r"the policy does not fit LIBERO's robot: state[3] is roll" in line for line in server.log)
 
 
 def test_cameras_of_other_names_are_told_apart_by_the_wrist() -> None:
