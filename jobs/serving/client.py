@@ -14,9 +14,10 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
 
+from jobs.common.policy.committed import Committed
 from jobs.common.policy.contract import differences
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation, check_observation
-from jobs.serving.keys import GROUP, SEED
+from jobs.serving.keys import COMMITTED, DELAY, GROUP, SEED
 from jobs.serving.wire import WIRE_VERSION, WireError, pack, unpack
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.json.typed_json import from_json
@@ -83,10 +84,18 @@ class PolicyClient:
             ValueError: an observation does not fit the interface.
             RunError: the server refused, failed, was gone for longer than wait_s, or now serves another policy.
         """
-        for observation in observations:
+        return self.act_continuing(observations, seeds, [None] * len(observations))
+
+    def act_continuing(
+        self, observations: Sequence[RobotObservation], seeds: Sequence[int], committed: Sequence[Committed | None]
+    ) -> NDArray[np.float32]:
+        """See `Policy.act_continuing`; raises as `act`."""
+        for observation, one in zip(observations, committed, strict=True):
             check_observation(observation, self.interface)
+            if one is not None:
+                one.require_fitting(self.interface.chunk, self.interface.action)
         found = [np.empty((0, self.interface.chunk, self.interface.action), np.float32)]
-        queries = [self._encoded(o, seed) for o, seed in zip(observations, seeds, strict=True)]
+        queries = [self._encoded(*asked) for asked in zip(observations, seeds, committed, strict=True)]
         found += [self._ask(group) for group in self._groups(queries)]
         return np.concatenate(found)
 
@@ -101,10 +110,11 @@ class PolicyClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _encoded(self, observation: RobotObservation, seed: int) -> dict[str, Any]:
+    def _encoded(self, observation: RobotObservation, seed: int, committed: Committed | None) -> dict[str, Any]:
         images = {f"images/{view}": observation.images[view] for view in self.interface.views}
         state = np.asarray(observation.state, np.float32)
-        return {**images, "observation/state": state, "prompt": observation.instruction, SEED: int(seed)}
+        meanwhile = {} if committed is None else {COMMITTED: committed.actions, DELAY: int(committed.delay)}
+        return {**images, "observation/state": state, "prompt": observation.instruction, SEED: int(seed), **meanwhile}
 
     def _groups(self, queries: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         """Consecutive queries that the server takes in one message."""

@@ -34,12 +34,13 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
+from jobs.common.policy.committed import Committed
 from jobs.common.policy.contract import described_contract
 from jobs.common.policy.robot_interface import Policy, RobotObservation
 from jobs.serving.batcher import Answer, Batcher, Query
 from jobs.serving.health import HealthCheck, own_question
 from jobs.serving.intake import Intake, address_of, counted
-from jobs.serving.keys import GROUP, MessageKeys, read_observation, read_seed
+from jobs.serving.keys import GROUP, MessageKeys, read_committed, read_observation, read_seed
 from jobs.serving.limits import InputLimits
 from jobs.serving.log_lines import bounded, websockets_logger
 from jobs.serving.meter import Meter
@@ -324,11 +325,13 @@ class PolicyServer:
         seed = read_seed(content)
         observation = read_observation(content, self._keys, self._policy.interface)
         self.limits.check(observation)
-        return self._seeded(client, observation, seed)
+        return self._seeded(client, observation, seed, read_committed(content, self._policy.interface))
 
-    def _seeded(self, client: _Client, observation: RobotObservation, seed: int | None) -> Query:
+    def _seeded(
+        self, client: _Client, observation: RobotObservation, seed: int | None, committed: Committed | None = None
+    ) -> Query:
         number = next(client.numbers)
-        return Query(observation, noise_seed(self._settings.seed, number) if seed is None else seed)
+        return Query(observation, noise_seed(self._settings.seed, number) if seed is None else seed, committed)
 
     async def _computed(self, client: _Client, queries: Sequence[Query]) -> list[Answer] | None:
         """The policy's answers; None if the client has gone, whose waiting queries are then dropped."""

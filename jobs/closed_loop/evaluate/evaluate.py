@@ -99,7 +99,8 @@ def _make_actor(settings: EvaluateConfig, suite: _Suite, stack: ExitStack) -> tu
     policy, about = _policy(settings, stack)
     _require_fitting(settings, policy.interface, suite)
     s, cameras = settings, cameras_of(policy.interface.views, suite.cameras, settings.cameras)
-    actor = PolicyActor(policy, cameras, suite.state, s.execute, s.turned, s.image_ablation, s.ensemble, s.horizon)
+    averaged = s.ensemble, s.horizon
+    actor = PolicyActor(policy, cameras, suite.state, s.execute, s.turned, s.image_ablation, *averaged, s.delay)
     return actor, {**about, "interface": plain(policy.interface), "cameras": cameras}
 
 

@@ -48,6 +48,12 @@ class EvaluateConfig:
     )
     ensemble: EnsembleMode = setting("how chunks that overlap are averaged", default=EnsembleMode.NONE)
     horizon: int | None = setting("actions of a chunk that averaging may use; null: all", default=None, at_least=1)
+    delay: int = setting(
+        "actions carried out between an observation and its chunk, which begins with them and goes on from them "
+        "(real-time chunking); 0: the simulator waits",
+        default=0,
+        at_least=0,
+    )
     hold: int | None = setting(
         "simulator steps an action is kept for; null: the simulator's rate (20) over the build's frames a second",
         default=None,

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.common.policy.channels import Channels
+from jobs.common.policy.committed import Committed
 from pipeline.format.build_settings import InputSettings
 from pipeline.format.schema import Observation
 from pipeline.samples.inputs import encode_jpeg
@@ -114,6 +115,13 @@ class Policy(Protocol):
         Raises:
             ValueError: an observation does not fit the interface; the message names what is missing.
         """
+        ...
+
+    def act_continuing(
+        self, observations: Sequence[RobotObservation], seeds: Sequence[int], committed: Sequence[Committed | None]
+    ) -> NDArray[np.float32]:
+        """`act`, of chunks that begin with the committed actions of the delay, bit for bit, and go on from them; None:
+        nothing is committed. Raises ValueError if they are no beginning of a chunk, too."""
         ...
 
 

@@ -110,6 +110,25 @@ def test_a_served_policy_with_a_password_and_another_one_in_its_place(robot_buil
     assert "sesame" not in "".join(path.read_text() for path in (tmp_path / "served").glob("*.json*"))
 
 
+def test_a_delay_changes_what_is_played_and_is_written_down(robot_build: Build, tmp_path: Path) -> None:
+    checkpoint = untrained(tmp_path / "step-00000000", robot_build)
+    asked = config(tmp_path / "a", policy=str(checkpoint), hold=2, max_steps=28, device="cpu", execute=2, tasks=(0,))
+    acted: dict[int, list[NDArray[np.float32]]] = {}
+    for delay in (0, 1, 2):
+        simulator = FakeSimulator()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(jobs.closed_loop.evaluate.evaluate, "Simulator", lambda *_, one=simulator: one)
+            evaluate(replace(asked, out=tmp_path / str(delay), delay=delay, environments=1, episodes=1))
+        acted[delay] = [arguments["actions"] for do, arguments in simulator.requests if do == "act"]
+        written = json.loads((tmp_path / str(delay) / "evaluation.json").read_bytes())
+        assert written["delay"] == delay
+    for delay in (1, 2):
+        np.testing.assert_array_equal(acted[0][0], acted[delay][0])  # the first chunk of an episode is waited for
+        assert not np.array_equal(acted[0][1], acted[delay][1])
+    with pytest.raises(SettingsError, match="delay=4 needs chunks that are not averaged"):
+        evaluate(replace(asked, delay=4))
+
+
 def test_a_policy_of_another_robot_or_other_data_is_refused(robot_build: Build, tmp_path: Path) -> None:
     robot = asdict(interface_of(robot_build.manifest))
     angles = [
