@@ -75,6 +75,7 @@ def test_a_client_is_told_what_it_has_to_know() -> None:
         "state": ["observation/state", "state"],
         "prompt": ["prompt"],
         "seed": "seed",
+        "committed": ["committed", "delay"],
         "group": "observations",
     }
     assert hello["limits"] == {
