@@ -5,6 +5,7 @@ Statistics come from a build's `stats.json`, which holds the train split alone (
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -134,3 +135,14 @@ class MinMaxScaler(nn.Module):
     def inverse(self, values: Tensor) -> Tensor:
         """About [-1, 1], [..., C] -> float32 in source units."""
         return values.float() * self.half_range + self.center
+
+
+def statistics_id(state: MinMaxScaler | None, action: MinMaxScaler | None) -> str:
+    """SHA-256 of the ranges that a model scales by: equal exactly where two models take the same numbers for the same
+    state and mean the same motion by the same output. None: there is no such kind."""
+    digest = hashlib.sha256()
+    for scaler in (state, action):
+        for buffer in () if scaler is None else (scaler.center, scaler.half_range):
+            digest.update(b"%d:" % len(buffer) + buffer.detach().float().cpu().numpy().astype("<f4").tobytes())
+        digest.update(b";")
+    return digest.hexdigest()

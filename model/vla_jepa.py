@@ -194,6 +194,20 @@ class VLAJEPA(nn.Module):
         return self._sampled(output, observation.state, start)
 
     @torch.no_grad()
+    def act_continuing(
+        self, observation: Observation[Tensor], start: Tensor, earlier: Tensor, weights: Tensor
+    ) -> Tensor:
+        """`act` from noise `start`, led to an earlier chunk float32 [B, T, A] in the source's units, by weights float32
+        [B, T]: see `model.action_head.continuing`. Raises as `act`."""
+        self._require_policy()
+        if observation.state is None:
+            raise ValueError("act_continuing() needs an observation with state, got None")
+        (output,) = self.student(observation)
+        head, scaler = self._action_parts()
+        context, state = self._head_context(output), self._state(observation.state)
+        return scaler.inverse(head.continue_chunk(context, state, start, scaler(earlier), weights))
+
+    @torch.no_grad()
     def act_prepared(self, inputs: StudentInput, state: Tensor, start: Tensor) -> Tensor:
         """`act` on what `Student.prepare` made of one observation: nothing in it waits for the device."""
         self._require_policy()

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jobs.common.policy.committed import Committed
     from jobs.common.policy.robot_interface import RobotObservation
     from jobs.serving.client import PolicyClient
     from pipeline.errors import AuditRefusedError, BuildError, CorruptError, RunError, SettingsError
@@ -19,6 +20,7 @@ __all__ = [
     "AuditRefusedError",
     "Batches",
     "BuildError",
+    "Committed",
     "CorruptError",
     "LoadedPolicy",
     "OpenBuild",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "jobs.common.policy.committed": ("Committed",),
     "jobs.common.policy.robot_interface": ("RobotObservation",),
     "jobs.serving.client": ("PolicyClient",),
     "vlajepa.batches": ("Batches",),

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jobs.common.escaped import escaped_errors
+from jobs.common.policy.robot_interface import RobotInterface
+from jobs.datasets.build_contract import contract_of_build
 from jobs.training.builds import AuditedBuild, open_audited
 from jobs.training.loop.data import held_out_reader, open_cache
 from jobs.training.loop.settings import TrainerSettings
@@ -102,6 +104,12 @@ class OpenBuild:
     def samples(self) -> Mapping[str, int]:
         """Samples by split."""
         return {split: int(count["samples"]) for split, count in self.build.manifest["counts"].items()}
+
+    @cached_property
+    def contract(self) -> RobotInterface:
+        """What a policy takes and gives that is trained on this build alone: for `PolicyClient(…, expects=…)`. Raises
+        SettingsError for a build of human video."""
+        return contract_of_build(self.build)
 
     @property
     def verdict(self) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from jobs.closed_loop.ensemble import EnsembleMode, Ensembler
 from jobs.closed_loop.process import Simulator
+from jobs.common.policy.committed import Committed
 from jobs.common.policy.image_ablation import GREY_LEVEL, ImageAblation
 from jobs.common.policy.robot_interface import Policy, RobotObservation
 from pipeline.errors import SettingsError
@@ -66,6 +67,9 @@ class PolicyActor:
         image_ablation: `GREY`: images are replaced by grey: what the state alone is worth to this policy.
         ensemble: how chunks that overlap are averaged, see `ensemble.EnsembleMode`.
         horizon: actions of a chunk that averaging may use; None: all.
+        delay: actions that are carried out between an observation and the chunk made from it. The chunk begins with
+            them, as the one before had them, and goes on from them (see `Policy.act_continuing`); the first of an
+            episode is waited for. 0: the world stands still meanwhile.
 
     Raises:
         SettingsError: the policy does not fit this robot.
@@ -81,6 +85,7 @@ class PolicyActor:
         image_ablation: ImageAblation = ImageAblation.NONE,
         ensemble: EnsembleMode = EnsembleMode.NONE,
         horizon: int | None = None,
+        delay: int = 0,
     ) -> None:
         known = policy.interface
         if known.action != WIDTH or known.state not in (0, state):
@@ -95,6 +100,12 @@ class PolicyActor:
         for name, value, most in (("horizon", self._horizon, known.chunk), ("execute", self._execute, self._horizon)):
             if not 1 <= value <= most:
                 raise SettingsError(f"{name} must be 1..{most} for the policy's chunk of {known.chunk}, got {value}")
+        if delay and (ensemble is not EnsembleMode.NONE or not delay <= self._execute <= known.chunk - delay):
+            raise SettingsError(
+                f"delay={delay} needs chunks that are not averaged, and execute={delay}..{known.chunk - delay}, so "
+                f"that the chunk of {known.chunk} still has the actions of the delay; execute is {self._execute}"
+            )
+        self._delay, self._carried_out = delay, dict[int, NDArray[np.float32]]()
         self._policy, self._cameras = policy, dict(cameras)
         self._turned, self._image_ablation, self._ensemble = turned, image_ablation, ensemble
         self._ensemblers: dict[int, Ensembler] = {}
@@ -103,11 +114,21 @@ class PolicyActor:
         """See `Actor.act`."""
         filler = next(env for env in envs if env is not None)
         rows = [filler if env is None else env for env in envs]
-        chunks = self._policy.act([self._observation(row) for row in rows], [row.seed for row in rows])
+        asked = [self._observation(row) for row in rows], [row.seed for row in rows]
+        committed = [self._committed(row, env) for row, env in enumerate(envs)]
+        going_on = any(one is not None for one in committed)
+        chunks = self._policy.act_continuing(*asked, committed) if going_on else self._policy.act(*asked)
+        self._carried_out = dict(enumerate(chunks))
         return [
             None if env is None else self._actions(row, env, chunk)
             for row, (env, chunk) in enumerate(zip(envs, chunks, strict=True))
         ]
+
+    def _committed(self, row: int, env: EnvironmentState | None) -> Committed | None:
+        """The rest of the chunk that this environment is carrying out."""
+        if not self._delay or env is None or env.first or row not in self._carried_out:
+            return None
+        return Committed(self._carried_out[row][self._execute :], self._delay)
 
     def _actions(self, row: int, env: EnvironmentState, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
         if env.first or row not in self._ensemblers:

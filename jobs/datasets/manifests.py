@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
 from jobs.common.manifest_folders import FOLDER, OWN_FOLDER, own_folder
+from jobs.common.policy.channels import Channels
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.settings import default_values
 from pipeline.sources.registry import SOURCES, make_source
@@ -29,20 +30,6 @@ class Camera:
 
     name: str
     shows: str
-
-
-@dataclass(frozen=True)
-class Channels:
-    """Neighbouring channels of a state or action vector, as the build holds them.
-
-    names    one per channel, in order
-    units    metres, radians, …
-    meaning  frame, rotation convention, which value of a gripper is open
-    """
-
-    names: tuple[str, ...]
-    units: str
-    meaning: str
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.common.policy.committed import Committed
 from jobs.common.policy.robot_interface import Policy, RobotObservation
 from pipeline.errors import RunError
 
 
 @dataclass(frozen=True)
 class Query:
-    """An observation, checked, and the seed of its noise."""
+    """An observation, checked, the seed of its noise, and what the robot is about to do meanwhile."""
 
     observation: RobotObservation
     seed: int
+    committed: Committed | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,10 @@ class Batcher:
 
     def _act(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         interface = self._policy.interface
-        actions = self._policy.act([query.observation for query in queries], [query.seed for query in queries])
+        asked = [query.observation for query in queries], [query.seed for query in queries]
+        committed = [query.committed for query in queries]
+        going_on = any(one is not None for one in committed)
+        actions = self._policy.act_continuing(*asked, committed) if going_on else self._policy.act(*asked)
         wanted = (len(queries), interface.chunk, interface.action)
         if actions.shape != wanted:
             raise RunError(f"the policy gave actions {list(actions.shape)} instead of {list(wanted)}")

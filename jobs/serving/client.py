@@ -14,8 +14,10 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
 
+from jobs.common.policy.committed import Committed
+from jobs.common.policy.contract import differences
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation, check_observation
-from jobs.serving.keys import GROUP, SEED
+from jobs.serving.keys import COMMITTED, DELAY, GROUP, SEED
 from jobs.serving.wire import WIRE_VERSION, WireError, pack, unpack
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.json.typed_json import from_json
@@ -41,9 +43,11 @@ class PolicyClient:
         api_key: what the server was started with.
         wait_s: seconds for which an unreachable server is tried again, at the start and after a lost connection.
         answer_s: seconds that an answer may take.
+        expects: what the policy must take and give, as `vlajepa.open_build(…).contract` of its data, or the interface
+            of a policy that is known to fit; None: only views and shapes of what is sent are compared, later.
 
     Raises:
-        SettingsError: the address is invalid, or the server needs another key.
+        SettingsError: the address is invalid, the server needs another key, or its policy is not as expected.
         RunError: no server in time, or it is no `vlajepa serve` of this version.
     """
 
@@ -54,6 +58,7 @@ class PolicyClient:
         api_key: str | None = None,
         wait_s: float = 60.0,
         answer_s: float = 600.0,
+        expects: RobotInterface | None = None,
     ) -> None:
         self.address = _address(host, port)
         self._headers = {"Authorization": f"Api-Key {api_key}"} if api_key else None
@@ -68,6 +73,9 @@ class PolicyClient:
         except (ValueError, TypeError, KeyError) as error:
             self.close()
             raise RunError(f"{self.address}: the server's metadata cannot be used: {reason(error)}") from error
+        if expects is not None and (found := differences(self.interface, expects)):
+            self.close()
+            raise SettingsError(f"{self.address} serves a policy that does not fit: {'; '.join(found)}")
 
     def act(self, observations: Sequence[RobotObservation], seeds: Sequence[int]) -> NDArray[np.float32]:
         """See `Policy.act`. After a lost connection the query is sent again: its answer is the same.
@@ -76,10 +84,18 @@ class PolicyClient:
             ValueError: an observation does not fit the interface.
             RunError: the server refused, failed, was gone for longer than wait_s, or now serves another policy.
         """
-        for observation in observations:
+        return self.act_continuing(observations, seeds, [None] * len(observations))
+
+    def act_continuing(
+        self, observations: Sequence[RobotObservation], seeds: Sequence[int], committed: Sequence[Committed | None]
+    ) -> NDArray[np.float32]:
+        """See `Policy.act_continuing`; raises as `act`."""
+        for observation, one in zip(observations, committed, strict=True):
             check_observation(observation, self.interface)
+            if one is not None:
+                one.require_fitting(self.interface.chunk, self.interface.action)
         found = [np.empty((0, self.interface.chunk, self.interface.action), np.float32)]
-        queries = [self._encoded(o, seed) for o, seed in zip(observations, seeds, strict=True)]
+        queries = [self._encoded(*asked) for asked in zip(observations, seeds, committed, strict=True)]
         found += [self._ask(group) for group in self._groups(queries)]
         return np.concatenate(found)
 
@@ -94,10 +110,11 @@ class PolicyClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _encoded(self, observation: RobotObservation, seed: int) -> dict[str, Any]:
+    def _encoded(self, observation: RobotObservation, seed: int, committed: Committed | None) -> dict[str, Any]:
         images = {f"images/{view}": observation.images[view] for view in self.interface.views}
         state = np.asarray(observation.state, np.float32)
-        return {**images, "observation/state": state, "prompt": observation.instruction, SEED: int(seed)}
+        meanwhile = {} if committed is None else {COMMITTED: committed.actions, DELAY: int(committed.delay)}
+        return {**images, "observation/state": state, "prompt": observation.instruction, SEED: int(seed), **meanwhile}
 
     def _groups(self, queries: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         """Consecutive queries that the server takes in one message."""
@@ -240,4 +257,4 @@ def _metadata(address: str, hello: str | bytes) -> dict[str, Any]:
 
 def _identity(metadata: dict[str, Any]) -> dict[str, Any]:
     """What must stay the same when a connection is made again."""
-    return {name: value for name, value in metadata.items() if name not in ("keys", "limits")}
+    return {name: value for name, value in metadata.items() if name not in ("contract", "keys", "limits")}

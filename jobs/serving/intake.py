@@ -101,6 +101,13 @@ class Intake:
         if connection in self._held:
             self._held[connection] = max(0, self._held[connection] - size)
 
+    def decoded(self, connection: ServerConnection, size: int) -> None:
+        """A message takes so many bytes more, or below 0 less, than it had when it came."""
+        if size > 0:
+            self.received(connection, size)
+        else:
+            self.answered(connection, -size)
+
     def gone(self, connection: ServerConnection) -> None:
         """A connection was closed."""
         self._open.pop(connection, None)

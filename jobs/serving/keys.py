@@ -5,10 +5,13 @@ between the levels. Of the keys that can hold one thing, the first that is prese
 
     image of view V     images/V, observation/V; besides, as in openpi's LIBERO example,
                         observation/image for the first view and observation/wrist_image for the second,
-                        unless another view has that name
+                        unless another view has that name; the other way round where, by their names, the first
+                        is a camera of the wrist and the second is none
     state               observation/state, state
     instruction         prompt
     noise               seed (an integer; none: by the number of the query)
+    committed actions   committed (numbers [N, A]: the rest of the chunk that is carried out, from the present step on)
+                        and delay (how many of them will be carried out before the answer is there)
 
 `keys=` puts another key before those of a view, and before those of "state" or "prompt". A state in several parts is
 `a+b`: both are needed and are joined in that order.
@@ -23,10 +26,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.common.policy.cameras import on_the_wrist
+from jobs.common.policy.committed import Committed
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation, check_observation
 from pipeline.errors import SettingsError
 
 SEED = "seed"
+COMMITTED, DELAY = "committed", "delay"
 GROUP = "observations"
 """Key of a list of observations that are answered together; an extension of this server."""
 LARGEST_SEED = 2**63 - 1
@@ -76,6 +82,7 @@ class MessageKeys:
             "state": list(self.state),
             "prompt": list(self.prompt),
             "seed": SEED,
+            "committed": [COMMITTED, DELAY],
             "group": GROUP,
         }
 
@@ -100,6 +107,22 @@ def read_seed(message: Mapping[str, Any]) -> int | None:
         found = str(seed)[:40] if isinstance(seed, (int, float, np.number)) else f"a {type(seed).__name__}"
         raise ValueError(f"{SEED} must be an integer from 0 to 2**63 - 1, got {found}")
     return int(seed)
+
+
+def read_committed(message: Mapping[str, Any], interface: RobotInterface) -> Committed | None:
+    """What the robot is about to do; None if the message does not say. Raises ValueError if it is no beginning of a
+    chunk."""
+    actions, delay = message.get(COMMITTED), message.get(DELAY)
+    if actions is None and delay is None:
+        return None
+    if not isinstance(actions, np.ndarray) or actions.dtype.kind not in "iuf":
+        raise ValueError(f"{COMMITTED} must be an array of numbers [N, {interface.action}], beside {DELAY}")
+    if isinstance(delay, bool) or not isinstance(delay, (int, np.integer)):
+        raise ValueError(f"{DELAY} must be a whole number of actions, beside {COMMITTED}")
+    with np.errstate(over="ignore"):  # becomes infinite, which is then refused
+        found = Committed(actions.astype(np.float32), int(delay))
+    found.require_fitting(interface.chunk, interface.action)
+    return found
 
 
 def flatten(message: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[str, Any]:
@@ -135,9 +158,15 @@ def _holders(views: Sequence[str], own: Mapping[str, str]) -> dict[str, str]:
         wanted = {"state": _STATE, "prompt": _PROMPT}.get(name) or _image_of(name)
         if holds.setdefault(key, wanted) != wanted:
             raise SettingsError(f"keys.{name}={key}: this key holds {holds[key]}; choose another")
-    for alias, view in zip(_OPENPI_IMAGES, views, strict=False):
+    for alias, view in zip(_OPENPI_IMAGES, _as_in_openpi(views), strict=False):
         holds.setdefault(alias, _image_of(view))
     return holds
+
+
+def _as_in_openpi(views: Sequence[str]) -> Sequence[str]:
+    """The first two views, the one of the scene first, where their names say which that is."""
+    wrist = [on_the_wrist(view) for view in views[:2]]
+    return views[1::-1] if wrist == [True, False] else views[:2]
 
 
 def _image_of(view: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from jobs.common.policy.robot_interface import Policy
 from jobs.common.text import duration_text
@@ -65,6 +66,7 @@ def welcome(server: PolicyServer, settings: ServerSettings, port: int) -> str:
         f"serving {server.metadata['checkpoint']} (step {server.metadata['step']}) at ws://{settings.host}:{port}",
         *(f"  image {view}: {' or '.join(names)}" for view, names in keys["images"].items()),
         *(f"  trained on {Voucher(**entry).text}" for entry in server.metadata.get(VOUCHED, ())),
+        f"  {_contract_text(server.metadata['contract'])}",
         f"  state: {' or '.join(keys['state'])};  instruction: {' or '.join(keys['prompt'])}",
     ]
     if settings.api_key is None:
@@ -72,3 +74,14 @@ def welcome(server: PolicyServer, settings: ServerSettings, port: int) -> str:
         reach = "every user of this machine" if local else "EVERYBODY WHO REACHES THE PORT"
         lines.append(f"  no authentication (api_key=) and no encryption: {reach} may use it")
     return "\n".join(lines)
+
+
+def _contract_text(contract: Mapping[str, Any]) -> str:
+    """Rate, chunk, statistics and the names of the channels."""
+    named = [
+        f"{kind} {', '.join(channel['name'] for channel in contract[kind])}"
+        for kind in ("state", "action")
+        if contract[kind] is not None
+    ]
+    about = f"{contract['control_hz']:g} Hz, {contract['chunk']} actions a chunk"
+    return "; ".join([about, f"statistics {(contract['statistics'] or 'unknown')[:12]}", *named])

@@ -7,9 +7,10 @@ as in `wire.py`; the reply is packed, too:
     server_timing  infer_ms, wait_ms (for the policy), batch (observations in its call), prev_total_ms (last reply's)
 
 A message whose "observations" is a list of such observations is answered with actions float32 [B, T, A]; openpi has no
-such messages. What cannot be answered gets a text, and the connection is closed: with code 1007 and the reason if the
-message was wrong, with 1011 if the policy failed, whose reason is in the log alone. `GET /healthz` asks the policy a
-question and gives 200, or 503 if it has no answer. There is no encryption, and without api_key no authentication.
+such messages. At the path /vla-eval it speaks to clients of vla-eval, see `vla_eval/`. What cannot be answered gets a
+text, and the connection is closed: with code 1007 and the reason if the message was wrong, with 1011 if the policy
+failed, whose reason is in the log alone. `GET /healthz` asks the policy a question and gives 200, or 503 if it has no
+answer. There is no encryption, and without api_key no authentication.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import asyncio
 import hmac
 import http
 import itertools
+import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,21 +34,25 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from jobs.common.policy.robot_interface import Policy
+from jobs.common.policy.committed import Committed
+from jobs.common.policy.contract import described_contract
+from jobs.common.policy.robot_interface import Policy, RobotObservation
 from jobs.serving.batcher import Answer, Batcher, Query
 from jobs.serving.health import HealthCheck, own_question
 from jobs.serving.intake import Intake, address_of, counted
-from jobs.serving.keys import GROUP, MessageKeys, read_observation, read_seed
+from jobs.serving.keys import GROUP, MessageKeys, read_committed, read_observation, read_seed
 from jobs.serving.limits import InputLimits
 from jobs.serving.log_lines import bounded, websockets_logger
 from jobs.serving.meter import Meter
 from jobs.serving.settings import ServerSettings
+from jobs.serving.vla_eval.replies import LONGEST_ERROR, VlaEvalReplies
+from jobs.serving.vla_eval.session import PATH, VlaEvalSession
 from jobs.serving.wire import WIRE_VERSION, WireError, pack, unpack
+from pipeline.errors import RunError
 from pipeline.format.text.printable import printable
 
 FAILED = "the policy failed on this query; the server's log has the reason"
 
-_LONGEST_ERROR = 2000
 _CLOSING_S = 5.0
 _OPENING_S = 10.0
 _STRANGERS = 64
@@ -161,12 +168,13 @@ class PolicyServer:
             self._loop.call_soon_threadsafe(self._stopping.set)
 
     def _describe(self, identity: Mapping[str, Any]) -> dict[str, Any]:
-        interface = asdict(self._policy.interface)
+        interface = json.loads(json.dumps(asdict(self._policy.interface)))
         return {
             "server": "vlajepa",
             "wire": WIRE_VERSION,
             **identity,
-            "interface": {**interface, "views": list(self._policy.interface.views)},
+            "interface": interface,
+            "contract": described_contract(self._policy.interface),
             "keys": self._keys.describe(),
             "limits": {
                 "max_batch": self._settings.max_batch,
@@ -215,13 +223,18 @@ class PolicyServer:
         client = _Client(connection, address_of(connection))
         self._clients[task] = client
         self._log(f"{client.name} connected, {len(self._clients)} clients")
+        of_vla_eval = connection.request is not None and connection.request.path == PATH
+        answer = partial(self._reply, client)
+        if of_vla_eval:
+            answer = partial(self._reply_to_vla_eval, client, self._vla_eval_replies(client))
         try:
-            await connection.send(self._hello)
+            if not of_vla_eval:
+                await connection.send(self._hello)
             while not self._stopping.is_set():
                 message = await connection.recv()
                 self._intake.complete(connection, len(message))
                 client.busy = True
-                if not await self._reply(client, message):
+                if not await answer(message):
                     return
                 client.busy, client.since = False, time.monotonic()
                 self._intake.answered(connection, len(message))
@@ -255,6 +268,37 @@ class PolicyServer:
         self._meter.answered(seconds, [answer.batch for answer in answers])
         return True
 
+    def _vla_eval_replies(self, client: _Client) -> VlaEvalReplies:
+        execute = self._settings.execute or self._policy.interface.chunk
+        session = VlaEvalSession(self._policy.interface, self._keys, execute, self._settings.turned)
+
+        async def ask(observation: RobotObservation, seed: int | None) -> NDArray[np.float32] | None:
+            arrived = time.monotonic()
+            try:
+                answers = await self._computed(client, [self._seeded(client, observation, seed)])
+            except Exception as error:  # as in `_reply`
+                self._log("".join(traceback.format_exception(error)))
+                raise RunError(FAILED) from error
+            if answers is None:
+                return None
+            self._meter.answered(time.monotonic() - arrived, [answer.batch for answer in answers])
+            return answers[0].actions
+
+        return VlaEvalReplies(session, self.limits, ask, partial(self._intake.decoded, client.connection))
+
+    async def _reply_to_vla_eval(self, client: _Client, replies: VlaEvalReplies, message: str | bytes) -> bool:
+        try:
+            reply = await replies.reply(message)
+        except WireError as error:
+            await self._refuse(client, CloseCode.INVALID_DATA, str(error))
+            return False
+        if reply.problem is not None:
+            self._meter.errors += 1
+            self._log(f"{client.name} refused: {printable(reply.problem)}")
+        if reply.data is not None:
+            await client.connection.send(reply.data)
+        return True
+
     def _read(self, client: _Client, message: str | bytes) -> tuple[bool, list[Query]]:
         """Whether a message is a group, and its queries, checked."""
         if isinstance(message, str):
@@ -278,11 +322,16 @@ class PolicyServer:
         return True, queries
 
     def _query(self, client: _Client, content: Mapping[str, Any]) -> Query:
-        number = next(client.numbers)
         seed = read_seed(content)
         observation = read_observation(content, self._keys, self._policy.interface)
         self.limits.check(observation)
-        return Query(observation, noise_seed(self._settings.seed, number) if seed is None else seed)
+        return self._seeded(client, observation, seed, read_committed(content, self._policy.interface))
+
+    def _seeded(
+        self, client: _Client, observation: RobotObservation, seed: int | None, committed: Committed | None = None
+    ) -> Query:
+        number = next(client.numbers)
+        return Query(observation, noise_seed(self._settings.seed, number) if seed is None else seed, committed)
 
     async def _computed(self, client: _Client, queries: Sequence[Query]) -> list[Answer] | None:
         """The policy's answers; None if the client has gone, whose waiting queries are then dropped."""
@@ -300,7 +349,7 @@ class PolicyServer:
     async def _refuse(self, client: _Client, code: CloseCode, text: str) -> None:
         """Send a client the reason and disconnect it."""
         self._meter.errors += 1
-        text = text[:_LONGEST_ERROR]
+        text = text[:LONGEST_ERROR]
         self._log(f"{client.name} refused: {printable(text)}")  # names of keys are the client's own
         await client.connection.send(text.encode(errors="replace"), text=True)
         await client.connection.close(code, "see the text before")

@@ -28,6 +28,15 @@ class ServerSettings:
         default=None,
         repr=False,
     )
+    execute: int | None = setting(
+        "actions of a chunk that clients of vla-eval get one by one before the policy is asked again; null: all",
+        default=None,
+        at_least=1,
+    )
+    turned: bool = setting(
+        "the build's images are turned by 180 degrees (OpenVLA's copies of LIBERO), as vla-eval's LIBERO sends them",
+        default=False,
+    )
     connections: int = setting("most clients at a time", default=64, at_least=1)
     idle_s: float = setting(
         "when there are so many, a client that has sent no message for so long gives its place to a new one",

@@ -10,7 +10,7 @@ do not fill its shape, no containers longer than a message needs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgpack
@@ -48,13 +48,13 @@ def pack(message: Mapping[str, Any]) -> bytes:
     return packed
 
 
-def unpack(data: bytes) -> dict[str, Any]:
+def unpack(data: bytes, hook: Callable[[dict[Any, Any]], Any] | None = None) -> dict[str, Any]:
     """Decode a message; arrays are read-only views of `data`. Raises WireError for what the module excludes, or no map
-    with text keys."""
+    with text keys. hook: makes values of maps in another encoding of arrays than the module's."""
     _require_few_values(data)
     try:
         message = msgpack.unpackb(
-            data, object_hook=_decoded, max_array_len=MOST_ENTRIES, max_map_len=MOST_ENTRIES, max_ext_len=16
+            data, object_hook=hook or _decoded, max_array_len=MOST_ENTRIES, max_map_len=MOST_ENTRIES, max_ext_len=16
         )
     except WireError:
         raise
@@ -113,6 +113,11 @@ def _decoded(value: dict[Any, Any]) -> Any:
     if b"__npgeneric__" in value:
         return _scalar(value)
     return value
+
+
+def array_of(value: Mapping[Any, Any]) -> np.ndarray:
+    """The array of a map with data, dtype and shape. Raises WireError for what the module excludes."""
+    return _array({key.encode(): value.get(key) for key in ("data", "dtype", "shape")})
 
 
 def _array(value: Mapping[Any, Any]) -> np.ndarray:

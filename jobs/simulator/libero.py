@@ -30,11 +30,33 @@ CAMERAS = ("agentview", "robot0_eye_in_hand")
 STATE = 8
 """Width of the robot's state, see `LiberoEnvironment.state`."""
 
+CHANNELS = {
+    "state": (
+        {"names": ["x", "y", "z"], "units": "metres", "meaning": "end effector in the world frame"},
+        {"names": ["ax", "ay", "az"], "units": "radians", "meaning": "rotation vector"},
+        {"names": ["finger_left", "finger_right"], "units": "metres", "meaning": "joint positions of the fingers"},
+    ),
+    "action": (
+        {"names": ["dx", "dy", "dz"], "units": "metres a step", "meaning": "in the base frame"},
+        {"names": ["rx", "ry", "rz"], "units": "radians a step", "meaning": "rotation vector in the base frame"},
+        {"names": ["gripper"], "units": "0 to 1", "meaning": "1 is open"},
+    ),
+}
+"""What the numbers of the robot's state are, and those of an action as `LiberoEnvironment.command` takes it."""
+
 METRES, RADIANS = 0.05, 0.5
 """Motion of one step at an action of 1 (robosuite `controllers/config/osc_pose.json`)."""
 
 STEP_LIMITS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, "libero_10": 520, "libero_90": 400}
 """Steps after which an episode counts as failed (OpenVLA `experiments/robot/libero/run_libero_eval.py`)."""
+
+
+def osc_pose(action: Any) -> np.ndarray:
+    """An action in metres, radians and gripper (1 open, 0 closed) -> the controller's, float64 [7] in -1..1 with the
+    gripper at 1 closed."""
+    values = np.asarray(action, np.float64)
+    motion = np.concatenate([values[:3] / METRES, values[3:6] / RADIANS])
+    return np.array([*np.clip(motion, -1.0, 1.0), -1.0 if values[6] > 0.5 else 1.0])
 
 
 @dataclass(frozen=True)
@@ -129,10 +151,8 @@ class LiberoEnvironment:
         self.reset(self.task.starts[start])
 
     def command(self, action: Sequence[float]) -> np.ndarray:
-        """An action in metres, radians and gripper (1 open, 0 closed) -> the controller's, float64 [7] in -1..1."""
-        values = np.asarray(action, np.float64)
-        motion = np.concatenate([values[:3] / METRES, values[3:6] / RADIANS])
-        return np.array([*np.clip(motion, -1.0, 1.0), -1.0 if values[6] > 0.5 else 1.0])
+        """See `osc_pose`."""
+        return osc_pose(action)
 
     @property
     def sim(self) -> Any:

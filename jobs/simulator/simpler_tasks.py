@@ -17,15 +17,18 @@ SUITES = ("google_robot_visual_matching", "google_robot_variant_aggregation", "w
 
 @dataclass(frozen=True)
 class Robot:
-    """A robot's camera, its rates (Hz), the width of its state (`SimplerEnvironment.state`), and its controller in
-    SimplerEnv (`utils/env/env_builder.py`)."""
+    """A robot's camera, its rates (Hz), the width of its state (`SimplerEnvironment.state`), its controller in
+    SimplerEnv (`utils/env/env_builder.py`), and what the numbers of the state are, as in a manifest."""
 
     camera: str
     control_hz: int
     sim_hz: int
     state: int
     controller: str
+    channels: tuple[Mapping[str, Any], ...]
 
+
+_PLACE = {"names": ["x", "y", "z"], "units": "metres", "meaning": "tool in the base frame"}
 
 GOOGLE = Robot(
     "overhead_camera",
@@ -33,8 +36,24 @@ GOOGLE = Robot(
     513,
     8,
     "arm_pd_ee_delta_pose_align_interpolate_by_planner_gripper_pd_joint_target_delta_pos_interpolate_by_planner",
+    (
+        _PLACE,
+        {"names": ["qx", "qy", "qz", "qw"], "units": "quaternion", "meaning": "orientation of the tool"},
+        {"names": ["gripper"], "units": "0 to 1", "meaning": "1 is closed"},
+    ),
 )
-WIDOWX = Robot("3rd_view_camera", 5, 500, 7, "arm_pd_ee_target_delta_pose_align2_gripper_pd_joint_pos")
+WIDOWX = Robot(
+    "3rd_view_camera",
+    5,
+    500,
+    7,
+    "arm_pd_ee_target_delta_pose_align2_gripper_pd_joint_pos",
+    (
+        _PLACE,
+        {"names": ["roll", "pitch", "yaw"], "units": "radians", "meaning": "about the fixed axes x, y, z"},
+        {"names": ["gripper"], "units": "0 to 1", "meaning": "1 is open"},
+    ),
+)
 
 
 @dataclass(frozen=True)

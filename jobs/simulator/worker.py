@@ -50,6 +50,7 @@ class Worker:
         """A suite's benchmark, its robot, and its tasks.
 
         control_hz  steps per second;  cameras  names, videos show the first;  state  width of the robot's state
+        channels    of "state" and "action": lists of {names, units, meaning}, as in a manifest
         tasks       name, instruction, number of start states and step limit (or None) of each
         """
         listed = self._list(suite)
@@ -57,9 +58,11 @@ class Worker:
             robot = listed[0].kind
             about: dict[str, Any] = {"benchmark": "simpler_env", "cameras": [robot.camera]}
             about |= {"control_hz": robot.control_hz, "state": robot.state}
+            about |= {"channels": {"state": list(robot.channels), "action": list(libero.CHANNELS["action"])}}
         else:
             about = {"benchmark": "libero", "cameras": list(libero.CAMERAS)}
             about |= {"control_hz": libero.CONTROL_HZ, "state": libero.STATE}
+            about |= {"channels": {kind: list(groups) for kind, groups in libero.CHANNELS.items()}}
         rows = [
             {"name": t.name, "instruction": t.instruction or t.name, "starts": len(t.starts), "limit": t.limit}
             for t in listed

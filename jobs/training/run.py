@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.common.driver_lock import DriverLock
-from jobs.common.policy.robot_interface import RobotInterface
+from jobs.datasets.build_contract import interface_of
 from jobs.training.agreement import require_agreement, weights_digest
 from jobs.training.builds import AuditedBuild, open_builds
 from jobs.training.common_sizes import common_sizes
@@ -180,7 +180,7 @@ def run_state(config: TrainConfig, opened: Sequence[AuditedBuild], sizes: Sizes)
         "build_sha256": {one.build.name: one.sha256 for one in opened},
         "build_order": [build.name for build in builds],
         "sizes": {build.name: asdict(build.sizes) for build in builds},
-        "robot": next((asdict(RobotInterface.of(build.manifest)) for build in builds if build.sizes.action), None),
+        "robot": next((asdict(interface_of(build.manifest)) for build in builds if build.sizes.action), None),
     }
     plain: dict[str, Any] = json.loads(json.dumps(content))
     return plain

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.action_head.continuing import continued
 from model.action_head.diffusion_transformer import DiffusionTransformer
 from model.settings import ActionHeadSettings
 
@@ -188,6 +189,18 @@ class ActionHead(nn.Module):
             time = torch.full((start.shape[0],), i / steps, device=start.device)
             actions = actions + self.velocity(actions, self._bucket(time), context, state).float() / steps
         return actions
+
+    @torch.no_grad()
+    def continue_chunk(
+        self, context: Tensor, state: Tensor | None, start: Tensor, earlier: Tensor, weights: Tensor
+    ) -> Tensor:
+        """`sample`, led to an earlier chunk [B, T, A] by weights [B, T]: see `continuing`."""
+
+        def velocity(noisy: Tensor, time: float) -> Tensor:
+            times = torch.full((start.shape[0],), time, device=start.device)
+            return self.velocity(noisy, self._bucket(times), context, state)
+
+        return continued(velocity, start, earlier, weights, self.settings.inference_steps)
 
     def _bucket(self, time: Tensor) -> Tensor:
         return (time * self.settings.time_buckets).long()

@@ -15,8 +15,11 @@ import numpy as np
 from jobs.closed_loop.actors import WIDTH
 from jobs.closed_loop.collect.settings import GuideSettings
 from jobs.closed_loop.process import Simulator
+from jobs.common.policy.cameras import cameras_of
+from jobs.common.policy.channels import channels_of
+from jobs.common.policy.contract import environment_differences
 from jobs.common.policy.robot_interface import Policy, RobotObservation
-from jobs.simulator.libero import STATE
+from jobs.simulator.libero import CHANNELS, STATE
 from pipeline.errors import SettingsError
 
 
@@ -48,8 +51,12 @@ class Guide:
                 f"guide: the policy sees {', '.join(views)} and gives {chunk} actions; the simulator shows "
                 f"{', '.join(cameras)}, and guide.execute is {settings.execute}"
             )
+        robot = channels_of(CHANNELS["state"]), channels_of(CHANNELS["action"])
+        wrong, _ = environment_differences(policy.interface, *robot)
+        if wrong:
+            raise SettingsError(f"guide: the policy does not fit LIBERO's robot: {'; '.join(wrong)}")
         self._policy, self._settings = policy, settings
-        self._cameras = dict(zip(views, cameras, strict=True))
+        self._cameras = cameras_of(views, cameras, None)
         self._lock = threading.Lock()
 
     def demonstrate(

@@ -25,8 +25,12 @@ from jobs.closed_loop.rollout import SimulatorSlot, TaskRun, TaskRunner, simulat
 from jobs.common.claim import claim
 from jobs.common.driver_lock import DriverLock
 from jobs.common.json_lines import JsonLines
+from jobs.common.policy.cameras import cameras_of
+from jobs.common.policy.channels import Channels, channels_of
+from jobs.common.policy.contract import differences, environment_differences
 from jobs.common.policy.robot_interface import Policy, RobotInterface
 from jobs.common.progress import progress_bar
+from jobs.datasets.build_contract import contract_of
 from model.checkpoint.folders import find_checkpoint
 from model.checkpoint.vouched import VOUCHED, as_json
 from pipeline.errors import SettingsError
@@ -46,6 +50,7 @@ class _Suite:
     control_hz: int
     cameras: tuple[str, ...]
     state: int
+    channels: Mapping[str, Sequence[Channels]]
     tasks: Mapping[int, Mapping[str, Any]]
     versions: Mapping[str, str]
 
@@ -92,9 +97,22 @@ def _make_actor(settings: EvaluateConfig, suite: _Suite, stack: ExitStack) -> tu
     if settings.policy == SCRIPT:
         return ScriptActor(), {"policy": SCRIPT}
     policy, about = _policy(settings, stack)
-    s, cameras = settings, settings.cameras or dict(zip(policy.interface.views, suite.cameras, strict=False))
-    actor = PolicyActor(policy, cameras, suite.state, s.execute, s.turned, s.image_ablation, s.ensemble, s.horizon)
+    _require_fitting(settings, policy.interface, suite)
+    s, cameras = settings, cameras_of(policy.interface.views, suite.cameras, settings.cameras)
+    averaged = s.ensemble, s.horizon
+    actor = PolicyActor(policy, cameras, suite.state, s.execute, s.turned, s.image_ablation, *averaged, s.delay)
     return actor, {**about, "interface": plain(policy.interface), "cameras": cameras}
+
+
+def _require_fitting(settings: EvaluateConfig, found: RobotInterface, suite: _Suite) -> None:
+    """Raise SettingsError for a policy that takes or means something else than the robot, or than its data should."""
+    wrong, unknown = environment_differences(found, *(suite.channels[kind] for kind in ("state", "action")))
+    if settings.expects is not None:
+        wrong += differences(found, contract_of(settings.expects))
+    if wrong:
+        raise SettingsError(f"{settings.policy} does not fit {settings.suite}: {'; '.join(wrong)}")
+    if unknown and settings.expects is None:
+        print(f"note: {'; '.join(unknown)}; units and order are not compared with {settings.suite}'s", flush=True)
 
 
 def _policy(settings: EvaluateConfig, stack: ExitStack) -> tuple[Policy, dict[str, Any]]:
@@ -134,7 +152,9 @@ def _look_up(settings: EvaluateConfig, simulator: Simulator) -> _Suite:
         raise SettingsError(f"policy=script and perturb= are for LIBERO; {settings.suite} is of another simulator")
     known = {name: answer[name] for name in ("benchmark", "control_hz", "state")}
     tasks = {index: {**listed[index], "limit": settings.max_steps or listed[index]["limit"]} for index in wanted}
-    return _Suite(**known, cameras=tuple(answer["cameras"]), tasks=tasks, versions=simulator.about["versions"])
+    channels = {kind: channels_of(groups) for kind, groups in answer["channels"].items()}
+    cameras, versions = tuple(answer["cameras"]), simulator.about["versions"]
+    return _Suite(**known, channels=channels, cameras=cameras, tasks=tasks, versions=versions)
 
 
 def _hold(settings: EvaluateConfig, about: Mapping[str, Any], control_hz: int) -> int:
@@ -143,7 +163,7 @@ def _hold(settings: EvaluateConfig, about: Mapping[str, Any], control_hz: int) -
         return settings.hold
     if "interface" not in about:
         return 1
-    fps = RobotInterface(**about["interface"]).fps
+    fps = float(about["interface"]["fps"])
     if fps <= 0 or control_hz % fps:
         raise SettingsError(f"the build has {fps:g} frames a second, which does not divide {control_hz}; give hold=")
     return int(control_hz // fps)

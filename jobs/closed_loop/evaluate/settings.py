@@ -48,6 +48,12 @@ class EvaluateConfig:
     )
     ensemble: EnsembleMode = setting("how chunks that overlap are averaged", default=EnsembleMode.NONE)
     horizon: int | None = setting("actions of a chunk that averaging may use; null: all", default=None, at_least=1)
+    delay: int = setting(
+        "actions carried out between an observation and its chunk, which begins with them and goes on from them "
+        "(real-time chunking); 0: the simulator waits",
+        default=0,
+        at_least=0,
+    )
     hold: int | None = setting(
         "simulator steps an action is kept for; null: the simulator's rate (20) over the build's frames a second",
         default=None,
@@ -70,6 +76,12 @@ class EvaluateConfig:
     cameras: dict[str, str] | None = setting(
         "view of the policy -> camera; null: the robot's, in their order (LIBERO: agentview, robot0_eye_in_hand)",
         default=None,
+    )
+    expects: Path | None = setting(
+        "build that the policy should have been trained on: one with other cameras, channels, rate or statistics is "
+        "refused; null: only what the robot shows and takes is compared",
+        default=None,
+        decides=False,
     )
     perturb: str | None = setting(f"an axis of LIBERO-Plus: {', '.join(AXES)}", default=None)
     level: int = setting("strength of the perturbation", default=3, at_least=1, at_most=5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from jobs.common.policy.committed import Committed
 from jobs.common.policy.device import pick_device
 from jobs.common.policy.load_model import load_model
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation, check_observation, student_batch
 from model.act_graph import ActGraphs
+from model.action_head.continuing import soft_mask
 from model.checkpoint.folders import find_checkpoint
 from model.checkpoint.state_file import checkpoint_sha256, read_state
 from model.checkpoint.vouched import vouched
+from model.normalize import statistics_id
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.format.json.typed_json import from_json
 from pipeline.format.schema import Observation
@@ -49,8 +53,10 @@ class CheckpointPolicy:
         self.step = _step(self.checkpoint, state)
         self.sha256 = checkpoint_sha256(self.checkpoint)
         self.vouchers = vouched(state)
-        self.interface = _interface(self.checkpoint, state)
+        interface = _interface(self.checkpoint, state)
         self.model = load_model(self.checkpoint).to(self.device)
+        statistics = statistics_id(self.model.state_scaler, self.model.action_scaler)
+        self.interface = replace(interface, statistics=statistics)
         self._graphs = ActGraphs(self.model) if cuda_graphs and self.device.type == "cuda" else None
         self.clipped = 0
 
@@ -65,6 +71,47 @@ class CheckpointPolicy:
 
     def act(self, observations: Sequence[RobotObservation], seeds: Sequence[int]) -> NDArray[np.float32]:
         """See `Policy.act`. Noise is drawn on the CPU, so that it does not depend on the device."""
+        shown, start = self._prepared(observations, seeds)
+        if self._graphs:
+            return self._finite(self._graphs.act(shown, start))
+        with self._precision():
+            return self._finite(self.model.act(shown, start=start))
+
+    def act_continuing(
+        self, observations: Sequence[RobotObservation], seeds: Sequence[int], committed: Sequence[Committed | None]
+    ) -> NDArray[np.float32]:
+        """See `Policy.act_continuing`. It takes about twice the time of `act` in the action head, and no CUDA graph."""
+        chunk, action = self.interface.chunk, self.interface.action
+        earlier, weights = torch.zeros(len(committed), chunk, action), torch.zeros(len(committed), chunk)
+        for row, one in enumerate(committed):
+            if one is not None:
+                one.require_fitting(chunk, action)
+                known = len(one.actions)
+                earlier[row, :known] = torch.from_numpy(np.asarray(one.actions, np.float32).copy())
+                earlier[row, known:] = earlier[row, known - 1]
+                weights[row] = soft_mask(one.delay, known, chunk)
+        shown, start = self._prepared(observations, seeds)
+        with self._precision():
+            led = self.model.act_continuing(shown, start, earlier.to(self.device), weights.to(self.device))
+        found = self._finite(led)
+        for row, one in enumerate(committed):
+            if one is not None:
+                found[row, : one.delay] = one.actions[: one.delay]
+        return found
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else contextlib.nullcontext()
+
+    def _finite(self, actions: torch.Tensor) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = actions.float().cpu().numpy()
+        if not np.isfinite(found).all():
+            raise RunError(f"{self.checkpoint}: the policy's actions are not finite; it cannot be used")
+        return found
+
+    def _prepared(
+        self, observations: Sequence[RobotObservation], seeds: Sequence[int]
+    ) -> tuple[Observation[torch.Tensor], torch.Tensor]:
+        """What the model is shown, and the noise that it starts from."""
         for observation in observations:
             check_observation(observation, self.interface)
         head = (self.interface.chunk, self.interface.action)
@@ -76,16 +123,7 @@ class CheckpointPolicy:
             instruction=batch.instruction,
             state=torch.from_numpy(batch.state).to(self.device),
         )
-        start = torch.stack(noise).to(self.device)
-        if self._graphs:
-            actions = self._graphs.act(shown, start)
-        else:
-            with torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else contextlib.nullcontext():
-                actions = self.model.act(shown, start=start)
-        found = actions.float().cpu().numpy()
-        if not np.isfinite(found).all():
-            raise RunError(f"{self.checkpoint}: the policy's actions are not finite; it cannot be used")
-        return found
+        return shown, torch.stack(noise).to(self.device)
 
     def _count_clipped(self, state: torch.Tensor) -> None:
         """Count values that the model clips; say so the first time, and whenever their number has grown tenfold."""

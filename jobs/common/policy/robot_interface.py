@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.common.policy.channels import Channels
+from jobs.common.policy.committed import Committed
 from pipeline.format.build_settings import InputSettings
 from pipeline.format.schema import Observation
 from pipeline.samples.inputs import encode_jpeg
@@ -51,6 +53,9 @@ class RobotInterface:
     image_size    pixels a side of the stored images;  jpeg_quality  of the stored images
     fps           frames, and so actions, a second
     state, chunk, action   S, T, A
+    state_channels, action_channels  what the numbers are, in order; () if nobody said
+    statistics    SHA-256 of the ranges that state and action are scaled by, see `model.normalize.statistics_id`; "" if
+                  no checkpoint was loaded
     """
 
     source: str
@@ -61,6 +66,9 @@ class RobotInterface:
     state: int
     chunk: int
     action: int
+    state_channels: tuple[Channels, ...] = ()
+    action_channels: tuple[Channels, ...] = ()
+    statistics: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.image_size <= LARGEST_IMAGE:
@@ -74,10 +82,15 @@ class RobotInterface:
         for name, least in (("state", 0), ("chunk", 1), ("action", 1)):
             if not least <= getattr(self, name) <= WIDEST:
                 raise ValueError(f"{name} must be {least} to {WIDEST}, found {getattr(self, name)}")
+        for name, groups in (("state", self.state_channels), ("action", self.action_channels)):
+            named = sum(len(group.names) for group in groups)
+            if groups and named != getattr(self, name):
+                raise ValueError(f"{name}_channels must name {getattr(self, name)} channels, found {named}")
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> RobotInterface:
-        """From a robot build's `build.json`."""
+        """From a robot build's `build.json`, which does not say what the channels are: see
+        `jobs.datasets.build_contract`."""
         sizes, settings = manifest["sizes"], manifest["settings"]
         return cls(
             source=settings["source"]["name"],
@@ -102,6 +115,13 @@ class Policy(Protocol):
         Raises:
             ValueError: an observation does not fit the interface; the message names what is missing.
         """
+        ...
+
+    def act_continuing(
+        self, observations: Sequence[RobotObservation], seeds: Sequence[int], committed: Sequence[Committed | None]
+    ) -> NDArray[np.float32]:
+        """`act`, of chunks that begin with the committed actions of the delay, bit for bit, and go on from them; None:
+        nothing is committed. Raises ValueError if they are no beginning of a chunk, too."""
         ...
 
 

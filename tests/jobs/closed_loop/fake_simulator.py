@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 
 from jobs.closed_loop.process import SimulatorDied
+from jobs.simulator.libero import CHANNELS
 
-ABOUT = {"versions": {"fake": "1"}}
-ROBOT = {"benchmark": "libero", "control_hz": 20, "cameras": ["agentview", "robot0_eye_in_hand"], "state": 8}
+ABOUT: dict[str, Any] = {"versions": {"fake": "1"}}
+ROBOT: dict[str, Any] = {"benchmark": "libero", "control_hz": 20, "state": 8}
+ROBOT |= {"cameras": ["agentview", "robot0_eye_in_hand"]}
+ROBOT |= {"channels": {kind: list(groups) for kind, groups in CHANNELS.items()}}
 SIZE = 32
 
 

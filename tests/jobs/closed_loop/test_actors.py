@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from jobs.closed_loop.actors import EnvironmentState, PolicyActor
 from jobs.closed_loop.ensemble import EnsembleMode
+from jobs.common.policy.committed import Committed
 from jobs.common.policy.image_ablation import ImageAblation
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation
 from pipeline.errors import SettingsError
@@ -98,3 +99,57 @@ def test_chunks_that_overlap_are_averaged_within_an_episode_alone() -> None:
     restarted = actor.act([replace(env(1), first=True), None])
     assert restarted[0] is not None
     assert float(restarted[0][0, 0]) == 1.0
+
+
+class Continuing(Recorder):
+    """Whole numbers that rise from chunk to chunk, after what is committed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.committed: list[list[Committed | None]] = []
+
+    def act_continuing(
+        self, observations: Sequence[RobotObservation], seeds: Sequence[int], committed: Sequence[Committed | None]
+    ) -> NDArray[np.float32]:
+        self.committed.append(list(committed))
+        found = self.act(observations, seeds) + 100 * len(self.committed)
+        for row, one in enumerate(committed):
+            if one is not None:
+                found[row, : one.delay] = one.actions[: one.delay]
+        return found
+
+
+def test_with_a_delay_each_chunk_begins_with_the_actions_that_are_carried_out_meanwhile() -> None:
+    policy = Continuing()
+    actor = PolicyActor(policy, CAMERAS, 8, execute=3, delay=2)
+    (first,) = actor.act([replace(env(4), first=True)])
+    assert not policy.committed  # nothing is carried out yet: the robot waits
+    (second,) = actor.act([env(5)])
+    (third,) = actor.act([env(6)])
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert len(first) == len(second) == len(third) == 3
+    (one,), (two,) = policy.committed
+    assert one is not None
+    assert two is not None
+    assert (one.delay, two.delay) == (2, 2)
+    assert [rows[:, 0].tolist() for rows in (one.actions, two.actions)] == [[4, 4], [105, 105]]
+    assert [rows[:, 0].tolist() for rows in (first, second, third)] == [[4, 4, 4], [4, 4, 105], [105, 105, 206]]
+    actor.act([replace(env(7), first=True)])  # another episode: nothing of the one before
+    assert len(policy.committed) == 2
+
+
+def test_without_a_delay_nothing_is_committed() -> None:
+    plain, other = Recorder(), Continuing()
+    for _ in range(3):
+        one = PolicyActor(plain, CAMERAS, 8, execute=2).act([env(0), None])[0]
+        two = PolicyActor(other, CAMERAS, 8, execute=2, delay=0).act([env(0), None])[0]
+        np.testing.assert_array_equal(one, two)
+    assert not other.committed
+
+
+@pytest.mark.parametrize("changes", [{"execute": 4}, {"execute": 1}, {}, {"ensemble": EnsembleMode.TEMPORAL}])
+def test_a_delay_that_the_chunk_is_too_short_for_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=r"delay=2 needs chunks that are not averaged, and execute=2\.\.3"):
+        PolicyActor(Continuing(), CAMERAS, 8, delay=2, **changes)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from jobs.common.policy.channels import Channels
 from jobs.serving import client as client_module
 from jobs.serving.client import PolicyClient
 from pipeline.errors import RunError, SettingsError
@@ -50,6 +53,32 @@ def test_it_acts_as_the_policy_that_is_served() -> None:
         assert policy.act([], []).shape == (0, 4, 2)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, FakePolicy().act(observations, seeds))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"views": ("wrist", "front")}, r"cameras are front, wrist, expected wrist, front$"),
+        (
+            {"fps": 5.0, "statistics": "f" * 64},
+            r"fps is 10 Hz, expected 5; statistics are eeeeeeeeeeee…, expect",
+        ),
+        (
+            {"state_channels": (Channels(("x", "y", "z"), "millimetres", ""),)},
+            r"state\[0\] is x \(metres, absolute\), expected x \(millimetres",
+        ),
+    ],
+)
+def test_a_policy_that_is_not_as_expected_is_refused_at_the_handshake(changes: dict[str, Any], text: str) -> None:
+    state = (Channels(("x", "y", "z"), "metres", ""),)
+    served = replace(INTERFACE, statistics="e" * 64, state_channels=state)
+    with running(FakePolicy(served)) as server:
+        PolicyClient(server.address, expects=served).close()
+        with pytest.raises(SettingsError, match=rf"^ws://.* serves a policy that does not fit: {text}") as refused:
+            PolicyClient(server.address, expects=replace(served, **changes))
+        assert "\n" not in str(refused.value)
+        assert not server.policy.calls
+        until(lambda: sum("gone" in line for line in server.log) == 2)
 
 
 def test_messages_stay_within_the_servers_limit() -> None:

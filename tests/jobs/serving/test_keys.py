@@ -39,6 +39,17 @@ def test_the_same_observation_in_every_form_that_is_accepted(content: dict[str, 
         np.testing.assert_array_equal(found.images[view], wanted.images[view])
 
 
+def test_openpis_wrist_image_is_the_wrists_whatever_the_order_of_the_views() -> None:
+    turned = replace(INTERFACE, views=("wrist", "front"))
+    found = read_observation(message(5), MessageKeys.of(turned, {}), turned)
+    for view in INTERFACE.views:
+        np.testing.assert_array_equal(found.images[view], observation(5).images[view])
+    unnamed = replace(INTERFACE, views=("cam_0", "cam_1"))
+    keys = MessageKeys.of(unnamed, {}).images
+    assert keys["cam_0"][-1] == "observation/image"
+    assert keys["cam_1"][-1] == "observation/wrist_image"
+
+
 @pytest.mark.parametrize(
     ("changes", "fragment"),
     [

@@ -60,7 +60,8 @@ def test_a_served_checkpoint_acts_as_the_checkpoint(checkpoint: Path) -> None:
     assert warm_up(policy, InputLimits.around(9, 1.0, policy.trained_states)) > 0
     observations, seeds = [robot_observation(n) for n in range(3)], [4, 5, 6]
     with running(policy) as server, PolicyClient(server.address) as client:
-        assert client.interface == ROBOT
+        assert client.interface == policy.interface == replace(ROBOT, statistics=policy.interface.statistics)
+        assert client.metadata["contract"]["statistics"] == policy.interface.statistics
         found = client.act(observations, seeds)
     assert found.shape == (3, SIZES.chunk, SIZES.action)
     np.testing.assert_allclose(found, policy.act(observations, seeds), atol=1e-5)

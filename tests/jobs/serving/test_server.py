@@ -61,7 +61,12 @@ def test_a_client_is_told_what_it_has_to_know() -> None:
         "state": 3,
         "chunk": 4,
         "action": 2,
+        "state_channels": [],
+        "action_channels": [],
+        "statistics": "",
     }
+    assert [camera["name"] for camera in hello["contract"]["cameras"]] == ["front", "wrist"]
+    assert (hello["contract"]["control_hz"], hello["contract"]["chunk"]) == (10.0, 4)
     assert hello["keys"] == {
         "images": {
             "front": ["images/front", "observation/front", "observation/image"],
@@ -70,6 +75,7 @@ def test_a_client_is_told_what_it_has_to_know() -> None:
         "state": ["observation/state", "state"],
         "prompt": ["prompt"],
         "seed": "seed",
+        "committed": ["committed", "delay"],
         "group": "observations",
     }
     assert hello["limits"] == {

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from jobs.closed_loop.collect.guided import Guide
 from jobs.closed_loop.collect.settings import GuideSettings
+from jobs.common.policy.channels import Channels
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation
 from pipeline.errors import SettingsError
 
@@ -92,6 +93,11 @@ def test_a_policy_that_does_not_fit_is_refused(cameras: tuple[str, ...], setting
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"views": ("wrist", "front")}, r"wrist would see what agentview shows"),
+        (
+            {"action_channels": (Channels(tuple("abcdefg"), "radians", ""),)},
+            r"guide: the policy does not fit LIBERO's robot: action\[0\] is a \(radians\), expected dx",
+        ),
         ({"fps": 20.0}, r"guide: the policy acts at 20 Hz, the collection at 10, where .* give fps="),
         ({"action": 6}, r"guide: the policy has actions of 6 numbers and states of 8, LIBERO's robot of 7 and 8"),
         ({"state": 26}, r"guide: the policy has actions of 7 numbers and states of 26"),

@@ -21,6 +21,9 @@ from jobs.closed_loop.evaluate.evaluate import evaluate
 from jobs.closed_loop.evaluate.settings import EvaluateConfig
 from jobs.common.policy.checkpoint_policy import CheckpointPolicy
 from jobs.common.signals import ended_like_interrupted
+from jobs.datasets.build_contract import interface_of
+from model.checkpoint.checkpoint import save_weights
+from model.checkpoint.vouched import VOUCHED
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.format.build import Build
 from tests.jobs.closed_loop.checkpoints import untrained
@@ -105,6 +108,60 @@ def test_a_served_policy_with_a_password_and_another_one_in_its_place(robot_buil
     evaluate(asked)
     assert _episodes(tmp_path / "served") == _episodes(tmp_path / "here")
     assert "sesame" not in "".join(path.read_text() for path in (tmp_path / "served").glob("*.json*"))
+
+
+def test_a_delay_changes_what_is_played_and_is_written_down(robot_build: Build, tmp_path: Path) -> None:
+    checkpoint = untrained(tmp_path / "step-00000000", robot_build)
+    asked = config(tmp_path / "a", policy=str(checkpoint), hold=2, max_steps=28, device="cpu", execute=2, tasks=(0,))
+    acted: dict[int, list[NDArray[np.float32]]] = {}
+    for delay in (0, 1, 2):
+        simulator = FakeSimulator()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(jobs.closed_loop.evaluate.evaluate, "Simulator", lambda *_, one=simulator: one)
+            evaluate(replace(asked, out=tmp_path / str(delay), delay=delay, environments=1, episodes=1))
+        acted[delay] = [arguments["actions"] for do, arguments in simulator.requests if do == "act"]
+        written = json.loads((tmp_path / str(delay) / "evaluation.json").read_bytes())
+        assert written["delay"] == delay
+    for delay in (1, 2):
+        np.testing.assert_array_equal(acted[0][0], acted[delay][0])  # the first chunk of an episode is waited for
+        assert not np.array_equal(acted[0][1], acted[delay][1])
+    with pytest.raises(SettingsError, match="delay=4 needs chunks that are not averaged"):
+        evaluate(replace(asked, delay=4))
+
+
+def test_a_policy_of_another_robot_or_other_data_is_refused(robot_build: Build, tmp_path: Path) -> None:
+    robot = asdict(interface_of(robot_build.manifest))
+    angles = [
+        {"names": ["x", "y", "z"], "units": "metres", "meaning": ""},
+        {"names": ["roll", "pitch", "yaw"], "units": "radians", "meaning": ""},
+        {"names": ["finger_left", "finger_right"], "units": "metres", "meaning": ""},
+    ]
+    other = untrained(tmp_path / "angles" / "step-00000000", robot_build, robot={**robot, "state_channels": angles})
+    turned = untrained(tmp_path / "turned" / "step-00000000", robot_build, robot={**robot, "views": ["wrist", "front"]})
+    asked = config(tmp_path / "out", hold=2, max_steps=2, device="cpu")
+    with pytest.raises(SettingsError, match=r"does not fit libero_object: state\[3\] is roll .*, expected ax \(rad"):
+        evaluate(replace(asked, policy=str(other)))
+    with pytest.raises(SettingsError, match="wrist would see what agentview shows; say which is which with cameras="):
+        evaluate(replace(asked, policy=str(turned)))
+    evaluate(replace(asked, policy=str(turned), cameras={"wrist": "robot0_eye_in_hand", "front": "agentview"}))
+
+
+def test_the_build_that_a_policy_should_be_of_is_compared(
+    robot_build: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    robot = asdict(interface_of(robot_build.manifest))
+    model = untrained(tmp_path / "step-00000000", robot_build, robot=robot)
+    asked = config(tmp_path / "out", policy=str(model), hold=2, max_steps=2, device="cpu", tasks=(0,), episodes=1)
+    evaluate(asked)
+    assert "note: the policy does not say what its state holds; " in capsys.readouterr().out
+    evaluate(replace(asked, expects=robot_build.path))  # the same folder: it decides no episode
+    shifted = CheckpointPolicy(model, "cpu")
+    shifted.model.action_scaler.center += 0.01  # type: ignore[union-attr, operator]
+    other = tmp_path / "other" / "step-00000000"
+    state = json.loads((model / "state.json").read_bytes())
+    save_weights(other, shifted.model, {name: state[name] for name in ("model", "model_sizes", "robot", VOUCHED)})
+    with pytest.raises(SettingsError, match=r"does not fit libero_object: statistics are .*the ranges of other data"):
+        evaluate(replace(asked, policy=str(other), out=tmp_path / "x", expects=robot_build.path))
 
 
 def test_a_rate_that_does_not_divide_the_simulators_is_refused(robot_build: Build, tmp_path: Path) -> None:

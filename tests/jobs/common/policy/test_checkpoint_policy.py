@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from jobs.common.policy.checkpoint_policy import CheckpointPolicy
+from jobs.common.policy.committed import Committed
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation, check_observation, student_batch
 from model.checkpoint.folders import find_checkpoint
 from pipeline.errors import BuildError, SettingsError
@@ -166,3 +167,16 @@ def test_a_joint_that_never_moved_is_clipped_counted_and_reported(
     policy.act([replace(moment, state=far)], [1])
     assert policy.clipped == 11
     assert capsys.readouterr().err == ""
+
+
+def test_a_chunk_that_goes_on_begins_with_what_is_committed(policy: CheckpointPolicy) -> None:
+    both = moments(policy, 2)
+    plain = policy.act(both, [3, 4])
+    rest = (plain[1] + 0.5 * np.abs(plain).max())[2:]
+    found = policy.act_continuing(both, [3, 4], [Committed(rest, 3), None])
+    assert np.array_equal(found[0, :3], rest[:3])
+    np.testing.assert_allclose(found[1], plain[1], atol=1e-5)
+    assert not np.allclose(found[0, 3:], plain[0, 3:])  # an untrained head is led elsewhere, though not always nearer
+    assert np.array_equal(found, policy.act_continuing(both, [3, 4], [Committed(rest, 3), None]))
+    with pytest.raises(ValueError, match="delay must be 1"):
+        policy.act_continuing(both, [3, 4], [Committed(rest, 0), None])
