@@ -88,6 +88,22 @@ class TinyBackboneSettings:
 
 
 @checked
+class LoraSettings:
+    """Low-rank adapters of the backbone, which is then not trained itself: section `model.backbone.lora`."""
+
+    rank: int = setting(
+        "of each adapter; 0: none, all weights are trained, as the reference does", default=0, at_least=0
+    )
+    alpha: float = setting("an adapter's product counts alpha / rank", default=32.0, above=0)
+    targets: tuple[str, ...] = setting(
+        "endings of the names of the linear layers that get one; as given: all of the decoder (of vision: attn.qkv, "
+        "attn.proj, linear_fc1, linear_fc2)",
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        nonempty=True,
+    )
+
+
+@checked
 class BackboneSettings:
     """The student: section `model.backbone`."""
 
@@ -108,6 +124,7 @@ class BackboneSettings:
     dtype: FloatDtype = setting("of the weights", default=FloatDtype.FLOAT32)
     gradient_checkpointing: bool = setting(CHECKPOINTING, default=False)
     tiny: TinyBackboneSettings = setting("sizes of kind tiny", default_factory=TinyBackboneSettings)
+    lora: LoraSettings = setting("train low-rank adapters in its place", default_factory=LoraSettings)
 
     def __post_init__(self) -> None:
         if self.kind == BackboneKind.PRETRAINED and not self.name_or_path:

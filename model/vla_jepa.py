@@ -24,6 +24,7 @@ from model.losses import Losses, masked_mean, masked_step_mean, merge_views, ste
 from model.normalize import BuildStats, ChannelRange, MinMaxScaler
 from model.settings import HeadInput, ModelSettings, SteeredBy
 from model.stand_in import STAND_INS, StandIn, of_another
+from model.student.adapters import add_adapters, require_peft
 from model.student.backbone import Student, StudentInput, StudentOutput
 from model.world_model.predictor import LatentPredictor
 from pipeline.errors import RunError, SettingsError
@@ -93,6 +94,17 @@ class VLAJEPA(nn.Module):
             state = _range(None if stats is None else stats.state, "state", sizes.state)
             self.state_scaler = MinMaxScaler(state, settings.range_floor)
         self._freeze(settings.freeze)
+
+    def add_adapters(self) -> None:
+        """Train adapters in place of the backbone, where the settings say so.
+
+        Raises:
+            ValueError: a target of theirs names no layer.
+        """
+        lora = self.settings.backbone.lora
+        if lora.rank:
+            add_adapters(self.student.model, lora, self.student.prompts.added, self.settings.seed)
+            self._freeze(self.settings.freeze)
 
     def forward(self, *batches: TrainingBatch, generator: torch.Generator | None = None) -> tuple[Losses, ...]:
         """Losses of some batches, of robots (with actions) or human video (without), in one pass for all.
@@ -343,17 +355,19 @@ class VLAJEPA(nn.Module):
         return self.action_head, self.action_scaler
 
 
-def build_model(settings: ModelSettings, sizes: Sizes, stats: BuildStats | None) -> VLAJEPA:
+def build_model(settings: ModelSettings, sizes: Sizes, stats: BuildStats | None, adapters: bool = True) -> VLAJEPA:
     """A model on the CPU; the same settings, sizes and statistics give the same weights.
 
     Args:
         settings: everything about the model.
         sizes: of the robot build, or of the video build in a video-only run (state and action 0).
         stats: of the robot build; None in a video-only run.
+        adapters: False: without those of `model.backbone.lora`, to be loaded or added afterwards.
 
     Raises:
-        SettingsError: sizes, statistics and settings do not fit together.
+        SettingsError: sizes, statistics and settings do not fit together, or a package is missing.
     """
+    require_peft(settings.backbone.lora)
     if sizes.views > settings.predictor.views:
         raise SettingsError(
             f"the build has {sizes.views} views, PredictorSettings.views is {settings.predictor.views}; set it to "
@@ -363,7 +377,10 @@ def build_model(settings: ModelSettings, sizes: Sizes, stats: BuildStats | None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         try:
-            return VLAJEPA(settings, sizes, stats)
+            model = VLAJEPA(settings, sizes, stats)
+            if adapters:
+                model.add_adapters()
+            return model
         except ValueError as error:
             raise SettingsError(f"the model does not fit the build: {error}") from error
 

@@ -27,7 +27,13 @@ def run(settings: ServeConfig) -> None:
     policy = CheckpointPolicy(checkpoint, settings.device, settings.cuda_graphs)
     run_name = policy.checkpoint.resolve().parent.parent.name
     name = f"{run_name}/{policy.checkpoint.name}"
-    identity = {"checkpoint": name, "step": policy.step, "sha256": policy.sha256, VOUCHED: as_json(policy.vouchers)}
+    identity = {
+        "checkpoint": name,
+        "step": policy.step,
+        "sha256": policy.sha256,
+        "weights": policy.weights,
+        VOUCHED: as_json(policy.vouchers),
+    }
     server = PolicyServer(policy, settings, identity, _log, policy.trained_states)
     _log(f"{policy.checkpoint} on {policy.device}: a first query took {duration_text(warm_up(policy, server.limits))}")
     asyncio.run(serve_until_signal(server, lambda port: _log(welcome(server, settings, port))))

@@ -32,6 +32,7 @@ from model.checkpoint.vouched import VOUCHED, as_json, vouched_of
 from model.exchange.initial import load_initial
 from model.exchange.lerobot import require_lerobot
 from model.exchange.starvla import require_starvla
+from model.student.adapters import require_peft
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.schema import Sizes
@@ -60,7 +61,7 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         opened = open_builds(config)
         builds = [one.build for one in opened]
         sizes, stats = common_sizes(builds)
-        model = build_model(config.model, sizes, stats)
+        model = build_model(config.model, sizes, stats, adapters=False)
         _require_exportable(config, model)
         state = run_state(config, opened, sizes)
         found = ranks.from_main(lambda: _has_checkpoints(config))
@@ -68,6 +69,7 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         fresh = tuple(f"action_head.{part}." for part in config.reinitialise)
         digest = weights_digest(model, fresh) if loaded and ranks.world > 1 else ""
         require_agreement(ranks, state, digest)
+        model.add_adapters()
         before = () if config.init_from is None or not loaded else vouched_of(config.init_from)
         vouchers = (*(one.voucher for one in opened), *before)
         trainer = Trainer(model, builds, config.weights, config.trainer, config.out, state, vouchers, ranks)
@@ -78,6 +80,7 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
 
 def _require_packages(config: TrainConfig) -> None:
     """Raise SettingsError if a package that a setting needs is not installed."""
+    require_peft(config.model.backbone.lora)
     if config.trainer.wandb is not None:
         import_wandb(config.trainer.wandb)
 

@@ -71,12 +71,15 @@ def load_lerobot(model: VLAJEPA, folder: Path, reinitialise: Sequence[str] = (),
     return account
 
 
-def save_lerobot(model: VLAJEPA, folder: Path, cameras: Sequence[str], encoder: str) -> list[str]:
+def save_lerobot(
+    model: VLAJEPA, folder: Path, cameras: Sequence[str], encoder: str, weights: str = "last step"
+) -> list[str]:
     """Write a policy folder, whole or not at all.
 
     Args:
         cameras: names of the views in order, as in `observation.images.NAME`.
         encoder: the target encoder's hub name or folder, from which LeRobot loads it.
+        weights: which of a checkpoint's they are, for the metadata of model.safetensors.
 
     Returns:
         What differs there, for people.
@@ -87,7 +90,8 @@ def save_lerobot(model: VLAJEPA, folder: Path, cameras: Sequence[str], encoder: 
     """
     require_lerobot(model, cameras)
     with new_folder(folder) as temporary:
-        save_file(foreign_weights(model, "lerobot"), temporary / "model.safetensors", metadata={"format": "pt"})
+        metadata = {"format": "pt", "weights": weights}
+        save_file(foreign_weights(model, "lerobot"), temporary / "model.safetensors", metadata=metadata)
         _write_json(temporary / "config.json", policy_config(model, cameras, encoder))
         for name, content in _processors(model, cameras).items():
             _write_json(temporary / f"{name}.json", content)

@@ -16,6 +16,7 @@ from jobs.common.policy.device import pick_device
 from jobs.common.policy.load_model import load_model
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation, check_observation, student_batch
 from model.act_graph import ActGraphs
+from model.checkpoint.averages import acting_weights
 from model.checkpoint.folders import find_checkpoint
 from model.checkpoint.state_file import checkpoint_sha256, read_state
 from model.checkpoint.vouched import vouched
@@ -29,6 +30,7 @@ class CheckpointPolicy:
 
     Attributes:
         sha256: of the checkpoint, see `checkpoint_sha256`.
+        weights: which of its weights act, see `acting_weights`.
         clipped: values of the state so far that were clipped at `model.state_bound`; see `_count_clipped`.
 
     Args:
@@ -49,6 +51,7 @@ class CheckpointPolicy:
         self.step = _step(self.checkpoint, state)
         self.sha256 = checkpoint_sha256(self.checkpoint)
         self.vouchers = vouched(state)
+        self.weights = acting_weights(self.checkpoint, state)
         self.interface = _interface(self.checkpoint, state)
         self.model = load_model(self.checkpoint).to(self.device)
         self._graphs = ActGraphs(self.model) if cuda_graphs and self.device.type == "cuda" else None

@@ -71,6 +71,13 @@ class TrainerSettings:
     beta2: float = setting("AdamW's decay of the second moment", default=0.95, at_least=0, below=1)
     weight_decay: float = setting("AdamW's weight decay", default=1e-8, at_least=0, below=math.inf)
     clip_norm: float = setting("largest norm of the gradients", default=1.0, above=0)
+    ema: float = setting(
+        "decay of an exponential moving average of the trained weights, which held-out numbers, serve, evaluate, "
+        "export and init_from take; 0: none, as the reference trains",
+        default=0.0,
+        at_least=0,
+        below=1,
+    )
     seed: int = setting("of the order of samples and of the noise", default=0)
     device: Device = setting("where the run computes", default=Device.AUTO, decides=False)
     bf16: bool = setting(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from jobs.training.loop.settings import TrainerSettings
+from jobs.training.loop.step.averages import Averages
 from model.checkpoint.sharding import is_sharded
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import SettingsError
@@ -25,6 +26,7 @@ class Optimiser:
 
     Attributes:
         masters: the float32 weights by name; the model's own where nothing is rounded.
+        averages: of them; of none with `TrainerSettings.ema` 0.
 
     Raises:
         SettingsError: everything is frozen.
@@ -48,6 +50,7 @@ class Optimiser:
         )
         self._scales_in_kernel = fused and not is_sharded(model)
         self._peaks = [group["lr"] for group in groups]
+        self.averages = Averages(self.masters if settings.ema else {}, settings.ema)
 
     def begin(self, position: int) -> dict[str, float]:
         """Clear gradients and set the learning rates of a position in the schedule; returns them by metric name."""
@@ -105,6 +108,7 @@ class Optimiser:
         else:
             torch.nn.utils.clip_grads_with_norm_(parameters, self._settings.clip_norm, total)
         self.adamw.step()
+        self.averages.update()
         self.publish()
 
     @torch.no_grad()
