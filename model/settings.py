@@ -66,6 +66,17 @@ class SteeredBy(StrEnum):
     SHUFFLED = "shuffled"
 
 
+class Scaling(StrEnum):
+    """Which range of a channel of actions and state becomes -1 to 1.
+
+    MIN_MAX    from its smallest to its largest value in the train split
+    QUANTILES  from its 1 % to its 99 % quantile; grippers, and channels whose values lie at both ends, as MIN_MAX
+    """
+
+    MIN_MAX = "min_max"
+    QUANTILES = "quantiles"
+
+
 @checked
 class TinyBackboneSettings:
     """A Qwen3-VL of random weights, small enough for a CPU: section `model.backbone.tiny`."""
@@ -253,6 +264,11 @@ class ModelSettings:
     loss: LossSettings = setting("weights of the losses", default_factory=LossSettings)
     attention: AttentionBackend = setting("kernel of student, predictor and action head", default=AttentionBackend.AUTO)
     freeze: tuple[str, ...] = setting("modules that are not trained, by name, as in `student.model.visual`", default=())
+    scaling: Scaling = setting(
+        "of actions and state to -1..1: min_max, as the reference; quantiles: from the 1 % to the 99 % quantile of a "
+        "channel, actions beyond them clipped; grippers and channels of two values keep their whole range",
+        default=Scaling.MIN_MAX,
+    )
     range_floor: float = setting(
         "smallest range of a state or action channel used for scaling, in the source's units", default=1e-3, above=0
     )

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from model.action_head.action_head import ActionHead
 from model.losses import Losses, masked_mean, masked_step_mean, merge_views, step_errors
 from model.normalize import BuildStats, ChannelRange, MinMaxScaler
-from model.settings import HeadInput, ModelSettings, SteeredBy
+from model.settings import HeadInput, ModelSettings, Scaling, SteeredBy
 from model.stand_in import STAND_INS, StandIn, of_another
 from model.student.adapters import add_adapters, require_peft
 from model.student.backbone import Student, StudentInput, StudentOutput
@@ -326,10 +326,12 @@ class VLAJEPA(nn.Module):
 
     def _actions(self, targets: Targets[Tensor]) -> Tensor:
         """Scaled actions float32 [B, T, A]. Padding is zero in source units, which may be far outside the range; here
-        it is 0, the middle of the range."""
+        it is 0, the middle of the range. What lies beyond quantiles becomes -1 or 1: an outlier is no target."""
         _, scaler = self._action_parts()
         assert targets.actions is not None
         actions, mask = scaler(targets.actions.detach()), targets.action_mask
+        if self.settings.scaling == Scaling.QUANTILES:
+            actions = actions.clamp(-1.0, 1.0)
         return actions if mask is None else actions.masked_fill(~mask[..., None], 0.0)
 
     def _state(self, state: Tensor) -> Tensor | None:

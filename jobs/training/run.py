@@ -60,7 +60,7 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         ranks.from_main(lambda: _require_packages(config))  # before anything is read or written
         opened = open_builds(config)
         builds = [one.build for one in opened]
-        sizes, stats = common_sizes(builds)
+        sizes, stats = common_sizes(builds, config.model.scaling)
         model = build_model(config.model, sizes, stats, adapters=False)
         _require_exportable(config, model)
         state = run_state(config, opened, sizes)

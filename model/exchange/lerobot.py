@@ -41,7 +41,7 @@ NORMALIZER = "policy_preprocessor_step_3_normalizer_processor.safetensors"
 UNNORMALIZER = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
 
 
-_NUMBERS = {"MIN_MAX": ("min", "max"), "MEAN_STD": ("mean", "std")}
+_NUMBERS = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "MEAN_STD": ("mean", "std")}
 """Statistics of a channel by LeRobot's name of how it is scaled."""
 
 
@@ -278,7 +278,7 @@ def _load_scaler(scaler: MinMaxScaler | None, folder: Path, key: str, processor:
         raise SettingsError(f"{folder}/{processor} gives no range or mean of {key}: {reason(error)}") from error
     if first.shape != scaler.center.shape:
         raise SettingsError(f"{folder}: {key} has {len(first)} channels, the model {len(scaler.center)}")
-    center, half = ((first + second) / 2, (second - first) / 2) if mode == "MIN_MAX" else (first, second)
+    center, half = (first, second) if mode == "MEAN_STD" else ((first + second) / 2, (second - first) / 2)
     with torch.no_grad():
         scaler.center.copy_(center)
         # LeRobot divides by 1e-8 where a channel is constant.

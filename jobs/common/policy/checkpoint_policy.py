@@ -59,7 +59,8 @@ class CheckpointPolicy:
 
     @property
     def trained_states(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Smallest and largest state of training, float32 [S] each, in the build's units; None without a state."""
+        """Ends of the range by which the state is scaled, of training, float32 [S] each, in the build's units; None
+        without a state."""
         scaler = self.model.state_scaler
         if scaler is None:
             return None
