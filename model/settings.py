@@ -264,6 +264,17 @@ class ModelSettings:
     loss: LossSettings = setting("weights of the losses", default_factory=LossSettings)
     attention: AttentionBackend = setting("kernel of student, predictor and action head", default=AttentionBackend.AUTO)
     freeze: tuple[str, ...] = setting("modules that are not trained, by name, as in `student.model.visual`", default=())
+    use_state: bool = setting(
+        "the action head reads the robot's state; false: it reaches no part of the model, as in the reference's "
+        "pretraining",
+        default=True,
+    )
+    state_dropout: float = setting(
+        "probability, in training, that a noise draw of a sample is without the state: zeros in place of its token",
+        default=0.0,
+        at_least=0,
+        below=1,
+    )
     scaling: Scaling = setting(
         "of actions and state to -1..1: min_max, as the reference; quantiles: from the 1 % to the 99 % quantile of a "
         "channel, actions beyond them clipped; grippers and channels of two values keep their whole range",
@@ -279,6 +290,10 @@ class ModelSettings:
         at_least=1,
     )
     seed: int = setting("of every randomly initialised weight", default=0, at_least=0)
+
+    def __post_init__(self) -> None:
+        if self.state_dropout and not self.use_state:
+            raise ValueError(f"state_dropout={self.state_dropout:g} needs use_state=true: no state is read otherwise")
 
 
 TINY_LATENT_WIDTH = 96

@@ -57,15 +57,18 @@ class VLAJEPA(nn.Module):
         student: images and instruction -> latent actions and embodied tokens.
         predictor: latents and latent actions -> next latents.
         action_head: tokens of the student and state -> actions; None for a video-only run.
+        state_width: channels of the state that the model reads; 0 where the robot has none, or `use_state` is false.
     """
 
-    def __init__(self, settings: ModelSettings, sizes: Sizes, stats: BuildStats | None) -> None:
+    def __init__(
+        self, settings: ModelSettings, sizes: Sizes, stats: BuildStats | None, backbone_weights: bool = True
+    ) -> None:
         super().__init__()
         if settings.loss.rollout and settings.loss.rollout_steps > sizes.steps:
             asked = settings.loss.rollout_steps
             raise ValueError(f"LossSettings.rollout_steps={asked} must be at most the build's {sizes.steps} steps")
         self.settings, self.sizes = settings, sizes
-        self.student = Student(settings.backbone, settings.prompt, sizes.steps, settings.attention)
+        self.student = Student(settings.backbone, settings.prompt, sizes.steps, settings.attention, backbone_weights)
         self.predictor = LatentPredictor(
             settings.predictor,
             steps=sizes.steps,
@@ -75,22 +78,29 @@ class VLAJEPA(nn.Module):
             action_tokens=settings.prompt.action_tokens_per_step,
             backend=settings.attention,
         )
+        self.state_width = sizes.state if settings.use_state else 0
         self.stand_in: StandIn | None = None
         if settings.predictor.steered_by in STAND_INS:
             tokens, motion = sizes.steps * settings.prompt.action_tokens_per_step, sizes.chunk * sizes.action
             self.stand_in = StandIn(
-                settings.predictor.steered_by, tokens, self.student.width, motion + sizes.state if motion else 0
+                settings.predictor.steered_by, tokens, self.student.width, motion + self.state_width if motion else 0
             )
         self.action_head: ActionHead | None = None
         self.action_scaler: MinMaxScaler | None = None
         self.state_scaler: MinMaxScaler | None = None
         if sizes.action:
             self.action_head = ActionHead(
-                settings.action_head, self.student.width, sizes.action, sizes.state, sizes.chunk, settings.attention
+                settings.action_head,
+                self.student.width,
+                sizes.action,
+                self.state_width,
+                sizes.chunk,
+                settings.attention,
+                settings.state_dropout,
             )
             action = _range(None if stats is None else stats.action, "action", sizes.action)
             self.action_scaler = MinMaxScaler(action, settings.range_floor)
-        if sizes.action and sizes.state:
+        if sizes.action and self.state_width:
             state = _range(None if stats is None else stats.state, "state", sizes.state)
             self.state_scaler = MinMaxScaler(state, settings.range_floor)
         self._freeze(settings.freeze)
@@ -357,7 +367,13 @@ class VLAJEPA(nn.Module):
         return self.action_head, self.action_scaler
 
 
-def build_model(settings: ModelSettings, sizes: Sizes, stats: BuildStats | None, adapters: bool = True) -> VLAJEPA:
+def build_model(
+    settings: ModelSettings,
+    sizes: Sizes,
+    stats: BuildStats | None,
+    adapters: bool = True,
+    backbone_weights: bool = True,
+) -> VLAJEPA:
     """A model on the CPU; the same settings, sizes and statistics give the same weights.
 
     Args:
@@ -365,6 +381,7 @@ def build_model(settings: ModelSettings, sizes: Sizes, stats: BuildStats | None,
         sizes: of the robot build, or of the video build in a video-only run (state and action 0).
         stats: of the robot build; None in a video-only run.
         adapters: False: without those of `model.backbone.lora`, to be loaded or added afterwards.
+        backbone_weights: False: those of the backbone are neither read nor drawn, since a checkpoint fills them all.
 
     Raises:
         SettingsError: sizes, statistics and settings do not fit together, or a package is missing.
@@ -379,7 +396,7 @@ def build_model(settings: ModelSettings, sizes: Sizes, stats: BuildStats | None,
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         try:
-            model = VLAJEPA(settings, sizes, stats)
+            model = VLAJEPA(settings, sizes, stats, backbone_weights)
             if adapters:
                 model.add_adapters()
             return model

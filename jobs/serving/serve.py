@@ -32,6 +32,7 @@ def run(settings: ServeConfig) -> None:
         "step": policy.step,
         "sha256": policy.sha256,
         "weights": policy.weights,
+        "uses_state": bool(policy.model.state_width),
         VOUCHED: as_json(policy.vouchers),
     }
     server = PolicyServer(policy, settings, identity, _log, policy.trained_states)
@@ -67,11 +68,12 @@ async def serve_until_signal(server: PolicyServer, started: Callable[[int], None
 def welcome(server: PolicyServer, settings: ServerSettings, port: int) -> str:
     """What to know for starting a client."""
     keys = server.metadata["keys"]
+    unused = "" if server.metadata.get("uses_state", True) else " (this policy does not read it)"
     lines = [
         f"serving {server.metadata['checkpoint']} (step {server.metadata['step']}) at ws://{settings.host}:{port}",
         *(f"  image {view}: {' or '.join(names)}" for view, names in keys["images"].items()),
         *(f"  trained on {Voucher(**entry).text}" for entry in server.metadata.get(VOUCHED, ())),
-        f"  state: {' or '.join(keys['state'])};  instruction: {' or '.join(keys['prompt'])}",
+        f"  state{unused}: {' or '.join(keys['state'])};  instruction: {' or '.join(keys['prompt'])}",
     ]
     if settings.api_key is None:
         local = settings.host in ("localhost", "::1") or settings.host.startswith("127.")

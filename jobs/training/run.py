@@ -61,10 +61,11 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         opened = open_builds(config)
         builds = [one.build for one in opened]
         sizes, stats = common_sizes(builds, config.model.scaling)
-        model = build_model(config.model, sizes, stats, adapters=False)
+        found = ranks.from_main(lambda: _has_checkpoints(config))
+        loads = found or config.init_from is not None
+        model = build_model(config.model, sizes, stats, adapters=False, backbone_weights=not loads)
         _require_exportable(config, model)
         state = run_state(config, opened, sizes)
-        found = ranks.from_main(lambda: _has_checkpoints(config))
         loaded = "" if found or config.init_from is None else load_initial(model, config.init_from, config.reinitialise)
         fresh = tuple(f"action_head.{part}." for part in config.reinitialise)
         digest = weights_digest(model, fresh) if loaded and ranks.world > 1 else ""

@@ -127,7 +127,7 @@ def policy_config(model: VLAJEPA, cameras: Sequence[str], encoder: str) -> dict[
         "qwen_model_name": s.backbone.name_or_path or "Qwen/Qwen3-VL-2B-Instruct",
         "jepa_encoder_name": encoder,
         "action_dim": sizes.action,
-        "state_dim": sizes.state,
+        "state_dim": model.state_width,
         "num_action_tokens_per_timestep": s.prompt.action_tokens_per_step,
         "num_embodied_action_tokens_per_instruction": s.prompt.embodied_tokens,
         **_head_config(head),
@@ -225,8 +225,8 @@ def require_lerobot(model: VLAJEPA, cameras: Sequence[str] | None = None) -> Non
 def _input_features(model: VLAJEPA, cameras: Sequence[str]) -> dict[str, Any]:
     side = model.settings.backbone.image_size
     features = {f"observation.images.{camera}": {"type": "VISUAL", "shape": [3, side, side]} for camera in cameras}
-    if model.sizes.state:
-        features[STATE] = {"type": "STATE", "shape": [model.sizes.state]}
+    if model.state_width:
+        features[STATE] = {"type": "STATE", "shape": [model.state_width]}
     return features
 
 

@@ -53,7 +53,7 @@ def load_model(checkpoint: Path) -> VLAJEPA:
     room = ROOM + _PER_BYTE * sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
     try:
         with bounded_memory(room):
-            model = build_model(settings, sizes, unit_stats(sizes), adapters=False)
+            model = build_model(settings, sizes, unit_stats(sizes), adapters=False, backbone_weights=False)
             with merged_adapters(model.student.model, settings.backbone.lora, model.student.prompts.added):
                 load_weights(checkpoint, model)
     except (MemoryError, OverflowError, RuntimeError, TypeError) as error:

@@ -62,7 +62,7 @@ def test_a_checkpoint_holds_the_frozen_base_and_the_adapters_and_goes_on(
 
 def test_whoever_loads_it_gets_merged_weights(run: Path, robot_build: Build, tmp_path: Path) -> None:
     model = load_model(run / "checkpoints" / "step-00000006")
-    plain = train_config(tmp_path / "plain", [robot_build], steps=1, warmup_steps=0, lr_backbone=1e-12, lr_final=0.0)
+    plain = train_config(tmp_path / "plain", [robot_build], steps=1, warmup_steps=0, lr_backbone=1e-12)
     train(replace(plain, init_from=run))  # weights of the same names go on to be trained whole
     after = load_file(list_checkpoints(plain.out / "checkpoints")[-1] / "model.safetensors")
     assert after.keys() == model.state_dict().keys()

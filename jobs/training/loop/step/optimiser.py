@@ -50,14 +50,20 @@ class Optimiser:
         )
         self._scales_in_kernel = fused and not is_sharded(model)
         self._peaks = [group["lr"] for group in groups]
+        finals = {
+            "backbone": settings.lr_final_backbone,
+            "action_head": settings.lr_final_action_head,
+            "rest": settings.lr_final_rest,
+        }
+        self._finals = [min(group["lr"], finals[group["name"]]) for group in groups]
         self.averages = Averages(self.masters if settings.ema else {}, settings.ema)
 
     def begin(self, position: int) -> dict[str, float]:
         """Clear gradients and set the learning rates of a position in the schedule; returns them by metric name."""
         s, rates = self._settings, {}
         self.adamw.zero_grad(set_to_none=True)
-        for group, peak in zip(self.adamw.param_groups, self._peaks, strict=True):
-            group["lr"] = learning_rate(position, s.steps, s.warmup_steps, peak, min(peak, s.lr_final))
+        for group, peak, final in zip(self.adamw.param_groups, self._peaks, self._finals, strict=True):
+            group["lr"] = learning_rate(position, s.steps, s.warmup_steps, peak, final)
             rates[f"lr_{group['name']}"] = group["lr"]
         return rates
 
