@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from model.settings import Scaling
-from pipeline.errors import BuildError
+from pipeline.errors import BuildError, SettingsError
 from pipeline.format.json.strict_json import parse
 from pipeline.format.text.printable import printable, reason
 
@@ -93,6 +93,14 @@ class BuildStats:
             return cls.from_json(content, scaling, grippers)
         except (ValueError, BuildError) as error:
             raise BuildError(f"{where}: {printable(error)}") from error
+
+
+def require_channels(channels: ChannelRange | None, name: str, width: int) -> ChannelRange:
+    """The ranges of a state or an action. Raises SettingsError unless they have so many channels."""
+    found = None if channels is None else len(channels.low)
+    if channels is None or found != width:
+        raise SettingsError(f"stats.json must have {width} {name} channels, as the build's sizes say; got {found}")
+    return channels
 
 
 def merge_stats(parts: Sequence[BuildStats]) -> BuildStats:

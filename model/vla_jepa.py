@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,34 +19,19 @@ import torch
 from torch import Tensor, nn
 
 from model.action_head.action_head import ActionHead
-from model.losses import Losses, masked_mean, masked_step_mean, merge_views, step_errors
-from model.normalize import BuildStats, ChannelRange, MinMaxScaler
+from model.losses import Losses, masked_mean, masked_step_mean, step_errors
+from model.normalize import BuildStats, ChannelRange, MinMaxScaler, require_channels
 from model.settings import HeadInput, ModelSettings, Scaling, SteeredBy
 from model.stand_in import STAND_INS, StandIn, of_another
 from model.student.adapters import add_adapters, require_peft
 from model.student.backbone import Student, StudentInput, StudentOutput
 from model.world_model.predictor import LatentPredictor
+from model.world_model.teacher_forced import TeacherForced
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.schema import Observation, Sizes, Targets
 
 TrainingBatch = tuple[Observation[Tensor], Targets[Tensor]]
 """What the student sees, and what is learned from it."""
-
-
-@dataclass(frozen=True)
-class TeacherForced:
-    """What the predictor is fed and what it must tell, float32 [B, K*N, V*D]; mask bool [B, K]. Without gradient."""
-
-    inputs: Tensor
-    targets: Tensor
-    mask: Tensor
-
-    @classmethod
-    def joined(cls, batches: Sequence[TeacherForced]) -> TeacherForced:
-        """Batches as one."""
-        if len(batches) == 1:
-            return batches[0]
-        return cls(*(torch.cat([getattr(b, name) for b in batches]) for name in ("inputs", "targets", "mask")))
 
 
 class VLAJEPA(nn.Module):
@@ -98,10 +82,10 @@ class VLAJEPA(nn.Module):
                 settings.attention,
                 settings.state_dropout,
             )
-            action = _range(None if stats is None else stats.action, "action", sizes.action)
+            action = require_channels(None if stats is None else stats.action, "action", sizes.action)
             self.action_scaler = MinMaxScaler(action, settings.range_floor)
         if sizes.action and self.state_width:
-            state = _range(None if stats is None else stats.state, "state", sizes.state)
+            state = require_channels(None if stats is None else stats.state, "state", sizes.state)
             self.state_scaler = MinMaxScaler(state, settings.range_floor)
         self._freeze(settings.freeze)
 
@@ -282,18 +266,7 @@ class VLAJEPA(nn.Module):
 
     def _teacher_forced(self, targets: Targets[Tensor]) -> TeacherForced:
         """z_0..z_{K-1} as inputs, z_1..z_K as targets."""
-        s, views = self.sizes, self.settings.predictor.views
-        expected = (len(targets.context), s.steps, views, s.tokens, s.width)
-        found = tuple(targets.latents.shape)
-        if found != expected or targets.context.shape != (expected[0], *expected[2:]):
-            raise ValueError(
-                f"latents must be {expected} and the context {(expected[0], *expected[2:])}, got {found} and "
-                f"{tuple(targets.context.shape)}; model.batch.to_device fills up missing views"
-            )
-        # To float32 first: autocast refuses to join float16 tensors on the CPU.
-        context, latents = targets.context.detach().float(), targets.latents.detach().float()
-        inputs = torch.cat([context[:, None], latents[:, :-1]], dim=1)
-        return TeacherForced(merge_views(inputs), merge_views(latents), targets.latent_mask)
+        return TeacherForced.of(targets, self.sizes, self.settings.predictor.views)
 
     def _rollout_errors(
         self, forced: TeacherForced, latent_actions: Tensor, counts: Sequence[int]
@@ -423,10 +396,3 @@ def unit_stats(sizes: Sizes) -> BuildStats:
 
 def _unit_range(width: int) -> ChannelRange | None:
     return ChannelRange((-1.0,) * width, (1.0,) * width) if width else None
-
-
-def _range(channels: ChannelRange | None, name: str, width: int) -> ChannelRange:
-    found = None if channels is None else len(channels.low)
-    if channels is None or found != width:
-        raise SettingsError(f"stats.json must have {width} {name} channels, as the build's sizes say; got {found}")
-    return channels

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from model.checkpoint.averages import acting_weights
 from model.checkpoint.checkpoint import load_weights
 from model.checkpoint.folders import newest_checkpoint
@@ -20,6 +18,7 @@ from model.settings import LoraSettings
 from model.student.adapters import merged_adapters
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import BuildError, SettingsError
+from pipeline.format.json.typed_json import from_json
 
 
 def load_initial(model: VLAJEPA, source: Path, reinitialise: Sequence[str] = (), scalers: bool = False) -> str:
@@ -63,6 +62,6 @@ def load_initial(model: VLAJEPA, source: Path, reinitialise: Sequence[str] = (),
 def _adapters(checkpoint: Path, state: Mapping[str, Any]) -> LoraSettings:
     """Those of a checkpoint's backbone."""
     try:
-        return TypeAdapter(LoraSettings).validate_python(state["model"]["backbone"]["lora"])
+        return from_json(LoraSettings, state["model"]["backbone"]["lora"])
     except (KeyError, TypeError, ValueError) as error:
         raise BuildError(f"{checkpoint}/state.json has no usable model.backbone.lora: {error}") from error

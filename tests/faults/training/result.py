@@ -43,7 +43,8 @@ def _sharded(checkpoint: Path) -> dict[str, str]:
     found = {}
     for kind in ("model", "optimizer", AVERAGES):
         tensors = {name: torch.empty(shape) for name, shape in sharded_shapes(checkpoint, kind).items()}
-        fill_sharded(checkpoint, kind, tensors)  # all at once: each call reads the whole index
+        if tensors:
+            fill_sharded(checkpoint, kind, tensors)  # all at once: each call reads the whole index
         for name, tensor in tensors.items():
             found[f"{kind}/{name}"] = hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
     return found

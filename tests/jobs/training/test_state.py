@@ -12,6 +12,7 @@ import torch
 
 from jobs.common.policy.checkpoint_policy import CheckpointPolicy
 from jobs.common.policy.robot_interface import RobotObservation
+from jobs.serving.serve import identity
 from jobs.training.run import train
 from jobs.training.settings import TrainConfig
 from model.checkpoint.folders import list_checkpoints
@@ -33,6 +34,7 @@ def test_a_policy_that_reads_no_state_is_trained_resumed_asked_and_tuned_with_on
     train(config)
     policy = CheckpointPolicy(config.out, "cpu")
     assert policy.trained_states is None
+    assert not identity(policy)["uses_state"]
     side = policy.interface.image_size
     images = {view: np.full((side, side, 3), 90, np.uint8) for view in policy.interface.views}
     states = np.zeros(policy.interface.state, np.float32), np.full(policy.interface.state, 1e6, np.float32)
@@ -58,6 +60,7 @@ def test_a_run_with_dropout_goes_on_to_the_bit(robot_build: Build, tmp_path: Pat
     shutil.rmtree(list_checkpoints(tmp_path / "again" / "checkpoints")[-1])
     train(replace(config, out=tmp_path / "again"))
     assert losses_of(tmp_path / "again") == losses_of(config.out)
+    assert identity(CheckpointPolicy(config.out, "cpu"))["uses_state"]
     train(config_of(tmp_path / "plain", robot_build))
     assert losses_of(tmp_path / "plain") != losses_of(config.out)
     one, two = (CheckpointPolicy(path, "cpu").model.state_dict() for path in (tmp_path / "again", config.out))

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from jobs.common.policy.checkpoint_policy import CheckpointPolicy
 from jobs.common.policy.load_model import load_model
+from jobs.serving.serve import identity
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.loop.step.optimiser import Optimiser
 from jobs.training.run import train
@@ -124,7 +125,7 @@ def test_who_loads_a_checkpoint_takes_the_averages_and_says_so(
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, averages.get(name, weights[name])), name
     assert any(not torch.equal(weights[name], average) for name, average in averages.items())
-    assert CheckpointPolicy(last, "cpu").weights == "moving averages (trainer.ema=0.75)"
+    assert identity(CheckpointPolicy(last, "cpu"))["weights"] == "moving averages (trainer.ema=0.75)"
     config = train_config(tmp_path / "next", [robot_build], steps=1, warmup_steps=0, ema=DECAY)
     capsys.readouterr()
     train(replace(config, init_from=run))
