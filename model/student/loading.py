@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLModel
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig, Qwen3VLVisionConfig
@@ -51,7 +52,7 @@ def _load(
             model = _random(config, dtype, weights)
         else:
             model = Qwen3VLModel.from_pretrained(settings.name_or_path, dtype=dtype, attn_implementation="sdpa")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise SettingsError(
             f"BackboneSettings.name_or_path={settings.name_or_path!r} gives no Qwen3-VL ({error}); give the name of a "
             "model on the hub or a folder with its weights and tokenizer"
