@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from jobs.training.grippers import gripper_channels
-from model.normalize import BuildStats, Grippers, merge_stats
+from model.normalize import NO_GRIPPERS, BuildStats, Grippers, merge_stats
 from model.settings import Scaling
 from pipeline.errors import SettingsError
 from pipeline.format.build import Build
@@ -42,10 +42,13 @@ def common_sizes(builds: Sequence[Build], scaling: Scaling = Scaling.MIN_MAX) ->
 
 
 def _ranges(build: Build, scaling: Scaling) -> BuildStats:
-    source, sizes = build.manifest["settings"]["source"], build.sizes
-    grippers = Grippers(
-        state=gripper_channels(source, "state", sizes.state), action=gripper_channels(source, "action", sizes.action)
-    )
+    grippers = NO_GRIPPERS
+    if scaling == Scaling.QUANTILES:
+        source, sizes = build.settings.content["source"], build.sizes
+        grippers = Grippers(
+            state=gripper_channels(source, "state", sizes.state),
+            action=gripper_channels(source, "action", sizes.action),
+        )
     return BuildStats.parse(build.read_file("stats.json"), build.path / "stats.json", scaling, grippers)
 
 

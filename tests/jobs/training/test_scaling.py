@@ -44,6 +44,13 @@ def test_grippers_are_found_by_their_conversion(fields: list[object], width: int
     assert gripper_channels({"type": "ssv2"}, "action", 0) == set()
 
 
+@pytest.mark.parametrize("junk", [7, {}, [7], ["a"], [{}], [{"field": 1}], [{**FIELD, "convert": "x"}], "\n"])
+def test_settings_that_are_none_are_refused_in_one_line(junk: object) -> None:
+    with pytest.raises(BuildError, match=r"settings\.source\.action") as refused:
+        gripper_channels({"action": junk}, "action", 7)
+    assert str(refused.value).isprintable()
+
+
 def test_a_checkpoint_carries_the_ranges_it_was_trained_with(robot_build: Build, tmp_path: Path) -> None:
     """Serving, evaluation and export take them from there; a later run takes those of its own builds and setting."""
     stats = json.loads(robot_build.read_file("stats.json"))
