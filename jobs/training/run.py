@@ -15,7 +15,6 @@ from jobs.common.driver_lock import DriverLock
 from jobs.common.policy.robot_interface import RobotInterface
 from jobs.training.agreement import require_agreement, weights_digest
 from jobs.training.builds import AuditedBuild, open_builds
-from jobs.training.common_sizes import common_sizes
 from jobs.training.held_out.result import HeldOut
 from jobs.training.held_out.text import describe_results
 from jobs.training.loop.data import describe_streams
@@ -26,6 +25,7 @@ from jobs.training.loop.rank_watch import watched
 from jobs.training.loop.ranks import Ranks, joined
 from jobs.training.loop.throughput import measure_throughput
 from jobs.training.settings import CheckpointFormat, Resume, TrainConfig
+from jobs.training.sizes.common_sizes import common_sizes
 from model.attention.backend import resolve_backend
 from model.checkpoint.folders import list_checkpoints
 from model.checkpoint.vouched import VOUCHED, as_json, vouched_of

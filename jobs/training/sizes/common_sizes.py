@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from jobs.training.grippers import gripper_channels
+from jobs.training.sizes.grippers import gripper_channels
 from model.normalize import NO_GRIPPERS, BuildStats, Grippers, merge_stats
 from model.settings import Scaling
 from pipeline.errors import SettingsError
