@@ -24,7 +24,8 @@ FIELD = {"field": "a", "take": None, "scale": 1.0, "convert": "none", "base": No
 
 
 def field(convert: str = "none", take: list[int] | None = None) -> dict[str, object]:
-    return {**FIELD, "convert": convert, "take": take}
+    ends = {"open": 1.0, "closed": 0.0} if convert == "gripper" else {}
+    return {**FIELD, "convert": convert, "take": take, **ends}
 
 
 @pytest.mark.parametrize(
