@@ -45,6 +45,7 @@ class StepEstimate:
     backward       FLOPs, with what gradient checkpointing computes again
     weights        bytes held all the time; in bfloat16, of float32 weights and their rounded copies
     moments        bytes held all the time
+    averages       bytes held all the time, of float32 averages of the trained weights
     gradients      bytes, of the float32 weights
     kept           bytes of activations that the backward pass begins with
     passes         bytes of activations and gradients at the highest point of forward and backward pass; in bfloat16,
@@ -59,6 +60,7 @@ class StepEstimate:
     backward: int
     weights: int
     moments: int
+    averages: int
     gradients: int
     kept: int
     passes: int
@@ -72,7 +74,7 @@ class StepEstimate:
     @property
     def peak(self) -> int:
         """Highest number of bytes in use. An allocator's fragmentation and a library's work space come on top."""
-        return self.weights + self.moments + max(self.passes, self.optimiser)
+        return self.weights + self.moments + self.averages + max(self.passes, self.optimiser)
 
 
 def estimate_step(
@@ -83,6 +85,7 @@ def estimate_step(
     bf16: bool = True,
     instruction: str = "pick up the bottle and put it on the plate",
     count_flops: bool = True,
+    averaged: bool = False,
 ) -> StepEstimate:
     """Estimate a step of the trainer.
 
@@ -94,6 +97,7 @@ def estimate_step(
         bf16: with rounded weights and under autocast, as on CUDA.
         instruction: of every sample.
         count_flops: False: memory alone, in a third of the time; FLOPs are then 0.
+        averaged: the trainer keeps moving averages of the trained weights.
 
     Raises:
         SettingsError: sizes and settings do not fit.
@@ -122,6 +126,7 @@ def estimate_step(
         backward=backward,
         weights=(FLOAT32 + (BFLOAT16 if bf16 else 0)) * everything,
         moments=MOMENTS * gradients,
+        averages=gradients if averaged else 0,
         gradients=gradients,
         kept=kept,
         passes=memory.peak + (gradients if bf16 else 0),

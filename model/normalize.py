@@ -1,4 +1,4 @@
-"""Actions and state to [-1, 1] and back, by the minimum and maximum of the train split.
+"""Actions and state to [-1, 1] and back, by the minimum and maximum, or two quantiles, of the train split.
 
 Statistics come from a build's `stats.json`, which holds the train split alone (rule L6).
 """
@@ -13,14 +13,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import BuildError
+from model.settings import Scaling
+from pipeline.errors import BuildError, SettingsError
 from pipeline.format.json.strict_json import parse
 from pipeline.format.text.printable import printable, reason
 
 
 @dataclass(frozen=True)
 class ChannelRange:
-    """Smallest and largest value of each channel, in the source's units."""
+    """The two values of each channel that become -1 and 1, in the source's units."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -34,6 +35,17 @@ class ChannelRange:
 
 
 @dataclass(frozen=True)
+class Grippers:
+    """Channels of state and action that are a gripper's."""
+
+    state: frozenset[int] = frozenset()
+    action: frozenset[int] = frozenset()
+
+
+NO_GRIPPERS = Grippers()
+
+
+@dataclass(frozen=True)
 class BuildStats:
     """Ranges of a build; None for what human video does not have."""
 
@@ -41,8 +53,13 @@ class BuildStats:
     action: ChannelRange | None
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
+    def from_json(
+        cls, content: Mapping[str, Any], scaling: Scaling = Scaling.MIN_MAX, grippers: Grippers = NO_GRIPPERS
+    ) -> Self:
         """From the object in `stats.json`.
+
+        Args:
+            grippers: channels that keep their whole range whatever the scaling.
 
         Raises:
             BuildError: a key is missing, or the statistics are not of the train split.
@@ -50,13 +67,22 @@ class BuildStats:
         if content.get("split") != "train":
             raise BuildError(f"stats.json must be of the train split, got split={content.get('split')!r}; rebuild it")
         try:
-            return cls(_channel_range(content["state"]), _channel_range(content["action"]))
+            return cls(
+                _channel_range(content["state"], scaling, grippers.state),
+                _channel_range(content["action"], scaling, grippers.action),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise BuildError(f"stats.json is damaged ({reason(error)}); rebuild it") from error
 
     @classmethod
-    def parse(cls, data: bytes, where: object) -> Self:
-        """From the content of a `stats.json`.
+    def parse(
+        cls,
+        data: bytes,
+        where: object,
+        scaling: Scaling = Scaling.MIN_MAX,
+        grippers: Grippers = NO_GRIPPERS,
+    ) -> Self:
+        """From the content of a `stats.json`; see `from_json`.
 
         Raises:
             BuildError: it is no JSON, or not as `from_json` wants it; the message names `where`.
@@ -65,9 +91,17 @@ class BuildStats:
             content = parse(data)
             if not isinstance(content, dict):
                 raise ValueError("it holds no JSON object")
-            return cls.from_json(content)
+            return cls.from_json(content, scaling, grippers)
         except (ValueError, BuildError) as error:
             raise BuildError(f"{where}: {printable(error)}") from error
+
+
+def require_channels(channels: ChannelRange | None, name: str, width: int) -> ChannelRange:
+    """The ranges of a state or an action. Raises SettingsError unless they have so many channels."""
+    found = None if channels is None else len(channels.low)
+    if channels is None or found != width:
+        raise SettingsError(f"stats.json must have {width} {name} channels, as the build's sizes say; got {found}")
+    return channels
 
 
 def merge_stats(parts: Sequence[BuildStats]) -> BuildStats:
@@ -84,10 +118,33 @@ def _cover(ranges: Sequence[ChannelRange | None]) -> ChannelRange | None:
     return ChannelRange(low, high)
 
 
-def _channel_range(statistics: Mapping[str, Any] | None) -> ChannelRange | None:
+def _channel_range(
+    statistics: Mapping[str, Any] | None, scaling: Scaling, grippers: frozenset[int]
+) -> ChannelRange | None:
     if statistics is None:
         return None
-    return ChannelRange(_numbers(statistics["min"]), _numbers(statistics["max"]))
+    whole = ChannelRange(_numbers(statistics["min"]), _numbers(statistics["max"]))
+    if scaling == Scaling.MIN_MAX:
+        return whole
+    mean, std, low, high = (list(_numbers(statistics[name])) for name in ("mean", "std", "q01", "q99"))
+    if not {len(each) for each in (mean, std, low, high)} <= {len(whole.low)}:
+        raise ValueError("statistics must have the same channels")
+    for channel, (least, most) in enumerate(zip(whole.low, whole.high, strict=True)):
+        at_ends = _lies_at_its_ends(least, most, mean[channel], std[channel])
+        if channel in grippers or at_ends or low[channel] == high[channel]:
+            low[channel], high[channel] = least, most
+    return ChannelRange(tuple(low), tuple(high))
+
+
+def _lies_at_its_ends(least: float, most: float, mean: float, std: float) -> bool:
+    """Whether a channel is one of two values, or most of it lies at its two ends, as a gripper's.
+
+    The variance of values in [least, most] is at most (most - mean) (mean - least), and is that where all of them are
+    one of the two ends (Bhatia and Davis, 2000). It is a third of it for a uniform distribution, and far less where
+    single outliers make the range. Of a rare second value, such as a gripper that is closed in 0.5 % of the frames,
+    both quantiles would be the other one.
+    """
+    return std**2 > 0.75 * (most - mean) * (mean - least)
 
 
 def _numbers(values: Any) -> tuple[float, ...]:
@@ -99,7 +156,7 @@ def _numbers(values: Any) -> tuple[float, ...]:
 
 
 class MinMaxScaler(nn.Module):
-    """Maps [min, max] of each channel to [-1, 1]. A constant channel maps to 0 and comes back as it was.
+    """Maps the range of each channel to [-1, 1]. A constant channel maps to 0 and comes back as it was.
 
     The ranges are buffers: a checkpoint carries the scaling it was trained with. Values outside the range are not cut
     here: the model clips a state at `ModelSettings.state_bound`.

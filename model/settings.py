@@ -66,6 +66,17 @@ class SteeredBy(StrEnum):
     SHUFFLED = "shuffled"
 
 
+class Scaling(StrEnum):
+    """Which range of a channel of actions and state becomes -1 to 1.
+
+    MIN_MAX    from its smallest to its largest value in the train split
+    QUANTILES  from its 1 % to its 99 % quantile; grippers, and channels whose values lie at both ends, as MIN_MAX
+    """
+
+    MIN_MAX = "min_max"
+    QUANTILES = "quantiles"
+
+
 @checked
 class TinyBackboneSettings:
     """A Qwen3-VL of random weights, small enough for a CPU: section `model.backbone.tiny`."""
@@ -85,6 +96,22 @@ class TinyBackboneSettings:
                 raise ValueError(f"{width} must be a multiple of 4 x {heads}={count}, got {size}")
         if self.heads % 2:
             raise ValueError(f"heads must be even, got {self.heads}")
+
+
+@checked
+class LoraSettings:
+    """Low-rank adapters of the backbone, which is then not trained itself: section `model.backbone.lora`."""
+
+    rank: int = setting(
+        "of each adapter; 0: none, all weights are trained, as the reference does", default=0, at_least=0
+    )
+    alpha: float = setting("an adapter's product counts alpha / rank", default=32.0, above=0)
+    targets: tuple[str, ...] = setting(
+        "endings of the names of the linear layers that get one; as given: all of the decoder (of vision: attn.qkv, "
+        "attn.proj, linear_fc1, linear_fc2)",
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        nonempty=True,
+    )
 
 
 @checked
@@ -108,6 +135,7 @@ class BackboneSettings:
     dtype: FloatDtype = setting("of the weights", default=FloatDtype.FLOAT32)
     gradient_checkpointing: bool = setting(CHECKPOINTING, default=False)
     tiny: TinyBackboneSettings = setting("sizes of kind tiny", default_factory=TinyBackboneSettings)
+    lora: LoraSettings = setting("train low-rank adapters in its place", default_factory=LoraSettings)
 
     def __post_init__(self) -> None:
         if self.kind == BackboneKind.PRETRAINED and not self.name_or_path:
@@ -236,6 +264,22 @@ class ModelSettings:
     loss: LossSettings = setting("weights of the losses", default_factory=LossSettings)
     attention: AttentionBackend = setting("kernel of student, predictor and action head", default=AttentionBackend.AUTO)
     freeze: tuple[str, ...] = setting("modules that are not trained, by name, as in `student.model.visual`", default=())
+    use_state: bool = setting(
+        "the action head reads the robot's state; false: it reaches no part of the model, as in the reference's "
+        "pretraining",
+        default=True,
+    )
+    state_dropout: float = setting(
+        "probability, in training, that a noise draw of a sample is without the state: zeros in place of its token",
+        default=0.0,
+        at_least=0,
+        below=1,
+    )
+    scaling: Scaling = setting(
+        "of actions and state to -1..1: min_max, as the reference; quantiles: from the 1 % to the 99 % quantile of a "
+        "channel, actions beyond them clipped; grippers and channels of two values keep their whole range",
+        default=Scaling.MIN_MAX,
+    )
     range_floor: float = setting(
         "smallest range of a state or action channel used for scaling, in the source's units", default=1e-3, above=0
     )
@@ -246,6 +290,10 @@ class ModelSettings:
         at_least=1,
     )
     seed: int = setting("of every randomly initialised weight", default=0, at_least=0)
+
+    def __post_init__(self) -> None:
+        if self.state_dropout and not self.use_state:
+            raise ValueError(f"state_dropout={self.state_dropout:g} needs use_state=true: no state is read otherwise")
 
 
 TINY_LATENT_WIDTH = 96

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,33 +19,19 @@ import torch
 from torch import Tensor, nn
 
 from model.action_head.action_head import ActionHead
-from model.losses import Losses, masked_mean, masked_step_mean, merge_views, step_errors
-from model.normalize import BuildStats, ChannelRange, MinMaxScaler
-from model.settings import HeadInput, ModelSettings, SteeredBy
+from model.losses import Losses, masked_mean, masked_step_mean, step_errors
+from model.normalize import BuildStats, ChannelRange, MinMaxScaler, require_channels
+from model.settings import HeadInput, ModelSettings, Scaling, SteeredBy
 from model.stand_in import STAND_INS, StandIn, of_another
+from model.student.adapters import add_adapters, require_peft
 from model.student.backbone import Student, StudentInput, StudentOutput
 from model.world_model.predictor import LatentPredictor
+from model.world_model.teacher_forced import TeacherForced
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.schema import Observation, Sizes, Targets
 
 TrainingBatch = tuple[Observation[Tensor], Targets[Tensor]]
 """What the student sees, and what is learned from it."""
-
-
-@dataclass(frozen=True)
-class TeacherForced:
-    """What the predictor is fed and what it must tell, float32 [B, K*N, V*D]; mask bool [B, K]. Without gradient."""
-
-    inputs: Tensor
-    targets: Tensor
-    mask: Tensor
-
-    @classmethod
-    def joined(cls, batches: Sequence[TeacherForced]) -> TeacherForced:
-        """Batches as one."""
-        if len(batches) == 1:
-            return batches[0]
-        return cls(*(torch.cat([getattr(b, name) for b in batches]) for name in ("inputs", "targets", "mask")))
 
 
 class VLAJEPA(nn.Module):
@@ -56,15 +41,18 @@ class VLAJEPA(nn.Module):
         student: images and instruction -> latent actions and embodied tokens.
         predictor: latents and latent actions -> next latents.
         action_head: tokens of the student and state -> actions; None for a video-only run.
+        state_width: channels of the state that the model reads; 0 where the robot has none, or `use_state` is false.
     """
 
-    def __init__(self, settings: ModelSettings, sizes: Sizes, stats: BuildStats | None) -> None:
+    def __init__(
+        self, settings: ModelSettings, sizes: Sizes, stats: BuildStats | None, backbone_weights: bool = True
+    ) -> None:
         super().__init__()
         if settings.loss.rollout and settings.loss.rollout_steps > sizes.steps:
             asked = settings.loss.rollout_steps
             raise ValueError(f"LossSettings.rollout_steps={asked} must be at most the build's {sizes.steps} steps")
         self.settings, self.sizes = settings, sizes
-        self.student = Student(settings.backbone, settings.prompt, sizes.steps, settings.attention)
+        self.student = Student(settings.backbone, settings.prompt, sizes.steps, settings.attention, backbone_weights)
         self.predictor = LatentPredictor(
             settings.predictor,
             steps=sizes.steps,
@@ -74,25 +62,43 @@ class VLAJEPA(nn.Module):
             action_tokens=settings.prompt.action_tokens_per_step,
             backend=settings.attention,
         )
+        self.state_width = sizes.state if settings.use_state else 0
         self.stand_in: StandIn | None = None
         if settings.predictor.steered_by in STAND_INS:
             tokens, motion = sizes.steps * settings.prompt.action_tokens_per_step, sizes.chunk * sizes.action
             self.stand_in = StandIn(
-                settings.predictor.steered_by, tokens, self.student.width, motion + sizes.state if motion else 0
+                settings.predictor.steered_by, tokens, self.student.width, motion + self.state_width if motion else 0
             )
         self.action_head: ActionHead | None = None
         self.action_scaler: MinMaxScaler | None = None
         self.state_scaler: MinMaxScaler | None = None
         if sizes.action:
             self.action_head = ActionHead(
-                settings.action_head, self.student.width, sizes.action, sizes.state, sizes.chunk, settings.attention
+                settings.action_head,
+                self.student.width,
+                sizes.action,
+                self.state_width,
+                sizes.chunk,
+                settings.attention,
+                settings.state_dropout,
             )
-            action = _range(None if stats is None else stats.action, "action", sizes.action)
+            action = require_channels(None if stats is None else stats.action, "action", sizes.action)
             self.action_scaler = MinMaxScaler(action, settings.range_floor)
-        if sizes.action and sizes.state:
-            state = _range(None if stats is None else stats.state, "state", sizes.state)
+        if sizes.action and self.state_width:
+            state = require_channels(None if stats is None else stats.state, "state", sizes.state)
             self.state_scaler = MinMaxScaler(state, settings.range_floor)
         self._freeze(settings.freeze)
+
+    def add_adapters(self) -> None:
+        """Train adapters in place of the backbone, where the settings say so.
+
+        Raises:
+            ValueError: a target of theirs names no layer.
+        """
+        lora = self.settings.backbone.lora
+        if lora.rank:
+            add_adapters(self.student.model, lora, self.student.prompts.added, self.settings.seed)
+            self._freeze(self.settings.freeze)
 
     def forward(self, *batches: TrainingBatch, generator: torch.Generator | None = None) -> tuple[Losses, ...]:
         """Losses of some batches, of robots (with actions) or human video (without), in one pass for all.
@@ -274,18 +280,7 @@ class VLAJEPA(nn.Module):
 
     def _teacher_forced(self, targets: Targets[Tensor]) -> TeacherForced:
         """z_0..z_{K-1} as inputs, z_1..z_K as targets."""
-        s, views = self.sizes, self.settings.predictor.views
-        expected = (len(targets.context), s.steps, views, s.tokens, s.width)
-        found = tuple(targets.latents.shape)
-        if found != expected or targets.context.shape != (expected[0], *expected[2:]):
-            raise ValueError(
-                f"latents must be {expected} and the context {(expected[0], *expected[2:])}, got {found} and "
-                f"{tuple(targets.context.shape)}; model.batch.to_device fills up missing views"
-            )
-        # To float32 first: autocast refuses to join float16 tensors on the CPU.
-        context, latents = targets.context.detach().float(), targets.latents.detach().float()
-        inputs = torch.cat([context[:, None], latents[:, :-1]], dim=1)
-        return TeacherForced(merge_views(inputs), merge_views(latents), targets.latent_mask)
+        return TeacherForced.of(targets, self.sizes, self.settings.predictor.views)
 
     def _rollout_errors(
         self, forced: TeacherForced, latent_actions: Tensor, counts: Sequence[int]
@@ -328,10 +323,12 @@ class VLAJEPA(nn.Module):
 
     def _actions(self, targets: Targets[Tensor]) -> Tensor:
         """Scaled actions float32 [B, T, A]. Padding is zero in source units, which may be far outside the range; here
-        it is 0, the middle of the range."""
+        it is 0, the middle of the range. What lies beyond quantiles becomes -1 or 1: an outlier is no target."""
         _, scaler = self._action_parts()
         assert targets.actions is not None
         actions, mask = scaler(targets.actions.detach()), targets.action_mask
+        if self.settings.scaling == Scaling.QUANTILES:
+            actions = actions.clamp(-1.0, 1.0)
         return actions if mask is None else actions.masked_fill(~mask[..., None], 0.0)
 
     def _state(self, state: Tensor) -> Tensor | None:
@@ -357,17 +354,26 @@ class VLAJEPA(nn.Module):
         return self.action_head, self.action_scaler
 
 
-def build_model(settings: ModelSettings, sizes: Sizes, stats: BuildStats | None) -> VLAJEPA:
+def build_model(
+    settings: ModelSettings,
+    sizes: Sizes,
+    stats: BuildStats | None,
+    adapters: bool = True,
+    backbone_weights: bool = True,
+) -> VLAJEPA:
     """A model on the CPU; the same settings, sizes and statistics give the same weights.
 
     Args:
         settings: everything about the model.
         sizes: of the robot build, or of the video build in a video-only run (state and action 0).
         stats: of the robot build; None in a video-only run.
+        adapters: False: without those of `model.backbone.lora`, to be loaded or added afterwards.
+        backbone_weights: False: those of the backbone are neither read nor drawn, since a checkpoint fills them all.
 
     Raises:
-        SettingsError: sizes, statistics and settings do not fit together.
+        SettingsError: sizes, statistics and settings do not fit together, or a package is missing.
     """
+    require_peft(settings.backbone.lora)
     if sizes.views > settings.predictor.views:
         raise SettingsError(
             f"the build has {sizes.views} views and model.predictor.views is {settings.predictor.views}; set "
@@ -377,7 +383,10 @@ def build_model(settings: ModelSettings, sizes: Sizes, stats: BuildStats | None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         try:
-            return VLAJEPA(settings, sizes, stats)
+            model = VLAJEPA(settings, sizes, stats, backbone_weights)
+            if adapters:
+                model.add_adapters()
+            return model
         except ValueError as error:
             raise SettingsError(f"the model does not fit the build: {error}") from error
 
@@ -401,10 +410,3 @@ def unit_stats(sizes: Sizes) -> BuildStats:
 
 def _unit_range(width: int) -> ChannelRange | None:
     return ChannelRange((-1.0,) * width, (1.0,) * width) if width else None
-
-
-def _range(channels: ChannelRange | None, name: str, width: int) -> ChannelRange:
-    found = None if channels is None else len(channels.low)
-    if channels is None or found != width:
-        raise SettingsError(f"stats.json must have {width} {name} channels, as the build's sizes say; got {found}")
-    return channels

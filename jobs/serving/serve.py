@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.common.policy.robot_interface import Policy
 from jobs.common.text import duration_text
@@ -18,6 +18,9 @@ from jobs.serving.settings import ServeConfig, ServerSettings
 from model.checkpoint.folders import find_checkpoint
 from model.checkpoint.vouched import VOUCHED, Voucher, as_json
 
+if TYPE_CHECKING:
+    from jobs.common.policy.checkpoint_policy import CheckpointPolicy
+
 _log = partial(print, flush=True)
 
 
@@ -26,12 +29,22 @@ def run(settings: ServeConfig) -> None:
     from jobs.common.policy.checkpoint_policy import CheckpointPolicy  # PyTorch, which no refusal needs
 
     policy = CheckpointPolicy(checkpoint, settings.device, settings.cuda_graphs)
-    run_name = policy.checkpoint.resolve().parent.parent.name
-    name = f"{run_name}/{policy.checkpoint.name}"
-    identity = {"checkpoint": name, "step": policy.step, "sha256": policy.sha256, VOUCHED: as_json(policy.vouchers)}
-    server = PolicyServer(policy, settings, identity, _log, policy.trained_states)
+    server = PolicyServer(policy, settings, identity(policy), _log, policy.trained_states)
     _log(f"{policy.checkpoint} on {policy.device}: a first query took {duration_text(warm_up(policy, server.limits))}")
     asyncio.run(serve_until_signal(server, lambda port: _log(welcome(server, settings, port))))
+
+
+def identity(policy: CheckpointPolicy) -> dict[str, Any]:
+    """What clients are told of a policy beside its interface."""
+    run_name = policy.checkpoint.resolve().parent.parent.name
+    return {
+        "checkpoint": f"{run_name}/{policy.checkpoint.name}",
+        "step": policy.step,
+        "sha256": policy.sha256,
+        "weights": policy.weights,
+        "uses_state": bool(policy.model.state_width),
+        VOUCHED: as_json(policy.vouchers),
+    }
 
 
 def warm_up(policy: Policy, limits: InputLimits) -> float:
@@ -62,12 +75,13 @@ async def serve_until_signal(server: PolicyServer, started: Callable[[int], None
 def welcome(server: PolicyServer, settings: ServerSettings, port: int) -> str:
     """What to know for starting a client."""
     keys = server.metadata["keys"]
+    unused = "" if server.metadata.get("uses_state", True) else " (this policy does not read it)"
     lines = [
         f"serving {server.metadata['checkpoint']} (step {server.metadata['step']}) at ws://{settings.host}:{port}",
         *(f"  image {view}: {' or '.join(names)}" for view, names in keys["images"].items()),
         *(f"  trained on {Voucher(**entry).text}" for entry in server.metadata.get(VOUCHED, ())),
         f"  {_contract_text(server.metadata['contract'])}",
-        f"  state: {' or '.join(keys['state'])};  instruction: {' or '.join(keys['prompt'])}",
+        f"  state{unused}: {' or '.join(keys['state'])};  instruction: {' or '.join(keys['prompt'])}",
     ]
     if settings.api_key is None:
         local = settings.host in ("localhost", "::1") or settings.host.startswith("127.")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jobs.training.common_sizes import common_sizes
 from jobs.training.settings import EstimateConfig
+from jobs.training.sizes.common_sizes import common_sizes
 from model.estimate import StepEstimate, estimate_step
 from pipeline.format.build import load_build
 from pipeline.format.build_settings import EncoderIdentity
@@ -34,7 +34,15 @@ def run(settings: EstimateConfig) -> StepEstimate:
         sizes, _ = common_sizes(builds)
         kinds = tuple("robot" if build.has_actions else "video" for build in builds)
         encoder = builds[0].settings.encoder
-    estimate = estimate_step(settings.model, sizes, settings.batch_size, kinds, settings.bf16, settings.instruction)
+    estimate = estimate_step(
+        settings.model,
+        sizes,
+        settings.batch_size,
+        kinds,
+        settings.bf16,
+        settings.instruction,
+        averaged=settings.ema,
+    )
     print(describe(estimate, settings, kinds))
     if encoder.width == sizes.width:
         views = sum(sizes.views if kind == "robot" else 1 for kind in kinds)
@@ -55,6 +63,7 @@ def describe(estimate: StepEstimate, settings: EstimateConfig, kinds: Sequence[s
     rows = [
         ("weights", e.weights),
         ("AdamW's moments", e.moments),
+        *([("moving averages of the weights", e.averages)] if settings.ema else []),
         ("gradients", e.gradients),
         ("activations that the backward pass begins with", e.kept),
         ("highest point of forward and backward, with gradients", e.passes),

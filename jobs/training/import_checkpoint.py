@@ -19,7 +19,9 @@ def run(settings: ImportConfig) -> Path:
         raise SettingsError(f"{settings.out} exists; choose another out=")
     if not settings.checkpoint.exists():
         raise SettingsError(f"checkpoint={settings.checkpoint} does not exist")
-    model = build_model(settings.model, settings.sizes, unit_stats(settings.sizes))
+    model = build_model(
+        settings.model, settings.sizes, unit_stats(settings.sizes), adapters=False, backbone_weights=False
+    )
     report = load_initial(model, settings.checkpoint, settings.reinitialise, scalers=True)
     state = {
         "model": asdict(settings.model),

@@ -15,7 +15,6 @@ from jobs.common.driver_lock import DriverLock
 from jobs.datasets.build_contract import interface_of
 from jobs.training.agreement import require_agreement, weights_digest
 from jobs.training.builds import AuditedBuild, open_builds
-from jobs.training.common_sizes import common_sizes
 from jobs.training.held_out.result import HeldOut
 from jobs.training.held_out.text import describe_results
 from jobs.training.loop.data import describe_streams
@@ -27,12 +26,14 @@ from jobs.training.loop.throughput import measure_throughput
 from jobs.training.metrics.metrics_log import MetricsLog
 from jobs.training.metrics.sinks import require_packages
 from jobs.training.settings import CheckpointFormat, Resume, TrainConfig
+from jobs.training.sizes.common_sizes import common_sizes
 from model.attention.backend import resolve_backend
 from model.checkpoint.folders import list_checkpoints
 from model.checkpoint.vouched import VOUCHED, as_json, vouched_of
 from model.exchange.initial import load_initial
 from model.exchange.lerobot import require_lerobot
 from model.exchange.starvla import require_starvla
+from model.student.adapters import require_peft
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.schema import Sizes
@@ -57,24 +58,32 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
     if (config.out / "plan.json").exists():
         raise SettingsError(f"{config.out} is a build; choose another folder for out=, the run would spoil it")
     with joined(config.trainer.device, config.trainer.rank_timeout_s) as ranks:
-        ranks.from_main(lambda: require_packages(config.trainer.sinks))  # before anything is read or written
+        ranks.from_main(lambda: _require_packages(config))  # before anything is read or written
         opened = open_builds(config)
         builds = [one.build for one in opened]
-        sizes, stats = common_sizes(builds)
-        model = build_model(config.model, sizes, stats)
+        sizes, stats = common_sizes(builds, config.model.scaling)
+        found = ranks.from_main(lambda: _has_checkpoints(config))
+        loads = found or config.init_from is not None
+        model = build_model(config.model, sizes, stats, adapters=False, backbone_weights=not loads)
         _require_exportable(config, model)
         state = run_state(config, opened, sizes)
-        found = ranks.from_main(lambda: _has_checkpoints(config))
         loaded = "" if found or config.init_from is None else load_initial(model, config.init_from, config.reinitialise)
         fresh = tuple(f"action_head.{part}." for part in config.reinitialise)
         digest = weights_digest(model, fresh) if loaded and ranks.world > 1 else ""
         require_agreement(ranks, state, digest)
+        model.add_adapters()
         before = () if config.init_from is None or not loaded else vouched_of(config.init_from)
         vouchers = (*(one.voucher for one in opened), *before)
         trainer = Trainer(model, builds, config.weights, config.trainer, config.out, state, vouchers, ranks)
         with _alone(config.out, ranks) as owner:
             ranks.from_main(lambda: _require_as_found(config, found))
             return _run(config, trainer, state, loaded, owner)
+
+
+def _require_packages(config: TrainConfig) -> None:
+    """Raise SettingsError if a package that a setting needs is not installed."""
+    require_peft(config.model.backbone.lora)
+    require_packages(config.trainer.sinks)
 
 
 def _require_exportable(config: TrainConfig, model: VLAJEPA) -> None:

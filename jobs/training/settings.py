@@ -66,9 +66,9 @@ class TrainConfig:
     )
     stage_settings: tuple[str, ...] = setting("settings of every stage, as on the command line", default=())
     init_from: Path | None = setting(
-        "weights a new run starts from: a run's folder (its newest checkpoint), a checkpoint folder, a LeRobot "
-        "vla_jepa folder or the reference's `.pt`; actions and state are scaled by the builds' ranges; a resumed run "
-        "ignores it",
+        "weights a new run starts from: a run's folder (its newest checkpoint), a checkpoint folder (its moving "
+        "averages, if it has any), a LeRobot vla_jepa folder or the reference's `.pt`; actions and state are scaled by "
+        "the builds' ranges; a resumed run ignores it",
         default=None,
     )
     for_export: CheckpointFormat | None = setting(
@@ -113,6 +113,7 @@ class EstimateConfig:
     kinds: tuple[str, ...] = setting('"robot" or "video" for each build', default=("robot", "video"))
     batch_size: int = setting("samples of each build on one device", default=32, at_least=1)
     bf16: bool = setting("under autocast, as on CUDA", default=True)
+    ema: bool = setting("with moving averages of the trained weights, as trainer.ema keeps them", default=False)
     instruction: str = setting("of every sample", default="pick up the bottle and put it on the plate")
     steps: int = setting("training steps of the run", default=50_000, at_least=1)
     hardware: Hardware = setting("the device that time is predicted for", default_factory=Hardware)

@@ -67,6 +67,7 @@ class ActionHead(nn.Module):
         state_width: S; 0 for a robot without state.
         chunk: T.
         backend: see `model.attention`.
+        state_dropout: probability, in training mode, that zeros take the place of a state's token.
 
     Raises:
         ValueError: the chunk has more actions than there are positions.
@@ -80,12 +81,13 @@ class ActionHead(nn.Module):
         state_width: int,
         chunk: int,
         backend: str = "auto",
+        state_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if chunk > settings.max_positions:
             raise ValueError(f"max_positions must be at least the chunk of {chunk} actions: {settings.max_positions}")
         width = settings.heads * settings.head_width
-        self.settings = settings
+        self.settings, self.state_dropout = settings, state_dropout
         self.chunk, self.action_width, self.state_width = chunk, action_width, state_width
         self.model = DiffusionTransformer(settings, context_width, backend)
         if state_width:
@@ -104,10 +106,18 @@ class ActionHead(nn.Module):
         """
         actions = self.action_encoder(noisy, bucket) + self.position_embedding.weight[: noisy.shape[1]]
         future = self.future_tokens.weight.expand(noisy.shape[0], -1, -1)
-        parts = [future, actions] if state is None else [self.state_encoder(state)[:, None], future, actions]
+        parts = [future, actions] if state is None else [self._state_token(state), future, actions]
         dtype = actions.dtype
         out = self.model(torch.cat([part.to(dtype) for part in parts], dim=1), context, bucket)
         return self.action_decoder(out[:, -noisy.shape[1] :])
+
+    def _state_token(self, state: Tensor) -> Tensor:
+        """[B, S] -> [B, 1, W]. A state that is left out is zeros here rather than in `state`, where they would be the
+        middle of the range, a pose as good as any; and rather than learned, which no other format has a place for."""
+        token = self.state_encoder(state)
+        if self.training and self.state_dropout:
+            token = token * (torch.rand(len(token), 1, device=token.device) >= self.state_dropout)
+        return token[:, None]
 
     def loss(
         self, context: Tensor, state: Tensor | None, actions: Tensor, mask: Tensor | None, noise: Tensor, time: Tensor

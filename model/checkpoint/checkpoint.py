@@ -3,6 +3,7 @@
     step-00000100/
       model.safetensors      parameters and buffers by their names in `VLAJEPA`
       optimizer.safetensors  state tensors as PARAMETER_NAME/STATE_NAME
+      averages.safetensors   moving averages of the trained parameters, float32 (a run with `trainer.ema`)
       state.json             the step, what the run decided (settings, builds, verdicts), SHA-256 of every file
 
 A sharded model (FSDP2) is written in shards, see `sharded_checkpoint.py`. Models of both kinds load both kinds.
@@ -25,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from model.checkpoint.averages import AVERAGES, has_averages
 from model.checkpoint.folders import list_checkpoints
 from model.checkpoint.sharded_checkpoint import SHARDED, fill_sharded, sharded_shapes
 from model.checkpoint.sharded_metadata import INDEX
@@ -42,17 +44,23 @@ SHOWN = 20
 
 
 def copy_tensors(
-    model: nn.Module, masters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+    model: nn.Module,
+    masters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    averages: Mapping[str, Tensor] | None = None,
 ) -> dict[str, dict[str, Tensor]]:
-    """The tensors of a checkpoint, "model" and "optimizer", as copies on the CPU."""
-    return {kind: _on_cpu(tensors) for kind, tensors in checkpoint_tensors(model, masters, optimizer).items()}
+    """The tensors of a checkpoint by kind, as copies on the CPU; see `checkpoint_tensors`."""
+    return {kind: _on_cpu(tensors) for kind, tensors in checkpoint_tensors(model, masters, optimizer, averages).items()}
 
 
 def checkpoint_tensors(
-    model: nn.Module, masters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+    model: nn.Module,
+    masters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    averages: Mapping[str, Tensor] | None = None,
 ) -> dict[str, dict[str, Tensor]]:
-    """The tensors of a checkpoint themselves. `masters`: by name, what the optimiser steps and the model computes with
-    a rounded copy of."""
+    """The tensors of a checkpoint themselves: "model", "optimizer" and, where there are any, `AVERAGES`. `masters`: by
+    name, what the optimiser steps and the model computes with a rounded copy of."""
     moments = {
         f"{name}/{key}": value
         for name, parameter in masters.items()
@@ -62,6 +70,7 @@ def checkpoint_tensors(
     return {
         "model": model.state_dict() | {name: parameter.detach() for name, parameter in masters.items()},
         "optimizer": moments,
+        **({AVERAGES: dict(averages)} if averages else {}),
     }
 
 
@@ -170,13 +179,18 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def load_weights(
-    checkpoint: Path, model: nn.Module, keep: tuple[str, ...] = (), masters: Mapping[str, Tensor] | None = None
+    checkpoint: Path,
+    model: nn.Module,
+    keep: tuple[str, ...] = (),
+    masters: Mapping[str, Tensor] | None = None,
+    averaged: bool = True,
 ) -> None:
     """Load a checkpoint's model in place.
 
     Args:
         masters: tensors to fill in place of the model's own, by name.
         keep: prefixes of tensors that stay as they are in the model, whatever the file has.
+        averaged: take the averages of weights where the checkpoint has them, as all do but a run that goes on.
 
     Raises:
         BuildError: names or shapes differ; the first `SHOWN` tensors concerned are listed. Or a file holds no tensors.
@@ -184,6 +198,24 @@ def load_weights(
     everything = model.state_dict() | dict(masters or {})
     own = {name: tensor for name, tensor in everything.items() if not name.startswith(keep)}
     stored = {name: shape for name, shape in _stored_shapes(checkpoint, "model").items() if not name.startswith(keep)}
+    _require_equal_shapes(checkpoint, own, stored)
+    better: dict[str, Tensor] = {}
+    if averaged and has_averages(checkpoint):
+        found = _stored_shapes(checkpoint, AVERAGES)
+        shapes = {name: shape for name, shape in found.items() if not name.startswith(keep)}
+        better = {name: own.pop(name) for name in shapes if name in own}
+        _require_equal_shapes(checkpoint, better, shapes)
+    _fill(checkpoint, "model", own)
+    _fill(checkpoint, AVERAGES, better)
+
+
+def load_averages(checkpoint: Path, averages: Mapping[str, Tensor]) -> None:
+    """Load averages in place, for a run that goes on. Raises BuildError: those of other weights are there."""
+    _require_equal_shapes(checkpoint, averages, _stored_shapes(checkpoint, AVERAGES))
+    _fill(checkpoint, AVERAGES, averages)
+
+
+def _require_equal_shapes(checkpoint: Path, own: Mapping[str, Tensor], stored: Mapping[str, tuple[int, ...]]) -> None:
     problems = [f"missing {name}" for name in sorted(own.keys() - stored.keys())]
     problems += [f"unknown {name}" for name in sorted(stored.keys() - own.keys())]
     problems += [
@@ -194,7 +226,6 @@ def load_weights(
     if problems:
         more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise BuildError(f"{checkpoint} does not fit the model:\n  " + "\n  ".join(problems[:SHOWN]) + more)
-    _fill(checkpoint, "model", own)
 
 
 def load_optimizer(checkpoint: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
@@ -238,6 +269,8 @@ def _stored_shapes(checkpoint: Path, kind: str) -> dict[str, tuple[int, ...]]:
 
 @torch.no_grad()
 def _fill(checkpoint: Path, kind: str, wanted: Mapping[str, Tensor]) -> None:
+    if not wanted:
+        return
     if (checkpoint / SHARDED / INDEX).is_file():
         fill_sharded(checkpoint, kind, wanted)
         return

@@ -41,7 +41,7 @@ NORMALIZER = "policy_preprocessor_step_3_normalizer_processor.safetensors"
 UNNORMALIZER = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
 
 
-_NUMBERS = {"MIN_MAX": ("min", "max"), "MEAN_STD": ("mean", "std")}
+_NUMBERS = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "MEAN_STD": ("mean", "std")}
 """Statistics of a channel by LeRobot's name of how it is scaled."""
 
 
@@ -71,12 +71,15 @@ def load_lerobot(model: VLAJEPA, folder: Path, reinitialise: Sequence[str] = (),
     return account
 
 
-def save_lerobot(model: VLAJEPA, folder: Path, cameras: Sequence[str], encoder: str) -> list[str]:
+def save_lerobot(
+    model: VLAJEPA, folder: Path, cameras: Sequence[str], encoder: str, weights: str = "last step"
+) -> list[str]:
     """Write a policy folder, whole or not at all.
 
     Args:
         cameras: names of the views in order, as in `observation.images.NAME`.
         encoder: the target encoder's hub name or folder, from which LeRobot loads it.
+        weights: which of a checkpoint's they are, for the metadata of model.safetensors.
 
     Returns:
         What differs there, for people.
@@ -87,7 +90,8 @@ def save_lerobot(model: VLAJEPA, folder: Path, cameras: Sequence[str], encoder: 
     """
     require_lerobot(model, cameras)
     with new_folder(folder) as temporary:
-        save_file(foreign_weights(model, "lerobot"), temporary / "model.safetensors", metadata={"format": "pt"})
+        metadata = {"format": "pt", "weights": weights}
+        save_file(foreign_weights(model, "lerobot"), temporary / "model.safetensors", metadata=metadata)
         _write_json(temporary / "config.json", policy_config(model, cameras, encoder))
         for name, content in _processors(model, cameras).items():
             _write_json(temporary / f"{name}.json", content)
@@ -123,7 +127,7 @@ def policy_config(model: VLAJEPA, cameras: Sequence[str], encoder: str) -> dict[
         "qwen_model_name": s.backbone.name_or_path or "Qwen/Qwen3-VL-2B-Instruct",
         "jepa_encoder_name": encoder,
         "action_dim": sizes.action,
-        "state_dim": sizes.state,
+        "state_dim": model.state_width,
         "num_action_tokens_per_timestep": s.prompt.action_tokens_per_step,
         "num_embodied_action_tokens_per_instruction": s.prompt.embodied_tokens,
         **_head_config(head),
@@ -221,8 +225,8 @@ def require_lerobot(model: VLAJEPA, cameras: Sequence[str] | None = None) -> Non
 def _input_features(model: VLAJEPA, cameras: Sequence[str]) -> dict[str, Any]:
     side = model.settings.backbone.image_size
     features = {f"observation.images.{camera}": {"type": "VISUAL", "shape": [3, side, side]} for camera in cameras}
-    if model.sizes.state:
-        features[STATE] = {"type": "STATE", "shape": [model.sizes.state]}
+    if model.state_width:
+        features[STATE] = {"type": "STATE", "shape": [model.state_width]}
     return features
 
 
@@ -274,7 +278,7 @@ def _load_scaler(scaler: MinMaxScaler | None, folder: Path, key: str, processor:
         raise SettingsError(f"{folder}/{processor} gives no range or mean of {key}: {reason(error)}") from error
     if first.shape != scaler.center.shape:
         raise SettingsError(f"{folder}: {key} has {len(first)} channels, the model {len(scaler.center)}")
-    center, half = ((first + second) / 2, (second - first) / 2) if mode == "MIN_MAX" else (first, second)
+    center, half = (first, second) if mode == "MEAN_STD" else ((first + second) / 2, (second - first) / 2)
     with torch.no_grad():
         scaler.center.copy_(center)
         # LeRobot divides by 1e-8 where a channel is constant.

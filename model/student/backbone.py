@@ -53,15 +53,23 @@ class Student(nn.Module):
         prompt: how many of which special tokens.
         steps: K.
         backend: of attention, see `model.attention`.
+        weights: False: they are neither read nor drawn; a checkpoint fills them.
 
     Raises:
         SettingsError: the weights cannot be found or are no Qwen3-VL.
     """
 
-    def __init__(self, settings: BackboneSettings, prompt: PromptSettings, steps: int, backend: str = "auto") -> None:
+    def __init__(
+        self,
+        settings: BackboneSettings,
+        prompt: PromptSettings,
+        steps: int,
+        backend: str = "auto",
+        weights: bool = True,
+    ) -> None:
         super().__init__()
         self.image_size, self.recompute = settings.image_size, settings.gradient_checkpointing
-        tokenizer, self.model = load_backbone(settings, prompt)
+        tokenizer, self.model = load_backbone(settings, prompt, weights)
         project_patches_as_matrices(self.model)
         use_attention(self.model, backend)
         # Nothing reads the final norm; frozen, it cannot stall a data-parallel reduction waiting for its gradient.

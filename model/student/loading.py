@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLModel
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig, Qwen3VLVisionConfig
@@ -13,36 +14,45 @@ from model.student.tokenizer import add_action_tokens, byte_tokenizer
 from pipeline.errors import SettingsError
 
 
-def load_backbone(settings: BackboneSettings, prompt: PromptSettings) -> tuple[PreTrainedTokenizerBase, Qwen3VLModel]:
+def load_backbone(
+    settings: BackboneSettings, prompt: PromptSettings, weights: bool = True
+) -> tuple[PreTrainedTokenizerBase, Qwen3VLModel]:
     """Tokenizer with the action tokens, and the model without its head over the vocabulary.
 
-    Inside `torch.device("meta")` no weights are read or made: the configuration and the tokenizer suffice.
+    Inside `torch.device("meta")`, and without `weights`, none are read or drawn: the configuration and the tokenizer
+    suffice.
+
+    Args:
+        weights: False: parameters are memory as it was found, to be filled by a checkpoint.
 
     Raises:
         SettingsError: the weights cannot be found or are no Qwen3-VL.
     """
     if settings.kind == BackboneKind.PRETRAINED:
-        return _load(settings, prompt)
+        return _load(settings, prompt, weights)
     tokenizer = byte_tokenizer()
     add_action_tokens(tokenizer, prompt.action_token_groups)
     dtype = getattr(torch, settings.dtype)
     if settings.kind == BackboneKind.RANDOM:
-        return tokenizer, _random(qwen3vl_2b_config(tokenizer), dtype)
-    model = _random(tiny_config(settings, tokenizer), dtype)
-    _scale_to_width(model)
+        return tokenizer, _random(qwen3vl_2b_config(tokenizer), dtype, weights)
+    model = _random(tiny_config(settings, tokenizer), dtype, weights)
+    if weights:
+        _scale_to_width(model)
     return tokenizer, model
 
 
-def _load(settings: BackboneSettings, prompt: PromptSettings) -> tuple[PreTrainedTokenizerBase, Qwen3VLModel]:
+def _load(
+    settings: BackboneSettings, prompt: PromptSettings, weights: bool
+) -> tuple[PreTrainedTokenizerBase, Qwen3VLModel]:
     dtype = getattr(torch, settings.dtype)
     try:
         tokenizer = AutoTokenizer.from_pretrained(settings.name_or_path)
-        if _inside_meta():
+        if _inside_meta() or not weights:
             config = Qwen3VLConfig.from_pretrained(settings.name_or_path, attn_implementation="sdpa")
-            model = _random(config, dtype)
+            model = _random(config, dtype, weights)
         else:
             model = Qwen3VLModel.from_pretrained(settings.name_or_path, dtype=dtype, attn_implementation="sdpa")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise SettingsError(
             f"model.backbone.name_or_path={settings.name_or_path!r} gives no Qwen3-VL ({error}); give the name of a "
             "model on the hub or a folder with its weights and tokenizer"
@@ -57,8 +67,9 @@ def _load(settings: BackboneSettings, prompt: PromptSettings) -> tuple[PreTraine
     return tokenizer, model
 
 
-def _random(config: Qwen3VLConfig, dtype: torch.dtype) -> Qwen3VLModel:
-    """Random weights, allocated once and in `dtype`; without any memory inside `torch.device("meta")`."""
+def _random(config: Qwen3VLConfig, dtype: torch.dtype, weights: bool = True) -> Qwen3VLModel:
+    """Random weights, allocated once and in `dtype`; without any memory inside `torch.device("meta")`. Without
+    `weights` they are not drawn, which takes a while for two billion."""
     inside_meta = _inside_meta()
     with torch.device("meta"):
         model = Qwen3VLModel(config).to(dtype)
@@ -66,6 +77,9 @@ def _random(config: Qwen3VLConfig, dtype: torch.dtype) -> Qwen3VLModel:
         return model
     model.to_empty(device="cpu")
     # `to_empty` leaves the parameters' and the rotary buffers' memory as it was found.
+    if not weights:
+        for parameter in model.parameters():
+            parameter._is_hf_initialized = True  # by which transformers leaves alone what it has loaded
     model.init_weights()
     return model
 

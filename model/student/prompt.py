@@ -98,6 +98,9 @@ class PromptBuilder:
         steps: K.
         image_tokens: tokens one view's image takes.
 
+    Attributes:
+        added: ids of the tokens that prompts add to the vocabulary, of all groups.
+
     Raises:
         ValueError: more steps than groups of action tokens, or a marker the tokenizer does not know.
     """
@@ -117,9 +120,11 @@ class PromptBuilder:
         self.pad_id, self._start, self._end, self._vision_start, self._vision_end, self.image_id = (
             self._id(marker) for marker in CHAT_MARKERS
         )
-        groups = [self._id(action_token(k)) for k in range(steps)]
+        used = [self._id(action_token(k)) for k in range(steps)]
         self._user = self._text("user\n")
-        self.action_ids = tuple(token for token in groups for _ in range(settings.action_tokens_per_step))
+        self.action_ids = tuple(token for token in used for _ in range(settings.action_tokens_per_step))
+        tokens = (*map(action_token, range(settings.action_token_groups)), EMBODIED_TOKEN)
+        self.added = tuple(self._id(token) for token in tokens)
         self.embodied_ids = (self._id(EMBODIED_TOKEN),) * settings.embodied_tokens
         # The text after the instruction is the same in every prompt, so positions count from the end.
         self._tails = {robot: self._tail(robot) for robot in (False, True)}

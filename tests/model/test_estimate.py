@@ -115,3 +115,8 @@ def test_a_pretrained_backbone_needs_no_weights(tmp_path: Path) -> None:
 def test_another_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="kinds must be of robot, video, got 'sim'"):
         estimate_step(small_settings(), SIZES, 2, ("sim",))
+
+
+def test_averages_of_the_weights_take_memory_all_the_time() -> None:
+    plain, averaged = (estimate_step(small_settings(), SIZES, 2, averaged=each) for each in (False, True))
+    assert averaged.peak - plain.peak == averaged.averages == 4 * plain.trainable

@@ -16,6 +16,7 @@ from model.settings import (
     PredictorInit,
     PredictorSettings,
     PromptSettings,
+    Scaling,
     SteeredBy,
     TinyBackboneSettings,
 )
@@ -52,7 +53,7 @@ def test_a_wrong_value_is_refused_by_name(kind: Any, values: dict[str, Any], mes
         kind(**values)
 
 
-ENUMS = (AttentionBackend, BackboneKind, FloatDtype, HeadInput, PredictorInit, SteeredBy)
+ENUMS = (AttentionBackend, BackboneKind, FloatDtype, HeadInput, PredictorInit, Scaling, SteeredBy)
 
 
 def _leaves(settings: Any) -> list[Any]:

@@ -38,7 +38,7 @@ from pipeline.format.settings import deciding, plain
 from pipeline.sample_world.video import CODECS, write_video
 from pipeline.storage.store import open_store
 
-KNOWN = ("checkpoint", "step", "sha256", VOUCHED)
+KNOWN = ("checkpoint", "step", "sha256", "weights", VOUCHED)
 """What a server says about its checkpoint, and an evaluation is of."""
 
 
@@ -125,7 +125,12 @@ def _policy(settings: EvaluateConfig, stack: ExitStack) -> tuple[Policy, dict[st
     from jobs.common.policy.checkpoint_policy import CheckpointPolicy
 
     policy = CheckpointPolicy(Path(settings.policy), settings.device)
-    about = {"step": policy.step, "sha256": policy.sha256, VOUCHED: as_json(policy.vouchers)}
+    about = {
+        "step": policy.step,
+        "sha256": policy.sha256,
+        "weights": policy.weights,
+        VOUCHED: as_json(policy.vouchers),
+    }
     return policy, {"policy": str(policy.checkpoint), **about}
 
 

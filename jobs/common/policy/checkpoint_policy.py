@@ -19,6 +19,7 @@ from jobs.common.policy.load_model import load_model
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation, check_observation, student_batch
 from model.act_graph import ActGraphs
 from model.action_head.continuing import soft_mask
+from model.checkpoint.averages import acting_weights
 from model.checkpoint.folders import find_checkpoint
 from model.checkpoint.state_file import checkpoint_sha256, read_state
 from model.checkpoint.vouched import vouched
@@ -33,6 +34,7 @@ class CheckpointPolicy:
 
     Attributes:
         sha256: of the checkpoint, see `checkpoint_sha256`.
+        weights: which of its weights act, see `acting_weights`.
         clipped: values of the state so far that were clipped at `model.state_bound`; see `_count_clipped`.
 
     Args:
@@ -53,6 +55,7 @@ class CheckpointPolicy:
         self.step = _step(self.checkpoint, state)
         self.sha256 = checkpoint_sha256(self.checkpoint)
         self.vouchers = vouched(state)
+        self.weights = acting_weights(self.checkpoint, state)
         interface = _interface(self.checkpoint, state)
         self.model = load_model(self.checkpoint).to(self.device)
         statistics = statistics_id(self.model.state_scaler, self.model.action_scaler)
@@ -62,7 +65,8 @@ class CheckpointPolicy:
 
     @property
     def trained_states(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Smallest and largest state of training, float32 [S] each, in the build's units; None without a state."""
+        """Ends of the range by which the state is scaled, of training, float32 [S] each, in the build's units; None
+        without a state."""
         scaler = self.model.state_scaler
         if scaler is None:
             return None

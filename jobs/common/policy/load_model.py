@@ -9,9 +9,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from model.checkpoint.averages import acting_weights
 from model.checkpoint.checkpoint import load_weights
 from model.checkpoint.state_file import read_state, verify_checkpoint
 from model.settings import ModelSettings
+from model.student.adapters import merged_adapters
 from model.vla_jepa import VLAJEPA, build_model, unit_stats
 from pipeline.audit.canonical.expansion import ROOM, bounded_memory
 from pipeline.errors import BuildError
@@ -29,11 +31,16 @@ _PER_BYTE = 4
 
 
 def load_model(checkpoint: Path) -> VLAJEPA:
-    """The model of a checkpoint folder, in eval mode on the CPU, with its weights and its ranges of actions and state.
-    Raises BuildError if it is no checkpoint or its weights do not fit, SettingsError if its backbone cannot be
-    found."""
+    """The model of a checkpoint folder, in eval mode on the CPU, with its weights (averaged, where it has averages) and
+    its ranges of actions and state.
+
+    Raises:
+        BuildError: it is no checkpoint, or its weights do not fit.
+        SettingsError: its backbone cannot be found.
+    """
     verify_checkpoint(checkpoint)
     state = read_state(checkpoint)
+    acting_weights(checkpoint, state)
     try:
         settings = TypeAdapter(ModelSettings).validate_python(state["model"])
         sizes = TypeAdapter(Sizes).validate_python(state["model_sizes"])
@@ -46,8 +53,9 @@ def load_model(checkpoint: Path) -> VLAJEPA:
     room = ROOM + _PER_BYTE * sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
     try:
         with bounded_memory(room):
-            model = build_model(settings, sizes, unit_stats(sizes))
-            load_weights(checkpoint, model)
+            model = build_model(settings, sizes, unit_stats(sizes), adapters=False, backbone_weights=False)
+            with merged_adapters(model.student.model, settings.backbone.lora, model.student.prompts.added):
+                load_weights(checkpoint, model)
     except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
         if isinstance(error, (RuntimeError, TypeError)) and not re.search("memory|Overflow", str(error)):
             raise  # a size beyond 64 bits is a TypeError of PyTorch's

@@ -62,7 +62,7 @@ class CheckpointWriter:
         if is_sharded(model):
             work = self._start_sharded(step, model, optimiser, state)
         elif self._ranks.main:
-            tensors = copy_tensors(model, optimiser.masters, optimiser.adamw)
+            tensors = copy_tensors(model, optimiser.masters, optimiser.adamw, optimiser.averages.tensors)
             work = partial(self._write_whole, step, tensors, dict(state))
         else:
             return
@@ -92,9 +92,8 @@ class CheckpointWriter:
             remove_unfinished(self._folder)
             temporary.mkdir(parents=True)
         self._ranks.barrier()
-        wait = start_sharded(
-            temporary, checkpoint_tensors(model, optimiser.masters, optimiser.adamw), self._ranks.save_group
-        )
+        tensors = checkpoint_tensors(model, optimiser.masters, optimiser.adamw, optimiser.averages.tensors)
+        wait = start_sharded(temporary, tensors, self._ranks.save_group)
 
         def work() -> None:
             wait()

@@ -35,7 +35,7 @@ from jobs.training.loop.throughput import Throughput
 from jobs.training.metrics.metrics_log import MetricsLog
 from model.attention.backend import resolve_backend
 from model.batch import to_device
-from model.checkpoint.checkpoint import load_optimizer, load_weights, newest_whole
+from model.checkpoint.checkpoint import load_averages, load_optimizer, load_weights, newest_whole
 from model.checkpoint.sharding import compile_blocks, shard_model
 from model.checkpoint.state_file import read_state
 from model.checkpoint.vouched import VOUCHED, Voucher, as_json, vouched
@@ -121,8 +121,10 @@ class Trainer:
             raise BuildError(
                 f"{found} belongs to another run: {difference}; choose another out=, or start with the same settings"
             )
-        load_weights(found, self.model, masters=self.optimiser.masters)
+        load_weights(found, self.model, masters=self.optimiser.masters, averaged=False)
         load_optimizer(found, self.optimiser.masters, self.optimiser.adamw)
+        if self.optimiser.averages.tensors:
+            load_averages(found, self.optimiser.averages.tensors)
         self.optimiser.publish()
         self._guard.loss_mean = progress["loss_mean"]
         self._skipped.restore(progress["samples_seen"], progress["samples_skipped"], self.ranks.main)
@@ -167,16 +169,18 @@ class Trainer:
                 self._save(writer)
 
     def evaluate(self) -> dict[str, HeldOut]:
-        """Held-out numbers of every build that has a validation split, by build name; the same on all ranks."""
+        """Held-out numbers of every build that has a validation split, by build name; the same on all ranks. Of the
+        averaged weights, where there are any."""
         was_training = self.model.training
         self.model.eval()
         try:
-            return {
-                samples.reader.build.name: evaluate(
-                    self.model, samples, self.ranks, self._to_device, self._autocast, self.settings.seed
-                )
-                for samples in self._held_out
-            }
+            with self.optimiser.averages.in_place_of_weights(self.model):
+                return {
+                    samples.reader.build.name: evaluate(
+                        self.model, samples, self.ranks, self._to_device, self._autocast, self.settings.seed
+                    )
+                    for samples in self._held_out
+                }
         finally:
             self.model.train(was_training)
 

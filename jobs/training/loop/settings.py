@@ -17,7 +17,7 @@ class CoTraining(StrEnum):
 
     JOINT      one optimiser step on the sum of their losses
     ALTERNATE  the reference's way, two optimiser steps an iteration (robot, then video), each of which moves the
-               schedule on: it ends after half of `steps` iterations, and learning rates stay at lr_final
+               schedule on: it ends after half of `steps` iterations, and learning rates stay at their final values
     """
 
     JOINT = "joint"
@@ -67,11 +67,27 @@ class TrainerSettings:
     lr_backbone: float = setting("peak learning rate of the backbone", default=1e-5, above=0, below=math.inf)
     lr_action_head: float = setting("peak learning rate of the action head", default=1e-4, above=0, below=math.inf)
     lr_rest: float = setting("peak learning rate of the rest", default=3e-5, above=0, below=math.inf)
-    lr_final: float = setting("learning rate at the end of the cosine", default=1e-6, at_least=0, below=math.inf)
+    lr_final_backbone: float = setting(
+        "learning rate of the backbone at the end of the cosine, at most its peak; the reference's is a thirtieth",
+        default=3.333e-7,
+        at_least=0,
+        below=math.inf,
+    )
+    lr_final_action_head: float = setting(
+        "learning rate of the action head there", default=3.333e-6, at_least=0, below=math.inf
+    )
+    lr_final_rest: float = setting("learning rate of the rest there", default=1e-6, at_least=0, below=math.inf)
     beta1: float = setting("AdamW's decay of the first moment", default=0.9, at_least=0, below=1)
     beta2: float = setting("AdamW's decay of the second moment", default=0.95, at_least=0, below=1)
     weight_decay: float = setting("AdamW's weight decay", default=1e-8, at_least=0, below=math.inf)
     clip_norm: float = setting("largest norm of the gradients", default=1.0, above=0)
+    ema: float = setting(
+        "decay of an exponential moving average of the trained weights, which held-out numbers, serve, evaluate, "
+        "export and init_from take; 0: none, as the reference trains",
+        default=0.0,
+        at_least=0,
+        below=1,
+    )
     seed: int = setting("of the order of samples and of the noise", default=0)
     device: Device = setting("where the run computes", default=Device.AUTO, decides=False)
     bf16: bool = setting(

@@ -59,7 +59,7 @@ SETUPS = [
     pytest.param(Setup("cuda", True, 5e-2, 0.5), id="nccl-bfloat16", marks=SKIP),
 ]
 STRATEGIES = pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-RATES = ("trainer.lr_rest=0.001", "trainer.lr_final=1e-6")
+RATES = ("trainer.lr_rest=0.001", "trainer.lr_final_rest=1e-6")
 
 
 @pytest.fixture(scope="module", params=SETUPS)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from model.checkpoint.averages import AVERAGES
 from model.checkpoint.folders import list_checkpoints
 from model.checkpoint.sharded_checkpoint import SHARDED, fill_sharded, sharded_shapes
 from model.checkpoint.state_file import read_state, verify_checkpoint
@@ -40,9 +41,10 @@ def result_of(out: Path) -> dict[str, Any]:
 def _sharded(checkpoint: Path) -> dict[str, str]:
     """SHA-256 of each tensor: where it stands in the files depends on how a run went."""
     found = {}
-    for kind in ("model", "optimizer"):
+    for kind in ("model", "optimizer", AVERAGES):
         tensors = {name: torch.empty(shape) for name, shape in sharded_shapes(checkpoint, kind).items()}
-        fill_sharded(checkpoint, kind, tensors)  # all at once: each call reads the whole index
+        if tensors:
+            fill_sharded(checkpoint, kind, tensors)  # all at once: each call reads the whole index
         for name, tensor in tensors.items():
             found[f"{kind}/{name}"] = hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
     return found

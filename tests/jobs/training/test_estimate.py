@@ -32,7 +32,7 @@ def test_a_wrong_kind_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "kinds must be a list of robot and video" in capsys.readouterr().err
 
 
-STEP = StepEstimate({"student": 1}, 1, {"robot": 9}, {"student": 1 * 10**12}, 2 * 10**12, 1, 1, 1, 1, 1, 1)
+STEP = StepEstimate({"student": 1}, 1, {"robot": 9}, {"student": 1 * 10**12}, 2 * 10**12, 1, 1, 0, 1, 1, 1, 1)
 
 
 @pytest.mark.parametrize(

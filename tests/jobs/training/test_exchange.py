@@ -75,7 +75,11 @@ def test_a_run_starts_from_an_imported_checkpoint(
     config = replace(config, model=replace(state.settings, seed=7), init_from=tmp_path / "released.pt")
     config = replace(config, reinitialise=("action_decoder",))
     capsys.readouterr()
-    train(replace(config, trainer=replace(config.trainer, lr_final=0.0)))
+    train(
+        replace(
+            config, trainer=replace(config.trainer, lr_final_backbone=0.0, lr_final_rest=0.0, lr_final_action_head=0.0)
+        )
+    )
     out = capsys.readouterr().out
     assert "left out 1: the same as the embeddings" in out
     assert "fresh weights for 4: action_head.action_decoder" in out

@@ -17,11 +17,13 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file
+from transformers import get_scheduler
 
 from jobs.common.driver_lock import DriverLock
 from jobs.common.policy.load_model import load_model
 from jobs.training.loop.loop import Trainer
-from jobs.training.loop.step.optimiser import learning_rate
+from jobs.training.loop.settings import TrainerSettings
+from jobs.training.loop.step.optimiser import Optimiser, learning_rate
 from jobs.training.run import train
 from model.checkpoint.folders import list_checkpoints
 from model.normalize import BuildStats, ChannelRange, merge_stats
@@ -31,6 +33,7 @@ from pipeline.format.build import Build
 from pipeline.storage.store import open_store
 from tests.conftest import SampleData
 from tests.jobs.runs import audited, build_config, make_here, robot_source, ssv2_source, train_config
+from tests.model.helpers import small_model
 
 
 def losses_of(out: Path) -> list[tuple[int, float]]:
@@ -338,6 +341,26 @@ def test_learning_rate_warms_up_and_decays() -> None:
     assert rates[55] == pytest.approx(0.55)
     assert rates[100] == pytest.approx(0.1)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+
+
+def test_every_rate_ends_at_its_own_floor_and_by_default_at_a_thirtieth() -> None:
+    """As by transformers' `cosine_with_min_lr`, which divides the floor by the optimiser's default rate."""
+    model = small_model()
+    reference = torch.optim.AdamW(model.param_groups(1e-5, 1e-4, 3e-5), lr=3e-5)
+    floor = {"min_lr": 1e-6}
+    scheduler = get_scheduler("cosine_with_min_lr", reference, 5, 50, scheduler_specific_kwargs=floor)
+    for _ in range(50):
+        reference.step()
+        scheduler.step()
+    rates = Optimiser(model, TrainerSettings(steps=50, warmup_steps=5)).begin(49)
+    theirs = {f"lr_{group['name']}": group["lr"] for group in reference.param_groups}
+    assert rates == pytest.approx(theirs, rel=1e-3)
+    assert rates == pytest.approx({"lr_backbone": 3.333e-7, "lr_action_head": 3.333e-6, "lr_rest": 1e-6})
+    finals = {"lr_final_backbone": 2e-7, "lr_final_action_head": 1e-3, "lr_final_rest": 0.0}
+    own = TrainerSettings(steps=5, warmup_steps=0, **finals)
+    assert Optimiser(model, own).begin(4) == pytest.approx(
+        {"lr_backbone": 2e-7, "lr_action_head": 1e-4, "lr_rest": 0.0}  # a floor is never above its peak
+    )
 
 
 @pytest.mark.slow

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from model import vla_jepa
+from model.losses import merge_views
 from model.student.backbone import Student
 from model.vla_jepa import VLAJEPA
 from model.world_model.predictor import LatentPredictor
+from model.world_model.teacher_forced import TeacherForced
 from pipeline.encoder import encoder_frames as clips
 from pipeline.format.input_sample import InputSample
 from pipeline.planning import recipe
@@ -93,8 +94,8 @@ def targets_carry_gradient(world: World) -> None:
     def leaky(self: VLAJEPA, targets: Any) -> Any:
         context, latents = targets.context.float(), targets.latents.float()
         fed = torch.cat([context[:, None], latents[:, :-1]], dim=1)
-        merged = (vla_jepa.merge_views(fed), vla_jepa.merge_views(latents))
-        return vla_jepa.TeacherForced(*merged, targets.latent_mask)
+        merged = (merge_views(fed), merge_views(latents))
+        return TeacherForced(*merged, targets.latent_mask)
 
     world.patch.setattr(VLAJEPA, "_teacher_forced", leaky)
 

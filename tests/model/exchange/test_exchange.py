@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +256,7 @@ def test_what_lerobot_cannot_hold_is_refused(tmp_path: Path) -> None:
 
 def test_an_own_checkpoint_starts_a_run_with_the_ranges_of_its_builds(tmp_path: Path) -> None:
     source = small_model(seed=1)
-    save_weights(tmp_path / "start", source, {})
+    save_weights(tmp_path / "start", source, {"model": asdict(source.settings)})
     model = build_model(small_settings(2), SIZES, OTHER_STATS).eval()
     load_initial(model, tmp_path / "start", ["state_encoder"])
     for name, tensor in model.state_dict().items():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from jobs.training.loop.settings import TrainerSettings
+from jobs.training.loop.step.averages import Averages
 from model.checkpoint.sharding import is_sharded
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import SettingsError
@@ -25,6 +26,7 @@ class Optimiser:
 
     Attributes:
         masters: the float32 weights by name; the model's own where nothing is rounded.
+        averages: of them; of none with `TrainerSettings.ema` 0.
 
     Raises:
         SettingsError: everything is frozen.
@@ -48,13 +50,20 @@ class Optimiser:
         )
         self._scales_in_kernel = fused and not is_sharded(model)
         self._peaks = [group["lr"] for group in groups]
+        finals = {
+            "backbone": settings.lr_final_backbone,
+            "action_head": settings.lr_final_action_head,
+            "rest": settings.lr_final_rest,
+        }
+        self._finals = [min(group["lr"], finals[group["name"]]) for group in groups]
+        self.averages = Averages(self.masters if settings.ema else {}, settings.ema)
 
     def begin(self, position: int) -> dict[str, float]:
         """Clear gradients and set the learning rates of a position in the schedule; returns them by metric name."""
         s, rates = self._settings, {}
         self.adamw.zero_grad(set_to_none=True)
-        for group, peak in zip(self.adamw.param_groups, self._peaks, strict=True):
-            group["lr"] = learning_rate(position, s.steps, s.warmup_steps, peak, min(peak, s.lr_final))
+        for group, peak, final in zip(self.adamw.param_groups, self._peaks, self._finals, strict=True):
+            group["lr"] = learning_rate(position, s.steps, s.warmup_steps, peak, final)
             rates[f"lr_{group['name']}"] = group["lr"]
         return rates
 
@@ -105,6 +114,7 @@ class Optimiser:
         else:
             torch.nn.utils.clip_grads_with_norm_(parameters, self._settings.clip_norm, total)
         self.adamw.step()
+        self.averages.update()
         self.publish()
 
     @torch.no_grad()

@@ -111,7 +111,9 @@ def test_alternating_steps_run_the_schedule_twice_as_fast(
 ) -> None:
     """The reference's co-training: robot step, then video step, each moves the schedule on."""
     builds = [robot_build, video_build]
-    config = train_config(tmp_path / "run", builds, co_training="alternate", steps=8, warmup_steps=2, lr_final=1e-5)
+    config = train_config(
+        tmp_path / "run", builds, co_training="alternate", steps=8, warmup_steps=2, lr_final_rest=1e-5
+    )
     train(config)
     rates = [row["lr_rest"] for row in rows_of(config.out)]
     assert rates == [learning_rate(2 * step + 1, 8, 2, 1e-3, 1e-5) for step in range(8)]
@@ -281,7 +283,7 @@ def test_a_run_starts_from_the_newest_checkpoint_of_another(video_build: Build, 
     first = train_config(tmp_path / "first", [video_build], save_every=2)
     train(first)
     config = replace(train_config(tmp_path / "second", [video_build], steps=1, warmup_steps=0), init_from=first.out)
-    trainer_rates = replace(config.trainer, lr_rest=1e-12, lr_backbone=1e-12, lr_action_head=1e-12, lr_final=0.0)
+    trainer_rates = replace(config.trainer, lr_rest=1e-12, lr_backbone=1e-12, lr_action_head=1e-12)
     train(replace(config, trainer=trainer_rates))
     a, b = (list_checkpoints(out / "checkpoints")[-1] / "model.safetensors" for out in (first.out, config.out))
     before, after = load_file(a), load_file(b)

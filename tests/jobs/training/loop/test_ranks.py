@@ -55,7 +55,9 @@ def test_video_loss_does_not_depend_on_the_number_of_ranks(video_build: Build, t
         tmp_path / "two",
         [video_build],
         "trainer.lr_rest=0.001",
-        "trainer.lr_final=1e-6",
+        "trainer.lr_final_backbone=3.333e-7",
+        "trainer.lr_final_action_head=3.333e-6",
+        "trainer.lr_final_rest=1e-6",
         "trainer.accumulate=2",
         ranks=2,
     )
