@@ -97,7 +97,7 @@ class PolicyActor:
                 raise SettingsError(f"{name} must be 1..{most} for the policy's chunk of {known.chunk}, got {value}")
         self._policy, self._cameras = policy, dict(cameras)
         self._turned, self._image_ablation, self._ensemble = turned, image_ablation, ensemble
-        self._ensemblers: dict[int, Ensembler] = {}
+        self._ensemblers: dict[int, tuple[str, Ensembler]] = {}
 
     def act(self, envs: Sequence[EnvironmentState | None]) -> list[NDArray[np.float32] | None]:
         """See `Actor.act`."""
@@ -110,9 +110,10 @@ class PolicyActor:
         ]
 
     def _actions(self, row: int, env: EnvironmentState, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
-        if env.first or row not in self._ensemblers:
-            self._ensemblers[row] = Ensembler(self._ensemble, self._execute, self._horizon)
-        ensembler = self._ensemblers[row]
+        instruction, ensembler = self._ensemblers.get(row, (None, None))
+        if ensembler is None or env.first or instruction != env.instruction:  # what was wanted before counts no more
+            ensembler = Ensembler(self._ensemble, self._execute, self._horizon)
+            self._ensemblers[row] = (env.instruction, ensembler)
         ensembler.add(chunk)
         return np.stack([ensembler.next() for _ in range(self._execute)])
 

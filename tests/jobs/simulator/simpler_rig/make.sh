@@ -25,7 +25,7 @@ libraries=${vulkan:+$vulkan/usr/lib/x86_64-linux-gnu}
 cat > "$out/python" <<END
 #!/bin/sh
 export VK_ICD_FILENAMES='$driver' VK_LAYER_PATH='$out' VK_INSTANCE_LAYERS=VK_LAYER_VLAJEPA_semaphore_fd
-export LD_LIBRARY_PATH='$libraries':"\${LD_LIBRARY_PATH:-}" MS2_REAL2SIM_ASSET_DIR='$out/data'
+export LD_LIBRARY_PATH='$libraries':"\${LD_LIBRARY_PATH:-}" MS2_REAL2SIM_ASSET_DIR="\${MS2_REAL2SIM_ASSET_DIR:-$out/data}"
 exec '$out/venv/bin/python' "\$@"
 END
 chmod +x "$out/python"

@@ -21,13 +21,13 @@ import trimesh
 TABLE_HEIGHT = 0.87
 """Of the table's top, metres above the floor: `scene_table_height` of SimplerEnv's environments."""
 
-TABLE_SIZE = (1.2, 1.6, 0.05)
+TABLE_SIZE = (1.0, 1.6, 0.05)
 
 STAGES = {
-    "bridge_table_1_v1": (2.0634, 2.8313),
-    "bridge_table_1_v2": (2.0634, 2.8313),
+    "bridge_table_1_v1": (-2.0634, -2.8313),
+    "bridge_table_1_v2": (-2.0634, -2.8313),
     **{
-        name: (1.6616, 3.0337)
+        name: (-1.6616, -3.0337)
         for name in (
             "Baked_sc1_staging_objaverse_cabinet1_h870",
             "Baked_sc1_staging_objaverse_cabinet2_h870",
@@ -41,7 +41,7 @@ STAGES = {
 }
 """Where the world's origin is in a stage, metres: SimplerEnv moves it by as much (`_load_arena_helper`)."""
 
-TABLE_CENTRE = (-0.45, 0.1)
+TABLE_CENTRE = (-0.5, 0.1)
 """Of the table, in the world: under the objects' places, in front of both robots."""
 
 
