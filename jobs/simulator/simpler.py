@@ -7,8 +7,8 @@ tests are SimplerEnv's; as in its evaluator, an episode runs to its limit and it
 Images are uint8 RGB [H, W, 3], top row first, as SimplerEnv gives them. Rendering needs a Vulkan device; visual
 matching lays the simulated robot and objects over a photograph of the real scene.
 
-This file has not been run with SimplerEnv itself. It follows SimplerEnv's source and is tested against a recorded
-interface (`tests/jobs/simulator/test_simpler.py`).
+Tested against a recorded interface (`tests/jobs/simulator/test_simpler.py`) and, where it is installed, beside
+SimplerEnv's own evaluator (`tests/jobs/simulator/simpler_rig`).
 """
 
 from __future__ import annotations
@@ -167,8 +167,8 @@ class SimplerEnvironment:
         return self._wrapped.unwrapped
 
     def _check_meshes(self) -> None:
-        """Raise FileNotFoundError for a thing without a mesh: SAPIEN says so in its log, and goes on without it. Without
-        a table, things fall through the floor."""
+        """Raise FileNotFoundError for a thing without a mesh, without which SAPIEN goes on, but for a line in its log:
+        what stands on a missing table falls to no end."""
         for actor in self._base.get_actors():
             if not any(body.get_render_shapes() for body in actor.get_visual_bodies()):
                 what = f"stage {self._base.scene_name}" if actor.name == "arena" else f"model {actor.name}"

@@ -98,3 +98,14 @@ def test_chunks_that_overlap_are_averaged_within_an_episode_alone() -> None:
     restarted = actor.act([replace(env(1), first=True), None])
     assert restarted[0] is not None
     assert float(restarted[0][0, 0]) == 1.0
+
+
+def test_a_new_instruction_forgets_what_was_wanted_before() -> None:
+    """In the middle of an episode too, as SimplerEnv's own policies do."""
+    actor = PolicyActor(Recorder(), CAMERAS, 8, ensemble=EnsembleMode.TEMPORAL)
+    actor.act([env(0)])
+    mixed, new = actor.act([env(9)])[0], actor.act([replace(env(9), instruction="place")])[0]
+    assert mixed is not None
+    assert new is not None
+    assert 0 < mixed[0, 0] < 9
+    assert new[0, 0] == 9

@@ -18,7 +18,7 @@ out=$(realpath "$3") vulkan=${VULKAN:-}
 
 cc -shared -fPIC -O2 -Wall -Wextra -I"$vulkan/usr/include" -o "$out/semaphore_fd.so" "$here/semaphore_fd.c"
 cp "$here/semaphore_fd.json" "$out/"
-"$out/venv/bin/python" "$here/stand_ins.py" "$maniskill/data" "$out/data" | tee "$out/stand-ins.txt"
+"$out/venv/bin/python" "$here/stand_ins.py" "$maniskill/data" "$out/data"
 
 driver=$(echo "$vulkan"/usr/share/vulkan/icd.d/lvp_icd*.json)
 libraries=${vulkan:+$vulkan/usr/lib/x86_64-linux-gnu}

@@ -99,10 +99,6 @@ def protocol() -> dict[str, list[dict]]:
     return found
 
 
-class Ended(Exception):
-    """After the first episode."""
-
-
 def episode(script: str, environment: str, actions: list[list[float]]) -> dict[str, Any]:
     """The first episode: images uint8 [n + 1, H, W, 3] and success of n actions."""
     from mani_skill2_real2sim import ASSET_DIR
@@ -120,7 +116,7 @@ def episode(script: str, environment: str, actions: list[list[float]]) -> dict[s
 
         def kept(action: np.ndarray) -> tuple:
             answer = step(action)
-            policy.last = answer[0]["image"]["overhead_camera" if "google" in made["robot"] else "3rd_view_camera"]["rgb"]
+            policy.last = evaluator.get_image_from_maniskill2_obs_dict(environment.unwrapped, answer[0])
             return answer
 
         environment.step = kept
@@ -128,10 +124,10 @@ def episode(script: str, environment: str, actions: list[list[float]]) -> dict[s
 
     def played(**arguments: Any) -> bool:
         found.append(play(**arguments))
-        raise Ended
+        raise StopIteration  # after the first one
 
     evaluator.build_maniskill2_env, evaluator.run_maniskill2_eval_single_episode = built, played
-    with contextlib.suppress(Ended):
+    with contextlib.suppress(StopIteration):
         evaluate(command, policy)
     return {"images": np.stack([*policy.images, policy.last]), "success": np.array(found)}
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jobs.common.policy.robot_interface import RobotInterface, RobotObservation
 
-NEAR = 0.012
+NEAR = 0.01
 """Metres from a point at which it is reached."""
 
 
@@ -28,13 +28,12 @@ class Way:
     fastest: float
 
 
-def _lifted(x: float, y: float, low: float, high: float) -> tuple[tuple[float, float, float, float], ...]:
-    return (x, y, high, 1.0), (x, y, low, 1.0), (x, y, low, 0.0), (x, y, high, 0.0)
-
-
 STACK = Way(
     (
-        *_lifted(0.357, 0.078, 0.02, 0.12),
+        (0.357, 0.078, 0.12, 1.0),
+        (0.357, 0.078, 0.02, 1.0),
+        (0.357, 0.078, 0.02, 0.0),
+        (0.357, 0.078, 0.12, 0.0),
         (0.357, -0.022, 0.12, 0.0),
         (0.357, -0.022, 0.055, 0.0),
         (0.357, -0.022, 0.055, 1.0),
@@ -46,14 +45,6 @@ STACK = Way(
 )
 """The WidowX stacks the cubes of start 0. SimplerEnv puts the green one at (-0.21, -0.05) in the world, the yellow one
 at (-0.21, 0.05), and the robot at (0.147, 0.028), turned by half."""
-
-CLOSE = Way(
-    ((0.3, -0.2, 0.95, 0.0), (0.27, -0.1, 0.62, 0.0), (0.54, -0.05, 0.62, 0.0), (0.6, -0.12, 0.66, 0.0), (0.7, -0.12, 0.7, 0.0)),
-    gripper_steps=0,
-    gain=1.0,
-    fastest=0.05,
-)
-"""The Google Robot pushes the open top drawer of start 3 shut, with its hand in front of it."""
 
 
 class Script:

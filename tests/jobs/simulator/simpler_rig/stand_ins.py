@@ -23,22 +23,18 @@ TABLE_HEIGHT = 0.87
 
 TABLE_SIZE = (1.0, 1.6, 0.05)
 
-STAGES = {
-    "bridge_table_1_v1": (-2.0634, -2.8313),
-    "bridge_table_1_v2": (-2.0634, -2.8313),
-    **{
-        name: (-1.6616, -3.0337)
-        for name in (
-            "Baked_sc1_staging_objaverse_cabinet1_h870",
-            "Baked_sc1_staging_objaverse_cabinet2_h870",
-            "google_pick_coke_can_1_v4",
-            "google_pick_coke_can_1_v4_alt_background",
-            "google_pick_coke_can_1_v4_alt_background_2",
-            "modern_bedroom_no_roof",
-            "modern_office_no_roof",
-        )
-    },
-}
+STAGES = dict.fromkeys(("bridge_table_1_v1", "bridge_table_1_v2"), (-2.0634, -2.8313)) | dict.fromkeys(
+    (
+        "Baked_sc1_staging_objaverse_cabinet1_h870",
+        "Baked_sc1_staging_objaverse_cabinet2_h870",
+        "google_pick_coke_can_1_v4",
+        "google_pick_coke_can_1_v4_alt_background",
+        "google_pick_coke_can_1_v4_alt_background_2",
+        "modern_bedroom_no_roof",
+        "modern_office_no_roof",
+    ),
+    (-1.6616, -3.0337),
+)
 """Where the world's origin is in a stage, metres: SimplerEnv moves it by as much (`_load_arena_helper`)."""
 
 TABLE_CENTRE = (-0.5, 0.1)
@@ -79,11 +75,11 @@ def add_visuals(folder: Path) -> list[str]:
 
 
 def main(data: Path, out: Path) -> None:
-    """Make `out` from `data`, and say what is stood in for."""
+    """Make `out` from `data`, with the names of what is stood in for in stand-ins.txt."""
     link(data, out)
     stages = out / "hab2_bench_assets" / "stages"
-    for name in add_stages(stages) + add_visuals(out / "custom" / "models"):
-        print(f"stand-in for {name}")
+    missing = add_stages(stages) + add_visuals(out / "custom" / "models")
+    (out / "stand-ins.txt").write_text("".join(f"{name}\n" for name in missing))
 
 
 if __name__ == "__main__":
