@@ -48,14 +48,5 @@ def pose_difference(target: NDArray[np.float64], base: NDArray[np.float64]) -> N
 
 
 def _rounded(turns: Rotation) -> NDArray[np.float64]:
-    quaternions = turns.as_quat()
-    # SciPy leaves it to the sign of the quaternion which of the two half turns it gives
-    other = (quaternions[:, 3] == 0) & (np.take_along_axis(quaternions, _first(quaternions), axis=1)[:, 0] < 0)
-    vectors = np.where(other[:, None], -1, 1) * turns.as_rotvec()
-    rounded: NDArray[np.float64] = np.rint(vectors * ROTATION_GRID) / ROTATION_GRID
-    return rounded
-
-
-def _first(rows: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Index of the first number of each row that is not 0, [N, 1]."""
-    return np.argmax(rows != 0, axis=1, keepdims=True)
+    vectors: NDArray[np.float64] = np.rint(turns.as_rotvec() * ROTATION_GRID) / ROTATION_GRID
+    return vectors
