@@ -89,12 +89,10 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
 
 def _labels(tasks: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
     """Instructions, with the task's name where several tasks have one instruction."""
-    texts = [task["instruction"] for task in tasks.values()]
+    texts = [str(task["instruction"]) for task in tasks.values()]
     return {
-        index: task["instruction"]
-        if texts.count(task["instruction"]) == 1
-        else f"{task['instruction']} ({task['name']})"
-        for index, task in tasks.items()
+        index: text if texts.count(text) == 1 else f"{text} ({task['name']})"
+        for (index, task), text in zip(tasks.items(), texts, strict=True)
     }
 
 
