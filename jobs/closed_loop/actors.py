@@ -108,7 +108,7 @@ class PolicyActor:
         self._delay, self._carried_out = delay, dict[int, NDArray[np.float32]]()
         self._policy, self._cameras = policy, dict(cameras)
         self._turned, self._image_ablation, self._ensemble = turned, image_ablation, ensemble
-        self._ensemblers: dict[int, Ensembler] = {}
+        self._ensemblers: dict[int, tuple[str, Ensembler]] = {}
 
     def act(self, envs: Sequence[EnvironmentState | None]) -> list[NDArray[np.float32] | None]:
         """See `Actor.act`."""
@@ -131,9 +131,10 @@ class PolicyActor:
         return Committed(self._carried_out[row][self._execute :], self._delay)
 
     def _actions(self, row: int, env: EnvironmentState, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
-        if env.first or row not in self._ensemblers:
-            self._ensemblers[row] = Ensembler(self._ensemble, self._execute, self._horizon)
-        ensembler = self._ensemblers[row]
+        instruction, ensembler = self._ensemblers.get(row, (None, None))
+        if ensembler is None or env.first or instruction != env.instruction:  # what was wanted before counts no more
+            ensembler = Ensembler(self._ensemble, self._execute, self._horizon)
+            self._ensemblers[row] = (env.instruction, ensembler)
         ensembler.add(chunk)
         return np.stack([ensembler.next() for _ in range(self._execute)])
 

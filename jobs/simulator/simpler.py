@@ -7,8 +7,8 @@ tests are SimplerEnv's; as in its evaluator, an episode runs to its limit and it
 Images are uint8 RGB [H, W, 3], top row first, as SimplerEnv gives them. Rendering needs a Vulkan device; visual
 matching lays the simulated robot and objects over a photograph of the real scene.
 
-This file has not been run with SimplerEnv itself. It follows SimplerEnv's source and is tested against a recorded
-interface (`tests/jobs/simulator/test_simpler.py`).
+Tested against a recorded interface (`tests/jobs/simulator/test_simpler.py`) and, where it is installed, beside
+SimplerEnv's own evaluator (`tests/jobs/simulator/simpler_rig`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ from .simpler_tasks import GOOGLE, WIDOWX, Robot, RobotPose, Task
 
 STICKY_STEPS = 15
 """Steps for which the Google Robot's gripper repeats a command (SimplerEnv's Octo; VLA-JEPA's client takes 10)."""
+
+SEED = int(np.random.RandomState(2022).randint(2**32, dtype=np.int64))
+"""Of every episode: SimplerEnv's evaluator makes a new environment for each, and takes its first random numbers. The
+distractors' places beside a can depend on it."""
 
 TOP_DOWN = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 """Orientation of a WidowX gripper that points down, to which BridgeData's angles are relative (rail-berkeley/
@@ -57,6 +61,17 @@ class Gripper:
         return self._change
 
 
+def reset_options(pose: RobotPose, objects: Mapping[str, Any]) -> dict[str, Any]:
+    """SimplerEnv's options of a reset, for a start of `Task.start`."""
+    half = pose.yaw / 2
+    # a turn by yaw, applied to the robot's own half turn (0, 0, 0, 1); w first
+    turn = np.array([-math.sin(half), 0.0, 0.0, math.cos(half)])
+    return {
+        "robot_init_options": {"init_xy": np.array([pose.x, pose.y]), "init_rot_quat": turn},
+        "obj_init_options": {k: np.array(v) if k == "init_xy" else v for k, v in objects.items()},
+    }
+
+
 class SimplerEnvironment:
     """A task, ready to be started.
 
@@ -73,6 +88,7 @@ class SimplerEnvironment:
         self._made: tuple[str, dict[str, Any]] | None = None
         self._seen: Mapping[str, Any] = {}
         self._done = False
+        self._assets = ""
 
     @property
     def instruction(self) -> str:
@@ -89,22 +105,19 @@ class SimplerEnvironment:
         for an unknown start."""
         variant, pose, objects = self.task.start(start)
         self._build(variant, pose)
-        half = pose.yaw / 2
-        # a turn by yaw, applied to the robot's own half turn (0, 0, 0, 1); w first
-        turn = np.array([-math.sin(half), 0.0, 0.0, math.cos(half)])
-        options = {
-            "robot_init_options": {"init_xy": np.array([pose.x, pose.y]), "init_rot_quat": turn},
-            "obj_init_options": {k: np.array(v) if k == "init_xy" else v for k, v in objects.items()},
-        }
-        self._seen, _ = self._wrapped.reset(seed=0, options=options)  # the starts have no random choices
+        self._seen, _ = self._wrapped.reset(seed=SEED, options=reset_options(pose, objects))
+        self._check_meshes()
         self.gripper = Gripper(self.task.kind)
         self.steps, self._done = 0, False
 
     def step(self, action: Sequence[float]) -> bool:
         """Carry out one action of the controller (see `command`); whether the episode has succeeded."""
+        before = self.instruction
         self._seen, _, done, _, _ = self._wrapped.step(np.asarray(action, np.float64))
         self.steps += 1
         self._done = bool(done)
+        if self.instruction != before:
+            self.gripper = Gripper(self.task.kind)  # as SimplerEnv's policies begin anew
         return self.succeeded()
 
     def succeeded(self) -> bool:
@@ -153,12 +166,24 @@ class SimplerEnvironment:
     def _base(self) -> Any:
         return self._wrapped.unwrapped
 
+    def _check_meshes(self) -> None:
+        """Raise FileNotFoundError for a thing without a mesh, without which SAPIEN goes on, but for a line in its log:
+        what stands on a missing table falls to no end."""
+        for actor in self._base.get_actors():
+            if not any(body.get_render_shapes() for body in actor.get_visual_bodies()):
+                what = f"stage {self._base.scene_name}" if actor.name == "arena" else f"model {actor.name}"
+                raise FileNotFoundError(
+                    f"the mesh of {what} is not in {self._assets}: copies of ManiSkill2_real2sim often lack its large "
+                    "files; clone it whole, or name a folder that has them in MS2_REAL2SIM_ASSET_DIR"
+                )
+
     def _build(self, variant: Mapping[str, Any], pose: RobotPose) -> None:
         import gymnasium
         import mani_skill2_real2sim.envs  # noqa: F401  registers the environments
         from mani_skill2_real2sim import ASSET_DIR
 
-        arguments = self._arguments(variant, pose, str(ASSET_DIR))
+        self._assets = str(ASSET_DIR)
+        arguments = self._arguments(variant, pose, self._assets)
         name = arguments.pop("environment")
         if (name, arguments) != self._made:
             self.close()

@@ -111,7 +111,8 @@ class Worker:
         return self._observation()
 
     def act(self, actions: np.ndarray, record_video: bool) -> dict[str, Any]:
-        """Carry out actions float32 [n, 7] (metres, radians, gripper 1 open) until success or the limit.
+        """Carry out actions float32 [n, 7] (metres, radians, gripper 1 open) until success, the limit, or another
+        instruction, which the policy has not seen.
 
         An episode also ends when the goal of the other instruction is reached: `swapped_instruction_success`, None
         without another instruction, if the scene lacks its objects, or if its goal held at the start. `record_video`
@@ -120,6 +121,7 @@ class Worker:
         environment = self._environment
         video: list[np.ndarray] = []
         success, swapped, over = False, None, False
+        instruction = environment.instruction
         for action in actions:
             raw = environment.command(action)
             for _ in range(self._hold):
@@ -130,7 +132,7 @@ class Worker:
                     break
             if record_video:
                 video.append(environment.images()[environment.cameras[0]])
-            if over:
+            if over or environment.instruction != instruction:
                 break
         answer = {} if over else self._observation()
         answer["video"] = np.stack(video) if video else np.zeros((0, 1, 1, 3), np.uint8)

@@ -85,11 +85,20 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
         policy=about,
         versions=dict(suite.versions),
         benchmark=suite.benchmark,
-        tasks={index: str(task["instruction"]) for index, task in suite.tasks.items()},
+        tasks=_labels(suite.tasks),
         outcomes=tuple(sorted(outcomes, key=lambda o: (o.task, o.start))),
     )
     print(write_report(report, settings.out))
     return report
+
+
+def _labels(tasks: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
+    """Instructions, with the task's name where several tasks have one instruction."""
+    texts = [str(task["instruction"]) for task in tasks.values()]
+    return {
+        index: text if texts.count(text) == 1 else f"{text} ({task['name']})"
+        for (index, task), text in zip(tasks.items(), texts, strict=True)
+    }
 
 
 def _make_actor(settings: EvaluateConfig, suite: _Suite, stack: ExitStack) -> tuple[Actor, dict[str, Any]]:

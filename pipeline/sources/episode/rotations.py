@@ -1,4 +1,9 @@
-"""Rotations as datasets store them -> rotation vectors. N frames."""
+"""Rotations as datasets store them -> rotation vectors. N frames.
+
+A vector's angle lies in 0..pi, so that it says the rotation alone: a quaternion q and -q, which are one rotation, give
+one vector. At half a turn, where two vectors are one rotation, it is that whose first component is positive. So a
+motion through half a turn makes the vector jump to nearly its negative.
+"""
 
 from __future__ import annotations
 

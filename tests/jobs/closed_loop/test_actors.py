@@ -153,3 +153,14 @@ def test_without_a_delay_nothing_is_committed() -> None:
 def test_a_delay_that_the_chunk_is_too_short_for_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=r"delay=2 needs chunks that are not averaged, and execute=2\.\.3"):
         PolicyActor(Continuing(), CAMERAS, 8, delay=2, **changes)
+
+
+def test_a_new_instruction_forgets_what_was_wanted_before() -> None:
+    """In the middle of an episode too, as SimplerEnv's own policies do."""
+    actor = PolicyActor(Recorder(), CAMERAS, 8, ensemble=EnsembleMode.TEMPORAL)
+    actor.act([env(0)])
+    mixed, new = actor.act([env(9)])[0], actor.act([replace(env(9), instruction="place")])[0]
+    assert mixed is not None
+    assert new is not None
+    assert 0 < mixed[0, 0] < 9
+    assert new[0, 0] == 9

@@ -1,4 +1,4 @@
-"""The SimplerEnv adapter against a recorded interface: SimplerEnv needs a GPU, so a stand-in answers as it does.
+"""The SimplerEnv adapter against a recorded interface: a stand-in answers as SimplerEnv does (see `simpler_rig`).
 
 Recorded from simpler-env/SimplerEnv@4ab7178 and simpler-env/ManiSkill2_real2sim@ef7a4d4:
     reset(seed, options) -> observation, info; step -> observation, reward, done, truncated, info
@@ -34,6 +34,9 @@ class FakeEnvironment:
         self.resets: list[dict[str, Any]] = []
         self.actions: list[np.ndarray] = []
         self.succeeds_at: set[int] = set()
+        self.changes_at = 1000
+        self.scene_name = arguments["scene_name"]
+        self.meshes = {"arena": 1, "apple": 1}
         self.closed = False
         self.unwrapped = self
         self.tcp = SimpleNamespace(pose=SimpleNamespace(p=np.zeros(3), q=np.array([1.0, 0, 0, 0])))
@@ -50,7 +53,13 @@ class FakeEnvironment:
         return self._observation(), 0.0, len(self.actions) in self.succeeds_at, False, {}
 
     def get_language_instruction(self) -> str:
-        return "move apple near orange"
+        return "move apple near orange" if len(self.actions) < self.changes_at else "move orange near apple"
+
+    def get_actors(self) -> list[SimpleNamespace]:
+        def bodies(count: int) -> list[SimpleNamespace]:
+            return [SimpleNamespace(get_render_shapes=lambda: [None] * count)]
+
+        return [SimpleNamespace(name=n, get_visual_bodies=lambda c=c: bodies(c)) for n, c in self.meshes.items()]
 
     def close(self) -> None:
         self.closed = True
@@ -162,7 +171,7 @@ def test_an_environment_is_made_as_the_scripts_make_it(made: list[FakeEnvironmen
     assert (asked["control_freq"], asked["sim_freq"], asked["max_episode_steps"]) == (3, 513, 113)
     assert asked["camera_cfgs"] == {"add_segmentation": True}
     reset = made[0].resets[0]
-    assert reset["seed"] == 0
+    assert reset["seed"] == 40194941  # the first number of the environment's own generator, which begins with 2022
     np.testing.assert_array_equal(reset["robot_init_options"]["init_xy"], [0.889, -0.203])
     turned = Rotation.from_quat(np.roll(reset["robot_init_options"]["init_rot_quat"], -1))
     expected = Rotation.from_euler("z", -0.06) * Rotation.from_euler("z", np.pi)
@@ -271,3 +280,27 @@ def test_the_first_request_moves_nothing_and_a_reset_forgets_all(made: list[Fake
     assert commands == [0.0, 1.0]
     environment.reset(1)
     assert environment.command([0, 0, 0, 0, 0, 0, 0.0])[6] == 0.0
+
+
+@pytest.mark.parametrize(("name", "said"), [("arena", "stage bridge_table_1_v1"), ("apple", "model apple")])
+def test_a_thing_without_a_mesh_is_named(
+    made: list[FakeEnvironment], monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    environment = simpler.SimplerEnvironment(task(BRIDGE, "stack_cube"))
+    environment.reset(0)
+    made[0].meshes[name] = 0
+    with pytest.raises(FileNotFoundError, match=rf"the mesh of {said} is not in data: .*MS2_REAL2SIM_ASSET_DIR"):
+        environment.reset(1)
+
+
+def test_a_chunk_ends_where_the_instruction_changes(made: list[FakeEnvironment]) -> None:
+    """As SimplerEnv's policies do, the gripper begins anew there: what is wished first moves nothing."""
+    worker = Worker()
+    number = task(MATCHING, "place_apple_in_closed_top_drawer").index
+    worker.open(MATCHING, number, pixels=256, shadows=False, hold=1)
+    worker.reset(start=0, limit=60)
+    made[0].changes_at = 4
+    seen = worker.act(np.array([[0, 0, 0, 0, 0, 0, 1]] * 2 + [[0] * 7] * 6, np.float32), record_video=True)
+    assert (seen["steps"], len(seen["video"]), seen["instruction"]) == (4, 4, "move orange near apple")
+    worker.act(np.array([[0, 0, 0, 0, 0, 0, 1]] * 2 + [[0] * 7], np.float32), record_video=False)
+    assert [action[6] for action in made[0].actions] == [0, 0, 1, 1, 0, 0, 1]

@@ -30,8 +30,10 @@ def from_xyzw(values: Array) -> Array:
 
 
 def to_vector(turns: Array) -> Array:
-    """Axis times angle, radians [N, 3]; the angle lies in 0..pi."""
-    shortest = np.where(turns[:, :1] < 0, -turns, turns)  # q and -q are one rotation; w >= 0 turns less than pi
+    """Axis times angle, radians [N, 3]; the angle lies in 0..pi, and the first component of half a turn is positive."""
+    # q and -q are one rotation: the one whose first number is positive turns by pi at most
+    first = np.take_along_axis(turns, np.argmax(turns != 0, axis=1, keepdims=True), axis=1)
+    shortest = np.where(first < 0, -turns, turns)
     sine = np.linalg.norm(shortest[:, 1:], axis=1, keepdims=True)
     angle = 2 * np.arctan2(sine, shortest[:, :1])
     large = sine > _SMALL

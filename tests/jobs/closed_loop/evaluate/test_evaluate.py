@@ -287,6 +287,13 @@ def test_another_benchmark_has_limits_starts_and_published_figures_of_its_own(
     assert "OpenVLA-OFT" not in text
 
 
+def test_tasks_of_one_instruction_are_told_apart_by_their_names() -> None:
+    rows = [{"instruction": "pick can", "name": "a"}, {"instruction": "open", "name": "b"}]
+    tasks = {0: rows[0], 3: rows[1], 5: {**rows[0], "name": "c"}}
+    found = jobs.closed_loop.evaluate.evaluate._labels(tasks)
+    assert found == {0: "pick can (a)", 3: "open", 5: "pick can (c)"}
+
+
 class _Still:
     def act(self, envs: Sequence[EnvironmentState | None]) -> list[NDArray[np.float32] | None]:
         return [None if env is None else np.zeros((2, 7), np.float32) for env in envs]

@@ -41,6 +41,7 @@ from pipeline.audit.rederive.raw_episode import EpisodeWork, SampleWork, check_e
 from pipeline.audit.rederive.reencode import EncoderClaim
 from pipeline.errors import BuildError
 from pipeline.sources.base import Source
+from pipeline.sources.episode.rotations import from_quaternion
 from pipeline.sources.episode.vectors import VectorField, make_vectors
 from pipeline.sources.lerobot.source import LeRobotSource
 from pipeline.sources.libero.source import LiberoSource
@@ -577,6 +578,20 @@ def test_rotations_are_known_ones() -> None:
     np.testing.assert_array_equal(rotations.to_vector(rotations.from_euler(np.zeros((1, 3)))), np.zeros((1, 3)))
     with pytest.raises(ValueError, match="row 0 has no length"):
         rotations.from_xyzw(np.zeros((1, 4)))
+
+
+def test_a_quaternion_and_its_negative_are_one_vector_as_the_source_makes_it() -> None:
+    """Half turns too, where w is 0."""
+    rng = np.random.default_rng(8)
+    quaternions = np.concatenate([rng.normal(size=(200, 4)), rng.integers(-1, 2, size=(200, 4))])
+    quaternions = quaternions[np.abs(quaternions).max(axis=1) > 0]
+    quaternions[::3, 3] = 0
+    quaternions = quaternions[np.linalg.norm(quaternions, axis=1) > 0.1]
+    found, negative = (rotations.to_vector(rotations.from_xyzw(sign * quaternions)) for sign in (1, -1))
+    np.testing.assert_array_equal(found, negative)
+    assert np.linalg.norm(found, axis=1).max() <= np.pi + 1e-12
+    unit = quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)
+    np.testing.assert_allclose(found, from_quaternion(unit, "q"), atol=1e-7)
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-300, 1e-9, 1.9e-4, 2.1e-4, 1.0, 3.0, np.pi - 1e-5, np.pi - 1e-9])

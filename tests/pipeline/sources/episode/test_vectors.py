@@ -64,6 +64,22 @@ def test_known_quaternions(name: str) -> None:
     np.testing.assert_allclose(made(field, q=[quaternion])[0], vector, atol=1e-6)
 
 
+PART = st.sampled_from([0.0, 1e-9, 1e-4, 0.5, 1.0]).flatmap(lambda x: st.sampled_from([x, -x]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.tuples(PART, PART, PART, PART).filter(lambda q: max(map(abs, q)) >= 0.5))
+def test_a_quaternion_and_its_negative_give_one_vector(parts: tuple[float, ...]) -> None:
+    """Of half a turn at most; half a turn itself, where w is 0, is no exception."""
+    quaternion = np.array(parts) / np.linalg.norm(parts)
+    found = made({"field": "q", "convert": "quaternion_xyzw"}, q=[quaternion, -quaternion])
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.linalg.norm(found[0].astype(np.float64)) <= np.pi + 1e-6
+    np.testing.assert_allclose(
+        Rotation.from_rotvec(found[0]).as_matrix(), Rotation.from_quat(quaternion).as_matrix(), atol=1e-6
+    )
+
+
 @settings(max_examples=100, deadline=None)
 @given(ANGLES, ANGLES, st.tuples(*[st.floats(-1, 1)] * 6))
 def test_a_pose_difference_leads_from_one_pose_to_the_other(a: Any, b: Any, places: Any) -> None:
