@@ -17,6 +17,9 @@ from pipeline.format.json.typed_json import from_json
 from pipeline.format.text.printable import printable
 from pipeline.storage.atomic import write_atomic
 
+LONGEST = 2**26
+"""Bytes of a line; what follows is taken for another one, which is none."""
+
 RecordT = TypeVar("RecordT")
 
 
@@ -28,7 +31,7 @@ def read_rows(path: Path, last_bytes: int | None = None) -> Iterator[tuple[bool,
     with open(path, "rb") as file:
         if last_bytes is not None:
             file.seek(max(0, path.stat().st_size - last_bytes))
-        for line in file:
+        for line in iter(lambda: file.readline(LONGEST), b""):
             if not line.strip():
                 continue
             try:

@@ -64,6 +64,11 @@ def read_status(store: Store) -> Status:
         raise BuildError(f"{store.where} holds no plan and no build; give the folder of a `vlajepa preprocess`")
     progress = read_progress(store)
     owner = read_owner(store)
+    if TASKS_FILE not in sizes:
+        raise BuildError(
+            f"{store.where} has a plan and no {TASKS_FILE}: it was cut off; vlajepa preprocess with the same settings "
+            "and another out= plans anew"
+        )
     total = 2 * sum(bool(line.strip()) for line in store.read(TASKS_FILE).splitlines())
     finished = "build.json" in sizes
     done = total if finished else sum(name.startswith(f"{WORK_FOLDER}/") for name in sizes)

@@ -12,11 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.common.json_lines import read_rows
+from jobs.common.run_folder import require_plain
 from pipeline.errors import RunError
 from pipeline.format.json.strict_json import parse_any
 
 LOG_LINES = 200
+LOG_BYTES = 2**20
 """Of log.txt, the last ones."""
+LARGEST_OBJECT = 2**28
+"""Bytes of a file with one JSON object."""
 LARGEST = 1e100
 """Numbers beyond are taken for infinite, which they would be in a plot's arithmetic."""
 
@@ -74,6 +78,7 @@ class RunFolder:
 
 def read_run(path: Path) -> RunFolder:
     """Read a run's folder. Raises RunError if it holds no run.json or no metrics.jsonl, or run.json cannot be read."""
+    require_plain(path)
     _require_run(path)
     notes: list[str] = []
     config = _object(path / "run.json", notes)
@@ -94,7 +99,7 @@ def read_run(path: Path) -> RunFolder:
         ended=_object(path / "ended.json", notes),
         stopped_batch=_object(path / "stopped_batch.json", notes),
         skipped=[entry for _, entry in read_rows(path / "skipped.jsonl") if entry is not None],
-        log=log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:] if log.exists() else [],
+        log=_last_lines(log) if log.exists() else [],
         notes=notes,
     )
 
@@ -184,11 +189,19 @@ def _require_run(path: Path) -> None:
     raise RunError(f"{path} holds no {' and no '.join(missing)}, so it is no training run; {fix}")
 
 
+def _last_lines(path: Path) -> list[str]:
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - LOG_BYTES))
+        return file.read().decode(errors="replace").splitlines()[-LOG_LINES:]
+
+
 def _object(path: Path, notes: list[str]) -> dict[str, Any]:
     """A JSON object; empty if the file is missing, or cannot be read, which is noted."""
     if not path.exists():
         return {}
     try:
+        if path.stat().st_size > LARGEST_OBJECT:
+            raise ValueError(f"it has more than {LARGEST_OBJECT:,} bytes")
         content = parse_any(path.read_bytes())
     except (OSError, ValueError) as error:
         notes.append(f"{path} cannot be read: {error}")

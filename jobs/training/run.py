@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.common.driver_lock import DriverLock
+from jobs.common.run_folder import require_plain
 from jobs.datasets.build_contract import interface_of
 from jobs.training.agreement import require_agreement, weights_digest
 from jobs.training.builds import AuditedBuild, open_builds
@@ -139,6 +140,7 @@ def _alone(out: Path, ranks: Ranks) -> Iterator[Ownership]:
         RunError: one does, and lives; on all ranks.
     """
     out.mkdir(parents=True, exist_ok=True)
+    require_plain(out)
     store = open_store(out)
     lock = DriverLock(store)
     with contextlib.ExitStack() as stack:

@@ -39,6 +39,9 @@ _DAMAGED = "damaged-"
 _FLOATS = ("F64", "F32", "F16", "BF16")
 """Types of safetensors that weights may have: others would be cut to size without a word."""
 
+_MOMENTS = frozenset({"step", "exp_avg", "exp_avg_sq"})
+"""AdamW's state of a parameter."""
+
 SHOWN = 20
 """Tensors that a message lists."""
 
@@ -235,15 +238,22 @@ def load_optimizer(checkpoint: Path, parameters: Mapping[str, nn.Parameter], opt
         parameters: what the optimiser steps, by name.
 
     Raises:
-        BuildError: it has a state of a parameter that is not trained.
+        BuildError: it has a state of a parameter that is not trained, a part of one, or a moment of another shape.
     """
+    stored = _stored_shapes(checkpoint, "optimizer")
     trained = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     wanted: dict[str, Tensor] = {}
-    for name, shape in _stored_shapes(checkpoint, "optimizer").items():
+    for name, shape in stored.items():
         owner, _, key = name.rpartition("/")
         if owner not in parameters or id(parameters[owner]) not in trained:
             raise BuildError(f"{checkpoint} has {name}, but this run does not train {owner}; start a new one")
         parameter = parameters[owner]
+        whole = {f"{owner}/{part}" for part in _MOMENTS} <= stored.keys() and key in _MOMENTS
+        if not whole or shape != (() if key == "step" else tuple(parameter.shape)):
+            raise BuildError(
+                f"{checkpoint} has {name} of the shape {shape}: not the optimiser's whole state of {owner}, which has "
+                f"the shape {tuple(parameter.shape)}; start a new run"
+            )
         if shape == ():  # the number of steps: AdamW's fused form counts on the device, the others on the CPU
             fused = trained[id(parameter)].get("fused")
             moment = torch.zeros((), device=parameter.device if fused else "cpu")

@@ -73,7 +73,8 @@ class CameraOrder:
         """Add an episode: float32 [F, SIDE, SIDE] by view, every `stride`-th frame."""
         self._episodes += 1
         for name, frames in views.items():
-            self._preview[name] += _starts_with_its_end(_distances(frames, frames))
+            shown = frames[(frames != 0).any(axis=(1, 2))]  # a blank frame, as before a camera is ready, shows no end
+            self._preview[name] += _starts_with_its_end(_distances(shown, shown))
             for other, reference in views.items():
                 if other != name and len(reference) == len(frames) >= 8:
                     for how, turned in _turned(frames).items():

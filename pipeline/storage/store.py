@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -150,7 +151,11 @@ class LocalStore:
         raise BuildError(f"{path} cannot be made: another process keeps tidying up {self.root}; end it, and try again")
 
     def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+        path = self.root / name
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a pipe would be waited for
+                raise BuildError(f"{path} is no file; remove it")
+            return file.read()
 
     @contextlib.contextmanager
     def reading(self, name: str) -> Iterator[Path]:

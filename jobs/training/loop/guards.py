@@ -7,6 +7,7 @@ import json
 import math
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +16,8 @@ from jobs.common.signals import handled
 from jobs.training.loop.ranks import Ranks
 from jobs.training.loop.step.micro_batches import MicroBatch
 from pipeline.errors import BuildError, RunError
+from pipeline.format.json.typed_json import from_json
+from pipeline.format.text.printable import printable
 from pipeline.storage.atomic import write_atomic
 
 SMOOTHING = 0.98
@@ -102,6 +105,29 @@ class SkippedSamples:
     def progress(self) -> dict[str, int]:
         """For a checkpoint."""
         return {"samples_seen": self._seen, "samples_skipped": self._count}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a checkpoint says of the run besides its weights."""
+
+    loss_mean: float | None
+    samples_seen: int
+    samples_skipped: int
+
+
+def progress_of(value: object, checkpoint: Path) -> Progress:
+    """The progress in a checkpoint's state. Raises BuildError: no run wrote it, as one that was imported."""
+    try:
+        found = from_json(Progress, value, "progress")
+        if not 0 <= found.samples_skipped <= found.samples_seen:
+            raise ValueError(f"progress has {found.samples_skipped} of {found.samples_seen} samples skipped")
+    except ValueError as error:
+        raise BuildError(
+            f"{checkpoint} was not written by vlajepa train ({printable(error)}): start from it by init_from=, and "
+            "move it out of this folder"
+        ) from error
+    return found
 
 
 class StopSignal:

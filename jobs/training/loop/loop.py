@@ -22,7 +22,7 @@ from jobs.training.held_out.result import HeldOut
 from jobs.training.loop.checkpointing import CheckpointWriter
 from jobs.training.loop.data import held_out_reader, make_streams, open_cache
 from jobs.training.loop.evaluate import HeldOutSamples, evaluate, has_pair
-from jobs.training.loop.guards import LossGuard, SkippedSamples, StopSignal, dump_keys
+from jobs.training.loop.guards import LossGuard, SkippedSamples, StopSignal, dump_keys, progress_of
 from jobs.training.loop.ownership import Ownership
 from jobs.training.loop.ranks import Ranks, distribute, gradients_stay
 from jobs.training.loop.settings import CoTraining, TrainerSettings
@@ -111,7 +111,7 @@ class Trainer:
             self._skipped.restore(0, 0, self.ranks.main)
             return False
         stored = read_state(found)
-        self.step, progress = stored.pop("step"), stored.pop("progress")
+        self.step, progress = stored.pop("step"), progress_of(stored.pop("progress", None), found)
         earlier, own = vouched(stored), self.vouchers[: len(self.builds)]
         both = zip(own, earlier, strict=False)  # of imported weights nothing but one entry is known
         self.vouchers = (*(one.after(before) for one, before in both), *earlier[len(own) :])
@@ -126,8 +126,8 @@ class Trainer:
         if self.optimiser.averages.tensors:
             load_averages(found, self.optimiser.averages.tensors)
         self.optimiser.publish()
-        self._guard.loss_mean = progress["loss_mean"]
-        self._skipped.restore(progress["samples_seen"], progress["samples_skipped"], self.ranks.main)
+        self._guard.loss_mean = progress.loss_mean
+        self._skipped.restore(progress.samples_seen, progress.samples_skipped, self.ranks.main)
         return True
 
     def train(self, log: MetricsLog, throughput: Throughput, owner: Ownership) -> None:

@@ -67,6 +67,9 @@ class Likeness:
         return moves and self.later <= SAME * self.spread and self.known >= RIVAL * max(self.later, _NOISE)
 
 
+LENGTHS = 0.1
+"""Share by which two cameras may differ in frames; of the longer one those from the beginning are compared."""
+
 Pair = tuple[str, str, str]
 """A camera, another, and how the pictures of the first are turned."""
 
@@ -95,15 +98,21 @@ def camera_sums(thumbnails: Mapping[str, NDArray[np.uint8]], inputs: Collection[
     own = set(few) if inputs is None else set(few) & set(inputs)
     for view, frames in ((view, frames) for view, frames in few.items() if view in own):
         for other, reference in seen.items():
-            if other == view or len(reference) != len(frames) or len(frames) < 8:
+            both, most = sorted((len(frames), len(reference)))
+            if other == view or both < 8 or most - both > LENGTHS * most:
                 continue
             for turn, (rows, columns) in _TURNS.items():
-                turned = descriptors(np.ascontiguousarray(frames[:, ::rows, ::columns])).astype(np.float64)
-                pairs[view, other, turn] = _likeness(_distances(turned, reference), reference, stride)
-    begins = tuple(
-        view for view, frames in seen.items() if view in own and _begins_with_its_end(_distances(frames, frames))
-    )
-    return CameraSums(pairs, begins)
+                turned = descriptors(np.ascontiguousarray(frames[:both, ::rows, ::columns])).astype(np.float64)
+                distances = _distances(turned, reference[:both])
+                pairs[view, other, turn] = _likeness(distances, reference[:both], stride)
+    return CameraSums(pairs, tuple(view for view, frames in seen.items() if view in own and _begins(frames)))
+
+
+def _begins(frames: _Distances) -> bool:
+    """Whether a film begins with its end. Blank frames, whose descriptor is zero, show no end: a camera that is not
+    ready yet, or a film that fades in and out."""
+    shown = frames[(frames**2).sum(axis=1) > 0]
+    return _begins_with_its_end(_distances(shown, shown))
 
 
 class CameraOrder:

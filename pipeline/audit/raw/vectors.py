@@ -133,6 +133,14 @@ class RawVectors:
         """Every field it is made from."""
         return frozenset(name for part in self._parts for name in (part.field, part.base) if name is not None)
 
+    def beside(self, name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of a field [N, W] the channels that no part takes."""
+        left = set(range(values.shape[1]))
+        for part in self._parts:
+            if name in (part.field, part.base):
+                left -= set(range(*part.take)) if part.take and name == part.field else left
+        return values[:, sorted(left)]
+
     def make(self, read: FieldReader, frames: int) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
         """float32 [R, W] for the first R = `frames` frames, twice: they differ where rounding leaves a choice. None
         when the settings name no parts.
@@ -200,10 +208,10 @@ class RobotVectors:
             words = set(re.findall(r"[a-z]+", name.lower()))
             action = name in self.action.fields or bool(words & {"action", "actions"})
             compared = action or bool(words & {"observation", "obs"})
-            if name in self.state.fields or words & _NOT_COMPARED or not compared:
+            if words & _NOT_COMPARED or not compared:
                 continue
             with suppress(RawError, ValueError):
-                values = np.asarray((read_action if action else read)(name), np.float64)
+                values = self.state.beside(name, np.asarray((read_action if action else read)(name), np.float64))
                 if values.ndim == 2 and 0 < values.shape[1] <= _WIDEST and len(values) >= frames:
                     yield Numbers(name, action, values[:frames])
 

@@ -107,7 +107,14 @@ class BucketObject:
 
     def _get(self, **options: Any) -> Any:
         wanted: Any = {**({"if_match": self.tag} if self.tag else {}), **options}
-        return obstore.get(self.store.client(), self.store.key(self.name), options=wanted)
+        found = obstore.get(self.store.client(), self.store.key(self.name), options=wanted)
+        if self.tag and found.meta.get("e_tag") != self.tag:  # a store may ignore the condition
+            raise BuildError(self._replaced)
+        return found
+
+    @property
+    def _replaced(self) -> str:
+        return f"{self.url} was replaced while it was read; leave the raw data as it is, and run the command again"
 
     def _attempt(self, action: Callable[[], _T]) -> _T:
         return self.store.attempt(self.name, lambda: self._once(action))
@@ -116,6 +123,4 @@ class BucketObject:
         try:
             return action()
         except PreconditionError as error:  # a RunError ends the attempts: another one would find the same
-            raise BuildError(
-                f"{self.url} was replaced while it was read; leave the raw data as it is, and run the command again"
-            ) from error
+            raise BuildError(self._replaced) from error
