@@ -13,22 +13,21 @@ of x is left unexplained, and what is honest explains far less:
 - x[n+k] extrapolated from its last three known values: slow, steady and periodic motion is predictable, and no leak.
 
 The audit judges each long episode alone (some of a data set may leak), and all together (a gripper changes rarely).
+Each field is summed by itself, over the episodes that have it.
 
 Shapes: N frames, S channels of state, X references, K lags.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.raw.base import RawEpisode
-
-Values = NDArray[np.float64]
+from pipeline.audit.lookahead.references import STATE, FieldKey, FieldValues, Values
 
 AHEAD, BACK = 64, 256
 """Frames that references are shifted by: towards later ones, and towards earlier ones for honest explanations."""
@@ -53,15 +52,6 @@ _ORDER = 3
 
 
 @dataclass(frozen=True)
-class References:
-    """Numbers of an episode that a state is compared with. values: float64 [N, X]; names, action: one for each."""
-
-    names: tuple[str, ...]
-    action: NDArray[np.bool_]
-    values: Values
-
-
-@dataclass(frozen=True)
 class Shifted:
     """State channel `channel` of frame n equals the reference `name` of frame n+lag."""
 
@@ -81,32 +71,16 @@ class Shifted:
         return f"state channel {self.channel} of frame n equals {self.name} of {where} ({self.left:.2g} of it differs)"
 
 
-def references_of(episode: RawEpisode) -> References | None:
-    """The state's own channels, the actions, and every other number of the raw data; None without a state."""
-    if episode.state is None or not len(episode.state):
-        return None
-    frames = len(episode.state)
-    parts: list[tuple[str, bool, Values]] = [("state channel", False, episode.state.astype(np.float64))]
-    if episode.actions is not None:
-        parts.append(("action channel", True, episode.actions[:frames].astype(np.float64)))
-    parts += [(f"{other.name} channel", other.action, other.values[:frames]) for other in episode.others]
-    parts = [part for part in parts if len(part[2]) == frames and np.isfinite(part[2]).all()]
-    names = tuple(f"{name} {i}" for name, _, values in parts for i in range(values.shape[1]))
-    action = np.concatenate([np.full(values.shape[1], is_action) for _, is_action, values in parts])
-    return References(names, action, np.concatenate([values for _, _, values in parts], axis=1))
-
-
 @dataclass
 class Moments:
-    """Sums over episodes that the coefficients of determination follow from.
+    """Sums over episodes that the coefficients of determination of a state and one field follow from.
 
     ss [K, S], xx [K, X], sx [K, S, X]  centred products at lags -BACK..AHEAD
     gram [AHEAD+1, X, 3, 3], cross [AHEAD+1, X, 3], power [AHEAD+1, X]  of the extrapolation, by horizon from 1
     changes, values int64 [S]  frames at which a channel changes; different values in one episode
     """
 
-    names: tuple[str, ...]
-    action: NDArray[np.bool_]
+    key: FieldKey
     ss: Values
     xx: Values
     sx: Values
@@ -117,64 +91,94 @@ class Moments:
     values: NDArray[np.int64]
 
     @classmethod
-    def of(cls, references: References, channels: int) -> Self:
-        """Of one episode; the first `channels` references are the state."""
-        values = references.values - references.values.mean(axis=0)
-        values /= np.maximum(np.abs(values).max(axis=0), _NOTHING)
-        state = values[:, :channels]
+    def of(cls, state: Values, field: FieldValues) -> Self:
+        """Of one episode: its state [N, S] and a field of it."""
+        (state, state_scale), (values, scale) = _normal(state), _normal(field.values)
         moved = np.abs(np.diff(state, axis=0)) > 1e-6
         distinct = np.array([len(np.unique(channel)) for channel in np.round(state, 6).T], np.int64)
-        scale = np.maximum(np.abs(references.values - references.values.mean(axis=0)).max(axis=0), _NOTHING)
-        products = _products(values, channels, scale)
-        extrapolation = _extrapolation(values, scale)
-        return cls(references.names, references.action, *products, *extrapolation, moved.sum(axis=0), distinct)
+        products = _products(state, values, state_scale, scale)
+        return cls(field.key, *products, *_extrapolation(values, scale), moved.sum(axis=0), distinct)
 
     def add(self, other: Moments) -> None:
-        """Add those of another episode with the same references."""
+        """Add those of another episode with the same field."""
         for name in ("ss", "xx", "sx", "gram", "cross", "power", "changes"):
             getattr(self, name).__iadd__(getattr(other, name))
         self.values = np.maximum(self.values, other.values)
 
-    def shifted(self) -> Iterator[Shifted]:
-        """For each channel the reference and lag that leave least, where that is a finding."""
-        lags = np.arange(-BACK, AHEAD + 1)
-        left, rest = _left(self.ss[:, :, None] * self.xx[:, None], self.sx**2), self._unpredicted()
-        for channel in range(left.shape[1]):
-            commands = left[:, channel][:, self.action]
-            follows = float(commands[lags < 0].min(initial=1.0))
-            measured = follows <= LATER and follows < commands[lags >= 0].min(initial=1.0)
-            found = []
-            for at, (name, action) in enumerate(zip(self.names, self.action.tolist(), strict=True)):
-                if not self._says_something(channel, at, action) or (measured and not action):
-                    continue
-                begin = 0 if action else 1
-                later = left[BACK + begin :, channel, at]
-                lag = begin + int(later.argmin())
-                honest = follows if action else float(left[: BACK + begin, channel, at].min())
-                honest = min(honest, float(rest[lag - begin, at]), self._beside(left[:, channel, at], lag))
-                share = float(later.min())
-                if share <= (AT_TARGET if lag == 0 else LATER) and honest >= RIVAL * max(share, _ROUNDING):
-                    found.append(Shifted(channel, name, action, lag, share))
-            if found:
-                yield min(found, key=lambda shifted: (max(shifted.left, 1e-9), not shifted.action))
+    @property
+    def left(self) -> Values:
+        """Share of variance that is left at each lag, [K, S, X]."""
+        return _left(self.ss[:, :, None] * self.xx[:, None], self.sx**2)
 
-    def _beside(self, left: Values, lag: int) -> float:
-        """What the lags beside one leave, [K]: a copy fits at its own lag alone, slow motion that is alike by chance
-        fits nearly as well beside it."""
-        return float(min(left[at] for at in (BACK + lag - BESIDE, BACK + lag + BESIDE) if at < len(left)))
+    @property
+    def busy(self) -> NDArray[np.bool_]:
+        """Channels that change often enough to be compared with measured ones, [S]."""
+        return (self.changes >= CHANGES_MEASURED) & (self.values >= VALUES_MEASURED)
 
-    def _says_something(self, channel: int, at: int, action: bool) -> bool:
-        if action:
-            return bool(self.changes[channel] >= CHANGES)
-        enough = self.changes[channel] >= CHANGES_MEASURED and self.values[channel] >= VALUES_MEASURED
-        return at != channel and bool(enough)
-
-    def _unpredicted(self) -> Values:
-        """Share of variance that extrapolation leaves, by horizon, [AHEAD+1, X]."""
+    @property
+    def unpredicted(self) -> Values:
+        """Share of variance that extrapolation leaves, by horizon from 1, [AHEAD+1, X]."""
         moves = self.power > _NOTHING
         gram = np.where(moves[..., None, None], self.gram, np.eye(_ORDER))
         weights = (np.linalg.pinv(gram, rcond=1e-12, hermitian=True) @ self.cross[..., None])[..., 0]
         return _left(self.power**2, (weights * self.cross).sum(axis=2) * self.power)
+
+    def shifted(self, commands: Commands) -> Iterator[Shifted]:
+        """For each channel the reference and lag that leave least, where that is a finding."""
+        left, rest, action = self.left, self.unpredicted, self.key.action
+        begin = 0 if action else 1
+        says = self.changes >= CHANGES if action else self.busy & ~commands.measured
+        for channel in np.flatnonzero(says).tolist():
+            found = []
+            for at, name in enumerate(self.key.channels):
+                if self.key.kind == STATE and at == channel:
+                    continue
+                later = left[BACK + begin :, channel, at]
+                lag = begin + int(later.argmin())
+                follows = float(commands.follows[channel])
+                honest = follows if action else float(left[: BACK + begin, channel, at].min())
+                honest = min(honest, float(rest[lag - begin, at]), _beside(left[:, channel, at], lag))
+                share = float(later.min())
+                if share <= (AT_TARGET if lag == 0 else LATER) and honest >= RIVAL * max(share, _ROUNDING):
+                    found.append(Shifted(channel, name, action, lag, share))
+            if found:
+                yield min(found, key=lambda shifted: max(shifted.left, 1e-9))
+
+
+@dataclass(frozen=True)
+class Commands:
+    """What the actions say of the state, whatever field they stand in.
+
+    follows   float64 [S]  share that the best earlier action leaves
+    measured  bool [S]     the channel follows an action, as measured values do
+    """
+
+    follows: Values
+    measured: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, moments: Sequence[Moments], channels: int) -> Self:
+        """Of all fields of the same episodes."""
+        follows, at_once = np.ones(channels), np.ones(channels)
+        for field in moments:
+            if field.key.action:
+                left = field.left.min(axis=2)
+                follows = np.minimum(follows, left[:BACK].min(axis=0))
+                at_once = np.minimum(at_once, left[BACK:].min(axis=0))
+        return cls(follows, (follows <= LATER) & (follows < at_once))
+
+
+def _beside(left: Values, lag: int) -> float:
+    """What the lags beside one leave, [K]: a copy fits at its own lag alone, slow motion that is alike by chance
+    fits nearly as well beside it."""
+    return float(min(left[at] for at in (BACK + lag - BESIDE, BACK + lag + BESIDE) if at < len(left)))
+
+
+def _normal(values: Values) -> tuple[Values, Values]:
+    """Centred values at most 1, and what they are divided by."""
+    centred = values - values.mean(axis=0)
+    scale = np.maximum(np.abs(centred).max(axis=0), _NOTHING)
+    return centred / scale, scale
 
 
 def _left(power: Values, explained: Values) -> Values:
@@ -183,28 +187,36 @@ def _left(power: Values, explained: Values) -> Values:
     return np.where(moves, np.clip(1 - explained / np.where(moves, power, 1), 0, 1), 1.0)
 
 
-def _products(values: Values, channels: int, scale: Values) -> tuple[Values, Values, Values]:
+def _products(state: Values, values: Values, state_scale: Values, scale: Values) -> tuple[Values, Values, Values]:
     """Centred sums of products of s[n] and x[n+k] at all lags, in the units of the raw data: ss, xx, sx."""
-    frames, references = values.shape
+    (frames, channels), references = state.shape, values.shape[1]
     lags = np.arange(-BACK, AHEAD + 1)
     usable = frames - np.abs(lags) >= max(OVERLAP, frames // 4)
     lags = lags[usable]
     count = (frames - np.abs(lags))[:, None]
-    size = 1 << (2 * frames - 1).bit_length()
-    spectrum = np.fft.rfft(values, size, axis=0)
-    total, square = (np.concatenate([np.zeros((1, references)), part.cumsum(axis=0)]) for part in (values, values**2))
     begin, end = np.maximum(0, -lags), np.minimum(frames, frames - lags)  # the state's frames; those of x are k later
-    s_sum, x_sum = total[end, :channels] - total[begin, :channels], total[end + lags] - total[begin + lags]
+    s_sum, s_power = _centred(state, begin, end)
+    x_sum, x_power = _centred(values, begin + lags, end + lags)
     ss, xx, sx = (
         np.zeros((BACK + AHEAD + 1, *shape)) for shape in ((channels,), (references,), (channels, references))
     )
-    ss[usable] = (square[end, :channels] - square[begin, :channels] - s_sum**2 / count) * scale[:channels] ** 2
-    xx[usable] = (square[end + lags] - square[begin + lags] - x_sum**2 / count) * scale**2
+    ss[usable], xx[usable] = s_power * state_scale**2, x_power * scale**2
+    size = 1 << (2 * frames - 1).bit_length()
+    spectrum, own = np.fft.rfft(values, size, axis=0), np.fft.rfft(state, size, axis=0).conj()
     for channel in range(channels):
-        raw = np.fft.irfft(spectrum * spectrum[:, channel, None].conj(), size, axis=0)[lags]
+        raw = np.fft.irfft(spectrum * own[:, channel, None], size, axis=0)[lags]
         centred = raw - s_sum[:, channel, None] * x_sum / count
-        sx[usable, channel] = centred * scale[channel] * scale
-    return np.maximum(ss, 0), np.maximum(xx, 0), sx
+        sx[usable, channel] = centred * state_scale[channel] * scale
+    return ss, xx, sx
+
+
+def _centred(values: Values, begin: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[Values, Values]:
+    """Sums and centred sums of squares over frames begin..end-1, [K, X]."""
+    total, square = (
+        np.concatenate([np.zeros((1, values.shape[1])), part.cumsum(axis=0)]) for part in (values, values**2)
+    )
+    sums = total[end] - total[begin]
+    return sums, np.maximum(square[end] - square[begin] - sums**2 / (end - begin)[:, None], 0)
 
 
 def _extrapolation(values: Values, scale: Values) -> tuple[Values, Values, Values]:
