@@ -1,8 +1,8 @@
 """State channels that equal a later frame at a lag, and with a sign, that differ from episode to episode (rule L8).
 
 A long episode is judged alone. Of a short one a few frames overlap, and a slow curve is alike at some lag by chance;
-but not in every episode. So each episode has its own lag and its own line, and what these leave is summed, as is what
-honest explanations of the same episode leave: earlier frames, lags beside it, prediction from known values.
+but not in half of all episodes, and each time by the same factor but for the sign. So each episode has its own lag, and
+those are counted in which it leaves next to nothing and what is honest far more.
 
 S channels of state, X references, K lags.
 """
@@ -14,16 +14,22 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.audit.lookahead.lags import AHEAD, BACK, BESIDE, LATER, RIVAL, Commands, Moments
+from pipeline.audit.lookahead.lags import BACK, BESIDE, LONG, RIVAL, Commands, Moments
 from pipeline.audit.lookahead.references import STATE, FieldKey, Values
 
 EPISODES = 8
 """Episodes in which a channel moves, that are needed to tell."""
 
-_VALUES, _ROUNDING = 8, 1e-10
-"""Different values in an episode in which a channel moves; share of variance below which rounding decides."""
+COPY = 1e-5
+"""Share of variance that a copy may leave; a record that lags by a filter leaves more in most episodes."""
+
+FACTOR = 0.02
+"""Standard deviation of the logarithm of the factor that all copies must have."""
+
+_VALUES, _FEWEST, _ROUNDING = 8, 16, 1e-10
+"""Different values in an episode in which a channel moves; frames of one that counts; share of variance below which
+rounding decides."""
 
 
 @dataclass(frozen=True)
@@ -32,58 +38,64 @@ class ShiftedByEpisode:
 
     channel: int
     name: str
-    left: float
+    copies: int
     episodes: int
+    left: float = COPY
     rule: str = "L8"
 
     def __str__(self) -> str:
         where = f"{self.name} of a later frame, at a distance of its own in each episode"
-        return f"state channel {self.channel} equals {where} ({self.left:.2g} of it differs in {self.episodes})"
+        return f"state channel {self.channel} equals {where} ({self.copies} of {self.episodes} episodes)"
 
 
 @dataclass
 class EpisodeLags:
-    """Shares of variance that the best later lag of each episode leaves, and honest explanations; summed.
+    """Counts over episodes, each [S, X].
 
-    later, honest  float64 [S, X];  episodes  int64 [S, X], in which both move
+    moves  episodes in which both move;  copies  those of them that have a lag at which one is a copy of the other
+    factors, squares  sums over the copies of the logarithm of the factor, and of its square
     """
 
     key: FieldKey
-    later: Values
-    honest: Values
-    episodes: NDArray[np.int64]
+    moves: Values
+    copies: Values
+    factors: Values
+    squares: Values
 
     @classmethod
-    def of(cls, moments: Moments) -> Self:
-        """Of one episode, by its moments."""
-        left, rest = moments.left, moments.unpredicted
-        lag = 1 + left[BACK + 1 :].argmin(axis=0)  # [S, X]
-        at = BACK + lag[None]
-        later = np.take_along_axis(left, at, axis=0)[0]
-        before = np.take_along_axis(left, at - BESIDE, axis=0)[0]
-        after = np.take_along_axis(left, np.minimum(at + BESIDE, BACK + AHEAD), axis=0)[0]
-        beside = np.where(lag + BESIDE <= AHEAD, np.minimum(before, after), before)
+    def of(cls, moments: Moments, frames: int) -> Self:
+        """Of one episode, by its moments. One that is judged alone does not count."""
+        if frames >= LONG or frames < _FEWEST:
+            return cls(moments.key, *(np.zeros(moments.sx.shape[1:]) for _ in range(4)))
+        left, rest, ahead = moments.left, moments.unpredicted, moments.later[1 : frames // 2 + 1]
+        lag = 1 + ahead.argmin(axis=0)  # [S, X]
+        later = np.take_along_axis(ahead, lag[None] - 1, axis=0)[0]
+        sides = [np.take_along_axis(left, BACK + lag[None] + side, axis=0)[0] for side in (-BESIDE, BESIDE)]
         rest = np.take_along_axis(rest, lag - 1, axis=0)
-        honest = np.minimum(np.minimum(left[: BACK + 1].min(axis=0), beside), rest)
+        honest = np.minimum.reduce([*sides, left[: BACK + 1].min(axis=0), rest])
         moves = (moments.values >= _VALUES)[:, None] & (moments.xx[BACK] > 0)
-        return cls(moments.key, np.where(moves, later, 0), np.where(moves, honest, 0), moves.astype(np.int64))
+        copies = moves & (later <= COPY) & (honest >= RIVAL * np.maximum(later, _ROUNDING))
+        xx = np.take_along_axis(moments.xx[BACK:], lag, axis=0)
+        ss = np.take_along_axis(moments.ss[BACK:].T, lag, axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factors = np.where(copies, np.log(ss / xx) / 2, 0.0)
+        return cls(moments.key, moves.astype(float), copies.astype(float), factors, factors**2)
 
     def add(self, other: EpisodeLags) -> None:
         """Add those of other episodes with the same field."""
-        for name in ("later", "honest", "episodes"):
+        for name in ("moves", "copies", "factors", "squares"):
             getattr(self, name).__iadd__(getattr(other, name))
 
     def shifted(self, commands: Commands) -> Iterator[ShiftedByEpisode]:
-        """For each channel the reference that leaves least, where that is a finding."""
-        enough = self.episodes >= EPISODES
-        count = np.maximum(self.episodes, 1)
-        share, honest = self.later / count, self.honest / count
-        found = enough & (share <= LATER) & (honest >= RIVAL * np.maximum(share, _ROUNDING))
+        """For each channel the reference of which it is a copy in most episodes, where that is a finding."""
+        count = np.maximum(self.copies, 1)
+        spread = self.squares / count - (self.factors / count) ** 2
+        found = (self.copies >= np.maximum(EPISODES, self.moves / 2)) & (spread <= FACTOR**2)
         if self.key.kind == STATE:
             np.fill_diagonal(found, False)
         if not self.key.action:
             found &= ~commands.measured[:, None]
         for channel in np.flatnonzero(found.any(axis=1)).tolist():
-            at = int(np.where(found[channel], share[channel], np.inf).argmin())
-            episodes = int(self.episodes[channel, at])
-            yield ShiftedByEpisode(channel, self.key.channels[at], float(share[channel, at]), episodes)
+            at = int(np.where(found[channel], self.copies[channel], 0).argmax())
+            copies, moves = int(self.copies[channel, at]), int(self.moves[channel, at])
+            yield ShiftedByEpisode(channel, self.key.channels[at], copies, moves)

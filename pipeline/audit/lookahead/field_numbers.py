@@ -34,7 +34,7 @@ class FieldNumbers:
         """Of one episode: its state [N, S] and a field of it."""
         moments = Moments.of(state, field)
         filters = tuple(FilterSums.of(state, field, ahead) for ahead in filtered.AHEAD)
-        return cls(moments, filters, EpisodeLags.of(moments), FirstAndLast.of(state, field))
+        return cls(moments, filters, EpisodeLags.of(moments, len(state)), FirstAndLast.of(state, field))
 
     @property
     def key(self) -> FieldKey:
@@ -60,7 +60,7 @@ class FieldNumbers:
     def found_alone(self, frames: int, commands: Commands) -> Iterator[Found]:
         """The same of one episode, as far as it is long enough to be judged alone."""
         if frames >= lags.LONG:
-            yield from self.moments.shifted(commands)
+            yield from self.moments.shifted(commands, min(lags.AHEAD, frames // 2))
         for sums in self.filters:
             if sums.decides_alone:
                 yield from sums.filtered(self.moments.busy, commands)

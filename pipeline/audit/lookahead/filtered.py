@@ -9,8 +9,8 @@ both signs; an average has weights of one sign. Findings are
 
 - an average: weights of one sign, of x;
 - a way: weights of one sign, of the steps of x. Those of the next frames alone are what a velocity gives, and none;
-- weights alike on both sides of n (smoothed) or opposite ones (differentiated), which no physics gives. A smoothed
-  channel whose three weights around n are of different signs is the force that drives a mass, and none.
+- the filters of Savitzky and Golay, smooth or as slopes, of the frames on both sides of n, to the digit: what physics
+  gives is near them, and not equal.
 
 Shapes: N frames, S channels of state, X references, T = 9 + F taps.
 """
@@ -25,13 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.lookahead.kernels import Fit, Kernel, Taps
-from pipeline.audit.lookahead.lags import RIVAL, Commands
+from pipeline.audit.lookahead.lags import LONG, RIVAL, Commands
 from pipeline.audit.lookahead.references import STATE, FieldKey, FieldValues, Values
 
 AHEAD = (8, 16, 24)
-"""F: later frames. Of a short episode only the nearer ones leave enough rows."""
+"""F: later frames. Of a short episode the nearer ones alone leave enough rows; of a long one the middle says nothing
+that the others do not."""
 
-LEFT = 1e-4
+LEFT = 1e-6
 """Share of variance that a filter may leave unexplained."""
 
 ROWS = 4
@@ -77,7 +78,7 @@ class FilterSums:
         shape = Taps(ahead)
         values = field.values - field.values.mean(axis=0)
         rows, (width, channels) = len(values) - shape.count + 1, (values.shape[1], state.shape[1])
-        if rows < _FEWEST:
+        if rows < _FEWEST or (ahead == AHEAD[1] and len(values) >= LONG):
             sums = (width, shape.count, shape.count), (width, shape.count, channels), channels
             return cls(field.key, ahead, *map(np.zeros, sums), 0)
         windows = np.lib.stride_tricks.sliding_window_view(values, shape.count, axis=0)  # [rows, X, T]

@@ -41,6 +41,9 @@ AT_TARGET, LATER = 1e-6, 1e-3
 RIVAL = 20.0
 """Honest explanations must leave so many times more."""
 
+MOVES = 0.02
+"""Share of the whole variance that the frames of a lag must have: a few frames at the edge are alike by chance."""
+
 BESIDE = 4
 """Frames from a lag at which a copy must fit so much worse."""
 
@@ -111,6 +114,12 @@ class Moments:
         return _left(self.ss[:, :, None] * self.xx[:, None], self.sx**2)
 
     @property
+    def later(self) -> Values:
+        """The same at the lags 0..AHEAD; 1 where what overlaps hardly moves, [AHEAD+1, S, X]."""
+        ss, xx = (power[BACK:] >= MOVES * power[BACK] for power in (self.ss, self.xx))
+        return np.where(ss[:, :, None] & xx[:, None], self.left[BACK:], 1.0)
+
+    @property
     def busy(self) -> NDArray[np.bool_]:
         """Channels that change often enough to be compared with measured ones, [S]."""
         return (self.changes >= CHANGES_MEASURED) & (self.values >= VALUES_MEASURED)
@@ -123,9 +132,10 @@ class Moments:
         weights = (np.linalg.pinv(gram, rcond=1e-12, hermitian=True) @ self.cross[..., None])[..., 0]
         return _left(self.power**2, (weights * self.cross).sum(axis=2) * self.power)
 
-    def shifted(self, commands: Commands) -> Iterator[Shifted]:
-        """For each channel the reference and lag that leave least, where that is a finding."""
+    def shifted(self, commands: Commands, furthest: int = AHEAD) -> Iterator[Shifted]:
+        """For each channel the reference and lag, up to the furthest, that leave least, where that is a finding."""
         left, rest, action = self.left, self.unpredicted, self.key.action
+        ahead = self.later[: furthest + 1]
         begin = 0 if action else 1
         says = self.changes >= CHANGES if action else self.busy & ~commands.measured
         for channel in np.flatnonzero(says).tolist():
@@ -133,7 +143,7 @@ class Moments:
             for at, name in enumerate(self.key.channels):
                 if self.key.kind == STATE and at == channel:
                     continue
-                later = left[BACK + begin :, channel, at]
+                later = ahead[begin:, channel, at]
                 lag = begin + int(later.argmin())
                 follows = float(commands.follows[channel])
                 honest = follows if action else float(left[: BACK + begin, channel, at].min())
@@ -232,7 +242,8 @@ def _extrapolation(values: Values, scale: Values) -> tuple[Values, Values, Value
         known -= known.mean(axis=1, keepdims=True)
         wanted = values[_ORDER - 1 + horizon :][:rows] * scale
         wanted = wanted - wanted.mean(axis=0)
-        gram[horizon - 1] = np.einsum("anx,bnx->xab", known, known, optimize=True)
-        cross[horizon - 1] = np.einsum("anx,nx->xa", known, wanted, optimize=True)
+        turned = np.ascontiguousarray(known.transpose(2, 0, 1))
+        gram[horizon - 1] = turned @ turned.transpose(0, 2, 1)
+        cross[horizon - 1] = (turned @ np.ascontiguousarray(wanted.T)[:, :, None])[:, :, 0]
         power[horizon - 1] = (wanted**2).sum(axis=0)
     return gram, cross, power
