@@ -9,6 +9,7 @@ from typing import Self
 from pipeline.audit.lookahead import filtered, lags
 from pipeline.audit.lookahead.episode_lags import EpisodeLags, ShiftedByEpisode
 from pipeline.audit.lookahead.filtered import Filtered, FilterSums
+from pipeline.audit.lookahead.kernels import EXACT
 from pipeline.audit.lookahead.lags import Commands, Moments, Shifted
 from pipeline.audit.lookahead.references import OTHER, FieldKey, FieldValues, Values
 from pipeline.audit.lookahead.state_endings import FirstAndLast
@@ -63,7 +64,7 @@ class FieldNumbers:
             yield from self.moments.shifted(commands, min(lags.AHEAD, frames // 2))
         for sums in self.filters:
             if sums.decides_alone:
-                yield from sums.filtered(self.moments.busy, commands)
+                yield from sums.filtered(self.moments.busy, commands, EXACT)
 
 
 class BuildFields:

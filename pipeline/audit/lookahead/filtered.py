@@ -99,11 +99,12 @@ class FilterSums:
         """Whether the rows of one episode are enough."""
         return self.rows >= ROWS * Taps(self.ahead).count
 
-    def filtered(self, busy: NDArray[np.bool_], commands: Commands) -> Iterator[Filtered]:
+    def filtered(self, busy: NDArray[np.bool_], commands: Commands, most: float = LEFT) -> Iterator[Filtered]:
         """For each channel the reference and filter that leave least, where that is a finding.
 
         Args:
             busy: bool [S], channels that change often enough.
+            most: share of variance that a filter may leave; EXACT where one episode decides.
         """
         shape = Taps(self.ahead)
         if 2 * self.rows < ROWS * shape.count:
@@ -111,23 +112,23 @@ class FilterSums:
         busy = busy if self.key.action else busy & ~commands.measured
         fit = Fit(self.taps, self.cross, self.power)
         past, full = fit.left(shape.past), fit.left(shape.all)
-        known = (full > LEFT) | (past < RIVAL * np.maximum(full, _ROUNDING)) | ~busy
+        known = (full > most) | (past < RIVAL * np.maximum(full, _ROUNDING)) | ~busy
         if self.key.kind == STATE:
             np.fill_diagonal(known, True)
         for channel in np.flatnonzero(~known.all(axis=0)).tolist():
             found = []
             for at in np.flatnonzero(~known[:, channel]).tolist():
-                kernel = self._best(fit.pair(at, channel), shape)
+                kernel = self._best(fit.pair(at, channel), shape, most)
                 if kernel is not None:
                     found.append(Filtered(channel, self.key.channels[at], kernel.how, kernel.left))
             if found:
                 yield min(found, key=lambda filtered: max(filtered.left, 1e-9))
 
-    def _best(self, pair: Fit, shape: Taps) -> Kernel | None:
+    def _best(self, pair: Fit, shape: Taps, most: float) -> Kernel | None:
         """The filter that leaves least of a channel, where honest explanations leave far more."""
         kernels = [
             kernel
             for kernel in shape.kernels(pair)
-            if kernel.left <= LEFT and kernel.honest >= RIVAL * max(kernel.left, _ROUNDING)
+            if kernel.left <= most and kernel.honest >= RIVAL * max(kernel.left, _ROUNDING)
         ]
         return min(kernels, key=lambda kernel: max(kernel.left, 1e-9), default=None)

@@ -175,4 +175,3 @@ class StateEndings:
 def _parts(row: Values, channels: int) -> tuple[Values, Values]:
     """The part of the state [S], that of the references [X, 3]."""
     return row[:channels], row[channels:].reshape(-1, 3)
-
