@@ -182,7 +182,7 @@ def test_what_drives_the_joint_has_no_finding(frames: int) -> None:
         assert episode.state is not None
         rng = np.random.default_rng([7, int(episode.id)])
         command = _motion(rng, len(episode.state))
-        columns = [_at_frames(_follows(lag, delay=delay))(command) for lag, delay in ((1.0, 0), (3.0, 0), (3.0, 6))]
+        columns = [_at_frames(_follows(lag, delay=delay))(command) for lag, delay in ((1.0, 0), (3.0, 0), (5.0, 6))]
         state = np.stack([command.x, *columns], axis=1)[: len(episode.state)].astype(np.float32)
         made.append(RawEpisode(episode.id, "train", {}, (), state, None))
     assert _found(made) == ([], ())

@@ -61,7 +61,7 @@ class FieldNumbers:
     def found_alone(self, frames: int, commands: Commands) -> Iterator[Found]:
         """The same of one episode, as far as it is long enough to be judged alone."""
         if frames >= lags.LONG:
-            yield from self.moments.shifted(commands, min(lags.AHEAD, frames // 2))
+            yield from self.moments.shifted(commands, frames)
         for sums in self.filters:
             if sums.decides_alone:
                 yield from sums.filtered(self.moments.busy, commands, EXACT)

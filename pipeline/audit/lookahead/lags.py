@@ -35,8 +35,9 @@ AHEAD, BACK = 64, 256
 OVERLAP, LONG = 8, 48
 """Frames that a shift must leave besides a quarter of the episode; length from which an episode is judged alone."""
 
-AT_TARGET, LATER = 1e-6, 1e-3
-"""Share of variance that may be left unexplained: at the action of the frame itself, and at later frames."""
+AT_TARGET, LATER, ALONE = 1e-6, 1e-3, 1e-6
+"""Share of variance that may be left unexplained: at the action of the frame itself, at later frames, and at those when one
+episode decides: in one of many, what is reached slowly is nearly a copy of its command."""
 
 RIVAL = 20.0
 """Honest explanations must leave so many times more."""
@@ -132,10 +133,15 @@ class Moments:
         weights = (np.linalg.pinv(gram, rcond=1e-12, hermitian=True) @ self.cross[..., None])[..., 0]
         return _left(self.power**2, (weights * self.cross).sum(axis=2) * self.power)
 
-    def shifted(self, commands: Commands, furthest: int = AHEAD) -> Iterator[Shifted]:
-        """For each channel the reference and lag, up to the furthest, that leave least, where that is a finding."""
+    def shifted(self, commands: Commands, frames: int | None = None) -> Iterator[Shifted]:
+        """For each channel the reference and lag that leave least, where that is a finding.
+
+        Args:
+            frames: of the one episode that decides; lags up to half of it count.
+        """
         left, rest, action = self.left, self.unpredicted, self.key.action
-        ahead = self.later[: furthest + 1]
+        ahead = self.later if frames is None else self.later[: frames // 2 + 1]
+        most = LATER if frames is None else ALONE
         begin = 0 if action else 1
         says = self.changes >= CHANGES if action else self.busy & ~commands.measured
         for channel in np.flatnonzero(says).tolist():
@@ -149,7 +155,7 @@ class Moments:
                 honest = follows if action else float(left[: BACK + begin, channel, at].min())
                 honest = min(honest, float(rest[lag - begin, at]), _beside(left[:, channel, at], lag))
                 share = float(later.min())
-                if share <= (AT_TARGET if lag == 0 else LATER) and honest >= RIVAL * max(share, _ROUNDING):
+                if share <= (AT_TARGET if lag == 0 else most) and honest >= RIVAL * max(share, _ROUNDING):
                     found.append(Shifted(channel, name, action, lag, share))
             if found:
                 yield min(found, key=lambda shifted: max(shifted.left, 1e-9))
