@@ -15,7 +15,7 @@ from typing import Self
 
 import numpy as np
 
-from pipeline.audit.lookahead.lags import BACK, BESIDE, LONG, RIVAL, Commands, Moments
+from pipeline.audit.lookahead.lags import BACK, BESIDE, LONG, RIVAL, TURNS, Commands, Moments
 from pipeline.audit.lookahead.references import STATE, FieldKey, Values
 
 EPISODES = 8
@@ -73,7 +73,8 @@ class EpisodeLags:
         sides = [np.take_along_axis(left, BACK + lag[None] + side, axis=0)[0] for side in (-BESIDE, BESIDE)]
         rest = np.take_along_axis(rest, lag - 1, axis=0)
         honest = np.minimum.reduce([*sides, left[: BACK + 1].min(axis=0), rest])
-        moves = (moments.values >= _VALUES)[:, None] & (moments.xx[BACK] > 0)
+        says = (moments.values >= _VALUES) & (moments.turns >= TURNS)
+        moves = says[:, None] & (moments.xx[BACK] > 0)
         copies = moves & (later <= COPY) & (honest >= RIVAL * np.maximum(later, _ROUNDING))
         xx = np.take_along_axis(moments.xx[BACK:], lag, axis=0)
         ss = np.take_along_axis(moments.ss[BACK:].T, lag, axis=1)

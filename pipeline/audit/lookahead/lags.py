@@ -36,7 +36,7 @@ OVERLAP, LONG = 8, 48
 """Frames that a shift must leave besides a quarter of the episode; length from which an episode is judged alone."""
 
 AT_TARGET, LATER, ALONE = 1e-6, 1e-3, 1e-6
-"""Share of variance that may be left unexplained: at the action of the frame itself, at later frames, and at those when one
+"""Share of variance that may be left unexplained: at the action of the frame itself, at later frames, and where one
 episode decides: in one of many, what is reached slowly is nearly a copy of its command."""
 
 RIVAL = 20.0
@@ -44,6 +44,9 @@ RIVAL = 20.0
 
 MOVES = 0.02
 """Share of the whole variance that the frames of a lag must have: a few frames at the edge are alike by chance."""
+
+TURNS = 3
+"""How often a channel must turn back in one episode that decides: scripted axes move one after the other, alike."""
 
 BESIDE = 4
 """Frames from a lag at which a copy must fit so much worse."""
@@ -81,7 +84,8 @@ class Moments:
 
     ss [K, S], xx [K, X], sx [K, S, X]  centred products at lags -BACK..AHEAD
     gram [AHEAD+1, X, 3, 3], cross [AHEAD+1, X, 3], power [AHEAD+1, X]  of the extrapolation, by horizon from 1
-    changes, values int64 [S]  frames at which a channel changes; different values in one episode
+    changes, values, turns int64 [S]  frames at which a channel changes; different values in one episode; how often it
+                                      turns back
     """
 
     key: FieldKey
@@ -93,19 +97,22 @@ class Moments:
     power: Values
     changes: NDArray[np.int64]
     values: NDArray[np.int64]
+    turns: NDArray[np.int64]
 
     @classmethod
     def of(cls, state: Values, field: FieldValues) -> Self:
         """Of one episode: its state [N, S] and a field of it."""
         (state, state_scale), (values, scale) = _normal(state), _normal(field.values)
-        moved = np.abs(np.diff(state, axis=0)) > 1e-6
+        steps = np.diff(state, axis=0)
+        moved = np.abs(steps) > 1e-6
+        turns = np.array([_turns(step[move]) for step, move in zip(steps.T, moved.T, strict=True)], np.int64)
         distinct = np.array([len(np.unique(channel)) for channel in np.round(state, 6).T], np.int64)
         products = _products(state, values, state_scale, scale)
-        return cls(field.key, *products, *_extrapolation(values, scale), moved.sum(axis=0), distinct)
+        return cls(field.key, *products, *_extrapolation(values, scale), moved.sum(axis=0), distinct, turns)
 
     def add(self, other: Moments) -> None:
         """Add those of another episode with the same field."""
-        for name in ("ss", "xx", "sx", "gram", "cross", "power", "changes"):
+        for name in ("ss", "xx", "sx", "gram", "cross", "power", "changes", "turns"):
             getattr(self, name).__iadd__(getattr(other, name))
         self.values = np.maximum(self.values, other.values)
 
@@ -144,6 +151,7 @@ class Moments:
         most = LATER if frames is None else ALONE
         begin = 0 if action else 1
         says = self.changes >= CHANGES if action else self.busy & ~commands.measured
+        says &= (self.turns >= TURNS) | (frames is None)
         for channel in np.flatnonzero(says).tolist():
             found = []
             for at, name in enumerate(self.key.channels):
@@ -188,6 +196,11 @@ def _beside(left: Values, lag: int) -> float:
     """What the lags beside one leave, [K]: a copy fits at its own lag alone, slow motion that is alike by chance
     fits nearly as well beside it."""
     return float(min(left[at] for at in (BACK + lag - BESIDE, BACK + lag + BESIDE) if at < len(left)))
+
+
+def _turns(steps: Values) -> int:
+    """How often the steps that are no rest change their sign."""
+    return int((np.diff(np.sign(steps)) != 0).sum())
 
 
 def _normal(values: Values) -> tuple[Values, Values]:
