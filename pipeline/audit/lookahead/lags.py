@@ -35,7 +35,7 @@ AHEAD, BACK = 64, 256
 OVERLAP, LONG = 8, 48
 """Frames that a shift must leave besides a quarter of the episode; length from which an episode is judged alone."""
 
-AT_TARGET, LATER, ALONE = 1e-6, 1e-3, 1e-6
+AT_TARGET, LATER, ALONE = 1e-6, 1e-3, 1e-7
 """Share of variance that may be left unexplained: at the action of the frame itself, at later frames, and where one
 episode decides: in one of many, what is reached slowly is nearly a copy of its command."""
 
