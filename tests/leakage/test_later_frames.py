@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -104,6 +104,8 @@ LEAKS: dict[str, tuple[str, Channel]] = {
     "around n": ("frames n-4 to n+4", _kernel(-4, np.ones(9) / 9)),
     "mostly later ones": ("frames n-2 to n+6", _kernel(-2, ASYMMETRIC)),
     "backwards": ("averaged over the frames n+0", _backwards(0.4)),
+    "backwards, hardly": ("runs backwards", _backwards(0.05)),
+    "backwards, turned over": ("runs backwards", lambda m: 1 - 3 * _backwards(0.15)(m)),
     "between n+9 and n+10": ("frames n+9 to n+10", _kernel(9, np.array([0.5, 0.5]))),
     "a negative sum": ("frames n+0 to n+6", _kernel(0, -np.ones(7))),
     "way of ten frames": ("as the way between the frames n+0 to n+10", lambda m: m.x[10:] - m.x[:-10]),
@@ -156,6 +158,9 @@ HONEST: dict[str, Channel] = {
     "what follows it late": _at_frames(_follows(5.0, delay=3)),
     "what rings": _at_frames(_follows(3.0, damping=0.2)),
     "mean of the last ten": _kernel(-9, np.ones(10) / 10),
+    "smoothed by its past": lambda m: _backwards(0.1)(replace(m, fine=m.fine[::-1]))[::-1],
+    "waves": lambda m: np.sin(np.arange(len(m.x)) / 7 + m.frames),
+    "a sum over time": lambda m: np.cumsum(m.x),
     "a sensor that is better": lambda m: m.fine[::SUBSTEPS],
     "a sensor that is worse": lambda m: m.x + 1e-3 * m.rng.normal(size=len(m.x)),
     "a coarse encoder": lambda m: np.round(m.x, 2),

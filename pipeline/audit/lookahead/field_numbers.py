@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from pipeline.audit.lookahead import filtered, lags
+from pipeline.audit.lookahead.backwards import Recursion
 from pipeline.audit.lookahead.episode_lags import EpisodeLags, ShiftedByEpisode
 from pipeline.audit.lookahead.filtered import Filtered, FilterSums
 from pipeline.audit.lookahead.kernels import EXACT
@@ -26,6 +27,7 @@ class FieldNumbers:
 
     moments: Moments
     filters: tuple[FilterSums, ...]
+    recursion: Recursion
     lags: EpisodeLags
     endings: FirstAndLast
     episodes: int = 1
@@ -35,7 +37,8 @@ class FieldNumbers:
         """Of one episode: its state [N, S] and a field of it."""
         moments = Moments.of(state, field)
         filters = tuple(FilterSums.of(state, field, ahead) for ahead in filtered.AHEAD)
-        return cls(moments, filters, EpisodeLags.of(moments, len(state)), FirstAndLast.of(state, field))
+        by_episode, endings = EpisodeLags.of(moments, len(state)), FirstAndLast.of(state, field)
+        return cls(moments, filters, Recursion.of(state, field), by_episode, endings)
 
     @property
     def key(self) -> FieldKey:
@@ -47,6 +50,7 @@ class FieldNumbers:
         self.moments.add(other.moments)
         for own, more in zip(self.filters, other.filters, strict=True):
             own.add(more)
+        self.recursion.add(other.recursion)
         self.lags.add(other.lags)
         self.endings.add(other.endings)
         self.episodes += other.episodes
@@ -56,6 +60,7 @@ class FieldNumbers:
         yield from self.moments.shifted(commands)
         for sums in self.filters:
             yield from sums.filtered(self.moments.busy, commands)
+        yield from self.recursion.filtered(self.moments.busy, commands)
         yield from self.lags.shifted(commands)
 
     def found_alone(self, frames: int, commands: Commands) -> Iterator[Found]:

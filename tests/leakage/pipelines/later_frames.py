@@ -52,7 +52,7 @@ def smoothing_that_runs_backwards(world: World) -> None:
     """An exponential filter of a file that is read from its end, beside the pose."""
     _columns(
         world,
-        lambda state, action: {"observation.slow": _backwards(state[:, :3], 0.3)},
+        lambda state, action: {"observation.slow": _backwards(state[:, :3], 0.1)},
         ("observation.state", "observation.slow"),
     )
 
@@ -85,7 +85,7 @@ def way_to_the_last_pose_beside_fields_of_their_own(world: World) -> None:
 PIPELINES = (
     LeakyPipeline(mean_of_the_frames_that_follow, "robot", "L8", "source", "averaged over the frames n+0 to n+11"),
     LeakyPipeline(way_of_the_next_frames, "robot", "L8", "source", "as the way between the frames n+0 to n+10"),
-    LeakyPipeline(smoothing_that_runs_backwards, "robot", "L8", "source", "averaged over the frames n+0 to n+"),
+    LeakyPipeline(smoothing_that_runs_backwards, "robot", "L8", "source", "smoothed by a filter that runs backwards"),
     LeakyPipeline(
         last_pose_beside_a_field_of_one_episode,
         "robot",
