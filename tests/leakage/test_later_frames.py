@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.audit.finding import Report
 from pipeline.audit.lookahead.channel_names import ChannelNames
-from pipeline.audit.lookahead.field_numbers import MOST_CHANNELS
+from pipeline.audit.lookahead.numbers.field_numbers import MOST_CHANNELS
 from pipeline.audit.lookahead.search import LookaheadSearch, examine
 from pipeline.audit.raw.base import Numbers, RawEpisode
 from tests.leakage.robot_sets import Values

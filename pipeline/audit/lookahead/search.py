@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from pipeline.audit.finding import Report
 from pipeline.audit.lookahead.camera_order import CameraOrder, CameraSums, camera_sums
 from pipeline.audit.lookahead.channel_names import ChannelNames
-from pipeline.audit.lookahead.episode_lengths import EpisodeLengths
-from pipeline.audit.lookahead.field_numbers import MOST_CHANNELS, BuildFields, FieldNumbers, Found
-from pipeline.audit.lookahead.lags import Commands, Shifted
-from pipeline.audit.lookahead.references import fields_of
-from pipeline.audit.lookahead.state_endings import StateEndings
+from pipeline.audit.lookahead.numbers.episode_lengths import EpisodeLengths
+from pipeline.audit.lookahead.numbers.field_numbers import MOST_CHANNELS, BuildFields, FieldNumbers, Found
+from pipeline.audit.lookahead.numbers.lags import Commands, Shifted
+from pipeline.audit.lookahead.numbers.references import fields_of
+from pipeline.audit.lookahead.numbers.state_endings import StateEndings
 from pipeline.audit.raw.base import RawEpisode
 
 RAW = "the raw data"

@@ -17,9 +17,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.lookahead.filtered import LEFT, Filtered
-from pipeline.audit.lookahead.lags import RIVAL, Commands
-from pipeline.audit.lookahead.references import STATE, FieldKey, FieldValues, Values
+from pipeline.audit.lookahead.numbers.filtered import LEFT, Filtered
+from pipeline.audit.lookahead.numbers.lags import RIVAL, Commands
+from pipeline.audit.lookahead.numbers.references import STATE, FieldKey, FieldValues, Values
 
 LEAST = 0.02
 """Smallest w: a share a of 2 %."""
@@ -49,8 +49,9 @@ class Recursion:
         """Of one episode: its state [N, S] and a field of it."""
         rows, (channels, width) = len(state) - 3, (state.shape[1], field.key.width)
         if rows < _FEWEST:
-            sums = (channels, 4, 4), (width, 2, 2), (channels, 4, width, 2)
-            return cls(field.key, *map(np.zeros, sums), 0)
+            return cls(
+                field.key, np.zeros((channels, 4, 4)), np.zeros((width, 2, 2)), np.zeros((channels, 4, width, 2)), 0
+            )
         steps = np.diff(state, axis=0)
         own = np.stack([steps[2:], state[2:-1], steps[1:-1], steps[:-2]], axis=2)  # [rows, S, 4]
         inputs = np.stack([field.values[2:-1], field.values[1:-2]], axis=2)  # [rows, X, 2]

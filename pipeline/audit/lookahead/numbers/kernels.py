@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.signal import savgol_coeffs
 
-from pipeline.audit.lookahead.references import Values
+from pipeline.audit.lookahead.numbers.references import Values
 
 BACK = 8
 """Frames before n."""

@@ -27,7 +27,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.lookahead.references import STATE, FieldKey, FieldValues, Values
+from pipeline.audit.lookahead.numbers.references import STATE, FieldKey, FieldValues, Values
 
 AHEAD, BACK = 64, 256
 """Frames that references are shifted by: towards later ones, and towards earlier ones for honest explanations."""

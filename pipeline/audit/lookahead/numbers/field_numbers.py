@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from pipeline.audit.lookahead import filtered, lags
-from pipeline.audit.lookahead.backwards import Recursion
-from pipeline.audit.lookahead.episode_lags import EpisodeLags, ShiftedByEpisode
-from pipeline.audit.lookahead.filtered import Filtered, FilterSums
-from pipeline.audit.lookahead.kernels import EXACT
-from pipeline.audit.lookahead.lags import Commands, Moments, Shifted
-from pipeline.audit.lookahead.references import OTHER, FieldKey, FieldValues, Values
-from pipeline.audit.lookahead.state_endings import FirstAndLast
+from pipeline.audit.lookahead.numbers import filtered, lags
+from pipeline.audit.lookahead.numbers.backwards import Recursion
+from pipeline.audit.lookahead.numbers.episode_lags import EpisodeLags, ShiftedByEpisode
+from pipeline.audit.lookahead.numbers.filtered import Filtered, FilterSums
+from pipeline.audit.lookahead.numbers.kernels import EXACT
+from pipeline.audit.lookahead.numbers.lags import Commands, Moments, Shifted
+from pipeline.audit.lookahead.numbers.references import OTHER, FieldKey, FieldValues, Values
+from pipeline.audit.lookahead.numbers.state_endings import FirstAndLast
 
 MOST_CHANNELS = 256
 """Channels of fields besides state and actions that are kept, in the order of the names."""

@@ -18,7 +18,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.lookahead.references import STATE, FieldKey, FieldValues, Values
+from pipeline.audit.lookahead.numbers.references import STATE, FieldKey, FieldValues, Values
 
 EPISODES = 8
 """Episodes, and different values of a channel, that are needed to tell."""

@@ -15,8 +15,8 @@ from typing import Self
 
 import numpy as np
 
-from pipeline.audit.lookahead.lags import BACK, BESIDE, LONG, RIVAL, TURNS, Commands, Moments
-from pipeline.audit.lookahead.references import STATE, FieldKey, Values
+from pipeline.audit.lookahead.numbers.lags import BACK, BESIDE, LONG, RIVAL, TURNS, Commands, Moments
+from pipeline.audit.lookahead.numbers.references import STATE, FieldKey, Values
 
 EPISODES = 8
 """Episodes in which a channel moves, that are needed to tell."""
@@ -66,7 +66,8 @@ class EpisodeLags:
     def of(cls, moments: Moments, frames: int) -> Self:
         """Of one episode, by its moments. One that is judged alone does not count."""
         if frames >= LONG or frames < _FEWEST:
-            return cls(moments.key, *(np.zeros(moments.sx.shape[1:]) for _ in range(4)))
+            nothing = [np.zeros(moments.sx.shape[1:]) for _ in range(4)]
+            return cls(moments.key, *nothing)
         left, rest, ahead = moments.left, moments.unpredicted, moments.later[1 : frames // 2 + 1]
         lag = 1 + ahead.argmin(axis=0)  # [S, X]
         later = np.take_along_axis(ahead, lag[None] - 1, axis=0)[0]

@@ -24,9 +24,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.lookahead.kernels import Fit, Kernel, Taps
-from pipeline.audit.lookahead.lags import LONG, RIVAL, Commands
-from pipeline.audit.lookahead.references import STATE, FieldKey, FieldValues, Values
+from pipeline.audit.lookahead.numbers.kernels import Fit, Kernel, Taps
+from pipeline.audit.lookahead.numbers.lags import LONG, RIVAL, Commands
+from pipeline.audit.lookahead.numbers.references import STATE, FieldKey, FieldValues, Values
 
 AHEAD = (8, 16, 24)
 """F: later frames. Of a short episode the nearer ones alone leave enough rows; of a long one the middle says nothing
@@ -79,8 +79,8 @@ class FilterSums:
         values = field.values - field.values.mean(axis=0)
         rows, (width, channels) = len(values) - shape.count + 1, (values.shape[1], state.shape[1])
         if rows < _FEWEST or (ahead == AHEAD[1] and len(values) >= LONG):
-            sums = (width, shape.count, shape.count), (width, shape.count, channels), channels
-            return cls(field.key, ahead, *map(np.zeros, sums), 0)
+            taps, cross = np.zeros((width, shape.count, shape.count)), np.zeros((width, shape.count, channels))
+            return cls(field.key, ahead, taps, cross, np.zeros(channels), 0)
         windows = np.lib.stride_tricks.sliding_window_view(values, shape.count, axis=0)  # [rows, X, T]
         design = np.ascontiguousarray(windows.transpose(1, 0, 2))
         design -= design.mean(axis=1, keepdims=True)
