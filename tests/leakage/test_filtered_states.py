@@ -49,14 +49,14 @@ FILTERS: dict[str, tuple[str, Channel]] = {
     "gradient of a command": ("differentiated", lambda e: np.gradient(e.actions[:, 0])),
     "gradient of a joint": ("differentiated", lambda e: np.gradient(e.state[:, 2]) * 30),
     "slope of seven frames": ("differentiated", lambda e: _smooth(e.state[:, 0], np.arange(-3.0, 4) / 28)),
-    "binomial": ("smoothed", lambda e: _smooth(e.actions[:, 1], _BINOMIAL)),
+    "binomial": ("averaged over the frames n-2 to n+2", lambda e: _smooth(e.actions[:, 1], _BINOMIAL)),
     "Savitzky-Golay": ("smoothed", lambda e: _smooth(e.actions[:, 1], _CUBIC)),
     "a frame and a half later": (
-        "between the frames n+1 and n+2",
+        "averaged over the frames n+1 to n+2",
         lambda e: (ahead(e.actions[:, 3], 1) + ahead(e.actions[:, 3], 2)) / 2,
     ),
     "a third of a frame later": (
-        "between the frames n+0 and n+1",
+        "averaged over the frames n+0 to n+1",
         lambda e: (2 * e.state[:, 3] + ahead(e.state[:, 3], 1)) / 3,
     ),
 }

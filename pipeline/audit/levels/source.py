@@ -95,7 +95,7 @@ class SourceRule:
         if self.coverage["latents_within_bounds"]:
             name, value = self._bench.claim.tolerance
             latents.append(f"latents: within {name} {value:g}, as the build names {reasons}")
-        return (images, *latents, *self._claims)
+        return (images, *latents, *self._claims, *self._lookahead.claims)
 
     @property
     def facts(self) -> Facts:

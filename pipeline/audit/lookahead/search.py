@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from pipeline.audit.finding import Report
 from pipeline.audit.lookahead.camera_order import CameraOrder, CameraSums, camera_sums
 from pipeline.audit.lookahead.channel_names import ChannelNames
-from pipeline.audit.lookahead.episode_lengths import EpisodeLengths
-from pipeline.audit.lookahead.filtered import ALONE, Filtered, FilterSums
-from pipeline.audit.lookahead.lags import LONG, Moments, References, Shifted, references_of
-from pipeline.audit.lookahead.state_endings import StateEndings
+from pipeline.audit.lookahead.numbers.episode_lengths import EpisodeLengths
+from pipeline.audit.lookahead.numbers.field_numbers import MOST_CHANNELS, BuildFields, FieldNumbers, Found
+from pipeline.audit.lookahead.numbers.lags import Commands, Shifted
+from pipeline.audit.lookahead.numbers.references import fields_of
+from pipeline.audit.lookahead.numbers.state_endings import StateEndings
 from pipeline.audit.raw.base import RawEpisode
 
 RAW = "the raw data"
@@ -30,13 +31,11 @@ class EpisodeLookahead:
 
 @dataclass(frozen=True)
 class EpisodeNumbers:
-    """What state and references of an episode say. state: [N, S]; alone: findings of the episode alone."""
+    """What state [N, S] and fields of an episode say. alone: findings of the episode alone."""
 
-    references: References
     state: NDArray[np.float32]
-    moments: Moments
-    filters: FilterSums
-    alone: tuple[Shifted | Filtered, ...]
+    fields: tuple[FieldNumbers, ...]
+    alone: tuple[Found, ...]
 
 
 def examine(
@@ -48,25 +47,24 @@ def examine(
         thumbnails: uint8 [F, S, S] by camera.
         views: cameras that are inputs; the others are there to be compared with. None: all.
     """
-    cameras, references = camera_sums(thumbnails, views), references_of(episode)
-    if references is None or episode.state is None:
+    cameras, values = camera_sums(thumbnails, views), fields_of(episode)
+    if not values or episode.state is None:
         return EpisodeLookahead(None, cameras)
-    channels = episode.state.shape[1]
-    moments, filters = Moments.of(references, channels), FilterSums.of(references, channels)
-    alone: list[Shifted | Filtered] = list(moments.shifted()) if len(episode.state) >= LONG else []
-    alone += filters.filtered() if filters.frames >= ALONE else ()
-    return EpisodeLookahead(EpisodeNumbers(references, episode.state, moments, filters, tuple(alone)), cameras)
+    state = values[0].values
+    fields = tuple(FieldNumbers.of(state, field) for field in values)
+    commands = Commands.of([field.moments for field in fields], state.shape[1])
+    alone = tuple(found for field in fields for found in field.found_alone(len(state), commands))
+    return EpisodeLookahead(EpisodeNumbers(episode.state, fields, alone), cameras)
 
 
 class LookaheadSearch:
-    """Collects the episodes of a build."""
+    """Collects the episodes of a build. Memory does not grow with their number, whatever fields each of them has."""
 
     def __init__(self) -> None:
         self._cameras, self._endings, self._lengths = CameraOrder(), StateEndings(), EpisodeLengths()
-        self._moments: dict[tuple[str, ...], Moments] = {}
-        self._filters: dict[tuple[str, ...], FilterSums] = {}
-        self._alone: dict[int, tuple[str, Shifted | Filtered]] = {}
-        self._episodes = self._states = 0
+        self._fields = BuildFields()
+        self._alone: dict[int, tuple[str, Found]] = {}
+        self._episodes = self._states = self._channels = 0
 
     def add(self, episode: str, found: EpisodeLookahead) -> None:
         """Add an episode."""
@@ -76,31 +74,35 @@ class LookaheadSearch:
         if numbers is None:
             return
         self._states += 1
-        self._endings.add(numbers.references, numbers.state.shape[1])
+        self._channels = numbers.state.shape[1]
+        self._endings.add(numbers.state.astype(np.float64))
         self._lengths.add(numbers.state)
-        self._add_sums(numbers.moments, numbers.filters)
-        for shifted in numbers.alone:
-            self._alone.setdefault(shifted.channel, (episode, shifted))
+        self._fields.add(numbers.fields)
+        self._name_alone((shifted.channel, (episode, shifted)) for shifted in _best(numbers.alone))
 
     def merge(self, other: LookaheadSearch) -> None:
         """Add the episodes of another part of the build."""
         self._episodes += other._episodes
         self._states += other._states
+        self._channels = max(self._channels, other._channels)
         self._cameras.merge(other._cameras)
         self._endings.merge(other._endings)
         self._lengths.merge(other._lengths)
-        for names, moments in other._moments.items():
-            self._add_sums(moments, other._filters[names])
-        for channel, found in other._alone.items():
-            self._alone.setdefault(channel, found)
+        self._fields.merge(other._fields)
+        self._name_alone(other._alone.items())
 
-    def _add_sums(self, moments: Moments, filters: FilterSums) -> None:
-        names = moments.names
-        if names in self._moments:
-            self._moments[names].add(moments)
-            self._filters[names].add(filters)
-        else:
-            self._moments[names], self._filters[names] = moments, filters
+    def _name_alone(self, found: Iterable[tuple[int, tuple[str, Found]]]) -> None:
+        """Of each channel the first episode by its name, in whatever order parts come."""
+        for channel, named in found:
+            self._alone[channel] = min(named, self._alone.get(channel, named), key=lambda other: other[0])
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """What was not compared, as sentences."""
+        if not self._fields.left_out:
+            return ()
+        left = f"{self._fields.left_out} fields of numbers, counted in each episode, were not compared with the state"
+        return (f"{left}: more than {MOST_CHANNELS} channels besides state and actions",)
 
     def report(self, report: Report, names: ChannelNames) -> None:
         """Count the checks and record what was found, once for each camera and channel, these by their names."""
@@ -108,14 +110,27 @@ class LookaheadSearch:
         report.check("L8", self._states)
         for detail in self._cameras.findings():
             report.found("L1", RAW, detail)
+        fields = tuple(self._fields)
+        commands = Commands.of([field.moments for field in fields], self._channels)
         named: dict[int, tuple[str, str]] = {}
-        for references, moments in self._moments.items():
-            found: list[Shifted | Filtered] = [*moments.shifted(), *self._filters[references].filtered()]
-            for shifted in found:
-                named.setdefault(shifted.channel, (shifted.rule, f"{shifted}, over all episodes"))
+        for shifted in _best(found for field in fields for found in field.found(commands)):
+            named[shifted.channel] = shifted.rule, f"{shifted}, over all episodes"
         for channel, (episode, shifted) in self._alone.items():
             named.setdefault(channel, (shifted.rule, f"{shifted}, in episode {episode}"))
         for _, (rule, detail) in sorted(named.items()):
             report.found(rule, RAW, names.named(detail))
-        for detail in (*self._endings.findings(), *self._lengths.findings()):
+        for detail in (*self._endings.findings([field.endings for field in fields]), *self._lengths.findings()):
             report.found("L8", RAW, names.named(detail))
+
+
+def _best(found: Iterable[Found]) -> Iterator[Found]:
+    """Of each channel the finding that leaves least; of those that are equal a copy, of an action."""
+    best: dict[int, Found] = {}
+    for one in sorted(found, key=_order):
+        best.setdefault(one.channel, one)
+    return iter(best.values())
+
+
+def _order(found: Found) -> tuple[bool, float, bool]:
+    copy = isinstance(found, Shifted)
+    return not copy, max(found.left, 1e-9), not (isinstance(found, Shifted) and found.action)

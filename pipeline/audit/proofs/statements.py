@@ -89,9 +89,10 @@ STATEMENTS = (
     Statement(
         "L8",
         "source",
-        "no channel of the state shows later frames, alone or filtered, or the end or length of its episode",
+        "no channel of the state is a later frame, an average of later ones, or the end or length of its episode",
         _S,
-        "an affine copy that leaves 0.1 % of the variance, of channels that change 8 times (24 beside measured ones)",
+        "a copy by a line that leaves 0.1 % of the variance, an average up to n+24 that leaves 0.0001 %, of channels "
+        "that change 8 times (24 beside measured ones): docs, Inputs that show the future by mistake",
         True,
     ),
     Statement("L9", "manifest", "no episode that was left out, as without a text, has samples", _D),

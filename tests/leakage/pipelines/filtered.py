@@ -51,8 +51,8 @@ def demonstration_camera_ahead_of_one_that_is_left_out(world: World) -> None:
 
 PIPELINES = (
     LeakyPipeline(velocity_of_the_frames_around, "robot", "L8", "source", "differentiated over the frames around n"),
-    LeakyPipeline(pose_smoothed_over_the_frames_around, "robot", "L8", "source", "smoothed over the frames around n"),
-    LeakyPipeline(pose_interpolated_to_a_later_clock, "robot", "L8", "source", "between the frames n+0 and n+1"),
+    LeakyPipeline(pose_smoothed_over_the_frames_around, "robot", "L8", "source", "averaged over the frames n-3 to n+3"),
+    LeakyPipeline(pose_interpolated_to_a_later_clock, "robot", "L8", "source", "averaged over the frames n+0 to n+1"),
     LeakyPipeline(camera_ahead_of_one_that_is_left_out, "robot", "L1", "source", "shows later frames of camera front"),
     LeakyPipeline(
         demonstration_camera_ahead_of_one_that_is_left_out,

@@ -111,10 +111,12 @@ def preview_of_the_end(world: World) -> None:
     _wrist(world, lambda front, wrist: np.concatenate([wrist[-1:], wrist[-1:], wrist[2:]]))
 
 
-def write_libero(
-    world: World, change: Callable[[dict[str, NDArray[np.generic]]], dict[str, NDArray[np.generic]]]
-) -> None:
-    """The raw data as LIBERO's HDF5 files: row n holds the action before observation n."""
+Demo = dict[str, NDArray[np.generic]]
+
+
+def write_libero(world: World, change: Callable[[Demo], Demo], pieces: int = 1) -> None:
+    """The raw data as LIBERO's HDF5 files: row n holds the action before observation n. Each episode is cut into
+    `pieces` demonstrations."""
     root, made = world.folder / "libero", world.folder / "libero/put_the_bowl_away_demo.hdf5"
     root.mkdir()
     with h5py.File(made, "w") as file:
@@ -129,8 +131,11 @@ def write_libero(
             for name, camera in (("agentview_rgb", "front"), ("eye_in_hand_rgb", "wrist")):
                 film = next(world.data.lerobot.glob(f"videos/*/observation.images.{camera}/{path.stem}.mp4"))
                 datasets[f"obs/{name}"] = np.stack([frame for _, frame in read_video(film)])
-            for name, values in change(datasets).items():
-                data[f"demo_{number}/{name}"] = values
+            frames = len(state) // pieces
+            for piece in range(pieces):
+                cut = {name: values[piece * frames :][:frames] for name, values in datasets.items()}
+                for name, values in change(cut).items():
+                    data[f"demo_{pieces * number + piece}/{name}"] = values
     world.raw_copy = root
     world.source = {"type": "libero", "name": "libero"}
 

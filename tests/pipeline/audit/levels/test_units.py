@@ -13,8 +13,6 @@ from pipeline.audit.build import open_build
 from pipeline.audit.finding import MAX_FINDINGS, Report
 from pipeline.audit.levels.run import audit_build
 from pipeline.audit.levels.shards import ShardUnit, shard_units
-from pipeline.audit.lookahead.lags import References
-from pipeline.audit.lookahead.state_endings import StateEndings
 from pipeline.audit.parsers.shard import Shard
 from pipeline.audit.rederive.recount import Recount
 from pipeline.audit.rules.shards.members import Layouts, LayoutUse, Members
@@ -113,22 +111,6 @@ def test_statistics_in_pieces_are_those_of_the_whole() -> None:
         merged.merge(pickle.loads(pickle.dumps(piece)))
     assert merged.differences() == whole.differences()
     assert len(whole.differences()) == 6
-
-
-def test_endings_of_episodes_in_pieces_find_the_same_channel() -> None:
-    random = np.random.default_rng(1)
-    whole, merged = StateEndings(), StateEndings()
-    for _ in range(4):
-        part = StateEndings()
-        for _ in range(3):
-            state = random.standard_normal((20, 4)) + 30
-            state[:, 1] = state[-1, 0]
-            references = References(("a", "b", "c", "d"), np.zeros(4, bool), state)
-            whole.add(references, 4)
-            part.add(references, 4)
-        merged.merge(part)
-    assert list(merged.findings()) == list(whole.findings())
-    assert len(list(whole.findings())) == 1
 
 
 def test_a_unit_takes_its_own_rows_along_alone(tmp_path: Path) -> None:

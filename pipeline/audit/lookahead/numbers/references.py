@@ -1,0 +1,60 @@
+"""The numbers of an episode that its state is compared with, field by field.
+
+Which fields an episode has is its own business: a stray field in one of them changes nothing for the others. The state
+itself and the actions are always there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.audit.raw.base import RawEpisode
+
+Values = NDArray[np.float64]
+
+STATE, ACTION, OTHER = 0, 1, 2
+
+
+class FieldKey(NamedTuple):
+    """What makes fields of two episodes the same. kind: STATE, ACTION or OTHER; action: it holds actions."""
+
+    kind: int
+    name: str
+    action: bool
+    width: int
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """A name for each channel."""
+        return tuple(f"{self.name} channel {i}" for i in range(self.width))
+
+
+@dataclass(frozen=True)
+class FieldValues:
+    """A field of one episode. values: float64 [N, X]."""
+
+    key: FieldKey
+    values: Values
+
+
+def fields_of(episode: RawEpisode) -> tuple[FieldValues, ...]:
+    """The state's own channels first, the actions, and every other number of the raw data; () without a state.
+
+    A field without a row for each frame, or with numbers that are not finite, is left out.
+    """
+    if episode.state is None or not len(episode.state):
+        return ()
+    frames = len(episode.state)
+    parts: list[tuple[int, str, bool, Values]] = [(STATE, "state", False, episode.state.astype(np.float64))]
+    if episode.actions is not None:
+        parts.append((ACTION, "action", True, episode.actions[:frames].astype(np.float64)))
+    parts += [(OTHER, other.name, other.action, other.values[:frames]) for other in episode.others]
+    return tuple(
+        FieldValues(FieldKey(kind, name, action, values.shape[1]), values)
+        for kind, name, action, values in parts
+        if len(values) == frames and values.shape[1] and (kind == STATE or np.isfinite(values).all())
+    )
