@@ -238,6 +238,21 @@ def a_camera_that_returns() -> RobotSet:
     return _films(13, cameras)
 
 
+@honest
+def films_that_begin_and_end_blank() -> RobotSet:
+    """A camera that is not ready yet and one that fades in and out, as edited films do."""
+
+    def cameras(rng: np.random.Generator, front: Pixels) -> Mapping[str, Pixels]:
+        late, faded = front.copy(), front.astype(np.float64)
+        late[0], late[-1] = 0, 0
+        for i in range(6):
+            faded[i] *= i / 6
+            faded[-1 - i] *= i / 6
+        return {"late": late, "faded": faded.astype(np.uint8)}
+
+    return _films(14, cameras)
+
+
 def _changed(make: Callable[[RobotEpisode], RobotEpisode], base: Callable[[], RobotSet]) -> Callable[[], RobotSet]:
     return lambda: [make(episode) for episode in base()]
 

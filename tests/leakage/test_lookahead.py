@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -13,10 +13,10 @@ from pipeline.audit.finding import Report
 from pipeline.audit.lookahead.channel_names import ChannelNames
 from pipeline.audit.lookahead.search import LookaheadSearch, examine
 from pipeline.audit.lookahead.thumbnails import thumbnail
-from pipeline.audit.raw.base import RawEpisode
+from pipeline.audit.raw.base import Numbers, RawEpisode
 from pipeline.inspection.lookahead import find_lookahead
 from pipeline.sources.base import EpisodeRef
-from tests.leakage.robot_sets import LEAKY, SETS, RobotEpisode, RobotSet
+from tests.leakage.robot_sets import LEAKY, SETS, RobotEpisode, RobotSet, the_same_camera_twice
 from tests.pipeline.fake_episode import FakeEpisode
 
 
@@ -87,3 +87,29 @@ def _some(made: RobotSet, honest: RobotSet) -> Iterator[RobotEpisode]:
 def test_one_leaky_episode_among_honest_ones_is_found_by_the_audit() -> None:
     found = audited(list(_some(LEAKY["a_joint_of_the_next_frame"][2](), SETS["position_control"]())))
     assert [(rule, "in episode 4" in detail) for rule, detail in found] == [("L8", True)]
+
+
+@pytest.mark.parametrize(("frames", "found"), [(-1, True), (1, True), (-40, False)])
+def test_a_camera_of_nearly_the_same_length_is_compared(frames: int, found: bool) -> None:
+    made = []
+    for episode in the_same_camera_twice():
+        film = episode.cameras["front"][3:]
+        longer = np.concatenate([film, np.repeat(film[-1:], 3 + max(0, frames), axis=0)])
+        wrist = longer[: len(episode.state) + frames]
+        made.append(replace(episode, cameras={"front": episode.cameras["front"], "wrist": wrist}))
+    assert any(rule == "L1" and "camera wrist shows later frames" in text for rule, text in audited(made)) == found
+
+
+@pytest.mark.parametrize("row", [0, -1, 20])
+def test_a_sensor_that_drops_out_hides_nothing(row: int) -> None:
+    search, report = LookaheadSearch(), Report()
+    rng = np.random.default_rng(3)
+    for number in range(10):
+        joints = np.cumsum(np.cumsum(rng.normal(size=(63, 4)), axis=0) * 0.01 + rng.normal(size=(63, 4)) * 0.02, axis=0)
+        late, seen = joints[3:].astype(np.float32), joints[:60].copy()
+        seen[row, 0] = np.nan
+        others = (Numbers("observation.joints", False, seen),)
+        episode = RawEpisode(str(number), "train", {}, ("x",), late, None, others=others)
+        search.add(str(number), examine(episode, {}))
+    search.report(report, ChannelNames())
+    assert {finding.detail[:24] for finding in report.findings} == {f"state channel {i} of frame" for i in range(4)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model.checkpoint.checkpoint import (
     copy_tensors,
@@ -17,6 +17,7 @@ from model.checkpoint.checkpoint import (
     write_checkpoint,
 )
 from model.checkpoint.folders import list_checkpoints
+from pipeline.errors import BuildError
 
 
 def model_and_adamw(fused: bool) -> tuple[nn.Module, torch.optim.AdamW]:
@@ -59,6 +60,29 @@ def test_the_fused_form_counts_steps_on_the_device(tmp_path: Path, fused: bool, 
     state = other.state[next(elsewhere.parameters())]
     assert state["step"].device.type == device
     assert state["exp_avg"].device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("0.weight/exp_avg", torch.zeros(1)),
+        ("0.weight/exp_avg", torch.zeros(3, 5)),
+        ("0.weight/step", torch.zeros(1)),
+        ("0.weight/exp_avg_sq", None),
+        ("0.weight/surprise", torch.zeros(3, 4)),
+    ],
+)
+def test_a_state_of_the_optimiser_is_whole(tmp_path: Path, name: str, tensor: Tensor | None) -> None:
+    model, adamw = model_and_adamw(False)
+    steps(model, adamw, range(2))
+    tensors = copy_tensors(model, dict(model.named_parameters()), adamw)
+    if tensor is None:
+        del tensors["optimizer"][name]
+    else:
+        tensors["optimizer"][name] = tensor
+    folder = write_checkpoint(tmp_path, 2, tensors, {})
+    with pytest.raises(BuildError, match=r"not the optimiser's whole state of 0\.weight"):
+        load_optimizer(folder, dict(model.named_parameters()), adamw)
 
 
 def test_a_kill_while_checkpoints_are_removed_leaves_nothing_for_ever(

@@ -44,7 +44,8 @@ class FieldValues:
 def fields_of(episode: RawEpisode) -> tuple[FieldValues, ...]:
     """The state's own channels first, the actions, and every other number of the raw data; () without a state.
 
-    A field without a row for each frame, or with numbers that are not finite, is left out.
+    A field without a row for each frame is left out. Numbers that are not finite, as where a sensor drops out, are
+    filled in from those before and after; a channel of which half is missing counts as one that does not move.
     """
     if episode.state is None or not len(episode.state):
         return ()
@@ -54,7 +55,18 @@ def fields_of(episode: RawEpisode) -> tuple[FieldValues, ...]:
         parts.append((ACTION, "action", True, episode.actions[:frames].astype(np.float64)))
     parts += [(OTHER, other.name, other.action, other.values[:frames]) for other in episode.others]
     return tuple(
-        FieldValues(FieldKey(kind, name, action, values.shape[1]), values)
+        FieldValues(FieldKey(kind, name, action, values.shape[1]), values if kind == STATE else _filled(values))
         for kind, name, action, values in parts
-        if len(values) == frames and values.shape[1] and (kind == STATE or np.isfinite(values).all())
+        if len(values) == frames and values.shape[1]
     )
+
+
+def _filled(values: Values) -> Values:
+    finite = np.isfinite(values)
+    if finite.all():
+        return values
+    rows, filled = np.arange(len(values)), np.zeros_like(values)
+    for channel in np.flatnonzero(2 * finite.sum(axis=0) > len(values)):
+        known = finite[:, channel]
+        filled[:, channel] = np.interp(rows, rows[known], values[known, channel])
+    return filled

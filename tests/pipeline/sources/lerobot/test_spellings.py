@@ -240,3 +240,12 @@ def test_channels_have_the_names_that_the_set_declares(tmp_path: Path, names: An
     index = source.index()
     assert index.state_names == expected
     assert index.action_names == ("action[1]",)
+
+
+def test_channels_that_the_state_does_not_take_are_compared_with(tmp_path: Path) -> None:
+    dataset = Dataset(tmp_path / "set").write()
+    source = dataset.source(state=({"field": "observation.state", "take": [1, 2]},))
+    others = {other.name: other.values for other in raw_of(source).open("toy-000000").others}
+    np.testing.assert_array_equal(others["observation.state"], np.arange(6.0)[:, None])
+    whole = raw_of(dataset.source(state=("observation.state",))).open("toy-000000")
+    assert "observation.state" not in {other.name for other in whole.others}
