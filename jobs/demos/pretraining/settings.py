@@ -31,11 +31,11 @@ class DemoPretrainingConfig:
     )
     predictor_layers: int = setting(
         "blocks of the predictor; one alone cannot look up which thing an instruction names: the student has to",
-        default=2,
+        default=1,
         at_least=1,
     )
     student_layers: int = setting("decoder layers of the student", default=2, at_least=2)
-    pretrain_steps: int = setting("training steps of a world model", default=2400, at_least=50)
+    pretrain_steps: int = setting("training steps of a world model", default=3600, at_least=50)
     steps: int = setting("training steps of a policy", default=300, at_least=1)
     lr_backbone: float = setting("peak learning rate of a policy's student", default=1e-3, above=0)
     lr_action_head: float = setting("peak learning rate of a policy's action head", default=2e-3, above=0)
