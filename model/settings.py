@@ -288,6 +288,7 @@ class ModelSettings:
         "a joint moves that never moved in the data, a value is clipped and counted",
         default=5.0,
         at_least=1,
+        at_most=1e6,
     )
     seed: int = setting("of every randomly initialised weight", default=0, at_least=0)
 

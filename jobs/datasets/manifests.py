@@ -11,17 +11,20 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
-from yaml import YAMLError
 
 from jobs.common.manifest_folders import FOLDER, OWN_FOLDER, own_folder
 from jobs.common.policy.channels import Channels
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.settings import default_values
 from pipeline.sources.registry import SOURCES, make_source
+
+LARGEST = 2**20
+"""Bytes of a manifest."""
 
 
 @dataclass(frozen=True)
@@ -135,17 +138,26 @@ def find_manifests() -> tuple[dict[str, DatasetManifest], dict[str, SettingsErro
     return found, wrong
 
 
+def _read_small(path: Path) -> bytes:
+    """A file of at most `LARGEST` bytes. Raises OSError, or ValueError for anything else, which could be waited for."""
+    if not path.is_file() or path.stat().st_size > LARGEST:
+        raise ValueError(f"it is no file of at most {LARGEST:,} bytes")
+    return path.read_bytes()
+
+
 def read_manifest(path: Path) -> DatasetManifest:
     """Read and check one file. Raises SettingsError if it is no valid manifest, or its reader rejects it."""
     try:
-        raw = path.read_bytes()
+        raw = _read_small(path)
+        if b"${" in raw:
+            raise SettingsError(f"{path}: ${{ would be replaced by what it names; a manifest says what it means")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(raw.decode())):
+            raise SettingsError(f"{path}: an alias (*name) repeats what stands elsewhere; write it out")
         content = OmegaConf.to_container(OmegaConf.create(raw.decode()), resolve=True)
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else " ".join(str(error).split())[:300]
         raise SettingsError(f"{path} cannot be read as YAML: {where}") from error
-    if b"${" in raw:
-        raise SettingsError(f"{path}: ${{ would be replaced by what it names; a manifest says what it means")
     names = {item.name for item in fields(DatasetManifest)} - {"sha256"}
     if not isinstance(content, dict) or content.keys() - names:
         unknown = sorted(map(str, content.keys() - names)) if isinstance(content, dict) else ["(no mapping)"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -111,6 +112,29 @@ def test_files_that_are_no_manifest(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes(content)
     with pytest.raises(SettingsError, match=r"mine\.yaml"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("odd", ["pipe", "hole", "folder"])
+def test_what_would_be_waited_for_is_no_manifest(odd: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    if odd == "folder":
+        path.mkdir()
+    elif odd == "pipe":
+        os.mkfifo(path)
+    else:
+        path.touch()
+        os.truncate(path, 2**36)
+    with pytest.raises(
+        SettingsError, match=r"mine\.yaml cannot be read as YAML: it is no file of at most 1,048,576 bytes"
+    ):
+        read_manifest(path)
+
+
+def test_aliases_that_expand_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\na: &a [1, 2]\nb: [*a, *a]\n")
+    with pytest.raises(SettingsError, match=r"mine\.yaml: an alias .* write it out"):
         read_manifest(path)
 
 

@@ -323,6 +323,13 @@ def test_a_build_of_the_same_plan_that_was_not_audited_for_the_run_is_not_looked
         assert (found["robot"].build is None) == bool(problem)
 
 
+def test_a_web_server_that_a_run_names_is_not_asked(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.report.samples.mirror_build", lambda *_: pytest.fail("it was asked"))
+    edit_run(run, build_paths={"robot": "HTTP://127.0.0.1:9/b"})
+    found = {build.name: build for build in find_builds(read_run(run), ())}
+    assert "give builds=[HTTP://127.0.0.1:9/b]" in found["robot"].problem
+
+
 @pytest.mark.slow
 def test_another_build_of_the_same_name_is_not_looked_at(run: Path, robot_build: Build) -> None:
     edit_run(run, builds={"robot": "0" * 64})
