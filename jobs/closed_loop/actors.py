@@ -128,6 +128,8 @@ class PolicyActor:
         """The rest of the chunk that this environment is carrying out."""
         if not self._delay or env is None or env.first or row not in self._carried_out:
             return None
+        if self._ensemblers.get(row, (None,))[0] != env.instruction:  # the rest of the chunk was dropped
+            return None
         return Committed(self._carried_out[row][self._execute :], self._delay)
 
     def _actions(self, row: int, env: EnvironmentState, chunk: NDArray[np.float32]) -> NDArray[np.float32]:

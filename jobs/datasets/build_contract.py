@@ -78,7 +78,8 @@ def _manifest_of(dataset: Mapping[str, Any] | None) -> DatasetManifest | None:
         path = folder / f"{dataset['name']}.yaml"
         if path.is_file():
             try:
-                return read_manifest(path)
+                found = read_manifest(path)
+                return found if found.sha256 == dataset.get("sha256") else None
             except SettingsError:  # a user's, changed since: the build is as it was
                 return None
     return None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from jobs.common.policy.robot_interface import without_words
 from jobs.training.loop.ranks import Ranks
 from pipeline.errors import RunError
 from pipeline.format.text.differences import first_difference
@@ -29,7 +30,7 @@ def require_agreement(ranks: Ranks, state: Mapping[str, Any], weights: str) -> N
     Raises:
         RunError: a rank differs from the main one; the same on all ranks.
     """
-    everyone = ranks.gather({**state, "weights": weights})
+    everyone = ranks.gather({**without_words(state), "weights": weights})
     for rank, other in enumerate(everyone):
         if difference := first_difference(everyone[0], other):
             raise RunError(

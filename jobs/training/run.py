@@ -140,7 +140,7 @@ def _alone(out: Path, ranks: Ranks) -> Iterator[Ownership]:
         RunError: one does, and lives; on all ranks.
     """
     out.mkdir(parents=True, exist_ok=True)
-    require_plain(out)
+    ranks.from_main(lambda: require_plain(out))
     store = open_store(out)
     lock = DriverLock(store)
     with contextlib.ExitStack() as stack:

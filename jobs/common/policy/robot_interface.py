@@ -152,3 +152,14 @@ def check_observation(observation: RobotObservation, interface: RobotInterface) 
         raise ValueError(f"state must have {interface.state} numbers, got shape {list(state.shape)}")
     if not np.isfinite(state).all():
         raise ValueError(f"state must be finite, got {state.tolist()}")
+
+
+_WORDS = ("state_channels", "action_channels")
+
+
+def without_words(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run decided, without the names and units of channels: no number follows from them, and they are those of a
+    manifest that may be worded anew."""
+    robot = state.get("robot")
+    kept = {k: v for k, v in robot.items() if k not in _WORDS} if isinstance(robot, Mapping) else robot
+    return {**state, "robot": kept}

@@ -71,7 +71,7 @@ class EncodedImage:
                 if image.size != (width, height) or image.mode != "RGB":
                     raise WireError(f"an image is said to be {width} x {height} RGB, and is {image.size} {image.mode}")
                 return np.asarray(image)
-        except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             if isinstance(error, WireError):
                 raise
             raise WireError(f"an image cannot be read as {self.format}") from error

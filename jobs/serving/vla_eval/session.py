@@ -96,7 +96,10 @@ class VlaEvalSession:
             pairs = _paired(self._interface.views, [name for name in images if isinstance(name, str)])
             found = {view: key or f"images/{pairs[view]}" for view, key in found.items()}
         kept = {key: value for key, value in values.items() if not isinstance(value, EncodedImage)}
-        return kept | {f"images/{view}": values[key] for view, key in found.items() if key is not None}
+        named = {view: key for view, key in found.items() if key is not None}
+        if missing := sorted(key for key in named.values() if key not in values):
+            raise ValueError(f"{missing[0]} is no image")
+        return kept | {f"images/{view}": values[key] for view, key in named.items()}
 
     def observation(self, chosen: Mapping[str, Any]) -> RobotObservation:
         """The observation of a payload's `chosen`, checked. Takes the time of decoding images. Raises ValueError if it

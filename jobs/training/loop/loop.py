@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from jobs.common.policy.image_ablation import GREY_LEVEL, ImageAblation
+from jobs.common.policy.robot_interface import without_words
 from jobs.training.held_out.result import HeldOut
 from jobs.training.loop.checkpointing import CheckpointWriter
 from jobs.training.loop.data import held_out_reader, make_streams, open_cache
@@ -85,7 +86,8 @@ class Trainer:
             compile_blocks(self.model)
         self._alternate = settings.co_training == CoTraining.ALTERNATE and len(self.streams) > 1
         self._wrapped = self.model if sharded else distribute(self.model, ranks, unused=self._alternate)
-        graphed = settings.cuda_graphs and bf16 and ranks.world == 1
+        # peft copies the numbers of its tokens to the device in each forward, which no graph can record
+        graphed = settings.cuda_graphs and bf16 and ranks.world == 1 and not self.model.settings.backbone.lora.rank
         self._graphs = StepGraphs(self.model, self.optimiser) if graphed else None
         self.not_held_out = tuple(build.name for build in builds if not has_pair(build))
         self._held_out_readers = [held_out_reader(build, settings, cache) for build in builds if has_pair(build)]
@@ -116,11 +118,12 @@ class Trainer:
         both = zip(own, earlier, strict=False)  # of imported weights nothing but one entry is known
         self.vouchers = (*(one.after(before) for one, before in both), *earlier[len(own) :])
         stored.pop(VOUCHED, None)
-        difference = first_difference(stored, dict(self._state))
+        difference = first_difference(without_words(stored), without_words(self._state))
         if difference:
             raise BuildError(
                 f"{found} belongs to another run: {difference}; choose another out=, or start with the same settings"
             )
+        self._state = {**self._state, "robot": stored["robot"]}
         load_weights(found, self.model, masters=self.optimiser.masters, averaged=False)
         load_optimizer(found, self.optimiser.masters, self.optimiser.adamw)
         if self.optimiser.averages.tensors:

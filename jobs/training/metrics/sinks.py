@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +16,7 @@ from jobs.training.metrics.sink_settings import SinkSettings
 from jobs.training.metrics.tensorboard import TensorBoard
 from jobs.training.metrics.wandb import WeightsAndBiases
 from pipeline.errors import SettingsError
+from pipeline.format.text.printable import printable
 
 
 class Sink(Protocol):
@@ -55,18 +58,43 @@ def open_sinks(settings: SinkSettings, out: Path, first: int, state: Mapping[str
     Raises:
         SettingsError: one cannot be opened.
     """
-    opened: list[Sink] = []
-    failed = True
-    try:
-        opened.append(TensorBoard(out / "tensorboard", first))
+    with contextlib.ExitStack() as stack:
+        opened: list[Sink] = []
+
+        def add(sink: Sink, name: str) -> None:
+            safe = _Lasting(sink, name)
+            stack.push(lambda kind, *_: safe.close(kind is not None))
+            opened.append(safe)
+
+        add(TensorBoard(out / "tensorboard", first), "TensorBoard")
         if settings.wandb is not None:
-            opened.append(WeightsAndBiases(settings.wandb, out, state))
+            add(WeightsAndBiases(settings.wandb, out, state), "Weights & Biases")
         if settings.mlflow is not None:
-            opened.append(MLflow(settings.mlflow, out, state))
+            add(MLflow(settings.mlflow, out, state), "MLflow")
         if settings.metrics_port is not None:
-            opened.append(Prometheus(settings.metrics_host, settings.metrics_port, out))
+            add(Prometheus(settings.metrics_host, settings.metrics_port, out), "Prometheus")
         yield opened
-        failed = False
-    finally:
-        for sink in reversed(opened):
-            sink.close(failed)
+
+
+class _Lasting:
+    """A sink whose failure is said once, and ends no run: metrics.jsonl has all numbers."""
+
+    def __init__(self, sink: Sink, name: str) -> None:
+        self._sink, self._name, self._failed = sink, name, False
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        if not self._failed:
+            self._try(lambda: self._sink.scalars(values, step))
+
+    def close(self, failed: bool) -> None:
+        self._try(lambda: self._sink.close(failed))
+
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:  # whatever a tracker's client raises
+            if not self._failed:
+                problem = printable(str(error))[:300]
+                text = f"{self._name} takes no more numbers of this run ({problem}); metrics.jsonl has them"
+                sys.stderr.write(f"vlajepa: WARNING: {text}\n")
+            self._failed = True

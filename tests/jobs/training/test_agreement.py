@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from jobs.common.policy.robot_interface import without_words
 from jobs.training import run
 from jobs.training.agreement import require_agreement, weights_digest
 from jobs.training.loop.ranks import Ranks
@@ -71,3 +72,10 @@ def test_a_run_asks_its_ranks(video_build: Build, tmp_path: Path, monkeypatch: p
     with pytest.raises(RunError, match=r"rank 1 .*: build_sha256\."):
         run.train(train_config(tmp_path / "run", [video_build]))
     assert not (tmp_path / "run").exists()
+
+
+def test_words_for_channels_are_not_compared() -> None:
+    state = {"robot": {"state": 2, "state_channels": [{"names": ["x", "y"]}], "action_channels": []}, "model": 1}
+    worded = {**state, "robot": {**state["robot"], "state_channels": []}}
+    assert without_words(state) == without_words(worded) == {"robot": {"state": 2}, "model": 1}
+    assert without_words({"robot": None}) == {"robot": None}

@@ -95,11 +95,11 @@ def test_a_verdict_that_is_not_deep_enough_is_refused(build: Path) -> None:
 
 def test_with_a_key_unsigned_and_foreign_verdicts_are_refused(build: Path, tmp_path: Path) -> None:
     own, foreign = write_keys(tmp_path, "key", 1), write_keys(tmp_path, "foreign", 2)
-    with pytest.raises(AuditRefusedError, match="nobody signed"):
+    with pytest.raises(AuditRefusedError, match="the newest verdict is not signed"):
         open_builds(config(build, public_key=own[1]))
     clean = (build / VERDICT).read_text()
     (build / VERDICT).write_text(clean.replace('"clean"', '"leaky"'))
-    with pytest.raises(AuditRefusedError, match=r"status is .leaky."):
+    with pytest.raises(AuditRefusedError, match="the build was not found clean"):
         open_builds(config(build, public_key=own[1]))
     (build / VERDICT).write_text(clean)
     sign_verdict(build, foreign[0])
@@ -113,7 +113,7 @@ def test_with_a_key_unsigned_and_foreign_verdicts_are_refused(build: Path, tmp_p
 
 
 def test_a_key_that_is_none_is_named(build: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"nothing\.pem is no PEM public key"):
+    with pytest.raises(RunError, match=r"nothing\.pem: no such file; give the PEM public key"):
         open_builds(config(build, public_key=tmp_path / "nothing.pem"))
 
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.optimize import nnls
-from scipy.signal import savgol_coeffs
 
 from pipeline.audit.lookahead.numbers.references import Values
 
@@ -61,6 +59,8 @@ class Fit:
 
     def average(self, basis: Values) -> tuple[float, Values]:
         """Of one pair: the share that weights of one sign leave, and these weights [M]."""
+        from scipy.optimize import nnls  # SciPy: half a second
+
         scaled, right, size = self._scaled(basis)
         gram, wanted = scaled[0], right[0, :, 0]
         root = np.linalg.cholesky(gram + _RIDGE * np.trace(gram) * np.eye(len(gram)))
@@ -127,6 +127,8 @@ class Taps:
 
     def _shapes(self) -> Iterator[tuple[str, Values]]:
         """Savitzky-Golay filters, [T]. A slope of three frames is NumPy's gradient."""
+        from scipy.signal import savgol_coeffs  # SciPy: half a second
+
         for reach in range(1, self.now + 1):
             wide = np.zeros(self.count)
             for how, order, slope in (("differentiated", 1, 1), ("smoothed", 2, 0), ("smoothed", 4, 0)):

@@ -18,6 +18,9 @@ Values = NDArray[np.float64]
 
 STATE, ACTION, OTHER = 0, 1, 2
 
+LARGEST = 1e30
+"""Numbers beyond are taken for missing: their products would be infinite."""
+
 
 class FieldKey(NamedTuple):
     """What makes fields of two episodes the same. kind: STATE, ACTION or OTHER; action: it holds actions."""
@@ -62,7 +65,7 @@ def fields_of(episode: RawEpisode) -> tuple[FieldValues, ...]:
 
 
 def _filled(values: Values) -> Values:
-    finite = np.isfinite(values)
+    finite = np.abs(values) < LARGEST  # False for NaN too
     if finite.all():
         return values
     rows, filled = np.arange(len(values)), np.zeros_like(values)

@@ -77,8 +77,8 @@ class Server:
     def log_param(self, run: str, name: str, value: str) -> None:
         self.calls.append(("param", run, name, value))
 
-    def log_metric(self, run: str, name: str, value: float, step: int) -> None:
-        self.calls.append(("metric", run, name, value, step))
+    def log_batch(self, run: str, metrics: list[tuple[str, float, int, int]]) -> None:
+        self.calls += [("metric", run, name, value, step) for name, value, _, step in metrics]
 
     def set_terminated(self, run: str, status: str) -> None:
         self.calls.append(("ended", run, status))
@@ -87,7 +87,13 @@ class Server:
 def test_mlflow_goes_on_in_the_run_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server()
     errors = SimpleNamespace(MlflowException=RuntimeError)
-    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=lambda: server, exceptions=errors))
+    monkeypatch.setitem(
+        sys.modules,
+        "mlflow",
+        SimpleNamespace(
+            MlflowClient=lambda: server, exceptions=errors, entities=SimpleNamespace(Metric=lambda *given: given)
+        ),
+    )
     first = MLflow("vla", tmp_path / "a", {"builds": {"ssv2": "f"}})
     first.scalars({"train/loss": 1.0, "train/gone": float("nan"), "held_out/day 1|x/model": 2.0}, 3)
     first.close(True)
@@ -116,3 +122,32 @@ def test_mlflow_itself_takes_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         sink.close(failed)
     (run,) = mlflow.MlflowClient().search_runs([mlflow.get_experiment_by_name("vla").experiment_id])
     assert (run.data.metrics, run.data.params, run.info.status) == ({"train/loss": 0.5}, {"seed": "1"}, "FINISHED")
+
+
+def test_a_tracker_that_fails_is_said_once_and_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("503 \x1b[2J")
+
+    asked: list[int] = []
+    sink = SimpleNamespace(scalars=lambda values, step: (asked.append(step), broken()), close=broken)
+    monkeypatch.setattr("jobs.training.metrics.sinks.WeightsAndBiases", lambda *_: sink)
+    with open_sinks(SinkSettings(wandb="vla"), tmp_path, 0, {}) as sinks:
+        for step in (1, 2):
+            for one in sinks:
+                one.scalars({"train/loss": 1.0}, step)
+    assert asked == [1]
+    said = capsys.readouterr().err
+    assert said.count("WARNING: Weights & Biases takes no more numbers of this run (503 ") == 1
+    assert "\x1b" not in said
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_the_error_of_a_run_is_not_hidden_by_a_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[bool] = []
+    sink = SimpleNamespace(scalars=lambda *_: None, close=ended.append)
+    monkeypatch.setattr("jobs.training.metrics.sinks.WeightsAndBiases", lambda *_: sink)
+    with pytest.raises(ZeroDivisionError), open_sinks(SinkSettings(wandb="vla"), tmp_path, 0, {}):
+        raise ZeroDivisionError
+    assert ended == [True]
