@@ -27,7 +27,7 @@ def differences(found: RobotInterface, expected: RobotInterface) -> list[str]:
     if found.statistics and expected.statistics and found.statistics != expected.statistics:
         texts.append(
             f"statistics are {found.statistics[:12]}…, expected {expected.statistics[:12]}…: "
-            "it scales by the ranges of other data, or by model.scaling, model.use_state or model.range_floor of its own"
+            "it scales by the ranges of other data, or has a model.scaling, model.use_state or range_floor of its own"
         )
     return texts
 

@@ -283,7 +283,7 @@ def test_training_accepts_what_was_audited_there(
     assert open_audited(url, False, settings).build.remote == url
     put(url, "notes.txt", b"x")
     assert run(capsys, "audit", url)[0] == 1
-    with pytest.raises(AuditRefusedError, match="status is 'leak'"):
+    with pytest.raises(AuditRefusedError, match="the build was not found clean"):
         open_audited(url, False, settings)
 
 
