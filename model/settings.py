@@ -103,7 +103,10 @@ class LoraSettings:
     """Low-rank adapters of the backbone, which is then not trained itself: section `model.backbone.lora`."""
 
     rank: int = setting(
-        "of each adapter; 0: none, all weights are trained, as the reference does", default=0, at_least=0
+        "of each adapter; 0: none, all weights are trained, as the reference does",
+        default=0,
+        at_least=0,
+        at_most=4096,
     )
     alpha: float = setting("an adapter's product counts alpha / rank", default=32.0, above=0)
     targets: tuple[str, ...] = setting(

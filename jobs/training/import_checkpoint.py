@@ -19,6 +19,10 @@ def run(settings: ImportConfig) -> Path:
         raise SettingsError(f"{settings.out} exists; choose another out=")
     if not settings.checkpoint.exists():
         raise SettingsError(f"checkpoint={settings.checkpoint} does not exist")
+    if settings.model.backbone.lora.rank:
+        raise SettingsError(
+            "model.backbone.lora.rank is of a training: import without it, and give it to vlajepa train"
+        )
     model = build_model(
         settings.model, settings.sizes, unit_stats(settings.sizes), adapters=False, backbone_weights=False
     )

@@ -49,14 +49,15 @@ class VlaEvalSession:
     def hello(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Take a client's hello; the answer's payload. Raises ValueError if the policy does not fit its benchmark."""
         benchmark = payload.get("benchmark")
-        self._libero = isinstance(benchmark, str) and benchmark.startswith(_LIBERO)
-        if self._libero and self._interface.action != _POSE:
+        self._libero, libero = False, isinstance(benchmark, str) and benchmark.startswith(_LIBERO)
+        if libero and self._interface.action != _POSE:
             raise ValueError(f"LIBERO takes {_POSE} numbers of action, the policy gives {self._interface.action}")
-        if self._libero:
+        if libero:
             robot = channels_of(CHANNELS["state"]), channels_of(CHANNELS["action"])
             wrong, _ = environment_differences(self._interface, *robot)
             if wrong:
                 raise ValueError(f"the policy does not fit LIBERO's robot: {'; '.join(wrong)}")
+        self._libero = libero
         self.begin()
         wanted = {"send_wrist_image": any(map(on_the_wrist, self._interface.views))}
         wanted |= {"send_state": bool(self._interface.state)}

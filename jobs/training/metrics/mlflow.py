@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -33,6 +34,8 @@ class MLflow:
     """
 
     def __init__(self, experiment: str, out: Path, state: Mapping[str, Any]) -> None:
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the other ranks wait meanwhile
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         mlflow = importlib.import_module("mlflow")
         self._client, self._metric = mlflow.MlflowClient(), mlflow.entities.Metric
         try:

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 
 import simplejpeg
 
-_NAMES = {0xFE: "a comment", 0xE1: "EXIF or XMP (APP1)", 0xE2: "an ICC profile (APP2)", 0xC2: "a progressive frame"}
+_NAMES = {
+    0xFE: "a comment",
+    0xE1: "EXIF or XMP (APP1)",
+    0xE2: "an ICC profile (APP2)",
+    0xC2: "a progressive frame",
+    0xDD: "restarts (DRI)",
+}
 _AC = frozenset({0x00, 0xF0, *(16 * run + bits for run in range(16) for bits in range(1, 11))})
 _DC = frozenset(range(12))
 _SYMBOLS = {0x00: _DC, 0x01: _DC, 0x10: _AC, 0x11: _AC}
@@ -61,7 +67,7 @@ def _walk(data: bytes, size: int) -> bytes:
     missing = {0xE0, 0xDB, 0xC0, 0xC4} - set(seen)
     if missing:
         raise _StructureError(f"lacks the segments {', '.join(f'{m:#04x}' for m in sorted(missing))}")
-    _check_scan(data, at, restarts=0xDD in seen)
+    _check_scan(data, at)
     _check_blocks(data)
     return b"".join(layout)
 
@@ -83,9 +89,6 @@ def _check_segment(marker: int, body: bytes, size: int, seen: list[int], tables:
     elif marker == 0xDA:
         if len(body) != 10 or body[0] != 3 or body[1:7:2] != b"\x01\x02\x03" or body[7:] != b"\x00\x3f\x00":
             problem = "has a scan that is not one baseline scan of all three components"
-    elif marker == 0xDD:
-        if len(body) != 2:
-            problem = "has a malformed restart interval"
     else:
         problem = f"holds {_NAMES.get(marker, f'a segment of type {marker:#04x}')}, which is not allowed"
     if problem:
@@ -118,14 +121,10 @@ def _check_frame(body: bytes, size: int, seen: list[int]) -> None:
         raise _StructureError(f"is {width} x {height}, the build's image_size is {size}")
 
 
-def _check_scan(data: bytes, at: int, restarts: bool) -> None:
-    """Entropy-coded data holds no markers except restarts in sequence; EOI is the file's last two bytes."""
-    turn = 0
+def _check_scan(data: bytes, at: int) -> None:
+    """Entropy-coded data holds no markers; EOI is the file's last two bytes."""
     for match in _MARKER.finditer(data, at):
         marker = data[match.start() + 1]
-        if restarts and marker == 0xD0 + turn:
-            turn = (turn + 1) % 8
-            continue
         if marker != 0xD9:
             raise _StructureError(f"holds {_NAMES.get(marker, f'marker {marker:#04x}')} inside its scan")
         if match.end() != len(data):
