@@ -100,3 +100,12 @@ def test_an_existing_target_and_a_wrong_checkpoint_are_refused(
     assert "exists; choose another out=" in capsys.readouterr().err
     with pytest.raises(BuildError, match=r"state\.json cannot be read"):
         load_model(tmp_path)
+
+
+def test_adapters_are_none_of_an_import(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.pt").write_bytes(b"")
+    sizes = "sizes={views: 1, image_size: 64, steps: 3, tokens: 16, width: 96, state: 8, chunk: 7, action: 7}"
+    words = [f"checkpoint={tmp_path}/a.pt", f"out={tmp_path}/out", "model=tiny", "model.backbone.lora.rank=4", sizes]
+    with pytest.raises(SystemExit):
+        main(["import", *words])
+    assert "model.backbone.lora.rank is of a training" in capsys.readouterr().err
