@@ -19,8 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from model.meta_model import meta_model
 from model.settings import AttentionBackend, ModelSettings
-from model.vla_jepa import VLAJEPA, TrainingBatch, meta_model
+from model.vla_jepa import VLAJEPA, TrainingBatch
 from pipeline.format.schema import Observation, Sizes, Targets
 
 KINDS = ("robot", "video")

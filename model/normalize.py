@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from model.settings import Scaling
 from pipeline.errors import BuildError, SettingsError
 from pipeline.format.json.strict_json import parse
+from pipeline.format.schema import Sizes
 from pipeline.format.text.printable import printable, reason
 
 
@@ -102,6 +103,12 @@ def require_channels(channels: ChannelRange | None, name: str, width: int) -> Ch
     if channels is None or found != width:
         raise SettingsError(f"stats.json must have {width} {name} channels, as the build's sizes say; got {found}")
     return channels
+
+
+def unit_stats(sizes: Sizes) -> BuildStats:
+    """Ranges of -1 to 1, for a model whose own are loaded afterwards."""
+    state, action = (ChannelRange((-1.0,) * n, (1.0,) * n) if n else None for n in (sizes.state, sizes.action))
+    return BuildStats(state, action)
 
 
 def merge_stats(parts: Sequence[BuildStats]) -> BuildStats:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from model.action_head.action_head import ActionHead
 from model.losses import Losses, masked_mean, masked_step_mean, step_errors
-from model.normalize import BuildStats, ChannelRange, MinMaxScaler, require_channels
+from model.normalize import BuildStats, MinMaxScaler, require_channels
 from model.settings import HeadInput, ModelSettings, Scaling, SteeredBy
 from model.stand_in import STAND_INS, StandIn, of_another
 from model.student.adapters import add_adapters, require_peft
@@ -50,7 +50,7 @@ class VLAJEPA(nn.Module):
         super().__init__()
         if settings.loss.rollout and settings.loss.rollout_steps > sizes.steps:
             asked = settings.loss.rollout_steps
-            raise ValueError(f"LossSettings.rollout_steps={asked} must be at most the build's {sizes.steps} steps")
+            raise ValueError(f"model.loss.rollout_steps={asked} must be at most the build's {sizes.steps} steps")
         self.settings, self.sizes = settings, sizes
         self.student = Student(settings.backbone, settings.prompt, sizes.steps, settings.attention, backbone_weights)
         self.predictor = LatentPredictor(
@@ -275,7 +275,7 @@ class VLAJEPA(nn.Module):
         for name in names:
             if not name or name not in modules:
                 near = difflib.get_close_matches(name, modules, n=5, cutoff=0.3)
-                raise ValueError(f"ModelSettings.freeze: there is no module {name!r}; close are {', '.join(near)}")
+                raise ValueError(f"model.freeze: there is no module {name!r}; close are {', '.join(near)}")
             modules[name].requires_grad_(False)
 
     def _teacher_forced(self, targets: Targets[Tensor]) -> TeacherForced:
@@ -389,24 +389,3 @@ def build_model(
             return model
         except ValueError as error:
             raise SettingsError(f"the model does not fit the build: {error}") from error
-
-
-def meta_model(settings: ModelSettings, sizes: Sizes) -> VLAJEPA:
-    """A model without memory, on the meta device: names, shapes and counts at any size, at once.
-
-    A backbone of kind "pretrained" needs its configuration and tokenizer, not its weights.
-
-    Raises:
-        SettingsError: sizes and settings do not fit, or the backbone's configuration cannot be found.
-    """
-    with torch.device("meta"):
-        return build_model(settings, sizes, unit_stats(sizes))
-
-
-def unit_stats(sizes: Sizes) -> BuildStats:
-    """Ranges of -1 to 1, for a model whose own are loaded afterwards."""
-    return BuildStats(_unit_range(sizes.state), _unit_range(sizes.action))
-
-
-def _unit_range(width: int) -> ChannelRange | None:
-    return ChannelRange((-1.0,) * width, (1.0,) * width) if width else None

@@ -23,7 +23,8 @@ from jobs.latent_probes.settings import ProbeLatentsConfig
 from jobs.report.run_files import read_run
 from jobs.report.samples import find_builds
 from model.checkpoint.folders import list_checkpoints
-from model.vla_jepa import VLAJEPA, build_model, unit_stats
+from model.normalize import unit_stats
+from model.vla_jepa import VLAJEPA, build_model
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.build import Build
 from pipeline.storage.atomic import write_atomic

@@ -16,8 +16,7 @@ from jobs.common.run_folder import require_plain
 from pipeline.errors import RunError
 from pipeline.format.json.strict_json import parse_any
 
-LOG_LINES = 200
-LOG_BYTES = 2**20
+LOG_LINES, LOG_BYTES = 200, 2**20
 """Of log.txt, the last ones."""
 LARGEST_OBJECT = 2**28
 """Bytes of a file with one JSON object."""

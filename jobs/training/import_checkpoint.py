@@ -9,7 +9,8 @@ from pathlib import Path
 from jobs.training.settings import ImportConfig
 from model.checkpoint.checkpoint import save_weights
 from model.exchange.initial import load_initial
-from model.vla_jepa import build_model, unit_stats
+from model.normalize import unit_stats
+from model.vla_jepa import build_model
 from pipeline.errors import SettingsError
 
 

@@ -89,7 +89,7 @@ def _layers(backbone: nn.Module, targets: Sequence[str]) -> list[str]:
         if not chosen:
             endings = sorted({name.rsplit(".", 1)[-1] for name in linear})
             raise ValueError(
-                f"LoraSettings.targets: no linear layer ends in {target!r}; they end in {', '.join(endings)}"
+                f"model.backbone.lora.targets: no linear layer ends in {target!r}; they end in {', '.join(endings)}"
             )
         found += chosen
     return found

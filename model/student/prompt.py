@@ -110,7 +110,7 @@ class PromptBuilder:
     ) -> None:
         if steps > settings.action_token_groups:
             raise ValueError(
-                f"PromptSettings.action_token_groups must be at least the {steps} future steps, "
+                f"model.prompt.action_token_groups must be at least the {steps} future steps, "
                 f"got {settings.action_token_groups}"
             )
         self._tokenizer = tokenizer

@@ -26,8 +26,9 @@ from model.attention.backend import resolve_backend
 from model.attention.transformers_attention import use_attention
 from model.checkpoint.sharding import compile_blocks
 from model.estimate import KINDS, StepEstimate, estimate_step
+from model.normalize import unit_stats
 from model.settings import AttentionBackend, ModelSettings
-from model.vla_jepa import VLAJEPA, TrainingBatch, build_model, unit_stats
+from model.vla_jepa import VLAJEPA, TrainingBatch, build_model
 from pipeline.encoder.rotary_tables import use_rotary_tables
 from pipeline.format.schema import Observation, Sizes, Targets
 from tests.benchmarks.full_size_build import SIZES

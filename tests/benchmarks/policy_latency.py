@@ -17,8 +17,9 @@ from torch import Tensor
 from jobs.training.loop.throughput import memory_in_use
 from model.act_graph import ActGraphs
 from model.checkpoint.sharding import compile_blocks
+from model.normalize import unit_stats
 from model.settings import ModelSettings
-from model.vla_jepa import VLAJEPA, build_model, unit_stats
+from model.vla_jepa import VLAJEPA, build_model
 from pipeline.format.schema import Observation, Sizes
 from tests.benchmarks.full_size_build import SIZES
 from tests.benchmarks.packing import FULL, small_settings

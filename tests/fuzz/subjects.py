@@ -38,8 +38,8 @@ from model.checkpoint.state_file import _with_digest
 from model.exchange.initial import load_initial
 from model.exchange.lerobot import save_lerobot
 from model.exchange.starvla import save_starvla
-from model.normalize import BuildStats
-from model.vla_jepa import build_model, unit_stats
+from model.normalize import BuildStats, unit_stats
+from model.vla_jepa import build_model
 from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdicts.attestation import require_signature, sign_verdict
 from pipeline.audit.verdicts.verdict import write_verdict

@@ -20,8 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from model.batch import to_device
 from model.estimate import estimate_step
 from model.exchange.starvla import load_starvla
+from model.normalize import unit_stats
 from model.settings import BackboneSettings, ModelSettings
-from model.vla_jepa import build_model, unit_stats
+from model.vla_jepa import build_model
 from pipeline.format.build import load_build
 from pipeline.format.build_settings import InputSettings, WindowPolicy
 from pipeline.streaming.reader import SampleReader

@@ -12,9 +12,10 @@ from pydantic import TypeAdapter
 from model.checkpoint.averages import acting_weights
 from model.checkpoint.checkpoint import load_weights
 from model.checkpoint.state_file import read_state, verify_checkpoint
+from model.normalize import unit_stats
 from model.settings import ModelSettings
 from model.student.adapters import merged_adapters
-from model.vla_jepa import VLAJEPA, build_model, unit_stats
+from model.vla_jepa import VLAJEPA, build_model
 from pipeline.audit.canonical.expansion import ROOM, bounded_memory
 from pipeline.errors import BuildError
 from pipeline.format.schema import Sizes

@@ -1,4 +1,4 @@
-"""Where the numbers of a run go beside metrics.jsonl, each behind the same three calls."""
+"""Where the numbers of a run go beside metrics.jsonl, each behind the same two calls."""
 
 from __future__ import annotations
 

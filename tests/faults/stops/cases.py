@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from model.checkpoint.checkpoint import save_weights
+from model.normalize import unit_stats
 from model.settings import ModelSettings, tiny_settings
-from model.vla_jepa import build_model, unit_stats
+from model.vla_jepa import build_model
 from pipeline.errors import RunError
 from pipeline.format.build import load_build
 from pipeline.format.build_settings import WindowPolicy

@@ -13,8 +13,9 @@ from jobs.latent_probes.features import read_probed, read_truth
 from jobs.latent_probes.probe_latents import probe_run
 from jobs.latent_probes.settings import ProbeLatentsConfig
 from jobs.training.run import train
+from model.normalize import unit_stats
 from model.settings import tiny_settings
-from model.vla_jepa import build_model, unit_stats
+from model.vla_jepa import build_model
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.build import Build
 from tests.jobs.runs import train_config

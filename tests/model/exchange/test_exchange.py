@@ -19,9 +19,10 @@ from model.exchange.lerobot import save_lerobot
 from model.exchange.names import LM_HEAD, own_name, unused_reason
 from model.exchange.starvla import load_starvla, save_starvla
 from model.exchange.weights import foreign_weights, load_foreign
+from model.meta_model import meta_model
 from model.normalize import BuildStats, ChannelRange
 from model.settings import BackboneSettings, ModelSettings
-from model.vla_jepa import VLAJEPA, build_model, meta_model
+from model.vla_jepa import VLAJEPA, build_model
 from pipeline.errors import BuildError, SettingsError
 from tests.model.helpers import SIZES, STATS, robot_observation, robot_targets, small_model, small_settings
 from tests.model.student.test_loading import FULL_SIZES

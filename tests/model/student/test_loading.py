@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from transformers import Qwen3VLModel
 
+from model.meta_model import meta_model
 from model.settings import BackboneSettings, ModelSettings, PromptSettings, TinyBackboneSettings
 from model.student.backbone import Student
 from model.student.loading import _random, tiny_config
 from model.student.tokenizer import byte_tokenizer
-from model.vla_jepa import VLAJEPA, meta_model
+from model.vla_jepa import VLAJEPA
 from pipeline.errors import SettingsError
 from pipeline.format.schema import Observation, Sizes
 from tests.model.helpers import small_settings

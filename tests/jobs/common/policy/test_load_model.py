@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from jobs.common.policy.load_model import load_model
 from model.checkpoint.checkpoint import save_weights
 from model.checkpoint.state_file import read_state, write_state
+from model.normalize import unit_stats
 from model.settings import tiny_settings
-from model.vla_jepa import build_model, unit_stats
+from model.vla_jepa import build_model
 from pipeline.errors import BuildError
 from pipeline.format.schema import Sizes
 
