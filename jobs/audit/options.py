@@ -36,7 +36,7 @@ def deep_options(settings: AuditConfig, nonce: str, fetcher: ShardFetcher | None
     student = partial(model_trials, build, settings.checkpoint, seed, fetcher)
     tools = partial(_tools, build, str(root), settings.encoder_path, settings.device)
     chosen = (nonce, settings.share, settings.least)
-    names = channel_names(open_build(build))
+    names = channel_names(open_build(build), str(settings.root))
     return DeepOptions(root, tools, student, *chosen, settings.workers, settings.inexact, names)
 
 

@@ -17,9 +17,14 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from jobs.cluster.connect import ray_joined, require_resources
+from jobs.cluster.nodes import Check, require_reach
 from jobs.cluster.tail_run import tail_run
 from pipeline.errors import RunError
 from pipeline.storage.atomic import write_atomic
+from pipeline.storage.store import open_store
+
+DRIVERS_FILE = "ray/reach"
+"""In the run's folder, while the nodes are asked whether they see it."""
 
 Work = Callable[[], object]
 
@@ -32,6 +37,7 @@ class WorkerGroup:
     workers       how many;  resources  that one of them reserves, Ray's names
     max_failures  restarts after a worker died
     out           the run's folder, reachable from all workers; Ray's files go to `ray` in it
+    check         what every node must be able to do besides, see `jobs.cluster.nodes`
     last_step     the step the run ends at
     timeout_s     that a collective of PyTorch's may take
     """
@@ -41,6 +47,7 @@ class WorkerGroup:
     resources: Mapping[str, float]
     max_failures: int
     out: Path
+    check: Check
     last_step: int
     timeout_s: float
 
@@ -52,7 +59,8 @@ def run_workers(group: WorkerGroup, work: Work) -> None:
         work: can be pickled; a `RunError` that it raises ends the run, anything else restarts the workers.
 
     Raises:
-        RunError: the cluster is too small, the work raised it, or workers died more often than `max_failures`.
+        RunError: the cluster is too small, a node does not reach the run's folder or fails the check, the work raised
+            it, or workers died more often than `max_failures`.
     """
     storage, name = group.out / "ray", uuid.uuid4().hex
     failure = storage / f"failed-{name}.json"
@@ -61,6 +69,7 @@ def run_workers(group: WorkerGroup, work: Work) -> None:
         wanted = {kind: group.workers * each for kind, each in group.resources.items()}
         fix = "; lower trainer.num_workers or trainer.cpus_per_worker"
         require_resources(wanted, f"{group.workers} workers need", fix)
+        require_reach(open_store(group.out), DRIVERS_FILE, group.check)
         trainer = TorchTrainer(
             _work,
             train_loop_config={"work": work, "failure": failure},

@@ -24,7 +24,7 @@ def run(settings: TrainConfig) -> TrainedRun:
 
 def train_anywhere(config: TrainConfig) -> None:
     """Train once: in this process, or on the workers of a Ray cluster with `trainer.num_workers`."""
-    open_builds(config)  # a refusal comes before PyTorch and transformers are imported, which takes ten seconds
+    opened = open_builds(config)  # a refusal comes before PyTorch and transformers are imported, ten seconds
     if config.trainer.num_workers is None:
         from jobs.training.run import train
 
@@ -32,4 +32,4 @@ def train_anywhere(config: TrainConfig) -> None:
     else:
         from jobs.training.workers import train_on_ray
 
-        train_on_ray(config)
+        train_on_ray(config, opened)

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from jobs.cluster.train_launcher import WorkerGroup, run_workers
+from jobs.training.builds import AuditedBuild
+from jobs.training.preflight import missing_builds
 from jobs.training.run import train
 from jobs.training.settings import TrainConfig
 from pipeline.format.enums import Device
 
 
-def train_on_ray(config: TrainConfig) -> None:
+def train_on_ray(config: TrainConfig, opened: Sequence[AuditedBuild]) -> None:
     """Train on `trainer.num_workers` workers; returns when the run has ended.
 
+    Args:
+        opened: the builds of the configuration, which every node must see as they are here.
+
     Raises:
-        RunError: the cluster is too small, the run failed for a reason that a restart does not change, or more often
-            than `trainer.max_failures`.
+        RunError: the cluster is too small, a node does not reach the run's folder or a build, the run failed for a
+            reason that a restart does not change, or more often than `trainer.max_failures`.
     """
     trainer, config = config.trainer, _placed(config)
     assert trainer.num_workers is not None
@@ -29,6 +35,7 @@ def train_on_ray(config: TrainConfig) -> None:
         resources=resources,
         max_failures=trainer.max_failures,
         out=config.out,
+        check=partial(missing_builds, [(path, one.sha256) for path, one in zip(config.builds, opened, strict=True)]),
         last_step=trainer.last_step,
         timeout_s=2 * trainer.rank_timeout_s,  # as `jobs.training.loop.ranks.joined` has it
     )

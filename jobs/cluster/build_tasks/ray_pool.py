@@ -29,7 +29,7 @@ from jobs.cluster.build_tasks.decoded_ahead import DecodedAhead
 from jobs.cluster.build_tasks.encoder_error import noting_error
 from jobs.cluster.build_tasks.episode_registry import RayWatch, Registries
 from jobs.cluster.build_tasks.one_machine import require_one_machine
-from jobs.cluster.build_tasks.preflight import require_reach
+from jobs.cluster.build_tasks.preflight import require_data
 from jobs.cluster.build_tasks.scheduler import Finished, Lost
 from jobs.cluster.build_tasks.shared_hashes import SharedHashes, start_hashes
 from jobs.cluster.connect import ray_joined, require_resources
@@ -91,7 +91,7 @@ def connected(work: Work, first: Sequence[EpisodeRef]) -> Iterator[RayPool]:
     cluster = work.cluster
     with ray_joined(cluster.address, cluster.num_cpus, cluster.object_store_mb):
         _check_resources(cluster)
-        require_reach(work.store, work.source, first)
+        require_data(work.store, work.source, first)
         with ended_like_interrupted(), contextlib.closing(RayPool(work)) as pool:
             yield pool
 

@@ -81,10 +81,24 @@ class LeRobotSource(VectorSettings):
         refs, left_out = sort_found(self._judge(place, row, listing) for place, row in enumerate(rows))
         description = self._describe(info, refs, listing, absent)
         notes = _notes(info, unnumbered, lacks_list(files))
-        names = (channel_names(fields, info.widths, info.names) for fields in (self.state, self.action))
         return SourceIndex(
-            self.name, tuple(cameras), state_dim, action_dim, info.fps, refs, left_out, description, notes, *names
+            self.name,
+            tuple(cameras),
+            state_dim,
+            action_dim,
+            info.fps,
+            refs,
+            left_out,
+            description,
+            notes,
+            *self.channel_names(info),
         )
+
+    def channel_names(self, info: Info | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Of state and action, as the metadata declares them. info: where it has been read. Raises RunError."""
+        info = info or Info.read(self.root)
+        state, action = (channel_names(fields, info.widths, info.names) for fields in (self.state, self.action))
+        return state, action
 
     def open(self, ref: EpisodeRef) -> OpenedEpisode:
         """Open one episode: read its table and compare its length with every camera's.

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from jobs.common.policy.load_model import load_model
+from jobs.training.builds import open_builds
 from jobs.training.run import train
 from jobs.training.workers import train_on_ray
 from model.checkpoint.folders import list_checkpoints
@@ -151,7 +152,7 @@ def test_ray_restarts_a_killed_worker_and_the_curve_goes_on_bit_for_bit(
     config = replace(config, trainer=replace(config.trainer, **{k: base[k] for k in base}, eval_batch=4, num_workers=2))
     killer = threading.Thread(target=kill_one_worker, args=(config.out, 3))
     killer.start()
-    train_on_ray(config)
+    train_on_ray(config, open_builds(config))
     killer.join()
     log = (config.out / "log.txt").read_text()
     assert log.count("from step 0 of 6") == 1
@@ -166,7 +167,7 @@ def test_ray_does_not_restart_what_would_fail_again(video_build: Build, ray_sess
         tmp_path / "run", [video_build], lr_rest=1e30, lr_backbone=1e30, warmup_steps=0, num_workers=2
     )
     with pytest.raises(RunError, match=r"the loss is (nan|inf) at step \d+; samples of the batch: ssv2-"):
-        train_on_ray(config)
+        train_on_ray(config, open_builds(config))
     content = json.loads((config.out / "stopped_batch.json").read_text())
     assert [len(rank["ssv2"]) for rank in content["keys_by_rank"]] == [2, 2]
 
@@ -174,4 +175,4 @@ def test_ray_does_not_restart_what_would_fail_again(video_build: Build, ray_sess
 def test_a_cluster_without_room_is_said_at_once(video_build: Build, ray_session: None, tmp_path: Path) -> None:
     config = train_config(tmp_path / "run", [video_build], num_workers=2, use_gpu=True)
     with pytest.raises(RunError, match="the cluster has 0 GPU, 2 workers need 2"):
-        train_on_ray(config)
+        train_on_ray(config, open_builds(config))
