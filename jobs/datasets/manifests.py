@@ -6,7 +6,7 @@ Every manifest is a choice of `source=`; the folder in the variable VLAJEPA_MANI
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -149,15 +149,15 @@ def read_manifest(path: Path) -> DatasetManifest:
     """Read and check one file. Raises SettingsError if it is no valid manifest, or its reader rejects it."""
     try:
         raw = _read_small(path)
-        if b"${" in raw:
-            raise SettingsError(f"{path}: ${{ would be replaced by what it names; a manifest says what it means")
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(raw.decode())):
             raise SettingsError(f"{path}: an alias (*name) repeats what stands elsewhere; write it out")
-        content = OmegaConf.to_container(OmegaConf.create(raw.decode()), resolve=True)
+        content = OmegaConf.to_container(OmegaConf.create(raw.decode()), resolve=False)
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else " ".join(str(error).split())[:300]
         raise SettingsError(f"{path} cannot be read as YAML: {where}") from error
+    if any("${" in text for text in _texts(content)):  # as parsed: YAML may write $ as an escape
+        raise SettingsError(f"{path}: ${{ would be replaced by what it names; a manifest says what it means")
     names = {item.name for item in fields(DatasetManifest)} - {"sha256"}
     if not isinstance(content, dict) or content.keys() - names:
         unknown = sorted(map(str, content.keys() - names)) if isinstance(content, dict) else ["(no mapping)"]
@@ -174,6 +174,19 @@ def read_manifest(path: Path) -> DatasetManifest:
         raise SettingsError(f"{path}: {'; '.join(lines)}") from error
     except RunError as error:
         raise SettingsError(f"{path}: reader: {error}") from error
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """All texts and keys in a parsed file."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield str(key)
+            yield from _texts(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _texts(value)
+    elif isinstance(content, str):
+        yield content
 
 
 def register_manifests(manifests: Mapping[str, DatasetManifest]) -> None:

@@ -107,6 +107,15 @@ def test_what_is_wrong_with_a_manifest_is_said(changes: dict[str, Any], message:
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("dollar", [r"\x24{", r"\u0024{", r"\U00000024{", "$\\\n{"])
+@pytest.mark.parametrize("key", ["licence", "publisher"])
+def test_a_variable_behind_an_escape_of_yaml_is_not_put_in_its_place(dollar: str, key: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(own(**{key: "absent"})) + f'{key}: "{dollar}oc.env:HOME}}"\n')
+    with pytest.raises(SettingsError, match="would be replaced by what it names"):
+        read_manifest(path)
+
+
 @pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe", b"- 1", b"", b"a: ${nope}"])
 def test_files_that_are_no_manifest(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
