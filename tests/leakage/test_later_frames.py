@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.audit.finding import Report
 from pipeline.audit.lookahead.channel_names import ChannelNames
+from pipeline.audit.lookahead.numbers.episode_groups import GROUPS
 from pipeline.audit.lookahead.numbers.field_numbers import MOST_CHANNELS
 from pipeline.audit.lookahead.search import LookaheadSearch, examine
 from pipeline.audit.raw.base import Numbers, RawEpisode
@@ -49,11 +50,15 @@ def _motion(rng: np.random.Generator, frames: int) -> Motion:
 
 
 def _episodes(
-    channel: Channel, frames: int, spread: int, others: Callable[[int, int], Sequence[Numbers]] = lambda e, n: ()
+    channel: Channel,
+    frames: int,
+    spread: int,
+    others: Callable[[int, int], Sequence[Numbers]] = lambda e, n: (),
+    count: int = EPISODES,
 ) -> list[RawEpisode]:
     """State: a joint on time, another one, and the channel."""
     made = []
-    for number in range(EPISODES):
+    for number in range(count):
         rng = np.random.default_rng([frames, number])
         motion = _motion(rng, frames + int(rng.integers(-spread, spread + 1)))
         beside, n = _motion(rng, motion.frames).x, motion.frames
@@ -127,6 +132,32 @@ def test_later_frames_are_found(name: str, frames: int, spread: int) -> None:
     assert any(detail.startswith("state channel 2") and message in detail for detail in details), details
 
 
+DROPPED_OUT = [
+    "the next five",
+    "mostly later ones",
+    "backwards, hardly",
+    "way of ten frames",
+    "distance to the last pose",
+]
+MANY = 120
+
+
+def _drop_out(episodes: Sequence[RawEpisode], numbers: Sequence[int]) -> None:
+    """The joint beside the channel, as the raw data has it, lost frames in these episodes."""
+    for number in numbers:
+        state = episodes[number].state
+        assert state is not None
+        state[[0, len(state) // 2, -1], 0] = -300.0
+
+
+@pytest.mark.parametrize("name", DROPPED_OUT)
+def test_a_sensor_that_drops_out_in_some_episodes_hides_nothing(name: str) -> None:
+    episodes = _episodes(LEAKS[name][1], 36, 6, count=MANY)
+    _drop_out(episodes, (17, 60))
+    details, _ = _found(episodes, 3)
+    assert any(detail.startswith("state channel 2") and "groups of episodes" in detail for detail in details), details
+
+
 def _follows(lag: float, damping: float = 1.0, delay: int = 0) -> Callable[[Values], Values]:
     """A system of second order that is driven: what moves follows its command by about `lag` frames."""
 
@@ -177,6 +208,16 @@ HONEST: dict[str, Channel] = {
 @pytest.mark.parametrize("name", HONEST)
 def test_honest_dynamics_have_no_finding(name: str, frames: int, spread: int) -> None:
     assert _found(_episodes(HONEST[name], frames, spread)) == ([], ())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dropped_out", [(), (17, 60)])
+@pytest.mark.parametrize("frames", [24, 36])
+@pytest.mark.parametrize("name", HONEST)
+def test_many_episodes_of_honest_dynamics_have_no_finding(name: str, frames: int, dropped_out: Sequence[int]) -> None:
+    episodes = _episodes(HONEST[name], frames, 6, count=MANY)
+    _drop_out(episodes, dropped_out)
+    assert _found(episodes) == ([], ())
 
 
 @pytest.mark.parametrize("frames", [36, 90])
@@ -252,8 +293,9 @@ def test_a_later_frame_of_a_field_of_half_the_episodes_is_found() -> None:
 def test_the_fields_of_many_episodes_need_bounded_memory() -> None:
     """Those with the first names are kept, in whatever order episodes come."""
     sizes, claims = [], []
-    episodes = _episodes(lambda m: m.x, 20, 2, FIELDS["more than are kept"])
-    for order in (episodes, episodes[::-1], episodes[: MOST_CHANNELS // 40 + 1]):
+    count = 2 * GROUPS * (MOST_CHANNELS // 40 + 1)
+    episodes = _episodes(lambda m: m.x, 20, 2, FIELDS["more than are kept"], count)
+    for order in (episodes, episodes[::-1], episodes + episodes):
         search = LookaheadSearch()
         for episode in order:
             search.add(episode.id, examine(episode, {}))
@@ -262,4 +304,4 @@ def test_the_fields_of_many_episodes_need_bounded_memory() -> None:
     assert max(sizes) < 1.02 * min(sizes)
     kept = MOST_CHANNELS // 40
     assert claims[0] == claims[1]
-    assert claims[0][0].startswith(f"{EPISODES - kept} fields of numbers")
+    assert claims[0][0].startswith(f"{count - kept} fields of numbers")

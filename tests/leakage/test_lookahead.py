@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.audit.finding import Report
+from pipeline.audit.lookahead.cameras.thumbnails import thumbnail
 from pipeline.audit.lookahead.channel_names import ChannelNames
 from pipeline.audit.lookahead.search import LookaheadSearch, examine
-from pipeline.audit.lookahead.thumbnails import thumbnail
 from pipeline.audit.raw.base import Numbers, RawEpisode
 from pipeline.inspection.lookahead import find_lookahead
 from pipeline.sources.base import EpisodeRef

@@ -137,7 +137,7 @@ class SourceRule:
         self._claims = self._residual.check(self._report)
         self.coverage |= self._latents
         self._compare_videos()
-        self._lookahead.report(self._report, self._options.channels)
+        self._lookahead.report(self._report, self._options.channels, rate)
         self._check_selection()
         self.coverage |= check_raw_files(self._build, self._in_batches(_differences), self._report)
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.duplicates.sketch import Sketcher
+from pipeline.audit.lookahead.cameras.thumbnails import SIDE, thumbnail
 from pipeline.audit.lookahead.search import EpisodeLookahead, examine
-from pipeline.audit.lookahead.thumbnails import SIDE, thumbnail
 from pipeline.audit.raw.base import RawEpisode, RawError, RawSource
 from pipeline.audit.rederive.images import GHOST_DEVIATIONS, Facts, ImageMatch, ghost, image_gap, match_image
 from pipeline.audit.rederive.reencode import encoder_frame

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.leakage.pipelines import (
+    camera_time,
     changed_copies,
     filtered,
     idle_windows,
@@ -31,6 +32,7 @@ LEAKY_PIPELINES = (
     *leaky_raw.PIPELINES,
     *lookahead.PIPELINES,
     *filtered.PIPELINES,
+    *camera_time.PIPELINES,
     *later_frames.PIPELINES,
     *selection.PIPELINES,
     *left_out_by_filter.PIPELINES,

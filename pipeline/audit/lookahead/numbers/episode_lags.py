@@ -43,6 +43,11 @@ class ShiftedByEpisode:
     left: float = COPY
     rule: str = "L8"
 
+    @property
+    def same_as(self) -> tuple[object, ...]:
+        """Equal for findings of other episodes that say the same."""
+        return "shifted by episode", self.channel, self.name
+
     def __str__(self) -> str:
         where = f"{self.name} of a later frame, at a distance of its own in each episode"
         return f"state channel {self.channel} equals {where} ({self.copies} of {self.episodes} episodes)"

@@ -52,6 +52,11 @@ class Filtered:
     left: float
     rule: str = "L8"
 
+    @property
+    def same_as(self) -> tuple[object, ...]:
+        """Equal for findings of other episodes that say the same; the frames of an average differ a little."""
+        return "filtered", self.channel, self.name
+
     def __str__(self) -> str:
         what = f"{self.name} {self.how}"
         return f"state channel {self.channel} of frame n is {what}, known later ({self.left:.2g} of it differs)"

@@ -73,6 +73,11 @@ class Shifted:
         """The action of the frame itself is a target (L3), everything later is the future (L8)."""
         return "L3" if self.action and self.lag == 0 else "L8"
 
+    @property
+    def same_as(self) -> tuple[object, ...]:
+        """Equal for findings of other episodes that say the same."""
+        return "shifted", self.channel, self.name, self.lag
+
     def __str__(self) -> str:
         where = f"frame n+{self.lag}" if self.lag else "frame n, a target"
         return f"state channel {self.channel} of frame n equals {self.name} of {where} ({self.left:.2g} of it differs)"

@@ -11,7 +11,7 @@ S channels of state, X references, N frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -155,13 +155,11 @@ class StateEndings:
         self._least, self._most = np.minimum(self._least, least), np.maximum(self._most, most)
         self._off = np.maximum(self._off, off)
 
-    def findings(self, fields: Sequence[FirstAndLast]) -> Iterator[str]:
-        """One line for each channel that knows the end of its episode, by the sums of each field."""
+    def findings(self, endings: Iterable[tuple[int, str]]) -> Iterator[str]:
+        """One line for each channel that knows the end of its episode. endings: what the sums of all fields say."""
         known: dict[int, str] = {}
-        own = [field.same for field in fields if field.key.kind == STATE]
-        for field in fields if own else ():
-            for channel, what in field.copies(own[0]):
-                known.setdefault(channel, f"{what} ({field.count} episodes)")
+        for channel, what in endings:
+            known.setdefault(channel, what)
         scaled = (self._off <= OWN_SCALE) & (self._most - self._least <= OWN_SCALE * self._least)
         for channel, different in enumerate(self._different):
             if self._count < EPISODES or len(different) < EPISODES:
@@ -170,6 +168,14 @@ class StateEndings:
                 yield f"state channel {channel} of the first frame of an episode gives {known[channel]}"
             if scaled[channel]:
                 yield f"state channel {channel} is scaled by its own episode, all of it ({self._count} episodes)"
+
+
+def known_endings(fields: Sequence[FirstAndLast]) -> Iterator[tuple[int, str, int]]:
+    """Channels that know the end of their episode by the sums of each field: what of it, and over how many episodes."""
+    own = [field.same for field in fields if field.key.kind == STATE]
+    for field in fields if own else ():
+        for channel, what in field.copies(own[0]):
+            yield channel, what, field.count
 
 
 def _parts(row: Values, channels: int) -> tuple[Values, Values]:

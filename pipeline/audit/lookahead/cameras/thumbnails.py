@@ -28,3 +28,8 @@ def descriptors(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
     length = np.linalg.norm(values, axis=1, keepdims=True)
     visible = length > _BLANK * SIDE
     return np.where(visible, values / np.maximum(length, 1e-6), 0).astype(np.float32)
+
+
+def is_blank(small: NDArray[np.uint8]) -> bool:
+    """Whether a thumbnail [S, S] shows nothing."""
+    return bool(small.std() <= _BLANK)

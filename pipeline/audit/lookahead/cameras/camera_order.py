@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.lookahead.thumbnails import descriptors
+from pipeline.audit.lookahead.cameras.thumbnails import descriptors
 
 MOST_FRAMES = 256
 """Frames of an episode that are compared, evenly spread."""
