@@ -17,7 +17,7 @@ class DemoConfig:
     twins: int = setting(
         "held-out scenes of clips and of episodes, each under two instructions", default=100, at_least=1
     )
-    steps: int = setting("training steps; trainer=demo warms up for 50", default=2400, at_least=50)
+    steps: int = setting("training steps; trainer=demo warms up for 50", default=3200, at_least=50)
     seed: int = setting("of sample data and training", default=0)
 
 
@@ -26,7 +26,7 @@ class DemoSteeringConfig:
     """`vlajepa demo-steering`."""
 
     out: Path = setting("folder of a finished `vlajepa demo`", default=Path("demo-out"))
-    steps: int = setting("training steps of each baseline; as the demonstration's", default=2400, at_least=50)
+    steps: int = setting("training steps of each baseline; as the demonstration's", default=3200, at_least=50)
     seed: int = setting("of their training", default=0)
     at_a_time: int = setting("commands at a time, among which the processor cores are divided", default=2, at_least=1)
 
