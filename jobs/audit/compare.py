@@ -7,13 +7,14 @@ data. Exit code 0 nothing found, 1 found, 2 could not be compared.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.audit.planned_files import changed_file, planned_files
 from jobs.audit.raw_place import raw_place
 from jobs.audit.remote_build import remote_build
 from jobs.audit.settings import AuditConfig
@@ -23,6 +24,7 @@ from pipeline.audit.duplicates.search import DuplicateSearch
 from pipeline.audit.duplicates.sketch import sketch_frames
 from pipeline.audit.overlap import EpisodeMarks, overlaps, read_marks
 from pipeline.audit.raw.base import RawError, RawSource
+from pipeline.audit.raw.place import Place
 from pipeline.audit.raw.registry import open_raw
 from pipeline.audit.verdicts.audited import read_audited
 from pipeline.errors import BuildError, SettingsError
@@ -35,11 +37,12 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class _Side:
-    """One of the builds. raw: None where no raw data was given."""
+    """One of the builds. raw, root: None where no raw data was given."""
 
     build: Build
     marks: EpisodeMarks
     raw: RawSource | None
+    root: Path | Place | None
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,9 @@ def _here(address: str) -> Iterator[Path]:
 
 def _side(path: Path, root: Path | str | None) -> _Side:
     build = read_build(read_audited(path).manifest, path)
-    raw = None if root is None else open_raw(build.settings.content["source"], raw_place(root))
-    return _Side(build, read_marks(build.name, build.read_file("tasks.jsonl")), raw)
+    place = None if root is None else raw_place(root)
+    raw = None if place is None else open_raw(build.settings.content["source"], place)
+    return _Side(build, read_marks(build.name, build.read_file("tasks.jsonl")), raw, place)
 
 
 def _near_duplicates(sides: list[_Side]) -> Iterator[str]:
@@ -108,14 +112,19 @@ def _near_duplicates(sides: list[_Side]) -> Iterator[str]:
         build, _, episode = name.partition(":")
         return raws[build].readable_frames(episode, view)
 
-    search, readable = DuplicateSearch(), 0
+    for side in sides:
+        _require_files(side)
+    search, gone = DuplicateSearch(), dict[str, list[str]]()
     wanted = [(side, episode, split) for side in sides for episode, split in _episodes(side)]
     with progress_bar(total=len(wanted), unit="episode", desc="compare") as bar:
         for side, episode, split in wanted:
-            readable += _add(search, side, episode, split)
+            problem = _add(search, side, episode, split)
+            if problem:
+                gone.setdefault(side.build.name, []).append(problem)
             bar.update()
-    if wanted and not readable:
-        raise BuildError("no episode of the builds can be read below roots=; give the roots they were made from")
+    for name, problems in gone.items():
+        count = sum(side.build.name == name for side, _, _ in wanted)
+        raise BuildError(_unread(name, problems, count))
     for match in search.matches(read):
         yield printable(
             f"{match.split} episode {match.episode} shows what train episode {match.other} shows ({match.view}, "
@@ -123,20 +132,38 @@ def _near_duplicates(sides: list[_Side]) -> Iterator[str]:
         )
 
 
+def _require_files(side: _Side) -> None:
+    """Raise BuildError if raw files of the build's episodes are not there, or not of their planned size."""
+    assert side.root is not None
+    planned = list(planned_files(side.build))
+    problems = [problem for _, files in planned if (problem := changed_file(files, side.root))]
+    if problems:
+        raise BuildError(_unread(side.build.name, problems, len(planned)))
+
+
+def _unread(name: str, problems: Sequence[str], count: int) -> str:
+    return printable(
+        f"{len(problems):,} of {count:,} episodes of {name} cannot be compared, the first because of {problems[0]}; "
+        "give with roots= the raw data that the builds were made from"
+    )
+
+
 def _episodes(side: _Side) -> list[tuple[str, str]]:
-    """Id and split: the plan's, and the raw data's own test set."""
-    planned = list(zip(side.marks.ids, side.marks.splits.tolist(), strict=True))
+    """Id and split: those of the plan that were not left out, and the raw data's own test set."""
+    splits = dict(zip(side.marks.ids, side.marks.splits.tolist(), strict=True))
+    planned = [(episode, splits[episode]) for episode, _ in planned_files(side.build)]
     return planned + [(episode, "test") for episode in (side.raw.episodes("test") if side.raw else ())]
 
 
-def _add(search: DuplicateSearch, side: _Side, episode: str, split: str) -> bool:
-    """Whether the episode could be read."""
+def _add(search: DuplicateSearch, side: _Side, episode: str, split: str) -> str:
+    """Why the episode cannot be read; "" where it was. Of a test set, of which no build has samples, films may be
+    damaged: nothing that cannot be read is trained on."""
     assert side.raw is not None
     try:
         opened = side.raw.open(episode)
         views = {view: sketch_frames(frame for _, frame in opened.frames(view)) for view in opened.frame_readers}
-    except RawError:
-        return False  # level source reports it of a build's episode
+    except RawError as error:
+        return "" if split == "test" else str(error)
     for view, words in views.items():
         search.add_words(f"{side.build.name}:{episode}", split, view, words)
-    return True
+    return ""

@@ -40,8 +40,9 @@ def _word(value: object) -> str:
 VARIETY = " ".join(f"variety.{name}={_word(value)}" for name, value in plain(WORLD).items())
 
 MODEL = (
-    "model=tiny model.predictor.views=1 model.predictor.dim=96 model.predictor.depth=1 model.loss.world_model_on_robot=1 "
-    "trainer=demo trainer.lr_backbone=2e-3 trainer.lr_rest=4e-3 trainer.eval_every=800 trainer.eval_samples=200"
+    "model=tiny model.predictor.views=1 model.predictor.dim=96 model.predictor.depth=1 "
+    "model.loss.world_model_on_robot=1 trainer=demo trainer.lr_backbone=2e-3 trainer.lr_rest=4e-3 "
+    "trainer.eval_every=800 trainer.eval_samples=200"
 )
 ACTION = 0.1
 """Weight of the action loss: with 1 the colour words are bound to their things late or never."""

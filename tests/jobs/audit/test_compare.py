@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from jobs.audit.compare import run_compare
+from jobs.audit.planned_files import planned_files
+from jobs.audit.settings import AuditConfig
 from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdicts.verdict import write_verdict
+from pipeline.errors import BuildError
 from pipeline.format.build import Build
 from pipeline.format.file_names import VERDICT
 from pipeline.sample_world.ssv2 import write_ssv2
@@ -58,6 +63,24 @@ def test_a_test_clip_in_train_of_another_build_is_found(
     code, out, _ = run(capsys, "audit", *words)
     assert code == 1
     assert f"test episode ssv2:ssv2-{clip} shows what train episode other:other-777777 shows" in out
+
+
+@pytest.mark.parametrize("damage", [lambda film: film.write_bytes(b""), lambda film: film.unlink()])
+def test_films_that_cannot_be_read_give_no_verdict(
+    damage: Callable[[Path], object],
+    video_build: Build,
+    robot_build: Build,
+    sample_data: SampleData,
+    tmp_path: Path,
+) -> None:
+    root = Path(shutil.copytree(sample_data.ssv2, tmp_path / "raw"))
+    builds = (str(video_build.path), str(robot_build.path))
+    settings = AuditConfig(builds=builds, roots=(str(root), str(sample_data.lerobot)))
+    planned = [episode for episode, _ in planned_files(video_build)]
+    (film,) = root.rglob(f"{planned[0].removeprefix('ssv2-')}.webm")
+    damage(film)
+    with pytest.raises(BuildError, match=rf"1 of {len(planned)} episodes of ssv2 cannot be compared, .*{film.name}"):
+        run_compare(settings)
 
 
 @pytest.mark.parametrize("seed", [7, 8])
