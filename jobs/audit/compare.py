@@ -20,6 +20,7 @@ from jobs.audit.remote_build import remote_build
 from jobs.audit.settings import AuditConfig
 from jobs.common.escaped import escaped_errors
 from jobs.common.progress import progress_bar
+from pipeline.audit.duplicates.numbers import NumberSearch, number_marks
 from pipeline.audit.duplicates.search import DuplicateSearch
 from pipeline.audit.duplicates.sketch import sketch_frames
 from pipeline.audit.overlap import EpisodeMarks, overlaps, read_marks
@@ -114,17 +115,19 @@ def _near_duplicates(sides: list[_Side]) -> Iterator[str]:
 
     for side in sides:
         _require_files(side)
-    search, gone = DuplicateSearch(), dict[str, list[str]]()
+    search, numbers, gone = DuplicateSearch(), NumberSearch(), dict[str, list[str]]()
     wanted = [(side, episode, split) for side in sides for episode, split in _episodes(side)]
     with progress_bar(total=len(wanted), unit="episode", desc="compare") as bar:
         for side, episode, split in wanted:
-            problem = _add(search, side, episode, split)
+            problem = _add(search, numbers, side, episode, split)
             if problem:
                 gone.setdefault(side.build.name, []).append(problem)
             bar.update()
     for name, problems in gone.items():
         count = sum(side.build.name == name for side, _, _ in wanted)
         raise BuildError(_unread(name, problems, count))
+    for same in numbers.matches():
+        yield printable(f"episode {same.episode} has the state and actions of train episode {same.other}, to the bit")
     for match in search.matches(read):
         yield printable(
             f"{match.split} episode {match.episode} shows what train episode {match.other} shows ({match.view}, "
@@ -155,7 +158,7 @@ def _episodes(side: _Side) -> list[tuple[str, str]]:
     return planned + [(episode, "test") for episode in (side.raw.episodes("test") if side.raw else ())]
 
 
-def _add(search: DuplicateSearch, side: _Side, episode: str, split: str) -> str:
+def _add(search: DuplicateSearch, numbers: NumberSearch, side: _Side, episode: str, split: str) -> str:
     """Why the episode cannot be read; "" where it was. Of a test set, of which no build has samples, films may be
     damaged: nothing that cannot be read is trained on."""
     assert side.raw is not None
@@ -164,6 +167,8 @@ def _add(search: DuplicateSearch, side: _Side, episode: str, split: str) -> str:
         views = {view: sketch_frames(frame for _, frame in opened.frames(view)) for view in opened.frame_readers}
     except RawError as error:
         return "" if split == "test" else str(error)
+    name = f"{side.build.name}:{episode}"
     for view, words in views.items():
-        search.add_words(f"{side.build.name}:{episode}", split, view, words)
+        search.add_words(name, split, view, words)
+    numbers.add(name, split, number_marks(opened.state, opened.actions, split))
     return ""

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
 
+from pipeline.audit.duplicates.numbers import NumberSearch
 from pipeline.audit.duplicates.search import DuplicateSearch, Question
 from pipeline.audit.files import BUILD, TASKS
 from pipeline.audit.finding import Report
@@ -65,7 +66,7 @@ class SourceRule:
         wanted = min(samples, max(options.least, math.ceil(options.share * samples)))
         self._choice = PieceChoice(samples, share_seed(build.sha256, options.nonce), wanted)
         self._errors, self._residual = ErrorClaim(build), ResidualTest(build)
-        self._videos, self._lookahead = DuplicateSearch(), LookaheadSearch()
+        self._videos, self._numbers, self._lookahead = DuplicateSearch(), NumberSearch(), LookaheadSearch()
         self._images_apart = self._alike = self._pieces = self._chosen = 0
         self._samples = samples
         self._claims: tuple[str, ...] = ()
@@ -137,6 +138,9 @@ class SourceRule:
         self._claims = self._residual.check(self._report)
         self.coverage |= self._latents
         self._compare_videos()
+        for same in self._numbers.matches():
+            what = f"episode {same.episode} has the state and actions of train episode {same.other}, to the bit"
+            self._report.found("L6", TASKS, what)
         self._lookahead.report(self._report, self._options.channels, rate)
         self._check_selection()
         self.coverage |= check_raw_files(self._build, self._in_batches(_differences), self._report)
@@ -170,6 +174,7 @@ class SourceRule:
         self._added.add(found.episode)
         for view, words in found.words.items():
             self._videos.add_words(found.episode, found.split, view, words)
+        self._numbers.add(found.episode, found.split, found.numbers)
         if found.length is not None:
             self._lengths[found.episode] = found.length
 

@@ -34,13 +34,15 @@ _Targets = dict[str, tuple[TargetRows, int]]
 class DecodedEpisode:
     """What is kept of an episode.
 
-    words   uint32 [W] by view;  length  its frames, None where the first view cannot be read
+    words   uint32 [W] by view;  numbers  uint64 [M], see `number_marks`
+    length  its frames, None where the first view cannot be read
     samples, alike  samples that were compared; whether nothing differed
     """
 
     episode: str
     split: str
     words: Mapping[str, NDArray[np.uint32]]
+    numbers: NDArray[np.uint64]
     length: int | None
     samples: int
     alike: bool
@@ -102,8 +104,8 @@ class _Comparison:
             self._report.found(rule, work.file, detail, key)
         self._images_apart += result.images_apart
         length = len(result.thumbnails[first]) if first in result.thumbnails else None
-        words, alike = dict(result.words), not result.problems
-        self._episodes.append(DecodedEpisode(work.episode, work.split, words, length, len(work.samples), alike))
+        marks, alike = (dict(result.words), result.numbers), not result.problems
+        self._episodes.append(DecodedEpisode(work.episode, work.split, *marks, length, len(work.samples), alike))
         if result.lookahead is not None:
             self._lookahead.add(work.episode, result.lookahead)
 

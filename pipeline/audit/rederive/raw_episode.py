@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.audit.duplicates.numbers import number_marks
 from pipeline.audit.duplicates.sketch import Sketcher
 from pipeline.audit.lookahead.cameras.thumbnails import SIDE, thumbnail
 from pipeline.audit.lookahead.search import EpisodeLookahead, examine
@@ -63,6 +64,7 @@ class EpisodeResult:
     words       uint32 [W] by view, for the search for near-duplicates;  thumbnails  uint8 [F, S, S] by view
     clips         uint8 [C, C, 3] by (view, frame)
     images_apart  images whose bytes differ within the bounds of an inexact audit
+    numbers     uint64 [M], of its state and actions, for the search for episodes with the same numbers
     lookahead   what the raw episode says about inputs that show the future; None when it cannot be read
     """
 
@@ -73,6 +75,7 @@ class EpisodeResult:
     thumbnails: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     clips: dict[tuple[str, int], NDArray[np.uint8]] = field(default_factory=dict)
     images_apart: int = 0
+    numbers: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
     lookahead: EpisodeLookahead | None = None
 
 
@@ -90,6 +93,7 @@ def check_episode(work: EpisodeWork, facts: Facts, raw: RawSource) -> EpisodeRes
         if not episode.wanted:
             detail = f"episode {work.episode} has samples; settings.source.wanted asks for no such episode"
             result.problems.append(("L7", "", detail))
+        result.numbers = number_marks(episode.state, episode.actions, work.split)
         _check_numbers(episode, result)
         _check_idle(episode, facts, result)
         for view in facts.views:

@@ -19,6 +19,7 @@ from tests.leakage.pipelines import (
     leaky_videos,
     left_out_by_filter,
     lookahead,
+    same_numbers,
     selection,
 )
 
@@ -34,6 +35,7 @@ LEAKY_PIPELINES = (
     *filtered.PIPELINES,
     *camera_time.PIPELINES,
     *later_frames.PIPELINES,
+    *same_numbers.PIPELINES,
     *selection.PIPELINES,
     *left_out_by_filter.PIPELINES,
     *idle_windows.PIPELINES,
