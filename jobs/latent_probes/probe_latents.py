@@ -32,14 +32,15 @@ from pipeline.storage.atomic import write_atomic
 PROBES_FILE = "probes.json"
 READING = (
     "R^2 on held-out samples: 1 is all of it, 0 no more than the mean. A probe shows that latent actions hold a thing, "
-    "not that the predictor uses it; what the untrained student reaches was no work of training. The robot's motion "
-    "follows from instruction and picture together; where the named thing stands is in the picture alone."
+    "not that the predictor uses it; what a student with random weights reaches was no work of training (a run with "
+    "init_from did not learn all the rest itself). The robot's motion follows from instruction and picture together; "
+    "where the named thing stands is in the picture alone."
 )
 
 
 @dataclass(frozen=True)
 class Probe:
-    """R^2 of one thing from the latent actions of the trained student, and of the same student before training."""
+    """R^2 of one thing from the latent actions of the trained student, and of one with random weights."""
 
     build: str
     thing: str
@@ -60,7 +61,7 @@ def run(settings: ProbeLatentsConfig) -> list[Probe]:
 def probe_table(probes: list[Probe]) -> str:
     """As Markdown."""
     rows = [(p.build, p.thing, f"{p.trained:.2f}", f"{p.untrained:.2f}", f"{p.held_out:,}") for p in probes]
-    return markdown_table(("build", "thing", "R^2, trained", "R^2, untrained", "held-out samples"), rows)
+    return markdown_table(("build", "thing", "R^2, trained", "R^2, random student", "held-out samples"), rows)
 
 
 def probe_run(settings: ProbeLatentsConfig) -> list[Probe]:

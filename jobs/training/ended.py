@@ -14,6 +14,9 @@ from pipeline.errors import RunError
 from pipeline.format.json.strict_json import parse
 from pipeline.format.json.typed_json import from_json
 
+HELD_OUT_FILE, ENDED_FILE = "held_out.json", "ended.json"
+"""What the end of a run writes; a run that goes on has neither."""
+
 
 @dataclass(frozen=True)
 class TrainedRun:
@@ -34,7 +37,7 @@ class TrainedRun:
     @cached_property
     def held_out(self) -> Mapping[str, HeldOut]:
         """Numbers on the validation split of each build that has one, by its name."""
-        path = self.out / "held_out.json"
+        path = self.out / HELD_OUT_FILE
         try:
             return {name: from_json(HeldOut, numbers, name) for name, numbers in _object(path).items()}
         except ValueError as error:
@@ -50,7 +53,7 @@ class TrainedRun:
 
     @cached_property
     def _ended(self) -> dict[str, Any]:
-        path = self.out / "ended.json"
+        path = self.out / ENDED_FILE
         content = _object(path)
         if not isinstance(content.get("reason"), str) or type(content.get("step")) is not int:
             raise RunError(f"{path} is not what a training writes: it needs a reason and a step")

@@ -16,6 +16,7 @@ from jobs.common.run_folder import require_plain
 from jobs.datasets.build_contract import interface_of
 from jobs.training.agreement import require_agreement, weights_digest
 from jobs.training.builds import AuditedBuild, open_builds
+from jobs.training.ended import ENDED_FILE, HELD_OUT_FILE
 from jobs.training.held_out.result import HeldOut
 from jobs.training.held_out.text import describe_results
 from jobs.training.loop.data import describe_streams
@@ -105,6 +106,8 @@ def _run(
     ranks = trainer.ranks
     resumed = config.resume == Resume.AUTO and trainer.resume()
     if ranks.main:
+        for name in (HELD_OUT_FILE, ENDED_FILE):  # of an earlier end: they would be taken for this run's
+            (config.out / name).unlink(missing_ok=True)
         write_atomic(config.out / "run.json", _json_bytes({**state, **_circumstances(config, trainer)}))
         start = f"resumed at step {trainer.step}" if resumed else loaded
         damaged = [f"WARNING: {problem}; set aside, an older checkpoint is used" for problem in trainer.damaged]
@@ -163,10 +166,10 @@ def _write_end(config: TrainConfig, trainer: Trainer, results: Mapping[str, Held
         )
     else:
         content = {name: asdict(result) for name, result in results.items()}
-        write_atomic(config.out / "held_out.json", _json_bytes(content))
+        write_atomic(config.out / HELD_OUT_FILE, _json_bytes(content))
         where = f"checkpoint: {trainer.checkpoints}; curves: vlajepa report {config.out}"
         text = f"{describe_results(results)}\n{where}"
-    write_atomic(config.out / "ended.json", _json_bytes({"reason": reason, "step": trainer.step}))
+    write_atomic(config.out / ENDED_FILE, _json_bytes({"reason": reason, "step": trainer.step}))
     log_line(config.out, text)
 
 

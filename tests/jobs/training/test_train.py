@@ -64,6 +64,22 @@ def test_samples_that_were_not_compared_stay_so_when_the_run_goes_on(video_build
         assert [entry["compared"] for entry in state["vouched"]] == [False]
 
 
+def test_a_run_that_goes_on_has_no_end_of_before(
+    video_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, ends = train_config(tmp_path / "run", [video_build], stop_after=1), ("held_out.json", "ended.json")
+    train(config)
+    assert all((config.out / name).exists() for name in ends)
+
+    def die(*_: object) -> None:
+        raise RuntimeError("the power went")
+
+    monkeypatch.setattr(Trainer, "train", die)
+    with pytest.raises(RuntimeError, match="the power went"):
+        train(replace(config, trainer=replace(config.trainer, stop_after=2)))
+    assert not any((config.out / name).exists() for name in ends)
+
+
 @pytest.mark.slow
 def test_rows_after_the_checkpoint_are_written_once(video_build: Build, tmp_path: Path) -> None:
     """A run killed between checkpoints leaves rows that the resumed run computes again."""
