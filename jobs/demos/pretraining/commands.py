@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from jobs.demos.command_runner import Command, command_words
 from jobs.demos.demo import VARIETY
-from jobs.demos.pretraining.conditions import WORLD_MODELS, Policy, Start, policies
+from jobs.demos.pretraining.conditions import Policy, policies, world_models
 from jobs.demos.pretraining.settings import DemoPretrainingConfig
+from jobs.demos.pretraining.start import Start
 from jobs.latent_probes.probe_latents import PROBES_FILE
 
 PIXELS = 64
@@ -46,7 +47,7 @@ def commands(settings: DemoPretrainingConfig) -> Iterator[Command]:
     for count in (None, *sorted(settings.demonstrations)):
         yield from _building(settings, count)
     for seed in settings.seeds:
-        for start in WORLD_MODELS:
+        for start in world_models(settings):
             yield from _pretraining(settings, start, seed)
         yield from (_fine_tuning(settings, policy) for policy in policies(settings) if policy.seed == seed)
 

@@ -4,30 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 
 from jobs.demos.pretraining.settings import DemoPretrainingConfig
+from jobs.demos.pretraining.start import Start
 from model.settings import HeadInput
-
-
-class Start(StrEnum):
-    """What a policy's training starts from.
-
-    SCRATCH     random weights
-    SHUFFLED    a world model whose predictor got the latent actions of another sample: the control
-    PRETRAINED  a world model
-    """
-
-    SCRATCH = "scratch"
-    SHUFFLED = "shuffled"
-    PRETRAINED = "pretrained"
-
-    def world_model(self, seed: int) -> str:
-        """Name of the run that it starts from."""
-        return f"{self.value}-seed-{seed}"
-
-
-WORLD_MODELS = (Start.PRETRAINED, Start.SHUFFLED)
 
 
 @dataclass(frozen=True)
@@ -60,6 +40,7 @@ def kinds(settings: DemoPretrainingConfig) -> list[Kind]:
         for reads in settings.reads
         for count in sorted(settings.demonstrations)
         for start in Start
+        if start in settings.starts
     ]
 
 
@@ -67,3 +48,8 @@ def policies(settings: DemoPretrainingConfig) -> Iterator[Policy]:
     """Seed by seed."""
     for seed in settings.seeds:
         yield from (Policy(kind, seed) for kind in kinds(settings))
+
+
+def world_models(settings: DemoPretrainingConfig) -> list[Start]:
+    """Starts that are a world model, which is trained first."""
+    return [start for start in (Start.PRETRAINED, Start.SHUFFLED) if start in settings.starts]

@@ -13,10 +13,11 @@ from jobs.closed_loop.outcomes import rate_text, success_rate
 from jobs.common.text import markdown_table
 from jobs.demos.held_out_tables import interval
 from jobs.demos.pretraining.commands import held_out
-from jobs.demos.pretraining.conditions import WORLD_MODELS, Kind, Policy, Start, kinds
+from jobs.demos.pretraining.conditions import Kind, Policy, kinds, world_models
 from jobs.demos.pretraining.differences import Difference, difference
 from jobs.demos.pretraining.result import PolicyResult, read_result, result_path
 from jobs.demos.pretraining.settings import DemoPretrainingConfig
+from jobs.demos.pretraining.start import Start
 from jobs.latent_probes.probe_latents import PROBES_FILE
 
 READING = (
@@ -137,7 +138,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _world_models(settings: DemoPretrainingConfig) -> Iterator[tuple[str, ...]]:
     for seed in settings.seeds:
-        for start in WORLD_MODELS:
+        for start in world_models(settings):
             name = start.world_model(seed)
             path, probes = settings.out / held_out(name), settings.out / "runs" / name / PROBES_FILE
             if path.exists() and probes.exists():

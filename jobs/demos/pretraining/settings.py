@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from jobs.demos.pretraining.start import Start
 from model.settings import HeadInput
 from pipeline.format.settings import checked, setting
 
@@ -26,6 +27,9 @@ class DemoPretrainingConfig:
     seeds: tuple[int, ...] = setting(
         "of weights, order and noise of the trainings; the world's is `world_seed`", default=(0,), decides=False
     )
+    starts: tuple[Start, ...] = setting(
+        "what policies start from, of scratch, shuffled (the control), pretrained", default=tuple(Start), decides=False
+    )
     reads: tuple[HeadInput, ...] = setting(
         "tokens of the student that the action head reads: one policy each", default=(HeadInput.LATENT,), decides=False
     )
@@ -46,7 +50,7 @@ class DemoPretrainingConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("demonstrations", "seeds", "reads"):
+        for name in ("demonstrations", "seeds", "starts", "reads"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} must be different values, at least one, got {list(values)}")

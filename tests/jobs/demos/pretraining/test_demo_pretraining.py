@@ -20,10 +20,11 @@ from jobs.demos.command_runner import Command
 from jobs.demos.demo import WORLD
 from jobs.demos.pretraining import demo_pretraining
 from jobs.demos.pretraining.commands import PIXELS, commands
-from jobs.demos.pretraining.conditions import Kind, Policy, Start, policies
+from jobs.demos.pretraining.conditions import Kind, Policy, policies
 from jobs.demos.pretraining.demo_pretraining import run
 from jobs.demos.pretraining.result import PolicyResult, read_result, result_path
 from jobs.demos.pretraining.settings import DemoPretrainingConfig
+from jobs.demos.pretraining.start import Start
 from jobs.training.settings import TrainConfig
 from model.settings import HeadInput, SteeredBy
 from pipeline.errors import BuildError, RunError
@@ -119,6 +120,12 @@ def test_policies_differ_in_their_start_alone(tmp_path: Path) -> None:
     assert one.model.loss.action > 0
     assert "limit=100" in by_name["preprocess-100"].words
     assert not any(word.startswith("limit=") for word in by_name["preprocess-all"].words)
+
+
+def test_starts_that_were_not_asked_for_are_not_trained(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, starts=(Start.PRETRAINED, Start.SCRATCH))
+    names = [command.name for command in commands(settings) if command.words[0] == "train"]
+    assert names == ["train-pretrained-seed-0", "train-scratch-latent-50-seed-0", "train-pretrained-latent-50-seed-0"]
 
 
 def test_all_trainings_have_the_layers_that_were_asked_for(tmp_path: Path) -> None:
