@@ -175,11 +175,9 @@ def _find(name: str, fingerprint: str, sha256: object, address: str | None, buil
     """sha256: of the build.json that was audited, as run.json has it."""
     if address is None:
         return FoundBuild(name, problem="its folder is not in run.json; give builds=[FOLDER,…]")
-    if build is None and address.lower().startswith(("http://", "https://")):
-        # A run that somebody handed over must not make this machine ask servers of its choice
-        return FoundBuild(
-            name, address, problem=f"it is on a web server; if you trust that one, give builds=[{address}]"
-        )
+    if build is None and is_remote(address):
+        # A run that somebody handed over must not make this machine ask servers of its choice, with its own keys
+        return FoundBuild(name, address, problem=f"it is not on this machine; if you trust it, give builds=[{address}]")
     try:
         build = build or open_build(address)
     except (RunError, OSError) as error:

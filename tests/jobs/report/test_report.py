@@ -323,11 +323,12 @@ def test_a_build_of_the_same_plan_that_was_not_audited_for_the_run_is_not_looked
         assert (found["robot"].build is None) == bool(problem)
 
 
-def test_a_web_server_that_a_run_names_is_not_asked(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("address", ["HTTP://127.0.0.1:9/b", "s3://bucket/b", "gs://bucket/b"])
+def test_a_server_that_a_run_names_is_not_asked(run: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setattr("jobs.report.samples.mirror_build", lambda *_: pytest.fail("it was asked"))
-    edit_run(run, build_paths={"robot": "HTTP://127.0.0.1:9/b"})
+    edit_run(run, build_paths={"robot": address})
     found = {build.name: build for build in find_builds(read_run(run), ())}
-    assert "give builds=[HTTP://127.0.0.1:9/b]" in found["robot"].problem
+    assert f"give builds=[{address}]" in found["robot"].problem
 
 
 @pytest.mark.slow
