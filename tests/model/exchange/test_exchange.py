@@ -17,7 +17,7 @@ from model.checkpoint.checkpoint import save_weights
 from model.exchange.initial import load_initial
 from model.exchange.lerobot import save_lerobot
 from model.exchange.lerobot_config import policy_config
-from model.exchange.lerobot_known import FEATURES, OF_A_POLICY, OF_WEIGHTS, WITHOUT_EFFECT
+from model.exchange.lerobot_known import FEATURES, OF_A_POLICY, OF_WEIGHTS, WITHOUT_EFFECT, config_differences
 from model.exchange.names import LM_HEAD, own_name, unused_reason
 from model.exchange.starvla import load_starvla, save_starvla
 from model.exchange.weights import foreign_weights, load_foreign
@@ -248,21 +248,20 @@ def with_config(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("key", sorted({*OF_WEIGHTS, *OF_A_POLICY}))
-def test_every_key_of_a_policy_that_counts_is_compared(tmp_path: Path, key: str) -> None:
-    """With one that is of the right kind, and with one that is not."""
-    for number, odd in enumerate((3, "x", True, [9, 9], {"a": 1})):
-        folder = with_config(tmp_path / str(number), **{key: odd})
-        if type(odd) is int and lerobot_config()[key] == odd:
-            continue
-        with pytest.raises(SettingsError, match=rf"the model differ:\n  {key} is "):
-            load_initial(lerobot_model(), folder, scalers=True)
-        if key in OF_A_POLICY:
-            load_initial(lerobot_model(), folder)  # a run may start from such weights
-
-
-def lerobot_config() -> dict[str, Any]:
-    return {**dict.fromkeys((*OF_WEIGHTS, *OF_A_POLICY)), **policy_config(lerobot_model(), CAMERAS, "e")}
+def test_every_key_of_a_policy_that_counts_is_compared() -> None:
+    """With one that is of the right kind, and with one that is not; null is a default."""
+    model = lerobot_model()
+    good = policy_config(model, CAMERAS, "e")
+    assert config_differences(good, model, whole=True) == ([], [])
+    for key in (*OF_WEIGHTS, *OF_A_POLICY):
+        for odd in (3, "x", True, [9, 9], {"a": 1}):
+            if type(odd) is int and good.get(key) == odd:
+                continue
+            (text,), _ = config_differences(good | {key: odd}, model, whole=True)
+            assert text.startswith(f"{key} is ")
+            of_weights, _ = config_differences(good | {key: odd}, model, whole=False)
+            assert of_weights == ([text] if key in OF_WEIGHTS else [])
+        assert config_differences(good | {key: None}, model, whole=True) == ([], [])
 
 
 def test_every_key_of_lerobots_configuration_is_known_and_an_unknown_one_is_named(tmp_path: Path) -> None:
