@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jobs.training.common_sizes import common_sizes
+from jobs.training.builds.common_sizes import common_sizes
 from jobs.training.settings import EstimateConfig
 from model.estimate import StepEstimate, estimate_step
 from pipeline.format.build import load_build

@@ -16,8 +16,8 @@ from jobs.common.policy.bounded_loading import bounded_loading
 from jobs.common.run_folder import require_plain
 from jobs.datasets.build_contract import interface_of
 from jobs.training.agreement import require_agreement, weights_digest
-from jobs.training.builds import AuditedBuild, open_builds
-from jobs.training.common_sizes import common_sizes
+from jobs.training.builds.common_sizes import common_sizes
+from jobs.training.builds.open_builds import AuditedBuild, open_builds
 from jobs.training.held_out.result import HeldOut
 from jobs.training.held_out.text import describe_results
 from jobs.training.loop.data import describe_streams

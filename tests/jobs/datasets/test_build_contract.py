@@ -109,7 +109,7 @@ def test_a_policy_of_the_build_fits_it_however_its_model_scales(
     assert not differences(policy.interface, expected)
     assert (policy.interface.statistics == expected.statistics) is (scaling is Scaling.MIN_MAX and use_state)
     other = replace(settings, range_floor=10.0)
-    policy = CheckpointPolicy(untrained(tmp_path / "step-00000001", robot_build, other, robot=robot), "cpu")
+    policy = CheckpointPolicy(untrained(tmp_path / "other" / "step-00000000", robot_build, other, robot=robot), "cpu")
     (text,) = differences(policy.interface, expected)
     assert "statistics are" in text
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from jobs.training.builds import open_audited, open_builds
-from jobs.training.common_sizes import common_sizes
+from jobs.training.builds.common_sizes import common_sizes
+from jobs.training.builds.open_builds import open_audited, open_builds
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.run import run_state
 from jobs.training.settings import TrainConfig

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from jobs.common.policy.checkpoint_policy import CheckpointPolicy
 from jobs.datasets.build_ranges import gripper_channels
-from jobs.training.common_sizes import common_sizes
+from jobs.training.builds.common_sizes import common_sizes
 from jobs.training.run import train
 from model.checkpoint.folders import list_checkpoints
 from model.settings import Scaling

@@ -66,7 +66,8 @@ def test_init_from_and_import_are_bounded(
         train(replace(train_config(tmp_path / "out", [robot_build]), init_from=source))
 
     def take_over() -> None:
-        import_checkpoint.run(ImportConfig(source, tmp_path / "back", model=tiny_settings(), sizes=robot_build.sizes))
+        sizes, out = robot_build.sizes, tmp_path / "back"
+        import_checkpoint.run(ImportConfig(checkpoint=source, out=out, model=tiny_settings(), sizes=sizes))
 
     run: Callable[[], None] = train_from if command == "train" else take_over
     monkeypatch.setattr(f"jobs.training.{'run' if command == 'train' else 'import_checkpoint'}.load_initial", load)
