@@ -11,6 +11,7 @@ import time
 from collections import deque
 from enum import StrEnum
 from itertools import pairwise
+from typing import cast
 
 import torch
 
@@ -95,5 +96,5 @@ def _passed(stamp: float | torch.cuda.Event) -> bool:
 
 def _milliseconds(start: float | torch.cuda.Event, stop: float | torch.cuda.Event) -> float:
     if isinstance(start, float) or isinstance(stop, float):
-        return 1e3 * (float(stop) - float(start))
+        return 1e3 * (cast(float, stop) - cast(float, start))  # all stamps are of one kind
     return float(start.elapsed_time(stop))
