@@ -219,7 +219,9 @@ class ActionHeadSettings:
         "learned tokens between state and actions", default=32, at_least=1, at_most=MOST_TOKENS
     )
     max_positions: int = setting("rows of the learned positions of the action tokens", default=1024, at_least=1)
-    time_buckets: int = setting("integer time steps that the continuous time is cut into", default=1000, at_least=1)
+    time_buckets: int = setting(
+        "integer time steps that the continuous time is cut into", default=1000, at_least=1, at_most=10**6
+    )
     inference_steps: int = setting("Euler steps from noise to actions", default=4, at_least=1, at_most=MOST_LAYERS)
     repeats: int = setting("noise draws a sample for the loss", default=8, at_least=1)
     beta_a: float = setting("of the time t = (time_max - Beta(beta_a, beta_b)) / time_max", default=1.5, above=0)
@@ -293,7 +295,7 @@ class ModelSettings:
         at_least=1,
         at_most=1e6,
     )
-    seed: int = setting("of every randomly initialised weight", default=0, at_least=0)
+    seed: int = setting("of every randomly initialised weight", default=0, at_least=0, at_most=2**63 - 1)
 
     def __post_init__(self) -> None:
         if self.state_dropout and not self.use_state:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from jobs.cluster.metrics import METRICS
+from jobs.serving.metrics.prometheus import GAUGES, PREFIX, ServingMetrics
 from tests.test_docs import ROOT, manifests, require_accepted
 
 DEPLOY = ROOT / "docs/deploy"
@@ -110,4 +111,15 @@ def test_the_dashboard_shows_metrics_that_there_are() -> None:
     assert page <= there
 
 
+def test_the_dashboard_and_the_page_show_every_metric_of_a_policy_server() -> None:
+    there = {family.name for family in ServingMetrics().collect()} | {f"{PREFIX}_{name}" for name in GAUGES}
+    dashboard = json.loads((DEPLOY / "grafana.json").read_text())
+    shown = {name for panel in dashboard["panels"] for t in panel["targets"] for name in SERVED.findall(t["expr"])}
+    assert {re.sub("_(total|bucket|sum|count)$", "", name) for name in shown} == there
+    page = (ROOT / "docs/guides/watching.md").read_text()
+    assert all(name.removeprefix(PREFIX) in page for name in there)
+    assert {re.sub("_total$", "", name) for name in SERVED.findall(page)} <= there
+
+
+SERVED = re.compile(rf"({PREFIX}_\w+)")
 METRIC = re.compile(r"ray_(vlajepa_\w+)")

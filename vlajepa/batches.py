@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from jobs.training.builds import AuditedBuild
+from jobs.training.builds.open_builds import AuditedBuild
 from jobs.training.loop.data import held_out_reader, make_streams, open_cache
 from jobs.training.loop.ranks import Ranks
 from jobs.training.loop.settings import TrainerSettings

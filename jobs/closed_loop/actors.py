@@ -33,6 +33,7 @@ class EnvironmentState:
     seed         of the policy's noise
     simulator    that it is from
     first        observation of its episode
+    carried_out  actions of its last chunk that were carried out; None: all that were given
     """
 
     images: Mapping[str, NDArray[np.uint8]]
@@ -41,6 +42,7 @@ class EnvironmentState:
     seed: int
     simulator: Simulator
     first: bool = False
+    carried_out: int | None = None
 
 
 class Actor(Protocol):
@@ -69,7 +71,8 @@ class PolicyActor:
         horizon: actions of a chunk that averaging may use; None: all.
         delay: actions that are carried out between an observation and the chunk made from it. The chunk begins with
             them, as the one before had them, and goes on from them (see `Policy.act_continuing`); the first of an
-            episode is waited for. 0: the world stands still meanwhile.
+            episode is waited for. After a new instruction too they are carried out, but what the earlier chunk had
+            beyond them counts no more. 0: the world stands still meanwhile.
 
     Raises:
         SettingsError: the policy does not fit this robot.
@@ -128,9 +131,9 @@ class PolicyActor:
         """The rest of the chunk that this environment is carrying out."""
         if not self._delay or env is None or env.first or row not in self._carried_out:
             return None
-        if self._ensemblers.get(row, (None,))[0] != env.instruction:  # the rest of the chunk was dropped
-            return None
-        return Committed(self._carried_out[row][self._execute :], self._delay)
+        left = self._carried_out[row][self._execute if env.carried_out is None else env.carried_out :]
+        instruction, _ = self._ensemblers.get(row, (None, None))
+        return Committed(left if instruction == env.instruction else left[: self._delay], self._delay)
 
     def _actions(self, row: int, env: EnvironmentState, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
         instruction, ensembler = self._ensemblers.get(row, (None, None))

@@ -156,9 +156,8 @@ class TaskRunner:
         numbers = [self._run.seed, self._run.task, episode.start, episode.queries]
         seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
         instruction = self._run.instruction or answer["instruction"]
-        return EnvironmentState(
-            answer["images"], answer["state"], instruction, seed, simulator, first=episode.queries == 1
-        )
+        seen = answer["images"], answer["state"], instruction
+        return EnvironmentState(*seen, seed, simulator, episode.queries == 1, answer.get("actions"))
 
     def _end(self, episode: _Episode, answer: Mapping[str, Any]) -> None:
         outcome = Outcome(

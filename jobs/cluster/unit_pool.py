@@ -18,7 +18,7 @@ from jobs.cluster.actors import ActorGroup, Member, Started, short
 from jobs.cluster.build_tasks.scheduler import LOSSES
 from jobs.cluster.connect import ray_joined, require_resources
 from jobs.cluster.settings import ClusterSettings
-from jobs.common.signals import ended_like_interrupted
+from jobs.common.processes.signals import ended_like_interrupted
 from pipeline.errors import RunError
 
 B = TypeVar("B")

@@ -20,10 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from jobs.command_line.commands import Command
 from jobs.command_line.refusal import nearest, refuse
 from jobs.command_line.typed_values import as_typed
-from jobs.common.child import end_with_parent
 from jobs.common.config import FOLDER, parse, register_defaults, secrets, unreadable_secret
 from jobs.common.escaped import escaped_output
-from jobs.common.signals import ended_like_interrupted
+from jobs.common.processes.child import end_with_parent
+from jobs.common.processes.signals import ended_like_interrupted
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.text.printable import printable
 

@@ -7,9 +7,9 @@ others, only what a conversion makes is known, and the rest is named by field an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.common.manifest_folders import FOLDER, own_folder
 from jobs.common.policy.channels import Channels
@@ -18,6 +18,9 @@ from jobs.datasets.manifests import DatasetManifest, read_manifest
 from pipeline.errors import SettingsError
 from pipeline.format.build import Build, load_build
 from pipeline.sources.episode.vectors import WIDTHS, VectorField, parse_fields
+
+if TYPE_CHECKING:
+    from model.settings import Scaling
 
 _MOTION = (
     Channels(("dx", "dy", "dz"), "metres a step", "change of place in the base frame"),
@@ -43,6 +46,20 @@ def interface_of(manifest: Mapping[str, Any]) -> RobotInterface:
     return replace(interface, state_channels=found["state"], action_channels=found["action"])
 
 
+@dataclass(frozen=True)
+class BuildInterface(RobotInterface):
+    """What a policy of one build alone takes and gives, however its model scales.
+
+    scaled_otherwise  statistics of the policies of other `model.scaling`, or without the state, in the place of
+                      `statistics`; of the default `model.range_floor` all
+    """
+
+    scaled_otherwise: tuple[str, ...] = ()
+
+    def has_statistics(self, statistics: str) -> bool:
+        return super().has_statistics(statistics) or statistics in self.scaled_otherwise
+
+
 def contract_of(path: Path) -> RobotInterface:
     """The interface, statistics included, that a policy has which was trained on one build alone, with the default
     `model.range_floor`.
@@ -58,16 +75,26 @@ def contract_of_build(build: Build) -> RobotInterface:
     """See `contract_of`."""
     if not build.sizes.action:
         raise SettingsError(f"{build.path} is a build of human video; no policy acts as it says")
-    from model.normalize import BuildStats, MinMaxScaler, statistics_id  # PyTorch
+    from model.settings import Scaling  # PyTorch
+
+    interface = interface_of(build.manifest)
+    known = {field.name: getattr(interface, field.name) for field in fields(interface)}
+    first, *others = (_statistics(build, scaling, state) for scaling in Scaling for state in (True, False))
+    return BuildInterface(**{**known, "statistics": first}, scaled_otherwise=tuple(others))
+
+
+def _statistics(build: Build, scaling: Scaling, state: bool) -> str:
+    """Of a model that scales so, with or without the state."""
+    from jobs.datasets.build_ranges import build_ranges
+    from model.normalize import MinMaxScaler, statistics_id
     from model.settings import ModelSettings
 
-    stats = BuildStats.parse(build.read_file("stats.json"), build.path)
-    floor = ModelSettings().range_floor
-    state, action = (
+    ranges, floor = build_ranges(build, scaling), ModelSettings().range_floor
+    scalers = [
         None if found is None or not width else MinMaxScaler(found, floor)
-        for found, width in ((stats.state, build.sizes.state), (stats.action, build.sizes.action))
-    )
-    return replace(interface_of(build.manifest), statistics=statistics_id(state, action))
+        for found, width in ((ranges.state, build.sizes.state if state else 0), (ranges.action, build.sizes.action))
+    ]
+    return statistics_id(*scalers)
 
 
 def _manifest_of(dataset: Mapping[str, Any] | None) -> DatasetManifest | None:

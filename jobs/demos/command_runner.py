@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.common.child import PROGRAM, Child
+from jobs.common.processes.child import PROGRAM, Child
 from jobs.common.text import duration_text
 from pipeline.errors import RunError
 

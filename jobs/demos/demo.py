@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.common.child import Child
+from jobs.common.processes.child import Child
 from jobs.demos.command_runner import command_words
 from jobs.demos.held_out_tables import READING, held_out_tables
 from jobs.demos.settings import DemoConfig

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from jobs.report.plots import Chart, Series
 from jobs.report.run_files import Curve, Metrics
 from jobs.training.held_out.text import PAIRS
+from jobs.training.loop.step.phases import PREFIX, Phase
 
 COLOURS = 6
 """Colours of series; two more are kept for baselines."""
@@ -44,7 +45,12 @@ def chart_groups(metrics: Metrics) -> list[Group]:
         ),
         Group("Held out", "The same model on validation episodes.", _held_out(held_out)),
         Group("Optimiser", "Gradient norms before clipping, and learning rates.", _optimiser(train)),
-        Group("Speed", "Data wait: the part of a step that was spent waiting for its batch.", _speed(train)),
+        Group(
+            "Speed",
+            "Each point is a mean since the one before. Data wait: the part of a step in which its batch was not there "
+            "yet. Phases follow each other and add up to a step, of rank 0; on a GPU, as the device sees them.",
+            _speed(train),
+        ),
     ]
     other = _other(train, held_out)
     more = f" {len(other) - MOST_OTHER:,} more are not shown." if len(other) > MOST_OTHER else ""
@@ -119,7 +125,7 @@ def _optimiser(left: dict[str, Curve]) -> tuple[Chart, ...]:
 
 
 def _speed(left: dict[str, Curve]) -> tuple[Chart, ...]:
-    """One field a chart: their units differ."""
+    """Phases of a step in one chart, else one field a chart: their units differ."""
     known = (
         ("samples_per_s", "Samples per second", 1.0, ""),
         ("data_wait_share", "Data wait, %", 100.0, "%"),
@@ -129,7 +135,8 @@ def _speed(left: dict[str, Curve]) -> tuple[Chart, ...]:
         ("seconds", "Time since the start or last restart, min", 1 / 60, "min"),
         ("skipped", "Corrupt samples skipped so far", 1.0, ""),
     )
-    charts = []
+    phases = [(phase, left.pop(f"{PREFIX}{phase}")) for phase in Phase if f"{PREFIX}{phase}" in left]
+    charts = [_chart("Where a step's time goes, ms", phases, unit="ms", zero=True, smooth=True)]
     for name, title, factor, unit in known:
         curve = left.pop(name, None)
         scaled = None if curve is None else Curve(curve.x, factor * curve.y)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -54,10 +54,15 @@ class _Waiting:
 
 
 class Batcher:
-    """Calls a policy, in one thread, for queries from any thread; `max_batch`: most observations in a call."""
+    """Calls a policy, in one thread, for queries from any thread.
 
-    def __init__(self, policy: Policy, max_batch: int) -> None:
-        self._policy, self._max_batch = policy, max_batch
+    Args:
+        max_batch: most observations in a call.
+        called: told, in that thread, how many there were in a call that was answered.
+    """
+
+    def __init__(self, policy: Policy, max_batch: int, called: Callable[[int], None] = lambda _: None) -> None:
+        self._policy, self._max_batch, self._called = policy, max_batch, called
         self._waiting: deque[deque[_Waiting]] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -135,6 +140,7 @@ class Batcher:
                 self._call([entry])
             return
         took = 1e3 * (time.monotonic() - started)
+        self._called(len(batch))
         for entry, chunk in zip(batch, actions, strict=True):
             entry.answer.set_result(Answer(chunk, 1e3 * (started - entry.arrived), took, len(batch)))
 

@@ -14,6 +14,8 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import CTRL_OPCODES, Frame
 from websockets.protocol import State
 
+from jobs.serving.metrics.prometheus import Refusal
+
 MOST_CONTROL_FRAMES = 100
 """Pings, pongs and such that a client may send in a second. Each takes the server's time, a ping an answer too."""
 
@@ -35,10 +37,13 @@ class Intake:
             of the one that has said nothing for longest, of the address that has most of these; without such a one it
             is closed at once.
         log: called with a line when a client is cut off.
+        refused: called with the reason, every time.
     """
 
-    def __init__(self, limit: int, connections: int, log: Callable[[str], None]) -> None:
-        self._limit, self._connections, self._log = limit, connections, log
+    def __init__(
+        self, limit: int, connections: int, log: Callable[[str], None], refused: Callable[[Refusal], None]
+    ) -> None:
+        self._limit, self._connections, self._log, self._refused = limit, connections, log, refused
         self._open: dict[ServerConnection, str] = {}
         self._held: dict[ServerConnection, int] = {}
         self._control: dict[ServerConnection, tuple[int, int]] = {}
@@ -56,6 +61,7 @@ class Intake:
         return next((each for each in silent if self._open[each] == most), None)
 
     def _close(self, connection: ServerConnection) -> None:
+        self._refused(Refusal.SILENT)
         now = time.monotonic()
         if now > self._said + _SAY_EVERY_S:
             self._said = now
@@ -65,7 +71,13 @@ class Intake:
 
     @property
     def total(self) -> int:
-        return sum(self._held.values())
+        """Bytes of all messages. May be asked for from any thread."""
+        return sum(list(self._held.values()))
+
+    @property
+    def open(self) -> int:
+        """Connections, those included that are no clients yet."""
+        return len(self._open)
 
     def received(self, connection: ServerConnection, size: int) -> None:
         """More bytes came."""
@@ -76,6 +88,7 @@ class Intake:
                 f"{address_of(largest)} cut off: clients' messages take more than {self._limit:,} bytes (held_mb), "
                 f"{self._held.pop(largest):,} of them its own"
             )
+            self._refused(Refusal.MEMORY)
             largest.transport.abort()
 
     def frame(self, connection: ServerConnection, frame: Frame) -> None:
@@ -89,6 +102,7 @@ class Intake:
         self._control[connection] = now, count
         if count > MOST_CONTROL_FRAMES and not connection.transport.is_closing():
             self._log(f"{address_of(connection)} cut off: it sent more than {MOST_CONTROL_FRAMES} pings in a second")
+            self._refused(Refusal.PINGS)
             connection.transport.abort()
 
     def complete(self, connection: ServerConnection, size: int) -> None:

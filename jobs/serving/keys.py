@@ -109,6 +109,11 @@ def read_seed(message: Mapping[str, Any]) -> int | None:
     return int(seed)
 
 
+def noise_seed(seed: int, number: int) -> int:
+    """Seed of a connection's n-th observation that brings none, 0 .. 2**63 - 1; the same on every connection."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
 def read_committed(message: Mapping[str, Any], interface: RobotInterface) -> Committed | None:
     """What the robot is about to do; None if the message does not say. Raises ValueError if it is no beginning of a
     chunk."""

@@ -13,10 +13,12 @@ from jobs.common.policy.robot_interface import Policy
 from jobs.common.text import duration_text
 from jobs.serving.health import own_question
 from jobs.serving.limits import InputLimits
+from jobs.serving.log_lines import LONGEST
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServeConfig, ServerSettings
 from model.checkpoint.folders import find_checkpoint
 from model.checkpoint.vouched import VOUCHED, Voucher, as_json
+from pipeline.format.text.printable import printable
 
 if TYPE_CHECKING:
     from jobs.common.policy.checkpoint_policy import CheckpointPolicy
@@ -83,11 +85,13 @@ def welcome(server: PolicyServer, settings: ServerSettings, port: int) -> str:
         f"  {_contract_text(server.metadata['contract'])}",
         f"  state{unused}: {' or '.join(keys['state'])};  instruction: {' or '.join(keys['prompt'])}",
     ]
+    if server.metrics_port is not None:
+        lines.append(f"  Prometheus: http://{settings.metrics_host}:{server.metrics_port}/metrics")
     if settings.api_key is None:
         local = settings.host in ("localhost", "::1") or settings.host.startswith("127.")
         reach = "every user of this machine" if local else "EVERYBODY WHO REACHES THE PORT"
         lines.append(f"  no authentication (api_key=) and no encryption: {reach} may use it")
-    return "\n".join(lines)
+    return "\n".join(printable(line)[:LONGEST] for line in lines)
 
 
 def _contract_text(contract: Mapping[str, Any]) -> str:

@@ -40,10 +40,11 @@ from jobs.common.policy.robot_interface import Policy, RobotObservation
 from jobs.serving.batcher import Answer, Batcher, Query
 from jobs.serving.health import HealthCheck, own_question
 from jobs.serving.intake import Intake, address_of, counted
-from jobs.serving.keys import GROUP, MessageKeys, read_committed, read_observation, read_seed
+from jobs.serving.keys import GROUP, MessageKeys, noise_seed, read_committed, read_observation, read_seed
 from jobs.serving.limits import InputLimits
 from jobs.serving.log_lines import bounded, websockets_logger
-from jobs.serving.meter import Meter
+from jobs.serving.metrics.meter import Meter
+from jobs.serving.metrics.prometheus import Refusal, ServingMetrics
 from jobs.serving.settings import ServerSettings
 from jobs.serving.vla_eval.replies import LONGEST_ERROR, VlaEvalReplies
 from jobs.serving.vla_eval.session import PATH, VlaEvalSession
@@ -59,11 +60,6 @@ _STRANGERS = 64
 """Connections beyond twice the clients' places, for health checks and those that are being opened or refused."""
 _QUEUED_FRAMES = 0
 """Frames of a client that are read ahead of their turn, besides one; each may be as long as the longest message."""
-
-
-def noise_seed(seed: int, number: int) -> int:
-    """Seed of a connection's n-th observation that brings none, 0 .. 2**63 - 1; the same on every connection."""
-    return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @dataclass
@@ -112,25 +108,36 @@ class PolicyServer:
         self.limits = InputLimits.around(settings.instruction_characters, settings.state_margin, trained)
         self.metadata = self._describe(identity)
         self._hello = pack(self.metadata)
-        self._meter = Meter()
+        self._metrics = ServingMetrics()
+        self._meter = Meter(self._metrics)
+        self.metrics_port: int | None = None
         self._clients: dict[asyncio.Task[None], _Client] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._batcher: Batcher
         self._health: HealthCheck
-        self._intake = Intake(settings.held_mb * 2**20, 2 * settings.connections + _STRANGERS, self._log)
+        room = settings.held_mb * 2**20, 2 * settings.connections + _STRANGERS
+        self._intake = Intake(*room, self._log, self._meter.refused)
         self._stopping = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         """Connections that are being closed; the loop itself keeps no task alive."""
 
     async def run(self, started: Callable[[int], None] | None = None) -> None:
         """Serve until `stop`, then answer the running queries and close the connections; `started` is called with the
-        port as soon as clients may connect. Raises OSError if the address cannot be listened on."""
-        self._loop = asyncio.get_running_loop()
-        self._batcher = Batcher(self._policy, self._settings.max_batch)
+        port as soon as clients may connect. Raises OSError if the address cannot be listened on, SettingsError if
+        `metrics_port` cannot."""
+        self._loop, settings = asyncio.get_running_loop(), self._settings
+        self._batcher = Batcher(self._policy, settings.max_batch, self._metrics.called)
         question = own_question(self._policy.interface, self.limits)
-        self._health = HealthCheck(self._batcher, question, self._settings.health_s, self._log)
+        self._health = HealthCheck(self._batcher, question, settings.health_s, self._log)
+        gauges = {
+            "clients": lambda: len(self._clients),
+            "connections": lambda: self._intake.open,
+            "waiting": lambda: self._batcher.waiting,
+            "held_bytes": lambda: self._intake.total,
+        }
         try:
-            await self._listen(started)
+            with self._metrics.offered(settings.metrics_host, settings.metrics_port, gauges) as self.metrics_port:
+                await self._listen(started)
         finally:
             self._batcher.close(0.0)
 
@@ -194,8 +201,10 @@ class PolicyServer:
         if key is not None and not hmac.compare_digest(
             given.encode(errors="surrogateescape"), f"Api-Key {key}".encode()
         ):
+            self._meter.refused(Refusal.KEY)
             return connection.respond(http.HTTPStatus.UNAUTHORIZED, "send the header Authorization: Api-Key …\n")
         if not self._has_room():
+            self._meter.refused(Refusal.FULL)
             text = f"{self._settings.connections} clients are connected, which is the limit (connections=)\n"
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, text)
         return None
@@ -210,6 +219,7 @@ class PolicyServer:
         if oldest is None or time.monotonic() - oldest.since < self._settings.idle_s:
             return False
         oldest.leaving = True
+        self._meter.refused(Refusal.IDLE)
         self._log(f"{oldest.name} was idle for {time.monotonic() - oldest.since:.0f} s and gives its place to another")
         closing = asyncio.create_task(oldest.connection.close(CloseCode.TRY_AGAIN_LATER, "idle; the place was needed"))
         self._closing.add(closing)
@@ -293,7 +303,7 @@ class PolicyServer:
             await self._refuse(client, CloseCode.INVALID_DATA, str(error))
             return False
         if reply.problem is not None:
-            self._meter.errors += 1
+            self._meter.refused(Refusal.POLICY if reply.problem == FAILED else Refusal.MESSAGE)
             self._log(f"{client.name} refused: {printable(reply.problem)}")
         if reply.data is not None:
             await client.connection.send(reply.data)
@@ -348,7 +358,7 @@ class PolicyServer:
 
     async def _refuse(self, client: _Client, code: CloseCode, text: str) -> None:
         """Send a client the reason and disconnect it."""
-        self._meter.errors += 1
+        self._meter.refused(Refusal.MESSAGE if code is CloseCode.INVALID_DATA else Refusal.POLICY)
         text = text[:LONGEST_ERROR]
         self._log(f"{client.name} refused: {printable(text)}")  # names of keys are the client's own
         await client.connection.send(text.encode(errors="replace"), text=True)

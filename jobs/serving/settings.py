@@ -85,6 +85,13 @@ class ServerSettings:
     report_s: float = setting(
         "time between lines about rate and latency", default=10.0, unit="seconds", above=0, below=math.inf
     )
+    metrics_port: int | None = setting(
+        "port at which Prometheus reads rates, latencies and refusals, 0: a free one; null: none",
+        default=None,
+        at_least=0,
+        at_most=65535,
+    )
+    metrics_host: str = setting("address that `metrics_port` is opened on", default="127.0.0.1")
 
     def __post_init__(self) -> None:
         if not self.host.strip():

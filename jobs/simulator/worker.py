@@ -37,6 +37,8 @@ class Worker:
         self._swapped_goal: list[list[str]] | None = None
         self._checked_goal: list[list[str]] | None = None
         self._hold = 1
+        self._shown = True
+        """Whether the policy gets the environment's own instruction."""
 
     def hello(self) -> dict[str, Any]:
         """Versions of the simulators' packages, of those that are installed."""
@@ -89,6 +91,7 @@ class Worker:
         if self._environment is not None:
             self._environment.close()
         chosen, self._swapped_goal = self._list(suite)[task], None
+        self._shown = instruction_task is None
         if suite in simpler_tasks.SUITES:
             self._environment = simpler.SimplerEnvironment(chosen, ray_tracing=shadows)
         else:
@@ -112,7 +115,8 @@ class Worker:
 
     def act(self, actions: np.ndarray, record_video: bool) -> dict[str, Any]:
         """Carry out actions float32 [n, 7] (metres, radians, gripper 1 open) until success, the limit, or another
-        instruction, which the policy has not seen.
+        instruction, which the policy has not seen; `actions` is how many. One that gets the instruction of another task
+        sees no change.
 
         An episode also ends when the goal of the other instruction is reached: `swapped_instruction_success`, None
         without another instruction, if the scene lacks its objects, or if its goal held at the start. `record_video`
@@ -121,8 +125,9 @@ class Worker:
         environment = self._environment
         video: list[np.ndarray] = []
         success, swapped, over = False, None, False
-        instruction = environment.instruction
+        instruction, done = environment.instruction, 0
         for action in actions:
+            done += 1
             raw = environment.command(action)
             for _ in range(self._hold):
                 success = environment.step(raw)
@@ -132,11 +137,16 @@ class Worker:
                     break
             if record_video:
                 video.append(environment.images()[environment.cameras[0]])
-            if over or environment.instruction != instruction:
+            if over or (self._shown and environment.instruction != instruction):
                 break
         answer = {} if over else self._observation()
         answer["video"] = np.stack(video) if video else np.zeros((0, 1, 1, 3), np.uint8)
-        answer |= {"steps": environment.steps, "success": success, "swapped_instruction_success": swapped}
+        answer |= {
+            "actions": done,
+            "steps": environment.steps,
+            "success": success,
+            "swapped_instruction_success": swapped,
+        }
         return {**answer, "over": over}
 
     def demonstrate(self, start: int | None, seed: int, limit: int, disturbance: dict[str, Any]) -> dict[str, Any]:

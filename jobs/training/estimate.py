@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from jobs.training.builds.common_sizes import common_sizes
 from jobs.training.settings import EstimateConfig
-from jobs.training.sizes.common_sizes import common_sizes
 from model.estimate import StepEstimate, estimate_step
 from pipeline.format.build import load_build
 from pipeline.format.build_settings import EncoderIdentity

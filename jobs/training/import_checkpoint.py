@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from jobs.common.policy.bounded_loading import bounded_loading
 from jobs.training.settings import ImportConfig
 from model.checkpoint.checkpoint import save_weights
 from model.exchange.initial import load_initial
@@ -27,7 +28,8 @@ def run(settings: ImportConfig) -> Path:
     model = build_model(
         settings.model, settings.sizes, unit_stats(settings.sizes), adapters=False, backbone_weights=False
     )
-    report = load_initial(model, settings.checkpoint, settings.reinitialise, scalers=True)
+    with bounded_loading(settings.checkpoint):
+        report = load_initial(model, settings.checkpoint, settings.reinitialise, scalers=True)
     state = {
         "model": asdict(settings.model),
         "model_sizes": asdict(settings.sizes),

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from jobs.common.driver_lock import DriverLock
+from jobs.common.policy.bounded_loading import bounded_loading
 from jobs.common.run_folder import require_plain
 from jobs.datasets.build_contract import interface_of
 from jobs.training.agreement import require_agreement, weights_digest
-from jobs.training.builds import AuditedBuild, open_builds
+from jobs.training.builds.common_sizes import common_sizes
+from jobs.training.builds.open_builds import AuditedBuild, open_builds
 from jobs.training.ended import ENDED_FILE, HELD_OUT_FILE
 from jobs.training.held_out.result import HeldOut
 from jobs.training.held_out.text import describe_results
@@ -28,7 +30,6 @@ from jobs.training.loop.throughput import measure_throughput
 from jobs.training.metrics.metrics_log import MetricsLog
 from jobs.training.metrics.sinks import require_packages
 from jobs.training.settings import CheckpointFormat, Resume, TrainConfig
-from jobs.training.sizes.common_sizes import common_sizes
 from model.attention.backend import resolve_backend
 from model.checkpoint.folders import list_checkpoints
 from model.checkpoint.vouched import VOUCHED, as_json, vouched_of
@@ -69,7 +70,7 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         model = build_model(config.model, sizes, stats, adapters=False, backbone_weights=not loads)
         _require_exportable(config, model)
         state = run_state(config, opened, sizes)
-        loaded = "" if found or config.init_from is None else load_initial(model, config.init_from, config.reinitialise)
+        loaded = "" if found else _load_initial(config, model)
         fresh = tuple(f"action_head.{part}." for part in config.reinitialise)
         digest = weights_digest(model, fresh) if loaded and ranks.world > 1 else ""
         require_agreement(ranks, state, digest)
@@ -80,6 +81,14 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         with _alone(config.out, ranks) as owner:
             ranks.from_main(lambda: _require_as_found(config, found))
             return _run(config, trainer, state, loaded, owner)
+
+
+def _load_initial(config: TrainConfig, model: VLAJEPA) -> str:
+    """What was loaded, for people; "" if the run starts from none."""
+    if config.init_from is None:
+        return ""
+    with bounded_loading(config.init_from):
+        return load_initial(model, config.init_from, config.reinitialise)
 
 
 def _require_packages(config: TrainConfig) -> None:

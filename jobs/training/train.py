@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.training.builds import open_builds
+from jobs.training.builds.open_builds import open_builds
 from jobs.training.ended import TrainedRun
 from jobs.training.settings import TrainConfig
 

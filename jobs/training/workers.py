@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from jobs.cluster.train_launcher import WorkerGroup, run_workers
-from jobs.training.builds import AuditedBuild
+from jobs.training.builds.open_builds import AuditedBuild
 from jobs.training.preflight import missing_builds
 from jobs.training.run import train
 from jobs.training.settings import TrainConfig

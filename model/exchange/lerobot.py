@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.checkpoint.checkpoint import new_folder
+from model.exchange.lerobot_config import ACTION, PORT_VIEWS, STATE, input_features, norm_map, policy_config
+from model.exchange.lerobot_known import config_differences, step_differences
 from model.exchange.names import Account
 from model.exchange.weights import foreign_weights, load_foreign, other_wiring
 from model.normalize import MinMaxScaler
-from model.settings import ActionHeadSettings
 from model.vla_jepa import VLAJEPA
 from pipeline.errors import SettingsError
 from pipeline.format.json.strict_json import parse, parse_any
@@ -33,10 +34,9 @@ from pipeline.format.text.printable import reason, shown
 _LARGEST = 2**26
 """Bytes of a file of JSON."""
 
-STATE, ACTION = "observation.state", "action"
 PORT_LAYER_NORM_EPS = 1e-6
-PORT_VIEWS = 2
 PORT_POSITIONS = 1024
+BEFORE, AFTER = "policy_preprocessor.json", "policy_postprocessor.json"
 NORMALIZER = "policy_preprocessor_step_3_normalizer_processor.safetensors"
 UNNORMALIZER = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
 
@@ -63,12 +63,14 @@ def load_lerobot(model: VLAJEPA, folder: Path, reinitialise: Sequence[str] = (),
     Raises:
         SettingsError: a file is missing or damaged, or does not fit.
     """
-    _check_config(model, folder)
+    notes = _check_config(model, folder, whole=scalers)
     account = load_foreign(model, _tensors(folder / "model.safetensors"), "lerobot", str(folder), reinitialise)
     if scalers:
-        _load_scaler(model.action_scaler, folder, ACTION, "policy_postprocessor.json", "unnormalizer_processor")
-        _load_scaler(model.state_scaler, folder, STATE, "policy_preprocessor.json", "normalizer_processor")
-    return account
+        for processor in (BEFORE, AFTER):
+            notes += _checked_steps(folder, processor)
+        _load_scaler(model.action_scaler, folder, ACTION, AFTER, "unnormalizer_processor")
+        _load_scaler(model.state_scaler, folder, STATE, BEFORE, "normalizer_processor")
+    return replace(account, notes=tuple(notes))
 
 
 def save_lerobot(
@@ -112,83 +114,27 @@ def save_lerobot(
     return notes
 
 
-def policy_config(model: VLAJEPA, cameras: Sequence[str], encoder: str) -> dict[str, Any]:
-    """The content of config.json."""
-    s, sizes = model.settings, model.sizes
-    head, predictor = s.action_head, s.predictor
-    return {
-        "type": "vla_jepa",
-        "n_obs_steps": 1,
-        "input_features": _input_features(model, cameras),
-        "output_features": {ACTION: {"type": "ACTION", "shape": [sizes.action]}},
-        "normalization_mapping": _norm_map(),
-        "chunk_size": sizes.chunk,
-        "n_action_steps": sizes.chunk,
-        "qwen_model_name": s.backbone.name_or_path or "Qwen/Qwen3-VL-2B-Instruct",
-        "jepa_encoder_name": encoder,
-        "action_dim": sizes.action,
-        "state_dim": model.state_width,
-        "num_action_tokens_per_timestep": s.prompt.action_tokens_per_step,
-        "num_embodied_action_tokens_per_instruction": s.prompt.embodied_tokens,
-        **_head_config(head),
-        "action_noise_s": head.time_max,
-        "action_max_seq_len": head.max_positions,
-        "num_video_frames": 2 * (sizes.steps + 1),
-        "predictor_depth": predictor.depth,
-        "predictor_num_heads": predictor.heads,
-        "predictor_mlp_ratio": predictor.mlp_ratio,
-        "world_model_loss_weight": s.loss.world_model_on_robot,
-        "repeated_diffusion_steps": head.repeats,
-        "resize_images_to": [s.backbone.image_size] * 2,
-        "clip_normalized_actions": False,
-        "pre_snap_gripper_action": False,
-        "binarize_gripper_action": False,
-        "torch_dtype": s.backbone.dtype,
-        # LeRobot 0.6.1 refuses a key it does not know, and has no other number of views than this.
-        **({} if predictor.views == PORT_VIEWS else {"world_model_num_views": predictor.views}),
-    }
-
-
-def _head_config(head: ActionHeadSettings) -> dict[str, Any]:
-    return {
-        "num_inference_timesteps": head.inference_steps,
-        "action_hidden_size": head.hidden_size,
-        "action_model_type": "DiT-B",
-        "action_num_layers": head.layers,
-        "action_num_heads": head.heads,
-        "action_attention_head_dim": head.head_width,
-        "action_dropout": head.dropout,
-        "action_num_timestep_buckets": head.time_buckets,
-        "action_noise_beta_alpha": head.beta_a,
-        "action_noise_beta_beta": head.beta_b,
-    }
-
-
-NUMBERS_BESIDE_SHAPES = {
-    "num_action_tokens_per_timestep": "prompt.action_tokens_per_step",
-    "num_embodied_action_tokens_per_instruction": "prompt.embodied_tokens",
-    "predictor_num_heads": "predictor.heads",
-    "action_num_heads": "action_head.heads",
-    "action_attention_head_dim": "action_head.head_width",
-    "action_num_timestep_buckets": "action_head.time_buckets",
-}
-"""Keys of config.json that change what is computed, though tensors fit, and our setting of the same meaning."""
-
-
-def _check_config(model: VLAJEPA, folder: Path) -> None:
-    """Raise SettingsError where config.json names a number that this model was not built with; null is its default."""
+def _check_config(model: VLAJEPA, folder: Path, whole: bool) -> list[str]:
+    """See `config_differences`. Returns notes; raises SettingsError for what differs."""
     try:
         theirs = parse_any(_read_small(folder / "config.json"))
     except (OSError, ValueError) as error:
         raise SettingsError(f"{folder}/config.json cannot be read: {error}") from error
-    ours = policy_config(model, (), "")
-    problems = [
-        f"{key} is {shown(theirs[key])}, model.{setting} is {ours[key]!r}"
-        for key, setting in NUMBERS_BESIDE_SHAPES.items()
-        if theirs.get(key) is not None and theirs[key] != ours[key]
-    ]
+    problems, notes = config_differences(theirs, model, whole)
     if problems:
         raise SettingsError(f"{folder}/config.json and the model differ:\n  " + "\n  ".join(problems))
+    return notes
+
+
+def _checked_steps(folder: Path, processor: str) -> list[str]:
+    """See `step_differences`. Returns notes; raises SettingsError for a step that is not known."""
+    try:
+        problems, notes = step_differences(parse(_read_small(folder / processor)))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{folder}/{processor} cannot be read: {reason(error)}") from error
+    if problems:
+        raise SettingsError(f"{folder}/{processor}: {'; '.join(problems)}")
+    return notes
 
 
 def require_lerobot(model: VLAJEPA, cameras: Sequence[str] | None = None) -> None:
@@ -222,21 +168,9 @@ def require_lerobot(model: VLAJEPA, cameras: Sequence[str] | None = None) -> Non
         raise SettingsError("LeRobot's vla_jepa cannot hold this model:\n  " + "\n  ".join(problems))
 
 
-def _input_features(model: VLAJEPA, cameras: Sequence[str]) -> dict[str, Any]:
-    side = model.settings.backbone.image_size
-    features = {f"observation.images.{camera}": {"type": "VISUAL", "shape": [3, side, side]} for camera in cameras}
-    if model.state_width:
-        features[STATE] = {"type": "STATE", "shape": [model.state_width]}
-    return features
-
-
-def _norm_map() -> dict[str, str]:
-    return {"VISUAL": "IDENTITY", "STATE": "MIN_MAX", "ACTION": "MIN_MAX"}
-
-
 def _processors(model: VLAJEPA, cameras: Sequence[str]) -> dict[str, dict[str, Any]]:
-    features = {**_input_features(model, cameras), ACTION: {"type": "ACTION", "shape": [model.sizes.action]}}
-    normalize = {"eps": 1e-8, "features": features, "norm_map": _norm_map()}
+    features = {**input_features(model, cameras), ACTION: {"type": "ACTION", "shape": [model.sizes.action]}}
+    normalize = {"eps": 1e-8, "features": features, "norm_map": norm_map()}
     before: list[dict[str, Any]] = [
         {"registry_name": "rename_observations_processor", "config": {"rename_map": {}}},
         {"registry_name": "to_batch_processor", "config": {}},

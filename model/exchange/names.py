@@ -59,11 +59,13 @@ class Account:
     loaded         our names
     unused         their names, with the reason
     reinitialised  our names that keep their fresh values because the caller listed their part
+    notes          what else of the checkpoint was not taken over
     """
 
     loaded: tuple[str, ...]
     unused: Mapping[str, str]
     reinitialised: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def text(self) -> str:
         """A few lines for people."""
@@ -73,7 +75,7 @@ class Account:
             lines.append(f"left out {len(names)}: {reason} ({names[0]}{', …' if len(names) > 1 else ''})")
         if self.reinitialised:
             lines.append(f"fresh weights for {len(self.reinitialised)}: {', '.join(self.reinitialised)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
 
 
 def own_name(foreign: str, style: str) -> str | None:

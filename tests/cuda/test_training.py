@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from jobs.training.loop.data import pinned
+from jobs.training.loop.step.phases import PREFIX
 from jobs.training.run import train
 from model.attention.backend import resolve_backend
 from model.checkpoint.folders import list_checkpoints
@@ -35,7 +36,12 @@ def test_what_a_run_says_of_the_device(robot_build: Build, tmp_path: Path) -> No
     assert "model on cuda" in (config.out / "log.txt").read_text()
     backend = resolve_backend(config.model.attention, torch.device("cuda"))
     assert f"attention by {backend}" in (config.out / "log.txt").read_text()
-    row = json.loads((config.out / "metrics.jsonl").read_text().splitlines()[2])
+    first, _, row = map(json.loads, (config.out / "metrics.jsonl").read_text().splitlines()[:3])
+    assert not [name for name in first if name.startswith(PREFIX)]  # read one step late
+    phases = [name.removeprefix(PREFIX) for name in row if name.startswith(PREFIX)]
+    assert phases == ["data", "passes", "optimiser", "other"]
+    assert row["ms_passes"] > 0
+    assert row["ms_optimiser"] > 0
     assert 0 < row["memory_gib"] < 8
     assert row["tflops"] > 0
     assert json.loads((config.out / "run.json").read_text())["device"] == "cuda"

@@ -31,7 +31,7 @@ from jobs.report.plots import Chart, Plot, draw
 from jobs.report.settings import ReportConfig
 from jobs.serving import wire as serving_wire
 from jobs.simulator import wire as simulator_wire
-from jobs.training.builds import open_audited
+from jobs.training.builds.open_builds import open_audited
 from jobs.training.loop.settings import TrainerSettings
 from model.checkpoint.checkpoint import newest_whole, save_weights
 from model.checkpoint.state_file import _with_digest

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from model.checkpoint.checkpoint import load_weights, save_weights
-from model.exchange.lerobot import policy_config, save_lerobot
+from model.exchange.lerobot import save_lerobot
+from model.exchange.lerobot_config import policy_config
 from model.settings import SteeredBy
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.errors import BuildError

@@ -19,7 +19,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import vlajepa
-from jobs.training.builds import open_builds
+from jobs.training.builds.open_builds import open_builds
 from jobs.training.loop.data import make_streams
 from jobs.training.loop.ranks import Ranks
 from jobs.training.loop.settings import TrainerSettings

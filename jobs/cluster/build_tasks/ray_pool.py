@@ -34,7 +34,7 @@ from jobs.cluster.build_tasks.scheduler import Finished, Lost
 from jobs.cluster.build_tasks.shared_hashes import SharedHashes, start_hashes
 from jobs.cluster.connect import ray_joined, require_resources
 from jobs.cluster.settings import ClusterSettings
-from jobs.common.signals import ended_like_interrupted
+from jobs.common.processes.signals import ended_like_interrupted
 from pipeline.building.records import ShardRecord
 from pipeline.building.shard_jobs import (
     DecodedGroup,

@@ -24,10 +24,10 @@ def differences(found: RobotInterface, expected: RobotInterface) -> list[str]:
             texts.append(f"{name} is {ours:g}{unit and f' {unit}'}, expected {theirs:g}")
     texts += filter(None, [first_difference("state", found.state_channels, expected.state_channels)])
     texts += filter(None, [first_difference("action", found.action_channels, expected.action_channels)])
-    if found.statistics and expected.statistics and found.statistics != expected.statistics:
+    if not expected.has_statistics(found.statistics):
         texts.append(
             f"statistics are {found.statistics[:12]}…, expected {expected.statistics[:12]}…: "
-            "it scales by the ranges of other data, or has a model.scaling, model.use_state or range_floor of its own"
+            "it scales by the ranges of other data, or has a model.range_floor of its own"
         )
     return texts
 

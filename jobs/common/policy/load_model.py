@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
+from jobs.common.policy.bounded_loading import bounded_loading
 from model.checkpoint.averages import acting_weights
 from model.checkpoint.checkpoint import load_weights
 from model.checkpoint.state_file import read_state, verify_checkpoint
@@ -16,19 +14,16 @@ from model.normalize import unit_stats
 from model.settings import ModelSettings
 from model.student.adapters import merged_adapters
 from model.vla_jepa import VLAJEPA, build_model
-from pipeline.audit.canonical.expansion import ROOM, bounded_memory
 from pipeline.errors import BuildError
+from pipeline.format.json.typed_json import from_json
 from pipeline.format.schema import Sizes
 from pipeline.format.text.differences import first_difference
-from pipeline.format.text.printable import shown
+from pipeline.format.text.printable import printable, shown
 
 _LARGEST = Sizes(
     views=64, image_size=2048, steps=1000, tokens=100_000, width=100_000, state=10_000, chunk=10_000, action=10_000
 )
 """Beyond any robot and encoder. A checkpoint of somebody else may say anything."""
-
-_PER_BYTE = 4
-"""Bytes that loading may take for each byte of a checkpoint, besides `ROOM`: mapped, read, and as float32."""
 
 
 def load_model(checkpoint: Path) -> VLAJEPA:
@@ -43,25 +38,18 @@ def load_model(checkpoint: Path) -> VLAJEPA:
     state = read_state(checkpoint)
     acting_weights(checkpoint, state)
     try:
-        settings = TypeAdapter(ModelSettings).validate_python(state["model"])
-        sizes = TypeAdapter(Sizes).validate_python(state["model_sizes"])
+        settings = from_json(ModelSettings, state["model"], "model")
+        sizes = from_json(Sizes, state["model_sizes"], "model_sizes")
         if difference := first_difference(state["model"], json.loads(json.dumps(asdict(settings)))):
             raise ValueError(f"{difference}: a setting that is missing or unknown")  # a default might be another model
     except (KeyError, ValueError) as error:
-        what = f"has no usable settings and sizes of the model: {error}"
+        what = f"has no usable settings and sizes of the model: {printable(error)}"
         raise BuildError(f"{checkpoint}/state.json {what}") from error
     _check_sizes(checkpoint, sizes)
-    room = ROOM + _PER_BYTE * sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
-    try:
-        with bounded_memory(room):
-            model = build_model(settings, sizes, unit_stats(sizes), adapters=False, backbone_weights=False)
-            with merged_adapters(model.student.model, settings.backbone.lora, model.student.prompts.added):
-                load_weights(checkpoint, model)
-    except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
-        if isinstance(error, (RuntimeError, TypeError)) and not re.search("memory|Overflow", str(error)):
-            raise  # a size beyond 64 bits is a TypeError of PyTorch's
-        what = f"asks for a model of more than {room:,} bytes, which the weights beside it do not fill"
-        raise BuildError(f"{checkpoint}/state.json {what}; restore the checkpoint") from error
+    with bounded_loading(checkpoint):
+        model = build_model(settings, sizes, unit_stats(sizes), adapters=False, backbone_weights=False)
+        with merged_adapters(model.student.model, settings.backbone.lora, model.student.prompts.added):
+            load_weights(checkpoint, model)
     for name, scaler in (("state", model.state_scaler), ("action", model.action_scaler)):
         try:
             if scaler is not None:

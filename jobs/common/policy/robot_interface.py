@@ -8,8 +8,7 @@ Shapes: B observations, T actions in a chunk, A action width, S state width.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,11 +19,18 @@ from jobs.common.policy.channels import Channels
 from jobs.common.policy.committed import Committed
 from pipeline.format.build_settings import InputSettings
 from pipeline.format.schema import Observation
+from pipeline.format.text.printable import shown
 from pipeline.samples.inputs import encode_jpeg
 from pipeline.streaming.jpeg import decode_jpeg
 
-LARGEST_IMAGE = 4096
-"""Pixels a side: what a checkpoint or a server names is allocated."""
+SMALLEST_IMAGE, LARGEST_IMAGE = 16, 4096
+"""Pixels a side, as of a build: what a checkpoint or a server names is allocated."""
+
+FASTEST = 1000
+"""Frames a second."""
+
+LONGEST_TEXT = 1000
+"""Characters of a name, a unit or a meaning."""
 
 WIDEST = 2**16
 """Channels of a state or an action, and actions of a chunk."""
@@ -71,12 +77,12 @@ class RobotInterface:
     statistics: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 < self.image_size <= LARGEST_IMAGE:
-            raise ValueError(f"image_size must be 1 to {LARGEST_IMAGE}, found {self.image_size}")
+        if not SMALLEST_IMAGE <= self.image_size <= LARGEST_IMAGE:
+            raise ValueError(f"image_size must be {SMALLEST_IMAGE} to {LARGEST_IMAGE}, found {self.image_size}")
         if not 1 <= self.jpeg_quality <= 100:
             raise ValueError(f"jpeg_quality must be 1 to 100, found {self.jpeg_quality}")
-        if not 0 < self.fps < math.inf:
-            raise ValueError(f"fps must be above 0, found {self.fps}")
+        if not 0 < self.fps <= FASTEST:
+            raise ValueError(f"fps must be above 0 and at most {FASTEST}, found {shown(self.fps)}")
         if not 0 < len(set(self.views)) == len(self.views):
             raise ValueError(f"views must be different names, at least one, found {self.views!r:.200}")
         for name, least in (("state", 0), ("chunk", 1), ("action", 1)):
@@ -86,6 +92,17 @@ class RobotInterface:
             named = sum(len(group.names) for group in groups)
             if groups and named != getattr(self, name):
                 raise ValueError(f"{name}_channels must name {getattr(self, name)} channels, found {named}")
+        if (longest := max(self._texts(), key=len)) and len(longest) > LONGEST_TEXT:
+            raise ValueError(f"a name may have {LONGEST_TEXT} characters, found {len(longest)}: {shown(longest)}")
+
+    def _texts(self) -> Iterator[str]:
+        yield from (self.source, self.statistics, *self.views)
+        for group in (*self.state_channels, *self.action_channels):
+            yield from (group.units, group.meaning, *group.names)
+
+    def has_statistics(self, statistics: str) -> bool:
+        """Whether a policy with these scales as this one does, or either does not say."""
+        return not statistics or not self.statistics or statistics == self.statistics
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> RobotInterface:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from jobs.common.json_lines import append_rows, keep_rows, recover_rows
-from jobs.common.signals import handled
+from jobs.common.processes.signals import handled
 from jobs.training.loop.ranks import Ranks
 from jobs.training.loop.step.micro_batches import MicroBatch
 from pipeline.errors import BuildError, RunError

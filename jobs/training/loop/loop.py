@@ -30,6 +30,7 @@ from jobs.training.loop.settings import CoTraining, TrainerSettings
 from jobs.training.loop.step.garbage import collected_at_steps
 from jobs.training.loop.step.micro_batches import MicroBatch, micro_batches, passes, record, weighted_total
 from jobs.training.loop.step.optimiser import Optimiser
+from jobs.training.loop.step.phases import Phase, StepPhases
 from jobs.training.loop.step.step_graph import StepGraphs
 from jobs.training.loop.step.weighted_mean import WeightedMeans
 from jobs.training.loop.throughput import Throughput
@@ -91,6 +92,7 @@ class Trainer:
         self._graphs = StepGraphs(self.model, self.optimiser) if graphed else None
         self.not_held_out = tuple(build.name for build in builds if not has_pair(build))
         self._held_out_readers = [held_out_reader(build, settings, cache) for build in builds if has_pair(build)]
+        self._phases = StepPhases(ranks.device, alone=ranks.world == 1)
         self._guard = LossGuard(settings.divergence)
         self._skipped = SkippedSamples(out, settings.max_skipped_share)
         self._state, self.step, self.stopped_by = state, 0, ""
@@ -149,6 +151,7 @@ class Trainer:
         with signal.noted(), writer, collected_at_steps(settings.collect_every) as collect:
             while self.step < stop:
                 started = time.perf_counter()
+                self._phases.begin()
                 self.ranks.position.mark(f"reads the samples of step {self.step}")
                 current, skipping, self.stopped_by = self._next(batches, signal)
                 if self.stopped_by:
@@ -157,9 +160,12 @@ class Trainer:
                 numbers = self._step(current)
                 owner.look()
                 self._skipped.add(self.step, _all(current), self.ranks, skipping)
-                seconds = time.perf_counter() - started
+                self._phases.end_step()
+                throughput.add(time.perf_counter() - started, waited)
                 self.step += 1
-                log.step(self.step, numbers | throughput.numbers(seconds, waited) | self._skipped.numbers())
+                if log.due(self.step):
+                    numbers |= throughput.numbers() | self._phases.numbers() | self._skipped.numbers()
+                log.step(self.step, numbers)
                 if settings.eval_every and self.step % settings.eval_every == 0 and self.step < stop:
                     log.held_out(self.step, self.evaluate())
                 collect(self.step)
@@ -203,12 +209,14 @@ class Trainer:
             found = next(batches)
         except (RunError, OSError) as problem:
             error = str(problem)
+        self._phases.end(Phase.DATA)
         skipping = any(micro.batch.skipped for micro in _all(found))
         came = signal.name
         failed, asked, skipped = self.ranks.count(bool(error), bool(came), skipping)
         if failed:
             raise BuildError("; ".join(dict.fromkeys(text for text in self.ranks.gather(error) if text)))
         stopped_by = next(name for name in self.ranks.gather(came) if name) if asked else ""
+        self._phases.end(Phase.RANKS)
         return found, bool(skipped), stopped_by
 
     def _step(self, streams: list[list[MicroBatch]]) -> dict[str, float]:
@@ -222,11 +230,14 @@ class Trainer:
             means = WeightedMeans(self.ranks.device)
             rates = self.optimiser.begin(self.step * len(updates) + i)
             self._backward(batches, means)
-            found, norms = means.reduce(self.ranks), self.optimiser.norms()
+            found = means.reduce(self.ranks)
+            self._phases.end(Phase.RANKS)
+            norms = self.optimiser.norms()
             found["loss"] += numbers.get("loss", 0.0)
             numbers |= found | norms | rates
             self._guard.require_finite(numbers, dump)
             self.optimiser.step(norms["grad_norm"])
+            self._phases.end(Phase.OPTIMISER)
         self._guard.require_converging(numbers, dump)
         return numbers
 
@@ -239,6 +250,7 @@ class Trainer:
             weights, names = [micro.weight for micro in micros], [micro.build.name for micro in micros]
             if self._graphs:
                 found = self._graphs.run(moved, weights, names, first=i == 0)
+                self._phases.end(Phase.PASSES)
             else:
                 found = self._pass(moved, weights, names, last=i == len(together) - 1)
             for micro, losses, (_, targets) in zip(micros, found, moved, strict=True):
@@ -253,11 +265,13 @@ class Trainer:
         with gradients_stay(self._wrapped, not last):
             with self._autocast():
                 found: tuple[Losses, ...] = self._wrapped(*batches)
+            self._phases.end(Phase.FORWARD)
             self.ranks.position.mark(f"backward pass of step {self.step}")
             weighted_total(found, weights, names).backward()
         # DDP averages in the last pass what the model's own parameters have collected.
         if last or self.ranks.world == 1:
             self.optimiser.collect()
+        self._phases.end(Phase.BACKWARD)
         return found
 
     def _save(self, writer: CheckpointWriter) -> None:

@@ -22,7 +22,7 @@ DEVICE_FLOPS: Mapping[str, float] = {"A100": 312e12, "H100": 989e12, "H200": 989
 
 
 class Throughput:
-    """Numbers of a step's speed.
+    """Numbers of the steps' speed.
 
     Args:
         samples: of a step, over all ranks.
@@ -33,9 +33,16 @@ class Throughput:
     def __init__(self, ranks: Ranks, samples: int, flops: float = 0.0, peak: float | None = None) -> None:
         self._ranks, self._samples, self._flops, self._peak = ranks, samples, flops, peak
         self._started = time.monotonic()
+        self._steps, self._seconds, self._waited = 0, 0.0, 0.0
 
-    def numbers(self, seconds: float, waited: float) -> dict[str, float]:
-        """Metrics of a step that took so long and waited so long for its batch."""
+    def add(self, seconds: float, waited: float) -> None:
+        """A step took so long, and waited so long for its batch."""
+        self._steps, self._seconds, self._waited = self._steps + 1, self._seconds + seconds, self._waited + waited
+
+    def numbers(self) -> dict[str, float]:
+        """Metrics of the steps that were added since the last call."""
+        seconds, waited = self._seconds / self._steps, self._waited / self._steps
+        self._steps, self._seconds, self._waited = 0, 0.0, 0.0
         found = {
             "samples_per_s": self._samples / seconds,
             "data_wait_share": waited / seconds,

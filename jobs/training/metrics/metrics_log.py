@@ -59,12 +59,16 @@ class MetricsLog:
     def __exit__(self, *error: Any) -> None:
         self._open.__exit__(*error)
 
+    def due(self, step: int) -> bool:
+        """Whether a step has a row."""
+        return step % self._every == 0 or step == self._last
+
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Record the numbers of one step."""
+        """A step is done. Record its numbers, if it has a row."""
         if not self._main:
             return
         self._bar.update(1)
-        if step % self._every and step != self._last:
+        if not self.due(step):
             return
         self._bar.set_postfix(
             loss=f"{numbers['loss']:.4f}",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Gauge
 
-from pipeline.errors import SettingsError
+from jobs.common.metrics_port import MetricsPort
 
 STEP = "vlajepa_train_step"
 TRAIN = "vlajepa_train"
@@ -27,17 +27,12 @@ class Prometheus:
         self._step = Gauge(STEP, "Steps that are done", ["run"], registry=registry)
         self._train = Gauge(TRAIN, "Numbers of the last step", ["run", "metric"], registry=registry)
         self._held_out = Gauge(HELD_OUT, "Held-out numbers", ["run", "metric"], registry=registry)
-        try:
-            self._server, self._thread = start_http_server(port, host, registry)
-        except OSError as error:
-            raise SettingsError(
-                f"trainer.metrics_port={port} cannot be opened on {host} ({error.strerror}); choose another one"
-            ) from error
+        self._open = MetricsPort(registry, host, port, "trainer.metrics_port")
 
     @property
     def port(self) -> int:
         """The one that was opened, if the system chose it."""
-        return int(self._server.server_port)
+        return self._open.port
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         self._step.labels(self._run).set(step)
@@ -47,6 +42,4 @@ class Prometheus:
             gauge.labels(self._run, metric).set(value)
 
     def close(self, failed: bool) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._open.close()

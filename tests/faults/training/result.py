@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from jobs.training.loop.step.phases import PREFIX
 from model.checkpoint.averages import AVERAGES
 from model.checkpoint.folders import list_checkpoints
 from model.checkpoint.sharded_checkpoint import SHARDED, fill_sharded, sharded_shapes
@@ -16,7 +17,7 @@ from model.checkpoint.state_file import read_state, verify_checkpoint
 from pipeline.storage.atomic import hash_file
 
 MEASURED = ("samples_per_s", "data_wait_share", "seconds", "memory_gib")
-"""Numbers of a step that are another in every run."""
+"""Numbers of a step that are another in every run, as those of its phases are."""
 
 
 def result_of(out: Path) -> dict[str, Any]:
@@ -32,10 +33,14 @@ def result_of(out: Path) -> dict[str, Any]:
         else:
             found |= {f"{name}/{path.name}": hash_file(path) for path in sorted(checkpoint.glob("*.safetensors"))}
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    found["metrics"] = [{name: value for name, value in row.items() if name not in MEASURED} for row in rows]
+    found["metrics"] = [{name: value for name, value in row.items() if not _measured(name)} for row in rows]
     for name in ("held_out.json", "ended.json"):
         found[name] = json.loads((out / name).read_text())
     return found
+
+
+def _measured(name: str) -> bool:
+    return name in MEASURED or name.startswith(PREFIX)
 
 
 def _sharded(checkpoint: Path) -> dict[str, str]:

@@ -21,7 +21,7 @@ from jobs.audit.remote_build import RemoteBuild, remote_build
 from jobs.audit.settings import AuditConfig, VerifyConfig
 from jobs.audit.verify import verify
 from jobs.cluster.settings import ClusterSettings
-from jobs.training.builds import open_audited
+from jobs.training.builds.open_builds import open_audited
 from jobs.training.loop.settings import TrainerSettings
 from pipeline.audit.build import open_build
 from pipeline.audit.entries import ShardEntry

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from jobs.common.policy.robot_interface import RobotInterface
+from jobs.datasets.build_ranges import build_ranges
 from model.checkpoint.checkpoint import save_weights
 from model.checkpoint.vouched import VOUCHED, Voucher, as_json
-from model.normalize import BuildStats
-from model.settings import tiny_settings
+from model.settings import ModelSettings, tiny_settings
 from model.vla_jepa import build_model
 from pipeline.format.build import Build
 
@@ -19,11 +19,13 @@ CLAIMED_CLEAN = (Voucher("sample", "clean at level shards", "unsigned", False, T
 """Who vouches for the data of a checkpoint that tests make."""
 
 
-def untrained(folder: Path, build: Build, **changes: Any) -> Path:
-    """What `vlajepa train` would have written at step 0; `changes` to its state.json, None removes a key."""
-    model = build_model(tiny_settings(), build.sizes, BuildStats.parse(build.read_file("stats.json"), build.path))
+def untrained(folder: Path, build: Build, settings: ModelSettings | None = None, **changes: Any) -> Path:
+    """What `vlajepa train` would have written at step 0, of the tiny model unless others are given; `changes` to its
+    state.json, None removes a key."""
+    settings = settings or tiny_settings()
+    model = build_model(settings, build.sizes, build_ranges(build, settings.scaling))
     state: dict[str, Any] = {
-        "model": asdict(tiny_settings()),
+        "model": asdict(settings),
         "model_sizes": asdict(build.sizes),
         "robot": asdict(RobotInterface.of(build.manifest)),
         VOUCHED: as_json(CLAIMED_CLEAN),

@@ -68,7 +68,7 @@ class FakeSimulator:
         rest = {} if over else self._observation()
         video = np.stack(images) if record_video else np.zeros((0, SIZE, SIZE, 3), np.uint8)
         answer = {"steps": self._steps, "success": self._succeeded(), "swapped_instruction_success": self._swapped()}
-        return {**rest, "video": video, **answer, "over": over}
+        return {**rest, "video": video, "actions": len(images), **answer, "over": over}
 
     def _expert_action(self) -> dict[str, Any]:
         return {"action": np.array([0.05, 0, 0, 0, 0, 0, 1], np.float32)}

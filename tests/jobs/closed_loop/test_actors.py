@@ -140,6 +140,28 @@ def test_with_a_delay_each_chunk_begins_with_the_actions_that_are_carried_out_me
     assert len(policy.committed) == 2
 
 
+def test_a_new_instruction_finds_the_robot_in_the_middle_of_what_it_was_told_before() -> None:
+    """Two of three actions were carried out; the next two are while the policy computes, and lead it no further."""
+    policy = Continuing()
+    actor = PolicyActor(policy, CAMERAS, 8, execute=3, delay=2)
+    policy.act = lambda *_: np.arange(35, dtype=np.float32).reshape(1, 5, 7)  # type: ignore[method-assign]
+    actor.act([replace(env(4), first=True)])
+    (second,) = actor.act([replace(env(5), instruction="put it back", carried_out=2)])
+    (one,) = policy.committed[0]
+    assert one is not None
+    assert (one.actions[:, 0].tolist(), one.delay) == ([14, 21], 2)
+    assert second is not None
+    assert second[:, 0].tolist() == [14, 21, 114]
+    actor.act([replace(env(5), instruction="put it back", carried_out=3)])
+    (two,) = policy.committed[1]
+    assert two is not None
+    assert two.actions[:, 0].tolist() == [121, 128]
+    actor.act([replace(env(6), instruction="put it back", carried_out=1)])  # cut short by something else
+    (three,) = policy.committed[2]
+    assert three is not None
+    assert len(three.actions) == 4
+
+
 def test_without_a_delay_nothing_is_committed() -> None:
     plain, other = Recorder(), Continuing()
     for _ in range(3):

@@ -96,6 +96,19 @@ def test_another_instruction_is_given() -> None:
     assert {m[0] for envs in actor.seen for m in envs if m is not None} == {"do something else"}
 
 
+def test_the_actor_is_told_how_much_of_its_chunk_was_carried_out() -> None:
+    counts: list[int | None] = []
+
+    class Noting(Pusher):
+        def act(self, envs: Sequence[EnvironmentState | None]) -> list[NDArray[np.float32] | None]:
+            counts.extend(m.carried_out for m in envs if m is not None)
+            return super().act(envs)
+
+    play([0], Noting())
+    assert counts[0] is None
+    assert set(counts[1:]) == {3}
+
+
 def test_videos_are_made_where_wanted() -> None:
     _, videos = play(range(3), ScriptActor(), videos=frozenset({1}))
     assert videos == {0: 0, 1: 6, 2: 0}

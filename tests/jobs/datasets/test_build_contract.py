@@ -15,6 +15,7 @@ from jobs.datasets.build_contract import contract_of, interface_of
 from jobs.datasets.manifests import load_manifests
 from jobs.simulator.libero import CHANNELS
 from jobs.simulator.simpler_tasks import GOOGLE, WIDOWX
+from model.settings import Scaling, tiny_settings
 from pipeline.errors import SettingsError
 from pipeline.format.build import Build
 from pipeline.sources.episode.vectors import parse_fields
@@ -87,13 +88,30 @@ def test_a_policy_has_the_statistics_of_its_build_alone(robot_build: Build, tmp_
     expected = contract_of(robot_build.path)
     assert len(expected.statistics) == 64
     assert not differences(policy.interface, expected)
-    assert policy.interface == expected
+    assert policy.interface.statistics == expected.statistics
     policy.model.state_scaler.center[2] += 1e-6  # type: ignore[union-attr, operator]
     from model.normalize import statistics_id
 
     moved = statistics_id(policy.model.state_scaler, policy.model.action_scaler)
     (text,) = differences(replace(policy.interface, statistics=moved), expected)
     assert "it scales by the ranges of other data" in text
+
+
+@pytest.mark.parametrize("use_state", [True, False])
+@pytest.mark.parametrize("scaling", Scaling)
+def test_a_policy_of_the_build_fits_it_however_its_model_scales(
+    robot_build: Build, tmp_path: Path, scaling: Scaling, use_state: bool
+) -> None:
+    settings = replace(tiny_settings(), scaling=scaling, use_state=use_state)
+    robot = asdict(interface_of(robot_build.manifest))
+    policy = CheckpointPolicy(untrained(tmp_path / "step-00000000", robot_build, settings, robot=robot), "cpu")
+    expected = contract_of(robot_build.path)
+    assert not differences(policy.interface, expected)
+    assert (policy.interface.statistics == expected.statistics) is (scaling is Scaling.MIN_MAX and use_state)
+    other = replace(settings, range_floor=10.0)
+    policy = CheckpointPolicy(untrained(tmp_path / "other" / "step-00000000", robot_build, other, robot=robot), "cpu")
+    (text,) = differences(policy.interface, expected)
+    assert "statistics are" in text
 
 
 def test_a_build_of_human_video_has_no_contract(video_build: Build) -> None:

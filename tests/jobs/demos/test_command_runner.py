@@ -167,7 +167,7 @@ def test_a_stop_is_passed_on_and_waited_for(stage: _Stage, number: signal.Signal
     driver = f"""
 import signal
 from pathlib import Path
-from jobs.common.signals import ended_like_interrupted
+from jobs.common.processes.signals import ended_like_interrupted
 from jobs.demos.command_runner import Command, run_commands
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where the tests run under nohup
 signal.signal(signal.SIGINT, signal.default_int_handler)  # and in the background

@@ -248,6 +248,9 @@ def test_every_field_stands_in_exactly_one_chart() -> None:
         "grad_norm_rest",
         "lr_rest",
         "mfu",
+        "ms_data",
+        "ms_passes",
+        "ms_other",
         "seconds",
         "skipped",
         "odd",
@@ -274,6 +277,8 @@ def test_every_field_stands_in_exactly_one_chart() -> None:
     factors = {names.index("mfu"): 100.0, names.index("seconds"): 1 / 60}
     expected = [i * factors.get(i, 1.0) for i in (*range(len(names)), *range(100, 100 + len(fields)))]
     assert sorted(found) == pytest.approx(sorted(expected))
+    phases = next(chart for group in chart_groups(metrics) for chart in group.charts if "step's time" in chart.title)
+    assert [(series.label, series.colour) for series in phases.series] == [("data", 0), ("passes", 1), ("other", 2)]
 
 
 def test_wall_time_adds_up_over_restarts() -> None:

@@ -129,7 +129,7 @@ def test_curves_end_in_the_last_values(page: str, trained: Path) -> None:
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     last = next(row for row in reversed(lines) if "loss" in row)
     curves = text_of(page[page.index('id="curves"') : page.index('id="builds"')])
-    for name in ("loss", "grad_norm", "lr_rest", "samples_per_s"):
+    for name in ("loss", "grad_norm", "lr_rest", "samples_per_s", "ms_forward", "ms_optimiser"):
         assert short_number(last[name]) in curves, name
     for build in ("robot", "ssv2"):
         assert f"world model {last[f'{build}/world_model']:.4g}" in curves

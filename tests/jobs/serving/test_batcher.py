@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jobs.serving.batcher import Answer, Batcher, Query
-from jobs.serving.meter import Meter
+from jobs.serving.metrics.meter import Meter
+from jobs.serving.metrics.prometheus import ServingMetrics
 from pipeline.errors import RunError
 from tests.jobs.serving.fakes import IN_TIME_S, FakePolicy, expected, observation
 
@@ -99,7 +100,7 @@ def test_actions_of_a_wrong_shape_are_an_error(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_meter_counts_queries_calls_and_latencies() -> None:
     now = [10.0]
-    meter = Meter(lambda: now[0])
+    meter = Meter(ServingMetrics(), lambda: now[0])
     assert meter.line(0) is None
     for latency in range(1, 101):
         meter.answered(latency / 1000, [4])

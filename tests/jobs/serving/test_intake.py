@@ -36,7 +36,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def intake(said: list[str]) -> Intake:
-    return Intake(1000, 4, said.append)
+    return Intake(1000, 4, said.append, lambda _: None)
 
 
 def test_a_newcomer_takes_the_place_of_the_longest_silent_one_of_the_busiest_address(

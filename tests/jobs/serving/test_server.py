@@ -12,7 +12,8 @@ import pytest
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from jobs.serving.server import FAILED, noise_seed
+from jobs.serving.keys import noise_seed
+from jobs.serving.server import FAILED
 from jobs.serving.wire import pack, unpack
 from tests.jobs.serving.fakes import IN_TIME_S, FakePolicy, Running, expected, message, observation, running, until
 

@@ -77,3 +77,22 @@ def test_the_limit_ends_an_episode_within_an_action_that_is_kept() -> None:
         False,
         True,
     )
+
+
+class Stages(World):
+    """Asks for something else from the second step on, as some tasks of SimplerEnv do."""
+
+    @property
+    def instruction(self) -> str:  # type: ignore[override]
+        return "close it" if self.steps >= 2 else "open it"
+
+
+@pytest.mark.parametrize(("shown", "carried_out"), [(True, 2), (False, 4)])
+def test_a_new_instruction_ends_a_chunk_of_a_policy_that_is_told_it(shown: bool, carried_out: int) -> None:
+    worker = Worker()
+    worker._environment, worker._shown = Stages(), shown
+    worker.reset(0, 9)
+    answer = worker.act(np.array([[0.5] + [0.0] * 6] * 4, np.float32), record_video=False)
+    assert (answer["actions"], answer["steps"]) == (carried_out, carried_out)
+    assert (answer["instruction"], answer["over"]) == ("close it", False)
+    assert worker.act(np.zeros((3, 7), np.float32), record_video=False)["actions"] == 3

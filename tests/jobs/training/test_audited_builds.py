@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from jobs.training.builds import open_audited, open_builds
+from jobs.training.builds.common_sizes import common_sizes
+from jobs.training.builds.open_builds import open_audited, open_builds
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.run import run_state
 from jobs.training.settings import TrainConfig
-from jobs.training.sizes.common_sizes import common_sizes
 from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdicts.attestation import require_signature, sign_verdict
 from pipeline.audit.verdicts.verdict import verdict_bytes, write_verdict

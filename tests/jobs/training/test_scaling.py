@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from jobs.common.policy.checkpoint_policy import CheckpointPolicy
+from jobs.datasets.build_ranges import gripper_channels
+from jobs.training.builds.common_sizes import common_sizes
 from jobs.training.run import train
-from jobs.training.sizes.common_sizes import common_sizes
-from jobs.training.sizes.grippers import gripper_channels
 from model.checkpoint.folders import list_checkpoints
 from model.settings import Scaling
 from pipeline.errors import BuildError

@@ -16,6 +16,8 @@ from torch import Tensor
 from model.checkpoint.checkpoint import save_weights
 from model.exchange.initial import load_initial
 from model.exchange.lerobot import save_lerobot
+from model.exchange.lerobot_config import policy_config
+from model.exchange.lerobot_known import FEATURES, OF_A_POLICY, OF_WEIGHTS, WITHOUT_EFFECT, config_differences
 from model.exchange.names import LM_HEAD, own_name, unused_reason
 from model.exchange.starvla import load_starvla, save_starvla
 from model.exchange.weights import foreign_weights, load_foreign
@@ -236,6 +238,111 @@ def test_a_policy_with_other_numbers_beside_its_shapes_is_refused(tmp_path: Path
     path.write_text(json.dumps(json.loads(path.read_text()) | {"predictor_num_heads": 3}))
     with pytest.raises(SettingsError, match=r"predictor_num_heads is 3, model\.predictor\.heads is 2"):
         load_initial(lerobot_model(), tmp_path / "policy")
+
+
+def with_config(folder: Path, **changes: Any) -> Path:
+    """A policy folder whose config.json has other values."""
+    save_lerobot(lerobot_model(), folder, CAMERAS, "e")
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return folder
+
+
+def test_every_key_of_a_policy_that_counts_is_compared() -> None:
+    """With one that is of the right kind, and with one that is not; null is a default."""
+    model = lerobot_model()
+    good = policy_config(model, CAMERAS, "e")
+    assert config_differences(good, model, whole=True) == ([], [])
+    for key in (*OF_WEIGHTS, *OF_A_POLICY):
+        for odd in (3, "x", True, [9, 9], {"a": 1}):
+            if type(odd) is int and good.get(key) == odd:
+                continue
+            (text,), _ = config_differences(good | {key: odd}, model, whole=True)
+            assert text.startswith(f"{key} is ")
+            of_weights, _ = config_differences(good | {key: odd}, model, whole=False)
+            assert of_weights == ([text] if key in OF_WEIGHTS else [])
+        assert config_differences(good | {key: None}, model, whole=True) == ([], [])
+
+
+def test_every_key_of_lerobots_configuration_is_known_and_an_unknown_one_is_named(tmp_path: Path) -> None:
+    groups = [set(OF_WEIGHTS), set(OF_A_POLICY), set(WITHOUT_EFFECT), set(FEATURES)]
+    assert sum(map(len, groups)) == len(set().union(*groups))
+    assert policy_config(lerobot_model(), CAMERAS, "e").keys() <= set().union(*groups)
+    assert set(LEROBOT_KEYS.split()) <= set().union(*groups)
+    folder = with_config(tmp_path / "policy", n_heads_of_the_future=3)
+    with pytest.raises(SettingsError, match="'n_heads_of_the_future' is a key that is not known here"):
+        load_initial(lerobot_model(), folder)
+
+
+LEROBOT_KEYS = """
+n_obs_steps input_features output_features device use_amp use_peft push_to_hub repo_id private tags license type
+pretrained_path pretrained_revision chunk_size n_action_steps normalization_mapping qwen_model_name jepa_encoder_name
+freeze_qwen enable_world_model reinit_modules tokenizer_padding_side prompt_template special_action_token
+embodied_action_token action_dim state_dim num_action_tokens_per_timestep num_embodied_action_tokens_per_instruction
+num_inference_timesteps action_hidden_size action_model_type action_num_layers action_num_heads
+action_attention_head_dim action_dropout action_num_timestep_buckets action_noise_beta_alpha action_noise_beta_beta
+action_noise_s num_target_vision_tokens action_max_seq_len num_video_frames predictor_depth predictor_num_heads
+predictor_mlp_ratio predictor_dropout world_model_loss_weight jepa_tubelet_size repeated_diffusion_steps
+causal_world_model_context resize_images_to binarize_gripper_action pre_snap_gripper_action clip_normalized_actions
+gripper_dim gripper_threshold torch_dtype policy_action_contract optimizer_lr optimizer_betas optimizer_eps
+optimizer_weight_decay optimizer_grad_clip_norm scheduler_warmup_steps scheduler_decay_steps scheduler_decay_lr
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"output_features": {"action": {"type": "ACTION", "shape": [6]}}},
+            r"action has the shape \[6\], the model's",
+        ),
+        (
+            {"input_features": {"observation.state": {"shape": 6}}},
+            r"observation\.state has the shape 6, the model's is ",
+        ),
+        ({"input_features": {"observation.state": 6}}, r"observation\.state has the shape None, the model's is "),
+        ({"input_features": {"a": {"type": "VISUAL"}}}, r"input_features has 1 cameras, sizes\.views is 2"),
+        ({"input_features": [1]}, r"input_features must be an object, found \[1\]"),
+    ],
+)
+def test_features_of_another_shape_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    folder = with_config(tmp_path / "policy", **changes)
+    with pytest.raises(SettingsError, match=message):
+        load_initial(lerobot_model(), folder, scalers=True)
+
+
+def test_what_lerobot_does_after_the_model_is_said_not_to_be_taken_over(tmp_path: Path) -> None:
+    folder = with_config(tmp_path / "policy", binarize_gripper_action=True, clip_normalized_actions=True)
+    rename_steps(folder, {"config": {"rename_map": {"observation.images.a": "observation.images.front"}}})
+    text = load_initial(lerobot_model(), folder, scalers=True)
+    assert "actions afterwards: clip_normalized_actions, binarize_gripper_action" in text
+    assert "not taken over, no observation has a name here: rename_map {'observation.images.a'" in text
+    assert "not taken over" not in load_initial(lerobot_model(), folder)
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({"registry_name": "half_of_all_actions"}, "'half_of_all_actions' is a step that is not known here"),
+        ({"registry_name": 7}, "7 is a step that is not known here"),
+        ({"registry_name": "relative_actions_processor", "config": {"enabled": True}}, "makes actions relative"),
+    ],
+)
+def test_steps_of_a_processor_that_are_not_known_are_refused(
+    tmp_path: Path, step: dict[str, Any], message: str
+) -> None:
+    folder = with_config(tmp_path / "policy")
+    rename_steps(folder, step)
+    with pytest.raises(SettingsError, match=message):
+        load_initial(lerobot_model(), folder, scalers=True)
+
+
+def rename_steps(folder: Path, changes: dict[str, Any]) -> None:
+    """Change the first step of the preprocessor, which renames observations."""
+    path = folder / "policy_preprocessor.json"
+    content = json.loads(path.read_text())
+    content["steps"][0] |= changes
+    path.write_text(json.dumps(content))
 
 
 def test_what_lerobot_cannot_hold_is_refused(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_checkpoints_that_cannot_act_are_refused(robot_build: Build, tmp_path: P
     ("changes", "message"),
     [
         ({"jpeg_quality": 0}, "jpeg_quality must be 1 to 100, found 0"),
-        ({"image_size": 2**20}, "image_size must be 1 to 4096"),
+        ({"image_size": 2**20}, "image_size must be 16 to 4096"),
         ({"fps": 0.0}, "fps must be above 0"),
         ({"views": []}, "views must be different names, at least one"),
         ({"views": ["front", "front"]}, "views must be different names"),

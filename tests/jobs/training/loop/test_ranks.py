@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from jobs.common.policy.load_model import load_model
-from jobs.training.builds import open_builds
+from jobs.training.builds.open_builds import open_builds
 from jobs.training.run import train
 from jobs.training.workers import train_on_ray
 from model.checkpoint.folders import list_checkpoints

@@ -1,16 +1,34 @@
-"""Which channels of a build's state and action a gripper's position or command is, by how they were converted."""
+"""The ranges by which a model scales the state and action of a build, of which a gripper keeps its whole one.
+
+Which channels are a gripper's position or command is known by how they were converted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from model.normalize import NO_GRIPPERS, BuildStats, Grippers
+from model.settings import Scaling
 from pipeline.errors import BuildError
+from pipeline.format.build import Build
 from pipeline.format.json.typed_json import from_json
 from pipeline.format.text.printable import printable
 from pipeline.sources.episode.vectors import WIDTHS, Conversion, VectorField
 
 _GRIPPERS = (Conversion.GRIPPER, Conversion.RELATIVE_GRIPPER)
+
+
+def build_ranges(build: Build, scaling: Scaling) -> BuildStats:
+    """Ranges of the train split; a gripper keeps its whole one. Raises BuildError: `stats.json` is damaged."""
+    grippers = NO_GRIPPERS
+    if scaling == Scaling.QUANTILES:
+        source, sizes = build.settings.content["source"], build.sizes
+        grippers = Grippers(
+            state=gripper_channels(source, "state", sizes.state),
+            action=gripper_channels(source, "action", sizes.action),
+        )
+    return BuildStats.parse(build.read_file("stats.json"), build.path / "stats.json", scaling, grippers)
 
 
 def gripper_channels(source: Mapping[str, Any], vector: str, width: int) -> frozenset[int]:

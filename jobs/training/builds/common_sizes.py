@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from jobs.training.sizes.grippers import gripper_channels
-from model.normalize import NO_GRIPPERS, BuildStats, Grippers, merge_stats
+from jobs.datasets.build_ranges import build_ranges
+from model.normalize import BuildStats, merge_stats
 from model.settings import Scaling
 from pipeline.errors import SettingsError
 from pipeline.format.build import Build
@@ -38,18 +38,7 @@ def common_sizes(builds: Sequence[Build], scaling: Scaling = Scaling.MIN_MAX) ->
         for key in ("state", "chunk", "action"):
             _require_equal(f"sizes.{key}", robots[0], other, getattr(robots[0].sizes, key), getattr(other.sizes, key))
     views = max(build.sizes.views for build in builds)
-    return replace(robots[0].sizes, views=views), merge_stats([_ranges(robot, scaling) for robot in robots])
-
-
-def _ranges(build: Build, scaling: Scaling) -> BuildStats:
-    grippers = NO_GRIPPERS
-    if scaling == Scaling.QUANTILES:
-        source, sizes = build.settings.content["source"], build.sizes
-        grippers = Grippers(
-            state=gripper_channels(source, "state", sizes.state),
-            action=gripper_channels(source, "action", sizes.action),
-        )
-    return BuildStats.parse(build.read_file("stats.json"), build.path / "stats.json", scaling, grippers)
+    return replace(robots[0].sizes, views=views), merge_stats([build_ranges(robot, scaling) for robot in robots])
 
 
 def _encoder(build: Build) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Rate and latency of a server, for its log."""
+"""Rate, latency and refusals of a server: lines for its log, numbers for Prometheus."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jobs.serving.metrics.prometheus import Refusal, ServingMetrics
+
 
 class Meter:
     """Counts answers since the last line. Not for use from several threads.
 
     Args:
+        metrics: gets the same numbers.
         clock: seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, metrics: ServingMetrics, clock: Callable[[], float] = time.monotonic) -> None:
+        self._metrics, self._clock = metrics, clock
         self.total = 0
         self.errors = 0
         self._begin()
@@ -28,6 +31,12 @@ class Meter:
         self._queries += len(batches)
         self.total += len(batches)
         self._calls += sum(1 / batch for batch in batches)
+        self._metrics.answered(latency_s, len(batches))
+
+    def refused(self, kind: Refusal) -> None:
+        """Something was not done that a client wanted."""
+        self.errors += kind in (Refusal.MESSAGE, Refusal.POLICY)
+        self._metrics.refused(kind)
 
     def line(self, clients: int) -> str | None:
         """Rate and latency since the last line, for people; None if nothing was answered."""

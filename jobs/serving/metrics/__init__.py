@@ -1,0 +1,1 @@
+"""What a policy server counts, for its log and for Prometheus."""
