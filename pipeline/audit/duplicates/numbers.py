@@ -70,19 +70,14 @@ class NumberSearch:
 
     def matches(self) -> Iterator[SameNumbers]:
         """Each held-out episode that has numbers of a train episode, with one of these."""
-        (train, owners), (held_out, own) = (
-            (_joined(self._marks[side], np.uint64), _joined(self._owners[side], np.int64)) for side in (True, False)
-        )
+        train, held_out = (np.concatenate([np.zeros(0, np.uint64), *self._marks[side]]) for side in (True, False))
+        owners, own = (np.concatenate([np.zeros(0, np.int64), *self._owners[side]]) for side in (True, False))
         _, first, second = np.intersect1d(train, held_out, return_indices=True)
         found: dict[int, int] = {}
         for i, j in zip(owners[first].tolist(), own[second].tolist(), strict=True):
             found[j] = min(i, found.get(j, i))
         for episode, other in sorted(found.items()):
             yield SameNumbers(self._episodes[episode], self._episodes[other])
-
-
-def _joined(parts: list[NDArray[np.generic]], dtype: type) -> NDArray[np.generic]:
-    return np.concatenate(parts) if parts else np.zeros(0, dtype)
 
 
 def _mark(rows: NDArray[np.float32]) -> int:

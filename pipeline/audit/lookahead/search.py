@@ -59,8 +59,9 @@ def examine(
     fields = tuple(FieldNumbers.of(state, field) for field in values)
     commands = Commands.of([field.moments for field in fields], state.shape[1])
     alone = tuple(found for field in fields for found in field.found_alone(len(state), commands))
+    actions = None if episode.actions is None else episode.actions.astype(np.float64)
     inputs = {view: films for view, films in thumbnails.items() if views is None or view in views}
-    motion = motion_sums(episode.id, inputs, state, episode.actions)
+    motion = motion_sums(episode.id, inputs, state, actions)
     return EpisodeLookahead(EpisodeNumbers(episode.state, fields, alone), motion, cameras, order)
 
 
