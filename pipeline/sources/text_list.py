@@ -25,10 +25,12 @@ def read_text_list(path: str, columns: Sequence[str], fix: str, fix_columns: str
         if not isinstance(rows, list):
             raise RunError(f"{path} holds a {type(rows).__name__}, expected a list of objects. {fix}")
         return [row if isinstance(row, dict) else {} for row in rows]
+    listed: list[Mapping[str, Any]] = []
     try:
         with open_text(path) as file:
             reader = csv.DictReader(file)
-            found, listed = list(reader.fieldnames or ()), list(reader)
+            found = list(reader.fieldnames or ())
+            listed += reader
     except (OSError, csv.Error) as error:
         raise RunError(f"{path}: {getattr(error, 'strerror', None) or error}. {fix}") from error
     missing = [name for name in columns if name not in found]

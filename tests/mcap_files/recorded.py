@@ -22,7 +22,7 @@ Change = Callable[[list[Sent]], list[Sent]]
 
 def recorded_source(root: Path, **settings: Any) -> dict[str, Any]:
     """Settings of a build of `write_recordings`."""
-    cameras = [{"name": name, "topic": f"/{name}/image"} for name in ("front", "wrist")]
+    cameras = ["front=/front/image", "wrist=/wrist/image"]
     return {
         "type": "mcap",
         "name": "robot",

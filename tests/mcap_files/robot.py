@@ -21,7 +21,7 @@ TEXT = "put the cup down"
 
 SETTINGS: dict[str, Any] = {
     "name": "arm",
-    "cameras": [{"name": "front", "topic": "/front/image"}, {"name": "wrist", "topic": "/wrist/image"}],
+    "cameras": ["front=/front/image", "wrist=/wrist/image"],
     "state": [
         "/pose:pose.position",
         {"field": "/pose:pose.orientation", "convert": "quaternion_xyzw"},

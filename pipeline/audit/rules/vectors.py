@@ -52,9 +52,7 @@ def check(build: ClaimedBuild, report: Report) -> None:
 def _check_cameras(build: ClaimedBuild, report: Report) -> None:
     source = build.settings.get("source")
     cameras = source.get("cameras") if isinstance(source, dict) else None
-    names = [*build.views]
-    for camera in cameras if isinstance(cameras, list) else ():
-        names += camera.values() if isinstance(camera, dict) else [camera]
+    names = [*build.views, *(cameras if isinstance(cameras, list) else ())]
     report.check("L1", len(names))
     for name in dict.fromkeys(names):
         if claims_later(str(name), outcomes=False):

@@ -189,18 +189,11 @@ class LiberoSettings(RobotSettings):
     action_lag: int
 
 
-class CameraTopicContent(TypedDict):
-    """A camera of a recording."""
-
-    name: str
-    topic: str
-
-
 class McapSettings(RobotSettings):
     """Section `source` of MCAP recordings."""
 
     type: Literal["mcap"]
-    cameras: list[CameraTopicContent]
+    cameras: list[str]
     instruction: str | None
     text: str | None
     texts: str | None

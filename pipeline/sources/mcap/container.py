@@ -105,14 +105,12 @@ class McapFile:
 
         at, ended = len(MAGIC), False
         while at + _HEAD.size <= self._bytes:
-            self._file.seek(at)
-            opcode, length = _HEAD.unpack(self._file.read(_HEAD.size))
+            opcode, length = _HEAD.unpack(self._read(at, _HEAD.size))
             at += _HEAD.size
             if at + length > self._bytes:
                 raise undecodable(self.where, f"a record of {length:,} bytes goes beyond its end: {_CUT_OFF}")
             if opcode == Opcode.FOOTER:
-                self._file.seek(at + length)
-                if self._file.read(len(MAGIC)) == MAGIC:
+                if at + length + len(MAGIC) <= self._bytes and self._read(at + length, len(MAGIC)) == MAGIC:
                     return
                 break
             if not ended:
@@ -124,8 +122,16 @@ class McapFile:
     def _body(self, start: int, length: int) -> bytes:
         if length > LARGEST:
             raise undecodable(self.where, f"a record has {length:,} bytes, read are at most {LARGEST:,}")
-        self._file.seek(start)
-        return self._file.read(length)
+        return self._read(start, length)
+
+    def _read(self, start: int, length: int) -> bytes:
+        """Bytes that were there when the file was opened."""
+        with damage(self.where):
+            self._file.seek(start)
+            found = self._file.read(length)
+            if len(found) < length:
+                raise undecodable(self.where, "it became shorter while it was read")
+        return found
 
     def _content(self, start: int, length: int) -> bytes:
         """What a chunk holds, decompressed."""

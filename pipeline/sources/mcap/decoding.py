@@ -68,9 +68,9 @@ def header_time(message: Any, topic: str, where: str) -> int | None:
     stamp = getattr(getattr(message, "header", None), "stamp", None)
     if stamp is None:
         return None
-    seconds, rest = getattr(stamp, "sec", None), getattr(stamp, "nanosec", None)
-    good = isinstance(seconds, int) and isinstance(rest, int) and seconds >= 0 and 0 <= rest < SECOND
-    if not good or seconds == rest == 0:
+    seconds, rest = (getattr(stamp, name, None) for name in ("sec", "nanosec"))
+    whole = isinstance(seconds, int) and isinstance(rest, int)
+    if seconds is None or rest is None or not whole or seconds < 0 or not 0 <= rest < SECOND or seconds == rest == 0:
         detail = f"header.stamp is {seconds}.{rest}, no time; set source.times=log, or repair the file"
         raise EpisodeError("bad-clock", f"{where}, {topic}: {detail}")
     return int(seconds * SECOND + rest)

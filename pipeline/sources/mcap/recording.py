@@ -125,7 +125,7 @@ class Recording:
 
     def _require_kind(self, topic: str, kind: str) -> None:
         """One type a topic: that of a camera, of a text, or any that has the fields."""
-        expected = (kind,)
+        expected: tuple[str, ...] = (kind,)
         if topic in self._wanted.cameras.values():
             expected = IMAGES
         elif topic == self._wanted.text:
@@ -139,7 +139,7 @@ class Recording:
         topic = message.channel.topic
         views = [view for view, name in self._wanted.cameras.items() if name == topic]
         whole = topic in self._by_topic or topic == self._wanted.text or self._wanted.by_header
-        content = self.decoder.decode(message) if whole else None
+        content: Any = self.decoder.decode(message) if whole else None
         time = message.log_time
         if self._wanted.by_header:
             stamp = header_time(content, topic, self._where)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
 
 from pipeline.errors import SettingsError
 from pipeline.format.settings import checked, setting
@@ -28,18 +26,6 @@ class Times(StrEnum):
 
 
 @checked
-class CameraTopic:
-    """A camera of a recording."""
-
-    name: str = setting("name of the view")
-    topic: str = setting("topic of its pictures, sensor_msgs/msg/CompressedImage or Image")
-
-    def __post_init__(self) -> None:
-        if not self.name or clean_name(self.name) != self.name or not self.topic:
-            raise ValueError(f"a camera has a name of letters, digits, _ and -, and a topic; got {self}")
-
-
-@checked
 class McapSettings(VectorSettings):
     """How recordings are read.
 
@@ -47,7 +33,9 @@ class McapSettings(VectorSettings):
         SettingsError: the state takes what the action takes (rule L3), or a field is no TOPIC:PATH.
     """
 
-    cameras: tuple[CameraTopic, ...] = setting("objects of name and topic, in order", nonempty=True)
+    cameras: tuple[str, ...] = setting(
+        "NAME=TOPIC of each camera, in order; pictures are sensor_msgs/msg/CompressedImage or Image", nonempty=True
+    )
     state: tuple[VectorField, ...] = setting("TOPIC:PATH of the numbers that make the state; empty: no state")
     action: tuple[VectorField, ...] = setting("TOPIC:PATH of the numbers that make the action; empty: no actions")
     instruction: str | None = setting(
@@ -76,13 +64,7 @@ class McapSettings(VectorSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "cameras", tuple(map(_camera, self.cameras)))
-        names = [camera.name for camera in self.cameras]
-        if len(set(names)) < len(names):
-            raise ValueError(f"cameras: two have one name: {', '.join(names)}")
-        refuse_cameras(
-            (name for camera in self.cameras for name in (camera.name, camera.topic)), "take it out of source.cameras"
-        )
+        self._check_cameras()
         if [self.instruction, self.text, self.texts].count(None) != 2:
             raise ValueError("set one of instruction (a topic), text (for all episodes) and texts (a list of them)")
         if self.texts is not None and os.path.normpath(self.texts).split(os.sep)[0] in ("", os.pardir):
@@ -90,6 +72,12 @@ class McapSettings(VectorSettings):
         if self.text is not None and not has_text(self.text):
             raise ValueError(f"text must be an instruction, got {self.text!r}")
         self._check_roles()
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """Topic of each camera by the name of its view, in order."""
+        named = (camera.partition("=") for camera in self.cameras)
+        return {name: topic for name, _, topic in named}
 
     @property
     def measured(self) -> frozenset[str]:
@@ -105,6 +93,15 @@ class McapSettings(VectorSettings):
         names = [name for part in (*self.state, *self.action) for name in (part.field, part.base) if name is not None]
         return tuple(dict.fromkeys(names))
 
+    def _check_cameras(self) -> None:
+        refuse_cameras(self.cameras, "take it out of source.cameras")
+        for name, topic in self.topics.items():
+            if not name or clean_name(name) != name or not topic:
+                found = f"got {name}={topic}" if topic else f"got {name!r}"
+                raise ValueError(f"cameras: write NAME=TOPIC, the name of letters, digits, _ and -; {found}")
+        if len(self.topics) < len(self.cameras):
+            raise ValueError(f"cameras: two have one name: {', '.join(self.cameras)}")
+
     def _check_roles(self) -> None:
         """A number is an input or a target. Poses that are reached are measured, and come from the next frame."""
         commanded = {part.field for part in self.action if part.convert not in REACHED}
@@ -116,11 +113,3 @@ class McapSettings(VectorSettings):
                         f"action: {name} and {other} are the same numbers, a target and what is known at the frame "
                         "(rule L3); take the action from the topic of the commands"
                     )
-
-
-def _camera(value: Any) -> CameraTopic:
-    if isinstance(value, CameraTopic):
-        return value
-    if not isinstance(value, Mapping) or value.keys() != {"name", "topic"}:
-        raise SettingsError(f"cameras: an entry is an object of name and topic, got {value!r}")
-    return CameraTopic(**value)

@@ -57,7 +57,7 @@ class McapSource(McapSettings):
             raise SettingsError(f"source.state and source.action: {problem}")
         return SourceIndex(
             name=self.name,
-            views=tuple(camera.name for camera in self.cameras),
+            views=tuple(self.topics),
             state_dim=vector_width(self.state, widths, "state", where) if first else 0,
             action_dim=vector_width(self.action, widths, "action", where) if first else 0,
             fps=self.fps,
@@ -135,7 +135,8 @@ class McapSource(McapSettings):
                 return found
             there = f"there are {describe_topics(found.topics)}"
             problems.append(f"{path}: no message of {', '.join(found.missing())}; {there}")
-        raise SettingsError(f"none of the first {len(problems)} files of {self.root} can be read: {problems[0]}")
+        what = "has what source.cameras, state, action and instruction name"
+        raise SettingsError(f"none of the first {len(problems)} files of {self.root} {what}: {problems[0]}")
 
     def _enter(self, path: str, stack: ExitStack) -> McapFile:
         """An open file, closed with the stack."""
@@ -145,8 +146,7 @@ class McapSource(McapSettings):
 
     @property
     def _wanted(self) -> Wanted:
-        cameras = {camera.name: camera.topic for camera in self.cameras}
-        return Wanted(cameras, self.fields, self.instruction, self.times is Times.HEADER)
+        return Wanted(self.topics, self.fields, self.instruction, self.times is Times.HEADER)
 
     def own_text(self, ref: EpisodeRef) -> str | None:
         """The text of an episode by the settings or the list; None where the recording has it."""

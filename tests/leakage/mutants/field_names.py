@@ -72,7 +72,7 @@ def _of_recordings(build: Path, **settings: Any) -> None:
     def edit(source: dict[str, Any]) -> None:
         part = {"take": None, "scale": 1.0, "convert": "none", "base": None, "open": None, "closed": None}
         lists = {key: [{**part, "field": field} for field in settings[key]] for key in ("state", "action")}
-        cameras = [{"name": name, "topic": settings.get("topic", f"/{name}/image")} for name in ("front", "wrist")]
+        cameras = [f"{name}={settings.get('topic', f'/{name}/image')}" for name in ("front", "wrist")]
         own = {"texts": None, "text": None, "times": "header", "max_age_s": 0.2, "instruction": "/task"}
         kept = {key: source[key] for key in ("name", "val_share", "split_seed")}
         source.clear()
@@ -107,5 +107,5 @@ MUTANTS = (
     Mutant(view_of_the_transition, "L1", "manifest", "camera next_image shows later frames", NEXT_VIEW),
     Mutant(numbers_of_the_command_in_the_state, "L3", "manifest", "is an action, which is a target", ROBOT),
     Mutant(message_of_the_command_in_the_state, "L3", "manifest", "is an action, which is a target", ROBOT),
-    Mutant(topic_of_later_pictures, "L1", "manifest", "camera /camera/next_image shows later frames", ROBOT),
+    Mutant(topic_of_later_pictures, "L1", "manifest", "camera front=/camera/next_image shows later frames", ROBOT),
 )

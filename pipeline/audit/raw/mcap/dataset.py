@@ -18,7 +18,7 @@ from pipeline.audit.raw.mcap.pictures import shown
 from pipeline.audit.raw.mcap.series import NANO, Time
 from pipeline.audit.raw.mcap.topics import Topics, Wanted, decoded_messages
 from pipeline.audit.raw.place import Place, find, on_disk
-from pipeline.audit.raw.settings import clean, hashed_split, rate_of, short, text_of
+from pipeline.audit.raw.settings import clean, hashed_split, rate_of, short, text_of, texts_of
 from pipeline.audit.raw.vectors import REACHED, RobotVectors
 from pipeline.audit.raw.videos import path_inside, rows_of_list
 
@@ -75,10 +75,10 @@ class RawMcap(RawSource):
             for view, topic, numbers in self._others(topics, frames):
                 readers[view] = self._reader(path, topics, topic, frames, numbers)
             vectors = self._vectors.make(moments.measured, count, moments.of_action)
-            texts = (text,) if text else ()
+            texts = [text] if text else []
             if self._wanted.text is not None:
-                texts = tuple(map(usable_text, moments.texts()))
-        return RawEpisode(id=episode, split=split, frame_readers=readers, instructions=texts, **vectors)
+                texts = [usable_text(said) for said in moments.texts()]
+        return RawEpisode(id=episode, split=split, frame_readers=readers, instructions=tuple(texts), **vectors)
 
     def _check_lists(self, topics: Topics) -> None:
         for part in (*self.settings["state"], *self.settings["action"]):
@@ -116,13 +116,10 @@ class RawMcap(RawSource):
 
 def _cameras(settings: Mapping[str, Any]) -> dict[str, str]:
     """View -> topic, in order. Raises RawError for another form."""
-    listed = settings.get("cameras")
-    found: dict[str, str] = {}
-    for camera in listed if isinstance(listed, list | tuple) else ():
-        if isinstance(camera, Mapping) and camera.keys() == {"name", "topic"}:
-            found[text_of(camera, "name")] = text_of(camera, "topic")
-    if not isinstance(listed, list | tuple) or not found or len(found) < len(listed):
-        raise RawError(f"settings.source.cameras must be objects of name and topic, found {listed!r:.200}")
+    listed = texts_of(settings, "cameras")
+    found = {name: topic for name, _, topic in (camera.partition("=") for camera in listed) if name and topic}
+    if not found or len(found) < len(listed):
+        raise RawError(f"settings.source.cameras must be a list of NAME=TOPIC, found {listed!r:.200}")
     return found
 
 

@@ -71,9 +71,10 @@ def _names(message: Mapping[str, Any], values: Any) -> list[str] | None:
     """What a JointState or a JointTrajectory calls the entries of its lists."""
     for name in ("name", "joint_names"):
         own = message.get(name)
-        fits = isinstance(own, list) and own and isinstance(values, list | bytes) and len(own) == len(values)
-        if fits and all(isinstance(one, str) for one in own):
-            return list(own)
+        if not isinstance(own, list) or not own or not isinstance(values, list | bytes) or len(own) != len(values):
+            continue
+        if all(isinstance(one, str) for one in own):
+            return own
     return None
 
 

@@ -72,8 +72,13 @@ def stamp_of(message: Mapping[str, Any], log_time: int) -> int:
     stamp = header.get("stamp") if isinstance(header, dict) else None
     if stamp is None:
         return log_time
-    seconds, rest = (stamp.get("sec"), stamp.get("nanosec")) if isinstance(stamp, dict) else (None, None)
-    whole = type(seconds) is int and type(rest) is int
-    if not whole or seconds < 0 or not 0 <= rest < NANO or not seconds + rest:
+    seconds, rest = _whole(stamp, "sec"), _whole(stamp, "nanosec")
+    if seconds < 0 or not 0 <= rest < NANO or seconds + rest == 0:
         raise RawError(f"header.stamp is {seconds}.{rest}, no time")
     return seconds * NANO + rest
+
+
+def _whole(stamp: object, name: str) -> int:
+    """A number of a stamp; -1 where it has none."""
+    value = stamp.get(name) if isinstance(stamp, dict) else None
+    return value if type(value) is int else -1

@@ -229,9 +229,9 @@ def test_the_index_lists_files_and_names_channels(tmp_path: Path) -> None:
         ({"action": ["/joints:position[shoulder]"]}, r"same numbers.*rule L3"),
         ({"action": ["/pose:pose.position.x"]}, r"same numbers.*rule L3"),
         ({"state": ["/arm/action:data"]}, "an action by its name"),
-        ({"cameras": [{"name": "front", "topic": "/next/image"}]}, "of later frames by its name"),
-        ({"cameras": [{"name": "front"}]}, "an entry is an object of name and topic"),
-        ({"cameras": [{"name": "a", "topic": "/a"}, {"name": "a", "topic": "/b"}]}, "two have one name"),
+        ({"cameras": ["front=/next/image"]}, "of later frames by its name"),
+        ({"cameras": ["front"]}, "write NAME=TOPIC, the name of letters, digits, _ and -; got 'front'"),
+        ({"cameras": ["a=/a", "a=/b"]}, "two have one name"),
         ({"cameras": []}, "cameras must be a list of at least one"),
         ({"text": "lift"}, "set one of instruction"),
         ({"instruction": None}, "set one of instruction"),
@@ -250,9 +250,9 @@ def test_settings_that_are_refused(tmp_path: Path, settings: dict[str, Any], mes
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"cameras": [{"name": "front", "topic": "/pose"}]}, r"/pose is geometry_msgs/msg/PoseStamped, read are"),
+        ({"cameras": ["front=/pose"]}, r"/pose is geometry_msgs/msg/PoseStamped, read are"),
         (
-            {"cameras": [{"name": "a", "topic": "/no"}]},
+            {"cameras": ["a=/no"]},
             r"no message of /no; there are /command \(std_msgs/msg/Float64M",
         ),
         ({"state": ["/pose:pose.place"]}, "no field place; there are position, orientation"),

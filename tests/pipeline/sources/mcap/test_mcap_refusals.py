@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from mcap.writer import CompressionType
 from mcap.writer import Writer as PlainWriter
 
-from pipeline.errors import EpisodeError
+from pipeline.errors import EpisodeError, RunError
 from pipeline.sources.mcap import container
 from pipeline.sources.mcap.source import McapSource
 from tests.mcap_files.definitions import definition
@@ -313,6 +314,17 @@ def test_messages_that_are_not_as_their_schema_says(
     error = refused(tmp_path)
     assert error.reason == "undecodable"
     assert message in error.detail
+
+
+def test_without_the_packages_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_mcap(tmp_path / "a.mcap", robot_messages(4))
+    source = McapSource(root=str(tmp_path), **SETTINGS)
+    raw = raw_of(source)
+    for name in ("mcap_ros2.decoder", "lz4.frame"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for work in (source.index, lambda: raw.open("arm-a")):
+        with pytest.raises(RunError, match=r"pip install 'vlajepa\[mcap\]'"):
+            work()
 
 
 def test_a_file_of_another_kind(tmp_path: Path) -> None:
