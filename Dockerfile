@@ -10,7 +10,7 @@ WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 # Without the project's own code, so that a change of it leaves the largest layer as it is.
 # xFormers' kernels are built for CUDA 12, PyTorch brings CUDA 13: they load beside each other once the runtime is found
-ARG EXTRAS=rlds
+ARG EXTRAS=rlds,mcap
 RUN /opt/venv/bin/python -m pip install --no-cache-dir --no-compile --constraint constraints.txt \
         ".[$EXTRAS]" nvidia-cuda-runtime-cu12 \
     && /opt/venv/bin/python -m pip uninstall --yes vlajepa

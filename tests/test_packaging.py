@@ -45,7 +45,7 @@ def test_every_make_target_of_the_pages_exists() -> None:
     assert {a or b for a, b in named} <= targets
 
 
-@pytest.mark.parametrize("group", ["dependencies", "dev", "docs", "rlds", "slow"])
+@pytest.mark.parametrize("group", ["dependencies", "dev", "docs", "mcap", "rlds", "slow"])
 def test_constraints_pin_every_dependency(group: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] if group == "dependencies" else project["optional-dependencies"][group]

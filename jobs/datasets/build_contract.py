@@ -29,6 +29,8 @@ _MOTION = (
 _MADE: Mapping[str, tuple[Channels, ...]] = {
     "pose_difference": _MOTION,
     "pose_reached": _MOTION,
+    "quaternion_pose_difference": _MOTION,
+    "quaternion_pose_reached": _MOTION,
     "gripper": (Channels(("gripper",), "0 to 1", "1 is open"),),
     "relative_gripper": (Channels(("gripper",), "0 or 1", "1 is open"),),
 }

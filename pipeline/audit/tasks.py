@@ -18,7 +18,7 @@ from pipeline.audit.files import leads_out
 from pipeline.audit.finding import MAX_FINDINGS
 from pipeline.errors import BuildError
 from pipeline.format.json.documents import TaskContent
-from pipeline.format.json.recorded_settings import EPISODE_DATA, DroppedData
+from pipeline.format.json.episode_data import EPISODE_DATA, DroppedData
 from pipeline.format.json.strict_json import canonical, member, parse_object
 
 

@@ -11,6 +11,7 @@ from pipeline.format.settings import describe
 from pipeline.sources.base import Source
 from pipeline.sources.lerobot.source import LeRobotSource
 from pipeline.sources.libero.source import LiberoSource
+from pipeline.sources.mcap.source import McapSource
 from pipeline.sources.rlds.source import RldsSource
 from pipeline.sources.ssv2 import SSv2Source
 from pipeline.sources.videos import VideoFolderSource
@@ -21,6 +22,7 @@ SOURCES: Mapping[str, type[Any]] = {
     "rlds": RldsSource,
     "libero": LiberoSource,
     "videos": VideoFolderSource,
+    "mcap": McapSource,
 }
 
 

@@ -8,20 +8,19 @@ The list names the videos. Its columns may have other names, and the split is op
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import RunError
 from pipeline.format.settings import checked, setting
 from pipeline.sources.base import EpisodeRef, HashedSplitSettings, LedgerEntry, SourceIndex
 from pipeline.sources.episode.opened import OpenedEpisode
 from pipeline.sources.files import FileSizes, check_files
-from pipeline.sources.metadata import count_splits, has_text, open_text, own_text, read_json, sort_found
+from pipeline.sources.metadata import count_splits, has_text, own_text, sort_found
 from pipeline.sources.naming import SPLIT_NAMES, short_name
+from pipeline.sources.text_list import read_text_list
 from pipeline.sources.video.decode import Video
 
 VIEW = "video"
@@ -70,25 +69,9 @@ class VideoFolderSource(HashedSplitSettings):
     def _rows(self) -> list[Mapping[str, Any]]:
         path = os.path.join(self.root, self.texts)
         fix = "Set source.texts to a .csv or .json list of videos below source.root."
-        if self.texts.endswith(".json"):
-            rows = read_json(path, fix, lenient=True)
-            if not isinstance(rows, list):
-                raise RunError(f"{path} holds a {type(rows).__name__}, expected a list of objects. {fix}")
-            return [row if isinstance(row, dict) else {} for row in rows]
-        try:
-            with open_text(path) as file:
-                reader = csv.DictReader(file)
-                columns, rows = list(reader.fieldnames or ()), list(reader)
-        except (OSError, csv.Error) as error:
-            raise RunError(f"{path}: {getattr(error, 'strerror', None) or error}. {fix}") from error
         wanted = [name for name in (self.video_column, self.text_column, self.split_column) if name is not None]
-        missing = [name for name in wanted if name not in columns]
-        if missing:
-            raise RunError(
-                f"{path} has no column {', '.join(missing)}; it has {', '.join(columns)}. Set source.video_column, "
-                "source.text_column and source.split_column, or add a header line"
-            )
-        return rows
+        columns = "Set source.video_column, source.text_column and source.split_column, or add a header line"
+        return read_text_list(path, wanted, fix, columns)
 
     def _judge(self, entry: _Entry, uses: Mapping[str, int], files: FileSizes) -> EpisodeRef | LedgerEntry:
         def omit(reason: str, detail: str) -> LedgerEntry:

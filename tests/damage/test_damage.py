@@ -13,8 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mcap.writer import CompressionType
 
 from tests.damage.trial import Damage, Trial, limit_memory, run
+from tests.mcap_files.robot import SETTINGS, robot_messages
+from tests.mcap_files.writer import write_mcap
 from tests.pipeline.sources.libero.test_libero import write_task
 
 BRIDGE: dict[str, Any] = {"type": "rlds", "name": "bridge", "fps": 5, "cameras": ["image_0"]}
@@ -86,6 +89,19 @@ def test_damaged_copies_of_a_libero_file(tmp_path: Path, pool: ProcessPoolExecut
             trial = Trial(str(tmp_path / "raw"), "task_demo.hdf5", settings, damage)
             found.add(pool.submit(run, trial, Path(temporary)).result(timeout=SECONDS))
     assert found == {"error", "equal"}
+
+
+def test_damaged_copies_of_a_recording(tmp_path: Path, pool: ProcessPoolExecutor) -> None:
+    """Made up. Damage is found by the checksums of the chunks, or harms what nobody reads: the index at the end."""
+    for compression in (CompressionType.ZSTD, CompressionType.NONE):
+        write_mcap(tmp_path / "raw/a.mcap", robot_messages(8), compression=compression, chunk_size=4000)
+        settings = {"type": "mcap", **SETTINGS}
+        found = set()
+        for damage in damages(0, 30):
+            with tempfile.TemporaryDirectory() as temporary:
+                trial = Trial(str(tmp_path / "raw"), "a.mcap", settings, damage)
+                found.add(pool.submit(run, trial, Path(temporary)).result(timeout=SECONDS))
+        assert found == {"error", "equal"}
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pipeline.audit.raw.base import RawError, RawSource
 from pipeline.audit.raw.lerobot.dataset import RawLeRobot
 from pipeline.audit.raw.libero import RawLibero
+from pipeline.audit.raw.mcap.dataset import RawMcap
 from pipeline.audit.raw.place import Place
 from pipeline.audit.raw.rlds import RawRlds
 from pipeline.audit.raw.ssv2 import RawSSv2
@@ -19,6 +20,7 @@ RAW_SOURCES: Mapping[str, type[RawSource]] = {
     "rlds": RawRlds,
     "libero": RawLibero,
     "videos": RawVideos,
+    "mcap": RawMcap,
 }
 
 

@@ -29,6 +29,8 @@ _CHANNELS: Mapping[str, int | None] = {
     "relative_gripper": 1,
     "pose_difference": 6,
     "pose_reached": 6,
+    "quaternion_pose_difference": 7,
+    "quaternion_pose_reached": 7,
 }
 """Conversion -> channels it takes; None: any number."""
 
@@ -37,8 +39,16 @@ _ROTATED: Mapping[str, slice] = {
     "quaternion_xyzw": slice(0, 3),
     "pose_difference": slice(3, 6),
     "pose_reached": slice(3, 6),
+    "quaternion_pose_difference": slice(3, 6),
+    "quaternion_pose_reached": slice(3, 6),
 }
 """Conversion -> channels of its result that are a rotation vector."""
+
+REACHED = ("pose_reached", "quaternion_pose_reached")
+"""Conversions from the pose of a row to that of the row after it."""
+
+_FROM_BASE = ("pose_difference", "quaternion_pose_difference")
+"""Conversions from the pose in `base`."""
 
 _GRID = 2.0**24
 """Rotation vectors are multiples of 1 / 2^24 radian."""
@@ -85,20 +95,18 @@ class _Part:
             case "euler_xyz":
                 return rotations.to_vector(rotations.from_euler(taken))
             case "quaternion_xyzw":
-                if (np.abs(np.linalg.norm(taken, axis=1) - 1) > _UNIT).any():
-                    raise RawError(f"field {self.field} holds a quaternion that is no rotation")
-                return rotations.to_vector(rotations.from_xyzw(taken))
+                return rotations.to_vector(_turns(taken))
             case "gripper":
                 closed, opened = float(self.closed or 0), float(self.open or 0)
                 return (taken - closed) / (opened - closed)
             case "relative_gripper":
                 return np.array(gripper_states(taken[:, 0].tolist()))[:, None]
-            case "pose_difference":
+            case "pose_difference" | "quaternion_pose_difference":
                 base = read(str(self.base))
                 if base.shape != taken.shape:
                     raise RawError(f"field {self.base} is {base.shape}, {self.field} {taken.shape}")
                 return _from_pose_to_pose(base, taken)
-            case "pose_reached":
+            case "pose_reached" | "quaternion_pose_reached":
                 return _from_pose_to_pose(taken[:-1], taken[1:])
         return taken
 
@@ -123,7 +131,7 @@ class RawVectors:
         if not isinstance(value, list | tuple):
             raise RawError(f"settings.source.{key} must be a list of objects, found {value!r:.80}")
         self._parts = tuple(_parse(part, key) for part in value)
-        self.lost = int(any(part.convert == "pose_reached" for part in self._parts))
+        self.lost = int(any(part.convert in REACHED for part in self._parts))
 
     def __bool__(self) -> bool:
         return bool(self._parts)
@@ -232,10 +240,21 @@ def gripper_states(commands: list[float]) -> list[float]:
 
 
 def _from_pose_to_pose(base: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Poses [N, 6], x, y, z and angles about fixed axes -> target - base, rotation vector of R(target) R(base)^T."""
-    start, end = rotations.from_euler(base[:, 3:]), rotations.from_euler(target[:, 3:])
+    """Poses [N, 6], x, y, z and angles about fixed axes, or [N, 7], x, y, z and a quaternion -> target - base, rotation
+    vector of R(target) R(base)^T."""
+    start, end = _turns(base[:, 3:]), _turns(target[:, 3:])
     turned = rotations.to_vector(rotations.product(end, rotations.inverse(start)))
     return np.concatenate([target[:, :3] - base[:, :3], turned], axis=1)
+
+
+def _turns(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Angles about fixed axes [N, 3], or quaternions with the real part last [N, 4]. Raises ValueError for one that is
+    no rotation."""
+    if values.shape[1] == 3:
+        return rotations.from_euler(values)
+    if (np.abs(np.linalg.norm(values, axis=1) - 1) > _UNIT).any():
+        raise ValueError("it holds a quaternion that is no rotation")
+    return rotations.from_xyzw(values)
 
 
 def _parse(value: object, key: str) -> _Part:
@@ -249,7 +268,7 @@ def _parse(value: object, key: str) -> _Part:
             and isinstance(part.convert, str)
             and part.convert in _CHANNELS
             and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
-            and (isinstance(part.base, str) if part.convert == "pose_difference" else part.base is None)
+            and (isinstance(part.base, str) if part.convert in _FROM_BASE else part.base is None)
             and (part.convert != "gripper" or (None not in ends and part.open != part.closed))
             and (take is None or _is_range(take))
         ):

@@ -23,11 +23,11 @@ class RawVideos(RawSource):
         settings = self.settings
         name, video, text = (text_of(settings, key) for key in ("name", "video_column", "text_column"))
         column = None if settings.get("split_column") is None else text_of(settings, "split_column")
-        texts = _inside(text_of(settings, "texts"))
+        texts = path_inside(text_of(settings, "texts"))
         if texts is None:
             raise RawError(f"settings.source.texts leads out of {self.root}; it must be a file below it")
-        for row in _rows(self.root / texts):
-            path = _inside(row.get(video))
+        for row in rows_of_list(self.root / texts):
+            path = path_inside(row.get(video))
             if path is not None:
                 episode = f"{name}-{short(os.path.splitext(path)[0])}"
                 split = hashed_split(episode, settings) if column is None else SPLITS.get(str(row.get(column)).strip())
@@ -39,7 +39,7 @@ class RawVideos(RawSource):
         return RawEpisode(episode, split, {"video": partial(read_video, self.root / path)}, texts)
 
 
-def _inside(path: object) -> str | None:
+def path_inside(path: object) -> str | None:
     """A path below the root, in its shortest form."""
     if not usable_text(path):
         return None
@@ -47,7 +47,8 @@ def _inside(path: object) -> str | None:
     return None if os.path.isabs(shortest) or shortest.split(os.sep)[0] == os.pardir else shortest
 
 
-def _rows(path: Place) -> list[Mapping[str, Any]]:
+def rows_of_list(path: Place) -> list[Mapping[str, Any]]:
+    """The rows of a list of texts that are objects. Raises RawError where it cannot be read."""
     with reading(path):
         content = path.read_bytes()
         if path.suffix != ".json":

@@ -154,7 +154,7 @@ class PlanContent(TypedDict):
 
 
 class EpisodeContent(TypedDict):
-    """An episode of a task, of the same split. `data` is typed by the source: see `recorded_settings.EPISODE_DATA`."""
+    """An episode of a task, of the same split. `data` is typed by the source: see `episode_data.EPISODE_DATA`."""
 
     id: str
     split: Split

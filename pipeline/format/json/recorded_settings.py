@@ -6,8 +6,7 @@ A new setting of a build, a new fact about a source or its episodes has its entr
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 Number = int | float
 """A number that somebody may have typed: 5 and 5.0 are both kept as they were given."""
@@ -190,6 +189,19 @@ class LiberoSettings(RobotSettings):
     action_lag: int
 
 
+class McapSettings(RobotSettings):
+    """Section `source` of MCAP recordings."""
+
+    type: Literal["mcap"]
+    cameras: list[str]
+    instruction: str | None
+    text: str | None
+    texts: str | None
+    times: Literal["header", "log"]
+    fps: Number | None
+    max_age_s: Number
+
+
 class EpisodeCounts(TypedDict):
     """Episodes of each split."""
 
@@ -250,6 +262,14 @@ class LiberoDescription(TypedDict):
     splits_from: str
 
 
+class McapDescription(TypedDict):
+    """Section `description` of MCAP recordings."""
+
+    type: Literal["mcap"]
+    episodes: EpisodeCounts
+    splits_from: str
+
+
 class LeftOutEpisodes(TypedDict):
     """Lines of a split in a file of `source.leave_out`: how many, and the SHA-256 of all of them."""
 
@@ -292,7 +312,7 @@ class RecordedSettings(TypedDict):
     """`settings` of plan.json and build.json."""
 
     schema_version: int
-    source: SSv2Settings | VideosSettings | LeRobotSettings | RldsSettings | LiberoSettings
+    source: SSv2Settings | VideosSettings | LeRobotSettings | RldsSettings | LiberoSettings | McapSettings
     dataset: DatasetContent | None
     leave_out: LeaveOutContent | None
     window: WindowContent
@@ -305,76 +325,9 @@ class RecordedSettings(TypedDict):
     hash_raw: bool
     versions: VersionsContent
     description: NotRequired[
-        SSv2Description | VideosDescription | LeRobotDescription | RldsDescription | LiberoDescription
+        SSv2Description | VideosDescription | LeRobotDescription | RldsDescription | LiberoDescription | McapDescription
     ]
     views: list[str]
     sizes: SizesContent
     tasks_tree: Digest
     derived: NotRequired[DropContent | JoinContent]
-
-
-class SSv2Data(TypedDict):
-    """`data` of a clip of Something-Something-v2."""
-
-    instruction: str
-    template: str
-    placeholders: list[str]
-
-
-class VideosData(TypedDict):
-    """`data` of a video of a folder."""
-
-    instruction: str
-
-
-class LeRobotData(TypedDict):
-    """`data` of a LeRobot episode.
-
-    by_place  rows are found by `rows` alone, because the dataset numbers them wrong throughout
-    sizes     declared height and width of a view's pictures
-    videos    path, or path, second of the first frame and of the end, first frame and frames of a shared video
-    """
-
-    version: Literal["v2.0", "v2.1", "v3.0"]
-    views: list[str]
-    tasks_file: str
-    widths: dict[str, int]
-    images: NotRequired[dict[str, str]]
-    fps: NotRequired[Number]
-    by_place: bool
-    sizes: dict[str, tuple[int, int]]
-    episode_index: int
-    table: str
-    videos: dict[str, tuple[str] | tuple[str, float, float | None, int, int]]
-    tasks: list[str]
-    rows: NotRequired[tuple[int, int]]
-
-
-class RldsData(TypedDict):
-    """`data` of an RLDS record: its number in the file."""
-
-    record: int
-
-
-class LiberoData(TypedDict):
-    """`data` of a LIBERO demonstration."""
-
-    demo: str
-    instruction: str
-    upside_down: bool
-
-
-class DroppedData(TypedDict):
-    """`data` of a dropped episode: the SHA-256 of the object that stood in its place."""
-
-    dropped: Digest
-
-
-EPISODE_DATA: Mapping[str, Any] = {
-    "ssv2": SSv2Data,
-    "videos": VideosData,
-    "lerobot": LeRobotData,
-    "rlds": RldsData,
-    "libero": LiberoData,
-}
-"""Type of the source -> type of `data` of its episodes."""

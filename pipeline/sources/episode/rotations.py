@@ -29,22 +29,33 @@ def from_quaternion(values: NDArray[np.float64], field: str) -> NDArray[np.float
     Raises:
         EpisodeError: "bad-rotation": a length is not near 1; the message names the field.
     """
-    length = np.linalg.norm(values, axis=1)
-    if (np.abs(length - 1) > 0.05).any():
-        frame = int(np.abs(length - 1).argmax())
-        raise EpisodeError("bad-rotation", f"{field} at frame {frame} has length {length[frame]:.3g}, a rotation has 1")
-    return _rounded(Rotation.from_quat(values))
+    return _rounded(_turns(values, field))
 
 
-def pose_difference(target: NDArray[np.float64], base: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From one pose to another, float64 [N, 6] each: x, y, z and Euler angles about the fixed axes x, y, z.
+def pose_difference(target: NDArray[np.float64], base: NDArray[np.float64], field: str) -> NDArray[np.float64]:
+    """From one pose to another, float64 [N, 6] each: x, y, z and Euler angles about the fixed axes x, y, z; or [N, 7]
+    each: x, y, z and a quaternion x, y, z, w.
 
     Returns:
         float64 [N, 6]: target - base, and the rotation vector of R(target) R(base)^-1, both in the base frame of the
         robot (as `pose_diff` of DROID's own transformations does), that on the grid of ROTATION_GRID.
+
+    Raises:
+        EpisodeError: "bad-rotation": as `from_quaternion`.
     """
-    turned = Rotation.from_euler("xyz", target[:, 3:]) * Rotation.from_euler("xyz", base[:, 3:]).inv()
+    turned = _turns(target[:, 3:], field) * _turns(base[:, 3:], field).inv()
     return np.concatenate([target[:, :3] - base[:, :3], _rounded(turned)], axis=1)
+
+
+def _turns(values: NDArray[np.float64], field: str) -> Rotation:
+    """Of angles [N, 3], or quaternions [N, 4]."""
+    if values.shape[1] == 3:
+        return Rotation.from_euler("xyz", values)
+    length = np.linalg.norm(values, axis=1)
+    if (np.abs(length - 1) > 0.05).any():
+        frame = int(np.abs(length - 1).argmax())
+        raise EpisodeError("bad-rotation", f"{field} at frame {frame} has length {length[frame]:.3g}, a rotation has 1")
+    return Rotation.from_quat(values)
 
 
 def _rounded(turns: Rotation) -> NDArray[np.float64]:

@@ -37,6 +37,7 @@ class Conversion(StrEnum):
     RELATIVE_GRIPPER  above 0 closes, below 0 opens, else no change: see `absolute_gripper`
     POSE_DIFFERENCE   from the pose in the field `base` to that in `field`, both x, y, z and Euler angles as above
     POSE_REACHED      from the pose in `field` to that of the next frame: a target, and the last frame has none
+    QUATERNION_POSE_DIFFERENCE, QUATERNION_POSE_REACHED  the same of poses of x, y, z and a unit quaternion x, y, z, w
     """
 
     NONE = "none"
@@ -46,6 +47,8 @@ class Conversion(StrEnum):
     RELATIVE_GRIPPER = "relative_gripper"
     POSE_DIFFERENCE = "pose_difference"
     POSE_REACHED = "pose_reached"
+    QUATERNION_POSE_DIFFERENCE = "quaternion_pose_difference"
+    QUATERNION_POSE_REACHED = "quaternion_pose_reached"
 
 
 WIDTHS: Mapping[str, tuple[int, int]] = {
@@ -55,10 +58,18 @@ WIDTHS: Mapping[str, tuple[int, int]] = {
     "relative_gripper": (1, 1),
     "pose_difference": (6, 6),
     "pose_reached": (6, 6),
+    "quaternion_pose_difference": (7, 6),
+    "quaternion_pose_reached": (7, 6),
 }
 """Conversion -> channels of its input and output; "none" keeps any number."""
 
-LOOKS_AHEAD = ("relative_gripper", "pose_reached")
+DIFFERENCES = ("pose_difference", "quaternion_pose_difference")
+"""Conversions that start from the pose of another field."""
+
+REACHED = ("pose_reached", "quaternion_pose_reached")
+"""Conversions from a measured pose to that of the next frame."""
+
+LOOKS_AHEAD = ("relative_gripper", *REACHED)
 """Conversions whose value at a frame depends on later frames."""
 
 _KEPT = (Conversion.NONE, Conversion.GRIPPER, Conversion.RELATIVE_GRIPPER)
@@ -78,19 +89,19 @@ class VectorField:
     )
     scale: float = setting("factor, applied before the conversion", default=1.0)
     convert: Conversion = setting("how the channels are converted", default=Conversion.NONE)
-    base: str | None = setting("field of the pose that convert=pose_difference starts from", default=None)
+    base: str | None = setting("field of the pose that a pose difference starts from", default=None)
     open: float | None = setting("value of an open gripper, for convert=gripper", default=None)
     closed: float | None = setting("value of a closed gripper, for convert=gripper", default=None)
 
     def __post_init__(self) -> None:
         if self.take is not None and (len(self.take) != 2 or self.take[0] >= self.take[1]):
             raise ValueError(f"take must be [first, one past the last], got {list(self.take)}")
-        if (self.base is not None) != (self.convert == "pose_difference"):
-            raise ValueError("base belongs to convert=pose_difference, which needs it")
+        if (self.base is not None) != (self.convert in DIFFERENCES):
+            raise ValueError(f"base belongs to convert={' and '.join(DIFFERENCES)}, which need it")
         ends = (self.open, self.closed)
         if self.convert == "gripper" and (None in ends or self.open == self.closed):
             raise ValueError("convert=gripper needs two different values under open and closed")
-        if self.convert.startswith("pose") and self.scale != 1:
+        if self.convert in (*DIFFERENCES, *REACHED) and self.scale != 1:
             raise ValueError(f"convert={self.convert} takes metres and radians, scale must be 1")
         if self.convert != "gripper" and ends != (None, None):
             raise ValueError("open and closed belong to convert=gripper")
@@ -131,7 +142,7 @@ class VectorSettings(HashedSplitSettings):
         ahead = [field.convert for field in self.state if field.convert in LOOKS_AHEAD]
         if ahead:
             raise SettingsError(f"state: convert={ahead[0]} looks at later frames; only an action may do so (rule L8)")
-        commanded = {field.field for field in self.action if field.convert != "pose_reached"}
+        commanded = {field.field for field in self.action if field.convert not in REACHED}
         shared = [field.field for field in self.state if field.field in commanded]
         if shared:
             raise SettingsError(
@@ -174,7 +185,8 @@ def vector_width(fields: Sequence[VectorField], widths: Mapping[str, int], setti
                 found = ", ".join(widths)
                 raise SettingsError(f"source.{setting}: {name!r} is no vector in {where}; allowed are {found}")
         if field.base is not None and widths[field.base] != WIDTHS[field.convert][0]:
-            raise SettingsError(f"{setting}: base {field.base} must be a pose of 6 channels, got {widths[field.base]}")
+            detail = f"must be a pose of {WIDTHS[field.convert][0]} channels, got {widths[field.base]}"
+            raise SettingsError(f"{setting}: base {field.base} {detail}")
     try:
         return sum(field.width(widths[field.field]) for field in fields)
     except SettingsError as error:
@@ -199,7 +211,7 @@ def channel_names(
 
 def lost_frames(fields: Sequence[VectorField]) -> int:
     """Frames at the end of an episode without an action: 1 if it comes from the next frame's pose, else 0."""
-    return int(any(field.convert == "pose_reached" for field in fields))
+    return int(any(field.convert in REACHED for field in fields))
 
 
 def make_vectors(fields: Sequence[VectorField], read: FieldReader, what: str) -> NDArray[np.float32] | None:
@@ -242,16 +254,16 @@ def _convert(field: VectorField, read: FieldReader, what: str) -> NDArray[np.flo
             return (values - field.closed) / (field.open - field.closed)
         case "relative_gripper":
             return absolute_gripper(values[:, 0])[:, None]
-        case "pose_difference":
+        case "pose_difference" | "quaternion_pose_difference":
             assert field.base is not None
             base = _taken(VectorField(field=field.base), read, what)
             if len(base) != len(values):
                 raise EpisodeError(
                     "length-mismatch", f"{what}: rows by {field.field} {len(values)}, {field.base} {len(base)}"
                 )
-            return pose_difference(values, base)
-        case _:  # pose_reached
-            return pose_difference(values[1:], values[:-1])
+            return pose_difference(values, base, f"{what} {field.field}")
+        case _:  # a pose that is reached
+            return pose_difference(values[1:], values[:-1], f"{what} {field.field}")
 
 
 def _taken(field: VectorField, read: FieldReader, what: str) -> NDArray[np.float64]:

@@ -23,6 +23,7 @@ from pipeline.storage import object_store
 from pipeline.storage.retry import Retry
 from tests.conftest import SampleData
 from tests.jobs.runs import build_config, build_hashes, make_here, robot_source, ssv2_source
+from tests.mcap_files.recorded import recorded_source, write_recordings
 from tests.pipeline.sources.libero.test_libero import write_task
 from tests.pipeline.storage.flaky_proxy import FlakyProxy, even_rates
 from tests.pipeline.storage.s3_server import be_impatient, put_object, s3_server, upload
@@ -68,6 +69,10 @@ def videos(sample_data: SampleData, tmp_path: Path, **_: Any) -> SourceSettings:
     return {"type": "videos", "name": "own", "root": str(root), "split_column": "split"}
 
 
+def mcap(sample_data: SampleData, tmp_path: Path, **_: Any) -> SourceSettings:
+    return recorded_source(write_recordings(sample_data.lerobot, tmp_path / "raw"))
+
+
 KINDS: Mapping[str, Callable[..., SourceSettings]] = {
     "ssv2": lambda sample_data, **_: ssv2_source(sample_data.ssv2),
     "lerobot_v21": lambda sample_data, **_: robot_source(sample_data.lerobot),
@@ -75,6 +80,7 @@ KINDS: Mapping[str, Callable[..., SourceSettings]] = {
     "rlds": rlds,
     "libero": libero,
     "videos": videos,
+    "mcap": mcap,
 }
 
 

@@ -64,6 +64,36 @@ def view_of_the_transition(build: Path) -> None:
 NEXT_VIEW = replace(ROBOT, views=("front", "next_image"))
 
 LATER = "known only after its frame"
+
+
+def _of_recordings(build: Path, **settings: Any) -> None:
+    """The build says that it was made of recordings of ROS 2."""
+
+    def edit(source: dict[str, Any]) -> None:
+        part = {"take": None, "scale": 1.0, "convert": "none", "base": None, "open": None, "closed": None}
+        lists = {key: [{**part, "field": field} for field in settings[key]] for key in ("state", "action")}
+        cameras = [f"{name}={settings.get('topic', f'/{name}/image')}" for name in ("front", "wrist")]
+        own = {"texts": None, "text": None, "times": "header", "max_age_s": 0.2, "instruction": "/task"}
+        kept = {key: source[key] for key in ("name", "val_share", "split_seed")}
+        source.clear()
+        source.update(kept | own | lists | {"type": "mcap", "cameras": cameras, "fps": 10.0})
+
+    _source(build, edit)
+
+
+def numbers_of_the_command_in_the_state(build: Path) -> None:
+    """Not by the same name: of the list of joints that is commanded the state takes one."""
+    _of_recordings(build, state=["/joints:position[elbow]"], action=["/joints:position[shoulder, elbow]"])
+
+
+def message_of_the_command_in_the_state(build: Path) -> None:
+    _of_recordings(build, state=["/target:pose.position.x"], action=["/target:pose"])
+
+
+def topic_of_later_pictures(build: Path) -> None:
+    _of_recordings(build, state=["/joints:position[elbow]"], action=["/command:data"], topic="/camera/next_image")
+
+
 MUTANTS = (
     Mutant(state_of_the_transition, "L8", "manifest", LATER),
     Mutant(state_of_robomimic_transitions, "L8", "manifest", LATER),
@@ -75,4 +105,7 @@ MUTANTS = (
     Mutant(second_action_column_in_the_state, "L3", "manifest", "is an action"),
     Mutant(camera_of_the_transition, "L1", "manifest", "shows later frames"),
     Mutant(view_of_the_transition, "L1", "manifest", "camera next_image shows later frames", NEXT_VIEW),
+    Mutant(numbers_of_the_command_in_the_state, "L3", "manifest", "is an action, which is a target", ROBOT),
+    Mutant(message_of_the_command_in_the_state, "L3", "manifest", "is an action, which is a target", ROBOT),
+    Mutant(topic_of_later_pictures, "L1", "manifest", "camera front=/camera/next_image shows later frames", ROBOT),
 )

@@ -19,7 +19,7 @@ def test_settings_reach_the_source() -> None:
 @pytest.mark.parametrize(
     ("type_", "settings", "message"),
     [
-        ("zarr", {}, "must be one of ssv2, lerobot, rlds, libero, videos, got 'zarr'"),
+        ("zarr", {}, "must be one of ssv2, lerobot, rlds, libero, videos, mcap, got 'zarr'"),
         ("ssv2", {"root": "data", "rot": 1}, "no setting rot; allowed are root, name"),
         ("lerobot", {"root": "data"}, "needs name"),
         ("ssv2", {"root": "data", "name": "a b"}, "a_b"),

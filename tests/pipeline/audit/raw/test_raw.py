@@ -161,7 +161,7 @@ def test_declared_splits_of_a_robot_set_are_used_only_when_they_fit(sample_data:
 
 def test_errors_name_what_is_missing(sample_data: SampleData, tmp_path: Path) -> None:
     with pytest.raises(
-        BuildError, match="level source reads raw data of the types ssv2, lerobot, rlds, libero, videos"
+        BuildError, match="level source reads raw data of the types ssv2, lerobot, rlds, libero, videos, mcap"
     ):
         open_raw({"type": "rosbag"}, tmp_path)
     with pytest.raises(BuildError, match=r"train\.json"):
@@ -610,14 +610,21 @@ def test_rotations_agree_with_scipy_near_none_and_near_half_a_turn(angle: float)
     np.testing.assert_allclose(rotations.to_vector(turned), wanted.as_rotvec(), rtol=1e-7, atol=1e-12)
 
 
-@pytest.mark.parametrize("convert", ["euler_xyz", "quaternion_xyzw", "pose_difference", "pose_reached"])
+@pytest.mark.parametrize(
+    "convert",
+    [
+        *("euler_xyz", "quaternion_xyzw", "pose_difference", "pose_reached"),
+        *("quaternion_pose_difference", "quaternion_pose_reached"),
+    ],
+)
 def test_both_readers_round_rotations_to_the_same_bits(convert: str) -> None:
     rng, names = np.random.default_rng(6), {"field": "x", "convert": convert}
-    width = {"euler_xyz": 3, "quaternion_xyzw": 4}.get(convert, 6)
+    width = {"euler_xyz": 3, "quaternion_xyzw": 4}.get(convert, 7 if "quaternion" in convert else 6)
     tables = {"x": rng.uniform(-3, 3, (3000, width)), "base": rng.uniform(-3, 3, (3000, width))}
-    if convert == "quaternion_xyzw":
-        tables["x"] /= np.linalg.norm(tables["x"], axis=1, keepdims=True)
-    names |= {"base": "base"} if convert == "pose_difference" else {}
+    if "quaternion" in convert:
+        for table in tables.values():
+            table[:, -4:] /= np.linalg.norm(table[:, -4:], axis=1, keepdims=True)
+    names |= {"base": "base"} if convert.endswith("difference") else {}
     ours = make_vectors((VectorField(**names),), tables.__getitem__, "file")
     assert ours is not None
     theirs, ties = RawVectors({"action": [names]}, "action").make(tables.__getitem__, len(ours))

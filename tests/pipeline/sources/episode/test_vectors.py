@@ -104,6 +104,21 @@ def test_angles_that_wrap_are_no_large_turn() -> None:
     np.testing.assert_allclose(found, [[0, 0, 0, 0, 0, np.deg2rad(2)]], atol=1e-6)
 
 
+def test_poses_with_quaternions_differ_as_those_with_angles() -> None:
+    """Of random poses, whatever sign their quaternions have."""
+    rng = np.random.default_rng(3)
+    angles, places = rng.uniform(-1.5, 1.5, (2, 9, 3)), rng.normal(size=(2, 9, 3))
+    turns = [Rotation.from_euler("xyz", turn).as_quat() * rng.choice([-1, 1], (9, 1)) for turn in angles]
+    euler = {name: np.hstack([places[i], angles[i]]) for i, name in enumerate("ab")}
+    quaternions = {name: np.hstack([places[i], turns[i]]) for i, name in enumerate("ab")}
+    for kind, base in (("pose_difference", {"base": "b"}), ("pose_reached", {})):
+        expected = made({"field": "a", "convert": kind, **base}, **euler)
+        found = made({"field": "a", "convert": f"quaternion_{kind}", **base}, **quaternions)
+        np.testing.assert_allclose(found, expected, atol=2e-7)
+    with pytest.raises(EpisodeError, match=r"bad-rotation: .* a at frame 0 has length 2, a rotation has 1"):
+        made({"field": "a", "convert": "quaternion_pose_reached"}, a=[[0, 0, 0, 0, 0, 0, 2]] * 3)
+
+
 def test_the_reached_pose_shortens_every_part_by_one() -> None:
     chosen = parse_fields([{"field": "pose", "convert": "pose_reached"}, {"field": "grip"}], "action")
     fields = {"pose": np.cumsum(np.ones((4, 6)) * 0.01, 0), "grip": np.array([[1.0], [2], [3], [4]])}
@@ -173,7 +188,7 @@ def test_what_is_refused(value: Any, message: str) -> None:
         vectors(action=value)
 
 
-@pytest.mark.parametrize("convert", ["pose_reached", "relative_gripper"])
+@pytest.mark.parametrize("convert", ["pose_reached", "quaternion_pose_reached", "relative_gripper"])
 def test_a_state_may_not_look_ahead(convert: str) -> None:
     vectors(action=[{"field": "a", "convert": convert}])
     with pytest.raises(SettingsError, match=r"looks at later frames.*rule L8"):

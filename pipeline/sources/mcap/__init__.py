@@ -1,0 +1,1 @@
+"""MCAP files of ROS 2: recordings of messages, one episode a file."""

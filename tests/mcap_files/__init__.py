@@ -1,0 +1,1 @@
+"""Recordings of ROS 2, written by the mcap packages themselves."""
