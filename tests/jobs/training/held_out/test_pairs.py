@@ -1,11 +1,9 @@
-"""Whose latent actions a held-out sample gets, and the intervals of what comes of it."""
+"""Whose latent actions a held-out sample gets, and what comes of it."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from jobs.training.held_out.bootstrap import mean_interval, ratio_interval
 from jobs.training.held_out.pairs import PairKind, find_pairs
 from jobs.training.held_out.summary import summarise
 
@@ -37,54 +35,6 @@ def test_equal_pictures_with_one_instruction_are_no_twins() -> None:
     assert set(find_pairs(["a", "a"], ["1", "2"], ["left", "left"], 4, 0).partners) == {PairKind.SAME_EPISODE}
 
 
-def test_an_interval_is_as_wide_as_episodes_differ_not_samples() -> None:
-    rng = np.random.default_rng(0)
-    episodes = np.repeat(np.arange(10), 50).astype(str)
-    values = np.repeat(rng.normal(2, 1, 10), 50)
-    wide = mean_interval(values, episodes)
-    narrow = mean_interval(values, np.arange(500).astype(str))
-    assert wide is not None
-    assert narrow is not None
-    assert wide.value == pytest.approx(narrow.value) == pytest.approx(values.mean())
-    assert wide.low < wide.value < wide.high
-    assert wide.high - wide.low > 4 * (narrow.high - narrow.low)
-    assert (wide.pairs, wide.groups) == (500, 10)
-
-
-def test_a_ratio_is_of_sums_and_leaves_out_what_is_missing() -> None:
-    found = ratio_interval(np.array([3.0, np.nan, 5.0]), np.array([1.0, 1.0, 3.0]), np.array(["a", "b", "c"]))
-    assert found is not None
-    assert (found.value, found.pairs, found.groups) == (2.0, 2, 2)
-    assert ratio_interval(np.array([np.nan]), np.array([1.0]), np.array(["a"])) is None
-
-
-def test_the_draw_of_partners_widens_an_interval_and_more_partners_narrow_it() -> None:
-    """Every sample has the same distribution of partners, so that all there is to know is the luck of the draw."""
-    rng = np.random.default_rng(1)
-    drawn = rng.normal(2, 1, (400, 8))
-    episodes = np.arange(400).astype(str)
-    widths = []
-    for partners in (2, 8):
-        found = mean_interval(drawn[:, :partners], episodes)
-        assert found is not None
-        assert (found.pairs, found.groups) == (400 * partners, 400)
-        assert found.value == pytest.approx(drawn[:, :partners].mean())
-        # Of a bootstrap over samples alone the width is that of the means: the partners are drawn again on top
-        alone = mean_interval(drawn[:, :partners].mean(axis=1), episodes)
-        assert alone is not None
-        assert found.high - found.low > 1.1 * (alone.high - alone.low)
-        widths.append(found.high - found.low)
-    assert widths[1] < 0.7 * widths[0]
-
-
-def test_samples_with_fewer_partners_count_as_much() -> None:
-    values = np.array([[1.0, 3.0], [5.0, np.nan], [np.nan, np.nan]])
-    found = ratio_interval(values, np.array([1.0, 1.0, 1.0]), np.array(["a", "b", "c"]))
-    assert found is not None
-    assert (found.value, found.pairs, found.groups) == (3.5, 3, 2)
-    assert (found.low, found.high) == (1.0, 5.0)
-
-
 def test_numbers_of_a_build_follow_from_those_of_its_samples() -> None:
     """Two steps and views: the own error is 1, that of two other episodes 1 and 2, between twins 3 in one view and 1 in
     the other."""
@@ -103,7 +53,7 @@ def test_numbers_of_a_build_follow_from_those_of_its_samples() -> None:
     assert set(found.latent_action_reliance) == {"other_episode", "same_scene"}
     other = found.latent_action_reliance["other_episode"].all
     assert (other.value, other.pairs, other.groups) == (1.5, 10, 4)
-    assert other.low < 1.5 < other.high
+    assert (other.low, other.high) == (None, None)  # four episodes
     twins = found.latent_action_reliance["same_scene"]
     assert (twins.all.value, twins.all.pairs, twins.all.groups) == (2.0, 2, 1)
     assert twins.per_view == (3.0, 1.0)
