@@ -6,25 +6,24 @@ Every manifest is a choice of `source=`; the folder in the variable VLAJEPA_MANI
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from jobs.common.manifest_folders import FOLDER, OWN_FOLDER, own_folder
 from jobs.common.policy.channels import Channels
+from jobs.datasets.manifest_values import read_values
 from pipeline.errors import RunError, SettingsError
-from pipeline.format.settings import default_values
+from pipeline.format.settings import default_values, describe
 from pipeline.sources.registry import SOURCES, make_source
 
-LARGEST = 2**20
-"""Bytes of a manifest."""
+_LIMITS: Mapping[str, tuple[float, float]] = {"fps": (1e-3, 1e6), "interval": (1, 1_000_000), "max_bad_share": (0, 1)}
+"""Smallest and largest value of what is a number."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +80,14 @@ class DatasetManifest:
     def __post_init__(self) -> None:
         if self.kind not in ("robot", "video"):
             raise ValueError(f"kind must be robot or video, got {self.kind!r}")
-        if self.interval < 1:
-            raise ValueError(f"interval must be at least 1, got {self.interval}")
+        for name, (least, most) in _LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"{name} must be at least {least:g} and at most {most:,g}, got {value!r}")
         if self.episodes is not None and not set(self.episodes) <= {"train", "val", "test", "total"}:
             raise ValueError(f"episodes must be counts of train, val, test or total, got {list(self.episodes)}")
+        if self.episodes is not None and min(self.episodes.values(), default=0) < 0:
+            raise ValueError(f"episodes must be counts of at least 0, got {dict(self.episodes)}")
         for name in ("cameras", "evidence"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must list at least one")
@@ -138,55 +141,49 @@ def find_manifests() -> tuple[dict[str, DatasetManifest], dict[str, SettingsErro
     return found, wrong
 
 
-def _read_small(path: Path) -> bytes:
-    """A file of at most `LARGEST` bytes. Raises OSError, or ValueError for anything else, which could be waited for."""
-    if not path.is_file() or path.stat().st_size > LARGEST:
-        raise ValueError(f"it is no file of at most {LARGEST:,} bytes")
-    return path.read_bytes()
-
-
 def read_manifest(path: Path) -> DatasetManifest:
     """Read and check one file. Raises SettingsError if it is no valid manifest, or its reader rejects it."""
-    try:
-        raw = _read_small(path)
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(raw.decode())):
-            raise SettingsError(f"{path}: an alias (*name) repeats what stands elsewhere; write it out")
-        content = OmegaConf.to_container(OmegaConf.create(raw.decode()), resolve=False)
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else " ".join(str(error).split())[:300]
-        raise SettingsError(f"{path} cannot be read as YAML: {where}") from error
-    if any("${" in text for text in _texts(content)):  # as parsed: YAML may write $ as an escape
-        raise SettingsError(f"{path}: ${{ would be replaced by what it names; a manifest says what it means")
+    content, raw = read_values(path)
     names = {item.name for item in fields(DatasetManifest)} - {"sha256"}
-    if not isinstance(content, dict) or content.keys() - names:
-        unknown = sorted(map(str, content.keys() - names)) if isinstance(content, dict) else ["(no mapping)"]
+    if unknown := sorted(content.keys() - names):
         raise SettingsError(f"{path}: unknown keys {', '.join(unknown)}; allowed are {', '.join(sorted(names))}")
     if content.get("name") != path.stem:
-        raise SettingsError(f"{path}: name must be that of the file, {path.stem!r}, got {content.get('name')!r}")
+        raise SettingsError(f"{path}: name must be that of the file, {path.stem!r}, got {content.get('name')!r:.60}")
     reader = content.get("reader")
-    if not isinstance(reader, dict) or reader.get("type") not in SOURCES:
+    kind = reader.get("type") if isinstance(reader, dict) else None
+    if not isinstance(kind, str) or kind not in SOURCES:
         raise SettingsError(f"{path}: reader.type must be one of {', '.join(SOURCES)}")
     try:
-        return TypeAdapter(DatasetManifest).validate_python(content | {"sha256": hashlib.sha256(raw).hexdigest()})
+        _check_types(content["reader"])
+        found = _validated(DatasetManifest, content | {"sha256": hashlib.sha256(raw).hexdigest()})
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, line['loc'])) or 'manifest'}: {line['msg']}" for line in error.errors()]
         raise SettingsError(f"{path}: {'; '.join(lines)}") from error
     except RunError as error:
         raise SettingsError(f"{path}: reader: {error}") from error
+    assert isinstance(found, DatasetManifest)
+    return found
 
 
-def _texts(content: Any) -> Iterator[str]:
-    """All texts and keys in a parsed file."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            yield str(key)
-            yield from _texts(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from _texts(value)
-    elif isinstance(content, str):
-        yield content
+def _check_types(reader: Mapping[str, Any]) -> None:
+    """Raises SettingsError for a value of another type than the reader's setting has; its limits are the reader's."""
+    for setting in describe(SOURCES[reader["type"]]):
+        if setting.name not in reader or (reader[setting.name] is None and setting.optional):
+            continue
+        value = reader[setting.name]
+        if setting.name in ("state", "action") and isinstance(value, list):
+            value = [{"field": part} if isinstance(part, str) else part for part in value]
+        try:
+            _validated(setting.kind, value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, (setting.name, *first["loc"])))
+            raise SettingsError(f"{where}: {first['msg']}: {setting.rule.help}") from error
+
+
+def _validated(kind: Any, value: Any) -> Any:
+    """As JSON, in which a list may be a tuple and a text is no number."""
+    return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
 
 
 def register_manifests(manifests: Mapping[str, DatasetManifest]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from jobs.common.text import duration_text, markdown_table
 from jobs.demos.command_runner import Command, command_words, run_commands
 from jobs.demos.demo import MODEL
-from jobs.demos.held_out_tables import measure_rows
+from jobs.demos.held_out_tables import COUNTS, measure_rows
 from jobs.demos.settings import DemoSteeringConfig
 from jobs.latent_probes.probe_latents import PROBES_FILE, READING, Probe, probe_table
 from jobs.report.reliance import STEERED_BY
@@ -77,7 +77,7 @@ def make_report(out: Path, timed: list[tuple[str, str]]) -> Iterator[str]:
         for row in measure_rows({**numbers, "image_reliance": {}})
     ]
     rows.sort(key=lambda row: (row[0], row[2]))
-    yield markdown_table(("build", "steered by", "measure", "value (interval)", "pairs"), rows)
+    yield markdown_table(("build", "steered by", "measure", "value (interval)", *COUNTS), rows)
     yield f"\n{CONCLUSIONS}\n"
     yield probe_table([Probe(**row) for row in json.loads((out / "run" / PROBES_FILE).read_bytes())])
     yield f"\n{READING}\n"

@@ -29,10 +29,11 @@ Facts = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Probed:
-    """features float64 [N, K*E]; things float64 [N] by name, NaN where a sample has none."""
+    """features float64 [N, K*E]; things float64 [N] by name, NaN where a sample has none; episodes: how many."""
 
     features: NDArray[np.float64]
     things: Mapping[str, NDArray[np.float64]]
+    episodes: int
 
 
 LARGEST_TRUTH = 2**28
@@ -84,4 +85,4 @@ def read_probed(model: VLAJEPA, build: Build, split: str, count: int, facts: Fac
         things = {f"action {i}, summed over the chunk": motion[:, i] for i in np.flatnonzero(motion.std(0) > 1e-6)}
     for name in dict.fromkeys(name for row in facts.values() for name in row):
         things[name] = np.array([facts.get(episode, {}).get(name, np.nan) for episode in episodes])
-    return Probed(np.concatenate(features), things)
+    return Probed(np.concatenate(features), things, len(set(episodes)))

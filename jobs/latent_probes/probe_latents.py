@@ -40,7 +40,11 @@ READING = (
 
 @dataclass(frozen=True)
 class Probe:
-    """R^2 of one thing from the latent actions of the trained student, and of one with random weights."""
+    """R^2 of one thing from the latent actions of the trained student, and of one with random weights.
+
+    samples, held_out  how many it was fitted on, and tried on
+    held_out_episodes  whose the latter are; None in files of earlier versions
+    """
 
     build: str
     thing: str
@@ -48,6 +52,7 @@ class Probe:
     untrained: float
     samples: int
     held_out: int
+    held_out_episodes: int | None = None
 
 
 def run(settings: ProbeLatentsConfig) -> list[Probe]:
@@ -60,8 +65,15 @@ def run(settings: ProbeLatentsConfig) -> list[Probe]:
 
 def probe_table(probes: list[Probe]) -> str:
     """As Markdown."""
-    rows = [(p.build, p.thing, f"{p.trained:.2f}", f"{p.untrained:.2f}", f"{p.held_out:,}") for p in probes]
-    return markdown_table(("build", "thing", "R^2, trained", "R^2, random student", "held-out samples"), rows)
+    rows = [
+        (
+            *(p.build, p.thing, f"{p.trained:.2f}", f"{p.untrained:.2f}", f"{p.held_out:,}"),
+            "-" if p.held_out_episodes is None else f"{p.held_out_episodes:,}",
+        )
+        for p in probes
+    ]
+    header = ("build", "thing", "R^2, trained", "R^2, random student", "held-out samples", "held-out episodes")
+    return markdown_table(header, rows)
 
 
 def probe_run(settings: ProbeLatentsConfig) -> list[Probe]:
@@ -108,7 +120,8 @@ def _probe_build(
     for thing in [name for name in fitted_things if name in held_things]:
         scores = {name: score(fitted, held, thing) for name, (fitted, held) in found.items()}
         fitted, held = found["trained"]
-        probes.append(Probe(build.name, thing, **scores, samples=len(fitted.features), held_out=len(held.features)))
+        counts = (len(fitted.features), len(held.features), held.episodes)
+        probes.append(Probe(build.name, thing, scores["trained"], scores["untrained"], *counts))
     return probes
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.report.run_files import RunFolder, inner, number
-from jobs.training.held_out.text import PAIRS
+from jobs.training.held_out.pairs import PairKind
+from jobs.training.held_out.text import PAIRS, groups_word
 
 STEERED_BY = {
     "latent_actions": "latent actions",
@@ -20,8 +21,9 @@ STEERED_BY = {
 
 @dataclass(frozen=True)
 class RelianceRow:
-    """A measure of one run and build, with its 95 % interval.
+    """A measure of one run and build, with its 95 % interval, None where there are too few groups.
 
+    groups        as in "100 scenes"; empty where a file does not tell
     steps, views  the same of each future step and view; empty where there are none
     """
 
@@ -30,9 +32,10 @@ class RelianceRow:
     steered_by: str
     run: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     pairs: int
+    groups: str
     steps: tuple[float | None, ...] = ()
     views: tuple[float | None, ...] = ()
 
@@ -51,22 +54,28 @@ def _rows(run: RunFolder) -> Iterator[RelianceRow]:
         for kind, words in PAIRS.items():
             reliance = inner(inner(numbers, "latent_action_reliance"), kind)
             steps, views = _list(reliance.get("per_step")), _list(reliance.get("per_view"))
-            yield from _row(inner(reliance, "all"), (build, f"latent-action reliance, {words}", *who), steps, views)
-        yield from _row(inner(numbers, "two_alternative"), (build, "two-alternative test", *who))
+            names = (build, f"latent-action reliance, {words}", *who)
+            yield from _row(inner(reliance, "all"), names, kind, steps, views)
+        test = inner(numbers, "two_alternative")
+        yield from _row(test, (build, "two-alternative test", *who), PairKind.SAME_SCENE)
         for kind, words in PAIRS.items():
-            yield from _row(inner(inner(numbers, "image_reliance"), kind), (build, f"image reliance, {words}", *who))
+            names = (build, f"image reliance, {words}", *who)
+            yield from _row(inner(inner(numbers, "image_reliance"), kind), names, kind)
 
 
 def _row(
     interval: Mapping[str, Any],
     names: tuple[str, str, str, str],
+    kind: PairKind,
     steps: tuple[float | None, ...] = (),
     views: tuple[float | None, ...] = (),
 ) -> Iterator[RelianceRow]:
-    """None where a number is missing or not finite."""
-    value, low, high, pairs = (number(interval.get(key)) for key in ("value", "low", "high", "pairs"))
-    if value is not None and low is not None and high is not None and pairs is not None:
-        yield RelianceRow(*names, value, low, high, int(pairs), steps, views if len(views) > 1 else ())
+    """None where a number is missing or not finite; of few groups the interval is null."""
+    value, low, high, pairs, groups = (number(interval.get(key)) for key in ("value", "low", "high", "pairs", "groups"))
+    few = groups is not None and interval.get("low") is interval.get("high") is None
+    if value is not None and pairs is not None and (few or (low is not None and high is not None)):
+        over = "" if groups is None else f"{int(groups):,} {groups_word(kind)}"
+        yield RelianceRow(*names, value, low, high, int(pairs), over, steps, views if len(views) > 1 else ())
 
 
 def _list(value: Any) -> tuple[float | None, ...]:

@@ -24,6 +24,7 @@ from jobs.report.reliance import reliance_rows
 from jobs.report.run_files import RunFolder, inner, number, read_run, wall_time
 from jobs.report.samples import FoundBuild, PredictedFutures, find_builds, predict_futures
 from jobs.report.settings import ReportConfig
+from jobs.training.held_out.intervals import FEWEST
 from model.checkpoint.vouched import VOUCHED
 from pipeline.errors import RunError
 from pipeline.storage.atomic import write_atomic
@@ -97,6 +98,7 @@ def render(
             held_out=held_out,
             worse=any(row["gain"] is not None and row["gain"] <= 0 for row in held_out),
             reliance=reliance_rows([record, *baselines]),
+            fewest=FEWEST,
             groups=groups,
             points=POINTS,
             futures=futures,

@@ -2,8 +2,9 @@
 
 No audit of one build can see it. An episode is known by each of its raw files, so that builds of other cameras of one
 dataset are compared too: by the file's hash where both plans have hashes (`hash_raw`), which a renamed copy keeps, else
-by its path and size; with the episode's place in files that hold several. A file that several episodes of a build have
-in common, such as a film of a covered camera, says nothing. M marks, E episodes.
+by its path and size; in files that hold several episodes with its place there, never with its number, which a copy may
+change. A file that several episodes of a build have in common, such as a film of a covered camera, says nothing, nor
+does the list of a dataset's tasks. M marks, E episodes.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from pipeline.errors import BuildError
 from pipeline.format.json.strict_json import canonical, member, parse_object
 from pipeline.format.text.printable import printable
 
-_PLACE = ("record", "demo", "rows", "episode_index")
-"""Of an episode in files that hold several, by the readers."""
+_PLACE = ("record", "demo", "rows")
+"""Of an episode in files that hold several, by the readers; of a LeRobot dataset `rows` are of its table."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,12 @@ def read_marks(build: str, tasks: bytes) -> EpisodeMarks:
         for ref in member(parse_object(line, where), "episodes", list, where):
             if not isinstance(ref, dict):
                 raise BuildError(f"{where}: an episode must be an object")
-            files, digests = _files(ref, where)
-            place = {name: ref["data"][name] for name in _PLACE if name in ref["data"]}
-            names += [(_mark(["file", file, place], where), len(ids)) for file in files]
-            if hashes is not None and len(digests) == len(files):
-                hashes += [(_mark(["sha256", digest, place], where), len(ids)) for digest in digests]
-            else:
-                hashes = None
+            for file, digest, place in _files(ref, where):
+                names.append((_mark(["file", file, place], where), len(ids)))
+                if hashes is not None and digest is not None:
+                    hashes.append((_mark(["sha256", digest, place], where), len(ids)))
+                else:
+                    hashes = None
             ids.append(member(ref, "id", str, where))
             splits.append(member(ref, "split", str, where))
     known = None if hashes is None else Marks.of(hashes)
@@ -122,13 +122,31 @@ def overlaps(builds: Sequence[EpisodeMarks]) -> Iterator[Overlap]:
             yield Overlap(train.build, train.ids[i], held_out.build, str(held_out.splits[j]), held_out.ids[j])
 
 
-def _files(ref: dict[str, Any], where: str) -> tuple[list[Any], list[str]]:
-    """The files of an episode, and their hashes where the plan has them."""
+def _files(ref: dict[str, Any], where: str) -> Iterator[tuple[Any, str | None, Any]]:
+    """The files of an episode, their hashes where the plan has them, and its place in each."""
     files, hashes = member(ref, "files", list, where), ref.get("sha256", [])
-    member(ref, "data", dict, where)
+    data = member(ref, "data", dict, where)
     if not isinstance(hashes, list) or not all(isinstance(text, str) for text in hashes):
         raise BuildError(f"{where}: sha256 must be a list of texts")
-    return files, hashes
+    known = hashes if len(hashes) == len(files) else [None] * len(files)
+    films = data.get("videos")
+    spans = {film[0]: film[1:3] for film in films.values() if _is_film(film)} if isinstance(films, dict) else {}
+    for file, digest in zip(files, known, strict=True):
+        path = file[0] if isinstance(file, list) and file and isinstance(file[0], str) else None
+        if path is not None and path in spans:
+            yield file, digest, spans[path]  # from and to, in seconds; nothing in a film of one episode
+        elif path is None or path != data.get("tasks_file"):
+            yield file, digest, _place(data)
+
+
+def _is_film(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], str)
+
+
+def _place(data: dict[str, Any]) -> dict[str, Any]:
+    """Where an episode stands in a file that is no film."""
+    several = data.get("version") == "v3.0" and "rows" not in data  # a table without ranges: the number is all there is
+    return {name: data[name] for name in (*_PLACE, *(("episode_index",) if several else ())) if name in data}
 
 
 def _mark(value: Any, where: str) -> int:

@@ -5,20 +5,19 @@ Exit code 0 no later frame moves it, 1 one does, 2 the function could not be pro
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jobs.audit.probe.clips import cached_clips, video_clips
+from jobs.audit.probe.fresh import encode_afresh
+from jobs.audit.probe.functions import load_function
 from jobs.audit.probe.settings import ProbeConfig
-from jobs.common.progress import progress_bar
+from jobs.common.progress import phase, progress_bar
 from pipeline.audit.probe.experiment import probe_clip
+from pipeline.audit.probe.memory import without_memory
 from pipeline.audit.probe.result import ABOVE_REPEATS, ProbeResult, combine, percent
-from pipeline.errors import SettingsError
 from pipeline.storage.atomic import write_atomic
 
 
@@ -35,7 +34,7 @@ def probe(settings: ProbeConfig) -> ProbeResult:
 
     Raises:
         SettingsError: no such function, or no clips.
-        RunError: the function failed, or does not read the frames.
+        RunError: the function failed, does not read the frames, or remembers what it was shown.
     """
     function = load_function("function", settings.function)
     if settings.cache is not None:
@@ -48,27 +47,12 @@ def probe(settings: ProbeConfig) -> ProbeResult:
             stranger = clips[at - 1].frames if clips[at - 1].frames.shape[1:] == clip.frames.shape[1:] else clip.frames
             results.append(probe_clip(function, clip, stranger, settings.horizon))
             bar.update(1)
-    return combine(results, settings.cache_tolerance)
-
-
-def load_function(name: str, value: str | None) -> Callable[..., Any]:
-    """The function that a setting names as `package.module:name`; modules of the working folder are found.
-
-    Raises:
-        SettingsError: there is none.
-    """
-    module, _, attribute = (value or "").partition(":")
-    if not module or not attribute:
-        raise SettingsError(f"{name} must be package.module:name, got {value!r}")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # a console script has its own folder there instead of the working folder
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise SettingsError(f"{name}={value} cannot be imported: {error}") from error
-    if not callable(found):
-        raise SettingsError(f"{name}={value} is no function but {type(found).__name__}")
-    return found
+    result = combine(results, settings.cache_tolerance)
+    if result.leaks:
+        return result
+    with phase("calling the function in two processes of its own, to see whether it remembers"):
+        alone, after = (encode_afresh(settings.function, clips, others) for others in (False, True))
+    return without_memory(result, results, alone, after)
 
 
 def describe(result: ProbeResult) -> str:

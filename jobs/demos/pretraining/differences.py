@@ -24,7 +24,9 @@ class Difference:
 
     @property
     def text(self) -> str:
-        """In percentage points, as in "+26.0 (+18.0 to +33.0)"."""
+        """In percentage points, as in "+26.0 (+18.0 to +33.0)"; what is the same in all cases tells no interval."""
+        if self.low == self.high:
+            return f"{100 * self.value:+.1f} (the same in all cases: no interval)"
         return f"{100 * self.value:+.1f} ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
 
 

@@ -50,6 +50,7 @@ class VlaEvalReplies:
         try:
             answer = await self._answer(asked.type, asked.payload)
         except (ValueError, RunError) as error:
+            self._session.begin()  # the actions left were of a robot that was seen
             problem = str(error)[:LONGEST_ERROR]
             return Reply(pack_message(MessageType.ERROR, {"error": problem}, asked.seq), problem)
         return Reply(None if answer is None else pack_message(*answer, asked.seq))
@@ -62,20 +63,25 @@ class VlaEvalReplies:
         if kind is not MessageType.OBSERVATION:
             self._session.begin()
             return None
-        if self._session.due:
-            chunk = await self._chunk(payload)
-            if chunk is None:
-                return None
-            self._session.add(chunk)
+        if not await self._observe(payload):
+            return None
         return MessageType.ACTION, {"actions": self._session.action()}
 
-    async def _chunk(self, payload: Mapping[str, Any]) -> NDArray[np.float32] | None:
+    async def _observe(self, payload: Mapping[str, Any]) -> bool:
+        """Check an observation, whether or not an action is left, and ask the policy where none is. False if the client
+        has gone."""
         seed, chosen = read_seed(payload), self._session.chosen(payload)
         decoded = sum(value.size for value in chosen.values() if isinstance(value, EncodedImage))
         self._hold(decoded)
         try:
             observation = await asyncio.to_thread(self._session.observation, chosen)
             self._limits.check(observation)
-            return await self._ask(observation, seed)
+            if not self._session.due(observation.instruction):
+                return True
+            chunk = await self._ask(observation, seed)
         finally:
             self._hold(-decoded)
+        if chunk is None:
+            return False
+        self._session.add(chunk, observation.instruction)
+        return True

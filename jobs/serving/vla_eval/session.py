@@ -1,7 +1,7 @@
 """A client of vla-eval: one action for each observation, in what its benchmark takes.
 
 vla-eval asks at every step, and its model server keeps the chunk: here the policy is asked at the first observation of
-an episode, and again when `execute` actions of its chunk are used up.
+an episode, and again when `execute` actions of its chunk are used up or the instruction is another one.
 
 What is known of a benchmark is applied where the client's hello names it. LIBERO (vla_eval.benchmarks.libero*): images
 come turned by 180 degrees, as in OpenVLA's copies; actions go to the controller, see `jobs.simulator.libero.osc_pose`.
@@ -44,6 +44,7 @@ class VlaEvalSession:
     def __init__(self, interface: RobotInterface, keys: MessageKeys, execute: int, turned: bool) -> None:
         self._interface, self._keys, self._execute, self._turned = interface, keys, execute, turned
         self._left: deque[NDArray[np.float32]] = deque()
+        self._instruction = ""
         self._libero = False
 
     def hello(self, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,9 +76,10 @@ class VlaEvalSession:
         """An episode begins or ends: nothing of an earlier chunk counts."""
         self._left.clear()
 
-    @property
-    def due(self) -> bool:
-        """Whether the policy must be asked before there is an action."""
+    def due(self, instruction: str) -> bool:
+        """Whether the policy must be asked before there is an action: none is left, or they were for other words."""
+        if instruction != self._instruction:
+            self.begin()
         return not self._left
 
     def chosen(self, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,9 +114,10 @@ class VlaEvalSession:
         keys = {view: (f"images/{view}",) for view in self._interface.views}
         return read_observation(content, MessageKeys(keys, self._keys.state, self._keys.prompt), self._interface)
 
-    def add(self, chunk: NDArray[np.float32]) -> None:
-        """Take the policy's answer, float32 [T, A]."""
+    def add(self, chunk: NDArray[np.float32], instruction: str) -> None:
+        """Take the policy's answer to an observation with this instruction, float32 [T, A]."""
         self._left.extend(chunk[: self._execute])
+        self._instruction = instruction
 
     def action(self) -> NDArray[np.float32]:
         """The next action, float32 [A], in what the benchmark takes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from jobs.training.held_out.bootstrap import Interval
+from jobs.training.held_out.intervals import Interval
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.training.held_out.bootstrap import Interval, mean_interval, ratio_interval
+from jobs.training.held_out.intervals import Interval, ratio_interval, share_interval
 from jobs.training.held_out.pairs import PairKind, Pairs
 from jobs.training.held_out.result import EpisodeErrors, HeldOut, Reliance
 
@@ -71,7 +71,7 @@ def _reliances(errors: NDArray[np.float64], exchanged: NDArray[np.float64], pair
 def _two_alternative(futures: NDArray[np.float64], pairs: Pairs) -> Interval | None:
     own, twins = futures[:, :1], futures[:, 1:]
     right = np.where(np.isnan(own + twins), np.nan, (own < twins) + 0.5 * (own == twins))
-    return mean_interval(right, pairs.scenes)
+    return share_interval(right, pairs.scenes)
 
 
 def _image_reliances(

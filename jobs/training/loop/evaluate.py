@@ -6,7 +6,6 @@ ranks share the batches: so many ranks give the same numbers.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jobs.training.held_out.measure import BatchNumbers, Partner, Partners, measure
-from jobs.training.held_out.pairs import Pairs, find_pairs
+from jobs.training.held_out.pairs import Pairs, find_pairs, picture_name
 from jobs.training.held_out.result import HeldOut
 from jobs.training.held_out.summary import summarise
 from jobs.training.loop.ranks import Ranks
@@ -46,14 +45,14 @@ class HeldOutSamples:
     ) -> HeldOutSamples:
         """By `eval_batch`, `eval_samples`, `eval_partners` and `seed`. Reads all: their pictures and instructions."""
         batches = ordered_indices(len(reader), settings.eval_batch, settings.eval_samples)
-        episodes, scenes, instructions = [], [], list[str]()
+        episodes, pictures, instructions = [], [], list[str]()
         for number, chosen in enumerate(batches):
             mark(f"held-out samples, batch {number}")
             observation = reader.read(chosen).observation
             episodes += [reader.episode(int(index)) for index in chosen]
-            scenes += [hashlib.sha256(images.tobytes()).hexdigest() for images in observation.images]
+            pictures += [picture_name(images) for images in observation.images]
             instructions += observation.instruction
-        return cls(reader, batches, find_pairs(episodes, scenes, instructions, settings.eval_partners, settings.seed))
+        return cls(reader, batches, find_pairs(episodes, pictures, instructions, settings.eval_partners, settings.seed))
 
     @property
     def count(self) -> int:

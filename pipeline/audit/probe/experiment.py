@@ -57,6 +57,7 @@ class ClipResult:
     later     frames after `now` replaced
     control   frame `now` and all after it replaced: everything must move
     stored    relative difference of a cache from what the function makes; empty without a cache
+    made      what the function made of the clip as it is
     """
 
     clip: str
@@ -66,6 +67,7 @@ class ClipResult:
     later: tuple[Change, ...]
     control: dict[str, float]
     stored: dict[str, float]
+    made: Encoding
 
 
 def probe_clip(function: ProbedFunction, clip: ProbeClip, stranger: Frames, horizon: int) -> ClipResult:
@@ -78,33 +80,36 @@ def probe_clip(function: ProbedFunction, clip: ProbeClip, stranger: Frames, hori
     Raises:
         RunError: the function failed, or what it returned is no encoding.
     """
-    base = _call(function, clip, clip.frames)
-    repeats = [_call(function, clip, clip.frames) for _ in range(REPEATS)]
-    repeated = {name: max(_changes(again, base)[name] for again in repeats) for name in base.outputs}
+    base = call_function(function, clip, clip.frames)
+    repeats = [call_function(function, clip, clip.frames) for _ in range(REPEATS)]
+    repeated = {name: max(changes_of(again, base)[name] for again in repeats) for name in base.outputs}
     later = tuple(
-        Change(what, offset, _changes(_call(function, clip, frames), base))
+        Change(what, offset, changes_of(call_function(function, clip, frames), base))
         for what, offset, frames in _replaced(clip, stranger, horizon)
     )
-    control = _changes(_call(function, clip, _noisy(clip.frames, range(clip.now, len(clip.frames)))), base)
-    stored = {} if clip.stored is None else _changes(clip.stored, base, as_stored=True)
-    return ClipResult(clip.name, clip.now, tuple(base.context), repeated, later, control, stored)
+    control = changes_of(
+        call_function(function, clip, with_noise(clip.frames, range(clip.now, len(clip.frames)))), base
+    )
+    stored = {} if clip.stored is None else changes_of(clip.stored, base, as_stored=True)
+    return ClipResult(clip.name, clip.now, tuple(base.context), repeated, later, control, stored, base)
 
 
 def _replaced(clip: ProbeClip, stranger: Frames, horizon: int) -> Iterator[tuple[str, int | None, Frames]]:
     """What is replaced, the offset of a single frame, and the frames."""
     frames, first = clip.frames, clip.now + 1
     for index in range(first, min(len(frames), first + horizon)):
-        yield f"now+{index - clip.now}", index - clip.now, _noisy(frames, [index])
+        yield f"now+{index - clip.now}", index - clip.now, with_noise(frames, [index])
     later = range(first, len(frames))
     if len(later) > horizon:
-        yield f"all after now+{horizon}", None, _noisy(frames, later[horizon:])
-    yield "all later: noise", None, _noisy(frames, later)
+        yield f"all after now+{horizon}", None, with_noise(frames, later[horizon:])
+    yield "all later: noise", None, with_noise(frames, later)
     yield "all later: black", None, _with(frames, later, black)
     yield "all later: another clip", None, _with(frames, later, lambda _v, i, _f: stranger[i % len(stranger)])
-    yield "one frame more", None, np.concatenate([frames, _noisy(frames[-1:], [0])])
+    yield "one frame more", None, np.concatenate([frames, with_noise(frames[-1:], [0])])
 
 
-def _noisy(frames: Frames, indices: Sequence[int]) -> Frames:
+def with_noise(frames: Frames, indices: Sequence[int]) -> Frames:
+    """A copy in which these frames are noise."""
     return _with(frames, indices, noise)
 
 
@@ -115,7 +120,9 @@ def _with(frames: Frames, indices: Sequence[int], replace: Callable[[str, int, F
     return copy
 
 
-def _call(function: ProbedFunction, clip: ProbeClip, frames: Frames) -> Encoding:
+def call_function(function: ProbedFunction, clip: ProbeClip, frames: Frames) -> Encoding:
+    """What the function makes of these frames in place of the clip's. Raises RunError if it fails, or it is no
+    encoding."""
     where = f"{clip.name}, now={clip.now}"
     try:
         value = function(frames.copy(), clip.now)
@@ -129,7 +136,7 @@ def _call(function: ProbedFunction, clip: ProbeClip, frames: Frames) -> Encoding
         raise RunError(f"what the probed function returned for {where} cannot be read: {error}") from error
 
 
-def _changes(found: Encoding, before: Encoding, as_stored: bool = False) -> dict[str, float]:
+def changes_of(found: Encoding, before: Encoding, as_stored: bool = False) -> dict[str, float]:
     """Relative change of each output; an output that is gone or new has changed without bound.
 
     Args:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import math
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +109,130 @@ def test_what_is_wrong_with_a_manifest_is_said(changes: dict[str, Any], message:
     with pytest.raises(SettingsError, match=message) as caught:
         read_manifest(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("title: " + "[" * 3000 + "]" * 3000, "nested too deeply"),
+        ("title: " + "[" * 12 + "]" * 12, "title[.0]*: a manifest is nested at most 8 deep"),
+        ("reader: {type: [lerobot]}", r"reader\.type must be one of"),
+        ("reader: {type: null}", r"reader\.type must be one of"),
+        ("reader: [1]", r"reader\.type must be one of"),
+        ("reader: {type: lerobot, 1: 2}", "reader: keys must be texts, got 1"),
+        ("reader: {type: lerobot, val_share: [1]}", r"reader: val_share: Input should be a valid number"),
+        ("reader: {type: lerobot, val_share: '0.1'}", r"reader: val_share: Input should be a valid number"),
+        ("reader: {type: lerobot, val_share: 2}", r"reader: .*val_share must be at least 0"),
+        ("reader: {type: lerobot, cameras: [1]}", r"reader: cameras\.0: Input should be a valid string"),
+        ("reader: {type: lerobot, cameras: cam}", r"reader: cameras: Input should be a valid array"),
+        ("reader: {type: lerobot, state: {a: 1}}", r"reader: state: Input should be a valid array"),
+        (
+            "reader: {type: lerobot, action: [{field: a, take: [0, 99999999999999999999]}]}",
+            r"reader\.action\.0\.take\.1",
+        ),
+        (
+            "reader: {type: lerobot, action: [{field: a, scale: .nan}]}",
+            r"reader\.action\.0\.scale: a number must be fin",
+        ),
+        (
+            "reader: {type: lerobot, action: [{field: [a]}]}",
+            r"reader: action\.0\.field: Input should be a valid string",
+        ),
+        ("reader: {type: lerobot, action: [[a]]}", r"reader: action\.0"),
+        ("reader: {type: rlds, wanted: {a: 3}}", r"reader: wanted\.a: Input should be a valid string"),
+        ("reader: {type: rlds, fps: .inf}", r"reader\.fps: a number must be finite"),
+        ("fps: .nan", "fps: a number must be finite"),
+        ("fps: 1e400", "fps: a number must be finite|fps: Input should be a valid number"),
+        ("fps: -3", "fps must be at least 0.001"),
+        ("fps: 0", "fps must be at least 0.001"),
+        ("fps: true", "fps: Input should be a valid number"),
+        ("interval: 100000000000000000000000", r"interval: a number must be finite and at most 2\*\*53"),
+        ("interval: 2000000", "interval must be at least 1 and at most"),
+        ("interval: 1.5", "interval: Input should be a valid integer"),
+        ("max_bad_share: 7", "max_bad_share must be at least 0 and at most 1, got 7"),
+        ("episodes: {total: -1}", "episodes must be counts of at least 0"),
+        ("episodes: {total: lots}", r"episodes\.total: Input should be a valid integer"),
+        ("episodes: !!set {a, b}", "mine.yaml"),
+        ("title: !!binary aGVsbG8=", "title: must be a text"),
+        ("title: !!python/object/apply:os.system ['id']", "cannot be read as YAML"),
+        ('title: "a\\e[31mred"', r"title: a text holds no control characters"),
+        ('title: "\\ud800"', r"title: a text holds no control characters and is valid Unicode|cannot be read"),
+        ("fps: " + "9" * 6000, "cannot be read as YAML"),
+        ("? [a]\n: b", "mine.yaml"),
+        ("null: b", "manifest: keys must be texts, got None|cannot be read"),
+        ("kind: robot\nkind: video", "cannot be read as YAML"),
+    ],
+)
+def test_every_malformed_value_is_one_line_with_file_and_key(text: str, key: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    changed = text.partition(":")[0]
+    path.write_text(yaml.safe_dump(own(**({changed: "absent"} if changed in own() else {}))) + text + "\n")
+    with pytest.raises(SettingsError, match=key) as caught:
+        read_manifest(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+ODD = (
+    None,
+    True,
+    -1,
+    0,
+    2**70,
+    1.5,
+    math.nan,
+    math.inf,
+    "",
+    "x",
+    "\ud800",
+    [],
+    [1],
+    [[]],
+    [None],
+    {},
+    {"a": 1},
+    {1: []},
+)
+
+
+def test_any_value_anywhere_is_read_or_refused(tmp_path: Path) -> None:
+    """Each key of a manifest and of its parts, with values of every kind."""
+    path = tmp_path / "mine.yaml"
+    sound = own(
+        reader={"type": "lerobot", "cameras": ["c"], "val_share": 0.1, "action": [{"field": "a", "take": [0, 2]}]}
+    )
+    places = [*_places(sound), *((*("reader", name),) for name in ("state", "not_instructions", "split_seed", "name"))]
+    for place in places:
+        for value in ODD:
+            content = json.loads(json.dumps(sound))
+            inner = content
+            for key in place[:-1]:
+                inner = inner[key]
+            inner[place[-1]] = value
+            path.write_text(yaml.safe_dump(content))
+            with contextlib.suppress(SettingsError):
+                read_manifest(path).node()
+
+
+def _places(content: Any) -> Iterator[tuple[Any, ...]]:
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in items:
+        yield (key,)
+        yield from ((key, *rest) for rest in itertools.islice(_places(value), 6))
+
+
+def test_a_broken_manifest_stops_only_who_wants_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "deep.yaml").write_text("name: deep\ntitle: " + "[" * 3000 + "]" * 3000 + "\n")
+    (tmp_path / "listed.yaml").write_text(yaml.safe_dump(own(name="listed", reader={"type": ["lerobot"]})))
+    monkeypatch.setenv(OWN_FOLDER, str(tmp_path))
+    main(["sources", "ssv2"])
+    assert "Something-Something" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        main(["sources", "listed"])
+    assert caught.value.code == 2
+    assert "listed.yaml: reader.type must be one of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dollar", [r"\x24{", r"\u0024{", r"\U00000024{", "$\\\n{"])

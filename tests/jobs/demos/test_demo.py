@@ -24,6 +24,10 @@ def test_the_demonstration_reports_what_it_wrote(tmp_path: Path) -> None:
         assert numbers["two_alternative"]["pairs"] == 6
         assert numbers["latent_action_reliance"]["same_scene"]["all"]["groups"] == 3
         assert f"{numbers['latent_action_reliance']['other_episode']['all']['value']:.3f} (" in report
+        assert (
+            f"% | {100 * numbers['two_alternative']['value']:.1f} (fewer than 5: no interval) | 6 | 3 scenes |"
+            in report
+        )
     page = (out / "run" / "report.html").read_text()
     assert page.count("told by the model</th>") == 2 * 2  # builds, instructions
     more = [sys.executable, "-m", "jobs.cli", "demo-steering", f"out={out}", "steps=50"]

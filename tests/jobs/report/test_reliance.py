@@ -44,6 +44,23 @@ def test_runs_stand_below_each_other_by_build_and_measure(tmp_path: Path) -> Non
     assert rows[0].views == ()  # one view says what all say
 
 
+def test_how_many_episodes_or_scenes_an_interval_is_of_stands_beside_it(tmp_path: Path) -> None:
+    """Of few there is none; files of runs before that do not say how many."""
+    few = {**interval(2.0), "low": None, "high": None, "groups": 3}
+    old = {key: value for key, value in interval(0.9).items() if key != "groups"}
+    numbers = {
+        "latent_action_reliance": {"other_episode": {"all": few}, "same_scene": {"all": interval(1.0)}},
+        "two_alternative": old,
+        "image_reliance": {"same_episode": {**old, "low": None, "high": None}},
+    }
+    rows = reliance_rows([read_run(write_run(tmp_path / "run", "odd", {"robot": numbers}))])
+    assert [(row.low, row.high, row.groups) for row in rows] == [
+        (None, None, "3 episodes"),
+        (0.9, 1.1, "4 scenes"),
+        (0.8, 1.0, ""),
+    ]
+
+
 def test_what_is_no_number_is_left_out(tmp_path: Path) -> None:
     wild = {
         "latent_action_reliance": {"other_episode": {"all": {**interval(1.0), "value": "x"}}, "same_scene": 3},

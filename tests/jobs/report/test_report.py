@@ -19,7 +19,8 @@ from jobs.report.report import render, write_report
 from jobs.report.run_files import read_run
 from jobs.report.samples import PredictedFutures, SampleImages, Tile, ViewImages, find_builds, predict_futures
 from jobs.report.settings import ReportConfig
-from jobs.training.held_out.text import PAIRS
+from jobs.training.held_out.pairs import PairKind
+from jobs.training.held_out.text import PAIRS, groups_word
 from jobs.training.run import train
 from model.batch import to_device
 from model.checkpoint.folders import list_checkpoints
@@ -107,7 +108,9 @@ def test_the_head_says_what_and_how_far(page: str, trained: Path, robot_build: B
             assert shown in text[text.index("Held-out numbers Mean L1") :]
         for kind, reliance in numbers["latent_action_reliance"].items():
             row = f"{name} latent-action reliance, {PAIRS[kind]} latent actions {trained.name}"
-            assert f"{row} {reliance['all']['value']:.4f} {reliance['all']['low']:.4f}" in text
+            of = reliance["all"]  # two episodes
+            assert of["low"] is of["high"] is None
+            assert f"{row} {of['value']:.4f} – – {of['pairs']:,} {of['groups']} {groups_word(PairKind(kind))}" in text
         for episode, errors in numbers["by_episode"].items():
             assert f"{episode} {errors['model']:.4f} {errors['nothing_changes']:.4f}" in text
     assert "predictor" in text[text.rindex("Configuration") :]

@@ -59,6 +59,7 @@ def test_prefixes_do_not(capsys: pytest.CaptureFixture[str], films: Path, tmp_pa
         ("one_late_frame", "context.wrist", "now+3"),
         ("a_bit", "context", "now+1"),
         ("dithered_leak", "context", "now+2"),
+        ("under_the_next", "context", "noise"),  # a cache whose key holds later frames
     ],
 )
 def test_neighbours_of_it_are_found(
@@ -84,6 +85,19 @@ def test_a_function_that_is_not_deterministic(capsys: pytest.CaptureFixture[str]
     code, out, _ = probe(capsys, films, "dithered")
     assert code == 0
     assert "a change below 3 times its own between equal calls would not be seen" in out
+
+
+@pytest.mark.parametrize("function", ["under_the_present", "length_under_the_present"])
+def test_a_memory_hides_no_leak(capsys: pytest.CaptureFixture[str], films: Path, function: str) -> None:
+    """In one process such a function returns the same whatever the later frames are."""
+    code, out, err = probe(capsys, films, function, clips=1)
+    assert code == 2
+    assert "CLEAN" not in out
+    assert re.search(r"context differs by .* once the function has seen the clip with other later frames", err)
+
+
+def test_a_memory_of_nothing_later_is_none(capsys: pytest.CaptureFixture[str], films: Path) -> None:
+    assert probe(capsys, films, "honest_cache", clips=1)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -126,17 +140,10 @@ def test_a_cache_of_latents(capsys: pytest.CaptureFixture[str], films: Path, tmp
     assert "difference of the cache from what the function makes: context 0.0" in out
 
 
-def test_a_recipe_that_is_not_the_caches(
-    capsys: pytest.CaptureFixture[str], films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recipe_that_is_not_the_caches(capsys: pytest.CaptureFixture[str], films: Path, tmp_path: Path) -> None:
     """A clean function in place of the leaky one that made the cache."""
     write_cache(tmp_path / "cache", films, "whole_clip")
 
-    def split_prefix(frames: probed_pipelines.Frames, now: int) -> object:
-        context, targets = probed_pipelines.prefix(frames, now)
-        return context["latent"], np.stack(targets)
-
-    monkeypatch.setattr(probed_pipelines, "split_prefix", split_prefix, raising=False)
     words = [f"cache={tmp_path / 'cache'}", f"reader={HERE}:read_entry"]
     code, _, err = run(capsys, "probe", f"{HERE}:split_prefix", *words)
     assert code == 2

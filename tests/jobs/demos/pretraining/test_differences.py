@@ -22,6 +22,7 @@ def test_a_difference_is_of_shares() -> None:
 def test_what_is_always_so_has_no_interval() -> None:
     same = difference(np.ones((3, 8), bool), np.zeros((3, 8), bool))
     assert (same.value, same.low, same.high) == pytest.approx((1, 1, 1))
+    assert same.text == "+100.0 (the same in all cases: no interval)"
 
 
 def test_seeds_that_disagree_make_it_wide() -> None:
