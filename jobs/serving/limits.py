@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.common.policy.committed import Committed
 from jobs.common.policy.robot_interface import RobotObservation
 
 LONGEST_SIDE = 4096
@@ -20,35 +21,34 @@ _SMALLEST_RANGE = 1.0
 """In the source's units: a joint that hardly moved in training may move at the robot."""
 
 
+Ends = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""The smallest and the largest value of each channel."""
+
+
 @dataclass(frozen=True)
 class InputLimits:
     """Bounds of an observation.
 
     characters   of the instruction, at most
     low, high    of the state, float32 [S]; None: any finite state
+    actions      the same two of the actions that a robot is committed to, float32 [A] each; None: any finite ones
     """
 
     characters: int
     low: NDArray[np.float32] | None = None
     high: NDArray[np.float32] | None = None
+    actions: Ends | None = None
 
     @classmethod
-    def around(
-        cls, characters: int, margin: float, trained: tuple[NDArray[np.float32], NDArray[np.float32]] | None
-    ) -> InputLimits:
+    def around(cls, characters: int, margin: float, states: Ends | None, actions: Ends | None = None) -> InputLimits:
         """Limits by what a policy was trained on.
 
         Args:
             margin: how far beyond the range of training a number may lie, in sizes of that range (of at least 1).
-            trained: smallest and largest state of training, float32 [S] each; None: unknown.
+            states, actions: smallest and largest ones of training, float32 [S] and [A] each; None: unknown.
         """
-        if trained is None:
-            return cls(characters)
-        low, high = (ends.astype(np.float64) for ends in trained)
-        room = margin * np.maximum(high - low, _SMALLEST_RANGE)
-        most = np.finfo(np.float32).max
-        bounds = (np.clip(ends, -most, most).astype(np.float32) for ends in (low - room, high + room))
-        return cls(characters, *bounds)
+        low, high = (None, None) if states is None else _widened(states, margin)
+        return cls(characters, low, high, None if actions is None else _widened(actions, margin))
 
     def check(self, observation: RobotObservation) -> None:
         """Raise ValueError, with the limit, for an observation beyond it."""
@@ -69,6 +69,19 @@ class InputLimits:
                 "was trained on other values: check units and order"
             )
 
+    def check_committed(self, committed: Committed | None) -> None:
+        """Raise ValueError, with the limit, for actions that no such policy gave: they would spoil a batch."""
+        if committed is None or self.actions is None:
+            return
+        low, high = self.actions
+        beyond = np.argwhere((committed.actions < low) | (committed.actions > high))
+        if len(beyond):
+            row, at = beyond[0].tolist()
+            raise ValueError(
+                f"committed[{row}][{at}] must be {low[at]:g} to {high[at]:g}, got {committed.actions[row, at]:g}; send "
+                "the rest of the chunk that the policy gave"
+            )
+
     def middle(self, width: int) -> NDArray[np.float32]:
         """A state, float32 [S], that is allowed."""
         if self.low is None or self.high is None:
@@ -85,3 +98,10 @@ class InputLimits:
         if self.low is not None and self.high is not None:
             known["state"] = {"low": self.low.tolist(), "high": self.high.tolist()}
         return known
+
+
+def _widened(trained: Ends, margin: float) -> Ends:
+    low, high = (ends.astype(np.float64) for ends in trained)
+    room, most = margin * np.maximum(high - low, _SMALLEST_RANGE), np.finfo(np.float32).max
+    least, largest = (np.clip(ends, -most, most).astype(np.float32) for ends in (low - room, high + room))
+    return least, largest

@@ -31,7 +31,7 @@ def run(settings: ServeConfig) -> None:
     from jobs.common.policy.checkpoint_policy import CheckpointPolicy  # PyTorch, which no refusal needs
 
     policy = CheckpointPolicy(checkpoint, settings.device, settings.cuda_graphs)
-    server = PolicyServer(policy, settings, identity(policy), _log, policy.trained_states)
+    server = PolicyServer(policy, settings, identity(policy), _log, policy.trained_states, policy.trained_actions)
     _log(f"{policy.checkpoint} on {policy.device}: a first query took {duration_text(warm_up(policy, server.limits))}")
     asyncio.run(serve_until_signal(server, lambda port: _log(welcome(server, settings, port))))
 

@@ -41,7 +41,7 @@ from jobs.serving.batcher import Answer, Batcher, Query
 from jobs.serving.health import HealthCheck, own_question
 from jobs.serving.intake import Intake, address_of, counted
 from jobs.serving.keys import GROUP, MessageKeys, noise_seed, read_committed, read_observation, read_seed
-from jobs.serving.limits import InputLimits
+from jobs.serving.limits import Ends, InputLimits
 from jobs.serving.log_lines import bounded, websockets_logger
 from jobs.serving.metrics.meter import Meter
 from jobs.serving.metrics.prometheus import Refusal, ServingMetrics
@@ -89,7 +89,8 @@ class PolicyServer:
         policy: called from one thread, for several clients at a time.
         identity: what the metadata has about the policy besides its interface, such as checkpoint and step.
         log: called with lines for people.
-        trained: smallest and largest state that the policy was trained on, float32 [S] each; None: unknown.
+        states, actions: smallest and largest ones that the policy was trained on, float32 [S] and [A] each; None:
+            unknown.
 
     Raises:
         SettingsError: `keys` does not fit the policy.
@@ -101,11 +102,12 @@ class PolicyServer:
         settings: ServerSettings,
         identity: Mapping[str, Any],
         log: Callable[[str], None] = print,
-        trained: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+        states: Ends | None = None,
+        actions: Ends | None = None,
     ) -> None:
         self._policy, self._settings, self._log = policy, settings, bounded(log)
         self._keys = MessageKeys.of(policy.interface, settings.keys or {})
-        self.limits = InputLimits.around(settings.instruction_characters, settings.state_margin, trained)
+        self.limits = InputLimits.around(settings.instruction_characters, settings.state_margin, states, actions)
         self.metadata = self._describe(identity)
         self._hello = pack(self.metadata)
         self._metrics = ServingMetrics()
@@ -335,7 +337,9 @@ class PolicyServer:
         seed = read_seed(content)
         observation = read_observation(content, self._keys, self._policy.interface)
         self.limits.check(observation)
-        return self._seeded(client, observation, seed, read_committed(content, self._policy.interface))
+        committed = read_committed(content, self._policy.interface)
+        self.limits.check_committed(committed)
+        return self._seeded(client, observation, seed, committed)
 
     def _seeded(
         self, client: _Client, observation: RobotObservation, seed: int | None, committed: Committed | None = None

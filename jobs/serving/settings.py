@@ -53,7 +53,8 @@ class ServerSettings:
     )
     instruction_characters: int = setting("longest instruction", default=1000, at_least=1)
     state_margin: float = setting(
-        "how far a state may lie beyond the range of training, in sizes of that range (each of at least 1 unit)",
+        "how far a state, and committed actions, may lie beyond the range of training, in sizes of that range (each of "
+        "at least 1 unit)",
         default=10.0,
         at_least=0,
         below=math.inf,

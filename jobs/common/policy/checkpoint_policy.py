@@ -23,7 +23,7 @@ from model.checkpoint.averages import acting_weights
 from model.checkpoint.folders import find_checkpoint
 from model.checkpoint.state_file import checkpoint_sha256, read_state
 from model.checkpoint.vouched import vouched
-from model.normalize import statistics_id
+from model.normalize import MinMaxScaler, statistics_id
 from pipeline.errors import BuildError, RunError, SettingsError
 from pipeline.format.json.typed_json import from_json
 from pipeline.format.schema import Observation
@@ -67,11 +67,12 @@ class CheckpointPolicy:
     def trained_states(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """Ends of the range by which the state is scaled, of training, float32 [S] each, in the build's units; None
         without a state."""
-        scaler = self.model.state_scaler
-        if scaler is None:
-            return None
-        middle, half = (buffer.float().cpu().numpy() for buffer in (scaler.center, scaler.half_range))
-        return middle - half, middle + half
+        return None if self.model.state_scaler is None else _ends(self.model.state_scaler)
+
+    @property
+    def trained_actions(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """The same of the actions, float32 [A] each."""
+        return None if self.model.action_scaler is None else _ends(self.model.action_scaler)
 
     def act(self, observations: Sequence[RobotObservation], seeds: Sequence[int]) -> NDArray[np.float32]:
         """See `Policy.act`. Noise is drawn on the CPU, so that it does not depend on the device."""
@@ -171,3 +172,8 @@ def _interface(checkpoint: Path, state: Mapping[str, Any]) -> RobotInterface:
         return found
     except ValueError as error:
         raise BuildError(f"{checkpoint}/state.json: {error}") from error
+
+
+def _ends(scaler: MinMaxScaler) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    middle, half = (buffer.float().cpu().numpy() for buffer in (scaler.center, scaler.half_range))
+    return middle - half, middle + half

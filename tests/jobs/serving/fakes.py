@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.common.policy.robot_interface import Policy, RobotInterface, RobotObservation, check_observation
+from jobs.serving.limits import Ends
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServerSettings
 
@@ -118,12 +119,13 @@ def running(
     policy: Policy | None = None,
     port: int = 0,
     identity: Mapping[str, Any] = IDENTITY,
-    trained: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    trained: Ends | None = None,
+    actions: Ends | None = None,
     **settings: Any,
 ) -> Iterator[Running]:
     """A server of a policy, by default a fake one, on a free port unless one is named."""
     policy, log, ports = policy or FakePolicy(), list[str](), list[int]()
-    server = PolicyServer(policy, ServerSettings(port=port, **settings), identity, log.append, trained)
+    server = PolicyServer(policy, ServerSettings(port=port, **settings), identity, log.append, trained, actions)
     ready = threading.Event()
 
     def started(port: int) -> None:

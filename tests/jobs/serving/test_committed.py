@@ -69,3 +69,15 @@ def test_a_chunk_begins_with_what_is_committed_and_others_are_as_ever() -> None:
 def test_what_cannot_be_the_beginning_of_a_chunk_is_refused(content: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         read_committed(content, INTERFACE)
+
+
+def test_committed_actions_far_from_training_are_refused_before_they_meet_others() -> None:
+    """They would make the whole batch infinite, which is then asked again one by one."""
+    ends = np.array([-1.0, 0.0], np.float32), np.array([1.0, 4.0], np.float32)
+    with running(Continuing(), actions=ends, state_margin=1.0) as server, PolicyClient(server.address) as policy:
+        policy.act_continuing([observation(1)], [5], [Committed(np.array([[3.0, 8.0]], np.float32), 1)])
+        assert len(server.policy.seen) == 1
+        for row in ([3.1, 8.0], [0.0, -4.5], [1e30, 0.0]):
+            with pytest.raises(ValueError, match=r"committed\[0\]\[[01]\] must be .* send the rest of the chunk"):
+                policy.act_continuing([observation(1)], [5], [Committed(np.array([row], np.float32), 1)])
+        assert len(server.policy.seen) == 1
