@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jobs.latent_probes.probe_latents import Probe
     from jobs.preprocess.plan import Preparation
     from jobs.preprocess.status import Status
+    from jobs.sharing.contents import Pushed
     from jobs.training.ended import TrainedRun
     from model.estimate import StepEstimate
     from pipeline.audit.probe.result import ProbeResult
@@ -51,6 +52,8 @@ def run(command: Literal["audit"], settings: Settings = ...) -> Verdict | Builds
 def run(command: Literal["verify"], settings: Settings = ...) -> Verification: ...
 @overload
 def run(command: Literal["probe"], settings: Settings = ...) -> ProbeResult: ...
+@overload
+def run(command: Literal["push"], settings: Settings = ...) -> Pushed: ...
 @overload
 def run(command: Literal["train"], settings: Settings = ...) -> TrainedRun: ...
 @overload
