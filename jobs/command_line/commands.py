@@ -118,6 +118,13 @@ COMMANDS = {
         "/builds/ssv2 out=hf://datasets/me/ssv2-latents",
         first="what",
     ),
+    "view": Command(
+        "viewing.view",
+        "ViewConfig",
+        "samples and findings of a build, or an evaluation's rollouts, for Rerun",
+        "/builds/ssv2 out=ssv2.rrd",
+        first="what",
+    ),
     "train": Command(
         "training.train",
         "TrainConfig",
