@@ -44,7 +44,6 @@ class Hub:
     part          bytes of a part of large files; None: they arrive whole
     deny_after    uploads of large files that are answered before all others are refused; None: all are answered
     ignored       paths that the repository's .gitignore names
-    corrupt       whether bytes that arrive are kept without a look at their SHA-256
     """
 
     def __init__(self) -> None:
