@@ -111,6 +111,20 @@ COMMANDS = {
         "my_package.my_module:encode root=/data/videos",
         first="function",
     ),
+    "push": Command(
+        "sharing.push",
+        "PushConfig",
+        "a build or a checkpoint to the Hugging Face Hub or a bucket, with its card",
+        "/builds/ssv2 out=hf://datasets/me/ssv2-latents",
+        first="what",
+    ),
+    "view": Command(
+        "viewing.view",
+        "ViewConfig",
+        "samples and findings of a build, or an evaluation's rollouts, for Rerun",
+        "/builds/ssv2 out=ssv2.rrd",
+        first="what",
+    ),
     "train": Command(
         "training.train",
         "TrainConfig",

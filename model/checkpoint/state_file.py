@@ -47,6 +47,20 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     return {key: value for key, value in _read(checkpoint).items() if key not in (_FILES, _OWN)}
 
 
+def listed_files(checkpoint: Path) -> dict[str, str]:
+    """The SHA-256 of every other file, by its path in the checkpoint.
+
+    Raises:
+        CorruptError: as `read_state`; or a listed path leads elsewhere.
+    """
+    listed: dict[str, Any] = _read(checkpoint)[_FILES]
+    there = set(_data_files(checkpoint))
+    for name, digest in listed.items():
+        if name not in there or not isinstance(digest, str):
+            raise CorruptError(f"{checkpoint} is damaged: {shown(name)} is missing")
+    return listed
+
+
 def checkpoint_sha256(checkpoint: Path) -> str:
     """SHA-256 of state.json, which lists that of every other file: two checkpoints with the same one are the same.
 

@@ -161,6 +161,10 @@ class ObjectStore:
         """Size and SHA-256 of a file, read in one pass and kept nowhere. Raises FileNotFoundError."""
         return self.attempt(name, lambda: size_and_sha256(self.chunks(name)))
 
+    def holds(self, name: str, content: Iterable[bytes]) -> bool:
+        """Whether an object is there and is this: by the MD5 that the store reports; without one it is read back."""
+        return self._arrived(name, _sent(content))
+
     def chunks(self, name: str) -> Iterator[bytes]:
         """Content of a file, in one request: to be retried as a whole, with `attempt`."""
         yield from self._get(name).stream(min_chunk_size=_CHUNK)

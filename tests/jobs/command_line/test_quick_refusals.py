@@ -30,6 +30,8 @@ main(sys.argv[1:])
         ("audit build=nosuch", "nosuch: no such folder"),
         ("status build=nosuch", "nosuch holds no plan"),
         ("verify build=nosuch", "nosuch"),
+        ("push nosuch out=hf://me/policy", "nosuch is neither a checkpoint nor a run"),
+        ("view nosuch", "nosuch holds no build.json"),
     ],
     ids=lambda words: words.split()[0],
 )

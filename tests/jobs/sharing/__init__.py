@@ -1,0 +1,1 @@
+"""Builds and checkpoints in places of others."""
