@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -33,9 +34,23 @@ class Throughput:
     def __init__(self, ranks: Ranks, samples: int, flops: float = 0.0, peak: float | None = None) -> None:
         self._ranks, self._samples, self._flops, self._peak = ranks, samples, flops, peak
         self._started = time.monotonic()
+        self.begin()
 
-    def numbers(self, seconds: float, waited: float) -> dict[str, float]:
-        """Metrics of a step that took so long and waited so long for its batch."""
+    def begin(self) -> None:
+        """What follows is a step again: what was done meanwhile (held-out losses, a checkpoint) is none's time."""
+        self._since, self._waited = time.perf_counter(), 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While open, the run waits for samples."""
+        began = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - began
+
+    def numbers(self) -> dict[str, float]:
+        """Metrics of a step whose numbers are there: its time is that since the numbers of the step before were."""
+        seconds, waited = time.perf_counter() - self._since, self._waited
+        self.begin()
         found = {
             "samples_per_s": self._samples / seconds,
             "data_wait_share": waited / seconds,

@@ -59,7 +59,7 @@ def test_both_passes_of_a_step_give_the_losses_and_gradients_of_passes_that_are_
                         losses = model(*batches)
                     (losses[0].total + 0.5 * losses[1].total).backward()
                     optimiser.collect()
-                rows.append([*(each.world_model.item() for each in losses), optimiser.norms()["grad_norm"]])
+                rows.append([*(each.world_model.item() for each in losses), optimiser.norms()["grad_norm"].item()])
             optimiser.step(optimiser.norms()["grad_norm"])
     for plain, graphed in zip(*found.values(), strict=True):
         assert graphed == pytest.approx(plain, rel=2e-3)
