@@ -39,7 +39,8 @@ def cut_batches(valid: NDArray[np.bool_], views: int, mode: EncoderMode, size: i
     for first, end, kept, rows in _passes(valid, mode):
         pairs = np.stack([np.repeat(rows, views), np.tile(np.arange(views), len(rows))])
         for start in range(0, pairs.shape[1], size):
-            yield Batch(*pairs[:, start : start + size], first, end, kept)
+            chosen = pairs[:, start : start + size]
+            yield Batch(chosen[0], chosen[1], first, end, kept)
 
 
 def _passes(valid: NDArray[np.bool_], mode: EncoderMode) -> Iterator[tuple[int, int, int, NDArray[np.intp]]]:

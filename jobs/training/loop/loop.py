@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -185,15 +185,11 @@ class Trainer:
                     throughput.begin()
                 collect(self.step)
                 if self.step % settings.save_every == 0:
-                    report(0)
-                    owner.check()
-                    self._save(writer)
+                    self._save(writer, owner, report)
                     saved = self.step
                     throughput.begin()
-            report(0)
             if saved < self.step:
-                owner.check()
-                self._save(writer)
+                self._save(writer, owner, report)
 
     def evaluate(self) -> dict[str, HeldOut]:
         """Held-out numbers of every build that has a validation split, by build name; the same on all ranks. Of the
@@ -299,7 +295,10 @@ class Trainer:
             self.optimiser.collect()
         return found
 
-    def _save(self, writer: CheckpointWriter) -> None:
+    def _save(self, writer: CheckpointWriter, owner: Ownership, report: Callable[[int], None]) -> None:
+        """Once the numbers of all steps were found good."""
+        report(0)
+        owner.check()
         self.ranks.position.mark(f"saves step {self.step}")
         progress = {"loss_mean": self._guard.loss_mean, **self._skipped.progress()}
         writer.save(

@@ -85,12 +85,12 @@ def test_layers_share_one_graph_a_shape_and_nothing_is_compiled_later() -> None:
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
     encoder = fast("bfloat16", counter, batch=8)
-    for windows in (5, 3):  # 52 tubelets: packs of 24, 24, 6; and 26: of 24, 3
+    for windows in (5, 1):  # 50 tubelets in packs of 24 and 6; and 2 in two of 3
         block = make_block(windows)
         block.index[0, 2:] = -1
         encoder.encode(block)
     assert counter.frame_count == 9
-    for windows in (1, 2, 4, 7):
+    for windows in (2, 3, 4, 7):
         block = make_block(windows)
         block.index[0, 2:] = -1
         encoder.encode(block)
