@@ -50,3 +50,16 @@ def test_every_part_runs_at_tiny_size_on_the_cpu(tmp_path: Path, capsys: pytest.
     printed = capsys.readouterr().out
     assert printed.count("exit code 0") == len(parts(tiny=True))
     assert "nothing is measured" not in "".join(file.read_text() for file in tmp_path.glob("*.txt"))
+    parts_of = json.loads((tmp_path / "results.json").read_text())["parts"]
+    for name, benchmark in (("step", "cuda"), ("encoder", "cuda-encoder")):
+        assert parts_of[name]["tables"][benchmark][-1]["values"]
+
+
+def test_one_file_has_the_tables_of_all_parts(tmp_path: Path) -> None:
+    """Also of one that failed after its first table; a part that wrote none has none."""
+    writer = tmp_path / "writer.py"
+    writer.write_text("import sys; open(sys.argv[-1], 'w').write('{\"tables\": {\"a\": [1]}}'); sys.exit(1)")
+    run_parts([Part("one", (str(writer), "tests.benchmarks"), 30.0), Part("two", ("-c", "1"), 30.0)], tmp_path, 60.0)
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found["parts"] == {"one": {"tables": {"a": [1]}}, "two": None}
+    assert [one["code"] for one in found["outcomes"]] == [1, 0]

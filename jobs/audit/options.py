@@ -12,7 +12,7 @@ from jobs.audit.model import model_trials
 from jobs.audit.raw_place import given_raw_data
 from jobs.audit.settings import AuditConfig
 from jobs.common.policy.device import pick_device
-from model.attention.transformers_attention import use_attention
+from model.encoder_kernels import encoder_kernels
 from pipeline.audit.build import open_build
 from pipeline.audit.fetcher import ShardFetcher
 from pipeline.audit.levels.options import DeepOptions, Tools
@@ -56,5 +56,5 @@ def load_encoder(claimed: dict[str, Any], name_or_path: str, device: str) -> Enc
     if Path(name_or_path).exists() and not (Path(name_or_path) / "config.json").is_file():
         values["release"] = release_of(claimed)  # a file of weights does not say which encoder it is
     values["compile"] = claimed.get("compile", False)
-    attend = None if values["attention"] == "sdpa" else partial(use_attention, backend=values["attention"])
-    return Encoder(EncoderSettings(**values), str(pick_device(device)), attend)
+    chosen = str(pick_device(device))
+    return Encoder(EncoderSettings(**values), chosen, *encoder_kernels(values["attention"], chosen))

@@ -238,6 +238,7 @@ def describe(trainer: Trainer) -> str:
         f"{ranks.device.type}, {ranks.world} ranks ({trainer.settings.strategy})" if ranks.world > 1 else ranks.device
     )
     lines = [f"model on {where}, attention by {backend}: {sizes} parameters", *describe_streams(trainer.streams)]
+    lines += [trainer.attention_said] if trainer.attention_said else []
     lines += [
         f"WARNING: {name} has no two samples to hold out (split val), so no held-out number will say what was learnt; "
         "preprocess with source.val_share above 0, or more episodes"

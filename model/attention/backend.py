@@ -19,7 +19,8 @@ def resolve_backend(
 ) -> AttentionBackend:
     """The backend that runs on a device for heads of so many channels: SDPA or XFORMERS.
 
-    Where "auto" has to do without xFormers on CUDA, a warning says once why.
+    "auto" is the quickest that was measured (`model.attention.quickest`), or xFormers where nothing was. Where it has
+    to do without xFormers on CUDA, a warning says once why.
 
     Raises:
         SettingsError: the backend has no such name, or cannot run on this device.
@@ -31,11 +32,30 @@ def resolve_backend(
     if device.type != "cuda":
         raise SettingsError(f"attention=xformers needs CUDA tensors, got {device}; set attention=sdpa or auto")
     problem = _xformers_problem(device, dtype, channels)
+    if backend == AttentionBackend.AUTO:
+        return AttentionBackend.SDPA if problem else _quickest(dtype, channels)
     if not problem:
         return AttentionBackend.XFORMERS
-    if backend == AttentionBackend.AUTO:
-        return AttentionBackend.SDPA
     raise SettingsError(f"attention=xformers: {problem}; install the xFormers built for this CUDA, or set sdpa")
+
+
+def available_backends(device: torch.device, dtype: torch.dtype, channels: int) -> list[AttentionBackend]:
+    """The backends that run on a device."""
+    more = device.type == "cuda" and not _xformers_problem(device, dtype, channels)
+    return [AttentionBackend.SDPA, *([AttentionBackend.XFORMERS] if more else [])]
+
+
+def remember_quickest(dtype: torch.dtype, channels: int, backend: AttentionBackend) -> None:
+    """What "auto" takes from here on in this process, before anything is compiled."""
+    _measured[dtype, channels] = backend
+
+
+_measured: dict[tuple[torch.dtype, int], AttentionBackend] = {}
+
+
+@torch.compiler.assume_constant_result
+def _quickest(dtype: torch.dtype, channels: int) -> AttentionBackend:
+    return _measured.get((dtype, channels), AttentionBackend.XFORMERS)
 
 
 @torch.compiler.assume_constant_result

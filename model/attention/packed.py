@@ -48,7 +48,13 @@ class Packed:
 
 
 def packed_attention(
-    q: Tensor, k: Tensor, v: Tensor, packed: Packed, backend: str = "auto", scale: float | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    packed: Packed,
+    backend: str = "auto",
+    scale: float | None = None,
+    keys: Packed | None = None,
 ) -> Tensor:
     """softmax(scale * q k^T) v within each sequence.
 
@@ -59,6 +65,7 @@ def packed_attention(
         packed: which tokens belong together.
         backend: see `model.attention.backend`.
         scale: None: 1 / sqrt(C).
+        keys: where sequences have other lengths in k and v than in q; a sequence without queries may have some.
 
     Returns:
         [T, H, C], dtype of `v`.
@@ -67,7 +74,7 @@ def packed_attention(
         SettingsError: the backend has no such name, or cannot run here.
     """
     chosen = resolve_backend(backend, v.device, v.dtype, v.shape[-1])
-    return attend_within(q.to(v.dtype), k.to(v.dtype), v, packed, packed, chosen, scale)
+    return attend_within(q.to(v.dtype), k.to(v.dtype), v, packed, keys or packed, chosen, scale)
 
 
 def attend_within(
@@ -157,7 +164,7 @@ def _backward(
             scale=scale,
         )
         return dq, dk, dv
-    found = tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
+    found = tuple(torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
     for queries, keys in _runs(q_starts, k_starts):
         tokens = (queries, queries, keys, keys, queries)
         batched = [_batched(x, *at) for x, at in zip((gradient, q, k, v, out), tokens, strict=True)]
@@ -213,7 +220,8 @@ def _runs(q_starts: Tensor, k_starts: Tensor) -> Iterator[tuple[Run, Run]]:
     lengths = zip(q_starts.diff().tolist(), k_starts.diff().tolist(), strict=True)
     for (q_length, k_length), group in groupby(lengths):
         count = len(list(group))
-        yield (q_first, count, q_length), (k_first, count, k_length)
+        if q_length:
+            yield (q_first, count, q_length), (k_first, count, k_length)
         q_first, k_first = q_first + count * q_length, k_first + count * k_length
 
 

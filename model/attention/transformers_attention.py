@@ -59,11 +59,11 @@ def register_attention(backend: str) -> str:
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
         """Query [B, H, Q, C] -> [B, Q, H, C]."""
-        packed = packed or _described(module, query, attention_mask, dropout, **kwargs)
-        if packed is None:
+        lengths = (packed, packed) if packed else _described(module, query, attention_mask, dropout, **kwargs)
+        if lengths is None:
             return attention(query, key, value, None, backend, scaling).transpose(1, 2).contiguous(), None
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-        return packed_attention(q, k, v, packed, backend, scaling)[None], None
+        return packed_attention(q, k, v, lengths[0], backend, scaling, lengths[1])[None], None
 
     AttentionInterface.register(_NAME + backend, forward)
     return _NAME + backend
@@ -76,10 +76,12 @@ def _described(
     dropout: float,
     is_causal: bool | None = None,
     cu_seq_lens_q: Tensor | None = None,
+    cu_seq_lens_k: Tensor | None = None,
     max_length_q: int = 0,
+    max_length_k: int = 0,
     **_: Any,
-) -> Packed | None:
-    """The mask that transformers asks for in its own words.
+) -> tuple[Packed, Packed] | None:
+    """The mask that transformers asks for in its own words: how queries and keys are packed.
 
     Raises:
         ValueError: padding or dropout, which this attention has no kernel for.
@@ -88,10 +90,12 @@ def _described(
         raise ValueError("this attention takes packed sequences without dropout; a padded batch needs sdpa")
     causal = bool(getattr(module, "is_causal", False)) if is_causal is None else is_causal
     if cu_seq_lens_q is not None:
-        return Packed(cu_seq_lens_q.int(), max_length_q, causal)
+        queries = Packed(cu_seq_lens_q.int(), max_length_q, causal)
+        return queries, queries if cu_seq_lens_k is None else Packed(cu_seq_lens_k.int(), max_length_k)
     if not causal:
         return None
     if len(query) > 1:
         raise ValueError(f"causal attention takes packed sequences, a batch of 1; got {len(query)}")
     starts = torch.tensor((0, query.shape[2]), dtype=torch.int32, device=query.device)
-    return Packed(starts, query.shape[2], causal=True)
+    packed = Packed(starts, query.shape[2], causal=True)
+    return packed, packed

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from model.attention.quickest import PackedShape
 from model.attention.recompute import recomputed
 from model.attention.transformers_attention import use_attention
 from model.settings import BackboneSettings, PromptSettings
@@ -22,6 +23,9 @@ from model.student.patch_projection import project_patches_as_matrices
 from model.student.prompt import PackedPrompts, PromptBuilder, PromptRequest, Readout
 from model.student.vision import image_tokens
 from pipeline.format.schema import Observation
+
+INSTRUCTION = "pick up the bottle and put it on the plate"
+"""Of the shapes that attention is measured on."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,18 @@ class Student(nn.Module):
         images = [o.images.flatten(0, 1) for o in observations]
         patches = torch.cat([image_patches(each, self.image_size) for each in images])
         return StudentInput(prompts.to(patches.device), patches, sum(map(len, images)))
+
+    def packed_shapes(self, samples: int, views: int, robot: bool) -> list[PackedShape]:
+        """What attention is asked for by so many samples with a short instruction."""
+        vision, text = self.model.config.vision_config, self.model.config.text_config
+        patches = (self.image_size // vision.patch_size) ** 2
+        width = vision.hidden_size // vision.num_heads
+        tokens = len(self.prompts.tokens(INSTRUCTION, views, robot))
+        heads, shared = text.num_attention_heads, text.num_key_value_heads
+        return [
+            PackedShape("images", samples * views, patches, vision.num_heads, vision.num_heads, width, False),
+            PackedShape("prompts", samples, tokens, heads, shared, text.head_dim, True),
+        ]
 
     def read(self, inputs: StudentInput) -> tuple[StudentOutput, ...]:
         """Hidden states of the action tokens of each observation that was prepared."""

@@ -1,4 +1,4 @@
-"""Which clips the encoder takes together, and which steps of them it keeps. Needs no torch.
+"""Which clips of one length the encoder takes together on the CPU, and which steps it keeps. Needs no torch.
 
 Letters: W windows, K steps, B clips of a batch.
 """
@@ -21,7 +21,6 @@ class Batch:
     rows, views  int64 [B]: window and view of each clip
     first, end   its tubelets: those of steps first .. end - 1
     kept         latents of the last so many steps are kept
-    count        clips whose latents are kept; those that follow repeat the last of them
     """
 
     rows: NDArray[np.intp]
@@ -29,23 +28,19 @@ class Batch:
     first: int
     end: int
     kept: int
-    count: int
 
 
-def cut_batches(
-    valid: NDArray[np.bool_], views: int, mode: EncoderMode, size: int, fixed_shapes: bool
-) -> Iterator[Batch]:
+def cut_batches(valid: NDArray[np.bool_], views: int, mode: EncoderMode, size: int) -> Iterator[Batch]:
     """Every step of every window in a fixed order, in batches of at most `size` clips.
 
     Args:
         valid: [W, K+1], where the episode has not ended.
-        fixed_shapes: batches have two sizes alone: `size`, and a quarter of it for the clips that remain.
     """
     for first, end, kept, rows in _passes(valid, mode):
         pairs = np.stack([np.repeat(rows, views), np.tile(np.arange(views), len(rows))])
-        for start, width in _cuts(pairs.shape[1], size, fixed_shapes):
-            chosen = pairs[:, np.minimum(np.arange(start, start + width), pairs.shape[1] - 1)]
-            yield Batch(chosen[0], chosen[1], first, end, kept, min(width, pairs.shape[1] - start))
+        for start in range(0, pairs.shape[1], size):
+            chosen = pairs[:, start : start + size]
+            yield Batch(chosen[0], chosen[1], first, end, kept)
 
 
 def _passes(valid: NDArray[np.bool_], mode: EncoderMode) -> Iterator[tuple[int, int, int, NDArray[np.intp]]]:
@@ -57,13 +52,3 @@ def _passes(valid: NDArray[np.bool_], mode: EncoderMode) -> Iterator[tuple[int, 
         return
     for step in range(valid.shape[1]):
         yield step if mode == EncoderMode.TUBELET else 0, step + 1, 1, np.flatnonzero(valid[:, step])
-
-
-def _cuts(count: int, size: int, fixed_shapes: bool) -> Iterator[tuple[int, int]]:
-    """Start and width of each batch; with fixed shapes the last may reach past the end."""
-    if not fixed_shapes:
-        yield from ((start, min(size, count - start)) for start in range(0, count, size))
-        return
-    whole, quarter = count - count % size, max(1, size // 4)
-    yield from ((start, size) for start in range(0, whole, size))
-    yield from ((start, quarter) for start in range(whole, count, quarter))

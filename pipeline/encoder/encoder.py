@@ -7,8 +7,8 @@ it. Mode "tubelet" encodes each tubelet alone: z_k then depends on its two frame
 bidirectional pass, as the reference does; it exists for comparison and its builds are stamped leaky.
 
 Bytes are a function of the plan: batches have a fixed composition and, on the CPU, a fixed number of threads. On CUDA
-that holds among GPUs of one model with the same CUDA and cuDNN (`Encoder.machine`). A compiled encoder takes batches
-of two sizes: the last clips of a block fill quarters of a batch, the last of these with clips that are dropped.
+that holds among GPUs of one model with the same CUDA and cuDNN (`Encoder.machine`). The CPU computes as transformers
+does, a length of clips at a time; CUDA packs clips of all lengths (`pipeline.encoder.packs`).
 """
 
 from __future__ import annotations
@@ -16,20 +16,25 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedModel, VJEPA2Config, VJEPA2Model
 
 from pipeline.encoder.batches import cut_batches
 from pipeline.encoder.device_frames import DeviceFrames, to_device, to_host
 from pipeline.encoder.encoder_frames import FrameBlock, FrameSettings
 from pipeline.encoder.encoder_weights import EncoderModel, cast_weights
-from pipeline.encoder.forward import IMAGENET_MEAN, IMAGENET_STD, ForwardPass
 from pipeline.encoder.machine import machine_of
+from pipeline.encoder.packed_forward import PackedForward, Record
+from pipeline.encoder.packs import cut_packs
+from pipeline.encoder.pixels import IMAGENET_MEAN, IMAGENET_STD, imagenet, scaled
 from pipeline.encoder.rotary_tables import use_rotary_tables
 from pipeline.encoder.weights.loading import load_encoder_model
 from pipeline.format.build_settings import EncoderSettings
@@ -50,21 +55,30 @@ TINY_CONFIG: Mapping[str, int] = {
 """`kind=tiny`: the same class as the real encoder, 16 tokens of width 96 a step."""
 
 
+_Places: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+"""Window, step and view of some latents."""
+
+
 class Encoder:
     """The frozen encoder on one device.
 
     Args:
         settings: which encoder, and how it is run.
         device: a PyTorch device.
-        attend: sets the model to the attention of the settings, if that is not PyTorch's (who only asks for the
-            encoder's identity needs none).
+        attend: sets the model to an attention; None: PyTorch's.
+        record: see `pipeline.encoder.packed_forward`. On CUDA both are of `model.encoder_kernels`; without `attend` it
+            computes as the CPU does, slowly, and has another identity.
 
     Raises:
         SettingsError: the weights cannot be loaded.
     """
 
     def __init__(
-        self, settings: EncoderSettings, device: str, attend: Callable[[PreTrainedModel], None] | None = None
+        self,
+        settings: EncoderSettings,
+        device: str,
+        attend: Callable[[PreTrainedModel], None] | None = None,
+        record: Record | None = None,
     ) -> None:
         self.settings = settings
         self.device = torch.device(device)
@@ -81,10 +95,15 @@ class Encoder:
         self.tokens = (config.crop_size // config.patch_size) ** 2
         self.width = config.hidden_size
         self.frame_settings = FrameSettings(config.crop_size, settings.resize)
-        self._compiled = settings.compile and self.device.type == "cuda"
-        self.forward = ForwardPass(
-            self.model, dtype, exact=self.device.type != "cuda", backend="inductor" if self._compiled else None
-        )
+        self._imagenet = imagenet(self.device)
+        self._alone: AbstractContextManager[Any] = nullcontext()
+        self.packed: PackedForward | None = None
+        if self.device.type == "cuda" and attend is not None:
+            self._alone = threading.Lock()  # what is recorded has one place for its results
+            recorded = settings.compile and dtype is not torch.float32  # of float32 PyTorch has no packed attention
+            self.packed = PackedForward(
+                self.model, dtype, "inductor" if settings.compile else None, record if recorded else None
+            )
 
     def identity(self, device_type: str | None = None) -> dict[str, Any]:
         """Everything about the encoder that changes a target's bytes, for the fingerprint.
@@ -93,10 +112,11 @@ class Encoder:
             device_type: "cpu" or "cuda" when another kind of device than this one will do the work.
         """
         config = self.model.config
+        fast = self.packed is not None if device_type is None else device_type == "cuda"
         device_type = device_type or self.device.type
         settings = deciding(self.settings)
-        if device_type == "cuda":
-            settings["forward"] = "fast"  # see `ForwardPass`; on the CPU it is exact
+        if fast:
+            settings["forward"] = "packed"  # see `PackedForward`; on the CPU it is transformers'
         else:
             del settings["compile"]
         if self.settings.kind == EncoderKind.PRETRAINED:
@@ -135,14 +155,32 @@ class Encoder:
         valid: NDArray[np.bool_] = np.all((block.index >= 0).reshape(len(block.index), -1, 2), axis=2)
         shape = (*valid.shape, len(block.frames), self.tokens, self.width)
         out = torch.zeros(shape, dtype=torch.float16, device=self.device)
-        frames = DeviceFrames(block, self.device)
-        for batch in cut_batches(valid, shape[2], self.settings.mode, self.settings.batch, self._compiled):
-            index = block.index[batch.rows, 2 * batch.first : 2 * batch.end]
-            latents = self.forward(frames.clips(batch.views, index), batch.kept)[: batch.count]
-            rows, views = (to_device(of[: batch.count], self.device) for of in (batch.rows, batch.views))
-            for step, found in enumerate(latents.split(self.tokens, dim=1), batch.end - batch.kept):
-                out[:, step][rows, views] = found
+        with self._alone:
+            for places, latents in self._latents(block, valid):
+                out[tuple(to_device(place, self.device) for place in places)] = latents
         return to_host(out.add_(0.0)).numpy(), valid  # -0.0 + 0.0 is +0.0
+
+    def _latents(self, block: FrameBlock, valid: NDArray[np.bool_]) -> Iterator[tuple[_Places, Tensor]]:
+        """float16 [places, N, D] of every step of every window, a batch or a pack at a time."""
+        frames, views, s = DeviceFrames(block, self.device), len(block.frames), self.settings
+        if self.packed is None:
+            for batch in cut_batches(valid, views, s.mode, s.batch):
+                clips = frames.clips(batch.views, block.index[batch.rows, 2 * batch.first : 2 * batch.end])
+                latents = self.encode_clips(clips)[:, -batch.kept * self.tokens :].unflatten(1, (batch.kept, -1))
+                for step, found in enumerate(latents.unbind(1), batch.end - batch.kept):
+                    yield (batch.rows, np.full_like(batch.rows, step), batch.views), found
+            return
+        for pack in cut_packs(valid, views, s.mode, s.batch):
+            pairs = block.index[pack.rows[:, None], 2 * pack.steps[:, None] + np.arange(2)]
+            latents = self.packed(frames.clips(pack.views, pairs), pack)[: pack.count]
+            kept = pack.kept[: pack.count]
+            yield (pack.rows[kept], pack.steps[kept], pack.views[kept]), latents
+
+    def encode_clips(self, clips: Tensor) -> Tensor:
+        """Clips uint8 [B, F, C, C, 3] -> float16 [B, T * N, D], as the module computes it."""
+        dtype = getattr(torch, self.settings.dtype)
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not torch.float32):
+            return self.model.get_vision_features(scaled(clips, *self._imagenet)).to(torch.float16)
 
 
 def _load(settings: EncoderSettings) -> EncoderModel:

@@ -31,9 +31,7 @@ class LayerWeights(NamedTuple):
     """Parameters of a transformer layer."""
 
     norm1: Affine
-    query: Affine
-    key: Affine
-    value: Affine
+    qkv: Affine
     proj: Affine
     norm2: Affine
     fc1: Affine
@@ -44,13 +42,11 @@ class LayerWeights(NamedTuple):
 class EncoderWeights:
     """An encoder in parts.
 
-    embeddings  pixels [B, F, 3, C, C] -> [B, T * N, D], by the module itself
     patches     what it projects patches with
     modality    [1, 1, D], added to every patch; None: nothing is
     attention   module of the first layer, which attention functions are handed
     """
 
-    embeddings: Callable[[Tensor], Tensor]
     patches: Affine
     modality: Tensor | None
     layers: list[LayerWeights]
@@ -61,7 +57,7 @@ class EncoderWeights:
 
 
 def weights_of(model: EncoderModel) -> EncoderWeights:
-    """Views of a model's parameters; nothing is copied."""
+    """Views of a model's parameters; queries, keys and values of V-JEPA 2 become views of one tensor first."""
     return _of_vjepa2_1(model) if isinstance(model, VJEPA21Model) else _of_vjepa2(model)
 
 
@@ -76,10 +72,9 @@ def _of_vjepa2(model: VJEPA2Model) -> EncoderWeights:
     encoder = model.encoder
     attention = encoder.layer[0].attention
     return EncoderWeights(
-        embeddings=encoder.embeddings,
         patches=_affine(encoder.embeddings.patch_embeddings.proj),
         modality=None,
-        layers=[_layer(x, x.attention, (x.attention.query, x.attention.key, x.attention.value)) for x in encoder.layer],
+        layers=[_layer(x, x.attention, _joined(x.attention)) for x in encoder.layer],
         final=_affine(encoder.layernorm),
         attention=attention,
         activation=encoder.layer[0].mlp.activation,
@@ -91,10 +86,9 @@ def _of_vjepa2_1(model: VJEPA21Model) -> EncoderWeights:
     encoder: Any = model.encoder
     attention = encoder.blocks[0].attn
     return EncoderWeights(
-        embeddings=encoder.embed,
         patches=_affine(encoder.patch_embed.proj),
         modality=encoder.video_mod_embed.detach(),
-        layers=[_layer(block, block.attn, _thirds(block.attn.qkv)) for block in encoder.blocks],
+        layers=[_layer(block, block.attn, _affine(block.attn.qkv)) for block in encoder.blocks],
         final=_affine(encoder.norms_block[-1]),
         attention=attention,
         activation=encoder.blocks[0].mlp.activation,
@@ -102,15 +96,21 @@ def _of_vjepa2_1(model: VJEPA21Model) -> EncoderWeights:
     )
 
 
-def _layer(layer: Any, attention: Any, projections: tuple[Any, Any, Any]) -> LayerWeights:
-    modules = (layer.norm1, *projections, attention.proj, layer.norm2, layer.mlp.fc1, layer.mlp.fc2)
-    return LayerWeights(*map(_affine, modules))
+def _layer(layer: Any, attention: Any, qkv: Affine) -> LayerWeights:
+    others = map(_affine, (attention.proj, layer.norm2, layer.mlp.fc1, layer.mlp.fc2))
+    return LayerWeights(_affine(layer.norm1), qkv, *others)
 
 
-def _thirds(qkv: Any) -> tuple[Affine, Affine, Affine]:
-    """Query, key and value of a layer that projects to all three."""
-    query, key, value = map(Affine, qkv.weight.chunk(3), qkv.bias.chunk(3))
-    return query, key, value
+def _joined(attention: Any) -> Affine:
+    """Query, key and value, one below the other; the modules keep views, so that no memory is needed twice."""
+    parts = (attention.query, attention.key, attention.value)
+    weight = torch.cat([part.weight.detach() for part in parts])
+    bias = None if parts[0].bias is None else torch.cat([part.bias.detach() for part in parts])
+    for i, part in enumerate(parts):
+        part.weight.data = weight.chunk(3)[i]
+        if bias is not None:
+            part.bias.data = bias.chunk(3)[i]
+    return Affine(weight, bias)
 
 
 def _affine(part: Any) -> Affine:

@@ -104,7 +104,7 @@ class EncoderSettings:
         default=Attention.SDPA,
     )
     compile: bool = setting(
-        "compile the encoder (CUDA; no effect on the CPU): faster, other rounding; the first batch of each shape waits "
+        "compile the encoder (CUDA; no effect on the CPU): faster, other rounding; the first pass of each size waits "
         "for seconds",
         default=True,
     )

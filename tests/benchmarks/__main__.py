@@ -7,14 +7,16 @@ nothing and the ratios little: the share of the processors that others take is s
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
 from tests.benchmarks.peers.torchvision_operators import define_operators
-from tests.benchmarks.report import Shown, collected_targets, print_machine
+from tests.benchmarks.report import Shown, Table, collected_targets, heard_tables, print_machine
 from tests.benchmarks.scale import BENCHMARKS as OF_SCALE
 from tests.benchmarks.scale import print_scale
 
@@ -41,6 +43,7 @@ BENCHMARKS: Mapping[str, str] = {
     "duplicates": "duplicates",
     "storage": "storage_needs",
     "counts": "step_counts",
+    "encoder-counts": "encoder_counts",
     "activations": "activations",
     "latency": "policy_latency",
     "cuda": "cuda_step",
@@ -56,6 +59,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(NAMES)}; none: all")
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each contender (default 3)")
+    parser.add_argument("--json", type=Path, help="file that the tables are written to as well, each as it is printed")
     parser.add_argument("--tiny", action="store_true", help="show that they work: the numbers mean nothing")
     arguments = parser.parse_args(words)
     unknown = [name for name in arguments.names if name not in NAMES]
@@ -65,10 +69,27 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error(f"--repeats must be at least 1, got {arguments.repeats}")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     define_operators()  # transformers imports torchvision wherever the peers have brought it
-    print_machine(0.0 if arguments.tiny else 2.0)
-    measured = {name: _measure(name, arguments.repeats, arguments.tiny) for name in _chosen(arguments.names)}
+    machine = print_machine(0.0 if arguments.tiny else 2.0)
+    tables: dict[str, list[Table]] = {name: [] for name in _chosen(arguments.names)}
+    measured = {}
+    for name, own in tables.items():
+
+        def listener(table: Table, own: list[Table] = own) -> None:
+            own.append(table)
+            if arguments.json:
+                content = {"machine": machine, "device": _device(), "tiny": arguments.tiny, "tables": tables}
+                arguments.json.write_text(json.dumps(content, indent=2) + "\n")
+
+        with heard_tables(listener):
+            measured[name] = _measure(name, arguments.repeats, arguments.tiny)
     if not arguments.names or "scale" in arguments.names:
         print_scale(measured)
+
+
+def _device() -> str:
+    """The CUDA device, of a benchmark that has imported PyTorch."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else "none"
 
 
 def _chosen(names: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from model.encoder_kernels import encoder_kernels
 from pipeline.encoder.encoder import Encoder
 from pipeline.encoder.encoder_frames import FrameBlock
 from pipeline.encoder.precision import relative_error
@@ -79,7 +80,7 @@ def run(folder: Path, repeats: int, scale: Scale) -> None:
 
 def _print_mode(settings: EncoderSettings, limit: Series, repeats: int, scale: Scale) -> None:
     """Windows a second of whole blocks, and the share of the limit that their FLOPs are."""
-    encoder = Encoder(settings, scale.device)
+    encoder = Encoder(settings, scale.device, *encoder_kernels(settings.attention, scale.device))
     tubelet = settings.mode == EncoderMode.TUBELET
     count, frames = (scale.tubelets, 2) if tubelet else (scale.windows, 2 * (scale.steps + 1))
     block = _block(count, frames, encoder.frame_settings.crop_size)

@@ -1,39 +1,34 @@
-"""A training step and the encoder at full size on a CUDA device, beside its limit and `vlajepa estimate`.
+"""A training step at full size on a CUDA device, beside its limit and `vlajepa estimate`.
 
 Weights are random and batches made up: neither speed nor memory depends on their values.
 """
 
 from __future__ import annotations
 
+import gc
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from transformers import VJEPA2Config, VJEPA2Model
 
-from jobs.training.estimate import VITL_ENCODER
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.loop.step.optimiser import Optimiser
 from jobs.training.loop.step.step_graph import StepGraphs
 from model.attention.backend import resolve_backend
-from model.attention.transformers_attention import use_attention
 from model.checkpoint.sharding import compile_blocks
 from model.estimate import KINDS, StepEstimate, estimate_step
 from model.normalize import unit_stats
 from model.settings import AttentionBackend, ModelSettings
 from model.vla_jepa import VLAJEPA, TrainingBatch, build_model
-from pipeline.encoder.rotary_tables import use_rotary_tables
 from pipeline.format.schema import Observation, Sizes, Targets
 from tests.benchmarks.full_size_build import SIZES
 from tests.benchmarks.packing import FULL, small_settings
-from tests.benchmarks.random_encoder import TINY_ENCODER
 from tests.benchmarks.report import Series, Target, print_table, seconds_of
 
 LABEL_TOKENS = (4, 20)
@@ -49,10 +44,8 @@ class Scale:
     """What is measured, and where.
 
     model, sizes  of the training step; weights are random
-    encoder       settings of the V-JEPA2 that makes targets; none: ViT-L
-    batch         samples of each kind: what a GPU of eight gets in the stage `pretrain`
+    batches       samples of each kind: as the paper has it, and half of that, which is measured where it does not fit
     warmup        calls before those that are timed;  steps: calls that are timed
-    clips         windows of one view that the encoder takes at a time
     matrix        rows of the matrices whose product is the limit
     compiled      measure the step with compiled blocks as well, and recorded as CUDA graphs
     device        "cpu" shows that everything runs; memory is counted on CUDA alone
@@ -60,11 +53,9 @@ class Scale:
 
     model: ModelSettings = FULL
     sizes: Sizes = SIZES
-    encoder: Mapping[str, Any] = field(default_factory=dict)
-    batch: int = 16
+    batches: tuple[int, ...] = (32, 16)
     warmup: int = 3
     steps: int = 10
-    clips: int = 16
     matrix: int = 8192
     compiled: bool = True
     device: str = "cuda"
@@ -73,11 +64,9 @@ class Scale:
 TINY = Scale(
     model=small_settings(),
     sizes=replace(SIZES, image_size=64, tokens=16, width=96),
-    encoder=TINY_ENCODER,
-    batch=1,
+    batches=(1,),
     warmup=0,
     steps=1,
-    clips=1,
     matrix=64,
     compiled=False,
     device="cpu",
@@ -103,26 +92,38 @@ def run(folder: Path, repeats: int, scale: Scale) -> None:
     products = tuple(_matrix_product(scale) for _ in range(repeats))
     limit = Series(f"bf16 product of {scale.matrix} x {scale.matrix} matrices, TFLOP/s", products)
     print_table("The limit", "TFLOP/s", [limit])
+    for batch in scale.batches:
+        try:
+            measured = _measured(batch, scale)
+        except torch.OutOfMemoryError:
+            print(f"{batch} robot and {batch} video samples do not fit this device")
+            gc.collect()
+            torch.cuda.empty_cache()
+            torch._dynamo.reset()  # another batch is compiled anew, and not for any
+            continue
+        instruction = max(make_batches(scale, batch, 0)[0][0].instruction, key=len)
+        estimate = estimate_step(scale.model, scale.sizes, batch, KINDS, instruction=instruction)
+        for found in measured:
+            _print_step(estimate, found, limit, batch)
+        return
+
+
+def _measured(batch: int, scale: Scale) -> list[Measured]:
+    """Each is said at once: the estimate takes half a minute, and a limit may end this before."""
     measured = []
-    for found in _training_steps(scale):
-        measured.append(found)  # said at once: the estimate below takes half a minute, and a limit may end this before
-        print(
-            f"{found.name}: {1e3 * float(np.median(found.seconds)):.1f} ms a step, {found.bytes / GIB:.1f} GiB",
-            flush=True,
-        )
-    instruction = max(make_batches(scale, 0)[0][0].instruction, key=len)
-    estimate = estimate_step(scale.model, scale.sizes, scale.batch, KINDS, instruction=instruction)
-    for found in measured:
-        _print_step(estimate, found, limit, scale)
-    _print_encoder(limit, scale)
+    for found in _training_steps(batch, scale):
+        measured.append(found)
+        ms, memory = 1e3 * float(np.median(found.seconds)), found.bytes / GIB
+        print(f"{found.name}, {batch} + {batch}: {ms:.1f} ms a step, {memory:.1f} GiB", flush=True)
+    return measured
 
 
-def _training_steps(scale: Scale) -> Iterator[Measured]:
+def _training_steps(batch: int, scale: Scale) -> Iterator[Measured]:
     """As the trainer runs it: by each kernel, then compiled, then recorded."""
     device = torch.device(scale.device)
     model = build_model(scale.model, scale.sizes, unit_stats(scale.sizes)).train().to(device)
     optimiser = Optimiser(model, TrainerSettings(device="cpu"), rounded=True)
-    batches = [make_batches(scale, seed) for seed in range(scale.warmup + 1)]
+    batches = [make_batches(scale, batch, seed) for seed in range(scale.warmup + 1)]
     for name in dict.fromkeys((str(resolve_backend("auto", device)), "sdpa")):
         chosen = AttentionBackend(name)
         with ExitStack() as stack:
@@ -169,12 +170,12 @@ def _eager(model: VLAJEPA, optimiser: Optimiser, scale: Scale, batches: Sequence
     optimiser.collect()
 
 
-def _print_step(estimate: StepEstimate, measured: Measured, limit: Series, scale: Scale) -> None:
+def _print_step(estimate: StepEstimate, measured: Measured, limit: Series, batch: int) -> None:
     times = Series("a step", tuple(1e3 * seconds for seconds in measured.seconds))
     speed = estimate.flops / TERA / (times.median / 1e3)
     peak, estimated = measured.bytes / GIB, estimate.peak / GIB
     print_table(
-        f"Training at full size, bf16, {scale.batch} robot and {scale.batch} video samples, {measured.name}",
+        f"Training at full size, bf16, {batch} robot and {batch} video samples, {measured.name}",
         "ms",
         [times],
         [
@@ -182,18 +183,18 @@ def _print_step(estimate: StepEstimate, measured: Measured, limit: Series, scale
             Series("FLOP/s / limit", (speed / limit.median,)),
         ],
         [
-            f"{1e3 * len(KINDS) * scale.batch / times.median:.1f} samples/s; {estimate.flops / TERA:.1f} TFLOP a step; "
+            f"{1e3 * len(KINDS) * batch / times.median:.1f} samples/s; {estimate.flops / TERA:.1f} TFLOP a step; "
             f"{speed:.0f} TFLOP/s; {peak:.1f} GiB, estimated {estimated:.1f}"
         ],
     )
 
 
-def make_batches(scale: Scale, seed: int) -> list[TrainingBatch]:
+def make_batches(scale: Scale, count: int, seed: int) -> list[TrainingBatch]:
     """One of video and one of robots, as the loader gives them, with instructions of a label's length.
 
     A video has one view, which is repeated in its latents, and neither state nor actions.
     """
-    s, count, device = scale.sizes, scale.batch, scale.device
+    s, device = scale.sizes, scale.device
     latent = (s.views, s.tokens, s.width)
     lengths = np.random.default_rng(seed).integers(*LABEL_TOKENS, size=(len(KINDS), count), endpoint=True)
     found = []
@@ -214,44 +215,6 @@ def make_batches(scale: Scale, seed: int) -> list[TrainingBatch]:
         )
         found.append((observation, targets))
     return found
-
-
-def _print_encoder(limit: Series, scale: Scale) -> None:
-    """One view of some windows in mode prefix: encodings of 1, 2, ... tubelets (rule L2)."""
-    config, sizes, device = VJEPA2Config(**scale.encoder), scale.sizes, torch.device(scale.device)
-    with device:
-        model = VJEPA2Model(config).eval()
-    side = config.crop_size
-    frames = torch.randn(scale.clips, 2 * (sizes.steps + 1), 3, side, side, device=device)
-
-    @torch.inference_mode()
-    def encode() -> None:
-        with torch.autocast(device.type, torch.bfloat16):
-            for step in range(sizes.steps + 1):
-                model.get_vision_features(frames[:, : 2 * (step + 1)])
-
-    found = {"as transformers has it": _times(encode, scale)}
-    use_rotary_tables(layer.attention for layer in model.encoder.layer)
-    for backend in dict.fromkeys(("sdpa", resolve_backend("auto", device))):
-        use_attention(model, backend)
-        found[f"as `preprocess` runs it, attention by {backend}"] = _times(encode, scale)
-    identity = replace(
-        VITL_ENCODER,
-        width=config.hidden_size,
-        layers=config.num_hidden_layers,
-        mlp_ratio=config.mlp_ratio,
-        tokens=sizes.tokens,
-    )
-    flops = scale.clips * identity.flops(sizes.steps) / TERA
-    times = [Series(name, tuple(1e3 * one for one in seconds)) for name, seconds in found.items()]
-    print_table(
-        f"Targets by V-JEPA2 of {config.num_hidden_layers} layers, width {config.hidden_size}, at {side} px, bf16, "
-        f"prefixes of 1 to {sizes.steps + 1} tubelets, {scale.clips} windows, one view",
-        "ms",
-        times,
-        [Series(f"FLOP/s / limit, {one.name}", (flops / (one.median / 1e3) / limit.median,)) for one in times],
-        [f"{one.name}: {1e3 * scale.clips / one.median:.1f} windows a second" for one in times],
-    )
 
 
 def _matrix_product(scale: Scale) -> float:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 PACKAGES = ("numpy", "pyarrow", "pillow", "torch", "ray", "webdataset")
 
@@ -69,6 +70,11 @@ class Shown:
 
 _collecting: list[list[Shown]] = []
 
+Table = dict[str, Any]
+"""Title, unit, notes, and by name the values of quantities and ratios; of targets their bound too."""
+
+_listening: list[Callable[[Table], object]] = []
+
 
 @contextlib.contextmanager
 def collected_targets() -> Iterator[list[Shown]]:
@@ -79,6 +85,16 @@ def collected_targets() -> Iterator[list[Shown]]:
         yield targets
     finally:
         _collecting.remove(targets)
+
+
+@contextlib.contextmanager
+def heard_tables(listener: Callable[[Table], object]) -> Iterator[None]:
+    """Meanwhile every table that is printed is handed over too."""
+    _listening.append(listener)
+    try:
+        yield
+    finally:
+        _listening.remove(listener)
 
 
 def interleaved(runs: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, Series]:
@@ -98,14 +114,18 @@ def seconds_of(work: Callable[[], object], rounds: int = 1) -> float:
     return (time.perf_counter() - started) / rounds
 
 
-def print_machine(seconds: float = 2.0) -> None:
+def print_machine(seconds: float = 2.0) -> list[str]:
     """Processors, memory, load and versions: without them no figure below means anything."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"{_processor()}, {cores()} cores, {pages / 2**30:.0f} GiB; load over 1, 5, 15 min: {load}")
-    print(f"other programs take {busy_share(seconds):.0%} of the processors just now")
-    print(f"{platform.platform()}, Python {platform.python_version()}")
-    print(", ".join(f"{name} {version(name)}" for name in PACKAGES))
+    lines = [
+        f"{_processor()}, {cores()} cores, {pages / 2**30:.0f} GiB; load over 1, 5, 15 min: {load}",
+        f"other programs take {busy_share(seconds):.0%} of the processors just now",
+        f"{platform.platform()}, Python {platform.python_version()}",
+        ", ".join(f"{name} {version(name)}" for name in PACKAGES),
+    ]
+    print("\n".join(lines))
+    return lines
 
 
 def busy_share(seconds: float = 2.0) -> float:
@@ -126,6 +146,11 @@ def print_table(
     print(f"  {'':58} {'median':>9}  {'lowest':>9}    {'highest':>9}")
     for one in series:
         print(one.row(unit))
+    shown = [(one.ratio, one) if isinstance(one, Target) else (one, None) for one in ratios]
+    bounds = {ratio.name: target.wanted for ratio, target in shown if target}
+    values = {one.name: one.values for one in (*series, *(ratio for ratio, _ in shown))}
+    for listener in _listening:
+        listener({"title": title, "unit": unit, "notes": list(notes), "values": values, "targets": bounds})
     for targets in _collecting:
         targets += [Shown(title, ratio) for ratio in ratios if isinstance(ratio, Target)]
     for ratio in ratios:

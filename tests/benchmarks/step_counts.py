@@ -30,12 +30,13 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class Scale:
-    """The step; its device is never asked for."""
+    """The step, whose device is never asked for, and samples of each kind."""
 
     step: StepScale = field(default_factory=lambda: StepScale(device="cpu"))
+    batch: int = 16
 
 
-TINY = Scale(TINY_STEP)
+TINY = Scale(TINY_STEP, batch=1)
 
 
 class OperatorCounts(TorchDispatchMode):
@@ -73,7 +74,7 @@ def run(_: Path, repeats: int, scale: Scale) -> None:
     step = scale.step
     fake, model = fake_model(step.model, step.sizes, bf16=True)
     with fake:
-        batches = make_batches(step, 0)
+        batches = make_batches(step, scale.batch, 0)
     with OperatorCounts() as forward, MasksAsRows():
         loss = total_loss(model, batches, bf16=True)
     with OperatorCounts() as backward, MasksAsRows():
@@ -88,7 +89,7 @@ def run(_: Path, repeats: int, scale: Scale) -> None:
         "of both, casts": forward.casts + backward.casts,
         "views, which launch nothing": forward.views + backward.views,
     }
-    title = f"A step of {step.batch} samples of each of {', '.join(KINDS)}, not compiled, PyTorch {torch.__version__}"
+    title = f"A step of {scale.batch} samples of each of {', '.join(KINDS)}, not compiled, PyTorch {torch.__version__}"
     print_table(title, "calls", [Series(name, (float(count),)) for name, count in counts.items()])
     traffic = {"products of matrices and attention": moved.total() / TERA - rest, "everything else": rest}
     print_table("Bytes read and written", "TB", [Series(name, (value,)) for name, value in traffic.items()])

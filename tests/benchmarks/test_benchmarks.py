@@ -5,6 +5,7 @@ What is not installed (peers, torchcodec, TensorFlow) the benchmarks leave out t
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from importlib import import_module
@@ -35,6 +36,22 @@ def test_a_benchmark_prints_finite_rows(
         monkeypatch.setenv("VLAJEPA_TEST_DATA", str(request.getfixturevalue("shared_data")))
     main(["--tiny", "--repeats", "1", name])
     check_rows(capsys.readouterr().out)
+
+
+def test_tables_of_a_device_are_written_as_json_too(tmp_path: Path) -> None:
+    """What `make cuda` keeps of the step and of the encoder."""
+    file = tmp_path / "tables.json"
+    main(["--tiny", "--repeats", "1", "--json", str(file), "cuda", "cuda-encoder"])
+    content = json.loads(file.read_text())
+    assert list(content["tables"]) == ["cuda", "cuda-encoder"]
+    step = content["tables"]["cuda"][-1]
+    assert step["title"].startswith("Training at full size, bf16, 1 robot and 1 video samples")
+    assert step["unit"] == "ms"
+    assert step["values"]["a step"][0] > 0
+    assert step["targets"] == {"memory / estimate": "<= 1.1"}
+    assert "latents differ from those in float32" in content["tables"]["cuda-encoder"][-1]["notes"][0]
+    assert content["tiny"]
+    assert content["machine"]
 
 
 @pytest.mark.slow  # each of seven processes starts a Ray or imports PyTorch

@@ -1,7 +1,7 @@
 """`python -m tests.cuda.session`: what needs a GPU, in order of worth, within the minutes that there is one.
 
 Each part is a process of its own with a limit, and writes to a file of its own as it goes: what is cut off leaves what
-it has measured. A part that has no time left is not begun, which is said.
+it has measured. A part that has no time left is not begun, which is said. `results.json` has what all parts measured.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SECONDS = 480
@@ -61,7 +62,7 @@ def parts(tiny: bool) -> list[Part]:
 
 
 def run_parts(wanted: Sequence[Part], out: Path, seconds: float) -> list[Outcome]:
-    """Run them one after the other; outcomes are in `summary.json` after each."""
+    """Run them one after the other; after each `summary.json` has the outcomes, and `results.json` the tables too."""
     out.mkdir(parents=True, exist_ok=True)
     until, found = time.monotonic() + seconds, list[Outcome]()
     for number, part in enumerate(wanted, 1):
@@ -73,15 +74,29 @@ def run_parts(wanted: Sequence[Part], out: Path, seconds: float) -> list[Outcome
             found.append(_run(part, file, min(part.limit, left)))
         sys.stdout.write(f"{part.name}: {found[-1].said}\n")
         sys.stdout.flush()
-        (out / "summary.json").write_text(json.dumps([asdict(one) for one in found], indent=2) + "\n")
+        outcomes = [asdict(one) for one in found]
+        (out / "summary.json").write_text(json.dumps(outcomes, indent=2) + "\n")
+        tables = {part.name: _tables(out / f"{number}-{part.name}.json") for number, part in enumerate(wanted, 1)}
+        (out / "results.json").write_text(json.dumps({"outcomes": outcomes, "parts": tables}, indent=2) + "\n")
     return found
+
+
+def _tables(file: Path) -> Any:
+    """What a part's benchmark wrote; None for one that wrote none, or was cut off while it did."""
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _run(part: Part, file: Path, limit: float) -> Outcome:
     began = time.monotonic()
+    table = file.with_suffix(".json").absolute()
+    table.unlink(missing_ok=True)
+    words = [*part.words, "--json", str(table)] if "tests.benchmarks" in part.words else part.words
     with open(file, "w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-u", *part.words],
+            [sys.executable, "-u", *words],
             cwd=REPOSITORY,
             stdout=stream,
             stderr=subprocess.STDOUT,

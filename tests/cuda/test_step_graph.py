@@ -48,8 +48,10 @@ def test_recorded_passes_give_the_losses_and_gradients_of_passes_that_are_not() 
                         losses = model(*batches)
                     (losses[0].total + 0.5 * losses[1].total).backward()
                     optimiser.collect()
-                found.append((recorded, [each.world_model.item() for each in losses], optimiser.norms()["grad_norm"]))
-            optimiser.step(1.0)
+                found.append(
+                    (recorded, [each.world_model.item() for each in losses], optimiser.norms()["grad_norm"].item())
+                )
+            optimiser.step(torch.ones((), device="cuda"))
     plain, graphed = ([row[1:] for row in found if row[0] == recorded] for recorded in (False, True))
     for (a, norm_a), (b, norm_b) in zip(plain, graphed, strict=True):
         assert b == pytest.approx(a, rel=2e-2)

@@ -14,6 +14,7 @@ from jobs.preprocess.plan import prepare
 from jobs.preprocess.settings import BuildConfig
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.settings import TrainConfig
+from model.encoder_kernels import encoder_kernels
 from model.settings import tiny_settings
 from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdicts.verdict import write_verdict
@@ -75,7 +76,8 @@ def make_here(settings: BuildConfig, device: str = "cpu") -> Build:
     its inputs are made."""
     preparation = prepare(settings)
     plan, source, store = preparation.plan, preparation.source, preparation.store
-    recipe, encoder = plan.recipe(), Encoder(settings.encoder, device)
+    recipe = plan.recipe()
+    encoder = Encoder(settings.encoder, device, *encoder_kernels(settings.encoder.attention, device))
     for task in plan.tasks:
         failed = [entry.episode for entry in write_inputs_shard(source, task, recipe, (), store).left_out]
         groups = [decode_group(source, refs, recipe, failed) for refs in task.groups]

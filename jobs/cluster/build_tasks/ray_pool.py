@@ -47,7 +47,7 @@ from pipeline.building.shard_jobs import (
 from pipeline.encoder.encoder_frames import FrameBlock
 from pipeline.errors import RunError
 from pipeline.format.build_settings import EncoderSettings
-from pipeline.format.enums import Attention, FloatDtype
+from pipeline.format.enums import FloatDtype
 from pipeline.format.machine import Machine
 from pipeline.planning.plan import ShardTask
 from pipeline.planning.recipe import Recipe
@@ -280,13 +280,11 @@ class _EncoderActor:
     def load(self) -> Machine:
         """Load the encoder; what it runs on. Raises RunError when it is not the one of the plan."""
         # Not at the top: workers of decoding and inputs tasks load this file too; torch costs each 5 s and 300 MB.
-        from model.attention.transformers_attention import use_attention
+        from model.encoder_kernels import encoder_kernels
         from pipeline.encoder.encoder import Encoder
 
-        work, attend = self._work, None
-        if work.encoder.attention != Attention.SDPA:
-            attend = partial(use_attention, backend=work.encoder.attention)
-        self._encoder = Encoder(work.encoder, work.cluster.encoder_device, attend)
+        work, device = self._work, self._work.cluster.encoder_device
+        self._encoder = Encoder(work.encoder, device, *encoder_kernels(work.encoder.attention, device))
         identity = self._encoder.identity()
         if identity != work.identity:
             different = sorted(k for k in identity if identity[k] != work.identity.get(k))

@@ -45,7 +45,7 @@ class LossGuard:
         self.loss_mean: float | None = None
 
     def require_finite(self, numbers: Mapping[str, float], dump: Dump) -> None:
-        """Raise RunError, before the weights are touched, unless loss and gradients are finite."""
+        """Raise RunError unless loss and gradients are finite; gradients that are not have moved no weight."""
         for name, value in (("loss", numbers["loss"]), ("gradient norm", numbers["grad_norm"])):
             if not math.isfinite(value):
                 raise RunError(f"the {name} is {value} {dump(numbers)}")

@@ -8,8 +8,8 @@ for bit on the CPU; on another number of ranks it sees the same global batches.
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from jobs.training.held_out.result import HeldOut
 from jobs.training.loop.checkpointing import CheckpointWriter
 from jobs.training.loop.data import held_out_reader, make_streams, open_cache
 from jobs.training.loop.evaluate import HeldOutSamples, evaluate, has_pair
-from jobs.training.loop.guards import LossGuard, SkippedSamples, StopSignal, dump_keys, progress_of
+from jobs.training.loop.guards import Dump, LossGuard, SkippedSamples, StopSignal, dump_keys, progress_of
 from jobs.training.loop.ownership import Ownership
 from jobs.training.loop.ranks import Ranks, distribute, gradients_stay
 from jobs.training.loop.settings import CoTraining, TrainerSettings
@@ -32,16 +32,19 @@ from jobs.training.loop.step.micro_batches import MicroBatch, micro_batches, pas
 from jobs.training.loop.step.optimiser import Optimiser
 from jobs.training.loop.step.phases import Phase, StepPhases
 from jobs.training.loop.step.step_graph import StepGraphs
+from jobs.training.loop.step.step_numbers import StepNumbers, UpdateNumbers, steps_under_way
 from jobs.training.loop.step.weighted_mean import WeightedMeans
 from jobs.training.loop.throughput import Throughput
 from jobs.training.metrics.metrics_log import MetricsLog
 from model.attention.backend import resolve_backend
+from model.attention.quickest import choose_quickest, measure_attention
 from model.batch import to_device
 from model.checkpoint.checkpoint import load_averages, load_optimizer, load_weights, newest_whole
 from model.checkpoint.sharding import compile_blocks, shard_model
 from model.checkpoint.state_file import read_state
 from model.checkpoint.vouched import VOUCHED, Voucher, as_json, vouched
 from model.losses import Losses
+from model.settings import AttentionBackend
 from model.student.augment import shifted
 from model.vla_jepa import VLAJEPA, TrainingBatch
 from pipeline.errors import BuildError, RunError
@@ -79,6 +82,7 @@ class Trainer:
         cache = open_cache(builds, settings)
         self.streams = make_streams(builds, weights, settings, ranks, cache)
         self.model = model.to(ranks.device)
+        self.attention_said = self._choose_attention()
         bf16, sharded = settings.bf16 and ranks.device.type == "cuda", ranks.sharded(settings.strategy)
         if sharded:
             shard_model(self.model, ranks.mesh(), torch.bfloat16 if bf16 else None)
@@ -96,7 +100,21 @@ class Trainer:
         self._guard = LossGuard(settings.divergence)
         self._skipped = SkippedSamples(out, settings.max_skipped_share)
         self._state, self.step, self.stopped_by = state, 0, ""
+        self._launched: deque[StepNumbers] = deque()
         self.damaged: list[str] = []
+
+    def _choose_attention(self) -> str:
+        """With attention=auto on CUDA, measure which kernel is quickest; all ranks take what rank 0 found."""
+        device = self.ranks.device
+        if self.model.settings.attention != AttentionBackend.AUTO or device.type != "cuda":
+            return ""
+        shapes = []
+        for stream in self.streams:
+            samples = stream.mixture.batch_size // (self.ranks.world * self.settings.accumulate)
+            sizes = [reader.build.sizes for reader in stream.readers]
+            most = max(size.views for size in sizes)
+            shapes += self.model.student.packed_shapes(max(1, samples), most, bool(sizes[0].action))
+        return choose_quickest(self.ranks.from_main(lambda: measure_attention(shapes, device)))
 
     @property
     def checkpoints(self) -> Path:
@@ -149,33 +167,33 @@ class Trainer:
         writer = CheckpointWriter(self.checkpoints, self.ranks, settings)
         signal = StopSignal()
         with signal.noted(), writer, collected_at_steps(settings.collect_every) as collect:
+            report = partial(self._report, log, throughput)
+            throughput.begin()
             while self.step < stop:
-                started = time.perf_counter()
                 self._phases.begin()
                 self.ranks.position.mark(f"reads the samples of step {self.step}")
-                current, skipping, self.stopped_by = self._next(batches, signal)
+                with throughput.waiting():
+                    current, skipping, self.stopped_by = self._next(batches, signal)
                 if self.stopped_by:
                     break
-                waited = time.perf_counter() - started
-                numbers = self._step(current)
+                updates, dump = self._step(current)
                 owner.look()
                 self._skipped.add(self.step, _all(current), self.ranks, skipping)
                 self._phases.end_step()
-                throughput.add(time.perf_counter() - started, waited)
+                self._launched.append(StepNumbers(self.step, updates, self._skipped.numbers(), dump))
                 self.step += 1
-                if log.due(self.step):
-                    numbers |= throughput.numbers() | self._phases.numbers() | self._skipped.numbers()
-                log.step(self.step, numbers)
+                report(steps_under_way(self.ranks.device))
                 if settings.eval_every and self.step % settings.eval_every == 0 and self.step < stop:
+                    report(0)
                     log.held_out(self.step, self.evaluate())
+                    throughput.begin()
                 collect(self.step)
                 if self.step % settings.save_every == 0:
-                    owner.check()
-                    self._save(writer)
+                    self._save(writer, owner, report)
                     saved = self.step
+                    throughput.begin()
             if saved < self.step:
-                owner.check()
-                self._save(writer)
+                self._save(writer, owner, report)
 
     def evaluate(self) -> dict[str, HeldOut]:
         """Held-out numbers of every build that has a validation split, by build name; the same on all ranks. Of the
@@ -219,27 +237,45 @@ class Trainer:
         self._phases.end(Phase.RANKS)
         return found, bool(skipped), stopped_by
 
-    def _step(self, streams: list[list[MicroBatch]]) -> dict[str, float]:
-        """One optimiser step on the micro batches of all streams; alternating, one on each stream's, robots first."""
+    def _report(self, log: MetricsLog, throughput: Throughput, under_way: int) -> None:
+        """Read the numbers of the steps launched but for the last so many, and stop the run by them."""
+        while len(self._launched) > under_way:
+            one = self._launched.popleft()
+            self.ranks.position.mark(f"reads the numbers of step {one.step}")
+            numbers: dict[str, float] = {}
+            for update in one.updates:
+                found = update.read()
+                found["loss"] += numbers.get("loss", 0.0)
+                numbers |= found
+                self._guard.require_finite(numbers, one.dump)
+            self._guard.require_converging(numbers, one.dump)
+            throughput.end_step()
+            if log.due(one.step + 1):
+                numbers |= throughput.numbers() | self._phases.numbers() | dict(one.skipped)
+            log.step(one.step + 1, numbers)
+
+    def _step(self, streams: list[list[MicroBatch]]) -> tuple[list[UpdateNumbers], Dump]:
+        """One optimiser step on the micro batches of all streams; alternating, one on each stream's, robots first.
+
+        Nothing is read from the device: a step whose loss or gradients are not finite moves no weight, and ends the run
+        when its numbers are read, before anything is saved.
+        """
         self.ranks.position.mark(f"forward pass of step {self.step}")
         torch.manual_seed(step_seed(self.settings.seed, self.step, self.ranks.rank))
-        numbers: dict[str, float] = {}
+        numbers = []
         dump = partial(dump_keys, self.out, self.step, _all(streams), self.ranks)
         updates = streams[::-1] if self._alternate else [_all(streams)]
         for i, batches in enumerate(updates):
             means = WeightedMeans(self.ranks.device)
             rates = self.optimiser.begin(self.step * len(updates) + i)
             self._backward(batches, means)
-            found = means.reduce(self.ranks)
+            sums = means.sums(self.ranks)
             self._phases.end(Phase.RANKS)
             norms = self.optimiser.norms()
-            found["loss"] += numbers.get("loss", 0.0)
-            numbers |= found | norms | rates
-            self._guard.require_finite(numbers, dump)
             self.optimiser.step(norms["grad_norm"])
             self._phases.end(Phase.OPTIMISER)
-        self._guard.require_converging(numbers, dump)
-        return numbers
+            numbers.append(UpdateNumbers.of(sums, norms, rates))
+        return numbers, dump
 
     def _backward(self, batches: Sequence[MicroBatch], means: WeightedMeans) -> None:
         """Gradients of all passes add up; the ranks' gradients are reduced in the last one's backward pass."""
@@ -274,7 +310,10 @@ class Trainer:
         self._phases.end(Phase.BACKWARD)
         return found
 
-    def _save(self, writer: CheckpointWriter) -> None:
+    def _save(self, writer: CheckpointWriter, owner: Ownership, report: Callable[[int], None]) -> None:
+        """Once the numbers of all steps were found good."""
+        report(0)
+        owner.check()
         self.ranks.position.mark(f"saves step {self.step}")
         progress = {"loss_mean": self._guard.loss_mean, **self._skipped.progress()}
         writer.save(

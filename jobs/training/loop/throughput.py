@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -34,6 +35,23 @@ class Throughput:
         self._ranks, self._samples, self._flops, self._peak = ranks, samples, flops, peak
         self._started = time.monotonic()
         self._steps, self._seconds, self._waited = 0, 0.0, 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """What follows is a step again: what was done meanwhile (held-out losses, a checkpoint) is none's time."""
+        self._since, self._waiting = time.perf_counter(), 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While open, the run waits for samples."""
+        began = time.perf_counter()
+        yield
+        self._waiting += time.perf_counter() - began
+
+    def end_step(self) -> None:
+        """The numbers of a step are there: its time is that since the numbers of the step before were."""
+        self.add(time.perf_counter() - self._since, self._waiting)
+        self.begin()
 
     def add(self, seconds: float, waited: float) -> None:
         """A step took so long, and waited so long for its batch."""

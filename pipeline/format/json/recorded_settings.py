@@ -73,7 +73,7 @@ EncoderContent = TypedDict(
         "dtype": Literal["float32", "bfloat16", "float16"],
         "attention": Literal["sdpa", "xformers"],
         "compile": NotRequired[bool],  # on cuda
-        "forward": NotRequired[Literal["fast"]],  # on cuda
+        "forward": NotRequired[Literal["packed"]],  # on cuda
         "rotary": NotRequired[Literal["float32"]],  # of dtypes other than float32
         "batch": int,
         "cpu_threads": int,

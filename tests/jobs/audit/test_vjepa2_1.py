@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -66,19 +67,17 @@ def whole_clip(encoder: Encoder) -> None:
 
 
 def positions_of_vjepa2(encoder: Encoder) -> None:
-    weights = encoder.forward._weights
-    encoder.forward._weights = replace(weights, rotary=replace(weights.rotary, paired=False, spacing=1.0))
+    for block in encoder.model.encoder.blocks:
+        block.attn.rotary = replace(block.attn.rotary, paired=False, spacing=1.0)
 
 
 def no_modality(encoder: Encoder) -> None:
-    encoder.forward._weights = replace(encoder.forward._weights, embeddings=encoder.model.encoder.patch_embed)
+    encoder.model.encoder.video_mod_embed.data.zero_()
 
 
 def another_levels_norm(encoder: Encoder) -> None:
-    norm = encoder.model.encoder.norms_block[0]
-    encoder.forward._weights = replace(
-        encoder.forward._weights, final=type(encoder.forward._weights.final)(norm.weight, norm.bias)
-    )
+    norms = encoder.model.encoder.norms_block
+    norms[-1] = norms[0]
 
 
 @pytest.mark.parametrize("leak", [whole_clip, positions_of_vjepa2, no_modality, another_levels_norm])
@@ -91,8 +90,8 @@ def test_what_another_encoder_or_mode_makes_is_found_beside_the_raw_data(
 ) -> None:
     """The weights are those that build.json names."""
 
-    def leaky(settings: EncoderSettings, device: str) -> Encoder:
-        encoder = Encoder(settings, device)
+    def leaky(settings: EncoderSettings, device: str, *kernels: Any) -> Encoder:
+        encoder = Encoder(settings, device, *kernels)
         leak(encoder)
         return encoder
 

@@ -101,7 +101,7 @@ def targets_mixed_into_the_context(world: World) -> None:
 
 def _passed(encoder: Encoder, frames: NDArray[np.uint8]) -> NDArray[np.float16]:
     """Latents of one clip of two tubelets."""
-    return encoder.forward(torch.from_numpy(frames[None]), 2)[0].numpy()
+    return encoder.encode_clips(torch.from_numpy(frames[None]))[0].numpy()
 
 
 def tubelets_in_a_prefix(world: World) -> None:

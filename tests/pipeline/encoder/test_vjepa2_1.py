@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from pipeline.encoder.encoder import Encoder
 from pipeline.encoder.encoder_frames import FrameBlock
-from pipeline.encoder.forward import IMAGENET_MEAN, IMAGENET_STD, ForwardPass
+from pipeline.encoder.pixels import IMAGENET_MEAN, IMAGENET_STD
 from pipeline.encoder.rotary_tables import Rotary, rotary_tables
 from pipeline.encoder.vjepa2_1 import VJEPA21Config, VJEPA21Model
 from pipeline.format.build_settings import EncoderSettings
 from pipeline.format.enums import EncoderMode
 from tests.pipeline.encoder.test_encoder import FRAMES, STEPS, make_block, moved
+from tests.pipeline.encoder.test_packed_forward import packed
 from tests.pipeline.encoder.tiny_vjepa2_1 import save_tiny_vjepa2_1, tiny_vjepa2_1
 
 
@@ -55,8 +56,7 @@ def test_the_fast_form_gives_the_same_latents(folder: str, mode: EncoderMode, dt
     block.index[1, 4:] = -1
     encoder = encoder_of(folder, mode=mode, dtype=dtype)
     exact, valid = encoder.encode(block)
-    encoder.forward = ForwardPass(encoder.model, getattr(torch, dtype), exact=False, backend=None)
-    found, fast_valid = encoder.encode(block)
+    found, fast_valid = packed(encoder).encode(block)
     assert np.array_equal(valid, fast_valid)
     np.testing.assert_allclose(found, exact, atol=2e-3 if dtype == "float32" else 0.1)
 
@@ -67,9 +67,7 @@ def test_compiled_the_latents_are_those_of_eager_layers(folder: str) -> None:
     block = make_block(5)
     encoder = encoder_of(folder, batch=8)
     eager, _ = encoder.encode(block)
-    encoder.forward = ForwardPass(encoder.model, torch.float32, exact=False, backend="aot_eager")
-    encoder._compiled = True
-    np.testing.assert_allclose(encoder.encode(block)[0], eager, atol=2e-3)
+    np.testing.assert_allclose(packed(encoder, "aot_eager").encode(block)[0], eager, atol=2e-3)
 
 
 @pytest.mark.parametrize("frame", range(FRAMES))

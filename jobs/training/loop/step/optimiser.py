@@ -21,6 +21,7 @@ class Optimiser:
 
     Args:
         model: on its device, and sharded if it will be.
+        fused: AdamW in one kernel, which clips too; None: on CUDA.
         rounded: keep float32 weights here, and let the model compute with bfloat16 copies of them. Its parameters
             change their type in place, so this comes before anything is compiled.
 
@@ -32,7 +33,9 @@ class Optimiser:
         SettingsError: everything is frozen.
     """
 
-    def __init__(self, model: VLAJEPA, settings: TrainerSettings, rounded: bool = False) -> None:
+    def __init__(
+        self, model: VLAJEPA, settings: TrainerSettings, rounded: bool = False, fused: bool | None = None
+    ) -> None:
         self._settings = settings
         groups = model.param_groups(settings.lr_backbone, settings.lr_action_head, settings.lr_rest)
         if not groups:
@@ -44,7 +47,8 @@ class Optimiser:
         master_of = {id(parameter): master for parameter, master in self._pairs}
         for group in groups:
             group["params"] = [master_of.get(id(parameter), parameter) for parameter in group["params"]]
-        fused = groups[0]["params"][0].device.type == "cuda"
+        self._device = groups[0]["params"][0].device
+        fused = self._device.type == "cuda" if fused is None else fused
         self.adamw = torch.optim.AdamW(
             groups, betas=(settings.beta1, settings.beta2), weight_decay=settings.weight_decay, fused=fused
         )
@@ -98,20 +102,29 @@ class Optimiser:
         for master in masters:
             master.grad = self._gradients[master]
 
-    def norms(self) -> dict[str, float]:
-        """L2 norms of the gradients, of all and by group of parameters. Collective if the model is sharded."""
+    @torch.no_grad()
+    def norms(self) -> dict[str, Tensor]:
+        """L2 norms of the gradients, float64 [] on the device, of all and by group of parameters. Collective if the
+        model is sharded."""
         names = [f"grad_norm_{group['name']}" for group in self.adamw.param_groups]
-        found = torch.stack([_norm(group["params"]) for group in self.adamw.param_groups]).tolist()
-        return {"grad_norm": math.sqrt(sum(norm**2 for norm in found)), **dict(zip(names, found, strict=True))}
+        found = torch.stack([_norm(group["params"]) for group in self.adamw.param_groups]).double()
+        return {"grad_norm": found.square().sum().sqrt(), **dict(zip(names, found, strict=True))}
 
-    def step(self, norm: float) -> None:
-        """Scale gradients down to `clip_norm` if their norm is above it, and step."""
-        parameters = [p for group in self.adamw.param_groups for p in group["params"]]
-        total = torch.tensor(norm, device=parameters[0].device)
-        if self._scales_in_kernel:  # divides the gradients by it, which saves a pass over them
+    def step(self, norm: Tensor) -> None:
+        """Scale gradients down to `clip_norm` if their norm is above it, and step; nothing moves if it is not finite.
+
+        Args:
+            norm: float64 [], on the device. The fused kernel reads it there: nobody waits.
+        """
+        total = norm.float()
+        if self._scales_in_kernel:  # divides the gradients, which saves a pass over them; as GradScaler asks for it
             scale = ((total + 1e-6) / self._settings.clip_norm).clamp(min=1.0)
-            setattr(self.adamw, "grad_scale", scale)  # noqa: B010  as GradScaler does; the class does not declare it
+            setattr(self.adamw, "grad_scale", scale)  # noqa: B010  the class does not declare it
+            setattr(self.adamw, "found_inf", total.isfinite().logical_not().float())  # noqa: B010
+        elif not total.isfinite():
+            return
         else:
+            parameters = [p for group in self.adamw.param_groups for p in group["params"]]
             torch.nn.utils.clip_grads_with_norm_(parameters, self._settings.clip_norm, total)
         self.adamw.step()
         self.averages.update()

@@ -1,8 +1,6 @@
-"""Weighted means of many numbers over micro batches, builds and ranks: one transfer from the device, one reduction."""
+"""Weighted means of many numbers over micro batches, builds and ranks: one reduction, and nothing is read."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
@@ -19,18 +17,18 @@ class WeightedMeans:
 
     def add(self, name: str, value: Tensor | float, weight: Tensor | float) -> None:
         """Add a number; one of weight 0 counts for nothing, even if it is NaN."""
-        weights = torch.as_tensor(weight, dtype=torch.float64, device=self._device)
-        values = torch.as_tensor(value, device=self._device).detach().double()
+        values, weights = (self._there(number) for number in (value, weight))
         pair = torch.stack([torch.where(weights > 0, values * weights, 0.0), weights])
         self._sums[name] = self._sums.get(name, 0.0) + pair
 
-    def reduce(self, ranks: Ranks) -> dict[str, float]:
-        """Means over all ranks; what had no weight is left out."""
+    def sums(self, ranks: Ranks) -> dict[str, Tensor]:
+        """By name float64 [2], over all ranks: the weighted sum, and the sum of the weights."""
         if not self._sums:
             return {}
-        pairs = ranks.sum(torch.stack(list(self._sums.values()))).tolist()
-        return {
-            name: value / weight if math.isfinite(value) else value
-            for name, (value, weight) in zip(self._sums, pairs, strict=True)
-            if weight > 0
-        }
+        return dict(zip(self._sums, ranks.sum(torch.stack(list(self._sums.values()))), strict=True))
+
+    def _there(self, number: Tensor | float) -> Tensor:
+        """float64 [], on the device; a number is filled in there, since a copy would wait for it."""
+        if isinstance(number, Tensor):
+            return number.detach().to(self._device, torch.float64)
+        return torch.full((), number, dtype=torch.float64, device=self._device)

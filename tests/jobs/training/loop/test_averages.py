@@ -37,7 +37,7 @@ def stepped(optimiser: Optimiser, model: torch.nn.Module, count: int) -> None:
             if parameter.requires_grad:
                 parameter.grad = torch.ones_like(parameter)
         optimiser.collect()
-        optimiser.step(1.0)
+        optimiser.step(torch.tensor(1.0))
 
 
 @pytest.mark.parametrize("rounded", [False, True])
