@@ -120,8 +120,8 @@ def _probe_build(
     for thing in [name for name in fitted_things if name in held_things]:
         scores = {name: score(fitted, held, thing) for name, (fitted, held) in found.items()}
         fitted, held = found["trained"]
-        counts = (len(fitted.features), len(held.features), held.episodes)
-        probes.append(Probe(build.name, thing, scores["trained"], scores["untrained"], *counts))
+        sizes = (len(fitted.features), len(held.features), held.episodes)
+        probes.append(Probe(build.name, thing, scores["trained"], scores["untrained"], *sizes))
     return probes
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.audit.probe.functions import load_function
-from jobs.common.child import Child, end_with_parent
+from jobs.common.processes.child import Child, end_with_parent
 from pipeline.audit.probe.encoding import Encoding
 from pipeline.audit.probe.experiment import ProbeClip
 from pipeline.audit.probe.memory import encode_after_others, encode_alone
