@@ -74,11 +74,19 @@ def _found(episodes: Sequence[RawEpisode], parts: int = 1) -> tuple[list[str], t
         search = LookaheadSearch()
         for episode in episodes[part::parts]:
             search.add(episode.id, examine(episode, {}))
-        whole.merge(pickle.loads(pickle.dumps(search)))
+        whole.merge(_from_ray(search))
     report = Report()
     whole.report(report, ChannelNames())
     assert {finding.rule for finding in report.findings} <= {"L8"}
     return [finding.detail for finding in report.findings], whole.claims
+
+
+def _from_ray(search: LookaheadSearch) -> LookaheadSearch:
+    """As another process of a cluster hands it over: arrays cannot be written to."""
+    buffers: list[pickle.PickleBuffer] = []
+    content = pickle.dumps(search, protocol=5, buffer_callback=buffers.append)
+    found: LookaheadSearch = pickle.loads(content, buffers=[bytes(buffer) for buffer in buffers])
+    return found
 
 
 def _kernel(first: int, weights: Values) -> Channel:

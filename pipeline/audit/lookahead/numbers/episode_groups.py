@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -41,7 +40,7 @@ class EpisodeGroups:
         self._groups = tuple(BuildFields() for _ in range(GROUPS))
 
     def add(self, episode: str, fields: Sequence[FieldNumbers]) -> None:
-        """Add an episode. Its fields are changed later on."""
+        """Add an episode."""
         self._groups[zlib.crc32(episode.encode(errors="surrogatepass")) % GROUPS].add(fields)
 
     def merge(self, other: EpisodeGroups) -> None:
@@ -53,7 +52,7 @@ class EpisodeGroups:
         """All episodes."""
         fields = BuildFields()
         for group in self._groups:
-            fields.merge(deepcopy(group))
+            fields.merge(group)
         return fields
 
     def found(self, channels: int) -> Iterator[FoundIn]:

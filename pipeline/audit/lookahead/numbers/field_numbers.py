@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Self
 
@@ -87,12 +88,12 @@ class BuildFields:
         return (self._fields[key] for key in sorted(self._fields))
 
     def add(self, fields: Sequence[FieldNumbers]) -> None:
-        """Add the fields of other episodes. Those given are changed later on."""
+        """Add the fields of other episodes."""
         for field in fields:
             if field.key in self._fields:
                 self._fields[field.key].add(field)
-            else:
-                self._fields[field.key] = field
+            else:  # what another process made cannot be written to
+                self._fields[field.key] = deepcopy(field)
         self._bound()
 
     def merge(self, other: BuildFields) -> None:
