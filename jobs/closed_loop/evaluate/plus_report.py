@@ -26,13 +26,10 @@ def plus_tables(rows: Sequence[PlusRow], outcomes: Sequence[Outcome]) -> list[st
     missing = _missing(rows)
     if missing:
         lines += ["Why tasks cannot be played here:", "", missing, ""]
-    left_out = len(rows) - len({outcome.task for outcome in outcomes})
-    lines += [
-        f"Published, of all 10,030 tasks; here {left_out:,} of {len(rows):,} were not played:",
-        "",
-        _published(),
-        "",
-    ]
+    if outcomes:
+        left_out = len(rows) - len({outcome.task for outcome in outcomes})
+        note = f"Published, of all 10,030 tasks; here {left_out:,} of {len(rows):,} were not played:"
+        lines += [note, "", _published(), ""]
     return lines
 
 

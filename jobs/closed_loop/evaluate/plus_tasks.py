@@ -71,9 +71,10 @@ def make_scenes(
 ) -> tuple[PlusRow, ...]:
     """Make each scene that is not in the log; the rows, in which a scene that failed is missing."""
     keys = slot.running().ask("scenes", suite=suite)["keys"]
-    wanted = {
-        key: row for key, row in zip(keys, rows, strict=True) if key and (not categories or row.category in categories)
-    }
+    wanted: dict[str, PlusRow] = {}
+    for key, row in zip(keys, rows, strict=True):
+        if key and (not categories or row.category in categories):
+            wanted.setdefault(key, row)
     made = {one.key: one for one in log.read()}
     with progress_bar(total=len(wanted), initial=len(wanted.keys() & made.keys()), unit="scene", desc=suite) as bar:
         for key, row in wanted.items():
