@@ -1,4 +1,4 @@
-"""`vlajepa evaluate`: a policy in the closed loop, by the protocol of LIBERO or SimplerEnv.
+"""`vlajepa evaluate`: a policy in the closed loop, by the protocol of LIBERO, LIBERO-Plus or SimplerEnv.
 
 The same command continues after an interruption.
 """
