@@ -147,7 +147,7 @@ COMMANDS = {
     "evaluate": Command(
         "closed_loop.evaluate.evaluate",
         "EvaluateConfig",
-        "success rates of a policy in LIBERO or SimplerEnv",
+        "success rates of a policy in LIBERO, LIBERO-Plus or SimplerEnv",
         "policy=/runs/libero simulator=/opt/sim/bin/python suite=libero_object out=/results/object",
     ),
     "collect": Command(

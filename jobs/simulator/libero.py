@@ -10,7 +10,7 @@ row first; the copies that OpenVLA made of its data are turned by 180 degrees in
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,6 +119,9 @@ class LiberoEnvironment:
         task: from `list_tasks`.
         pixels: side of the images.
         shadows: render shadows and reflections; without them rendering takes about half the time.
+        drawn: images can be drawn.
+        goal_file: in place of the task's.
+        room: arguments of LIBERO for another scene, or none.
 
     Attributes:
         seed: of the objects' places in a free start (`reset` without a state); may be changed between resets.
@@ -126,16 +129,25 @@ class LiberoEnvironment:
 
     cameras = CAMERAS
 
-    def __init__(self, task: Task, pixels: int, shadows: bool) -> None:
+    def __init__(
+        self,
+        task: Any,
+        pixels: int,
+        shadows: bool,
+        drawn: bool = True,
+        goal_file: str | None = None,
+        room: Mapping[str, Any] | None = None,
+    ) -> None:
         from libero.libero.envs.env_wrapper import ControlEnv
 
         self.task, self.pixels, self.shadows, self.seed = task, pixels, shadows, 0
         self.wrapped = ControlEnv(
-            bddl_file_name=task.goal_file,
+            bddl_file_name=goal_file or task.goal_file,
             use_camera_obs=False,
-            has_offscreen_renderer=True,
+            has_offscreen_renderer=drawn,
             ignore_done=True,
             hard_reset=False,
+            **(room or {}),
         )
         _disable_unused_observables(self.wrapped.env)
         self.steps, self.limit = 0, 0

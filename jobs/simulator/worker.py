@@ -18,6 +18,9 @@ import numpy as np
 
 from . import libero, simpler, simpler_tasks
 from .demonstrate import Demonstration, Disturbance
+from .libero_plus import package
+from .libero_plus import tasks as plus_tasks
+from .libero_plus.names import SUITES as PLUS_SUITES
 from .wire import receive, send
 
 PACKAGES = (
@@ -31,7 +34,7 @@ class Worker:
     """Holds the open environment. Each public method is a request."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, list[Any]] = {}
+        self._tasks: dict[tuple[Any, ...], list[Any]] = {}
         self._environment: Any = None
         self._demonstration: Any = None
         self._swapped_goal: list[list[str]] | None = None
@@ -48,14 +51,18 @@ class Worker:
                 found[name] = version(name)
         return {"versions": found}
 
-    def tasks(self, suite: str) -> dict[str, Any]:
+    def tasks(self, suite: str, plus: dict[str, Any] | None = None) -> dict[str, Any]:
         """A suite's benchmark, its robot, and its tasks.
 
         control_hz  steps per second;  cameras  names, videos show the first;  state  width of the robot's state
         channels    of "state" and "action": lists of {names, units, meaning}, as in a manifest
-        tasks       name, instruction, number of start states and step limit (or None) of each
+        tasks       name, instruction, number of start states and step limit (or None) of each; of LIBERO-Plus also
+                    suite, category, difficulty and what is missing, see `PlusTask`
+        versions    of packages of this suite alone
+
+        `plus` has wording and classification, see `libero_plus.tasks.list_tasks`.
         """
-        listed = self._list(suite)
+        listed = self._list(suite, plus)
         if suite in simpler_tasks.SUITES:
             robot = listed[0].kind
             about: dict[str, Any] = {"benchmark": "simpler_env", "cameras": [robot.camera]}
@@ -65,11 +72,29 @@ class Worker:
             about = {"benchmark": "libero", "cameras": list(libero.CAMERAS)}
             about |= {"control_hz": libero.CONTROL_HZ, "state": libero.STATE}
             about |= {"channels": {kind: list(groups) for kind, groups in libero.CHANNELS.items()}}
+        if suite in PLUS_SUITES:
+            about |= {"benchmark": "libero_plus", "versions": {package.PACKAGE: version(package.PACKAGE)}}
+            return {**about, "tasks": [_plus_row(task) for task in listed]}
         rows = [
             {"name": t.name, "instruction": t.instruction or t.name, "starts": len(t.starts), "limit": t.limit}
             for t in listed
         ]
-        return {**about, "tasks": rows}
+        return {**about, "versions": {}, "tasks": rows}
+
+    def scenes(self, suite: str) -> dict[str, Any]:
+        """Of LIBERO-Plus: `keys`, one of each task in order, "" where something is missing; see `PlusTask.key`."""
+        return {"keys": ["" if task.missing else task.key for task in self._list(suite)]}
+
+    def make(self, suite: str, task: int) -> dict[str, Any]:
+        """Make the scene of a LIBERO-Plus task, set its start and take the steps of settling, without drawing."""
+        from .libero_plus.environment import PlusEnvironment
+
+        environment = PlusEnvironment(self._list(suite)[task], 256, shadows=False, drawn=False)
+        try:
+            environment.begin(0, 1)
+        finally:
+            environment.close()
+        return {}
 
     def open(
         self,
@@ -80,20 +105,25 @@ class Worker:
         hold: int,
         perturbation: dict[str, Any] | None = None,
         instruction_task: int | None = None,
+        plus: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Make a task's environment; each action is repeated for `hold` steps.
 
         `instruction_task` is the task whose instruction the policy gets instead; in LIBERO its goal is checked, too.
 
-        `perturbation` has axis, level and seed, see `PerturbedEnvironment`.
+        `perturbation` has axis, level and seed, see `PerturbedEnvironment`; `plus` is as in `tasks`.
         SimplerEnv's images have the size of its cameras, whatever `pixels` is; its shadows are its ray tracing.
         """
         if self._environment is not None:
             self._environment.close()
-        chosen, self._swapped_goal = self._list(suite)[task], None
+        chosen, self._swapped_goal = self._list(suite, plus)[task], None
         self._shown = instruction_task is None
         if suite in simpler_tasks.SUITES:
             self._environment = simpler.SimplerEnvironment(chosen, ray_tracing=shadows)
+        elif suite in PLUS_SUITES:
+            from .libero_plus.environment import PlusEnvironment
+
+            self._environment = PlusEnvironment(chosen, pixels, shadows)
         else:
             self._environment = libero.LiberoEnvironment(chosen, pixels, shadows)
             if instruction_task is not None:
@@ -179,14 +209,24 @@ class Worker:
         motion = np.concatenate([raw[:3] * libero.METRES, raw[3:6] * libero.RADIANS])
         return {"action": np.array([*motion, 1.0 if raw[6] < 0 else 0.0], np.float32)}
 
-    def _list(self, suite: str) -> list[Any]:
-        if suite not in self._tasks:
-            self._tasks[suite] = (simpler_tasks if suite in simpler_tasks.SUITES else libero).list_tasks(suite)
-        return self._tasks[suite]
+    def _list(self, suite: str, plus: dict[str, Any] | None = None) -> list[Any]:
+        key = (suite, *sorted((plus or {}).items()))
+        if key not in self._tasks:
+            if suite in PLUS_SUITES:
+                self._tasks[key] = plus_tasks.list_tasks(suite, **(plus or {}))
+            else:
+                self._tasks[key] = (simpler_tasks if suite in simpler_tasks.SUITES else libero).list_tasks(suite)
+        return self._tasks[key]
 
     def _observation(self) -> dict[str, Any]:
         environment = self._environment
         return {"images": environment.images(), "state": environment.state(), "instruction": environment.instruction}
+
+
+def _plus_row(task: plus_tasks.PlusTask) -> dict[str, Any]:
+    about: dict[str, Any] = {"name": task.name, "instruction": task.instruction, "starts": 1, "limit": task.limit}
+    about |= {"suite": task.suite, "category": task.change.category, "difficulty": task.difficulty}
+    return about | {"missing": list(task.missing)}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`vlajepa evaluate`: a policy in the closed loop, by the protocol of LIBERO or SimplerEnv.
+"""`vlajepa evaluate`: a policy in the closed loop, by the protocol of LIBERO, LIBERO-Plus or SimplerEnv.
 
 The same command continues after an interruption.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.closed_loop.actors import Actor, PolicyActor, ScriptActor
+from jobs.closed_loop.evaluate.plus_tasks import MadeScene, PlusRow, chosen, make_scenes, rows_of
 from jobs.closed_loop.evaluate.report import EvaluationReport, write_report
-from jobs.closed_loop.evaluate.settings import SCRIPT, EvaluateConfig
+from jobs.closed_loop.evaluate.settings import SCRIPT, EvaluateConfig, PlusMode
 from jobs.closed_loop.outcomes import Outcome, by_episode, rate_text, rates_by_task, total
 from jobs.closed_loop.process import Simulator
 from jobs.closed_loop.rollout import SimulatorSlot, TaskRun, TaskRunner, simulator_slots
 from jobs.common.claim import claim
 from jobs.common.driver_lock import DriverLock
-from jobs.common.json_lines import JsonLines
+from jobs.common.json_lines import JsonLines, keep_rows
 from jobs.common.policy.cameras import cameras_of
 from jobs.common.policy.channels import Channels, channels_of
 from jobs.common.policy.contract import differences, environment_differences
 from jobs.common.policy.robot_interface import Policy, RobotInterface
 from jobs.common.progress import progress_bar
 from jobs.datasets.build_contract import contract_of
+from jobs.simulator.libero_plus.names import SUITES as PLUS_SUITES
 from model.checkpoint.folders import find_checkpoint
 from model.checkpoint.vouched import VOUCHED, as_json
 from pipeline.errors import SettingsError
@@ -44,7 +46,8 @@ KNOWN = ("checkpoint", "step", "sha256", "weights", VOUCHED)
 
 @dataclass(frozen=True)
 class _Suite:
-    """The simulator's answer, see `Worker.tasks`. tasks: chosen ones, index -> {name, instruction, starts, limit}."""
+    """The simulator's answer, see `Worker.tasks`. tasks: chosen ones, index -> {name, instruction, starts, limit};
+    plus: all of LIBERO-Plus's, chosen or not."""
 
     benchmark: str
     control_hz: int
@@ -53,6 +56,7 @@ class _Suite:
     channels: Mapping[str, Sequence[Channels]]
     tasks: Mapping[int, Mapping[str, Any]]
     versions: Mapping[str, str]
+    plus: tuple[PlusRow, ...] = ()
 
 
 def run(settings: EvaluateConfig) -> EvaluationReport:
@@ -67,19 +71,40 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
         BuildError: `out` holds an evaluation with other settings.
         RunError: a simulator cannot be started, or died too often in one episode.
     """
-    if settings.policy != SCRIPT and not _is_served(settings):
+    plays = settings.plus.mode is PlusMode.PLAY or settings.suite not in PLUS_SUITES
+    if plays and settings.policy != SCRIPT and not _is_served(settings):
         find_checkpoint(Path(settings.policy))  # before simulators are started
     settings.out.mkdir(parents=True, exist_ok=True)
     with DriverLock(open_store(settings.out)) as lock, ExitStack() as stack:
         start = partial(Simulator, settings.simulator)
         slots = stack.enter_context(simulator_slots(settings.out, settings.environments, start))
         suite = _look_up(settings, slots[0].running())
+        if not plays:
+            return _check(settings, slots[0], suite, lock)
         actor, about = _make_actor(settings, suite, stack)
         hold = _hold(settings, about, suite.control_hz)
         _claim(settings, about, hold, suite)
         log = JsonLines(settings.out / "episodes.jsonl", Outcome, "outcome", lock.check)
         _play(settings, slots, actor, suite, hold, log)
     outcomes = [o for o in by_episode(log).values() if o.start in _starts(settings, suite, o.task)]
+    return _reported(settings, suite, about, outcomes)
+
+
+def _check(settings: EvaluateConfig, slot: SimulatorSlot, suite: _Suite, lock: DriverLock) -> EvaluationReport:
+    """List LIBERO-Plus's tasks, make their scenes if that is asked for, and play none."""
+    about = {"policy": "none, tasks are only listed"}
+    _claim(settings, about, 1, suite)
+    rows = suite.plus
+    if settings.plus.mode is PlusMode.MAKE:
+        log = JsonLines(settings.out / "scenes.jsonl", MadeScene, "scene", lock.check)
+        rows = make_scenes(settings.suite, rows, settings.plus.categories, slot, log)
+    keep_rows(settings.out / "tasks.jsonl", (asdict(row) for row in rows))
+    return _reported(settings, replace(suite, plus=rows), about, [])
+
+
+def _reported(
+    settings: EvaluateConfig, suite: _Suite, about: Mapping[str, Any], outcomes: Sequence[Outcome]
+) -> EvaluationReport:
     report = EvaluationReport(
         settings={name: value for name, value in plain(settings).items() if name != "api_key"},
         policy=about,
@@ -87,6 +112,7 @@ def evaluate(settings: EvaluateConfig) -> EvaluationReport:
         benchmark=suite.benchmark,
         tasks=_labels(suite.tasks),
         outcomes=tuple(sorted(outcomes, key=lambda o: (o.task, o.start))),
+        plus=suite.plus,
     )
     print(write_report(report, settings.out))
     return report
@@ -148,9 +174,11 @@ def _is_served(settings: EvaluateConfig) -> bool:
 
 
 def _look_up(settings: EvaluateConfig, simulator: Simulator) -> _Suite:
-    answer = simulator.ask("tasks", suite=settings.suite)
+    answer = simulator.ask("tasks", suite=settings.suite, **_of_plus(settings))
     listed = answer["tasks"]
-    wanted = range(len(listed)) if settings.tasks is None else settings.tasks
+    plus = rows_of(listed) if answer["benchmark"] == "libero_plus" else ()
+    everything = chosen(plus, settings.plus) if plus else range(len(listed))
+    wanted = everything if settings.tasks is None else settings.tasks
     for index in wanted:
         if not 0 <= index < len(listed):
             raise SettingsError(f"tasks: {settings.suite} has tasks 0..{len(listed) - 1}, got {index}")
@@ -162,13 +190,24 @@ def _look_up(settings: EvaluateConfig, simulator: Simulator) -> _Suite:
             )
         if settings.max_steps is None and listed[index]["limit"] is None:
             raise SettingsError(f"no step limit is known for {settings.suite}; give max_steps=")
-    if answer["benchmark"] != "libero" and (settings.policy == SCRIPT or settings.perturb):
+        if plus and plus[index].missing:
+            raise SettingsError(f"task {index}, {plus[index].name}: there is no {', no '.join(plus[index].missing)}")
+    if answer["benchmark"] == "simpler_env" and (settings.policy == SCRIPT or settings.perturb):
         raise SettingsError(f"policy=script and perturb= are for LIBERO; {settings.suite} is of another simulator")
     known = {name: answer[name] for name in ("benchmark", "control_hz", "state")}
     tasks = {index: {**listed[index], "limit": settings.max_steps or listed[index]["limit"]} for index in wanted}
     channels = {kind: channels_of(groups) for kind, groups in answer["channels"].items()}
-    cameras, versions = tuple(answer["cameras"]), simulator.about["versions"]
-    return _Suite(**known, channels=channels, cameras=cameras, tasks=tasks, versions=versions)
+    cameras, versions = tuple(answer["cameras"]), simulator.about["versions"] | answer.get("versions", {})
+    return _Suite(**known, channels=channels, cameras=cameras, tasks=tasks, versions=versions, plus=plus)
+
+
+def _of_plus(settings: EvaluateConfig) -> dict[str, Any]:
+    """How the simulator lists LIBERO-Plus's tasks, as an argument of its requests; nothing for other suites."""
+    if settings.suite not in PLUS_SUITES:
+        return {}
+    found = settings.plus.classification
+    about = {"wording": str(settings.plus.wording), "classification": None if found is None else str(found.absolute())}
+    return {"plus": about}
 
 
 def _hold(settings: EvaluateConfig, about: Mapping[str, Any], control_hz: int) -> int:
@@ -186,6 +225,8 @@ def _hold(settings: EvaluateConfig, about: Mapping[str, Any], control_hz: int) -
 def _claim(settings: EvaluateConfig, about: Mapping[str, Any], hold: int, suite: _Suite) -> None:
     """Write down what decides the episodes, or compare it with what is there."""
     decided = deciding(settings) | ({"tasks": plain(settings.tasks)} if settings.swap else {})
+    if settings.suite not in PLUS_SUITES:
+        del decided["plus"]
     content = {**decided, **about, "hold": hold, "versions": dict(suite.versions)}
     claim(settings.out / "evaluation.json", content, "evaluation")
 
@@ -232,7 +273,7 @@ def _task_run(settings: EvaluateConfig, suite: _Suite, task: int, hold: int) -> 
     perturbed = {"axis": settings.perturb, "level": settings.level, "seed": settings.seed}
     opening = {name: getattr(settings, name) for name in ("suite", "pixels", "shadows")}
     opening |= {"task": task, "hold": hold, "instruction_task": swapped}
-    opening |= {"perturbation": perturbed if settings.perturb else None}
+    opening |= {"perturbation": perturbed if settings.perturb else None, **_of_plus(settings)}
     first = _starts(settings, suite, task)[: settings.videos]
     limit = suite.tasks[task]["limit"]
     return TaskRun(settings.suite, task, instruction, limit, opening, settings.seed, frozenset(first))

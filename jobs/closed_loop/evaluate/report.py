@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.closed_loop.evaluate.plus_report import plus_numbers, plus_tables
+from jobs.closed_loop.evaluate.plus_tasks import PlusRow
 from jobs.closed_loop.outcomes import Outcome, Rate, rate_text, rates_by_task, swapped_instruction_rate, total
 from jobs.closed_loop.published import published
 from jobs.common.policy.image_ablation import ImageAblation
@@ -21,9 +23,10 @@ class EvaluationReport:
     """An evaluation and its outcomes.
 
     settings  of the command;  policy  which, and its interface;  versions  of the simulator's packages
-    benchmark  "libero" or "simpler_env"
+    benchmark  "libero", "libero_plus" or "simpler_env"
     tasks     index -> instruction
     outcomes  by task and start
+    plus      of libero_plus: all tasks, played or not
     """
 
     settings: Mapping[str, Any]
@@ -32,6 +35,7 @@ class EvaluationReport:
     benchmark: str
     tasks: Mapping[int, str]
     outcomes: tuple[Outcome, ...]
+    plus: tuple[PlusRow, ...] = ()
 
     @property
     def rates(self) -> dict[int, Rate]:
@@ -60,6 +64,8 @@ def write_report(report: EvaluationReport, out: Path) -> str:
         "benchmark": report.benchmark,
         "episodes": [asdict(outcome) for outcome in report.outcomes],
     }
+    if report.plus:
+        content["categories"] = plus_numbers(report.plus, report.outcomes)
     write_atomic(out / "results.json", (json.dumps(content, indent=2) + "\n").encode())
     text = describe(report)
     write_atomic(out / "results.md", text.encode())
@@ -73,11 +79,9 @@ def describe(report: EvaluationReport) -> str:
     notes = [f"Perturbed along {settings['perturb']}, level {settings['level']}.\n"] if settings["perturb"] else []
     notes += ["Control: images are grey.\n"] if settings["image_ablation"] == ImageAblation.GREY else []
     notes += ["Control: each task has the next one's instruction.\n"] if settings["swap"] else []
-    rows = [(report.tasks[task], *_row(rate)) for task, rate in report.rates.items()]
-    rows.append(("all", *_row(report.total)))
     crashes = sum(outcome.crashes for outcome in report.outcomes)
     notes += [f"Trained on {Voucher(**entry).text}\n" for entry in report.policy.get(VOUCHED, ())]
-    lines = [title, "", *notes, markdown_table(("task", "successes", "percent", "95 % interval (Wilson)"), rows), ""]
+    lines = [title, "", *notes, *(plus_tables(report.plus, report.outcomes) if report.plus else _task_table(report))]
     if settings["swap"]:
         swapped = rate_text(swapped_instruction_rate(report.outcomes))
         lines += [f"Swapped-instruction success, where the scene allows it: {swapped}", ""]
@@ -93,6 +97,12 @@ def describe(report: EvaluationReport) -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+def _task_table(report: EvaluationReport) -> list[str]:
+    rows = [(report.tasks[task], *_row(rate)) for task, rate in report.rates.items()]
+    rows.append(("all", *_row(report.total)))
+    return [markdown_table(("task", "successes", "percent", "95 % interval (Wilson)"), rows), ""]
 
 
 def _row(rate: Rate) -> tuple[str, str, str]:
