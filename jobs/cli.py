@@ -67,7 +67,7 @@ def _run(words: list[str]) -> None:
         refuse(f"no command {name!r}{nearest(name, COMMANDS)}; there are {', '.join(COMMANDS)}")
     command = COMMANDS[name]
     if set(HELP) & set(overrides):
-        _say(help_of(name, command))
+        _say(help_of(name, command, overrides))
         return
     overrides = _flags_to_settings(overrides)
     if name == "drop":

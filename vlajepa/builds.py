@@ -12,7 +12,7 @@ import numpy as np
 
 from jobs.common.escaped import escaped_errors
 from jobs.common.policy.robot_interface import RobotInterface
-from jobs.datasets.build_contract import contract_of_build
+from jobs.datasets.contract.build_contract import contract_of_build
 from jobs.training.builds.open_builds import AuditedBuild, open_audited
 from jobs.training.loop.data import held_out_reader, open_cache
 from jobs.training.loop.settings import TrainerSettings

@@ -5,8 +5,8 @@ Read as plain YAML. Hydra, which composes them when a command runs, takes a seco
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,28 @@ def config_groups(config: str) -> dict[str, Group]:
         if isinstance(entry, dict):
             chosen |= entry
     return {group: Group(_names(group), chosen[group]) for group in chosen if (CONF / group).is_dir()}
+
+
+def with_choices(groups: Mapping[str, Group], words: Sequence[str]) -> dict[str, Group]:
+    """Groups whose default is what a word chooses, such as `source=lerobot`, and what that choice sets of others."""
+    chosen = {name: choice for name, _, choice in (word.partition("=") for word in words) if name in groups}
+    known = {name: choice for name, choice in chosen.items() if choice in groups[name].names}
+    for entry in content_of("source", known.get("source", "")).get("defaults", ()):
+        if isinstance(entry, dict):
+            known = {str(name).removeprefix("override /"): choice for name, choice in entry.items()} | known
+    return {name: replace(group, default=known.get(name, group.default)) for name, group in groups.items()}
+
+
+def content_of(group: str, choice: str) -> dict[str, Any]:
+    """The file of a choice, of a dataset its manifest in that form; empty where there is none."""
+    if (file := CONF / group / f"{choice}.yaml").exists():
+        return dict(yaml.safe_load(file.read_text()) or {})
+    for folder in filter(None, (FOLDER, own_folder())) if group == "source" else ():
+        if (file := folder / f"{choice}.yaml").exists():
+            manifest = yaml.safe_load(file.read_text())
+            reader = {"name": choice, **manifest.get("reader", {})}
+            return {"defaults": [{"override /window": manifest.get("kind", "video")}], "source": reader}
+    return {}
 
 
 def chosen_values(groups: Mapping[str, Group]) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING
 from typing import Any
 
 from jobs.command_line.commands import COMMANDS, Command
-from jobs.command_line.config_groups import Group, chosen_values, config_groups
+from jobs.command_line.config_groups import Group, chosen_values, config_groups, content_of, with_choices
 from pipeline.format.settings import Setting, describe, plain
 
 WIDEST = 110
@@ -36,9 +36,9 @@ def help_of_all() -> str:
     return ALL.format(commands="\n".join(f"  {name:{width}}  {command.text}" for name, command in COMMANDS.items()))
 
 
-def help_of(name: str, command: Command) -> str:
-    """The help of one command."""
-    cls, groups = command.settings_class(), config_groups(command.config)
+def help_of(name: str, command: Command, words: Sequence[str] = ()) -> str:
+    """The help of one command. words: those beside --help; `source=lerobot` shows the settings of that source."""
+    cls, groups = command.settings_class(), with_choices(config_groups(command.config), words)
     chosen = chosen_values(groups)
     first = f" {command.first.upper()}" if command.first else ""
     parts = [f"usage: vlajepa {name}{first} [setting=value …]\n\n{command.text}\n\n  vlajepa {name} {command.example}"]
@@ -47,6 +47,8 @@ def help_of(name: str, command: Command) -> str:
     parts.append(_choices(groups))
     parts.append(_section("Settings", [s for s in own if s.default is not MISSING], "", chosen))
     parts += [_section(title, settings, prefix, chosen) for title, prefix, settings in _nested(cls, "")]
+    if "source" in groups:
+        parts.append(_source(name, groups["source"], any(word.startswith("source=") for word in words)))
     return "\n\n".join(filter(None, parts)) + "\n" + END
 
 
@@ -57,6 +59,21 @@ def _nested(cls: type[Any], prefix: str) -> Iterator[tuple[str, str, list[Settin
             path, title = f"{prefix}{setting.name}.", str(setting.nested.__doc__).split("\n")[0]
             yield title, path, [inside for inside in describe(setting.nested) if inside.nested is None]
             yield from _nested(setting.nested, path)
+
+
+def _source(name: str, group: Group, asked: bool) -> str:
+    """The settings of the chosen source, where one was asked for: their declarations take half a second to load."""
+    if not asked or group.default is None:
+        return f"Section `source` is another one for each source: `vlajepa {name} source=lerobot --help` shows it"
+    from pipeline.sources.registry import SOURCES
+
+    own = dict(content_of("source", group.default).get("source", {}))
+    kind = SOURCES.get(str(own.get("type")))
+    if kind is None:
+        return ""
+    values = {f"source.{key}": value for key, value in own.items() if value != "???"}
+    title = f"The source {group.default} (type {own['type']}): section `source`"
+    return _section(title, describe(kind), "source.", values)
 
 
 def _section(title: str, settings: list[Setting], prefix: str, chosen: Mapping[str, Any]) -> str:

@@ -130,7 +130,7 @@ def describe(plan: Plan, out: Path | str, prediction: Prediction | None = None) 
     about = "" if cost.exact else "about "
     rows = [
         ("fingerprint", plan.fingerprint[:16]),
-        ("episodes", f"{cost.episodes:,}: {_by_split(plan)} ({len(plan.left_out):,} more left out, see ledger)"),
+        ("episodes", f"{cost.episodes:,}: {_by_split(plan)} {_left_out(plan)}".rstrip()),
         ("views", ", ".join(plan.views)),
         ("samples", f"{about}{cost.windows:,}"),
         ("shards", f"{cost.shards:,}"),
@@ -170,13 +170,21 @@ def _per_sample(plan: Plan) -> str:
     return "; ".join(shown)
 
 
+def _left_out(plan: Plan) -> str:
+    """How many episodes of the source are no part of it."""
+    return f"({len(plan.left_out):,} more left out, see plan.json)" if plan.left_out else ""
+
+
 def _warnings(plan: Plan) -> list[str]:
     """Warnings about splits and episodes."""
     found = []
     planned = {task.split for task in plan.tasks}
     for split in plan.settings.splits:
         if split not in planned:
-            found.append(f"no episode is in split {split}; a source without official splits has source.val_share")
+            found.append(
+                f"no episode is in split {split}; without official splits, raise source.val_share (source.val_share=0.2), "
+                "and delete this plan or choose another out="
+            )
     bad = [entry for entry in plan.left_out if entry.stage != FILTER]
     if bad:
         share = len(bad) / plan.num_episodes

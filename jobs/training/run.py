@@ -14,7 +14,7 @@ from typing import Any
 from jobs.common.driver_lock import DriverLock
 from jobs.common.policy.bounded_loading import bounded_loading
 from jobs.common.run_folder import require_plain
-from jobs.datasets.build_contract import interface_of
+from jobs.datasets.contract.build_contract import interface_of
 from jobs.training.agreement import require_agreement, weights_digest
 from jobs.training.builds.common_sizes import common_sizes
 from jobs.training.builds.open_builds import AuditedBuild, open_builds

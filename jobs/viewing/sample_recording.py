@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.common.policy.channels import Channels
-from jobs.datasets.build_contract import interface_of
+from jobs.datasets.contract.build_contract import interface_of
 from jobs.report.latent_images import Colours, fit_colours, to_rgb
 from jobs.viewing.recorder import entity
 from pipeline.errors import BuildError

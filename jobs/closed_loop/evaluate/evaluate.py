@@ -31,7 +31,7 @@ from jobs.common.policy.channels import Channels, channels_of
 from jobs.common.policy.contract import differences, environment_differences
 from jobs.common.policy.robot_interface import Policy, RobotInterface
 from jobs.common.progress import progress_bar
-from jobs.datasets.build_contract import contract_of
+from jobs.datasets.contract.build_contract import contract_of
 from jobs.simulator.libero_plus.names import SUITES as PLUS_SUITES
 from model.checkpoint.folders import find_checkpoint
 from model.checkpoint.vouched import VOUCHED, as_json

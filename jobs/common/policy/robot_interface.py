@@ -107,7 +107,7 @@ class RobotInterface:
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> RobotInterface:
         """From a robot build's `build.json`, which does not say what the channels are: see
-        `jobs.datasets.build_contract`."""
+        `jobs.datasets.contract.build_contract`."""
         sizes, settings = manifest["sizes"], manifest["settings"]
         return cls(
             source=settings["source"]["name"],

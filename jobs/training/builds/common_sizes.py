@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from jobs.datasets.build_ranges import build_ranges
+from jobs.datasets.contract.build_ranges import build_ranges
 from model.normalize import BuildStats, merge_stats
 from model.settings import Scaling
 from pipeline.errors import SettingsError

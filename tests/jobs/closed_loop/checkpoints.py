@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.common.policy.robot_interface import RobotInterface
-from jobs.datasets.build_ranges import build_ranges
+from jobs.datasets.contract.build_ranges import build_ranges
 from model.checkpoint.checkpoint import save_weights
 from model.checkpoint.vouched import VOUCHED, Voucher, as_json
 from model.settings import ModelSettings, tiny_settings

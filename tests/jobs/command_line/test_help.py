@@ -51,6 +51,20 @@ def test_values_are_those_that_hold_and_long_texts_are_wrapped() -> None:
     assert max(map(len, plan.splitlines())) <= WIDEST + 10
 
 
+def test_a_chosen_source_shows_its_settings_and_what_it_chooses() -> None:
+    plain = help_of("plan", COMMANDS["plan"])
+    assert "`vlajepa plan source=lerobot --help` shows it" in plain
+    assert re.search(r"^  window.every=0 ", plain, re.MULTILINE)
+    robot = help_of("plan", COMMANDS["plan"], ["source=lerobot", "out=x", "--help"])
+    assert re.search(r"^  source.root=… +folder that holds meta/", robot, re.MULTILINE)
+    assert re.search(r"^  source.val_share=0.05 ", robot, re.MULTILINE)
+    assert re.search(r"^  window.every=1 ", robot, re.MULTILINE)
+    droid = help_of("plan", COMMANDS["plan"], ["source=droid"])
+    assert "The source droid (type rlds)" in droid
+    assert re.search(r"^  source.fps=15 ", droid, re.MULTILINE)
+    assert "encoder" not in help_of("status", COMMANDS["status"], ["source=droid"]).replace("encoders", "")
+
+
 def test_manifests_of_ones_own_are_among_the_choices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("")
     monkeypatch.setenv(OWN_FOLDER, str(tmp_path))

@@ -15,7 +15,7 @@ import pytest
 
 from jobs.common.policy.checkpoint_policy import CheckpointPolicy
 from jobs.common.policy.load_model import load_model
-from jobs.datasets.build_contract import interface_of
+from jobs.datasets.contract.build_contract import interface_of
 from jobs.serving.serve import identity, warm_up, welcome
 from jobs.serving.server import PolicyServer
 from jobs.serving.settings import ServerSettings

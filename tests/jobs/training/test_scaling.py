@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from jobs.common.policy.checkpoint_policy import CheckpointPolicy
-from jobs.datasets.build_ranges import gripper_channels
+from jobs.datasets.contract.build_ranges import gripper_channels
 from jobs.training.builds.common_sizes import common_sizes
 from jobs.training.run import train
 from model.checkpoint.folders import list_checkpoints

@@ -21,7 +21,7 @@ from jobs.closed_loop.evaluate.evaluate import evaluate
 from jobs.closed_loop.evaluate.settings import EvaluateConfig
 from jobs.common.policy.checkpoint_policy import CheckpointPolicy
 from jobs.common.processes.signals import ended_like_interrupted
-from jobs.datasets.build_contract import interface_of
+from jobs.datasets.contract.build_contract import interface_of
 from model.checkpoint.checkpoint import save_weights
 from model.checkpoint.vouched import VOUCHED
 from pipeline.errors import BuildError, RunError, SettingsError

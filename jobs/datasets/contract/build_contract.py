@@ -87,7 +87,7 @@ def contract_of_build(build: Build) -> RobotInterface:
 
 def _statistics(build: Build, scaling: Scaling, state: bool) -> str:
     """Of a model that scales so, with or without the state."""
-    from jobs.datasets.build_ranges import build_ranges
+    from jobs.datasets.contract.build_ranges import build_ranges
     from model.normalize import MinMaxScaler, statistics_id
     from model.settings import ModelSettings
 

@@ -11,7 +11,7 @@ import pytest
 from jobs.common.policy.channels import channels_of, each_channel, first_difference
 from jobs.common.policy.checkpoint_policy import CheckpointPolicy
 from jobs.common.policy.contract import differences
-from jobs.datasets.build_contract import contract_of, interface_of
+from jobs.datasets.contract.build_contract import contract_of, interface_of
 from jobs.datasets.manifests import load_manifests
 from jobs.simulator.libero import CHANNELS
 from jobs.simulator.simpler_tasks import GOOGLE, WIDOWX

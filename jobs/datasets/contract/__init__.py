@@ -1,0 +1,1 @@
+"""What a policy must be told of a build, and must fit."""
