@@ -182,8 +182,8 @@ def _warnings(plan: Plan) -> list[str]:
     for split in plan.settings.splits:
         if split not in planned:
             found.append(
-                f"no episode is in split {split}; without official splits, raise source.val_share (source.val_share=0.2), "
-                "and delete this plan or choose another out="
+                f"no episode is in split {split}; without official splits raise source.val_share, such as to 0.2, and "
+                "delete this plan or choose another out="
             )
     bad = [entry for entry in plan.left_out if entry.stage != FILTER]
     if bad:
