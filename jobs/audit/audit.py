@@ -45,6 +45,10 @@ SHOWN = 20
 """Findings printed; verdict.json holds more."""
 
 
+READ = "all files are read; comparing held-out films with those of train, the ledger and what was left out …"
+"""Said before what no bar shows: it takes seconds to hours, by the number of held-out films."""
+
+
 def run(settings: AuditConfig) -> Verdict | BuildsCompared:
     """The verdict on a build; what was found between several."""
     if settings.builds:
@@ -64,11 +68,14 @@ def run(settings: AuditConfig) -> Verdict | BuildsCompared:
 def _run(settings: AuditConfig, place: RemoteBuild | None = None) -> Verdict:
     """Audit; write verdict, report and signature, and upload them if the build is in a bucket."""
     root, where = Path(settings.build), str(settings.build) if place is None else place.url
+    deep = settings.level.includes(AuditLevel.SOURCE)
     with progress_bar(unit="B", unit_scale=True, unit_divisor=1024, desc=f"audit {where}") as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
+            if done == total and deep:
+                bar.write(READ, file=sys.stderr)
 
         verdict, evidence = audit(settings, progress, place)
     try:
