@@ -266,6 +266,15 @@ class ModelSettings:
     action_head: ActionHeadSettings = setting("the flow-matching action head", default_factory=ActionHeadSettings)
     loss: LossSettings = setting("weights of the losses", default_factory=LossSettings)
     attention: AttentionBackend = setting("kernel of student, predictor and action head", default=AttentionBackend.AUTO)
+    student_cameras: tuple[str, ...] = setting(
+        "cameras of robot builds that the student sees, by name, in the build's order; none named: all. Human video "
+        "keeps its one camera",
+        default=(),
+    )
+    world_model_cameras: tuple[str, ...] = setting(
+        "cameras of robot builds whose latents the world model sees and predicts, likewise; at most `predictor.views`",
+        default=(),
+    )
     freeze: tuple[str, ...] = setting("modules that are not trained, by name, as in `student.model.visual`", default=())
     use_state: bool = setting(
         "the action head reads the robot's state; false: it reaches no part of the model, as in the reference's "

@@ -374,10 +374,12 @@ def build_model(
         SettingsError: sizes, statistics and settings do not fit together, or a package is missing.
     """
     require_peft(settings.backbone.lora)
-    if sizes.views > settings.predictor.views:
+    # Of a student that sees some of the cameras, `sizes` does not say how many the world model sees.
+    views = len(settings.world_model_cameras) or (0 if settings.student_cameras else sizes.views)
+    if views > settings.predictor.views:
         raise SettingsError(
-            f"the build has {sizes.views} views and model.predictor.views is {settings.predictor.views}; set "
-            f"model.predictor.views={sizes.views}"
+            f"the world model sees {views} views and model.predictor.views is {settings.predictor.views}; set "
+            f"model.predictor.views={views}, or name fewer in model.world_model_cameras"
         )
     # The caller's random state stays as it was.
     with torch.random.fork_rng(devices=[]):
