@@ -245,6 +245,11 @@ class LossSettings:
         "of the world-model loss beside the action loss on robot data", default=0.1, at_least=0
     )
     world_model_on_video: float = setting("of the world-model loss on human video", default=1.0, at_least=0)
+    other_targets: bool = setting(
+        "in training, the future to predict is that of another sample of the batch: a control of pretraining, which "
+        "sees the same pictures, words and latents, and in which nothing that the student sees tells what comes",
+        default=False,
+    )
     rollout: float = setting(
         "within the world-model loss: of the predictor's error on its own predictions, beside that of teacher forcing "
         "(V-JEPA 2-AC, arXiv 2506.09985, weighs both 1); 0: teacher forcing alone, as the reference trains",
