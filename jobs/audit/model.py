@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jobs.common.policy.chosen_cameras import chosen_cameras
 from jobs.common.policy.load_model import load_model
-from jobs.training.sizes.cameras import chosen_cameras
 from model.batch import to_device
 from model.normalize import BuildStats
 from model.settings import ModelSettings, PredictorInit, tiny_settings

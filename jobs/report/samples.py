@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from jobs.common.policy.chosen_cameras import camera_names
 from jobs.common.policy.load_model import load_model
 from jobs.report.latent_images import Colours, fit_colours, input_image, latent_image
 from jobs.report.pixel_decoder import LARGEST
@@ -24,7 +25,6 @@ from jobs.training.loop.cache_folders import cache_folder
 from jobs.training.loop.data import held_out_reader, open_cache
 from jobs.training.loop.evaluate import HeldOutSamples
 from jobs.training.loop.settings import TrainerSettings
-from jobs.training.sizes.cameras import camera_names
 from model.attention.backend import resolve_backend
 from model.batch import to_device
 from model.checkpoint.folders import list_checkpoints

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.common.driver_lock import DriverLock
+from jobs.common.policy.chosen_cameras import camera_names, chosen_cameras
 from jobs.common.policy.robot_interface import RobotInterface
 from jobs.common.run_folder import require_plain
 from jobs.datasets.build_contract import interface_of
@@ -28,7 +29,6 @@ from jobs.training.loop.throughput import measure_throughput
 from jobs.training.metrics.metrics_log import MetricsLog
 from jobs.training.metrics.sinks import require_packages
 from jobs.training.settings import CheckpointFormat, Resume, TrainConfig
-from jobs.training.sizes.cameras import camera_names, chosen_cameras
 from jobs.training.sizes.common_sizes import common_sizes
 from model.attention.backend import resolve_backend
 from model.checkpoint.folders import list_checkpoints

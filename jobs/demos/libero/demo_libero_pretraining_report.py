@@ -65,7 +65,8 @@ def _less(best: Mapping[int, Evaluated], other: Mapping[int, Evaluated]) -> str:
     seeds = sorted(best.keys() & other.keys())
     if not seeds:
         return "-"
-    return difference(*(successes([each[seed] for seed in seeds]) for each in (best, other)), of_scene=1).text
+    one, less = (successes([each[seed] for seed in seeds]) for each in (best, other))
+    return difference(one, less, of_scene=1).text
 
 
 def _found(s: DemoLiberoPretrainingConfig, count: int, start: Start) -> dict[int, Evaluated]:

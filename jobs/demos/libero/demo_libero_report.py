@@ -99,9 +99,9 @@ def _axis(s: DemoLiberoConfig, axis: str) -> tuple[str, ...] | None:
     ]
     if not pairs:
         return None
-    changed, plain = (successes(each) for each in zip(*pairs, strict=True))
-    rates = (rate_text(success_rate(int(each.sum()), each.size)) for each in (changed, plain))
-    return axis, *rates, difference(changed, plain, of_scene=1).text
+    one, other = (successes([pair[i] for pair in pairs]) for i in range(2))
+    rates = (rate_text(success_rate(int(each.sum()), each.size)) for each in (one, other))
+    return axis, *rates, difference(one, other, of_scene=1).text
 
 
 def successes(evaluated: Sequence[Evaluated]) -> NDArray[Any]:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from jobs.common.policy.chosen_cameras import chosen_cameras
 from jobs.training.loop.cache_folders import cache_folder, shared_folder
 from jobs.training.loop.ranks import Ranks
 from jobs.training.loop.settings import OnCorrupt, TrainerSettings
-from jobs.training.sizes.cameras import chosen_cameras
 from model.settings import ModelSettings
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.build import Build

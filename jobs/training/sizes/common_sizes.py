@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from jobs.training.sizes.cameras import chosen_cameras
+from jobs.common.policy.chosen_cameras import chosen_cameras
 from jobs.training.sizes.grippers import gripper_channels
 from model.normalize import NO_GRIPPERS, BuildStats, Grippers, merge_stats
 from model.settings import ModelSettings, Scaling

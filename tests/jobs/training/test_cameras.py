@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from jobs.common.policy.checkpoint_policy import CheckpointPolicy
+from jobs.common.policy.chosen_cameras import chosen_cameras
 from jobs.common.policy.contract import described_contract, differences
 from jobs.datasets.build_contract import contract_of_build
 from jobs.report.run_files import read_run
@@ -18,7 +19,6 @@ from jobs.report.samples import find_builds, predict_futures
 from jobs.training.export_checkpoint import run as export
 from jobs.training.run import train
 from jobs.training.settings import ExportConfig
-from jobs.training.sizes.cameras import chosen_cameras
 from jobs.training.sizes.common_sizes import common_sizes
 from model.settings import ModelSettings, tiny_settings
 from pipeline.errors import SettingsError
