@@ -248,6 +248,11 @@ class LossSettings:
         "of the world-model loss beside the action loss on robot data", default=0.1, at_least=0
     )
     world_model_on_video: float = setting("of the world-model loss on human video", default=1.0, at_least=0)
+    other_targets: bool = setting(
+        "in training, the future to predict is that of another sample of the batch: a control of pretraining, which "
+        "sees the same pictures, words and latents, and in which nothing that the student sees tells what comes",
+        default=False,
+    )
     rollout: float = setting(
         "within the world-model loss: of the predictor's error on its own predictions, beside that of teacher forcing "
         "(V-JEPA 2-AC, arXiv 2506.09985, weighs both 1); 0: teacher forcing alone, as the reference trains",
@@ -269,6 +274,15 @@ class ModelSettings:
     action_head: ActionHeadSettings = setting("the flow-matching action head", default_factory=ActionHeadSettings)
     loss: LossSettings = setting("weights of the losses", default_factory=LossSettings)
     attention: AttentionBackend = setting("kernel of student, predictor and action head", default=AttentionBackend.AUTO)
+    student_cameras: tuple[str, ...] = setting(
+        "cameras of robot builds that the student sees, by name, in the build's order; none named: all. Human video "
+        "keeps its one camera",
+        default=(),
+    )
+    world_model_cameras: tuple[str, ...] = setting(
+        "cameras of robot builds whose latents the world model sees and predicts, likewise; at most `predictor.views`",
+        default=(),
+    )
     freeze: tuple[str, ...] = setting("modules that are not trained, by name, as in `student.model.visual`", default=())
     use_state: bool = setting(
         "the action head reads the robot's state; false: it reaches no part of the model, as in the reference's "

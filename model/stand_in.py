@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from model.settings import SteeredBy
+from pipeline.format.schema import Targets
 
 STAND_INS = (SteeredBy.TRUE_MOTION, SteeredBy.CONSTANT, SteeredBy.WORDS)
 BUCKETS = 1024
@@ -75,6 +77,12 @@ def of_another(latent_actions: Tensor) -> Tensor:
     """Each sample's [B, L, E] from the sample before it; zeros where there is one sample alone, which may not keep its
     own. The order of samples is drawn anew each epoch."""
     return latent_actions.roll(1, dims=0) if len(latent_actions) > 1 else 0.0 * latent_actions
+
+
+def with_another_future(targets: Targets[Tensor]) -> Targets[Tensor]:
+    """Targets whose future latents, not the context, are those of the sample before; nothing of a sample alone."""
+    latents, mask = targets.latents.roll(1, dims=0), targets.latent_mask.roll(1, dims=0)
+    return replace(targets, latents=latents, latent_mask=mask if len(mask) > 1 else torch.zeros_like(mask))
 
 
 @lru_cache(maxsize=4096)

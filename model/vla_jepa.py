@@ -22,7 +22,7 @@ from model.action_head.action_head import ActionHead
 from model.losses import Losses, masked_mean, masked_step_mean, step_errors
 from model.normalize import BuildStats, MinMaxScaler, require_channels
 from model.settings import HeadInput, ModelSettings, Scaling, SteeredBy
-from model.stand_in import STAND_INS, StandIn, of_another
+from model.stand_in import STAND_INS, StandIn, of_another, with_another_future
 from model.student.adapters import add_adapters, require_peft
 from model.student.backbone import Student, StudentInput, StudentOutput
 from model.world_model.predictor import LatentPredictor
@@ -129,6 +129,8 @@ class VLAJEPA(nn.Module):
                 raise ValueError(
                     "a robot batch has state (maybe of width 0) and actions, a video batch neither; got one"
                 )
+        if self.settings.loss.other_targets and self.training:
+            batches = [(observation, with_another_future(targets)) for observation, targets in batches]
         counts = [len(targets.context) for _, targets in batches]
         forced = TeacherForced.joined([self._teacher_forced(targets) for _, targets in batches])
         latent_actions = torch.cat(
@@ -374,10 +376,12 @@ def build_model(
         SettingsError: sizes, statistics and settings do not fit together, or a package is missing.
     """
     require_peft(settings.backbone.lora)
-    if sizes.views > settings.predictor.views:
+    # Of a student that sees some of the cameras, `sizes` does not say how many the world model sees.
+    views = len(settings.world_model_cameras) or (0 if settings.student_cameras else sizes.views)
+    if views > settings.predictor.views:
         raise SettingsError(
-            f"the build has {sizes.views} views and model.predictor.views is {settings.predictor.views}; set "
-            f"model.predictor.views={sizes.views}"
+            f"the world model sees {views} views and model.predictor.views is {settings.predictor.views}; set "
+            f"model.predictor.views={views}, or name fewer in model.world_model_cameras"
         )
     # The caller's random state stays as it was.
     with torch.random.fork_rng(devices=[]):

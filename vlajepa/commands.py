@@ -70,7 +70,10 @@ def run(command: Literal["sample-data"], settings: Settings = ...) -> tuple[Path
 def run(command: Literal["probe-latents"], settings: Settings = ...) -> list[Probe]: ...
 @overload
 def run(
-    command: Literal["demo", "demo-steering", "demo-pretraining", "demo-libero", "demo-leak"], settings: Settings = ...
+    command: Literal[
+        "demo", "demo-steering", "demo-pretraining", "demo-libero", "demo-libero-pretraining", "demo-leak"
+    ],
+    settings: Settings = ...,
 ) -> Path: ...
 
 

@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jobs.common.policy.chosen_cameras import chosen_cameras
 from jobs.common.policy.load_model import load_model
 from model.batch import to_device
 from model.normalize import BuildStats
-from model.settings import PredictorInit, tiny_settings
+from model.settings import ModelSettings, PredictorInit, tiny_settings
 from model.student.backbone import StudentOutput
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.audit.build import open_build
@@ -43,14 +44,16 @@ def model_trials(build: Path, checkpoint: Path | None, seed: int, fetcher: Shard
     """
     loaded = load_build(build)
     model = load_model(checkpoint) if checkpoint else _tiny_model(loaded)
-    batch = to_device(_first_samples(loaded, fetcher), torch.device("cpu"), model.settings.predictor.views)
+    batch = to_device(
+        _first_samples(loaded, fetcher, model.settings), torch.device("cpu"), model.settings.predictor.views
+    )
     student = student_trials(model, batch.observation, batch.targets, seed)
     return student + predictor_trials(model, batch.observation, batch.targets)
 
 
-def _first_samples(build: Build, fetcher: ShardFetcher | None) -> Batch[NDArray[Any]]:
+def _first_samples(build: Build, fetcher: ShardFetcher | None, model: ModelSettings) -> Batch[NDArray[Any]]:
     """A batch of the first split's first samples; while they are read, their shards are here."""
-    reader = SampleReader(build, next(iter(build.manifest["counts"])))
+    reader = SampleReader(build, next(iter(build.manifest["counts"])), cameras=chosen_cameras(build, model))
     listed = open_build(build.path, fetcher)
     with contextlib.ExitStack() as stack:
         missing = BATCH

@@ -206,10 +206,16 @@ COMMANDS = {
         "out=/data/pretraining",
     ),
     "demo-libero": Command(
-        "demos.demo_libero",
+        "demos.libero.demo_libero",
         "DemoLiberoConfig",
-        "demonstrations in LIBERO to an evaluated policy, with a report",
+        "demonstrations in LIBERO to one policy for several tasks, with controls and a report",
         "simulator=/opt/sim/bin/python out=/data/demo-libero",
+    ),
+    "demo-libero-pretraining": Command(
+        "demos.libero.demo_libero_pretraining",
+        "DemoLiberoPretrainingConfig",
+        "what a world model of other LIBERO tasks is worth to a new one",
+        "simulator=/opt/sim/bin/python out=/data/libero-pretraining",
     ),
     "demo-leak": Command(
         "demos.demo_leak",

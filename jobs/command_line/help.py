@@ -73,7 +73,7 @@ def _source(name: str, group: Group, asked: bool) -> str:
         return ""
     values = {f"source.{key}": value for key, value in own.items() if value != "???"}
     title = f"The source {group.default} (type {own['type']}): section `source`"
-    return _section(title, describe(kind), "source.", values)
+    return _section(title, list(describe(kind)), "source.", values)
 
 
 def _section(title: str, settings: list[Setting], prefix: str, chosen: Mapping[str, Any]) -> str:

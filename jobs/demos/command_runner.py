@@ -80,7 +80,7 @@ def run_commands(
         ValueError: commands need what none makes, or wait for each other.
         RunError: one failed, or was stopped. The others are stopped first (SIGTERM), as they are at Ctrl-C.
     """
-    results = {c.result for c in commands if _mark(c, out).exists() and (out / c.result).exists()}
+    results = {command.result for command in commands if is_complete(command, out)}
     waiting = [command for command in commands if command.result not in results]
     running: list[_Running] = []
     next_report = time.monotonic() + REPORT_S
@@ -106,6 +106,11 @@ def run_commands(
             each.child.process.terminate()
         for each in running:
             each.child.wait()
+
+
+def is_complete(command: Command, out: Path) -> bool:
+    """Whether it ended, and its result is there."""
+    return _mark(command, out).exists() and (out / command.result).exists()
 
 
 def _report(running: Collection[_Running], done: str) -> None:

@@ -67,7 +67,7 @@ def read_probed(model: VLAJEPA, build: Build, split: str, count: int, facts: Fac
     """
     cache = open_cache([build], TrainerSettings())  # of a remote build
     reader, tokens = (
-        held_out_reader(build, TrainerSettings(), cache, split),
+        held_out_reader(build, TrainerSettings(), cache, split, model.settings),
         model.settings.prompt.action_tokens_per_step,
     )
     features, motions, episodes = [], [], list[str]()

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from jobs.common.policy.chosen_cameras import camera_names
 from jobs.common.policy.load_model import load_model
 from jobs.report.latent_images import Colours, fit_colours, input_image, latent_image
 from jobs.report.pixel_decoder import LARGEST
@@ -97,10 +98,11 @@ class PredictedFutures:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Latents of a batch, float32 [4, B, K, V, N, D] in the order of GUESSES; figures of the twins
-    among its samples, if there are any."""
+    """Latents of a batch, float32 [4, B, K, V, N, D] in the order of GUESSES, and its images of the cameras that the
+    world model sees, by name in `views`; figures of the twins among its samples, if there are any."""
 
     build: Build
+    views: tuple[str, ...]
     batch: NumpyBatch
     episodes: tuple[str, ...]
     latents: NDArray[np.float32]
@@ -194,13 +196,17 @@ def _predict(model: VLAJEPA, build: Build, count: int, device: torch.device) -> 
     if not build.manifest["counts"].get("val", {"samples": 0})["samples"]:
         raise RunError("the build has no validation split")
     settings = TrainerSettings()
-    reader = held_out_reader(build, settings, open_cache([build], settings))
-    found = [_predict_batch(model, reader, chosen, device) for chosen in _shown(reader, settings, count)]
+    cache, own = open_cache([build], settings), model.settings
+    reader = held_out_reader(build, settings, cache, model=own)
+    shown = reader  # with images of the cameras whose latents are drawn
+    if own.student_cameras != own.world_model_cameras:
+        shown = held_out_reader(build, settings, cache, model=replace(own, student_cameras=own.world_model_cameras))
+    found = [_predict_batch(model, reader, shown, chosen, device) for chosen in _shown(reader, settings, count)]
     twins = find_twins(found[0].batch, found[0].latents[0]) if found else None
     if twins is None:
         return found
-    (true, _, _, told), present = found[0].latents, _present(reader, model.settings.predictor.views)
-    figures = draw_two_futures(build, found[0].batch, twins, true, told, present)
+    (true, _, _, told), present = found[0].latents, _present(shown, model.settings.predictor.views)
+    figures = draw_two_futures(build.name, found[0].views, found[0].batch, twins, true, told, present)
     return [replace(found[0], twins=tuple(figures)), *found[1:]]
 
 
@@ -228,19 +234,19 @@ def _shown(reader: SampleReader, settings: TrainerSettings, count: int) -> Seque
 
 
 def _predict_batch(
-    model: VLAJEPA, reader: SampleReader, chosen: NDArray[np.int64], device: torch.device
+    model: VLAJEPA, reader: SampleReader, shown: SampleReader, chosen: NDArray[np.int64], device: torch.device
 ) -> Predictions:
-    batch = reader.read(chosen)
-    moved = to_device(batch, device, model.settings.predictor.views)
+    moved = to_device(reader.read(chosen), device, model.settings.predictor.views)
     predicted, true, before = predict_latents(model, moved.observation, moved.targets)
     rolled = roll_out(model, moved.observation, moved.targets)
     latents: NDArray[np.float32] = torch.stack([true, predicted, before, rolled]).cpu().numpy()
-    return Predictions(reader.build, batch, tuple(reader.episode(int(index)) for index in chosen), latents)
+    names, episodes = camera_names(reader.build, shown.cameras.latents), (reader.episode(int(i)) for i in chosen)
+    return Predictions(reader.build, names, shown.read(chosen), tuple(episodes), latents)
 
 
 def _true_latents(part: Predictions) -> NDArray[np.float32]:
-    """[M, D] of the steps that exist, of the build's own views."""
-    views = part.build.sizes.views
+    """[M, D] of the steps that exist, without views that fill up the predictor's."""
+    views = len(part.views)
     true = part.latents[0][part.batch.targets.latent_mask][:, :views]
     return true.reshape(-1, true.shape[-1])
 
@@ -263,7 +269,7 @@ def _sample(part: Predictions, i: int, colours: Colours) -> SampleImages:
             input_image(part.batch.observation.images[i, v]),
             tuple((guess, tuple(tile(g, k, v) for k in steps)) for g, guess in enumerate(GUESSES)),
         )
-        for v, name in enumerate(part.build.views)
+        for v, name in enumerate(part.views)
     )
     return SampleImages(
         build=part.build.name,

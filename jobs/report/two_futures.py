@@ -5,6 +5,7 @@ Shapes: B samples, K future steps, V views of the predictor, N tokens, D latent 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 
 from jobs.report.latent_images import input_image, png_uri
 from jobs.report.pixel_decoder import FEWEST, PixelDecoder, fit_pixels
-from pipeline.format.build import Build
 from pipeline.streaming.stream import NumpyBatch
 
 ENLARGED = 2
@@ -64,16 +64,18 @@ def find_twins(batch: NumpyBatch, true: NDArray[np.float32]) -> int | None:
 
 
 def draw_two_futures(
-    build: Build,
+    build: str,
+    views: Sequence[str],
     batch: NumpyBatch,
     first: int,
     true: NDArray[np.float32],
     told: NDArray[np.float32],
     present: Present,
 ) -> list[TwoFutures]:
-    """A figure for each of the build's views; none where too few other samples are held out to learn pixels from.
+    """A figure for each view; none where too few other samples are held out to learn pixels from.
 
     Args:
+        build, views: names of the build, and of the views of images and latents.
         first: position in the batch of the first of the twins, see `find_twins`.
         true: float32 [B, K, V, N, D], what happened.
         told: likewise, what the model tells from the first step alone.
@@ -83,7 +85,7 @@ def draw_two_futures(
     others = present.without(observation.images[first])
     if len(others.images) < FEWEST:
         return []
-    for v, view in enumerate(build.views):
+    for v, view in enumerate(views):
         decoder = fit_pixels(others.context[:, v], others.images[:, v])
         futures = tuple(
             Future(observation.instruction[i], what, _draw(decoder, latents[i, :, v], batch.targets.latent_mask[i]))
@@ -91,7 +93,7 @@ def draw_two_futures(
             for what, latents in (("true", true), ("told by the model", told))
         )
         image = input_image(observation.images[first, v])
-        figures.append(TwoFutures(build.name, view, image, decoder.explained, futures))
+        figures.append(TwoFutures(build, view, image, decoder.explained, futures))
     return figures
 
 

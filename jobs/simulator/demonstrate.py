@@ -67,6 +67,7 @@ class Demonstration:
         for _ in range(int(rng.integers(disturbance.away + 1))):
             _hold(environment, np.array([*rng.uniform(-1, 1, 3), 0.0, 0.0, 0.0, -1.0]), hold)
         environment.steps, self._success = 0, environment.succeeded()
+        self._place = self._expert.scene().thing
         self._rows: list[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]] = []
 
     @property
@@ -91,6 +92,7 @@ class Demonstration:
         state     float32 [N, 8]
         actions   float32 [N, 7], the script's actions, in the controller's units of -1..1
         executed  float32 [N, 7], the executed actions
+        place     float32 [3], where the thing is in the first observation, metres in the world's axes
         success   the goal was reached
         """
         images, states, actions, executed = zip(*self._rows, strict=True)
@@ -99,6 +101,7 @@ class Demonstration:
             "state": np.stack(states),
             "actions": np.stack(actions).astype(np.float32),
             "executed": np.stack(executed).astype(np.float32),
+            "place": self._place.astype(np.float32),
             "success": self._success,
         }
 

@@ -31,7 +31,7 @@ def run(settings: EstimateConfig) -> StepEstimate:
     sizes, kinds, encoder = settings.sizes, settings.kinds, replace(VITL_ENCODER, tokens=settings.sizes.tokens)
     if settings.builds:
         builds = [load_build(path) for path in settings.builds]
-        sizes, _ = common_sizes(builds)
+        sizes, _ = common_sizes(builds, settings.model)
         kinds = tuple("robot" if build.has_actions else "video" for build in builds)
         encoder = builds[0].settings.encoder
     estimate = estimate_step(

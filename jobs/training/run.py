@@ -6,13 +6,15 @@ import contextlib
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from jobs.common.driver_lock import DriverLock
 from jobs.common.policy.bounded_loading import bounded_loading
+from jobs.common.policy.chosen_cameras import camera_names, chosen_cameras
+from jobs.common.policy.robot_interface import RobotInterface
 from jobs.common.run_folder import require_plain
 from jobs.datasets.contract.build_contract import interface_of
 from jobs.training.agreement import require_agreement, weights_digest
@@ -36,9 +38,11 @@ from model.checkpoint.vouched import VOUCHED, as_json, vouched_of
 from model.exchange.initial import load_initial
 from model.exchange.lerobot import require_lerobot
 from model.exchange.starvla import require_starvla
+from model.settings import ModelSettings
 from model.student.adapters import require_peft
 from model.vla_jepa import VLAJEPA, build_model
 from pipeline.errors import RunError, SettingsError
+from pipeline.format.build import Build
 from pipeline.format.schema import Sizes
 from pipeline.format.settings import deciding, plain
 from pipeline.storage.atomic import write_atomic
@@ -64,7 +68,7 @@ def train(config: TrainConfig) -> dict[str, HeldOut]:
         ranks.from_main(lambda: _require_packages(config))  # before anything is read or written
         opened = open_builds(config)
         builds = [one.build for one in opened]
-        sizes, stats = common_sizes(builds, config.model.scaling)
+        sizes, stats = common_sizes(builds, config.model)
         found = ranks.from_main(lambda: _has_checkpoints(config))
         loads = found or config.init_from is not None
         model = build_model(config.model, sizes, stats, adapters=False, backbone_weights=not loads)
@@ -203,10 +207,16 @@ def run_state(config: TrainConfig, opened: Sequence[AuditedBuild], sizes: Sizes)
         "build_sha256": {one.build.name: one.sha256 for one in opened},
         "build_order": [build.name for build in builds],
         "sizes": {build.name: asdict(build.sizes) for build in builds},
-        "robot": next((asdict(interface_of(build.manifest)) for build in builds if build.sizes.action), None),
+        "robot": next((asdict(_interface(build, config.model)) for build in builds if build.sizes.action), None),
     }
     plain: dict[str, Any] = json.loads(json.dumps(content))
     return plain
+
+
+def _interface(build: Build, model: ModelSettings) -> RobotInterface:
+    """Of the policy: its cameras are those that the student sees."""
+    shown = camera_names(build, chosen_cameras(build, model).images)
+    return replace(interface_of(build.manifest), views=shown)
 
 
 def _circumstances(config: TrainConfig, trainer: Trainer) -> dict[str, Any]:

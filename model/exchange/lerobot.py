@@ -106,6 +106,9 @@ def save_lerobot(
     ]
     if model.settings.predictor.views != PORT_VIEWS:
         notes.append(f"{model.settings.predictor.views} views need LeRobot 0.6.2 or later")
+    if model.settings.world_model_cameras:
+        seen = ", ".join(model.settings.world_model_cameras)
+        notes.append(f"the world model was trained on {seen}; LeRobot has no such choice")
     if model.settings.predictor.layer_norm_eps != PORT_LAYER_NORM_EPS:
         notes.append(
             f"LeRobot's predictor has LayerNorm epsilon 1e-06, this one {model.settings.predictor.layer_norm_eps:g}: "

@@ -23,10 +23,14 @@ from pipeline.format.schema import Batch, Observation, Skipped, Targets
 from pipeline.shards.targets_arrow import row_buffers
 from pipeline.storage.shard_cache import FileCache
 from pipeline.streaming.buffers import Allocate, BufferPool, allocate_pages
+from pipeline.streaming.cameras import Cameras
 from pipeline.streaming.jpeg import decode_jpeg
 from pipeline.streaming.open_shards import OpenShard, OpenShards, ShardFiles
 from pipeline.streaming.sample_table import SampleRow, SampleTable
 from pipeline.streaming.tags import Part, Tags
+
+_VIEW_AXES = {"context": 1, "context_scale": 1, "latents": 2, "latents_scale": 2}
+"""Where the views of a batch's latents stand."""
 
 
 class SampleReader:
@@ -43,6 +47,7 @@ class SampleReader:
         cache: for a build with remote shards.
         folder: where this user's readers on this node keep what they share, see `sample_table.py` and `tags.py`; None,
             or with `verify` every_sample, which trusts nothing there: nothing outlives this reader.
+        cameras: that a batch holds; None: all. What is left out is read and compared all the same, but not decoded.
 
     Raises:
         BuildError: the build has no samples in this split, or a file does not match the manifest.
@@ -58,9 +63,11 @@ class SampleReader:
         skip_corrupt: bool = False,
         cache: FileCache | None = None,
         folder: Path | None = None,
+        cameras: Cameras | None = None,
     ) -> None:
         self.build = build
         self.split = split
+        self.cameras = cameras or Cameras.all_of(build)
         shards = [shard for shard in build.manifest["shards"] if shard["split"] == split]
         if not shards:
             raise BuildError(
@@ -118,7 +125,21 @@ class SampleReader:
             keys.append(row.key)
             instructions.append(content["instruction"])
         observation = replace(observation, instruction=tuple(instructions))
-        return Batch(tuple(keys), observation, targets, tuple(skipped))
+        return Batch(tuple(keys), observation, self._of_cameras(targets), tuple(skipped))
+
+    def _of_cameras(self, targets: Targets[NDArray[Any]]) -> Targets[NDArray[Any]]:
+        """Targets with the latents of the chosen cameras alone, in memory of the same kind."""
+        chosen = self.cameras.latents
+        if len(chosen) == self.build.sizes.views:
+            return targets
+        picked = {}
+        for name, array in vars(targets).items():
+            if array is not None and name in _VIEW_AXES:
+                axis = _VIEW_AXES[name]
+                shape = (*array.shape[:axis], len(chosen), *array.shape[axis + 1 :])
+                picked[name] = self._pool.array(shape, array.dtype)
+                np.take(array, chosen, axis, out=picked[name], mode="clip")  # the other modes copy once more
+        return replace(targets, **picked)
 
     def _empty(self, count: int) -> tuple[Observation[NDArray[Any]], Targets[NDArray[Any]]]:
         """Arrays of a batch, to be filled in place."""
@@ -126,7 +147,7 @@ class SampleReader:
         columns = latent_columns(sizes, self.build.latents)
         latents = {name: self._pool.array((count, *shape), kind) for name, (kind, shape) in columns.items()}
         robot = bool(sizes.action)
-        images = np.empty((count, sizes.views, sizes.image_size, sizes.image_size, 3), np.uint8)
+        images = np.empty((count, len(self.cameras.images), sizes.image_size, sizes.image_size, 3), np.uint8)
         state = np.empty((count, sizes.state), np.float32) if robot else None
         targets: Targets[NDArray[Any]] = Targets(
             **latents,
@@ -165,8 +186,8 @@ class SampleReader:
         try:
             members = [shard.read(offset, size) for offset, size in sample.members]
             self._check(shard.path, Part.INPUTS, members, index, sample)
-            for view, data in enumerate(members[:-1]):
-                decode_jpeg(data, observation.images[i, view])
+            for place, view in enumerate(self.cameras.images):
+                decode_jpeg(members[view], observation.images[i, place])
             content = _document(members[-1])
             if observation.state is not None:
                 observation.state[i] = content["state"] or []  # a robot without a recorded state has S = 0

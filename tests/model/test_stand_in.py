@@ -105,3 +105,17 @@ def test_with_shuffled_latent_actions_a_sample_teaches_the_student_of_another() 
     found = model.losses_from([replace(output, latent_actions=tokens)], [(observation, masked)])[0].world_model
     (gradient,) = torch.autograd.grad(found, tokens)
     assert (gradient.abs().sum(dim=(1, 2)) > 0).tolist() == [False, True, False, False]
+
+
+def test_other_targets_are_the_future_of_the_sample_before_and_in_training_alone() -> None:
+    settings = small_settings()
+    model = build_model(replace(settings, loss=replace(settings.loss, other_targets=True)), SIZES, STATS)
+    own = build_model(settings, SIZES, STATS)
+    observation, targets = robot_observation(), robot_targets()
+    moved = replace(targets, latents=targets.latents.roll(1, 0), latent_mask=targets.latent_mask.roll(1, 0))
+    found = [m.losses(observation, t).world_model for m, t in ((model.train(), targets), (own.eval(), moved))]
+    assert torch.equal(*found)
+    held = [m.eval().losses(observation, targets).world_model for m in (model, own)]
+    assert torch.equal(*held)
+    alone = model.train().losses(robot_observation(1), robot_targets(1))
+    assert float(alone.world_model) == 0

@@ -329,7 +329,11 @@ def test_misuse_is_refused(model: VLAJEPA) -> None:
 @pytest.mark.parametrize(
     ("sizes", "stats", "message"),
     [
-        (replace(SIZES, views=3), STATS, r"3 views and model.predictor.views is 2; set model.predictor.views=3"),
+        (
+            replace(SIZES, views=3),
+            STATS,
+            r"3 views and model.predictor.views is 2; set model.predictor.views=3, or",
+        ),
         (SIZES, None, "7 action channels, .* got None"),
         (SIZES, BuildStats(ChannelRange((0.0,), (1.0,)), STATS.action), "6 state channels, .* got 1"),
         (replace(SIZES, tokens=5), STATS, "square grid, got 5"),

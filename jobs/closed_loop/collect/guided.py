@@ -31,7 +31,7 @@ class Guide:
         fps: observations a second of the collection.
 
     Raises:
-        SettingsError: the policy has another number of views, other actions or another rate, or shorter chunks.
+        SettingsError: the policy has more views, other actions or another rate, or shorter chunks.
     """
 
     def __init__(self, policy: Policy, cameras: tuple[str, ...], fps: float, settings: GuideSettings) -> None:
@@ -46,7 +46,7 @@ class Guide:
                 f"guide: the policy has actions of {policy.interface.action} numbers and states of "
                 f"{policy.interface.state}, LIBERO's robot of {WIDTH} and {STATE}"
             )
-        if len(views) != len(cameras) or chunk < settings.execute:
+        if len(views) > len(cameras) or chunk < settings.execute:
             raise SettingsError(
                 f"guide: the policy sees {', '.join(views)} and gives {chunk} actions; the simulator shows "
                 f"{', '.join(cameras)}, and guide.execute is {settings.execute}"

@@ -37,6 +37,7 @@ STATE_UNITS = "metres, rotation vector in radians, joints of the fingers in metr
 ACTION_NAMES = ("dx", "dy", "dz", "rx", "ry", "rz", "gripper")
 ACTION_UNITS = "-1 to 1 of the controller OSC_POSE: 0.05 m and 0.5 rad a controller step; gripper -1 open, +1 closed"
 
+TRUTH = "truth.jsonl"
 ROBOT = "panda"
 PNG_LEVEL = 1
 """Of zlib: the fastest."""
@@ -55,6 +56,7 @@ class Recording:
     state        float32 [N, 8], see STATE_UNITS
     actions      float32 [N, 7], the label, see ACTION_UNITS
     executed     float32 [N, 7], what was carried out
+    place        float32 [3], of the thing in the first observation, metres; NaN in recordings from before it was kept
     instruction  the text of the task;  task  name of the task;  seed  of the episode
     """
 
@@ -62,6 +64,7 @@ class Recording:
     state: NDArray[np.float32]
     actions: NDArray[np.float32]
     executed: NDArray[np.float32]
+    place: NDArray[np.float32]
     instruction: str
     task: str
     seed: int
@@ -71,7 +74,7 @@ class Recording:
         """From a simulator's answer to `demonstrate`. Raises RunError if a camera is missing, or an array is not as
         above."""
         count = len(answer["state"])
-        wanted = {"state": (count, 8), "actions": (count, 7), "executed": (count, 7)}
+        wanted = {"state": (count, 8), "actions": (count, 7), "executed": (count, 7), "place": (3,)}
         for name, shape in wanted.items():
             if answer[name].shape != shape or not np.isfinite(answer[name]).all():
                 raise RunError(
@@ -102,8 +105,8 @@ def encode_png(frame: NDArray[np.uint8]) -> bytes:
 def write_recording(path: Path, recording: Recording) -> None:
     """Write one episode; under its name it is whole or absent.
 
-    The file is NumPy's .npz: state, actions, executed, `about` (JSON) and, for each camera, `png.CAMERA` uint8 (the
-    images' bytes one after the other) and `ends.CAMERA` int64 [N].
+    The file is NumPy's .npz: state, actions, executed, place, `about` (JSON) and, for each camera, `png.CAMERA` uint8
+    (the images' bytes one after the other) and `ends.CAMERA` int64 [N].
     """
     about = {"instruction": recording.instruction, "task": recording.task, "seed": recording.seed}
     arrays: dict[str, NDArray[Any]] = {
@@ -111,6 +114,7 @@ def write_recording(path: Path, recording: Recording) -> None:
         "state": recording.state,
         "actions": recording.actions,
         "executed": recording.executed,
+        "place": recording.place,
     }
     for camera, encoded in recording.images.items():
         arrays[f"png.{camera}"] = np.frombuffer(b"".join(encoded), np.uint8)
@@ -125,18 +129,19 @@ def read_recording(path: Path) -> Recording:
         with np.load(path) as stored:
             arrays = {name: stored[name] for name in stored.files}
         about = json.loads(str(arrays["about"]))
-        images = {}
+        images, place = {}, arrays.get("place", np.full(3, np.nan, np.float32))
         for camera in VIEWS:
             content, ends = arrays[f"png.{camera}"].tobytes(), arrays[f"ends.{camera}"].tolist()
             images[camera] = tuple(content[a:b] for a, b in zip([0, *ends], ends, strict=False))
-        return Recording(images, arrays["state"], arrays["actions"], arrays["executed"], **about)
+        return Recording(images, arrays["state"], arrays["actions"], arrays["executed"], place, **about)
     except Exception as error:  # zip files break in many ways
         raise RunError(f"{path} cannot be read ({error}); remove it, and the same command records it again") from error
 
 
 def write_lerobot_demonstrations(root: Path, paths: Sequence[Path], pixels: int, fps: int) -> None:
     """Write a LeRobot v2.1 folder, with the images in the tables, into an empty one, of episodes from
-    `write_recording`; pixels: side of their images; fps: observations a second."""
+    `write_recording`; pixels: side of their images; fps: observations a second. Its truth.jsonl, which no build reads,
+    has the place of the thing in each episode's first observation, for `vlajepa probe-latents`."""
     features = {
         "observation.state": vector_feature(STATE_NAMES, STATE_UNITS),
         "action": vector_feature(ACTION_NAMES, ACTION_UNITS),
@@ -144,8 +149,12 @@ def write_lerobot_demonstrations(root: Path, paths: Sequence[Path], pixels: int,
     }
     keys = {camera: IMAGE_PREFIX + view for camera, view in VIEWS.items()}
     writer = LeRobotWriter(root, ROBOT, fps, {**features, **{key: image_feature(pixels) for key in keys.values()}})
-    for path in paths:
+    truth = []
+    for number, path in enumerate(paths):
         one = read_recording(path)
+        if np.isfinite(one.place).all():
+            x, y = (round(float(value), 6) for value in one.place[:2])
+            truth.append(json.dumps({"episode": f"{number:06d}", "named_x": x, "named_y": y}) + "\n")
         picked = spread(len(one.state))
         writer.add(
             one.instruction,
@@ -154,6 +163,7 @@ def write_lerobot_demonstrations(root: Path, paths: Sequence[Path], pixels: int,
             {key: one.images[camera] for camera, key in keys.items()},
         )
     writer.finish()
+    (root / TRUTH).write_text("".join(truth), encoding="utf-8")
 
 
 def write_libero_demonstrations(root: Path, suite: str, paths: Sequence[Path], fps: int) -> None:

@@ -16,7 +16,8 @@ def on_the_wrist(name: str) -> bool:
 
 
 def cameras_of(views: Sequence[str], cameras: Sequence[str], chosen: Mapping[str, str] | None) -> dict[str, str]:
-    """View -> camera: as chosen, else in their order.
+    """View -> camera: as chosen, else in their order; where there are fewer views than cameras, those of the wrist and
+    the others each in their own.
 
     Raises:
         SettingsError: nothing was chosen, and the order would give a view of the wrist another camera's images, or the
@@ -26,6 +27,9 @@ def cameras_of(views: Sequence[str], cameras: Sequence[str], chosen: Mapping[str
         return dict(chosen)
     paired = dict(zip(views, cameras, strict=False))
     if any(map(on_the_wrist, views)) and any(map(on_the_wrist, cameras)):
+        if len(views) < len(cameras):
+            left = {wrist: [name for name in cameras if on_the_wrist(name) == wrist] for wrist in (True, False)}
+            paired = {view: left[on_the_wrist(view)].pop(0) for view in views if left[on_the_wrist(view)]}
         for view, camera in paired.items():
             if on_the_wrist(view) != on_the_wrist(camera):
                 raise SettingsError(

@@ -65,7 +65,7 @@ def _pretraining(settings: DemoPretrainingConfig, start: Start, seed: int) -> It
     words = (
         *command_words(TRAIN, s=settings, build=build(None), name=name, seed=seed),
         *command_words(ACTION_FREE),
-        *(("model.predictor.steered_by=shuffled",) if start is Start.SHUFFLED else ()),
+        *start.words,
         f"trainer.steps={settings.pretrain_steps}",
     )
     yield Command(f"train-{name}", words, held_out(name), (_verdict(None),))

@@ -51,5 +51,6 @@ def policies(settings: DemoPretrainingConfig) -> Iterator[Policy]:
 
 
 def world_models(settings: DemoPretrainingConfig) -> list[Start]:
-    """Starts that are a world model, which is trained first."""
-    return [start for start in (Start.PRETRAINED, Start.SHUFFLED) if start in settings.starts]
+    """Starts that are trained first: the world model, then its controls."""
+    controls = (start for start in Start if start not in (Start.PRETRAINED, Start.SCRATCH))
+    return [start for start in (Start.PRETRAINED, *controls) if start in settings.starts]

@@ -1,6 +1,6 @@
 """The difference of two kinds of policies, with an interval for other seeds and other scenes.
 
-Letters: S seeds, C cases, two of each scene one after the other.
+Letters: S seeds, C cases, those of a scene one after the other.
 """
 
 from __future__ import annotations
@@ -30,17 +30,20 @@ class Difference:
         return f"{100 * self.value:+.1f} ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
 
 
-def difference(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> Difference:
+def difference(one: NDArray[np.bool_], other: NDArray[np.bool_], of_scene: int = 2) -> Difference:
     """one - other, of successes [S, C] in the same cases and of trainings with the same seeds.
 
     Seeds and scenes are drawn again, each by itself. With one seed the interval is for other scenes alone.
 
+    Args:
+        of_scene: cases of each scene.
+
     Raises:
-        ValueError: the shapes differ, or C is odd.
+        ValueError: the shapes differ, or C holds no whole scenes.
     """
-    if one.shape != other.shape or one.shape[1] % 2:
+    if one.shape != other.shape or one.shape[1] % of_scene:
         raise ValueError(f"successes must be of the same seeds and whole scenes, got {one.shape} and {other.shape}")
-    by_scene = (one.astype(float) - other.astype(float)).reshape(len(one), -1, 2).mean(axis=2)
+    by_scene = (one.astype(float) - other.astype(float)).reshape(len(one), -1, of_scene).mean(axis=2)
     seeds, scenes = by_scene.shape
     rng = np.random.default_rng(0)
     drawn_seeds, drawn_scenes = (rng.multinomial(n, np.full(n, 1 / n), DRAWS) / n for n in (seeds, scenes))

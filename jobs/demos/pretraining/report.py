@@ -51,7 +51,8 @@ def make_rows(settings: DemoPretrainingConfig) -> list[Row]:
         seeds = sorted(found[kind].keys() & others.keys())
         if start == kind.start or not seeds:
             return None
-        return difference(*(np.array([each[seed].successes for seed in seeds]) for each in (found[kind], others)))
+        own, less = (np.array([each[seed].successes for seed in seeds]) for each in (found[kind], others))
+        return difference(own, less)
 
     return [Row(kind, found[kind], against(kind, Start.SCRATCH), against(kind, Start.SHUFFLED)) for kind in found]
 

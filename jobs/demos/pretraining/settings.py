@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.demos.pretraining.start import Start
+from jobs.demos.pretraining.start import STARTS, Start
 from model.settings import HeadInput
 from pipeline.format.settings import checked, setting
 
@@ -28,7 +28,9 @@ class DemoPretrainingConfig:
         "of weights, order and noise of the trainings; the world's is `world_seed`", default=(0,), decides=False
     )
     starts: tuple[Start, ...] = setting(
-        "what policies start from, of scratch, shuffled (the control), pretrained", default=tuple(Start), decides=False
+        "what policies start from: random weights, a world model, or one of its controls",
+        default=STARTS,
+        decides=False,
     )
     reads: tuple[HeadInput, ...] = setting(
         "tokens of the student that the action head reads: one policy each", default=(HeadInput.LATENT,), decides=False

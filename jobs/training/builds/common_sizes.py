@@ -6,20 +6,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from jobs.common.policy.chosen_cameras import chosen_cameras
 from jobs.datasets.contract.build_ranges import build_ranges
 from model.normalize import BuildStats, merge_stats
-from model.settings import Scaling
+from model.settings import ModelSettings
 from pipeline.errors import SettingsError
 from pipeline.format.build import Build
 from pipeline.format.schema import Sizes
 from pipeline.format.text.differences import first_difference
 
 
-def common_sizes(builds: Sequence[Build], scaling: Scaling = Scaling.MIN_MAX) -> tuple[Sizes, BuildStats | None]:
+def common_sizes(builds: Sequence[Build], model: ModelSettings) -> tuple[Sizes, BuildStats | None]:
     """Sizes and ranges of the model: those of the robot builds together, or sizes alone if none has actions.
 
     Raises:
-        SettingsError: builds differ in encoder, steps or latent sizes, or two robot builds differ in state or action.
+        SettingsError: builds differ in encoder, steps or latent sizes, two robot builds differ in state or action, or
+            one lacks a camera that the model is to see.
     """
     first = builds[0]
     names = [build.name for build in builds]
@@ -37,8 +39,8 @@ def common_sizes(builds: Sequence[Build], scaling: Scaling = Scaling.MIN_MAX) ->
     for other in robots[1:]:
         for key in ("state", "chunk", "action"):
             _require_equal(f"sizes.{key}", robots[0], other, getattr(robots[0].sizes, key), getattr(other.sizes, key))
-    views = max(build.sizes.views for build in builds)
-    return replace(robots[0].sizes, views=views), merge_stats([build_ranges(robot, scaling) for robot in robots])
+    views = max(len(chosen_cameras(build, model).images) for build in builds)
+    return replace(robots[0].sizes, views=views), merge_stats([build_ranges(robot, model.scaling) for robot in robots])
 
 
 def _encoder(build: Build) -> dict[str, Any]:

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from jobs.common.policy.chosen_cameras import chosen_cameras
 from jobs.training.loop.cache_folders import cache_folder, shared_folder
 from jobs.training.loop.ranks import Ranks
 from jobs.training.loop.settings import OnCorrupt, TrainerSettings
+from model.settings import ModelSettings
 from pipeline.errors import RunError, SettingsError
 from pipeline.format.build import Build
 from pipeline.format.file_names import SHARD_FILES
@@ -32,12 +34,14 @@ def make_streams(
     settings: TrainerSettings,
     ranks: Ranks,
     cache: FileCache | None = None,
+    model: ModelSettings | None = None,
 ) -> list[Stream]:
     """One a kind. Video first: robot batches reach every part of the model, and DDP reduces in the last backward pass.
 
     Args:
         weights: one a build; none: in proportion to their samples.
         cache: see `open_cache`.
+        model: which cameras are read; None: all.
 
     Raises:
         SettingsError: ranks or batch sizes do not fit the builds, or the cache is too small.
@@ -52,7 +56,7 @@ def make_streams(
     kinds = [[i for i, build in enumerate(builds) if build.has_actions == robot] for robot in (False, True)]
     return [
         Stream(
-            [train_reader(builds[i], orders[i], settings, ranks, cache) for i in chosen],
+            [train_reader(builds[i], orders[i], settings, ranks, cache, model) for i in chosen],
             [orders[i] for i in chosen],
             Mixture([weights[i] for i in chosen], settings.batch_size, settings.mixture_unit),
             ranks.rank,
@@ -72,7 +76,12 @@ def kind_of(stream: Stream) -> str:
 
 
 def train_reader(
-    build: Build, order: Order, settings: TrainerSettings, ranks: Ranks, cache: FileCache | None
+    build: Build,
+    order: Order,
+    settings: TrainerSettings,
+    ranks: Ranks,
+    cache: FileCache | None,
+    model: ModelSettings | None,
 ) -> SampleReader:
     """Reader of a build's train split ; for CUDA its latents are read into pinned memory."""
     return SampleReader(
@@ -84,15 +93,23 @@ def train_reader(
         settings.on_corrupt == OnCorrupt.SKIP,
         cache,
         shared_folder(settings),
+        None if model is None else chosen_cameras(build, model),
     )
 
 
 def held_out_reader(
-    build: Build, settings: TrainerSettings, cache: FileCache | None, split: str = "val"
+    build: Build,
+    settings: TrainerSettings,
+    cache: FileCache | None,
+    split: str = "val",
+    model: ModelSettings | None = None,
 ) -> SampleReader:
-    """Reader of a split that is read from front to back; a corrupt sample stops the run."""
+    """Reader of a split that is read from front to back, of the cameras that `model` sees; a corrupt sample stops the
+    run."""
+    cameras = None if model is None else chosen_cameras(build, model)
+    folder = shared_folder(settings)
     return SampleReader(
-        build, split, HELD_OUT_SHARDS, verify=settings.verify, cache=cache, folder=shared_folder(settings)
+        build, split, HELD_OUT_SHARDS, verify=settings.verify, cache=cache, folder=folder, cameras=cameras
     )
 
 

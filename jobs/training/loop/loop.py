@@ -80,7 +80,7 @@ class Trainer:
         self.settings, self.out, self.ranks, self.builds = settings, out, ranks, builds
         resolve_backend(model.settings.attention, ranks.device)  # refused here rather than in the first step
         cache = open_cache(builds, settings)
-        self.streams = make_streams(builds, weights, settings, ranks, cache)
+        self.streams = make_streams(builds, weights, settings, ranks, cache, model.settings)
         self.model = model.to(ranks.device)
         self.attention_said = self._choose_attention()
         bf16, sharded = settings.bf16 and ranks.device.type == "cuda", ranks.sharded(settings.strategy)
@@ -95,7 +95,9 @@ class Trainer:
         graphed = settings.cuda_graphs and bf16 and ranks.world == 1 and not self.model.settings.backbone.lora.rank
         self._graphs = StepGraphs(self.model, self.optimiser) if graphed else None
         self.not_held_out = tuple(build.name for build in builds if not has_pair(build))
-        self._held_out_readers = [held_out_reader(build, settings, cache) for build in builds if has_pair(build)]
+        self._held_out_readers = [
+            held_out_reader(build, settings, cache, model=model.settings) for build in builds if has_pair(build)
+        ]
         self._phases = StepPhases(ranks.device, alone=ranks.world == 1)
         self._guard = LossGuard(settings.divergence)
         self._skipped = SkippedSamples(out, settings.max_skipped_share)

@@ -83,7 +83,7 @@ def measure_throughput(
     flops = 0.0
     if settings.count_flops and ranks.main:
         for stream in streams:
-            most_views = replace(sizes, views=max(reader.build.sizes.views for reader in stream.readers))
+            most_views = replace(sizes, views=max(len(reader.cameras.images) for reader in stream.readers))
             one = estimate_step(model, most_views, 1, (kind_of(stream),), settings.bf16).flops
             flops += one * stream.mixture.batch_size
     return Throughput(ranks, samples, flops, settings.device_flops or device_flops(ranks.device))

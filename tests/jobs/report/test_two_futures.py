@@ -88,7 +88,7 @@ def test_a_figure_shows_both_futures_of_the_twins_that_differ_most(robot_build: 
         np.repeat(contexts[:, None], build_views, axis=1), np.repeat(pictures[:, None], build_views, axis=1)
     )
     assert len(present.without(batch.observation.images[2]).images) == 39
-    figures = draw_two_futures(robot_build, batch, at, by_view, by_view * 0, present)
+    figures = draw_two_futures(robot_build.name, robot_build.views, batch, at, by_view, by_view * 0, present)
     assert [figure.view for figure in figures] == list(robot_build.views)
     futures = figures[0].futures
     assert [(future.instruction, future.what) for future in futures] == [
@@ -100,7 +100,7 @@ def test_a_figure_shows_both_futures_of_the_twins_that_differ_most(robot_build: 
         assert future.steps[2] is None  # masked
     assert futures[1].steps == futures[3].steps  # the same latents were told
     few = Present(present.context[:4], present.images[:4])  # one of them is the twins' picture
-    assert draw_two_futures(robot_build, batch, at, by_view, by_view * 0, few) == []
+    assert draw_two_futures(robot_build.name, robot_build.views, batch, at, by_view, by_view * 0, few) == []
 
 
 def test_other_neighbours_are_no_twins() -> None:

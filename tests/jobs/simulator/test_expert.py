@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.simulator.expert import CARRY, DESCENT, OPEN, OVER, Scene, decide
+from jobs.simulator.expert import CARRY, DEPTH, DESCENT, OPEN, OVER, REACH, RIM, Scene, decide, grasp_of
 
 STEP = 0.026
 """Metres that LIBERO's controller comes along in a recorded step at an action of 1, about."""
@@ -19,9 +19,11 @@ FLOOR = 0.04
 """Height of the thing's middle on the floor."""
 
 
-def scene_at(hand: tuple[float, float, float], thing: tuple[float, float], tall: float = 0.0) -> Scene:
+def scene_at(
+    hand: tuple[float, float, float], thing: tuple[float, float], tall: float = 0.0, beside: float = 0.0
+) -> Scene:
     middle = np.array([*thing, FLOOR])
-    return Scene(np.array(hand), middle, middle + np.array([0.0, 0.0, tall]), GOAL, held=False)
+    return Scene(np.array(hand), middle, middle + np.array([0.0, beside, tall]), GOAL, held=False)
 
 
 def moved(scene: Scene, action: np.ndarray, push: np.ndarray) -> Scene:
@@ -52,12 +54,21 @@ places = st.tuples(st.floats(-0.2, 0.1), st.floats(-0.3, 0.15))
 hands = st.tuples(st.floats(-0.25, 0.15), st.floats(-0.35, 0.4), st.floats(0.05, 0.35))
 
 
-@given(hand=hands, thing=places, tall=st.sampled_from([0.0, 0.03]), seed=st.integers(0, 1000))
+@given(
+    hand=hands,
+    thing=places,
+    grasp=st.sampled_from([(0.0, 0.0), (0.03, 0.0), (0.02, 0.047)]),  # above the middle and beside it
+    seed=st.integers(0, 1000),
+)
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_it_gets_there_from_anywhere(
-    noise: float, hand: tuple[float, float, float], thing: tuple[float, float], tall: float, seed: int
+    noise: float,
+    hand: tuple[float, float, float],
+    thing: tuple[float, float],
+    grasp: tuple[float, float],
+    seed: int,
 ) -> None:
-    assert steps_to_the_goal(scene_at(hand, thing, tall), seed, noise) is not None
+    assert steps_to_the_goal(scene_at(hand, thing, *grasp), seed, noise) is not None
 
 
 @given(
@@ -96,3 +107,14 @@ def test_tall_things_are_grasped_where_the_fingers_reach() -> None:
     assert decide(above)[6] != OPEN
     low = replace(above, grasp=above.thing)
     assert decide(low)[6] == OPEN
+
+
+def test_a_thing_is_grasped_in_the_middle_a_tall_one_below_its_top_and_a_wide_one_at_its_rim() -> None:
+    thing = np.array([0.1, 0.2, 0.9])
+    for half, top, expected in (
+        (0.03, 0.02, [0.1, 0.2, 0.9]),
+        (0.03, 0.10, [0.1, 0.2, 0.9 + 0.10 - REACH]),
+        (0.05, 0.05, [0.1, 0.2 + 0.05 - RIM, 0.9 + 0.05 - DEPTH]),
+    ):
+        corner = np.array([half, half, top])
+        np.testing.assert_allclose(grasp_of(thing, thing - corner, thing + corner), expected)

@@ -18,6 +18,7 @@ from jobs.training.builds.open_builds import open_audited, open_builds
 from jobs.training.loop.settings import TrainerSettings
 from jobs.training.run import run_state
 from jobs.training.settings import TrainConfig
+from model.settings import ModelSettings
 from pipeline.audit.levels.run import audit_build
 from pipeline.audit.verdicts.attestation import require_signature, sign_verdict
 from pipeline.audit.verdicts.verdict import verdict_bytes, write_verdict
@@ -123,7 +124,7 @@ def test_statistics_changed_after_the_audit_are_refused(build: Path) -> None:
     stats["action"]["max"][0] *= 2
     (build / "stats.json").write_bytes(pretty(stats))
     with pytest.raises(CorruptError, match=r"stats\.json has SHA-256"):
-        common_sizes([one.build for one in open_builds(config(build))])
+        common_sizes([one.build for one in open_builds(config(build))], ModelSettings())
 
 
 @pytest.mark.parametrize("name", ["samples.parquet", "stats.json", "tasks.jsonl"])
@@ -193,7 +194,7 @@ def test_malformed_metadata_ends_in_one_line(build: Path) -> None:
 def _refused(build: Path) -> bool:
     try:
         opened = [one.build for one in open_builds(config(build))]
-        common_sizes(opened)
+        common_sizes(opened, ModelSettings())
         SampleReader(opened[0], "train")
     except RunError as error:
         return str(error).isprintable() or pytest.fail(f"more than one line: {error}")
@@ -277,6 +278,6 @@ def test_no_key_vouches_for_a_build_that_is_stamped_leaky(build: Path, tmp_path:
 
 def test_a_resumed_run_has_the_same_bytes_of_build_json(build: Path) -> None:
     (opened,) = open_builds(config(build))
-    sizes, _ = common_sizes([opened.build])
+    sizes, _ = common_sizes([opened.build], ModelSettings())
     before, after = (run_state(config(build), [one], sizes) for one in (opened, replace(opened, sha256="0" * 64)))
     assert first_difference(before, after).startswith("build_sha256.tiny was ")

@@ -15,7 +15,7 @@ from jobs.datasets.contract.build_ranges import gripper_channels
 from jobs.training.builds.common_sizes import common_sizes
 from jobs.training.run import train
 from model.checkpoint.folders import list_checkpoints
-from model.settings import Scaling
+from model.settings import ModelSettings, Scaling
 from pipeline.errors import BuildError
 from pipeline.format.build import Build
 from tests.jobs.runs import train_config
@@ -59,8 +59,8 @@ def test_a_checkpoint_carries_the_ranges_it_was_trained_with(robot_build: Build,
     train(replace(config, model=replace(config.model, scaling=Scaling.QUANTILES)))
     (checkpoint,) = list_checkpoints(config.out / "checkpoints")
     assert json.loads((checkpoint / "state.json").read_text())["model"]["scaling"] == "quantiles"
-    _, wanted = common_sizes([robot_build], Scaling.QUANTILES)
-    _, whole = common_sizes([robot_build])
+    _, wanted = common_sizes([robot_build], ModelSettings(scaling=Scaling.QUANTILES))
+    _, whole = common_sizes([robot_build], ModelSettings())
     assert wanted is not None
     assert whole is not None
     assert wanted.action != whole.action

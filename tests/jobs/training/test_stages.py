@@ -43,6 +43,8 @@ def test_experiments_have_the_numbers_of_the_reference(experiment: str, steps: i
             composed(*words)
     trainer = composed(*words, *(["init_from=/runs/pretrain"] if tuned else [])).trainer
     assert (trainer.steps, trainer.batch_size, trainer.warmup_steps) == (steps, batch, 5_000)
+    config = composed(*words, "init_from=/runs/pretrain")
+    assert (config.model.use_state, config.reinitialise) == ((True, ("state_encoder",)) if tuned else (False, ()))
     assert (trainer.lr_backbone, trainer.lr_action_head, trainer.lr_rest) == (1e-5, 1e-4, 3e-5)
     assert (
         composed(*words, "init_from=/x", "trainer.steps=7000").trainer.steps == 7000

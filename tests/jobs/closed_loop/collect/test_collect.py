@@ -79,6 +79,7 @@ class FakeSimulator:
             "state": rng.normal(size=(count, 8)).astype(np.float32),
             "actions": np.sign(rng.normal(size=(count, 7))).astype(np.float32),
             "executed": np.zeros((count, 7), np.float32),
+            "place": np.zeros(3, np.float32),
             "success": seed % 3 != 0,
         }
 
@@ -171,7 +172,7 @@ def test_neither_interruption_nor_the_number_of_simulators_changes_a_byte(
     result = collect(config(tmp_path / "cut", processes=3))
     assert len(fake.asked) == 10 - done
     assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
-    assert len(hashes(tmp_path / "cut")) == 6 + 4 + 3
+    assert len(hashes(tmp_path / "cut")) == 6 + 4 + 4
     fake.asked.clear()
     before, starts = (tmp_path / "cut/lerobot/meta/info.json").stat().st_mtime_ns, fake.started
     assert collect(config(tmp_path / "cut")) == {**result, "settings": {**result["settings"], "processes": 2}}

@@ -20,6 +20,7 @@ from jobs.closed_loop.collect.recording import (
     write_recording,
 )
 from jobs.datasets.manifests import load_manifests
+from jobs.latent_probes.features import read_truth
 from pipeline.errors import RunError
 from pipeline.sources.base import Source
 from pipeline.sources.registry import make_source
@@ -38,6 +39,7 @@ def answer(seed: int, count: int = 5) -> dict[str, Any]:
         "state": rng.normal(size=(count, 8)).astype(np.float32),
         "actions": actions,
         "executed": (actions / 2).astype(np.float32),
+        "place": np.array([0.25, seed, 0.9], np.float32),
         "success": True,
     }
 
@@ -87,6 +89,9 @@ def test_the_lerobot_folder_reads_as_recorded(paths: list[Path], tmp_path: Path)
     assert (info["total_frames"], info["total_videos"], info["total_tasks"]) == (18, 0, 2)
     stats = json.loads((root / "meta/episodes_stats.jsonl").read_text().splitlines()[0])["stats"]
     assert set(stats) == set(info["features"])
+    facts = read_truth(root / "truth.jsonl")
+    assert facts["000001"] == {"named_x": 0.25, "named_y": 2.0}
+    assert list(facts) == ["000000", "000001", "000002"]
     mean = answer(0)["frames"]["agentview"].mean((0, 1, 2)) / 255
     np.testing.assert_allclose(np.ravel(stats["observation.images.agentview"]["mean"]), mean)
 
@@ -101,6 +106,15 @@ def test_the_hdf5_files_read_as_recorded(paths: list[Path], tmp_path: Path) -> N
         assert (attributes["action_lag"], attributes["fps"], attributes["num_demos"]) == (0, 10, 2)
         np.testing.assert_array_equal(file["data/demo_1/actions_executed"], answer(2, 7)["executed"])
     assert "source.action_lag=0" in (root / "README.txt").read_text()
+
+
+def test_a_recording_from_before_places_were_kept_has_none(paths: list[Path], tmp_path: Path) -> None:
+    with np.load(paths[1]) as stored:
+        arrays = {name: stored[name] for name in stored.files if name != "place"}
+    np.savez(paths[1], **arrays)  # type: ignore[arg-type]
+    assert np.isnan(read_recording(paths[1]).place).all()
+    write_lerobot_demonstrations(tmp_path / "lerobot", paths, SIZE, 10)
+    assert list(read_truth(tmp_path / "lerobot" / "truth.jsonl")) == ["000000", "000002"]
 
 
 def test_a_recording_comes_back_from_its_file(paths: list[Path]) -> None:

@@ -24,7 +24,7 @@ from jobs.demos.pretraining.conditions import Kind, Policy, policies
 from jobs.demos.pretraining.demo_pretraining import run
 from jobs.demos.pretraining.result import PolicyResult, read_result, result_path
 from jobs.demos.pretraining.settings import DemoPretrainingConfig
-from jobs.demos.pretraining.start import Start
+from jobs.demos.pretraining.start import STARTS, Start
 from jobs.training.settings import TrainConfig
 from model.settings import HeadInput, SteeredBy
 from pipeline.errors import BuildError, RunError
@@ -106,7 +106,7 @@ def test_the_control_differs_from_pretraining_in_what_steers_it_alone(tmp_path: 
 
 def test_policies_differ_in_their_start_alone(tmp_path: Path) -> None:
     by_name = {command.name: command for command in commands(_settings(tmp_path, demonstrations=(50, 100)))}
-    found = {start: _train_config(by_name[f"train-{start.value}-latent-100-seed-0"]) for start in Start}
+    found = {start: _train_config(by_name[f"train-{start.value}-latent-100-seed-0"]) for start in STARTS}
     assert len({repr((each.model, each.trainer, each.builds)) for each in found.values()}) == 1
     assert {start.value: str(each.init_from and each.init_from.name) for start, each in found.items()} == {
         "scratch": "None",

@@ -1,0 +1,1 @@
+"""Studies in the LIBERO simulator, from demonstrations to success rates."""
