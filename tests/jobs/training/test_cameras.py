@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from jobs.datasets.build_contract import contract_of_build
 
 from jobs.common.policy.checkpoint_policy import CheckpointPolicy
 from jobs.common.policy.chosen_cameras import chosen_cameras
 from jobs.common.policy.contract import described_contract, differences
+from jobs.datasets.contract.build_contract import contract_of_build
 from jobs.report.run_files import read_run
 from jobs.report.samples import find_builds, predict_futures
 from jobs.training.builds.common_sizes import common_sizes

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.audit.probe.clips import video_clips
 from tests.conftest import SampleData
-from tests.jobs.audit.probe import probed_pipelines
+from tests.jobs.audit.probe import probed_pipelines, remembering_pipelines
 from tests.jobs.test_cli import run
 
 HERE = probed_pipelines.__name__
@@ -59,7 +59,6 @@ def test_prefixes_do_not(capsys: pytest.CaptureFixture[str], films: Path, tmp_pa
         ("one_late_frame", "context.wrist", "now+3"),
         ("a_bit", "context", "now+1"),
         ("dithered_leak", "context", "now+2"),
-        ("under_the_next", "context", "noise"),  # a cache whose key holds later frames
     ],
 )
 def test_neighbours_of_it_are_found(
@@ -87,17 +86,28 @@ def test_a_function_that_is_not_deterministic(capsys: pytest.CaptureFixture[str]
     assert "a change below 3 times its own between equal calls would not be seen" in out
 
 
+def probe_memory(capsys: pytest.CaptureFixture[str], films: Path, function: str) -> tuple[int, str, str]:
+    words = (f"{remembering_pipelines.__name__}:{function}", f"root={films}", "clips=1", "frames=12", "now=3")
+    return run(capsys, "probe", *words)
+
+
 @pytest.mark.parametrize("function", ["under_the_present", "length_under_the_present"])
 def test_a_memory_hides_no_leak(capsys: pytest.CaptureFixture[str], films: Path, function: str) -> None:
     """In one process such a function returns the same whatever the later frames are."""
-    code, out, err = probe(capsys, films, function, clips=1)
+    code, out, err = probe_memory(capsys, films, function)
     assert code == 2
     assert "CLEAN" not in out
     assert re.search(r"context differs by .* once the function has seen the clip with other later frames", err)
 
 
 def test_a_memory_of_nothing_later_is_none(capsys: pytest.CaptureFixture[str], films: Path) -> None:
-    assert probe(capsys, films, "honest_cache", clips=1)[0] == 0
+    assert probe_memory(capsys, films, "honest_cache")[0] == 0
+
+
+def test_a_memory_under_later_frames_too_shows_in_one_process(capsys: pytest.CaptureFixture[str], films: Path) -> None:
+    code, out, _ = probe_memory(capsys, films, "under_the_next")
+    assert code == 1
+    assert "when this is replaced: all later: noise" in out
 
 
 @pytest.mark.parametrize(
