@@ -37,7 +37,9 @@ def _nows(build: Build) -> dict[str, list[int]]:
     return found
 
 
-@pytest.mark.parametrize("window", [WINDOW, replace(WINDOW, every=0, per_episode=9, end="pad")])
+@pytest.mark.parametrize(
+    "window", [WINDOW, pytest.param(replace(WINDOW, every=0, per_episode=9, end="pad"), marks=pytest.mark.slow)]
+)
 def test_idle_windows_are_left_out(sample_data: SampleData, tmp_path: Path, window: WindowPolicy) -> None:
     config = build_config(tmp_path / "build", robot_source(sample_data.lerobot), window=window)
     build = make_here(config)
@@ -63,6 +65,7 @@ def _rest(root: Path, episode: int, first: int, last: int) -> None:
     pq.write_table(table.set_column(at, table.schema.field(at), column), path)
 
 
+@pytest.mark.slow
 def test_what_comes_later_changes_no_choice(tmp_path: Path) -> None:
     """Two sets that are the same up to frame 39; of an episode that never moves the first frames are left."""
     window = WindowPolicy(interval=2, every=1, skip_idle=3, idle_change=1e-6)

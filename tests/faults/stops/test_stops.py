@@ -28,6 +28,7 @@ def given(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepared(stage, tmp_path_factory.mktemp("given"))
 
 
+@pytest.mark.slow
 def test_a_build_of_builds_is_finished_after_a_kill(gcc: str, tmp_path: Path) -> None:
     """Three calls of `merge`, one of `drop`."""
     for name, world in PARTS.items():

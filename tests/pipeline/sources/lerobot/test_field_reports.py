@@ -108,7 +108,9 @@ def test_times_of_a_wall_clock(tmp_path: Path, clock: Any) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in SOURCES if kind != "rlds"])
 def test_a_root_that_does_not_exist_is_said_at_once(tmp_path: Path, kind: str) -> None:
-    settings = {} if kind == "ssv2" else {"name": "toy"}
+    settings: dict[str, Any] = {} if kind == "ssv2" else {"name": "toy"}
+    if kind == "mcap":
+        settings |= {"cameras": ["front=/front"], "state": ["/joints:position[a]"], "action": ["/goal:position[a]"]}
     with pytest.raises(RunError, match="nowhere"):
         make_source(kind, root=str(tmp_path / "nowhere"), **settings).index()
 
