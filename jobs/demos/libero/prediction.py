@@ -24,12 +24,12 @@ COSTS = {
     "audit": Cost(5, 0.0025, "windows"),
     "world model": Cost(10, 0.29, "steps"),
     "probe": Cost(25, 0, "runs"),
-    "policy": Cost(10, 0.6, "steps"),
+    "policy": Cost(12, 0.49, "steps"),
     "script": Cost(20, 0.08, "simulator steps"),
     "evaluate": Cost(20, 0.05, "simulator steps"),
 }
-"""Of a core of an Intel Xeon, see docs/results.md. Simulator steps are counted as if every episode went to its limit; the
-script ends sooner, and is shown a picture at every step."""
+"""Of a core of an Intel Xeon, see docs/results.md. Simulator steps are counted as if every episode went to its limit;
+the script ends sooner, and is shown a picture at every step."""
 
 
 @dataclass(frozen=True)
