@@ -19,17 +19,17 @@ class Cost:
 
 
 COSTS = {
-    "collect": Cost(20, 6, "demonstrations"),
-    "preprocess": Cost(40, 0.02, "windows"),
-    "audit": Cost(10, 0.005, "windows"),
-    "world model": Cost(20, 0.12, "steps"),
-    "probe": Cost(20, 0, "runs"),
-    "policy": Cost(25, 0.3, "steps"),
-    "script": Cost(20, 0.05, "simulator steps"),
-    "evaluate": Cost(25, 0.06, "simulator steps"),
+    "collect": Cost(20, 15, "demonstrations"),
+    "preprocess": Cost(60, 0.012, "windows"),
+    "audit": Cost(5, 0.0025, "windows"),
+    "world model": Cost(10, 0.29, "steps"),
+    "probe": Cost(25, 0, "runs"),
+    "policy": Cost(12, 0.49, "steps"),
+    "script": Cost(20, 0.08, "simulator steps"),
+    "evaluate": Cost(20, 0.05, "simulator steps"),
 }
-"""Measured on one core of an Intel Xeon, see docs/results.md; simulator steps are counted as if every episode went to
-its limit."""
+"""Of a core of an Intel Xeon, see docs/results.md. Simulator steps are counted as if every episode went to its limit;
+the script ends sooner, and is shown a picture at every step."""
 
 
 @dataclass(frozen=True)
