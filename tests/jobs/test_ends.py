@@ -17,6 +17,12 @@ from tests.conftest import SampleData
 from tests.jobs.runs import robot_words
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
+QUICK = {("demo", signal.SIGTERM), ("demo-leak", signal.SIGKILL)}
+COMMANDS_ENDED = [
+    pytest.param(command, number, marks=[] if (command, number) in QUICK else pytest.mark.slow)
+    for command in ("demo", "demo-leak")
+    for number in ENDINGS
+]
 MARK = "VLAJEPA_TEST_FAMILY"
 PATIENCE_S = 100.0
 
@@ -68,8 +74,7 @@ def end_and_look(process: subprocess.Popen[bytes], number: signal.Signals, famil
     assert until(lambda: not members(family)), [Path(f"/proc/{pid}/cmdline").read_text() for pid in members(family)]
 
 
-@pytest.mark.parametrize("number", ENDINGS)
-@pytest.mark.parametrize("command", ["demo", "demo-leak"])
+@pytest.mark.parametrize(("command", "number"), COMMANDS_ENDED)
 def test_a_demonstration(family: str, tmp_path: Path, command: str, number: signal.Signals) -> None:
     process = start(family, command, f"out={tmp_path / 'out'}")
     assert until(lambda: len(members(family)) > 1)

@@ -195,6 +195,7 @@ ODD = (
 )
 
 
+@pytest.mark.slow
 def test_any_value_anywhere_is_read_or_refused(tmp_path: Path) -> None:
     """Each key of a manifest and of its parts, with values of every kind."""
     path = tmp_path / "mine.yaml"
@@ -221,6 +222,7 @@ def _places(content: Any) -> Iterator[tuple[Any, ...]]:
         yield from ((key, *rest) for rest in itertools.islice(_places(value), 6))
 
 
+@pytest.mark.slow
 def test_a_broken_manifest_stops_only_who_wants_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,6 +80,7 @@ def test_only_the_frame_that_leaks_is_named(capsys: pytest.CaptureFixture[str], 
     assert "context.wrist" in single[0]
 
 
+@pytest.mark.slow
 def test_a_function_that_is_not_deterministic(capsys: pytest.CaptureFixture[str], films: Path) -> None:
     code, out, _ = probe(capsys, films, "dithered")
     assert code == 0

@@ -111,6 +111,7 @@ def test_a_root_that_does_not_exist_is_said_at_once(tmp_path: Path, kind: str) -
     settings: dict[str, Any] = {} if kind == "ssv2" else {"name": "toy"}
     if kind == "mcap":
         settings |= {"cameras": ["front=/front"], "state": ["/joints:position[a]"], "action": ["/goal:position[a]"]}
+        settings["text"] = "go"
     with pytest.raises(RunError, match="nowhere"):
         make_source(kind, root=str(tmp_path / "nowhere"), **settings).index()
 
