@@ -74,7 +74,7 @@ def describe_prediction(prediction: Prediction) -> list[tuple[str, str]]:
     p, hardware = prediction, prediction.hardware
     about = "" if p.exact else "about "
     raw, start = size_text(p.raw_bytes), duration_text(hardware.startup_s)
-    devices = (f"{_number(p.gpu_hours)} GPU hours, " if hardware.gpus else "") + f"{_number(p.core_hours)} core hours"
+    devices = (f"{_spent(p.gpu_hours, 'GPU')}, " if hardware.gpus else "") + _spent(p.core_hours, "core")
     return [
         ("hardware", _hardware(p)),
         ("read", f"{duration_text(p.read_s)}: raw files of {raw}, twice, at {hardware.read_mb_s:g} MB/s"),
@@ -82,8 +82,13 @@ def describe_prediction(prediction: Prediction) -> list[tuple[str, str]]:
         ("encode", f"{about}{duration_text(p.encode_s)}: {p.flops:.3g} FLOPs in {p.dtype}"),
         ("write", f"{about}{duration_text(p.write_s)}: {size_text(p.bytes)} at {hardware.write_mb_s:g} MB/s"),
         ("bottleneck", p.bottleneck),
-        ("total", f"{about}{_number(p.wall_s / 3600)} hours, {start} of it to start; {devices}"),
+        ("total", f"{about}{duration_text(p.wall_s)}, {start} of it to start; {devices}"),
     ]
+
+
+def _spent(hours: float, device: str) -> str:
+    """Hours of a kind of device; what is below one as seconds or minutes."""
+    return f"{_number(hours)} {device} hours" if hours >= 1 else f"{duration_text(3600 * hours)} of one {device}"
 
 
 def compare(prediction: Prediction, timing: Timing) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from jobs.common.text import duration_text
 from jobs.training.builds.common_sizes import common_sizes
 from jobs.training.settings import EstimateConfig
 from model.estimate import StepEstimate, estimate_step
@@ -78,7 +79,7 @@ def describe(estimate: StepEstimate, settings: EstimateConfig, kinds: Sequence[s
         *(f"{f'forward, {part}':56} {n / 1e12:9.3f} TFLOP" for part, n in e.forward.items()),
         f"{'backward':56} {e.backward / 1e12:9.3f} TFLOP",
         f"{'step':56} {e.flops / 1e12:9.3f} TFLOP",
-        f"{speed}: {seconds:.3g} s a step, {settings.steps * seconds / 86400:.3g} days for {settings.steps:,} steps",
+        f"{speed}: {seconds:.3g} s a step, {duration_text(settings.steps * seconds)} for {settings.steps:,} steps",
     ]
     return "\n".join(lines)
 

@@ -185,8 +185,7 @@ class LeRobotSource(VectorSettings):
                     view if key == IMAGE_PREFIX + view else f"{view} (feature {key})" for view, key in declared.items()
                 )
                 raise SettingsError(
-                    f"source.cameras: {', '.join(unknown)} is no camera of {info.path}; allowed are "
-                    f"{', '.join(names)}{deep}"
+                    f"source.cameras: {info.path} has no {', '.join(unknown)}; allowed are {', '.join(names)}{deep}"
                 )
             views = [by_key.get(camera, camera) for camera in self.cameras]
             wanted = {view: declared[view] for view in views}

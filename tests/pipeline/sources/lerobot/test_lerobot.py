@@ -357,7 +357,7 @@ def test_a_camera_that_is_not_there_is_told_which_names_there_are(dataset: Datas
     dataset.info["features"]["observation.images.left hand"] = CAMERA
     (dataset.root / "meta/info.json").write_text(json.dumps(dataset.info))
     with pytest.raises(
-        SettingsError, match=r"left arm is no camera .*left_hand \(feature observation.images.left hand"
+        SettingsError, match=r"has no left arm; allowed are .*left_hand \(feature observation.images.left hand"
     ):
         dataset.source(cameras=("left arm",)).index()
 
