@@ -44,12 +44,17 @@ class Problem:
 
 @dataclass
 class Report:
-    """Collects findings while the rules run. altered: failed checks that a file or row is the one that was listed."""
+    """Collects findings while the rules run.
+
+    altered  failed checks that say no more than that a file or row is not the one that was listed, or that follow from it
+    changed  files that are not those that were listed
+    """
 
     findings: list[Finding] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     altered: int = 0
+    changed: set[str] = field(default_factory=set)
 
     def check(self, rule: str, count: int = 1) -> None:
         """Count checks that were made, whatever their result."""
@@ -62,9 +67,14 @@ class Report:
             altered: it says no more than that something is not what was listed: a hash, a size, a file that is gone.
         """
         self.failed[rule] += 1
-        self.altered += altered
+        self.altered += altered or file in self.changed
         if self.failed[rule] <= MAX_FINDINGS:
             self.findings.append(Finding(rule, printable(sample), printable(file), printable(detail)))
+
+    def changed_file(self, file: str, detail: str) -> None:
+        """Record that a file is not the one that was listed. Whatever is found in it from now on follows from that."""
+        self.changed.add(file)
+        self.found("L7", file, detail, altered=True)
 
     def merge(self, part: Report) -> None:
         """Add what was found in a part of the build, as if it had been found here."""
@@ -76,6 +86,7 @@ class Report:
         self.checked.update(part.checked)
         self.failed.update(part.failed)
         self.altered += part.altered
+        self.changed |= part.changed
 
     def problems(self, problems: tuple[Problem, ...], file: str, sample: str = "") -> None:
         """Record what a parser reported."""

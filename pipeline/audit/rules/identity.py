@@ -33,16 +33,16 @@ def check_file(
     report.check("L7")
     path = build.root / entry.path
     if not is_regular(path):
-        report.found("L7", entry.path, "listed in build.json, but missing or not a regular file", altered=True)
+        report.changed_file(entry.path, "listed in build.json, but missing or not a regular file")
         return
     size = path.stat().st_size
     if size != entry.bytes:
-        report.found("L7", entry.path, f"has {size} bytes, build.json lists {entry.bytes}", altered=True)
+        report.changed_file(entry.path, f"has {size} bytes, build.json lists {entry.bytes}")
     if size > entry.bytes:
         return  # it may have a hole that takes hours to hash
     found = sha256(path)
     if found != entry.sha256:
-        report.found("L7", entry.path, f"has SHA-256 {found}, build.json lists {entry.sha256}", altered=True)
+        report.changed_file(entry.path, f"has SHA-256 {found}, build.json lists {entry.sha256}")
 
 
 def _check_fingerprint(build: ClaimedBuild, report: Report) -> None:

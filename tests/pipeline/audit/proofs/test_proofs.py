@@ -21,7 +21,7 @@ from tests.leakage.pipelines import LEAKY_PIPELINES
 from tests.pipeline.audit.tiny_build import VIDEO, write_build
 from tests.pipeline.audit.tiny_targets import read_targets
 
-TARGETS = "val/targets-000000.arrow"
+INPUTS, TARGETS = "val/inputs-000000.tar", "val/targets-000000.arrow"
 
 
 def test_every_rule_says_something_and_nothing_that_a_deeper_level_checks() -> None:
@@ -93,10 +93,27 @@ def test_a_build_that_fails_by_hashes_alone_is_damaged_or_altered(tmp_path: Path
     assert page.index("<h2>Findings</h2>") < page.index("<h2>Rule by rule, at level shards</h2>")
 
 
+def test_what_is_found_in_a_damaged_picture_follows_from_the_damage(tmp_path: Path) -> None:
+    build = write_build(tmp_path / "build")
+    path = build / INPUTS
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\xff\xda") + 40  # in the scan
+    data[at] ^= 0x40
+    path.write_bytes(data)
+    verdict = audit_build(build)
+    assert {finding.file for finding in verdict.findings} == {INPUTS}
+    assert "L10" in {finding.rule for finding in verdict.findings}
+    assert verdict.headline == "DAMAGED OR ALTERED"
+
+
 def test_what_fails_besides_hashes_is_a_leak(tmp_path: Path) -> None:
     build = write_build(tmp_path / "build")
     path = build / TARGETS
     path.write_bytes(path.read_bytes()[:-700])
+    verdict = audit_build(build)
+    assert verdict.altered == sum(count.failed for count in verdict.rules.values()) > 1
+    assert verdict.headline == "DAMAGED OR ALTERED"
+    (build / "val" / "more.bin").write_bytes(b"later frames")
     verdict = audit_build(build)
     assert 0 < verdict.altered < sum(count.failed for count in verdict.rules.values())
     assert verdict.headline == "LEAK"
