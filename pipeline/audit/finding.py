@@ -46,7 +46,7 @@ class Problem:
 class Report:
     """Collects findings while the rules run.
 
-    altered  failed checks that say no more than that a file or row is not the one that was listed, or that follow from it
+    altered  failed checks that say no more than that a file or row is not the one that was listed, or follow from that
     changed  files that are not those that were listed
     """
 
