@@ -89,8 +89,7 @@ class PolicyServer:
         policy: called from one thread, for several clients at a time.
         identity: what the metadata has about the policy besides its interface, such as checkpoint and step.
         log: called with lines for people.
-        states, actions: smallest and largest ones that the policy was trained on, float32 [S] and [A] each; None:
-            unknown.
+        states, actions: smallest and largest ones of training, float32 [S] and [A] each; None: unknown.
 
     Raises:
         SettingsError: `keys` does not fit the policy.
