@@ -18,7 +18,7 @@ class ProbeLatentsConfig:
     )
     truth: tuple[Path, ...] = setting(
         'files of JSON lines {"episode": "000012", "named_x": 0.1, …}, one a build in the order of run.json: numbers '
-        "of each episode (sample data: truth.jsonl); none: the robot's motion alone is probed",
+        "of each episode (sample data with twins: truth.jsonl); none: the robot's motion alone is probed",
         default=(),
     )
     samples: int = setting(

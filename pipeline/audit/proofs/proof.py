@@ -59,6 +59,6 @@ class Share:
             return f"all {self.total:,} samples"
         if self.draws == 0:
             return f"{looked}: none"
-        part = min(1.0, 1 - 0.01 ** (1 / self.draws))
+        part = 100 * min(1.0, 1 - 0.01 ** (1 / self.draws))
         unit = "samples" if self.of == self.total else "pieces that are encoded together"
-        return f"{looked}; a leak in {part:.2g} of all {unit} would have been met with 99 % certainty"
+        return f"{looked}; a leak in {part:.2g} % of all {unit} would have been met with 99 % certainty (share=1: all)"

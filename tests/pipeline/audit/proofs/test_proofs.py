@@ -45,8 +45,8 @@ def test_a_rule_is_said_to_be_checked_wherever_the_gallery_is_found_by_it() -> N
     ("share", "says"),
     [
         (Share(100, 100, 100, 100), "all 100 samples"),
-        (Share(20, 1000, 20, 1000), "20 of 1,000 samples; a leak in 0.21 of all samples"),
-        (Share(64, 6400, 1, 100), "a leak in 0.99 of all pieces that are encoded together"),
+        (Share(20, 1000, 20, 1000), "20 of 1,000 samples; a leak in 21 % of all samples"),
+        (Share(64, 6400, 1, 100), "a leak in 99 % of all pieces that are encoded together"),
         (Share(0, 100, 0, 10), "0 of 100 samples: none"),
     ],
 )
