@@ -19,7 +19,7 @@ from pipeline.format.build import Build
 from pipeline.format.file_names import VERDICT
 from pipeline.sample_world.ssv2 import write_ssv2
 from tests.conftest import SampleData
-from tests.jobs.runs import audited, build_config, ssv2_source
+from tests.jobs.runs import audited, build_config, robot_source, ssv2_source
 from tests.jobs.test_cli import run
 from tests.jobs.training.test_audited_builds import _moved
 from tests.pipeline.audit.tiny_build import write_build
@@ -63,6 +63,18 @@ def test_a_test_clip_in_train_of_another_build_is_found(
     code, out, _ = run(capsys, "audit", *words)
     assert code == 1
     assert f"test episode ssv2:ssv2-{clip} shows what train episode other:other-777777 shows" in out
+
+
+def test_held_out_numbers_in_train_of_another_build_are_found(
+    robot_build: Build, sample_data: SampleData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same robot's episodes under another name and split."""
+    settings = robot_source(sample_data.lerobot) | {"name": "other", "split_seed": 1, "val_share": 0.7}
+    other = audited(build_config(tmp_path / "other", settings))
+    roots = f"roots=[{sample_data.lerobot},{sample_data.lerobot}]"
+    code, out, _ = run(capsys, "audit", f"builds=[{robot_build.path},{other.path}]", roots)
+    assert code == 1
+    assert "has the state and actions of train episode" in out
 
 
 @pytest.mark.parametrize("damage", [lambda film: film.write_bytes(b""), lambda film: film.unlink()])

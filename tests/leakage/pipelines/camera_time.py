@@ -57,8 +57,8 @@ def films_that_flash_the_end(world: World) -> None:
 
 
 PIPELINES = (
-    LeakyPipeline(all_cameras_ahead, "robot", "L1", "source", "frames ahead of state and actions"),
-    LeakyPipeline(the_only_camera_ahead, "robot", "L1", "source", "frames ahead of state and actions"),
+    LeakyPipeline(all_cameras_ahead, "robot", "L1", "source", "frames ahead of the robot"),
+    LeakyPipeline(the_only_camera_ahead, "robot", "L1", "source", "frames ahead of the robot"),
     LeakyPipeline(all_cameras_played_backwards, "robot", "L1", "source", "is played backwards"),
     LeakyPipeline(all_cameras_stand_at_the_end, "robot", "L1", "source", "shows one picture while the robot moves"),
     LeakyPipeline(films_in_the_order_of_decoding, "robot", "L1", "source", "has frames out of order"),

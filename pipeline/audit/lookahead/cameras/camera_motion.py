@@ -12,6 +12,7 @@ N frames.
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -89,30 +90,28 @@ class CameraMotion:
     def __init__(self) -> None:
         self._lags: dict[Key, LagSums] = {}
         self._poses: dict[Key, PoseSums] = {}
-        self._seen: dict[str, int] = {}
-        self._still: dict[str, int] = {}
+        self._seen: Counter[str] = Counter()
+        self._still: Counter[str] = Counter()
 
     def add(self, sums: MotionSums) -> None:
         """Add an episode. What is given is changed later on."""
         _add(self._lags, sums.lags)
         _add(self._poses, sums.poses)
-        for own, views in ((self._seen, sums.seen), (self._still, sums.still)):
-            for view in views:
-                own[view] = own.get(view, 0) + 1
+        self._seen.update(sums.seen)
+        self._still.update(sums.still)
 
     def merge(self, other: CameraMotion) -> None:
         """Add the episodes of another part of the build."""
         _add(self._lags, other._lags)
         _add(self._poses, other._poses)
-        for own, more in ((self._seen, other._seen), (self._still, other._still)):
-            for view, count in more.items():
-                own[view] = own.get(view, 0) + count
+        self._seen.update(other._seen)
+        self._still.update(other._still)
 
     def findings(self, rate: float | None) -> Iterator[str]:
         """One line for each camera. rate: frames a second, where it is known."""
         least = max(FRAMES, int(np.ceil(SECONDS * (rate or 1.0))))
         for view, seen in self._seen.items():
-            still = self._still.get(view, 0)
+            still = self._still[view]
             if seen < EPISODES:
                 continue
             ahead = max(self._ahead_by_pose(view, least), self._ahead_by_motion(view, least))
@@ -120,7 +119,7 @@ class CameraMotion:
                 which = f"in {still} of {seen} episodes: which moment of them nothing tells"
                 yield f"camera {view} shows one picture while the robot moves, {which}"
             elif ahead >= least:
-                yield f"camera {view} is about {ahead} frames ahead of state and actions ({seen} episodes)"
+                yield f"camera {view} is about {ahead} frames ahead of the robot ({seen} episodes)"
             elif self._turned(view):
                 yield f"camera {view} is played backwards: turned round, it tells the state ({seen} episodes)"
 

@@ -10,6 +10,7 @@ F frames, P pixels of a thumbnail.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -101,19 +102,21 @@ def flashes_of_the_end(film: NDArray[np.float64]) -> int:
 class FilmOrder:
     """Counts over all episodes, by camera."""
 
-    _seen: dict[str, int] = field(default_factory=dict)
-    _disordered: dict[str, int] = field(default_factory=dict)
-    _flashes: dict[str, int] = field(default_factory=dict)
+    _seen: Counter[str] = field(default_factory=Counter)
+    _disordered: Counter[str] = field(default_factory=Counter)
+    _flashes: Counter[str] = field(default_factory=Counter)
 
     def add(self, sums: OrderSums) -> None:
         """Add an episode."""
-        for own, views in ((self._seen, sums.seen), (self._disordered, sums.disordered), (self._flashes, sums.flashes)):
-            _count(own, dict.fromkeys(views, 1))
+        self._seen.update(sums.seen)
+        self._disordered.update(sums.disordered)
+        self._flashes.update(sums.flashes)
 
     def merge(self, other: FilmOrder) -> None:
         """Add the episodes of another part of the build."""
-        for name, counts in vars(other).items():
-            _count(getattr(self, name), counts)
+        self._seen.update(other._seen)
+        self._disordered.update(other._disordered)
+        self._flashes.update(other._flashes)
 
     def findings(self) -> Iterator[str]:
         """One line for each camera and fault."""
@@ -137,8 +140,3 @@ def _distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArra
 
 def _norm(film: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((film**2).sum(axis=1))
-
-
-def _count(own: dict[str, int], more: Mapping[str, int]) -> None:
-    for view, count in more.items():
-        own[view] = own.get(view, 0) + count

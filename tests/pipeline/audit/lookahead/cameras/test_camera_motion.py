@@ -32,7 +32,7 @@ def test_a_camera_that_is_ahead_is_found(frames: int) -> None:
     (line,) = found(ahead(frames))
     assert line == found(ahead(frames), parts=3)[0]
     said = int(line.split()[4])
-    assert line == f"camera front is about {said} frames ahead of state and actions ({len(MADE)} episodes)"
+    assert line == f"camera front is about {said} frames ahead of the robot ({len(MADE)} episodes)"
     assert abs(said - frames) <= 1
 
 
@@ -42,7 +42,7 @@ def test_a_camera_that_is_ahead_of_a_late_state_is_found() -> None:
 
     assert found(lambda film: film, late) == []
     (line,) = found(ahead(6), late)
-    assert "frames ahead of state and actions" in line
+    assert "frames ahead of the robot" in line
 
 
 def test_a_film_that_is_played_backwards_is_found() -> None:
@@ -101,7 +101,6 @@ def test_the_lead_that_counts_depends_on_the_rate() -> None:
     assert list(search.findings(50.0)) == []  # 60 ms
 
 
-def test_episodes_are_whole(  # the fixture itself: the hand moves by its actions
-) -> None:
+def test_the_made_up_hand_moves_by_its_actions() -> None:
     episode: Episode = MADE[0]
     assert np.allclose(episode.state[:-1] + episode.actions[:-1], episode.state[1:])
