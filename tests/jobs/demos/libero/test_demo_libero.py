@@ -31,6 +31,7 @@ from jobs.training.settings import TrainConfig
 from model.settings import HeadInput, SteeredBy
 from pipeline.errors import BuildError, RunError
 from tests.jobs.composed import compose_settings
+from tests.jobs.demos.recorded_commands import RecordedCommands
 
 SIMULATOR = os.environ.get("VLAJEPA_SIMULATOR")
 TWO = {"tasks": (0, 1), "episodes": 4}
@@ -44,34 +45,10 @@ def _few(out: Path, **changed: Any) -> DemoLiberoPretrainingConfig:
     return DemoLiberoPretrainingConfig(**{"simulator": Path("/sim/python"), "out": out, **TWO, **changed})
 
 
-class _Commands:
-    """Replaces `run_commands`: records the commands in order, and writes the result of each."""
-
+class _Commands(RecordedCommands):
     def __init__(self, monkeypatch: pytest.MonkeyPatch, stop_at: str = "") -> None:
-        self.ran: list[Command] = []
-        self._stop_at = stop_at
+        super().__init__(_content, stop_at)
         monkeypatch.setattr(study, "run_commands", self.run)
-
-    def run(
-        self, wanted: Sequence[Command], out: Path, at_a_time: int, ended: Callable[[Command, float], None]
-    ) -> None:
-        for command in wanted:
-            if (out / command.result).exists():
-                continue
-            if command.name == self._stop_at:
-                raise RunError(f"{command.text} was stopped before its end")
-            assert all((out / need).exists() for need in command.needs)
-            self.ran.append(command)
-            path = out / command.result
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(_content(command)))
-            (out / "logs").mkdir(exist_ok=True)
-            (out / "logs" / f"{command.name}.ended").touch()
-            ended(command, 2.5)
-
-    @property
-    def names(self) -> list[str]:
-        return [command.name for command in self.ran]
 
 
 def _content(command: Command) -> object:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,34 +29,19 @@ from jobs.training.settings import TrainConfig
 from model.settings import HeadInput, SteeredBy
 from pipeline.errors import BuildError, RunError
 from tests.jobs.composed import compose_settings
+from tests.jobs.demos.recorded_commands import RecordedCommands
 
 SUCCESSES = {Start.SCRATCH: 4, Start.SHUFFLED: 6, Start.PRETRAINED: 12}
 
 
-class _Commands:
-    """Replaces `run_commands` and `make_result`: records what is done, and writes the result of each."""
+class _Commands(RecordedCommands):
+    """Replaces `make_result` too: records what is done, and writes the result of each."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, stop_at: str = "") -> None:
-        self.ran: list[Command] = []
+        super().__init__(lambda command: _content(command.result), stop_at)
         self.evaluated: list[str] = []
-        self._stop_at = stop_at
         monkeypatch.setattr(demo_pretraining, "run_commands", self.run)
         monkeypatch.setattr(demo_pretraining, "make_result", self.evaluate)
-
-    def run(
-        self, wanted: Sequence[Command], out: Path, at_a_time: int, ended: Callable[[Command, float], None]
-    ) -> None:
-        for command in wanted:
-            if (out / command.result).exists():
-                continue
-            if command.name == self._stop_at:
-                raise RunError(f"{command.text} was stopped before its end")
-            assert all((out / need).exists() for need in command.needs)
-            self.ran.append(command)
-            path = out / command.result
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(_content(command.result)))
-            ended(command, 2.5)
 
     def evaluate(self, settings: DemoPretrainingConfig, policy: Policy) -> None:
         path = result_path(settings, policy)
